@@ -206,7 +206,7 @@ class _Sending:
             try:
                 said = await self._already(id_, rows) if ask else None
                 if said is None:
-                    said = await self._parties.records.update(id_, self._body(id_, rows))
+                    said = await self._parties.records.update(id_, self._body(rows))
                 self._note(id_, rows, said)
             except BudgetSpent as error:
                 self._change.rows += [row._replace(sent=int(ask)) for row in rows]
@@ -223,9 +223,9 @@ class _Sending:
         holds = all(found[row.attribute][0] == bool(row.value) for row in rows)
         return ResponseOutcome("exists_already") if holds else None
 
-    def _body(self, id_: str, rows: list[OptOut]) -> bytes:
-        values = {row.attribute: bool(row.value) for row in rows}
-        return msgspec.json.encode({self._parties.records.key: id_, **values})
+    def _body(self, rows: list[OptOut]) -> bytes:
+        """Return the body of a PATCH: without the key, since Campaign may refuse it, even with its present value."""
+        return msgspec.json.encode({row.attribute: bool(row.value) for row in rows})
 
     def _note(self, id_: str, rows: list[OptOut], said: ResponseOutcome) -> None:
         done, change = self._done, self._change

@@ -22,6 +22,7 @@ from sync_assets_tests.support.opt_outs import (
     write_file,
     writes,
 )
+from sync_assets_tests.support.premises import DOCUMENTED, on_positions
 from sync_assets_tests.support.program import Program, calls
 
 N = 50
@@ -76,6 +77,7 @@ def test_the_first_load_carries_opt_outs_and_costs_no_more_than_an_insert_each(p
     assert_quiet(program)
 
 
+@on_positions(DOCUMENTED, "no key in a PATCH", quick=(DOCUMENTED, "no key in a PATCH"))
 def test_an_opt_out_in_d365_arrives_in_campaign_with_one_read_and_one_update(program: Program) -> None:
     switch_on(program, "bidirectional")
     program.sync()

@@ -1,0 +1,249 @@
+"""Rules about single requests to Campaign: whether they are needed, and what they may contain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from itertools import dropwhile, groupby, pairwise
+from typing import Any
+
+from sync_assets_tests.simulation.contract import Contract, attribute_of, has_attribute, names_of
+from sync_assets_tests.simulation.history import History, Id, Request, content
+from sync_assets_tests.simulation.observed import Row
+from sync_assets_tests.simulation.violation import Found, rule
+
+SLACK = timedelta(minutes=15)
+"""So long before a request is sent its record may have been claimed: a change in this time may have come too late."""
+REFUSALS_IN_A_ROW = 6
+"""A bare error is tried three times more; the rest is for two workers."""
+
+
+def each_write(history: History) -> Iterator[tuple[Contract, Id, list[Request]]]:
+    """Yield the writes of each record."""
+    for (resource, key), writes in history.writes.items():
+        contract = history.by_resource[resource]
+        yield contract, (contract.table.table, key), writes
+
+
+def _is_opt_out(contract: Contract, request: Request) -> bool:
+    """Return True for a request of the opt-out flow, which opt_out_rules.py judges."""
+    flags = {one.attribute for one in contract.opt_outs} - contract.attributes
+    return request.method == "PATCH" and bool(request.body) and set(request.body) <= flags
+
+
+def _matches(history: History, contract: Contract, body: Mapping[str, Any], row: Row | None) -> bool:
+    """Return True if a body says what this version of the row says."""
+    if row is None:
+        return False
+    mapped = contract.mapped(row)
+    names = [name for name in contract.attributes if has_attribute(body, name)]
+    if names and mapped.invalid:
+        return False
+    if not all(contract.same(name, attribute_of(body, name), mapped.values[name]) for name in names):
+        return False
+    for link in contract.links:
+        if link.to in body:
+            target = history.target(body[link.to])
+            if target != mapped.parents[link.to] and (link.required or target is not None):
+                return False
+    return True
+
+
+def rows_since(history: History, contract: Contract, record: Id, request: Request, until: int) -> list[Row | None]:
+    """Return the versions of a row from the one that a request sent until before event `until`.
+
+    The row may have changed there and back after the request was claimed: the oldest version of the last minutes that
+    the request may have sent counts. Empty if no version fits.
+    """
+    changes = [one for one in history.changes[record] if one.moment.n < request.sent.n]
+    fitting = [one for one in changes if _matches(history, contract, request.body, one.after)]
+    if not fitting:
+        return []
+    rows = history.rows(record, min(fitting[-1].moment.at, request.sent.at - SLACK), until)
+    return list(dropwhile(lambda row: not _matches(history, contract, request.body, row), rows))
+
+
+def _signature(contract: Contract, row: Row | None) -> Any:
+    if row is None:
+        return None
+    mapped = contract.mapped(row)
+    values = {name: value for name, value in mapped.values.items() if name not in contract.once}
+    return contract.passes(row), sorted(values.items()), mapped.parents, mapped.invalid
+
+
+def _signatures(contract: Contract, rows: list[Row | None]) -> list[Any]:
+    """Return what the versions of a row mean for Campaign, without those that repeat the one before."""
+    return [one for one, _ in groupby(_signature(contract, row) for row in rows)]
+
+
+def _parents_moved(history: History, contract: Contract, record: Id, since: datetime, until: int) -> int:
+    """Return how often the parents of a row were inserted or deleted in Campaign."""
+    moved = 0
+    for link in contract.links:
+        resource = history.contracts[link.parent].table.resource
+        parents = {(row or {}).get(f"_{link.column}_value") for row in history.rows(record, since, until)} - {None}
+        for parent in parents:
+            moved += sum(
+                one.method != "PATCH" and one.first.took_effect and since <= one.first.handled.at
+                for one in history.writes.get((resource, str(parent)), ())
+                if one.sent.n < until
+            )
+    return moved
+
+
+def _disturbed(history: History, record: Id, resource: str, before: Request, now: Request) -> bool:
+    """Return True if what Campaign acknowledged may have been forgotten or changed by others since."""
+    since, until = before.sent.n, now.sent.n
+    return (
+        history.crashed(before.first.process, since, until)
+        or history.others_changed(resource, record[1], since, until)
+        or any(
+            one.table == record[0] and one.kind == "forced replay" and since <= one.moment.n <= until
+            for one in history.seen.replays
+        )
+    )
+
+
+def _needed(history: History, contract: Contract, record: Id, before: Request, now: Request) -> bool:
+    """Return True if something happened since a request was acknowledged that may call for another one."""
+    rows = rows_since(history, contract, record, before, now.sent.n)
+    return (
+        not rows
+        or len(_signatures(contract, rows)) > 1
+        or _parents_moved(history, contract, record, before.sent.at - SLACK, now.sent.n) > 0
+        or _disturbed(history, record, contract.table.resource, before, now)
+    )
+
+
+@rule("An unchanged row costs no call, however often it is captured or replayed (design, one idea)")
+def no_update_without_need(history: History) -> Found:
+    for contract, record, writes in each_write(history):
+        requests = [one for one in writes if not _is_opt_out(contract, one)]
+        for before, now in pairwise(requests):
+            if now.method != "PATCH" or before.method not in ("POST", "PATCH") or not _heard(before, now):
+                continue
+            repeats = now.body == before.body or content(now.first.before) == content(now.first.after)
+            accepted = now.acknowledged and before.acknowledged
+            if accepted and repeats and not _needed(history, contract, record, before, now):
+                yield *record, f"event {now.sent.n} updates it, event {before.sent.n} had sent the same"
+
+
+def _heard(before: Request, now: Request) -> bool:
+    return before.delivered is not None and before.delivered.n < now.sent.n
+
+
+@rule("Insert is one POST: what Campaign acknowledged is not inserted or deleted again (design, push)")
+def no_second_insert_or_delete(history: History) -> Found:
+    for contract, record, writes in each_write(history):
+        for n, now in enumerate(writes):
+            if now.method == "PATCH":
+                continue
+            other = "DELETE" if now.method == "POST" else "POST"
+            for before in reversed(writes[:n]):
+                if before.method == other:
+                    break
+                if before.method == now.method and before.acknowledged and _heard(before, now):
+                    if not _disturbed(history, record, contract.table.resource, before, now):
+                        yield *record, f"event {now.sent.n} is a second {now.method} after event {before.sent.n}"
+                    break
+
+
+@rule("Never a second record with our id (premises 6, how it works)")
+def no_second_record(history: History) -> Found:
+    for contract, record, writes in each_write(history):
+        for request in writes:
+            for call in request.calls:
+                there = history.with_key(contract.table.resource, record[1], call.handled.n)
+                if request.method == "POST" and call.took_effect and there:
+                    yield *record, f"event {call.handled.n} inserts it, though Campaign holds it"
+
+
+@rule("A lost answer costs another try, no more; a rejected record waits for a change or retry (how it works, push)")
+def calls_are_bounded(history: History) -> Found:
+    processes = len({call.process for call in history.seen.calls})
+    for contract, record, writes in each_write(history):
+        requests = [one for one in writes if not _is_opt_out(contract, one)]
+        start, end = history.changes[record][:1], history.seen.end.n
+        if not start:
+            continue  # judged by only_our_records_are_written
+        since = start[0].moment.at
+        failures = sum(not one.acknowledged for one in requests)
+        allowed = (
+            len(_signatures(contract, history.rows(record, since, end)))
+            + _parents_moved(history, contract, record, since, end)
+            + sum(one.table == record[0] for one in history.seen.replays)
+            + len(history.seen.crashes)
+            + sum(1 for change in history.seen.others if change.resource == contract.table.resource)
+            + processes * len(contract.links)
+        )
+        if len(requests) - failures > allowed:
+            yield *record, f"{len(requests)} writes, {failures} without success; {allowed} changes and disturbances"
+        yield from _refused_again_and_again(history, contract, record, requests)
+
+
+def _replayed(history: History, table: str, since: int, until: int) -> bool:
+    return any(one.table == table and since < one.moment.n < until for one in history.seen.replays)
+
+
+def _refused_again_and_again(history: History, contract: Contract, record: Id, requests: list[Request]) -> Found:
+    row: list[Request] = []
+    for request in requests:
+        refused = request.delivered is not None and not request.acknowledged
+        retried = row and (
+            any(
+                one.table == record[0] and row[0].sent.n < one.moment.n < request.sent.n for one in history.seen.replays
+            )
+            or len(_signatures(contract, history.rows(record, row[0].sent.at - SLACK, request.sent.n))) > 1
+            or _disturbed(history, record, contract.table.resource, row[0], request)
+        )
+        row = [*([] if retried else row), request] if refused else []
+        if len(row) == REFUSALS_IN_A_ROW + 1:
+            yield *record, f"refused {len(row)} times in a row, last by event {request.sent.n}"
+
+
+@rule("Nothing is written to Campaign but mapped attributes of records that carry our id (design, rule 1)")
+def only_our_records_are_written(history: History) -> Found:
+    for request in history.requests:
+        if request.method == "GET":
+            continue
+        contract, call = history.by_resource.get(request.first.resource), request.first
+        if contract is None:
+            yield call.resource, str(call.pkey), f"event {request.sent.n} writes a resource that is not mapped"
+            continue
+        record = (contract.table.table, call.key or "")
+        if not history.known(record):
+            yield *record, f"event {request.sent.n} writes {call.pkey}, which carries no id of a row"
+        allowed = contract.attributes | {link.to for link in contract.links}
+        allowed |= {one.attribute for one in contract.opt_outs}
+        allowed |= {contract.table.key} if request.method == "POST" else set()
+        further = set(names_of(request.body, contract.table.attributes)) - allowed
+        if further:
+            yield *record, f"event {request.sent.n} writes {', '.join(sorted(further))}"
+
+
+@rule("The mapped payload, as Dynamics 365 last said; rows that fail the filter stay unchanged (design, one idea)")
+def each_payload_is_a_version_of_the_row(history: History) -> Found:
+    for contract, record, writes in each_write(history):
+        for request in writes:
+            if request.method == "DELETE" or _is_opt_out(contract, request):
+                continue
+            attributes = any(has_attribute(request.body, name) for name in contract.attributes)
+            rows = [one.after for one in history.changes[record] if one.moment.n < request.sent.n]
+            if attributes:
+                rows = [row for row in rows if contract.wanted(row)]
+            if not any(_matches(history, contract, request.body, row) for row in rows):
+                yield *record, f"event {request.sent.n} sends what no version of the row in scope says"
+            if request.method == "POST" and any(
+                link.required and not request.body.get(link.to) for link in contract.links
+            ):
+                yield *record, f"event {request.sent.n} inserts it without a link that it needs"
+
+
+RULES = (
+    no_update_without_need,
+    no_second_insert_or_delete,
+    no_second_record,
+    calls_are_bounded,
+    only_our_records_are_written,
+    each_payload_is_a_version_of_the_row,
+)

@@ -1,0 +1,226 @@
+"""A run by row, record and moment: what the rules of the checker look up. Knows facts, no rules."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal
+
+from sync_assets_tests.simulation.contract import Contract
+from sync_assets_tests.simulation.observed import (
+    CallKind,
+    EngineCall,
+    Moment,
+    Observed,
+    Record,
+    Row,
+    RowChange,
+    Table,
+)
+
+Id = tuple[str, str]
+"""Table and id, or resource and key."""
+_VOLATILE = frozenset({"created", "lastModified", "href", "title", "_visible"})
+
+
+def content(record: Record | None) -> dict[str, Any] | None:
+    """Return what a record holds, without what Campaign computes; links as the parent's PKey."""
+    if record is None:
+        return None
+    return {
+        name: value["PKey"] if isinstance(value, dict) and "PKey" in value else value
+        for name, value in record.items()
+        if name not in _VOLATILE and not (isinstance(value, dict) and set(value) == {"href"})  # a collection
+    }
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request of the program. `calls`: what the engine handled; more than one if the network repeated it."""
+
+    calls: tuple[EngineCall, ...]
+
+    @property
+    def first(self) -> EngineCall:
+        return self.calls[0]
+
+    @property
+    def sent(self) -> Moment:
+        return self.first.sent
+
+    @property
+    def method(self) -> Literal["POST", "PATCH", "DELETE", "GET"]:
+        return self.first.method
+
+    @property
+    def kind(self) -> CallKind:
+        return self.first.kind
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return dict(self.first.body or {})
+
+    @property
+    def answer(self) -> EngineCall | None:
+        """The call whose answer reached the program; None if none did."""
+        return next((call for call in self.calls if call.delivered), None)
+
+    @property
+    def delivered(self) -> Moment | None:
+        return self.answer.delivered if self.answer else None
+
+    @property
+    def acknowledged(self) -> bool:
+        """Return True if the program got a 2xx, or for a DELETE rightly that there is no such record.
+
+        Campaign may take no keys in the URL of a DELETE: then it answers 404 for a record that it holds.
+        """
+        if self.answer is None:
+            return False
+        gone = self.method == "DELETE" and self.answer.status == 404 and self.answer.before is None
+        return 200 <= self.answer.status < 300 or gone
+
+
+class History:
+    """Indexes of what was observed."""
+
+    def __init__(self, seen: Observed) -> None:
+        self.seen = seen
+        self.contracts = {table.table: Contract(table, seen) for table in seen.tables}
+        self.by_resource = {table.resource: self.contracts[table.table] for table in seen.tables}
+        self.changes: defaultdict[Id, list[RowChange]] = defaultdict(list)
+        for change in seen.rows:
+            self.changes[change.table, change.id].append(change)
+        self._times: defaultdict[str, defaultdict[str, list[tuple[int, Record | None]]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        self._pkeys: dict[str, str] = {}
+        for n, resource, pkey, after in sorted(self._record_changes(), key=lambda one: one[0]):
+            self._times[resource][pkey].append((n, after))
+            if after is not None and resource in self.by_resource:
+                self._pkeys[pkey] = after[self.by_resource[resource].table.key]
+
+    def _record_changes(self) -> Iterator[tuple[int, str, str, Record | None]]:
+        for call in self.seen.calls:
+            if call.took_effect:
+                pkey = (call.after or call.before or {})["PKey"]
+                yield call.handled.n, call.resource, pkey, call.after
+        for change in self.seen.others:
+            yield change.moment.n, change.resource, change.pkey, change.after
+
+    # Dynamics 365
+
+    def row(self, record: Id, n: int) -> Row | None:
+        """Return the row before event `n`."""
+        changes = self.changes[record]
+        at = bisect_left(changes, n, key=lambda change: change.moment.n)
+        return changes[at - 1].after if at else None
+
+    def rows(self, record: Id, since: datetime, until: int) -> list[Row | None]:
+        """Return the versions of a row in force from `since` to before event `until`, oldest first."""
+        changes = self.changes[record]
+        first = bisect_right(changes, since, key=lambda change: change.moment.at)
+        last = bisect_left(changes, until, key=lambda change: change.moment.n)
+        before = [changes[first - 1].after] if first else [None]
+        return [*before, *(change.after for change in changes[first:last])]
+
+    def known(self, record: Id) -> bool:
+        """Return True if there ever was such a row."""
+        return bool(self.changes.get(record))
+
+    def final_row(self, record: Id) -> Row | None:
+        return self._final_rows.get(record)
+
+    @cached_property
+    def _final_rows(self) -> dict[Id, Row]:
+        return {
+            (table.table, row[table.id]): row
+            for table in self.seen.tables
+            for row in self.seen.final_rows.get(table.table, ())
+        }
+
+    # Campaign
+
+    def standing(self, resource: str, n: int) -> list[Record]:
+        """Return the records of a resource before event `n`."""
+        found: list[Record] = []
+        for times in self._times[resource].values():
+            at = bisect_left(times, n, key=lambda one: one[0])
+            record = times[at - 1][1] if at else None
+            if record is not None:
+                found.append(record)
+        return found
+
+    def with_key(self, resource: str, key: str, n: int) -> list[Record]:
+        """Return the records with our id before event `n`."""
+        name = self.by_resource[resource].table.key
+        return [record for record in self.standing(resource, n) if record[name] == key]
+
+    def final_records(self, table: Table, key: str) -> list[Record]:
+        return [one for one in self.seen.final_records.get(table.resource, ()) if one[table.key] == key]
+
+    def target(self, value: Any) -> str | None:
+        """Return the id of the parent that the value of a link names, by key or PKey; None for an empty link."""
+        if isinstance(value, dict):
+            value = value.get("PKey")
+        return self._pkeys.get(value, value) if value else None
+
+    def others_changed(self, resource: str, key: str, since: int, until: int) -> bool:
+        """Return True if other people changed the record between two events."""
+        name = self.by_resource[resource].table.key
+        return any(
+            since <= change.moment.n <= until
+            and change.resource == resource
+            and key in ((change.before or {}).get(name), (change.after or {}).get(name))
+            for change in self.seen.others
+        )
+
+    # Requests
+
+    @cached_property
+    def requests(self) -> list[Request]:
+        """All requests in the order in which they were sent."""
+        grouped: defaultdict[int, list[EngineCall]] = defaultdict(list)
+        for call in self.seen.calls:
+            grouped[call.sent.n].append(call)
+        return [Request(tuple(grouped[n])) for n in sorted(grouped)]
+
+    @cached_property
+    def writes(self) -> dict[Id, list[Request]]:
+        """Writes by resource and our id, in the order in which they were sent."""
+        found: defaultdict[Id, list[Request]] = defaultdict(list)
+        for request in self.requests:
+            if request.method != "GET" and request.first.key and request.first.resource in self.by_resource:
+                found[request.first.resource, request.first.key].append(request)
+        return found
+
+    def crashed(self, process: int, since: int, until: int) -> bool:
+        """Return True if the process crashed between two events."""
+        return any(of == process and since <= moment.n <= until for moment, of in self.seen.crashes)
+
+    def shown_before(self, resource: str, key: str, n: int) -> bool:
+        """Return True if an answer before event `n` showed the program that Campaign holds the record."""
+        return any(
+            request.delivered is not None
+            and request.delivered.n < n
+            and request.acknowledged
+            and (
+                key in request.answer.shown
+                if request.answer and request.method == "GET"
+                else request.method != "DELETE"
+            )
+            for request in self._about.get((resource, key), ())
+        )
+
+    @cached_property
+    def _about(self) -> dict[Id, list[Request]]:
+        found: defaultdict[Id, list[Request]] = defaultdict(list)
+        for request in self.requests:
+            keys = {request.first.key, *(key for call in request.calls for key in call.shown)}
+            for key in keys - {None}:
+                found[request.first.resource, str(key)].append(request)
+        return found

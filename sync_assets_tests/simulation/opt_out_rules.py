@@ -1,0 +1,281 @@
+"""Rules about opt-outs: who may write them, which value wins, and that nothing echoes.
+
+Where both sides cannot be compared exactly (a flag without times, a clock of Dynamics 365 that is wrong), only the
+rules that need no times hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import NamedTuple
+
+from sync_assets_tests.simulation.contract import Contract, OptOut
+from sync_assets_tests.simulation.final_rules import Fates
+from sync_assets_tests.simulation.history import History, Id, content
+from sync_assets_tests.simulation.observed import Moment, Row
+from sync_assets_tests.simulation.violation import Found, rule
+
+JUST_NOW = timedelta(minutes=15)
+"""A write may have been decided so long before it took effect."""
+TIMELESS = "blackListPushnotification"
+HOUSEKEEPING = frozenset(
+    {"modifiedon", "versionnumber", "_modifiedby_value", "@odata.etag", "_modifiedonbehalfby_value"}
+)
+WRITES_D365 = ("campaign_to_d365", "bidirectional")
+
+
+class Word(NamedTuple):
+    """A change of an opt-out by a person."""
+
+    moment: Moment
+    side: str
+    opted_out: bool
+
+
+def _contacts(history: History) -> Iterator[tuple[Contract, Id]]:
+    contract = history.contracts.get("contact")
+    if contract is not None and contract.opt_outs:
+        for record in list(history.changes):
+            if record[0] == "contact":
+                yield contract, record
+
+
+def _words(history: History, contract: Contract, record: Id, pair: OptOut) -> list[Word]:
+    """Return what people said about an opt-out on both sides, in order. The default of a new record is no word."""
+    words = [
+        Word(one.moment, "d365", pair.opted_out(one.after))
+        for one in history.changes[record]
+        if one.by == "user" and one.after and (_flag(pair, one.before) != pair.opted_out(one.after))
+    ]
+    key = contract.table.key
+    for change in history.seen.others:
+        if change.resource == contract.table.resource and change.after and change.after.get(key) == record[1]:
+            before, after = (change.before or {}).get(pair.attribute, False), change.after[pair.attribute]
+            if before != after:
+                words.append(Word(change.moment, "campaign", after))
+    return sorted(words)
+
+
+def _flag(pair: OptOut, row: Row | None) -> bool:
+    return pair.opted_out(row) if row else False
+
+
+def _user_changes(history: History, record: Id) -> list[Moment]:
+    return [one.moment for one in history.changes[record] if one.by == "user"]
+
+
+def _second(at: datetime) -> datetime:
+    return at.replace(microsecond=0)
+
+
+def _timed(history: History, pair: OptOut) -> bool:
+    return pair.attribute != TIMELESS and not history.seen.premises.get("clock_offset_seconds")
+
+
+@rule("Nothing is written to D365 except opt-out attributes (design, rule 1)")
+def dynamics_gets_opt_outs_only(history: History) -> Found:
+    for (table, id_), changes in history.changes.items():
+        contract = history.contracts[table]
+        allowed = {one.column for one in contract.opt_outs} if contract.direction in WRITES_D365 else set[str]()
+        for one in changes:
+            if one.by == "program":
+                if one.before is None or one.after is None:
+                    yield table, id_, f"event {one.moment.n} inserts or deletes a row"
+                    continue
+                written = _written(one.before, one.after)
+                if written - allowed or not allowed:
+                    yield table, id_, f"event {one.moment.n} writes {', '.join(sorted(written - allowed)) or 'nothing'}"
+
+
+def _written(before: Row, after: Row) -> set[str]:
+    return {name for name in after if after[name] != before.get(name)} - HOUSEKEEPING
+
+
+@rule("In Dynamics 365 a value of Campaign's is written; an opt-in only if it is newer there (opt-outs, decision)")
+def each_opt_out_in_dynamics_comes_from_campaign(history: History) -> Found:
+    for contract, record in _contacts(history):
+        for one in history.changes[record]:
+            if one.by != "program" or one.before is None or one.after is None:
+                continue
+            for pair in contract.opt_outs:
+                value = pair.opted_out(one.after)
+                if pair.opted_out(one.before) != value and not _given(
+                    history, contract, record, pair, one.moment, value
+                ):
+                    yield *record, f"event {one.moment.n} sets {pair.column} to {value}, which Campaign did not give"
+
+
+def _given(history: History, contract: Contract, record: Id, pair: OptOut, moment: Moment, value: bool) -> bool:
+    """Return True if Campaign gave this value: it held the opt-out, or a person took it back after the last change."""
+    if value:
+        return any(
+            pair.attribute in one and one[pair.attribute] for one in _states(history, contract, record, moment.n)
+        )
+    users = [one for one in _user_changes(history, record) if one.n < moment.n]
+    newest = max((one.at for one in users if one.at <= moment.at - JUST_NOW), default=None)
+    for word in _words(history, contract, record, pair):
+        if word.side == "campaign" and not word.opted_out and word.moment.n < moment.n:
+            if contract.direction == "campaign_to_d365" or not _timed(history, pair):
+                return True
+            if newest is None or word.moment.at > newest:
+                return True
+    return False
+
+
+def _states(history: History, contract: Contract, record: Id, until: int) -> Iterator[dict[str, bool]]:
+    for change in history.seen.others:
+        if change.resource == contract.table.resource and change.moment.n < until:
+            for state in (change.before, change.after):
+                if state and state.get(contract.table.key) == record[1]:
+                    yield dict(state)
+    for request in history.writes.get((contract.table.resource, record[1]), ()):
+        if request.sent.n < until and request.first.after:
+            yield dict(request.first.after)
+
+
+@rule("Campaign gets opt-outs by the configured direction, and only what it does not hold (opt-outs, writes)")
+def each_opt_out_in_campaign_is_due(history: History) -> Found:
+    for contract, record in _contacts(history):
+        for request in history.writes.get((contract.table.resource, record[1]), ()):
+            pairs = [pair for pair in contract.opt_outs if pair.attribute in request.body]
+            if not pairs or contract.direction == "d365_to_campaign":
+                continue
+            if contract.direction == "campaign_to_d365":
+                yield *record, f"event {request.sent.n} writes an opt-out to Campaign"
+                continue
+            for pair in pairs:
+                rows = history.rows(record, request.sent.at - JUST_NOW, request.sent.n)
+                if not request.body[pair.attribute]:
+                    yield *record, f"event {request.sent.n} takes {pair.attribute} back in Campaign"
+                elif not any(_flag(pair, row) for row in rows) and not _stood(history, record, pair, request.sent.n):
+                    yield *record, f"event {request.sent.n} sets {pair.attribute}, which Dynamics 365 never held"
+
+
+def _stood(history: History, record: Id, pair: OptOut, until: int) -> bool:
+    """Return True if Dynamics 365 ever held the opt-out: the last capture may be long ago."""
+    return any(_flag(pair, one.after) for one in history.changes[record] if one.moment.n < until)
+
+
+@rule("New profiles carry their opt-outs in the request that creates them (opt-outs, writes)")
+def new_profiles_carry_their_opt_outs(history: History) -> Found:
+    for contract, record in _contacts(history):
+        if contract.direction == "campaign_to_d365":
+            continue
+        for request in history.writes.get((contract.table.resource, record[1]), ()):
+            if request.method != "POST":
+                continue
+            rows = [row for row in history.rows(record, request.sent.at - JUST_NOW, request.sent.n) if row]
+            for pair in contract.opt_outs:
+                if all(_flag(pair, row) for row in rows) and not request.body.get(pair.attribute):
+                    yield *record, f"event {request.sent.n} inserts it without {pair.attribute}"
+
+
+@rule("Writing what is already there: never, so nothing echoes (design, opt-outs)")
+def nothing_echoes(history: History) -> Found:
+    for contract, record in _contacts(history):
+        resource, changes = contract.table.resource, history.changes[record]
+        for before, one in pairwise(changes):
+            same = one.before and one.after and not _written(one.before, one.after)
+            if one.by == "program" and same and one.moment.at - before.moment.at > JUST_NOW:
+                yield *record, f"event {one.moment.n} writes to Dynamics 365 what it holds"
+        flags = {pair.attribute for pair in contract.opt_outs} - contract.attributes
+        for request in history.writes.get((resource, record[1]), ()):
+            call = request.first
+            alone = (
+                request.method == "PATCH" and bool(request.body) and set(request.body) <= flags - contract.attributes
+            )
+            moved = any(
+                change.moment.at > request.sent.at - JUST_NOW and change.moment.n < call.handled.n
+                for change in history.seen.others
+                if call.before and change.pkey == call.before["PKey"]
+            )
+            if alone and call.before and content(call.before) == content(call.after) and not moved:
+                yield *record, f"event {request.sent.n} writes to Campaign what it holds"
+        yield from _too_many(history, contract, record)
+
+
+def _too_many(history: History, contract: Contract, record: Id) -> Found:
+    """Each word of a person moves the other side once, or its own side back."""
+    writes = history.writes.get((contract.table.resource, record[1]), ())
+    for pair in contract.opt_outs:
+        if contract.direction not in WRITES_D365:
+            continue
+        here = sum(
+            one.by == "program" and _flag(pair, one.before) != _flag(pair, one.after) for one in history.changes[record]
+        )
+        there = sum(
+            call.took_effect and call.before is not None and call.after is not None
+            and call.before.get(pair.attribute) != call.after.get(pair.attribute)
+            for request in writes
+            for call in request.calls
+        )  # fmt: skip
+        words = len(_words(history, contract, record, pair)) + sum(one.method == "POST" for one in writes)
+        if here + there > words:
+            yield *record, f"{pair.attribute} was written {here} and {there} times for {words} changes by people"
+
+
+@rule("Campaign's value wins if it is newer, else an opt-out on either side; Campaign to D365: each change (opt-outs)")
+def opt_outs_agree_in_the_end(history: History) -> Found:
+    if not history.seen.at_rest:
+        return
+    fates = Fates(history)
+    for contract, record in _contacts(history):
+        row, held = history.final_row(record), history.final_records(contract.table, record[1])
+        if contract.direction not in WRITES_D365 or fates.of(record).kind != "present" or row is None or len(held) != 1:
+            continue
+        for pair in contract.opt_outs:
+            words = _words(history, contract, record, pair)
+            last = next((word for word in reversed(words) if word.side == "campaign"), None)
+            if last and not _reported(history, contract, record, last):
+                continue
+            here, there = pair.opted_out(row), bool(held[0][pair.attribute])
+            if contract.direction == "campaign_to_d365":
+                yield from _overwritten(history, record, pair, last, here)
+            elif here != there:
+                yield *record, f"{pair.column} means {here}, {pair.attribute} is {there}"
+            elif not here and words and words[-1].opted_out and _timed(history, pair):
+                yield *record, f"the opt-out {pair.attribute} of event {words[-1].moment.n} is lost"
+            elif here and _taken_back(history, record, pair, words):
+                yield *record, f"{pair.attribute} was taken back by event {words[-1].moment.n} and still stands"
+
+
+def _reported(history: History, contract: Contract, record: Id, last: Word) -> bool:
+    """Return True if a file contains what Campaign held after the last change there, or profiles are polled."""
+    opt_out = history.seen.configuration.get("opt_out", {})
+    column = opt_out.get("export", {}).get("key_column", "externalId")
+    return bool(opt_out.get("poll_profiles_minutes")) or any(
+        file.extracted.n > last.moment.n and any(row.get(column) == record[1] for row in file.rows)
+        for file in history.seen.files
+    )
+
+
+def _overwritten(history: History, record: Id, pair: OptOut, last: Word | None, here: bool) -> Found:
+    """Campaign's last change stands in Dynamics 365, unless a user changed the column afterwards."""
+    if last is None or here == last.opted_out:
+        return
+    changes = [one for one in history.changes[record] if _flag(pair, one.before) != _flag(pair, one.after)]
+    if not changes or changes[-1].by == "program" or changes[-1].moment.n < last.moment.n:
+        yield *record, f"{pair.column} means {here}, event {last.moment.n} in Campaign gave {last.opted_out}"
+
+
+def _taken_back(history: History, record: Id, pair: OptOut, words: list[Word]) -> bool:
+    """Return True if a person opted in in Campaign after everything else that happened to the contact."""
+    if not words or words[-1].opted_out or words[-1].side != "campaign" or not _timed(history, pair):
+        return False
+    second = _second(words[-1].moment.at)
+    return not any(
+        _second(one.moment.at) >= second and (one.by == "user" or _flag(pair, one.before) == _flag(pair, one.after))
+        for one in history.changes[record]
+    )
+
+
+RULES = (
+    dynamics_gets_opt_outs_only,
+    each_opt_out_in_dynamics_comes_from_campaign,
+    each_opt_out_in_campaign_is_due,
+    new_profiles_carry_their_opt_outs,
+    nothing_echoes,
+    opt_outs_agree_in_the_end,
+)

@@ -1,0 +1,164 @@
+"""Bugs planted by hand, and how soon the simulation finds each: `python -m sync_assets_tests.simulate --planted`.
+
+Each bug runs in a process of its own, which imports one module with changed source; the work tree is not touched. A bug
+counts as found by the first seed that fails with it and does not fail without it.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class PlantedBug:
+    """A small change of the program's source.
+
+    Attributes:
+        name: Of the place in which it is planted.
+        module: The module that is changed.
+        old: Text that occurs once in its source.
+        new: What stands there instead.
+        meaning: What the program then does wrong.
+    """
+
+    name: str
+    module: str
+    old: str
+    new: str
+    meaning: str
+
+    @property
+    def path(self) -> Path:
+        return ROOT / Path(*self.module.split(".")).with_suffix(".py")
+
+    def source(self) -> str:
+        """Return the changed source. Raises ValueError if the text does not occur exactly once."""
+        source = self.path.read_text(encoding="utf-8")
+        if source.count(self.old) != 1:
+            raise ValueError(f"{self.path.relative_to(ROOT)} does not contain exactly once: {self.old}")
+        return source.replace(self.old, self.new)
+
+
+BUGS = (
+    PlantedBug(
+        "rules",
+        "sync_assets.ledger.rules.transitions",
+        "acked, uncertain = outcome.hash, 0",
+        "acked, uncertain = outcome.hash and record.desired_hash, 0",
+        "an answer acknowledges what is desired by now instead of what was sent",
+    ),
+    PlantedBug(
+        "links",
+        "sync_assets.ledger.rules.record_state",
+        "if dependencies.has_children:",
+        "if dependencies.has_children and record.uncertain:",
+        "a parent is deleted before its children",
+    ),
+    PlantedBug(
+        "claims",
+        "sync_assets.ledger.records.claims",
+        "uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend",
+        "uncertain = uncertain, resend",
+        "a claim forgets that a killed worker may have sent its records",
+    ),
+    PlantedBug(
+        "capture",
+        "sync_assets.capture.table_capture",
+        "missing_are_deleted=self.apply_deletes",
+        "missing_are_deleted=False",
+        "a full read deletes nothing that it did not contain",
+    ),
+    PlantedBug(
+        "delivery",
+        "sync_assets.push.delivery",
+        'patch = record.operation == "update" or record.outcome_unknown',
+        'patch = record.operation == "update"',
+        "an insert whose answer was lost is inserted again without a look",
+    ),
+    PlantedBug(
+        "opt-outs",
+        "sync_assets.opt_out.decide",
+        "return campaign.replace(microsecond=0) > d365",
+        "return True",
+        "any change in Campaign counts as newer than Dynamics 365",
+    ),
+)
+
+
+class _Finder(importlib.machinery.SourceFileLoader):
+    """Loads the changed module, and leaves all others to the usual finders."""
+
+    def __init__(self, bug: PlantedBug) -> None:
+        super().__init__(bug.module, str(bug.path))
+        self._bug = bug
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> object:
+        if fullname != self._bug.module:
+            return None
+        return importlib.util.spec_from_file_location(fullname, self._bug.path, loader=self)
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        return compile(self._bug.source(), self._bug.path, "exec")
+
+
+def plant(bug: PlantedBug) -> None:
+    """Change the module for this process, which must not have imported it."""
+    if bug.module in sys.modules:
+        raise RuntimeError(f"{bug.module} is imported already")
+    sys.meta_path.insert(0, _Finder(bug))  # pyright: ignore[reportArgumentType]
+
+
+def failing_seeds(name: str, start: int) -> None:
+    """Plant a bug and print each failing seed, the number of seeds and processor seconds so far, and the rule."""
+    plant(next(bug for bug in BUGS if bug.name == name))
+    from sync_assets_tests import simulate
+
+    with simulate.sqlite_ledgers() as ledgers:
+        for n in count(1):
+            seed = start + n - 1
+            problems, _ = simulate.failures(simulate.scenario(seed), ledgers)
+            if problems:
+                print(seed, n, f"{time.process_time():.1f}", simulate.rule_of(problems[0]), flush=True)
+
+
+def _found(bug: PlantedBug, start: int, seconds: float) -> Iterator[tuple[int, str]]:
+    """Yield failing seeds, each with how it was found, for some seconds."""
+    command = [sys.executable, "-m", __name__, bug.name, str(start)]
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    limit = ["timeout", str(int(seconds))]
+    with subprocess.Popen([*limit, *command], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
+        try:
+            for line in process.stdout or ():
+                seed, seeds, spent, rule = line.split()
+                yield int(seed), f"{rule} after {seeds} seeds and {spent} s of processor time (seed {seed})"
+        finally:
+            process.terminate()
+
+
+def hunt(start: int, seconds: float, passes: Callable[[int], bool]) -> int:
+    """Look for each planted bug for some seconds, and print what found it. Return how many were not found.
+
+    passes: Returns True if a seed does not fail without the bug.
+    """
+    missed = 0
+    for bug in BUGS:
+        found = next((how for seed, how in _found(bug, start, seconds) if passes(seed)), None)
+        missed += found is None
+        print(f"{bug.name:9} {found or 'NOT FOUND'}: {bug.meaning}", flush=True)
+    return missed
+
+
+if __name__ == "__main__":
+    failing_seeds(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,238 @@
+"""The program in a simulation: one sync as `commands/sync.py` and the opt-out assets do it, without Dagster.
+
+Flows, clients and ledger are the real ones. Replaced are only the seams to the outside: the sign-in at Entra ID (which
+runs msal in a thread with an event loop of its own), and the SFTP connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
+
+import msgspec
+
+from sync_assets.audit.person_records import is_gone, whereabouts
+from sync_assets.config.models import Config, TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import capture_table, push_table
+from sync_assets.http.aiohttp_transport import AiohttpClient
+from sync_assets.http.client import CachedTokens, HttpError
+from sync_assets.http.transport import OutcomeUnknown
+from sync_assets.ledger.repositories.opt_out_files import OptOutFile
+from sync_assets.opt_out.apply import sides, write_due
+from sync_assets.opt_out.changes import Changes
+from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes
+from sync_assets.opt_out.export import folder, staging
+from sync_assets.opt_out.export.file import BadExport
+from sync_assets.opt_out.pending_decisions import decide_due
+from sync_assets.opt_out.profile_polling import poll_is_due
+from sync_assets.opt_out.session import open_session
+from sync_assets.opt_out.tables import EXPORT, REJECTED_ROWS
+from sync_assets.parquet.store import Parts
+from sync_assets.parquet.writer import write_parts
+from sync_assets.push.target import CONTACT
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.runtime.workers import release_dead
+from sync_assets.sftp import FileGone
+
+PATIENCE_SECONDS = 300.0
+ROUNDS = 30
+AGAIN_SECONDS = 30.0
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""No connection is made; the clients only keep it."""
+
+
+class SimulatedRuntime(Runtime):
+    """The runtime of one process."""
+
+    @property
+    def _trusted(self) -> ssl.SSLContext:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return TLS
+
+    async def sign_in(self) -> tuple[str, float]:
+        access = self.settings.d365()
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": access.client_id,
+            "client_secret": self.environment["D365_CLIENT_SECRET"],
+            "scope": f"{access.url}/.default",
+        }
+        client = AiohttpClient(TLS, 1, connect=15.0, read=30.0)
+        url = f"{access.authority}/{access.tenant_id}/oauth2/v2.0/token"
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        try:
+            answer = await client.exchange("POST", url, headers, urlencode(form).encode())
+            token = answer.json()
+            return token["access_token"], float(token["expires_in"])
+        except OutcomeUnknown as error:  # as sign_in.py: it is not about the request that needs the token
+            raise HttpError(error.cause, error.remedy) from error
+        except (msgspec.DecodeError, KeyError, TypeError) as error:
+            raise HttpError("The sign-in host is out of order.") from error
+
+
+class Sync:
+    """One sync of one process. `problems`: errors of its flows, which do not stop the other flows."""
+
+    def __init__(
+        self, runtime: Runtime, tables: Sequence[str], problems: list[SyncAssetsError], *, together: bool
+    ) -> None:
+        self._runtime, self._together = runtime, together
+        self._tables = [config for config in runtime.config.in_link_order if config.table in tables]
+        self._troubled: set[str] = set()
+        self._run_id = "run"
+        self.problems = problems
+
+    async def run(self) -> None:
+        if self._together:
+            await asyncio.gather(*(self._flow(config, capture=True) for config in self._tables))
+        else:
+            for config in self._tables:
+                await self._flow(config, capture=True)
+        await self._push_the_rest()
+        if self._runtime.config.opt_out.active:
+            await self._opt_outs()
+
+    async def _flow(self, config: TableConfig, *, capture: bool) -> None:
+        """Capture and push one table, as a Dagster run of its two assets."""
+
+        async def work() -> None:
+            if capture:
+                await capture_table(self._runtime, config)
+            pushed = await push_table(self._runtime, config)
+            if pushed.result.stopped:
+                self._troubled.add(config.table)
+
+        if not await self._tried(work):
+            self._troubled.add(config.table)
+
+    async def _tried(self, work: Callable[[], Awaitable[object]]) -> bool:
+        try:
+            await work()
+        except SyncAssetsError as error:
+            self.problems.append(error)
+            return False
+        return True
+
+    async def _push_the_rest(self) -> None:
+        """As `commands.sync_runs._push_the_rest`."""
+        ledger, give_up_at = self._runtime.ledger, time.monotonic() + PATIENCE_SECONDS
+        before: dict[str, int] | None = None
+        read_again: dict[str, list[str]] = {}
+        while going := [config for config in self._tables if config.table not in self._troubled]:
+            now = self._pending()
+            for config in going:
+                if now.get(config.table):
+                    await self._flow(config, capture=False)
+            for config in going:
+                unread = ledger.unread(config.table)
+                if unread and unread != read_again.get(config.table):
+                    read_again[config.table] = unread
+                    await self._flow(config, capture=True)
+            now = self._pending()
+            pending = {config.table: now.get(config.table, 0) for config in going}
+            if not any(pending.values()) or time.monotonic() > give_up_at:
+                return
+            due = min(filter(None, (ledger.next_due(config.table) for config in going)), default=None)
+            if pending == before and due is None:
+                return
+            if pending != before:
+                give_up_at = time.monotonic() + PATIENCE_SECONDS
+            before = pending
+            pause = (due - datetime.fromtimestamp(time.time(), UTC)).total_seconds() if due else 0.5
+            await asyncio.sleep(min(max(pause, 0.1), 5.0))
+            release_dead(ledger)
+
+    def _pending(self) -> dict[str, int]:
+        return {table: counts.pending for table, counts in self._runtime.ledger.counts().items()}
+
+    # Opt-outs
+
+    async def _opt_outs(self) -> None:
+        """As `commands.opt_out_runs.sync_opt_outs`."""
+        await self._tried(self._files)
+        runtime, attributes = self._runtime, self._runtime.config.opt_out.attributes
+        for _ in range(ROUNDS):
+            before = runtime.ledger.opt_outs_left(attributes)
+            if not before.due and not poll_is_due(runtime, datetime.fromtimestamp(time.time(), UTC)):
+                return
+            log = DecisionLog(runtime.store, folder_of_changes(datetime.now(UTC)), self._run_id)
+            changes = Changes(runtime, log)
+            if not await self._tried(changes.settle) or runtime.ledger.opt_outs_left(attributes) == before:
+                return
+
+    async def _files(self) -> None:
+        runtime = self._runtime
+        give_up_at = time.monotonic() + runtime.config.opt_out.export.settle_seconds + 60
+        tried: set[tuple[str, datetime, int]] = set()
+        while True:
+            seen = await asyncio.to_thread(folder.poll_folder, runtime)
+            ready = [file for file in seen.ready if (file.name, file.modified, file.size) not in tried]
+            for file in ready:
+                tried.add((file.name, file.modified, file.size))
+                await self._take(file)
+            if not ready and (not seen.unsettled or time.monotonic() > give_up_at):
+                return
+            await asyncio.sleep(1.0)
+
+    async def _take(self, file: OptOutFile) -> None:
+        """As the assets of a file's partition do."""
+        runtime, partition = self._runtime, file.partition
+        try:
+            await asyncio.to_thread(self._store, file)
+        except BadExport as error:
+            runtime.ledger.file_refused(file, str(error))
+            return
+        except FileGone:
+            return
+        await asyncio.to_thread(staging.state_file, runtime, partition, Parts(runtime.store, EXPORT, [partition]))
+        async with open_session(runtime) as both:
+            await decide_due(both, DecisionLog(runtime.store, partition, self._run_id))
+        for side in sides(both.direction):
+            async with open_session(runtime) as both:
+                await write_due(both, side)
+
+    def _store(self, file: OptOutFile) -> None:
+        with tempfile.TemporaryDirectory(dir=self._runtime.settings.home) as place:
+            rows = staging.StagedRows(Path(place))
+            taken = staging.spool_file(self._runtime, file, rows)
+            store, partition = self._runtime.store, file.partition
+            if taken.bad or store.published(REJECTED_ROWS, partition):
+                write_parts(store, REJECTED_ROWS, partition, self._run_id, rows.frames(staging.BAD))
+            write_parts(store, EXPORT, partition, self._run_id, rows.frames(staging.GOOD))
+
+
+async def hold(runtime: Runtime, contact: str) -> None:
+    """As `operations.privacy_hold.add`, repeated until both systems could be asked for the person's records."""
+    release_dead(runtime.ledger)
+    runtime.ledger.hold(CONTACT, contact)
+    while True:
+        found = await whereabouts(runtime, contact)
+        runtime.ledger.add_to_hold(CONTACT, contact, found.records)
+        if not (found.d365.errors or found.campaign.errors):
+            return
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def release(runtime: Runtime, contact: str) -> None:
+    """As `operations.privacy_hold.release`, repeated until Dynamics 365 could be asked."""
+    while runtime.ledger.records_of_hold(CONTACT, contact):
+        try:
+            runtime.ledger.end_hold(CONTACT, contact, gone=await is_gone(runtime, contact))
+        except SyncAssetsError:
+            await asyncio.sleep(AGAIN_SECONDS)
+        else:
+            return
+
+
+def runtime_of(environment: Mapping[str, str], config: Config) -> SimulatedRuntime:
+    """Return the runtime of a new process. config: that of its configuration file, parsed before."""
+    runtime = SimulatedRuntime(environment, accept_mapping=True, parent_keys=ParentKeys(clock=time.monotonic))
+    vars(runtime).update(config=config, _d365_tokens=CachedTokens(runtime.sign_in))
+    return runtime

@@ -1,0 +1,336 @@
+"""Play a scenario on the simulated clock, and return what it leaves behind for the checker."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import yaml
+
+from sync_assets.config.loader import load_config
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
+from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
+from sync_assets_tests.simulation.ledgers import MEMORY, Ledgers
+from sync_assets_tests.simulation.network import Network, Storm
+from sync_assets_tests.simulation.observed import Hold, Moment, Observed, Refusal, Replay
+from sync_assets_tests.simulation.people import People
+from sync_assets_tests.simulation.program import SimulatedRuntime, Sync, hold, release, runtime_of
+from sync_assets_tests.simulation.report import ledger_report, mapped_tables
+from sync_assets_tests.simulation.scenario import TABLES, Scenario, row_id
+from sync_assets_tests.simulation.services import Services
+from sync_assets_tests.simulation.sftp_server import sftp_in_place
+
+WORKERS = 2
+SYNC_SECONDS = 4 * 3600.0
+"""A sync that takes longer is stuck: `sync` waits for minutes at most."""
+LAST_SYNCS = 8
+
+
+class Stuck(AssertionError):
+    """Raised if a sync does not end, or the program raises an error of its own."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A played scenario.
+
+    Attributes:
+        observed: For the checker.
+        journal: All that happened in order, for comparisons.
+        seconds: Of simulated time.
+        points: At which the program could have crashed.
+        syncs: Processes of the program.
+        troubles: Requests with which the network did something.
+    """
+
+    observed: Observed
+    journal: tuple[str, ...]
+    seconds: float
+    points: int
+    syncs: int
+    troubles: int
+
+
+def play(scenario: Scenario, ledgers: Ledgers) -> Run:
+    """Play a scenario. Raises Stuck."""
+    clock, chance = Clock(), Random(f"run {scenario.seed}")
+    with ledgers() as url, tempfile.TemporaryDirectory(dir=MEMORY) as home, simulated(clock, chance), _undisturbed():
+        loop = SimulatedLoop(clock, chance)
+        loop.set_exception_handler(lambda *_: None)  # tasks of crashed processes end without being awaited
+        asyncio.set_event_loop(loop)
+        try:
+            simulation = Simulation(scenario, clock, chance, url, Path(home))
+            with simulation.network.in_place(), sftp_in_place(simulation.services.files):
+                return loop.run_until_complete(simulation.run())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+@contextmanager
+def _undisturbed() -> Generator[None]:
+    """Keep the garbage collector and the log out of a run, and throw away what crashed processes leave behind.
+
+    Python complains of coroutines that never end: those of crashed processes.
+    """
+    hook = sys.unraisablehook
+    logging.disable(logging.CRITICAL)
+    gc.disable()
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            sys.unraisablehook = lambda _: None
+            RUNNING.clear()
+            gc.collect()
+            sys.unraisablehook = hook
+        gc.enable()
+        logging.disable(logging.NOTSET)
+
+
+class Simulation:
+    """One run. Methods named as kinds of moves carry them out, here and in `People`."""
+
+    def __init__(self, scenario: Scenario, clock: Clock, chance: Random, url: str, home: Path) -> None:
+        self.scenario, self.clock = scenario, clock
+        exports = home / "exports"
+        exports.mkdir()
+        self.services = Services(clock, scenario.position, scenario.links(), exports)
+        self.people = People(self.services)
+        self.network = Network(self.services, chance, repeats_posts="unique_keys" not in scenario.position.campaign)
+        config = home / "config.yaml"
+        config.write_text(yaml.safe_dump(scenario.document()), encoding="utf-8")
+        self._environment = self.services.environment() | {
+            "SYNC_ASSETS_CONFIG": str(config),
+            "SYNC_ASSETS_LEDGER_URL": url,
+            "DAGSTER_HOME": str(home),
+        }
+        self._config = load_config(config)
+        self._url = url
+        self._syncs: dict[asyncio.Task[None], int] = {}
+        self._started = 0
+        self._last_problems: list[str] = []
+        self.journal: list[str] = []
+        self.crashes: list[tuple[Moment, int]] = []
+        self.refusals: list[Refusal] = []
+        self.replays: list[Replay] = []
+        self.holds: list[Hold] = []
+
+    async def run(self) -> Run:
+        for move in self.scenario.moves:
+            await self._until(move.at)
+            self.note(str(move))
+            self._check_syncs()
+            getattr(self if hasattr(self, move.kind) else self.people, move.kind)(**move.values)
+        while self._syncs:
+            await self._joined()
+        at_rest = await self._rest()
+        observed = self._observed(at_rest)
+        for call in observed.calls:
+            self.note(f"{call.handled.n} {call.method} {call.resource} {call.key} {call.status} {call.delivered}")
+        return Run(
+            observed,
+            tuple(self.journal),
+            self.clock.elapsed,
+            sum(process.points for process in RUNNING.values()),
+            self._started,
+            self.network.troubles.total(),
+        )
+
+    def note(self, text: str) -> None:
+        self.journal.append(f"{self.clock.elapsed:.4f} {text}")
+
+    async def _until(self, at: float) -> None:
+        """Wait until a time of the scenario."""
+        await asyncio.sleep(max(0.0, at - self.clock.elapsed))
+
+    async def _joined(self) -> None:
+        """Wait until a sync has ended."""
+        await asyncio.wait(self._syncs, return_when=asyncio.FIRST_COMPLETED)
+        self._check_syncs()
+
+    def _check_syncs(self) -> None:
+        for sync in [sync for sync in self._syncs if sync.done()]:
+            del self._syncs[sync]
+            sync.result()
+
+    async def _rest(self) -> bool:
+        """Let all trouble end, and sync until nothing is left to do. Return True if that is reached."""
+        self.network.calm()
+        self.services.refused.clear()
+        moment = self.services.moment()
+        self.refusals = [Refusal(one.table, one.id, one.since, one.until or moment) for one in self.refusals]
+        for table in TABLES:
+            self.retry(table)
+        if self.scenario.opt_out:
+            self.people.export(only_changed=False, seconds=0.0)
+        quiet = 0
+        for _ in range(LAST_SYNCS):
+            await asyncio.sleep(600)
+            calls, changes = len(self.services.calls), len(self.services.rows)
+            self.sync(TABLES, together=False, machine="here", crash=None)
+            await self._joined()
+            quiet = quiet + 1 if (calls, changes) == (len(self.services.calls), len(self.services.rows)) else 0
+            if quiet and not self._left():
+                return True
+        return False
+
+    def _left(self) -> int:
+        """Return how much is left to do."""
+        with self._ledger() as ledger:
+            pending = sum(counts.pending for counts in ledger.counts().values())
+            attributes = self._config.opt_out.attributes if self._config.opt_out.active else []
+            return pending + (ledger.opt_outs_left(attributes).due if attributes else 0) + len(self._last_problems)
+
+    @contextmanager
+    def _ledger(self) -> Generator[Ledger]:
+        with Ledger.open(self._url) as ledger:
+            yield ledger
+
+    # The program
+
+    def sync(self, tables: Sequence[str], *, together: bool, machine: str, crash: int | None) -> None:
+        """Start a process that syncs, unless two are at work."""
+        if len(self._syncs) < WORKERS:
+            process = self._started_process(machine, crash)
+            task = asyncio.create_task(self._process(process, tables, together=together))
+            self._syncs[task] = process.number
+
+    async def _process(self, process: Process, tables: Sequence[str], *, together: bool) -> None:
+        problems: list[SyncAssetsError] = []
+
+        def work(runtime: SimulatedRuntime) -> Coroutine[Any, Any, None]:
+            return Sync(runtime, tables, problems, together=together).run()
+
+        await self._lived(process, work)
+        self._last_problems = [str(problem) for problem in problems]
+        self.note(f"process {process.number} ends: {self._last_problems}")
+
+    async def _lived(self, process: Process, work: Callable[[SimulatedRuntime], Coroutine[Any, Any, None]]) -> None:
+        """Run a process until it ends or crashes."""
+        runtime = runtime_of(self._environment, self._config)
+
+        async def worked() -> None:
+            try:
+                await work(runtime)
+            finally:
+                runtime.close()
+
+        context = copy_context()
+        context.run(PROCESS.set, process)
+        task = asyncio.create_task(worked(), context=context)
+        await asyncio.wait((task, process.died), timeout=SYNC_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if process.dead:
+            process.kept.append(task)
+            setattr(task, "_log_destroy_pending", False)  # noqa: B010 - asyncio's own way to give a task up
+            self.crashes.append((self.services.moment(), process.number))
+            self.note(f"process {process.number} crashes at point {process.points}")
+        elif not task.done():
+            raise Stuck(f"process {process.number} does not end")
+        elif error := task.exception():
+            raise Stuck(f"process {process.number} fails: {error!r}") from error
+        process.ended = True
+
+    def _started_process(self, machine: str, crash: int | None) -> Process:
+        self._started += 1
+        process = RUNNING[self._started] = Process(self._started, machine, crash)
+        return process
+
+    def hold(self, row: int) -> None:
+        """Place a contact on hold, unless a sync or another command is at work: it may have sent a request before."""
+        id_ = row_id("contact", row)
+
+        async def command() -> None:
+            await self._lived(self._started_process("here", None), lambda runtime: hold(runtime, id_))
+            self.holds.append(Hold(id_, self.services.moment()))
+
+        if not (self._syncs or any(one.contact == id_ and one.until is None for one in self.holds)):
+            self._syncs[asyncio.create_task(command())] = 0
+
+    def release(self, row: int) -> None:
+        """Release a contact from hold."""
+        id_ = row_id("contact", row)
+        held = next((one for one in self.holds if one.contact == id_ and one.until is None), None)
+        if held and not self._syncs:
+            self.holds[self.holds.index(held)] = replace(held, until=self.services.moment())
+            command = self._lived(self._started_process("here", None), lambda runtime: release(runtime, id_))
+            self._syncs[asyncio.create_task(command)] = 0
+
+    # Accidents, and what operators do
+
+    def storm(self, **values: Any) -> None:
+        self.network.expect(Storm(**values))
+
+    def tokens_expire(self) -> None:
+        self.services.entra.expire_tokens()
+        self.services.ims.expire_tokens()
+
+    def feed_expires(self, table: str) -> None:
+        self.services.org.expire_tokens(self.services.org.store(table))
+
+    def refusal(self, table: str, row: int, hours: float) -> None:
+        id_, since = row_id(table, row), self.services.moment()
+        if id_ in self.services.refused:
+            return
+        self.services.refused.add(id_)
+        self.refusals.append(Refusal(table, id_, since))
+        asyncio.get_running_loop().call_later(hours * 3600, self._accept, id_)
+
+    def _accept(self, id_: str) -> None:
+        if id_ in self.services.refused:
+            self.services.refused.discard(id_)
+            until = self.services.moment()
+            self.refusals = [
+                Refusal(one.table, one.id, one.since, until) if (one.id, one.until) == (id_, None) else one
+                for one in self.refusals
+            ]
+
+    def replay(self, table: str, *, resend: bool) -> None:
+        with self._ledger() as ledger:
+            if ledger.replay_everything(table, resend=resend):
+                kind = "forced replay" if resend else "replay"
+                self.replays.append(Replay(self.services.moment(), table, kind))
+
+    def retry(self, table: str) -> None:
+        with self._ledger() as ledger:
+            ledger.retry(table)
+        self.replays.append(Replay(self.services.moment(), table, "retry"))
+
+    # What is left
+
+    def _observed(self, at_rest: bool) -> Observed:
+        position, services = self.scenario.position, self.services
+        with self._ledger() as ledger:
+            report = ledger_report(ledger, self.clock.instant.date())
+        return Observed(
+            configuration=self.scenario.document(),
+            tables=mapped_tables(),
+            premises={**position.campaign, **position.d365},
+            rows=tuple(services.rows),
+            calls=tuple(call.observed() for call in services.calls),
+            others=tuple(services.others),
+            files=tuple(sorted(services.exports, key=lambda file: file.name)),
+            refusals=tuple(self.refusals),
+            holds=tuple(self.holds),
+            replays=tuple(self.replays),
+            crashes=tuple(self.crashes),
+            final_rows=services.final_rows(),
+            final_records=services.final_records(),
+            ledger=report,
+            at_rest=at_rest,
+            end=services.moment(),
+            unheard=tuple(services.unheard),
+        )

@@ -1,0 +1,243 @@
+"""What happens in a simulated run, as plain data that follows from the seed: configuration, premises, moves.
+
+A run replays from its scenario, with any of its moves left out: each move holds all that it needs, and does nothing if
+that is missing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from sync_assets_tests.simulation.network import KINDS, Storm
+from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, Position
+from sync_assets_tests.support.world import JOINS, LINKS, LOOKUPS, PARENTS, RESOURCES, Configuration, TableRules
+
+TABLES = tuple(RESOURCES)
+ROWS = {"contact": 4, "new_order": 4, "new_orderline": 4}
+HOUR, DAY = 3600.0, 86_400.0
+DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional")
+OPT_OUTS = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}
+
+
+@dataclass(frozen=True)
+class Move:
+    """One thing that happens.
+
+    Attributes:
+        at: Seconds from the start of the run.
+        kind: Name of a method of `run.Simulation`.
+        values: Its arguments.
+    """
+
+    at: float
+    kind: str
+    values: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        days, rest = divmod(self.at, DAY)
+        values = ", ".join(f"{name}={value}" for name, value in self.values.items())
+        return f"day {days:.0f} {rest / HOUR:05.2f} h  {self.kind} {values}"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Everything that a run is played from."""
+
+    seed: int
+    position_names: tuple[str, ...]
+    rules: Mapping[str, TableRules]
+    opt_out: Mapping[str, Any]
+    moves: tuple[Move, ...]
+    days: float
+
+    @property
+    def position(self) -> Position:
+        position = Position()
+        for name in self.position_names:
+            position |= POSITIONS[name]
+        return position
+
+    def document(self) -> dict[str, Any]:
+        """Return the configuration file."""
+        configuration = Configuration(dict(self.rules), self.position)
+        return configuration.document() | ({"opt_out": dict(self.opt_out)} if self.opt_out else {})
+
+    def links(self) -> dict[str, Any]:
+        """Return the definitions of the links in Campaign."""
+        return {
+            RESOURCES[table]: {
+                LINKS[table]: {
+                    "cardinality": self.rules[table].cardinality,
+                    "join": JOINS[table] if self.rules[table].style == "join" else None,
+                }
+            }
+            for table in PARENTS
+        }
+
+    def only(self, moves: tuple[Move, ...]) -> Scenario:
+        return replace(self, moves=moves)
+
+
+def row_id(table: str, number: int) -> str:
+    """Return the id of a row: random, but the same in all runs."""
+    return str(uuid.UUID(int=Random(f"{table}{number}").getrandbits(128), version=4))
+
+
+def scenario(seed: int) -> Scenario:
+    """Return the scenario of a seed."""
+    random = Random(f"scenario {seed}")
+    names = [DOCUMENTED] if random.random() < 0.3 else random.sample(list(POSITIONS), random.choice((1, 1, 2)))
+    documented = names == [DOCUMENTED]
+    rules = {table: _rules(random, documented=documented) for table in TABLES}
+    story = _Story(random)
+    story.tell()
+    direction = random.choice(DIRECTIONS)
+    opt_out: dict[str, Any] = {}
+    if direction != "disabled":
+        opt_out = {"direction": direction, "mappings": OPT_OUTS, "export": {"settle_seconds": random.choice((0, 60))}}
+        if random.random() < 0.3:
+            opt_out["poll_profiles_minutes"] = 60
+        opt_out["export"]["after"] = random.choice(("keep", "delete"))
+    return Scenario(seed, tuple(names), rules, opt_out, story.in_order(), story.now / DAY)
+
+
+def _rules(random: Random, *, documented: bool) -> TableRules:
+    return TableRules(
+        more=random.random() < 0.5,
+        filtered=random.random() < 0.5,
+        delete_filtered_out=random.random() < 0.5,
+        apply_deletes=random.random() < 0.8,
+        picklists=random.choice(("labels", "codes")),
+        style=random.choice(("key", "auto", "join") if documented else ("auto", "auto", "join")),
+        cardinality=random.choice(("one", "zero_or_one")),
+        address=random.choice(("url", "auto", "filter")) if documented else "auto",
+    )
+
+
+class _Story:
+    """Episodes some hours apart: changes, then a sync with changes, trouble, a crash or a second worker beside it."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._moves: list[Move] = []
+        self.now = random.uniform(HOUR, DAY)
+
+    def in_order(self) -> tuple[Move, ...]:
+        return tuple(sorted(self._moves, key=lambda move: move.at))
+
+    def _add(self, at: float, kind: str, **values: Any) -> None:
+        self._moves.append(Move(round(at, 3), kind, values))
+
+    def tell(self) -> None:
+        random = self._random
+        for table, rows in ROWS.items():
+            for row in range(rows):
+                if random.random() < 0.7:
+                    values = self._values(table, whole=True)
+                    self._add(self.now - random.uniform(601, 900), "put_row", table=table, row=row, set=values)
+        for number in range(random.randint(2, 5)):
+            for _ in range(random.randint(1, 6)):
+                self._change(self.now - random.uniform(0, 600))
+            if number:
+                self._accident(self.now - 601)
+            self._syncs()
+            self.now += random.choice((60.0, HOUR, 6 * HOUR, 20 * HOUR)) * random.uniform(0.5, 1.5)
+
+    def _syncs(self) -> None:
+        random, at = self._random, self.now
+        for _ in range(random.choice((1, 1, 1, 2, 2, 3))):
+            tables = TABLES if random.random() < 0.7 else tuple(random.sample(TABLES, random.randint(1, 2)))
+            crash = int(10 ** random.uniform(0.5, 3.7)) if random.random() < 0.4 else None
+            machine = random.choice(("here", "here", "there"))
+            self._add(at, "sync", tables=tables, together=random.random() < 0.5, machine=machine, crash=crash)
+            if random.random() < 0.4:
+                self._storm(at)
+            for _ in range(random.choice((0, 0, 1, 3))):
+                self._change(at + random.uniform(0, 4))
+            at += random.choice((random.uniform(0, 3), random.uniform(10, 400)))
+        self.now = at
+
+    def _storm(self, at: float) -> None:
+        random = self._random
+        systems = random.choice((("campaign",), ("campaign",), ("d365",), ("d365", "login", "campaign", "ims")))
+        kinds = random.choice((KINDS, random.sample(KINDS, 2), ("cut_before", "cut_after", "late")))
+        share = random.choice((0.05, 0.2, 0.5, 1.0))
+        length = random.choice((random.uniform(0.2, 3), random.uniform(3, 60), 600.0))
+        storm = Storm(at, at + length, systems, tuple(kinds), share, random.getrandbits(32))
+        self._add(at, "storm", **vars(storm))
+
+    def _accident(self, at: float) -> None:
+        random = self._random
+        draw = random.random()
+        if draw < 0.1:
+            self._add(at, "tokens_expire")
+        elif draw < 0.2:
+            self._add(at, "feed_expires", table=random.choice(TABLES))
+        elif draw < 0.3:
+            hours = random.choice((1.0, 48.0))
+            self._add(at, "refusal", table=(table := random.choice(TABLES)), row=self._row(table), hours=hours)
+        elif draw < 0.4:
+            self._add(at, "replay", table=random.choice(TABLES), resend=random.random() < 0.5)
+        elif draw < 0.45:
+            self._add(at, "retry", table=random.choice(TABLES))
+        elif draw < 0.7:
+            self._add(at, random.choice(("hold", "hold", "release")), row=self._row("contact"))
+
+    def _row(self, table: str) -> int:
+        return self._random.randrange(ROWS[table])
+
+    def _change(self, at: float) -> None:
+        random = self._random
+        table = random.choices(TABLES, (4, 4, 3))[0]
+        row = self._row(table)
+        draw = random.random()
+        if draw < 0.12:
+            self._add(at, "delete_row", table=table, row=row, children=random.choice(("remove_link", "cascade")))
+        elif draw < 0.2:
+            columns = random.choice(tuple(OPT_OUTS))
+            self._add(at, "put_row", table="contact", row=self._row("contact"), set={columns: random.random() < 0.6})
+        elif draw < 0.3:
+            attribute = random.choice(tuple(OPT_OUTS.values()))
+            self._add(at, "opt_out_in_campaign", row=self._row("contact"), attribute=attribute,
+                      value=random.random() < 0.6)  # fmt: skip
+        elif draw < 0.36:
+            seconds = random.choice((0.0, 5.0, 90.0))
+            self._add(at, "export", only_changed=random.random() < 0.5, seconds=seconds)
+        elif draw < 0.4:
+            self._add(at, "foreign_record", number=random.randrange(3), name=random.choice(("Eve", "Mallory")))
+        else:
+            self._add(at, "put_row", table=table, row=row, set=self._values(table))
+
+    def _values(self, table: str, *, whole: bool = False) -> dict[str, Any]:
+        """Return values of some columns (of all: `whole`). Now and then the mapping rejects them."""
+        choose, rejected = self._random.choice, self._random.random() < 0.06
+        if table == "contact":
+            values: dict[str, Any] = {
+                "firstname": choose(["Ada", "bob", "eVE", None]),
+                "emailaddress1": choose(["ada@example.org", "bob@example.org", None]),
+                "jobtitle": choose(["Nurse", "Baker", None]),
+                "new_interests": choose(["3", "3,4", None]),
+                "department": choose(["in", "in", "in", "out"]),
+            } | ({"jobtitle": "x" * 60} if rejected else {})
+        elif table == "new_order":
+            values = {
+                "new_name": choose(["N1", "N2"]),
+                "new_weight": 1.5 if rejected else choose([1.0, 2.0, None]),
+                "new_tags": choose(["1", "1,9", None]),
+                "new_quantity": choose([20, 20, 20, 1]),
+            }
+        else:
+            values = {
+                "new_name": choose(["L1", "L2"]),
+                "new_price": 1.5 if rejected else choose([1.0, 2.0, None]),
+                "new_count": choose([20, 20, 20, 1]),
+            }
+        if table in PARENTS and choose((True, True, False)):
+            parent = choose((*range(ROWS[PARENTS[table]]), None))
+            values[LOOKUPS[table]] = None if parent is None else row_id(PARENTS[table], parent)
+        kept = {name: value for name, value in values.items() if whole or self._random.random() < 0.7}
+        return kept or {"firstname": "Zed"} if table == "contact" else kept or {"new_name": "Z"}

@@ -1,0 +1,101 @@
+"""Simulated runs in the suite: the seeds of past failures, and fresh ones for half a minute of processor time."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from random import Random
+
+import pytest
+
+from sync_assets_tests.simulation.clock import PROCESS, Clock, Crashed, Process, SimulatedLoop, StandsStill
+from sync_assets_tests.simulation.ledgers import sqlite_ledgers
+from sync_assets_tests.simulation.run import play
+from sync_assets_tests.simulation.scenario import scenario
+from sync_assets_tests.simulation.shorten import shortened
+
+
+@pytest.mark.timeout(600)
+def test_past_and_fresh_seeds_end_as_the_contract_says() -> None:
+    """A failure prints its seed, with which the command replays it."""
+    command = [sys.executable, "-m", "sync_assets_tests.simulate", "--past", "--seconds", "60"]
+    done = subprocess.run([*command, "--processor-seconds", "20"], capture_output=True, text=True, check=False)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_seed_gives_the_same_run_each_time() -> None:
+    with sqlite_ledgers() as ledgers:
+        one, other = play(scenario(3), ledgers), play(scenario(3), ledgers)
+    assert one.observed.calls
+    assert one.observed.crashes
+    assert one.journal == other.journal
+    assert one.observed == other.observed
+
+
+def test_a_run_replays_without_some_of_its_moves() -> None:
+    whole = scenario(4)
+    with sqlite_ledgers() as ledgers:
+        run = play(whole.only(whole.moves[::2]), ledgers)
+    assert run.observed.at_rest
+
+
+def test_a_history_is_shortened_to_the_moves_that_fail_together() -> None:
+    assert shortened(range(40), lambda moves: {7, 31} <= set(moves), 10) == (7, 31)
+
+
+def test_simulated_hours_go_by_at_once_and_in_order() -> None:
+    loop, seen = SimulatedLoop(clock := Clock(), Random(1)), list[str]()
+
+    async def sleeper(name: str, hours: float) -> None:
+        await asyncio.sleep(hours * 3600)
+        seen.append(name)
+
+    async def both() -> None:
+        await asyncio.gather(sleeper("late", 9), sleeper("early", 2))
+
+    loop.run_until_complete(both())
+    loop.close()
+    assert seen == ["early", "late"]
+    assert 32_400 <= clock.elapsed < 32_401
+
+
+def test_a_loop_on_which_nothing_can_go_on_says_so() -> None:
+    loop = SimulatedLoop(Clock(), Random(1))
+    waiting = loop.create_future()
+    with pytest.raises(StandsStill):
+        loop.run_until_complete(waiting)
+    waiting.cancel()
+    loop.close()
+
+
+def test_a_crashed_process_does_nothing_more() -> None:
+    loop, seen = SimulatedLoop(Clock(), Random(1)), list[int]()
+
+    async def work(process: Process) -> None:
+        PROCESS.set(process)
+        try:
+            for n in range(100):
+                await asyncio.sleep(1)
+                seen.append(n)
+        finally:
+            seen.append(-1)
+
+    async def run() -> Process:
+        process = Process(1, "here", crash_at=10)
+        task = asyncio.create_task(work(process))
+        setattr(task, "_log_destroy_pending", False)  # noqa: B010
+        process.kept.append(task)
+        await asyncio.sleep(1000)
+        with pytest.raises(Crashed):
+            process.point()
+        assert not task.done()
+        return process
+
+    process = loop.run_until_complete(run())
+    before = list(seen)
+    loop.close()
+    assert process.dead
+    assert before == list(range(len(before)))
+    assert 0 < len(before) < 20
