@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
 
 MOST_PENDING = 4_000_000
-"""Pending records of a table at which its capture pauses: about 8 GB of payloads for a table of 50 columns."""
+"""Pending records of a table at which its capture pauses: about 7 GB of payloads for a table of 50 columns."""
 
 
 def backlog_is_full(ledger: Ledger, config: TableConfig) -> bool:

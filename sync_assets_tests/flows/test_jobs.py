@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sync_assets.capture import backlog_limit
 from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
@@ -46,6 +47,18 @@ def test_a_table_is_replayed_and_sent_again_if_forced(orchestra: Orchestra) -> N
     assert orchestra.pending == {}
     assert does(orchestra, "replay", "replay_table", table="contact", force=True).success
     assert sum(orchestra.pending.values()) == 50
+
+
+def test_a_forced_replay_of_a_large_table_pauses_and_later_runs_go_on_with_it(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog_limit, "MOST_PENDING", 12)
+    admin = orchestra.program.sandbox.admin
+    admin.settings("d365", page_limit=5)
+    assert does(orchestra, "replay", "replay_table", table="contact", force=True).success
+    assert sum(orchestra.pending.values()) == 15
+    orchestra.settle()
+    assert (admin.engine_calls()["update"], orchestra.feed.complete) == (50, True)
 
 
 def test_what_makes_no_sense_fails_with_a_sentence(orchestra: Orchestra) -> None:
