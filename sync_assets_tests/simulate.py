@@ -20,7 +20,8 @@ from pathlib import Path
 
 from sync_assets_tests.simulation import planted
 from sync_assets_tests.simulation.checker import check
-from sync_assets_tests.simulation.run import Ledgers, Run, Stuck, play, postgresql_ledgers, sqlite_ledgers
+from sync_assets_tests.simulation.ledgers import Ledgers, postgresql_ledgers, sqlite_ledgers
+from sync_assets_tests.simulation.run import Run, Stuck, play
 from sync_assets_tests.simulation.scenario import Scenario, scenario
 from sync_assets_tests.simulation.shorten import shortened
 

@@ -13,6 +13,7 @@ from sync_assets.operations import privacy_hold
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_links import TABLES, Chain
+from sync_assets_tests.support.premises import POSITIONS
 from sync_assets_tests.support.program import calls
 
 Operation = Callable[[Runtime, str], dict[str, Any]]
@@ -73,6 +74,13 @@ class House(Chain):
 @pytest.fixture
 def house(sandbox_factory: SandboxFactory, tmp_path: Path) -> House:
     return House(sandbox_factory, tmp_path)
+
+
+def test_a_hold_finds_a_persons_rows_where_dynamics_has_no_memory_for_large_pages(house: House) -> None:
+    with POSITIONS["no memory for large pages"].on(house.admin):
+        added = house.do(privacy_hold.add)
+    assert added["errors"] == []
+    assert added["noted"] == dict.fromkeys(TABLES, 1)
 
 
 def test_campaign_hears_nothing_of_held_ids_whatever_happens(house: House) -> None:

@@ -256,7 +256,7 @@ def _has_no_parent(history: History, contract: Contract, row: Row) -> bool:
     return False
 
 
-@rule("Every engine call that reached the engine is counted once, on its UTC day (contract, section 1)")
+@rule("Every engine call that reached the engine is counted once, on its UTC day (contract, commands)")
 def the_ledger_counts_each_engine_call_once(history: History) -> Found:
     counted: Counter[CallKind] = Counter()
     for kinds in history.seen.ledger.engine_calls.values():
@@ -264,7 +264,7 @@ def the_ledger_counts_each_engine_call_once(history: History) -> Found:
     certain, unsure = Counter[CallKind](), Counter[CallKind](kind for _, kind in history.seen.unheard)
     by_day: defaultdict[str, Counter[CallKind]] = defaultdict(Counter)
     for request in history.requests:
-        sure = request.answer and not history.killed_soon(request)
+        sure = request.answer and not _lost_by_a_crash(history, request)
         (certain if sure else unsure)[request.kind] += 1
         near = {
             (request.sent.at + slack).astimezone(UTC).date().isoformat() for slack in (-MIDNIGHT_SLACK, MIDNIGHT_SLACK)

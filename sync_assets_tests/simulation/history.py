@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
@@ -24,8 +24,6 @@ from sync_assets_tests.simulation.observed import (
 
 Id = tuple[str, str]
 """Table and id, or resource and key."""
-UNSTORED = timedelta(minutes=15)
-"""So long a process may keep counts of engine calls before it stores them: a batch of opt-outs is stored as a whole."""
 _VOLATILE = frozenset({"created", "lastModified", "href", "title", "_visible"})
 
 
@@ -203,12 +201,6 @@ class History:
     def crashed(self, process: int, since: int, until: int) -> bool:
         """Return True if the process crashed between two events."""
         return any(of == process and since <= moment.n <= until for moment, of in self.seen.crashes)
-
-    def killed_soon(self, request: Request) -> bool:
-        """Return True if the process ended without warning before it may have stored what it had counted."""
-        return any(
-            of == request.first.process and moment.at - request.sent.at < UNSTORED for moment, of in self.seen.crashes
-        )
 
     def shown_before(self, resource: str, key: str, n: int) -> bool:
         """Return True if an answer before event `n` showed the program that Campaign holds the record."""

@@ -106,11 +106,12 @@ class Network:
         repeated = trouble == "repeated" and (method != "POST" or self.repeats_posts)
 
         async def handle() -> Answered:
-            for _ in range(1 + repeated):
-                await asyncio.sleep(before)
+            await asyncio.sleep(before)
+            await self._pass()
+            if repeated:
+                await services.answer(sent, number, method, address, headers, body)
                 await self._pass()
-                answered = await services.answer(sent, number, method, address, headers, body)
-            return answered
+            return await services.answer(sent, number, method, address, headers, body)
 
         # The service goes on with a request when its caller has crashed or given up.
         handling = asyncio.get_running_loop().create_task(handle(), context=neutral())

@@ -10,18 +10,12 @@ import asyncio
 import ssl
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
-from functools import partial
-from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 import msgspec
-import sqlalchemy as sa
 
 from sync_assets.audit.person_records import is_gone, whereabouts
 from sync_assets.config.models import Config, TableConfig
@@ -31,7 +25,6 @@ from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import CachedTokens, HttpError
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
-from sync_assets.ledger.storage import database
 from sync_assets.opt_out.apply import sides, write_due
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes
@@ -47,9 +40,7 @@ from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import release_dead
-from sync_assets.sftp import FileGone, RemoteFile
-from sync_assets.sftp.client import Listing
-from sync_assets_tests.simulation.clock import PROCESS
+from sync_assets.sftp import FileGone
 
 PATIENCE_SECONDS = 300.0
 ROUNDS = 30
@@ -84,90 +75,6 @@ class SimulatedRuntime(Runtime):
             raise HttpError(error.cause, error.remedy) from error
         except (msgspec.DecodeError, KeyError, TypeError) as error:
             raise HttpError("The sign-in host is out of order.") from error
-
-
-@contextmanager
-def kept_engines() -> Generator[None]:
-    """Inside the block, let ledgers of one URL share a database engine, whose compiled statements are a third of a run.
-
-    A process crashes at the statements and commits of its ledger, too.
-    """
-    engines: dict[str, sa.Engine] = {}
-
-    def point(*_: object) -> None:
-        if process := PROCESS.get():
-            process.point()
-
-    def kept(make: Callable[..., sa.Engine], named: Any, **options: Any) -> sa.Engine:
-        url = str(getattr(named, "url", named))
-        if url not in engines:
-            engines[url] = engine = make(named, **options)
-            sa.event.listen(engine, "before_cursor_execute", point)
-            sa.event.listen(engine, "commit", point)
-        return engines[url]
-
-    seams: Any = database
-    names = ("sqlite_engine", "_postgres_engine")
-    before = {name: getattr(seams, name) for name in names}
-    for name in names:
-        setattr(seams, name, partial(kept, before[name]))
-    try:
-        yield
-    finally:
-        for name in names:
-            setattr(seams, name, before[name])
-        for engine in engines.values():
-            engine.dispose()
-
-
-class SimulatedSftp:
-    """The SFTP server's folder of exports (see `sftp.client.Sftp`). files: content and time of change by name."""
-
-    def __init__(self, files: dict[str, tuple[bytes, float]]) -> None:
-        self._files = files
-
-    @contextmanager
-    def connect(self, settings: object, **_: object) -> Generator[SimulatedSftp]:
-        yield self
-
-    def listing(self, directory: str, pattern: str) -> Listing:
-        named = (self._file(name) for name in self._files if fnmatchcase(name, pattern))
-        return Listing(tuple(sorted(named, key=lambda file: (file.modified, file.name))), ())
-
-    @contextmanager
-    def open(self, directory: str, name: str, expected: RemoteFile | None = None) -> Generator[BinaryIO]:
-        self._check(name, expected)
-        yield BytesIO(self._files[name][0])
-
-    def remove(self, directory: str, name: str, expected: RemoteFile | None = None) -> None:
-        self._check(name, expected)
-        del self._files[name]
-
-    archive = None
-    """Not used: files are kept or deleted."""
-
-    def storage(self, directory: str) -> None:
-        return None
-
-    def _file(self, name: str) -> RemoteFile:
-        content, changed = self._files[name]
-        return RemoteFile(name, len(content), datetime.fromtimestamp(int(changed), UTC))
-
-    def _check(self, name: str, expected: RemoteFile | None) -> None:
-        if name not in self._files or (expected and self._file(name) != expected):
-            raise FileGone(f"{name} is not what it was any more.")
-
-
-@contextmanager
-def sftp_in_place(files: dict[str, tuple[bytes, float]]) -> Generator[None]:
-    """Let the program find these files on its SFTP server inside the block."""
-    server: Any = SimulatedSftp(files)
-    before = folder.connect
-    folder.connect = staging.connect = server.connect
-    try:
-        yield
-    finally:
-        folder.connect = staging.connect = before
 
 
 class Sync:

@@ -5,64 +5,37 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import shutil
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import sqlalchemy as sa
 import yaml
 
 from sync_assets.config.loader import load_config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.storage.schema import metadata
-from sync_assets.sandbox.campaign.resources import resources
-from sync_assets.sandbox.dataverse.tables import TABLES as DATAVERSE_TABLES
 from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
+from sync_assets_tests.simulation.ledgers import MEMORY, Ledgers
 from sync_assets_tests.simulation.network import Network, Storm
-from sync_assets_tests.simulation.observed import (
-    Attribute,
-    Column,
-    Hold,
-    LedgerReport,
-    Moment,
-    Observed,
-    Refusal,
-    Replay,
-    Table,
-)
-from sync_assets_tests.simulation.program import (
-    SimulatedRuntime,
-    Sync,
-    hold,
-    kept_engines,
-    release,
-    runtime_of,
-    sftp_in_place,
-)
-from sync_assets_tests.simulation.scenario import OPT_OUTS, TABLES, Scenario, row_id
+from sync_assets_tests.simulation.observed import Hold, Moment, Observed, Refusal, Replay
+from sync_assets_tests.simulation.people import People
+from sync_assets_tests.simulation.program import SimulatedRuntime, Sync, hold, release, runtime_of
+from sync_assets_tests.simulation.report import ledger_report, mapped_tables
+from sync_assets_tests.simulation.scenario import TABLES, Scenario, row_id
 from sync_assets_tests.simulation.services import Services
-from sync_assets_tests.support.postgres import running_server
-from sync_assets_tests.support.world import FIELDS, FILTERS, IDS, JOINS, KEYS, MORE, PARENTS, RESOURCES
+from sync_assets_tests.simulation.sftp_server import sftp_in_place
 
-MEMORY = Path("/dev/shm")
 WORKERS = 2
 SYNC_SECONDS = 4 * 3600.0
 """A sync that takes longer is stuck: `sync` waits for minutes at most."""
 LAST_SYNCS = 8
-
-Ledgers = Callable[[], AbstractContextManager[str]]
-"""Returns the URL of an empty ledger for the block."""
 
 
 class Stuck(AssertionError):
@@ -90,52 +63,10 @@ class Run:
     troubles: int
 
 
-@contextmanager
-def sqlite_ledgers() -> Generator[Ledgers]:
-    """Yield a source of empty SQLite ledgers in memory. They have one URL, so only the last one can be used."""
-    with tempfile.TemporaryDirectory(prefix="simulation-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        template, ledger = Path(folder) / "template.db", Path(folder) / "ledger.db"
-        Ledger.open(f"sqlite:///{template}").close()
-
-        @contextmanager
-        def fresh() -> Generator[str]:
-            shutil.copy(template, ledger)
-            try:
-                yield f"sqlite:///{ledger}"
-            finally:
-                for file in Path(folder).glob("ledger.db*"):
-                    file.unlink()
-
-        gc.collect()
-        gc.freeze()  # else what is loaded would be searched after each run
-        with kept_engines():
-            yield fresh
-        gc.unfreeze()
-
-
-@contextmanager
-def postgresql_ledgers() -> Generator[Ledgers]:
-    """Yield a source of empty PostgreSQL ledgers: one database, emptied each time."""
-    with contextmanager(running_server)() as server, server.database() as url, kept_engines():
-        Ledger.open(url).close()
-        engine = sa.create_engine(url)
-
-        @contextmanager
-        def fresh() -> Generator[str]:
-            with engine.begin() as connection:
-                for table in metadata.tables:
-                    connection.exec_driver_sql(f"DELETE FROM {table}")
-            yield url
-
-        yield fresh
-        engine.dispose()
-
-
 def play(scenario: Scenario, ledgers: Ledgers) -> Run:
     """Play a scenario. Raises Stuck."""
     clock, chance = Clock(), Random(f"run {scenario.seed}")
-    memory = MEMORY if MEMORY.is_dir() else None
-    with ledgers() as url, tempfile.TemporaryDirectory(dir=memory) as home, simulated(clock, chance), _undisturbed():
+    with ledgers() as url, tempfile.TemporaryDirectory(dir=MEMORY) as home, simulated(clock, chance), _undisturbed():
         loop = SimulatedLoop(clock, chance)
         loop.set_exception_handler(lambda *_: None)  # tasks of crashed processes end without being awaited
         asyncio.set_event_loop(loop)
@@ -171,13 +102,14 @@ def _undisturbed() -> Generator[None]:
 
 
 class Simulation:
-    """One run. Methods named as kinds of moves carry them out."""
+    """One run. Methods named as kinds of moves carry them out, here and in `People`."""
 
     def __init__(self, scenario: Scenario, clock: Clock, chance: Random, url: str, home: Path) -> None:
         self.scenario, self.clock = scenario, clock
         exports = home / "exports"
         exports.mkdir()
         self.services = Services(clock, scenario.position, scenario.links(), exports)
+        self.people = People(self.services)
         self.network = Network(self.services, chance, repeats_posts="unique_keys" not in scenario.position.campaign)
         config = home / "config.yaml"
         config.write_text(yaml.safe_dump(scenario.document()), encoding="utf-8")
@@ -202,7 +134,7 @@ class Simulation:
             await self._until(move.at)
             self.note(str(move))
             self._check_syncs()
-            getattr(self, move.kind)(**move.values)
+            getattr(self if hasattr(self, move.kind) else self.people, move.kind)(**move.values)
         while self._syncs:
             await self._joined()
         at_rest = await self._rest()
@@ -244,7 +176,7 @@ class Simulation:
         for table in TABLES:
             self.retry(table)
         if self.scenario.opt_out:
-            self.export(only_changed=False, seconds=0.0)
+            self.people.export(only_changed=False, seconds=0.0)
         quiet = 0
         for _ in range(LAST_SYNCS):
             await asyncio.sleep(600)
@@ -337,41 +269,6 @@ class Simulation:
             command = self._lived(self._started_process("here", None), lambda runtime: release(runtime, id_))
             self._syncs[asyncio.create_task(command)] = 0
 
-    # What people do
-
-    def put_row(self, table: str, row: int, set: dict[str, Any]) -> None:
-        self.services.put(table, row_id(table, row), set)
-
-    def delete_row(self, table: str, row: int, children: str) -> None:
-        store, id_ = self.services.org.store(table), row_id(table, row)
-        self.services.org.switches.change({"on_parent_delete": dict.fromkeys(PARENTS, children)})
-        if id_ in store.rows:
-            self.services.change_rows(lambda: self.services.org.delete(store, id_))
-
-    def opt_out_in_campaign(self, row: int, attribute: str, value: bool) -> None:
-        record = self.services.profile(row_id("contact", row))
-        if record is not None:
-            self.services.change_record("profile", record, {attribute: value})
-
-    def foreign_record(self, number: int, name: str) -> None:
-        """Insert a profile without our id, or change it."""
-        email = f"foreign{number}@example.org"
-        records = self.services.campaign.tables["profile"].records.values()
-        known = next((one for one in records if one.values.get("email") == email), None)
-        self.services.change_record("profile", known, {"email": email, "firstName": name})
-
-    def export(self, *, only_changed: bool, seconds: float) -> None:
-        """Write an export file, half of it at first if that takes some time."""
-        extracted = self.services.extract(only_changed=only_changed, attributes=list(OPT_OUTS.values()))
-        if extracted is None:
-            return
-        name, content, moment = extracted
-        if seconds:
-            self.services.upload(name, content[: len(content) // 2], None)
-            asyncio.get_running_loop().call_later(seconds, self.services.upload, name, content, moment)
-        else:
-            self.services.upload(name, content, moment)
-
     # Accidents, and what operators do
 
     def storm(self, **values: Any) -> None:
@@ -416,9 +313,11 @@ class Simulation:
 
     def _observed(self, at_rest: bool) -> Observed:
         position, services = self.scenario.position, self.services
+        with self._ledger() as ledger:
+            report = ledger_report(ledger, self.clock.instant.date())
         return Observed(
             configuration=self.scenario.document(),
-            tables=_tables(),
+            tables=mapped_tables(),
             premises={**position.campaign, **position.d365},
             rows=tuple(services.rows),
             calls=tuple(call.observed() for call in services.calls),
@@ -430,63 +329,8 @@ class Simulation:
             crashes=tuple(self.crashes),
             final_rows=services.final_rows(),
             final_records=services.final_records(),
-            ledger=self._report(),
+            ledger=report,
             at_rest=at_rest,
             end=services.moment(),
             unheard=tuple(services.unheard),
         )
-
-    def _report(self) -> LedgerReport:
-        states = ("pending", "waiting", "failed", "held", "orphaned", "synced")
-        today = self.clock.instant.date()
-        with self._ledger() as ledger:
-            by_day = ledger.engine_calls_by_day(today - timedelta(days=60), today)
-            return LedgerReport(
-                counts={
-                    table: {state: getattr(counts, state) for state in states}
-                    for table, counts in ledger.counts().items()
-                },
-                waiting={table: frozenset(one.id for one in ledger.waiting(table)) for table in TABLES},
-                orphaned={table: frozenset(one.id for one in ledger.orphans(table)) for table in TABLES},
-                rejected={table: frozenset(one.id for one in ledger.rejects(table)) for table in TABLES},
-                engine_calls={day.isoformat(): dict(calls) for day, calls in by_day.items()},  # type: ignore[arg-type]
-            )
-
-
-_COLUMNS = {
-    "String": "text", "Integer": "integer", "Decimal": "decimal", "Money": "decimal", "Boolean": "boolean",
-    "Picklist": "choice", "MultiSelectPicklist": "choices",
-}  # fmt: skip
-
-
-@cache
-def _tables() -> tuple[Table, ...]:
-    """Return the mapped tables, as both systems describe them."""
-    found: list[Table] = []
-    described = {table.name: {column.name: column for column in table.columns} for table in DATAVERSE_TABLES}
-    for table, resource in RESOURCES.items():
-        mapped = FIELDS[table] | MORE[table] | (OPT_OUTS if table == "contact" else {})
-        fields = resources()[resource].fields
-        columns = {name: described[table][name] for name in (*mapped, FILTERS[table]["field"])}
-        attributes = {name: fields[name] for name in (*mapped.values(), *filter(None, (JOINS.get(table),)))}
-        found.append(
-            Table(
-                table,
-                resource,
-                IDS[table],
-                KEYS[table],
-                {
-                    name: Column(_COLUMNS[column.type], column.options or {})  # type: ignore[arg-type]
-                    for name, column in columns.items()
-                },
-                {
-                    name: Attribute(
-                        {"string": "text"}.get(field.type, field.type),  # type: ignore[arg-type]
-                        field.length if field.type == "string" else None,
-                        field.policy == "smartCase",
-                    )
-                    for name, field in attributes.items()
-                },
-            )
-        )
-    return tuple(found)

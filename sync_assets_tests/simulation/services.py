@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 from sync_assets.http.transport import Response
 from sync_assets.sandbox import campaign, dataverse, entra, ims
 from sync_assets.sandbox.asgi import TRANSPORT, Message
-from sync_assets.sandbox.campaign import errors, export
+from sync_assets.sandbox.campaign import errors
 from sync_assets.sandbox.campaign.store import Record as StoredRecord
 from sync_assets.sandbox.campaign.store import Table
 from sync_assets.sandbox.campaign.subject import key_of
@@ -34,7 +34,7 @@ from sync_assets.sandbox.middleware import Observed
 from sync_assets_tests.simulation.clock import Clock
 from sync_assets_tests.simulation.observed import EngineCall, ExportFile, Moment, Record, RecordChange, Row, RowChange
 from sync_assets_tests.support.premises import Position
-from sync_assets_tests.support.world import IDS, LOOKUPS, PARENTS, RESOURCES, ROWS_A_PAGE
+from sync_assets_tests.support.world import RESOURCES, ROWS_A_PAGE
 
 HOSTS = {"org.test": "d365", "login.test": "login", "campaign.test": "campaign", "ims.test": "ims"}
 _BASE = "https://campaign.test/acme/campaign"
@@ -116,8 +116,8 @@ class Services:
         self.entra = entra.Entra("https://login.test", self.org.url, clock.time)
         self.ims = ims.Ims(clock=clock.time)
         self.campaign = campaign.Campaign("acme", self.ims, faults=self.faults, exports=folder, clock=clock.time)
-        self.campaign.insert = partial(self._unless_refused, self.campaign.insert)
-        self.campaign.update = partial(self._unless_refused, self.campaign.update)
+        for name in ("insert", "update"):
+            setattr(self.campaign, name, partial(self._unless_refused, getattr(self.campaign, name)))
         throttle = Throttle(self.org)
         web_api = dataverse.app(self.org, self.entra, self.faults, throttle, self.entra.authority)
         observed = partial(Observed, journal=journal, faults=self.faults)
@@ -244,7 +244,7 @@ class Services:
         if scope["method"] != "POST" and len(segments) > 2:
             by_pkey = (one for one in view.table.records.values() if one.pkey == segments[2])
             record = next(by_pkey, None) or (view.table.by_key.get(key) if key else None)
-        return _Subject(view.table, key, record, record and self._shown(view.table, record), _newest(view.table))
+        return _Subject(view.table, key, record, record and self.shown(view.table, record), _newest(view.table))
 
     def _noted(
         self,
@@ -274,7 +274,7 @@ class Services:
             body=msgspec.json.decode(body) if body else None,
             status=response.status if response else 0,
             before=subject.before,
-            after=self._shown(table, record) if record and record.serial in table.records else None,
+            after=self.shown(table, record) if record and record.serial in table.records else None,
             kind=kind,
             shown=tuple(filter(None, (one.get(table.resource.key or "") for one in listed))),
             truthful=scope["state"].get("fault") not in _LIES,
@@ -290,32 +290,11 @@ class Services:
             raise errors.CampaignError(500, errors.RST, "XTK-170006 A rule of this instance locks the record.")
         return work(view, *arguments)
 
-    def _shown(self, table: Table, record: StoredRecord) -> Record:
+    def shown(self, table: Table, record: StoredRecord) -> Record:
         view = self.campaign.views[table.resource.apis[-1], table.resource.name]
         return {**view.show(record, _BASE), "_visible": self.campaign.visible(table, record)}
 
-    # Changes by people
-
-    def change_rows(self, work: Callable[[], None]) -> None:
-        """Change Dynamics 365 as a user does."""
-        with self.org.transaction():
-            work()
-        self.note_rows("user")
-
-    def put(self, table: str, id_: str, values: Mapping[str, Any]) -> None:
-        """Insert the row, or change it if it exists. A lookup holds the id of the parent, None if that is missing."""
-        store = self.org.store(table)
-        bound = dict(values)
-        if (lookup := LOOKUPS.get(table)) in bound:
-            parents = self.org.store(PARENTS[table])
-            parent = bound.pop(lookup)
-            navigation = store.columns[lookup].targets[0].navigation
-            reference = f"/{parents.table.set_name}({parent})" if parent in parents.rows else None
-            bound[f"{navigation}@odata.bind"] = reference
-        if id_ in store.rows:
-            self.change_rows(lambda: self.org.update(store, id_, bound))
-        else:
-            self.change_rows(lambda: void(self.org.create(store, {IDS[table]: id_, **bound})))
+    # What happens in them
 
     def note_rows(self, by: Any) -> None:
         """Record what has changed in Dynamics 365 since the last call."""
@@ -331,39 +310,6 @@ class Services:
                     known[id_] = show(row)
                     self.rows.append(RowChange(self.moment(), table, id_, before, known[id_], by))
 
-    def change_record(self, resource: str, record: StoredRecord | None, values: dict[str, Any]) -> None:
-        """Insert a record of others, or change one, as a marketer does."""
-        table = self.campaign.tables[resource]
-        view = self.campaign.views[table.resource.apis[-1], resource]
-        before = self._shown(table, record) if record else None
-        refused, self.refused = self.refused, set()
-        if record is None:
-            record = self.campaign.insert(view, values)
-        else:
-            self.campaign.update(view, record, values)
-        self.refused = refused
-        self.others.append(RecordChange(self.moment(), resource, record.pkey, before, self._shown(table, record)))
-
-    def profile(self, id_: str) -> StoredRecord | None:
-        return self.campaign.tables["profile"].by_key.get(id_)
-
-    def extract(self, **options: Any) -> tuple[str, bytes, Moment] | None:
-        """Read the rows of an export file. Return its name and content; `upload` writes it to the server."""
-        path = export.write(self.campaign, options)
-        if path is None:
-            return None
-        content = path.read_bytes()
-        path.unlink()
-        return path.name, content, self.moment()
-
-    def upload(self, name: str, content: bytes, extracted: Moment | None) -> None:
-        """Write a file. extracted: None if it is not complete yet."""
-        self.files[name] = content, self.clock.time()
-        if extracted:
-            header, *lines = content.decode().splitlines()
-            rows = tuple(dict(zip(header.split(","), line.split(","), strict=True)) for line in lines)
-            self.exports.append(ExportFile(name, extracted, self.moment(), rows))
-
     # The end
 
     def final_rows(self) -> dict[str, tuple[Row, ...]]:
@@ -372,14 +318,10 @@ class Services:
     def final_records(self) -> dict[str, tuple[Record, ...]]:
         tables = {resource: self.campaign.tables[resource] for resource in RESOURCES.values()}
         return {
-            name: tuple(self._shown(table, record) for record in table.records.values())
+            name: tuple(self.shown(table, record) for record in table.records.values())
             for name, table in tables.items()
         }
 
 
 def _newest(table: Table) -> int:
     return table.order[-1] if table.order else 0
-
-
-def void(_: object) -> None:
-    """Drop a result."""

@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from sync_assets_tests.simulation.clock import PROCESS, Clock, Crashed, Process, SimulatedLoop, StandsStill
-from sync_assets_tests.simulation.run import play, sqlite_ledgers
+from sync_assets_tests.simulation.ledgers import sqlite_ledgers
+from sync_assets_tests.simulation.run import play
 from sync_assets_tests.simulation.scenario import scenario
 from sync_assets_tests.simulation.shorten import shortened
 

@@ -1,0 +1,103 @@
+"""What people do in both services during a simulated run: users, marketers, and Campaign's export workflow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from sync_assets.sandbox.campaign import export
+from sync_assets.sandbox.campaign.store import Record as StoredRecord
+from sync_assets_tests.simulation.observed import ExportFile, Moment, RecordChange
+from sync_assets_tests.simulation.scenario import OPT_OUTS, row_id
+from sync_assets_tests.simulation.services import Services
+from sync_assets_tests.support.world import IDS, LOOKUPS, PARENTS
+
+
+class People:
+    """Methods named as kinds of moves carry them out. They do nothing if what they need is missing."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    # Dynamics 365
+
+    def put_row(self, table: str, row: int, set: dict[str, Any]) -> None:
+        """Insert the row, or change it if it exists. A lookup holds the id of the parent, None if that is missing."""
+        org, id_ = self._services.org, row_id(table, row)
+        store, bound = org.store(table), dict(set)
+        if (lookup := LOOKUPS.get(table)) in bound:
+            parents = org.store(PARENTS[table])
+            parent = bound.pop(lookup)
+            navigation = store.columns[lookup].targets[0].navigation
+            reference = f"/{parents.table.set_name}({parent})" if parent in parents.rows else None
+            bound[f"{navigation}@odata.bind"] = reference
+        if id_ in store.rows:
+            self._change_rows(lambda: org.update(store, id_, bound))
+        else:
+            self._change_rows(lambda: org.create(store, {IDS[table]: id_, **bound}))
+
+    def delete_row(self, table: str, row: int, children: str) -> None:
+        """Delete a row. children: what becomes of its children."""
+        org, id_ = self._services.org, row_id(table, row)
+        store = org.store(table)
+        org.switches.change({"on_parent_delete": dict.fromkeys(PARENTS, children)})
+        if id_ in store.rows:
+            self._change_rows(lambda: org.delete(store, id_))
+
+    def _change_rows(self, work: Callable[[], object]) -> None:
+        with self._services.org.transaction():
+            work()
+        self._services.note_rows("user")
+
+    # Campaign
+
+    def opt_out_in_campaign(self, row: int, attribute: str, value: bool) -> None:
+        record = self._services.campaign.tables["profile"].by_key.get(row_id("contact", row))
+        if record is not None:
+            self._change_record("profile", record, {attribute: value})
+
+    def foreign_record(self, number: int, name: str) -> None:
+        """Insert a profile without our id, or change it."""
+        email = f"foreign{number}@example.org"
+        records = self._services.campaign.tables["profile"].records.values()
+        known = next((one for one in records if one.values.get("email") == email), None)
+        self._change_record("profile", known, {"email": email, "firstName": name})
+
+    def _change_record(self, resource: str, record: StoredRecord | None, values: dict[str, Any]) -> None:
+        services, campaign = self._services, self._services.campaign
+        table = campaign.tables[resource]
+        view = campaign.views[table.resource.apis[-1], resource]
+        before = services.shown(table, record) if record else None
+        refused, services.refused = services.refused, set()  # they refuse the program only
+        if record is None:
+            record = campaign.insert(view, values)
+        else:
+            campaign.update(view, record, values)
+        services.refused = refused
+        services.others.append(
+            RecordChange(services.moment(), resource, record.pkey, before, services.shown(table, record))
+        )
+
+    def export(self, *, only_changed: bool, seconds: float) -> None:
+        """Write an export file, half of it at first if that takes some time."""
+        options = {"only_changed": only_changed, "attributes": list(OPT_OUTS.values())}
+        path = export.write(self._services.campaign, options)
+        if path is None:
+            return
+        content, extracted = path.read_bytes(), self._services.moment()
+        path.unlink()
+        if seconds:
+            self._upload(path.name, content[: len(content) // 2])
+            asyncio.get_running_loop().call_later(seconds, self._complete, path.name, content, extracted)
+        else:
+            self._complete(path.name, content, extracted)
+
+    def _upload(self, name: str, content: bytes) -> None:
+        self._services.files[name] = content, self._services.clock.time()
+
+    def _complete(self, name: str, content: bytes, extracted: Moment) -> None:
+        self._upload(name, content)
+        header, *lines = content.decode().splitlines()
+        rows = tuple(dict(zip(header.split(","), line.split(","), strict=True)) for line in lines)
+        self._services.exports.append(ExportFile(name, extracted, self._services.moment(), rows))

@@ -1,0 +1,67 @@
+"""What the checker is told besides the history: the mapped tables, and what the ledger reports."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from functools import cache
+
+from sync_assets.ledger import Ledger
+from sync_assets.sandbox.campaign.resources import resources
+from sync_assets.sandbox.dataverse.tables import TABLES as DATAVERSE_TABLES
+from sync_assets_tests.simulation.observed import Attribute, Column, LedgerReport, Table
+from sync_assets_tests.simulation.scenario import OPT_OUTS, TABLES
+from sync_assets_tests.support.world import FIELDS, FILTERS, IDS, JOINS, KEYS, MORE, RESOURCES
+
+
+def ledger_report(ledger: Ledger, today: date) -> LedgerReport:
+    """Return what the ledger reports."""
+    states = ("pending", "waiting", "failed", "held", "orphaned", "synced")
+    by_day = ledger.engine_calls_by_day(today - timedelta(days=60), today)
+    return LedgerReport(
+        counts={
+            table: {state: getattr(counts, state) for state in states} for table, counts in ledger.counts().items()
+        },
+        waiting={table: frozenset(one.id for one in ledger.waiting(table)) for table in TABLES},
+        orphaned={table: frozenset(one.id for one in ledger.orphans(table)) for table in TABLES},
+        rejected={table: frozenset(one.id for one in ledger.rejects(table)) for table in TABLES},
+        engine_calls={day.isoformat(): dict(calls) for day, calls in by_day.items()},  # type: ignore[arg-type]
+    )
+
+
+_COLUMNS = {
+    "String": "text", "Integer": "integer", "Decimal": "decimal", "Money": "decimal", "Boolean": "boolean",
+    "Picklist": "choice", "MultiSelectPicklist": "choices",
+}  # fmt: skip
+
+
+@cache
+def mapped_tables() -> tuple[Table, ...]:
+    """Return the mapped tables, as both systems describe them."""
+    found: list[Table] = []
+    described = {table.name: {column.name: column for column in table.columns} for table in DATAVERSE_TABLES}
+    for table, resource in RESOURCES.items():
+        mapped = FIELDS[table] | MORE[table] | (OPT_OUTS if table == "contact" else {})
+        fields = resources()[resource].fields
+        columns = {name: described[table][name] for name in (*mapped, FILTERS[table]["field"])}
+        attributes = {name: fields[name] for name in (*mapped.values(), *filter(None, (JOINS.get(table),)))}
+        found.append(
+            Table(
+                table,
+                resource,
+                IDS[table],
+                KEYS[table],
+                {
+                    name: Column(_COLUMNS[column.type], column.options or {})  # type: ignore[arg-type]
+                    for name, column in columns.items()
+                },
+                {
+                    name: Attribute(
+                        {"string": "text"}.get(field.type, field.type),  # type: ignore[arg-type]
+                        field.length if field.type == "string" else None,
+                        field.policy == "smartCase",
+                    )
+                    for name, field in attributes.items()
+                },
+            )
+        )
+    return tuple(found)
