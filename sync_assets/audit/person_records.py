@@ -32,6 +32,8 @@ from sync_assets.runtime.workers import release_dead
 
 PARENTS_IN_A_QUERY = 100
 """A URL may have 32,768 characters (docs/references/dataverse.md 2.1); one parent takes about 80 of them."""
+PAGE = 250
+"""Rows of a page: Dynamics 365 may fail on larger ones (capture/page_size.py), and a person has few rows."""
 
 
 @dataclass(slots=True)
@@ -208,7 +210,7 @@ async def _children(client: DataverseClient, table: Table, lookup: str, parents:
         following = f"{client.first_page(table, [table.key])}&$filter={wanted}"
         trail = LinkTrail("Dynamics 365", table.name, following)
         while following:
-            body = await client.page(client.endpoint.checked(following), tracked=False, table=table.name)
+            body = await client.page(client.endpoint.checked(following), tracked=False, size=PAGE, table=table.name)
             found.update(ids := _ids(body, table))
             following = trail.follow(str(_decoded(body).get("@odata.nextLink") or ""), len(ids))
     return found

@@ -76,6 +76,13 @@ def house(sandbox_factory: SandboxFactory, tmp_path: Path) -> House:
     return House(sandbox_factory, tmp_path)
 
 
+def test_a_hold_finds_a_persons_rows_where_dynamics_has_no_memory_for_large_pages(house: House) -> None:
+    with POSITIONS["no memory for large pages"].on(house.admin):
+        added = house.do(privacy_hold.add)
+    assert added["errors"] == []
+    assert added["noted"] == dict.fromkeys(TABLES, 1)
+
+
 def test_campaign_hears_nothing_of_held_ids_whatever_happens(house: House) -> None:
     assert house.sync()[0] == 0
     before = {resource: dict(records) for resource, records in house.held().items()}

@@ -148,6 +148,22 @@ def no_second_insert_or_delete(history: History) -> Found:
                     break
 
 
+@rule("When the answer to a POST was lost, the push looks the record up by its key (how it works, push)")
+def a_lost_insert_is_looked_up_first(history: History) -> Found:
+    for contract, record, writes in each_write(history):
+        resource = contract.table.resource
+        for before, now in pairwise(writes):
+            if before.method != "POST" or now.method != "POST" or not before.first.took_effect:
+                continue
+            known = _heard(before, now) and not history.crashed(before.first.process, before.sent.n, now.sent.n)
+            looked = any(
+                one.method == "GET" and one.delivered and before.sent.n < one.delivered.n < now.sent.n
+                for one in history.about(resource, record[1])
+            )
+            if not (known or looked):
+                yield *record, f"event {now.sent.n} inserts it after event {before.sent.n}, without a look"
+
+
 @rule("Never a second record with our id (premises 6, how it works)")
 def no_second_record(history: History) -> Found:
     for contract, record, writes in each_write(history):
@@ -242,6 +258,7 @@ def each_payload_is_a_version_of_the_row(history: History) -> Found:
 RULES = (
     no_update_without_need,
     no_second_insert_or_delete,
+    a_lost_insert_is_looked_up_first,
     no_second_record,
     calls_are_bounded,
     only_our_records_are_written,

@@ -213,8 +213,12 @@ class History:
                 if request.answer and request.method == "GET"
                 else request.method != "DELETE"
             )
-            for request in self._about.get((resource, key), ())
+            for request in self.about(resource, key)
         )
+
+    def about(self, resource: str, key: str) -> list[Request]:
+        """Return the requests that name the record, and the reads whose answer contained it."""
+        return self._about.get((resource, key), [])
 
     @cached_property
     def _about(self) -> dict[Id, list[Request]]:

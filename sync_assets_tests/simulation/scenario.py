@@ -19,7 +19,7 @@ from sync_assets_tests.support.world import JOINS, LINKS, LOOKUPS, PARENTS, RESO
 TABLES = tuple(RESOURCES)
 ROWS = {"contact": 4, "new_order": 4, "new_orderline": 4}
 HOUR, DAY = 3600.0, 86_400.0
-DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional")
+DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional", "bidirectional")
 OPT_OUTS = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}
 
 
@@ -149,16 +149,16 @@ class _Story:
 
     def _syncs(self) -> None:
         random, at = self._random, self.now
-        for _ in range(random.choice((1, 1, 1, 2, 2, 3))):
+        for _ in range(random.choice((1, 1, 2, 2, 3))):
             tables = TABLES if random.random() < 0.7 else tuple(random.sample(TABLES, random.randint(1, 2)))
-            crash = int(10 ** random.uniform(0.5, 3.7)) if random.random() < 0.4 else None
+            crash = random.randint(1, 1800) if random.random() < 0.4 else None
             machine = random.choice(("here", "here", "there"))
             self._add(at, "sync", tables=tables, together=random.random() < 0.5, machine=machine, crash=crash)
-            if random.random() < 0.4:
-                self._storm(at)
+            if random.random() < 0.5:
+                self._storm(at + random.uniform(0, 1.5))
             for _ in range(random.choice((0, 0, 1, 3))):
                 self._change(at + random.uniform(0, 4))
-            at += random.choice((random.uniform(0, 3), random.uniform(10, 400)))
+            at += random.choice((random.uniform(0, 1), random.uniform(0, 3), random.uniform(10, 400)))
         self.now = at
 
     def _storm(self, at: float) -> None:
@@ -184,8 +184,9 @@ class _Story:
             self._add(at, "replay", table=random.choice(TABLES), resend=random.random() < 0.5)
         elif draw < 0.45:
             self._add(at, "retry", table=random.choice(TABLES))
-        elif draw < 0.7:
-            self._add(at, random.choice(("hold", "hold", "release")), row=self._row("contact"))
+        elif draw < 0.65:
+            self._add(at, "hold", row=(row := self._row("contact")))
+            self._add(at + random.uniform(HOUR, DAY), "release", row=row)
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])
@@ -197,17 +198,17 @@ class _Story:
         draw = random.random()
         if draw < 0.12:
             self._add(at, "delete_row", table=table, row=row, children=random.choice(("remove_link", "cascade")))
-        elif draw < 0.2:
+        elif draw < 0.25:
             columns = random.choice(tuple(OPT_OUTS))
             self._add(at, "put_row", table="contact", row=self._row("contact"), set={columns: random.random() < 0.6})
-        elif draw < 0.3:
+        elif draw < 0.4:
             attribute = random.choice(tuple(OPT_OUTS.values()))
             self._add(at, "opt_out_in_campaign", row=self._row("contact"), attribute=attribute,
                       value=random.random() < 0.6)  # fmt: skip
-        elif draw < 0.36:
+        elif draw < 0.46:
             seconds = random.choice((0.0, 5.0, 90.0))
             self._add(at, "export", only_changed=random.random() < 0.5, seconds=seconds)
-        elif draw < 0.4:
+        elif draw < 0.49:
             self._add(at, "foreign_record", number=random.randrange(3), name=random.choice(("Eve", "Mallory")))
         else:
             self._add(at, "put_row", table=table, row=row, set=self._values(table))

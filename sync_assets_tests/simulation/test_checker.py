@@ -220,10 +220,19 @@ def a_record_is_deleted_twice(story: Story) -> None:
     story.further["replays"] = (Replay(story.moment(), "contact", "replay"),)
 
 
+@breaks("a_lost_insert_is_looked_up_first")
+def a_lost_insert_is_sent_again(story: Story) -> None:
+    story.put("contact", "c6")
+    story.call("POST", "profile", "c6", answered=False, firstName="ada")
+    story.call("POST", "profile", "c6", status=500, firstName="ada")
+    story.call("PATCH", "profile", "c6", firstName="ada")
+
+
 @breaks("no_second_record")
 def a_lost_answer_makes_a_second_record(story: Story) -> None:
     story.put("contact", "c6")
     story.call("POST", "profile", "c6", answered=False, firstName="ada")
+    story.call("GET", "profile", "c6")
     story.call("POST", "profile", "c6", pkey="@second", firstName="ada")
     story.other("profile", "@second", None)
 
