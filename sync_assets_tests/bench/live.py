@@ -31,6 +31,8 @@ from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 START_SECONDS, CHANGE_SECONDS, REST_SECONDS = 180.0, 60.0, 300.0
 SETTLE_SECONDS = 10.0
+SLOWEST_RECORDS = 50.0
+"""Records a second of a first sync on a machine that is busy."""
 _numbers = count(1)
 """Of the values that changes set: a value that a row has already is no change."""
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
@@ -72,7 +74,8 @@ class Live:
         """Waits until all rows of the mapped tables are in Campaign."""
         for table in self.resources:
             self.records[table] = [row[f"{table}id"] for row in self.sandbox.admin.dump_d365(table)]
-        until = time.monotonic() + START_SECONDS
+        seconds = START_SECONDS + sum(map(len, self.records.values())) / SLOWEST_RECORDS
+        until = time.monotonic() + seconds
         while not self._all_arrived():
             self.check_time(until, "the first sync was not done")
             time.sleep(0.2)
