@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def until(true: Callable[[], bool], seconds: float = 30, every: float = 0.4) -> None:
+def until(true: Callable[[], bool], seconds: float = 60, every: float = 0.4) -> None:
     """Call the function until it returns True. Raises AssertionError after `seconds`.
 
     every: the longest pause between two calls. The first ones are short, so that a short wait ends at once, and a long
