@@ -37,6 +37,7 @@ from sync_assets_tests.support.opt_outs import (
 )
 from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.waiting import until
 
 IN_DOUBT_SECONDS = 1.5
 """How long a request is held up: time enough to lock the ledger before it goes on."""
@@ -100,10 +101,7 @@ def locked(program: Program) -> Generator[None]:
 
 
 def wait_for(condition: Callable[[], Any]) -> None:
-    give_up_at = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < give_up_at, "that moment never came"
-        time.sleep(0.01)
+    until(lambda: bool(condition()), 60, every=0.05)
 
 
 def kill_sync(program: Program, *, answered: Callable[[dict[str, Any]], bool] | None = None, **fault: Any) -> None:

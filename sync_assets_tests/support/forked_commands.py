@@ -18,6 +18,7 @@ import importlib
 import json
 import os
 import pkgutil
+import runpy
 import selectors
 import signal
 import socket
@@ -27,9 +28,9 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -49,7 +50,16 @@ _OF_THE_SANDBOX = (
     "uvicorn.protocols.http.httptools_impl",
     "uvicorn.lifespan.off",
 )
-_LIBRARIES = ("dagster", "polars", "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "alembic.command")
+_LIBRARIES = (
+    "dagster",
+    "polars",
+    "sqlalchemy.dialects.sqlite",
+    "sqlalchemy.dialects.postgresql",
+    "alembic.command",
+    "pytest",
+    "sync_assets_tests.support.ledgers",
+    "sync_assets_tests.support.world",
+)
 
 
 class Forked:
@@ -117,6 +127,22 @@ class Command(Forked):
         return read[0], read[1]
 
 
+class Module(Forked):
+    """A started module, with pipes for its standard input and output."""
+
+    def __init__(self, connection: socket.socket, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+        super().__init__(connection, pid)
+        self.stdin, self.stdout = stdin, stdout
+
+    def communicate(self, timeout: float | None = None) -> tuple[bytes, None]:
+        """Close standard input, wait for the end, and return standard output."""
+        self.stdin.close()
+        with self.stdout:
+            output = self.stdout.read()
+        self.wait(timeout)
+        return output, None
+
+
 class ForkedSandbox(Forked):
     """A started sandbox, which stops when `stdin` is closed."""
 
@@ -132,10 +158,20 @@ def start_command(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, *
     """
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
     with open(os.devnull, "rb") as nothing:
-        connection, pid = _start("command", arguments, env, cwd, (nothing.fileno(), out_end, err_end), on_disk)
+        connection, pid = _start("command", arguments, env, cwd, (nothing.fileno(), out_end, err_end), on_disk=on_disk)
     os.close(out_end)
     os.close(err_end)
     return Command(connection, pid, os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8"))
+
+
+def start_module(module: str, arguments: Sequence[str], env: Mapping[str, str], log: IO[bytes] | None = None) -> Module:
+    """Start `python -m` of a module of the tests. log: the file for standard output and error."""
+    (end, stdin), (stdout, out_end) = os.pipe(), os.pipe()
+    files = (end, log.fileno(), log.fileno()) if log else (end, out_end, 2)
+    connection, pid = _start("command", arguments, env, Path.cwd(), files, module=module)
+    os.close(end)
+    os.close(out_end)
+    return Module(connection, pid, os.fdopen(stdin, "wb", buffering=0), os.fdopen(stdout, "rb"))
 
 
 def start_sandbox(arguments: Sequence[str], stderr: IO[bytes]) -> ForkedSandbox:
@@ -153,12 +189,14 @@ def _start(
     env: Mapping[str, str],
     cwd: Path,
     files: tuple[int, int, int],
+    *,
     on_disk: bool = True,
+    module: str | None = None,
 ) -> tuple[socket.socket, int]:
     """Fork a process with these files as standard input, output and error. Return its connection and its id."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(_server(kind))
-    request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "on_disk": on_disk}
+    request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "on_disk": on_disk, "module": module}
     document = json.dumps(request).encode()
     socket.send_fds(connection, [_LENGTH.pack(len(document))], files)
     connection.sendall(document)
@@ -248,8 +286,11 @@ def _run_dagster() -> None:
         assert job.execute_in_process(instance=instance, partition_key=day, run_config=quiet).success
 
 
-def _serve(address: str) -> None:
-    """Fork a process for each request, until standard input is closed. Returns in each forked process."""
+def _serve(address: str) -> str | None:
+    """Fork a process for each request, until standard input is closed.
+
+    Returns in each forked process: the module to run, None for the main function of its kind.
+    """
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
@@ -282,7 +323,7 @@ def _serve(address: str) -> None:
                     for other in (*running.values(), connection, listener, ended, woken):
                         other.close()
                     _become(request, files)
-                    return
+                    return request["module"]
                 for file in files:
                     os.close(file)
                 connection.sendall(_LENGTH.pack(pid))
@@ -320,9 +361,12 @@ def _become(request: dict[str, object], files: list[int]) -> None:
         sync_runs.dagster_instance = lazy_instance
 
 
-def _run(kind: Kind) -> None:
+def _run(kind: Kind, module: str | None) -> None:
     """Run the main function, and end as an interpreter does. Modules stay: to remove them takes a second."""
-    if kind == "sandbox":
+    main: Callable[[], object]
+    if module:
+        main = partial(runpy.run_module, module, run_name="__main__", alter_sys=True)
+    elif kind == "sandbox":
         from sync_assets.sandbox.__main__ import main
     else:
         from sync_assets.cli.main import main
@@ -330,6 +374,7 @@ def _run(kind: Kind) -> None:
     status: object = 1
     try:
         status = main()
+        status = None if module else status
     except SystemExit as end:
         status = end.code
     except KeyboardInterrupt:  # the interpreter ends by the signal
@@ -348,5 +393,4 @@ if __name__ == "__main__":
     of_kind: Kind = "sandbox" if sys.argv[1] == "sandbox" else "command"
     _import_all(of_kind)
     gc.freeze()  # else the first collection of each fork copies all modules
-    _serve(sys.argv[2])
-    _run(of_kind)
+    _run(of_kind, _serve(sys.argv[2]))

@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -29,6 +28,7 @@ from sync_assets.http.client import ssl_context
 from sync_assets.ledger import Counts, Ledger, Position, Reject
 from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.runtime.call_limits import CallLimits
+from sync_assets_tests.support.forked_commands import Module, start_module
 from sync_assets_tests.support.ledgers import save_page
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -177,26 +177,18 @@ class Bench:
         self.ledger.close()
 
 
-def start_pushers(
-    bench: Bench, owners: Iterable[str], lease_seconds: float, **guardrails: Any
-) -> list[subprocess.Popen[bytes]]:
+def start_pushers(bench: Bench, owners: Iterable[str], lease_seconds: float, **guardrails: Any) -> list[Module]:
     """Start pushes of the bench's ledger, each in a process of its own, at the same moment.
 
-    A process imports the program for seconds on a busy machine, so that all of them wait until the last one is ready.
+    All of them wait until the last one is ready, on a busy machine too.
     """
     processes = []
     for owner in owners:
-        command = [sys.executable, "-m", "sync_assets_tests.support.pushing", bench.ledger_url, owner]
-        command += [str(lease_seconds), json.dumps(guardrails)]
-        environment = bench.sandbox.environment
-        processes.append(
-            subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        )
+        arguments = [bench.ledger_url, owner, str(lease_seconds), json.dumps(guardrails)]
+        processes.append(start_module(__name__, arguments, bench.sandbox.environment))
     for process in processes:
-        assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
     for process in processes:
-        assert process.stdin is not None
         process.stdin.write(b"\n")
     return processes
 

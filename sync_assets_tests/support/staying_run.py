@@ -3,14 +3,13 @@
 The process is this module: `python -m sync_assets_tests.support.staying_run`, with the environment of an installation,
 ticks the sensors and executes the requested runs, one after the other, until it is killed.
 
-It does the work of Dagster's daemon and of a code server in one process, which starts in two seconds. Runs are stored
+It does the work of Dagster's daemon and of a code server in one process, which is forked. Runs are stored
 in the Dagster instance of DAGSTER_HOME, so the next process must end the runs that a killed one left.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from typing import Any, cast
 import yaml
 
 from sync_assets.defs.partitions import today
+from sync_assets_tests.support.forked_commands import Module, start_module
 from sync_assets_tests.support.program import OURS, Program
 from sync_assets_tests.support.waiting import until
 from sync_assets_tests.support.world import RESOURCES, Disturbance, Systems, World
@@ -39,7 +39,7 @@ class StayingWorld(World):
         super().__init__(systems, number)
         self.home = systems.home / f"staying-{number}"
         self.home.mkdir()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Module | None = None
 
     def close(self) -> None:
         self.kill()
@@ -63,10 +63,7 @@ class StayingWorld(World):
         document = self.config.document() | {"runs": {"linger_seconds": 3600, "start_date": today()}}
         (self.home / "config.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
         with (self.home / "log").open("ab") as log:
-            command = [sys.executable, "-m", "sync_assets_tests.support.staying_run"]
-            self._process = subprocess.Popen(
-                command, env=self.environment, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT
-            )
+            self._process = start_module(__name__, [], self.environment, log)
 
     @property
     def runs(self) -> bool:

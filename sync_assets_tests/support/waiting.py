@@ -4,9 +4,14 @@ import time
 from collections.abc import Callable
 
 
-def until(true: Callable[[], bool], seconds: float = 30, every: float = 0.1) -> None:
-    """Call the function each `every` seconds until it returns True. Raises AssertionError after `seconds`."""
-    give_up_at = time.monotonic() + seconds
+def until(true: Callable[[], bool], seconds: float = 60, every: float = 0.4) -> None:
+    """Call the function until it returns True. Raises AssertionError after `seconds`.
+
+    every: the longest pause between two calls. The first ones are short, so that a short wait ends at once, and a long
+    one takes little of the processor.
+    """
+    give_up_at, pause = time.monotonic() + seconds, 0.02
     while not true():
         assert time.monotonic() < give_up_at
-        time.sleep(every)
+        time.sleep(pause)
+        pause = min(1.5 * pause, every)

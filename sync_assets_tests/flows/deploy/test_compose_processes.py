@@ -31,10 +31,10 @@ from sync_assets_tests.support.waiting import until
 
 CONTACTS, CHANGED = 300, 60
 START_SECONDS = 90.0
-ARRIVES_WITHIN = 60.0
-"""Seconds after the code server was started again."""
+ARRIVES_WITHIN = 120.0
+"""Seconds after the code server was started again: half a minute, and the start on a busy machine."""
 
-NAMED_WITHIN = 45.0
+NAMED_WITHIN = 90.0
 """Seconds after the run was killed, of which no process of another container knows but by the silence."""
 
 if namespaces_can_be_made():
@@ -133,11 +133,11 @@ def test_all_arrives_once_and_by_itself_after_the_code_server_was_killed_twice(
     admin.latency("campaign", 50)
     took = [installation.arrives(lambda: len(program.profiles()) == CONTACTS, since)]
 
-    until(lambda: installation.runtime.ledger.counts()["contact"].pending == 0)
+    until(lambda: installation.runtime.ledger.counts()["contact"].pending == 0, START_SECONDS)
     admin.latency("campaign", 300)
     before = admin.engine_calls()["update"]
     admin.change("contact", ids[:CHANGED], jobtitle="Changed")
-    until(lambda: admin.engine_calls()["update"] > before + 5)
+    until(lambda: admin.engine_calls()["update"] > before + 5, START_SECONDS)
     second = installation.killed()
     until(lambda: installation.named == [second.run_id], NAMED_WITHIN)
     since = installation.started_again()

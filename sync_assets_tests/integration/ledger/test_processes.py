@@ -1,9 +1,8 @@
 """Several processes on one ledger, and processes that die at any moment."""
 
 import json
+import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -14,27 +13,25 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import Counts, Ledger, Outcome
 from sync_assets_tests.integration.ledger.worker import KILLED_PAGE, PAGE, PAGES
+from sync_assets_tests.support.forked_commands import Module, start_module
 from sync_assets_tests.support.ledgers import capture, claim, frame, many, row, stored
 
 
-def start(job: str, url: str, name: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sync_assets_tests.integration.ledger.worker", job, url, name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def start(job: str, url: str, name: str) -> Module:
+    return start_module("sync_assets_tests.integration.ledger.worker", [job, url, name], os.environ)
 
 
-def ready(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
+def ready(process: Module) -> None:
+    assert process.stdout.readline() == b"ready\n"
 
 
-def result(process: subprocess.Popen[str]) -> list[list[object]]:
-    assert process.stdout is not None
+def result(process: Module) -> list[list[object]]:
     output = process.stdout.read()
     assert process.wait(60) == 0
     return json.loads(output)
 
 
-def kill_soon(process: subprocess.Popen[str], seed: int) -> None:
+def kill_soon(process: Module, seed: int) -> None:
     ready(process)
     time.sleep(random.Random(seed).uniform(0.02, 0.25))
     process.kill()
@@ -77,7 +74,7 @@ def test_two_captures_of_a_table_save_each_page_once(real_ledger: Ledger, url: s
     assert real_ledger.counts()["contact"].pending == PAGES * PAGE
 
 
-def result_after_ready(process: subprocess.Popen[str]) -> list[object]:
+def result_after_ready(process: Module) -> list[object]:
     ready(process)
     return list(result(process))
 

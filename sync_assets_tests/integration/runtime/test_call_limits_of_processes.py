@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 
+from sync_assets_tests.support.forked_commands import Module
 from sync_assets_tests.support.pushing import Bench, on_both_databases, people, start_pushers
 from sync_assets_tests.support.waiting import until
 from sync_assets_tests.unit.runtime.test_call_limits import sent
@@ -21,7 +21,7 @@ def most_in_flight(bench: Bench) -> int:
     return most
 
 
-def ended(*processes: subprocess.Popen[bytes]) -> list[str]:
+def ended(*processes: Module) -> list[str]:
     return [process.communicate(timeout=120)[0].decode().strip() for process in processes]
 
 
