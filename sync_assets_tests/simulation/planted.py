@@ -90,9 +90,9 @@ BUGS = (
     PlantedBug(
         "opt-outs",
         "sync_assets.opt_out.decide",
-        "return campaign.replace(microsecond=0) > d365",
-        "return True",
-        "any change in Campaign counts as newer than Dynamics 365",
+        'return Decision(True, "campaign" if held',
+        'return Decision(held, "campaign" if held',
+        "an opt-out in Campaign is ignored if the contact changed later",
     ),
 )
 
