@@ -19,8 +19,8 @@ then request a run of the other tables without that one.
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
-from datetime import UTC, date, datetime
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -33,30 +33,26 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import past_days, today
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
-from sync_assets.defs.tables.checks import SIDES, answers, side_key
-from sync_assets.defs.tables.maintenance_results import check_not_paused, passed_over
-from sync_assets.defs.tables.ready_check import READY, ready_result
+from sync_assets.defs.tables.asset_results import AssetResults
+from sync_assets.defs.tables.checks import SIDES, side_key
+from sync_assets.defs.tables.maintenance_results import check_not_paused
 from sync_assets.defs.tables.run_reports import RunReports
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.run_results import (
-    Totals,
-    capture_metadata,
     capture_numbers,
-    evaluation,
-    push_metadata,
     push_numbers,
 )
+from sync_assets.defs.tables.run_state import RunState
 from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import capture_table, push_table
-from sync_assets.ledger.errors import InMaintenance, LedgerError
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
-from sync_assets.operations.readiness import campaign_notes, causes, failure, types_note
+from sync_assets.operations.readiness import campaign_notes, types_note
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
 from sync_assets.runtime.program_sources import ProgramSources, ancestors
 from sync_assets.validation import guardrails
-from sync_assets.validation.findings import Finding, Side
+from sync_assets.validation.findings import Finding
 
 FOLLOWS_TAG = ".dagster/sync_follows"
 """Tag of runs that stay while changes keep coming. The UI hides it."""
@@ -95,16 +91,12 @@ class TableRun:
         self._tables = [config for config in tables if config in self._captured or config in self._sent]
         self._days = past_days(context.partition_keys)
         self._follows = FOLLOWS_TAG in context.run.tags and runtime.config.runs.linger > 0
-        self._totals = {config.table: Totals() for config in self._tables}
-        self._findings: dict[str, list[Finding]] = {config.table: [] for config in self._tables}
-        self._done: set[dg.AssetKey] = set()
-        self._failed: dict[dg.AssetKey, list[SyncAssetsError]] = {}
-        self._stopped: dict[dg.AssetKey, str] = {}
-        self._paused: dict[dg.AssetKey, InMaintenance] = {}
+        self._state = RunState.of(config.table for config in self._tables)
         self._full: set[str] = set()  # tables whose last capture paused
         self._warned: set[str] = set()
         self._asked: dict[str, RunRequested] = {}
         self._reports, self._reported = RunReports(context), 0.0
+        self._assets = AssetResults(context, runtime, self._reports, self._state)
 
     def results(self) -> Iterator[Any]:
         """Do the run's work, and yield the results of the selected assets and checks.
@@ -116,41 +108,35 @@ class TableRun:
             with reported(self._runtime, self._context, "run") as failed:
                 stack.enter_context(heartbeat(self._runtime, self._context.run_id))
             if failed:
-                self._failed = dict.fromkeys(self._context.selected_asset_keys, failed)
-                yield from self._not_begun(failed[0])
+                self._state.failed = dict.fromkeys(self._context.selected_asset_keys, failed)
+                yield from self._assets.not_begun(self._tables[0], failed[0])
             else:
                 self._work()
                 for config in self._tables:
-                    yield from self._results(config)
-        if self._ended_early:
-            first = next((errors[0] for errors in self._failed.values()), None) or next(iter(self._stopped.values()))
-            raise dg.Failure(str(first), allow_retries=False)
+                    yield from self._assets.of_table(config)
+        if self._state.ended_early:
+            raise dg.Failure(self._state.first_reason, allow_retries=False)
 
     def _work(self) -> None:
         """Capture and push each table once, then follow changes if the run is to stay."""
         for config in self._tables:
             if config in self._captured:
                 self._capture_first(config)
-            if config in self._sent and d365_key(config) not in self._failed:
+            if config in self._sent and d365_key(config) not in self._state.failed:
                 self._push(config)
                 if not self._follows:
                     self._continue_paused(config)
-        if self._follows and not self._ended_early:
+        if self._follows and not self._state.ended_early:
             self._follow()
-
-    @property
-    def _ended_early(self) -> bool:
-        """Return True if the work of an asset failed, or was stopped."""
-        return bool(self._failed or self._stopped)
 
     def _continue_paused(self, config: TableConfig) -> None:
         """Push and capture in turns while the table's capture is paused and pushes make its backlog smaller."""
-        ledger, keys = self._runtime.ledger, {d365_key(config), campaign_key(config)}
-        while config.table in self._full and not keys & {*self._failed, *self._stopped, *self._paused}:
+        ledger = self._runtime.ledger
+        while config.table in self._full and not self._state.is_over(d365_key(config), campaign_key(config)):
             if not backlog_is_full(ledger, config):
                 self._capture(config)
             pending = ledger.backlog(config.table)
-            if d365_key(config) not in self._failed:
+            if d365_key(config) not in self._state.failed:
                 self._push(config)
             if backlog_is_full(ledger, config) and ledger.backlog(config.table) >= pending:
                 self._runtime.warnings.append(paused_text(ledger, config))
@@ -161,7 +147,7 @@ class TableRun:
     def _capture_first(self, config: TableConfig) -> None:
         """Follow the feed; before that, read again the rows modified on the past days of the run's partitions."""
         ledger = self._runtime.ledger
-        if self._days is None or self._failed or ledger.feed(config.table) is None:
+        if self._days is None or self._state.failed or ledger.feed(config.table) is None:
             self._capture(config)
             return
         capture_days(ledger, config.table, self._days, resend=self._force, capture=lambda: self._capture(config))
@@ -174,16 +160,16 @@ class TableRun:
             limits = guardrails.check_limits(runtime, config, reading=True)
             done = interruptible.run(capture_table(runtime, config, limited=True))
         if failed:
-            self._record_failure(config, "d365", failed)
+            self._state.record_failure(runtime, config, "d365", failed)
             return False
         warning = unknown_codes_warning(config.table, done.result.unknown_codes)
         if warning and warning not in self._warned:
             self._warned.add(warning)
             self._context.log.warning(warning)
             runtime.warnings.append(warning)
-        self._totals[config.table].add_capture(done)
-        self._done.add(key)
-        self._merge_findings(config, "d365", [*done.ready.findings, *limits, types_note(done.ready)])
+        self._state.totals[config.table].add_capture(done)
+        self._state.done.add(key)
+        self._state.merge_findings(config.table, "d365", [*done.ready.findings, *limits, types_note(done.ready)])
         (self._full.add if done.result.paused else self._full.discard)(config.table)
         if config not in self._sent:
             self._check_backlog(config)
@@ -192,67 +178,48 @@ class TableRun:
     def _push(self, config: TableConfig) -> bool:
         """Push pending records, in a run that stays for SEND_SECONDS at most. Return True if any was sent."""
         key, runtime = campaign_key(config), self._runtime
-        pending = runtime.ledger.backlog(config.table) if config.table in self._full else 0
+        full, before = config.table in self._full, 0
+        if full:
+            before = runtime.ledger.backlog(config.table)
         with reported(runtime, self._context, f"push of {config.table}") as failed:
             check_not_paused(runtime, config)
             guardrails.check_limits(runtime, config, reading=False)
-            seconds = SEND_SECONDS if self._follows else TURN_SECONDS if config.table in self._full else None
+            seconds = SEND_SECONDS if self._follows else TURN_SECONDS if full else None
             done = interruptible.run(push_table(runtime, config, seconds=seconds))
             notes = campaign_notes(runtime, config, done.resource)
         if failed:
-            self._record_failure(config, "campaign", failed)
+            self._state.record_failure(runtime, config, "campaign", failed)
             self._check_backlog(config)
             return False
-        self._totals[config.table].add_push(done)
-        self._done.add(key)
-        self._merge_findings(config, "campaign", [*done.findings, *notes])
+        self._state.totals[config.table].add_push(done)
+        self._state.done.add(key)
+        self._state.merge_findings(config.table, "campaign", [*done.findings, *notes])
         if done.result.stopped:
             runtime.stopped.append(done.result.stopped)
-            self._stopped[key] = done.result.stopped
-        if done.result.stopped or runtime.ledger.backlog(config.table) >= pending:
+            self._state.stopped[key] = done.result.stopped
+        if full and (done.result.stopped or runtime.ledger.backlog(config.table) >= before):
             self._check_backlog(config)
         return done.result.done > 0
 
     def _check_backlog(self, config: TableConfig) -> None:
         """End the run as failed, with a finding, if the table's capture paused and its backlog is still full."""
         ledger, table = self._runtime.ledger, config.table
-        in_maintenance = campaign_key(config) in self._paused
-        # A backlog that only waits for parents is no failure of this table.
-        waits = ledger.backlog(table) < backlog_limit.MOST_PENDING
-        if table not in self._full or in_maintenance or waits or not backlog_is_full(ledger, config):
+        if table not in self._full or campaign_key(config) in self._state.paused:
+            return
+        only_waits = ledger.backlog(table) < backlog_limit.MOST_PENDING  # for parents: no failure of this table
+        if only_waits or not backlog_is_full(ledger, config):
             return
         text = paused_text(ledger, config)
-        self._stopped[d365_key(config)] = text
+        self._state.stopped[d365_key(config)] = text
         self._runtime.stopped.append(text)
-        others = [one for one in self._findings[table] if one.side == "d365"]
-        self._merge_findings(config, "d365", [*others, Finding("capture_goes_on", False, text, at="d365")])
-
-    def _record_failure(self, config: TableConfig, side: Side, failed: list[SyncAssetsError]) -> None:
-        """Record that the work of one asset failed, with findings that show the cause, or that it is in maintenance."""
-        key = side_key(config, side)
-        if isinstance(failed[0], InMaintenance):
-            self._paused[key] = failed[0]
-            return
-        self._failed[key] = failed
-        with suppress(LedgerError):
-            self._runtime.ledger.forget_confirmation(config.table)
-        found = causes(self._runtime, config, failed[0], side)
-        if side == "d365":
-            self._findings[config.table] = found
-        else:
-            self._merge_findings(config, side, found)
-
-    def _merge_findings(self, config: TableConfig, side: Side, findings: list[Finding]) -> None:
-        """Store the findings of a capture or a push. Earlier findings of the other side are kept."""
-        of_others = [one for one in self._findings[config.table] if one.side != side]
-        others = of_others or [one for one in findings if one.side != side]
-        self._findings[config.table] = [*others, *(one for one in findings if one.side == side)]
+        others = [one for one in self._state.findings[table] if one.side == "d365"]
+        self._state.merge_findings(config.table, "d365", [*others, Finding("capture_goes_on", False, text, at="d365")])
 
     # --- Staying -------------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
         """Poll the feeds, capture and push, until one of the conditions in the module's docstring ends the run."""
-        if self._paused:
+        if self._state.paused:
             return  # the sensors request a run without the tables in maintenance
         runs = self._runtime.config.runs
         started = worked = time.monotonic()
@@ -262,9 +229,9 @@ class TableRun:
             self._report()
             # `dagster dev` and code servers do not stop their runs when they end, but wait for them: so a run ends when
             # it loses a parent process.
-            while (
-                not self._ended_early and today() == day and ancestors() == started_by and self._runtime.run_is_valid()
-            ):
+            while today() == day and ancestors() == started_by and self._runtime.run_is_valid():
+                if self._state.ended_early:
+                    return
                 now = time.monotonic()
                 if now - worked > runs.linger or now - started > runs.longest_run_minutes * 60:
                     return
@@ -302,7 +269,7 @@ class TableRun:
     def _step(self, config: TableConfig, news: bool) -> bool:
         """Capture a table if its feed has news, then push what is due. Return True if anything was done."""
         came = news and self._capture(config)
-        sent = config in self._sent and not self._ended_early and self._due(config) and self._push(config)
+        sent = config in self._sent and not self._state.ended_early and self._due(config) and self._push(config)
         return came or sent
 
     def _due(self, config: TableConfig) -> bool:
@@ -314,7 +281,7 @@ class TableRun:
         """Report the numbers of tables with new work, and the check results that changed."""
         self._reported, now = time.monotonic(), datetime.now(UTC)
         for config in self._tables:
-            totals = self._totals[config.table]
+            totals = self._state.totals[config.table]
             if totals.changed:
                 totals.changed = False
                 if config in self._captured:
@@ -322,73 +289,5 @@ class TableRun:
                 if config in self._sent:
                     self._reports.report_numbers(campaign_key(config), push_numbers(config, self._runtime, totals))
             for side in SIDES:
-                if side_key(config, side) in self._done:
-                    self._reports.report_checks(self._checks(config, side, now))
-
-    # --- The end -------------------------------------------------------------------------------------------------
-
-    def _not_begun(self, error: SyncAssetsError) -> list[dg.AssetCheckResult]:
-        """Return one failed check `ready` with the reason why the run could not begin.
-
-        The other checks need the ledger, which cannot be used in this case.
-        """
-        config = self._tables[0]
-        side: Side = "d365" if config in self._captured else "campaign"
-        return self._selected([ready_result(side_key(config, side), [failure(side, error)])])
-
-    def _results(self, config: TableConfig) -> Iterator[Any]:
-        """Yield results of a table's selected assets; of an asset whose work failed, only its checks."""
-        runtime, totals, now = self._runtime, self._totals[config.table], datetime.now(UTC)
-        for side in SIDES:
-            key = side_key(config, side)
-            if key not in self._context.selected_asset_keys:
-                continue
-            if key in self._paused:
-                own = [one for one in self._context.selected_asset_check_keys if one.asset_key == key]
-                yield passed_over(self._context, self._paused[key], key, own)
-                continue
-            checks = self._checks(config, side, now)
-            self._reports.repeat_hidden(checks)
-            if key in self._done and key not in self._failed:
-                metadata = capture_metadata if side == "d365" else push_metadata
-                self._add_numbers(key, metadata(config, runtime, totals, self._context.instance))
-                version = dg.DataVersion(today())  # see version_tags
-                yield dg.MaterializeResult(asset_key=key, check_results=checks, data_version=version)
-            else:
-                yield from checks
-        self._other_side(config)
-
-    def _checks(self, config: TableConfig, side: Side, now: datetime) -> list[dg.AssetCheckResult]:
-        """Return the results, as of now, of an asset's checks that the run selects."""
-        return self._selected(answers(self._runtime, config, side, self._findings[config.table], now))
-
-    def _selected(self, results: list[dg.AssetCheckResult]) -> list[dg.AssetCheckResult]:
-        """Return the results of checks that the run selects."""
-        wanted = self._context.selected_asset_check_keys
-        return [
-            one for one in results if one.asset_key and dg.AssetCheckKey(one.asset_key, str(one.check_name)) in wanted
-        ]
-
-    def _add_numbers(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
-        """Add the run's numbers to the last of its partitions; the others refer to it by `counted_with`.
-
-        A partition of a past day also gets the number of rows that were captured on that day.
-        """
-        *others, last = self._context.partition_keys
-        table = next((one.table for one in self._captured if d365_key(one) == key), None)
-        for partition in (*others, last):
-            row_count: dict[str, Any] = {}
-            if table is not None and partition != today():
-                rows = self._runtime.ledger.captured_rows(table, date.fromisoformat(partition))
-                row_count = {"dagster/partition_row_count": rows}
-            reported = numbers | row_count if partition == last else {"counted_with": last, **row_count}
-            self._context.add_asset_metadata(reported, asset_key=key, partition_key=partition)
-
-    def _other_side(self, config: TableConfig) -> None:
-        """Report blocking findings of Campaign's side, if the run captures only and so has no check of that side."""
-        key = campaign_key(config)
-        findings = [one for one in self._findings[config.table] if one.side == "campaign"]
-        if dg.AssetCheckKey(key, READY) in self._context.selected_asset_check_keys:
-            return
-        if any(one.blocks and not one.passed for one in findings):
-            self._context.instance.report_runless_asset_event(evaluation(ready_result(key, findings)))
+                if side_key(config, side) in self._state.done:
+                    self._reports.report_checks(self._assets.checks(config, side, now))
