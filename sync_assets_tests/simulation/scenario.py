@@ -184,8 +184,9 @@ class _Story:
             self._add(at, "replay", table=random.choice(TABLES), resend=random.random() < 0.5)
         elif draw < 0.45:
             self._add(at, "retry", table=random.choice(TABLES))
-        elif draw < 0.7:
-            self._add(at, random.choice(("hold", "release")), row=self._random.randrange(2))
+        elif draw < 0.65:
+            self._add(at, "hold", row=(row := self._row("contact")))
+            self._add(at + random.uniform(HOUR, DAY), "release", row=row)
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])
