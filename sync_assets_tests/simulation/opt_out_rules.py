@@ -266,14 +266,15 @@ def _overwritten(history: History, record: Id, pair: OptOut, last: Word | None, 
 
 
 def _taken_back(history: History, record: Id, pair: OptOut, words: list[Word]) -> bool:
-    """Return True if a person opted in in Campaign after everything else that happened to the contact."""
+    """Return True if a person opted in in Campaign after the contact was last modified.
+
+    By the letter of the contract a write of the program modifies the contact, too: an opt-out that came from an older
+    file may so outlive the opt-in that followed it in Campaign.
+    """
     if not words or words[-1].opted_out or words[-1].side != "campaign" or not _timed(history, pair):
         return False
     second = _second(words[-1].moment.at)
-    return not any(
-        _second(one.moment.at) >= second and (one.by == "user" or _flag(pair, one.before) == _flag(pair, one.after))
-        for one in history.changes[record]
-    )
+    return not any(_second(one.moment.at) >= second for one in history.changes[record])
 
 
 RULES = (

@@ -54,13 +54,6 @@ class PlantedBug:
 BUGS = (
     PlantedBug(
         "rules",
-        "sync_assets.ledger.rules.transitions",
-        "acked, uncertain = outcome.hash, 0",
-        "acked, uncertain = outcome.hash and record.desired_hash, 0",
-        "an answer acknowledges what is desired by now instead of what was sent",
-    ),
-    PlantedBug(
-        "links",
         "sync_assets.ledger.rules.record_state",
         "if dependencies.has_children:",
         "if dependencies.has_children and record.uncertain:",
@@ -93,6 +86,13 @@ BUGS = (
         'return Decision(True, "campaign" if held',
         'return Decision(held, "campaign" if held',
         "an opt-out in Campaign is ignored if the contact changed later",
+    ),
+    PlantedBug(
+        "race",
+        "sync_assets.ledger.rules.transitions",
+        "acked, uncertain = outcome.hash, 0",
+        "acked, uncertain = outcome.hash and record.desired_hash, 0",
+        "an answer acknowledges what is desired by now instead of what was sent",
     ),
 )
 
