@@ -41,12 +41,14 @@ def sqlite_ledgers() -> Generator[Ledgers]:
             try:
                 yield f"sqlite:///{ledger}"
             finally:
+                for engine in engines.values():
+                    engine.dispose()  # else the next run would write to the file of this one
                 for file in Path(folder).glob("ledger.db*"):
                     file.unlink()
 
         gc.collect()
         gc.freeze()  # else what is loaded would be searched after each run
-        with kept_engines():
+        with kept_engines() as engines:
             yield fresh
         gc.unfreeze()
 
@@ -70,7 +72,7 @@ def postgresql_ledgers() -> Generator[Ledgers]:
 
 
 @contextmanager
-def kept_engines() -> Generator[None]:
+def kept_engines() -> Generator[dict[str, sa.Engine]]:
     """Inside the block, let ledgers of one URL share a database engine, whose compiled statements are a third of a run.
 
     A process crashes at the statements and commits of its ledger, too.
@@ -95,7 +97,7 @@ def kept_engines() -> Generator[None]:
     for name in names:
         setattr(seams, name, partial(kept, before[name]))
     try:
-        yield
+        yield engines
     finally:
         for name in names:
             setattr(seams, name, before[name])

@@ -192,7 +192,11 @@ def nothing_echoes(history: History) -> Found:
                 if call.before and change.pkey == call.before["PKey"]
             )
             held = call.before and all(call.before.get(name) == value for name, value in request.body.items())
-            if alone and held and not moved:
+            repeats_a_lost_one = any(
+                one.delivered is None and one.body == request.body and one.sent.n < request.sent.n
+                for one in history.writes[resource, record[1]]
+            )
+            if alone and held and not (moved or repeats_a_lost_one):
                 yield *record, f"event {request.sent.n} writes to Campaign what it holds"
         yield from _too_many(history, contract, record)
 

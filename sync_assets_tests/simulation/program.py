@@ -41,6 +41,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import release_dead
 from sync_assets.sftp import FileGone
+from sync_assets_tests.simulation.clock import PROCESS
 
 PATIENCE_SECONDS = 300.0
 ROUNDS = 30
@@ -86,7 +87,8 @@ class Sync:
         self._runtime, self._together = runtime, together
         self._tables = [config for config in runtime.config.in_link_order if config.table in tables]
         self._troubled: set[str] = set()
-        self._run_id = "run"
+        process = PROCESS.get()
+        self._run_id = f"run {process.number if process else 0}"
         self.problems = problems
 
     async def run(self) -> None:
@@ -96,7 +98,7 @@ class Sync:
             for config in self._tables:
                 await self._flow(config, capture=True)
         await self._push_the_rest()
-        if self._runtime.config.opt_out.active:
+        if self._runtime.config.opt_out.active and any(config.table == CONTACT for config in self._tables):
             await self._opt_outs()
 
     async def _flow(self, config: TableConfig, *, capture: bool) -> None:
