@@ -204,7 +204,8 @@ def _replayed(history: History, table: str, since: int, until: int) -> bool:
 def _refused_again_and_again(history: History, contract: Contract, record: Id, requests: list[Request]) -> Found:
     row: list[Request] = []
     for request in requests:
-        refused = request.delivered is not None and not request.acknowledged
+        # An update that finds no record is the look-up after an insert that failed without a reason.
+        refused = request.delivered is not None and not request.acknowledged and request.first.status != 404
         retried = row and (
             any(
                 one.table == record[0] and row[0].sent.n < one.moment.n < request.sent.n for one in history.seen.replays

@@ -44,10 +44,15 @@ def _contacts(history: History) -> Iterator[tuple[Contract, Id]]:
 
 def _words(history: History, contract: Contract, record: Id, pair: OptOut) -> list[Word]:
     """Return what people said about an opt-out on both sides, in order. The default of a new record is no word."""
+    # A row that was deleted and inserted again is another one: what was said before the deletion went with it.
+    inserted = max((one.moment.n for one in history.changes[record] if one.before is None), default=0)
     words = [
         Word(one.moment, "d365", pair.opted_out(one.after))
         for one in history.changes[record]
-        if one.by == "user" and one.after and (_flag(pair, one.before) != pair.opted_out(one.after))
+        if one.moment.n >= inserted
+        and one.by == "user"
+        and one.after
+        and (_flag(pair, one.before) != pair.opted_out(one.after))
     ]
     key = contract.table.key
     for change in history.seen.others:
