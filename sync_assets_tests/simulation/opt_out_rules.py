@@ -207,7 +207,7 @@ def nothing_echoes(history: History) -> Found:
 
 
 def _too_many(history: History, contract: Contract, record: Id) -> Found:
-    """Each word of a person moves the other side once, or its own side back."""
+    """Each word of a person moves the other side once, or its own side back. A row that comes back has new values."""
     writes = history.writes.get((contract.table.resource, record[1]), ())
     for pair in contract.opt_outs:
         if contract.direction not in WRITES_D365:
@@ -221,7 +221,11 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
             for request in writes
             for call in request.calls
         )  # fmt: skip
-        words = len(_words(history, contract, record, pair)) + sum(one.method == "POST" for one in writes)
+        came_back = sum(
+            before.after is None and one.after is not None for before, one in pairwise(history.changes[record])
+        )
+        inserts = sum(one.method == "POST" for one in writes)
+        words = len(_words(history, contract, record, pair)) + inserts + came_back
         if here + there > words:
             yield *record, f"{pair.attribute} was written {here} and {there} times for {words} changes by people"
 
