@@ -54,7 +54,7 @@ class Settings:
     def quick(cls) -> Settings:
         """A smoke test: everything once, as little as it takes. Says nothing about speed."""
         return cls(
-            rows=400, records=200, large=1000, repeat=1, page_rows=100, seconds=0.3, changes=2, minutes=0.1, linger=1.0,
+            rows=400, records=200, large=1000, repeat=1, page_rows=100, seconds=0.9, changes=2, minutes=0.1, linger=1.0,
             peers="light",
         )  # fmt: skip
 
