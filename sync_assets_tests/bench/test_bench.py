@@ -152,6 +152,7 @@ def test_capture_beside_its_limit_and_its_peers(running: Stage) -> None:
     assert {run.items for result in report.results for run in result.runs} == {running.settings.rows}
 
 
+@pytest.mark.slow  # the rule is that of flows/test_rereads.py; the bench is `capture`, twice
 def test_a_re_read_writes_nothing_and_calls_nobody(running: Stage) -> None:
     report = noop(running)
     sane(report)
@@ -195,6 +196,7 @@ def test_sizes_are_compared(running: Stage) -> None:
     assert len(report.targets) == 6
 
 
+@pytest.mark.slow  # the rule is that of integration/runtime/test_call_limits_of_processes.py
 def test_workers_share_a_ledger_and_send_nothing_twice(running: Stage) -> None:
     tiny = replace(running, settings=replace(running.settings, seconds=0.2))
     report = scale_out(tiny)
