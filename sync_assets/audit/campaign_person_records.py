@@ -133,13 +133,17 @@ class _Person:
         """
         sample = await asyncio.to_thread(self._ledger.sample_synced, config.table, OTHERS + len(missing), len(missing))
         others = [id_ for id_ in sample if id_ not in missing][:OTHERS]
-        if others and not await records.finds_any(others):
+        for other in others:
+            found = await records.find(other)
+            if not isinstance(found, ResponseOutcome) or TWICE.search(found.reason or ""):
+                return
+        if others:
             self._errors.append(
                 SyncAssetsError(
-                    f"Campaign finds neither {counted(len(missing), 'record')} of {config.resource} by {config.key}, "
-                    "nor others that it took before, so that the person's may be left there.",
-                    f"Look them up in Campaign by {config.key}. Publish it as the identification key, or configure "
-                    "`filter`; then verify again.",
+                    f"Campaign finds none of {counted(len(missing), 'record')} of {config.resource} by {config.key}, "
+                    "and none of the others that it acknowledged. The person's records may still be there.",
+                    f"Search for the person in Campaign by another attribute. Publish {config.key} as the "
+                    "identification key, or configure `filter`; then verify again.",
                 )
             )
 

@@ -59,7 +59,10 @@ class Records:
         return (await self._ask("insert", self._path, "", body, guard))[1]
 
     async def finds_any(self, keys: Iterable[str], guard: Guard | None = None) -> bool:
-        """Return True if Campaign finds one of these records by our key. One read each, until one is found."""
+        """Return False if Campaign answers for all of these records that it has none with this key.
+
+        One read each, until one has another answer.
+        """
         for key in keys:
             found = await self.find(key, guard)
             if not isinstance(found, ResponseOutcome) or found.kind != "missing":

@@ -3,8 +3,8 @@
 A capture reads faster than Campaign accepts, and each pending record keeps its payload in the ledger. Without a limit
 the ledger of a first load would hold all rows of the table at once. The caller pushes, and then continues the capture.
 
-Invariant: a capture never pauses while nothing may be sent before the table is read completely: during a rebuild, and
-before a first load if Campaign holds records with our ids already.
+Invariant: a capture does not pause during a rebuild. Before a first load into a Campaign that holds records with our
+ids it may pause once: the next push finds them and begins the comparison, and the capture then reads to the end.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def main() -> None:
         configure(os.environ)
         app()
     except SystemExit as end:
-        # Typer ends on Ctrl-C without a word; `interruptible` has printed its own, and hides the cause.
+        # Typer prints nothing on Ctrl-C; `interruptible` prints its own message and hides the cause.
         if end.__context__ and isinstance(end.__context__.__cause__, KeyboardInterrupt):
             say("Interrupted.")
         raise

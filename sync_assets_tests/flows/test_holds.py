@@ -251,7 +251,7 @@ def test_a_campaign_that_finds_no_record_by_the_key_is_not_taken_for_empty(house
         status, output, errors = house.program.run("hold", "verify", house.ada)
         assert status == 1
         assert "Campaign: gone" not in output
-        assert "nor others that it took before" in output + errors
+        assert "none of the others that it acknowledged" in output + errors
     status, output, _ = house.program.run("hold", "verify", house.ada)
     assert f"Campaign: still there: profile {house.ada}" in output
 

@@ -1,4 +1,4 @@
-"""What the checker is told besides the history: the mapped tables, and what the ledger reports."""
+"""The input of the checker besides the history: the mapped tables, and what the ledger reports."""
 
 from __future__ import annotations
 

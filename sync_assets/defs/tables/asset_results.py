@@ -46,9 +46,9 @@ class AssetResults:
             key = side_key(config, side)
             if key not in self._context.selected_asset_keys:
                 continue
-            if key in self._state.paused:
+            if key in self._state.in_maintenance:
                 own = [one for one in self._context.selected_asset_check_keys if one.asset_key == key]
-                yield passed_over(self._context, self._state.paused[key], key, own)
+                yield passed_over(self._context, self._state.in_maintenance[key], key, own)
                 continue
             checks = self.checks(config, side, now)
             self._reports.repeat_hidden(checks)

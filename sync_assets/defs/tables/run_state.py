@@ -28,7 +28,7 @@ class RunState:
         done: Assets that were captured or pushed.
         failed: Assets whose work failed, with the errors.
         stopped: Assets whose work was stopped before its end, with the reason.
-        paused: Assets in maintenance.
+        in_maintenance: Assets in maintenance, with the error that says so.
     """
 
     totals: dict[str, Totals]
@@ -36,7 +36,7 @@ class RunState:
     done: set[dg.AssetKey] = field(default_factory=set[dg.AssetKey])
     failed: dict[dg.AssetKey, list[SyncAssetsError]] = field(default_factory=dict[dg.AssetKey, list[SyncAssetsError]])
     stopped: dict[dg.AssetKey, str] = field(default_factory=dict[dg.AssetKey, str])
-    paused: dict[dg.AssetKey, InMaintenance] = field(default_factory=dict[dg.AssetKey, InMaintenance])
+    in_maintenance: dict[dg.AssetKey, InMaintenance] = field(default_factory=dict[dg.AssetKey, InMaintenance])
 
     @classmethod
     def of(cls, tables: Iterable[str]) -> RunState:
@@ -55,14 +55,14 @@ class RunState:
         return str(next(iter(self.failed.values()))[0] if self.failed else next(iter(self.stopped.values())))
 
     def is_over(self, *keys: dg.AssetKey) -> bool:
-        """Return True if the work of one of these assets failed, was stopped or is paused."""
-        return not {*self.failed, *self.stopped, *self.paused}.isdisjoint(keys)
+        """Return True if the work of one of these assets failed, was stopped or is in maintenance."""
+        return not {*self.failed, *self.stopped, *self.in_maintenance}.isdisjoint(keys)
 
     def record_failure(self, runtime: Runtime, config: TableConfig, side: Side, failed: list[SyncAssetsError]) -> None:
         """Record that the work of one asset failed, with findings that show the cause, or that it is in maintenance."""
         key = side_key(config, side)
         if isinstance(failed[0], InMaintenance):
-            self.paused[key] = failed[0]
+            self.in_maintenance[key] = failed[0]
             return
         self.failed[key] = failed
         with suppress(LedgerError):

@@ -9,7 +9,8 @@ every few tenths of a second and pushes pending records that are due. It ends
 - if a feed cannot be polled, if a parent process ends, or if another run may take over since heartbeats are missing.
 
 A capture pauses while too many records of its table are pending (`capture/backlog_limit.py`). The run then pushes, and
-continues the capture. If no push brings the backlog below the limit, the run ends as failed, with a finding.
+continues the capture. If the push fails, stops or does not make a full backlog smaller, or if the run captures only,
+the run ends as failed, with a finding. If the records that are too many only wait for parents, it does not fail.
 
 If capture or push of one table fails, the other tables still get their turn, then the run ends as failed. The sensors
 then request a run of the other tables without that one.
@@ -153,7 +154,10 @@ class TableRun:
         capture_days(ledger, config.table, self._days, resend=self._force, capture=lambda: self._capture(config))
 
     def _capture(self, config: TableConfig) -> bool:
-        """Follow the feed to its end. Return True if it had rows or deletions; False also if the capture failed."""
+        """Follow the feed to its end, or until the backlog is full.
+
+        Return True if it had rows or deletions; False also if the capture failed.
+        """
         key, runtime = d365_key(config), self._runtime
         with reported(runtime, self._context, f"capture of {config.table}") as failed:
             check_not_paused(runtime, config)
@@ -176,7 +180,10 @@ class TableRun:
         return done.result.rows > 0 or done.result.deleted > 0
 
     def _push(self, config: TableConfig) -> bool:
-        """Push pending records, in a run that stays for SEND_SECONDS at most. Return True if any was sent."""
+        """Push pending records. Return True if any was sent.
+
+        For SEND_SECONDS at most in a run that stays, for TURN_SECONDS at most while the capture is paused.
+        """
         key, runtime = campaign_key(config), self._runtime
         full, before = config.table in self._full, 0
         if full:
@@ -204,7 +211,7 @@ class TableRun:
     def _check_backlog(self, config: TableConfig) -> None:
         """End the run as failed, with a finding, if the table's capture paused and its backlog is still full."""
         ledger, table = self._runtime.ledger, config.table
-        if table not in self._full or campaign_key(config) in self._state.paused:
+        if table not in self._full or campaign_key(config) in self._state.in_maintenance:
             return
         only_waits = ledger.backlog(table) < backlog_limit.MOST_PENDING  # for parents: no failure of this table
         if only_waits or not backlog_is_full(ledger, config):
@@ -219,7 +226,7 @@ class TableRun:
 
     def _follow(self) -> None:
         """Poll the feeds, capture and push, until one of the conditions in the module's docstring ends the run."""
-        if self._state.paused:
+        if self._state.in_maintenance:
             return  # the sensors request a run without the tables in maintenance
         runs = self._runtime.config.runs
         started = worked = time.monotonic()
