@@ -24,6 +24,7 @@ from sync_assets.http.pagination import LinkTrail
 from sync_assets.http.redaction import redact
 from sync_assets.ledger.records.hold_records import HeldRecord
 from sync_assets.plurals import counted
+from sync_assets.push.claimed_records import acknowledged_others
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 """A D365 id as the ledger has it. A record with any other key is not ours."""
-OTHERS = 3
-"""Acknowledged records of other persons that are looked up if Campaign finds none of this person's."""
 AT_ONCE = 8
 """Reads in flight."""
 PAGE = 500
@@ -131,8 +130,7 @@ class _Person:
 
         A Campaign that identifies records by another attribute accepts inserts, and answers 404 to each key.
         """
-        sample = await asyncio.to_thread(self._ledger.sample_synced, config.table, OTHERS + len(missing), len(missing))
-        others = [id_ for id_ in sample if id_ not in missing][:OTHERS]
+        others = await asyncio.to_thread(acknowledged_others, self._ledger, config.table, missing)
         for other in others:
             found = await records.find(other)
             if not isinstance(found, ResponseOutcome) or TWICE.search(found.reason or ""):

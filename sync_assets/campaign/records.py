@@ -9,7 +9,7 @@ costs a look-up by the filter.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -57,17 +57,6 @@ class Records:
     async def insert(self, body: bytes, guard: Guard | None = None) -> ResponseOutcome:
         """POST a record. Raises OutcomeUnknown if the answer is lost or is not the record, which may exist then."""
         return (await self._ask("insert", self._path, "", body, guard))[1]
-
-    async def finds_any(self, keys: Iterable[str], guard: Guard | None = None) -> bool:
-        """Return False if Campaign answers for all of these records that it has none with this key.
-
-        One read each, until one has another answer.
-        """
-        for key in keys:
-            found = await self.find(key, guard)
-            if not isinstance(found, ResponseOutcome) or found.kind != "missing":
-                return True
-        return False
 
     async def update(self, key: str, body: bytes, guard: Guard | None = None) -> ResponseOutcome:
         """PATCH the record with our key.

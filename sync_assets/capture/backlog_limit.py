@@ -26,6 +26,8 @@ def backlog_is_full(ledger: Ledger, config: TableConfig) -> bool:
     Records that wait for a parent count as well while a parent's table is read in full, since they keep their payloads
     until that read is complete. Rejected and held records do not count: sending others does not make them fewer.
     """
+    if ledger.backlog(config.table, waiting=True) < MOST_PENDING:
+        return False  # asked for each page and each change, so that one query answers it nearly always
     if ledger.rebuild(config.table):
         return False  # Campaign's records are compared with the whole table, and nothing is sent before
     feeds = [ledger.feed(link.table) for link in config.links]

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from sync_assets.campaign.client import BudgetSpent
+from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard, HttpError
 from sync_assets.push.claimed_records import ClaimedRecords
@@ -71,7 +72,10 @@ class CampaignHealth:
         """
         async with self._key_lock:
             if self._key_works is None:
-                others = await self._claims.others(id)
-                # If a read raises, the next call tests again.
-                self._key_works = not others or await records.finds_any(others, self._guard)
+                works = not (others := await self._claims.others(id))
+                for other in others:
+                    found = await records.find(other, self._guard)  # if that raises, the next call tests again
+                    if works := not isinstance(found, ResponseOutcome) or found.kind != "missing":
+                        break
+                self._key_works = works
             return self._key_works

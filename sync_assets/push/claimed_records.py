@@ -37,6 +37,12 @@ OTHERS = 3
 _T = TypeVar("_T")
 
 
+def acknowledged_others(ledger: Ledger, table: str, ids: Sequence[str]) -> list[str]:
+    """Return the ids of up to OTHERS acknowledged records of a table, `ids` (at least one) excluded."""
+    sample = ledger.sample_synced(table, OTHERS + len(ids), len(ids[0]))
+    return [other for other in sample if other not in ids][:OTHERS]
+
+
 class ClaimedRecords:
     """Claim records of one table, renew their leases and store their outcomes in batches.
 
@@ -87,8 +93,7 @@ class ClaimedRecords:
 
     async def others(self, id: str) -> list[str]:
         """Return the ids of up to OTHERS acknowledged records of the table, `id` excluded."""
-        ids = await self._call(self._ledger.sample_synced, self._table, OTHERS + 1, len(id))
-        return [other for other in ids if other != id][:OTHERS]
+        return await self._call(acknowledged_others, self._ledger, self._table, [id])
 
     async def dialect(self, resource: str, key: str) -> dict[str, str]:
         """Return the stored findings about a Campaign resource (premise -> finding).

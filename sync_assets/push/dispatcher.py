@@ -110,7 +110,6 @@ class _Push:
         self._peak = 0  # the highest number of them
         self._queue = RecordQueue(claims, self._concurrency)
         self._health = CampaignHealth(claims, self._guard)
-        self._stopping = asyncio.Event()
         self._addressing: dict[str, Addressing] = {}  # by resource
         self._links: Links | None = None
 
@@ -171,7 +170,7 @@ class _Push:
         self, feeder: asyncio.Task[None], workers: list[asyncio.Task[None]], helpers: list[asyncio.Task[None]]
     ) -> None:
         """Wait for requests in flight, give back records that were not sent, and store all outcomes."""
-        self._end()
+        self._queue.end()
         await asyncio.wait([feeder])  # never cancelled: the records of a claim under way would keep their lease
         self._queue.dismiss_workers()
         give_up_at = time.monotonic() + (GRACE if self._result.stopped else LAST_ANSWERS)
@@ -189,12 +188,8 @@ class _Push:
 
     def _stop(self, reason: str) -> None:
         """End the push before all is sent. The first reason is the one reported."""
-        if not self._stopping.is_set():
+        if not self._queue.ended:
             self._result.stopped = reason
-        self._end()
-
-    def _end(self) -> None:
-        self._stopping.set()
         self._queue.end()
 
     async def _wait_for_stop(self, stop: asyncio.Event | None, seconds: float | None) -> None:
@@ -203,7 +198,7 @@ class _Push:
                 await (stop or asyncio.Event()).wait()
             self._stop("It was asked to stop.")
         except TimeoutError:
-            self._end()
+            self._queue.end()
         await asyncio.Event().wait()
 
     def _report_progress(self) -> None:
@@ -256,10 +251,10 @@ class _Push:
 
     def _guard(self) -> None:
         """Check, right before each request, that the push is not stopping and that the leases are valid."""
-        if not self._stopping.is_set() and not (self._claims.leases_are_valid() and self._run_is_valid()):
+        if not self._queue.ended and not (self._claims.leases_are_valid() and self._run_is_valid()):
             _log.warning("The leases were not renewed in time, the push stops", extra={"table": self._target.table})
             self._stop("The ledger did not renew our leases in time.")
-        if self._stopping.is_set():
+        if self._queue.ended:
             raise PushStopped
         self._in_flight += 1
         self._peak = max(self._peak, self._in_flight)

@@ -35,6 +35,11 @@ class RecordQueue:
         """The number of records that are tried again later."""
         return len(self._retry_at)
 
+    @property
+    def ended(self) -> bool:
+        """True once `end` was called."""
+        return self._ending.is_set()
+
     async def fill(self) -> None:
         """Claim records until none is left that may be sent now or within LINGER seconds, or until `end`."""
         batch, claimed_at, closed, quiet = self._workers, time.monotonic(), 0, False

@@ -7,7 +7,7 @@ does to a request (network.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -32,7 +32,16 @@ from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.journal import Journal
 from sync_assets.sandbox.middleware import Observed
 from sync_assets_tests.simulation.clock import Clock
-from sync_assets_tests.simulation.observed import EngineCall, ExportFile, Moment, Record, RecordChange, Row, RowChange
+from sync_assets_tests.simulation.observed import (
+    CallKind,
+    EngineCall,
+    ExportFile,
+    Moment,
+    Record,
+    RecordChange,
+    Row,
+    RowChange,
+)
 from sync_assets_tests.support.premises import Position
 from sync_assets_tests.support.world import RESOURCES, ROWS_A_PAGE
 
@@ -50,27 +59,15 @@ _DESCRIBED: dict[tuple[str, str | None], Response] = {}
 
 @dataclass
 class Call:
-    """An engine call as it was handled, and what is known of its way so far (the fields of `EngineCall`)."""
+    """An engine call as it was handled, and when its answer reached the caller, if it did."""
 
-    sent: Moment
-    handled: Moment
-    process: int
-    method: Any
-    resource: str
-    key: str | None
-    pkey: str | None
-    body: Mapping[str, Any] | None
-    status: int
-    before: Record | None
-    after: Record | None
-    kind: Any
-    shown: tuple[str, ...]
+    handled: EngineCall
     truthful: bool
+    """The answer that leaves the service is the engine's own."""
     delivered: Moment | None = None
 
     def observed(self) -> EngineCall:
-        values = {name: value for name, value in vars(self).items() if name != "truthful"}
-        return EngineCall(**values)
+        return replace(self.handled, delivered=self.delivered)
 
 
 @dataclass
@@ -249,7 +246,7 @@ class Services:
     def _noted(
         self,
         subject: _Subject,
-        kind: str,
+        kind: CallKind,
         sent: Moment,
         process: int,
         scope: Any,
@@ -263,9 +260,10 @@ class Services:
         listed = answer.get("content", [answer] if record is not None else []) if method == "GET" else []
         if record:
             self._keys[record.pkey] = table.key_of(record)
-        call = Call(
+        handled = EngineCall(
             sent=sent,
             handled=self.moment(),
+            delivered=None,
             process=process,
             method=method,
             resource=table.resource.name,
@@ -277,8 +275,8 @@ class Services:
             after=self.shown(table, record) if record and record.serial in table.records else None,
             kind=kind,
             shown=tuple(filter(None, (one.get(table.resource.key or "") for one in listed))),
-            truthful=scope["state"].get("fault") not in _LIES,
         )
+        call = Call(handled, truthful=scope["state"].get("fault") not in _LIES)
         self.calls.append(call)
         return call
 

@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from sync_assets_tests.bench.meter import report
 from sync_assets_tests.bench.traffic import TABLES
+from sync_assets_tests.support.dlt_client import dlt_client
 from sync_assets_tests.support.signed_in import campaign
 
 IN_FLIGHT = 32
@@ -25,7 +26,6 @@ BY_SET = {changed.set_name: (table, changed) for table, changed in TABLES.items(
 
 
 def source(since: str) -> Any:
-    env = os.environ
     resources = [
         {
             "name": name,
@@ -41,18 +41,7 @@ def source(since: str) -> Any:
         for name, (table, changed) in BY_SET.items()
     ]  # fmt: skip
     document: Any = {
-        "client": {
-            "base_url": f"{env['D365_URL']}/api/data/v9.2/",
-            "headers": {"Prefer": "odata.maxpagesize=5000"},
-            "auth": {
-                "type": "oauth2_client_credentials",
-                "access_token_url": f"{env['D365_AUTHORITY']}/{env['D365_TENANT_ID']}/oauth2/v2.0/token",
-                "client_id": env["D365_CLIENT_ID"],
-                "client_secret": env["D365_CLIENT_SECRET"],
-                "access_token_request_data": {"scope": f"{env['D365_URL']}/.default"},
-            },
-            "paginator": {"type": "json_link", "next_url_path": "'@odata.nextLink'"},
-        },
+        "client": dlt_client(os.environ, 5000),
         "resources": resources,
     }
     return rest_api_source(document)

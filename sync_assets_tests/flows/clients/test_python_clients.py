@@ -18,6 +18,7 @@ from azure.identity import CertificateCredential, ClientSecretCredential, Worklo
 
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.app_credentials import AppCertificate, federated_identity, federated_token
+from sync_assets_tests.support.dlt_client import dlt_client
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 COLUMNS = "contactid,lastname,modifiedon"
@@ -115,20 +116,8 @@ def load(sandbox: SandboxProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path))
     dlt = pytest.importorskip("dlt", reason="no dlt here: install the extra `test` to run this test")
     rest_api = pytest.importorskip("dlt.sources.rest_api")
-    env = sandbox.env
     source: Any = {
-        "client": {
-            "base_url": f"{env['D365_URL']}/api/data/v9.2/",
-            "headers": {"Prefer": "odata.maxpagesize=20"},
-            "auth": {
-                "type": "oauth2_client_credentials",
-                "access_token_url": f"{env['D365_AUTHORITY']}/{env['D365_TENANT_ID']}/oauth2/v2.0/token",
-                "client_id": env["D365_CLIENT_ID"],
-                "client_secret": env["D365_CLIENT_SECRET"],
-                "access_token_request_data": {"scope": f"{env['D365_URL']}/.default"},
-            },
-            "paginator": {"type": "json_link", "next_url_path": "'@odata.nextLink'"},
-        },
+        "client": dlt_client(sandbox.env, 20),
         "resources": [
             {
                 "name": "contacts",

@@ -14,23 +14,17 @@ from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger import Ledger
 from sync_assets_tests.support.ledgers import capture, claim, push, row, settle
-from sync_assets_tests.support.table_reading import Reading, reading_of_small_pages
+from sync_assets_tests.support.table_reading import Reading
 from sync_assets_tests.unit.ledger.linking import order
 
 N, PAGE, MOST = 22, 4, 6
 """Rows, in pages of four; a capture pauses with six pending records."""
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
-    with reading_of_small_pages(tmp_path_factory.mktemp("reading")) as one:
-        yield one
-
-
 @pytest.fixture
-def reading(shared: Reading) -> Iterator[Reading]:
-    with shared.begin(N):
-        yield shared
+def reading(small_pages: Reading) -> Iterator[Reading]:
+    with small_pages.begin(N):
+        yield small_pages
 
 
 def in_turns(reading: Reading) -> int:

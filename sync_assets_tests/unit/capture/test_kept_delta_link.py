@@ -9,23 +9,17 @@ from typing import Any
 import pytest
 
 from sync_assets.dataverse.client import TrackingOff
-from sync_assets_tests.support.table_reading import Reading, reading_of_small_pages
+from sync_assets_tests.support.table_reading import Reading
 
 N = 14  # rows, in pages of four
 EITHER = pytest.mark.parametrize("taken", ["start", "end"])
 """The moment of a read of several pages that its delta link stands for."""
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
-    with reading_of_small_pages(tmp_path_factory.mktemp("reading")) as one:
-        yield one
-
-
 @pytest.fixture
-def reading(shared: Reading) -> Iterator[Reading]:
-    with shared.begin(N):
-        yield shared
+def reading(small_pages: Reading) -> Iterator[Reading]:
+    with small_pages.begin(N):
+        yield small_pages
 
 
 def everything_happens(reading: Reading, at: str) -> None:
