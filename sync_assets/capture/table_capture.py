@@ -33,7 +33,7 @@ from sync_assets.capture.replay import replay_days
 from sync_assets.capture.rows_by_id import read_again
 from sync_assets.dataverse.client import FeedExpired
 from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDeletes
-from sync_assets.performance import switch_threads_often
+from sync_assets.performance import threads_switched_often
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,10 @@ class Capture(CaptureContext):
         Raises:
             SyncAssetsError: Of the client, or CaptureBusy. Pages stored until then, and their cursor, are kept.
         """
-        switch_threads_often()
+        with threads_switched_often():
+            return await self._run()
+
+    async def _run(self) -> CaptureResult:
         result = CaptureResult()
         started = time.monotonic()
         await self.keep_lease(self.wait_seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
@@ -198,3 +199,10 @@ async def test_a_feed_without_news_may_give_the_link_that_it_was_asked_with(
         monkeypatch.setattr(capture.client, "page", same)
         for _ in range(3):
             assert (await capture.run()).rows == 0
+
+
+async def test_a_push_after_a_capture_finds_pythons_switch_interval(runtime: Runtime) -> None:
+    before = sys.getswitchinterval()
+    async with capturing(runtime) as capture:
+        await capture.run()
+    assert sys.getswitchinterval() == pytest.approx(before)
