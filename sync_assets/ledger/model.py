@@ -242,8 +242,7 @@ class PageResult:
     feed: Feed = field(compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A pending record under a worker's lease, with what to send.
 
     payload: JSON of an insert, without its keyed links; None for a delete, and for an update of links alone.
@@ -278,8 +277,7 @@ class Claimed:
         return self.payload if self.resend else self.update_payload or self.payload
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The outcome of a request for a claimed record.
 
     result: done: Campaign holds what was sent. refused: Campaign rejected this record, with its own `reason`.

@@ -7,7 +7,7 @@ Invariant: a record counts as uncertain from its claim until its outcome is stor
 sent the request.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -41,6 +41,10 @@ _COLUMNS = ", ".join(
 _STORE = f"UPDATE sync_record SET lease_owner = NULL, lease_until = NULL, {_COLUMNS}"  # noqa: S608 - constants
 _STORE_UNSYNCED = f"{_STORE} WHERE seq = ?"
 _STORE_SYNCED = f"{_STORE}, payload = NULL, update_payload = NULL WHERE seq = ?"
+# For records that Campaign holds as they are desired: all columns but the hash are the same for most of them.
+_STORE_AS_DESIRED = (
+    f"{_STORE.replace('acked_hash = ?', 'acked_hash = desired_hash')}, payload = NULL, update_payload = NULL"
+)
 CLAIM = """
     UPDATE sync_record SET lease_owner = ?, lease_until = ?,
         uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END
@@ -168,9 +172,11 @@ class Claims:
             tally = TotalsChange()
             open_: list[transitions.Acknowledgement] = []
             settled: list[transitions.Acknowledgement] = []
+            as_desired: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)  # the other columns -> seqs
             removed: list[RecordState] = []
             moved: list[RecordState] = []
             self._dependencies.lock_linked_records(connection)
+            has_links = self._dependencies.has_links(connection)
             held = self._session.bulk.states_of(connection, list(by_seq), "AND lease_owner = ?", owner)
             for record in held:
                 acknowledgement = transitions.after_outcome(record, by_seq[record.seq], now=now)
@@ -179,13 +185,22 @@ class Claims:
                     removed.append(record)
                     continue
                 tally.move(record, acknowledgement.state, record.day)
-                moved.append(transitions.after_acknowledgement(record, acknowledgement))
-                (settled if acknowledgement.state == State.SYNCED else open_).append(acknowledgement)
+                if has_links:
+                    moved.append(transitions.after_acknowledgement(record, acknowledgement))
+                if acknowledgement.state != State.SYNCED:
+                    open_.append(acknowledgement)
+                elif acknowledgement.acked_hash is not None and acknowledgement.acked_hash == record.desired_hash:
+                    as_desired[acknowledgement.but_for_hash].append(record.seq)
+                else:
+                    settled.append(acknowledgement)
+            for columns, seqs in as_desired.items():
+                self._session.bulk.for_seqs(connection, _STORE_AS_DESIRED, seqs, *columns)
             self._session.bulk.for_each(connection, _STORE_SYNCED, settled)
-            self._session.erased = self._session.erased or bool(settled)
+            synced = len(settled) + sum(map(len, as_desired.values()))
+            self._session.erased = self._session.erased or bool(synced)
             self._session.bulk.for_each(connection, _STORE_UNSYNCED, open_)
             self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in removed])
-            if self._dependencies.has_links(connection):
+            if has_links:
                 left = self._dependencies.former_parents(connection, [record.seq for record in moved])
                 certain = [record.seq for record in moved if not record.uncertain]
                 self._dependencies.links_sent(connection, [by_seq[record.seq] for record in moved], certain)
@@ -202,7 +217,7 @@ class Claims:
                 self._history.answered(connection, ((record, by_seq[record.seq]) for record in held), now)
             states = Counter(acknowledgement.state for acknowledgement in open_)
             return AcknowledgeResult(
-                synced=len(settled),
+                synced=synced,
                 removed=len(removed),
                 pending=states[State.PENDING],
                 failed=states[State.FAILED],
@@ -301,25 +316,28 @@ class Claims:
 def claimed(
     row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...], cipher: PayloadCipher
 ) -> Claimed:
-    """Build the Claimed of a row of `sync_record`: which operation it needs, and what to send, decrypted."""
-    unwanted = row.desired_hash is None or row.gate == BlockReason.PARENT_UNAVAILABLE
-    operation: Operation = "delete" if unwanted else "insert" if row.acked_hash is None else "update"
-    links_alone = operation == "update" and row.payload is None
+    """Build the Claimed of a row of `_due`: which operation it needs, and what to send, decrypted."""
+    seq, id_, day, payload, update_payload, desired_hash, acked_hash, attempts, uncertain, resend, gate = row
+    day = times.from_day_number(day)
+    if desired_hash is None or gate == BlockReason.PARENT_UNAVAILABLE:
+        return Claimed(seq, id_, day, "delete", None, None, None, attempts, bool(uncertain), resend=bool(resend))
+    operation: Operation = "insert" if acked_hash is None else "update"
+    # An update of links alone does not change the acknowledged content.
+    content = acked_hash if operation == "update" and payload is None else desired_hash
+    # After a lost response, and for a resend, no link counts as held.
+    if links and (uncertain or resend):
+        links = tuple(link._replace(held=False) for link in links)
     return Claimed(
-        seq=row.seq,
-        id=row.id,
-        day=times.from_day_number(row.day),
-        operation=operation,
-        payload=None if unwanted else cipher.decrypt(row.payload, row.id),
-        update_payload=None if unwanted else cipher.decrypt(row.update_payload, row.id),
-        # An update of links alone does not change the acknowledged content.
-        hash=None if unwanted else row.acked_hash if links_alone else row.desired_hash,
-        attempts=row.attempts,
-        outcome_unknown=bool(row.uncertain),
-        # After a lost response, and for a resend, no link counts as held.
-        links=()
-        if unwanted
-        else tuple(link._replace(held=link.held and not (row.uncertain or row.resend)) for link in links),
-        opt_outs=() if unwanted else opt_outs,
-        resend=bool(row.resend),
+        seq,
+        id_,
+        day,
+        operation,
+        cipher.decrypt(payload, id_),
+        cipher.decrypt(update_payload, id_),
+        content,
+        attempts,
+        bool(uncertain),
+        links,
+        opt_outs,
+        bool(resend),
     )

@@ -13,7 +13,7 @@ Two columns are raised when a record is claimed, so that an outcome can be relat
 The state and block reason that follow from these columns are computed by record_state.py.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sync_assets.ledger.model import BlockReason, Outcome, State
 from sync_assets.ledger.rules.record_state import UNSENT, Placement, RecordState, placement
@@ -71,6 +71,11 @@ class Acknowledgement(NamedTuple):
     not_before: int | None
     acked_at: int | None  # None: keep the time
     seq: int
+
+    @property
+    def but_for_hash(self) -> tuple[Any, ...]:
+        """Return the values of all columns but `acked_hash` and the key."""
+        return (*self[:2], *self[3:-1])
 
 
 def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> DesiredUpdate | None:
@@ -220,7 +225,8 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
     answered = record._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
     # The content sent was already acknowledged: the request was made for the links, which are still to be sent.
     relink = not done and bool(outcome.links) and outcome.hash == record.acked_hash
-    where = placement(answered, record.dependencies._replace(relink=relink))
+    dependencies = record.dependencies
+    where = placement(answered, dependencies._replace(relink=True) if relink else dependencies)
     if where is None:
         return None
     state = where.state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -52,7 +51,7 @@ def test_the_ledger_stores_which_opt_outs_an_insert_carried_or_found_existing(
 def test_the_history_names_what_campaign_did_else_what_was_asked_of_it(
     planned: Operation, done: OperationDone | None, operation: str
 ) -> None:
-    record = replace(contact(planned), payload="{}")
+    record = contact(planned)._replace(payload="{}")
     assert outcome(record, Delivery("done" if done else "refused", done), NOW).operation == operation
 
 

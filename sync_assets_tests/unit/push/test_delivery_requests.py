@@ -436,7 +436,7 @@ async def test_campaign_v8_is_sent_the_location_with_inserts_only(
 ) -> None:
     push = Push(answers, exists=True)
     push.records.addressing.takes_location = takes_location
-    record = replace(contact(operation, payload=json.dumps({"externalId": ADA} | EMAIL | CITY)), **more)
+    record = contact(operation, payload=json.dumps({"externalId": ADA} | EMAIL | CITY))._replace(**more)
     delivered = await push.deliver(record)
     assert delivered.result == result
     assert [{name: value for name, value in body.items() if name != "externalId"} for body in push.bodies] == bodies
