@@ -18,6 +18,7 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.http.client import CachedTokens, ssl_context
 from sync_assets.ledger import Ledger, Outcome
+from sync_assets.performance import keep_loaded_objects
 from sync_assets.push.dispatcher import push
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.workers import release_dead, worker_id
@@ -166,6 +167,7 @@ def main() -> None:
     if arguments.what == "status":
         status(arguments.ledger)
         return
+    keep_loaded_objects()  # as each process that runs a sync does
     with Ledger.open(arguments.ledger) as ledger:
         if arguments.history:
             ledger.keep_history("0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b")
