@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def egress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Egress]:
     if not shutil.which("squid", path=environment("", 0)["PATH"]):
         pytest.skip("no squid here: install it (Debian: squid) to run this test")
     user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.getuid() == 0 else {}
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[subprocess.Popen[Any]] = []
     output = tmp_path / "squid.log"
     output.touch()
     if user:
