@@ -38,7 +38,7 @@ REGION = "eu-central-1"
 FIRST, SECOND = (f"registry.example/sync-assets@sha256:{digit * 64}" for digit in "12")
 SECRET = re.compile(r"SECRET|PASSWORD|KEY|LEDGER|_TEXT|WEBHOOK|HEARTBEAT")
 
-UNKNOWN_TO_MOTO = ("DBParameterGroupName: ", "ServiceRegistries: ")
+UNKNOWN_TO_MOTO = ("DBParameterGroupName: ", "ServiceRegistries: ", "Outputs: {Endpoints")
 """Lines with references to resources that moto does not make."""
 
 
@@ -58,7 +58,7 @@ def _short(loader: Any, suffix: str, node: yaml.Node) -> dict[str, Any]:
 
 Tags.add_multi_constructor("!", _short)
 RESOURCES: dict[str, dict[str, Any]] = {}
-for file in ("state", "services", "alarms"):
+for file in ("state", "services", "alarms", "firewall"):
     RESOURCES |= yaml.load((AWS / f"{file}.yaml").read_text(encoding="utf-8"), Tags)["Resources"]
 TASKS = {name: one["Properties"] for name, one in RESOURCES.items() if one["Type"] == "AWS::ECS::TaskDefinition"}
 CONTAINERS = {task["ContainerDefinitions"][0]["Name"]: task["ContainerDefinitions"][0] for task in TASKS.values()}
@@ -230,6 +230,35 @@ def test_a_silent_daemon_is_found_by_the_lines_that_dagster_writes() -> None:
     assert re.search(pattern, get_default_daemon_logger(SensorDaemon.__name__).name)
 
 
+def hosts_of_aws() -> list[str]:
+    """Those that the firewall lets through beside what is filled in."""
+    _, text = RESOURCES["Hosts"]["Properties"]["RuleGroup"]["RulesSource"]["RulesSourceList"]["Targets"]["Split"]
+    return text["Sub"][0].split(",")[1:]
+
+
+def test_the_firewall_drops_all_but_tls_to_listed_names_and_ssh_to_the_sftps_network() -> None:
+    policy = RESOURCES["Policy"]["Properties"]["FirewallPolicy"]
+    assert "aws:drop_established" in policy["StatefulDefaultActions"]
+    assert policy["StatelessDefaultActions"] == policy["StatelessFragmentDefaultActions"] == ["aws:forward_to_sfe"]
+    groups = [one["ResourceArn"]["Ref"] for one in policy["StatefulRuleGroupReferences"]]
+    rules = {name: RESOURCES[name]["Properties"]["RuleGroup"] for name in groups}
+    orders = [policy["StatefulEngineOptions"], *(one["StatefulRuleOptions"] for one in rules.values())]
+    assert orders == [{"RuleOrder": "STRICT_ORDER"}] * 3  # else what is no TLS passes on port 443
+    names = rules["Hosts"]["RulesSource"]["RulesSourceList"]
+    assert (names["GeneratedRulesType"], names["TargetTypes"]) == ("ALLOWLIST", ["TLS_SNI"])
+    assert not [one for one in hosts_of_aws() if one.startswith((".", "*"))]
+    [ssh] = rules["Sftp"]["RulesSource"]["StatefulRules"]
+    assert (ssh["Header"]["Destination"], ssh["Header"]["DestinationPort"]) == ({"Ref": "SftpNetwork"}, "22")
+
+
+def test_the_firewall_lets_the_tasks_reach_what_their_roles_let_them_ask() -> None:
+    roles = "".join(allowed(name) for name, one in RESOURCES.items() if one["Type"] == "AWS::IAM::Role")
+    asked = set(re.findall(r'"(\w+):[A-Z]\w+"', roles)) - {"iam", "kms"}  # AWS itself asks these two
+    assert asked == {"ecs", "ec2", "logs", "secretsmanager", "s3"}
+    for service in asked:
+        assert any(f"{service}.${{AWS::Region}}.${{AWS::URLSuffix}}" in host for host in hosts_of_aws())
+
+
 def test_the_load_balancer_passes_nothing_without_a_log_in() -> None:
     listeners = [one["Properties"] for one in RESOURCES.values() if one["Type"].endswith("V2::Listener")]
     [listener] = listeners
@@ -349,9 +378,11 @@ def test_a_parameter_that_is_not_filled_in_is_named_and_nothing_is_changed(
     ]
 
 
-def test_the_alarms_are_a_stack_of_their_own(release: Release, capsys: pytest.CaptureFixture[str]) -> None:
+def test_alarms_and_firewall_are_stacks_of_their_own(release: Release, capsys: pytest.CaptureFixture[str]) -> None:
     topic = boto3.client("sns").create_topic(Name="any")["TopicArn"]
-    assert [release("state"), release(FIRST)] == [0, 0]
+    assert release("state") == 0
+    subnets = ",".join(release.subnets[:2])
+    assert release("firewall", FirewallSubnets=subnets, EgressHosts="a.example,b.example") == 0
     assert release("alarms", AlarmTopicArn="") == 1
     assert "AlarmTopicArn" in capsys.readouterr().err
     assert release("alarms", AlarmTopicArn=topic) == 0
