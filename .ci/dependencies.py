@@ -1,6 +1,6 @@
 """Checks of the packages that `sync_assets[prod]` brings: versions, licences, known vulnerabilities.
 
-    python .ci/dependencies.py constraints       print name==version of each, as in deploy/constraints.txt
+    python .ci/dependencies.py constraints       print name==version of each, and what builds the project
     python .ci/dependencies.py licences          list their licences; exit status 1 if one is not allowed
     python .ci/dependencies.py audit FOUND       judge the JSON document of pip-audit; exit status 1 if there is a fix
 
@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 IGNORED = Path(__file__).with_name("vulnerabilities.toml")
+PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 ALLOWED = {
     *("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"),
@@ -156,10 +157,9 @@ def _licences() -> int:
 
 
 def _constraints() -> int:
-    print("# The versions with which the image is built, and the tests have passed: `poe constraints` writes them.")
-    print("# Without hashes: a wheel has another one for each platform and Python; this list holds for all of them.")
     for package in runtime():
         print(f"{canonicalize_name(package.name)}=={package.version}")
+    print(*tomllib.loads(PROJECT.read_text("utf-8"))["build-system"]["requires"], sep="\n")
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import smtplib
+import socket
 import ssl
 from collections.abc import Callable
 from email.message import EmailMessage
@@ -18,7 +19,8 @@ from sync_assets.config.alerts import Alerts, Email
 from sync_assets.config.environment import AlertSettings
 from sync_assets.errors import SyncAssetsError, reason
 from sync_assets.foreign_text import chat, one_line, printable
-from sync_assets.http.transport import Limits, Response
+from sync_assets.http.transport import Limits, NotSent, Response
+from sync_assets.http.tunnel import open_connection
 from sync_assets.runtime.context import Runtime
 
 SECONDS = 10.0
@@ -135,16 +137,29 @@ def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, s
             f"{where} has no certificate that is trusted ({reason(error)}).",
             "Name the issuing authority's PEM file in SYNC_ASSETS_CA_BUNDLE, or correct host, port and `security`.",
         ) from None
+    except NotSent as error:
+        raise ChannelError(f"{where} cannot be reached. {error.cause}", error.remedy) from None
     except (OSError, smtplib.SMTPException) as error:
         raise ChannelError(
             f"{where} cannot be reached ({reason(error)}).", "Check host and port of `alerts.email`."
         ) from None
 
 
+class _ByProxy(smtplib.SMTP):
+    """Connects through the proxy of SMTP_PROXY, if there is one."""
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return open_connection("smtp", host, port, timeout)
+
+
+class _TlsByProxy(smtplib.SMTP_SSL, _ByProxy):
+    """`SMTP_SSL` encrypts the connection of the next class."""
+
+
 def _connected(email: Email, context: ssl.SSLContext) -> smtplib.SMTP:
     if email.security == "tls":
-        return smtplib.SMTP_SSL(email.host, email.port, timeout=SECONDS, context=context)
-    server = smtplib.SMTP(email.host, email.port, timeout=SECONDS)
+        return _TlsByProxy(email.host, email.port, timeout=SECONDS, context=context)
+    server = _ByProxy(email.host, email.port, timeout=SECONDS)
     if email.security == "starttls":
         try:
             server.starttls(context=context)

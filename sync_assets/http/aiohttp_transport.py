@@ -15,7 +15,6 @@ import asyncio
 import re
 import ssl
 import zlib
-from base64 import b64encode
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -119,7 +118,7 @@ class AiohttpClient:
                     data=payload,
                     allow_redirects=False,
                     proxy=proxy and proxy.address,
-                    proxy_headers=proxy and _proxy_headers(proxy),
+                    proxy_headers=proxy and proxy.headers,
                 ) as response:
                     content = await _received(response, limits.largest)
             except asyncio.CancelledError:
@@ -159,17 +158,14 @@ class AiohttpClient:
             await self._session.close()
 
 
-def _proxy_headers(proxy: Proxy) -> dict[str, str]:
-    if not proxy.user:
-        return {}
-    return {"Proxy-Authorization": f"Basic {b64encode(f'{proxy.user}:{proxy.password}'.encode()).decode()}"}
-
-
 def _proxy_refusal(method: str, url: URL, proxy: Proxy | None, status: int) -> NotSent:
     where = f"{_place(method, url)}: the proxy {proxy.address if proxy else ''}"
     if status == 407:
         return NotSent(f"{where} wants a user and a password (407).", "Check those in HTTPS_PROXY.")
-    return NotSent(f"{where} does not connect to it ({status}).", "Check HTTPS_PROXY and NO_PROXY.")
+    return NotSent(
+        f"{where} does not connect to it ({status}).",
+        "Check HTTPS_PROXY, NO_PROXY, and whether the proxy allows this host.",
+    )
 
 
 _NOT_IN_A_URL = re.compile(r"[^\x21-\x7e]|[\"<>`]")

@@ -7,6 +7,7 @@ leave the address here, before a library gets it.
 from __future__ import annotations
 
 import urllib.request
+from base64 import b64encode
 from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,13 @@ class Proxy:
     address: str
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that sign in at the proxy; none if it asks for nothing."""
+        if not self.user:
+            return {}
+        return {"Proxy-Authorization": f"Basic {b64encode(f'{self.user}:{self.password}'.encode()).decode()}"}
 
 
 @lru_cache(maxsize=64)

@@ -18,6 +18,8 @@ import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
 from sync_assets.config.environment import SftpSettings
+from sync_assets.http.transport import NotSent
+from sync_assets.http.tunnel import open_connection
 from sync_assets.sftp.algorithms import OFFER_MODERN, modern_algorithms_only
 from sync_assets.sftp.errors import HostKeyRefused, SftpError, SignInRefused, Unreachable
 from sync_assets.sftp.known_hosts import HostKey, KnownKeys, known_keys
@@ -118,7 +120,9 @@ def _open(
 
 def _connect(settings: SftpSettings, timeout: float) -> socket.socket:
     try:
-        sock = socket.create_connection((settings.host, settings.port), timeout)
+        sock = open_connection("sftp", settings.host, settings.port, timeout)
+    except NotSent as error:
+        raise Unreachable(f"{place(settings)}: {error.cause}", error.remedy) from None
     except (socket.gaierror, UnicodeError) as error:
         raise Unreachable(
             f"{place(settings)}: the name of the host cannot be resolved.",

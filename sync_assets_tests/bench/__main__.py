@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--sqlite", action="store_true", help="the ledger of `thirty-million`, else in PostgreSQL")
     parser.add_argument("--gzip", action="store_true", help="the feed is gzipped, as Dataverse's own is")
     parser.add_argument("--labels", action="store_true", help="peers ask for labels, which ours has from the metadata")
+    parser.add_argument("--encrypted", action="store_true", help="each database once more, with encrypted payloads")
     parser.add_argument("--peers", choices=("all", "light", "none"), help="light: none that has to be installed")
     parser.add_argument("--quick", action="store_true", help="a smoke test; says nothing about speed")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
@@ -112,7 +113,7 @@ def main() -> None:
     if arguments.what == "thirty-million":
         large = arguments.rows or (settings.large if arguments.quick else MANY)
         settings = replace(settings, large=large, milliseconds=arguments.milliseconds, sqlite=arguments.sqlite)
-    switches = {name: getattr(arguments, name) for name in ("gzip", "labels", "silence", "idle")}
+    switches = {name: getattr(arguments, name) for name in ("gzip", "labels", "encrypted", "silence", "idle")}
     settings = replace(settings, **switches)
     here = machine()
     try:

@@ -18,6 +18,7 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.http.client import CachedTokens, ssl_context
 from sync_assets.ledger import Ledger, Outcome
+from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 from sync_assets.performance import keep_loaded_objects
 from sync_assets.push.dispatcher import push
 from sync_assets.runtime import interruptible
@@ -28,6 +29,8 @@ from sync_assets_tests.bench.raw_client import TOKEN
 from sync_assets_tests.bench.table import TABLE, TARGET, mapping
 
 STATUS_READS = 5
+KEY = bytes(32)
+"""Encrypts payloads. What it costs does not depend on its value."""
 
 
 async def _token() -> tuple[str, float]:
@@ -163,12 +166,14 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=0, help="pending records with which `load` pauses")
     parser.add_argument("--again", action="store_true", help="`load` reads the table in full once more")
     parser.add_argument("--history", action="store_true", help="keep the history of records")
+    parser.add_argument("--encrypted", action="store_true", help="encrypt payloads")
     arguments = parser.parse_args()
     if arguments.what == "status":
         status(arguments.ledger)
         return
     keep_loaded_objects()  # as each process that runs a sync does
-    with Ledger.open(arguments.ledger) as ledger:
+    cipher = PayloadCipher((KEY,)) if arguments.encrypted else None
+    with Ledger.open(arguments.ledger, cipher=cipher) as ledger:
         if arguments.history:
             ledger.keep_history("0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b")
         if arguments.what == "capture":

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,8 @@ class Ledgers(Protocol):
     """One kind of database. URLs are SQLAlchemy's."""
 
     name: str
+    options: tuple[str, ...]
+    """For the jobs that open one."""
 
     def fresh(self) -> str:
         """An empty ledger."""
@@ -52,6 +55,7 @@ class Ledgers(Protocol):
 
 class SqliteLedgers:
     name = "SQLite"
+    options: tuple[str, ...] = ()
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -87,6 +91,7 @@ class SqliteLedgers:
 
 class PostgresLedgers:
     name = "PostgreSQL"
+    options: tuple[str, ...] = ()
 
     def __init__(self, admin: str) -> None:
         """admin: the URL of a database beside those of the ledgers."""
@@ -143,6 +148,13 @@ class PostgresLedgers:
     def cpu_seconds(self) -> float:
         times = self._server.cpu_times()
         return times.children_user + times.children_system
+
+
+def encrypted(ledgers: Ledgers) -> Ledgers:
+    """The same database, for ledgers whose payloads are encrypted."""
+    other = copy(ledgers)
+    other.name, other.options = f"{ledgers.name}, encrypted", ("--encrypted",)
+    return other
 
 
 @contextmanager

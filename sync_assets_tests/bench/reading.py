@@ -48,7 +48,7 @@ def noop(stage: Stage) -> Report:
     for ledgers in stage.databases:
         done[ledgers.name] = ledgers.fresh()
         stage.capture(ledgers, done[ledgers.name], rows)
-        run(module("jobs", "acknowledge", done[ledgers.name]))
+        run(module("jobs", "acknowledge", done[ledgers.name], *ledgers.options))
         ledgers.tidy(done[ledgers.name])
         runs[ours(ledgers)] = lambda one=ledgers: _first_load(stage, one)
         runs[again(ledgers)] = lambda one=ledgers: stage.on_copy(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sync_assets_tests.bench.ledgers import Ledgers, postgres_ledgers, sqlite_ledgers
+from sync_assets_tests.bench.ledgers import Ledgers, encrypted, postgres_ledgers, sqlite_ledgers
 from sync_assets_tests.bench.measure import Result, Run, module, progress, run
 from sync_assets_tests.bench.servers import FeedServer, PushServer, feed_server, push_server
 
@@ -23,6 +23,7 @@ class Settings:
     """rows: of a capture. records: of a push without latency. large: rows of the larger side of `scale`; the smaller
     one has a tenth. seconds: how long pushes with latency, peers and limits write.
     labels: peers ask for the labels of choices, too, as a reader of labels has to; ours come from the metadata.
+    encrypted: each database once more, with encrypted payloads.
 
     Of `latency`, `history` and `soak`: changes: how many. every: seconds from one to the next. rates: changes a second.
     minutes: how long. All three: None or none for the bench's own. silence: each change after a silence. linger:
@@ -49,6 +50,7 @@ class Settings:
     peers: Peers = "all"
     gzip: bool = False
     labels: bool = False
+    encrypted: bool = False
 
     @classmethod
     def quick(cls) -> Settings:
@@ -119,9 +121,8 @@ class Stage:
     def capture(self, ledgers: Ledgers, ledger: str, rows: int) -> Run:
         """Our capture of a feed of so many rows."""
         before = ledgers.cpu_seconds()
-        done = run(
-            module("jobs", "capture", ledger, "--url", self.feed.url(rows), "--page-rows", self.settings.page_rows)
-        )
+        options = ["--url", self.feed.url(rows), "--page-rows", self.settings.page_rows, *ledgers.options]
+        done = run(module("jobs", "capture", ledger, *options))
         assert done.items == rows, f"{done.items} of {rows} rows were captured"
         assert not done.more["refused"], "the transform refuses rows"
         return _with_database(done, ledgers.cpu_seconds() - before)
@@ -131,7 +132,7 @@ class Stage:
         limited = [] if limit is None else ["--limit", limit]
         url = self.campaign.url(milliseconds)
         before = ledgers.cpu_seconds()
-        done = run(module("jobs", "push", ledger, "--url", url, "--in-flight", in_flight, *limited))
+        done = run(module("jobs", "push", ledger, "--url", url, "--in-flight", in_flight, *limited, *ledgers.options))
         assert not done.more["stopped"], done.more["stopped"]
         return _with_database(done, ledgers.cpu_seconds() - before)
 
@@ -165,6 +166,8 @@ def stage(settings: Settings) -> Iterator[Stage]:
         feed = running.enter_context(feed_server(settings.page_rows, gzip=settings.gzip, labels=settings.labels))
         campaign = running.enter_context(push_server())
         databases = [running.enter_context(ledgers()) for ledgers in (sqlite_ledgers, postgres_ledgers)]
+        if settings.encrypted:
+            databases = [*map(encrypted, databases), *databases]
         yield Stage(settings, feed, campaign, databases)
 
 

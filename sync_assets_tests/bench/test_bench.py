@@ -19,9 +19,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from sync_assets.dataverse.page_parser import Page, PageParser
 from sync_assets.defs.instance.command_line import PACKAGED
+from sync_assets.ledger.storage.payload_cipher import MARK
 from sync_assets_tests.bench.columns import COLUMNS, LABEL, prefer
 from sync_assets_tests.bench.latency import percentile
 from sync_assets_tests.bench.measure import ROOT, BenchError, Run, module, rounds, run
@@ -150,6 +152,18 @@ def test_capture_beside_its_limit_and_its_peers(running: Stage) -> None:
         assert any(peer.name in note for note in report.notes) != peer.light
     assert report.results[1].document()["share_of_limit"] > 0
     assert {run.items for result in report.results for run in result.runs} == {running.settings.rows}
+
+
+def test_encrypted_payloads_are_measured_beside_those_that_are_not() -> None:
+    with stage(replace(Settings.quick(), encrypted=True)) as running:
+        *encrypted, sqlite, postgres = running.databases
+        assert [one.name for one in encrypted] == [f"{one.name}, encrypted" for one in (sqlite, postgres)]
+        for ledgers in encrypted:
+            with running.filled(ledgers, 100) as ledger:
+                with sa.create_engine(ledger).connect() as connection:
+                    payloads = connection.execute(sa.text("SELECT payload FROM sync_record")).scalars().all()
+                assert [payload.startswith(MARK) for payload in payloads] == [True] * 100
+                assert running.push(ledgers, ledger, 0, 8).items == 100
 
 
 @pytest.mark.slow  # the rule is that of flows/test_rereads.py; the bench is `capture`, twice

@@ -1,7 +1,8 @@
 """The services of `docker-compose.yaml` as processes of this machine: its commands, environment and `dagster.yaml`.
 
-What is left out is Docker: addresses and folders are those of a test, PostgreSQL is there already, and a container is a
-process that leads a group, or, where this machine lets us, a process namespace of its own like a container's.
+What is left out is Docker, and the way out, which `test_egress.py` tests: addresses and folders are those of a test,
+PostgreSQL is there already, and a container is a process that leads a group, or, where this machine lets us, a process
+namespace of its own like a container's.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Services:
         told |= self._given if "env_file" in SERVICES[service] else {}
         if url := told.get("SYNC_ASSETS_LEDGER_URL"):
             told["SYNC_ASSETS_LEDGER_URL"] = url.replace("@postgres/", "@/")
-        here = {"DAGSTER_PG_HOST": "", "PGHOST": self._postgres}
+        here = {"DAGSTER_PG_HOST": "", "PGHOST": self._postgres, "NO_PROXY": "*"}
         other = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         return {**other, **told, **here, "DAGSTER_HOME": str(self.home), "PYTHONWARNINGS": "ignore"}
 

@@ -25,11 +25,12 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._daemon.daemon import SensorDaemon, get_default_daemon_logger
 from moto import mock_aws
 
 from sync_assets.defs.partitions import table_tags
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
-from sync_assets_tests.flows.deploy.files import DEPLOY, command_exists, explained, read, variables
+from sync_assets_tests.flows.deploy.files import DEPLOY, ROOT, command_exists, explained, read, variables
 
 AWS = DEPLOY / "aws"
 INSTANCE = read(DEPLOY / "dagster.yaml")
@@ -37,7 +38,7 @@ REGION = "eu-central-1"
 FIRST, SECOND = (f"registry.example/sync-assets@sha256:{digit * 64}" for digit in "12")
 SECRET = re.compile(r"SECRET|PASSWORD|KEY|LEDGER|_TEXT|WEBHOOK|HEARTBEAT")
 
-UNKNOWN_TO_MOTO = ("DBParameterGroupName: ", "ServiceRegistries: ")
+UNKNOWN_TO_MOTO = ("DBParameterGroupName: ", "ServiceRegistries: ", "Outputs: {Endpoints")
 """Lines with references to resources that moto does not make."""
 
 
@@ -57,7 +58,7 @@ def _short(loader: Any, suffix: str, node: yaml.Node) -> dict[str, Any]:
 
 Tags.add_multi_constructor("!", _short)
 RESOURCES: dict[str, dict[str, Any]] = {}
-for file in ("state", "services"):
+for file in ("state", "services", "alarms", "firewall"):
     RESOURCES |= yaml.load((AWS / f"{file}.yaml").read_text(encoding="utf-8"), Tags)["Resources"]
 TASKS = {name: one["Properties"] for name, one in RESOURCES.items() if one["Type"] == "AWS::ECS::TaskDefinition"}
 CONTAINERS = {task["ContainerDefinitions"][0]["Name"]: task["ContainerDefinitions"][0] for task in TASKS.values()}
@@ -181,6 +182,83 @@ def test_the_database_can_be_restored_to_any_second_and_nothing_that_is_kept_goe
     }
 
 
+def test_the_ledgers_key_is_a_secret_and_what_encrypts_the_secrets_can_be_used_by_starting_a_task_only() -> None:
+    """KMS replaces the key of the secrets each year; each use of it is in CloudTrail."""
+    for name, container in CONTAINERS.items():
+        assert ("SYNC_ASSETS_LEDGER_KEY_FILE_TEXT" in given(container)) == (name in ("code", "run"))
+    assert RESOURCES["SecretsKey"]["Properties"]["EnableKeyRotation"] is True
+    for role in ("WebRole", "DaemonRole", "CodeRole", "RunRole"):
+        assert "kms:" not in allowed(role)
+    for role in ("StartRole", "StartWithSystemsRole"):
+        [policy] = RESOURCES[role]["Properties"]["Policies"]
+        [decrypt] = [one for one in policy["PolicyDocument"]["Statement"] if one["Action"] == "kms:Decrypt"]
+        assert decrypt["Resource"] == {"Fn::ImportValue": {"Sub": "${StateStack}-SecretsKey"}}
+        assert "secretsmanager" in decrypt["Condition"]["StringEquals"]["kms:ViaService"]["Sub"]
+
+
+ALARMS = {name: one["Properties"] for name, one in RESOURCES.items() if one["Type"] == "AWS::CloudWatch::Alarm"}
+
+
+def test_each_service_has_an_alarm_for_when_it_does_not_run() -> None:
+    """A service without tasks reports nothing, which has to count."""
+    watched = {
+        dimension["Value"]
+        for alarm in ALARMS.values()
+        for dimension in alarm.get("Dimensions", ())
+        if dimension["Name"] == "ServiceName" and alarm["TreatMissingData"] == "breaching"
+    }
+    services = [one["Properties"] for one in RESOURCES.values() if one["Type"] == "AWS::ECS::Service"]
+    assert watched == {one["ServiceName"] for one in services}
+    [cluster] = [one["Properties"] for one in RESOURCES.values() if one["Type"] == "AWS::ECS::Cluster"]
+    clusters = {
+        one["Value"] for alarm in ALARMS.values() for one in alarm.get("Dimensions", ()) if one["Name"][0] == "C"
+    }
+    assert clusters == {cluster["ClusterName"]}
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_each_alarm_reaches_the_topic_when_it_begins_and_ends_and_has_a_runbook(name: str) -> None:
+    alarm = ALARMS[name]
+    assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": "AlarmTopicArn"}]
+    runbook = alarm["AlarmDescription"].partition("Runbook: ")[2]
+    operations = (ROOT / "sync_assets" / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert f"\n### {runbook}\n" in operations
+
+
+def test_a_silent_daemon_is_found_by_the_lines_that_dagster_writes() -> None:
+    pattern = RESOURCES["DaemonLines"]["Properties"]["FilterPattern"].strip("%")
+    assert re.search(pattern, get_default_daemon_logger(SensorDaemon.__name__).name)
+
+
+def hosts_of_aws() -> list[str]:
+    """Those that the firewall lets through beside what is filled in."""
+    _, text = RESOURCES["Hosts"]["Properties"]["RuleGroup"]["RulesSource"]["RulesSourceList"]["Targets"]["Split"]
+    return text["Sub"][0].split(",")[1:]
+
+
+def test_the_firewall_drops_all_but_tls_to_listed_names_and_ssh_to_the_sftps_network() -> None:
+    policy = RESOURCES["Policy"]["Properties"]["FirewallPolicy"]
+    assert "aws:drop_established" in policy["StatefulDefaultActions"]
+    assert policy["StatelessDefaultActions"] == policy["StatelessFragmentDefaultActions"] == ["aws:forward_to_sfe"]
+    groups = [one["ResourceArn"]["Ref"] for one in policy["StatefulRuleGroupReferences"]]
+    rules = {name: RESOURCES[name]["Properties"]["RuleGroup"] for name in groups}
+    orders = [policy["StatefulEngineOptions"], *(one["StatefulRuleOptions"] for one in rules.values())]
+    assert orders == [{"RuleOrder": "STRICT_ORDER"}] * 3  # else what is no TLS passes on port 443
+    names = rules["Hosts"]["RulesSource"]["RulesSourceList"]
+    assert (names["GeneratedRulesType"], names["TargetTypes"]) == ("ALLOWLIST", ["TLS_SNI"])
+    assert not [one for one in hosts_of_aws() if one.startswith((".", "*"))]
+    [ssh] = rules["Sftp"]["RulesSource"]["StatefulRules"]
+    assert (ssh["Header"]["Destination"], ssh["Header"]["DestinationPort"]) == ({"Ref": "SftpNetwork"}, "22")
+
+
+def test_the_firewall_lets_the_tasks_reach_what_their_roles_let_them_ask() -> None:
+    roles = "".join(allowed(name) for name, one in RESOURCES.items() if one["Type"] == "AWS::IAM::Role")
+    asked = set(re.findall(r'"(\w+):[A-Z]\w+"', roles)) - {"iam", "kms"}  # AWS itself asks these two
+    assert asked == {"ecs", "ec2", "logs", "secretsmanager", "s3"}
+    for service in asked:
+        assert any(f"{service}.${{AWS::Region}}.${{AWS::URLSuffix}}" in host for host in hosts_of_aws())
+
+
 def test_the_load_balancer_passes_nothing_without_a_log_in() -> None:
     listeners = [one["Properties"] for one in RESOURCES.values() if one["Type"].endswith("V2::Listener")]
     [listener] = listeners
@@ -198,7 +276,7 @@ def test_cfn_lint_finds_nothing() -> None:
     if not (lint := shutil.which("cfn-lint", path=path)):
         pytest.skip("cfn-lint is not installed: pip install --editable .[test]")
     done = subprocess.run(
-        [lint, "--regions", REGION, "--template", AWS / "state.yaml", AWS / "services.yaml"],
+        [lint, "--regions", REGION, "--template", *AWS.glob("*.yaml")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout + done.stderr == ""
@@ -298,6 +376,17 @@ def test_a_parameter_that_is_not_filled_in_is_named_and_nothing_is_changed(
     assert [one["StackName"] for one in boto3.client("cloudformation").describe_stacks()["Stacks"]] == [
         "sync-assets-state"
     ]
+
+
+def test_alarms_and_firewall_are_stacks_of_their_own(release: Release, capsys: pytest.CaptureFixture[str]) -> None:
+    topic = boto3.client("sns").create_topic(Name="any")["TopicArn"]
+    assert release("state") == 0
+    subnets = ",".join(release.subnets[:2])
+    assert release("firewall", FirewallSubnets=subnets, EgressHosts="a.example,b.example") == 0
+    assert release("alarms", AlarmTopicArn="") == 1
+    assert "AlarmTopicArn" in capsys.readouterr().err
+    assert release("alarms", AlarmTopicArn=topic) == 0
+    assert release.module.parameters_of(boto3.client("cloudformation"), "sync-assets-alarms")["AlarmTopicArn"] == topic
 
 
 def test_an_image_without_a_digest_is_not_released(release: Release) -> None:

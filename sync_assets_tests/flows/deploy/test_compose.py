@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
+import yaml
 
 from sync_assets.config.environment import Settings
 from sync_assets.ledger import Ledger
@@ -17,7 +18,8 @@ from sync_assets_tests.flows.deploy.files import DEPLOY, ROOT, command_exists, e
 
 COMPOSE = read(DEPLOY / "docker-compose.yaml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if name != "postgres"}
+OURS = {name: service for name, service in SERVICES.items() if name not in ("postgres", "egress")}
+WITHOUT_RIGHTS = (*OURS, "egress")
 SECRETS = re.compile(r"SECRET|PRIVATE_KEY|LEDGER|D365|CAMPAIGN")
 WANTED = re.compile(r"\$\{(\w+)(?::\?[^}]*)?\}")
 
@@ -27,8 +29,8 @@ def filled(text: str) -> str:
     return WANTED.sub(lambda found: PASSWORDS[found[1]], text)
 
 
-def test_there_are_the_four_services() -> None:
-    assert SERVICES.keys() == {"postgres", "code", "web", "daemon"}
+def test_there_are_the_five_services() -> None:
+    assert SERVICES.keys() == {"postgres", "code", "web", "daemon", "egress"}
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -43,9 +45,9 @@ def test_every_variable_is_explained() -> None:
 
 
 def test_only_the_code_location_knows_the_two_systems() -> None:
-    for name in ("web", "daemon"):
-        assert "env_file" not in OURS[name]
-        assert not [one for one in OURS[name]["environment"] if SECRETS.search(one)]
+    for name in ("web", "daemon", "egress"):
+        assert "env_file" not in SERVICES[name]
+        assert not [one for one in SERVICES[name]["environment"] if SECRETS.search(one)]
 
 
 def test_no_secret_is_written_in_it() -> None:
@@ -57,10 +59,10 @@ def test_no_secret_is_written_in_it() -> None:
                 assert "$" in value or value.startswith("/etc/sync_assets/")
 
 
-@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("service", WITHOUT_RIGHTS)
 def test_they_run_without_rights_and_all_but_the_web_server_without_ports(service: str) -> None:
-    assert OURS[service]["cap_drop"] == ["ALL"]
-    assert OURS[service].get("ports", []) == (["127.0.0.1:3000:3000"] if service == "web" else [])
+    assert SERVICES[service]["cap_drop"] == ["ALL"]
+    assert SERVICES[service].get("ports", []) == (["127.0.0.1:3000:3000"] if service == "web" else [])
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -74,10 +76,10 @@ def test_no_service_gains_rights_or_takes_memory_and_processes_without_limit(ser
     assert set(told.get("cap_add", ())) <= {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
 
 
-@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("service", WITHOUT_RIGHTS)
 def test_they_write_to_volumes_and_a_temporary_folder_only(service: str) -> None:
     """Which folders those are, `test_compose_processes.py` finds out."""
-    told = OURS[service]
+    told = SERVICES[service]
     writable = {mount.split(":")[1] for mount in told["volumes"] if not mount.endswith(":ro")} | {
         *told.get("tmpfs", ())
     }
@@ -95,9 +97,34 @@ def test_the_code_location_has_no_port_and_the_socket_is_in_a_volume_of_web_serv
     assert having == {"code", "web", "daemon"}
 
 
-def test_only_code_location_and_web_server_have_a_way_out() -> None:
-    inside = {name for name, network in COMPOSE["networks"].items() if network and network.get("internal")}
-    assert {name for name, service in SERVICES.items() if set(service["networks"]) <= inside} == {"postgres", "daemon"}
+def test_only_the_proxy_has_a_way_out_and_the_code_location_reaches_nothing_but_it_and_the_database() -> None:
+    networks: dict[str, dict[str, Any]] = {name: told or {} for name, told in COMPOSE["networks"].items()}
+    masquerade = "com.docker.network.bridge.enable_ip_masquerade"
+    open_ = {
+        name
+        for name, told in networks.items()
+        if not told.get("internal") and told.get("driver_opts", {}).get(masquerade) != "false"
+    }
+    assert {name for name, service in SERVICES.items() if open_ & {*service["networks"]}} == {"egress"}
+    assert all(networks[name].get("internal") for name in SERVICES["code"]["networks"])
+    assert {name for name, service in SERVICES.items() if "proxy" in service["networks"]} == {"code", "egress"}
+
+
+def test_all_that_the_code_location_sends_passes_the_proxy() -> None:
+    script = (DEPLOY / "compose" / "egress.sh").read_text(encoding="utf-8")
+    assert "http_port ${EGRESS_PORT:-3128}" in script
+    for name in ("HTTPS_PROXY", "SFTP_PROXY", "SMTP_PROXY"):
+        assert OURS["code"]["environment"][name] == "http://egress:3128"
+    assert "EGRESS_PORT" not in SERVICES["egress"]["environment"]
+
+
+def test_the_proxys_image_is_slim_not_root_and_holds_no_more_than_the_script() -> None:
+    built = SERVICES["egress"]["build"]
+    lines = (DEPLOY / built["context"] / built["dockerfile"]).read_text(encoding="utf-8").splitlines()
+    instructions = {line.split()[0]: line.split()[1:] for line in lines if line and line[0].isupper()}
+    assert re.fullmatch(r"DEBIAN=debian:\w+-slim", instructions["ARG"][0])
+    assert instructions["USER"] == ["13"]  # Debian's user of proxies
+    assert instructions["COPY"][:-1] == yaml.safe_load(instructions["ENTRYPOINT"][0]) == ["egress.sh"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -113,7 +140,9 @@ def test_each_service_is_asked_for_its_health_starts_again_and_rotates_its_logs(
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_image_has_a_tag_that_does_not_move(service: str) -> None:
-    assert re.fullmatch(r"postgres:\d+\.\d+|sync-assets:\$\{SYNC_ASSETS_VERSION:\?.*\}", SERVICES[service]["image"])
+    assert re.fullmatch(
+        r"postgres:\d+\.\d+|sync-assets(-egress)?:\$\{SYNC_ASSETS_VERSION:\?.*\}", SERVICES[service]["image"]
+    )
 
 
 def test_what_is_mounted_is_there_or_is_yours_to_make() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 import subprocess
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -38,6 +39,7 @@ FILES = (
     "CAMPAIGN_SFTP_PRIVATE_KEY",
     "CAMPAIGN_SFTP_HOST_KEY",
     "PGSSLROOTCERT",
+    "SYNC_ASSETS_LEDGER_KEY_FILE",
 )
 SECRETS = (
     "D365_CLIENT_SECRET",
@@ -68,7 +70,7 @@ def test_nothing_else_gets_near_the_image() -> None:
 
 def test_all_that_the_build_reads_is_copied_before() -> None:
     """`pyproject.toml` names the read-me and the licence."""
-    [install] = [at for at, words in enumerate(INSTRUCTIONS) if "install" in words and "'.[prod]'" in words]
+    [install] = [at for at, words in enumerate(INSTRUCTIONS) if "--no-build-isolation" in words]
     before = [word for name, *words in INSTRUCTIONS[:install] if name == "COPY" for word in words]
     assert {"pyproject.toml", "README.md", "LICENSE", "sync_assets"} <= set(before)
 
@@ -79,20 +81,37 @@ def test_it_is_not_root_and_its_bases_are_slim() -> None:
     assert re.fullmatch(r"PYTHON=python:3\.1[1-3]-slim", last("ARG")[0])
 
 
+def pinned() -> dict[str, list[str]]:
+    """The hashes of each `name==version` in the constraints."""
+    text = (DEPLOY / "constraints.txt").read_text("utf-8").replace("\\\n", " ")
+    return {line.split()[0]: line.split()[1:] for line in text.splitlines() if not line.startswith("#")}
+
+
 def test_the_versions_in_it_are_those_that_were_tested_and_no_code_of_a_package_runs_in_the_build() -> None:
-    [install] = [words for _, *words in INSTRUCTIONS if "'.[prod]'" in words]
-    assert {"--constraint", "constraints.txt", "--only-binary", ":all:"} <= set(install)
-    lines = (DEPLOY / "constraints.txt").read_text("utf-8").splitlines()
-    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
-    for text in metadata.requires("sync_assets") or ():
+    [install] = [words for _, *words in INSTRUCTIONS if "constraints.txt" in words and "install" in words]
+    assert {"--require-hashes", "--requirement", "--only-binary", ":all:"} <= set(install)
+    versions = dict(line.split("==") for line in pinned())
+    build: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["build-system"]["requires"]
+    for text in (*(metadata.requires("sync_assets") or ()), *build):
         wanted = Requirement(text)
         if wanted.marker is None or wanted.marker.evaluate({"extra": "prod"}):
-            assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), text
+            assert wanted.specifier.contains(versions[canonicalize_name(wanted.name)]), text
 
 
-def test_nothing_but_names_and_versions_stands_in_the_constraints() -> None:
-    lines = (DEPLOY / "constraints.txt").read_text("utf-8").splitlines()
-    assert [line for line in lines if not re.fullmatch(r"#.*|[a-z0-9-]+==[\w.+!-]+", line)] == []
+def test_its_build_asks_a_registry_for_nothing_but_what_has_a_hash() -> None:
+    installs = [
+        set(words) for name, *words in INSTRUCTIONS if name == "RUN" and "install" in words and "pip" in str(words)
+    ]
+    of_packages, of_the_project = installs
+    assert {"--require-hashes", "--requirement"} <= of_packages
+    assert {"--no-deps", "--no-build-isolation", "."} <= of_the_project
+
+
+def test_each_version_in_the_constraints_has_hashes_and_nothing_else_stands_there() -> None:
+    for line, hashes in pinned().items():
+        assert re.fullmatch(r"[a-z0-9-]+==[\w.+!-]+", line)
+        assert hashes, line
+        assert [one for one in hashes if not re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", one)] == []
 
 
 def test_no_variable_of_the_image_is_a_secret() -> None:

@@ -13,9 +13,11 @@ from pydantic import SecretStr
 from sync_assets.alerts.channels import ChannelError, send_email, send_webhook
 from sync_assets.config.alerts import Email
 from sync_assets.config.environment import AlertSettings
+from sync_assets.http.proxy import environment_proxy
 from sync_assets.http.transport import ssl_context
 from sync_assets_tests.support.little_server import CUT, LittleServer, answer
 from sync_assets_tests.support.mail_server import PASSWORD, USER, Mailbox, mail_server
+from sync_assets_tests.support.proxy_server import ProxyServer
 
 SECRET = "T0000-B0000-hush"
 
@@ -100,6 +102,20 @@ async def test_a_webhook_with_a_certificate_that_nobody_vouches_for_gets_nothing
 def test_a_webhook_without_an_address_names_the_variable() -> None:
     with pytest.raises(ChannelError, match="SYNC_ASSETS_ALERT_WEBHOOK"):
         send_webhook(settings(), ssl_context(), "x")
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+async def test_a_mail_passes_the_proxy_of_smtp_proxy_encrypted(
+    tmp_path: Path, security: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mail_server(tmp_path, security) as box:
+        async with ProxyServer() as proxy:
+            environment_proxy.cache_clear()
+            monkeypatch.setenv("SMTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+            context = ssl_context(box.ca_file)
+            await asyncio.to_thread(send_email, email(box, security), settings(), context, "1 new: x", "x")
+    assert box.secure == [True]
+    assert [head.split()[1] for head in proxy.requests] == [f"localhost:{box.port}"]
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import re
@@ -24,11 +25,13 @@ from pydantic import SecretStr
 from sync_assets.config.environment import SftpSettings
 from sync_assets.config.secret_files import FileSecret
 from sync_assets.errors import SyncAssetsError
+from sync_assets.http.proxy import environment_proxy
 from sync_assets.sandbox import sftp as sandbox
 from sync_assets.sftp import HostKeyRefused, SftpError, SignInRefused, Unreachable, connect, ssh
 from sync_assets.sftp.algorithms import modern_algorithms_only
 from sync_assets.sftp.known_hosts import known_keys
 from sync_assets_tests.support.openssh import KEY_TYPES, OpenSsh, make_key, public
+from sync_assets_tests.support.proxy_server import ProxyServer
 from sync_assets_tests.unit.sftp.conftest import Served
 from sync_assets_tests.unit.sftp.relay import Relay
 
@@ -516,3 +519,23 @@ def test_neither_side_offers_an_old_algorithm(sandbox_sftp: Served):
     names = " ".join([*options.ciphers, *options.digests, *options.kex, *options.key_types])
     assert not re.search(r"-cbc|md5|sha1\b|ssh-rsa|ssh-dss|arcfour", names)
     assert all([options.ciphers, options.digests, options.kex, options.key_types])
+
+
+# --- through a proxy --------------------------------------------------------------------------------------------------
+
+
+async def test_it_passes_the_proxy_of_sftp_proxy_and_one_that_refuses_is_named(
+    sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch
+):
+    settings = sandbox_sftp.settings
+    for answers, kind in ((None, None), (b"HTTP/1.1 403 Forbidden\r\n\r\n", Unreachable)):
+        environment_proxy.cache_clear()
+        async with ProxyServer(answers) as proxy:
+            monkeypatch.setenv("SFTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+            if kind is None:
+                assert await asyncio.to_thread(works, settings)
+            else:
+                error = await asyncio.to_thread(refused, settings, kind)
+                assert f"the proxy http://127.0.0.1:{proxy.port} does not connect" in error.cause.lower()
+                assert "SFTP_PROXY" in error.remedy
+        assert [head.split()[1] for head in proxy.requests] == [f"{settings.host}:{settings.port}"]
