@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from functools import partial
 
 from sync_assets.capture.context import RENEW_SECONDS, CaptureContext
@@ -56,6 +57,8 @@ class PagePipeline:
         self._unchanged = UnchangedRowFilter(context.mapping, same_rows) if skip_unchanged else None
         self._make_page = partial(ledger.new_page, table) if new else LedgerPage
         self._trail = LinkTrail("Dynamics 365", table, link)
+        self._without_rows: PreparedPage | None = None
+        """A page without rows to read, prepared once: Polars takes as long for it as for some hundred rows."""
 
     async def pages(self) -> AsyncGenerator[PreparedPage]:
         """Yield prepared pages in order. Renew the feed's lease between them."""
@@ -117,4 +120,19 @@ class PagePipeline:
             self._alone = False
             self._parsing = asyncio.create_task(self._parse_next())
         page = await with_certain_deletions(self._context, page, alone=self._alone)
-        return await asyncio.to_thread(prepare_page, page, self._context.mapping, unchanged, self._make_page)
+        return await asyncio.to_thread(self._prepared, page, unchanged)
+
+    def _prepared(self, page: Page, unchanged: UnchangedRows) -> PreparedPage:
+        if page.rows.height:
+            return prepare_page(page, self._context.mapping, unchanged, self._make_page)
+        if self._without_rows is None:
+            self._without_rows = prepare_page(page, self._context.mapping, make_page=self._make_page)
+        return replace(
+            self._without_rows,
+            read=len(unchanged.rows),
+            deleted=page.deleted,
+            days=unchanged.days,
+            unread=unchanged.rows,
+            next_link=page.next_link,
+            delta_link=page.delta_link,
+        )
