@@ -188,6 +188,13 @@ def test_deleted_rows_are_seen_in_the_feed_of_a_ledger_that_has_one(program: Pro
     assert (again.status, len(program.profiles())) == (0, 50), "the stored position did not move"
 
 
+def test_deleted_rows_are_seen_in_a_feed_whose_large_pages_fail(program: Program) -> None:
+    program.sync()
+    program.sandbox.admin.settings("d365", memory_limit_rows=1250)
+    program.sandbox.admin.delete("contact", 1)
+    assert rows(certified(program))["contact", "deleted rows in the change feed"]["found"] == "seen"
+
+
 def test_without_keys_in_urls_and_without_a_filter_the_remedy_is_named_and_nothing_is_left(program: Program) -> None:
     program.sandbox.admin.settings("campaign", key_in_url=False)
     document = certified(program)
