@@ -288,6 +288,8 @@ def test_doctor_and_status_tell_when_the_systems_were_certified_and_what_is_not_
     program.sandbox.admin.settings("campaign", location_in_patch="accepted")
     certified(program)
     assert program.json("status")[1]["certification"]["not_workable"] == []
+    [(_, message)] = doctors_lines(program).values()
+    assert message.endswith(", all workable")
 
 
 def test_doctor_tells_that_a_certification_was_killed(program: Program) -> None:

@@ -20,7 +20,8 @@ def certification_lines(runtime: Runtime) -> list[Line]:
         lines.append(Line("warn", f"{_WHAT} under way", told))
     if report.at:
         by = f" by version {report.version}" if report.version else ""
-        lines.append(Line("ok", _WHAT, f"the last one ended {iso(report.at)}{by}"))
+        found = "" if report.not_workable else ", all workable"
+        lines.append(Line("ok", _WHAT, f"the last one ended {iso(report.at)}{by}{found}"))
     elif tenant_of(runtime.settings.links()[1] or "").endswith(STAGE):
         told = "never. `sync-assets certify` finds out how both systems behave, with synthetic records"
         lines.append(Line("warn", _WHAT, told))
