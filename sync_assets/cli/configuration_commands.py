@@ -45,7 +45,7 @@ def init(
     _show_written(written)
     if environment.get(configure.CONFIG, "") != str(path):
         typer.echo(f"Next: export SYNC_ASSETS_CONFIG={path.resolve()}")
-    typer.echo("Then `sync-assets doctor`, `sync-assets plan`, `sync-assets sync`.")
+    typer.echo("Then `sync-assets doctor`, `certify` (on a stage tenant), `plan`, `sync`.")
     typer.echo("The file says `privacy_acknowledged: true`: privacy requests are your task, in both systems.")
 
 

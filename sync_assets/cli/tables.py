@@ -61,8 +61,22 @@ def show_status(document: dict[str, Any]) -> None:
         console.print(line, highlight=False)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
     console.print(f"engine calls: {calls}")
-    for line in _opt_outs(document["opt_out"]):
+    for line in (*_opt_outs(document["opt_out"]), *_certification(document)):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _certification(document: dict[str, Any]) -> Iterator[str]:
+    """Yield lines on the last certification; none for a document without it, as that of `sync`."""
+    if "certification" not in document:
+        return
+    last = document["certification"]
+    if last is None:
+        yield "never certified: `sync-assets certify` does that on a stage tenant"
+        return
+    by = f" by version {last['version']}" if last["version"] else ""
+    wrong = [f"{one['about'] or one['system']}: {one['premise']} ({one['found']})" for one in last["not_workable"]]
+    found = f"not workable: {'; '.join(wrong)}" if wrong else "all workable"
+    yield f"certified {last['at']}{by}: {found}"
 
 
 def _opt_outs(data: dict[str, Any]) -> Iterator[str]:

@@ -40,7 +40,7 @@ def confirm(runtime: Runtime, *, yes: bool) -> None:
     """
     runtime.settings.require("d365", "campaign")
     resources = ", ".join(config.resource for config in runtime.config.in_link_order)
-    tenant = urlsplit(runtime.settings.campaign().url).path.strip("/").rpartition("/")[2]
+    tenant = tenant_of(runtime.settings.campaign().url)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     what = f"certify makes and deletes synthetic records of {resources} in Campaign, with ids that begin with {PREFIX}."
     is_stage = tenant.endswith(STAGE)
@@ -63,6 +63,10 @@ def confirm(runtime: Runtime, *, yes: bool) -> None:
         typer.echo(f"{what} Dynamics 365 is only read.", err=True)
         if not prompts.confirm(f"Go ahead on {tenant}?"):
             raise NotConfirmed("Nothing was written.")
+
+
+def tenant_of(campaign_url: str) -> str:
+    return urlsplit(campaign_url).path.strip("/").rpartition("/")[2]
 
 
 def certify(runtime: Runtime) -> dict[str, Any]:

@@ -163,8 +163,13 @@ def add(
 
 
 def _runtime(environment: Mapping[str, str]) -> Runtime:
-    """Return a runtime for the clients alone: the file that SYNC_ASSETS_CONFIG names may not exist yet."""
-    return Runtime({name: value for name, value in environment.items() if name != CONFIG}, any_ledger=True)
+    """Return a runtime for the clients alone: the file that SYNC_ASSETS_CONFIG names may not exist yet.
+
+    Raises SettingsError with all that both systems lack.
+    """
+    runtime = Runtime({name: value for name, value in environment.items() if name != CONFIG}, any_ledger=True)
+    runtime.settings.require("d365", "campaign")
+    return runtime
 
 
 async def _look(d365: DataverseClient, campaign: CampaignClient) -> Landscape:
@@ -291,14 +296,18 @@ def _not_our_own(path: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write the file completely or not at all, through symbolic links, with the permissions of the old file."""
+    """Write the file completely or not at all, through symbolic links.
+
+    A new file is its owner's (0600): it names the tables and columns of the systems. An old one keeps its permissions.
+    """
     path = path.resolve()
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
-            os.chmod(name, path.stat().st_mode & 0o7777 if path.exists() else 0o644)
+            if path.exists():
+                os.chmod(name, path.stat().st_mode & 0o7777)
             os.replace(name, path)
         except BaseException:
             os.unlink(name)

@@ -40,6 +40,7 @@ class Rebuilt:
 def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
     """Rebuild all mapped tables, or `only`, parents first. May be killed and repeated."""
     tables = _tables(runtime, only)
+    runtime.settings.require("d365", "campaign")
     found: dict[str, Any] = {}
     problem: SyncAssetsError | None = None
     with new_keys() as keys:

@@ -40,6 +40,7 @@ def replay(
     A day None: no limit on that side. A replay that was killed continues where it stopped. force: captured records are
     sent again even if they are unchanged. Raises SyncAssetsError if it cannot begin.
     """
+    runtime.settings.require("d365", "campaign")
     config = replayable(runtime, table, first, last)
     with dagster_instance() as instance:
         release_dead(runtime.ledger)

@@ -19,7 +19,8 @@ Result = Literal["done", "refused", "later", "unknown"]
 HistoryOperation = Literal["insert", "update", "delete", "link", "compare", "validate"]
 """link: an update of links alone. compare: no request; Campaign's list of records showed what it holds. validate: no
 request; the captured row has a validation error."""
-HistoryOutcome = Literal["acknowledged", "rejected", "retry", "unknown"]
+HistoryOutcome = Literal["acknowledged", "rejected", "deferred", "unknown"]
+"""deferred: Campaign did not process the request; it is repeated without further action."""
 Types = dict[tuple[str, str], str]
 """(side, column or attribute) -> type."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from sync_assets.audit.certification.stored_report import stored_report
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Reject
 from sync_assets.ledger.errors import with_them
@@ -47,7 +49,10 @@ def status(runtime: Runtime) -> dict[str, Any]:
     except OtherSystems as error:
         runtime.notes.append(str(error))
     calls, opt_outs = runtime.ledger.engine_calls(today), runtime.ledger.opt_out_counts(today)
-    return document(runtime, calls, opt_outs) | {"killed_runs": _killed(runtime)}
+    return document(runtime, calls, opt_outs) | {
+        "killed_runs": _killed(runtime),
+        "certification": _certification(runtime),
+    }
 
 
 def _killed(runtime: Runtime) -> list[dict[str, str]]:
@@ -56,6 +61,18 @@ def _killed(runtime: Runtime) -> list[dict[str, str]]:
         {"run_id": run.run_id, "last_sign_of_life": iso(run.since), "message": f"{run} {REMEDY}"}
         for run in killed_runs(runtime.ledger)
     ]
+
+
+def _certification(runtime: Runtime) -> dict[str, Any] | None:
+    """Return when `certify` last ended, by which version, and what was not workable; None if it never did."""
+    report = stored_report(runtime.ledger, runtime.config)
+    if report.at is None:
+        return None
+    return {
+        "at": iso(report.at),
+        "version": report.version,
+        "not_workable": [asdict(one) for one in report.not_workable],
+    }
 
 
 def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -27,6 +27,8 @@ from sync_assets.sandbox.journal import Journal
 class BadRequest(ValueError):
     """Raised for an invalid request to the admin interface. The message is the reason."""
 
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -47,12 +49,34 @@ async def json_body(request: Request) -> dict[str, Any]:
     return document
 
 
+def body_of(shape: type[T], document: object) -> T:
+    """Return a body as the structure that a route expects. Raises BadRequest, which names what is expected."""
+    try:
+        return msgspec.convert(document, shape)
+    except msgspec.ValidationError as error:
+        bases = reversed(shape.__mro__)  # annotations are as they are written, like `list[str] | None`
+        kinds = {name: kind for base in bases for name, kind in vars(base).get("__annotations__", {}).items()}
+        fields = ", ".join(
+            f'"{one.name}": {kinds[one.name]}{"" if one.required else " (optional)"}'
+            for one in msgspec.structs.fields(shape)
+        )
+        raise BadRequest(f"{error}. Expected is {{{fields}}}") from None
+
+
 def number_from(values: dict[str, Any], name: str, default: float) -> float:
     """Return a setting that must be a finite number of 0 or more. Raises BadRequest."""
     value = values.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise BadRequest(f"{name} must be a number of 0 or more, not {value!r}")
     return float(value)
+
+
+class _Rules(msgspec.Struct, forbid_unknown_fields=True):
+    rules: list[dict[str, Any]]
+
+
+class _Outage(msgspec.Struct, forbid_unknown_fields=True):
+    seconds: float = 1
 
 
 class _OwnPagesOnly:
@@ -125,7 +149,7 @@ def admin_app(
     async def add_faults(request: Request) -> Response:
         """Add one rule, or the rules of `{"rules": [...]}`. Answer with their ids."""
         body = await json_body(request)
-        rules = body.get("rules", [body])
+        rules = body_of(_Rules, body).rules if "rules" in body else [body]
         return json_response({"ids": [faults.add(rule).id for rule in rules]})
 
     async def clear_faults(request: Request) -> Response:
@@ -137,6 +161,8 @@ def admin_app(
         for system, values in (await json_body(request)).items():
             if not isinstance(values, dict) or set(values) - {"latency_ms"}:
                 raise BadRequest(f"settings of {system}: only latency_ms here; see /{system}/settings for the others")
+            if system not in faults.systems:
+                raise BadRequest(f"there is no system {system!r}; one of: {', '.join(faults.systems)}")
             faults.latency_ms[system] = number_from(values, "latency_ms", 0)
         return json_response({system: {"latency_ms": ms} for system, ms in faults.latency_ms.items()})
 
@@ -151,8 +177,8 @@ def admin_app(
 
         The answer is sent after the restart.
         """
-        seconds = (await json_body(request)).get("seconds", 1)
-        if not isinstance(seconds, int | float) or not 0 <= seconds <= 60:
+        seconds = body_of(_Outage, await json_body(request)).seconds
+        if not 0 <= seconds <= 60:
             raise BadRequest(f"the seconds of an outage are a number up to 60, not {seconds!r}")
         await fail(seconds)
         return json_response({})

@@ -20,6 +20,11 @@ GENERIC_KINDS = frozenset(
 """Kinds of every HTTP system. Those of the first line are in `middleware`, those of the second in `bad_answers`."""
 
 _RULE_FIELDS = frozenset({"system", "kind", "times", "skip", "every", "method", "path"})
+_PARAMETERS = frozenset(
+    {"status", "body", "content_type", "headers", "retry_after", "delay_ms"}
+    | {"carry_out", "executed", "seconds", "megabytes", "plain_megabytes"},
+)
+"""Parameters of all kinds together."""
 
 
 class BadRule(ValueError):
@@ -73,6 +78,10 @@ class Faults:
         self._kinds: dict[str, set[str]] = {}
         self._next_id = 1
 
+    @property
+    def systems(self) -> list[str]:
+        return sorted(self._kinds)
+
     def register(self, system: str, kinds: Iterable[str]) -> None:
         """Register the kinds of a system, so that a rule with a misspelt kind is an error."""
         self._kinds.setdefault(system, set()).update(kinds)
@@ -84,6 +93,9 @@ class Faults:
             raise BadRule(f"system {system!r} is unknown; one of: {', '.join(sorted(self._kinds))}")
         if not isinstance(kind, str) or kind not in self._kinds[system]:
             raise BadRule(f"{system} has no fault {kind!r}; one of: {', '.join(sorted(self._kinds[system]))}")
+        if unknown := data.keys() - _RULE_FIELDS - _PARAMETERS:
+            known = ", ".join(sorted(_RULE_FIELDS | _PARAMETERS))
+            raise BadRule(f"a fault has no {', '.join(sorted(unknown))}; it has: {known}")
         for name, least in (("times", 1), ("skip", 0), ("every", 1)):
             value = data.get(name)
             if value is not None and (not isinstance(value, int) or value < least):

@@ -167,6 +167,8 @@ def routes(ims: Ims) -> list[Route]:
         return JSONResponse({"token_lifetime_s": ims.lifetime_s, "secrets": len(ims.secrets)})
 
     async def rotate(request: Request) -> JSONResponse:
+        if await json_body(request):
+            raise BadRequest("nothing is expected in the body")
         return JSONResponse({"client_secret": ims.rotate()})
 
     return [

@@ -9,14 +9,16 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sync_assets.audit.certification.certification import NAME
+from sync_assets.audit.certification.stored_report import NAME
 from sync_assets.audit.certification.subject import PREFIX
+from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.workers import worker_id
 from sync_assets_tests.support.certifying import certified, chained, left, not_workable, rows
@@ -188,6 +190,13 @@ def test_deleted_rows_are_seen_in_the_feed_of_a_ledger_that_has_one(program: Pro
     assert (again.status, len(program.profiles())) == (0, 50), "the stored position did not move"
 
 
+def test_deleted_rows_are_seen_in_a_feed_whose_large_pages_fail(program: Program) -> None:
+    program.sync()
+    program.sandbox.admin.settings("d365", memory_limit_rows=1250)
+    program.sandbox.admin.delete("contact", 1)
+    assert rows(certified(program))["contact", "deleted rows in the change feed"]["found"] == "seen"
+
+
 def test_without_keys_in_urls_and_without_a_filter_the_remedy_is_named_and_nothing_is_left(program: Program) -> None:
     program.sandbox.admin.settings("campaign", key_in_url=False)
     document = certified(program)
@@ -251,6 +260,47 @@ def test_the_ledger_counts_the_engine_calls_and_remembers_the_report(program: Pr
         whole = ledger.dialect(NAME)
         assert (whole["result"], "began" in whole) == ("workable", False)
         assert ledger.dialect("profile")[f"certified Campaign: {GET}"] == f"workable: {YES}"
+
+
+def doctors_lines(program: Program) -> dict[str, tuple[str, str]]:
+    with closing(program.runtime()) as runtime:
+        lines = {line.what: (line.outcome, line.message) for line in examine(runtime)}
+    return {what: line for what, line in lines.items() if what.startswith("certification")}
+
+
+def test_doctor_and_status_tell_when_the_systems_were_certified_and_what_is_not_workable(program: Program) -> None:
+    outcome, message = doctors_lines(program)["certification"]
+    assert (outcome, message.startswith("never. `sync-assets certify`")) == ("warn", True)
+    assert program.json("status")[1]["certification"] is None
+    program.sandbox.admin.settings("campaign", location_in_patch="refused")
+    at = certified(program)["certified_at"]
+    wrong = {"system": "Campaign", "about": "profile", "premise": LOCATION, "found": "refused or not stored"}
+    stored = {"at": at, "version": version("sync-assets"), "not_workable": [wrong]}
+    assert program.json("status")[1]["certification"] == stored
+    assert f"certified {at} by version" in program.run("status")[1]
+    assert doctors_lines(program) == {
+        "certification": ("ok", f"the last one ended {at} by version {version('sync-assets')}"),
+        f"certification of profile: {LOCATION}": (
+            "warn",
+            "refused or not stored. `sync-assets certify` tries it again, and names what to change",
+        ),
+    }
+    program.sandbox.admin.settings("campaign", location_in_patch="accepted")
+    certified(program)
+    assert program.json("status")[1]["certification"]["not_workable"] == []
+    [(_, message)] = doctors_lines(program).values()
+    assert message.endswith(", all workable")
+
+
+def test_doctor_tells_that_a_certification_was_killed(program: Program) -> None:
+    assert killed_at(program, 1, method="PATCH")
+    outcome, message = doctors_lines(program)["certification under way"]
+    assert (outcome, "If it was killed, run `sync-assets certify` again" in message) == ("warn", True)
+
+
+def test_on_a_tenant_that_is_no_stage_doctor_does_not_ask_for_a_certification(program: Program) -> None:
+    program.more["CAMPAIGN_URL"] = program.sandbox.env["CAMPAIGN_URL"].removesuffix("-mkt-stage")
+    assert doctors_lines(program)["certification"][0] == "ok"
 
 
 def test_a_budget_that_may_not_suffice_is_refused_before_the_first_write(program: Program) -> None:
@@ -399,11 +449,9 @@ def test_the_page_on_certification_shows_what_a_run_prints(program: Program) -> 
     program.more["COLUMNS"] = "116"
     status, output, errors = program.run("certify", "--yes")
     assert status == 0, errors
-    tables = [table for table in output.split("\n\n") if table.startswith(("Campaign: ", "Dynamics 365: contact"))]
     page = (Path(__file__).parents[2] / "sync_assets" / "docs" / "certification.md").read_text(encoding="utf-8")
-    for table in tables:
-        shown = "\n".join(line.rstrip() for line in table.splitlines())
-        assert shown in page, shown
+    shown = "\n".join(line.rstrip() for line in output.splitlines()).strip()
+    assert f"```text\n{shown}\n```" in page, shown
 
 
 def test_a_premise_that_is_not_workable_ends_the_command_with_1(program: Program) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ def test_a_new_user_comes_to_two_tables_that_synchronise(program: Program, path:
     assert all(sent[key]["cusName"] == order["new_name"] for key, order in orders.items())
     assert not admin.hidden("cusOrder")
     assert len(program.profiles()) == 20
+
+
+def test_only_their_owner_may_read_the_files(program: Program, path: Path) -> None:
+    init(program, path, "contact")
+    written = (path, path.with_name(configure.SCHEMA_FILE))
+    assert [stat.S_IMODE(file.stat().st_mode) for file in written] == [0o600, 0o600]
+    path.chmod(0o640)
+    init(program, path, "contact", force=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640, "the owner gave it to a group"
 
 
 def test_every_table_that_has_a_resource_passes_the_doctor_and_costs_no_engine_call(

@@ -3,6 +3,7 @@ a passphrase."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from sync_assets_tests.support.app_credentials import AppCertificate, federated_
 from sync_assets_tests.support.opt_outs import HEADER, switch_on, write_file
 from sync_assets_tests.support.program import Program, calls
 
+PAGE = Path(__file__).parents[2] / "sync_assets" / "docs" / "configuration.md"
+DOCUMENTED = re.findall(r"^\| [^|]+ \| `([^`]+)` \|$", PAGE.read_text("utf-8").partition("credential says**")[2], re.M)
+"""The errors that the page shows; `…` stands for what differs from case to case."""
 PASSWORD = "sesame-of-the-app"
 APP = AppCertificate()
 
@@ -79,6 +83,16 @@ def ended_certificate(program: Program, file: Path) -> None:
     with_certificate(program, file)
 
 
+def unknown_certificate(program: Program, file: Path) -> None:
+    AppCertificate(key=rsa_key(2)).write_pem(file)
+    with_certificate(program, file)
+
+
+def wrong_password_of_a_pem(program: Program, file: Path) -> None:
+    APP.write_pem(file, PASSWORD)
+    with_certificate(program, file, "hush-hush")
+
+
 def no_certificate(program: Program, file: Path) -> None:
     file.write_text("hush-hush")
     with_certificate(program, file)
@@ -87,6 +101,8 @@ def no_certificate(program: Program, file: Path) -> None:
 CASES: dict[Callable[[Program, Path], None], str] = {
     wrong_password: "The PFX file that D365_CLIENT_CERTIFICATE names does not open with its password. Check "
     "D365_CLIENT_CERTIFICATE_PASSWORD; a damaged file fails in the same way.",
+    wrong_password_of_a_pem: "does not open with its password. Check D365_CLIENT_CERTIFICATE_PASSWORD.",
+    unknown_certificate: "Dynamics 365 sign-in was refused (AADSTS700027).",
     ended_certificate: "Make a new one, add it to the app registration, and replace the file.",
     no_certificate: "The file that D365_CLIENT_CERTIFICATE names is neither PEM nor PFX.",
     key_of_another_certificate: "the private key does not belong to the certificate",
@@ -94,6 +110,10 @@ CASES: dict[Callable[[Program, Path], None], str] = {
     lambda program, file: with_token(program, file, federated_token(-3600)): "D365_FEDERATED_TOKEN_FILE names ended on",
     lambda program, file: with_token(program, file, ""): "The file that D365_FEDERATED_TOKEN_FILE names is empty.",
 }
+
+
+def is_documented(errors: str) -> bool:
+    return any(all(part in errors for part in sentence.split("…")) for sentence in DOCUMENTED)
 
 
 @pytest.mark.parametrize("spoil", CASES)
@@ -104,6 +124,7 @@ def test_sync_and_doctor_say_what_is_wrong_with_the_credential(
     status, _, errors = program.run("sync")
     assert status == 1
     assert CASES[spoil] in errors
+    assert is_documented(errors) or spoil is secret_and_certificate
     diagnosed, document = program.json("doctor")
     assert diagnosed == 1
     failed = [line["message"] for line in document["checks"] if line["outcome"] == "fail"]
@@ -134,6 +155,7 @@ def test_opt_outs_are_read_with_an_encrypted_sftp_key(program: Program) -> None:
         status, _, errors = program.run("sync")
         assert status != 0
         assert says in errors
+        assert is_documented(errors)
         assert "hush" not in errors
     program.more[passphrase] = PASSWORD
     done = program.sync()

@@ -94,7 +94,8 @@ def test_doctor_finds_nothing_wrong_with_the_sandbox(program: Program) -> None:
     assert status == 0, document
     warned = {line["what"]: line["message"] for line in document["checks"] if line["outcome"] != "ok"}
     assert warned == {
-        "alerts": "none is configured, so failures are shown in the UI only. Add `alerts` to the configuration"
+        "alerts": "none is configured, so failures are shown in the UI only. Add `alerts` to the configuration",
+        "certification": "never. `sync-assets certify` finds out how both systems behave, with synthetic records",
     }
     told = {line["what"]: line["message"] for line in document["checks"]}
     assert told["runs"] == "no run was killed"
@@ -121,11 +122,25 @@ NO_LEDGER = "There is no ledger at "
 def test_what_both_systems_lack_is_told_at_once(program: Program) -> None:
     lacking = ("D365_CLIENT_ID", "CAMPAIGN_URL", "CAMPAIGN_CLIENT_SECRET", "CAMPAIGN_SCOPES")
     env(**dict.fromkeys(lacking, ""))(program)
-    for command in ("sync", "plan"):
-        status, output, errors = program.run(command)
-        assert (status, output) == (1, "")
-        told = [line for line in errors.splitlines() if NO_LEDGER not in line]
-        assert told == [f"sync-assets: {name} is not set. Set it in the environment." for name in lacking]
+    told = [f"{name} is not set. Set it in the environment." for name in lacking]
+    for command in ("sync", "plan", "rebuild", "replay contact", "init --list", "add new_order"):
+        status, output, errors = program.run(*command.split())
+        assert (status, output) == (1, ""), command
+        lines = [line.removeprefix("sync-assets: ") for line in errors.splitlines() if NO_LEDGER not in line]
+        assert lines == told, command
+    _, document = program.json("doctor")
+    assert [line["message"] for line in document["checks"] if line["outcome"] == "fail"] == told
+
+
+def test_doctor_lists_what_both_systems_lack_beside_a_configuration_that_is_wrong(program: Program) -> None:
+    program.table["key"] = 3
+    env(D365_CLIENT_ID="", CAMPAIGN_SCOPES="")(program)
+    lines = {(line["what"], line["message"]) for line in program.json("doctor")[1]["checks"]}
+    assert {(what, message) for what, message in lines if what == "environment"} == {
+        ("environment", "D365_CLIENT_ID is not set. Set it in the environment."),
+        ("environment", "CAMPAIGN_SCOPES is not set. Set it in the environment."),
+    }
+    assert "configuration" in dict(lines)
 
 
 READS = [

@@ -14,8 +14,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sync_assets.audit.certification import dynamics_premises, key_premises, link_premises, value_premises
+from sync_assets.audit.certification import (
+    dynamics_premises,
+    key_premises,
+    link_premises,
+    stored_report,
+    value_premises,
+)
 from sync_assets.audit.certification.premise_result import PremiseResult
+from sync_assets.audit.certification.stored_report import BEGAN, NAME
 from sync_assets.audit.certification.subject import PREFIX, Subject
 from sync_assets.audit.certification.synthetic_records import NotCreated, create, remove
 from sync_assets.campaign.addressing import (
@@ -38,12 +45,7 @@ from sync_assets.runtime.workers import release_dead, worker_id
 if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime
 
-NAME = "(certification)"
-"""The name under which the ledger stores what belongs to no resource: a lease, and the marks below."""
-BEGAN, CERTIFIED_AT, RESULT = "began", "certified_at", "result"
 LEASE_SECONDS = 300.0
-CERTIFIED = "certified "
-"""Beginning of the premises that only the report has. They are stored with their resource, or table."""
 CALLS_PER_TABLE = 60
 """Engine calls that the probes of one table take at most."""
 
@@ -304,13 +306,4 @@ def _store(ledger: Ledger, subjects: list[Subject], done: Certified) -> None:
         else:
             ledger.forget_dialect(resource, *_FOUND_ANEW, *((KEY_IN_LINK,) if KEY_IN_LINK in found else ()))
         ledger.note_dialect(resource, found)
-    reports: dict[str, dict[str, str]] = {}
-    for result in done.results:
-        premise = f"{CERTIFIED}{result.system}: {result.premise}"
-        reports.setdefault(result.about or NAME, {})[premise] = f"{result.outcome}: {result.found}"
-    for about, report in reports.items():
-        if former := [one for one in ledger.dialect(about) if one.startswith(CERTIFIED)]:
-            ledger.forget_dialect(about, *former)
-        ledger.note_dialect(about, report)
-    outcome = "workable" if done.workable else "not workable"
-    ledger.note_dialect(NAME, {CERTIFIED_AT: done.at.isoformat(timespec="seconds"), RESULT: outcome})
+    stored_report.store(ledger, done.results, done.at, workable=done.workable)

@@ -13,7 +13,7 @@ from sync_assets.capture.page_size import SMALLEST
 from sync_assets.config.models import CONTACT, Config, TableConfig
 from sync_assets.dataverse import privileges as rights
 from sync_assets.dataverse.batch_response import read_parts
-from sync_assets.dataverse.client import MAX_PAGE, D365Refused, DataverseClient, ServerFailed
+from sync_assets.dataverse.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired, ServerFailed
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import Head, changed_ids, read_head
 from sync_assets.http.client import HttpError
@@ -67,7 +67,8 @@ def _result(about: str, premise: str, found: str, program: str, outcome: Outcome
 async def _pages(client: DataverseClient, table: Table) -> list[PremiseResult]:
     """Read the first rows in pages of several sizes; each read must return the same rows, each of them once."""
     name = table.name
-    size, whole = await _largest(client, table)
+    size, body = await _largest(client, table, client.first_page(table, [table.key]), tracked=True)
+    whole = read_head(body)
     first = changed_ids(whole, table.key)
     found = f"{len(whole.value):,} rows, {'more follow' if whole.next_link else 'all of them'}"
     if size < MAX_PAGE:
@@ -94,13 +95,12 @@ async def _pages(client: DataverseClient, table: Table) -> list[PremiseResult]:
     return [*results, _result(name, REPEATED, text, "The last one counts.")]
 
 
-async def _largest(client: DataverseClient, table: Table) -> tuple[int, Head]:
-    """Return the first page, in the largest size that Dynamics 365 has the memory for. Raises ServerFailed."""
+async def _largest(client: DataverseClient, table: Table, link: str, *, tracked: bool) -> tuple[int, bytes]:
+    """Return the page in the largest size that Dynamics 365 has the memory for, and that size. Raises ServerFailed."""
     size = MAX_PAGE
     while True:
         try:
-            body = await client.page(client.first_page(table, [table.key]), tracked=True, size=size, table=table.name)
-            return size, read_head(body)
+            return size, await client.page(link, tracked=tracked, size=size, table=table.name)
         except ServerFailed:
             if size == SMALLEST:
                 raise
@@ -121,15 +121,19 @@ async def _tombstones(client: DataverseClient, ledger: Ledger, table: Table) -> 
     feed = ledger.feed(name)
     if feed is None or feed.kind != "delta" or not feed.link:
         return _result(name, TOMBSTONES, "no position of the feed is stored yet: run `sync` first", way, "not tried")
-    link, pages = feed.link, 0
     try:
-        while link and pages < CHANGES:
-            head = read_head(await client.page(link, tracked=False, table=name))
+        size, body = await _largest(client, table, feed.link, tracked=False)
+        for _ in range(CHANGES):
+            head = read_head(body)
             if any(b'"reason"' in bytes(raw) and b'"deleted"' in bytes(raw) for raw in head.value):
                 return _result(name, TOMBSTONES, "seen", way)
-            link, pages = head.next_link or "", pages + 1
-    except D365Refused as error:
+            if not head.next_link:
+                break
+            body = await client.page(head.next_link, tracked=False, size=size, table=name)
+    except FeedExpired as error:
         return _result(name, TOMBSTONES, str(error), "A full read follows with the next sync.", "not tried")
+    except D365Refused as error:
+        return _result(name, TOMBSTONES, str(error), "Run it again; `sync-assets doctor` tries the feed.", "not tried")
     return _result(name, TOMBSTONES, "no row was deleted since the last sync", way, "not tried")
 
 

@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import counted as counting
+from sync_assets.commands.doctor.certification import certification_lines
 from sync_assets.commands.doctor.dynamics import credential_lines, dynamics, position, privilege_lines
 from sync_assets.commands.doctor.existing_records import existing_lines
 from sync_assets.commands.doctor.ledger_security import ledger_lines
-from sync_assets.commands.doctor.setup import campaign_lines, setup_lines, sftp_lines
+from sync_assets.commands.doctor.setup import (
+    campaign_lines,
+    environment_lines,
+    setup_lines,
+    sftp_lines,
+    variable_lines,
+)
 from sync_assets.commands.doctor.volume import volume_lines
-from sync_assets.config.environment import System
 from sync_assets.config.models import TableConfig
 from sync_assets.config.variables import SettingsError
 from sync_assets.dataverse.client import DataverseClient
@@ -46,34 +53,26 @@ def examine(runtime: Runtime) -> list[Line]:
     try:
         config = runtime.config
     except SyncAssetsError as error:
-        return failed("configuration", error)
+        lines = failed("configuration", error)
+        with suppress(SettingsError):  # variables of no system are wrong: the same error again
+            lines += variable_lines(runtime, ["d365", "campaign"])
+        return lines
     tables = ", ".join(f"{table.table} -> {table.resource}" for table in config.tables)
     lines.append(Line("ok", "configuration", f"{runtime.settings.config} maps {tables}"))
     lines += setup_lines(config, runtime.settings.links()[0])
-    lines += _environment(runtime)
+    lines += environment_lines(runtime)
     ledger = _ledger(runtime)
     lines += ledger
     counted = ledger[0].outcome == "ok"
     if counted and (foreign := _of_other_systems(runtime)):
         return lines + foreign
-    lines += _runs(runtime) if counted else []
+    lines += [*_runs(runtime), *certification_lines(runtime)] if counted else []
     lines += _guardrails(runtime, counted=counted)
     lines += _alerts(runtime)
     if not any(line.outcome == "fail" and line.what == "environment" for line in lines):
         lines += credential_lines(runtime.settings.d365().credential)
         lines += interruptible.run(_systems(runtime, counted=counted))
     return lines
-
-
-def _environment(runtime: Runtime) -> list[Line]:
-    needed: list[System] = ["d365", "campaign"]
-    if runtime.config.opt_out.direction in ("campaign_to_d365", "bidirectional") or runtime.config.logs.export:
-        needed.append("sftp")
-    try:
-        runtime.settings.require(*needed)
-    except SettingsError as error:
-        return failed("environment", error)
-    return [Line("ok", "environment", "all variables are set")]
 
 
 def _ledger(runtime: Runtime) -> list[Line]:

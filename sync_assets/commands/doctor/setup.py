@@ -1,11 +1,13 @@
-"""`doctor`: the set-up that does not depend on a table: privacy, regions, Campaign's API, the SFTP and its key."""
+"""`doctor`: the set-up that depends on no table: environment, privacy, region, Campaign's API, the SFTP and its key."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
 from sync_assets.campaign.client import CampaignClient, NotPublished
+from sync_assets.config.environment import System
 from sync_assets.config.models import Config
+from sync_assets.config.variables import SettingsError
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line, failed
 from sync_assets.runtime.context import Runtime
@@ -53,6 +55,24 @@ def _region(url: str | None) -> list[Line]:
         "nowhere else: run it where your rules for personal data allow"
     )
     return [Line("ok", "region", notice)]
+
+
+def environment_lines(runtime: Runtime) -> list[Line]:
+    """Check the variables that this configuration needs."""
+    needed: list[System] = ["d365", "campaign"]
+    if runtime.config.opt_out.direction in ("campaign_to_d365", "bidirectional") or runtime.config.logs.export:
+        needed.append("sftp")
+    return variable_lines(runtime, needed) or [Line("ok", "environment", "all variables are set")]
+
+
+def variable_lines(runtime: Runtime, needed: list[System]) -> list[Line]:
+    """Return a line for each variable that a system lacks. Raises SettingsError for those of no system."""
+    settings = runtime.settings
+    try:
+        settings.require(*needed)
+    except SettingsError as error:
+        return failed("environment", error)
+    return []
 
 
 async def campaign_lines(config: Config, campaign: CampaignClient) -> list[Line]:

@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from sync_assets.sandbox.admin import BadRequest, body_of, json_response
 from sync_assets.sandbox.campaign import export
 from sync_assets.sandbox.campaign.engine import Campaign
 from sync_assets.sandbox.campaign.errors import CampaignError
@@ -20,6 +21,29 @@ from sync_assets.sandbox.campaign.settings import BadSettings
 from sync_assets.sandbox.campaign.store import Record, Table
 from sync_assets.sandbox.campaign.view import View
 from sync_assets.sandbox.campaign.workflows import STATUSES
+
+
+class OfResource(msgspec.Struct, forbid_unknown_fields=True):
+    resource: str = "profile"
+
+
+class Insert(OfResource, kw_only=True):
+    records: list[dict[str, Any]]
+
+
+class Which(OfResource):
+    keys: list[str] | None = None
+    pkeys: list[str] | None = None
+
+
+class Change(Which):
+    set: dict[str, Any] = {}
+    raw: dict[str, Any] = {}
+
+
+class Workflow(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    status: str
 
 
 def routes(campaign: Campaign) -> list[Route]:
@@ -36,70 +60,72 @@ def routes(campaign: Campaign) -> list[Route]:
     - `POST workflows {"id", "status"}`: set a status, for example that of an export stopped by an error
     """
 
-    def dump(parameters: dict[str, Any]) -> Any:
-        table = _table(campaign, parameters)
+    def dump(body: OfResource) -> Any:
+        table = _table(campaign, body.resource)
         view = _view(campaign, table)
         return [
             {**view.show(record, _BASE), "_visible": campaign.visible(table, record)}
             for record in table.records.values()
         ]
 
-    def settings(parameters: dict[str, Any]) -> Any:
-        campaign.configure(parameters)
+    def settings(values: dict[str, Any]) -> Any:
+        campaign.configure(values)
         return msgspec.to_builtins(campaign.settings)
 
-    def insert(parameters: dict[str, Any]) -> Any:
-        view = _view(campaign, _table(campaign, parameters))
-        return {"pkeys": [campaign.insert(view, body).pkey for body in parameters.get("records", [])]}
+    def insert(body: Insert) -> Any:
+        view = _view(campaign, _table(campaign, body.resource))
+        return {"pkeys": [campaign.insert(view, record).pkey for record in body.records]}
 
-    def change(parameters: dict[str, Any]) -> Any:
-        table = _table(campaign, parameters)
+    def change(body: Change) -> Any:
+        table = _table(campaign, body.resource)
         view = _view(campaign, table)
-        raw = parameters.get("raw", {})
-        if unknown := raw.keys() - view.fields.keys():
+        if unknown := body.raw.keys() - view.fields.keys():
             raise BadSettings(f"{table.resource.name} has no attributes {', '.join(sorted(unknown))}")
-        records = _records(table, parameters)
+        records = _records(table, body)
         for record in records:
-            campaign.update(view, record, parameters.get("set", {}))
-            table.change(record, dict(raw), {})
+            campaign.update(view, record, body.set)
+            table.change(record, dict(body.raw), {})
         return {"changed": len(records)}
 
-    def delete(parameters: dict[str, Any]) -> Any:
-        table = _table(campaign, parameters)
-        records = _records(table, parameters)
+    def delete(body: Which) -> Any:
+        table = _table(campaign, body.resource)
+        records = _records(table, body)
         for record in records:
             if record.serial in table.records:
                 campaign.delete(table, record)
         return {"deleted": len(records)}
 
-    def write_export(parameters: dict[str, Any]) -> Any:
-        file = export.write(campaign, parameters)
+    def write_export(values: dict[str, Any]) -> Any:
+        file = export.write(campaign, values)
         return {"file": file.name if file is not None else None}
 
-    def workflows(parameters: dict[str, Any]) -> Any:
-        workflow = campaign.workflows.find(str(parameters.get("id")))
-        if parameters.get("status") not in STATUSES:
+    def workflows(body: Workflow) -> Any:
+        workflow = campaign.workflows.find(body.id)
+        if body.status not in STATUSES:
             raise BadSettings(f"status must be one of {', '.join(STATUSES)}")
-        campaign.workflows.set_status(workflow, parameters["status"])
+        campaign.workflows.set_status(workflow, body.status)
         return {"id": workflow.id, "status": workflow.status}
 
     return [
-        Route("/campaign/dump", _answer(dump), methods=["GET"]),
+        Route("/campaign/dump", _answer(dump, OfResource), methods=["GET"]),
         Route("/campaign/settings", _answer(settings), methods=["GET", "POST"]),
-        Route("/campaign/profiles", _answer(insert), methods=["POST"]),
-        Route("/campaign/records", _answer(insert), methods=["POST"]),
-        Route("/campaign/change", _answer(change), methods=["POST"]),
-        Route("/campaign/delete", _answer(delete), methods=["POST"]),
+        Route("/campaign/profiles", _answer(insert, Insert), methods=["POST"]),
+        Route("/campaign/records", _answer(insert, Insert), methods=["POST"]),
+        Route("/campaign/change", _answer(change, Change), methods=["POST"]),
+        Route("/campaign/delete", _answer(delete, Which), methods=["POST"]),
         Route("/campaign/export", _answer(write_export), methods=["POST"]),
-        Route("/campaign/workflows", _answer(workflows), methods=["POST"]),
+        Route("/campaign/workflows", _answer(workflows, Workflow), methods=["POST"]),
     ]
 
 
 _BASE = "https://localhost/campaign"
 
 
-def _answer(action: Callable[[dict[str, Any]], Any]) -> Callable[[Request], Any]:
-    """Return an endpoint that passes query and body to an action. A list as the body means `{"records": [...]}`."""
+def _answer(action: Callable[[Any], Any], shape: type[msgspec.Struct] | None = None) -> Callable[[Request], Any]:
+    """Return an endpoint that passes query and body to an action, as `shape` if it has one.
+
+    A list as the body means `{"records": [...]}`.
+    """
 
     async def endpoint(request: Request) -> Response:
         parameters: dict[str, Any] = dict(request.query_params)
@@ -107,19 +133,18 @@ def _answer(action: Callable[[dict[str, Any]], Any]) -> Callable[[Request], Any]
             try:
                 given = msgspec.json.decode(body)
             except msgspec.DecodeError as error:
-                return JSONResponse({"error": f"not JSON: {error}"}, 400)
+                return json_response({"error": f"not JSON: {error}"}, 400)
             parameters |= given if isinstance(given, dict) else {"records": given}
         try:
-            result = action(parameters)
-        except (BadSettings, CampaignError) as error:
-            return JSONResponse({"error": str(error)}, 400)
+            result = action(parameters if shape is None else body_of(shape, parameters))
+        except (BadRequest, BadSettings, CampaignError) as error:
+            return json_response({"error": str(error)}, 400)
         return Response(msgspec.json.encode(result), media_type="application/json")
 
     return endpoint
 
 
-def _table(campaign: Campaign, parameters: dict[str, Any]) -> Table:
-    name = parameters.get("resource", "profile")
+def _table(campaign: Campaign, name: str) -> Table:
     if name not in campaign.tables:
         raise BadSettings(f"there is no resource {name!r}; one of: {', '.join(campaign.tables)}")
     return campaign.tables[name]
@@ -129,14 +154,16 @@ def _view(campaign: Campaign, table: Table) -> View:
     return campaign.views[table.resource.apis[-1], table.resource.name]
 
 
-def _records(table: Table, parameters: dict[str, Any]) -> list[Record]:
-    if "pkeys" in parameters:
-        wanted = set(parameters["pkeys"])
+def _records(table: Table, body: Which) -> list[Record]:
+    if body.pkeys is not None:
+        wanted = set(body.pkeys)
         found = [record for record in table.records.values() if record.pkey in wanted]
-    else:
-        wanted = set(parameters.get("keys", []))
+    elif body.keys is not None:
+        wanted = set(body.keys)
         found = [record for key in wanted for record in table.with_key(key)]
-    known = {record.pkey if "pkeys" in parameters else table.key_of(record) for record in found}
+    else:
+        raise BadSettings('"keys" or "pkeys" is missing')
+    known = {record.pkey if body.pkeys is not None else table.key_of(record) for record in found}
     if len(known) != len(wanted):
         raise BadSettings(f"{len(wanted - known)} of {len(wanted)} records of {table.resource.name} were not found")
     return found

@@ -7,20 +7,54 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sync_assets.sandbox.admin import BadRequest, json_body, json_response
+from sync_assets.sandbox.admin import BadRequest, body_of, json_body, json_response
 from sync_assets.sandbox.dataverse.call import Preferences
 from sync_assets.sandbox.dataverse.errors import DataverseError
 from sync_assets.sandbox.dataverse.organization import Organization
 from sync_assets.sandbox.dataverse.projection import Projection
 from sync_assets.sandbox.dataverse.sample import load_sample
 from sync_assets.sandbox.dataverse.store import Store
+
+Number = Annotated[int, msgspec.Meta(ge=0)]
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Load(msgspec.Struct, forbid_unknown_fields=True):
+    contacts: Number
+
+
+class OfTable(msgspec.Struct, forbid_unknown_fields=True):
+    table: str = "contact"
+
+
+class Create(OfTable, kw_only=True):
+    rows: list[dict[str, Any]]
+
+
+class Which(OfTable):
+    ids: list[str] | None = None
+    count: Number | None = None
+
+
+class Change(Which):
+    set: dict[str, Any] = {}
+
+
+class Tracking(OfTable):
+    enabled: bool = True
+
+
+class Metadata(OfTable):
+    column: str | None = None
+    set: dict[str, Any] = {}
+    remove: bool = False
 
 
 def routes(org: Organization) -> list[Route]:
@@ -45,55 +79,55 @@ def routes(org: Organization) -> list[Route]:
         show = Projection(store, org, None, Preferences()).show
         return json_response([show(store.rows[row_id]) for row_id in store.ids()])
 
-    def load(body: dict[str, Any]) -> Any:
-        return load_sample(org, int(body.get("contacts", 0)))
+    def load(body: Load) -> Any:
+        return load_sample(org, body.contacts)
 
-    def create(body: dict[str, Any]) -> Any:
-        store = _store(org, body)
+    def create(body: Create) -> Any:
+        store = org.store(body.table)
         with org.transaction():
-            return {"ids": [org.create(store, _bound(org, store, row)) for row in body.get("rows", [])]}
+            return {"ids": [org.create(store, _bound(org, store, row)) for row in body.rows]}
 
-    def change(body: dict[str, Any]) -> Any:
-        store = _store(org, body)
+    def change(body: Change) -> Any:
+        store = org.store(body.table)
         ids = _ids(store, body)
         with org.transaction():
             for row_id in ids:
-                org.update(store, row_id, _bound(org, store, body.get("set", {})))
+                org.update(store, row_id, _bound(org, store, body.set))
         return {"ids": ids}
 
-    def delete(body: dict[str, Any]) -> Any:
-        store = _store(org, body)
+    def delete(body: Which) -> Any:
+        store = org.store(body.table)
         ids = _ids(store, body)
         with org.transaction():
             for row_id in ids:
                 org.delete(store, row_id)
         return {"ids": ids}
 
-    def hide(body: dict[str, Any]) -> Any:
-        store = _store(org, body)
+    def hide(body: Which) -> Any:
+        store = org.store(body.table)
         ids = _ids(store, body)
         org.hide(store, ids)
         return {"ids": ids}
 
-    def expire(body: dict[str, Any]) -> Any:
-        org.expire_tokens(_store(org, body))
+    def expire(body: OfTable) -> Any:
+        org.expire_tokens(org.store(body.table))
         return {}
 
-    def tracking(body: dict[str, Any]) -> Any:
-        _store(org, body).change_tracking = bool(body.get("enabled", True))
+    def tracking(body: Tracking) -> Any:
+        org.store(body.table).change_tracking = body.enabled
         org.metadata_version += 1
         return {}
 
-    def metadata(body: dict[str, Any]) -> Any:
-        store = _store(org, body)
-        if "column" not in body:
+    def metadata(body: Metadata) -> Any:
+        store = org.store(body.table)
+        if body.column is None:
             org.metadata_changed(store)
         else:
-            values = None if body.get("remove") else body.get("set", {})
+            values = None if body.remove else dict(body.set)
             if values is not None and "options" in values:
                 values["options"] = {int(code): text for code, text in values["options"].items()}
             try:
-                org.change_column(store, body["column"], values)
+                org.change_column(store, body.column, values)
             except TypeError as error:  # a field that `Column` does not have
                 raise BadRequest(str(error)) from None
         return {}
@@ -105,23 +139,24 @@ def routes(org: Organization) -> list[Route]:
             raise BadRequest(str(error)) from None
         return json_response(org.switches)
 
-    actions: dict[str, Callable[[dict[str, Any]], Any]] = {
-        "load": load, "create": create, "change": change, "delete": delete, "hide": hide, "expire": expire,
-        "tracking": tracking, "metadata": metadata,
+    actions = {
+        "load": _posted(Load, load), "create": _posted(Create, create), "change": _posted(Change, change),
+        "delete": _posted(Which, delete), "hide": _posted(Which, hide), "expire": _posted(OfTable, expire),
+        "tracking": _posted(Tracking, tracking), "metadata": _posted(Metadata, metadata),
     }  # fmt: skip
     return [
         Route("/d365/dump", _guarded(dump)),
         Route("/d365/settings", settings, methods=["GET", "POST"]),
-        *(Route(f"/d365/{name}", _guarded(_posted(action)), methods=["POST"]) for name, action in actions.items()),
+        *(Route(f"/d365/{name}", _guarded(action), methods=["POST"]) for name, action in actions.items()),
     ]
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def _posted(action: Callable[[dict[str, Any]], Any]) -> Endpoint:
+def _posted(shape: type[T], action: Callable[[T], Any]) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        return json_response(action(await json_body(request)))
+        return json_response(action(body_of(shape, await json_body(request))))
 
     return endpoint
 
@@ -136,10 +171,6 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
             raise BadRequest(error.message) from None
 
     return guarded
-
-
-def _store(org: Organization, body: dict[str, Any]) -> Store:
-    return org.store(body.get("table", "contact"))
 
 
 def _bound(org: Organization, store: Store, values: dict[str, Any]) -> dict[str, Any]:
@@ -157,9 +188,9 @@ def _bound(org: Organization, store: Store, values: dict[str, Any]) -> dict[str,
     return bound
 
 
-def _ids(store: Store, body: dict[str, Any]) -> list[str]:
-    if "ids" in body:
-        return [str(row_id).lower() for row_id in body["ids"]]
-    if not isinstance(body.get("count"), int):
+def _ids(store: Store, body: Which) -> list[str]:
+    if body.ids is not None:
+        return [row_id.lower() for row_id in body.ids]
+    if body.count is None:
         raise BadRequest('"ids" or "count" is missing')
-    return list(islice(store.ids(), body["count"]))
+    return list(islice(store.ids(), body.count))

@@ -123,3 +123,13 @@ def test_a_client_carries_out_an_operation(client: str, operation: str, outcomes
     if operation in NOT_PLAYED.get(client, ()) and re.search(r"(^|\] )501 ", outcome["error"]):
         pytest.xfail("the sandbox does not play it, and answers 501")
     assert outcome["passed"], outcome["error"]
+
+
+def test_the_table_of_clients_counts_the_operations() -> None:
+    page = (HERE / "README.md").read_text("utf-8")
+    versions = json.loads((HERE / "package.json").read_text("utf-8"))["dependencies"]
+    for package, version in versions.items():
+        script = package.removeprefix("@adobe/").replace("@azure/", "").replace("-", "_")
+        tried = sum(client == script for client, _ in OPERATIONS)
+        passed = tried - len(NOT_PLAYED.get(script, ()))
+        assert re.search(rf"^\| `{package}` \| [\w ]+ \| {version} \| {tried} \| {passed} \|$", page, re.M), package

@@ -71,12 +71,12 @@ def by_question(lines: list[Line]) -> Told:
     return told
 
 
-NO_ALERTS = ("alerts", "warn")
+USUAL = (("alerts", "warn"), ("certification", "warn"))
 
 
 def wrong(told: Told) -> Told:
-    """Return the lines that are not ok, without the warning that these configurations have no `alerts`."""
-    return {what: answer for what, answer in told.items() if answer[0] != "ok" and (what, answer[0]) != NO_ALERTS}
+    """Return the lines that are not ok, without the warnings that there are no `alerts` and no certification here."""
+    return {what: answer for what, answer in told.items() if answer[0] != "ok" and (what, answer[0]) not in USUAL}
 
 
 # --- All is well ----------------------------------------------------------------------------------------------------

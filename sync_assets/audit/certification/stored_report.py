@@ -1,0 +1,85 @@
+"""Store the report of a certification in the ledger, beside the findings of pushes, and read it again.
+
+Each premise is stored with its resource or table; when the run ended, and by which version, with `NAME`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+
+from sync_assets.audit.certification.premise_result import PremiseResult
+from sync_assets.config.models import Config
+from sync_assets.ledger import Ledger
+
+NAME = "(certification)"
+"""The name under which the ledger stores what belongs to no resource: a lease, and the marks below."""
+BEGAN, CERTIFIED_AT, RESULT, VERSION = "began", "certified_at", "result", "version"
+CERTIFIED = "certified "
+"""Beginning of the premises that only the report has."""
+_NOT_WORKABLE = "not workable: "
+
+
+@dataclass(frozen=True, slots=True)
+class NotWorkable:
+    """A premise that the last certification found not workable. about: resource or table; empty for a whole system."""
+
+    system: str
+    about: str
+    premise: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.about or self.system}: {self.premise}: {self.found}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """What the ledger has of certifications.
+
+    Attributes:
+        at: When the last one ended (UTC); None if none did.
+        version: Of the program that certified; None if it was not stored yet.
+        not_workable: The premises that are not workable, by the tables and resources that are mapped now.
+        began: When one began that has not ended: it goes on, or it was killed and records may be left.
+    """
+
+    at: datetime | None
+    version: str | None
+    not_workable: tuple[NotWorkable, ...]
+    began: datetime | None
+
+
+def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime, *, workable: bool) -> None:
+    """Store a report. It replaces the former ones of the same resources and tables."""
+    reports: dict[str, dict[str, str]] = {}
+    for result in results:
+        premise = f"{CERTIFIED}{result.system}: {result.premise}"
+        reports.setdefault(result.about or NAME, {})[premise] = f"{result.outcome}: {result.found}"
+    for about, report in reports.items():
+        if former := [one for one in ledger.dialect(about) if one.startswith(CERTIFIED)]:
+            ledger.forget_dialect(about, *former)
+        ledger.note_dialect(about, report)
+    outcome = "workable" if workable else "not workable"
+    marks = {CERTIFIED_AT: at.isoformat(timespec="seconds"), RESULT: outcome, VERSION: version("sync-assets")}
+    ledger.note_dialect(NAME, marks)
+
+
+def stored_report(ledger: Ledger, config: Config) -> StoredReport:
+    """Return what the ledger has of the last certification."""
+    marks = ledger.dialect(NAME)
+    names = dict.fromkeys(name for table in config.in_link_order for name in (table.table, table.resource))
+    wrong = [
+        NotWorkable(system, "" if about == NAME else about, premise, found.removeprefix(_NOT_WORKABLE))
+        for about in (NAME, *names)
+        for known, found in sorted(ledger.dialect(about).items())
+        if known.startswith(CERTIFIED) and found.startswith(_NOT_WORKABLE)
+        for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
+    ]
+    return StoredReport(_time(marks.get(CERTIFIED_AT)), marks.get(VERSION), tuple(wrong), _time(marks.get(BEGAN)))
+
+
+def _time(stored: str | None) -> datetime | None:
+    return datetime.fromisoformat(stored) if stored else None
