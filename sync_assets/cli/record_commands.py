@@ -42,7 +42,7 @@ def retry(
     record: Annotated[str | None, typer.Option("--id", help="Only the record of this D365 id.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make refused records pending again; the next sync or the backlog sensor sends them."""
+    """Make rejected records pending again; the next sync or the backlog sensor sends them."""
     runtime = open_runtime()
     check_table(runtime, table)
     from sync_assets.cli.tables import show_retry  # noqa: PLC0415

@@ -60,7 +60,7 @@ def show_waiting(document: dict[str, Any]) -> None:
 
 def show_rejects(document: dict[str, Any]) -> None:
     if not document["rejects"]:
-        plain_console().print("No record is refused.")
+        plain_console().print("No record is rejected.")
         return
     console = plain_console()
     for (name, reason), same in _by_reason(document["rejects"]).items():

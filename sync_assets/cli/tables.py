@@ -172,7 +172,7 @@ def show_retry(document: dict[str, Any]) -> None:
     console = plain_console(soft_wrap=True)
     if retried or not left:
         console.print(
-            f"{counted(retried, 'record', 'are')} pending again." if retried else "No such record is refused."
+            f"{counted(retried, 'record', 'are')} pending again." if retried else "No such record is rejected."
         )
     if left:
         console.print(

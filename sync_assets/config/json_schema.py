@@ -61,7 +61,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     "FieldMapping": {
         "to": "Campaign attribute.",
         "apply_updates": "false: the value is sent on first load and replay only, later changes are not.",
-        "truncate": "true: a text longer than the attribute is cut instead of refused.",
+        "truncate": "true: a text longer than the attribute is cut instead of rejected.",
     },
     "AddressFilter": {
         "name": "The filter's name, as in `byExternalId`.",
@@ -118,7 +118,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "s3_prefix": "The folder within the bucket.",
     },
     "Logs": {
-        "export": "true: a file of JSON lines a day, with counts and refused records by id and reason.",
+        "export": "true: a file of JSON lines a day, with counts and rejected records by id and reason.",
         "folder": "As seen after sign-in, or from the root. Made if it is not there.",
         "keep_days": "Older files are removed.",
     },

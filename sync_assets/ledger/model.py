@@ -71,7 +71,7 @@ WAITING_FOR = {
     BlockReason.NONE: "nothing",
     BlockReason.PARENT_PENDING: "a parent that is still to be acknowledged, or a new one in scope: Campaign keeps it "
     "as it was",
-    BlockReason.PARENT_UNAVAILABLE: "a parent that is refused, or that may still come: its table was not read to its "
+    BlockReason.PARENT_UNAVAILABLE: "a parent that is rejected, or that may still come: its table was not read to its "
     "end yet",
     BlockReason.REFETCH_REQUIRED: "its row, which is to be read again from Dynamics 365",
     BlockReason.CHILDREN_PENDING: "its children, which are to be deleted or unlinked first, also in tables that are "

@@ -335,15 +335,15 @@ class _Compiler:
         if field.column.type in AS_TEXT:
             self._warnings.append(f"`{name}` ({field.column.type}) travels to `{to}` as text")
         if field.conversion == "whole":
-            self._warnings.append(f"`{name}`: `{to}` takes whole numbers only; rows with a fraction will be refused")
+            self._warnings.append(f"`{name}`: `{to}` takes whole numbers only; rows with a fraction will be rejected")
         if field.conversion == "replaced":
-            self._warnings.append(f"`{name}`: rows with values that have no replacement will be refused")
+            self._warnings.append(f"`{name}`: rows with values that have no replacement will be rejected")
         if field.conversion == "option" and field.attribute.type == "enumeration":
             missing = sorted(set(field.column.labels) - dict(field.options).keys() - replaced)
             if missing:
                 named = ", ".join(named_option(code, field.column) for code in missing[:8])
                 self._warnings.append(
-                    f"`{name}`: `{to}` has no value for {named}; rows with them will be refused, add replacements"
+                    f"`{name}`: `{to}` has no value for {named}; rows with them will be rejected, add replacements"
                 )
 
 

@@ -26,7 +26,7 @@ _NEVER = ("versionnumber", "importsequencenumber", "modifiedon", "overriddencrea
 """Technical columns of Dynamics 365, which are never suggested."""
 
 _COSTS: dict[Conversion, tuple[int, str]] = {
-    "match": (25, "texts that name no value are refused"),
+    "match": (25, "texts that name no value are rejected"),
     "option": (0, ""),
     "option_code": (10, "sent as its number"),
     "choices": (0, "several choices in one text"),
@@ -134,7 +134,7 @@ def _suggestion(column: Column, attribute: Attribute, noun: str, known: dict[str
     elif found == "option" and column.type == "boolean":
         cost, note = 16, "sent as the label"
     elif column.max_length and attribute.length and column.max_length > attribute.length and found == "text":
-        note = "longer ones are refused"
+        note = "longer ones are rejected"
     return Suggestion(column, attribute, like.percent - cost, like.why, note, uncovered)
 
 

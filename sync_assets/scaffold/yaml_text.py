@@ -41,7 +41,7 @@ _HEAD = f"""\
 # `sync-assets add TABLE` adds a table. Secrets never stand here: they come from the environment.
 #
 # Beside each line stands how sure it is and why. Below {SURE} % it is commented out: take `# ` away to make it count.
-# Where longer texts are refused, `firstname: {{to: firstName, truncate: true}}` has them cut.
+# Where longer texts are rejected, `firstname: {{to: firstName, truncate: true}}` has them cut.
 
 # Required. Privacy requests (access, erasure) are your task, in both systems: this program neither sees nor forwards
 # them. Keep this line only if that is arranged.
@@ -116,7 +116,7 @@ def _replacements(fields: Sequence[Suggestion]) -> Iterator[str]:
     """Yield a commented-out section for options without a value of the enumeration, whose rows would be rejected."""
     wanting = [one for one in fields if one.uncovered and one.attribute.values]
     if wanting:
-        yield "  # Options without a value of their name. Rows with them are refused until you say what they become:"
+        yield "  # Options without a value of their name. Rows with them are rejected until you say what they become:"
         yield "  # replacements:"
     for one in wanting:
         values = ", ".join(f"{code}: {_value(one.attribute.values[0])}" for code in one.uncovered)

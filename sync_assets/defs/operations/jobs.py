@@ -74,7 +74,7 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
     def replay_table(context: dg.OpExecutionContext, config: Replay) -> None:
         _do(context, runtime, lambda: _replay(context, runtime, config))
 
-    @dg.op(name="retry_records", description="Makes refused records pending again.")
+    @dg.op(name="retry_records", description="Makes rejected records pending again.")
     def retry_records(context: dg.OpExecutionContext, config: RetryRefused) -> None:
         def work() -> Numbers:
             _require_mapped(runtime, config.table)
@@ -127,7 +127,7 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
 
     return [
         _job("replay", replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}),
-        _job("retry_refused", retry_records, "Makes refused records pending again; the next run sends them."),
+        _job("retry_refused", retry_records, "Makes rejected records pending again; the next run sends them."),
         _job("approve_deletes", approve, "Lets a mass deletion that the guard stopped go ahead, once."),
         _job("privacy_hold", hold, "Nothing about a contact is written to either system until it is released."),
         _job("explain", explain_op(runtime), "Explains one record from end to end; values are masked."),

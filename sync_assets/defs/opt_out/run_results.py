@@ -25,7 +25,7 @@ ACCEPTED = "no_opt_out_is_refused"
 SHOWN = 20
 
 DECIDED_TEXT = "Campaign could be asked where it has to be."
-ACCEPTED_TEXT = "No opt-out stands refused."
+ACCEPTED_TEXT = "No opt-out is rejected."
 
 _SYSTEMS: dict[Side, str] = {"d365": "Dynamics 365: ", "campaign": "Campaign: "}
 """Text in the reason of a rejected opt-out that names the system which rejected it, by side."""

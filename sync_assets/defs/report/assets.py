@@ -34,7 +34,7 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
         kinds={"markdown"},
         owners=list(runtime.config.owners.report),
         description=f"How the sync went in the last {asset_metadata.DAYS} days: changes captured, pushed, waiting, "
-        "refused, opt-outs by direction, Campaign's latency, engine calls against the budget. See `report` of its "
+        "rejected, opt-outs by direction, Campaign's latency, engine calls against the budget. See `report` of its "
         "metadata. Made every morning; materialise it to see today so far.",
         metadata=asset_metadata.code(runtime.config, make_report),
         freshness_policy=dg.FreshnessPolicy.time_window(

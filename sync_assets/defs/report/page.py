@@ -112,7 +112,7 @@ def _states(config: Config, counts: Mapping[str, Counts]) -> str:
         for one in config.in_link_order
         for c in (counts.get(one.table, Counts()),)
     ]
-    return _markdown(("now", "in Campaign", "in step", "pending", "waiting", "refused", "held"), rows, texts=2)
+    return _markdown(("now", "in Campaign", "in step", "pending", "waiting", "rejected", "held"), rows, texts=2)
 
 
 def _table(config: Config, days: Days) -> str:

@@ -25,7 +25,7 @@ AGREES = "campaign_agrees_with_what_was_sent"
 TWICE_CHECK = "no_key_stands_twice"
 
 TEXTS = {
-    REFUSED: "Campaign has refused no record of this table; see `sync-assets rejects`.",
+    REFUSED: "Campaign has rejected no record of this table; see `sync-assets rejects`.",
     WAITING: "No record has been waiting for its parent for more than an hour.",
     BACKLOG: "Nothing has been pending for more than an hour.",
     AGREES: "A random sample of the records that Campaign acknowledged is read back: it holds what was sent last.",
@@ -63,7 +63,7 @@ def refused(config: TableConfig, counts: Counts | None, reasons: Sequence[tuple[
     text = "Campaign has accepted every record."
     if failed:
         text = (
-            f"Records that are refused: {failed:,} of {known:,} ({rate:.2%}). See `sync-assets rejects "
+            f"Records that are rejected: {failed:,} of {known:,} ({rate:.2%}). See `sync-assets rejects "
             f"{config.table}`, put them right in Dynamics 365, or `sync-assets retry {config.table}`."
         )
     numbers: Metadata = {
@@ -98,7 +98,7 @@ def waiting(
     else:
         text = f"Records that wait: {number:,}, the oldest for {duration(age)}"
         text += "." if passed else (
-            ". They are sent by themselves once what they wait for is there: look whether their parents are refused, "
+            ". They are sent by themselves once what they wait for is there: look whether their parents are rejected, "
             "filtered out or not captured."
         )  # fmt: skip
     numbers: Metadata = {
@@ -185,7 +185,7 @@ def one_record_each(config: TableConfig, found: Drift, reasons: Sequence[tuple[s
     text = f"Every one of {found.compared} records that were read back stands once; {how}."
     if wrong:
         text = (
-            f"Records of the sample that stand in Campaign more than once: {len(found.twice)}; refused because "
+            f"Records of the sample that stand in Campaign more than once: {len(found.twice)}; rejected because "
             f"their key is taken: {colliding}. Merge them in Campaign, then `sync-assets retry {config.table}`."
         )
     numbers: Metadata = {

@@ -189,10 +189,10 @@ class TestWarnings:
 
     def test_rows_that_may_be_refused(self) -> None:
         assert mapping({"balance": "cusInteger"}).warnings == (
-            "`balance`: `cusInteger` takes whole numbers only; rows with a fraction will be refused",
+            "`balance`: `cusInteger` takes whole numbers only; rows with a fraction will be rejected",
         )
         assert mapping({"gendercode": "gender"}).warnings == (
-            "`gendercode`: `gender` has no value for 3 (Diverse); rows with them will be refused, add replacements",
+            "`gendercode`: `gender` has no value for 3 (Diverse); rows with them will be rejected, add replacements",
         )
         assert mapping({"gendercode": "gender"}, replacements={"gendercode": {3: "unknown"}}).warnings == ()
 

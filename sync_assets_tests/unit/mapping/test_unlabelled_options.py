@@ -87,7 +87,7 @@ class TestAnOptionWithoutALabel:
     def test_an_enumeration_has_no_value_for_it(self) -> None:
         done = self.mapping(fields={"gendercode": "gender"})
         assert done.warnings == (
-            "`gendercode`: `gender` has no value for 5; rows with them will be refused, add replacements",
+            "`gendercode`: `gender` has no value for 5; rows with them will be rejected, add replacements",
         )
 
 

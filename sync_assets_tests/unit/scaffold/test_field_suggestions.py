@@ -84,7 +84,7 @@ def test_free_texts_for_iso_codes_are_only_shown() -> None:
 def test_a_column_that_is_longer_is_told() -> None:
     (longer,) = suggestions([column("new_a", max_length=50)], [attribute("cusA", length=30)])
     (equal,) = suggestions([column("new_a", max_length=30)], [attribute("cusA", length=30)])
-    assert (longer.note, equal.note) == ("longer ones are refused", "")
+    assert (longer.note, equal.note) == ("longer ones are rejected", "")
 
 
 class TestChoices:
