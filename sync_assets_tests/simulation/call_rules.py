@@ -25,7 +25,7 @@ def each_write(history: History) -> Iterator[tuple[Contract, Id, list[Request]]]
         yield contract, (contract.table.table, key), writes
 
 
-def _is_opt_out(contract: Contract, request: Request) -> bool:
+def is_opt_out(contract: Contract, request: Request) -> bool:
     """Return True for a request of the opt-out flow, which opt_out_rules.py judges."""
     flags = {one.attribute for one in contract.opt_outs} - contract.attributes
     return request.method == "PATCH" and bool(request.body) and set(request.body) <= flags
@@ -118,7 +118,7 @@ def _needed(history: History, contract: Contract, record: Id, before: Request, n
 @rule("An unchanged row costs no call, however often it is captured or replayed (design, one idea)")
 def no_update_without_need(history: History) -> Found:
     for contract, record, writes in each_write(history):
-        requests = [one for one in writes if not _is_opt_out(contract, one)]
+        requests = [one for one in writes if not is_opt_out(contract, one)]
         for before, now in pairwise(requests):
             if now.method != "PATCH" or before.method not in ("POST", "PATCH") or not _heard(before, now):
                 continue
@@ -178,7 +178,7 @@ def no_second_record(history: History) -> Found:
 def calls_are_bounded(history: History) -> Found:
     processes = len({call.process for call in history.seen.calls})
     for contract, record, writes in each_write(history):
-        requests = [one for one in writes if not _is_opt_out(contract, one)]
+        requests = [one for one in writes if not is_opt_out(contract, one)]
         start, end = history.changes[record][:1], history.seen.end.n
         if not start:
             continue  # judged by only_our_records_are_written
@@ -242,7 +242,7 @@ def only_our_records_are_written(history: History) -> Found:
 def each_payload_is_a_version_of_the_row(history: History) -> Found:
     for contract, record, writes in each_write(history):
         for request in writes:
-            if request.method == "DELETE" or _is_opt_out(contract, request):
+            if request.method == "DELETE" or is_opt_out(contract, request):
                 continue
             attributes = any(has_attribute(request.body, name) for name in contract.attributes)
             rows = [one.after for one in history.changes[record] if one.moment.n < request.sent.n]

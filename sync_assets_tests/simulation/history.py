@@ -10,10 +10,11 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
-from sync_assets_tests.simulation.contract import Contract
+from sync_assets_tests.simulation.contract import Contract, Link
 from sync_assets_tests.simulation.observed import (
     CallKind,
     EngineCall,
+    Hold,
     Moment,
     Observed,
     Record,
@@ -127,6 +128,22 @@ class History:
         last = bisect_left(changes, until, key=lambda change: change.moment.n)
         before = [changes[first - 1].after] if first else [None]
         return [*before, *(change.after for change in changes[first:last])]
+
+    def parents_ever(self, record: Id, until: int | None = None) -> set[tuple[Link, Id]]:
+        """Return all that the lookups of a row named, before event `until` if it is given."""
+        return {
+            (link, (link.parent, parent))
+            for link in self.contracts[record[0]].links
+            for change in self.changes[record]
+            if change.after and (until is None or change.moment.n < until)
+            if (parent := change.after[f"_{link.column}_value"]) is not None
+        }
+
+    def missing_at_release(self, hold: Hold) -> bool:
+        """Return True if Dynamics 365 did not have the contact at some time while its hold was released."""
+        if hold.until is None or hold.released is None:
+            return False
+        return None in self.rows(("contact", hold.contact), hold.until.at, hold.released.n)
 
     def known(self, record: Id) -> bool:
         """Return True if there ever was such a row."""

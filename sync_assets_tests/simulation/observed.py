@@ -185,11 +185,15 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Hold:
-    """A privacy hold of a contact. `since`: when the command had ended; `until`: when the release began."""
+    """A privacy hold of a contact.
+
+    `since`: when the command had ended. `until`, `released`: when the release began and had ended.
+    """
 
     contact: str
     since: Moment
     until: Moment | None = None
+    released: Moment | None = None
 
 
 @dataclass(frozen=True)

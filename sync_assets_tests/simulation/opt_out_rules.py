@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from sync_assets_tests.simulation.contract import Contract, OptOut
-from sync_assets_tests.simulation.final_rules import Fates
+from sync_assets_tests.simulation.expected_records import ExpectedRecords
 from sync_assets_tests.simulation.history import History, Id
 from sync_assets_tests.simulation.observed import Moment, Row
 from sync_assets_tests.simulation.violation import Found, rule
@@ -234,10 +234,15 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
 def opt_outs_agree_in_the_end(history: History) -> Found:
     if not history.seen.at_rest:
         return
-    fates = Fates(history)
+    expected = ExpectedRecords(history)
     for contract, record in _contacts(history):
         row, held = history.final_row(record), history.final_records(contract.table, record[1])
-        if contract.direction not in WRITES_D365 or fates.of(record).kind != "present" or row is None or len(held) != 1:
+        if (
+            contract.direction not in WRITES_D365
+            or expected.of(record).kind != "present"
+            or row is None
+            or len(held) != 1
+        ):
             continue
         for pair in contract.opt_outs:
             words = _words(history, contract, record, pair)

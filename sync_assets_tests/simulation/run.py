@@ -265,9 +265,14 @@ class Simulation:
         id_ = row_id("contact", row)
         held = next((one for one in self.holds if one.contact == id_ and one.until is None), None)
         if held and not self._syncs:
-            self.holds[self.holds.index(held)] = replace(held, until=self.services.moment())
-            command = self._lived(self._started_process("here", None), lambda runtime: release(runtime, id_))
-            self._syncs[asyncio.create_task(command)] = 0
+            at, until = self.holds.index(held), self.services.moment()
+            self.holds[at] = replace(held, until=until)
+
+            async def command() -> None:
+                await self._lived(self._started_process("here", None), lambda runtime: release(runtime, id_))
+                self.holds[at] = replace(self.holds[at], released=self.services.moment())
+
+            self._syncs[asyncio.create_task(command())] = 0
 
     # Accidents, and what operators do
 

@@ -127,6 +127,51 @@ def test_a_child_that_is_unlinked_first_lets_its_parent_go() -> None:
     assert check(story.observed()) == []
 
 
+def _lost_insert(story: Story) -> None:
+    """Insert order o2 without getting an answer; contact c1 is its parent."""
+    story.put("new_order", "o2")
+    story.call("POST", "cusOrder", "o2", answered=False, cusName="first", cusStatus="", cusContactLink="c1")
+
+
+def test_a_child_that_lost_its_parent_after_a_lost_insert_is_deleted_and_breaks_no_rule() -> None:
+    story = correct()
+    _lost_insert(story)
+    story.put("new_order", "o2", _new_contactid_value=None)
+    story.call("DELETE", "cusOrder", "o2")
+    story.report["orphaned"] = {"new_order": {"o2"}}
+    assert check(story.observed()) == []
+
+
+def _invalid_line(story: Story, *, answered: bool) -> None:
+    """Update line l1, and give its row a validation error: an integer cannot hold it."""
+    story.put("new_orderline", "l1", new_count=4.0)
+    story.call("PATCH", "cusOrderLine", "l1", answered=answered, cusCount=4)
+    story.put("new_orderline", "l1", new_count=1.5)
+    story.report["rejected"] = {"new_orderline": {"l1"}}
+
+
+def test_an_invalid_child_with_a_lost_answer_is_deleted_before_its_parent_and_breaks_no_rule() -> None:
+    story = correct()
+    _invalid_line(story, answered=False)
+    story.remove("new_order", "o1")
+    story.call("DELETE", "cusOrderLine", "l1")
+    story.call("DELETE", "cusOrder", "o1")
+    assert check(story.observed()) == []
+
+
+def _released(story: Story, contact: str) -> None:
+    """Hold and release a contact."""
+    story.further["holds"] = (Hold(contact, story.moment(), story.moment(), story.moment()),)
+
+
+def test_the_records_of_a_person_that_dynamics_did_not_have_at_the_release_are_excluded() -> None:
+    story = correct()
+    _released(story, "c5")
+    story.put("contact", "c5")
+    story.put("new_order", "o5", _new_contactid_value="c5")
+    assert check(story.observed()) == []
+
+
 # One mistake each
 
 BREAKS: list[tuple[str, str, Callable[[Story], None]]] = []
@@ -306,6 +351,64 @@ def a_record_in_scope_is_deleted(story: Story) -> None:
     story.call("DELETE", "profile", "c8")
     story.call("POST", "profile", "c8", firstName="ada")
     story.further["replays"] = (Replay(story.moment(), "contact", "replay"),)
+
+
+@breaks("nothing_in_scope_is_deleted")
+def a_child_with_its_parent_is_deleted_after_a_lost_insert(story: Story) -> None:
+    _lost_insert(story)
+    story.call("DELETE", "cusOrder", "o2")
+    story.put("new_order", "o2", _new_contactid_value=None)
+    story.report["orphaned"] = {"new_order": {"o2"}}
+
+
+@breaks("nothing_in_scope_is_deleted")
+def a_child_that_lost_its_parent_is_deleted_after_an_answered_insert(story: Story) -> None:
+    story.put("new_order", "o2")
+    story.call("POST", "cusOrder", "o2", cusName="first", cusStatus="", cusContactLink="c1")
+    story.put("new_order", "o2", _new_contactid_value=None)
+    story.call("DELETE", "cusOrder", "o2")
+    story.report["orphaned"] = {"new_order": {"o2"}}
+
+
+@breaks("nothing_in_scope_is_deleted")
+def an_invalid_child_with_an_answer_is_deleted_though_it_could_be_unlinked(story: Story) -> None:
+    _invalid_line(story, answered=True)
+    story.remove("new_order", "o1")
+    story.call("DELETE", "cusOrderLine", "l1")
+    story.call("DELETE", "cusOrder", "o1")
+
+
+@breaks("nothing_in_scope_is_deleted")
+def an_invalid_child_with_a_lost_answer_is_deleted_though_its_parent_stays(story: Story) -> None:
+    _invalid_line(story, answered=False)
+    story.call("DELETE", "cusOrderLine", "l1")
+
+
+@breaks("both_sides_agree")
+def an_invalid_child_with_a_lost_answer_keeps_its_parent(story: Story) -> None:
+    _invalid_line(story, answered=False)
+    story.remove("new_order", "o1")
+
+
+@breaks("excluded_records_are_not_sent")
+def an_excluded_contact_is_inserted(story: Story) -> None:
+    _released(story, "c5")
+    story.put("contact", "c5")
+    story.call("POST", "profile", "c5", firstName="ada")
+
+
+@breaks("excluded_records_are_not_sent")
+def a_record_of_an_excluded_person_is_updated(story: Story) -> None:
+    story.put("new_order", "o1", _new_contactid_value="c5")
+    _released(story, "c5")
+    story.put("contact", "c5")
+    story.call("PATCH", "cusOrder", "o1", cusName="first", cusStatus="Placed")
+
+
+@breaks("both_sides_agree")
+def a_contact_that_dynamics_had_at_the_release_is_not_sent(story: Story) -> None:
+    story.put("contact", "c5")
+    _released(story, "c5")
 
 
 @breaks("held_contacts_are_left_alone")
