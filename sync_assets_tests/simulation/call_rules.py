@@ -91,7 +91,7 @@ def _parents_moved(history: History, contract: Contract, record: Id, since: date
     return moved
 
 
-def _disturbed(history: History, record: Id, resource: str, before: Request, now: Request) -> bool:
+def _may_have_changed(history: History, record: Id, resource: str, before: Request, now: Request) -> bool:
     """Return True if what Campaign acknowledged may have been forgotten or changed by others since."""
     since, until = before.sent.n, now.sent.n
     return (
@@ -111,7 +111,7 @@ def _needed(history: History, contract: Contract, record: Id, before: Request, n
         not rows
         or len(_signatures(contract, rows)) > 1
         or _parents_moved(history, contract, record, before.sent.at - SLACK, now.sent.n) > 0
-        or _disturbed(history, record, contract.table.resource, before, now)
+        or _may_have_changed(history, record, contract.table.resource, before, now)
     )
 
 
@@ -120,7 +120,7 @@ def no_update_without_need(history: History) -> Found:
     for contract, record, writes in each_write(history):
         requests = [one for one in writes if not is_opt_out(contract, one)]
         for before, now in pairwise(requests):
-            if now.method != "PATCH" or before.method not in ("POST", "PATCH") or not _heard(before, now):
+            if now.method != "PATCH" or before.method not in ("POST", "PATCH") or not _answered_before(before, now):
                 continue
             repeats = now.body == before.body or content(now.first.before) == content(now.first.after)
             accepted = now.acknowledged and before.acknowledged
@@ -128,7 +128,7 @@ def no_update_without_need(history: History) -> Found:
                 yield *record, f"event {now.sent.n} updates it, event {before.sent.n} had sent the same"
 
 
-def _heard(before: Request, now: Request) -> bool:
+def _answered_before(before: Request, now: Request) -> bool:
     return before.delivered is not None and before.delivered.n < now.sent.n
 
 
@@ -142,8 +142,8 @@ def no_second_insert_or_delete(history: History) -> Found:
             for before in reversed(writes[:n]):
                 if before.method == other:
                     break
-                if before.method == now.method and before.acknowledged and _heard(before, now):
-                    if not _disturbed(history, record, contract.table.resource, before, now):
+                if before.method == now.method and before.acknowledged and _answered_before(before, now):
+                    if not _may_have_changed(history, record, contract.table.resource, before, now):
                         yield *record, f"event {now.sent.n} is a second {now.method} after event {before.sent.n}"
                     break
 
@@ -155,7 +155,9 @@ def a_lost_insert_is_looked_up_first(history: History) -> Found:
         for before, now in pairwise(writes):
             if before.method != "POST" or now.method != "POST" or not before.first.took_effect:
                 continue
-            known = _heard(before, now) and not history.crashed(before.first.process, before.sent.n, now.sent.n)
+            known = _answered_before(before, now) and not history.crashed(
+                before.first.process, before.sent.n, now.sent.n
+            )
             looked = any(
                 one.method == "GET" and one.delivered and before.sent.n < one.delivered.n < now.sent.n
                 for one in history.about(resource, record[1])
@@ -193,7 +195,7 @@ def calls_are_bounded(history: History) -> Found:
             + processes * len(contract.links)
         )
         if len(requests) - failures > allowed:
-            yield *record, f"{len(requests)} writes, {failures} without success; {allowed} changes and disturbances"
+            yield *record, f"{len(requests)} writes, {failures} without success; {allowed} changes and other causes"
         yield from _refused_again_and_again(history, contract, record, requests)
 
 
@@ -211,7 +213,7 @@ def _refused_again_and_again(history: History, contract: Contract, record: Id, r
                 one.table == record[0] and row[0].sent.n < one.moment.n < request.sent.n for one in history.seen.replays
             )
             or len(_signatures(contract, history.rows(record, row[0].sent.at - SLACK, request.sent.n))) > 1
-            or _disturbed(history, record, contract.table.resource, row[0], request)
+            or _may_have_changed(history, record, contract.table.resource, row[0], request)
         )
         row = [*([] if retried else row), request] if refused else []
         if len(row) == REFUSALS_IN_A_ROW + 1:

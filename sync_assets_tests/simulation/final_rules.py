@@ -20,14 +20,14 @@ UNSTORED = timedelta(minutes=15)
 
 
 @rule("A crash anywhere loses nothing; a record or table that cannot go on never stops the others (design)")
-def the_run_ends_at_rest(history: History) -> Found:
-    if not history.seen.at_rest:
+def the_run_ends_idle(history: History) -> Found:
+    if not history.seen.idle:
         yield "", "", f"the last sync left this: {dict(history.seen.ledger.counts)}"
 
 
 @rule("Campaign holds what Dynamics 365 said last, by mapping, filter and links (design, one idea)")
 def both_sides_agree(history: History) -> Found:
-    if not history.seen.at_rest:
+    if not history.seen.idle:
         return
     expected = ExpectedRecords(history)
     for table in history.seen.tables:
@@ -132,7 +132,7 @@ def only_refused_records_are_rejected(history: History) -> Found:
 
 @rule("A child whose parent is not acknowledged is waiting, and goes by itself once it is (design, links)")
 def exactly_the_children_without_a_parent_wait(history: History) -> Found:
-    if not history.seen.at_rest:
+    if not history.seen.idle:
         return
     expected, ledger = ExpectedRecords(history), history.seen.ledger
     for (table, id_), changes in history.changes.items():
@@ -166,7 +166,7 @@ def the_ledger_counts_each_engine_call_once(history: History) -> Found:
     counted: Counter[CallKind] = Counter()
     for kinds in history.seen.ledger.engine_calls.values():
         counted.update(kinds)
-    certain, unsure = Counter[CallKind](), Counter[CallKind](kind for _, kind in history.seen.unheard)
+    certain, unsure = Counter[CallKind](), Counter[CallKind](kind for _, kind in history.seen.unanswered)
     by_day: defaultdict[str, Counter[CallKind]] = defaultdict(Counter)
     for request in history.requests:
         sure = request.answer and not _lost_by_a_crash(history, request)
@@ -194,7 +194,7 @@ def _lost_by_a_crash(history: History, request: Request) -> bool:
 
 
 RULES = (
-    the_run_ends_at_rest,
+    the_run_ends_idle,
     both_sides_agree,
     records_of_others_stay_as_they_are,
     only_refused_records_are_rejected,

@@ -162,7 +162,7 @@ class History:
 
     # Campaign
 
-    def standing(self, resource: str, n: int) -> list[Record]:
+    def records_at(self, resource: str, n: int) -> list[Record]:
         """Return the records of a resource before event `n`."""
         found: list[Record] = []
         for times in self._times[resource].values():
@@ -175,7 +175,7 @@ class History:
     def with_key(self, resource: str, key: str, n: int) -> list[Record]:
         """Return the records with our id before event `n`."""
         name = self.by_resource[resource].table.key
-        return [record for record in self.standing(resource, n) if record[name] == key]
+        return [record for record in self.records_at(resource, n) if record[name] == key]
 
     def final_records(self, table: Table, key: str) -> list[Record]:
         return [one for one in self.seen.final_records.get(table.resource, ()) if one[table.key] == key]

@@ -107,7 +107,7 @@ class EngineCall:
         sent: When the program sent it.
         handled: When the engine handled it. A repeated request is two calls.
         delivered: When the engine's own answer had reached the program whole. None if it never did: cut, replaced by
-            rubbish, too late for a caller that had given up, or the caller's process had ended.
+            an invalid body, too late for a caller that had given up, or the caller's process had ended.
         process: Number of the program's process that sent it; a restart after a crash is another process.
         method: HTTP method.
         resource: Of the record.
@@ -243,10 +243,10 @@ class Observed:
         final_rows: Dynamics 365 at the end, rows by table.
         final_records: Campaign at the end, records by resource.
         ledger: At the end.
-        at_rest: True if the last sync ended by itself with healthy services and nothing pending.
+        idle: True if the last sync ended by itself with healthy services and nothing pending.
         end: The end of the run.
-        unheard: Requests about records that were sent and did not reach the engine, without an answer of the gateway:
-            their sender cannot tell whether they are engine calls.
+        unanswered: Requests about records that were sent and did not reach the engine, without an answer of the
+            gateway: their sender cannot know whether they are engine calls.
     """
 
     configuration: Mapping[str, Any]
@@ -263,6 +263,6 @@ class Observed:
     final_rows: Mapping[str, tuple[Row, ...]]
     final_records: Mapping[str, tuple[Record, ...]]
     ledger: LedgerReport
-    at_rest: bool
+    idle: bool
     end: Moment
-    unheard: tuple[tuple[Moment, CallKind], ...] = ()
+    unanswered: tuple[tuple[Moment, CallKind], ...] = ()

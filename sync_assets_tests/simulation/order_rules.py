@@ -39,7 +39,7 @@ def children_go_before_their_parents(history: History) -> Found:
 
 
 def _linked_children(history: History, children: Contract, link: str, record: Id, request: Request) -> Found:
-    for child in history.standing(children.table.resource, request.sent.n):
+    for child in history.records_at(children.table.resource, request.sent.n):
         key = child[children.table.key]
         if history.known((children.table.table, key)) and history.target(child.get(link)) == record[1]:
             yield *record, f"event {request.sent.n} deletes it, though {children.table.table} {key} is linked to it"

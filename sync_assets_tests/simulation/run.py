@@ -23,7 +23,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
 from sync_assets_tests.simulation.ledgers import MEMORY, Ledgers
-from sync_assets_tests.simulation.network import Network, Storm
+from sync_assets_tests.simulation.network import FaultPlan, Network
 from sync_assets_tests.simulation.observed import Hold, Moment, Observed, Refusal, Replay
 from sync_assets_tests.simulation.people import People
 from sync_assets_tests.simulation.program import SimulatedRuntime, Sync, hold, release, runtime_of
@@ -52,7 +52,7 @@ class Run:
         seconds: Of simulated time.
         points: At which the program could have crashed.
         syncs: Processes of the program.
-        troubles: Requests with which the network did something.
+        faults: Requests with which the network did something.
     """
 
     observed: Observed
@@ -60,13 +60,13 @@ class Run:
     seconds: float
     points: int
     syncs: int
-    troubles: int
+    faults: int
 
 
 def play(scenario: Scenario, ledgers: Ledgers) -> Run:
     """Play a scenario. Raises Stuck."""
     clock, chance = Clock(), Random(f"run {scenario.seed}")
-    with ledgers() as url, tempfile.TemporaryDirectory(dir=MEMORY) as home, simulated(clock, chance), _undisturbed():
+    with ledgers() as url, tempfile.TemporaryDirectory(dir=MEMORY) as home, simulated(clock, chance), _quiet_python():
         loop = SimulatedLoop(clock, chance)
         loop.set_exception_handler(lambda *_: None)  # tasks of crashed processes end without being awaited
         asyncio.set_event_loop(loop)
@@ -80,7 +80,7 @@ def play(scenario: Scenario, ledgers: Ledgers) -> Run:
 
 
 @contextmanager
-def _undisturbed() -> Generator[None]:
+def _quiet_python() -> Generator[None]:
     """Keep the garbage collector and the log out of a run, and throw away what crashed processes leave behind.
 
     Python complains of coroutines that never end: those of crashed processes.
@@ -136,9 +136,9 @@ class Simulation:
             self._check_syncs()
             getattr(self if hasattr(self, move.kind) else self.people, move.kind)(**move.values)
         while self._syncs:
-            await self._joined()
-        at_rest = await self._rest()
-        observed = self._observed(at_rest)
+            await self._wait_for_a_sync()
+        idle = await self._sync_until_idle()
+        observed = self._observed(idle)
         for call in observed.calls:
             self.note(f"{call.handled.n} {call.method} {call.resource} {call.key} {call.status} {call.delivered}")
         return Run(
@@ -147,7 +147,7 @@ class Simulation:
             self.clock.elapsed,
             sum(process.points for process in RUNNING.values()),
             self._started,
-            self.network.troubles.total(),
+            self.network.faults.total(),
         )
 
     def note(self, text: str) -> None:
@@ -157,7 +157,7 @@ class Simulation:
         """Wait until a time of the scenario."""
         await asyncio.sleep(max(0.0, at - self.clock.elapsed))
 
-    async def _joined(self) -> None:
+    async def _wait_for_a_sync(self) -> None:
         """Wait until a sync has ended."""
         await asyncio.wait(self._syncs, return_when=asyncio.FIRST_COMPLETED)
         self._check_syncs()
@@ -167,9 +167,9 @@ class Simulation:
             del self._syncs[sync]
             sync.result()
 
-    async def _rest(self) -> bool:
-        """Let all trouble end, and sync until nothing is left to do. Return True if that is reached."""
-        self.network.calm()
+    async def _sync_until_idle(self) -> bool:
+        """End all faults, and sync until nothing is left to do. Return True if that is reached."""
+        self.network.end_faults()
         self.services.refused.clear()
         moment = self.services.moment()
         self.refusals = [Refusal(one.table, one.id, one.since, one.until or moment) for one in self.refusals]
@@ -182,7 +182,7 @@ class Simulation:
             await asyncio.sleep(600)
             calls, changes = len(self.services.calls), len(self.services.rows)
             self.sync(TABLES, together=False, machine="here", crash=None)
-            await self._joined()
+            await self._wait_for_a_sync()
             quiet = quiet + 1 if (calls, changes) == (len(self.services.calls), len(self.services.rows)) else 0
             if quiet and not self._left():
                 return True
@@ -215,11 +215,13 @@ class Simulation:
         def work(runtime: SimulatedRuntime) -> Coroutine[Any, Any, None]:
             return Sync(runtime, tables, problems, together=together).run()
 
-        await self._lived(process, work)
+        await self._run_until_ended(process, work)
         self._last_problems = [str(problem) for problem in problems]
         self.note(f"process {process.number} ends: {self._last_problems}")
 
-    async def _lived(self, process: Process, work: Callable[[SimulatedRuntime], Coroutine[Any, Any, None]]) -> None:
+    async def _run_until_ended(
+        self, process: Process, work: Callable[[SimulatedRuntime], Coroutine[Any, Any, None]]
+    ) -> None:
         """Run a process until it ends or crashes."""
         runtime = runtime_of(self._environment, self._config)
 
@@ -254,7 +256,7 @@ class Simulation:
         id_ = row_id("contact", row)
 
         async def command() -> None:
-            await self._lived(self._started_process("here", None), lambda runtime: hold(runtime, id_))
+            await self._run_until_ended(self._started_process("here", None), lambda runtime: hold(runtime, id_))
             self.holds.append(Hold(id_, self.services.moment()))
 
         if not (self._syncs or any(one.contact == id_ and one.until is None for one in self.holds)):
@@ -269,15 +271,15 @@ class Simulation:
             self.holds[at] = replace(held, until=until)
 
             async def command() -> None:
-                await self._lived(self._started_process("here", None), lambda runtime: release(runtime, id_))
+                await self._run_until_ended(self._started_process("here", None), lambda runtime: release(runtime, id_))
                 self.holds[at] = replace(self.holds[at], released=self.services.moment())
 
             self._syncs[asyncio.create_task(command())] = 0
 
-    # Accidents, and what operators do
+    # Faults, and what operators do
 
-    def storm(self, **values: Any) -> None:
-        self.network.expect(Storm(**values))
+    def network_faults(self, **values: Any) -> None:
+        self.network.add(FaultPlan(**values))
 
     def tokens_expire(self) -> None:
         self.services.entra.expire_tokens()
@@ -316,7 +318,7 @@ class Simulation:
 
     # What is left
 
-    def _observed(self, at_rest: bool) -> Observed:
+    def _observed(self, idle: bool) -> Observed:
         position, services = self.scenario.position, self.services
         with self._ledger() as ledger:
             report = ledger_report(ledger, self.clock.instant.date())
@@ -335,7 +337,7 @@ class Simulation:
             final_rows=services.final_rows(),
             final_records=services.final_records(),
             ledger=report,
-            at_rest=at_rest,
+            idle=idle,
             end=services.moment(),
-            unheard=tuple(services.unheard),
+            unanswered=tuple(services.unanswered),
         )
