@@ -41,8 +41,8 @@ class FaultPlan:
 
     Attributes:
         begin, end: When.
-        systems: Whose requests it concerns.
-        kinds: What happens to them (KINDS).
+        systems: Whose requests it concerns; `sftp`: connections to the SFTP server and reads of a file.
+        kinds: What happens to them (KINDS, those of the SFTP server in sftp_server.py).
         share: Of the requests to which it happens.
         seed: Decides it for each request.
     """
@@ -74,7 +74,9 @@ class Network:
         """End all fault plans."""
         self._plans.clear()
 
-    def _fault(self, system: str, now: float) -> str | None:
+    def fault(self, system: str) -> str | None:
+        """Return what happens to the next request to a system."""
+        now = self._services.clock.elapsed
         for plan, chance in self._plans:
             if plan.begin <= now < plan.end and system in plan.systems and chance.random() < plan.share:
                 kind = chance.choice(plan.kinds)
@@ -89,7 +91,7 @@ class Network:
         process, services = PROCESS.get(), self._services
         number = process.number if process else 0
         system = HOSTS[address.split("/")[2]]
-        fault = self._fault(system, services.clock.elapsed)
+        fault = self.fault(system)
         await self._pass()
         if fault == "not_sent":
             raise NotSent(f"{method} {system} cannot be reached (simulated).")

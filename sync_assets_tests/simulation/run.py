@@ -72,7 +72,8 @@ def play(scenario: Scenario, ledgers: Ledgers) -> Run:
         asyncio.set_event_loop(loop)
         try:
             simulation = Simulation(scenario, clock, chance, url, Path(home))
-            with simulation.network.in_place(), sftp_in_place(simulation.services.files):
+            network, files = simulation.network, simulation.services.files
+            with network.in_place(), sftp_in_place(files, lambda: network.fault("sftp"), clock):
                 return loop.run_until_complete(simulation.run())
         finally:
             asyncio.set_event_loop(None)

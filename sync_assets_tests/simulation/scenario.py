@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from sync_assets_tests.simulation import sftp_server
 from sync_assets_tests.simulation.network import KINDS, FaultPlan
 from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, Position
 from sync_assets_tests.support.world import JOINS, LINKS, LOOKUPS, PARENTS, RESOURCES, Configuration, TableRules
@@ -95,6 +96,9 @@ def scenario(seed: int) -> Scenario:
     rules = {table: _rules(random, documented=documented) for table in TABLES}
     timeline = _Timeline(random)
     timeline.fill()
+    timeline.add_rare_moves(
+        Random(f"rare {seed}")
+    )  # of its own, so that the seeds keep the meaning of their other moves
     direction = random.choice(DIRECTIONS)
     opt_out: dict[str, Any] = {}
     if direction != "disabled":
@@ -187,6 +191,18 @@ class _Timeline:
         elif draw < 0.65:
             self._add(at, "hold", row=(row := self._row("contact")))
             self._add(at + random.uniform(HOUR, DAY), "release", row=row)
+
+    def add_rare_moves(self, random: Random) -> None:
+        """Add an export during which the SFTP server has faults."""
+        syncs = [move.at for move in self._moves if move.kind == "sync"]
+        if random.random() < 0.25:
+            at, kinds = random.choice(syncs), random.sample(sftp_server.KINDS, random.randint(1, 3))
+            end, share = at + random.choice((1.0, 90.0, 600.0)), random.choice((0.3, 1.0))
+            plan = FaultPlan(at, end, ("sftp",), tuple(kinds), share, random.getrandbits(32))
+            self._add(at - 1, "network_faults", **vars(plan))
+            self._add(
+                at - random.uniform(2, 200), "export", only_changed=False, seconds=random.choice((0.0, 5.0, 90.0))
+            )
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])
