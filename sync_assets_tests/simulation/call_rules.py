@@ -14,6 +14,8 @@ from sync_assets_tests.simulation.violation import Found, rule
 
 SLACK = timedelta(minutes=15)
 """So long before a request is sent its record may have been claimed: a change in this time may have come too late."""
+CAPTURED_AGAIN = timedelta(days=1)
+"""So long after a change of the configuration a table may be read in full by it: Dynamics 365 may be out of reach."""
 REFUSALS_IN_A_ROW = 6
 """A bare error is tried three times more; the rest is for two workers."""
 
@@ -32,9 +34,11 @@ def is_opt_out(contract: Contract, request: Request) -> bool:
 
 
 def _matches(history: History, contract: Contract, body: Mapping[str, Any], row: Row | None) -> bool:
-    """Return True if a body says what this version of the row says."""
-    if row is None:
-        return False
+    """Return True if a body says what this version of the row says, by any configuration."""
+    return row is not None and any(_matches_by(history, one, body, row) for one in contract.versions)
+
+
+def _matches_by(history: History, contract: Contract, body: Mapping[str, Any], row: Row) -> bool:
     mapped = contract.mapped(row)
     names = [name for name in contract.attributes if has_attribute(body, name)]
     if names and mapped.invalid:
@@ -66,9 +70,12 @@ def rows_since(history: History, contract: Contract, record: Id, request: Reques
 def _signature(contract: Contract, row: Row | None) -> Any:
     if row is None:
         return None
-    mapped = contract.mapped(row)
-    values = {name: value for name, value in mapped.values.items() if name not in contract.once}
-    return contract.passes(row), sorted(values.items()), mapped.parents, mapped.invalid
+    signatures: list[Any] = []
+    for one in contract.versions:
+        mapped = one.mapped(row)
+        values = {name: value for name, value in mapped.values.items() if name not in one.once}
+        signatures.append((one.passes(row), sorted(values.items()), mapped.parents, mapped.invalid))
+    return signatures
 
 
 def _signatures(contract: Contract, rows: list[Row | None]) -> list[Any]:
@@ -112,6 +119,7 @@ def _needed(history: History, contract: Contract, record: Id, before: Request, n
         or len(_signatures(contract, rows)) > 1
         or _parents_moved(history, contract, record, before.sent.at - SLACK, now.sent.n) > 0
         or _may_have_changed(history, record, contract.table.resource, before, now)
+        or history.configuration_changed(before.sent.at - CAPTURED_AGAIN, now.sent.n)
     )
 
 
@@ -193,6 +201,7 @@ def calls_are_bounded(history: History) -> Found:
             + len(history.seen.crashes)
             + sum(1 for change in history.seen.others if change.resource == contract.table.resource)
             + processes * len(contract.links)
+            + 2 * len(history.seen.replaced)  # an update, or a delete and an insert of a row that leaves the filter
         )
         if len(requests) - failures > allowed:
             yield *record, f"{len(requests)} writes, {failures} without success; {allowed} changes and other causes"
@@ -214,6 +223,7 @@ def _refused_again_and_again(history: History, contract: Contract, record: Id, r
             )
             or len(_signatures(contract, history.rows(record, row[0].sent.at - SLACK, request.sent.n))) > 1
             or _may_have_changed(history, record, contract.table.resource, row[0], request)
+            or history.configuration_changed(row[0].sent.at, request.sent.n)
         )
         row = [*([] if retried else row), request] if refused else []
         if len(row) == REFUSALS_IN_A_ROW + 1:
@@ -232,8 +242,8 @@ def only_our_records_are_written(history: History) -> Found:
         record = (contract.table.table, call.key or "")
         if not history.known(record):
             yield *record, f"event {request.sent.n} writes {call.pkey}, which carries no id of a row"
-        allowed = contract.attributes | {link.to for link in contract.links}
-        allowed |= {one.attribute for one in contract.opt_outs}
+        allowed = {link.to for link in contract.links} | {one.attribute for one in contract.opt_outs}
+        allowed = allowed.union(*(one.attributes for one in contract.versions))
         allowed |= {contract.table.key} if request.method == "POST" else set()
         further = set(names_of(request.body, contract.table.attributes)) - allowed
         if further:
@@ -246,10 +256,11 @@ def each_payload_is_a_version_of_the_row(history: History) -> Found:
         for request in writes:
             if request.method == "DELETE" or is_opt_out(contract, request):
                 continue
-            attributes = any(has_attribute(request.body, name) for name in contract.attributes)
+            names = set[str]().union(*(one.attributes for one in contract.versions))
+            attributes = any(has_attribute(request.body, name) for name in names)
             rows = [one.after for one in history.changes[record] if one.moment.n < request.sent.n]
             if attributes:
-                rows = [row for row in rows if contract.wanted(row)]
+                rows = [row for row in rows if contract.ever_wanted(row)]
             if not any(_matches(history, contract, request.body, row) for row in rows):
                 yield *record, f"event {request.sent.n} sends what no version of the row in scope says"
             if request.method == "POST" and any(

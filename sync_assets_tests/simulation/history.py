@@ -91,7 +91,7 @@ class History:
 
     def __init__(self, seen: Observed) -> None:
         self.seen = seen
-        self.contracts = {table.table: Contract(table, seen) for table in seen.tables}
+        self.contracts = {table.table: self._contract(table) for table in seen.tables}
         self.by_resource = {table.resource: self.contracts[table.table] for table in seen.tables}
         self.changes: defaultdict[Id, list[RowChange]] = defaultdict(list)
         for change in seen.rows:
@@ -104,6 +104,14 @@ class History:
             self._times[resource][pkey].append((n, after))
             if after is not None and resource in self.by_resource:
                 self._pkeys[pkey] = after[self.by_resource[resource].table.key]
+
+    def _contract(self, table: Table) -> Contract:
+        earlier = [Contract(table, document) for _, document in self.seen.replaced]
+        return Contract(table, self.seen.configuration, earlier)
+
+    def configuration_changed(self, since: datetime, until: int) -> bool:
+        """Return True if another configuration came into force from `since` to before event `until`."""
+        return any(since <= moment.at and moment.n < until for moment, _ in self.seen.replaced)
 
     def _record_changes(self) -> Iterator[tuple[int, str, str, Record | None]]:
         for call in self.seen.calls:

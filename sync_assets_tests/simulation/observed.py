@@ -229,7 +229,7 @@ class Observed:
     """A whole run.
 
     Attributes:
-        configuration: The YAML document, the same during the run.
+        configuration: The YAML document at the end.
         tables: Parents before their children.
         premises: Switches of the sandbox that differ from the documented position, by name.
         rows: Changes in Dynamics 365 since it was empty, in order.
@@ -245,6 +245,7 @@ class Observed:
         ledger: At the end.
         idle: True if the last sync ended by itself with healthy services and nothing pending.
         end: The end of the run.
+        replaced: Earlier configurations, in order, with the moment at which each was replaced between two syncs.
         unanswered: Requests about records that were sent and did not reach the engine, without an answer of the
             gateway: their sender cannot know whether they are engine calls.
     """
@@ -265,4 +266,5 @@ class Observed:
     ledger: LedgerReport
     idle: bool
     end: Moment
+    replaced: tuple[tuple[Moment, Mapping[str, Any]], ...] = ()
     unanswered: tuple[tuple[Moment, CallKind], ...] = ()

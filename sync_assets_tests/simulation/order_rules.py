@@ -85,7 +85,7 @@ def _cannot_be_sent(history: History, contract: Contract, record: Id, lost: list
         _has_no_parent(history, contract, row, since, until) for row in rows
     ):
         return True
-    return any(contract.mapped(row).invalid for row in rows) and any(
+    return any(contract.ever_invalid(row) for row in rows) and any(
         _left_scope(history, history.contracts[link.parent], parent, history.rows(parent, since, until), until)
         for link, parent in history.parents_ever(record, until)
         if not link.loose
@@ -105,8 +105,8 @@ def _unavailable(history: History, record: Id, since: datetime, until: int) -> b
     contract = history.contracts[record[0]]
     return any((refusal.table, refusal.id) == record for refusal in history.seen.refusals) or any(
         row is None
-        or not contract.passes(row)
-        or contract.mapped(row).invalid is not None
+        or not all(one.passes(row) for one in contract.versions)
+        or contract.ever_invalid(row)
         or _has_no_parent(history, contract, row, since, until)
         for row in history.rows(record, since, until)
     )
@@ -117,7 +117,7 @@ def _all_rows(history: History, record: Id, until: int) -> list[Row | None]:
 
 
 def _left_scope(history: History, contract: Contract, record: Id, rows: list[Row | None], until: int) -> bool:
-    if any(contract.leaves(row) for row in rows):
+    if any(contract.ever_leaves(row) for row in rows):
         return True
     # A child that became an orphan goes with the parent to which Campaign has linked it, maybe one of long ago.
     above = {parent for link, parent in history.parents_ever(record, until) if link.required}

@@ -112,14 +112,14 @@ class Simulation:
         self.services = Services(clock, scenario.position, scenario.links(), exports)
         self.people = People(self.services)
         self.network = Network(self.services, chance, repeats_posts="unique_keys" not in scenario.position.campaign)
-        config = home / "config.yaml"
-        config.write_text(yaml.safe_dump(scenario.document()), encoding="utf-8")
+        self._file = home / "config.yaml"
         self._environment = self.services.environment() | {
-            "SYNC_ASSETS_CONFIG": str(config),
+            "SYNC_ASSETS_CONFIG": str(self._file),
             "SYNC_ASSETS_LEDGER_URL": url,
             "DAGSTER_HOME": str(home),
         }
-        self._config = load_config(config)
+        self._rules = dict(scenario.rules)
+        self._configure()
         self._url = url
         self._syncs: dict[asyncio.Task[None], int] = {}
         self._started = 0
@@ -129,6 +129,7 @@ class Simulation:
         self.refusals: list[Refusal] = []
         self.replays: list[Replay] = []
         self.holds: list[Hold] = []
+        self.replaced: list[tuple[Moment, dict[str, Any]]] = []
 
     async def run(self) -> Run:
         for move in self.scenario.moves:
@@ -202,6 +203,20 @@ class Simulation:
             yield ledger
 
     # The program
+
+    def _configure(self) -> None:
+        """Write the configuration file for all processes that start from now on."""
+        self._document = self.scenario.document(self._rules)
+        self._file.write_text(yaml.safe_dump(self._document), encoding="utf-8")
+        self._config = load_config(self._file)
+
+    def change_mapping(self, table: str, change: str) -> None:
+        """Map a column more or less, filter or no longer, or switch deletions on, unless a sync is at work."""
+        if not self._syncs:
+            self.replaced.append((self.services.moment(), self._document))
+            value = change == "apply_deletes" or not getattr(self._rules[table], change)
+            self._rules[table] = replace(self._rules[table], **{change: value})
+            self._configure()
 
     def sync(self, tables: Sequence[str], *, together: bool, machine: str, crash: int | None) -> None:
         """Start a process that syncs, unless two are at work."""
@@ -324,7 +339,7 @@ class Simulation:
         with self._ledger() as ledger:
             report = ledger_report(ledger, self.clock.instant.date())
         return Observed(
-            configuration=self.scenario.document(),
+            configuration=self._document,
             tables=mapped_tables(),
             premises={**position.campaign, **position.d365},
             rows=tuple(services.rows),
@@ -340,5 +355,6 @@ class Simulation:
             ledger=report,
             idle=idle,
             end=services.moment(),
+            replaced=tuple(self.replaced),
             unanswered=tuple(services.unanswered),
         )

@@ -62,9 +62,9 @@ class Scenario:
             position |= POSITIONS[name]
         return position
 
-    def document(self) -> dict[str, Any]:
-        """Return the configuration file."""
-        configuration = Configuration(dict(self.rules), self.position)
+    def document(self, rules: Mapping[str, TableRules] | None = None) -> dict[str, Any]:
+        """Return the configuration file. rules: of the tables; those of the start unless given."""
+        configuration = Configuration(dict(rules or self.rules), self.position)
         return configuration.document() | ({"opt_out": dict(self.opt_out)} if self.opt_out else {})
 
     def links(self) -> dict[str, Any]:
@@ -193,16 +193,18 @@ class _Timeline:
             self._add(at + random.uniform(HOUR, DAY), "release", row=row)
 
     def add_rare_moves(self, random: Random) -> None:
-        """Add an export during which the SFTP server has faults."""
+        """Add an export while the SFTP server has faults, and a change of the configuration before a sync."""
         syncs = [move.at for move in self._moves if move.kind == "sync"]
         if random.random() < 0.25:
             at, kinds = random.choice(syncs), random.sample(sftp_server.KINDS, random.randint(1, 3))
             end, share = at + random.choice((1.0, 90.0, 600.0)), random.choice((0.3, 1.0))
             plan = FaultPlan(at, end, ("sftp",), tuple(kinds), share, random.getrandbits(32))
             self._add(at - 1, "network_faults", **vars(plan))
-            self._add(
-                at - random.uniform(2, 200), "export", only_changed=False, seconds=random.choice((0.0, 5.0, 90.0))
-            )
+            written, seconds = at - random.uniform(2, 200), random.choice((0.0, 5.0, 90.0))
+            self._add(written, "export", only_changed=False, seconds=seconds)
+        if random.random() < 0.25:
+            table, change = random.choice(TABLES), random.choice(("more", "filtered", "apply_deletes"))
+            self._add(random.choice(syncs) - 0.5, "change_mapping", table=table, change=change)
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])

@@ -172,6 +172,22 @@ def test_the_records_of_a_person_that_dynamics_did_not_have_at_the_release_are_e
     assert check(history.observed()) == []
 
 
+def _status_is_mapped(history: HandwrittenHistory) -> None:
+    """Insert order o6, and then map its column new_status, which was not mapped before."""
+    history.put("new_order", "o6", new_status=2)
+    history.call("POST", "cusOrder", "o6", cusName="first", cusContactLink="c1")
+    earlier = document()
+    del earlier["tables"][1]["fields"]["new_status"]
+    history.further["replaced"] = ((history.moment(), earlier),)
+
+
+def test_a_record_is_sent_again_once_a_further_column_is_mapped() -> None:
+    history = correct()
+    _status_is_mapped(history)
+    history.call("PATCH", "cusOrder", "o6", cusName="first", cusStatus="Placed")
+    assert check(history.observed()) == []
+
+
 # One mistake each
 
 Change = Callable[[HandwrittenHistory], None]
@@ -410,6 +426,11 @@ def a_record_of_an_excluded_person_is_updated(history: HandwrittenHistory) -> No
 def a_contact_that_dynamics_had_at_the_release_is_not_sent(history: HandwrittenHistory) -> None:
     history.put("contact", "c5")
     _released(history, "c5")
+
+
+@breaks("both_sides_agree")
+def a_column_that_was_mapped_later_is_not_sent(history: HandwrittenHistory) -> None:
+    _status_is_mapped(history)
 
 
 @breaks("held_contacts_are_left_alone")
