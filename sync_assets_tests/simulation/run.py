@@ -23,8 +23,9 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
 from sync_assets_tests.simulation.ledgers import MEMORY, Ledgers
-from sync_assets_tests.simulation.network import FaultPlan, Network
-from sync_assets_tests.simulation.observed import Hold, Moment, Observed, Refusal, Replay
+from sync_assets_tests.simulation.network import Network
+from sync_assets_tests.simulation.observed import Hold, Moment, Observed
+from sync_assets_tests.simulation.operators import Operators
 from sync_assets_tests.simulation.people import People
 from sync_assets_tests.simulation.program import SimulatedRuntime, Sync, hold, release, runtime_of
 from sync_assets_tests.simulation.report import ledger_report, mapped_tables
@@ -103,7 +104,7 @@ def _quiet_python() -> Generator[None]:
 
 
 class Simulation:
-    """One run. Methods named as kinds of moves carry them out, here and in `People`."""
+    """One run. Methods named as kinds of moves carry them out, here, in `People` and in `Operators`."""
 
     def __init__(self, scenario: Scenario, clock: Clock, chance: Random, url: str, home: Path) -> None:
         self.scenario, self.clock = scenario, clock
@@ -112,6 +113,7 @@ class Simulation:
         self.services = Services(clock, scenario.position, scenario.links(), exports)
         self.people = People(self.services)
         self.network = Network(self.services, chance, repeats_posts="unique_keys" not in scenario.position.campaign)
+        self.operators = Operators(self.services, self.network, url)
         self._file = home / "config.yaml"
         self._environment = self.services.environment() | {
             "SYNC_ASSETS_CONFIG": str(self._file),
@@ -126,8 +128,6 @@ class Simulation:
         self._last_problems: list[str] = []
         self.journal: list[str] = []
         self.crashes: list[tuple[Moment, int]] = []
-        self.refusals: list[Refusal] = []
-        self.replays: list[Replay] = []
         self.holds: list[Hold] = []
         self.replaced: list[tuple[Moment, dict[str, Any]]] = []
 
@@ -136,7 +136,8 @@ class Simulation:
             await self._until(move.at)
             self.note(str(move))
             self._check_syncs()
-            getattr(self if hasattr(self, move.kind) else self.people, move.kind)(**move.values)
+            actor = next(one for one in (self, self.people, self.operators) if hasattr(one, move.kind))
+            getattr(actor, move.kind)(**move.values)
         while self._syncs:
             await self._wait_for_a_sync()
         idle = await self._sync_until_idle()
@@ -172,11 +173,9 @@ class Simulation:
     async def _sync_until_idle(self) -> bool:
         """End all faults, and sync until nothing is left to do. Return True if that is reached."""
         self.network.end_faults()
-        self.services.refused.clear()
-        moment = self.services.moment()
-        self.refusals = [Refusal(one.table, one.id, one.since, one.until or moment) for one in self.refusals]
+        self.operators.accept_all()
         for table in TABLES:
-            self.retry(table)
+            self.operators.retry(table)
         if self.scenario.opt_out:
             self.people.export(only_changed=False, seconds=0.0)
         quiet = 0
@@ -292,46 +291,6 @@ class Simulation:
 
             self._syncs[asyncio.create_task(command())] = 0
 
-    # Faults, and what operators do
-
-    def network_faults(self, **values: Any) -> None:
-        self.network.add(FaultPlan(**values))
-
-    def tokens_expire(self) -> None:
-        self.services.entra.expire_tokens()
-        self.services.ims.expire_tokens()
-
-    def feed_expires(self, table: str) -> None:
-        self.services.org.expire_tokens(self.services.org.store(table))
-
-    def refusal(self, table: str, row: int, hours: float) -> None:
-        id_, since = row_id(table, row), self.services.moment()
-        if id_ in self.services.refused:
-            return
-        self.services.refused.add(id_)
-        self.refusals.append(Refusal(table, id_, since))
-        asyncio.get_running_loop().call_later(hours * 3600, self._accept, id_)
-
-    def _accept(self, id_: str) -> None:
-        if id_ in self.services.refused:
-            self.services.refused.discard(id_)
-            until = self.services.moment()
-            self.refusals = [
-                Refusal(one.table, one.id, one.since, until) if (one.id, one.until) == (id_, None) else one
-                for one in self.refusals
-            ]
-
-    def replay(self, table: str, *, resend: bool) -> None:
-        with self._ledger() as ledger:
-            if ledger.replay_everything(table, resend=resend):
-                kind = "forced replay" if resend else "replay"
-                self.replays.append(Replay(self.services.moment(), table, kind))
-
-    def retry(self, table: str) -> None:
-        with self._ledger() as ledger:
-            ledger.retry(table)
-        self.replays.append(Replay(self.services.moment(), table, "retry"))
-
     # What is left
 
     def _observed(self, idle: bool) -> Observed:
@@ -346,9 +305,9 @@ class Simulation:
             calls=tuple(call.observed() for call in services.calls),
             others=tuple(services.others),
             files=tuple(sorted(services.exports, key=lambda file: file.name)),
-            refusals=tuple(self.refusals),
+            refusals=tuple(self.operators.refusals),
             holds=tuple(self.holds),
-            replays=tuple(self.replays),
+            replays=tuple(self.operators.replays),
             crashes=tuple(self.crashes),
             final_rows=services.final_rows(),
             final_records=services.final_records(),
