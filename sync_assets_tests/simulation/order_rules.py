@@ -93,7 +93,7 @@ def _cannot_be_sent(history: History, contract: Contract, record: Id, lost: list
 
 
 def _has_no_parent(history: History, contract: Contract, row: Row, since: datetime, until: int) -> bool:
-    """Return True if a required link of the row has no parent at some time, or one that is out of scope or rejected."""
+    """Return True if a required link of the row has no parent, or one that is unavailable at some time."""
     for link in contract.links:
         id_ = row[f"_{link.column}_value"]
         if link.required and (id_ is None or _unavailable(history, (link.parent, id_), since, until)):
@@ -101,14 +101,19 @@ def _has_no_parent(history: History, contract: Contract, row: Row, since: dateti
     return False
 
 
-def _unavailable(history: History, record: Id, since: datetime, until: int) -> bool:
-    contract = history.contracts[record[0]]
-    return any((refusal.table, refusal.id) == record for refusal in history.seen.refusals) or any(
+def _unavailable(history: History, parent: Id, since: datetime, until: int) -> bool:
+    """Return True if a parent is to be deleted, or Campaign does not have it and it is not in scope or rejected."""
+    contract, rows = history.contracts[parent[0]], history.rows(parent, since, until)
+    if any(contract.ever_leaves(row) for row in rows):
+        return True
+    if history.with_key(contract.table.resource, parent[1], until):
+        return False
+    return any((refusal.table, refusal.id) == parent for refusal in history.seen.refusals) or any(
         row is None
         or not all(one.passes(row) for one in contract.versions)
         or contract.ever_invalid(row)
         or _has_no_parent(history, contract, row, since, until)
-        for row in history.rows(record, since, until)
+        for row in rows
     )
 
 
