@@ -1,6 +1,6 @@
 """Play simulated runs: `python -m sync_assets_tests.simulate --seconds 600 [--seed N] [--start N] [--postgresql]`.
 
-Each seed is some days of changes, accidents and syncs on a simulated clock (docs/simulation.md). A failure prints its
+Each seed is some days of changes, faults and syncs on a simulated clock (docs/simulation.md). A failure prints its
 seed, the commit and a shortened history. Exit status: 0 if no seed fails, else 1.
 """
 
@@ -37,8 +37,8 @@ def failures(played: Scenario, ledgers: Ledgers) -> tuple[list[str], Run | None]
     except Stuck as error:
         return [f"stuck: {error}"], None
     problems = [str(violation) for violation in check(run.observed)]
-    if not run.observed.at_rest:
-        problems.insert(0, "rest: after the last syncs something is still to be done")
+    if not run.observed.idle:
+        problems.insert(0, "idle: after the last syncs something is still to be done")
     return problems, run
 
 
@@ -90,7 +90,7 @@ def simulate(
                 calls=len(run.observed.calls),
                 crashes=len(run.observed.crashes),
                 syncs=run.syncs,
-                troubles=run.troubles,
+                faults=run.faults,
             )
         if problems:
             failed.append(seed)
@@ -99,7 +99,7 @@ def simulate(
     print(
         f"{totals['seeds']} seeds, {len(failed)} failed {failed or ''}; {days:.0f} simulated days, "
         f"{days / max(minutes, 1e-9):.0f} a minute; {totals['syncs']:,} syncs, {totals['calls']:,} engine calls, "
-        f"{totals['crashes']:,} crashes, {totals['troubles']:,} troubled requests; "
+        f"{totals['crashes']:,} crashes, {totals['faults']:,} requests with a fault; "
         f"{time.process_time() - processor:.0f} s of processor time"
     )
     return len(failed)
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _ledgers(postgresql=given.postgresql) as ledgers:
         failed = 0
         if given.planted:
-            return planted.hunt(start, given.seconds, lambda seed: not failures(scenario(seed), ledgers)[0])
+            return planted.find_bugs(start, given.seconds, lambda seed: not failures(scenario(seed), ledgers)[0])
         if given.past:
             failed += simulate(iter(past_seeds()), ledgers)
         if given.seed is None:

@@ -37,7 +37,7 @@ class Crashed(BaseException):
     """Raised inside the work of a process when it ends without warning. No code of the program may catch it."""
 
 
-class StandsStill(Exception):
+class NothingToRun(Exception):
     """Raised when no task can go on and no timer is set."""
 
 
@@ -98,12 +98,12 @@ class Process:
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
-_NEUTRAL = Context()
+_NO_PROCESS = Context()
 
 
-def neutral() -> Context:
+def no_process() -> Context:
     """Return a context that belongs to no process, for what goes on after a crash."""
-    return _NEUTRAL.copy()
+    return _NO_PROCESS.copy()
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -121,7 +121,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def select(self, timeout: float | None) -> list[Any]:
         """Let time go by until the next timer, in place of waiting for a socket."""
         if timeout is None:
-            raise StandsStill("no task can go on, and no timer is set")
+            raise NothingToRun("no task can go on, and no timer is set")
         self._clock.advance(max(timeout, 1e-6))
         return []
 

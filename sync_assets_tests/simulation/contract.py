@@ -5,10 +5,10 @@ Invariant: imports nothing of the program, so that a defect of its mapping is no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sync_assets_tests.simulation.observed import Attribute, Column, Observed, Record, Row, Table
+from sync_assets_tests.simulation.observed import Attribute, Column, Record, Row, Table
 
 Values = dict[str, Any]
 EMPTY: Mapping[str, Any] = {"text": "", "integer": 0, "float": 0, "boolean": False}
@@ -74,14 +74,17 @@ def names_of(body: Record, attributes: Mapping[str, Attribute]) -> list[str]:
 
 
 class Contract:
-    """One table under its configuration."""
+    """One table under its configuration.
 
-    def __init__(self, table: Table, seen: Observed) -> None:
+    Attributes:
+        versions: The table under all configurations that were ever in force, this one last.
+    """
+
+    def __init__(self, table: Table, configuration: Mapping[str, Any], earlier: Sequence[Contract] = ()) -> None:
         self.table = table
-        self.document: Mapping[str, Any] = next(
-            one for one in seen.configuration["tables"] if one["table"] == table.table
-        )
-        opt_out: Mapping[str, Any] = seen.configuration.get("opt_out", {})
+        self.versions = (*earlier, self)
+        self.document: Mapping[str, Any] = next(one for one in configuration["tables"] if one["table"] == table.table)
+        opt_out: Mapping[str, Any] = configuration.get("opt_out", {})
         self.direction: str = opt_out.get("direction", "disabled") if table.table == "contact" else "disabled"
         self.opt_outs = [_opt_out(column, to) for column, to in opt_out.get("mappings", {}).items()]
         if self.direction == "disabled":
@@ -108,6 +111,18 @@ class Contract:
     def wanted(self, row: Row | None) -> bool:
         """Return True if the row is in scope."""
         return row is not None and self.passes(row)
+
+    def ever_wanted(self, row: Row | None) -> bool:
+        """Return True if the row is in scope by any version."""
+        return any(one.wanted(row) for one in self.versions)
+
+    def ever_leaves(self, row: Row | None) -> bool:
+        """Return True if a record of this row is to be deleted in Campaign by any version."""
+        return any(one.leaves(row) for one in self.versions)
+
+    def ever_invalid(self, row: Row) -> bool:
+        """Return True if the row has a validation error by any version."""
+        return any(one.mapped(row).invalid is not None for one in self.versions)
 
     def leaves(self, row: Row | None) -> bool:
         """Return True if a record of this row is to be deleted in Campaign."""

@@ -1,20 +1,16 @@
-"""Rules about the end of a run: both sides, the ledger's report, and what belongs to others.
-
-A record has a fate. Where the contract leaves its end open (a hold, a rejection, a parent out of scope that Campaign
-keeps), the fate is `open`, and other rules judge each call.
-"""
+"""Rules about the end of a run: both sides, the ledger's report, and what belongs to others."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, timedelta
-from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from sync_assets_tests.simulation.contract import Contract, Mapped, attribute_of
+from sync_assets_tests.simulation.expected_records import ExpectedRecords
 from sync_assets_tests.simulation.history import History, Id, Request, content
-from sync_assets_tests.simulation.observed import CallKind, Refusal, Row
+from sync_assets_tests.simulation.observed import CallKind, Row
 from sync_assets_tests.simulation.violation import Found, rule
 
 MIDNIGHT_SLACK = timedelta(minutes=2)
@@ -23,125 +19,34 @@ UNSTORED = timedelta(minutes=15)
 """A crash may lose the count of calls answered so long before, with their outcomes: a batch of opt-outs is long."""
 
 
-class Fate(NamedTuple):
-    """What Campaign must hold. `present` has `mapped`; `kept`: what it had, if anything; `open`: not determined."""
-
-    kind: Literal["present", "absent", "kept", "open"]
-    mapped: Mapped | None = None
-
-
-class Fates:
-    """The fates of all records of a run."""
-
-    def __init__(self, history: History) -> None:
-        self.history = history
-        self._known: dict[Id, Fate] = {}
-
-    def of(self, record: Id) -> Fate:
-        if record not in self._known:
-            self._known[record] = self._fate(record)
-        return self._known[record]
-
-    def _fate(self, record: Id) -> Fate:
-        contract, row = self.history.contracts[record[0]], self.history.final_row(record)
-        if record in self._held or self.rejected_once(record):
-            return Fate("open")
-        if row is None or not contract.passes(row):
-            if not contract.leaves(row):
-                return Fate("kept")
-            return Fate("open" if self._has_children_that_stay(record) else "absent")
-        mapped = contract.mapped(row)
-        if mapped.invalid:
-            return Fate("open")
-        for link in contract.links:
-            parent = mapped.parents[link.to]
-            if parent is None:
-                if link.required:
-                    return Fate("open")  # orphaned: never sent, or with its former parent
-                continue
-            kind = self.of((link.parent, parent)).kind
-            if (kind in ("kept", "open") and not link.loose) or (kind == "absent" and link.required):
-                return Fate("open")
-            if kind == "absent" and not link.loose:
-                mapped.parents[link.to] = None
-        return Fate("present", mapped)
-
-    def _has_children_that_stay(self, record: Id) -> bool:
-        """Return True if a child that cannot be moved or deleted is linked to the record: then it stays, too."""
-        for contract in self.history.contracts.values():
-            for link in contract.links:
-                if link.parent != record[0]:
-                    continue
-                for child in self.history.seen.final_records.get(contract.table.resource, ()):
-                    if self.history.target(child.get(link.to)) == record[1]:
-                        fate = self._fate_of_child(contract.table.table, child[contract.table.key])
-                        if fate in ("open", "kept"):
-                            return True
-        return False
-
-    def _fate_of_child(self, table: str, id_: str) -> str:
-        """Return the fate of a child as far as it does not depend on its parent."""
-        record = (table, id_)
-        contract, row = self.history.contracts[table], self.history.final_row(record)
-        if record in self._held or self.rejected_once(record):
-            return "open"
-        if row is not None and contract.passes(row):
-            return "open" if contract.mapped(row).invalid else "present"
-        return "absent" if contract.leaves(row) else "kept"
-
-    @cached_property
-    def _held(self) -> set[Id]:
-        """Contacts that are held at the end, with all that was ever linked to them."""
-        held = {("contact", hold.contact) for hold in self.history.seen.holds if hold.until is None}
-        for contract in self.history.contracts.values():  # parents before their children
-            for (table, id_), changes in self.history.changes.items():
-                if table == contract.table.table and any(
-                    (link.parent, (change.after or {}).get(f"_{link.column}_value")) in held
-                    for link in contract.links
-                    for change in changes
-                ):
-                    held.add((table, id_))
-        return held
-
-    def rejected_once(self, record: Id) -> bool:
-        """Return True if Campaign refused the record, and nothing made it pending again since."""
-        return any((one.table, one.id) == record and not self._pending_again(one) for one in self.history.seen.refusals)
-
-    def _pending_again(self, refusal: Refusal) -> bool:
-        if refusal.until is None:
-            return False
-        since = refusal.until.n
-        return any(one.table == refusal.table and one.moment.n > since for one in self.history.seen.replays)
-
-
 @rule("A crash anywhere loses nothing; a record or table that cannot go on never stops the others (design)")
-def the_run_ends_at_rest(history: History) -> Found:
-    if not history.seen.at_rest:
+def the_run_ends_idle(history: History) -> Found:
+    if not history.seen.idle:
         yield "", "", f"the last sync left this: {dict(history.seen.ledger.counts)}"
 
 
 @rule("Campaign holds what Dynamics 365 said last, by mapping, filter and links (design, one idea)")
 def both_sides_agree(history: History) -> Found:
-    if not history.seen.at_rest:
+    if not history.seen.idle:
         return
-    fates = Fates(history)
+    expected = ExpectedRecords(history)
     for table in history.seen.tables:
         contract = history.contracts[table.table]
         ids = {id_ for of, id_ in history.changes if of == table.table}
         for id_ in sorted(ids):
             record = (table.table, id_)
-            fate, held = fates.of(record), history.final_records(table, id_)
+            one, held = expected.of(record), history.final_records(table, id_)
             if len(held) > 1:
                 yield *record, f"{len(held)} records have its id"
             last = max((call.handled.n for call in _effects(history, contract, id_)), default=0)
-            if fate.kind in ("kept", "open") or _others_deleted(history, contract, id_, last):
+            if one.kind in ("kept", "open") or _others_deleted(history, contract, id_, last):
                 continue
-            if fate.kind == "absent" and held:
+            if one.kind == "absent" and held:
                 yield *record, "Campaign still holds it"
-            if fate.mapped is not None and not held:
+            if one.mapped is not None and not held:
                 yield *record, "Campaign does not hold it"
-            elif fate.mapped is not None:
-                yield from _differences(history, contract, record, fate.mapped, held[0], last)
+            elif one.mapped is not None:
+                yield from _differences(history, contract, record, one.mapped, held[0], last)
 
 
 def _effects(history: History, contract: Contract, id_: str) -> Iterator[Any]:
@@ -215,34 +120,34 @@ def records_of_others_stay_as_they_are(history: History) -> Found:
 
 @rule("Rejected are the records that a server or our mapping refused, no others (glossary)")
 def only_refused_records_are_rejected(history: History) -> Found:
-    fates = Fates(history)
+    expected = ExpectedRecords(history)
     for table, ids in history.seen.ledger.rejected.items():
         contract = history.contracts[table]
         refused = {one.id for one in history.seen.refusals if one.table == table}
         for id_ in sorted(ids - refused):
             rows: list[Row | None] = [change.after for change in history.changes[table, id_]]
             if not any(row is not None and contract.mapped(row).invalid for row in rows):
-                yield table, id_, f"it is rejected; its fate: {fates.of((table, id_)).kind}"
+                yield table, id_, f"it is rejected; expected: {expected.of((table, id_)).kind}"
 
 
 @rule("A child whose parent is not acknowledged is waiting, and goes by itself once it is (design, links)")
 def exactly_the_children_without_a_parent_wait(history: History) -> Found:
-    if not history.seen.at_rest:
+    if not history.seen.idle:
         return
-    fates, ledger = Fates(history), history.seen.ledger
+    expected, ledger = ExpectedRecords(history), history.seen.ledger
     for (table, id_), changes in history.changes.items():
         del changes
         record, contract = (table, id_), history.contracts[table]
         waits = id_ in ledger.waiting.get(table, ()) or id_ in ledger.orphaned.get(table, ())
-        if fates.of(record).kind == "present" and waits:
+        if expected.of(record).kind == "present" and waits:
             yield *record, "it waits or is orphaned, though its parents are in Campaign"
         row = history.final_row(record)
-        if row is None or not contract.passes(row) or contract.mapped(row).invalid or fates.rejected_once(record):
+        if row is None or not contract.passes(row) or contract.mapped(row).invalid or expected.rejected_once(record):
+            continue
+        if record in expected.held | expected.excluded:
             continue
         if _has_no_parent(history, contract, row) and not (waits or history.final_records(contract.table, id_)):
-            held = any(hold.until is None for hold in history.seen.holds)
-            if not held:
-                yield *record, "a parent that it needs is not in Campaign; it neither waits nor is orphaned"
+            yield *record, "a parent that it needs is not in Campaign; it neither waits nor is orphaned"
 
 
 def _has_no_parent(history: History, contract: Contract, row: Row) -> bool:
@@ -261,7 +166,7 @@ def the_ledger_counts_each_engine_call_once(history: History) -> Found:
     counted: Counter[CallKind] = Counter()
     for kinds in history.seen.ledger.engine_calls.values():
         counted.update(kinds)
-    certain, unsure = Counter[CallKind](), Counter[CallKind](kind for _, kind in history.seen.unheard)
+    certain, unsure = Counter[CallKind](), Counter[CallKind](kind for _, kind in history.seen.unanswered)
     by_day: defaultdict[str, Counter[CallKind]] = defaultdict(Counter)
     for request in history.requests:
         sure = request.answer and not _lost_by_a_crash(history, request)
@@ -289,7 +194,7 @@ def _lost_by_a_crash(history: History, request: Request) -> bool:
 
 
 RULES = (
-    the_run_ends_at_rest,
+    the_run_ends_idle,
     both_sides_agree,
     records_of_others_stay_as_they_are,
     only_refused_records_are_rejected,

@@ -10,10 +10,11 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
-from sync_assets_tests.simulation.contract import Contract
+from sync_assets_tests.simulation.contract import Contract, Link
 from sync_assets_tests.simulation.observed import (
     CallKind,
     EngineCall,
+    Hold,
     Moment,
     Observed,
     Record,
@@ -90,7 +91,7 @@ class History:
 
     def __init__(self, seen: Observed) -> None:
         self.seen = seen
-        self.contracts = {table.table: Contract(table, seen) for table in seen.tables}
+        self.contracts = {table.table: self._contract(table) for table in seen.tables}
         self.by_resource = {table.resource: self.contracts[table.table] for table in seen.tables}
         self.changes: defaultdict[Id, list[RowChange]] = defaultdict(list)
         for change in seen.rows:
@@ -103,6 +104,14 @@ class History:
             self._times[resource][pkey].append((n, after))
             if after is not None and resource in self.by_resource:
                 self._pkeys[pkey] = after[self.by_resource[resource].table.key]
+
+    def _contract(self, table: Table) -> Contract:
+        earlier = [Contract(table, document) for _, document in self.seen.replaced]
+        return Contract(table, self.seen.configuration, earlier)
+
+    def configuration_changed(self, since: datetime, until: int) -> bool:
+        """Return True if another configuration came into force from `since` to before event `until`."""
+        return any(since <= moment.at and moment.n < until for moment, _ in self.seen.replaced)
 
     def _record_changes(self) -> Iterator[tuple[int, str, str, Record | None]]:
         for call in self.seen.calls:
@@ -128,6 +137,22 @@ class History:
         before = [changes[first - 1].after] if first else [None]
         return [*before, *(change.after for change in changes[first:last])]
 
+    def parents_ever(self, record: Id, until: int | None = None) -> set[tuple[Link, Id]]:
+        """Return all that the lookups of a row named, before event `until` if it is given."""
+        return {
+            (link, (link.parent, parent))
+            for link in self.contracts[record[0]].links
+            for change in self.changes[record]
+            if change.after and (until is None or change.moment.n < until)
+            if (parent := change.after[f"_{link.column}_value"]) is not None
+        }
+
+    def missing_at_release(self, hold: Hold) -> bool:
+        """Return True if Dynamics 365 did not have the contact at some time while its hold was released."""
+        if hold.until is None or hold.released is None:
+            return False
+        return None in self.rows(("contact", hold.contact), hold.until.at, hold.released.n)
+
     def known(self, record: Id) -> bool:
         """Return True if there ever was such a row."""
         return bool(self.changes.get(record))
@@ -145,7 +170,7 @@ class History:
 
     # Campaign
 
-    def standing(self, resource: str, n: int) -> list[Record]:
+    def records_at(self, resource: str, n: int) -> list[Record]:
         """Return the records of a resource before event `n`."""
         found: list[Record] = []
         for times in self._times[resource].values():
@@ -158,7 +183,7 @@ class History:
     def with_key(self, resource: str, key: str, n: int) -> list[Record]:
         """Return the records with our id before event `n`."""
         name = self.by_resource[resource].table.key
-        return [record for record in self.standing(resource, n) if record[name] == key]
+        return [record for record in self.records_at(resource, n) if record[name] == key]
 
     def final_records(self, table: Table, key: str) -> list[Record]:
         return [one for one in self.seen.final_records.get(table.resource, ()) if one[table.key] == key]

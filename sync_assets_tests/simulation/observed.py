@@ -107,7 +107,7 @@ class EngineCall:
         sent: When the program sent it.
         handled: When the engine handled it. A repeated request is two calls.
         delivered: When the engine's own answer had reached the program whole. None if it never did: cut, replaced by
-            rubbish, too late for a caller that had given up, or the caller's process had ended.
+            an invalid body, too late for a caller that had given up, or the caller's process had ended.
         process: Number of the program's process that sent it; a restart after a crash is another process.
         method: HTTP method.
         resource: Of the record.
@@ -185,11 +185,15 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Hold:
-    """A privacy hold of a contact. `since`: when the command had ended; `until`: when the release began."""
+    """A privacy hold of a contact.
+
+    `since`: when the command had ended. `until`, `released`: when the release began and had ended.
+    """
 
     contact: str
     since: Moment
     until: Moment | None = None
+    released: Moment | None = None
 
 
 @dataclass(frozen=True)
@@ -225,7 +229,7 @@ class Observed:
     """A whole run.
 
     Attributes:
-        configuration: The YAML document, the same during the run.
+        configuration: The YAML document at the end.
         tables: Parents before their children.
         premises: Switches of the sandbox that differ from the documented position, by name.
         rows: Changes in Dynamics 365 since it was empty, in order.
@@ -239,10 +243,11 @@ class Observed:
         final_rows: Dynamics 365 at the end, rows by table.
         final_records: Campaign at the end, records by resource.
         ledger: At the end.
-        at_rest: True if the last sync ended by itself with healthy services and nothing pending.
+        idle: True if the last sync ended by itself with healthy services and nothing pending.
         end: The end of the run.
-        unheard: Requests about records that were sent and did not reach the engine, without an answer of the gateway:
-            their sender cannot tell whether they are engine calls.
+        replaced: Earlier configurations, in order, with the moment at which each was replaced between two syncs.
+        unanswered: Requests about records that were sent and did not reach the engine, without an answer of the
+            gateway: their sender cannot know whether they are engine calls.
     """
 
     configuration: Mapping[str, Any]
@@ -259,6 +264,7 @@ class Observed:
     final_rows: Mapping[str, tuple[Row, ...]]
     final_records: Mapping[str, tuple[Record, ...]]
     ledger: LedgerReport
-    at_rest: bool
+    idle: bool
     end: Moment
-    unheard: tuple[tuple[Moment, CallKind], ...] = ()
+    replaced: tuple[tuple[Moment, Mapping[str, Any]], ...] = ()
+    unanswered: tuple[tuple[Moment, CallKind], ...] = ()

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from sync_assets_tests.simulation.contract import Contract, OptOut
-from sync_assets_tests.simulation.final_rules import Fates
+from sync_assets_tests.simulation.expected_records import ExpectedRecords
 from sync_assets_tests.simulation.history import History, Id
 from sync_assets_tests.simulation.observed import Moment, Row
 from sync_assets_tests.simulation.violation import Found, rule
@@ -26,7 +26,7 @@ HOUSEKEEPING = frozenset(
 WRITES_D365 = ("campaign_to_d365", "bidirectional")
 
 
-class Word(NamedTuple):
+class OptOutChange(NamedTuple):
     """A change of an opt-out by a person."""
 
     moment: Moment
@@ -42,12 +42,12 @@ def _contacts(history: History) -> Iterator[tuple[Contract, Id]]:
                 yield contract, record
 
 
-def _words(history: History, contract: Contract, record: Id, pair: OptOut) -> list[Word]:
-    """Return what people said about an opt-out on both sides, in order. The default of a new record is no word."""
+def _changes_by_people(history: History, contract: Contract, record: Id, pair: OptOut) -> list[OptOutChange]:
+    """Return the changes of an opt-out by people on both sides, in order. The default of a new record is none."""
     # A row that was deleted and inserted again is another one: what was said before the deletion went with it.
     inserted = max((one.moment.n for one in history.changes[record] if one.before is None), default=0)
-    words = [
-        Word(one.moment, "d365", pair.opted_out(one.after))
+    by_people = [
+        OptOutChange(one.moment, "d365", pair.opted_out(one.after))
         for one in history.changes[record]
         if one.moment.n >= inserted
         and one.by == "user"
@@ -59,8 +59,8 @@ def _words(history: History, contract: Contract, record: Id, pair: OptOut) -> li
         if change.resource == contract.table.resource and change.after and change.after.get(key) == record[1]:
             before, after = (change.before or {}).get(pair.attribute, False), change.after[pair.attribute]
             if before != after:
-                words.append(Word(change.moment, "campaign", after))
-    return sorted(words)
+                by_people.append(OptOutChange(change.moment, "campaign", after))
+    return sorted(by_people)
 
 
 def _flag(pair: OptOut, row: Row | None) -> bool:
@@ -120,11 +120,11 @@ def _given(history: History, contract: Contract, record: Id, pair: OptOut, momen
         )
     users = [one for one in _user_changes(history, record) if one.n < moment.n]
     newest = max((one.at for one in users if one.at <= moment.at - JUST_NOW), default=None)
-    for word in _words(history, contract, record, pair):
-        if word.side == "campaign" and not word.opted_out and word.moment.n < moment.n:
+    for change in _changes_by_people(history, contract, record, pair):
+        if change.side == "campaign" and not change.opted_out and change.moment.n < moment.n:
             if contract.direction == "campaign_to_d365" or not _timed(history, pair):
                 return True
-            if newest is None or word.moment.at > newest:
+            if newest is None or change.moment.at > newest:
                 return True
     return False
 
@@ -154,11 +154,13 @@ def each_opt_out_in_campaign_is_due(history: History) -> Found:
                 rows = history.rows(record, request.sent.at - JUST_NOW, request.sent.n)
                 if not request.body[pair.attribute]:
                     yield *record, f"event {request.sent.n} takes {pair.attribute} back in Campaign"
-                elif not any(_flag(pair, row) for row in rows) and not _stood(history, record, pair, request.sent.n):
+                elif not any(_flag(pair, row) for row in rows) and not _ever_opted_out(
+                    history, record, pair, request.sent.n
+                ):
                     yield *record, f"event {request.sent.n} sets {pair.attribute}, which Dynamics 365 never held"
 
 
-def _stood(history: History, record: Id, pair: OptOut, until: int) -> bool:
+def _ever_opted_out(history: History, record: Id, pair: OptOut, until: int) -> bool:
     """Return True if Dynamics 365 ever held the opt-out: the last capture may be long ago."""
     return any(_flag(pair, one.after) for one in history.changes[record] if one.moment.n < until)
 
@@ -207,7 +209,7 @@ def nothing_echoes(history: History) -> Found:
 
 
 def _too_many(history: History, contract: Contract, record: Id) -> Found:
-    """Each word of a person moves the other side once, or its own side back. A row that comes back has new values."""
+    """Each change of a person moves the other side once, or its own side back. A row that comes back has new values."""
     writes = history.writes.get((contract.table.resource, record[1]), ())
     for pair in contract.opt_outs:
         if contract.direction not in WRITES_D365:
@@ -225,23 +227,28 @@ def _too_many(history: History, contract: Contract, record: Id) -> Found:
             before.after is None and one.after is not None for before, one in pairwise(history.changes[record])
         )
         inserts = sum(one.method == "POST" for one in writes)
-        words = len(_words(history, contract, record, pair)) + inserts + came_back
-        if here + there > words:
-            yield *record, f"{pair.attribute} was written {here} and {there} times for {words} changes by people"
+        by_people = len(_changes_by_people(history, contract, record, pair)) + inserts + came_back
+        if here + there > by_people:
+            yield *record, f"{pair.attribute} was written {here} and {there} times for {by_people} changes by people"
 
 
 @rule("Campaign's value wins if it is newer, else an opt-out on either side; Campaign to D365: each change (opt-outs)")
 def opt_outs_agree_in_the_end(history: History) -> Found:
-    if not history.seen.at_rest:
+    if not history.seen.idle:
         return
-    fates = Fates(history)
+    expected = ExpectedRecords(history)
     for contract, record in _contacts(history):
         row, held = history.final_row(record), history.final_records(contract.table, record[1])
-        if contract.direction not in WRITES_D365 or fates.of(record).kind != "present" or row is None or len(held) != 1:
+        if (
+            contract.direction not in WRITES_D365
+            or expected.of(record).kind != "present"
+            or row is None
+            or len(held) != 1
+        ):
             continue
         for pair in contract.opt_outs:
-            words = _words(history, contract, record, pair)
-            last = next((word for word in reversed(words) if word.side == "campaign"), None)
+            by_people = _changes_by_people(history, contract, record, pair)
+            last = next((change for change in reversed(by_people) if change.side == "campaign"), None)
             if last and not _reported(history, contract, record, last):
                 continue
             here, there = pair.opted_out(row), bool(held[0][pair.attribute])
@@ -249,13 +256,13 @@ def opt_outs_agree_in_the_end(history: History) -> Found:
                 yield from _overwritten(history, record, pair, last, here)
             elif here != there:
                 yield *record, f"{pair.column} means {here}, {pair.attribute} is {there}"
-            elif not here and words and words[-1].opted_out and _timed(history, pair):
-                yield *record, f"the opt-out {pair.attribute} of event {words[-1].moment.n} is lost"
-            elif here and _taken_back(history, record, pair, words):
-                yield *record, f"{pair.attribute} was taken back by event {words[-1].moment.n} and still stands"
+            elif not here and by_people and by_people[-1].opted_out and _timed(history, pair):
+                yield *record, f"the opt-out {pair.attribute} of event {by_people[-1].moment.n} is lost"
+            elif here and _taken_back(history, record, pair, by_people):
+                yield *record, f"{pair.attribute} was taken back by event {by_people[-1].moment.n} and still stands"
 
 
-def _reported(history: History, contract: Contract, record: Id, last: Word) -> bool:
+def _reported(history: History, contract: Contract, record: Id, last: OptOutChange) -> bool:
     """Return True if a file contains what Campaign held after the last change there, or profiles are polled."""
     opt_out = history.seen.configuration.get("opt_out", {})
     column = opt_out.get("export", {}).get("key_column", "externalId")
@@ -265,7 +272,7 @@ def _reported(history: History, contract: Contract, record: Id, last: Word) -> b
     )
 
 
-def _overwritten(history: History, record: Id, pair: OptOut, last: Word | None, here: bool) -> Found:
+def _overwritten(history: History, record: Id, pair: OptOut, last: OptOutChange | None, here: bool) -> Found:
     """Campaign's last change stands in Dynamics 365, unless a user changed the column afterwards."""
     if last is None or here == last.opted_out:
         return
@@ -274,15 +281,15 @@ def _overwritten(history: History, record: Id, pair: OptOut, last: Word | None, 
         yield *record, f"{pair.column} means {here}, event {last.moment.n} in Campaign gave {last.opted_out}"
 
 
-def _taken_back(history: History, record: Id, pair: OptOut, words: list[Word]) -> bool:
+def _taken_back(history: History, record: Id, pair: OptOut, by_people: list[OptOutChange]) -> bool:
     """Return True if a person opted in in Campaign after the contact was last modified.
 
     By the letter of the contract a write of the program modifies the contact, too: an opt-out that came from an older
     file may so outlive the opt-in that followed it in Campaign.
     """
-    if not words or words[-1].opted_out or words[-1].side != "campaign" or not _timed(history, pair):
+    if not by_people or by_people[-1].opted_out or by_people[-1].side != "campaign" or not _timed(history, pair):
         return False
-    second = _second(words[-1].moment.at)
+    second = _second(by_people[-1].moment.at)
     return not any(_second(one.moment.at) >= second for one in history.changes[record])
 
 

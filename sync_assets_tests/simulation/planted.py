@@ -147,7 +147,7 @@ def _found(bug: PlantedBug, start: int, seconds: float) -> Iterator[tuple[int, s
             process.terminate()
 
 
-def hunt(start: int, seconds: float, passes: Callable[[int], bool]) -> int:
+def find_bugs(start: int, seconds: float, passes: Callable[[int], bool]) -> int:
     """Look for each planted bug for some seconds, and print what found it. Return how many were not found.
 
     passes: Returns True if a seed does not fail without the bug.

@@ -86,7 +86,7 @@ class Sync:
     ) -> None:
         self._runtime, self._together = runtime, together
         self._tables = [config for config in runtime.config.in_link_order if config.table in tables]
-        self._troubled: set[str] = set()
+        self._failed: set[str] = set()
         process = PROCESS.get()
         self._run_id = f"run {process.number if process else 0}"
         self.problems = problems
@@ -109,10 +109,10 @@ class Sync:
                 await capture_table(self._runtime, config)
             pushed = await push_table(self._runtime, config)
             if pushed.result.stopped:
-                self._troubled.add(config.table)
+                self._failed.add(config.table)
 
         if not await self._tried(work):
-            self._troubled.add(config.table)
+            self._failed.add(config.table)
 
     async def _tried(self, work: Callable[[], Awaitable[object]]) -> bool:
         try:
@@ -127,7 +127,7 @@ class Sync:
         ledger, give_up_at = self._runtime.ledger, time.monotonic() + PATIENCE_SECONDS
         before: dict[str, int] | None = None
         read_again: dict[str, list[str]] = {}
-        while going := [config for config in self._tables if config.table not in self._troubled]:
+        while going := [config for config in self._tables if config.table not in self._failed]:
             now = self._pending()
             for config in going:
                 if now.get(config.table):
@@ -178,12 +178,12 @@ class Sync:
             ready = [file for file in seen.ready if (file.name, file.modified, file.size) not in tried]
             for file in ready:
                 tried.add((file.name, file.modified, file.size))
-                await self._take(file)
+                await self._process_file(file)
             if not ready and (not seen.unsettled or time.monotonic() > give_up_at):
                 return
             await asyncio.sleep(1.0)
 
-    async def _take(self, file: OptOutFile) -> None:
+    async def _process_file(self, file: OptOutFile) -> None:
         """As the assets of a file's partition do."""
         runtime, partition = self._runtime, file.partition
         try:

@@ -23,8 +23,9 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
 from sync_assets_tests.simulation.ledgers import MEMORY, Ledgers
-from sync_assets_tests.simulation.network import Network, Storm
-from sync_assets_tests.simulation.observed import Hold, Moment, Observed, Refusal, Replay
+from sync_assets_tests.simulation.network import Network
+from sync_assets_tests.simulation.observed import Hold, Moment, Observed
+from sync_assets_tests.simulation.operators import Operators
 from sync_assets_tests.simulation.people import People
 from sync_assets_tests.simulation.program import SimulatedRuntime, Sync, hold, release, runtime_of
 from sync_assets_tests.simulation.report import ledger_report, mapped_tables
@@ -52,7 +53,7 @@ class Run:
         seconds: Of simulated time.
         points: At which the program could have crashed.
         syncs: Processes of the program.
-        troubles: Requests with which the network did something.
+        faults: Requests with which the network did something.
     """
 
     observed: Observed
@@ -60,19 +61,20 @@ class Run:
     seconds: float
     points: int
     syncs: int
-    troubles: int
+    faults: int
 
 
 def play(scenario: Scenario, ledgers: Ledgers) -> Run:
     """Play a scenario. Raises Stuck."""
     clock, chance = Clock(), Random(f"run {scenario.seed}")
-    with ledgers() as url, tempfile.TemporaryDirectory(dir=MEMORY) as home, simulated(clock, chance), _undisturbed():
+    with ledgers() as url, tempfile.TemporaryDirectory(dir=MEMORY) as home, simulated(clock, chance), _quiet_python():
         loop = SimulatedLoop(clock, chance)
         loop.set_exception_handler(lambda *_: None)  # tasks of crashed processes end without being awaited
         asyncio.set_event_loop(loop)
         try:
             simulation = Simulation(scenario, clock, chance, url, Path(home))
-            with simulation.network.in_place(), sftp_in_place(simulation.services.files):
+            network, files = simulation.network, simulation.services.files
+            with network.in_place(), sftp_in_place(files, lambda: network.fault("sftp"), clock):
                 return loop.run_until_complete(simulation.run())
         finally:
             asyncio.set_event_loop(None)
@@ -80,7 +82,7 @@ def play(scenario: Scenario, ledgers: Ledgers) -> Run:
 
 
 @contextmanager
-def _undisturbed() -> Generator[None]:
+def _quiet_python() -> Generator[None]:
     """Keep the garbage collector and the log out of a run, and throw away what crashed processes leave behind.
 
     Python complains of coroutines that never end: those of crashed processes.
@@ -102,7 +104,7 @@ def _undisturbed() -> Generator[None]:
 
 
 class Simulation:
-    """One run. Methods named as kinds of moves carry them out, here and in `People`."""
+    """One run. Methods named as kinds of moves carry them out, here, in `People` and in `Operators`."""
 
     def __init__(self, scenario: Scenario, clock: Clock, chance: Random, url: str, home: Path) -> None:
         self.scenario, self.clock = scenario, clock
@@ -111,34 +113,35 @@ class Simulation:
         self.services = Services(clock, scenario.position, scenario.links(), exports)
         self.people = People(self.services)
         self.network = Network(self.services, chance, repeats_posts="unique_keys" not in scenario.position.campaign)
-        config = home / "config.yaml"
-        config.write_text(yaml.safe_dump(scenario.document()), encoding="utf-8")
+        self.operators = Operators(self.services, self.network, url)
+        self._file = home / "config.yaml"
         self._environment = self.services.environment() | {
-            "SYNC_ASSETS_CONFIG": str(config),
+            "SYNC_ASSETS_CONFIG": str(self._file),
             "SYNC_ASSETS_LEDGER_URL": url,
             "DAGSTER_HOME": str(home),
         }
-        self._config = load_config(config)
+        self._rules = dict(scenario.rules)
+        self._configure()
         self._url = url
         self._syncs: dict[asyncio.Task[None], int] = {}
         self._started = 0
         self._last_problems: list[str] = []
         self.journal: list[str] = []
         self.crashes: list[tuple[Moment, int]] = []
-        self.refusals: list[Refusal] = []
-        self.replays: list[Replay] = []
         self.holds: list[Hold] = []
+        self.replaced: list[tuple[Moment, dict[str, Any]]] = []
 
     async def run(self) -> Run:
         for move in self.scenario.moves:
             await self._until(move.at)
             self.note(str(move))
             self._check_syncs()
-            getattr(self if hasattr(self, move.kind) else self.people, move.kind)(**move.values)
+            actor = next(one for one in (self, self.people, self.operators) if hasattr(one, move.kind))
+            getattr(actor, move.kind)(**move.values)
         while self._syncs:
-            await self._joined()
-        at_rest = await self._rest()
-        observed = self._observed(at_rest)
+            await self._wait_for_a_sync()
+        idle = await self._sync_until_idle()
+        observed = self._observed(idle)
         for call in observed.calls:
             self.note(f"{call.handled.n} {call.method} {call.resource} {call.key} {call.status} {call.delivered}")
         return Run(
@@ -147,7 +150,7 @@ class Simulation:
             self.clock.elapsed,
             sum(process.points for process in RUNNING.values()),
             self._started,
-            self.network.troubles.total(),
+            self.network.faults.total(),
         )
 
     def note(self, text: str) -> None:
@@ -157,7 +160,7 @@ class Simulation:
         """Wait until a time of the scenario."""
         await asyncio.sleep(max(0.0, at - self.clock.elapsed))
 
-    async def _joined(self) -> None:
+    async def _wait_for_a_sync(self) -> None:
         """Wait until a sync has ended."""
         await asyncio.wait(self._syncs, return_when=asyncio.FIRST_COMPLETED)
         self._check_syncs()
@@ -167,14 +170,12 @@ class Simulation:
             del self._syncs[sync]
             sync.result()
 
-    async def _rest(self) -> bool:
-        """Let all trouble end, and sync until nothing is left to do. Return True if that is reached."""
-        self.network.calm()
-        self.services.refused.clear()
-        moment = self.services.moment()
-        self.refusals = [Refusal(one.table, one.id, one.since, one.until or moment) for one in self.refusals]
+    async def _sync_until_idle(self) -> bool:
+        """End all faults, and sync until nothing is left to do. Return True if that is reached."""
+        self.network.end_faults()
+        self.operators.accept_all()
         for table in TABLES:
-            self.retry(table)
+            self.operators.retry(table)
         if self.scenario.opt_out:
             self.people.export(only_changed=False, seconds=0.0)
         quiet = 0
@@ -182,7 +183,7 @@ class Simulation:
             await asyncio.sleep(600)
             calls, changes = len(self.services.calls), len(self.services.rows)
             self.sync(TABLES, together=False, machine="here", crash=None)
-            await self._joined()
+            await self._wait_for_a_sync()
             quiet = quiet + 1 if (calls, changes) == (len(self.services.calls), len(self.services.rows)) else 0
             if quiet and not self._left():
                 return True
@@ -202,6 +203,20 @@ class Simulation:
 
     # The program
 
+    def _configure(self) -> None:
+        """Write the configuration file for all processes that start from now on."""
+        self._document = self.scenario.document(self._rules)
+        self._file.write_text(yaml.safe_dump(self._document), encoding="utf-8")
+        self._config = load_config(self._file)
+
+    def change_mapping(self, table: str, change: str) -> None:
+        """Map a column more or less, filter or no longer, or switch deletions on, unless a sync is at work."""
+        if not self._syncs:
+            self.replaced.append((self.services.moment(), self._document))
+            value = change == "apply_deletes" or not getattr(self._rules[table], change)
+            self._rules[table] = replace(self._rules[table], **{change: value})
+            self._configure()
+
     def sync(self, tables: Sequence[str], *, together: bool, machine: str, crash: int | None) -> None:
         """Start a process that syncs, unless two are at work."""
         if len(self._syncs) < WORKERS:
@@ -215,11 +230,13 @@ class Simulation:
         def work(runtime: SimulatedRuntime) -> Coroutine[Any, Any, None]:
             return Sync(runtime, tables, problems, together=together).run()
 
-        await self._lived(process, work)
+        await self._run_until_ended(process, work)
         self._last_problems = [str(problem) for problem in problems]
         self.note(f"process {process.number} ends: {self._last_problems}")
 
-    async def _lived(self, process: Process, work: Callable[[SimulatedRuntime], Coroutine[Any, Any, None]]) -> None:
+    async def _run_until_ended(
+        self, process: Process, work: Callable[[SimulatedRuntime], Coroutine[Any, Any, None]]
+    ) -> None:
         """Run a process until it ends or crashes."""
         runtime = runtime_of(self._environment, self._config)
 
@@ -254,7 +271,7 @@ class Simulation:
         id_ = row_id("contact", row)
 
         async def command() -> None:
-            await self._lived(self._started_process("here", None), lambda runtime: hold(runtime, id_))
+            await self._run_until_ended(self._started_process("here", None), lambda runtime: hold(runtime, id_))
             self.holds.append(Hold(id_, self.services.moment()))
 
         if not (self._syncs or any(one.contact == id_ and one.until is None for one in self.holds)):
@@ -265,72 +282,38 @@ class Simulation:
         id_ = row_id("contact", row)
         held = next((one for one in self.holds if one.contact == id_ and one.until is None), None)
         if held and not self._syncs:
-            self.holds[self.holds.index(held)] = replace(held, until=self.services.moment())
-            command = self._lived(self._started_process("here", None), lambda runtime: release(runtime, id_))
-            self._syncs[asyncio.create_task(command)] = 0
+            at, until = self.holds.index(held), self.services.moment()
+            self.holds[at] = replace(held, until=until)
 
-    # Accidents, and what operators do
+            async def command() -> None:
+                await self._run_until_ended(self._started_process("here", None), lambda runtime: release(runtime, id_))
+                self.holds[at] = replace(self.holds[at], released=self.services.moment())
 
-    def storm(self, **values: Any) -> None:
-        self.network.expect(Storm(**values))
-
-    def tokens_expire(self) -> None:
-        self.services.entra.expire_tokens()
-        self.services.ims.expire_tokens()
-
-    def feed_expires(self, table: str) -> None:
-        self.services.org.expire_tokens(self.services.org.store(table))
-
-    def refusal(self, table: str, row: int, hours: float) -> None:
-        id_, since = row_id(table, row), self.services.moment()
-        if id_ in self.services.refused:
-            return
-        self.services.refused.add(id_)
-        self.refusals.append(Refusal(table, id_, since))
-        asyncio.get_running_loop().call_later(hours * 3600, self._accept, id_)
-
-    def _accept(self, id_: str) -> None:
-        if id_ in self.services.refused:
-            self.services.refused.discard(id_)
-            until = self.services.moment()
-            self.refusals = [
-                Refusal(one.table, one.id, one.since, until) if (one.id, one.until) == (id_, None) else one
-                for one in self.refusals
-            ]
-
-    def replay(self, table: str, *, resend: bool) -> None:
-        with self._ledger() as ledger:
-            if ledger.replay_everything(table, resend=resend):
-                kind = "forced replay" if resend else "replay"
-                self.replays.append(Replay(self.services.moment(), table, kind))
-
-    def retry(self, table: str) -> None:
-        with self._ledger() as ledger:
-            ledger.retry(table)
-        self.replays.append(Replay(self.services.moment(), table, "retry"))
+            self._syncs[asyncio.create_task(command())] = 0
 
     # What is left
 
-    def _observed(self, at_rest: bool) -> Observed:
+    def _observed(self, idle: bool) -> Observed:
         position, services = self.scenario.position, self.services
         with self._ledger() as ledger:
             report = ledger_report(ledger, self.clock.instant.date())
         return Observed(
-            configuration=self.scenario.document(),
+            configuration=self._document,
             tables=mapped_tables(),
             premises={**position.campaign, **position.d365},
             rows=tuple(services.rows),
             calls=tuple(call.observed() for call in services.calls),
             others=tuple(services.others),
             files=tuple(sorted(services.exports, key=lambda file: file.name)),
-            refusals=tuple(self.refusals),
+            refusals=tuple(self.operators.refusals),
             holds=tuple(self.holds),
-            replays=tuple(self.replays),
+            replays=tuple(self.operators.replays),
             crashes=tuple(self.crashes),
             final_rows=services.final_rows(),
             final_records=services.final_records(),
             ledger=report,
-            at_rest=at_rest,
+            idle=idle,
             end=services.moment(),
-            unheard=tuple(services.unheard),
+            replaced=tuple(self.replaced),
+            unanswered=tuple(services.unanswered),
         )

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from sync_assets_tests.simulation.network import KINDS, Storm
+from sync_assets_tests.simulation import sftp_server
+from sync_assets_tests.simulation.network import KINDS, FaultPlan
 from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, Position
 from sync_assets_tests.support.world import JOINS, LINKS, LOOKUPS, PARENTS, RESOURCES, Configuration, TableRules
 
@@ -61,9 +62,9 @@ class Scenario:
             position |= POSITIONS[name]
         return position
 
-    def document(self) -> dict[str, Any]:
-        """Return the configuration file."""
-        configuration = Configuration(dict(self.rules), self.position)
+    def document(self, rules: Mapping[str, TableRules] | None = None) -> dict[str, Any]:
+        """Return the configuration file. rules: of the tables; those of the start unless given."""
+        configuration = Configuration(dict(rules or self.rules), self.position)
         return configuration.document() | ({"opt_out": dict(self.opt_out)} if self.opt_out else {})
 
     def links(self) -> dict[str, Any]:
@@ -93,8 +94,11 @@ def scenario(seed: int) -> Scenario:
     names = [DOCUMENTED] if random.random() < 0.3 else random.sample(list(POSITIONS), random.choice((1, 1, 2)))
     documented = names == [DOCUMENTED]
     rules = {table: _rules(random, documented=documented) for table in TABLES}
-    story = _Story(random)
-    story.tell()
+    timeline = _Timeline(random)
+    timeline.fill()
+    timeline.add_rare_moves(
+        Random(f"rare {seed}")
+    )  # of its own, so that the seeds keep the meaning of their other moves
     direction = random.choice(DIRECTIONS)
     opt_out: dict[str, Any] = {}
     if direction != "disabled":
@@ -102,7 +106,7 @@ def scenario(seed: int) -> Scenario:
         if random.random() < 0.3:
             opt_out["poll_profiles_minutes"] = 60
         opt_out["export"]["after"] = random.choice(("keep", "delete"))
-    return Scenario(seed, tuple(names), rules, opt_out, story.in_order(), story.now / DAY)
+    return Scenario(seed, tuple(names), rules, opt_out, timeline.in_order(), timeline.now / DAY)
 
 
 def _rules(random: Random, *, documented: bool) -> TableRules:
@@ -118,8 +122,8 @@ def _rules(random: Random, *, documented: bool) -> TableRules:
     )
 
 
-class _Story:
-    """Episodes some hours apart: changes, then a sync with changes, trouble, a crash or a second worker beside it."""
+class _Timeline:
+    """Episodes some hours apart: changes, then a sync with changes, faults, a crash or a second worker beside it."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -132,7 +136,7 @@ class _Story:
     def _add(self, at: float, kind: str, **values: Any) -> None:
         self._moves.append(Move(round(at, 3), kind, values))
 
-    def tell(self) -> None:
+    def fill(self) -> None:
         random = self._random
         for table, rows in ROWS.items():
             for row in range(rows):
@@ -143,7 +147,7 @@ class _Story:
             for _ in range(random.randint(1, 6)):
                 self._change(self.now - random.uniform(0, 600))
             if number:
-                self._accident(self.now - 601)
+                self._special_event(self.now - 601)
             self._syncs()
             self.now += random.choice((60.0, HOUR, 6 * HOUR, 20 * HOUR)) * random.uniform(0.5, 1.5)
 
@@ -155,22 +159,22 @@ class _Story:
             machine = random.choice(("here", "here", "there"))
             self._add(at, "sync", tables=tables, together=random.random() < 0.5, machine=machine, crash=crash)
             if random.random() < 0.5:
-                self._storm(at + random.uniform(0, 1.5))
+                self._fault_plan(at + random.uniform(0, 1.5))
             for _ in range(random.choice((0, 0, 1, 3))):
                 self._change(at + random.uniform(0, 4))
             at += random.choice((random.uniform(0, 1), random.uniform(0, 3), random.uniform(10, 400)))
         self.now = at
 
-    def _storm(self, at: float) -> None:
+    def _fault_plan(self, at: float) -> None:
         random = self._random
         systems = random.choice((("campaign",), ("campaign",), ("d365",), ("d365", "login", "campaign", "ims")))
         kinds = random.choice((KINDS, random.sample(KINDS, 2), ("cut_before", "cut_after", "late")))
         share = random.choice((0.05, 0.2, 0.5, 1.0))
         length = random.choice((random.uniform(0.2, 3), random.uniform(3, 60), 600.0))
-        storm = Storm(at, at + length, systems, tuple(kinds), share, random.getrandbits(32))
-        self._add(at, "storm", **vars(storm))
+        plan = FaultPlan(at, at + length, systems, tuple(kinds), share, random.getrandbits(32))
+        self._add(at, "network_faults", **vars(plan))
 
-    def _accident(self, at: float) -> None:
+    def _special_event(self, at: float) -> None:
         random = self._random
         draw = random.random()
         if draw < 0.1:
@@ -187,6 +191,20 @@ class _Story:
         elif draw < 0.65:
             self._add(at, "hold", row=(row := self._row("contact")))
             self._add(at + random.uniform(HOUR, DAY), "release", row=row)
+
+    def add_rare_moves(self, random: Random) -> None:
+        """Add an export while the SFTP server has faults, and a change of the configuration before a sync."""
+        syncs = [move.at for move in self._moves if move.kind == "sync"]
+        if random.random() < 0.25:
+            at, kinds = random.choice(syncs), random.sample(sftp_server.KINDS, random.randint(1, 3))
+            end, share = at + random.choice((1.0, 90.0, 600.0)), random.choice((0.3, 1.0))
+            plan = FaultPlan(at, end, ("sftp",), tuple(kinds), share, random.getrandbits(32))
+            self._add(at - 1, "network_faults", **vars(plan))
+            written, seconds = at - random.uniform(2, 200), random.choice((0.0, 5.0, 90.0))
+            self._add(written, "export", only_changed=False, seconds=seconds)
+        if random.random() < 0.25:
+            table, change = random.choice(TABLES), random.choice(("more", "filtered", "apply_deletes"))
+            self._add(random.choice(syncs) - 0.5, "change_mapping", table=table, change=change)
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])

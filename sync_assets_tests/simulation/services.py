@@ -47,7 +47,7 @@ from sync_assets_tests.support.world import RESOURCES, ROWS_A_PAGE
 
 HOSTS = {"org.test": "d365", "login.test": "login", "campaign.test": "campaign", "ims.test": "ims"}
 _BASE = "https://campaign.test/acme/campaign"
-_LIES = frozenset({"hollow", "cut_after", "circular", "empty_pages", "drip"})
+_ANSWER_FAULTS = frozenset({"hollow", "cut_after", "circular", "empty_pages", "drip"})
 """Faults of a position after which the engine's own answer did not reach the caller."""
 
 
@@ -62,7 +62,7 @@ class Call:
     """An engine call as it was handled, and when its answer reached the caller, if it did."""
 
     handled: EngineCall
-    truthful: bool
+    own_answer: bool
     """The answer that leaves the service is the engine's own."""
     delivered: Moment | None = None
 
@@ -103,7 +103,7 @@ class Services:
 
     Attributes:
         files: Content and time of change (seconds since 1970) of the files on the SFTP server, by name.
-        rows, calls, unheard, others, exports: As in `Observed`.
+        rows, calls, unanswered, others, exports: As in `Observed`.
     """
 
     def __init__(self, clock: Clock, position: Position, links: Mapping[str, Any], folder: Path) -> None:
@@ -133,7 +133,7 @@ class Services:
         self.files: dict[str, tuple[bytes, float]] = {}
         self.rows: list[RowChange] = []
         self.calls: list[Call] = []
-        self.unheard: list[tuple[Moment, Any]] = []
+        self.unanswered: list[tuple[Moment, Any]] = []
         self.others: list[RecordChange] = []
         self.exports: list[ExportFile] = []
         self._keys: dict[str, str] = {}
@@ -217,16 +217,16 @@ class Services:
         if subject and (kind := scope["state"].get("engine")):
             call = self._noted(subject, kind, sent, process, scope, body, response)
         elif system == "campaign" and not (response and response.status in GATEWAY_REFUSALS):
-            self.note_unheard(sent, method, url)
+            self.note_unanswered(sent, method, url)
         elif system == "d365" and method != "GET":
             self.note_rows("program")
         return Answered(response, call)
 
-    def note_unheard(self, sent: Moment, method: str, url: str) -> None:
+    def note_unanswered(self, sent: Moment, method: str, url: str) -> None:
         """Note a request that does not reach the engine, if it is about records."""
         api, resource, *_ = [*urlsplit(url).path.split("/")[3:], "", ""]
         if (api, resource) in self.campaign.views:
-            self.unheard.append((sent, ENGINE_KINDS[method]))
+            self.unanswered.append((sent, ENGINE_KINDS[method]))
 
     def _subject(self, scope: Any, body: bytes) -> _Subject | None:
         """Return what a request to Campaign is about; None if not about records."""
@@ -276,7 +276,7 @@ class Services:
             kind=kind,
             shown=tuple(filter(None, (one.get(table.resource.key or "") for one in listed))),
         )
-        call = Call(handled, truthful=scope["state"].get("fault") not in _LIES)
+        call = Call(handled, own_answer=scope["state"].get("fault") not in _ANSWER_FAULTS)
         self.calls.append(call)
         return call
 

@@ -1,27 +1,52 @@
-"""The SFTP server of a simulation, in place of a connection: the folder of export files."""
+"""The SFTP server of a simulation, in place of a connection: the folder of export files, and faults of the server."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from io import BytesIO
+from io import BufferedReader, RawIOBase
 from typing import Any, BinaryIO
 
 from sync_assets.opt_out.export import folder, staging
-from sync_assets.sftp import FileGone, RemoteFile
+from sync_assets.sftp import FileChanged, FileGone, RemoteFile
 from sync_assets.sftp.client import Listing
+from sync_assets.sftp.errors import Unreachable
+from sync_assets_tests.simulation.clock import Clock
+
+KINDS = ("unreachable", "cut", "replaced")
+Fault = Callable[[], str | None]
+"""Returns what happens to the next connection or read (KINDS); None if nothing does."""
+
+
+class _Content(RawIOBase):
+    """The content of a file. error: raised after half of it; None if it is read to its end."""
+
+    def __init__(self, content: bytes, error: Exception | None) -> None:
+        self._left, self._error = content[: len(content) // 2] if error else content, error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left and self._error:
+            raise self._error
+        piece = self._left[: len(buffer)]
+        buffer[: len(piece)], self._left = piece, self._left[len(piece) :]
+        return len(piece)
 
 
 class SimulatedSftp:
     """The SFTP server's folder of exports (see `sftp.client.Sftp`). files: content and time of change by name."""
 
-    def __init__(self, files: dict[str, tuple[bytes, float]]) -> None:
-        self._files = files
+    def __init__(self, files: dict[str, tuple[bytes, float]], fault: Fault, clock: Clock) -> None:
+        self._files, self._fault, self._clock = files, fault, clock
 
     @contextmanager
     def connect(self, settings: object, **_: object) -> Generator[SimulatedSftp]:
+        if self._fault() == "unreachable":
+            raise Unreachable("The SFTP server cannot be reached (simulated).")
         yield self
 
     def listing(self, directory: str, pattern: str) -> Listing:
@@ -31,7 +56,17 @@ class SimulatedSftp:
     @contextmanager
     def open(self, directory: str, name: str, expected: RemoteFile | None = None) -> Generator[BinaryIO]:
         self._check(name, expected)
-        yield BytesIO(self._files[name][0])
+        content, error = self._files[name][0], None
+        match self._fault():
+            case "cut":
+                error = Unreachable("The connection was lost (simulated).")
+            case "replaced":  # Campaign uploads it once more while it is read
+                self._files[name] = content, self._clock.time()
+                error = FileChanged(f"{name} was changed while it was read (simulated).")
+            case _:
+                pass
+        with BufferedReader(_Content(content, error)) as stream:
+            yield stream
 
     def remove(self, directory: str, name: str, expected: RemoteFile | None = None) -> None:
         self._check(name, expected)
@@ -53,9 +88,9 @@ class SimulatedSftp:
 
 
 @contextmanager
-def sftp_in_place(files: dict[str, tuple[bytes, float]]) -> Generator[None]:
+def sftp_in_place(files: dict[str, tuple[bytes, float]], fault: Fault, clock: Clock) -> Generator[None]:
     """Let the program find these files on its SFTP server inside the block."""
-    server: Any = SimulatedSftp(files)
+    server: Any = SimulatedSftp(files, fault, clock)
     before = folder.connect
     folder.connect = staging.connect = server.connect
     try:

@@ -14,7 +14,7 @@ from random import Random
 
 import pytest
 
-from sync_assets_tests.simulation.clock import PROCESS, Clock, Crashed, Process, SimulatedLoop, StandsStill
+from sync_assets_tests.simulation.clock import PROCESS, Clock, Crashed, NothingToRun, Process, SimulatedLoop
 from sync_assets_tests.simulation.ledgers import sqlite_ledgers
 from sync_assets_tests.simulation.run import play
 from sync_assets_tests.simulation.scenario import scenario
@@ -46,7 +46,7 @@ def test_a_run_replays_without_some_of_its_moves() -> None:
     whole = scenario(4)
     with sqlite_ledgers() as ledgers:
         run = play(whole.only(whole.moves[::2]), ledgers)
-    assert run.observed.at_rest
+    assert run.observed.idle
 
 
 def test_a_history_is_shortened_to_the_moves_that_fail_together() -> None:
@@ -72,7 +72,7 @@ def test_simulated_hours_go_by_at_once_and_in_order() -> None:
 def test_a_loop_on_which_nothing_can_go_on_says_so() -> None:
     loop = SimulatedLoop(Clock(), Random(1))
     waiting = loop.create_future()
-    with pytest.raises(StandsStill):
+    with pytest.raises(NothingToRun):
         loop.run_until_complete(waiting)
     waiting.cancel()
     loop.close()

@@ -265,6 +265,31 @@ def test_a_refused_child_gives_its_parent_free_by_its_links_alone(ledger: Ledger
     assert sent(ledger) == ["delete"]
 
 
+@pytest.mark.parametrize("link", [NEEDED, OPTIONAL], ids=["needed", "optional"])
+@pytest.mark.parametrize("operation", ["insert", "update"])
+def test_a_child_whose_answer_was_lost_before_a_validation_error_is_deleted_before_its_parent(
+    ledger: Ledger, link: LinkSpec, operation: str
+) -> None:
+    capture(ledger, row("anna"))
+    sent(ledger)
+    order(ledger, "anna", link=link)
+    if operation == "update":
+        sent(ledger, "order")
+        order(ledger, "anna", "b", link=link)
+    answer(ledger, "unknown", claim_one(ledger, table="order"))
+    order(ledger, "anna", "c", link=link, refusal="too long")
+    assert claim(ledger, table="order") == []  # nothing is deleted as long as the parent stays
+    capture(ledger, deleted=["anna"])
+    assert claim(ledger) == []
+    assert sent(ledger, "order") == ["delete"]
+    assert sent(ledger) == ["delete"]
+    assert [reject.reason for reject in ledger.rejects("order")] == ["too long"]
+    capture(ledger, row("bert"))
+    sent(ledger)
+    order(ledger, "bert", "d", link=link)
+    assert sent(ledger, "order") == ["insert"]
+
+
 def test_a_refused_child_that_moves_gives_its_former_parent_free(ledger: Ledger) -> None:
     in_campaign(ledger)
     capture(ledger, row("bert"))

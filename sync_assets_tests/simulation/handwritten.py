@@ -62,7 +62,7 @@ def document(direction: str = "bidirectional") -> dict[str, Any]:
 
 
 @dataclass
-class Story:
+class HandwrittenHistory:
     """What happened so far. Change its fields freely before `observed`."""
 
     configuration: dict[str, Any] = field(default_factory=document)
@@ -165,7 +165,7 @@ class Story:
         names = ("waiting", "orphaned", "rejected")
         ids = {name: {of: frozenset(some) for of, some in self.report.get(name, {}).items()} for name in names}
         nothing = dict.fromkeys(("refusals", "holds", "replays", "crashes"), ())
-        others: dict[str, Any] = {"premises": {}, "at_rest": True, **nothing, **self.further}
+        others: dict[str, Any] = {"premises": {}, "idle": True, **nothing, **self.further}
         return Observed(
             configuration=self.configuration,
             tables=TABLES,
