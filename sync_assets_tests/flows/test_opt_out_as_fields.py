@@ -182,6 +182,7 @@ def test_plan_and_a_forced_replay_count_them_as_any_field(program: Program) -> N
 
 
 def test_the_lineage_of_columns_names_them(program: Program) -> None:
+    program.dagster = True
     with dg.DagsterInstance.ephemeral() as instance:
         program._instance = instance
         program.sync()
