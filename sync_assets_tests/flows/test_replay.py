@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import date, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -13,15 +13,12 @@ import dagster as dg
 import pytest
 
 from sync_assets.capture.context import CaptureResult
-from sync_assets.commands import replay as command
-from sync_assets.commands import sync_runs
 from sync_assets.commands.replay import Replayed, replay
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
 from sync_assets.ledger import Ledger, Replay
-from sync_assets_tests.support import plain_runs
-from sync_assets_tests.support.lazy_instance import lazy_instance
 from sync_assets_tests.support.orchestra import in_memory
+from sync_assets_tests.support.plain_runs import plain_runs
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 
 N = 50
@@ -35,11 +32,12 @@ def synced(program: Program) -> Program:
 
 def replayed(program: Program, *days: date | None, force: bool = False) -> Replayed:
     """`replay` in this process; it must come to its end. By Dagster if `program.on_disk`, as the command does."""
-    with closing(program.runtime()) as runtime, pytest.MonkeyPatch.context() as patch:
+    with (
+        closing(program.runtime()) as runtime,
+        pytest.MonkeyPatch.context() as patch,
+        nullcontext() if program.on_disk else plain_runs(),
+    ):
         patch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
-        if not program.on_disk:
-            patch.setattr(sync_runs, "execute", plain_runs.execute)
-            patch.setattr(command, "dagster_instance", lazy_instance)
         done = replay(runtime, "contact", *days, force=force)
     assert done.problems == []
     return done

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
+import pytest
 
+from sync_assets.commands import replay, sync_runs
 from sync_assets.defs.opt_out.asset_keys import DECISIONS, EXPORT, PARQUET
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
+from sync_assets_tests.support.lazy_instance import lazy_instance
 
 _LOG = logging.getLogger(__name__)
 _LOG.propagate = False
@@ -26,6 +30,16 @@ CHECKS: dict[dg.AssetKey, dict[str, dg.AssetCheckResult]] = {}
 """The results of the last run of each asset in this process, by the check's name."""
 _ENVIRONMENT = SimpleNamespace(environment=dict)
 """A resource that leaves the runtime's own environment as it is."""
+
+
+@contextmanager
+def plain_runs() -> Iterator[None]:
+    """Let the commands that a test calls in this process call the assets, with a Dagster in memory beside them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sync_runs, "execute", execute)
+        for module in (sync_runs, replay):
+            patch.setattr(module, "dagster_instance", lazy_instance)
+        yield
 
 
 def execute(
