@@ -82,6 +82,6 @@ def execute(
                 checked = [result] if isinstance(result, dg.AssetCheckResult) else getattr(result, "check_results", ())
                 for one in checked:
                     CHECKS[one.asset_key or next(iter(keys))][str(one.check_name)] = one
-    except dg.Failure as failure:
+    except dg.Failure:
         if before == (len(runtime.problems), len(runtime.stopped)):
-            runtime.problems.append(SyncAssetsError(f"The run failed: {failure.description}"))
+            runtime.problems.append(SyncAssetsError(f"The Dagster run {run_id} failed."))  # without the cause, as there
