@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from typing import Any
 
 import paramiko
@@ -16,7 +17,6 @@ from sync_assets.sftp.errors import SignInRefused
 _OWN_KEY = "Name the private key, in OpenSSH format, in CAMPAIGN_SFTP_PRIVATE_KEY."
 _PASSPHRASE = "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE"  # noqa: S105
 _KEY_CLASSES = {
-    rsa.RSAPrivateKey: paramiko.RSAKey,
     ec.EllipticCurvePrivateKey: paramiko.ECDSAKey,
     ed25519.Ed25519PrivateKey: paramiko.Ed25519Key,
 }
@@ -42,6 +42,8 @@ def private_key(settings: SftpSettings) -> paramiko.PKey:
         raise SignInRefused(
             f"{file} holds no private key that can be read (a public half, a PuTTY key, or a damaged file?).", _OWN_KEY
         ) from error
+    if isinstance(key, rsa.RSAPrivateKey):
+        return paramiko.RSAKey(key=key)  # not from its text, since each reading tests the primes of the key again
     for kind, make in _KEY_CLASSES.items():
         if isinstance(key, kind):
             text = key.private_bytes(
@@ -51,8 +53,12 @@ def private_key(settings: SftpSettings) -> paramiko.PKey:
     raise SignInRefused(f"The private key {file} is neither RSA nor ECDSA nor Ed25519.", _OWN_KEY)
 
 
+@lru_cache(maxsize=1)
 def _loaded(content: bytes, passphrase: bytes | None) -> Any:
-    """Load a key. Raises TypeError if it is encrypted and no passphrase is given, ValueError, UnsupportedAlgorithm."""
+    """Load a key. Raises TypeError if it is encrypted and no passphrase is given, ValueError, UnsupportedAlgorithm.
+
+    Cached, since to test the primes of an RSA key takes more processor time than all else of a poll of the folder.
+    """
     try:
         return serialization.load_ssh_private_key(content, passphrase)
     except ValueError:

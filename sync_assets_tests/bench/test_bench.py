@@ -176,10 +176,11 @@ def test_a_re_read_writes_nothing_and_calls_nobody(running: Stage) -> None:
 
 
 def test_push_beside_its_limit_and_its_peers(running: Stage) -> None:
-    report = push(running)
+    """On SQLite; the bench of captures runs on both databases."""
+    report = push(replace(running, databases=running.databases[:1]))
     sane(report)
     mine = [result for result in report.results if result.name.startswith("sync_assets")]
-    assert len(mine) == 6
+    assert len(mine) == 3
     assert all(result.limit and not result.runs[0].more["refused"] for result in mine)
     for peer in WRITING:
         assert any(peer.name in name for name in names(report)) == peer.light

@@ -50,7 +50,7 @@ class Chain:
         return order, line
 
     def sync(self) -> tuple[int, dict[str, int]]:
-        done = self.program.sync(dagster=False)
+        done = self.program.sync()
         assert not done.problems, done.problems
         return done.status, done.document["engine_calls"]
 

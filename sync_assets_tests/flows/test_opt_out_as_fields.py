@@ -6,6 +6,7 @@ The sandbox's contacts have opt-outs of all kinds (about one in ten each), and f
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
@@ -15,6 +16,7 @@ from sync_assets.audit.drift import drift
 from sync_assets.commands.plan import plan
 from sync_assets.commands.replay import replay
 from sync_assets.config.models import OPT_OUT_ATTRIBUTES
+from sync_assets_tests.support.plain_runs import plain_runs
 from sync_assets_tests.support.program import Program, calls
 
 N = 50
@@ -169,19 +171,14 @@ def test_plan_and_a_forced_replay_count_them_as_any_field(program: Program) -> N
     assert program.sync().document["engine_calls"] == calls(update=3)
 
     opted_out_in_campaign(program, flipped[0], "blackListPhone")
-    monkey = pytest.MonkeyPatch()
-    monkey.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
-    runtime = program.runtime()
-    try:
+    with closing(program.runtime()) as runtime, plain_runs():
         assert replay(runtime, "contact", force=True).problems == []
-    finally:
-        runtime.close()
-        monkey.undo()
     assert program.sync().document["engine_calls"] == calls(update=N)
     assert_opt_outs_agree(program)
 
 
 def test_the_lineage_of_columns_names_them(program: Program) -> None:
+    program.dagster = True
     with dg.DagsterInstance.ephemeral() as instance:
         program._instance = instance
         program.sync()

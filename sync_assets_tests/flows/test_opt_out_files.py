@@ -326,4 +326,4 @@ def test_what_was_written_again_since_it_was_listed_is_not_removed_with_the_one_
     assert taken(program) == 1
     assert opted_out(program, first, second) == [True, True]
     assert known_files(program)[path.name].state is FileState.DONE
-    assert checks(program)["every_row_is_valid"].passed
+    assert checks()["every_row_is_valid"].passed

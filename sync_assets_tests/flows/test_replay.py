@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import closing, nullcontext
 from datetime import date, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +17,8 @@ from sync_assets.commands.replay import Replayed, replay
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
 from sync_assets.ledger import Ledger, Replay
-from sync_assets_tests.support.orchestra import Orchestra
+from sync_assets_tests.support.orchestra import in_memory
+from sync_assets_tests.support.plain_runs import plain_runs
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 
 N = 50
@@ -24,21 +26,19 @@ N = 50
 
 @pytest.fixture
 def synced(program: Program) -> Program:
-    program.on_disk = True
     assert program.sync().status == 0
     return program
 
 
 def replayed(program: Program, *days: date | None, force: bool = False) -> Replayed:
-    """`replay` in this process; it must come to its end."""
-    runtime = program.runtime()
-    monkey = pytest.MonkeyPatch()
-    monkey.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
-    try:
+    """`replay` in this process; it must come to its end. By Dagster if `program.on_disk`, as the command does."""
+    with (
+        closing(program.runtime()) as runtime,
+        pytest.MonkeyPatch.context() as patch,
+        nullcontext() if program.on_disk else plain_runs(),
+    ):
+        patch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
         done = replay(runtime, "contact", *days, force=force)
-    finally:
-        runtime.close()
-        monkey.undo()
     assert done.problems == []
     return done
 
@@ -142,6 +142,7 @@ def test_one_side_may_be_open(synced: Program) -> None:
 
 def test_its_run_captures_and_nothing_else_and_is_one_of_today(synced: Program) -> None:
     days = sorted(by_day(synced))
+    synced.on_disk = True
     replayed(synced, days[0], days[3])
     with dg.DagsterInstance.from_config(synced.env["DAGSTER_HOME"]) as instance:
         [run] = instance.get_runs(limit=1)
@@ -184,7 +185,7 @@ def test_a_replay_of_a_table_that_was_cut_off_goes_on_at_its_page_when_it_is_rep
 
 
 def test_a_killed_replay_is_done_by_the_next_sync(synced: Program) -> None:
-    admin = synced.sandbox.admin
+    admin, synced.on_disk = synced.sandbox.admin, True
     admin.latency("d365", 3000)
     since = admin.last()
     process = synced.start("replay", "contact", "--from", "2000-01-01", "--force")
@@ -242,15 +243,13 @@ def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(
     synced: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    with dg.DagsterInstance.from_config(synced.env["DAGSTER_HOME"]) as instance:
-        orchestra = Orchestra(synced, instance)
+    with in_memory(synced) as orchestra:
         orchestra.runtime.ledger.ask_for_replay("contact", date.min, date.max, resend=True)
         [request] = orchestra.asked("d365_changes")
         assert orchestra.execute(request).success
         assert orchestra.runtime.ledger.replay("contact") is None
         orchestra.settle()
         assert orchestra.pending == {}
-        orchestra.runtime.close()
     assert synced.sandbox.admin.engine_calls()["update"] == N
 
 

@@ -122,6 +122,7 @@ def test_the_last_answers_of_a_run_are_shown_although_a_watch_answered_meanwhile
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_run, "REPORT_SECONDS", 3600.0)
+    orchestra.program.runs = {"linger_seconds": 15}  # the watch takes seconds on a busy machine
     admin = orchestra.program.sandbox.admin
 
     def watch() -> None:

@@ -58,6 +58,7 @@ _LIBRARIES = (
     "alembic.command",
     "pytest",
     "sync_assets_tests.support.ledgers",
+    "sync_assets_tests.support.plain_runs",
     "sync_assets_tests.support.world",
 )
 
@@ -151,14 +152,16 @@ class ForkedSandbox(Forked):
         self.stdin = stdin
 
 
-def start_command(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, *, on_disk: bool) -> Command:
+def start_command(
+    arguments: Sequence[str], env: Mapping[str, str], cwd: Path, *, dagster: bool, on_disk: bool
+) -> Command:
     """Start `sync-assets` with these arguments in an environment and a folder of its own.
 
-    on_disk: False to let `sync` keep Dagster's events in memory.
+    dagster, on_disk: As in `Program`.
     """
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
     with open(os.devnull, "rb") as nothing:
-        connection, pid = _start("command", arguments, env, cwd, (nothing.fileno(), out_end, err_end), on_disk=on_disk)
+        connection, pid = _start("command", arguments, env, cwd, (nothing.fileno(), out_end, err_end), dagster, on_disk)
     os.close(out_end)
     os.close(err_end)
     return Command(connection, pid, os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8"))
@@ -189,15 +192,16 @@ def _start(
     env: Mapping[str, str],
     cwd: Path,
     files: tuple[int, int, int],
-    *,
+    dagster: bool = True,
     on_disk: bool = True,
+    *,
     module: str | None = None,
 ) -> tuple[socket.socket, int]:
     """Fork a process with these files as standard input, output and error. Return its connection and its id."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(_server(kind))
-    request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "on_disk": on_disk, "module": module}
-    document = json.dumps(request).encode()
+    request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd), "module": module}
+    document = json.dumps(request | {"dagster": dagster, "on_disk": on_disk}).encode()
     socket.send_fds(connection, [_LENGTH.pack(len(document))], files)
     connection.sendall(document)
     (pid,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
@@ -359,6 +363,10 @@ def _become(request: dict[str, object], files: list[int]) -> None:
         from sync_assets_tests.support.lazy_instance import lazy_instance
 
         sync_runs.dagster_instance = lazy_instance
+        if not request["dagster"]:
+            from sync_assets_tests.support import plain_runs
+
+            sync_runs.execute = plain_runs.execute
 
 
 def _run(kind: Kind, module: str | None) -> None:

@@ -22,14 +22,12 @@ from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
 from sync_assets.commands import sync_runs
 from sync_assets.commands.sync import Synced, sync
-from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import today
-from sync_assets.defs.tables.asset_metadata import d365_key
-from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import worker_id
 from sync_assets.validation.preflight import preflight
+from sync_assets_tests.support import plain_runs
 from sync_assets_tests.support.forked_commands import Command, start_command
 from sync_assets_tests.support.lazy_instance import lazy_instance
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -65,8 +63,10 @@ class Program:
         guardrails: This part of the configuration.
         further: Configuration of more tables.
         opt_out: This part of the configuration; omitted if empty. So are those that follow.
-        on_disk: True to let `sync` write Dagster's events to DAGSTER_HOME, as the command line does. Without, no run
-            sees the events of an earlier one, and a run takes a third of the time.
+        dagster: True to let Dagster run the assets of `sync`, for tests of runs and events. Without, they are called
+            (plain_runs.py). With `DAGSTER=1 pytest sync_assets_tests/flows` Dagster runs them in all tests.
+        on_disk: True to let Dagster write its events to DAGSTER_HOME as well, as the command line does. Without, no run
+            sees the events of an earlier one.
     """
 
     sandbox: SandboxProcess
@@ -81,6 +81,7 @@ class Program:
     history: dict[str, Any] = field(default_factory=dict[str, Any])
     alerts: dict[str, Any] = field(default_factory=dict[str, Any])
     runs: dict[str, Any] = field(default_factory=lambda: {"linger_seconds": 0, "start_date": today()})
+    dagster: bool = field(default_factory=lambda: os.environ.get("DAGSTER") == "1")
     on_disk: bool = False
     _instance: dg.DagsterInstance | None = None
 
@@ -107,12 +108,8 @@ class Program:
         if not elsewhere and not ledger.exists():
             shutil.copy(Path(_template().name) / "ledger.db", ledger)
 
-    def sync(self, runtime: Runtime | None = None, *, dagster: bool = True) -> Synced:
-        """Run `sync` in this process, with real Dagster runs.
-
-        dagster: False for tables that are captured and pushed as in a run, but without checks and events, which take
-            half of the time. An error of a table is raised.
-        """
+    def sync(self, runtime: Runtime | None = None) -> Synced:
+        """Run `sync` in this process."""
         before = dict(os.environ)
         os.environ["DAGSTER_HOME"] = self.env["DAGSTER_HOME"]
         runtime = runtime or self.runtime()
@@ -121,8 +118,8 @@ class Program:
             self._instance = self._instance or lazy_instance()
         try:
             with pytest.MonkeyPatch.context() as patch:
-                if not dagster:
-                    patch.setattr(sync_runs, "run_flow", _run_flow)
+                if not (self.dagster or self.on_disk):
+                    patch.setattr(sync_runs, "execute", plain_runs.execute)
                 return sync(runtime, instance=self._instance)
         finally:
             runtime.close()
@@ -132,7 +129,7 @@ class Program:
     def start(self, *arguments: str, fresh: bool = False) -> subprocess.Popen[str] | Command:
         """Start the command line in a process of its own: a fork, or a fresh interpreter."""
         if not fresh and hasattr(os, "fork"):
-            return start_command(arguments, self.env, self.home, on_disk=self.on_disk)
+            return start_command(arguments, self.env, self.home, dagster=self.dagster, on_disk=self.on_disk)
         command = [sys.executable, "-m", "sync_assets.cli", *arguments]
         return subprocess.Popen(
             command, env=self.env, cwd=self.home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -176,19 +173,6 @@ class Program:
                 assert (contact[column] or "").casefold() == profile[attribute].casefold(), column
             assert (contact["address1_city"] or "") == profile["location"]["city"]
             assert contact["donotfax"] == profile["cusVip"]
-
-
-def _run_flow(runtime: Runtime, config: TableConfig, _: dg.DagsterInstance, selection: list[dg.AssetKey]) -> None:
-    """Capture and push a table as `sync_runs.run_flow` does, without Dagster."""
-
-    async def run() -> None:
-        if d365_key(config) in selection:
-            await capture_table(runtime, config)
-        pushed = await push_table(runtime, config)
-        if pushed.result.stopped:
-            runtime.stopped.append(pushed.result.stopped)
-
-    asyncio.run(run())
 
 
 @cache

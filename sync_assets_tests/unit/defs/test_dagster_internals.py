@@ -14,7 +14,6 @@ import dagster as dg
 import pytest
 from dagster._cli import dev
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
-from dagster_webserver.webserver import DagsterWebserver
 
 import sync_assets
 from sync_assets.defs.dagster_internals import (
@@ -107,6 +106,8 @@ class Marked:
 
 def test_the_web_servers_application_is_made_with_the_guard_outermost(monkeypatch: pytest.MonkeyPatch) -> None:
     """The options of both commands are Dagster's, so that its own command parses them."""
+    from dagster_webserver.webserver import DagsterWebserver  # a second that each worker would pay
+
     monkeypatch.setattr(DagsterWebserver, "build_middleware", DagsterWebserver.build_middleware)  # put back at the end
     with pytest.raises(SystemExit) as ended:
         run_webserver(["--version"], Marked, name="guard")
