@@ -95,11 +95,11 @@ def test_a_mass_deletion_spread_over_pages_and_interruptions_is_noticed_all_the_
 
 
 def test_apply_deletes_switched_on_later_holds_for_earlier_deletions_at_the_next_full_read(program: Program) -> None:
-    program.sync(dagster=False)
+    program.sync()
     program.sandbox.admin.delete("contact", 2)
-    program.sync(dagster=False)
+    program.sync()
     program.table = {**CONTACT, "apply_deletes": True}
-    assert program.sync(dagster=False).document["engine_calls"] == calls()
+    assert program.sync().document["engine_calls"] == calls()
     program.run("replay", "contact")
-    program.sync(dagster=False)
+    program.sync()
     program.assert_in_step()
