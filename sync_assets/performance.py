@@ -63,7 +63,7 @@ def threads_switched_often() -> Iterator[None]:
 
     Three threads work on the pages of a capture, and two of them often need the interpreter briefly, for the next bytes
     of a socket or an answer of the ledger: at 5 ms a capture takes a fifth longer. A push is the opposite: at
-    SWITCH_SECONDS a record takes a sixth to a third more processor time. So the end of the last capture of this process
+    SWITCH_SECONDS a record takes 16 to 40 % more processor time. So the end of the last capture of this process
     restores Python's interval.
     """
     with _intervals_lock:

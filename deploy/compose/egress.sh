@@ -1,6 +1,6 @@
 #!/bin/sh
 # The only way out of this host's containers: squid, as a proxy that makes tunnels to EGRESS_HOSTS and does nothing else.
-# Each of them is `host`, for port 443, or `host:port`, with blanks between. Names are compared, not addresses.
+# Each of them is `host`, for port 443, or `host:port`, with blanks between. Whole names are compared, not addresses.
 set -euf
 configuration=$(mktemp)
 {
@@ -8,7 +8,7 @@ configuration=$(mktemp)
   number=0
   for one in $EGRESS_HOSTS; do
     case $one in
-    *[!A-Za-z0-9.:-]* | *:*:* | :* | *:)
+    *[!A-Za-z0-9.:-]* | *:*:* | :* | *: | .* | *:*[!0-9]*)
       echo "EGRESS_HOSTS: $one is no host and no host:port. Write names without https:// and paths." >&2
       exit 1
       ;;
@@ -21,9 +21,10 @@ configuration=$(mktemp)
     echo "http_access allow CONNECT host$number port$number"
   done
   echo "http_access deny all"
-  # What it logs is host and port of each tunnel. It stores nothing, and looks at no file of a user.
+  # What it logs is host and port of each tunnel, but not its own health check. It stores nothing.
   cat <<END
-access_log stdio:/dev/stdout
+acl probe src 127.0.0.1/32
+access_log stdio:/dev/stdout !probe
 cache_log /dev/stderr
 cache deny all
 cache_mem 0

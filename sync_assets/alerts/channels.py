@@ -153,7 +153,7 @@ class _ByProxy(smtplib.SMTP):
 
 
 class _TlsByProxy(smtplib.SMTP_SSL, _ByProxy):
-    """`SMTP_SSL` encrypts the connection of the next class."""
+    """TLS over `_ByProxy`: `SMTP_SSL._get_socket` wraps the socket that `_ByProxy._get_socket` returns."""
 
 
 def _connected(email: Email, context: ssl.SSLContext) -> smtplib.SMTP:

@@ -97,7 +97,9 @@ def show_certification(document: dict[str, Any]) -> None:
     outcomes = [one["outcome"] for one in document["premises"]]
     counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in _STYLES)
     calls = sum(document["engine_calls"].values())
-    console.print(f"{counts}; {calls:,} engine calls. The ledger remembers it.", highlight=False, soft_wrap=True)
+    console.print(
+        f"{counts}; {calls:,} engine calls. The findings are stored in the ledger.", highlight=False, soft_wrap=True
+    )
 
 
 def _plain(text: str) -> str:

@@ -61,7 +61,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     "FieldMapping": {
         "to": "Campaign attribute.",
         "apply_updates": "false: the value is sent on first load and replay only, later changes are not.",
-        "truncate": "true: a text longer than the attribute is cut instead of rejected.",
+        "truncate": "true: a text longer than the attribute is cut; otherwise the record is rejected.",
     },
     "AddressFilter": {
         "name": "The filter's name, as in `byExternalId`.",

@@ -1,7 +1,6 @@
 """A TCP connection through an HTTP proxy (CONNECT), for SFTP and mail.
 
-Only `SFTP_PROXY` and `SMTP_PROXY` count, not `ALL_PROXY`: where it is set, such connections went without it before, and
-few proxies let ports other than 443 pass.
+Only `SFTP_PROXY` and `SMTP_PROXY` count. `ALL_PROXY` is ignored: few proxies permit ports other than 443.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ LONGEST_ANSWER = 16_384
 
 
 def open_connection(scheme: str, host: str, port: int, timeout: float) -> socket.socket:
-    """Connect to a host, through the proxy that `<SCHEME>_PROXY` names, if it does and `NO_PROXY` lacks the host.
+    """Connect to a host: directly, or through the proxy in `<SCHEME>_PROXY` unless `NO_PROXY` lists the host.
 
     Args:
         scheme: `sftp` or `smtp`.
@@ -38,6 +37,8 @@ def open_connection(scheme: str, host: str, port: int, timeout: float) -> socket
     parts = urlsplit(proxy.address)
     if parts.scheme != "http":
         raise NotSent(f"{variable} names a proxy with https.", "Write it as http://host:port.")
+    if not host.isascii():
+        raise NotSent(f"The {scheme} host {host} is not written in ASCII letters.", "Write its name as in DNS (xn--…).")
     try:
         connection = socket.create_connection((parts.hostname, parts.port or 80), timeout)
     except OSError as error:
@@ -48,7 +49,7 @@ def open_connection(scheme: str, host: str, port: int, timeout: float) -> socket
         status = _connect(connection, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except (OSError, ValueError, IndexError):
         connection.close()
-        raise NotSent(f"The proxy {proxy.address} gave no answer.", f"Check {variable}.") from None
+        raise NotSent(f"The proxy {proxy.address} gave no valid answer.", f"Check {variable}.") from None
     if 200 <= status < 300:
         return connection
     connection.close()

@@ -15,7 +15,9 @@ from sync_assets_tests.support.opt_outs import HEADER, switch_on, write_file
 from sync_assets_tests.support.program import Program, calls
 
 PAGE = Path(__file__).parents[2] / "sync_assets" / "docs" / "configuration.md"
-DOCUMENTED = re.findall(r"^\| [^|]+ \| `([^`]+)` \|$", PAGE.read_text("utf-8").partition("credential says**")[2], re.M)
+DOCUMENTED = re.findall(
+    r"^\| [^|]+ \| `([^`]+)` \|$", PAGE.read_text("utf-8").partition("Errors of a wrong credential**")[2], re.M
+)
 """The errors that the page shows; `…` stands for what differs from case to case."""
 PASSWORD = "sesame-of-the-app"
 APP = AppCertificate()

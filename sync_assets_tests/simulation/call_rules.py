@@ -15,7 +15,7 @@ from sync_assets_tests.simulation.violation import Found, rule
 SLACK = timedelta(minutes=15)
 """So long before a request is sent its record may have been claimed: a change in this time may have come too late."""
 CAPTURED_AGAIN = timedelta(days=1)
-"""So long after a change of the configuration a table may be read in full by it: Dynamics 365 may be out of reach."""
+"""How long after a change of the configuration a full read may follow from it: Dynamics 365 may be unreachable."""
 REFUSALS_IN_A_ROW = 6
 """A bare error is tried three times more; the rest is for two workers."""
 

@@ -306,4 +306,4 @@ def _store(ledger: Ledger, subjects: list[Subject], done: Certified) -> None:
         else:
             ledger.forget_dialect(resource, *_FOUND_ANEW, *((KEY_IN_LINK,) if KEY_IN_LINK in found else ()))
         ledger.note_dialect(resource, found)
-    stored_report.store(ledger, done.results, done.at, workable=done.workable)
+    stored_report.store(ledger, done.results, done.at)

@@ -96,7 +96,7 @@ async def _pages(client: DataverseClient, table: Table) -> list[PremiseResult]:
 
 
 async def _largest(client: DataverseClient, table: Table, link: str, *, tracked: bool) -> tuple[int, bytes]:
-    """Return the page in the largest size that Dynamics 365 has the memory for, and that size. Raises ServerFailed."""
+    """Return the largest size that Dynamics 365 has the memory for, and the page in it. Raises ServerFailed."""
     size = MAX_PAGE
     while True:
         try:
@@ -123,12 +123,14 @@ async def _tombstones(client: DataverseClient, ledger: Ledger, table: Table) -> 
         return _result(name, TOMBSTONES, "no position of the feed is stored yet: run `sync` first", way, "not tried")
     try:
         size, body = await _largest(client, table, feed.link, tracked=False)
-        for _ in range(CHANGES):
+        for page in range(1, CHANGES + 1):
             head = read_head(body)
             if any(b'"reason"' in bytes(raw) and b'"deleted"' in bytes(raw) for raw in head.value):
                 return _result(name, TOMBSTONES, "seen", way)
             if not head.next_link:
                 break
+            if page == CHANGES:
+                return _result(name, TOMBSTONES, f"none in the first {CHANGES} pages of changes", way, "not tried")
             body = await client.page(head.next_link, tracked=False, size=size, table=name)
     except FeedExpired as error:
         return _result(name, TOMBSTONES, str(error), "A full read follows with the next sync.", "not tried")

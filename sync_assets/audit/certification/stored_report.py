@@ -16,7 +16,7 @@ from sync_assets.ledger import Ledger
 
 NAME = "(certification)"
 """The name under which the ledger stores what belongs to no resource: a lease, and the marks below."""
-BEGAN, CERTIFIED_AT, RESULT, VERSION = "began", "certified_at", "result", "version"
+BEGAN, CERTIFIED_AT, VERSION = "began", "certified_at", "version"
 CERTIFIED = "certified "
 """Beginning of the premises that only the report has."""
 _NOT_WORKABLE = "not workable: "
@@ -41,9 +41,9 @@ class StoredReport:
 
     Attributes:
         at: When the last one ended (UTC); None if none did.
-        version: Of the program that certified; None if it was not stored yet.
+        version: Of the program that certified; None for a certification by a version that did not store it.
         not_workable: The premises that are not workable, by the tables and resources that are mapped now.
-        began: When one began that has not ended: it goes on, or it was killed and records may be left.
+        began: When one began that did not remove all its records: it is under way, was killed, or a record is left.
     """
 
     at: datetime | None
@@ -52,7 +52,7 @@ class StoredReport:
     began: datetime | None
 
 
-def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime, *, workable: bool) -> None:
+def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime) -> None:
     """Store a report. It replaces the former ones of the same resources and tables."""
     reports: dict[str, dict[str, str]] = {}
     for result in results:
@@ -62,9 +62,7 @@ def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime, *, wor
         if former := [one for one in ledger.dialect(about) if one.startswith(CERTIFIED)]:
             ledger.forget_dialect(about, *former)
         ledger.note_dialect(about, report)
-    outcome = "workable" if workable else "not workable"
-    marks = {CERTIFIED_AT: at.isoformat(timespec="seconds"), RESULT: outcome, VERSION: version("sync-assets")}
-    ledger.note_dialect(NAME, marks)
+    ledger.note_dialect(NAME, {CERTIFIED_AT: at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
 
 
 def stored_report(ledger: Ledger, config: Config) -> StoredReport:

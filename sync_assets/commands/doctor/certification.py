@@ -16,15 +16,18 @@ def certification_lines(runtime: Runtime) -> list[Line]:
     report = stored_report(runtime.ledger, runtime.config)
     lines: list[Line] = []
     if report.began:
-        told = f"one began {iso(report.began)} and has not ended. If it was killed, run `sync-assets certify` again"
-        lines.append(Line("warn", f"{_WHAT} under way", told))
+        message = (
+            f"one began {iso(report.began)} and did not remove all its records: it is under way, was killed, or a "
+            "record is left. Run `sync-assets certify` again"
+        )
+        lines.append(Line("warn", f"{_WHAT} under way", message))
     if report.at:
         by = f" by version {report.version}" if report.version else ""
         found = "" if report.not_workable else ", all workable"
         lines.append(Line("ok", _WHAT, f"the last one ended {iso(report.at)}{by}{found}"))
     elif tenant_of(runtime.settings.links()[1] or "").endswith(STAGE):
-        told = "never. `sync-assets certify` finds out how both systems behave, with synthetic records"
-        lines.append(Line("warn", _WHAT, told))
+        message = "never. `sync-assets certify` finds out how both systems behave, with synthetic records"
+        lines.append(Line("warn", _WHAT, message))
     else:
         lines.append(Line("ok", _WHAT, f"never: `sync-assets certify` is for a stage tenant (…{STAGE})"))
     way = "`sync-assets certify` tries it again, and names what to change"

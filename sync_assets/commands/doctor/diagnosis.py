@@ -54,7 +54,7 @@ def examine(runtime: Runtime) -> list[Line]:
         config = runtime.config
     except SyncAssetsError as error:
         lines = failed("configuration", error)
-        with suppress(SettingsError):  # variables of no system are wrong: the same error again
+        with suppress(SettingsError):  # already reported as `configuration`
             lines += variable_lines(runtime, ["d365", "campaign"])
         return lines
     tables = ", ".join(f"{table.table} -> {table.resource}" for table in config.tables)

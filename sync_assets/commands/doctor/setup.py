@@ -66,7 +66,7 @@ def environment_lines(runtime: Runtime) -> list[Line]:
 
 
 def variable_lines(runtime: Runtime, needed: list[System]) -> list[Line]:
-    """Return a line for each variable that a system lacks. Raises SettingsError for those of no system."""
+    """Return a line for each variable that a system lacks. Raises SettingsError for an invalid one of neither."""
     settings = runtime.settings
     try:
         settings.require(*needed)

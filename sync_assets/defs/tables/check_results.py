@@ -25,7 +25,7 @@ AGREES = "campaign_agrees_with_what_was_sent"
 TWICE_CHECK = "no_key_stands_twice"
 
 TEXTS = {
-    REFUSED: "Campaign has rejected no record of this table; see `sync-assets rejects`.",
+    REFUSED: "No record of this table is rejected; see `sync-assets rejects`.",
     WAITING: "No record has been waiting for its parent for more than an hour.",
     BACKLOG: "Nothing has been pending for more than an hour.",
     AGREES: "A random sample of the records that Campaign acknowledged is read back: it holds what was sent last.",

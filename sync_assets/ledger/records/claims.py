@@ -34,17 +34,20 @@ _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
 )
 """SQL condition: Campaign was found to hold a record of this id, and nothing of it was acknowledged since."""
-_COLUMNS = ", ".join(
-    "acked_at = coalesce(?, acked_at)" if name == "acked_at" else f"{name} = ?"
-    for name in transitions.Acknowledgement._fields[:-1]
-)
-_STORE = f"UPDATE sync_record SET lease_owner = NULL, lease_until = NULL, {_COLUMNS}"  # noqa: S608 - constants
-_STORE_UNSYNCED = f"{_STORE} WHERE seq = ?"
-_STORE_SYNCED = f"{_STORE}, payload = NULL, update_payload = NULL WHERE seq = ?"
-# For records that Campaign holds as they are desired: all columns but the hash are the same for most of them.
-_STORE_AS_DESIRED = (
-    f"{_STORE.replace('acked_hash = ?', 'acked_hash = desired_hash')}, payload = NULL, update_payload = NULL"
-)
+
+
+def _store(acked_hash: str = "?") -> str:
+    """Return the UPDATE that stores an Acknowledgement, with its columns in order as parameters, but for the key."""
+    expressions = {"acked_at": "coalesce(?, acked_at)", "acked_hash": acked_hash}
+    columns = ", ".join(f"{name} = {expressions.get(name, '?')}" for name in transitions.Acknowledgement._fields[:-1])
+    return f"UPDATE sync_record SET lease_owner = NULL, lease_until = NULL, {columns}"  # noqa: S608 - constants
+
+
+_ERASED = ", payload = NULL, update_payload = NULL"
+_STORE_UNSYNCED = f"{_store()} WHERE seq = ?"
+_STORE_SYNCED = f"{_store()}{_ERASED} WHERE seq = ?"
+_STORE_AS_DESIRED = f"{_store('desired_hash')}{_ERASED}"
+"""For records that Campaign holds as they are desired: most of a batch differ in the hash only."""
 CLAIM = """
     UPDATE sync_record SET lease_owner = ?, lease_until = ?,
         uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END
@@ -190,7 +193,7 @@ class Claims:
                 if acknowledgement.state != State.SYNCED:
                     open_.append(acknowledgement)
                 elif acknowledgement.acked_hash is not None and acknowledgement.acked_hash == record.desired_hash:
-                    as_desired[acknowledgement.but_for_hash].append(record.seq)
+                    as_desired[acknowledgement.columns_except_hash].append(record.seq)
                 else:
                     settled.append(acknowledgement)
             for columns, seqs in as_desired.items():
@@ -317,8 +320,8 @@ def claimed(
     row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...], cipher: PayloadCipher
 ) -> Claimed:
     """Build the Claimed of a row of `_due`: which operation it needs, and what to send, decrypted."""
-    seq, id_, day, payload, update_payload, desired_hash, acked_hash, attempts, uncertain, resend, gate = row
-    day = times.from_day_number(day)
+    seq, id_, day_number, payload, update_payload, desired_hash, acked_hash, attempts, uncertain, resend, gate = row
+    day = times.from_day_number(day_number)
     if desired_hash is None or gate == BlockReason.PARENT_UNAVAILABLE:
         return Claimed(seq, id_, day, "delete", None, None, None, attempts, bool(uncertain), resend=bool(resend))
     operation: Operation = "insert" if acked_hash is None else "update"
@@ -328,16 +331,16 @@ def claimed(
     if links and (uncertain or resend):
         links = tuple(link._replace(held=False) for link in links)
     return Claimed(
-        seq,
-        id_,
-        day,
-        operation,
-        cipher.decrypt(payload, id_),
-        cipher.decrypt(update_payload, id_),
-        content,
-        attempts,
-        bool(uncertain),
-        links,
-        opt_outs,
-        bool(resend),
+        seq=seq,
+        id=id_,
+        day=day,
+        operation=operation,
+        payload=cipher.decrypt(payload, id_),
+        update_payload=cipher.decrypt(update_payload, id_),
+        hash=content,
+        attempts=attempts,
+        outcome_unknown=bool(uncertain),
+        links=links,
+        opt_outs=opt_outs,
+        resend=bool(resend),
     )

@@ -73,9 +73,12 @@ class Acknowledgement(NamedTuple):
     seq: int
 
     @property
-    def but_for_hash(self) -> tuple[Any, ...]:
-        """Return the values of all columns but `acked_hash` and the key."""
-        return (*self[:2], *self[3:-1])
+    def columns_except_hash(self) -> tuple[Any, ...]:
+        """Return the values of all columns but `acked_hash` and the key, in order."""
+        return (*self[:_HASH], *self[_HASH + 1 : -1])
+
+
+_HASH = Acknowledgement._fields.index("acked_hash")
 
 
 def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> DesiredUpdate | None:

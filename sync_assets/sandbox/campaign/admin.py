@@ -23,20 +23,20 @@ from sync_assets.sandbox.campaign.view import View
 from sync_assets.sandbox.campaign.workflows import STATUSES
 
 
-class OfResource(msgspec.Struct, forbid_unknown_fields=True):
+class ResourceBody(msgspec.Struct, forbid_unknown_fields=True):
     resource: str = "profile"
 
 
-class Insert(OfResource, kw_only=True):
+class Insert(ResourceBody, kw_only=True):
     records: list[dict[str, Any]]
 
 
-class Which(OfResource):
+class RecordSelection(ResourceBody):
     keys: list[str] | None = None
     pkeys: list[str] | None = None
 
 
-class Change(Which):
+class Change(RecordSelection):
     set: dict[str, Any] = {}
     raw: dict[str, Any] = {}
 
@@ -60,7 +60,7 @@ def routes(campaign: Campaign) -> list[Route]:
     - `POST workflows {"id", "status"}`: set a status, for example that of an export stopped by an error
     """
 
-    def dump(body: OfResource) -> Any:
+    def dump(body: ResourceBody) -> Any:
         table = _table(campaign, body.resource)
         view = _view(campaign, table)
         return [
@@ -87,7 +87,7 @@ def routes(campaign: Campaign) -> list[Route]:
             table.change(record, dict(body.raw), {})
         return {"changed": len(records)}
 
-    def delete(body: Which) -> Any:
+    def delete(body: RecordSelection) -> Any:
         table = _table(campaign, body.resource)
         records = _records(table, body)
         for record in records:
@@ -107,12 +107,12 @@ def routes(campaign: Campaign) -> list[Route]:
         return {"id": workflow.id, "status": workflow.status}
 
     return [
-        Route("/campaign/dump", _answer(dump, OfResource), methods=["GET"]),
+        Route("/campaign/dump", _answer(dump, ResourceBody), methods=["GET"]),
         Route("/campaign/settings", _answer(settings), methods=["GET", "POST"]),
         Route("/campaign/profiles", _answer(insert, Insert), methods=["POST"]),
         Route("/campaign/records", _answer(insert, Insert), methods=["POST"]),
         Route("/campaign/change", _answer(change, Change), methods=["POST"]),
-        Route("/campaign/delete", _answer(delete, Which), methods=["POST"]),
+        Route("/campaign/delete", _answer(delete, RecordSelection), methods=["POST"]),
         Route("/campaign/export", _answer(write_export), methods=["POST"]),
         Route("/campaign/workflows", _answer(workflows, Workflow), methods=["POST"]),
     ]
@@ -154,7 +154,7 @@ def _view(campaign: Campaign, table: Table) -> View:
     return campaign.views[table.resource.apis[-1], table.resource.name]
 
 
-def _records(table: Table, body: Which) -> list[Record]:
+def _records(table: Table, body: RecordSelection) -> list[Record]:
     if body.pkeys is not None:
         wanted = set(body.pkeys)
         found = [record for record in table.records.values() if record.pkey in wanted]

@@ -30,28 +30,28 @@ class Load(msgspec.Struct, forbid_unknown_fields=True):
     contacts: Number
 
 
-class OfTable(msgspec.Struct, forbid_unknown_fields=True):
+class TableBody(msgspec.Struct, forbid_unknown_fields=True):
     table: str = "contact"
 
 
-class Create(OfTable, kw_only=True):
+class Create(TableBody, kw_only=True):
     rows: list[dict[str, Any]]
 
 
-class Which(OfTable):
+class RowSelection(TableBody):
     ids: list[str] | None = None
     count: Number | None = None
 
 
-class Change(Which):
+class Change(RowSelection):
     set: dict[str, Any] = {}
 
 
-class Tracking(OfTable):
+class Tracking(TableBody):
     enabled: bool = True
 
 
-class Metadata(OfTable):
+class Metadata(TableBody):
     column: str | None = None
     set: dict[str, Any] = {}
     remove: bool = False
@@ -95,7 +95,7 @@ def routes(org: Organization) -> list[Route]:
                 org.update(store, row_id, _bound(org, store, body.set))
         return {"ids": ids}
 
-    def delete(body: Which) -> Any:
+    def delete(body: RowSelection) -> Any:
         store = org.store(body.table)
         ids = _ids(store, body)
         with org.transaction():
@@ -103,13 +103,13 @@ def routes(org: Organization) -> list[Route]:
                 org.delete(store, row_id)
         return {"ids": ids}
 
-    def hide(body: Which) -> Any:
+    def hide(body: RowSelection) -> Any:
         store = org.store(body.table)
         ids = _ids(store, body)
         org.hide(store, ids)
         return {"ids": ids}
 
-    def expire(body: OfTable) -> Any:
+    def expire(body: TableBody) -> Any:
         org.expire_tokens(org.store(body.table))
         return {}
 
@@ -141,8 +141,9 @@ def routes(org: Organization) -> list[Route]:
 
     actions = {
         "load": _posted(Load, load), "create": _posted(Create, create), "change": _posted(Change, change),
-        "delete": _posted(Which, delete), "hide": _posted(Which, hide), "expire": _posted(OfTable, expire),
-        "tracking": _posted(Tracking, tracking), "metadata": _posted(Metadata, metadata),
+        "delete": _posted(RowSelection, delete), "hide": _posted(RowSelection, hide),
+        "expire": _posted(TableBody, expire), "tracking": _posted(Tracking, tracking),
+        "metadata": _posted(Metadata, metadata),
     }  # fmt: skip
     return [
         Route("/d365/dump", _guarded(dump)),
@@ -188,7 +189,7 @@ def _bound(org: Organization, store: Store, values: dict[str, Any]) -> dict[str,
     return bound
 
 
-def _ids(store: Store, body: Which) -> list[str]:
+def _ids(store: Store, body: RowSelection) -> list[str]:
     if body.ids is not None:
         return [row_id.lower() for row_id in body.ids]
     if body.count is None:

@@ -238,7 +238,7 @@ def hosts_of_aws() -> list[str]:
 
 def test_the_firewall_drops_all_but_tls_to_listed_names_and_ssh_to_the_sftps_network() -> None:
     policy = RESOURCES["Policy"]["Properties"]["FirewallPolicy"]
-    assert "aws:drop_established" in policy["StatefulDefaultActions"]
+    assert "aws:drop_established_app_layer" in policy["StatefulDefaultActions"]
     assert policy["StatelessDefaultActions"] == policy["StatelessFragmentDefaultActions"] == ["aws:forward_to_sfe"]
     groups = [one["ResourceArn"]["Ref"] for one in policy["StatefulRuleGroupReferences"]]
     rules = {name: RESOURCES[name]["Properties"]["RuleGroup"] for name in groups}

@@ -106,7 +106,11 @@ def test_only_the_proxy_has_a_way_out_and_the_code_location_reaches_nothing_but_
         if not told.get("internal") and told.get("driver_opts", {}).get(masquerade) != "false"
     }
     assert {name for name, service in SERVICES.items() if open_ & {*service["networks"]}} == {"egress"}
-    assert all(networks[name].get("internal") for name in SERVICES["code"]["networks"])
+    isolated = {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}  # else services of the host are reached
+    assert all(
+        networks[name].get("internal") and networks[name].get("driver_opts") == isolated
+        for name in SERVICES["code"]["networks"]
+    )
     assert {name for name, service in SERVICES.items() if "proxy" in service["networks"]} == {"code", "egress"}
 
 

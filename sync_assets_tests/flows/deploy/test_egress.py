@@ -25,7 +25,7 @@ from sync_assets_tests.support.waiting import until
 
 SCRIPT = DEPLOY / "compose" / "egress.sh"
 NOBODY = 65534
-"""The image's user is none of rights either; as root squid would take over files."""
+"""Like the image's user it has no rights; squid started as root would change the owner of files."""
 
 
 def listens(port: int) -> bool:

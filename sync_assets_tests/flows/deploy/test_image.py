@@ -87,7 +87,7 @@ def pinned() -> dict[str, list[str]]:
     return {line.split()[0]: line.split()[1:] for line in text.splitlines() if not line.startswith("#")}
 
 
-def test_the_versions_in_it_are_those_that_were_tested_and_no_code_of_a_package_runs_in_the_build() -> None:
+def test_the_versions_in_it_are_those_that_were_tested_and_no_source_package_is_built() -> None:
     [install] = [words for _, *words in INSTRUCTIONS if "constraints.txt" in words and "install" in words]
     assert {"--require-hashes", "--requirement", "--only-binary", ":all:"} <= set(install)
     versions = dict(line.split("==") for line in pinned())

@@ -74,8 +74,8 @@ async def test_without_its_variable_or_for_a_host_of_no_proxy_it_connects_by_its
     [
         (answer(403), "does not connect"),
         (answer(407), "wants a user"),
-        (b"", "gave no answer"),
-        (b"hush" * 9000, "gave no answer"),
+        (b"", "gave no valid answer"),
+        (b"hush" * 9000, "gave no valid answer"),
     ],
 )
 async def test_a_proxy_that_refuses_is_named_with_the_variable_and_without_its_password(
