@@ -247,7 +247,10 @@ def decoded(answer: Response, shape: type[_T], resource: str) -> _T:
     if found.kind == "denied":
         raise SignInRefused(f"Campaign refuses access to {resource}: {redact(found.reason, None)}", _ACCESS)
     if found.kind != "done":
-        raise CampaignRefused(f"Campaign refused to read {resource}: {redact(words(answer), None)}")
+        raise CampaignRefused(
+            f"Campaign refused to read {resource}: {redact(words(answer), None)}",
+            "Try again later; if it stays so, check CAMPAIGN_URL and the resource in Campaign.",
+        )
     try:
         return msgspec.json.decode(answer.body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

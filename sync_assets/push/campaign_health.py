@@ -10,6 +10,7 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard, HttpError
 from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets.push.delivery import WAITS
 from sync_assets.push.target import PushStopped
 
 FAILING = 30
@@ -29,10 +30,20 @@ class CampaignHealth:
         self._tested_at = -WORKING_SECONDS
         self._works = True
         self._key_works: bool | None = None  # None: not tested yet
+        self._has_succeeded = False
 
     def succeeded(self) -> None:
         """Note that Campaign accepted or rejected a record."""
-        self._failing, self._succeeded_at = 0, time.monotonic()
+        self._failing, self._succeeded_at, self._has_succeeded = 0, time.monotonic(), True
+
+    def takes_no_record(self, attempts: int) -> bool:
+        """Return True if a record that failed `attempts` times before is to be put off, not rejected.
+
+        Campaign may answer reads while it takes no write, for example in maintenance. So after FAILING records in a row
+        the cause is not sought in each of them; a record that was put off is rejected only once Campaign accepted or
+        rejected another one in this push.
+        """
+        return self._failing >= FAILING or (attempts > len(WAITS) and not self._has_succeeded)
 
     def succeeded_since(self, began: float) -> bool:
         """Return True if a record succeeded in the later half of the time since `began` (monotonic clock)."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sync_assets.campaign.addressing import KEY, Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
@@ -41,6 +41,8 @@ GRACE = 5.0
 """Seconds that requests in flight get to end when a push is stopped."""
 LAST_ANSWERS = 60.0
 """The same when the time of the push is up: a longer wait, so that no outcome stays unknown for that reason."""
+PUT_OFF_SECONDS = 300.0
+"""Seconds until the next attempt of a record while Campaign takes no record at all."""
 LOOK_AGAIN_SECONDS = 10.0
 """Seconds before a record whose insert was lost, and which is not found, is looked up once more."""
 
@@ -112,6 +114,7 @@ class _Push:
         self._health = CampaignHealth(claims, self._guard)
         self._addressing: dict[str, Addressing] = {}  # by resource
         self._links: Links | None = None
+        self._told = False  # that records are put off
 
     # --- start and end ------------------------------------------------------------------------------------------------
 
@@ -279,6 +282,9 @@ class _Push:
             self._stop(f"Campaign fails on every request: {delivery.reason}")
             self._give_back(record)
             return
+        if delivery.exhausted and self._health.takes_no_record(record.attempts):
+            self._put_off(record, "later", delivery.reason)
+            return
         if self._target.is_parent and delivery.operation_done == "deleted":
             self._parent_keys.forget(self._target.resource, record.id)
         elif self._target.is_parent and delivery.pkey:
@@ -318,9 +324,21 @@ class _Push:
         elif not await self._health.works(records):
             self._stop(str(error))
             self._give_back(record, lost=True)
+        elif self._health.takes_no_record(record.attempts):
+            self._put_off(record, "unknown", str(error))
         else:
             self._result.refused += 1
-            self._close(record, Delivery("refused", reason=f"Campaign gave no answer, {record.attempts + 1} times."))
+            self._close(record, Delivery("refused", reason=f"{error} It was sent {record.attempts + 1} times."))
+
+    def _put_off(self, record: Claimed, result: Literal["later", "unknown"], reason: str | None) -> None:
+        """Leave a record pending that would be rejected if Campaign took others."""
+        if not self._told:
+            self._told = True
+            _log.warning(
+                "Campaign answers reads and takes no record, records stay pending",
+                extra={"table": self._target.table, "seconds": PUT_OFF_SECONDS},
+            )
+        self._close(record, Delivery(result, reason=reason, wait=PUT_OFF_SECONDS))
 
     async def _count_failure(self, record: Claimed, reason: str | None, records: Records) -> None:
         if await self._health.fails_on_all(record.attempts, records):

@@ -370,7 +370,7 @@ class TestLinks:
         found = told(chain.program, order)
         assert found.status == 2
         reasons = " ".join(of(found, "new_order")["reasons"])
-        assert "Waiting for a parent that is refused" in reasons
+        assert "Waiting for a parent that is rejected" in reasons
         assert f"Its parent contact {contact} is rejected (" in reasons
         assert of(found, "new_order")["links"][0]["state"] == "rejected"
         assert f"Its parent new_order {order} is waiting" in " ".join(

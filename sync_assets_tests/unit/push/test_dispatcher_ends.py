@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from sync_assets.campaign import records as campaign_records
+from sync_assets.push import campaign_health, delivery, record_queue
 from sync_assets.push import dispatcher as push_module
 from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people
@@ -95,6 +98,38 @@ async def test_a_campaign_that_fails_on_every_record_is_left_alone(bench: Bench)
     assert "fails on every record" in result.stopped
     assert bench.counts().pending == 500
     assert sum(result.calls.values()) < 250
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "hollow", "body": "<html>maintenance</html>", "content_type": "text/html"},
+        {"kind": "status", "status": 500, "body": ""},
+    ],
+    ids=["an answer that is not the engine's", "a bare 500"],
+)
+async def test_a_campaign_that_answers_reads_and_takes_no_record_rejects_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
+):
+    for module in (delivery, push_module, campaign_health):
+        monkeypatch.setattr(module, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(record_queue, "LINGER", 0.0)
+    monkeypatch.setattr(campaign_records, "backoff", lambda _: 0.0)
+    monkeypatch.setattr(push_module, "PUT_OFF_SECONDS", 1.0)
+    contacts = people(60)
+    bench.capture(contacts)
+    await bench.push()
+    bench.capture({id_: payload | {"lastName": "Lovelace"} for id_, payload in contacts.items()})
+    bench.admin.faults({"system": "campaign", "method": "PATCH", **fault})
+    sent = 0
+    while sent < 3:  # pushes; the later ones send records that were put off
+        sent += bool((await bench.push()).calls)
+        assert (bench.counts().pending, bench.counts().failed) == (60, 0)
+    bench.admin.clear_faults()
+    while bench.counts().pending:
+        await bench.push()
+    assert bench.counts().synced == 60
+    assert {profile["lastName"] for [profile] in bench.profiles(contacts).values()} == {"Lovelace"}
 
 
 @on_both_databases
