@@ -89,6 +89,8 @@ def _cost(name: str, contacts: int, package: Path | None) -> Cost:
                 raise BenchError(f"{name}: exit status {done.returncode}: {done.stderr.strip()[-500:]}")
             tables = json.loads(done.stdout)["tables"].values()
             left = sum(counts["pending"] + counts["failed"] + counts.get("waiting", 0) for counts in tables)
+            if left:
+                print(f"{name}: {left:,} left: {done.stderr.strip()[-500:]}", file=sys.stderr, flush=True)
         return Cost(name, seconds, calls, syncs, left, _wrong(sandbox))
 
 

@@ -257,8 +257,8 @@ def test_the_ledger_counts_the_engine_calls_and_remembers_the_report(program: Pr
     _, status = program.json("status")
     assert status["engine_calls"] == document["engine_calls"] == program.sandbox.admin.engine_calls()
     with Ledger.open(program.runtime().settings.ledger_url) as ledger:
-        whole = ledger.dialect(NAME)
-        assert (whole["result"], "began" in whole) == ("workable", False)
+        assert ledger.dialect(NAME).keys() >= {"certified_at", "version"}
+        assert "began" not in ledger.dialect(NAME)
         assert ledger.dialect("profile")[f"certified Campaign: {GET}"] == f"workable: {YES}"
 
 
@@ -295,7 +295,7 @@ def test_doctor_and_status_tell_when_the_systems_were_certified_and_what_is_not_
 def test_doctor_tells_that_a_certification_was_killed(program: Program) -> None:
     assert killed_at(program, 1, method="PATCH")
     outcome, message = doctors_lines(program)["certification under way"]
-    assert (outcome, "If it was killed, run `sync-assets certify` again" in message) == ("warn", True)
+    assert (outcome, "or a record is left. Run `sync-assets certify` again" in message) == ("warn", True)
 
 
 def test_on_a_tenant_that_is_no_stage_doctor_does_not_ask_for_a_certification(program: Program) -> None:
