@@ -278,12 +278,9 @@ class _Push:
 
     async def _delivered(self, record: Claimed, delivery: Delivery, records: Records) -> None:
         result = self._result
-        if delivery.exhausted and not await self._health.works(records):
-            self._stop(f"Campaign fails on every request: {delivery.reason}")
-            self._give_back(record)
-            return
-        if delivery.exhausted and self._health.takes_no_record(record.attempts):
-            self._put_off(record, "later", delivery.reason)
+        if delivery.exhausted and await self._spared(
+            record, records, "later", delivery.reason, f"Campaign fails on every request: {delivery.reason}"
+        ):
             return
         if self._target.is_parent and delivery.operation_done == "deleted":
             self._parent_keys.forget(self._target.resource, record.id)
@@ -321,17 +318,23 @@ class _Push:
             await self._count_failure(record, str(error), records)
             wait = LOOK_AGAIN_SECONDS if isinstance(error, StillUnknown) else WAITS[record.attempts]
             self._close(record, Delivery("unknown", reason=str(error), wait=wait))
-        elif not await self._health.works(records):
-            self._stop(str(error))
-            self._give_back(record, lost=True)
-        elif self._health.takes_no_record(record.attempts):
-            self._put_off(record, "unknown", str(error))
-        else:
+        elif not await self._spared(record, records, "unknown", str(error), str(error)):
             self._result.refused += 1
             self._close(record, Delivery("refused", reason=f"{error} It was sent {record.attempts + 1} times."))
 
-    def _put_off(self, record: Claimed, result: Literal["later", "unknown"], reason: str | None) -> None:
-        """Leave a record pending that would be rejected if Campaign took others."""
+    async def _spared(
+        self, record: Claimed, records: Records, result: Literal["later", "unknown"], reason: str | None, stop: str
+    ) -> bool:
+        """Leave a record pending whose attempts are used up, if the cause is Campaign. False: the record is rejected.
+
+        stop: reported if Campaign answers no read, which ends the push.
+        """
+        if not await self._health.works(records):
+            self._stop(stop)
+            self._give_back(record, lost=result == "unknown")
+            return True
+        if not self._health.takes_no_record(record.attempts):
+            return False
         if not self._told:
             self._told = True
             _log.warning(
@@ -339,6 +342,7 @@ class _Push:
                 extra={"table": self._target.table, "seconds": PUT_OFF_SECONDS},
             )
         self._close(record, Delivery(result, reason=reason, wait=PUT_OFF_SECONDS))
+        return True
 
     async def _count_failure(self, record: Claimed, reason: str | None, records: Records) -> None:
         if await self._health.fails_on_all(record.attempts, records):

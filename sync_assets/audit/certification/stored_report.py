@@ -31,9 +31,6 @@ class NotWorkable:
     premise: str
     found: str
 
-    def __str__(self) -> str:
-        return f"{self.about or self.system}: {self.premise}: {self.found}"
-
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
