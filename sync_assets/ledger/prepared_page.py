@@ -1,6 +1,7 @@
 """A prepared page: captured rows after the transform, checked and converted for the ledger.
 
-Only this module, storage/json_rows.py and storage/copy_rows.py import Polars, which is slow to import.
+Only this module, storage/json_rows.py, storage/copy_rows.py and, with a key, storage/payload_cipher.py import Polars,
+which is slow to import.
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence

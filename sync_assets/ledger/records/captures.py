@@ -192,15 +192,8 @@ class Captures:
         return NewRecords(table, records["id"].to_list(), numbers, self._session.bulk.pack(records))
 
     def _encrypted(self, records: "pl.DataFrame") -> "pl.DataFrame":
-        cipher = self._session.cipher
-        if cipher.name is None:
-            return records
-        import polars as pl  # noqa: PLC0415 - slow to import
-
-        names, ids = ("payload", "update_payload"), records["id"].to_list()
-        return records.with_columns(
-            pl.Series(name, cipher.encrypt_all(records[name].to_list(), ids), pl.String) for name in names
-        )
+        encrypt, ids = self._session.cipher.encrypt_column, records["id"]
+        return records.with_columns(encrypt(records[name], ids) for name in ("payload", "update_payload"))
 
     def _store(
         self,

@@ -2,6 +2,7 @@
 
 import os
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from sync_assets.ledger.errors import PayloadKeyMissing
 from sync_assets.ledger.storage.payload_cipher import MARK, PayloadCipher, key_name
 
 OLD, NEW = os.urandom(32), os.urandom(32)
+IDS = pl.repeat("anna", 100, eager=True)
 
 
 @given(st.text(), st.text())
@@ -21,8 +23,20 @@ def test_a_payload_comes_back_as_it_was(payload: str, id_: str) -> None:
     assert cipher.decrypt(stored, id_) == payload
 
 
+@given(st.lists(st.tuples(st.text(), st.none() | st.text())))
+def test_a_page_of_payloads_comes_back_as_it_was_each_for_its_record(rows: list[tuple[str, str | None]]) -> None:
+    cipher = PayloadCipher([NEW])
+    page = pl.DataFrame(rows, schema={"id": pl.String, "payload": pl.String}, orient="row")
+    stored = cipher.encrypt_column(page["payload"], page["id"])
+    assert (stored.name, stored.dtype) == ("payload", pl.String)
+    assert [cipher.decrypt(text, id_) for text, (id_, _) in zip(stored, rows, strict=True)] == [
+        payload for _, payload in rows
+    ]
+    assert all(text is None or text.startswith(f"{MARK}{key_name(NEW)}:") for text in stored)
+
+
 def test_equal_payloads_are_stored_as_different_texts() -> None:
-    assert len(set(PayloadCipher([NEW]).encrypt_all(["same"] * 100, ["id"] * 100))) == 100
+    assert PayloadCipher([NEW]).encrypt_column(pl.repeat("same", 100, eager=True), IDS).n_unique() == 100
 
 
 def test_a_payload_of_another_record_is_refused() -> None:
@@ -54,4 +68,6 @@ def test_a_payload_that_was_stored_without_a_key_is_read(cipher: PayloadCipher) 
 
 
 def test_without_a_key_payloads_are_stored_as_they_are() -> None:
-    assert PayloadCipher().encrypt_all(['{"a":1}', None], ["anna", "bert"]) == ['{"a":1}', None]
+    assert PayloadCipher().encrypt('{"a":1}', "anna") == '{"a":1}'
+    payloads = pl.Series("payload", ['{"a":1}', None] * 50)
+    assert PayloadCipher().encrypt_column(payloads, IDS).to_list() == payloads.to_list()
