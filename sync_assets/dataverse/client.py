@@ -7,7 +7,6 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/compose-ht
 
 from __future__ import annotations
 
-import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from sync_assets.dataverse.page_parser import read_head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Endpoint, HttpError, Limits, Response, TokenSource
 from sync_assets.http.pagination import LinkTrail
+from sync_assets.task_group import run_together
 
 API = "/api/data/v9.2"
 MAX_PAGE = 5000
@@ -111,7 +111,7 @@ class DataverseClient:
         """Return the metadata of a table, with all its columns. `columns`: those whose labels are needed."""
         path = f"EntityDefinitions(LogicalName='{quote(name)}')"
         try:
-            head, attributes = await asyncio.gather(
+            head, attributes = await run_together(
                 self._json(f"{path}?$select=LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled", name),
                 self._json(f"{path}/Attributes?$select={_DESCRIBED}", name),
             )
@@ -128,7 +128,7 @@ class DataverseClient:
             wanted = [c for c in found.values() if c.type in _CASTS and (columns is None or c.name in columns)]
             kinds: set[ColumnType] = {column.type for column in wanted}
             typed: dict[str, dict[str, Any]] = {}
-            for part in await asyncio.gather(*(self._typed(path, kind) for kind in kinds)):
+            for part in await run_together(*(self._typed(path, kind) for kind in kinds)):
                 typed |= part
             return Table(
                 name=str(head["LogicalName"]),
@@ -165,7 +165,7 @@ class DataverseClient:
             "/Microsoft.Dynamics.CRM.MemoAttributeMetadata": "MaxLength",
             "/Microsoft.Dynamics.CRM.LookupAttributeMetadata": "Targets",
         }
-        answers = await asyncio.gather(
+        answers = await run_together(
             *(self._json(f"{path}{cast}?$select=LogicalName,{what}", name) for cast, what in asked.items())
         )
         described: dict[str, dict[str, Any]] = {}
