@@ -88,7 +88,11 @@ class ServerFailed(D365Refused):
     """Raised when Dynamics 365 answered 500, which it also does when it lacks memory for an answer."""
 
 
-class TrackingOff(D365Refused):
+class SetUpRefused(D365Refused):
+    """Raised when Dynamics 365 refuses until a person corrects the mapping, a privilege or the table."""
+
+
+class TrackingOff(SetUpRefused):
     """Raised when change tracking is not enabled for the table."""
 
 
@@ -118,7 +122,7 @@ class DataverseClient:
         except D365Refused as error:
             if error.code not in NO_SUCH_TABLE:
                 raise
-            raise D365Refused(
+            raise SetUpRefused(
                 f"Dynamics 365 has no table `{name}`.",
                 "Write its logical name under `tables` in the configuration, in the singular as in `contact`.",
                 error.code,
@@ -324,23 +328,23 @@ _MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
     "0x80072491": (TrackingOff, _TRACKING_OFF, _SWITCH_ON),
     "0x80072492": (TrackingOff, _TRACKING_OFF, _SWITCH_ON),
     "0x80040220": (
-        D365Refused,
+        SetUpRefused,
         "The application user lacks a privilege in Dynamics 365{about}.",
         "Give its security role organisation-level read on the table.",
     ),
     "0x80072560": (
-        D365Refused,
+        SetUpRefused,
         "The application is not a user of this Dynamics 365 organisation.",
         "Make an application user for D365_CLIENT_ID in the Power Platform admin centre.",
     ),
-    "0x80060888": (D365Refused, "Dynamics 365 does not know {column}{about}.", "Correct the mapping."),
-    "0x80040217": (D365Refused, "Dynamics 365 has no such row or table{about}.", "Check the configuration."),
+    "0x80060888": (SetUpRefused, "Dynamics 365 does not know {column}{about}.", "Correct the mapping."),
+    "0x80040217": (SetUpRefused, "Dynamics 365 has no such row or table{about}.", "Check the configuration."),
     "404": (
-        D365Refused,
+        SetUpRefused,
         "Dynamics 365 does not know what was asked for{about} (404).",
         "Check D365_URL and the tables of the configuration.",
     ),
-    "403": (D365Refused, "Dynamics 365 refuses access{about} (403).", "Check the application user's role."),
+    "403": (SetUpRefused, "Dynamics 365 refuses access{about} (403).", "Check the application user's role."),
 }
 """Error code, else status -> error class, cause, remedy. The statuses of most codes are documented nowhere."""
 
