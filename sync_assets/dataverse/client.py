@@ -324,7 +324,11 @@ def _label(option: dict[str, Any]) -> str:
 
 
 _MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
-    "0x80044352": (FeedExpired, "The position in the change feed has expired{about}.", "A full read follows."),
+    "0x80044352": (
+        FeedExpired,
+        "The position in the change feed has expired{about}.",
+        "The next sync reads the table in full.",
+    ),
     "0x80072491": (TrackingOff, _TRACKING_OFF, _SWITCH_ON),
     "0x80072492": (TrackingOff, _TRACKING_OFF, _SWITCH_ON),
     "0x80040220": (

@@ -114,7 +114,7 @@ def position(table: str, feed: Feed | None, days: int | None, now: datetime | No
     what, text = f"{table}: position in the change feed", f"last asked {age:,.1f} days ago, good for {days} days"
     if age <= days / 2:
         return [Line("ok", what, text)]
-    gone = "it has expired, so a full read follows" if age > days else "it expires if nothing is done"
+    gone = "it has expired, so the next sync reads the table in full" if age > days else "it expires if nothing is done"
     return [Line("warn", what, f"{text}: {gone}. Run `sync-assets sync`, or start the sensors")]
 
 

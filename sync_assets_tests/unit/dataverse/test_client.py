@@ -222,8 +222,8 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(shared: SandboxProcess
 @pytest.mark.parametrize(
     ("status", "code", "message", "kind", "says"),
     [
-        (400, "0x80044352", "", FeedExpired, "A full read follows"),
-        (410, "0x80044352", "", FeedExpired, "A full read follows"),
+        (400, "0x80044352", "", FeedExpired, "The next sync reads the table in full."),
+        (410, "0x80044352", "", FeedExpired, "The next sync reads the table in full."),
         (400, "0x80072491", "Entity contact isn't enabled", TrackingOff, "Switch it on"),
         (403, "0x80040220", "SecLib::Crm", SetUpRefused, "organisation-level read"),
         (403, "0x80072560", "", SetUpRefused, "application user"),
