@@ -128,8 +128,8 @@ def _guardrails(runtime: Runtime, *, counted: bool) -> list[Line]:
         lines += [
             _line(table, finding) for finding in findings if not number or finding.check != guardrails.OF_THE_WHOLE
         ]
-        if table.apply_deletes:
-            lines.append(Line("warn", f"{table.table}: the order of a privacy delete", guardrails.PRIVACY_ORDER))
+    if deleting := ", ".join(table.table for table in config.tables if table.apply_deletes):
+        lines.append(Line("warn", f"{deleting}: the order of a privacy delete", guardrails.PRIVACY_ORDER))
     return lines
 
 
