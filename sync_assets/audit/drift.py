@@ -29,6 +29,7 @@ from sync_assets.http.redaction import redact
 from sync_assets.mapping.transform import transform
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
+from sync_assets.task_group import run_together
 from sync_assets.validation.preflight import Ready, preflight
 
 if TYPE_CHECKING:
@@ -141,12 +142,7 @@ async def _compare(
         for attribute in [*differing(members, found, resource), *wrong]:
             different[attribute].append(id_)
 
-    try:
-        async with asyncio.TaskGroup() as reads:
-            for id_, (_, members) in sent.items():
-                reads.create_task(look(id_, members))
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+    await run_together(*(look(id_, members) for id_, (_, members) in sent.items()))
     result.differing = {attribute: sorted(ids) for attribute, ids in sorted(different.items())}
 
 

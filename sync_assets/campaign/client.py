@@ -18,6 +18,7 @@ import msgspec
 from sync_assets.campaign.dialect import Operation, is_passing, response_outcome, words
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.resource_type import read_resource
+from sync_assets.config.cross_checks import did_you_mean
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import (
     GATEWAY_REFUSALS,
@@ -170,7 +171,12 @@ class CampaignClient:
 
     async def resource(self, api: str, name: str) -> Resource:
         """Return the metadata of a resource, with its filters; no engine call. Raises NotPublished, SignInRefused."""
-        metadata = await self._metadata(f"{api}/resourceType/{quote(name, safe='')}", api, name)
+        try:
+            metadata = await self._metadata(f"{api}/resourceType/{quote(name, safe='')}", api, name)
+        except NotPublished as error:
+            if hint := await self._hint(api, name):
+                raise NotPublished(error.cause, hint) from error
+            raise
         link = metadata.get("filters")
         href = link.get("href") if isinstance(link, dict) else None
         if not href and metadata.get("PKey"):
@@ -180,6 +186,17 @@ class CampaignClient:
         except NotPublished:
             filters = {}  # none published
         return read_resource(name, api, metadata, filters)
+
+    async def _hint(self, api: str, name: str) -> str | None:
+        """Return what to write instead of a resource that Campaign lacks; None if nothing that it has is similar."""
+        try:
+            known = await self.resources()
+        except SyncAssetsError:
+            return None
+        if name in known and known[name] != api:
+            return f"It has one under /{known[name]}: write `api: {known[name]}` for its table in the configuration."
+        meant = did_you_mean(name, [one for one in known if one != name])
+        return meant and f"Did you mean `{meant}`? Correct `resource` of its table in the configuration."
 
     async def resources(self) -> dict[str, str]:
         """Return all resources by name, with the API that serves them (section 3); no engine call.

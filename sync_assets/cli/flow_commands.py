@@ -36,17 +36,22 @@ def sync(
     from sync_assets.commands.sync import sync as run  # noqa: PLC0415
     from sync_assets.operations.status import held_back, in_maintenance  # noqa: PLC0415
 
+    said: list[str] = []
+
+    def announce(line: str) -> None:
+        if line not in said:  # the same error may end several tables
+            said.append(line)
+            say(line)
+
     runtime = open_runtime(creates=True)
-    runtime.accept_mapping = accept_mapping
+    runtime.accept_mapping, runtime.announce = accept_mapping, announce
     with interruptible("Nothing is lost; run it again to go on."), progress(runtime):
         done = run(runtime, table or [])
     print_document(done.document, as_json, show_status)
-    shown = (
-        () if as_json else (*held_back(done.document), *in_maintenance(done.document, list(done.document["tables"])))
-    )
-    for line in dict.fromkeys((*map(str, done.problems), *done.stopped)):
-        if line not in shown:
-            say(line)
+    if not as_json:
+        said += [*held_back(done.document), *in_maintenance(done.document, list(done.document["tables"]))]
+    for line in (*map(str, done.problems), *done.stopped):
+        announce(line)
     raise typer.Exit(done.status)
 
 

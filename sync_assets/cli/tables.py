@@ -69,6 +69,8 @@ def _certification(document: dict[str, Any]) -> Iterator[str]:
     """Yield lines on the last certification; none for a document without it, as that of `sync`."""
     if "certification" not in document:
         return
+    if unfinished := document.get("certification_unfinished"):
+        yield unfinished
     last = document["certification"]
     if last is None:
         yield "never certified: `sync-assets certify` does that on a stage tenant"

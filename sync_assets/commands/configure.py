@@ -6,7 +6,6 @@ the configuration, was compiled against both systems' metadata, and is within th
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from sync_assets.scaffold.link_suggestions import suggest_links
 from sync_assets.scaffold.table_suggestions import Choice, Suggested, resource_for, suggest_table
 from sync_assets.scaffold.yaml_insertion import insert_table
 from sync_assets.scaffold.yaml_text import SCHEMA_FILE, table_block, whole_file
+from sync_assets.task_group import run_together
 from sync_assets.validation.guardrails import within_limits
 
 DEFAULT_FILE = "sync_assets.yaml"
@@ -173,7 +173,7 @@ def _runtime(environment: Mapping[str, str]) -> Runtime:
 
 
 async def _look(d365: DataverseClient, campaign: CampaignClient) -> Landscape:
-    tables, resources = await asyncio.gather(d365.tables(), campaign.resources())
+    tables, resources = await run_together(d365.tables(), campaign.resources())
     return Landscape(tuple(tables), resources)
 
 
@@ -194,8 +194,8 @@ async def _suggest(
                 f"{one.table} is mapped already, to {targets[one.table]}.", "A table goes there once."
             )
         targets[one.table] = _resource(one, there, targets, ask)
-    tables = await asyncio.gather(*(_described(one.table, d365) for one in wanted))
-    resources = await asyncio.gather(
+    tables = await run_together(*(_described(one.table, d365) for one in wanted))
+    resources = await run_together(
         *(campaign.resource(there.resources[targets[one.table]], targets[one.table]) for one in wanted)
     )
     parents = {table.table: {link.table for link in table.links} for table in (config.tables if config else ())}

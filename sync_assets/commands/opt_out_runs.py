@@ -6,8 +6,9 @@ files in the folder are processed. A file that grows for longer is left for the 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -71,6 +72,7 @@ class _WaitingFiles:
     def __init__(self, runtime: Runtime, run: Callable[[str], None]) -> None:
         self._runtime, self._run = runtime, run
         self._tried: dict[Version, list[str]] = {}
+        self._announced: set[str] = set()
         self.refused: list[str] = []
 
     def consume(self) -> None:
@@ -96,6 +98,7 @@ class _WaitingFiles:
                 self.refused.append(f"{names}: still being written after {waited:.0f} s; left for the next sync.")
                 runtime.stopped.append(self.refused[-1])
                 return
+            self._announce(seen.unsettled)
             runtime.progress("waiting for files to settle", 0)
             time.sleep(LOOK_SECONDS)
 
@@ -106,6 +109,16 @@ class _WaitingFiles:
         texts = [text for text in stopped[before:] if text.startswith(f"{file.partition}: ")]
         self._tried[_version(file)] = texts
         self.refused += texts
+
+    def _announce(self, unsettled: Sequence[OptOutFile]) -> None:
+        """Announce once for each file that it is waited for, unless it needs nothing but a second poll."""
+        settle = self._runtime.config.opt_out.export.settle_seconds
+        waits = {file.name: folder.seconds_to_settle(file, settle) for file in unsettled}
+        waits = {name: wait for name, wait in waits.items() if wait > 0 and name not in self._announced}
+        if waits:
+            self._announced |= waits.keys()
+            seconds, names = math.ceil(max(waits.values())), ", ".join(waits)
+            self._runtime.announce(f"Waiting {seconds} s for {names} to settle; longer if it is still being written.")
 
     def _report(self, seen: folder.FolderPoll) -> None:
         """Add warnings about the folder's files, and drop what this sync reported of files that are no longer present.

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sync_assets.alerts.dead_man_switch import DeadManSwitch
-from sync_assets.campaign.client import CampaignRefused
+from sync_assets.campaign.client import NotPublished
 from sync_assets.config.models import TableConfig
-from sync_assets.dataverse.client import D365Refused
+from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import MappingsTakeTurns
 from sync_assets.operations.quiet_tables import quiet_tables
 from sync_assets.operations.status import document, held_back, in_maintenance, unknown_tables
 from sync_assets.performance import keep_loaded_objects
@@ -22,7 +23,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import killed_runs
 from sync_assets.runtime.workers import release_dead
 from sync_assets.validation.guardrails import BeyondLimits, check_configuration
-from sync_assets.validation.preflight import CHECKS, findings_of
+from sync_assets.validation.preflight import NotReady
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -35,6 +36,9 @@ for good, or their lookup is empty, so that only a change in Dynamics 365 can he
 """
 OPT_OUTS_LEFT = ("due", "refused", "held", "files_waiting", "files_refused", "rejected_rows")
 """The same for opt-outs; rejected rows are those of this invocation."""
+
+SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns)
+"""Errors of a table that last until a person corrects its set-up: the configuration, a system's model, a privilege."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +121,15 @@ def _export_log(runtime: Runtime) -> None:
 def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str], troubled: Troubled) -> int:
     """Return the exit status.
 
-    0: nothing is left to be done. 2: records or opt-outs are rejected, held, held back, waiting or pending, or a table
-    could not run while others could. 1: no table could run, or a problem is not limited to one table.
+    0: nothing is left to be done. 2: records or opt-outs are rejected, held, held back, waiting or pending, or the
+    set-up of a table must be corrected while other tables could run. 1: no table could run, a service failed, or a
+    problem is not one of a table.
     """
     of_tables = [problem for found in troubled.values() for problem in found]
-    if any(problem not in of_tables or not _of_its_table_alone(problem) for problem in runtime.problems):
+    if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in runtime.problems):
         return 1
     if runtime.problems:
         return 1 if all(table in troubled for table in tables) else 2
     left = any(outcome["tables"][table][state] for table in tables for state in LEFT)
     opt_outs = CONTACT in tables and any(outcome["opt_out"][state] for state in OPT_OUTS_LEFT)
     return 2 if left or opt_outs or runtime.stopped else 0
-
-
-def _of_its_table_alone(problem: SyncAssetsError) -> bool:
-    """Return True if a problem is limited to one table: its data model does not fit, or we may not access it.
-
-    Broken guardrails and unreachable systems are not.
-    """
-    wrong = [finding for finding in findings_of(problem) if not finding.passed]
-    of_the_model = bool(wrong) and all(finding.check in CHECKS for finding in wrong)
-    return of_the_model or isinstance(problem, D365Refused | CampaignRefused)

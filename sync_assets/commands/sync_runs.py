@@ -79,11 +79,13 @@ def _run_flows(
 
 @contextmanager
 def _noted(runtime: Runtime, config: TableConfig, troubled: Troubled) -> Iterator[None]:
-    """Record problems that arise inside the block as the table's."""
+    """Record problems that arise inside the block as the table's, and announce them: other tables may take hours."""
     problems, stopped = len(runtime.problems), len(runtime.stopped)
     yield
     if found := [*runtime.problems[problems:], *runtime.stopped[stopped:]]:
         troubled.setdefault(config.table, []).extend(found)
+        for problem in found:
+            runtime.announce(str(problem))
 
 
 def _push_the_rest(

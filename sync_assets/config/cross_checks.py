@@ -230,7 +230,10 @@ def _opt_out(data: dict[Any, Any], tables: list[tuple[Path, Any]], line: Callabl
             "opt-outs are on but none is mapped",
             "write e.g. `mappings: {donotemail: blackListEmail}` or `direction: disabled`",
         )
-    if not any(table.get("resource") == "profile" for _, table in contact):
+    mistyped = [(path, table) for path, table in contact if _is_mistyped_profile(table.get("resource"))]
+    for path, table in mistyped:
+        yield (*path, "resource"), f"Campaign has no resource `{table['resource']}`", "did you mean `profile`?"
+    if not mistyped and not any(table.get("resource") == "profile" for _, table in contact):
         yield (
             ("opt_out", "direction"),
             "opt-outs travel between contact and profile, which are not mapped to each other",
@@ -251,6 +254,12 @@ def _opt_out(data: dict[Any, Any], tables: list[tuple[Path, Any]], line: Callabl
                     f"`{where[-1]}` is also an opt-out mapping (line {there}), and a column goes to one attribute",
                     "keep one of the two",
                 )
+
+
+def _is_mistyped_profile(resource: Any) -> bool:
+    """Return True for a name like `profil`. Custom resources begin with cus, and may be called `cusProfile`."""
+    like = isinstance(resource, str) and resource != "profile" and not resource.startswith("cus")
+    return like and did_you_mean(resource, ["profile"]) is not None
 
 
 def _polarity(mappings: dict[Any, Any]) -> Iterator[Finding]:

@@ -7,7 +7,6 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/compose-ht
 
 from __future__ import annotations
 
-import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from sync_assets.dataverse.page_parser import read_head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Endpoint, HttpError, Limits, Response, TokenSource
 from sync_assets.http.pagination import LinkTrail
+from sync_assets.task_group import run_together
 
 API = "/api/data/v9.2"
 MAX_PAGE = 5000
@@ -88,7 +88,11 @@ class ServerFailed(D365Refused):
     """Raised when Dynamics 365 answered 500, which it also does when it lacks memory for an answer."""
 
 
-class TrackingOff(D365Refused):
+class SetUpRefused(D365Refused):
+    """Raised when Dynamics 365 refuses until a person corrects the mapping, a privilege or the table."""
+
+
+class TrackingOff(SetUpRefused):
     """Raised when change tracking is not enabled for the table."""
 
 
@@ -111,14 +115,14 @@ class DataverseClient:
         """Return the metadata of a table, with all its columns. `columns`: those whose labels are needed."""
         path = f"EntityDefinitions(LogicalName='{quote(name)}')"
         try:
-            head, attributes = await asyncio.gather(
+            head, attributes = await run_together(
                 self._json(f"{path}?$select=LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled", name),
                 self._json(f"{path}/Attributes?$select={_DESCRIBED}", name),
             )
         except D365Refused as error:
             if error.code not in NO_SUCH_TABLE:
                 raise
-            raise D365Refused(
+            raise SetUpRefused(
                 f"Dynamics 365 has no table `{name}`.",
                 "Write its logical name under `tables` in the configuration, in the singular as in `contact`.",
                 error.code,
@@ -128,7 +132,7 @@ class DataverseClient:
             wanted = [c for c in found.values() if c.type in _CASTS and (columns is None or c.name in columns)]
             kinds: set[ColumnType] = {column.type for column in wanted}
             typed: dict[str, dict[str, Any]] = {}
-            for part in await asyncio.gather(*(self._typed(path, kind) for kind in kinds)):
+            for part in await run_together(*(self._typed(path, kind) for kind in kinds)):
                 typed |= part
             return Table(
                 name=str(head["LogicalName"]),
@@ -165,7 +169,7 @@ class DataverseClient:
             "/Microsoft.Dynamics.CRM.MemoAttributeMetadata": "MaxLength",
             "/Microsoft.Dynamics.CRM.LookupAttributeMetadata": "Targets",
         }
-        answers = await asyncio.gather(
+        answers = await run_together(
             *(self._json(f"{path}{cast}?$select=LogicalName,{what}", name) for cast, what in asked.items())
         )
         described: dict[str, dict[str, Any]] = {}
@@ -320,27 +324,31 @@ def _label(option: dict[str, Any]) -> str:
 
 
 _MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
-    "0x80044352": (FeedExpired, "The position in the change feed has expired{about}.", "A full read follows."),
+    "0x80044352": (
+        FeedExpired,
+        "The position in the change feed has expired{about}.",
+        "The next sync reads the table in full.",
+    ),
     "0x80072491": (TrackingOff, _TRACKING_OFF, _SWITCH_ON),
     "0x80072492": (TrackingOff, _TRACKING_OFF, _SWITCH_ON),
     "0x80040220": (
-        D365Refused,
+        SetUpRefused,
         "The application user lacks a privilege in Dynamics 365{about}.",
         "Give its security role organisation-level read on the table.",
     ),
     "0x80072560": (
-        D365Refused,
+        SetUpRefused,
         "The application is not a user of this Dynamics 365 organisation.",
         "Make an application user for D365_CLIENT_ID in the Power Platform admin centre.",
     ),
-    "0x80060888": (D365Refused, "Dynamics 365 does not know {column}{about}.", "Correct the mapping."),
-    "0x80040217": (D365Refused, "Dynamics 365 has no such row or table{about}.", "Check the configuration."),
+    "0x80060888": (SetUpRefused, "Dynamics 365 does not know {column}{about}.", "Correct the mapping."),
+    "0x80040217": (SetUpRefused, "Dynamics 365 has no such row or table{about}.", "Check the configuration."),
     "404": (
-        D365Refused,
+        SetUpRefused,
         "Dynamics 365 does not know what was asked for{about} (404).",
         "Check D365_URL and the tables of the configuration.",
     ),
-    "403": (D365Refused, "Dynamics 365 refuses access{about} (403).", "Check the application user's role."),
+    "403": (SetUpRefused, "Dynamics 365 refuses access{about} (403).", "Check the application user's role."),
 }
 """Error code, else status -> error class, cause, remedy. The statuses of most codes are documented nowhere."""
 

@@ -8,7 +8,6 @@ queries is limited; what is left then makes the result a lower bound.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +15,7 @@ from urllib.parse import quote
 
 from sync_assets.dataverse.client import DataverseClient, refusal, understood
 from sync_assets.dataverse.metadata import Table
+from sync_assets.task_group import run_together
 
 CREATED, MODIFIED = "createdon", "modifiedon"
 MOST_COUNTED = 5_000
@@ -106,6 +106,6 @@ async def count_interval(
                 total += count.number
                 lower_bound = lower_bound or count.at_least
         left -= len(parts)
-        found = await asyncio.gather(*(count_rows(client, table, p.condition(column), *conditions) for p in parts))
+        found = await run_together(*(count_rows(client, table, p.condition(column), *conditions) for p in parts))
         counted = list(zip(parts, found, strict=True))
     return RowCount(total, lower_bound)

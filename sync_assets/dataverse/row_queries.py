@@ -15,6 +15,7 @@ import msgspec
 from sync_assets.dataverse.client import IDS_IN_A_QUERY, DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import BadPage
+from sync_assets.task_group import run_together
 
 _MODIFIED = "modifiedon"
 _MOMENT: Any = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -51,12 +52,7 @@ async def rows_now(
             async for body in client.rows(table, decoder.select, some):
                 found.update((row.id, row) for row in decoder.decode(body) if row.id in asked)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for start in range(0, len(wanted), IDS_IN_A_QUERY):
-                group.create_task(read(wanted[start : start + IDS_IN_A_QUERY]))
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+    await run_together(*(read(wanted[n : n + IDS_IN_A_QUERY]) for n in range(0, len(wanted), IDS_IN_A_QUERY)))
     return found
 
 

@@ -5,8 +5,7 @@ Makes no engine call, sends nothing to Campaign, and writes nothing.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from sync_assets.audit.drift import SAMPLE
@@ -21,6 +20,7 @@ from sync_assets.operations.estimate import WINDOW, Cost, History, Limits, Volum
 from sync_assets.opt_out.parity import SAMPLE as OPT_OUT_SAMPLE
 from sync_assets.push.record_links import sent_by_key
 from sync_assets.push.target import CONTACT, Target
+from sync_assets.task_group import run_together
 
 DAY = timedelta(days=1)
 DAY_QUERIES = 30
@@ -29,14 +29,13 @@ DAY_QUERIES = 30
 
 async def read_volumes(config: Config, ledger: Ledger, d365: DataverseClient, now: datetime) -> list[Volume]:
     """Return the volumes of all mapped tables, in their order. Raises D365Refused, HttpError, LedgerError."""
-    reads: list[Awaitable[Volume]] = [_volume(config, table, ledger, d365, now) for table in config.tables]
-    return list(await asyncio.gather(*reads))
+    return list(await run_together(*(_volume(config, table, ledger, d365, now) for table in config.tables)))
 
 
 async def _volume(config: Config, table: TableConfig, ledger: Ledger, d365: DataverseClient, now: datetime) -> Volume:
     described = await d365.table(table.table)
     scope = scope_query(table.filters, described)
-    (rows, in_scope), (created, modified) = await asyncio.gather(
+    (rows, in_scope), (created, modified) = await run_together(
         _sizes(d365, described, scope, now), _changes(d365, described, scope or "", now)
     )
     counts, feed = ledger.counts().get(table.table), ledger.feed(table.table)
@@ -92,10 +91,10 @@ async def _changes(
         earlier = Interval(end=day.begin).condition(CREATED) if CREATED in table.columns else ""
         return await count_interval(d365, table, MODIFIED, day, scope, earlier, now=now, queries=DAY_QUERIES)
 
-    changed = list(await asyncio.gather(*map(modified, days)))
+    changed = list(await run_together(*map(modified, days)))
     if CREATED not in table.columns:
         return None, changed
-    return list(await asyncio.gather(*map(created, days))), changed
+    return list(await run_together(*map(created, days))), changed
 
 
 def days_before(now: datetime) -> list[Interval]:

@@ -16,6 +16,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.readiness import set_up
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.task_group import run_together
 from sync_assets.validation import guardrails
 
 CONFIRM = timedelta(hours=1)
@@ -38,7 +39,7 @@ async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
     candidates = [config for config in tables if await asyncio.to_thread(_is_idle, runtime, config)]
     if not candidates:
         return set()
-    as_before = await asyncio.gather(*(_is_unchanged(runtime, config) for config in candidates))
+    as_before = await run_together(*(_is_unchanged(runtime, config) for config in candidates))
     same = [config for config, is_same in zip(candidates, as_before, strict=True) if is_same]
     if not same:
         return set()

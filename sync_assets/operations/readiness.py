@@ -17,6 +17,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.push.target import carried
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.task_group import run_together
 from sync_assets.validation import guardrails
 from sync_assets.validation.findings import Finding, Side
 from sync_assets.validation.preflight import (
@@ -111,7 +112,7 @@ async def _check_both(runtime: Runtime, config: TableConfig) -> tuple[list[Findi
     except NotReady as error:
         return error.findings, None
     except SyncAssetsError:
-        sides = await asyncio.gather(
+        sides = await run_together(
             _findings_or_failure("d365", lambda: _d365(runtime, config)),
             _findings_or_failure("campaign", lambda: _campaign(runtime, config)),
         )

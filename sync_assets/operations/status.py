@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sync_assets.audit.certification.stored_report import stored_report
+from sync_assets.audit.certification.stored_report import StoredReport, stored_report, unfinished
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Reject
 from sync_assets.ledger.errors import with_them
@@ -49,9 +49,11 @@ def status(runtime: Runtime) -> dict[str, Any]:
     except OtherSystems as error:
         runtime.notes.append(str(error))
     calls, opt_outs = runtime.ledger.engine_calls(today), runtime.ledger.opt_out_counts(today)
+    report = stored_report(runtime.ledger, runtime.config)
     return document(runtime, calls, opt_outs) | {
         "killed_runs": _killed(runtime),
-        "certification": _certification(runtime),
+        "certification": _certification(report),
+        "certification_unfinished": unfinished(report, runtime.config),
     }
 
 
@@ -63,9 +65,8 @@ def _killed(runtime: Runtime) -> list[dict[str, str]]:
     ]
 
 
-def _certification(runtime: Runtime) -> dict[str, Any] | None:
+def _certification(report: StoredReport) -> dict[str, Any] | None:
     """Return when `certify` last ended, by which version, and what was not workable; None if it never did."""
-    report = stored_report(runtime.ledger, runtime.config)
     if report.at is None:
         return None
     return {

@@ -30,6 +30,7 @@ from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
 from sync_assets.opt_out.decide import Direction, Side
 from sync_assets.opt_out.session import Session
 from sync_assets.push.delivery import Denied
+from sync_assets.task_group import run_together
 
 BATCH = 500
 REQUESTS = 16
@@ -190,7 +191,7 @@ class _Sending:
         self._denied: Denied | None = None
 
     async def send(self, due: Due, in_doubt: set[str]) -> _Change:
-        await asyncio.gather(*(self._one(id_, rows, ask=id_ in in_doubt) for id_, rows in due.items()))
+        await run_together(*(self._one(id_, rows, ask=id_ in in_doubt) for id_, rows in due.items()))
         if self._denied:
             await asyncio.to_thread(
                 self._parties.ledger.put_opt_outs, self._change.rows, counts={TO_CAMPAIGN: self._change.written}

@@ -28,6 +28,7 @@ from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
 from sync_assets.opt_out.decide import Decision, Side, decide
 from sync_assets.opt_out.decision_log import DecisionLog
 from sync_assets.opt_out.session import Session
+from sync_assets.task_group import run_together
 
 BATCH = 500
 """Contacts per batch."""
@@ -142,7 +143,7 @@ class DecisionRun:
                 if not (isinstance(found, ResponseOutcome) and found.kind == "transient"):
                     answers[id_] = found
 
-        await asyncio.gather(*map(ask, ids))
+        await run_together(*map(ask, ids))
         return answers
 
 

@@ -23,6 +23,7 @@ from sync_assets.opt_out.decide import Direction
 from sync_assets.push.target import CONTACT, Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead, worker_id
+from sync_assets.task_group import run_together
 from sync_assets.validation.opt_out_columns import OptOutColumn, opt_out_columns, opt_out_findings
 from sync_assets.validation.preflight import NotReady
 
@@ -92,7 +93,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
     config = runtime.config
     contact = config.table(CONTACT)
     async with runtime.d365() as d365, runtime.campaign() as campaign:
-        table, resource = await asyncio.gather(
+        table, resource = await run_together(
             d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)
         )
         findings = opt_out_findings(config, table, resource)

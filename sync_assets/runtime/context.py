@@ -49,7 +49,8 @@ class Runtime:
     any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
     accept_mapping: True to accept a mapping that alternated with another one recently.
     may_create_ledger: False for callers that only read: without a ledger they are given an empty temporary one.
-    announce: called at once with what must be known before the work: that a ledger was made, or that there is none.
+    announce: called at once with what must be known before the command ends: that a ledger was made, or that there is
+    none; why a table ended; which file is waited for.
     no_ledger: the sentence that there is no ledger; empty if there is one, or if it was not opened yet.
     run_id: of the Dagster run; None outside one.
     run_is_valid: returns False once another run may continue the work of this process's run (heartbeat.py).

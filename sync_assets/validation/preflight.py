@@ -5,7 +5,6 @@ Here: the checks and their results as plain findings. The assets turn them into 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping as ABCMapping
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from sync_assets.mapping.table_mapping import (
     compile_mapping,
     key_problem,
 )
+from sync_assets.task_group import run_together
 from sync_assets.validation.findings import CHECKS, PUBLISHED, Finding, Side
 from sync_assets.validation.opt_out_columns import opt_out_problems
 
@@ -74,9 +74,7 @@ async def preflight(
     targets, carried: see compile_mapping. Raises NotReady with all findings, and what the clients raise if a system
     cannot be reached.
     """
-    table, resource = await asyncio.gather(
-        d365.table(config.table, None), campaign.resource(config.api, config.resource)
-    )
+    table, resource = await run_together(d365.table(config.table, None), campaign.resource(config.api, config.resource))
     findings = [tracking_finding(table)]
     mapping: TableMapping | None = None
     # Opt-outs have stricter rules than other fields; without them in `fit`, no problem is reported twice.

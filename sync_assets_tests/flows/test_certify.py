@@ -295,7 +295,24 @@ def test_doctor_and_status_tell_when_the_systems_were_certified_and_what_is_not_
 def test_doctor_tells_that_a_certification_was_killed(program: Program) -> None:
     assert killed_at(program, 1, method="PATCH")
     outcome, message = doctors_lines(program)["certification under way"]
-    assert (outcome, "or a record is left. Run `sync-assets certify` again" in message) == ("warn", True)
+    assert (outcome, message.endswith("Run `sync-assets certify` again, which deletes them.")) == ("warn", True)
+
+
+def test_status_tells_which_records_a_killed_certification_may_have_left_until_the_next_one_deletes_them(
+    program: Program,
+) -> None:
+    assert program.json("status")[1]["certification_unfinished"] is None
+    assert killed_at(program, 1, method="PATCH")
+    assert len(program.sandbox.admin.dump_campaign()) == 1
+    _, status = program.json("status")
+    message = status["certification_unfinished"]
+    assert message.startswith("A certification began ")
+    assert f"In Campaign records of profile whose externalId begins with {PREFIX} may be left" in message
+    assert "Dynamics 365 has none of them" in message
+    assert message in program.run("status")[1].splitlines()
+    certified(program)
+    assert program.sandbox.admin.dump_campaign() == []
+    assert program.json("status")[1]["certification_unfinished"] is None
 
 
 def test_on_a_tenant_that_is_no_stage_doctor_does_not_ask_for_a_certification(program: Program) -> None:

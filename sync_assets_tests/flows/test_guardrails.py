@@ -194,6 +194,16 @@ def test_doctor_has_a_line_for_each_guardrail(
     assert {outcome for outcome, _ in told.values()} == {"ok", "warn"}
 
 
+def test_the_order_of_a_privacy_delete_is_one_line_for_all_tables(
+    program: Program, lines: Callable[[], dict[str, tuple[str, str]]]
+) -> None:
+    program.table = {**CONTACT, "apply_deletes": True}
+    order = {"table": "new_order", "resource": "cusOrder", "key": "cusOrderId", "fields": {"new_name": "cusName"}}
+    program.further = [{**order, "apply_deletes": True}]
+    told = {what: line for what, line in lines().items() if "privacy delete" in what}
+    assert told == {"contact, new_order: the order of a privacy delete": ("warn", guardrails.PRIVACY_ORDER)}
+
+
 def test_a_resource_that_is_not_published_is_a_failed_guardrail(
     program: Program, lines: Callable[[], dict[str, tuple[str, str]]]
 ) -> None:

@@ -89,6 +89,19 @@ class TestChangeTrackingOfOneTableIsSwitchedOff:
         assert program.sync().status == 0
         assert arrived(program, table, "later") == 3
 
+    def test_sync_says_so_once_and_as_soon_as_the_table_has_ended(self, program: Program, table: str) -> None:
+        tracking(program, table, enabled=False)
+        for one in TABLES:
+            change(program, one, "later")
+        told: list[tuple[str, int]] = []
+        runtime = program.runtime()
+        runtime.announce = lambda text: told.append((text, arrived(program, other(table), "later")))
+        program.sync(runtime)
+        [(text, arrived_before)] = told
+        assert CAUSE.format(table) in text
+        assert arrived_before == (0 if table == "contact" else 3)  # contacts come before their orders
+        assert program.run("sync")[2].count(CAUSE.format(table)) == 1
+
     def test_sync_of_that_table_alone_could_not_run(self, program: Program, table: str) -> None:
         tracking(program, table, enabled=False)
         assert program.run("sync", "--table", table)[0] == 1

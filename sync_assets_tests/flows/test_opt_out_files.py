@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -137,6 +138,24 @@ def test_a_file_that_goes_on_growing_is_left_for_the_next_sync_and_all_else_is_d
     assert opted_out(program, mine, growing) == [True, False]
     assert taken(program) == 1
     assert opted_out(program, mine, growing) == [True, True]
+
+
+def test_sync_says_which_file_it_waits_for_and_for_how_long_before_it_waits(
+    program: Program, ids: Iterator[str]
+) -> None:
+    switch_on(program, "campaign_to_d365", settle_seconds=3)
+    mine, old = next(ids), next(ids)
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    write_file(program, HEADER + says(old), "optout_old.csv", modified=an_hour_ago)
+    write_file(program, HEADER + says(mine), "optout_new.csv")
+    told: list[tuple[str, list[bool]]] = []
+    runtime = program.runtime()
+    runtime.announce = lambda text: told.append((text, opted_out(program, mine)))
+    assert program.sync(runtime).document["opt_out"]["files_processed"] == 2
+    [(text, before)] = told
+    assert re.fullmatch(r"Waiting [1-4] s for optout_new\.csv to settle; longer if it is still being written\.", text)
+    assert before == [False]
+    assert opted_out(program, mine) == [True]
 
 
 def test_an_upload_that_pauses_within_a_row_is_made_good_when_it_goes_on(program: Program, ids: Iterator[str]) -> None:

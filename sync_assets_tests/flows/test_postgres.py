@@ -51,6 +51,7 @@ def test_two_at_once_one_of_them_killed(on_postgres: Program) -> None:
     on_postgres.assert_in_step()
 
 
+@pytest.mark.timeout(600)
 def test_runs_at_once_share_what_is_pending(on_postgres: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each in a process of its own, as a run launcher starts them. Nothing is sent twice."""
     admin = on_postgres.sandbox.admin
@@ -58,12 +59,15 @@ def test_runs_at_once_share_what_is_pending(on_postgres: Program, monkeypatch: p
     monkeypatch.setenv("DAGSTER_HOME", on_postgres.env["DAGSTER_HOME"])
     admin.load(250)
     admin.change("contact", 300, jobtitle="All on one day")
-    admin.latency("campaign", 5000)  # until both have begun: they start in seconds, on a busy machine not together
+    # Inserts are slow until both have begun: on a busy machine they do not start together. The first run's look at the
+    # list is not: a run that waits longer than WAIT_SECONDS for that of another run ends without having sent anything.
+    admin.fault("campaign", "slow", method="POST", delay_ms=5000)
     with dagster_instance() as instance:
         orchestra = Orchestra(on_postgres, instance)
         orchestra.capture()
         started = [materialization(on_postgres, today()) for _ in range(2)]
-        until(lambda: len(orchestra.runtime.ledger.leases()) == 2, 120)
+        until(lambda: both_have_begun(orchestra, started), 240)
+        admin.clear_faults()
         admin.latency("campaign", 20)
         for process in started:
             _, errors = process.communicate(timeout=120)
@@ -79,6 +83,11 @@ def test_runs_at_once_share_what_is_pending(on_postgres: Program, monkeypatch: p
     assert set(Counter(entry["key"] for entry in journal).values()) == {1}
     assert admin.engine_calls() == calls(insert=300, read=1)
     on_postgres.assert_in_step()
+
+
+def both_have_begun(orchestra: Orchestra, started: list[subprocess.Popen[str]]) -> bool:
+    assert all(process.poll() is None for process in started), "a run ended before both had begun"
+    return len(orchestra.runtime.ledger.leases()) == 2
 
 
 def materialization(program: Program, partition: str) -> subprocess.Popen[str]:

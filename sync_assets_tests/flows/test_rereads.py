@@ -50,6 +50,25 @@ def test_what_happened_in_the_gap_of_an_expired_position_arrives(deleting: Progr
     assert deleting.sync().document["engine_calls"] == calls()
 
 
+def test_a_position_that_expires_again_and_again_is_an_error_and_the_next_sync_reads_in_full_as_it_says(
+    deleting: Program,
+) -> None:
+    gap(deleting)
+    deleting.sandbox.admin.fault("d365", "expired_delta")
+    done = deleting.sync()
+    assert done.status == 1
+    assert [str(problem) for problem in done.problems] == [
+        "The position in the change feed has expired (table contact). The next sync reads the table in full."
+    ]
+    deleting.sandbox.admin.clear_faults()
+    deleting.sandbox.admin.expire()
+    since = deleting.sandbox.admin.last()
+    assert deleting.sync().status == 0
+    reads = [entry["path"] for entry in deleting.sandbox.admin.journal("d365", since) if "/contacts" in entry["path"]]
+    assert any("deltatoken" not in path for path in reads)
+    deleting.assert_in_step()
+
+
 def test_a_full_read_that_was_cut_off_deletes_nothing_until_it_is_complete(deleting: Program) -> None:
     gap(deleting)
     interrupted(deleting, apply_deletes=True)

@@ -54,6 +54,14 @@ CASES: dict[str, tuple[Spoil, str]] = {
         lambda p: p.table.update({**CONTACT, "resource": "cusNothing"}),
         "Campaign has no resource cusNothing",
     ),
+    "a mistyped resource": (
+        lambda p: p.table.update({**CONTACT, "resource": "profil"}),
+        "Campaign has no resource profil under /profileAndServicesExt. Did you mean `profile`? Correct `resource`",
+    ),
+    "a resource of the other API": (
+        lambda p: p.table.update({**CONTACT, "api": "customResources", "resource": "cusOrder"}),
+        "Campaign has no resource cusOrder under /customResources. It has one under /profileAndServicesExt: write `api",
+    ),
     "a table that is not there": (lambda p: p.table.update({**CONTACT, "table": "new_nothing"}), "new_nothing"),
     "change tracking off": (tracking_off, "change tracking is not enabled for contact"),
     "an unwritable ledger": (a_file_in_the_way, "ledger"),

@@ -133,7 +133,7 @@ async def _tombstones(client: DataverseClient, ledger: Ledger, table: Table) -> 
                 return _result(name, TOMBSTONES, f"none in the first {CHANGES} pages of changes", way, "not tried")
             body = await client.page(head.next_link, tracked=False, size=size, table=name)
     except FeedExpired as error:
-        return _result(name, TOMBSTONES, str(error), "A full read follows with the next sync.", "not tried")
+        return _result(name, TOMBSTONES, error.cause, error.remedy, "not tried")
     except D365Refused as error:
         return _result(name, TOMBSTONES, str(error), "Run it again; `sync-assets doctor` tries the feed.", "not tried")
     return _result(name, TOMBSTONES, "no row was deleted since the last sync", way, "not tried")

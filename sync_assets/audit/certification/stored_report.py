@@ -11,6 +11,7 @@ from datetime import datetime
 from importlib.metadata import version
 
 from sync_assets.audit.certification.premise_result import PremiseResult
+from sync_assets.audit.certification.subject import PREFIX
 from sync_assets.config.models import Config
 from sync_assets.ledger import Ledger
 
@@ -74,6 +75,18 @@ def stored_report(ledger: Ledger, config: Config) -> StoredReport:
         for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
     ]
     return StoredReport(_time(marks.get(CERTIFIED_AT)), marks.get(VERSION), tuple(wrong), _time(marks.get(BEGAN)))
+
+
+def unfinished(report: StoredReport, config: Config) -> str | None:
+    """Return the sentences on a certification that did not end, or not with all its records deleted; None without."""
+    if report.began is None:
+        return None
+    left = ", ".join(f"{table.resource} whose {table.key}" for table in config.in_link_order)
+    return (
+        f"A certification began {report.began:%Y-%m-%dT%H:%M:%SZ} and did not delete all its records: it is under way, "
+        f"was killed, or could not. In Campaign records of {left} begins with {PREFIX} may be left; Dynamics 365 has "
+        "none of them. Run `sync-assets certify` again, which deletes them."
+    )
 
 
 def _time(stored: str | None) -> datetime | None:

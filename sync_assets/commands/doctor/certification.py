@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sync_assets.audit.certification.stored_report import stored_report
+from sync_assets.audit.certification.stored_report import stored_report, unfinished
 from sync_assets.commands.certify import STAGE, tenant_of
 from sync_assets.operations.diagnosis_line import Line
 from sync_assets.operations.status import iso
@@ -15,11 +15,7 @@ def certification_lines(runtime: Runtime) -> list[Line]:
     """Return a line for the last certification of these systems, and one for each premise that is not workable."""
     report = stored_report(runtime.ledger, runtime.config)
     lines: list[Line] = []
-    if report.began:
-        message = (
-            f"one began {iso(report.began)} and did not remove all its records: it is under way, was killed, or a "
-            "record is left. Run `sync-assets certify` again"
-        )
+    if message := unfinished(report, runtime.config):
         lines.append(Line("warn", f"{_WHAT} under way", message))
     if report.at:
         by = f" by version {report.version}" if report.version else ""

@@ -40,6 +40,7 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems, check_organisation
+from sync_assets.task_group import run_together
 from sync_assets.validation import guardrails
 from sync_assets.validation.link_cardinality import cardinality_warnings
 from sync_assets.validation.preflight import Finding, Ready, findings_of, preflight
@@ -127,8 +128,8 @@ def _guardrails(runtime: Runtime, *, counted: bool) -> list[Line]:
         lines += [
             _line(table, finding) for finding in findings if not number or finding.check != guardrails.OF_THE_WHOLE
         ]
-        if table.apply_deletes:
-            lines.append(Line("warn", f"{table.table}: the order of a privacy delete", guardrails.PRIVACY_ORDER))
+    if deleting := ", ".join(table.table for table in config.tables if table.apply_deletes):
+        lines.append(Line("warn", f"{deleting}: the order of a privacy delete", guardrails.PRIVACY_ORDER))
     return lines
 
 
@@ -171,7 +172,7 @@ async def _table_guardrails(
 
 async def _systems(runtime: Runtime, *, counted: bool) -> list[Line]:
     """Run the checks of both systems and of the SFTP concurrently. `counted`: True if the ledger is usable."""
-    systems, sftp = await asyncio.gather(_both(runtime, counted=counted), asyncio.to_thread(sftp_lines, runtime))
+    systems, sftp = await run_together(_both(runtime, counted=counted), asyncio.to_thread(sftp_lines, runtime))
     return [*systems, *sftp]
 
 
@@ -179,7 +180,7 @@ async def _both(runtime: Runtime, *, counted: bool) -> list[Line]:
     lines: list[Line] = []
     try:
         async with runtime.d365() as d365, runtime.campaign() as campaign:
-            about, signed_in = await asyncio.gather(dynamics(d365), campaign_lines(runtime.config, campaign))
+            about, signed_in = await run_together(dynamics(d365), campaign_lines(runtime.config, campaign))
             lines += [*about.lines, *signed_in]
             if about.user is None or signed_in[0].outcome == "fail":
                 return lines
@@ -191,8 +192,8 @@ async def _both(runtime: Runtime, *, counted: bool) -> list[Line]:
                 _TableChecks(runtime, config, d365, campaign, about.user, about.days, counted=counted)
                 for config in runtime.config.tables
             ]
-            told, opt_outs = await asyncio.gather(
-                asyncio.gather(*(one.lines() for one in asked)), _opt_outs(runtime, d365, campaign)
+            told, opt_outs = await run_together(
+                run_together(*(one.lines() for one in asked)), _opt_outs(runtime, d365, campaign)
             )
             lines += [line for of_a_table in told for line in of_a_table]
             broken = {str(one.ledger_error): one.ledger_error for one in asked if one.ledger_error}
@@ -241,7 +242,7 @@ class _TableChecks:
     """
 
     async def lines(self) -> list[Line]:
-        fit, allowed = await asyncio.gather(
+        fit, allowed = await run_together(
             self._fit(), privilege_lines(self.runtime.config, self.config, self.d365, self.user)
         )
         return [*fit, *allowed]
@@ -254,7 +255,7 @@ class _TableChecks:
             if self.counted:
                 known = runtime.ledger.known_types(config.table)
                 lines += [_line(config, finding) for finding in type_findings(config, known, types_of(ready.mapping))]
-            told = await asyncio.gather(
+            told = await run_together(
                 self._identified(ready),
                 _table_guardrails(runtime, config, ready, self.d365, self.campaign),
             )

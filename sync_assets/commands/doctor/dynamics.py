@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,6 +14,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import Feed
 from sync_assets.operations.diagnosis_line import Line, failed
 from sync_assets.push.target import CONTACT
+from sync_assets.task_group import run_together
 
 SHORT_WINDOW_DAYS = 7
 EXPIRES_SOON_DAYS = 30
@@ -63,7 +63,7 @@ async def dynamics(client: DataverseClient) -> Dynamics:
         user = await client.who_am_i()
     except SyncAssetsError as error:
         return Dynamics(failed(what, error))
-    roles, window = await asyncio.gather(_roles(client, user), _window(client))
+    roles, window = await run_together(_roles(client, user), _window(client))
     lines = [Line("ok", what, f"signed in, application user {user}"), *roles, *window[0]]
     return Dynamics(lines, user, window[1])
 
@@ -114,7 +114,7 @@ def position(table: str, feed: Feed | None, days: int | None, now: datetime | No
     what, text = f"{table}: position in the change feed", f"last asked {age:,.1f} days ago, good for {days} days"
     if age <= days / 2:
         return [Line("ok", what, text)]
-    gone = "it has expired, so a full read follows" if age > days else "it expires if nothing is done"
+    gone = "it has expired, so the next sync reads the table in full" if age > days else "it expires if nothing is done"
     return [Line("warn", what, f"{text}: {gone}. Run `sync-assets sync`, or start the sensors")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 
 from sync_assets.campaign.client import CampaignClient
@@ -17,6 +16,7 @@ from sync_assets.opt_out.export.folder import FolderPoll
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import connect
+from sync_assets.task_group import run_together
 from sync_assets.validation.opt_out_columns import opt_out_findings
 
 NO_TIME = (
@@ -31,7 +31,7 @@ async def opt_out_lines(runtime: Runtime, d365: DataverseClient, campaign: Campa
     contact = config.table(CONTACT)
     lines: list[Line] = []
     try:
-        table, resource = await asyncio.gather(
+        table, resource = await run_together(
             d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)
         )
         for finding in opt_out_findings(config, table, resource):

@@ -5,7 +5,6 @@ Makes no engine call.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -17,6 +16,7 @@ from sync_assets.dataverse.row_counts import MODIFIED, MOST_COUNTED, Interval, c
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line
 from sync_assets.operations.estimate import INITIAL_RECORDS
+from sync_assets.task_group import run_together
 from sync_assets.validation.guardrails import projected_calls
 
 DAY = timedelta(days=1)
@@ -39,9 +39,9 @@ async def volume_lines(
     if not tables:
         return []
     lately = Interval(datetime.now(UTC) - DAY).condition(MODIFIED)
-    rows, changed = await asyncio.gather(
-        asyncio.gather(*(_or_none(d365.record_count(config.table)) for config, _ in tables)),
-        asyncio.gather(*(_or_none(count_rows(d365, table, lately)) for _, table in tables)),
+    rows, changed = await run_together(
+        run_together(*(_or_none(d365.record_count(config.table)) for config, _ in tables)),
+        run_together(*(_or_none(count_rows(d365, table, lately)) for _, table in tables)),
     )
     names = [config.table for config, _ in tables]
     lines = [first_load(dict(zip(names, rows, strict=True)), synced, per_day)]

@@ -70,8 +70,13 @@ def poll_folder(runtime: Runtime) -> FolderPoll:
 
 def has_settled(file: OptOutFile, settle_seconds: int) -> bool:
     """Return True if two polls found the file unchanged and it is old enough. Pure."""
+    return file.looked_at > file.seen_at and seconds_to_settle(file, settle_seconds) <= 0
+
+
+def seconds_to_settle(file: OptOutFile, settle_seconds: int) -> float:
+    """Return the seconds from the last poll until the file is old enough, if it is not written meanwhile. Pure."""
     age = max(file.looked_at - file.modified - TICK, file.looked_at - file.seen_at)
-    return file.looked_at > file.seen_at and age >= timedelta(seconds=settle_seconds)
+    return settle_seconds - age.total_seconds()
 
 
 def in_order(files: Iterable[OptOutFile]) -> list[OptOutFile]:

@@ -140,10 +140,10 @@ def routes(org: Organization) -> list[Route]:
         return json_response(org.switches)
 
     actions = {
-        "load": _posted(Load, load), "create": _posted(Create, create), "change": _posted(Change, change),
-        "delete": _posted(RowSelection, delete), "hide": _posted(RowSelection, hide),
-        "expire": _posted(TableBody, expire), "tracking": _posted(Tracking, tracking),
-        "metadata": _posted(Metadata, metadata),
+        "load": _posted(load, Load), "create": _posted(create, Create), "change": _posted(change, Change),
+        "delete": _posted(delete, RowSelection), "hide": _posted(hide, RowSelection),
+        "expire": _posted(expire, TableBody), "tracking": _posted(tracking, Tracking),
+        "metadata": _posted(metadata, Metadata),
     }  # fmt: skip
     return [
         Route("/d365/dump", _guarded(dump)),
@@ -155,7 +155,7 @@ def routes(org: Organization) -> list[Route]:
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def _posted(shape: type[T], action: Callable[[T], Any]) -> Endpoint:
+def _posted(action: Callable[[T], Any], shape: type[T]) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         return json_response(action(body_of(shape, await json_body(request))))
 

@@ -95,11 +95,27 @@ async def test_metadata_is_no_engine_call(client: CampaignClient, admin: Admin):
     assert sum(admin.engine_calls().values()) == 0
 
 
-@pytest.mark.parametrize(("api", "name"), [(EXT, "cusNothing"), ("customResources", "profile"), (EXT, "a/../b?x#")])
+@pytest.mark.parametrize(("api", "name"), [(EXT, "cusNothing"), (EXT, "a/../b?x#")])
 async def test_a_resource_that_is_not_published_is_told_by_name(client: CampaignClient, api: str, name: str):
     with pytest.raises(NotPublished, match="published for the API") as caught:
         await client.resource(api, name)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("api", "name", "remedy"),
+    [
+        (EXT, "profil", "Did you mean `profile`?"),
+        (EXT, "cusOrders", "Did you mean `cusOrder`?"),
+        ("customResources", "profile", f"It has one under /{EXT}: write `api: {EXT}`"),
+    ],
+)
+async def test_for_a_mistyped_resource_the_one_that_was_meant_is_named(
+    client: CampaignClient, api: str, name: str, remedy: str
+):
+    with pytest.raises(NotPublished) as caught:
+        await client.resource(api, name)
+    assert str(caught.value).startswith(f"Campaign has no resource {name} under /{api}. {remedy}")
 
 
 async def test_a_wrong_url_or_key_is_told_soon_and_by_its_variable(campaign: SandboxProcess):

@@ -17,6 +17,7 @@ from sync_assets.dataverse.client import (
     DataverseClient,
     FeedExpired,
     ServerFailed,
+    SetUpRefused,
     TrackingOff,
     refusal,
 )
@@ -221,20 +222,20 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(shared: SandboxProcess
 @pytest.mark.parametrize(
     ("status", "code", "message", "kind", "says"),
     [
-        (400, "0x80044352", "", FeedExpired, "A full read follows"),
-        (410, "0x80044352", "", FeedExpired, "A full read follows"),
+        (400, "0x80044352", "", FeedExpired, "The next sync reads the table in full."),
+        (410, "0x80044352", "", FeedExpired, "The next sync reads the table in full."),
         (400, "0x80072491", "Entity contact isn't enabled", TrackingOff, "Switch it on"),
-        (403, "0x80040220", "SecLib::Crm", D365Refused, "organisation-level read"),
-        (403, "0x80072560", "", D365Refused, "application user"),
+        (403, "0x80040220", "SecLib::Crm", SetUpRefused, "organisation-level read"),
+        (403, "0x80072560", "", SetUpRefused, "application user"),
         (
             400,
             "0x80060888",
             "Could not find a property named 'x1' on type 'Microsoft.Dynamics.CRM.contact'.",
-            D365Refused,
+            SetUpRefused,
             "column x1 (table contact)",
         ),
-        (403, "", "", D365Refused, "403"),
-        (404, "0x0", "", D365Refused, "Check D365_URL"),
+        (403, "", "", SetUpRefused, "403"),
+        (404, "0x0", "", SetUpRefused, "Check D365_URL"),
         (500, "0x80040216", "boom", ServerFailed, "answered 500 0x80040216"),
     ],
 )

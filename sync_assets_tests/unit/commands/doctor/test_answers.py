@@ -108,7 +108,7 @@ def feed(age: timedelta) -> Feed:
     [
         (3.4, "ok", "last asked 3.4 days ago, good for 7 days"),
         (3.6, "warn", "it expires if nothing is done. Run `sync-assets sync`"),
-        (7.1, "warn", "it has expired, so a full read follows"),
+        (7.1, "warn", "it has expired, so the next sync reads the table in full"),
     ],
 )
 def test_a_position_older_than_half_the_window_is_a_warning(days: float, outcome: str, says: str) -> None:
