@@ -159,7 +159,7 @@ async def leased(ledger: Ledger, config: TableConfig, *, wait_seconds: float = 0
 
 def needless(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if no list is under way, and none needs to begin now."""
-    return ledger.rebuild(config.table) is None and (begun(ledger, config) or not ledger.pending_days(config.table))
+    return ledger.rebuild(config.table) is None and (begun(ledger, config) or not ledger.backlog(config.table))
 
 
 def begun(ledger: Ledger, config: TableConfig) -> bool:

@@ -11,7 +11,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
 from typing import TYPE_CHECKING
 
 from sync_assets.capture.page_preparation import PreparedPage
@@ -58,7 +57,6 @@ class CaptureResult:
         paused: True if the capture stopped before the end of the feed, because too many records are pending. The next
             capture continues at the cursor.
         seconds: Duration of the capture.
-        days: Number of rows by the UTC day on which Dynamics 365 last modified them.
         held_back: Set if the deletion guard stopped the deletions; everything else was stored.
         following: Number of records of other tables that are deleted together with those of this table, by table.
         unknown_codes: Option numbers without a label, by column.
@@ -75,7 +73,6 @@ class CaptureResult:
     full_read: bool = False
     paused: bool = False
     seconds: float = 0.0
-    days: Counter[date] = field(default_factory=Counter[date])
     held_back: TooManyDeletes | None = None
     following: Counter[str] = field(default_factory=Counter[str])
     unknown_codes: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict[str, set[int]](set))
@@ -187,7 +184,6 @@ class CaptureContext:
         result.changed += saved.changed
         result.unchanged += saved.unchanged
         result.refused += saved.refused
-        result.days.update(page.days)
         for column, codes in page.unknown_codes.items():
             result.unknown_codes[column].update(codes)
         self.progress(result)

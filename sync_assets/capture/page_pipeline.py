@@ -131,7 +131,6 @@ class PagePipeline:
             self._without_rows,
             read=len(unchanged.rows),
             deleted=page.deleted,
-            days=unchanged.days,
             unread=unchanged.rows,
             next_link=page.next_link,
             delta_link=page.delta_link,

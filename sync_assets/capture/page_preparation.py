@@ -7,10 +7,8 @@ Invariant: if a page of changes has a row several times, only the last one count
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 
 import polars as pl
 
@@ -38,7 +36,6 @@ class PreparedPage:
         deleted: Ids of tombstones.
         left: Ids of rows that the filter excludes.
         opt_outs: See `mapping.transform.opted_out`.
-        days: Number of rows by the UTC day of their last change.
         unread: (id, row hash) of rows left unread, as Ledger.save_page takes them.
         unknown_codes: Option numbers without a label, by column.
         next_link: As in `dataverse.page_parser.Page`.
@@ -50,7 +47,6 @@ class PreparedPage:
     deleted: list[str]
     left: list[str]
     opt_outs: pl.DataFrame | None
-    days: Counter[date]
     unread: Sequence[tuple[str, int]]
     unknown_codes: dict[str, list[int]]
     next_link: str | None
@@ -85,7 +81,6 @@ def prepare_page(
         deleted=page.deleted,
         left=dropped[mapping.table_key.select_name].str.to_lowercase().to_list(),
         opt_outs=opted_out(passed, mapping),
-        days=Counter(dict(rows.group_by("day").len().iter_rows())) + unread.days,
         unread=unread.rows,
         unknown_codes=unknown,
         next_link=page.next_link,

@@ -6,18 +6,14 @@ transforming them would be three quarters of the work of such a read.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import polars as pl
 
 from sync_assets.dataverse.page_parser import AT_ONCE, Head, row_hashes
-from sync_assets.mapping.table_mapping import MODIFIED, TableMapping
-from sync_assets.mapping.transform import last_changed
+from sync_assets.mapping.table_mapping import TableMapping
 
 SameRows = Callable[[Sequence[str], Sequence[int]], Sequence[int]]
 """Returns, for ids and row hashes, the indexes of rows that the ledger has with this hash (Ledger.same_rows)."""
@@ -25,10 +21,9 @@ SameRows = Callable[[Sequence[str], Sequence[int]], Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class UnchangedRows:
-    """Rows left unread. `rows`: (id in lower case, row hash). `days`: number of rows by the UTC day of last change."""
+    """Rows left unread. `rows`: (id in lower case, row hash)."""
 
     rows: Sequence[tuple[str, int]] = ()
-    days: Counter[date] = field(default_factory=Counter[date])
 
 
 class UnchangedRowFilter:
@@ -40,8 +35,8 @@ class UnchangedRowFilter:
     """
 
     def __init__(self, mapping: TableMapping, same_rows: SameRows) -> None:
-        names = {"id": mapping.table_key.select_name, "modified": MODIFIED}
-        row = msgspec.defstruct("RowHead", [("id", str), ("modified", str | None)], rename=names, gc=False)
+        names = {"id": mapping.table_key.select_name}
+        row = msgspec.defstruct("RowHead", [("id", str)], rename=names, gc=False)
         self._row: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._same_rows = same_rows
 
@@ -64,9 +59,5 @@ class UnchangedRowFilter:
             return head, UnchangedRows()  # the last row of an id counts, which may be changed or unchanged
         same = self._same_rows(ids, hashes)
         left = set(same)
-        modified = pl.DataFrame({MODIFIED: [rows[index].modified for index in same]}, {MODIFIED: pl.String})
-        days = Counter[date](last_changed(modified).to_list())
         to_read = [raw for index, raw in enumerate(head.value) if index not in left]
-        return Head(to_read, head.next_link, head.delta_link), UnchangedRows(
-            [(ids[at], hashes[at]) for at in same], days
-        )
+        return Head(to_read, head.next_link, head.delta_link), UnchangedRows([(ids[at], hashes[at]) for at in same])

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
@@ -109,7 +108,7 @@ class _Plan:
         return Planned(self._document(), list(self.troubled.values()), len(self.troubled) == len(tables))
 
     async def _capture_and_push(self, config: TableConfig) -> None:
-        """Rehearse one run as `sync` starts it: of today's partition, and later days."""
+        """Rehearse one run as `sync` starts it: capture the table, and send what is pending then."""
         try:
             await asyncio.to_thread(check_limits, self.runtime, config, reading=True)
             captured = await capture_table(self.runtime, config)
@@ -120,16 +119,15 @@ class _Plan:
                 self.unknown_codes[config.table] = warning
             if captured.result.following and not captured.result.held_back:
                 self.following[config.table] = captured.result.following
-            await self._push(config, today=True)
+            await self._push(config)
 
-    async def _push(self, config: TableConfig, *, today: bool = False) -> int:
+    async def _push(self, config: TableConfig) -> int:
         self.rehearsals[config.table].calls["read"] += await self.existing.find_out(config)
-        day = datetime.now(UTC).date()
         activity = f"planning {config.table}"
         pending = self.ledger.counts().get(config.table)
         self.runtime.totals[activity] = self.rehearsals[config.table].done + (pending.pending if pending else 0)
         progress = partial(self.runtime.progress, activity)
-        return await self.rehearsals[config.table].push(self.ledger, (day, date.max) if today else None, progress)
+        return await self.rehearsals[config.table].push(self.ledger, progress)
 
     async def _push_the_rest(self, tables: Sequence[TableConfig]) -> None:
         read_again: dict[str, list[str]] = {}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class CapturedPage:
     """What one page of Dynamics 365 says about a table's rows, as `Ledger.save_page` stores it.
 
-    rows: a data frame with the columns id (String, each id once), day (Date), payload (String: JSON of an insert),
+    rows: a data frame with the columns id (String, each id once), payload (String: JSON of an insert),
     update_payload (String or null: JSON of an update where it differs), hash (Binary, 16 bytes, of the update payload),
     refusal (String or null: the validation error of the row, whose payload is not stored); for each of `links` a column
     named after its attribute (String or null: the parent's id); and optionally row_hash and insert_only_hash (Int64).

@@ -194,7 +194,6 @@ class Ledger:
         self.stored_record = stored.stored_record
         self.counts = reports.counts
         self.backlog = reports.backlog
-        self.pending_days = reports.pending_days
         self.pending_operations = reports.pending_operations
         self.one_acknowledged = reports.one_acknowledged
         self.oldest_pending = reports.oldest_pending

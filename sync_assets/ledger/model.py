@@ -28,7 +28,6 @@ Types = dict[tuple[str, str], str]
 INSERTED = (
     "table_name",
     "id",
-    "day",
     "desired_hash",
     "refusal",
     "payload",
@@ -261,7 +260,6 @@ class Claimed(NamedTuple):
 
     seq: int
     id: str
-    day: date
     operation: Operation
     payload: str | None
     update_payload: str | None

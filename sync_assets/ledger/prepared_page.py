@@ -14,7 +14,6 @@ from sync_assets.ledger.rules.transitions import Row
 
 COLUMNS: dict[str, pl.DataType] = {
     "id": pl.String(),
-    "day": pl.Date(),
     "payload": pl.String(),
     "update_payload": pl.String(),
     "hash": pl.Binary(),
@@ -29,16 +28,16 @@ INSERT_ONLY_HASH = "insert_only_hash"
 
 
 class NewRecords(NamedTuple):
-    """Records ready to be inserted. numbers: (state, day, number of records). packed: the argument of Bulk.insert."""
+    """Records ready to be inserted. numbers: (state, number of records). packed: the argument of Bulk.insert."""
 
     table: str
     ids: list[str]
-    numbers: list[tuple[int, int, int]]
+    numbers: list[tuple[int, int]]
     packed: Any
 
 
 class Page:
-    """The rows of a page: each id once, no payload where there is a validation error, days as days since 1970."""
+    """The rows of a page: each id once, no payload where there is a validation error."""
 
     def __init__(
         self,
@@ -72,7 +71,6 @@ class Page:
         accepted = pl.col("refusal").is_null()
         self._rows = rows.select(
             pl.col("id"),
-            pl.col("day").cast(pl.Int32),  # days since 1970, as in `times`
             pl.col("hash").alias("desired_hash"),
             pl.col("refusal").cast(pl.String).str.replace_all("\x00", "", literal=True),
             pl.when(accepted).then(pl.col("payload")).cast(pl.String),
@@ -119,7 +117,7 @@ def _check(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> None:
     for name, kind in columns.items():
         if name in rows.columns and rows.schema[name] not in (kind, pl.Null()):
             wrong.append(f"{name} is {rows.schema[name]}, must be {kind}")
-    for name in ("id", "day", "hash"):
+    for name in ("id", "hash"):
         if name in rows.columns and rows[name].null_count():
             wrong.append(f"{name} must not be null")
     if not wrong and rows["hash"].bin.size().ne(16).any():

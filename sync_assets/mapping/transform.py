@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from datetime import date
 from hashlib import blake2b
 
 import polars as pl
@@ -21,10 +20,7 @@ from sync_assets.mapping.conversions import empty_value
 from sync_assets.mapping.exact_numbers import canonical
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.replacements import replace, replaced_name
-from sync_assets.mapping.table_mapping import FORM_VERSION, MODIFIED, Field, LinkField, TableMapping
-
-FIRST_DAY = date(2000, 1, 1)
-"""Rows last modified earlier count as of this day, so that partitions have a beginning."""
+from sync_assets.mapping.table_mapping import FORM_VERSION, Field, LinkField, TableMapping
 
 _PERSON = f"sync_assets {FORM_VERSION}".encode()
 _JOINER = "\u200d"
@@ -51,7 +47,6 @@ def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     Returns:
         A frame with these columns:
         id: lower case.
-        day: UTC date of modifiedon, not before FIRST_DAY.
         payload: JSON of an insert.
         update_payload: JSON of an update; null if every field applies updates, as both are the same then.
         hash: 16 bytes, of the JSON of an update and the links.
@@ -84,9 +79,9 @@ def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     form = pl.concat_str(pl.coalesce("update_payload", "payload"), *(_linked(link) for link in mapping.links))
     hashed = written.select(form.cast(pl.Binary)).to_series().to_list()
     hashes = [blake2b(form, digest_size=16, person=_PERSON).digest() for form in hashed]
-    done = written.with_columns(
-        last_changed(rows), pl.Series("hash", hashes, dtype=pl.Binary), _joined(refusals, rows.height)
-    ).select("id", "day", "payload", "update_payload", "hash", "refusal", *paths)
+    done = written.with_columns(pl.Series("hash", hashes, dtype=pl.Binary), _joined(refusals, rows.height)).select(
+        "id", "payload", "update_payload", "hash", "refusal", *paths
+    )
     not_updated = [field.attribute for field in mapping.fields if not field.apply_updates]
     if not not_updated:
         return done
@@ -135,12 +130,6 @@ def _parent(field: LinkField) -> pl.Expr:
 def _linked(field: LinkField) -> pl.Expr:
     """Return the text that a link adds to the hashed form: a record with another parent must get another hash."""
     return pl.concat_str(pl.lit(f"\n{field.attribute.path}:"), pl.col(field.attribute.path).fill_null(""))
-
-
-def last_changed(rows: pl.DataFrame) -> pl.Series:
-    """Return the UTC days of `modifiedon`, at least FIRST_DAY; FIRST_DAY also for a value that is no time."""
-    day = pl.col(MODIFIED).str.head(10).str.to_date("%Y-%m-%d", strict=False).fill_null(FIRST_DAY)
-    return rows.select(pl.max_horizontal(day, pl.lit(FIRST_DAY)).alias("day")).to_series()
 
 
 def _exact(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:

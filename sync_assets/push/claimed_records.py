@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 
 from sync_assets.campaign.addressing import KEY
@@ -55,10 +54,9 @@ class ClaimedRecords:
         table: str,
         owner: str,
         lease_seconds: float,
-        days: tuple[date, date] | None,
         opt_outs: Sequence[str] = (),
     ) -> None:
-        self._ledger, self._table, self._owner, self._days = ledger, table, owner, days
+        self._ledger, self._table, self._owner = ledger, table, owner
         self._opt_outs = opt_outs
         self._lease_seconds = lease_seconds
         self._leased_at = (time.monotonic(), time.time())
@@ -83,7 +81,6 @@ class ClaimedRecords:
             owner=self._owner,
             limit=limit,
             lease_seconds=self._lease_seconds,
-            days=self._days,
             opt_outs=self._opt_outs,
         )
         self.open += len(records)

@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import date
 from typing import TYPE_CHECKING, Literal
 
 from sync_assets.campaign.addressing import KEY, Addressing
@@ -56,7 +55,6 @@ async def push(
     target: Target,
     *,
     owner: str,
-    days: tuple[date, date] | None = None,
     concurrency: int = 64,
     lease_seconds: float = 180.0,
     progress: Callable[[int], None] | None = None,
@@ -72,7 +70,6 @@ async def push(
 
     Args:
         owner: a name of this worker that no other worker ever has.
-        days: only records of these days, both included.
         concurrency: requests in flight at most.
         lease_seconds: length of a lease; leases are renewed every quarter of it.
         progress: called now and then with the number of records done or rejected.
@@ -84,7 +81,7 @@ async def push(
     Raises:
         LedgerError: the ledger failed.
     """
-    claims = ClaimedRecords(ledger, target.table, owner, lease_seconds, days, target.opt_outs)
+    claims = ClaimedRecords(ledger, target.table, owner, lease_seconds, target.opt_outs)
     keys = ParentKeys() if parent_keys is None else parent_keys
     return await _Push(claims, client, target, concurrency, progress, keys, run_is_valid).run(stop, seconds)
 

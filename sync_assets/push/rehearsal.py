@@ -11,7 +11,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from urllib.parse import unquote
 
 import msgspec
@@ -71,14 +70,11 @@ class Rehearsal:
     _records: dict[str, Records] = field(default_factory=dict[str, Records])
     _links: Links | None = None
 
-    async def push(
-        self, ledger: Ledger, days: tuple[date, date] | None = None, progress: Callable[[int], None] | None = None
-    ) -> int:
+    async def push(self, ledger: Ledger, progress: Callable[[int], None] | None = None) -> int:
         """Rehearse a push on a scratch ledger: acknowledge its pending records without sending anything.
 
         Args:
             ledger: a copy of the real ledger; its records change.
-            days: only records of these days, both included.
             progress: called after each batch with the number of records inserted, updated or deleted so far.
 
         Returns:
@@ -104,7 +100,6 @@ class Rehearsal:
             owner=owner,
             limit=BATCH,
             lease_seconds=LEASE_SECONDS,
-            days=days,
             opt_outs=target.opt_outs,
         ):
             outcomes: list[Outcome] = []

@@ -10,13 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import Ledger, Outcome
 from sync_assets.ledger.model import State
-from sync_assets.ledger.times import to_day_number
 from sync_assets_tests.bench.ledgers import Ledgers
 from sync_assets_tests.bench.measure import Result, Run
 from sync_assets_tests.bench.stage import Report, Stage, Target
@@ -25,23 +23,21 @@ TABLE = "contact"
 PENDING = 20_000
 BATCH = 500
 TIMES = 20
-ASKED = ("status", "pending by day", "claim of one", "acknowledge one", f"claim of {BATCH}", f"acknowledge {BATCH}")
-MILLISECONDS = {"status": 10.0, "pending by day": 10.0, "claim of one": 10.0, "acknowledge one": 10.0}
+ASKED = ("status", "backlog", "claim of one", "acknowledge one", f"claim of {BATCH}", f"acknowledge {BATCH}")
+MILLISECONDS = {"status": 10.0, "backlog": 10.0, "claim of one": 10.0, "acknowledge one": 10.0}
 """What is asked every few seconds. Batches are for reading: they do the work of `BATCH` records."""
 
-_FIRST = date(2024, 1, 1)
-_DAYS = 600
-_COLUMNS = "table_name, id, day, desired_hash, acked_hash, state, payload, changed_at, acked_at"
+_COLUMNS = "table_name, id, desired_hash, acked_hash, state, payload, changed_at, acked_at"
 _SQLITE = f"""
     WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ? - 1)
     INSERT INTO sync_record ({_COLUMNS})
     SELECT '{TABLE}', lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-'
-        || hex(randomblob(2)) || '-' || hex(randomblob(6))), ? + i % {_DAYS}, randomblob(16),
+        || hex(randomblob(2)) || '-' || hex(randomblob(6))), randomblob(16),
         CASE ? WHEN 0 THEN randomblob(16) END, ?, CASE ? WHEN 1 THEN '{{"email":"x"}}' END, i, i FROM n
 """
 _POSTGRES = f"""
     INSERT INTO sync_record ({_COLUMNS})
-    SELECT '{TABLE}', gen_random_uuid()::text, ? + mod(i, {_DAYS}), decode(md5(i::text), 'hex'),
+    SELECT '{TABLE}', gen_random_uuid()::text, decode(md5(i::text), 'hex'),
         CASE WHEN ? = 0 THEN decode(md5(i::text), 'hex') END, ?, CASE WHEN ? = 1 THEN '{{"email":"x"}}' END, i, i
     FROM generate_series(0, ? - 1) i
 """
@@ -73,20 +69,17 @@ def _asked(ledgers: Ledgers, rows: int) -> list[Result]:
 
 def fill(ledger: Ledger, settled: int, pending: int) -> None:
     """So many records, with the totals that the ledger keeps of them; statistics as autovacuum would have them."""
-    first = to_day_number(_FIRST)
 
     def work(connection: Connection) -> None:
         execute = connection.exec_driver_sql
         for state, number in ((State.SYNCED.value, settled), (State.PENDING.value, pending)):
             if ledger.database.sqlite:
-                execute(_SQLITE, (number, first, state, state, state))
+                execute(_SQLITE, (number, state, state, state))
             else:
-                execute(_POSTGRES.replace("?", "%s"), (first, state, state, state, number))
+                execute(_POSTGRES.replace("?", "%s"), (state, state, state, number))
         mark = "?" if ledger.database.sqlite else "%s"
         for state, number in ((State.SYNCED.value, settled), (State.PENDING.value, pending)):
             execute(f"INSERT INTO sync_tally VALUES ({mark}, {mark}, {mark})", (TABLE, state, number))
-        counted = f"SELECT table_name, day, count(*) FROM sync_record WHERE state = {State.PENDING.value}"
-        execute(f"INSERT INTO sync_pending_day {counted} GROUP BY table_name, day")
 
     ledger.database.write(work)
     if not ledger.database.sqlite:
@@ -115,7 +108,7 @@ def _questions(ledger: Ledger) -> Iterator[tuple[str, Callable[[], float]]]:
 
     asked: list[Callable[[], float]] = [
         lambda: ask(ledger.counts),
-        lambda: ask(lambda: (ledger.pending_days(TABLE), ledger.oldest_pending(TABLE), ledger.next_due())),
+        lambda: ask(lambda: (ledger.backlog(TABLE), ledger.oldest_pending(TABLE), ledger.next_due())),
         lambda: claim(1),
         lambda: settle(1),
         lambda: claim(BATCH),

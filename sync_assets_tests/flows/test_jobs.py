@@ -44,9 +44,9 @@ def test_the_jobs_of_the_contract_are_there_and_none_without_a_name(orchestra: O
 
 def test_a_table_is_replayed_and_sent_again_if_forced(orchestra: Orchestra) -> None:
     assert does(orchestra, "replay", "replay_table", table="contact").success
-    assert orchestra.pending == {}
+    assert orchestra.pending == 0
     assert does(orchestra, "replay", "replay_table", table="contact", force=True).success
-    assert sum(orchestra.pending.values()) == 50
+    assert orchestra.pending == 50
 
 
 def test_a_forced_replay_of_a_large_table_pauses_and_later_runs_go_on_with_it(
@@ -56,7 +56,7 @@ def test_a_forced_replay_of_a_large_table_pauses_and_later_runs_go_on_with_it(
     admin = orchestra.program.sandbox.admin
     admin.settings("d365", page_limit=5)
     assert does(orchestra, "replay", "replay_table", table="contact", force=True).success
-    assert sum(orchestra.pending.values()) == 15
+    assert orchestra.pending == 15
     orchestra.settle()
     assert (admin.engine_calls()["update"], orchestra.feed.complete) == (50, True)
 
@@ -77,7 +77,7 @@ def test_refused_records_are_tried_again(orchestra: Orchestra) -> None:
     orchestra.push()
     assert orchestra.runtime.ledger.counts()["contact"].failed == 1
     assert does(orchestra, "retry_refused", "retry_records", table="contact").success
-    assert sum(orchestra.pending.values()) == 1
+    assert orchestra.pending == 1
 
 
 def test_a_mass_deletion_is_approved(orchestra: Orchestra) -> None:
@@ -92,7 +92,7 @@ def test_a_mass_deletion_is_approved(orchestra: Orchestra) -> None:
     assert orchestra.feed.deletes == 20
     assert does(orchestra, "approve_deletes", "approve", table="contact").success
     orchestra.capture()
-    assert sum(orchestra.pending.values()) == 20
+    assert orchestra.pending == 20
 
 
 def test_a_table_goes_into_maintenance_and_on(orchestra: Orchestra) -> None:

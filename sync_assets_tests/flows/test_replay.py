@@ -249,7 +249,7 @@ def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(
         assert orchestra.execute(request).success
         assert orchestra.runtime.ledger.replay("contact") is None
         orchestra.settle()
-        assert orchestra.pending == {}
+        assert orchestra.pending == 0
     assert synced.sandbox.admin.engine_calls()["update"] == N
 
 

@@ -5,7 +5,6 @@ known, since every request is decided here: it arrives or it doesn't, and the wo
 """
 
 from dataclasses import dataclass
-from datetime import date
 from random import Random
 from typing import Any
 
@@ -14,15 +13,14 @@ from hypothesis import strategies as st
 
 from sync_assets.ledger import Claimed, Counts, Ledger, Outcome, State
 from sync_assets_tests.property.conftest import few_and_many
-from sync_assets_tests.support.ledgers import DAY, Clock, Ledgers, capture, claim, guid, hash_of, row, stored
+from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, claim, guid, hash_of, row, stored
 
 NAMES = [f"row{n}" for n in range(3)]
 OWNERS = ["ada", "bob"]
-DAYS = [DAY.replace(day=n) for n in (1, 2, 3)]
 LEASE = 60
 RESULTS = ["done", "done", "refused", "later", "unknown, arrived", "unknown"]
 
-Change = tuple[str, str, str | None, date]  # name, value, refusal, day
+Change = tuple[str, str, str | None]  # name, value, refusal
 
 
 @dataclass
@@ -83,7 +81,7 @@ class History:
         self.ledger.reset_feed("contact", feed.version, resend=True)
         changes = self.some_changes()
         self.save(changes, set())
-        for name, refusal in {name: refusal for name, _, refusal, _ in changes}.items():
+        for name, refusal in {name: refusal for name, _, refusal in changes}.items():
             if refusal is None:
                 self.forced += 1
                 self.to_resend[guid(name)] = self.forced
@@ -115,20 +113,15 @@ class History:
     def some_changes(self) -> list[Change]:
         refusals = [None] * 9 + ["too long"]
         return [
-            (
-                name,
-                self.random.choice("ab"),
-                self.random.choice(refusals),
-                self.random.choice(DAYS),
-            )
+            (name, self.random.choice("ab"), self.random.choice(refusals))
             for name in self.random.sample(NAMES, self.random.randint(1, 3))
         ]
 
     def save(self, changes: list[Change], gone: set[str]) -> None:
-        rows = [row(*one[:2], refusal=one[2], day=one[3], row_hash=self.random.getrandbits(32)) for one in changes]
+        rows = [row(*one[:2], refusal=one[2], row_hash=self.random.getrandbits(32)) for one in changes]
         self.as_sent |= {one["id"]: one for one in rows}
         capture(self.ledger, *rows, deleted=sorted(gone))
-        for name, value, refusal, _ in changes:
+        for name, value, refusal in changes:
             self.d365[guid(name)] = (hash_of(value), refusal)
         for name in gone:
             self.d365.pop(guid(name), None)
@@ -139,9 +132,7 @@ class History:
     def a_worker_claims(self) -> None:
         owner = self.random.choice(OWNERS)
         limit = self.random.randint(1, 4)
-        only = self.random.choice([None, None, *DAYS])
-        within = None if only is None else (only, only)
-        claimed = claim(self.ledger, owner, limit=limit, seconds=LEASE, days=within)
+        claimed = claim(self.ledger, owner, limit=limit, seconds=LEASE)
         assert len(claimed) <= limit
         for one in claimed:
             for requests in self.open.values():
@@ -282,10 +273,6 @@ class History:
             synced=states.count(State.SYNCED),
             leased=held,
         )
-        pending_days = self.ledger.pending_days("contact")
-        assert sum(records for _, records in pending_days) == counts.pending
-        by_day = [one.day for one in records if one.state == State.PENDING]
-        assert [number for _, number in pending_days] == [by_day.count(day) for day in sorted(set(by_day))]
         assert (self.ledger.next_due() is None) == (counts.pending == 0)
         assert sum(self.ledger.engine_calls(self.clock.now.date()).values()) == self.calls
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from sync_assets.ledger import BlockReason, Claimed, Ledger, Outcome, Position, State
 from sync_assets.ledger.model import LinkSpec
 from sync_assets_tests.property.conftest import few_and_many
-from sync_assets_tests.support.ledgers import DAY, SCHEMA, Clock, Ledgers, claim, guid, hash_of, save_page, stored
+from sync_assets_tests.support.ledgers import SCHEMA, Clock, Ledgers, claim, guid, hash_of, save_page, stored
 
 TABLES = ["contact", "order", "line"]
 OWNERS = ["ada", "bob"]
@@ -328,7 +328,6 @@ class History:
         made = [
             {
                 "id": guid(name),
-                "day": DAY,
                 "payload": json.dumps({"value": row.value} | {at: row.parents[at] for at in joined}),
                 "update_payload": None,
                 "hash": row.hash,
@@ -438,13 +437,10 @@ class History:
 
     def the_totals_are_those_of_the_records(self) -> None:
         with self.ledger.database.read() as connection:
-            records = connection.exec_driver_sql("SELECT table_name, state, day FROM sync_record").all()
+            records = connection.exec_driver_sql("SELECT table_name, state FROM sync_record").all()
             tally = connection.exec_driver_sql("SELECT table_name, state, records FROM sync_tally").all()
-            days = connection.exec_driver_sql("SELECT table_name, day, records FROM sync_pending_day").all()
-        states = Counter((table, state) for table, state, _ in records)
+        states = Counter((table, state) for table, state in records)
         assert {(table, state): n for table, state, n in tally if n} == dict(states)
-        pending = Counter((table, day) for table, state, day in records if state == State.PENDING)
-        assert {(table, day): n for table, day, n in days if n} == dict(pending)
 
     def everything_arrives_in_the_end(self) -> None:
         """Workers die, nothing they had sent arrives. What was refused is mended. Then all goes well."""

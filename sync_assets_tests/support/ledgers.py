@@ -18,7 +18,6 @@ from sync_assets.ledger.prepared_page import Page
 DAY = date(2026, 11, 24)
 SCHEMA = {
     "id": pl.String,
-    "day": pl.Date,
     "payload": pl.String,
     "update_payload": pl.String,
     "hash": pl.Binary,
@@ -65,7 +64,6 @@ def row(
     name: str,
     value: str = "a",
     *,
-    day: date = DAY,
     insert_only: str = "",
     refusal: str | None = None,
     row_hash: int | None = None,
@@ -75,7 +73,6 @@ def row(
     Args:
         name: Determines the id.
         value: Determines payload and hash.
-        day: Of the last change.
         insert_only: Value of a field that is not sent on update, and so not part of the hash.
         refusal: A validation error; None if the row is valid.
         row_hash: Of the row's bytes; None if unknown.
@@ -84,7 +81,6 @@ def row(
     insert = f'{{"value":"{value}","once":"{insert_only}"}}' if insert_only else update
     return {
         "id": guid(name),
-        "day": day,
         "payload": insert,
         "update_payload": update if insert_only else None,
         "hash": hash_of(value),
@@ -105,8 +101,8 @@ def linked(rows: Sequence[dict[str, Any]], **parents: Sequence[str | None]) -> p
     return frame(rows).with_columns(*columns, pl.Series("hash", hashes, pl.Binary))
 
 
-def many(count: int, value: str = "a", *, prefix: str = "row", days: int = 1) -> pl.DataFrame:
-    return frame([row(f"{prefix}{n}", value, day=DAY - timedelta(days=n % days)) for n in range(count)])
+def many(count: int, value: str = "a", *, prefix: str = "row") -> pl.DataFrame:
+    return frame([row(f"{prefix}{n}", value) for n in range(count)])
 
 
 def save_page(
@@ -166,9 +162,8 @@ def claim(
     limit: int = 1000,
     seconds: float = 60,
     table: str = "contact",
-    days: tuple[date, date] | None = None,
 ) -> list[Claimed]:
-    return ledger.claim(table, owner=owner, limit=limit, lease_seconds=seconds, days=days)
+    return ledger.claim(table, owner=owner, limit=limit, lease_seconds=seconds)
 
 
 def claim_one(ledger: Ledger, owner: str = "worker", **rest: Any) -> Claimed:

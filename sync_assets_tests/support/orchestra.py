@@ -229,9 +229,9 @@ class Orchestra:
         return feed
 
     @property
-    def pending(self) -> dict[str, int]:
-        """Return the number of pending records by day."""
-        return {day.isoformat(): count for day, count in self.runtime.ledger.pending_days("contact")}
+    def pending(self) -> int:
+        """Return the number of pending records."""
+        return self.runtime.ledger.backlog("contact")
 
 
 @contextmanager

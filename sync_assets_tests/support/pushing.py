@@ -100,7 +100,6 @@ class Bench:
         deleted: tuple[str, ...] = (),
         updates: dict[str, Payload] | None = None,
         table: str = "contact",
-        day: date = DAY,
     ) -> None:
         """Store rows in the ledger as a capture does. updates: payloads for updates, where they differ."""
         whole = {id_: json.dumps(payload, ensure_ascii=False) for id_, payload in payloads.items()}
@@ -109,7 +108,6 @@ class Bench:
         rows = pl.DataFrame(
             {
                 "id": list(whole),
-                "day": [day] * len(whole),
                 "payload": list(whole.values()),
                 "update_payload": [update.get(id_) for id_ in whole],
                 "hash": [hashlib.blake2b(text, digest_size=16).digest() for text in hashed],
@@ -117,7 +115,6 @@ class Bench:
             },
             schema={
                 "id": pl.String,
-                "day": pl.Date,
                 "payload": pl.String,
                 "update_payload": pl.String,
                 "hash": pl.Binary,

@@ -362,7 +362,7 @@ class World:
         read_again: dict[str, list[str]] = {}
         for _ in range(ROUNDS):
             for config in configs:
-                if ledger.pending_days(config.table):
+                if ledger.backlog(config.table):
                     await push(config)
             for config in configs:
                 unread = ledger.unread(config.table, 1000)

@@ -188,7 +188,7 @@ class Captures:
         from sync_assets.ledger.prepared_page import NewRecords  # noqa: PLC0415 - see save_page
 
         records = self._encrypted(page.records(indexes, table, now))
-        numbers = records.group_by("state", "day").len().rows()
+        numbers = records.group_by("state").len().rows()
         return NewRecords(table, records["id"].to_list(), numbers, self._session.bulk.pack(records))
 
     def _encrypted(self, records: "pl.DataFrame") -> "pl.DataFrame":
@@ -239,7 +239,7 @@ class Captures:
                     to_insert.append((row.insert_only_hash, record.seq))
                 moves.append(move)
                 ids.append(record.id)
-                tally.move(record, move.state, move.day)
+                tally.move(record, move.state)
         self._session.bulk.for_each(connection, MOVE, moves)
         self._session.bulk.for_each(connection, "UPDATE sync_record SET insert_only_hash = ? WHERE seq = ?", to_insert)
         moved = {move.seq for move in moves}
@@ -254,8 +254,8 @@ class Captures:
                 made = self._new(table, page, sorted(fresh), now)
             self._session.bulk.insert(connection, made.packed)
             ids += made.ids
-            for state, day, number in made.numbers:
-                tally.add(table, state, day, number)
+            for state, number in made.numbers:
+                tally.add(table, state, number)
                 failed += number if state == State.FAILED else 0
         refused = sum(move.refusal is not None for move in moves)
         return len(fresh) - failed, len(moves) - refused, refused + failed, ids

@@ -9,7 +9,6 @@ sent the request.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,7 +27,6 @@ from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _R = schema.record.c
-_D = schema.pending_day.c
 _X = schema.existing_record.c
 _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
@@ -78,7 +76,6 @@ class Claims:
         owner: str,
         limit: int,
         lease_seconds: float,
-        days: tuple[date, date] | None = None,
         opt_outs: Sequence[str] = (),
     ) -> list[Claimed]:
         """Claim pending records: lease them to a worker, so that no other claim returns them meanwhile.
@@ -92,7 +89,6 @@ class Claims:
             owner: identifies one worker; not to be reused by another.
             limit: most records to claim.
             lease_seconds: duration of the lease.
-            days: claim only records of these days, both included, the oldest day first.
             opt_outs: opt-out attributes that are sent with an insert.
 
         Returns:
@@ -106,7 +102,7 @@ class Claims:
             if self._maintenance.maintained_since(connection, table):
                 return []
             now = self._session.now()
-            rows = connection.execute(self._due(connection, table, now, limit, days)).all()
+            rows = connection.execute(self._due(table, now, limit)).all()
             until = now + times.seconds(lease_seconds)
             seqs = [row.seq for row in rows]
             self._session.bulk.for_seqs(connection, CLAIM, seqs, owner, until)
@@ -187,7 +183,7 @@ class Claims:
                     tally.remove(record)
                     removed.append(record)
                     continue
-                tally.move(record, acknowledgement.state, record.day)
+                tally.move(record, acknowledgement.state)
                 if has_links:
                     moved.append(transitions.after_acknowledgement(record, acknowledgement))
                 if acknowledgement.state != State.SYNCED:
@@ -245,7 +241,7 @@ class Claims:
             table: only records of this table; None for all.
             id: only the record of this id.
         """
-        refused = sa.select(_R.seq, _R.table_name, _R.day, _R.refusal).where(
+        refused = sa.select(_R.seq, _R.table_name, _R.refusal).where(
             schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN
         )
         if table is not None:
@@ -258,8 +254,8 @@ class Claims:
             self._dependencies.lock_linked_records(connection)
             rows = connection.execute(refused.order_by(_R.seq).with_for_update()).all()
             for row in rows:
-                tally.add(row.table_name, State.FAILED, row.day, -1)
-                tally.add(row.table_name, State.PENDING, row.day)
+                tally.add(row.table_name, State.FAILED, -1)
+                tally.add(row.table_name, State.PENDING)
             again = "UPDATE sync_record SET state = 1, not_before = NULL"
             seqs = [row.seq for row in rows]
             self._session.bulk.for_seqs(connection, again, seqs)
@@ -270,20 +266,12 @@ class Claims:
 
         return self._session.database.write(work)
 
-    def _due(
-        self,
-        connection: Connection,
-        table: str,
-        now: int,
-        limit: int,
-        days: tuple[date, date] | None,
-    ) -> sa.Executable:
+    def _due(self, table: str, now: int, limit: int) -> sa.Executable:
         """Build the query of claimable records, which locks them and skips those that another transaction locked."""
-        due = (
+        return (
             sa.select(
                 _R.seq,
                 _R.id,
-                _R.day,
                 _R.payload,
                 _R.update_payload,
                 _R.desired_hash,
@@ -294,19 +282,10 @@ class Claims:
                 _R.gate,
             )
             .where(_R.table_name == table, schema.PENDING, *schema.claimable(now))
+            .order_by(_R.changed_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        if days is not None and self._leaves_out(connection, table, *days):
-            first, last = map(times.to_day_number, days)
-            return due.where(_R.day.between(first, last)).order_by(_R.day)
-        return due.order_by(_R.changed_at)
-
-    def _leaves_out(self, connection: Connection, table: str, first: date, last: date) -> bool:
-        """Return True if records are pending on other days. If not, they can be claimed by time of change: faster."""
-        pending = sa.select(sa.func.min(_D.day), sa.func.max(_D.day)).where(_D.table_name == table, _D.records > 0)
-        oldest, newest = connection.execute(pending).one()
-        return oldest is not None and (oldest < times.to_day_number(first) or times.to_day_number(last) < newest)
 
     def _write_leases(self, connection: Connection, owner: str, new_owner: str | None, until: int | None) -> int:
         held = connection.execute(sa.select(_R.seq).where(_R.lease_owner == owner).order_by(_R.seq).with_for_update())
@@ -320,10 +299,9 @@ def claimed(
     row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...], cipher: PayloadCipher
 ) -> Claimed:
     """Build the Claimed of a row of `_due`: which operation it needs, and what to send, decrypted."""
-    seq, id_, day_number, payload, update_payload, desired_hash, acked_hash, attempts, uncertain, resend, gate = row
-    day = times.from_day_number(day_number)
+    seq, id_, payload, update_payload, desired_hash, acked_hash, attempts, uncertain, resend, gate = row
     if desired_hash is None or gate == BlockReason.PARENT_UNAVAILABLE:
-        return Claimed(seq, id_, day, "delete", None, None, None, attempts, bool(uncertain), resend=bool(resend))
+        return Claimed(seq, id_, "delete", None, None, None, attempts, bool(uncertain), resend=bool(resend))
     operation: Operation = "insert" if acked_hash is None else "update"
     # An update of links alone does not change the acknowledged content.
     content = acked_hash if operation == "update" and payload is None else desired_hash
@@ -333,7 +311,6 @@ def claimed(
     return Claimed(
         seq=seq,
         id=id_,
-        day=day,
         operation=operation,
         payload=cipher.decrypt(payload, id_),
         update_payload=cipher.decrypt(update_payload, id_),

@@ -177,11 +177,11 @@ class Deletions:
                 fails = where.state == State.FAILED
                 withdrawn.append((where.state.value, where.block_reason.value, keep, keep, fails, fails, record.seq))
                 moved.append(record._replace(state=where.state, gate=where.block_reason, withdrawn=1))
-                tally.move(record, where.state, record.day)
+                tally.move(record, where.state)
             elif (move := transitions.after_delete(record, now=now)) is not None:
                 moves.append(move)
                 moved.append(transitions.after_update(record, move))
-                tally.move(record, move.state, move.day)
+                tally.move(record, move.state)
         self._session.bulk.for_each(connection, MOVE, moves)
         self._session.bulk.for_each(connection, _WITHDRAW, withdrawn)
         self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in forgotten])

@@ -280,7 +280,7 @@ class DependencyStatus:
                 tally.remove(record)
                 forgotten.append(record)
             elif where != (record.state, record.gate):
-                tally.move(record, where.state, record.day)
+                tally.move(record, where.state)
                 moved.append(record._replace(state=where.state, gate=where.block_reason))
         self._store_states(connection, moved)
         done = {record.seq for record in (*moved, *forgotten)}

@@ -206,8 +206,7 @@ class Holds:
     ) -> list[RecordState]:
         """Return the row's record, as a list of one. If there is none, create one that is only marked as held."""
         if not self._session.bulk.find(connection, table, [id]):
-            day = times.to_day_number(times.from_micros(now).date())
-            values = {"table_name": table, "id": id, "day": day, "state": State.HELD.value, "changed_at": now}
+            values = {"table_name": table, "id": id, "state": State.HELD.value, "changed_at": now}
             made = (
                 self._session.upsert(schema.record)
                 .values(values)
@@ -215,7 +214,7 @@ class Holds:
                 .returning(schema.record.c.seq)
             )
             if connection.execute(made).one_or_none() is not None:
-                tally.add(table, State.HELD, day)
+                tally.add(table, State.HELD)
         return self._session.bulk.states_of(connection, list(self._session.bulk.find(connection, table, [id]).values()))
 
     def _described(self, connection: Connection, table: str, id: str, since: int, *, new: bool = False) -> Hold:

@@ -143,7 +143,7 @@ class Rebuilds:
                 _R.desired_hash.is_not(None),
                 _R.gate.not_in([BlockReason.PARENT_UNAVAILABLE.value, BlockReason.CHILDREN_PENDING.value]),
             )
-            names = ("seq", "id", "day", "payload", "update_payload", "desired_hash", "acked_hash")
+            names = ("seq", "id", "payload", "update_payload", "desired_hash", "acked_hash")
             names += ("attempts", "uncertain", "resend", "gate")
             wanted = (
                 sa.select(*(_R[name] for name in names if name != "resend"), sa.literal(0).label("resend"))

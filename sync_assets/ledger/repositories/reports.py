@@ -18,7 +18,6 @@ from sync_assets.ledger.storage.session import LedgerSession
 
 _R = schema.record.c
 _SYNCED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
-_D = schema.pending_day.c
 _T = schema.tally.c
 _REASON = sa.case((schema.REFUSED_BY_CAMPAIGN, _R.reason), else_=_R.refusal)
 _E = schema.engine_call.c
@@ -74,12 +73,6 @@ class Reports:
         number = sa.select(sa.func.sum(_T.records)).where(_T.table_name == table, _T.state.in_(states))
         with self._session.database.read() as connection:
             return int(connection.execute(number).scalar() or 0)
-
-    def pending_days(self, table: str) -> list[tuple[date, int]]:
-        """Return the days with pending records and their numbers, the oldest first."""
-        days = sa.select(_D.day, _D.records).where(_D.table_name == table, _D.records > 0).order_by(_D.day)
-        with self._session.database.read() as connection:
-            return [(times.from_day_number(day), records) for day, records in connection.execute(days)]
 
     def pending_operations(self, table: str) -> dict[Operation, int]:
         """Count the table's pending records by operation; for a large backlog extrapolated from its oldest records."""

@@ -28,7 +28,6 @@ class RecordState(NamedTuple):
     seq: int
     table_name: str
     id: str
-    day: int
     state: int
     gate: int
     desired_hash: bytes | None

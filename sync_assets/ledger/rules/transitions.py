@@ -25,12 +25,11 @@ REASON_LENGTH = 2_000
 class Row(NamedTuple):
     """A captured row after the transform.
 
-    day: days since 1970 of its last modification. hash: of the update payload. refusal: the validation error, None if
+    hash: of the update payload. refusal: the validation error, None if
     there is none. payload, update_payload: JSON. row_hash: of the row as Dynamics 365 sent it. insert_only_hash: of the
     fields that are sent with inserts only.
     """
 
-    day: int
     hash: bytes
     refusal: str | None
     payload: str | None
@@ -44,7 +43,6 @@ class DesiredUpdate(NamedTuple):
 
     state: int
     gate: int
-    day: int
     desired_hash: bytes | None
     refusal: str | None
     failed_since: int | None
@@ -118,7 +116,6 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
     return DesiredUpdate(
         state=where.state,
         gate=where.block_reason,
-        day=row.day,
         desired_hash=row.hash,
         refusal=row.refusal,
         failed_since=_stuck_since(record, where.state, now),
@@ -154,7 +151,6 @@ def after_update(record: RecordState, move: DesiredUpdate) -> RecordState:
     return record._replace(
         state=move.state,
         gate=move.gate,
-        day=move.day,
         desired_hash=move.desired_hash,
         refusal=move.refusal,
         resend=move.resend,
@@ -177,7 +173,6 @@ def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
     return DesiredUpdate(
         state=where.state,
         gate=where.block_reason,
-        day=record.day,
         desired_hash=None,
         refusal=None,
         failed_since=None,

@@ -24,6 +24,8 @@ STANDS = f"SELECT {_STAND} FROM sync_record"  # noqa: S608 - made of constants
 NEWS = """
     r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.withdrawn <> 0 OR r.refusal IS NOT NULL OR r.gate = 3"""
 NOT_GONE = "NOT EXISTS (SELECT 1 FROM sync_gone g WHERE g.seq = r.seq)"
+INSERT_TOTAL = "INSERT INTO sync_tally (table_name, state, records)"
+ADD_TOTAL = "ON CONFLICT (table_name, state) DO UPDATE SET records = sync_tally.records + excluded.records"
 
 
 def differs(other_hash: str) -> str:
@@ -134,16 +136,6 @@ class Bulk(Protocol):
         """
         ...
 
-    def add(self, connection: Connection, totals: str, key: str, more: Mapping[tuple[str, int], int]) -> None:
-        """Add to the column `records` of a table of totals, in the order of (table_name, key)."""
+    def add_totals(self, connection: Connection, more: Mapping[tuple[str, int], int]) -> None:
+        """Add to the totals by (table_name, state), in this order."""
         ...
-
-
-def insert_total(totals: str, key: str) -> str:
-    """Return the beginning of the INSERT into a table of totals."""
-    return f"INSERT INTO {totals} (table_name, {key}, records)"
-
-
-def add_total(totals: str, key: str) -> str:
-    """Return the ON CONFLICT clause that adds to a total."""
-    return f"ON CONFLICT (table_name, {key}) DO UPDATE SET records = {totals}.records + excluded.records"

@@ -7,7 +7,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.model import INSERTED
 from sync_assets.ledger.rules.record_state import RecordState
-from sync_assets.ledger.storage.bulk import NEWS, NOT_GONE, STANDS, Bulk, Differing, add_total, differs, insert_total
+from sync_assets.ledger.storage.bulk import ADD_TOTAL, INSERT_TOTAL, NEWS, NOT_GONE, STANDS, Bulk, Differing, differs
 
 if TYPE_CHECKING:
     import polars as pl
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sync_assets.ledger.prepared_page import Page
 
 _INTEGERS = {
-    "day": "integer",
     "state": "smallint",
     "failed_since": "bigint",
     "changed_at": "bigint",
@@ -140,16 +139,16 @@ class PostgresBulk(Bulk):
         rows = self.for_seqs(connection, STANDS, seqs, *values, also=f"{also} ORDER BY seq FOR UPDATE")
         return [RecordState(*row) for row in rows]
 
-    def add(self, connection: Connection, totals: str, key: str, more: Mapping[tuple[str, int], int]) -> None:
+    def add_totals(self, connection: Connection, more: Mapping[tuple[str, int], int]) -> None:
         rows = [(*at, records) for at, records in sorted(more.items()) if records]
         if rows:
-            tables, keys, records = (_packed([str(value) for value in column]) for column in zip(*rows, strict=True))
+            tables, states, records = (_packed([str(value) for value in column]) for column in zip(*rows, strict=True))
             rows_of = (
                 "SELECT * FROM unnest(string_to_array(%s, chr(31)), string_to_array(%s, chr(31))::int[], "
                 "string_to_array(%s, chr(31))::bigint[])"
             )
-            statement = f"{insert_total(totals, key)} {rows_of} {add_total(totals, key)}"
-            connection.exec_driver_sql(statement, (tables, keys, records))
+            statement = f"{INSERT_TOTAL} {rows_of} {ADD_TOTAL}"
+            connection.exec_driver_sql(statement, (tables, states, records))
 
 
 def _pairs(texts: Sequence[str]) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.rules.record_state import RecordState
-from sync_assets.ledger.storage.bulk import NEWS, NOT_GONE, STANDS, Bulk, Differing, add_total, differs, insert_total
+from sync_assets.ledger.storage.bulk import ADD_TOTAL, INSERT_TOTAL, NEWS, NOT_GONE, STANDS, Bulk, Differing, differs
 from sync_assets.ledger.storage.schema import SHORT_ID_FROM, short_id
 
 if TYPE_CHECKING:
@@ -132,6 +132,6 @@ class SqliteBulk(Bulk):
         rows = self.for_seqs(connection, STANDS, seqs, *values, also=f"{also} ORDER BY seq")
         return [RecordState(*row) for row in rows]
 
-    def add(self, connection: Connection, totals: str, key: str, more: Mapping[tuple[str, int], int]) -> None:
+    def add_totals(self, connection: Connection, more: Mapping[tuple[str, int], int]) -> None:
         rows = [(*at, records) for at, records in sorted(more.items()) if records]
-        self.for_each(connection, f"{insert_total(totals, key)} VALUES (?, ?, ?) {add_total(totals, key)}", rows)
+        self.for_each(connection, f"{INSERT_TOTAL} VALUES (?, ?, ?) {ADD_TOTAL}", rows)

@@ -28,7 +28,6 @@ record = sa.Table(
     sa.Column("not_before", sa.BigInteger),
     sa.Column("lease_until", sa.BigInteger),
     sa.Column("failed_since", sa.BigInteger),  # since when it is rejected or orphaned
-    sa.Column("day", sa.Integer, nullable=False),  # of the last modification of the row in D365
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("state", sa.SmallInteger, nullable=False),  # model.State
     sa.Column("uncertain", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules/transitions
@@ -81,8 +80,6 @@ sa.Index(
     sqlite_where=PENDING,
     postgresql_where=PENDING,
 )
-# Pending records by day, for the partitions.
-sa.Index("sync_record_day", record.c.table_name, record.c.day, sqlite_where=PENDING, postgresql_where=PENDING)
 # Records that are waiting, rejected, held, orphaned or excluded.
 sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
 sa.Index("sync_record_lease", record.c.lease_owner, sqlite_where=LEASED, postgresql_where=LEASED)
@@ -95,15 +92,6 @@ tally = sa.Table(
     metadata,
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("state", sa.SmallInteger, primary_key=True),
-    sa.Column("records", sa.BigInteger, nullable=False),
-)
-
-# Number of pending records by day, updated likewise: the backlog sensor queries it every few seconds.
-pending_day = sa.Table(
-    "sync_pending_day",
-    metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("day", sa.Integer, primary_key=True),
     sa.Column("records", sa.BigInteger, nullable=False),
 )
 

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import State
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.bulk import Bulk
@@ -25,26 +24,23 @@ Clock = Callable[[], datetime]
 
 
 class TotalsChange:
-    """The changes of the totals (`sync_tally`, `sync_pending_day`) that one transaction makes."""
+    """The changes of the totals (`sync_tally`) that one transaction makes."""
 
     def __init__(self) -> None:
         self.states: Counter[tuple[str, int]] = Counter()  # (table, state)
-        self.days: Counter[tuple[str, int]] = Counter()  # (table, day), pending records only
 
-    def add(self, table: str, state: int, day: int, records: int = 1) -> None:
+    def add(self, table: str, state: int, records: int = 1) -> None:
         """Count records that entered a state; a negative number for those that left it."""
         self.states[table, state] += records
-        if state == State.PENDING:
-            self.days[table, day] += records
 
-    def move(self, record: RecordState, state: int, day: int) -> None:
-        """Count a record that changes its state or day."""
-        self.add(record.table_name, record.state, record.day, -1)
-        self.add(record.table_name, state, day)
+    def move(self, record: RecordState, state: int) -> None:
+        """Count a record that changes its state."""
+        self.add(record.table_name, record.state, -1)
+        self.add(record.table_name, state)
 
     def remove(self, record: RecordState) -> None:
         """Count a record that is purged."""
-        self.add(record.table_name, record.state, record.day, -1)
+        self.add(record.table_name, record.state, -1)
 
 
 class LedgerSession:
@@ -88,8 +84,7 @@ class LedgerSession:
 
     def count(self, connection: Connection, tally: TotalsChange) -> None:
         """Add to the totals. Call it last in a transaction: all writers of a table lock these rows, in one order."""
-        self.bulk.add(connection, "sync_tally", "state", tally.states)
-        self.bulk.add(connection, "sync_pending_day", "day", tally.days)
+        self.bulk.add_totals(connection, tally.states)
 
     def count_calls(self, connection: Connection, calls: Mapping[tuple[str, str], int], now: int) -> None:
         """Add engine calls, by (table, kind), to those of the UTC day of `now`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ PKEYS = {"@anna": ANNA, "@bert": "bert's id"}
 
 
 def order(payload: str | None = '{"cusName":"N"}', *links: LinkTo, update: str | None = None) -> Claimed:
-    return Claimed(1, "id", date(2026, 11, 24), "insert", payload, update, HASH, 0, True, links)
+    return Claimed(1, "id", "insert", payload, update, HASH, 0, True, links)
 
 
 def by_key(id_: str | None) -> LinkTo:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import date
@@ -18,7 +17,6 @@ from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.client import DataverseClient, FeedExpired
 from sync_assets.dataverse.page_parser import Head, peek, row_hashes
 from sync_assets.ledger.records.captures import Captures
-from sync_assets.mapping.transform import FIRST_DAY
 from sync_assets_tests.support.capturing import capturing
 from sync_assets_tests.support.ledgers import push, stored
 from sync_assets_tests.support.program import CONTACT, Program
@@ -73,22 +71,9 @@ class TestAPage:
         page = head(sent("a"), TOMBSTONE)
         assert UnchangedRowFilter(mapping({"lastname": "cusText"}), knows("a")).part(page) == (page, UnchangedRows())
 
-    @pytest.mark.parametrize("wrong", [{"contactid": 7}, {"contactid": None}, {"modifiedon": 7}])
+    @pytest.mark.parametrize("wrong", [{"contactid": 7}, {"contactid": None}])
     def test_all_of_a_page_is_read_that_is_not_as_it_should_be(self, wrong: dict[str, Any]) -> None:
         assert self.part(head(sent("a"), {**sent("b"), **wrong}), "a", "b")[1] == UnchangedRows()
-
-    @pytest.mark.parametrize(
-        ("modified", "day"),
-        [
-            ("2026-11-24T23:59:59Z", date(2026, 11, 24)),
-            ("2024-02-29T00:00:00Z", date(2024, 2, 29)),
-            ("1999-12-31T00:00:00Z", FIRST_DAY),
-            (None, FIRST_DAY),
-            ("soon", FIRST_DAY),
-        ],
-    )
-    def test_unread_rows_count_on_the_day_of_their_last_change(self, modified: str | None, day: date) -> None:
-        assert self.part(head(sent("a", modified)), "a")[1].days == Counter([day])
 
 
 # --- whole reads ------------------------------------------------------------------------------------------------------
@@ -148,7 +133,6 @@ async def test_a_table_is_read_once_more_without_reading_what_did_not_change(rea
     result, left = await reader.read()
     assert left == 50
     assert (result.rows, result.unchanged, result.new, result.changed) == (50, 50, 0, 0)
-    assert sum(result.days.values()) == 50
     assert result.full_read
     assert stored(reader.runtime.ledger) == before
 
@@ -170,15 +154,6 @@ async def test_pages_are_packed_beforehand_in_a_first_load_only(
     result, left = await reader.read()
     assert (result.changed, left) == (50, 0)
     assert sum(packed) == 50
-
-
-async def test_days_are_those_of_a_read_of_every_row(reader: Reader) -> None:
-    read, left = await reader.read()
-    assert left == 0
-    push(reader.runtime.ledger)
-    again, left = await reader.read()
-    assert left == 50
-    assert again.days == read.days
 
 
 async def test_what_changed_came_and_went_is_found_among_the_unread(reader: Reader) -> None:

@@ -1,7 +1,9 @@
 """Opening a ledger: it is created or brought up to date, or says in one line why not and what to do."""
 
 import os
+import sqlite3
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import event
 
 import sync_assets.ledger
 from sync_assets.ledger import BlockReason, Counts, Ledger, LedgerError, LinkSpec, Outcome
@@ -57,8 +60,8 @@ def test_the_migrations_bring_about_the_schema_that_the_code_knows(url: str) -> 
     engine.dispose()
 
 
-def earlier_version(url: str, revision: str) -> None:
-    """A ledger as that version left it: one contact settled, one to be sent, one refused, one taken."""
+def earlier_version(url: str, revision: str, tables: Sequence[str] = ("contact",)) -> None:
+    """A ledger as that version left it: of each table a record settled, one to be sent, one refused, one taken."""
     engine = sa.create_engine(url)
     if engine.name == "sqlite":
         Path(engine.url.database or "").parent.mkdir(parents=True)
@@ -70,27 +73,28 @@ def earlier_version(url: str, revision: str) -> None:
         command.upgrade(settings, revision)
         old = sa.MetaData()
         old.reflect(connection, only=["sync_record", "sync_tally", "sync_pending_day", "sync_feed"])
-        told = {"table_name": "contact", "day": 20_000, "changed_at": 1, "desired_hash": row("anna")["hash"]}
-        pending = {**told, "state": 1, "payload": row("anna")["payload"]}
-        records = [
-            {**told, "id": guid("settled"), "state": 0, "acked_hash": told["desired_hash"]},
-            {**pending, "id": guid("pending")},
-            {**told, "id": guid("refused"), "state": 3, "refusal": "too long", "failed_since": 1},
-            {**pending, "id": guid("taken"), "uncertain": 1, "lease_owner": "ada", "lease_until": 1},
-        ]
-        for values in records:
-            connection.execute(sa.insert(old.tables["sync_record"]).values(values))
-        for state, number in [(0, 1), (1, 2), (3, 1)]:
-            tally = {"table_name": "contact", "state": state, "records": number}
-            connection.execute(sa.insert(old.tables["sync_tally"]).values(tally))
-        connection.execute(
-            sa.insert(old.tables["sync_pending_day"]).values(table_name="contact", day=20_000, records=2)
-        )
-        feed = {"link": "https://d365/next", "kind": "delta", "fingerprint": "columns", "complete": True}
-        feed |= {"resend": False, "deletes_approved": False, "deletes": 0, "read_id": 1, "version": 7}
-        connection.execute(
-            sa.insert(old.tables["sync_feed"]).values(table_name="contact", saved_at=1, polled_at=1, **feed)
-        )
+        for table in tables:
+            told = {"table_name": table, "day": 20_000, "changed_at": 1, "desired_hash": row("anna")["hash"]}
+            pending = {**told, "state": 1, "payload": row("anna")["payload"]}
+            records = [
+                {**told, "id": guid("settled"), "state": 0, "acked_hash": told["desired_hash"]},
+                {**pending, "id": guid("pending")},
+                {**told, "id": guid("refused"), "state": 3, "refusal": "too long", "failed_since": 1},
+                {**pending, "id": guid("taken"), "uncertain": 1, "lease_owner": "ada", "lease_until": 1},
+            ]
+            for values in records:
+                connection.execute(sa.insert(old.tables["sync_record"]).values(values))
+            for state, number in [(0, 1), (1, 2), (3, 1)]:
+                tally = {"table_name": table, "state": state, "records": number}
+                connection.execute(sa.insert(old.tables["sync_tally"]).values(tally))
+            connection.execute(
+                sa.insert(old.tables["sync_pending_day"]).values(table_name=table, day=20_000, records=2)
+            )
+            feed = {"link": "https://d365/next", "kind": "delta", "fingerprint": "columns", "complete": True}
+            feed |= {"resend": False, "deletes_approved": False, "deletes": 0, "read_id": 1, "version": 7}
+            connection.execute(
+                sa.insert(old.tables["sync_feed"]).values(table_name=table, saved_at=1, polled_at=1, **feed)
+            )
     engine.dispose()
 
 
@@ -201,6 +205,55 @@ def test_a_ledger_without_rebuilds_is_brought_up_to_date_and_can_be_rebuilt(new_
         assert (sorted(one.id for one in claimed), unknown) == (sorted(ids), 0)
 
 
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+def test_a_ledger_with_the_days_of_its_rows_goes_on_without_them(new_url: str) -> None:
+    earlier_version(new_url, "0020", ["contact", "new_order"])
+    engine = sa.create_engine(new_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE sync_record SET lease_until = {2**62} WHERE lease_owner = 'ada'")
+        seqs = "SELECT table_name, seq FROM sync_record WHERE lease_owner = 'ada'"
+        taken: dict[str, int] = dict(connection.exec_driver_sql(seqs).all())  # type: ignore[arg-type]
+    with Ledger.open(new_url) as ledger:
+        for table in ("contact", "new_order"):
+            assert ledger.counts()[table] == Counts(synced=1, pending=2, failed=1, leased=1)
+            assert capture(ledger, row("refused"), row("new"), table=table).new == 1
+            assert {one.id for one in push(ledger, table=table)} == {guid("pending"), guid("refused"), guid("new")}
+            outcome = Outcome(taken[table], "done", row("anna")["hash"])
+            assert ledger.acknowledge("ada", [outcome]).synced == 1
+            assert ledger.counts()[table] == Counts(synced=5)
+    inspected = sa.inspect(engine)
+    assert not inspected.has_table("sync_pending_day")
+    assert "sync_record_day" not in {index["name"] for index in inspected.get_indexes("sync_record")}
+    # SQLite would rewrite each record to drop the column.
+    kept = "day" in {column["name"] for column in inspected.get_columns("sync_record")}
+    assert kept == (engine.name == "sqlite")
+    engine.dispose()
+
+
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+def test_a_sqlite_that_protects_its_schema_drops_the_days_of_rows(tmp_path: Path) -> None:
+    """As that of macOS does, where `PRAGMA writable_schema` has no effect."""
+    url = f"sqlite:///{tmp_path}/new/ledger.db"
+    earlier_version(url, "0020")
+
+    def protect(connection: sqlite3.Connection, _: object) -> None:
+        def decide(action: int, name: str | None, value: str | None, *_: object) -> int:
+            asked = (action, name, value) == (sqlite3.SQLITE_PRAGMA, "writable_schema", "ON")
+            return sqlite3.SQLITE_IGNORE if asked else sqlite3.SQLITE_OK
+
+        connection.set_authorizer(decide)
+
+    event.listen(sa.Engine, "connect", protect)
+    try:
+        with Ledger.open(url) as ledger:
+            assert capture(ledger, row("new")).new == 1
+            assert len(push(ledger)) == 3
+            with ledger.database.read() as connection:
+                assert "day" not in {one["name"] for one in sa.inspect(connection).get_columns("sync_record")}
+    finally:
+        event.remove(sa.Engine, "connect", protect)
+
+
 def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
     engine = sa.create_engine(url)
     partial = "SELECT sql FROM sqlite_master" if engine.name == "sqlite" else "SELECT indexdef FROM pg_indexes"
@@ -209,7 +262,6 @@ def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
     engine.dispose()
     for index in (
         "sync_record_pending",
-        "sync_record_day",
         "sync_record_stuck",
         "sync_record_lease",
         "sync_link_other",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.config.opt_out import OptOutMapping
 from sync_assets.dataverse.metadata import Column
 from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
-from sync_assets.mapping.transform import FIRST_DAY, frame_schema, opted_out, transform
+from sync_assets.mapping.transform import frame_schema, opted_out, transform
 from sync_assets_tests.support.sample_tables import CONTACT, ID, PROFILE, frame, mapping, transformed
 
 NONE_FITS = "Campaign has no such value, only unknown, male, female; add a replacement"
@@ -164,22 +164,15 @@ class TestLength:
 
 
 class TestRows:
-    def test_id_and_day(self) -> None:
-        rows = transformed(
-            mapping({"lastname": "cusText"}),
-            {"contactid": ID.upper(), "modifiedon": "2024-02-29T23:59:59Z"},
-            {"modifiedon": "1998-01-01T00:00:00Z"},
-            {"modifiedon": None},
-        )
-        assert rows[0]["id"] == payload(rows[0])["externalId"] == ID
-        assert [row["day"] for row in rows] == [date(2024, 2, 29), FIRST_DAY, FIRST_DAY]
+    def test_an_id_is_written_in_lower_case(self) -> None:
+        [row] = transformed(mapping({"lastname": "cusText"}), {"contactid": ID.upper()})
+        assert row["id"] == payload(row)["externalId"] == ID
 
     def test_the_columns_that_the_ledger_takes(self) -> None:
         done = mapping({"lastname": "cusText"})
         for rows in (frame(done), frame(done, {"lastname": "a"})):
             assert transform(rows, done).schema == {
                 "id": pl.String,
-                "day": pl.Date,
                 "payload": pl.String,
                 "update_payload": pl.String,
                 "hash": pl.Binary,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -16,7 +16,7 @@ NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 
 
 def contact(operation: Operation = "insert") -> Claimed:
-    return Claimed(1, "ada", date(2026, 11, 24), operation, None, None, b"h", 0, False, opt_outs=BOTH)
+    return Claimed(1, "ada", operation, None, None, b"h", 0, False, opt_outs=BOTH)
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_the_history_names_what_campaign_did_else_what_was_asked_of_it(
 
 @pytest.mark.parametrize("delivery", [Delivery("done", "updated"), Delivery("refused", reason="no")])
 def test_the_history_tells_an_update_of_links_alone_from_others(delivery: Delivery) -> None:
-    record = Claimed(7, "ada", date(2026, 11, 24), "update", None, None, b"h", 0, False, (TO_ADA,))
+    record = Claimed(7, "ada", "update", None, None, b"h", 0, False, (TO_ADA,))
     assert outcome(record, delivery).operation == "link"
 
 
 def test_an_outcome_holds_the_result_and_the_links_that_were_sent() -> None:
-    record = Claimed(7, "ada", date(2026, 11, 24), "update", None, None, b"h", 0, False, (TO_ADA,))
+    record = Claimed(7, "ada", "update", None, None, b"h", 0, False, (TO_ADA,))
     stored = outcome(record, Delivery("later", reason="503", wait=3.0))
     assert (stored.seq, stored.result, stored.hash, stored.reason) == (7, "later", b"h", "503")
     assert (stored.retry_after_seconds, stored.links, stored.inserted_opt_outs, stored.existing_opt_outs) == (
@@ -84,7 +84,7 @@ def test_an_outcome_holds_the_result_and_the_links_that_were_sent() -> None:
 def test_an_outcome_names_the_links_that_the_request_carried(
     done: OperationDone | None, sent: tuple[LinkTo, ...]
 ) -> None:
-    record = Claimed(7, "ada", date(2026, 11, 24), "update", "{}", None, b"h", 0, False, (TO_ADA, HELD))
+    record = Claimed(7, "ada", "update", "{}", None, b"h", 0, False, (TO_ADA, HELD))
     assert outcome(record, Delivery("done" if done else "later", done)).links == sent
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from typing import Any
 
 import pytest
@@ -24,7 +23,6 @@ from sync_assets_tests.support.little_campaign import API, BARE, LittleCampaign,
 BOILERPLATE = "RST-360011 An error has occurred - please contact your administrator."
 
 ADA = "11111111-1111-1111-1111-111111111111"
-DAY = date(2026, 11, 24)
 ORDER = "22222222-2222-2222-2222-222222222222"
 TAKEN = Response(500, {}, b"A record with this key already exists")
 INVALID = Response(500, {}, b"email 'ada@example.org' is not valid")
@@ -88,7 +86,7 @@ def contact(operation: str = "insert", *, uncertain: bool = False, attempts: int
     form = {"externalId": ADA, "email": "ada@example.org"}
     payload = more.get("payload", None if operation == "delete" else json.dumps(form))
     update = more.get("update_payload")
-    return Claimed(1, ADA, DAY, operation, payload, update, b"h", attempts, uncertain)  # pyright: ignore[reportArgumentType]
+    return Claimed(1, ADA, operation, payload, update, b"h", attempts, uncertain)  # pyright: ignore[reportArgumentType]
 
 
 UNIQUE, KNOWN = {KEY_UNIQUE: "yes"}, {KEY_IN_URL: "yes"}
@@ -315,7 +313,7 @@ class LinkedPush:
 
     async def deliver(self, operation: str = "insert", *links: LinkTo) -> Delivery:
         payload, sent = f'{{"cusId":"{ORDER}","n":1}}', links or (KEYED,)
-        record = Claimed(1, ORDER, DAY, operation, payload, None, b"h", 0, False, sent)  # pyright: ignore[reportArgumentType]
+        record = Claimed(1, ORDER, operation, payload, None, b"h", 0, False, sent)  # pyright: ignore[reportArgumentType]
 
         async def key_works(*_: object) -> bool:
             return True

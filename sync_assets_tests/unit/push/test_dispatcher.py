@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from datetime import date, datetime
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -132,15 +132,6 @@ async def test_a_hand_made_profile_that_carries_our_id_is_updated_not_doubled(be
     (profile,) = bench.profiles([theirs])[theirs]
     assert (profile["firstName"], profile["phone"]) == ("Ada", "kept")
     assert len(bench.profiles([ours])[ours]) == 1
-
-
-async def test_only_records_of_the_days_asked_for_are_sent(bench: Bench):
-    monday, tuesday = people(2), people(3)
-    bench.capture(monday, day=date(2026, 11, 23))
-    bench.capture(tuesday, day=date(2026, 11, 24))
-    result = await bench.push(days=(date(2026, 11, 24), date(2026, 11, 24)))
-    assert result.inserted == 3
-    assert all(not found for found in bench.profiles(monday).values())
 
 
 @on_both_databases

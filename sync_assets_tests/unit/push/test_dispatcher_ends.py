@@ -231,7 +231,7 @@ async def test_leases_are_renewed_while_answers_take_longer_than_a_lease(bench: 
 
 async def test_a_worker_that_was_suspended_beyond_its_lease_sends_nothing_more(bench: Bench):
     bench.capture(people(3))
-    holding = ClaimedRecords(bench.ledger, "contact", "suspended", 0.3, None)
+    holding = ClaimedRecords(bench.ledger, "contact", "suspended", 0.3)
     await holding.claim(3)
     assert holding.leases_are_valid()
     await asyncio.sleep(0.25)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ class Sent:
     async def deliver(self, operation: str = "insert", *, held: bool = False) -> Any:
         link = LinkTo("cusContact", ADA, keyed=True, held=held)
         payload = f'{{"cusId":"{ORDER}"}}'
-        record = Claimed(1, ORDER, date(2026, 11, 24), operation, payload, None, b"h", 0, False, (link,))  # pyright: ignore[reportArgumentType]
+        record = Claimed(1, ORDER, operation, payload, None, b"h", 0, False, (link,))  # pyright: ignore[reportArgumentType]
         return await deliver(record, self.orders, no_guard, key_works, self.links)
 
     @property

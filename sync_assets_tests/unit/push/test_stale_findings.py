@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -45,7 +44,7 @@ async def key_works(*_: object) -> bool:
 
 def claimed(operation: str, id_: str = ADA) -> Claimed:
     payload = None if operation == "delete" else f'{{"externalId":"{id_}","n":1}}'
-    return Claimed(1, id_, date(2026, 11, 24), operation, payload, None, b"h", 0, False)  # pyright: ignore[reportArgumentType]
+    return Claimed(1, id_, operation, payload, None, b"h", 0, False)  # pyright: ignore[reportArgumentType]
 
 
 async def test_a_delete_by_a_key_that_is_taken_no_more_goes_by_the_filter(campaign: LittleCampaign) -> None:

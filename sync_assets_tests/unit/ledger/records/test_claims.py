@@ -1,21 +1,15 @@
 """Claims and leases: a record is with one worker at a time, and never lost with it."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 from sync_assets.ledger import Ledger
-from sync_assets_tests.support.ledgers import DAY, Clock, capture, claim, claim_one, guid, many, push, row, settle
+from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, many, push, row, settle
 
 
 def test_a_new_record_is_claimed_as_an_insert(ledger: Ledger) -> None:
     capture(ledger, row("anna", insert_only="1990"))
     one = claim_one(ledger)
-    assert (one.id, one.day, one.operation, one.attempts, one.outcome_unknown) == (
-        guid("anna"),
-        DAY,
-        "insert",
-        0,
-        False,
-    )
+    assert (one.id, one.operation, one.attempts, one.outcome_unknown) == (guid("anna"), "insert", 0, False)
     assert (one.payload, one.update_payload) == ('{"value":"a","once":"1990"}', '{"value":"a"}')
 
 
@@ -36,17 +30,6 @@ def test_the_oldest_change_is_claimed_first(ledger: Ledger, clock: Clock) -> Non
     clock.advance(1)
     capture(ledger, row("anna", "b"))
     assert [one.id for one in claim(ledger)] == [guid("bert"), guid("carl"), guid("anna")]
-
-
-def test_days_restrict_a_claim_both_included(ledger: Ledger) -> None:
-    days = [date(2026, 1, n) for n in range(1, 6)]
-    capture(ledger, *[row(f"row{day}", day=day) for day in days])
-    claimed = claim(ledger, days=(days[1], days[3]))
-    assert [one.day for one in claimed] == days[1:4]
-    assert claim(ledger, days=(days[1], days[3])) == []
-    assert [one.day for one in claim(ledger, days=(days[0], days[0]))] == [days[0]]
-    assert [one.day for one in claim(ledger, days=(days[0], days[4]))] == [days[4]]
-    assert claim(ledger, table="account", days=(days[0], days[4])) == []
 
 
 def test_a_lease_that_runs_out_gives_the_record_to_the_next_worker_as_uncertain(ledger: Ledger, clock: Clock) -> None:
@@ -114,7 +97,6 @@ def test_a_change_does_not_free_a_record_that_is_under_way(ledger: Ledger) -> No
 
 def test_a_claim_may_be_empty(ledger: Ledger) -> None:
     assert claim(ledger) == []
-    assert claim(ledger, days=(DAY, DAY)) == []
 
 
 def test_numbers_of_records_are_never_used_again(ledger: Ledger) -> None:

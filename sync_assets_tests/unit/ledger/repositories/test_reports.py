@@ -1,12 +1,12 @@
 """Reports: what is where."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
 
 from sync_assets.ledger import Counts, Ledger
 from sync_assets.ledger.repositories import reports
-from sync_assets_tests.support.ledgers import DAY, Clock, capture, claim, guid, hash_of, many, push, row, settle
+from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, hash_of, many, push, row, settle
 
 
 def test_counts_are_by_table_and_state(ledger: Ledger) -> None:
@@ -42,32 +42,6 @@ def test_engine_calls_of_several_days_are_summed_by_table_and_kind(ledger: Ledge
     assert ledger.engine_calls_by_table(first, last) == {"contact": {"update": 6, "read": 1}, "order": {"delete": 3}}
     assert ledger.engine_calls_by_table(first) == {"contact": {"update": 2, "read": 1}}
     assert ledger.first_engine_calls() == {"contact": first, "order": last}
-
-
-def test_pending_days_are_listed_oldest_first(ledger: Ledger) -> None:
-    old = date(2019, 2, 28)
-    capture(ledger, row("anna"), row("bert", day=old), row("carl", day=old), row("dora", day=old, refusal="no"))
-    assert ledger.pending_days("contact") == [(old, 2), (DAY, 1)]
-    settle(ledger, "done", *claim(ledger, days=(old, old)))
-    assert ledger.pending_days("contact") == [(DAY, 1)]
-    capture(ledger, row("anna", day=DAY + timedelta(days=1), value="b"))
-    assert ledger.pending_days("contact") == [(DAY + timedelta(days=1), 1)]
-    capture(ledger, deleted=["anna"])
-    assert ledger.pending_days("contact") == []
-
-
-def test_a_retry_shows_under_its_day(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    settle(ledger, "refused", *claim(ledger), reason="no")
-    assert ledger.pending_days("contact") == []
-    ledger.retry()
-    assert ledger.pending_days("contact") == [(DAY, 1)]
-
-
-def test_days_before_1970_are_days(ledger: Ledger) -> None:
-    capture(ledger, row("anna", day=date(1957, 10, 4)))
-    assert ledger.pending_days("contact") == [(date(1957, 10, 4), 1)]
-    assert claim(ledger)[0].day == date(1957, 10, 4)
 
 
 def test_the_oldest_pending_change(ledger: Ledger, clock: Clock) -> None:

@@ -22,7 +22,6 @@ PLAIN = RecordState(
     seq=1,
     table_name="order",
     id="1",
-    day=1,
     state=State.PENDING,
     gate=BlockReason.NONE,
     desired_hash=A,
