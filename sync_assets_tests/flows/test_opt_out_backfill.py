@@ -180,16 +180,3 @@ def test_an_old_file_materialised_again_writes_nothing_and_no_decision_either(or
     assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
     assert sides(orchestra.program, id_) == (False, False)
     assert audit(orchestra.program).height == before
-
-
-@pytest.mark.parametrize("partition", ["(changes)@2026-11-24", "(profiles)@2026-11-24T04:00:00Z"])
-def test_a_partition_of_an_earlier_version_says_what_to_materialise_instead(
-    orchestra: Orchestra, partition: str
-) -> None:
-    orchestra.instance.add_dynamic_partitions("opt_out_files", [partition])
-    for key in (EXPORT, DECISIONS, TO_D365, TO_CAMPAIGN):
-        run = orchestra.materialize(key, partition)
-        assert not run.success
-        [error] = run.errors
-        assert f"The partition {partition} comes from an earlier version and stands for no file." in error
-        assert "Materialise opt_out/changes instead" in error
