@@ -4,7 +4,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime
@@ -24,20 +23,6 @@ from sync_assets_tests.support.ledgers import capture, claim, guid, many, row, s
 from sync_assets_tests.support.scratch_ledgers import Real, push
 
 Opened = Callable[[str], AbstractContextManager[Ledger]]
-
-
-def test_a_copy_that_an_earlier_version_left_is_removed_and_one_in_use_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Until version 0.1 `plan` copied the ledger into a file, with names and addresses; kill -9 left it there."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    left, used = tmp_path / "sync_assets_left" / "scratch.db", tmp_path / "sync_assets_used" / "scratch.db"
-    for file in (left, used):
-        file.parent.mkdir()
-        file.write_text("ada@example.com")
-    os.utime(left, (0, 0))
-    with scratch_ledger(f"sqlite:///{tmp_path}/ledger.db"):
-        assert (left.exists(), used.exists()) == (False, True)
 
 
 def trample(ledger: Ledger) -> None:
