@@ -145,7 +145,3 @@ class PushResult:
     @property
     def done(self) -> int:
         return self.inserted + self.updated + self.deleted
-
-    @property
-    def records_per_second(self) -> float:
-        return (self.done + self.refused) / self.seconds if self.seconds else 0.0
