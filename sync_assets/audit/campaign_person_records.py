@@ -27,6 +27,7 @@ from sync_assets.plurals import counted
 from sync_assets.push.claimed_records import acknowledged_others
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
+from sync_assets.task_groups import run_together
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -60,10 +61,7 @@ async def ask_campaign(
             try:
                 await person.look(config, below)
             finally:
-                calls = client.calls.take()
-                counts = {(config.table, kind): count for kind, count in calls.items()}
-                await asyncio.to_thread(runtime.ledger.count_calls, counts)
-                runtime.calls.update(calls)
+                await runtime.count_calls(config.table, client.calls.take())
 
 
 class _Person:
@@ -97,15 +95,13 @@ class _Person:
         records = Records(self._client, target.api, target.resource, target.key, target.filter)
         self._unanswered = {}
         missing: list[str] = []
-        try:
-            async with asyncio.TaskGroup() as reads:
-                for record in listed.values():
-                    reads.create_task(self._list_below(record, lists))
-                asked = sorted(known.keys() - listed.keys())
-                for id_ in asked:
-                    reads.create_task(self._ask(config, records, id_, lists, missing))
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+        asked = sorted(known.keys() - listed.keys())
+        await run_together(
+            [
+                *(self._list_below(record, lists) for record in listed.values()),
+                *(self._ask(config, records, id_, lists, missing) for id_ in asked),
+            ]
+        )
         if missing and len(missing) == len(asked):
             await self._check_key(config, records, missing)
         for reason, number in self._unanswered.items():

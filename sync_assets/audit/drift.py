@@ -29,6 +29,7 @@ from sync_assets.http.redaction import redact
 from sync_assets.mapping.transform import transform
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
+from sync_assets.task_groups import run_together
 from sync_assets.validation.preflight import Ready, preflight
 
 if TYPE_CHECKING:
@@ -102,10 +103,7 @@ async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, 
             records = {one.resource: one.records(campaign, known[one.resource]) for one in with_parents(target)}
             await _compare(LinkedRecords(target, records), ready.resource, links, sent, result)
         finally:
-            calls = campaign.calls.take()
-            counts = {(config.table, kind): count for kind, count in calls.items()}
-            await asyncio.to_thread(ledger.count_calls, counts)
-            runtime.calls.update(calls)
+            await runtime.count_calls(config.table, campaign.calls.take())
         await asyncio.to_thread(_forget_moved, ledger, config.table, sent, result)
     return result
 
@@ -141,12 +139,7 @@ async def _compare(
         for attribute in [*differing(members, found, resource), *wrong]:
             different[attribute].append(id_)
 
-    try:
-        async with asyncio.TaskGroup() as reads:
-            for id_, (_, members) in sent.items():
-                reads.create_task(look(id_, members))
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+    await run_together(look(id_, members) for id_, (_, members) in sent.items())
     result.differing = {attribute: sorted(ids) for attribute, ids in sorted(different.items())}
 
 

@@ -209,9 +209,7 @@ class RecordList:
             return await self.campaign.call("read", link, observer=observe)
         finally:
             self.calls += made
-            if made:
-                self.runtime.calls["read"] += made
-                await asyncio.to_thread(self.runtime.ledger.count_calls, {(self.config.table, "read"): made})
+            await self.runtime.count_calls(self.config.table, {"read": made} if made else {})
 
 
 def is_of_the_list(error: SyncAssetsError) -> bool:

@@ -24,6 +24,7 @@ from sync_assets.dataverse.client import API, D365Refused, DataverseClient, refu
 from sync_assets.dataverse.metadata import Table
 from sync_assets.http.client import HttpError, Response, SignInRefused, Unavailable, backoff, retry_after
 from sync_assets.http.redaction import redact
+from sync_assets.task_groups import run_together
 
 MOST_IN_A_BATCH = 1000
 TRIES = 4
@@ -99,12 +100,7 @@ async def update_rows(
         async with free:
             return await part.carry_out()
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(carry_out(part)) for part in slices]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None  # the others ended for the same reason, or were cancelled
-    return [result for task in tasks for result in task.result()]
+    return [result for results in await run_together(map(carry_out, slices)) for result in results]
 
 
 @dataclass(slots=True)

@@ -15,9 +15,11 @@ import msgspec
 from sync_assets.dataverse.client import IDS_IN_A_QUERY, DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import BadPage
+from sync_assets.task_groups import run_together
 
 _MODIFIED = "modifiedon"
 _MOMENT: Any = Annotated[datetime, msgspec.Meta(tz=True)]
+QUERIES_AT_ONCE = 4
 _GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -32,18 +34,18 @@ class RowNow:
 
 
 async def rows_now(
-    client: DataverseClient, table: Table, columns: Sequence[str], ids: Sequence[str], *, parallel: int = 4
+    client: DataverseClient, table: Table, columns: Sequence[str], ids: Sequence[str]
 ) -> dict[str, RowNow]:
     """Return rows by id in lower case; `columns` must be booleans, choices or whole numbers.
 
     Deleted rows are missing, and so are ids that are not GUIDs, which are not queried: with one of them Dataverse would
-    refuse the whole query. `parallel`: queries at once. Raises BadPage (an answer that does not fit; its text has no
+    refuse the whole query. Raises BadPage (an answer that does not fit; its text has no
     values) and what `DataverseClient.page` raises.
     """
     decoder = _Decoder(table, columns)
     wanted = [id_ for id_ in dict.fromkeys(id_.lower() for id_ in ids) if _GUID.fullmatch(id_)]
     asked = set(wanted)
-    free = asyncio.Semaphore(max(1, parallel))
+    free = asyncio.Semaphore(QUERIES_AT_ONCE)
     found: dict[str, RowNow] = {}
 
     async def read(some: list[str]) -> None:
@@ -51,12 +53,7 @@ async def rows_now(
             async for body in client.rows(table, decoder.select, some):
                 found.update((row.id, row) for row in decoder.decode(body) if row.id in asked)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for start in range(0, len(wanted), IDS_IN_A_QUERY):
-                group.create_task(read(wanted[start : start + IDS_IN_A_QUERY]))
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None  # the others ended for the same reason, or were cancelled
+    await run_together(read(wanted[start : start + IDS_IN_A_QUERY]) for start in range(0, len(wanted), IDS_IN_A_QUERY))
     return found
 
 

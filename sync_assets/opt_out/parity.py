@@ -25,6 +25,7 @@ from sync_assets.opt_out.decide import Direction, decide
 from sync_assets.opt_out.session import Session, ready
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
+from sync_assets.task_groups import run_together
 
 SAMPLE = 200
 AT_ONCE = 16
@@ -150,11 +151,5 @@ async def _compare(both: Session, ids: Sequence[str], found: Parity) -> None:
             if verdict == "differ":
                 found.differing.setdefault(attribute, []).append(id_)
 
-    try:
-        async with asyncio.TaskGroup() as reads:
-            for id_ in ids:
-                if id_ in here:
-                    reads.create_task(look(id_))
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None  # the others failed for the same reason, or were cancelled
+    await run_together(look(id_) for id_ in ids if id_ in here)
     found.compared, found.on_the_way = verdicts.total(), verdicts["on the way"]

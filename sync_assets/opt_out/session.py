@@ -59,11 +59,7 @@ class Session:
 
     async def count_calls(self) -> None:
         """Add the engine calls made since the last call to the ledger's and the process's counts."""
-        calls = self.campaign.calls.take()
-        if calls:
-            counted = {(CONTACT, kind): number for kind, number in calls.items()}
-            await asyncio.to_thread(self.ledger.count_calls, counted)
-            self.runtime.calls.update(calls)
+        await self.runtime.count_calls(CONTACT, self.campaign.calls.take())
 
     async def keep_lease(self, wait_seconds: float = 0.0) -> None:
         """Take or renew the opt-out lease.
