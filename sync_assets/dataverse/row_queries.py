@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,12 +14,12 @@ import msgspec
 from sync_assets.dataverse.client import IDS_IN_A_QUERY, DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import BadPage
+from sync_assets.guids import GUID
 from sync_assets.task_groups import run_together
 
 _MODIFIED = "modifiedon"
 _MOMENT: Any = Annotated[datetime, msgspec.Meta(tz=True)]
 QUERIES_AT_ONCE = 4
-_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ async def rows_now(
     values) and what `DataverseClient.page` raises.
     """
     decoder = _Decoder(table, columns)
-    wanted = [id_ for id_ in dict.fromkeys(id_.lower() for id_ in ids) if _GUID.fullmatch(id_)]
+    wanted = [id_ for id_ in dict.fromkeys(id_.lower() for id_ in ids) if GUID.fullmatch(id_)]
     asked = set(wanted)
     free = asyncio.Semaphore(QUERIES_AT_ONCE)
     found: dict[str, RowNow] = {}

@@ -309,7 +309,7 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
         found = await records.find(held or str(uuid.uuid4()))
     except BudgetSpent as spent:
         return Line("warn", what, f"not asked: {spent.cause}")
-    cost = f"(asked with {calls.total} engine call{'s' if calls.total > 1 else ''})"
+    cost = f"(asked with {counted(calls.total, 'engine call')})"
     await runtime.count_calls(config.table, calls.take())
     if held and not isinstance(found, ResponseOutcome):
         return Line("ok", what, f"Campaign found one that was sent {cost}")
