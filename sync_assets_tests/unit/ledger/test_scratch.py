@@ -19,8 +19,8 @@ from sync_assets.ledger.scratch import ledger_to_read, scratch_ledger
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata
-from sync_assets_tests.support.ledgers import capture, claim, guid, many, row, stored
-from sync_assets_tests.support.scratch_ledgers import Real, push
+from sync_assets_tests.support.ledgers import capture, claim, guid, many, push, row, stored
+from sync_assets_tests.support.scratch_ledgers import Real
 
 Opened = Callable[[str], AbstractContextManager[Ledger]]
 
@@ -34,7 +34,7 @@ def trample(ledger: Ledger) -> None:
     capture(ledger, page=many(20, prefix="more"), deleted=["settled2"], complete=True, missing_are_deleted=True)
     ledger.retry()
     for table in ("contact", "new_order", "contact"):
-        push(ledger, table)
+        push(ledger, table=table)
     ledger.count_calls({("contact", "insert"): 7})
     ledger.lease_feed("contact", "us", 60)
 
@@ -79,9 +79,9 @@ def test_new_records_of_the_copy_come_after_all_others(real: Real) -> None:
 
 def test_what_links_say_holds_in_the_copy(real: Real) -> None:
     with scratch_ledger(real.url) as copy:
-        assert [one.id for one in push(copy, "new_order")] == [guid("child")]
+        assert [one.id for one in push(copy, table="new_order")] == [guid("child")]
         push(copy)
-        assert [one.id for one in push(copy, "new_order")] == [guid("waits")]
+        assert [one.id for one in push(copy, table="new_order")] == [guid("waits")]
 
 
 @pytest.mark.parametrize("opened", [scratch_ledger, ledger_to_read])
