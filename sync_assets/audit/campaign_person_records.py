@@ -9,7 +9,6 @@ Standard, "Working with APIs", custom resources.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import Link, TableConfig
 from sync_assets.errors import SyncAssetsError
+from sync_assets.guids import GUID
 from sync_assets.http.pagination import LinkTrail
 from sync_assets.http.redaction import redact
 from sync_assets.ledger.records.hold_records import HeldRecord
@@ -32,7 +32,6 @@ from sync_assets.task_group import run_together
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
 
-GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 """A D365 id as the ledger has it. A record with any other key is not ours."""
 AT_ONCE = 8
 """Reads in flight."""
@@ -61,10 +60,7 @@ async def ask_campaign(
             try:
                 await person.look(config, below)
             finally:
-                calls = client.calls.take()
-                counts = {(config.table, kind): count for kind, count in calls.items()}
-                await asyncio.to_thread(runtime.ledger.count_calls, counts)
-                runtime.calls.update(calls)
+                await runtime.count_calls(config.table, client.calls.take())
 
 
 class _Person:

@@ -103,10 +103,7 @@ async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, 
             records = {one.resource: one.records(campaign, known[one.resource]) for one in with_parents(target)}
             await _compare(LinkedRecords(target, records), ready.resource, links, sent, result)
         finally:
-            calls = campaign.calls.take()
-            counts = {(config.table, kind): count for kind, count in calls.items()}
-            await asyncio.to_thread(ledger.count_calls, counts)
-            runtime.calls.update(calls)
+            await runtime.count_calls(config.table, campaign.calls.take())
         await asyncio.to_thread(_forget_moved, ledger, config.table, sent, result)
     return result
 

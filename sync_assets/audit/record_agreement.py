@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sync_assets.audit.record_facts import RecordFacts
 from sync_assets.ledger.model import WAITING_FOR, BlockReason, State
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
+from sync_assets.ledger.times import iso
 from sync_assets.mapping.table_mapping import MODIFIED
 
 STATE_WORDS = {
@@ -67,7 +68,7 @@ def agreement(facts: RecordFacts, differs: Sequence[str], more: Sequence[Reason]
 def _of_ledger(facts: RecordFacts) -> Iterator[Reason]:
     stored = facts.stored
     if facts.held_since:
-        since = _iso(facts.held_since)
+        since = iso(facts.held_since)
         yield Reason(False, f"Held: a privacy hold since {since}. Nothing about it is written to either system.")
     if stored is None:
         return
@@ -108,7 +109,7 @@ def _pending(stored: StoredRecord) -> str:
     if stored.attempts and stored.reason:
         text += f" The last of {stored.attempts} requests failed: {stored.reason}."
     if stored.not_before and stored.not_before > datetime.now(UTC):
-        text += f" The next one is sent after {_iso(stored.not_before)}."
+        text += f" The next one is sent after {iso(stored.not_before)}."
     return text
 
 
@@ -204,7 +205,3 @@ def _filtered_out(facts: RecordFacts) -> Iterator[Reason]:
         yield Reason(False, f"{told}; Campaign's record is to be deleted.")
     else:
         yield Reason(False, f"{told}, and that was not captured yet. {_ON_ITS_WAY}")
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from sync_assets.audit.next_request import next_request
@@ -19,6 +19,7 @@ from sync_assets.audit.value_shape import value_shape
 from sync_assets.campaign.timestamps import moment
 from sync_assets.ledger.model import WAITING_FOR, BlockReason, Operation, State
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
+from sync_assets.ledger.times import iso
 from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.mapping.table_mapping import MODIFIED
 
@@ -342,4 +343,4 @@ def _campaign(facts: RecordFacts) -> CampaignRecord:
 
 
 def _iso(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if at else None
+    return iso(at) if at else None

@@ -159,10 +159,7 @@ async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClien
     except SyncAssetsError as error:
         facts.campaign = CampaignAnswer("unanswered", reason=str(error))
     finally:
-        calls = campaign.calls.take()
-        counts = {(facts.config.table, kind): count for kind, count in calls.items()}
-        await asyncio.to_thread(ledger.count_calls, counts)
-        runtime.calls.update(calls)
+        await runtime.count_calls(facts.config.table, campaign.calls.take())
 
 
 async def _answer(records: LinkedRecords, id_: str) -> CampaignAnswer:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRefused, decoded, listed
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
+from sync_assets.guids import GUID
 from sync_assets.http.client import Unavailable
 from sync_assets.http.pagination import LinkTrail
 
@@ -32,7 +33,6 @@ IN_ORDER = 20
 """Keys that must come in order before a list counts as sorted: by chance that happens once in 20! lists."""
 GATEWAY_TIMEOUT = 504
 
-_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _DESCENDING = re.compile(r"_order=[^&]*(?:%20|%2520|\+| )desc(?:&|$)")
 
 Record = dict[str, Any]
@@ -184,7 +184,7 @@ class RecordList:
     def ours(self, page: Page) -> list[tuple[str, Record]]:
         """Return (our id, record) for the records that carry our id."""
         ids = ((str(record.get(self.config.key) or "").lower(), record) for record in page.records)
-        return [(id_, record) for id_, record in ids if _GUID.fullmatch(id_)]
+        return [(id_, record) for id_, record in ids if GUID.fullmatch(id_)]
 
     def ids(self, page: Page) -> dict[str, Record]:
         """Return our id -> record; of several records with the same id the last one."""
@@ -209,9 +209,7 @@ class RecordList:
             return await self.campaign.call("read", link, observer=observe)
         finally:
             self.calls += made
-            if made:
-                self.runtime.calls["read"] += made
-                await asyncio.to_thread(self.runtime.ledger.count_calls, {(self.config.table, "read"): made})
+            await self.runtime.count_calls(self.config.table, {"read": made} if made else {})
 
 
 def is_of_the_list(error: SyncAssetsError) -> bool:

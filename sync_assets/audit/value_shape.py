@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sync_assets.plurals import counted
+
 _MAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -31,4 +33,4 @@ def _text_shape(text: str) -> str:
         if form.fullmatch(text):
             return kind
     kind = "e-mail" if _MAIL.fullmatch(text) else "text"
-    return f"{kind}, {len(text)} character{'' if len(text) == 1 else 's'}"
+    return f"{kind}, {counted(len(text), 'character')}"

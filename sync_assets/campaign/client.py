@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -33,7 +32,6 @@ from sync_assets.http.client import (
     TokenSource,
     Unavailable,
 )
-from sync_assets.http.pagination import LinkTrail
 from sync_assets.http.redaction import redact
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
@@ -212,22 +210,6 @@ class CampaignClient:
                 continue
             found |= {name: api for name, one in metadata.items() if isinstance(one, dict) and name not in found}
         return found
-
-    async def pages(
-        self, api: str, resource: str, *, path: str = "", query: str = "", size: int = 500
-    ) -> AsyncIterator[list[dict[str, Any]]]:
-        """Yield all records of a resource, page by page; `path` (`/byEmail`) and `query` (`email=x`) narrow them.
-
-        Above 100,000 records a list has no `next` unless pagination is forced (section 4). Raises CampaignRefused,
-        EndlessRead.
-        """
-        narrowed = f"{query}&" if query else ""
-        link = f"{api}/{resource}{path}?{narrowed}_lineCount={size}&_forcePagination=true"
-        trail = LinkTrail("Campaign", resource, link)
-        while link:
-            records, following = listed(await self.call("read", link), resource)
-            yield records
-            link = trail.follow(following, len(records))
 
     async def _metadata(self, path: str, api: str, name: str) -> dict[str, Any]:
         try:

@@ -5,7 +5,6 @@ Source: docs/references/campaign.md 1, 2, 4.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -17,13 +16,13 @@ from sync_assets.campaign.client import CampaignClient, CampaignRefused, listed
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.timestamps import moment
+from sync_assets.guids import GUID
 from sync_assets.http.client import Guard, Observer
 from sync_assets.http.pagination import LinkTrail
 
 MARGIN = timedelta(minutes=5)
 """How far a poll reads back beyond `since`: clocks differ, and a change is listed a moment after its time."""
 
-_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _TIME = pl.Datetime("us", "UTC")
 
 
@@ -89,7 +88,7 @@ def _oldest(times: Sequence[datetime | None], border: datetime) -> bool:
 def statements(profiles: list[dict[str, Any]], key: str, attributes: Sequence[str]) -> pl.DataFrame:
     """Return the opt-outs of listed profiles, in the frame of `changed_profiles`."""
     ids = [str(profile.get(key) or "").lower() for profile in profiles]
-    ours = [(id_, profile) for id_, profile in zip(ids, profiles, strict=True) if _GUID.fullmatch(id_)]
+    ours = [(id_, profile) for id_, profile in zip(ids, profiles, strict=True) if GUID.fullmatch(id_)]
     columns = [pl.Series("id", [id_ for id_, _ in ours], dtype=pl.String)]
     for attribute in attributes:
         values = [opt_out(profile, attribute) for _, profile in ours]

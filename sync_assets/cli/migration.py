@@ -166,8 +166,7 @@ def _sync(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Tab
     yield f"  foretold: {_kinds(result['foretold'])}"
     if result["engine_calls"]:
         yield f"  made:     {_kinds(result['engine_calls'])}"
-        if result.get("since"):  # a step that an earlier version stored has none
-            yield f"  made counts the calls of all runs since {result['since']}, when the first sync began"
+        yield f"  made counts the calls of all runs since {result['since']}, when the first sync began"
 
 
 _BODIES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Iterator[str | Table]]] = {

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sync_assets.alerts.channels import ChannelError, senders
 from sync_assets.errors import SyncAssetsError
-from sync_assets.operations.status import iso
+from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 
 TEST = (

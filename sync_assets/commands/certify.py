@@ -19,6 +19,7 @@ from sync_assets.audit.certification.subject import PREFIX
 from sync_assets.campaign.client import METHODS
 from sync_assets.commands import prompts
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.times import iso
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
@@ -74,7 +75,7 @@ def certify(runtime: Runtime) -> dict[str, Any]:
     done = interruptible.run(certification.certify(runtime))
     return {
         "workable": done.workable,
-        "certified_at": done.at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "certified_at": iso(done.at),
         "premises": [result.document() for result in done.results],
         "left": done.left,
         "engine_calls": {kind: done.calls[kind] for kind in METHODS},

@@ -25,6 +25,7 @@ from sync_assets.commands.sync import LEFT, OPT_OUTS_LEFT, sync
 from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.adobe_migration import MigrationStep
+from sync_assets.ledger.times import iso
 from sync_assets.operations.adobe_migration import (
     AFTERWARDS,
     LAST_COMMAND,
@@ -39,7 +40,7 @@ from sync_assets.operations.adobe_migration import (
 )
 from sync_assets.operations.estimate_reads import read_limits
 from sync_assets.operations.inventory import Inventory
-from sync_assets.operations.status import CALL_KINDS, document, iso
+from sync_assets.operations.status import CALL_KINDS, document
 from sync_assets.runtime.context import Runtime
 
 ALL_DONE, PERSON_NEEDED = 0, 2

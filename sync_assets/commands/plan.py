@@ -22,9 +22,10 @@ from sync_assets.flows import capture_table
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.scratch import scratch_ledger
+from sync_assets.ledger.times import iso
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
 from sync_assets.operations.inventory import Inventory
-from sync_assets.operations.status import CALL_KINDS, held_back, iso, waiting_for
+from sync_assets.operations.status import CALL_KINDS, held_back, waiting_for
 from sync_assets.plurals import counted
 from sync_assets.push.rehearsal import Rehearsal
 from sync_assets.push.target import Target

@@ -20,12 +20,14 @@ from sync_assets.config.values import (
     short_form,
 )
 
-Direction = Literal["disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional"]
+ActiveDirection = Literal["d365_to_campaign", "campaign_to_d365", "bidirectional"]
+Direction = Literal["disabled", ActiveDirection]
 
 WRITES_D365: tuple[Direction, ...] = ("campaign_to_d365", "bidirectional")
 """The directions that write opt-outs to Dynamics 365."""
 
-DateFormat = Literal["auto", "xml", "yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyydd", "ddyyyymm", "yyyyddmm"]
+DateLayout = Literal["xml", "yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyydd", "ddyyyymm", "yyyyddmm"]
+DateFormat = Literal["auto", DateLayout]
 """The date formats of Campaign's Extract file (docs/references/campaign.md 8); auto: determined from the file."""
 
 

@@ -22,6 +22,7 @@ import msgspec
 from sync_assets.dataverse.batch_response import is_multipart, read_parts, row_id
 from sync_assets.dataverse.client import API, D365Refused, DataverseClient, refusal
 from sync_assets.dataverse.metadata import Table
+from sync_assets.guids import GUID
 from sync_assets.http.client import HttpError, Response, SignInRefused, Unavailable, backoff, retry_after
 from sync_assets.http.redaction import redact
 from sync_assets.task_group import run_together
@@ -32,7 +33,7 @@ TRIES = 4
 REASON_LENGTH = 300
 THROTTLED = frozenset({429, 503})
 
-_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+_GUID = re.compile(GUID.pattern, re.IGNORECASE)
 _IF_MATCH = re.compile(r'\*|W/"[\x21\x23-\x7e]*"')
 
 

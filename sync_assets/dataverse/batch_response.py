@@ -11,11 +11,12 @@ import re
 
 from multidict import CIMultiDict
 
+from sync_assets.guids import GUID
 from sync_assets.http.client import HttpError, Response
 
 _BOUNDARY = re.compile(r'boundary\s*=\s*(?:"([^"]+)"|([^\s;,"]+))', re.IGNORECASE)
 _STATUS_LINE = re.compile(rb"(?:^|\n)HTTP/\d(?:\.\d)?[ \t]+([1-5]\d\d)(?:[ \t][^\n]*)?\n")
-_ROW = re.compile(r"\(([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})\)\s*$", re.IGNORECASE)
+_ROW = re.compile(rf"\(({GUID.pattern})\)\s*$", re.IGNORECASE)
 
 
 def is_multipart(answer: Response) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +14,12 @@ import msgspec
 from sync_assets.dataverse.client import IDS_IN_A_QUERY, DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import BadPage
+from sync_assets.guids import GUID
 from sync_assets.task_group import run_together
 
 _MODIFIED = "modifiedon"
 _MOMENT: Any = Annotated[datetime, msgspec.Meta(tz=True)]
-_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+QUERIES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,18 @@ class RowNow:
 
 
 async def rows_now(
-    client: DataverseClient, table: Table, columns: Sequence[str], ids: Sequence[str], *, parallel: int = 4
+    client: DataverseClient, table: Table, columns: Sequence[str], ids: Sequence[str]
 ) -> dict[str, RowNow]:
     """Return rows by id in lower case; `columns` must be booleans, choices or whole numbers.
 
     Deleted rows are missing, and so are ids that are not GUIDs, which are not queried: with one of them Dataverse would
-    refuse the whole query. `parallel`: queries at once. Raises BadPage (an answer that does not fit; its text has no
+    refuse the whole query. Raises BadPage (an answer that does not fit; its text has no
     values) and what `DataverseClient.page` raises.
     """
     decoder = _Decoder(table, columns)
-    wanted = [id_ for id_ in dict.fromkeys(id_.lower() for id_ in ids) if _GUID.fullmatch(id_)]
+    wanted = [id_ for id_ in dict.fromkeys(id_.lower() for id_ in ids) if GUID.fullmatch(id_)]
     asked = set(wanted)
-    free = asyncio.Semaphore(max(1, parallel))
+    free = asyncio.Semaphore(QUERIES_AT_ONCE)
     found: dict[str, RowNow] = {}
 
     async def read(some: list[str]) -> None:

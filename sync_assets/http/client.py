@@ -130,16 +130,14 @@ class CachedTokens:
 class Throttle:
     """The throttle that all workers of a process share: a `Retry-After` stops all of them.
 
-    until: end of the wait, monotonic clock. times: how often it was set.
+    until: end of the wait, monotonic clock.
     """
 
     def __init__(self) -> None:
         self.until = 0.0
-        self.times = 0
 
     def hold(self, seconds: float) -> None:
         """Stop all workers for at least so many seconds."""
-        self.times += 1
         self.until = max(self.until, time.monotonic() + seconds)
 
     async def passed(self, give_up_at: float = float("inf")) -> bool:
@@ -166,9 +164,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
 
 
-def backoff(attempt: int, longest: float = 30.0) -> float:
-    """Return the seconds to wait before the next attempt: doubling from 0.5 up to `longest`, with 30 % jitter."""
-    return min(longest, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3)  # noqa: S311
+def backoff(attempt: int) -> float:
+    """Return the seconds to wait before the next attempt: doubling from 0.5 up to 30, with 30 % jitter."""
+    return min(30.0, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3)  # noqa: S311
 
 
 Observer = Callable[[str, int | None, float], None]

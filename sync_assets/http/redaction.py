@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 
 from sync_assets.foreign_text import one_line
+from sync_assets.guids import GUID
 
 REASON_LENGTH = 300
 _GONE = "…"
-_GUID = re.compile(r"(?<![0-9a-f-])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![0-9a-f-])", re.IGNORECASE)
+_GUID = re.compile(rf"(?<![0-9a-f-]){GUID.pattern}(?![0-9a-f-])", re.IGNORECASE)
 _KEPT = re.compile(rf"\b(?:RST|XTK|PGS|SOP|XSV|SCR|NLS|JST)-\d{{6}}\b|{_GUID.pattern}", re.IGNORECASE)
 _KEY_DETAIL = re.compile(r"\)=\(.*\)|\)=\(.*$|(?i:row contains) \(.*$")
 _MAIL = re.compile(r"[^\s'\"()<>,;:]+@[^\s'\"()<>,;:]+")

@@ -1,1 +1,1 @@
-"""What decides which runs and calls are accepted: the run coordinator, the code server's guard; an earlier launcher."""
+"""What decides which runs and calls are accepted: the run coordinator, the code server's guard."""

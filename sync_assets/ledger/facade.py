@@ -81,7 +81,6 @@ class Ledger:
 
         # Captured rows
         self.feed = feeds.feed
-        self.feeds = feeds.feeds
         self.reset_feed = feeds.reset_feed
         self.keep_link = feeds.keep_link
         self.shrink_pages = feeds.shrink_pages
@@ -164,7 +163,6 @@ class Ledger:
         self.file_done = files.file_done
         self.file_refused = files.file_refused
         self.retry_files = files.retry_files
-        self.forget_files = files.forget_files
         self.last_noted = files.last_noted
         self.note = files.note
 

@@ -7,11 +7,9 @@ what it does there is what it would do to the real ledger.
 """
 
 import sqlite3
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +28,6 @@ from sync_assets.ledger.storage.migrate import VERSION_TABLE, is_current, is_mad
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
 T = TypeVar("T")
-OLD_SECONDS = 3600
 _VISIBLE = sa.text("""
     SELECT c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relname = ANY(:names) AND pg_table_is_visible(c.oid) ORDER BY c.relname
@@ -61,7 +58,6 @@ def scratch_ledger(url: str, cipher: PayloadCipher | None = None) -> Generator[L
     Raises:
         LedgerError: as by `Ledger.open`, and if there is no space for the copy.
     """
-    remove_old_copies()
     address = Address.parse(url)
     with _sqlite_copy(address) if address.sqlite else _postgres_copy(url) as database:
         database.write(_release_all)
@@ -83,17 +79,6 @@ def ledger_to_read(url: str, cipher: PayloadCipher | None = None) -> Generator[L
                 return
     with scratch_ledger(url, cipher) as copy:
         yield copy
-
-
-def remove_old_copies() -> None:
-    """Remove the copies that earlier versions left in the temporary folder when `plan` was killed.
-
-    They hold names and e-mail addresses. A copy that changed within an hour may belong to a running process and stays.
-    """
-    for file in Path(tempfile.gettempdir()).glob("sync_assets_*/scratch.db*"):
-        with suppress(OSError):
-            if time.time() - file.stat().st_mtime > OLD_SECONDS:
-                file.unlink()
 
 
 def _release_all(connection: Connection) -> None:

@@ -35,3 +35,8 @@ def to_day_number(day: date) -> int:
 def from_day_number(number: int) -> date:
     """Return the date of days since 1970."""
     return date.fromordinal(number + _EPOCH_DAY)
+
+
+def iso(moment: datetime) -> str:
+    """Return a time as documents show it: UTC, whole seconds, `Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -11,6 +11,7 @@ import re
 
 from sync_assets.config.models import Filters
 from sync_assets.dataverse.metadata import ColumnType, Table
+from sync_assets.guids import GUID
 from sync_assets.mapping.filters import Rule, compile_filters
 
 LONGEST = 8_000
@@ -19,7 +20,6 @@ _NULL = {"is_null": "eq", "not_null": "ne"}
 _LISTS = {"in": ("eq", " or "), "not_in": ("ne", " and ")}
 _FUNCTIONS = {"contains": "contains", "starts_with": "startswith", "ends_with": "endswith"}
 _WILDCARDS = re.compile(r"[%_\[\]]")
-_GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _BARE: tuple[ColumnType, ...] = (
     *("integer", "bigint", "decimal", "money", "double"),
     *("date", "datetime"),
@@ -65,7 +65,7 @@ def _literal(value: str | int, column_type: ColumnType) -> str | None:
         return str(value)
     if column_type in ("string", "memo"):
         return _quoted(str(value))
-    if column_type in ("lookup", "guid") and _GUID.fullmatch(str(value)):
+    if column_type in ("lookup", "guid") and GUID.fullmatch(str(value)):
         return str(value)
     return None
 

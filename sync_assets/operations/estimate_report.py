@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sync_assets.dataverse.row_counts import MOST_COUNTED, RowCount
+from sync_assets.ledger.times import iso
 from sync_assets.operations.estimate import (
     INITIAL_RECORDS,
     LATENCY,
@@ -23,7 +24,8 @@ from sync_assets.operations.estimate import (
     hours,
     month,
 )
-from sync_assets.operations.status import CALL_KINDS, iso
+from sync_assets.operations.status import CALL_KINDS
+from sync_assets.plurals import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,7 @@ def _on_budgets(load: int, usual: int, short: int, limits: Limits) -> list[str]:
     text = f"The budgets allow {limits.a_day:,} calls a day, {WINDOW * limits.a_day:,} a month."
     if load:
         days = -(-load // limits.a_day)
-        text += f" The first load takes {days:,} day{'s' if days > 1 else ''}."
+        text += f" The first load takes {counted(days, 'day')}."
     if usual > WINDOW * limits.a_day:
         text += " A month needs more than that: the backlog grows. Raise the budget, or narrow the tables."
     text += f" On {short} of the last {WINDOW} days more calls were due; what does not fit is sent on the next day."

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sync_assets.plurals import counted
+
 Document = Mapping[str, Any]
 
 
@@ -73,7 +75,7 @@ def _ledger(ledger: Document | None) -> Iterator[str]:
     attempts = ledger["attempts"]
     request = f"last request: {ledger['last_outcome']}"
     if attempts:
-        request += f", {attempts} attempt{'' if attempts == 1 else 's'} since the last change"
+        request += f", {counted(attempts, 'attempt')} since the last change"
     yield request
     for label, key in (
         ("next request", "next_request"),

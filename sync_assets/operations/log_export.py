@@ -21,8 +21,9 @@ from itertools import islice
 from typing import Any
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.times import iso
 from sync_assets.operations.diagnosis_line import Line, failed
-from sync_assets.operations.status import CALL_KINDS, iso, rejects, status
+from sync_assets.operations.status import CALL_KINDS, rejects, status
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from sync_assets.operations.status import iso, unknown_tables
+from sync_assets.ledger.times import iso
+from sync_assets.operations.status import unknown_tables
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 

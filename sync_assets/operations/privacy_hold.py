@@ -10,8 +10,8 @@ import typer
 from sync_assets.audit.person_records import SystemAnswer, Whereabouts, is_gone, whereabouts
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.records.privacy_holds import Hold
+from sync_assets.ledger.times import iso
 from sync_assets.operations.record_id import record_id
-from sync_assets.operations.status import iso
 from sync_assets.plurals import counted
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
@@ -134,8 +134,8 @@ def _ledger(found: Whereabouts) -> dict[str, Any]:
 
 def show_added(document: dict[str, Any]) -> None:
     typer.echo(
-        f"{document['id']} is on hold since {document['since']}: {counted(document['records'], 'record')} "
-        f"{'is' if document['records'] == 1 else 'are'} written to neither system until `sync-assets hold release`."
+        f"{document['id']} is on hold since {document['since']}: {counted(document['records'], 'record', 'are')} "
+        "written to neither system until `sync-assets hold release`."
     )
     if not document["known"]:
         typer.echo("The ledger does not know this contact. Check the id; if it is captured later, it is held.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sync_assets.audit.campaign_person_records import GUID
 from sync_assets.errors import SyncAssetsError
+from sync_assets.guids import GUID
 
 
 def record_id(given: str, needs: str) -> str:

@@ -13,6 +13,7 @@ from sync_assets.ledger import Reject
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.ledger.repositories.opt_out_files import FileState
+from sync_assets.ledger.times import iso
 from sync_assets.plurals import counted
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
@@ -221,7 +222,3 @@ def retry(runtime: Runtime, table: str | None, record: str | None) -> dict[str, 
         retried += runtime.ledger.retry_files() if record is None else 0
     left = [one for one in runtime.ledger.rejects(table) if not one.retryable and record in (None, one.id)]
     return {"retried": retried, "not_retryable": len(left)}
-
-
-def iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

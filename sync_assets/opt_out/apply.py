@@ -20,6 +20,7 @@ import msgspec
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
+from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.dataverse.batch import RowUpdate, UpdateResult, update_rows
 from sync_assets.dataverse.row_queries import RowNow, rows_now
 from sync_assets.http.client import HttpError
@@ -27,7 +28,7 @@ from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
-from sync_assets.opt_out.decide import Direction, Side
+from sync_assets.opt_out.decide import Side
 from sync_assets.opt_out.session import Session
 from sync_assets.push.delivery import Denied
 from sync_assets.task_group import run_together
@@ -67,7 +68,7 @@ class _Change:
     written: int = 0
 
 
-def sides(direction: Direction) -> tuple[Side, ...]:
+def sides(direction: ActiveDirection) -> tuple[Side, ...]:
     """Return the systems that are written in a direction of opt-out flows."""
     return ("d365", "campaign") if direction == "bidirectional" else ("d365",)
 

@@ -15,7 +15,7 @@ from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
 from sync_assets.opt_out.decide import Decision, decide
 from sync_assets.opt_out.decision_log import folder_of_changes
 from sync_assets.opt_out.tables import DECISIONS
-from sync_assets.parquet.store import frames
+from sync_assets.parquet.store import Parts
 from sync_assets.runtime.context import Runtime
 
 LOOK_BACK = 15
@@ -94,7 +94,7 @@ def _decisions(runtime: Runtime, id_: str, now: datetime) -> Iterator[dict[str, 
     files = [file.partition for file in runtime.ledger.files() if file.modified >= since]
     changes = [folder_of_changes(now - timedelta(days=days)) for days in range(LOOK_BACK + 1)]
     for partition in (*files, *changes):
-        for frame in frames(runtime.store, DECISIONS, partition):
+        for frame in Parts(runtime.store, DECISIONS, [partition]):
             yield from frame.filter(pl.col("contact") == id_).iter_rows(named=True)
 
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-Direction = Literal["d365_to_campaign", "campaign_to_d365", "bidirectional"]
+from sync_assets.config.opt_out import ActiveDirection
+
 Side = Literal["d365", "campaign"]
 Reason = Literal[
     "both sides agree",
@@ -41,7 +42,7 @@ class Decision:
 
 
 def decide(  # noqa: PLR0911 - a table of cases
-    direction: Direction,
+    direction: ActiveDirection,
     d365: bool | None,
     d365_modified: datetime | None,
     campaign: bool | None,

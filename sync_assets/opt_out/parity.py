@@ -16,12 +16,13 @@ from datetime import UTC, datetime, timedelta
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.config.models import OptOut
+from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
-from sync_assets.opt_out.decide import Direction, decide
+from sync_assets.opt_out.decide import decide
 from sync_assets.opt_out.session import Session, ready
 from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
@@ -66,7 +67,7 @@ def allowed(opt_out: OptOut, side: str) -> timedelta:
 
 def judge(
     opt_out: OptOut,
-    direction: Direction,
+    direction: ActiveDirection,
     d365: tuple[bool | None, datetime | None],
     campaign: tuple[bool | None, datetime | None],
     applied: datetime | None,

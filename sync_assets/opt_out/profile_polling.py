@@ -53,9 +53,7 @@ async def poll_profiles(runtime: Runtime, now: datetime) -> Polled:
                 polled.profiles += frame.height
                 runtime.progress("reading profiles", polled.profiles)
         finally:
-            calls = campaign.calls.take()
-            runtime.calls.update(calls)
-            runtime.ledger.count_calls({(CONTACT, kind): number for kind, number in calls.items()})
+            await runtime.count_calls(CONTACT, campaign.calls.take())
     runtime.ledger.note(POLL, now)
     if last is None or last.date() < now.date():  # without export files nothing else removes old copies
         forget_copies(runtime)

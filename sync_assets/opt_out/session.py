@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import Config
+from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
-from sync_assets.opt_out.decide import Direction
 from sync_assets.push.target import CONTACT, Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead, worker_id
@@ -51,7 +51,7 @@ class Session:
     table: Table
     columns: dict[str, OptOutColumn]
     records: Records
-    direction: Direction
+    direction: ActiveDirection
     owner: str = field(default_factory=worker_id)
 
     @property
@@ -60,11 +60,7 @@ class Session:
 
     async def count_calls(self) -> None:
         """Add the engine calls made since the last call to the ledger's and the process's counts."""
-        calls = self.campaign.calls.take()
-        if calls:
-            counted = {(CONTACT, kind): number for kind, number in calls.items()}
-            await asyncio.to_thread(self.ledger.count_calls, counted)
-            self.runtime.calls.update(calls)
+        await self.runtime.count_calls(CONTACT, self.campaign.calls.take())
 
     async def keep_lease(self, wait_seconds: float = 0.0) -> None:
         """Take or renew the opt-out lease.
@@ -126,7 +122,7 @@ async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
             await asyncio.to_thread(both.ledger.release_feed, LEASE, both.owner)
 
 
-def _direction(config: Config) -> Direction:
+def _direction(config: Config) -> ActiveDirection:
     direction = config.opt_out.direction
     if direction == "disabled":
         raise AssertionError("there are no opt-out flows while they are disabled")

@@ -5,7 +5,7 @@
 
 Invariants: a part is written atomically. Readers see only the parts that a manifest of the partition names; a manifest
 is written last, and atomically, so the parts of a run become visible together, and those of a killed run never do.
-`Parts` and `frames` read published parts; `read` and `parts` also unpublished ones. `sweep` removes parts that no
+`Parts` reads published parts; `read` and `parts` also unpublished ones. `sweep` removes parts that no
 manifest names, `prune` whole partitions. Nothing here needs Dagster, and boto3 is imported only if S3 is used.
 """
 
@@ -23,25 +23,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
 
 import polars as pl
 
+from sync_assets.config.opt_out import Storage
 from sync_assets.parquet.locations import LocalFolder, Location, Replaced, S3Bucket, StoreError, client_fault
-
-__all__ = [
-    "LocalStore",
-    "Part",
-    "Parts",
-    "Replaced",
-    "S3Store",
-    "Storage",
-    "Store",
-    "StoreError",
-    "frames",
-    "open_store",
-    "prune",
-]
 
 _PART, _MANIFEST = ".parquet", ".json"
 _AGAIN = "Materialise this partition again."
@@ -180,7 +166,11 @@ class Store:
         return len(left)
 
     def prune(self, asset: Sequence[str], older_than: datetime) -> int:
-        """See the function `prune`."""
+        """Delete the partitions not written since `older_than`, and leftovers of killed runs in the others.
+
+        Returns:
+            The number of deleted partitions.
+        """
         above, removed, now = "/".join(map(encoded, asset)), 0, datetime.now(UTC)
         for folder in (f"{above}/{name}" for name in self._place.folders(above)):
             files = self._place.files(folder)
@@ -192,20 +182,6 @@ class Store:
                 self._place.delete([f"{folder}/{name}" for name in some])
             removed += 1
         return removed
-
-
-class LocalStore(Store):
-    """A store in a local folder, private to its owner, created at the first write."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(LocalFolder(root))
-
-
-class S3Store(Store):
-    """A store in an S3 bucket under a prefix, which may be empty. client: boto3's S3 client."""
-
-    def __init__(self, bucket: str, prefix: str, client: Any) -> None:
-        super().__init__(S3Bucket(bucket, prefix, client))
 
 
 class Parts:
@@ -246,31 +222,6 @@ class Parts:
         return sum(part.size for _, part in self._parts)
 
 
-def frames(store: Store, asset: Sequence[str], partition: str) -> Iterator[pl.DataFrame]:
-    """Yield the published frames of one partition, one at a time; none if it was never written."""
-    yield from Parts(store, asset, [partition])
-
-
-def prune(store: Store, asset: Sequence[str], older_than: datetime) -> int:
-    """Delete the partitions not written since `older_than`, and leftovers of killed runs in the others.
-
-    Returns:
-        The number of deleted partitions.
-    """
-    return store.prune(asset, older_than)
-
-
-class Storage(Protocol):
-    """The configured location: S3 if a bucket is named, else a folder."""
-
-    @property
-    def s3_bucket(self) -> str | None: ...
-    @property
-    def s3_prefix(self) -> str | None: ...
-    @property
-    def directory(self) -> Path | str | None: ...
-
-
 def open_store(config: Storage, default_root: Path, ca_bundle: Path | None = None) -> Store:
     """Open the configured store, without reading or creating anything.
 
@@ -282,7 +233,7 @@ def open_store(config: Storage, default_root: Path, ca_bundle: Path | None = Non
         ca_bundle: PEM file of further authorities to trust.
     """
     if not config.s3_bucket:
-        return LocalStore(Path(config.directory or default_root))
+        return Store(LocalFolder(Path(config.directory or default_root)))
     import boto3  # slow to import, and needed only for S3  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
@@ -295,7 +246,7 @@ def open_store(config: Storage, default_root: Path, ca_bundle: Path | None = Non
         raise client_fault(error, f"s3://{config.s3_bucket}") from None
     if trusted:
         weakref.finalize(client, trusted.unlink, missing_ok=True)
-    return S3Store(config.s3_bucket, config.s3_prefix or "", client)
+    return Store(S3Bucket(config.s3_bucket, config.s3_prefix, client))
 
 
 def _authorities(ca_bundle: Path) -> Path:

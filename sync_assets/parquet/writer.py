@@ -25,12 +25,11 @@ def write_parts(
     run: str,
     frames: Iterable[pl.DataFrame],
     *,
-    append: bool = False,
     rows: int = ROWS_OF_A_PART,
 ) -> list[Part]:
-    """Write parts `<run>-00001`… and publish them. One part is in memory at a time.
+    """Write parts `<run>-00001`… and publish them in place of all former ones. One part is in memory at a time.
 
-    Two concurrent runs do not interfere: the parts of the last one to end are visible, or those of both with `append`.
+    Two concurrent runs do not interfere: the parts of the last one to end are visible.
 
     Args:
         store: the store.
@@ -38,21 +37,15 @@ def write_parts(
         partition: key of the partition.
         run: name of the run, the prefix of its parts.
         frames: the rows.
-        append: True to replace only the parts that the same run wrote before. If False, all parts of the partition are
-            replaced.
         rows: most rows per part.
 
     Raises:
         StoreError: a part could not be written. Readers then see the former parts; so they do if `frames` raises.
     """
     written = _write(store, asset, partition, run, in_parts(frames, rows))
-    manifest = run if append else _WHOLE
     former = store.published(asset, partition)  # read only now: another run may have ended meanwhile
-    store.publish(asset, partition, manifest, written)
-    replaced = {manifest: former.get(manifest, [])} if append else former
-    for name in replaced.keys() - {manifest}:
-        store.withdraw(asset, partition, name)
-    store.remove(asset, partition, *(part.name for parts in replaced.values() for part in parts))
+    store.publish(asset, partition, _WHOLE, written)
+    store.remove(asset, partition, *(part.name for parts in former.values() for part in parts))
     store.sweep(asset, partition)
     return written
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sync_assets.campaign.addressing import Addressing, Filter, Mode
 from sync_assets.campaign.records import Records
+from sync_assets.config.models import CONTACT
 from sync_assets.push.record_links import LinkTarget
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from sync_assets.config.models import Config, TableConfig
     from sync_assets.config.opt_out import OptOutMapping
     from sync_assets.http.client import Observer
-
-CONTACT = "contact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,3 @@ class PushResult:
     @property
     def done(self) -> int:
         return self.inserted + self.updated + self.deleted
-
-    @property
-    def records_per_second(self) -> float:
-        return (self.done + self.refused) / self.seconds if self.seconds else 0.0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import ssl
 
     from sync_assets.campaign.client import CampaignClient
+    from sync_assets.campaign.dialect import Operation
     from sync_assets.config.models import Config
     from sync_assets.dataverse.client import DataverseClient
     from sync_assets.http.client import CachedTokens
@@ -140,6 +141,13 @@ class Runtime:
         from sync_assets.parquet.store import open_store  # Polars  # noqa: PLC0415
 
         return open_store(self.config.storage, self.settings.home / "parquet", self.settings.ca_bundle)
+
+    async def count_calls(self, table: str, calls: Mapping[Operation, int]) -> None:
+        """Add engine calls of a table, by kind, to the ledger's and the process's counts."""
+        if calls:
+            self.calls.update(calls)
+            counts = {(table, kind): number for kind, number in calls.items()}
+            await asyncio.to_thread(self.ledger.count_calls, counts)
 
     @property
     def calls_today(self) -> int:

@@ -32,6 +32,7 @@ from paramiko.common import (
 from paramiko.sftp import SFTP_EOF, SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OK, SFTP_PERMISSION_DENIED
 
 from sync_assets.sandbox.faults import Faults, Rule
+from sync_assets.sandbox.files import write_private
 from sync_assets.sandbox.openssh_extensions import OpenSshSftp
 
 EXPORTS = "d365_loads/exports"
@@ -88,7 +89,7 @@ class SftpServer:
         self._acceptor = threading.Thread(target=self._accept, name="sftp", daemon=True)
         name, value = self._host_key.get_name(), self._host_key.get_base64()
         lines = [f"[{host}]:{self.port} {name} {value}\n" for host in ("localhost", "127.0.0.1")]
-        _write_private(self.known_hosts_file, "".join(lines).encode())
+        write_private(self.known_hosts_file, "".join(lines).encode())
 
     def start(self) -> None:
         self._acceptor.start()
@@ -286,15 +287,10 @@ def _set_attributes(file: Path | int, attributes: SFTPAttributes) -> None:
 def _make_key(file: Path) -> paramiko.PKey:
     """Write a new RSA 2048 private key in OpenSSH format. Return it as a key of paramiko, to compare public keys."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    _write_private(
+    write_private(
         file,
         key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         ),
     )
     return paramiko.RSAKey(key=key)
-
-
-def _write_private(file: Path, content: bytes) -> None:
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-        stream.write(content)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
-from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.models import CONTACT, Config, TableConfig
 from sync_assets.dataverse.client import D365Refused, DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import Operation
@@ -21,7 +21,6 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import Finding, NotReady, Side
 
-CONTACT = "contact"
 PROFILE = frozenset(("profile", "recipient"))
 """The resource of a person, by its API name and by its schema name."""
 FURTHEST = 3

@@ -60,7 +60,7 @@ class PageTemplate:
         for before, _, after in rows:
             self._before.append(f"{behind}{before}".encode())
             behind = f"{after},"
-        self._behind = [(text + b",") for text in (after.encode() for _, _, after in rows)]
+        self._behind = [f"{after},".encode() for _, _, after in rows]
         self._packed: list[bytes] = []
         self._tails: list[bytes] = []
 

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from sync_assets.commands import opt_out_runs
 from sync_assets.defs.opt_out.asset_keys import file_chain
+from sync_assets.ledger.storage import schema
 from sync_assets.opt_out.tables import REJECTED_ROWS
-from sync_assets.parquet.store import prune
 from sync_assets_tests.support.opt_out_runs import FILE, polling, values
 from sync_assets_tests.support.opt_outs import (
     EARLIER,
@@ -112,7 +113,7 @@ def test_a_backfill_over_all_opt_out_partitions_ends_green_and_changes_nothing(o
 def test_files_of_which_no_rows_are_kept_say_so_in_one_check_and_decide_nothing(orchestra: Orchestra) -> None:
     two_files_a_poll_and_a_change(orchestra)
     for asset in (EXPORT.path, REJECTED_ROWS):
-        prune(orchestra.runtime.store, asset, datetime.now(UTC) + HOUR)
+        orchestra.runtime.store.prune(asset, datetime.now(UTC) + HOUR)
     for name, run in backfill(orchestra).items():
         assert [check for check, passed in run.checks.items() if not passed] == ["the_file_can_be_read"]
         told = run.check("the_file_can_be_read")
@@ -142,7 +143,8 @@ def test_a_file_that_was_removed_before_it_was_taken_is_no_error_of_a_backfill(o
 def test_kept_rows_of_a_file_that_the_ledger_does_not_know_are_not_used(orchestra: Orchestra) -> None:
     """As with a new ledger beside an old store: without its memory they may be older than what both sides hold."""
     two_files_a_poll_and_a_change(orchestra)
-    orchestra.runtime.ledger.forget_files(orchestra.runtime.ledger.files())
+    forget = sa.delete(schema.opt_out_file)
+    orchestra.runtime.ledger.database.write(lambda connection: connection.execute(forget))
     for run in backfill(orchestra).values():
         [partition] = run.days(EXPORT)
         assert not run.checks["the_file_can_be_read"]
@@ -180,16 +182,3 @@ def test_an_old_file_materialised_again_writes_nothing_and_no_decision_either(or
     assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
     assert sides(orchestra.program, id_) == (False, False)
     assert audit(orchestra.program).height == before
-
-
-@pytest.mark.parametrize("partition", ["(changes)@2026-11-24", "(profiles)@2026-11-24T04:00:00Z"])
-def test_a_partition_of_an_earlier_version_says_what_to_materialise_instead(
-    orchestra: Orchestra, partition: str
-) -> None:
-    orchestra.instance.add_dynamic_partitions("opt_out_files", [partition])
-    for key in (EXPORT, DECISIONS, TO_D365, TO_CAMPAIGN):
-        run = orchestra.materialize(key, partition)
-        assert not run.success
-        [error] = run.errors
-        assert f"The partition {partition} comes from an earlier version and stands for no file." in error
-        assert "Materialise opt_out/changes instead" in error

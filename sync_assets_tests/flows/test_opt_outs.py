@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from sync_assets.opt_out.decide import Direction, decide
+from sync_assets.config.opt_out import ActiveDirection
+from sync_assets.opt_out.decide import decide
 from sync_assets_tests.support.opt_outs import (
     HOUR,
     assert_quiet,
@@ -26,11 +27,11 @@ from sync_assets_tests.support.premises import DOCUMENTED, on_positions
 from sync_assets_tests.support.program import Program, calls
 
 N = 50
-DIRECTIONS: list[Direction] = ["campaign_to_d365", "bidirectional"]
+DIRECTIONS: list[ActiveDirection] = ["campaign_to_d365", "bidirectional"]
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_truth_table_end_to_end(program: Program, direction: Direction) -> None:
+def test_truth_table_end_to_end(program: Program, direction: ActiveDirection) -> None:
     """One contact for each pair of values and each order of times; one sync later both hold what the rule says."""
     switch_on(program, direction)
     admin = program.sandbox.admin

@@ -18,7 +18,7 @@ import polars as pl
 
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
-from sync_assets.opt_out.decide import Direction
+from sync_assets.config.opt_out import ActiveDirection
 from sync_assets_tests.support.ledgers import Clock, guid
 
 EMAIL, PUSH = "blackListEmail", "blackListPushnotification"
@@ -73,7 +73,7 @@ class Ways:
     `api_times`: whether the API tells them. `all_profiles`: the export has all, not only those changed since the last
     one. `slow_export`: the file is written some time after its rows were read."""
 
-    direction: Direction
+    direction: ActiveDirection
     file_times: Times
     api_times: bool
     all_profiles: bool

@@ -49,7 +49,7 @@ def systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
         patch.setattr(dispatcher, "WAITS", quick)
         patch.setattr(delivery, "WAITS", quick)
         for module in ("sync_assets.http.client", "sync_assets.push.delivery"):
-            patch.setattr(f"{module}.backoff", lambda attempt, longest=0.01: 0.01)
+            patch.setattr(f"{module}.backoff", lambda attempt: 0.01)
         one = Systems(tmp_path_factory.mktemp("systems"))
         yield one
         one.close()

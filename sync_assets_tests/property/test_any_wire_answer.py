@@ -95,7 +95,6 @@ D365: list[Callable[[DataverseClient], Any]] = [
 CAMPAIGN: list[Callable[[CampaignClient], Any]] = [
     lambda client: client.resource("profileAndServicesExt", "profile"),
     lambda client: client.resources(),
-    lambda client: all_of(client.pages("profileAndServicesExt", "profile")),
     lambda client: of(client).insert(b"{}"),
     lambda client: of(client).update(KEY, b"{}"),
     lambda client: of(client).delete(KEY),

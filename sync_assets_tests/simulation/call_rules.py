@@ -208,10 +208,6 @@ def calls_are_bounded(history: History) -> Found:
         yield from _refused_again_and_again(history, contract, record, requests)
 
 
-def _replayed(history: History, table: str, since: int, until: int) -> bool:
-    return any(one.table == table and since < one.moment.n < until for one in history.seen.replays)
-
-
 def _refused_again_and_again(history: History, contract: Contract, record: Id, requests: list[Request]) -> Found:
     row: list[Request] = []
     for request in requests:

@@ -6,8 +6,6 @@ A script sends raw bytes, so it can cut connections, break compression, redirect
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,10 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from sync_assets.sandbox.certificates import make_certificates
 
 CUT = b""
 """Answer of a script that cuts the connection."""
@@ -53,11 +48,7 @@ class LittleServer:
         self.script = script
         self.requests: list[Request] = []
         self.connections = 0
-        self.ca_file = directory / "little-ca.pem"
-        key_file = directory / "little-key.pem"
-        make_certificate(self.ca_file, key_file)
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(self.ca_file, key_file)
+        self.ca_file, self._context = certificates(directory)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
@@ -100,29 +91,12 @@ class LittleServer:
             writer.transport.abort()
 
 
-def make_certificate(certificate_file: Path, key_file: Path) -> None:
-    """Write a self-signed certificate for localhost, which is also its own CA, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "little server")])
-    now = datetime.datetime.now(datetime.UTC)
-    hosts = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(hosts, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    with certificate_file.open("wb") as file:
-        file.write(certificate.public_bytes(serialization.Encoding.PEM))
-    with key_file.open("wb") as file:
-        file.write(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+def certificates(directory: Path) -> tuple[Path, ssl.SSLContext]:
+    """Return the authority and the TLS context of all servers of a directory."""
+    folder = directory / "little"
+    if not folder.exists():
+        folder.mkdir()
+        return make_certificates(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return folder / "ca.pem", context

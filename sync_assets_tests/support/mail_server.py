@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
-from sync_assets_tests.support.little_server import make_certificate
+from sync_assets_tests.support.little_server import certificates
 
 USER, PASSWORD = "sync", "smtp-password-7731"
 
@@ -51,12 +50,8 @@ class Mailbox:
 @contextmanager
 def mail_server(directory: Path, security: str = "starttls") -> Iterator[Mailbox]:
     """Run the server. security: as in the configuration; authentication is required unless it is `none`."""
-    certificate, key = directory / "little-ca.pem", directory / "little-key.pem"
-    if not certificate.exists():  # else use that of a LittleServer in the same directory
-        make_certificate(certificate, key)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    box = Mailbox(certificate, tls_only=security == "tls")
+    authority, context = certificates(directory)
+    box = Mailbox(authority, tls_only=security == "tls")
 
     def authenticate(_: Any, __: Any, ___: Any, ____: Any, given: Any) -> AuthResult:
         right = isinstance(given, LoginPassword) and given == LoginPassword(USER.encode(), PASSWORD.encode())

@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from sync_assets.ledger import Claimed, Ledger, LinkSpec, Outcome
-from sync_assets_tests.support.ledgers import capture, claim, frame, guid, many, row, settle
+from sync_assets.ledger import Ledger, LinkSpec
+from sync_assets_tests.support.ledgers import capture, claim, frame, guid, many, push, row, settle
 
 TO_CONTACT = LinkSpec("cusContactLink", "contact")
 
@@ -77,12 +77,3 @@ def orders(**parents: str) -> pl.DataFrame:
     """Orders by name, each with its contact."""
     links = pl.Series(TO_CONTACT.attribute, [guid(parent) for parent in parents.values()])
     return frame([row(name) for name in parents]).with_columns(links)
-
-
-def push(ledger: Ledger, table: str = "contact") -> list[Claimed]:
-    """Send all that is due, with success, its links included."""
-    sent: list[Claimed] = []
-    while claimed := claim(ledger, table=table):
-        ledger.acknowledge("worker", [Outcome(one.seq, "done", one.hash, links=one.links) for one in claimed])
-        sent += claimed
-    return sent

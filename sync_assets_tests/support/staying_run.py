@@ -139,8 +139,8 @@ def main() -> None:
             "SILENT_AFTER": timedelta()
         },  # before its first heartbeat; no run is under way while a sensor ticks
         dispatcher: {"WAITS": (0.01, 0.01, 0.01)},
-        delivery: {"WAITS": (0.01, 0.01, 0.01), "backoff": lambda attempt, longest=0.01: 0.01},
-        client: {"backoff": lambda attempt, longest=0.01: 0.05},
+        delivery: {"WAITS": (0.01, 0.01, 0.01), "backoff": lambda attempt: 0.01},
+        client: {"backoff": lambda attempt: 0.05},
     }
     for module, values in quick.items():
         vars(module).update(values)

@@ -107,7 +107,6 @@ async def certify(runtime: Runtime) -> Certified:
             await run.campaign_premises()
         finally:
             done.calls = run.calls
-            runtime.calls.update(run.calls)
         done.results += [result for subject in run.subjects for result in subject.results]
         done.results += _not_tried()
         done.left = run.left
@@ -264,9 +263,7 @@ class _Certification:
         """Store the engine calls made since the last time as those of the subject's table, and renew the lease."""
         calls = self.campaign.calls.take()
         self.calls.update(calls)
-        if calls:
-            table = subject.config.table
-            await asyncio.to_thread(self.ledger.count_calls, {(table, kind): n for kind, n in calls.items()})
+        await self.runtime.count_calls(subject.config.table, calls)
         await self.renew()
 
 

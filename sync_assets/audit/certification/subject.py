@@ -179,10 +179,6 @@ class Subject:
         return redact(response.reason, msgspec.json.encode(self.body())) or "no reason"
 
 
-def _reaches_people(path: str) -> bool:
-    return any(part in path.lower() for part in _REACHES_PEOPLE)
-
-
 def _filler(attribute: Attribute) -> Any:
     if attribute.type == "enumeration":
         return attribute.values[-1] if attribute.values else ""

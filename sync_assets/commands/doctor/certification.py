@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sync_assets.audit.certification.stored_report import stored_report, unfinished
 from sync_assets.commands.certify import STAGE, tenant_of
+from sync_assets.ledger.times import iso
 from sync_assets.operations.diagnosis_line import Line
-from sync_assets.operations.status import iso
 from sync_assets.runtime.context import Runtime
 
 _WHAT = "certification"

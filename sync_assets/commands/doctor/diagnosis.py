@@ -310,10 +310,8 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
         found = await records.find(held or str(uuid.uuid4()))
     except BudgetSpent as spent:
         return Line("warn", what, f"not asked: {spent.cause}")
-    cost = f"(asked with {calls.total} engine call{'s' if calls.total > 1 else ''})"
-    taken = calls.take()
-    runtime.calls.update(taken)
-    runtime.ledger.count_calls({(config.table, kind): count for kind, count in taken.items()})
+    cost = f"(asked with {counted(calls.total, 'engine call')})"
+    await runtime.count_calls(config.table, calls.take())
     if held and not isinstance(found, ResponseOutcome):
         return Line("ok", what, f"Campaign found one that was sent {cost}")
     if not held and isinstance(found, ResponseOutcome) and found.kind == "missing":

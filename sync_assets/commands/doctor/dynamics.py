@@ -13,6 +13,7 @@ from sync_assets.dataverse.client import NO_SUCH_TABLE, D365Refused, DataverseCl
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import Feed
 from sync_assets.operations.diagnosis_line import Line, failed
+from sync_assets.plurals import counted
 from sync_assets.push.target import CONTACT
 from sync_assets.task_group import run_together
 
@@ -52,7 +53,7 @@ def credential_lines(credential: AppCredential) -> list[Line]:
     if days < 0:
         return [Line("fail", what, f"ended on {ends:%Y-%m-%d}: {renew}")]
     outcome = "warn" if days < EXPIRES_SOON_DAYS else "ok"
-    left = f"ends on {ends:%Y-%m-%d}, in {days} day{'' if days == 1 else 's'}"
+    left = f"ends on {ends:%Y-%m-%d}, in {counted(days, 'day')}"
     return [Line(outcome, what, f"{left}: {renew}" if outcome == "warn" else left)]
 
 

@@ -38,16 +38,12 @@ async def existing_lines(
         records = await listing.count() if look.page.next else len(look.page.records)
     except SyncAssetsError as error:
         return failed(what, error)
-    cost = f"(asked with {_number(listing.calls, 'engine call')})"
+    cost = f"(asked with {counted(listing.calls, 'engine call')})"
     if not look.lists:
         return [Line("ok", what, f"no {config.resource} carries an id of Dynamics 365 {cost}")]
     some = "some carry ids of Dynamics 365" if listing.ours(look.page) else "some may carry ids of Dynamics 365"
     message = (
         f"Campaign holds {counted(records, 'record')} of {config.resource}, {some}: the first load begins with "
-        f"{_number(pages_for(records), 'read')} and sends only what differs {cost}"
+        f"{counted(pages_for(records), 'read')} and sends only what differs {cost}"
     )
     return [Line("ok", what, message)]
-
-
-def _number(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -17,7 +17,7 @@ import polars as pl
 from sync_assets.config.opt_out import OptOut
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
-from sync_assets.operations.status import iso
+from sync_assets.ledger.times import iso
 from sync_assets.opt_out.export.cells import CHANGED
 from sync_assets.opt_out.export.file import BadExport, Batch, read_export
 from sync_assets.opt_out.export.staging import layout

@@ -16,6 +16,7 @@ from sync_assets.dataverse.row_counts import MODIFIED, MOST_COUNTED, Interval, c
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line
 from sync_assets.operations.estimate import INITIAL_RECORDS
+from sync_assets.plurals import counted
 from sync_assets.task_group import run_together
 from sync_assets.validation.guardrails import projected_calls
 
@@ -69,7 +70,7 @@ def first_load(rows: Mapping[str, int | None], synced: Mapping[str, int], per_da
     )
     if per_day:
         days = -(-calls // per_day)
-        text += f"; at {per_day:,} calls a day (engine_calls_per_day) that takes {days:,} day{'s' if days > 1 else ''}"
+        text += f"; at {per_day:,} calls a day (engine_calls_per_day) that takes {counted(days, 'day')}"
     if calls <= INITIAL_RECORDS:
         return Line("ok", what, text)
     return Line(

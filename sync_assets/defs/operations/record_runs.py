@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.defs.partitions import under_way_tag
+from sync_assets.ledger.times import iso
 from sync_assets.operations.explain import Explained
-from sync_assets.operations.status import iso
 
 SHOWN = 5
 """Most runs that are named."""

@@ -17,7 +17,7 @@ from sync_assets.defs.opt_out.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPO
 from sync_assets.defs.opt_out.changes_asset import changes_asset
 from sync_assets.defs.opt_out.export_asset import export_asset
 from sync_assets.defs.opt_out.io_manager import ParquetParts
-from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, require_file
+from sync_assets.defs.opt_out.partitions import WORK, opt_out_files
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.run_errors import reported
@@ -87,7 +87,6 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, rows: Parts) ->
             return await decide_due(both, audit)
 
     with reported(runtime, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
-        require_file(partition)
         stated = staging.state_file(runtime, partition, rows)
         deciding = interruptible.run(decided())
     if failed:
@@ -173,7 +172,6 @@ def _write(context: dg.AssetExecutionContext, runtime: Runtime, key: dg.AssetKey
             return await write_due(both, side)
 
     with reported(runtime, context, f"writing of {key.to_user_string()}") as failed, heartbeat(runtime, context.run_id):
-        require_file(context.partition_key)
         done = interruptible.run(written())
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)

@@ -19,7 +19,7 @@ import dagster as dg
 
 from sync_assets.defs.opt_out import opt_out_metadata
 from sync_assets.defs.opt_out.asset_keys import EXPORT, PARQUET
-from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, require_file
+from sync_assets.defs.opt_out.partitions import WORK, opt_out_files
 from sync_assets.defs.opt_out.run_results import SHOWN, stop
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import LEDGER, SFTP, bound
@@ -132,7 +132,6 @@ def _stage(
     runtime: Runtime, partition: str, spool: staging.StagedRows
 ) -> staging.Staged | Missing | BadExport | FileGone:
     """Stage the rows of a partition's file; else return why that is not possible, which may be no error (Missing)."""
-    require_file(partition)
     file = files.find(runtime, partition)
     if file is None:
         return Missing(

@@ -13,28 +13,21 @@ import polars as pl
 
 from sync_assets.errors import SyncAssetsError
 from sync_assets.parquet.store import Parts, Store
-from sync_assets.parquet.writer import ROWS_OF_A_PART, write_parts
-
-_UNPARTITIONED = "all"
+from sync_assets.parquet.writer import write_parts
 
 
 class ParquetParts(dg.IOManager):
-    """Stores an iterable of Polars frames, loads `Parts`.
+    """Stores an iterable of Polars frames as all parts of a run's partition, loads `Parts`.
 
     A streaming asset must yield its generator inside a result: Dagster takes a returned generator for the generator of
     the asset's results.
 
     Args:
         store: Opens the store on first use.
-        append: True to replace only the parts that the same run wrote before. If False, a run replaces all parts of its
-            partition (see `write_parts`).
-        rows: Most rows of a part.
     """
 
-    def __init__(self, store: Callable[[], Store], *, append: bool = False, rows: int = ROWS_OF_A_PART) -> None:
+    def __init__(self, store: Callable[[], Store]) -> None:
         self._open = store
-        self._append = append
-        self._rows = rows
 
     @cached_property
     def _store(self) -> Store:
@@ -48,12 +41,12 @@ class ParquetParts(dg.IOManager):
         if obj is None:
             return
         asset, partition = context.asset_key.path, _partition_of(context)
-        written = write_parts(self._store, asset, partition, context.run_id, obj, append=self._append, rows=self._rows)
+        written = write_parts(self._store, asset, partition, context.run_id, obj)
         url, now = self._store.url(asset, partition), Parts(self._store, asset, [partition])
         context.add_output_metadata(
             {
                 **({"dagster/uri": url} if "://" in url else {"path": dg.MetadataValue.path(url)}),
-                "dagster/partition_row_count" if context.has_asset_partitions else "dagster/row_count": now.rows,
+                "dagster/partition_row_count": now.rows,
                 "rows_written": sum(part.rows for part in written),
                 "parts": len(now),
                 "bytes": now.size,
@@ -62,13 +55,10 @@ class ParquetParts(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> Parts:
         """Return the parts of all partitions that the reader depends on, in order; empty if none was written."""
-        partitions = context.asset_partition_keys if context.has_asset_partitions else [_UNPARTITIONED]
-        return Parts(self._store, context.asset_key.path, list(partitions))
+        return Parts(self._store, context.asset_key.path, list(context.asset_partition_keys))
 
 
 def _partition_of(context: dg.OutputContext) -> str:
-    if not context.has_asset_partitions:
-        return _UNPARTITIONED
     keys = context.asset_partition_keys
     if len(keys) != 1:
         raise SyncAssetsError(

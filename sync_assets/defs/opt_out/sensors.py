@@ -14,7 +14,7 @@ import msgspec
 from sync_assets.campaign.workflows import start, workflow
 from sync_assets.defs.opt_out.asset_keys import CHANGES, EXPORT, file_chain
 from sync_assets.defs.opt_out.checks import is_overdue, watch_results
-from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, run_tags, without_file
+from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, run_tags
 from sync_assets.defs.run_errors import with_backoff
 from sync_assets.defs.tables.active_runs import under_way
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
@@ -34,8 +34,6 @@ REPORTED = timedelta(minutes=15)
 """Interval in which the checks of the export asset are reported."""
 RESTART_AFTER = timedelta(hours=1)
 """Shortest time between two restarts of a stalled export."""
-MOST_REMOVED = 500
-"""Most partitions of earlier versions that one tick removes, since the daemon removes them one by one."""
 POLL = CHANGES.to_user_string()
 
 
@@ -45,12 +43,10 @@ class Seen(msgspec.Struct):
     Attributes:
         reported: When the checks were last reported, UTC.
         asked: The last requested run by partition; of a poll of profiles by POLL.
-        files_only: True once the partitions of earlier versions for work without a file are removed.
     """
 
     reported: datetime | None = None
     asked: dict[str, RunRequested] = {}
-    files_only: bool = False
 
 
 def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
@@ -88,7 +84,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
             request, why_not = _next(runtime, found, seen, now)
         return dg.SensorResult(
             run_requests=[request] if request else [],
-            dynamic_partitions_requests=_partitions(context.instance, request, seen),
+            dynamic_partitions_requests=_partitions(request),
             skip_reason=None if request else why_not,
             asset_events=events,
             cursor=msgspec.json.encode(seen).decode(),
@@ -119,18 +115,10 @@ def _next(runtime: Runtime, found: folder.FolderPoll, seen: Seen, now: datetime)
 
 
 def _partitions(
-    instance: dg.DagsterInstance, request: dg.RunRequest | None, seen: Seen
-) -> list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
-    """Return requests that add the partition of the requested run, and that remove, once, those without a file."""
-    changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
-    if request and request.partition_key:
-        changes.append(opt_out_files.build_add_request([request.partition_key]))
-    if not seen.files_only:
-        removed = without_file(instance.get_dynamic_partitions(str(opt_out_files.name)))
-        seen.files_only = len(removed) <= MOST_REMOVED
-        if removed:
-            changes.append(opt_out_files.build_delete_request(removed[:MOST_REMOVED]))
-    return changes
+    request: dg.RunRequest | None,
+) -> list[dg.AddDynamicPartitionsRequest]:
+    """Return the request that adds the partition of the requested run."""
+    return [opt_out_files.build_add_request([request.partition_key])] if request and request.partition_key else []
 
 
 def _file_request(runtime: Runtime, partition: str) -> dg.RunRequest:

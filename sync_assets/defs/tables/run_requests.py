@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -17,13 +17,11 @@ class RunRequested(msgspec.Struct, frozen=True):
         left: The amount of work at that time (records left, or the version of the feed): another value shows progress.
         at: When it was requested, UTC.
         wait: Seconds to wait before the next request while `left` stays the same.
-        upto: The first day of the last requested range of days. No longer written.
     """
 
     left: int
     at: datetime
     wait: float
-    upto: date | None = None
 
     @property
     def again(self) -> bool:

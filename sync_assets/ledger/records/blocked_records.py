@@ -68,14 +68,9 @@ class BlockedRecords:
         with self._session.database.read() as connection:
             return {BlockReason(gate): number for gate, number in connection.execute(waiting.group_by(_R.gate))}
 
-    def oldest_waiting(self, table: str, gate: BlockReason | None = None) -> datetime | None:
-        """Return when the waiting record that changed first did so; None if none waits.
-
-        gate: only records with this block reason.
-        """
+    def oldest_waiting(self, table: str) -> datetime | None:
+        """Return when the waiting record that changed first did so; None if none waits."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(schema.STUCK, _WAITING, _R.table_name == table)
-        if gate is not None:
-            oldest = oldest.where(_R.gate == gate.value)
         with self._session.database.read() as connection:
             moment = connection.execute(oldest).scalar()
         return None if moment is None else times.from_micros(moment)

@@ -57,12 +57,6 @@ class Feeds:
         with self._session.database.read() as connection:
             return _stored(connection, table)
 
-    def feeds(self) -> list[Feed]:
-        """Return all feeds, ordered by table."""
-        with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(schema.feed).order_by(_F.table_name))
-            return [_feed(row) for row in rows]
-
     def reset_feed(
         self, table: str, expected_version: int, *, resend: bool = False, replay: bool = False, expired: bool = False
     ) -> Feed:

@@ -4,7 +4,7 @@ Invariant: a file is identified by name, size and time of modification, so a fil
 written again under the same name, is another file at each poll.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -134,16 +134,6 @@ class OptOutFiles:
             return connection.execute(again.values(state=FileState.SEEN.value, reason=None, done_at=None)).rowcount
 
         return self._session.database.write(work)
-
-    def forget_files(self, files: Sequence[OptOutFile]) -> None:
-        """Delete files that are no longer on the SFTP."""
-
-        def work(connection: Connection) -> None:
-            for file in files:
-                same = [_F.name == file.name, _F.modified_at == times.to_micros(file.modified), _F.size == file.size]
-                connection.execute(sa.delete(schema.opt_out_file).where(*same))
-
-        self._session.database.write(work)
 
     def last_noted(self, what: str) -> datetime | None:
         """Return when the event `what` (POLL or RESTART) was last stored."""

@@ -27,8 +27,6 @@ _OUTCOMES: dict[Result, HistoryOutcome] = {
     "later": "deferred",
     "unknown": "unknown",
 }
-_FORMER: dict[str, HistoryOutcome] = {"retry": "deferred"}
-"""Outcomes of entries that an earlier version stored."""
 _INSERT = "INSERT INTO sync_history (at, run_id, table_name, id, operation, outcome, reason)"
 # All entries are one parameter: a statement for each of them takes several times as long.
 _FROM_JSON = f"{_INSERT} SELECT ?, ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM "  # noqa: S608 - constants
@@ -87,8 +85,7 @@ class RecordHistory:
             wanted = wanted.where(_H.table_name == table)
         with self._session.database.read() as connection:
             rows = connection.execute(wanted.order_by(_H.number.desc()).limit(limit)).all()
-        entries = [HistoryEntry(times.from_micros(at), *rest) for at, *rest in rows]
-        return [one._replace(outcome=_FORMER.get(one.outcome, one.outcome)) for one in entries]
+        return [HistoryEntry(times.from_micros(at), *rest) for at, *rest in rows]
 
     def prune_entries(self, before: datetime) -> int:
         """Delete the entries stored before a time; return how many. May be stopped and repeated."""

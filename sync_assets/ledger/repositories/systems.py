@@ -10,7 +10,6 @@ from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
 Side = Literal["d365", "campaign"]
-_S = schema.system.c
 
 
 class System(NamedTuple):

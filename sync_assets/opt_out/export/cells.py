@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from sync_assets.opt_out.export.date_layouts import DATE_LAYOUTS, TIME_TYPE, DateLayout, fit, parse
+from sync_assets.config.opt_out import DateLayout
+from sync_assets.opt_out.export.date_layouts import DATE_LAYOUTS, TIME_TYPE, fit, parse
 from sync_assets.opt_out.export.lines import BadExport
 from sync_assets.opt_out.export.rows import FALSE, GUID, TRUE
 

@@ -8,11 +8,10 @@ or a `T`. Only XML has a time zone; every other time counts as UTC. A date witho
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import polars as pl
 
-DateLayout = Literal["xml", "yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyydd", "ddyyyymm", "yyyyddmm"]
+from sync_assets.config.opt_out import DateLayout
 
 _PARTS: dict[DateLayout, tuple[str, str, str]] = {
     "xml": ("yyyy", "mm", "dd"),

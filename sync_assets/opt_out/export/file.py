@@ -19,8 +19,8 @@ from typing import BinaryIO
 
 import polars as pl
 
+from sync_assets.config.opt_out import DateLayout
 from sync_assets.opt_out.export.cells import AHEAD, BAD_SCHEMA, CellChecker, FileDates, good_schema
-from sync_assets.opt_out.export.date_layouts import DateLayout
 from sync_assets.opt_out.export.labels import WITHOUT_TIME, how_to_name_times
 from sync_assets.opt_out.export.lines import BadExport, Lines
 from sync_assets.opt_out.export.rows import RowReader, Rows, columns_of

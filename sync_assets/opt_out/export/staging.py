@@ -23,7 +23,7 @@ from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export.file import Layout, read_export, time_in_name
 from sync_assets.opt_out.tables import EXPORT, REJECTED_ROWS
-from sync_assets.parquet.store import Parts, Replaced, prune
+from sync_assets.parquet.store import Parts, Replaced
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import RemoteFile, connect
 
@@ -147,7 +147,7 @@ def forget_copies(runtime: Runtime) -> None:
     """Remove the stored rows of files that are older than `export.keep_days`. Decisions are never removed."""
     long_ago = datetime.now(UTC) - timedelta(days=runtime.config.opt_out.export.keep_days)
     for asset in (EXPORT, REJECTED_ROWS):
-        prune(runtime.store, asset, long_ago)
+        runtime.store.prune(asset, long_ago)
 
 
 def _written_at(file: OptOutFile) -> datetime:

@@ -100,7 +100,7 @@ def _field(campaign: Campaign, view: View, field: Field) -> dict[str, Any]:
         "dataPolicy": field.policy,
         "label": field.label or field.name,
         "length": str(field.length) if field.type == "string" else "0",
-        "mandatory": field.mandatory,
+        "mandatory": False,
         "readOnly": field.read_only,
     }
     if field.values:

@@ -22,7 +22,6 @@ class Field:
     """The dataPolicy: `email` validates the value, `smartCase` changes its case."""
     values: tuple[tuple[str, str], ...] = ()
     read_only: bool = False
-    mandatory: bool = False
     default: Any = None
     """The empty value, if it differs from that of the type."""
 
@@ -47,7 +46,6 @@ class Group:
 
     name: str
     fields: dict[str, Field]
-    label: str = ""
     read_only: bool = False
 
     @property
@@ -67,7 +65,6 @@ class Link:
     cardinality: Cardinality = "zero_or_one"
     join: str | None = None
     ext_only: bool = True
-    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)

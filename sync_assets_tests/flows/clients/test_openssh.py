@@ -35,10 +35,10 @@ def folder(server: SftpServer) -> Iterator[Path]:
 
 @pytest.fixture
 def run(server: SftpServer, tmp_path: Path) -> Run:
-    """Run `sftp` or `scp` in a folder with one file, and return what it prints. Fails for a status other than 0."""
+    """Run `sftp` or `scp` in a folder with one file, and return what it prints. Fails for another exit status."""
     (tmp_path / "here.csv").write_bytes(CONTENT)
 
-    def run(command: str, *arguments: str, batch: str | None = None) -> str:
+    def run(command: str, *arguments: str, batch: str | None = None, status: int = 0) -> str:
         if (program := shutil.which(command)) is None:
             pytest.skip(f"no {command} here: install OpenSSH's client (Debian: openssh-client) to run this test")
         options = ["-F", "none", "-P", str(server.port), "-i", str(server.private_key_file)]
@@ -49,7 +49,7 @@ def run(server: SftpServer, tmp_path: Path) -> Run:
             [program, *options, *arguments], input=text, cwd=tmp_path, timeout=60, check=False,
             capture_output=True, text=True,
         )  # fmt: skip
-        assert done.returncode == 0, f"{command} ends with {done.returncode}:\n{done.stderr}"
+        assert done.returncode == status, f"{command} ends with {done.returncode}:\n{done.stderr}"
         return done.stdout
 
     return run
@@ -125,6 +125,11 @@ def test_sftp_makes_and_removes_a_folder(sftp: Sftp, folder: Path) -> None:
 
 def test_sftp_shows_the_free_space(sftp: Sftp) -> None:
     assert "%" in sftp("df -h")
+
+
+def test_a_failed_command_ends_with_a_failure(server: SftpServer, run: Run) -> None:
+    run("scp", f"{server.user}@localhost:nowhere.csv", ".", status=1)
+    run("sftp", f"{server.user}@localhost", batch="rm nowhere.csv", status=1)
 
 
 def test_scp_gets_a_file(server: SftpServer, folder: Path, run: Run, tmp_path: Path) -> None:

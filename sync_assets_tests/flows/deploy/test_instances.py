@@ -143,16 +143,6 @@ def test_on_one_machine_backlogs_leave_room_for_a_run_of_changes(file: Path) -> 
     assert (of_all_tables["key"], of_all_tables["limit"] < runs["max_concurrent_runs"]) == (BACKLOG_TAG, True)
 
 
-def test_a_file_of_an_earlier_version_that_names_our_launcher_still_loads(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    named = "run_launcher: {module: sync_assets.launching.launcher, class: WarmRunLauncher}\n"
-    (tmp_path / "dagster.yaml").write_text(PACKAGED.read_text() + named)
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        assert isinstance(instance.run_launcher, dg.DefaultRunLauncher)
-    assert "can be taken out" in caplog.text
-
-
 def test_a_file_of_an_earlier_version_that_names_dagsters_queue_still_loads(tmp_path: Path) -> None:
     ours = "  module: sync_assets.launching.run_coordinator\n  class: GuardedRunCoordinator\n"
     earlier = PACKAGED.read_text().replace(ours, "  module: dagster\n  class: QueuedRunCoordinator\n")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.rules.opt_outs import after_rejection
-from sync_assets.opt_out.decide import Direction
 from sync_assets.opt_out.parity import Parity, parity
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import opted_in, set_campaign, set_d365, sides, switch_on
@@ -22,7 +22,7 @@ from sync_assets_tests.unit.opt_out.test_parity import DAY, DIRECTIONS, HOUR
 N = 20
 
 
-Synced = Callable[[Direction], Program]
+Synced = Callable[[ActiveDirection], Program]
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def synced(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFac
     """`synced(direction)`: an installation whose two sides agree, for all tests of that direction. They put back what
     they change."""
     sandbox = sandbox_factory(contacts=N)
-    programs: dict[Direction, Program] = {}
+    programs: dict[ActiveDirection, Program] = {}
 
-    def sync(direction: Direction) -> Program:
+    def sync(direction: ActiveDirection) -> Program:
         if direction not in programs:
             program = switch_on(Program(sandbox, tmp_path_factory.mktemp(direction)), direction)
             done = program.sync()
@@ -50,7 +50,7 @@ def compare(program: Program, **options: Any) -> Parity:
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_after_a_sync_all_agree_and_it_costs_a_read_each(synced: Synced, direction: Direction) -> None:
+def test_after_a_sync_all_agree_and_it_costs_a_read_each(synced: Synced, direction: ActiveDirection) -> None:
     program = synced(direction)
     before, since = program.sandbox.admin.engine_calls()["read"], program.sandbox.admin.last()
     found = compare(program)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,20 +124,7 @@ def test_a_parent_that_does_not_exist_is_refused(admin: Admin) -> None:
     assert lookups(admin, "new_order", "new_contactid") == [CONTACT]
 
 
-def test_an_administrator_deletes_by_the_same_rules(admin: Admin) -> None:
-    make_chain(admin)
-    admin.on_parent_delete(new_order="restrict")
-    with pytest.raises(AssertionError, match="associated with another object"):
-        admin.delete("contact", [CONTACT])
-    admin.on_parent_delete(new_order="cascade")
-    assert admin.delete("contact", [CONTACT]) == [CONTACT]
-    totals = admin.totals()["d365"]
-    assert (totals["contact"], totals["new_order"], totals["new_orderline"]) == (0, 0, 0)
-    with pytest.raises(AssertionError, match="on_parent_delete"):
-        admin.on_parent_delete(nosuch="cascade")
-
-
-# The journal as evidence of order
+# Links as a test publishes them
 
 
 @pytest.fixture
@@ -150,59 +137,6 @@ def campaign(process: SandboxProcess, admin: Admin) -> Iterator[httpx.Client]:
 
 def post(campaign: httpx.Client, resource: str, **body: Any) -> httpx.Response:
     return campaign.post(f"{EXT}/{resource}", json=body)
-
-
-def test_the_journal_tells_the_order_of_requests(admin: Admin, campaign: httpx.Client) -> None:
-    admin.latency("campaign", 5)
-    try:
-        assert post(campaign, "profile", externalId=CONTACT).status_code == 201
-        assert post(campaign, "cusOrder", cusOrderId=ORDER, cusContactLink={"PKey": CONTACT}).status_code == 201
-        assert post(campaign, "cusOrderLine", cusOrderLineId=LINE, cusOrderLink={"PKey": ORDER}).status_code == 201
-    finally:
-        admin.latency("campaign", 0)
-    entries = admin.journal("campaign")
-    assert [(entry["method"], entry["key"], entry["status"]) for entry in entries] == [
-        ("POST", CONTACT, 201), ("POST", ORDER, 201), ("POST", LINE, 201),
-    ]  # fmt: skip
-    for parent, child in pairwise(entries):
-        assert child["began"] >= parent["answered"]
-    for entry in entries:
-        assert entry["answered"] > entry["began"]
-
-
-@pytest.mark.parametrize("kind", ["throttle", "unavailable", "unauthorized", "oops", "rst", "cut_before", "cut_after"])
-def test_a_request_that_gets_nowhere_is_in_the_journal_with_its_key(
-    admin: Admin, campaign: httpx.Client, kind: str
-) -> None:
-    admin.fault("campaign", kind, times=1)
-    try:
-        answer = post(campaign, "cusOrder", cusOrderId=ORDER)
-    except httpx.TransportError:
-        answer = None
-    [entry] = admin.journal("campaign")
-    assert (entry["key"], entry["fault"]) == (ORDER, kind)
-    assert entry["status"] == (0 if answer is None else answer.status_code)
-    assert (entry["answered"] is None) == (answer is None)
-
-
-def test_the_key_is_found_however_a_record_is_addressed(admin: Admin, campaign: httpx.Client) -> None:
-    post(campaign, "profile", externalId=CONTACT)
-    pkey = post(campaign, "cusOrder", cusOrderId=ORDER, cusContactLink={"PKey": CONTACT}).json()["PKey"]
-    campaign.get(f"{EXT}/cusOrder/byCusOrderId?cusOrderId_parameter={ORDER}")
-    campaign.get(f"{EXT}/cusOrder/{ORDER}/cusContactLink")
-    campaign.patch(f"{EXT}/cusOrder/{ORDER}", json={"cusName": "x"})
-    campaign.patch(f"{EXT}/cusOrder/{pkey}", json={"cusName": "y"})
-    campaign.patch(f"{EXT}/cusOrder/{NOBODY}", json={"cusName": "z"})
-    campaign.delete(f"{EXT}/cusOrder/{pkey}", headers={"authorization": "Bearer x"})
-    campaign.delete(f"{EXT}/cusOrder/{pkey}")
-    campaign.delete(f"{EXT}/cusOrder/{pkey}")
-    for path in ("cusOrder", "cusOrder/_count", "cusOrder/cusName", "resourceType/cusOrder"):
-        campaign.get(f"{EXT}/{path}")
-    keys = [entry["key"] for entry in admin.journal("campaign")]
-    assert keys == [CONTACT, ORDER, ORDER, ORDER, ORDER, ORDER, NOBODY, ORDER, ORDER, None, None, None, None, None]
-
-
-# Links as a test publishes them
 
 
 def test_links_are_published_one_by_one(admin: Admin, campaign: httpx.Client) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign.addressing import KEY_IN_DELETE
-from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRefused, NotPublished
+from sync_assets.campaign.client import CallCounter, CampaignClient, NotPublished
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.campaign.records import Filter, Records
@@ -216,36 +216,6 @@ def test_calls_that_could_not_be_stored_are_taken_again():
     counter.put_back(taken)
     counter.add("insert")
     assert (counter.take(), counter.total) == ({"insert": 2}, 2)
-
-
-# --- pages ---
-
-
-@pytest.mark.parametrize("links", [{}, {"relative_links": True, "double_slash_links": True}])
-async def test_all_pages_of_a_large_resource(client: CampaignClient, admin: Admin, links: dict[str, bool]):
-    admin.settings("campaign", big_table_threshold=10, **links)
-    before = len(admin.dump_campaign())
-    admin.add_profiles(*({"externalId": new_key()} for _ in range(45)))
-    pages = [page async for page in client.pages(EXT, "profile", size=20)]
-    assert sum(map(len, pages)) == before + 45
-    assert len({profile["PKey"] for page in pages for profile in page}) == before + 45
-    assert all(len(page) <= 20 for page in pages)
-    assert client.calls.take() == {"read": len(pages)}
-
-
-async def test_pages_of_a_filter(client: CampaignClient, admin: Admin):
-    key = new_key()
-    admin.add_profiles({"externalId": key, "email": f"{key[:8]}@example.com"})
-    pages = [
-        page async for page in client.pages(EXT, "profile", path="/byEmail", query=f"email={key[:8]}%40example.com")
-    ]
-    assert [profile["externalId"] for page in pages for profile in page] == [key]
-
-
-async def test_a_list_that_is_refused_is_an_error(client: CampaignClient):
-    with pytest.raises(CampaignRefused, match="cusNothing"):
-        async for _ in client.pages(EXT, "cusNothing"):
-            pass
 
 
 # --- on the wire ---

@@ -4,7 +4,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime
@@ -20,24 +19,10 @@ from sync_assets.ledger.scratch import ledger_to_read, scratch_ledger
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata
-from sync_assets_tests.support.ledgers import capture, claim, guid, many, row, stored
-from sync_assets_tests.support.scratch_ledgers import Real, push
+from sync_assets_tests.support.ledgers import capture, claim, guid, many, push, row, stored
+from sync_assets_tests.support.scratch_ledgers import Real
 
 Opened = Callable[[str], AbstractContextManager[Ledger]]
-
-
-def test_a_copy_that_an_earlier_version_left_is_removed_and_one_in_use_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Until version 0.1 `plan` copied the ledger into a file, with names and addresses; kill -9 left it there."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    left, used = tmp_path / "sync_assets_left" / "scratch.db", tmp_path / "sync_assets_used" / "scratch.db"
-    for file in (left, used):
-        file.parent.mkdir()
-        file.write_text("ada@example.com")
-    os.utime(left, (0, 0))
-    with scratch_ledger(f"sqlite:///{tmp_path}/ledger.db"):
-        assert (left.exists(), used.exists()) == (False, True)
 
 
 def trample(ledger: Ledger) -> None:
@@ -49,7 +34,7 @@ def trample(ledger: Ledger) -> None:
     capture(ledger, page=many(20, prefix="more"), deleted=["settled2"], complete=True, missing_are_deleted=True)
     ledger.retry()
     for table in ("contact", "new_order", "contact"):
-        push(ledger, table)
+        push(ledger, table=table)
     ledger.count_calls({("contact", "insert"): 7})
     ledger.lease_feed("contact", "us", 60)
 
@@ -94,9 +79,9 @@ def test_new_records_of_the_copy_come_after_all_others(real: Real) -> None:
 
 def test_what_links_say_holds_in_the_copy(real: Real) -> None:
     with scratch_ledger(real.url) as copy:
-        assert [one.id for one in push(copy, "new_order")] == [guid("child")]
+        assert [one.id for one in push(copy, table="new_order")] == [guid("child")]
         push(copy)
-        assert [one.id for one in push(copy, "new_order")] == [guid("waits")]
+        assert [one.id for one in push(copy, table="new_order")] == [guid("waits")]
 
 
 @pytest.mark.parametrize("opened", [scratch_ledger, ledger_to_read])

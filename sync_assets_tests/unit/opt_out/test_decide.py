@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from sync_assets.opt_out.decide import Decision, Direction, decide
+from sync_assets.config.opt_out import ActiveDirection
+from sync_assets.opt_out.decide import Decision, decide
 
 THEN = datetime(2026, 11, 24, 10, 0, 5, tzinfo=UTC)
 LATER = THEN + timedelta(seconds=1)
@@ -25,7 +26,7 @@ TIMES: dict[str, tuple[datetime | None, datetime | None]] = {
 
 # What both hold afterwards and which side is written (d: D365, c: Campaign, -: neither), for each pair of values
 # (D365, Campaign): true/true, true/false, false/true, false/false.
-TABLE: dict[Direction, dict[str, str]] = {
+TABLE: dict[ActiveDirection, dict[str, str]] = {
     "bidirectional": {
         "campaign newer": "T- Fd Td F-",
         "equal": "T- Tc Td F-",
@@ -50,7 +51,7 @@ VALUES = ((True, True), (True, False), (False, True), (False, False))
 SIDES = {"d": "d365", "c": "campaign", "-": None}
 
 
-def _rows() -> list[tuple[Direction, str, bool, bool, str]]:
+def _rows() -> list[tuple[ActiveDirection, str, bool, bool, str]]:
     return [
         (direction, when, d365, campaign, expected)
         for direction, by_time in TABLE.items()
@@ -65,7 +66,7 @@ def test_the_table_is_whole() -> None:
 
 
 @pytest.mark.parametrize(("direction", "when", "d365", "campaign", "expected"), _rows())
-def test_truth_table(direction: Direction, when: str, d365: bool, campaign: bool, expected: str) -> None:
+def test_truth_table(direction: ActiveDirection, when: str, d365: bool, campaign: bool, expected: str) -> None:
     found = decide(direction, d365, TIMES[when][0], campaign, TIMES[when][1])
     assert (found.value, found.write) == (expected[0] == "T", SIDES[expected[1]])
 
@@ -73,7 +74,7 @@ def test_truth_table(direction: Direction, when: str, d365: bool, campaign: bool
 @pytest.mark.parametrize("direction", TABLE)
 @pytest.mark.parametrize("when", TIMES)
 @pytest.mark.parametrize("campaign", [True, False, None])
-def test_no_value_in_d365_counts_as_not_opted_out(direction: Direction, when: str, campaign: bool | None) -> None:
+def test_no_value_in_d365_counts_as_not_opted_out(direction: ActiveDirection, when: str, campaign: bool | None) -> None:
     modified, changed = TIMES[when]
     assert decide(direction, None, modified, campaign, changed) == decide(direction, False, modified, campaign, changed)
 

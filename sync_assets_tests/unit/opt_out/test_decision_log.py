@@ -11,7 +11,8 @@ import pytest
 from sync_assets.defs.opt_out.asset_keys import DECISIONS
 from sync_assets.opt_out import decision_log
 from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes
-from sync_assets.parquet.store import LocalStore, Parts
+from sync_assets.parquet.locations import LocalFolder
+from sync_assets.parquet.store import Parts, Store
 
 PARTITION = "optout_1.csv@2026-11-24T06:00:00Z"
 
@@ -26,13 +27,13 @@ def decisions(*contacts: str, reason: str = "an opt-out wins", write: str | None
     )
 
 
-def kept(store: LocalStore) -> list[str]:
+def kept(store: Store) -> list[str]:
     return sorted(id_ for frame in Parts(store, DECISIONS.path, [PARTITION]) for id_ in frame["contact"])
 
 
 def test_each_frame_is_visible_at_once_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decision_log, "PARTS_TOGETHER", 5)
-    store, told = LocalStore(tmp_path), list[str]()
+    store, told = Store(LocalFolder(tmp_path)), list[str]()
     audit = DecisionLog(store, PARTITION, "run")
     for number in range(2 * decision_log.PARTS_TOGETHER + 3):
         audit.keep(decisions(f"{number:04}"))
@@ -41,14 +42,14 @@ def test_each_frame_is_visible_at_once_however_many_there_are(tmp_path: Path, mo
 
 
 def test_what_other_runs_have_told_stays_also_that_of_the_same_run_tried_again(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
+    store = Store(LocalFolder(tmp_path))
     for run, contact in (("one", "a"), ("other", "b"), ("one", "c")):
         DecisionLog(store, PARTITION, run).keep(decisions(contact))
     assert kept(store) == ["a", "b", "c"]
 
 
 def test_decisions_are_counted_by_reason_and_side(tmp_path: Path) -> None:
-    audit = DecisionLog(LocalStore(tmp_path), PARTITION, "run")
+    audit = DecisionLog(Store(LocalFolder(tmp_path)), PARTITION, "run")
     audit.keep(decisions("a", "b"))
     audit.keep(decisions("c"))
     audit.keep(decisions("d", reason="both sides agree", write=None))

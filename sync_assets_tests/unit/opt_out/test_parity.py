@@ -8,15 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sync_assets.config.models import Export, OptOut
-from sync_assets.opt_out.decide import Direction, decide
+from sync_assets.config.opt_out import ActiveDirection
+from sync_assets.opt_out.decide import decide
 from sync_assets.opt_out.parity import allowed, judge
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-DIRECTIONS: list[Direction] = ["d365_to_campaign", "campaign_to_d365", "bidirectional"]
+DIRECTIONS: list[ActiveDirection] = ["d365_to_campaign", "campaign_to_d365", "bidirectional"]
 
 
-def opt_out(direction: Direction, poll: int | None = None, hours: float = 24) -> OptOut:
+def opt_out(direction: ActiveDirection, poll: int | None = None, hours: float = 24) -> OptOut:
     export = Export(expected_every_hours=hours)
     return OptOut(direction=direction, poll_profiles_minutes=poll, export=export)
 
@@ -86,7 +87,7 @@ CASES = [
 
 @pytest.mark.parametrize(("direction", "d365", "d365_age", "campaign", "campaign_age", "applied_age", "said"), CASES)
 def test_what_is_said_of_two_values_that_differ(
-    direction: Direction,
+    direction: ActiveDirection,
     d365: bool,
     d365_age: timedelta | None,
     campaign: bool,
@@ -104,7 +105,7 @@ AGES = (None, timedelta(0), 10 * MINUTE, 20 * MINUTE, HOUR, 25 * HOUR, 26 * HOUR
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_what_the_decision_would_leave_alone_agrees_and_time_only_makes_it_worse(direction: Direction) -> None:
+def test_what_the_decision_would_leave_alone_agrees_and_time_only_makes_it_worse(direction: ActiveDirection) -> None:
     """For each pair of values and times: nothing that needs no write is found wrong, and what was wrong once is so an
     hour later."""
     wrong = 0

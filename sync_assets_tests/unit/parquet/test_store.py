@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,20 +27,18 @@ from hypothesis import strategies as st
 from moto.core import set_initial_no_auth_action_count
 from polars.testing import assert_frame_equal
 
+from sync_assets.config.opt_out import Storage
 from sync_assets.errors import SyncAssetsError
 from sync_assets.parquet import locations
+from sync_assets.parquet.locations import LocalFolder, S3Bucket
 from sync_assets.parquet.store import (
-    LocalStore,
     Parts,
     Replaced,
-    S3Store,
     Store,
     StoreError,
     decoded,
     encoded,
-    frames,
     open_store,
-    prune,
 )
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
 from sync_assets_tests.support.s3 import s3_with_bucket
@@ -73,8 +70,8 @@ def prefix() -> str:
 @pytest.fixture(params=["folder", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) -> Store:
     if request.param == "folder":
-        return LocalStore(tmp_path / "store")
-    return S3Store(BUCKET, prefix, request.getfixturevalue("s3"))
+        return Store(LocalFolder(tmp_path / "store"))
+    return Store(S3Bucket(BUCKET, prefix, request.getfixturevalue("s3")))
 
 
 def publish(store: Store, partition: str, manifest: str, *parts: str) -> None:
@@ -84,7 +81,7 @@ def publish(store: Store, partition: str, manifest: str, *parts: str) -> None:
 
 
 def seen(store: Store, partition: str = KEY) -> list[int]:
-    return [id_ for frame in frames(store, EXPORT, partition) for id_ in frame["id"]]
+    return [id_ for frame in Parts(store, EXPORT, [partition]) for id_ in frame["id"]]
 
 
 class TestNames:
@@ -179,10 +176,10 @@ class TestParts:
         assert "erika" not in str(told.value)
 
     def test_where_a_partition_stands_is_told(self, tmp_path: Path, s3: Any) -> None:
-        assert LocalStore(tmp_path).url(EXPORT, "a b") == f"{tmp_path}/campaign/opt_out_export/a!20b"
+        assert Store(LocalFolder(tmp_path)).url(EXPORT, "a b") == f"{tmp_path}/campaign/opt_out_export/a!20b"
         for prefix in ("sync/assets", "/sync/assets/"):
-            assert S3Store(BUCKET, prefix, s3).url(["x"], "a b") == "s3://acme-sync/sync/assets/x/a!20b"
-        assert S3Store(BUCKET, "", s3).url(["x"], "p") == "s3://acme-sync/x/p"
+            assert Store(S3Bucket(BUCKET, prefix, s3)).url(["x"], "a b") == "s3://acme-sync/sync/assets/x/a!20b"
+        assert Store(S3Bucket(BUCKET, "", s3)).url(["x"], "p") == "s3://acme-sync/x/p"
 
 
 def put(store: Store, name: str, content: bytes, partition: str = KEY) -> None:
@@ -245,14 +242,14 @@ class TestManifests:
         assert [frame["id"].item() for frame in found.anew()] == [3]
 
     def test_what_ended_first_comes_first(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path)
+        store = Store(LocalFolder(tmp_path))
         for number, run in enumerate("cab"):
             publish(store, KEY, run, f"{run}-{number}")
             touch(Path(store.url(EXPORT, KEY)) / f"{run}.json", hours=10 - number)
         assert seen(store) == [0, 1, 2]
 
     def test_the_name_of_a_partition_that_is_too_long_for_its_folder_is_in_the_manifest(self, tmp_path: Path) -> None:
-        store, name = LocalStore(tmp_path), "x" * 300
+        store, name = Store(LocalFolder(tmp_path)), "x" * 300
         publish(store, name, "all", "run-1")
         assert name in (Path(store.url(EXPORT, name)) / "all.json").read_text()
 
@@ -275,7 +272,7 @@ class TestClearing:
         assert files(store) == kept
 
     def test_what_lies_there_for_a_day_is_a_leftover(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path)
+        store = Store(LocalFolder(tmp_path))
         for part, hours in (("old-1", 25), ("new-1", 23)):
             store.write(EXPORT, KEY, part, table(1))
             touch(Path(store.url(EXPORT, KEY)) / f"{part}.parquet", hours=hours)
@@ -283,39 +280,39 @@ class TestClearing:
         assert store.parts(EXPORT, KEY) == ["new-1"]
 
     def test_prune_removes_partitions_that_nobody_wrote_since(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path)
+        store = Store(LocalFolder(tmp_path))
         for partition, days in (("old", 91), ("new", 89), ("ü" * 200, 91)):
             publish(store, partition, "all", "run-1", "run-2")
             for path in Path(store.url(EXPORT, partition)).iterdir():
                 touch(path, days=days)
-        assert prune(store, EXPORT, datetime.now(UTC) - timedelta(days=90)) == 2
+        assert store.prune(EXPORT, datetime.now(UTC) - timedelta(days=90)) == 2
         assert (seen(store, "old"), seen(store, "new")) == ([], [1, 2])
         assert [path.name for path in (tmp_path / "campaign" / "opt_out_export").iterdir()] == ["new"]
 
     def test_a_partition_that_a_run_is_adding_to_is_not_pruned(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path)
+        store = Store(LocalFolder(tmp_path))
         publish(store, KEY, "all", "run-1")
         for path in Path(store.url(EXPORT, KEY)).iterdir():
             touch(path, days=91)
         store.write(EXPORT, KEY, "new-2", table(2))
-        assert prune(store, EXPORT, datetime.now(UTC) - timedelta(days=90)) == 0
+        assert store.prune(EXPORT, datetime.now(UTC) - timedelta(days=90)) == 0
         assert store.parts(EXPORT, KEY) == ["new-2", "run-1"]
 
     def test_prune_clears_what_killed_runs_left_in_the_partitions_that_stay(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path)
+        store = Store(LocalFolder(tmp_path))
         publish(store, KEY, "all", "run-1")
         put(store, ".run-2.parquet.12ab34cd.tmp", b"PAR1")
         touch(Path(store.url(EXPORT, KEY)) / ".run-2.parquet.12ab34cd.tmp", days=2)
-        assert prune(store, EXPORT, datetime.now(UTC) - timedelta(days=90)) == 0
+        assert store.prune(EXPORT, datetime.now(UTC) - timedelta(days=90)) == 0
         assert files(store) == ["all.json", "run-1.parquet"]
 
     def test_prune_keeps_to_its_asset(self, store: Store) -> None:
         publish(store, KEY, "all", "run-1")
         publish(store, "other", "all", "run-1")
-        assert prune(store, ["campaign"], LATER) == 0
-        assert prune(store, ["campaign", "opt_out"], LATER) == 0
+        assert store.prune(["campaign"], LATER) == 0
+        assert store.prune(["campaign", "opt_out"], LATER) == 0
         assert seen(store) == [1]
-        assert prune(store, EXPORT, LATER) == 2
+        assert store.prune(EXPORT, LATER) == 2
         assert (files(store), files(store, "other")) == ([], [])
 
 
@@ -324,7 +321,7 @@ class TestFolder:
         root = tmp_path / "above" / "store"
         previous = os.umask(0)
         try:
-            publish(LocalStore(root), KEY, "all", "run-1")
+            publish(Store(LocalFolder(root)), KEY, "all", "run-1")
         finally:
             os.umask(previous)
         made = [root.parent, *root.parent.rglob("*")]
@@ -332,12 +329,13 @@ class TestFolder:
         assert {stat.S_IMODE(path.stat().st_mode) for path in made if path.is_file()} == {0o600}
 
     def test_a_writer_killed_in_the_middle_of_a_part_leaves_nothing_that_is_seen(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path)
+        store = Store(LocalFolder(tmp_path))
         publish(store, KEY, "all", "run-1")
         # The file has its content, but not yet its name.
         killed = run(
             "import os, signal; os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
-            f"LocalStore(Path({str(tmp_path)!r})).write({EXPORT!r}, {KEY!r}, 'run-1', pl.DataFrame({{'id': [2]}}))"
+            f"store = Store(LocalFolder(Path({str(tmp_path)!r})))\n"
+            f"store.write({EXPORT!r}, {KEY!r}, 'run-1', pl.DataFrame({{'id': [2]}}))"
         )
         assert killed.returncode == -9
         assert len(files(store)) == 3
@@ -347,10 +345,10 @@ class TestFolder:
         assert files(store) == ["all.json", "run-1.parquet"]
 
     def test_a_reader_never_sees_half_a_part(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path)
+        store = Store(LocalFolder(tmp_path))
         store.write(EXPORT, KEY, "run-1", table(0))
         program = (
-            f"store = LocalStore(Path({str(tmp_path)!r}))\n"
+            f"store = Store(LocalFolder(Path({str(tmp_path)!r})))\n"
             "while True:\n"
             "    for number in (1, 30_000):\n"
             f"        store.write({EXPORT!r}, {KEY!r}, 'run-1', pl.DataFrame({{'id': range(number)}}))"
@@ -367,8 +365,10 @@ class TestFolder:
 
     def test_a_folder_that_may_not_be_written_is_told(self, tmp_path: Path) -> None:
         closed = tmp_path / "closed"
-        store = LocalStore(closed / "store")
-        LocalStore(tmp_path / "open").write(EXPORT, KEY, "run-1", table(1))  # Polars has loaded all that it needs
+        store = Store(LocalFolder(closed / "store"))
+        Store(LocalFolder(tmp_path / "open")).write(
+            EXPORT, KEY, "run-1", table(1)
+        )  # Polars has loaded all that it needs
         closed.mkdir(mode=0o500)
         with somebody(), pytest.raises(StoreError) as told:
             store.write(EXPORT, KEY, "run-1", table(1))
@@ -379,21 +379,22 @@ class TestFolder:
             "import resource, signal\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
             "table = pl.DataFrame({'id': range(9999)})\n"
-            f"LocalStore(Path({str(tmp_path)!r})).write({EXPORT!r}, {KEY!r}, 'run-1', table)"
+            f"Store(LocalFolder(Path({str(tmp_path)!r}))).write({EXPORT!r}, {KEY!r}, 'run-1', table)"
         )
         assert "StoreError: There is no room left for" in full.stderr
-        assert files(LocalStore(tmp_path)) == []
+        assert files(Store(LocalFolder(tmp_path))) == []
 
     def test_a_file_in_the_place_of_the_folder_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "store").write_text("somebody's")
-        store = LocalStore(tmp_path / "store")
+        store = Store(LocalFolder(tmp_path / "store"))
         for ask in (lambda: store.write(EXPORT, KEY, "run-1", table(1)), lambda: seen(store)):
             with pytest.raises(StoreError, match=r"store/.* cannot be a folder"):
                 ask()
 
 
 IMPORTS = (
-    "from pathlib import Path; import polars as pl; from sync_assets.parquet.store import LocalStore, open_store\n"
+    "from pathlib import Path; import polars as pl; from sync_assets.parquet.locations import LocalFolder\n"
+    "from sync_assets.parquet.store import Store, open_store\n"
 )
 
 
@@ -422,7 +423,7 @@ CALLS: list[Callable[[Store], object]] = [
     lambda store: store.parts(EXPORT, KEY),
     lambda store: store.read(EXPORT, KEY, "run-1"),
     lambda store: store.remove(EXPORT, KEY, "run-1"),
-    lambda store: prune(store, EXPORT, LATER),
+    lambda store: store.prune(EXPORT, LATER),
 ]
 
 
@@ -430,7 +431,7 @@ class TestS3:
     @pytest.mark.parametrize("call", CALLS)
     def test_a_bucket_that_is_not_there_is_told(self, s3: Any, call: Callable[[Store], object]) -> None:
         with pytest.raises(StoreError, match="There is no bucket acme-other"):
-            call(S3Store("acme-other", PREFIX, s3))
+            call(Store(S3Bucket("acme-other", PREFIX, s3)))
 
     @pytest.mark.parametrize("call", CALLS)
     def test_a_user_without_rights_is_told_which_ones_it_takes(
@@ -438,7 +439,7 @@ class TestS3:
     ) -> None:
         key, secret = user
         with pytest.raises(StoreError) as told:
-            checked(call)(S3Store(BUCKET, PREFIX, client_of(key, secret)))
+            checked(call)(Store(S3Bucket(BUCKET, PREFIX, client_of(key, secret))))
         assert "denies access to s3://acme-sync/sync/assets/" in str(told.value)
         assert "s3:PutObject" in str(told.value)
         assert not any(one in str(told.value) for one in (key, secret))
@@ -446,7 +447,7 @@ class TestS3:
     def test_credentials_that_aws_does_not_know_are_told_without_them(self, user: tuple[str, str]) -> None:
         for key in (user[0], "AKIAIOSFODNN7EXAMPLE"):
             with pytest.raises(StoreError, match="does not accept the credentials") as told:
-                checked(seen)(S3Store(BUCKET, PREFIX, client_of(key, SECRET)))
+                checked(seen)(Store(S3Bucket(BUCKET, PREFIX, client_of(key, SECRET))))
             assert not any(one in str(told.value) for one in (key, SECRET))
 
     def test_more_than_a_page_is_listed_and_removed(
@@ -454,12 +455,12 @@ class TestS3:
     ) -> None:
         monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
         monkeypatch.setattr(locations, "_DELETED_AT_ONCE", 3)
-        store = S3Store(BUCKET, prefix, s3)
+        store = Store(S3Bucket(BUCKET, prefix, s3))
         for partition in "abcdefgh":
             publish(store, partition, "all", *(f"run-{number}" for number in range(8)))
         assert len(s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]) == 3
         assert seen(store, "h") == list(range(8))
-        assert prune(store, EXPORT, LATER) == 8
+        assert store.prune(EXPORT, LATER) == 8
         assert s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["KeyCount"] == 0
 
     @pytest.mark.parametrize(
@@ -480,7 +481,7 @@ class TestS3:
         async with LittleServer(tmp_path, lambda request: said) as server:
             client = client_of(server=server, verify=str(server.ca_file))
             with pytest.raises(StoreError, match=told) as error:
-                await asyncio.to_thread(S3Store(BUCKET, PREFIX, client).parts, EXPORT, KEY)
+                await asyncio.to_thread(Store(S3Bucket(BUCKET, PREFIX, client)).parts, EXPORT, KEY)
         assert server.requests
         assert SECRET not in str(error.value)
 
@@ -488,13 +489,13 @@ class TestS3:
         """DeleteObjects says so in an answer of status 200."""
         body = b"<DeleteResult><Error><Key>x</Key><Code>AccessDenied</Code></Error></DeleteResult>"
         async with LittleServer(tmp_path, lambda request: answer(200, body)) as server:
-            store = S3Store(BUCKET, PREFIX, client_of(server=server, verify=str(server.ca_file)))
+            store = Store(S3Bucket(BUCKET, PREFIX, client_of(server=server, verify=str(server.ca_file))))
             with pytest.raises(StoreError, match="s3:DeleteObject"):
                 await asyncio.to_thread(store.remove, EXPORT, KEY, "run-1")
 
     async def test_a_server_that_is_not_trusted_is_told(self, tmp_path: Path) -> None:
         async with LittleServer(tmp_path, lambda request: answer()) as server:
-            store = S3Store(BUCKET, PREFIX, client_of(server=server))
+            store = Store(S3Bucket(BUCKET, PREFIX, client_of(server=server)))
             with pytest.raises(StoreError, match=r"is not trusted.* SYNC_ASSETS_CA_BUNDLE"):
                 await asyncio.to_thread(store.parts, EXPORT, KEY)
         with pytest.raises(StoreError, match="cannot be reached"):
@@ -506,9 +507,9 @@ class TestS3:
         forget_aws(monkeypatch)
         client = boto3.Session().client("s3", region_name="us-east-1")
         with pytest.raises(StoreError, match="There are no AWS credentials"):
-            S3Store(BUCKET, PREFIX, client).parts(EXPORT, KEY)
+            Store(S3Bucket(BUCKET, PREFIX, client)).parts(EXPORT, KEY)
         with pytest.raises(StoreError, match="cannot be a place in S3"):
-            S3Store("Acme bucket", PREFIX, client).parts(EXPORT, KEY)
+            Store(S3Bucket("Acme bucket", PREFIX, client)).parts(EXPORT, KEY)
 
 
 checked = set_initial_no_auth_action_count(0)
@@ -548,24 +549,17 @@ def forget_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
-@dataclass(frozen=True)
-class Storage:
-    s3_bucket: str | None = None
-    s3_prefix: str = ""
-    directory: Path | None = None
-
-
 class TestOpening:
     def test_a_folder_unless_a_bucket_is_named(self, tmp_path: Path) -> None:
         assert open_store(Storage(), tmp_path).url(["x"], "p") == f"{tmp_path}/x/p"
-        assert open_store(Storage(directory=tmp_path / "own"), tmp_path).url(["x"], "p") == f"{tmp_path}/own/x/p"
+        assert open_store(Storage(directory=str(tmp_path / "own")), tmp_path).url(["x"], "p") == f"{tmp_path}/own/x/p"
         assert list(tmp_path.iterdir()) == []
 
     def test_a_bucket_that_is_named_is_used(
         self, tmp_path: Path, s3: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        store = open_store(Storage(BUCKET, prefix, tmp_path), tmp_path)
+        store = open_store(Storage(s3_bucket=BUCKET, s3_prefix=prefix), tmp_path)
         publish(store, KEY, "all", "run-1")
         above = f"{prefix}/campaign/opt_out_export/{encoded(KEY)}/"
         found = [one["Key"] for one in s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]]
@@ -577,13 +571,13 @@ class TestOpening:
         forget_aws(monkeypatch)
         monkeypatch.setenv("AWS_PROFILE", "nobody")
         with pytest.raises(StoreError, match=r"profile for s3://acme-sync is not there\. Correct AWS_PROFILE"):
-            open_store(Storage(BUCKET), tmp_path)
+            open_store(Storage(s3_bucket=BUCKET), tmp_path)
 
     def test_an_endpoint_that_is_none_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         forget_aws(monkeypatch)
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "somewhere")
         with pytest.raises(StoreError, match="AWS settings for s3://acme-sync cannot be used"):
-            open_store(Storage(BUCKET), tmp_path)
+            open_store(Storage(s3_bucket=BUCKET), tmp_path)
 
     async def test_further_authorities_are_trusted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def empty(request: Request) -> bytes:
@@ -595,13 +589,13 @@ class TestOpening:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         async with LittleServer(tmp_path, empty) as server:
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url.replace("localhost", "127.0.0.1"))
-            store = open_store(Storage(BUCKET), tmp_path, server.ca_file)
+            store = open_store(Storage(s3_bucket=BUCKET), tmp_path, server.ca_file)
             assert await asyncio.to_thread(store.parts, EXPORT, KEY) == []
         assert len(server.requests) == 1
 
     def test_authorities_that_cannot_be_read_are_told(self, tmp_path: Path) -> None:
         with pytest.raises(SyncAssetsError, match="SYNC_ASSETS_CA_BUNDLE"):
-            open_store(Storage(BUCKET), tmp_path, tmp_path / "missing.pem")
+            open_store(Storage(s3_bucket=BUCKET), tmp_path, tmp_path / "missing.pem")
 
     def test_who_keeps_files_in_a_folder_does_not_wait_for_boto3(self, tmp_path: Path) -> None:
         """Nor for Dagster, which the domain does not need."""

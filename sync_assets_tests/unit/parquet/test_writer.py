@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from sync_assets.errors import SyncAssetsError
 from sync_assets.parquet.locations import File, LocalFolder, Location
-from sync_assets.parquet.store import LocalStore, Part, Parts, Store, StoreError, frames, prune
+from sync_assets.parquet.store import Part, Parts, Store, StoreError
 from sync_assets.parquet.writer import in_parts, write_parts
 
 EXPORT, FILE = ["campaign", "opt_out_export"], "optout_24.csv@2026-11-24T04:00:00Z"
@@ -31,16 +31,16 @@ def table(*ids: int) -> pl.DataFrame:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return LocalStore(tmp_path)
+    return Store(LocalFolder(tmp_path))
 
 
-def write(store: Store, run: str, tables: Iterable[pl.DataFrame], *, append: bool = False, rows: int = 1) -> list[Part]:
+def write(store: Store, run: str, tables: Iterable[pl.DataFrame], *, rows: int = 1) -> list[Part]:
     """A run, with parts of a single row unless told otherwise."""
-    return write_parts(store, EXPORT, FILE, run, tables, append=append, rows=rows)
+    return write_parts(store, EXPORT, FILE, run, tables, rows=rows)
 
 
 def seen(store: Store) -> list[int]:
-    return [id_ for frame in frames(store, EXPORT, FILE) for id_ in frame["id"]]
+    return [id_ for frame in Parts(store, EXPORT, [FILE]) for id_ in frame["id"]]
 
 
 def ids(tables: Iterable[pl.DataFrame]) -> list[list[int]]:
@@ -69,7 +69,7 @@ class TestReplacing:
     def test_a_run_without_rows_replaces_too_and_keeps_the_columns(self, store: Store) -> None:
         write(store, "first", [table(1)])
         write(store, "second", [table()])
-        assert [frame.schema for frame in frames(store, EXPORT, FILE)] == [table().schema]
+        assert [frame.schema for frame in Parts(store, EXPORT, [FILE])] == [table().schema]
         assert seen(store) == []
         write(store, "third", [])
         assert len(Parts(store, EXPORT, [FILE])) == 0
@@ -106,7 +106,7 @@ class TestReplacing:
             "import os, signal; from pathlib import Path; import sync_assets_tests.unit.parquet.test_writer as t\n"
             "def rows():\n"
             "    yield t.table(2); yield t.table(3); os.kill(os.getpid(), signal.SIGKILL)\n"
-            f"store = t.LocalStore(Path({str(tmp_path)!r}))\n"
+            f"store = t.Store(t.LocalFolder(Path({str(tmp_path)!r})))\n"
             "t.write(store, 'killed', rows())"
         )
         assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == -9
@@ -117,42 +117,11 @@ class TestReplacing:
 
     def test_a_reader_whose_parts_are_replaced_meanwhile_is_told_and_gets_no_mixture(self, store: Store) -> None:
         write(store, "first", [table(1), table(2)])
-        reader = frames(store, EXPORT, FILE)
+        reader = iter(Parts(store, EXPORT, [FILE]))
         assert next(reader)["id"].item() == 1
         write(store, "second", [table(3), table(4)])
         with pytest.raises(StoreError, match="Run again what reads it"):
             next(reader)
-
-
-class TestAppending:
-    def test_what_several_runs_say_adds_up(self, store: Store) -> None:
-        write(store, "a", [table(1), table(2)], append=True)
-        write(store, "b", [table(3)], append=True)
-        assert sorted(seen(store)) == [1, 2, 3]
-
-    def test_the_same_run_once_more_replaces_its_own_only(self, store: Store) -> None:
-        write(store, "a", [table(1), table(2)], append=True)
-        write(store, "b", [table(3)], append=True)
-        write(store, "a", [table(4)], append=True)
-        assert sorted(seen(store)) == [3, 4]
-        assert len(store.parts(EXPORT, FILE)) == 2
-
-    def test_two_runs_at_once_add_up(self, store: Store) -> None:
-        def meanwhile() -> Iterator[pl.DataFrame]:
-            yield table(1)
-            write(store, "fast", [table(2)], append=True)
-            assert seen(store) == [2]
-            yield table(3)
-
-        write(store, "slow", meanwhile(), append=True)
-        assert sorted(seen(store)) == [1, 2, 3]
-
-    def test_who_no_longer_appends_replaces_all(self, store: Store) -> None:
-        write(store, "a", [table(1)], append=True)
-        write(store, "b", [table(2)], append=True)
-        write(store, "c", [table(3)])
-        assert seen(store) == [3]
-        assert store.parts(EXPORT, FILE) == ["c-00001"]
 
 
 class TestStreaming:
@@ -247,9 +216,10 @@ class Mortal:
 def test_prune_killed_at_any_moment_leaves_a_partition_or_none_but_no_part_of_one(tmp_path: Path, changes: int) -> None:
     place = LocalFolder(tmp_path)
     store = Store(place)
-    write(store, "a", [table(1), table(2)], append=True)
-    write(store, "b", [table(3)], append=True)
+    for manifest, rows in (("a", (1, 2)), ("b", (3,))):  # as decisions have them
+        parts = [store.write(EXPORT, FILE, f"{manifest}-{number}", table(number)) for number in rows]
+        store.publish(EXPORT, FILE, manifest, parts)
     with pytest.raises(Killed):
-        prune(Store(Mortal(place, changes, after=True)), EXPORT, LATER)
-    for frame in frames(store, EXPORT, FILE):  # none is missing that a manifest names
+        Store(Mortal(place, changes, after=True)).prune(EXPORT, LATER)
+    for frame in Parts(store, EXPORT, [FILE]):  # none is missing that a manifest names
         assert frame.height == 1

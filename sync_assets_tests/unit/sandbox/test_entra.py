@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import msal
 import pytest
-from azure.identity import CertificateCredential, ClientSecretCredential, WorkloadIdentityCredential
 
 from sync_assets.sandbox.entra import Entra, app
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.support.app_credentials import AppCertificate, federated_identity, federated_token
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.signed_in import tls
 
@@ -172,51 +169,6 @@ def test_msal_hands_on_the_refusal_of_a_wrong_secret(env: dict[str, str]) -> Non
     assert told is not None
     assert told["error"] == "invalid_client"
     assert told["error_codes"] == [7000215]
-
-
-def test_azure_identity_signs_in(env: dict[str, str]) -> None:
-    credential = ClientSecretCredential(
-        env["D365_TENANT_ID"],
-        env["D365_CLIENT_ID"],
-        env["D365_CLIENT_SECRET"],
-        authority=env["D365_AUTHORITY"],
-        disable_instance_discovery=True,
-        connection_verify=env["SYNC_ASSETS_CA_BUNDLE"],
-    )
-    assert credential.get_token(f"{env['D365_URL']}/.default").token
-
-
-def azure_options(env: dict[str, str]) -> dict[str, Any]:
-    return {
-        "authority": env["D365_AUTHORITY"], "disable_instance_discovery": True,
-        "connection_verify": env["SYNC_ASSETS_CA_BUNDLE"],
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("password", ["", "sesame"])
-@pytest.mark.parametrize("kind", ["pem", "pfx"])
-def test_azure_identity_signs_in_with_a_certificate(
-    process: SandboxProcess, env: dict[str, str], tmp_path: Path, kind: str, password: str
-) -> None:
-    file, made = tmp_path / f"app.{kind}", AppCertificate()
-    public = made.write_pem(file, password) if kind == "pem" else made.write_pfx(file, password)
-    process.admin.settings("login", certificates=[public])
-    credential = CertificateCredential(
-        env["D365_TENANT_ID"], env["D365_CLIENT_ID"], str(file), password=password or None, **azure_options(env)
-    )
-    assert credential.get_token(f"{env['D365_URL']}/.default").token
-
-
-def test_azure_identity_signs_in_with_a_federated_token(
-    process: SandboxProcess, env: dict[str, str], tmp_path: Path
-) -> None:
-    process.admin.settings("login", federated=[federated_identity()])
-    (tmp_path / "token").write_text(federated_token())
-    credential = WorkloadIdentityCredential(
-        tenant_id=env["D365_TENANT_ID"], client_id=env["D365_CLIENT_ID"], token_file_path=str(tmp_path / "token"),
-        **azure_options(env),
-    )  # fmt: skip
-    assert credential.get_token(f"{env['D365_URL']}/.default").token
 
 
 @pytest.mark.parametrize(("secret", "status"), [(None, 200), ("wrong", 401)])

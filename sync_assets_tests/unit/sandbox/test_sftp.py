@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,49 +173,6 @@ def test_free_space_is_told_by_the_openssh_extension(sftp: paramiko.SFTPClient) 
     assert block_size > 0
     assert fragment_size > 0
     assert blocks > 0
-
-
-def openssh(server: SftpServer, program: str, *arguments: str, batch: str = "") -> subprocess.CompletedProcess[str]:
-    """Run OpenSSH's scp or sftp, as installed. `server:` in an argument stands for the server."""
-    if shutil.which(program) is None:
-        pytest.skip(f"no {program} here: install OpenSSH's client to run this test")
-    options = {
-        "BatchMode": "yes",
-        "IdentitiesOnly": "yes",
-        "IdentityFile": server.private_key_file,
-        "UserKnownHostsFile": server.known_hosts_file,
-        "Port": server.port,
-        "User": server.user,
-    }
-    given = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    there = [argument.replace("server:", "localhost:") for argument in arguments]
-    command = [program, "-F", "none", *given, *there]
-    return subprocess.run(command, input=batch, text=True, capture_output=True, timeout=60, check=False)
-
-
-def test_scp_of_openssh_copies_both_ways_and_ends_with_success(server: SftpServer, tmp_path: Path) -> None:
-    sent, back = tmp_path / "sent.csv", tmp_path / "back.csv"
-    sent.write_bytes(os.urandom(100_000))
-    up = openssh(server, "scp", str(sent), f"server:{EXPORTS}/")
-    assert (up.returncode, up.stderr) == (0, "")
-    down = openssh(server, "scp", f"server:{EXPORTS}/sent.csv", str(back))
-    assert (down.returncode, down.stderr) == (0, "")
-    assert back.read_bytes() == sent.read_bytes()
-
-
-def test_sftp_of_openssh_replaces_a_file_and_asks_for_the_free_space(server: SftpServer) -> None:
-    """It uses both extensions only if the server announces them."""
-    (server.exports / "old").write_text("old")
-    (server.exports / "new").write_text("new")
-    done = openssh(server, "sftp", "-b", "-", "server:", batch=f"cd {EXPORTS}\nrename new old\ndf\n")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "%Capacity" in done.stdout
-    assert [file.read_text() for file in server.exports.iterdir()] == ["new"]
-
-
-def test_a_failed_command_of_openssh_ends_with_a_failure(server: SftpServer, tmp_path: Path) -> None:
-    assert openssh(server, "scp", "server:nowhere.csv", str(tmp_path)).returncode == 1
-    assert openssh(server, "sftp", "-b", "-", "server:", batch="rm nowhere.csv\n").returncode == 1
 
 
 def test_every_operation_is_recorded(server: SftpServer) -> None:

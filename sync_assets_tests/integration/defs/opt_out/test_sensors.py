@@ -18,7 +18,6 @@ import pytest
 from sync_assets.config.models import Export
 from sync_assets.defs import run_errors
 from sync_assets.defs.instance.command_line import dagster_instance
-from sync_assets.defs.opt_out import sensors
 from sync_assets.defs.opt_out.asset_keys import CHANGES
 from sync_assets.defs.opt_out.checks import watch_results
 from sync_assets.defs.opt_out.partitions import run_tags
@@ -352,35 +351,6 @@ def test_files_come_before_polls(orchestra: Orchestra) -> None:
     orchestra.later(FILE, minutes=5)
     reconfigure(orchestra, poll_profiles_minutes=5)
     assert (asked_partition(orchestra) or "").startswith("optout_")
-
-
-# Partitions of earlier versions
-
-
-def test_partitions_of_earlier_versions_that_stand_for_no_file_are_removed_once(
-    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some at each tick, since the daemon removes them one by one; then none is looked for any more."""
-    monkeypatch.setattr(sensors, "MOST_REMOVED", 2)
-    old = ["(changes)@2026-11-24", "(profiles)@2026-11-24T04:00:00Z", "(profiles)@by hand"]
-    files = ["optout.csv@2020-01-01T00:00:00Z", "optout_(changes)@2026.csv@2020-01-01T00:00:00Z"]
-    orchestra.instance.add_dynamic_partitions("opt_out_files", [*old, *files])
-    orchestra.tick(FILE)
-    assert len(orchestra.instance.get_dynamic_partitions("opt_out_files")) == 3
-    orchestra.tick(FILE)
-    assert set(orchestra.instance.get_dynamic_partitions("opt_out_files")) == set(files)
-    orchestra.instance.add_dynamic_partitions("opt_out_files", old)
-    orchestra.tick(FILE)
-    assert set(orchestra.instance.get_dynamic_partitions("opt_out_files")) == {*files, *old}
-
-
-def test_they_are_removed_by_a_sensor_that_goes_on_with_the_cursor_of_an_earlier_version(orchestra: Orchestra) -> None:
-    orchestra.instance.add_dynamic_partitions("opt_out_files", ["(changes)@2026-11-24"])
-    moment = datetime.now(UTC).isoformat()
-    asked = f'"(profiles)":{{"left":1,"at":"{moment}","wait":10.0,"upto":null}}'
-    orchestra._cursors[FILE] = f'{{"reported":"{moment}","asked":{{{asked}}}}}'
-    assert orchestra.tick(FILE).skip_message == "no new file"
-    assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
 
 
 # An export that has stopped

@@ -10,9 +10,9 @@ import dagster as dg
 import pytest
 import yaml
 
+from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.definitions import build_definitions
 from sync_assets.defs.opt_out.partitions import opt_out_files
-from sync_assets.opt_out.decide import Direction
 from sync_assets.runtime.context import Runtime
 
 CONTACT = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "lastName"}}
@@ -66,7 +66,7 @@ def checks(definitions: dg.Definitions, asset: str) -> dict[str, bool]:
     ],
 )
 def test_each_direction_has_its_assets_and_sensors(
-    configured: Any, direction: Direction, assets: set[str], sensors: set[str]
+    configured: Any, direction: ActiveDirection, assets: set[str], sensors: set[str]
 ) -> None:
     definitions = configured(direction)
     assert specs(definitions).keys() == TABLES | assets | {REPORT}
@@ -74,7 +74,7 @@ def test_each_direction_has_its_assets_and_sensors(
 
 
 @pytest.mark.parametrize("direction", ["disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional"])
-def test_every_job_behind_a_sensor_or_schedule_can_be_made(configured: Any, direction: Direction) -> None:
+def test_every_job_behind_a_sensor_or_schedule_can_be_made(configured: Any, direction: ActiveDirection) -> None:
     """As the code server does it, which shows nothing at all if one of them cannot."""
     dg.Definitions.validate_loadable(configured(direction))
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_read_or_does_not_fit_blocks_what_follows(configured: Any
     [("disabled", False), ("d365_to_campaign", True), ("campaign_to_d365", True), ("bidirectional", True)],
 )
 def test_both_sides_are_compared_daily_in_every_direction_but_none(
-    configured: Any, direction: Direction, compared: bool
+    configured: Any, direction: ActiveDirection, compared: bool
 ) -> None:
     definitions = configured(direction)
     assert (PARITY in checks(definitions, "campaign/profile_audit")) is compared
@@ -173,7 +173,7 @@ def test_both_sides_are_compared_daily_in_every_direction_but_none(
     [("disabled", False), ("d365_to_campaign", False), ("campaign_to_d365", True), ("bidirectional", True)],
 )
 def test_the_export_is_watched_half_hourly_where_files_are_read(
-    configured: Any, direction: Direction, watched: bool
+    configured: Any, direction: ActiveDirection, watched: bool
 ) -> None:
     found = _checks_of_job(configured(direction), "watch")
     assert (ARRIVES in found, ROOM in found) == (watched, watched)

@@ -12,7 +12,8 @@ import pytest
 
 from sync_assets.defs.opt_out.io_manager import ParquetParts
 from sync_assets.errors import SyncAssetsError
-from sync_assets.parquet.store import LocalStore, Parts, S3Store, Store, frames
+from sync_assets.parquet.locations import LocalFolder, S3Bucket
+from sync_assets.parquet.store import Parts, Store
 from sync_assets_tests.support.s3 import s3_with_bucket
 
 EXPORT = ["campaign", "opt_out_export"]
@@ -28,22 +29,21 @@ def table(*ids: int) -> pl.DataFrame:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return LocalStore(tmp_path)
+    return Store(LocalFolder(tmp_path))
 
 
 def output(run: str) -> dg.OutputContext:
     return dg.build_output_context(asset_key=EXPORT, run_id=run, partition_key=FILE, asset_partitions_def=fixed)
 
 
-def write(store: Store, run: str, *tables: pl.DataFrame, append: bool = False) -> dg.OutputContext:
-    """A run, with parts of two rows at most."""
+def write(store: Store, run: str, *tables: pl.DataFrame) -> dg.OutputContext:
     context = output(run)
-    ParquetParts(lambda: store, append=append, rows=2).handle_output(context, iter(tables))
+    ParquetParts(lambda: store).handle_output(context, iter(tables))
     return context
 
 
 def seen(store: Store) -> list[int]:
-    return [id_ for frame in frames(store, EXPORT, FILE) for id_ in frame["id"]]
+    return [id_ for frame in Parts(store, EXPORT, [FILE]) for id_ in frame["id"]]
 
 
 class TestKeeping:
@@ -52,11 +52,6 @@ class TestKeeping:
         write(store, "b", table(4))
         assert seen(store) == [4]
         assert store.parts(EXPORT, FILE) == ["b-00001"]
-
-    def test_runs_add_up_if_told_so(self, store: Store) -> None:
-        for run, number in (("a", 1), ("b", 2), ("a", 3)):
-            write(store, run, table(number), append=True)
-        assert sorted(seen(store)) == [2, 3]
 
     def test_none_leaves_what_stood_there(self, store: Store) -> None:
         write(store, "a", table(1))
@@ -69,7 +64,7 @@ class TestKeeping:
         opened: list[Store] = []
 
         def opens() -> Store:
-            opened.append(LocalStore(tmp_path))
+            opened.append(Store(LocalFolder(tmp_path)))
             return opened[-1]
 
         manager = ParquetParts(opens)
@@ -81,20 +76,19 @@ class TestKeeping:
 
 class TestMetadata:
     def test_a_run_tells_where_and_how_much_and_nothing_of_the_content(self, store: Store) -> None:
-        write(store, "a", table(1, 2), table(3), append=True)
-        told = write(store, "b", table(40, 50), append=True).get_logged_metadata()
+        told = write(store, "b", table(40, 50), table(60).cast(pl.Int8)).get_logged_metadata()
         folder = Path(store.url(EXPORT, FILE))
         assert {name: value.value for name, value in told.items()} == {  # pyright: ignore[reportAttributeAccessIssue]
             "path": str(folder),
-            "dagster/partition_row_count": 5,
-            "rows_written": 2,
-            "parts": 3,
+            "dagster/partition_row_count": 3,
+            "rows_written": 3,
+            "parts": 2,
             "bytes": sum(path.stat().st_size for path in folder.glob("*.parquet")),
         }
 
     def test_on_s3_it_tells_the_address(self) -> None:
         with s3_with_bucket(BUCKET) as client:
-            told = write(S3Store(BUCKET, "sync", client), "run", table(1)).get_logged_metadata()
+            told = write(Store(S3Bucket(BUCKET, "sync", client)), "run", table(1)).get_logged_metadata()
         address = told["dagster/uri"].value
         assert isinstance(address, str)
         assert address.startswith("s3://acme-sync/sync/campaign/opt_out_export/")
@@ -124,7 +118,7 @@ class TestInDagster:
         run = materialize(store, export, decisions)
         assert run.success
         assert (len(given_[0]), given_[0].rows) == (1, 3)
-        [decided] = frames(store, ["opt_out", "decisions"], FILE)
+        [decided] = Parts(store, ["opt_out", "decisions"], [FILE])
         assert decided.columns == ["id", "decided"]
         events = run.get_asset_materialization_events()
         assert [event.materialization.metadata["dagster/partition_row_count"].value for event in events] == [3, 3]
@@ -149,16 +143,16 @@ class TestInDagster:
         def export(context: dg.AssetExecutionContext) -> Any:
             yield dg.MaterializeResult(value=[table(len(context.partition_key))])
 
-        @dg.asset(ins={"rows": dg.AssetIn(dg.AssetKey(EXPORT))}, io_manager_key="parts")
-        def report(rows: Parts) -> Any:
-            return dg.MaterializeResult(value=rows)
+        @dg.asset(ins={"rows": dg.AssetIn(dg.AssetKey(EXPORT), input_manager_key="parts")})
+        def report(rows: Parts) -> dg.MaterializeResult:
+            return dg.MaterializeResult(metadata={"rows": rows.rows})
 
         resources = {"parts": ParquetParts(lambda: store)}
         for partition in ("other", "third"):
             assert dg.materialize([export], partition_key=partition, resources=resources).success
         run = dg.materialize([export, report], selection=[report], resources=resources)
         [event] = run.get_asset_materialization_events()
-        assert event.materialization.metadata["dagster/row_count"].value == 2
+        assert event.materialization.metadata["rows"].value == 2
 
     def test_a_run_of_several_partitions_is_refused_before_anything_is_written(self, store: Store) -> None:
         @dg.asset(key=EXPORT, partitions_def=fixed, io_manager_key="parts")

@@ -11,8 +11,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import Connection, Engine, event, exc
 
-from sync_assets.defs.opt_out.partitions import add_partition, opt_out_files, require_file, without_file
-from sync_assets.errors import SyncAssetsError
+from sync_assets.defs.opt_out.partitions import add_partition, opt_out_files
 
 NAME = str(opt_out_files.name)
 
@@ -52,18 +51,3 @@ def test_another_trouble_of_the_storage_is_told(tmp_path: Path) -> None:
             add_partition(instance, "a file")
     finally:
         event.remove(Engine, "before_cursor_execute", refuse)
-
-
-def test_what_an_earlier_version_added_without_a_file_is_told_from_files() -> None:
-    files = [
-        "optout.csv@2026-11-24T04:00:00Z",
-        "(changes).csv@2026-11-24T04:00:00Z",
-        "a(profiles)@1@2026-11-24T04:00:00Z",
-    ]
-    old = ["(changes)@2026-11-24", "(profiles)@2026-11-24T04:00:00Z", "(profiles)@by hand"]
-    assert without_file([*files, *old]) == old
-    for partition in files:
-        require_file(partition)
-    for partition in old:
-        with pytest.raises(SyncAssetsError, match="stands for no file"):
-            require_file(partition)

@@ -16,7 +16,6 @@ def save(ledger: Ledger, position: Position, expected: int | None, *rows: dict[s
 
 def test_there_is_no_feed_before_the_first_page(ledger: Ledger) -> None:
     assert ledger.feed("contact") is None
-    assert ledger.feeds() == []
 
 
 def test_the_first_page_makes_the_feed(ledger: Ledger, clock: Clock) -> None:
@@ -38,7 +37,7 @@ def test_the_first_page_makes_the_feed(ledger: Ledger, clock: Clock) -> None:
 def test_feeds_of_tables_are_apart(ledger: Ledger) -> None:
     save(ledger, FIRST, None)
     save_page(ledger, "account", frame([]), [], FIRST, None)
-    assert [feed.table for feed in ledger.feeds()] == ["account", "contact"]
+    assert [feed and feed.table for feed in map(ledger.feed, ("account", "contact"))] == ["account", "contact"]
 
 
 def test_the_delta_link_completes_the_read_and_it_stays_complete(ledger: Ledger) -> None:

@@ -135,16 +135,6 @@ def test_a_refused_file_can_be_done_after_all(ledger: Ledger) -> None:
     assert [(one.state, one.reason) for one in ledger.files()] == [(FileState.DONE, None)]
 
 
-def test_files_may_be_forgotten_one_by_one(ledger: Ledger) -> None:
-    found = look(ledger, MONDAY, TUESDAY)
-    for file in found.values():
-        ledger.file_done(file, {})
-    ledger.forget_files([found[MONDAY[0]]])
-    assert [file.name for file in ledger.files()] == [TUESDAY[0]]
-    ledger.forget_files([])
-    assert len(ledger.files()) == 1
-
-
 def test_the_last_poll_and_the_last_restart_are_noted_beside_the_files(ledger: Ledger) -> None:
     assert ledger.last_noted(POLL) is None
     ledger.note(POLL, THEN)

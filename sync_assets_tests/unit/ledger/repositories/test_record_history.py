@@ -5,13 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from sqlalchemy import event
 
 from sync_assets.ledger import Ledger, Outcome
 from sync_assets.ledger.repositories import record_history
 from sync_assets.ledger.rules.transitions import REASON_LENGTH
-from sync_assets.ledger.storage import schema
 from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, many, push, row, settle, stored
 
 
@@ -54,14 +52,6 @@ def test_each_outcome_is_an_entry_with_its_operation_reason_and_run(ledger: Ledg
     ]
     assert [one.run_id for one in ledger.history(limit=10)] == ["run 2"] * 3 + ["run 1"] * 2
     assert {(one.table, one.at) for one in ledger.history(limit=10)} == {("contact", clock.now)}
-
-
-def test_an_entry_of_an_earlier_version_has_the_present_word(ledger: Ledger) -> None:
-    ledger.keep_history(None)
-    capture(ledger, row("anna"))
-    answer(ledger, "later", "insert", "503")
-    ledger.database.write(lambda connection: connection.execute(sa.update(schema.history).values(outcome="retry")))
-    assert told(ledger) == [(guid("anna"), "insert", "deferred", "503")]
 
 
 def test_a_claim_that_was_given_back_unsent_is_no_entry(ledger: Ledger) -> None:

@@ -65,40 +65,15 @@ async def test_an_invalid_pkey_in_a_url_is_not_found(http: httpx.AsyncClient, me
     )
 
 
-async def test_a_link_by_business_key_is_stored_as_0(http: httpx.AsyncClient) -> None:
-    answer = await http.post(f"{EXT}/cusOrder", json={"cusOrderId": "o", "cusContactLink": {"PKey": "k"}})
-    assert answer.status_code == 201
-    assert (await http.get(f"{EXT}/cusOrder/o")).json()["cusContactLink"] is None
-
-
 async def test_an_invalid_pkey_of_a_link_is_not_found(http: httpx.AsyncClient) -> None:
     answer = await http.post(f"{EXT}/cusOrder", json={"cusOrderId": "o", "cusContactLink": {"PKey": "@jksad"}})
     assert (answer.status_code, answer.text) == (404, "Unable to decrypt PKey. (PKey=@jksad)")
-
-
-async def test_a_post_shows_links_and_a_get_shows_the_href(http: httpx.AsyncClient) -> None:
-    profile = (await http.get(f"{EXT}/profile/k")).json()
-    body = {"cusOrderId": "o", "cusContactLink": {"PKey": profile["PKey"]}}
-    order = (await http.post(f"{EXT}/cusOrder", json=body)).json()
-    assert order["cusContactLink"]["PKey"] == profile["PKey"]
-    assert profile["href"].endswith(profile["PKey"])
 
 
 async def test_no_patch_changes_the_location_and_the_answer_names_an_attribute(http: httpx.AsyncClient) -> None:
     answer = await http.patch(f"{EXT}/profile/k", json={"location": {"city": "Rome"}})
     assert (answer.status_code, answer.text) == (500, "'zipCode' property is not valid for the 'profile' resource.")
     assert (await http.get(f"{EXT}/profile/k")).json()["location"]["city"] == "Paris"
-
-
-async def test_an_empty_patch_is_204(http: httpx.AsyncClient) -> None:
-    answer = await http.patch(f"{EXT}/profile/k", json={})
-    assert (answer.status_code, answer.content) == (204, b"")
-
-
-async def test_too_many_requests_in_a_second_are_429_without_a_time(http: httpx.AsyncClient) -> None:
-    answers = [await http.get(f"{EXT}/profile/k") for _ in range(DIALECTS["v8"]["calls_per_second"])]
-    assert answers[-1].status_code == 429
-    assert "retry-after" not in answers[-1].headers
 
 
 async def test_the_marketing_history_of_a_profile_is_not_served(http: httpx.AsyncClient, campaign: Campaign) -> None:
