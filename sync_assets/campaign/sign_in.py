@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import msgspec
 
 from sync_assets.http.aiohttp_transport import AiohttpClient
@@ -31,7 +32,7 @@ from sync_assets.http.client import (
     bearer_token,
     retry_after,
 )
-from sync_assets.http.transport import Response
+from sync_assets.http.httpx_transport import AiohttpTransport
 
 TRIES = 4
 LONGEST_WAIT = 30.0
@@ -39,7 +40,6 @@ LONGEST_WAIT = 30.0
 DAY = 24 * 60 * 60
 """Seconds. A token is valid no longer than this (section 1), whatever `expires_in` is."""
 
-_FORM = "application/x-www-form-urlencoded"
 _REACH = "Check CAMPAIGN_IMS_URL and the network; nothing is lost, run it again later."
 
 _REMEDIES = {
@@ -66,7 +66,7 @@ def ims_tokens(
     """
     url = f"{ims_url.rstrip('/')}/ims/token/v3"
 
-    async def ask() -> Response:
+    async def ask() -> httpx.Response:
         form = {
             "grant_type": "client_credentials",
             "client_id": client_id,
@@ -74,11 +74,11 @@ def ims_tokens(
             "scope": ",".join(part.strip() for part in scopes.split(",") if part.strip()),
         }
         # A new client for each fetch, once a day: no connection stays open, whichever event loop fetches.
-        wire = AiohttpClient(context, 1, connect=30, read=30, limits=limits)
-        try:
-            return await wire.exchange("POST", url, {"Content-Type": _FORM}, urlencode(form).encode())
-        finally:
-            await wire.aclose()
+        transport = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=limits))
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await client.post(
+                url, content=urlencode(form).encode(), headers={"Content-Type": "application/x-www-form-urlencoded"}
+            )
 
     async def fetch() -> tuple[str, float]:
         for attempt in range(TRIES):
@@ -92,11 +92,11 @@ def ims_tokens(
                     kind = type(error) if isinstance(error, NotSent) else Unavailable
                     raise kind(error.cause, error.remedy if isinstance(error, NotTrusted) else _REACH) from error
             else:
-                answer = _json(response.body)
+                answer = _json(response.content)
                 token, lifetime = bearer_token(answer.get("access_token")), answer.get("expires_in")
-                if response.status == 200 and token:
+                if response.status_code == 200 and token:
                     return token, float(min(lifetime, DAY)) if isinstance(lifetime, int | float) else 3600.0
-                refusal = _refusal(response.status, answer, url)
+                refusal = _refusal(response.status_code, answer, url)
                 if isinstance(refusal, SignInRefused):
                     raise refusal
                 told = retry_after(response.headers)
