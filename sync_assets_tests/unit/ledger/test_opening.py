@@ -20,6 +20,7 @@ import sync_assets.ledger
 from sync_assets.ledger import BlockReason, Counts, Ledger, LedgerError, LinkSpec, Outcome
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules.opt_outs import OptOutState
+from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata, short_id
 from sync_assets_tests.support.ledgers import DAY, capture, guid, linked, push, row, stored
@@ -213,6 +214,9 @@ def test_a_ledger_with_the_days_of_its_rows_goes_on_without_them(new_url: str) -
         connection.exec_driver_sql(f"UPDATE sync_record SET lease_until = {2**62} WHERE lease_owner = 'ada'")
         seqs = "SELECT table_name, seq FROM sync_record WHERE lease_owner = 'ada'"
         taken: dict[str, int] = dict(connection.exec_driver_sql(seqs).all())  # type: ignore[arg-type]
+    with scratch_ledger(new_url) as copy:
+        assert len(push(copy)) == 2
+    assert sa.inspect(engine).has_table("sync_pending_day")
     with Ledger.open(new_url) as ledger:
         for table in ("contact", "new_order"):
             assert ledger.counts()[table] == Counts(synced=1, pending=2, failed=1, leased=1)
@@ -224,6 +228,9 @@ def test_a_ledger_with_the_days_of_its_rows_goes_on_without_them(new_url: str) -
     inspected = sa.inspect(engine)
     assert not inspected.has_table("sync_pending_day")
     assert "sync_record_day" not in {index["name"] for index in inspected.get_indexes("sync_record")}
+    if engine.name == "sqlite":
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
     # SQLite would rewrite each record to drop the column.
     kept = "day" in {column["name"] for column in inspected.get_columns("sync_record")}
     assert kept == (engine.name == "sqlite")
