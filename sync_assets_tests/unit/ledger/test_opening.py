@@ -1,7 +1,6 @@
 """Opening a ledger: it is created or brought up to date, or says in one line why not and what to do."""
 
 import os
-import sqlite3
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import event
 
 import sync_assets.ledger
 from sync_assets.ledger import BlockReason, Counts, Ledger, LedgerError, LinkSpec, Outcome
@@ -231,34 +229,8 @@ def test_a_ledger_with_the_days_of_its_rows_goes_on_without_them(new_url: str) -
     if engine.name == "sqlite":
         with engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
-    # SQLite would rewrite each record to drop the column.
-    kept = "day" in {column["name"] for column in inspected.get_columns("sync_record")}
-    assert kept == (engine.name == "sqlite")
+    assert "day" not in {column["name"] for column in inspected.get_columns("sync_record")}
     engine.dispose()
-
-
-@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
-def test_a_sqlite_that_protects_its_schema_drops_the_days_of_rows(tmp_path: Path) -> None:
-    """As that of macOS does, where `PRAGMA writable_schema` has no effect."""
-    url = f"sqlite:///{tmp_path}/new/ledger.db"
-    earlier_version(url, "0020")
-
-    def protect(connection: sqlite3.Connection, _: object) -> None:
-        def decide(action: int, name: str | None, value: str | None, *_: object) -> int:
-            asked = (action, name, value) == (sqlite3.SQLITE_PRAGMA, "writable_schema", "ON")
-            return sqlite3.SQLITE_IGNORE if asked else sqlite3.SQLITE_OK
-
-        connection.set_authorizer(decide)
-
-    event.listen(sa.Engine, "connect", protect)
-    try:
-        with Ledger.open(url) as ledger:
-            assert capture(ledger, row("new")).new == 1
-            assert len(push(ledger)) == 3
-            with ledger.database.read() as connection:
-                assert "day" not in {one["name"] for one in sa.inspect(connection).get_columns("sync_record")}
-    finally:
-        event.remove(sa.Engine, "connect", protect)
 
 
 def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
