@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 import httpx
 import msal
 import pytest
-from azure.identity import CertificateCredential, ClientSecretCredential, WorkloadIdentityCredential
 
 from sync_assets.sandbox.entra import Entra, app
 from sync_assets_tests.conftest import SandboxFactory
@@ -175,6 +174,8 @@ def test_msal_hands_on_the_refusal_of_a_wrong_secret(env: dict[str, str]) -> Non
 
 
 def test_azure_identity_signs_in(env: dict[str, str]) -> None:
+    from azure.identity import ClientSecretCredential
+
     credential = ClientSecretCredential(
         env["D365_TENANT_ID"],
         env["D365_CLIENT_ID"],
@@ -198,6 +199,8 @@ def azure_options(env: dict[str, str]) -> dict[str, Any]:
 def test_azure_identity_signs_in_with_a_certificate(
     process: SandboxProcess, env: dict[str, str], tmp_path: Path, kind: str, password: str
 ) -> None:
+    from azure.identity import CertificateCredential
+
     file, made = tmp_path / f"app.{kind}", AppCertificate()
     public = made.write_pem(file, password) if kind == "pem" else made.write_pfx(file, password)
     process.admin.settings("login", certificates=[public])
@@ -210,6 +213,8 @@ def test_azure_identity_signs_in_with_a_certificate(
 def test_azure_identity_signs_in_with_a_federated_token(
     process: SandboxProcess, env: dict[str, str], tmp_path: Path
 ) -> None:
+    from azure.identity import WorkloadIdentityCredential
+
     process.admin.settings("login", federated=[federated_identity()])
     (tmp_path / "token").write_text(federated_token())
     credential = WorkloadIdentityCredential(
