@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ import pytest
 from dagster._cli import dev
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 
-import sync_assets
 from sync_assets.defs.dagster_internals import (
     answered_since,
     freshness,
@@ -27,7 +25,6 @@ from sync_assets.defs.dagster_internals import (
 
 ASSET = dg.AssetKey(["d365", "contact"])
 CHECK = dg.AssetCheckKey(ASSET, "ready")
-PACKAGE = Path(sync_assets.__file__).parent
 
 
 @pytest.fixture
@@ -147,13 +144,3 @@ def test_a_process_of_dagster_dev_that_is_not_known_is_not_started(monkeypatch: 
     run_dev([], webserver=())
     with pytest.raises(KeyError, match="another_web_server"):
         vars(dev)["open_ipc_subprocess"](["python", "-m", "another_web_server"])
-
-
-def test_no_other_module_imports_what_dagster_keeps_for_itself() -> None:
-    allowed = {"dagster_internals.py", "event_storage.py"}
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [one.name for one in node.names] if isinstance(node, ast.Import) else []
-            private = [name for name in names if name.startswith("dagster._")]
-            assert not private or path.name in allowed, f"{path.name} imports {private}"
