@@ -28,22 +28,9 @@ RESOURCES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cu
 ACTIVE = {"rules": [{"field": "statecode", "is": "eq", "value": 0}], "delete_filtered_out": True}
 
 
-@pytest.fixture(scope="module")
-def systems() -> Iterator[SandboxProcess]:
-    """One sandbox for most tests of this file; each empties it first."""
-    with SandboxProcess(contacts=0) as one:
-        yield one
-        assert one.errors == ""
-
-
 @pytest.fixture
 def program(systems: SandboxProcess, tmp_path: Path) -> Program:
-    admin = systems.admin
-    for table, resource in reversed(RESOURCES.items()):
-        admin.delete(table, [row[f"{table}id"] for row in admin.dump_d365(table)])
-        pkeys = [one["PKey"] for one in admin.dump_campaign(resource)]
-        admin.post("/campaign/delete", {"resource": resource, "pkeys": pkeys})
-    admin.clear_journal()
+    systems.admin.empty(**RESOURCES)
     home, temporary = tmp_path / "home", tmp_path / "temporary"
     home.mkdir()
     temporary.mkdir()
