@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from dagster._cli import dev
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 
+import sync_assets
 from sync_assets.defs.dagster_internals import (
     answered_since,
     freshness,
@@ -25,6 +27,7 @@ from sync_assets.defs.dagster_internals import (
 
 ASSET = dg.AssetKey(["d365", "contact"])
 CHECK = dg.AssetCheckKey(ASSET, "ready")
+PACKAGE = Path(sync_assets.__file__).parent
 
 
 @pytest.fixture
@@ -144,3 +147,9 @@ def test_a_process_of_dagster_dev_that_is_not_known_is_not_started(monkeypatch: 
     run_dev([], webserver=())
     with pytest.raises(KeyError, match="another_web_server"):
         vars(dev)["open_ipc_subprocess"](["python", "-m", "another_web_server"])
+
+
+def test_no_other_module_imports_what_dagster_keeps_for_itself() -> None:
+    private = re.compile(r"^\s*(?:from|import) dagster\._", re.MULTILINE)
+    modules = {path.name for path in PACKAGE.rglob("*.py") if private.search(path.read_text(encoding="utf-8"))}
+    assert modules == {"dagster_internals.py", "event_storage.py"}
