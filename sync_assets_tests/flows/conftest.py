@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sync_assets.commands import opt_out_runs
 from sync_assets.defs.tables import sensors
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_out_runs import N
-from sync_assets_tests.support.opt_outs import clear, switch_on
+from sync_assets_tests.support.opt_outs import clear, opted_in, switch_on
 from sync_assets_tests.support.orchestra import Orchestra, in_memory
 from sync_assets_tests.support.premises import POSITIONS, Position, of_the_environment
 from sync_assets_tests.support.program import Program
@@ -32,6 +35,28 @@ def program(sandbox: SandboxProcess, tmp_path: Path, position: Position) -> Prog
     return made
 
 
+@pytest.fixture
+def chain(sandbox_factory: SandboxFactory, tmp_path: Path) -> Iterator[Callable[..., Chain]]:
+    """`chain("key", "zero_or_one")`: three linked tables, on a sandbox that lives as long as the test."""
+    made: list[Chain] = []
+
+    def make(*options: Any) -> Chain:
+        made.append(Chain(sandbox_factory, tmp_path, *options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.sandbox.stop()
+
+
+@pytest.fixture(scope="module")
+def systems() -> Iterator[SandboxProcess]:
+    """One sandbox for the tests of a file that begin with an empty one: each empties it first."""
+    with SandboxProcess(contacts=0) as one:
+        yield one
+        assert one.errors == ""
+
+
 @pytest.fixture(scope="module")
 def opt_out_sandbox(sandbox_factory: SandboxFactory) -> Iterator[SandboxProcess]:
     sandbox = sandbox_factory(contacts=N)
@@ -50,6 +75,35 @@ def opt_out_program(opt_out_sandbox: SandboxProcess, tmp_path: Path) -> Iterator
     admin.clear_faults()
     clear(Program(opt_out_sandbox, tmp_path))
     admin.post("/campaign/delete", {"resource": "profile", "pkeys": [one["PKey"] for one in admin.dump_campaign()]})
+
+
+@pytest.fixture(scope="module")
+def installation(
+    request: pytest.FixtureRequest, sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory
+) -> Program:
+    """In step, with opt-outs in the DIRECTION of the file and so many CONTACTS, of which each test takes its own."""
+    program = Program(sandbox_factory(contacts=request.module.CONTACTS), tmp_path_factory.mktemp("home"))
+    assert switch_on(program, request.module.DIRECTION).sync().status == 0
+    return program
+
+
+@pytest.fixture(scope="module")
+def ids(installation: Program) -> Iterator[str]:
+    return opted_in(installation)
+
+
+@pytest.fixture
+def installed(
+    installation: Program, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Program]:
+    """The installation of the file, without files, with the first configuration."""
+    monkeypatch.setattr(opt_out_runs, "LOOK_SECONDS", 0.02)
+    clear(installation)
+    yield switch_on(installation, request.module.DIRECTION)
+    installation.more.clear()
+    installation.guardrails.clear()
+    installation.on_disk = False
+    installation.sandbox.admin.clear_faults()
 
 
 @pytest.fixture

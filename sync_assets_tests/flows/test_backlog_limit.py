@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -16,21 +14,17 @@ from sync_assets.defs.tables import sensors
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.records import deletions
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.test_links import Chain
-from sync_assets_tests.flows.test_rebuild import lose
+from sync_assets_tests.flows import limited_sync
+from sync_assets_tests.flows.limited_sync import MOST
+from sync_assets_tests.support.chain import Chain, lose
+from sync_assets_tests.support.forked_commands import start_module
 from sync_assets_tests.support.orchestra import CONTACT, Orchestra
 from sync_assets_tests.support.program import CONTACT as TABLE
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.waiting import until
 
-N, PAGE, MOST = 50, 5, 12
+N, PAGE = 50, 5
 OTHER_MAPPING = {**TABLE, "fields": {**TABLE["fields"], "jobtitle": "cusJobTitle", "firstname": "middleName"}}
-SYNC = f"""
-from sync_assets.capture import backlog_limit
-from sync_assets.cli.main import main
-backlog_limit.MOST_PENDING = {MOST}
-main()
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -210,7 +204,7 @@ def test_killed_at_any_moment_it_goes_on_and_sends_nothing_twice(program: Progra
     admin.latency("campaign", 60)
     program.guardrails = {"concurrency": 2}
     for stop_at in (9, 31):
-        process = subprocess.Popen([sys.executable, "-c", SYNC, "sync"], env=program.env, cwd=program.home)
+        process = start_module(limited_sync.__name__, ["sync"], program.env)
         until(lambda stop_at=stop_at: admin.engine_calls()["insert"] >= stop_at, 120)
         process.kill()
         process.wait()

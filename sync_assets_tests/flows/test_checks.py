@@ -83,27 +83,22 @@ SET_UPS: list[tuple[Callable[[Orchestra], None], dg.AssetKey, str]] = [
 
 
 @pytest.mark.parametrize(("broken", "at", "says"), SET_UPS, ids=lambda one: getattr(one, "__name__", ""))
-class TestASetUpThatFails:
-    def test_makes_one_check_red_with_the_cause_in_its_first_line(
-        self, orchestra: Orchestra, broken: Callable[[Orchestra], None], at: dg.AssetKey, says: str
-    ) -> None:
-        broken(orchestra)
-        run = by_hand(orchestra)
-        assert not run.success
-        assert run.checks == {**dict.fromkeys(ALL, True), READY[at]: False}
-        told = run.check("ready", at)
+def test_a_set_up_that_fails_makes_one_check_red_with_the_cause_in_its_first_line_and_the_watch_says_the_same(
+    orchestra: Orchestra, broken: Callable[[Orchestra], None], at: dg.AssetKey, says: str
+) -> None:
+    broken(orchestra)
+    watch, run = orchestra.job("watch"), by_hand(orchestra)
+    assert watch.success, "it stays green itself"
+    assert not run.success, "and is stopped before anything is written"
+    for one in (watch, run):
+        assert one.checks == {**dict.fromkeys(ALL, True), READY[at]: False}
+        told = one.check("ready", at)
         assert says in (told.description or "").splitlines()[0]
         assert told.severity is dg.AssetCheckSeverity.ERROR
-        assert orchestra.program.sandbox.admin.engine_calls() == calls()
-
-    def test_is_told_by_the_watch_as_well_which_stays_green_itself(
-        self, orchestra: Orchestra, broken: Callable[[Orchestra], None], at: dg.AssetKey, says: str
-    ) -> None:
-        broken(orchestra)
-        run = orchestra.job("watch")
-        assert run.success
-        assert run.checks == {**dict.fromkeys(ALL, True), READY[at]: False}
-        assert says in (run.check("ready", at).description or "").splitlines()[0]
+    assert run.days(CONTACT) == run.days(PROFILE) == []
+    assert orchestra.program.sandbox.admin.engine_calls() == calls()
+    assert orchestra.program.sandbox.admin.dump_campaign() == []
+    assert orchestra.runtime.ledger.counts() == {}
 
 
 def test_a_run_that_went_well_answers_every_check(orchestra: Orchestra) -> None:
@@ -182,6 +177,13 @@ def test_the_answer_of_the_audit_stays_until_the_next_one(orchestra: Orchestra) 
     assert record.event
     assert newest
     assert record.event.timestamp >= newest.timestamp - 1  # of the same run: it counts as evaluated
+
+
+def test_a_comparison_that_cannot_be_made_fails_in_our_own_words(orchestra: Orchestra) -> None:
+    orchestra.settle()
+    wrong_secret_of_campaign(orchestra)
+    run = orchestra.job("audit")
+    assert (run.success, run.checks) == (False, {})
 
 
 def test_executing_the_checks_of_the_audit_says_what_the_schedule_says(orchestra: Orchestra) -> None:

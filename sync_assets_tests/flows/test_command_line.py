@@ -16,7 +16,7 @@ import pytest
 from sync_assets.operations.explain import explain
 from sync_assets.operations.record_diff import record_diff
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.waiting import until
 

@@ -150,15 +150,6 @@ def test_while_a_run_follows_the_changes_it_sends_the_backlog_as_well(captured: 
     assert not captured.asked("backlog")
 
 
-def test_a_run_that_fails_is_asked_for_more_and_more_rarely(orchestra: Orchestra) -> None:
-    orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
-    [request] = orchestra.asked("d365_changes")
-    assert not orchestra.execute(request).success
-    data = orchestra.tick("d365_changes")
-    assert not data.run_requests
-    assert "tried again later" in (data.skip_message or "")
-
-
 def test_a_sensor_says_what_is_wrong_in_its_tick_and_keeps_its_cursor(
     in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,19 +351,6 @@ def test_a_refused_record_leaves_the_run_green_and_its_check_red_until_it_is_put
     run = orchestra.execute(orchestra.asked("d365_changes")[0])
     assert run.checks["no_record_is_refused"]
     assert run.checked == {run.run_id}
-
-
-def test_a_set_up_that_is_wrong_stops_the_run_before_anything_is_written(orchestra: Orchestra) -> None:
-    orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
-    run = orchestra.execute(orchestra.asked("d365_changes")[0])
-    assert not run.success
-    assert {name for name, passed in run.checks.items() if not passed} == {"d365/contact ready"}
-    assert run.days(CONTACT) == run.days(PROFILE) == []
-    [error] = run.errors
-    assert "change tracking is not enabled for contact" in error
-    assert orchestra.program.sandbox.admin.engine_calls() == calls()
-    assert orchestra.program.sandbox.admin.dump_campaign() == []
-    assert orchestra.runtime.ledger.counts() == {}
 
 
 def test_a_push_is_stopped_by_campaigns_own_metadata(captured: Orchestra) -> None:

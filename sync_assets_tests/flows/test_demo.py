@@ -80,6 +80,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     started.process.wait()
 
 
+@pytest.mark.slow  # Ctrl-C ends the same processes
 def test_a_demo_that_is_killed_leaves_no_process_and_frees_its_port(demo: Demo) -> None:
     demo.wait_until_it_serves()
     demo.process.kill()

@@ -13,7 +13,7 @@ import pytest
 from sync_assets.commands.estimate import estimate
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_outs import switch_on
 from sync_assets_tests.support.program import Program, calls
 

@@ -15,7 +15,7 @@ import pytest
 from sync_assets.operations import privacy_hold
 from sync_assets.operations.explain import Explained, explain
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_outs import set_campaign, set_d365, switch_on
 from sync_assets_tests.support.orchestra import Orchestra
 from sync_assets_tests.support.program import CONTACT, Program, calls
@@ -34,18 +34,9 @@ VALUES = [str(value) for name, value in ADA.items() if name != "statecode"]
 ACTIVE = {"rules": [{"field": "statecode", "is": "eq", "value": 0}]}
 
 
-@pytest.fixture(scope="module")
-def systems() -> Iterator[SandboxProcess]:
-    with SandboxProcess(contacts=0) as one:
-        yield one
-        assert one.errors == ""
-
-
 @pytest.fixture
 def program(systems: SandboxProcess, tmp_path: Path) -> Program:
-    admin = systems.admin
-    admin.delete("contact", [row["contactid"] for row in admin.dump_d365()])
-    admin.post("/campaign/delete", {"resource": "profile", "pkeys": [one["PKey"] for one in admin.dump_campaign()]})
+    systems.admin.empty()
     return Program(systems, tmp_path, {**deepcopy(CONTACT), "apply_deletes": True})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from sync_assets.commands.plan import plan
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import push_table
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.test_links import Chain
-from sync_assets_tests.flows.test_rebuild import lose
+from sync_assets_tests.support.chain import Chain, load_by_adobes_tool, lose
 from sync_assets_tests.support.program import Program, calls, capture
 
 N = 50
@@ -30,25 +29,6 @@ N = 50
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten records a page instead of five hundred."""
     monkeypatch.setattr(record_list, "PAGE", 10)
-
-
-@pytest.fixture
-def chain(sandbox_factory: SandboxFactory, tmp_path: Path) -> Iterator[Callable[..., Chain]]:
-    made: list[Chain] = []
-
-    def make(*options: Any) -> Chain:
-        made.append(Chain(sandbox_factory, tmp_path, *options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.sandbox.stop()
-
-
-def load_by_adobes_tool(program: Program) -> None:
-    """Every contact has its profile, made by another program; the ledger knows of none."""
-    assert program.sync().status == 0
-    lose(program)
 
 
 def planned(program: Program) -> dict[str, Any]:
@@ -103,9 +83,9 @@ class TestWhereCampaignHoldsOurRecordsAlready:
         assert program.sync().document["engine_calls"] == calls(read=1)
         assert [one for one in admin.dump_campaign() if one["PKey"] == pkey] == [before]
 
-    @pytest.mark.parametrize("cardinality", ["one", "zero_or_one"])
-    def test_linked_tables_cost_one_list_each(self, chain: Callable[..., Chain], cardinality: str) -> None:
-        here = chain("key", cardinality)
+    def test_linked_tables_cost_one_list_each(self, chain: Callable[..., Chain]) -> None:
+        """Of links with another cardinality: test_migrate.py."""
+        here = chain("key", "zero_or_one")
         rows = [here.make() for _ in range(4)]
         assert here.sync()[0] == 0
         lose(here.program)

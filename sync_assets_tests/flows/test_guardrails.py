@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from sync_assets.defs.instance.command_line import dagster_instance
-from sync_assets.defs.partitions import today
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.validation import guardrails
 from sync_assets_tests.support.orchestra import CONTACT as CONTACT_KEY
@@ -223,46 +222,3 @@ def test_what_is_pending_is_projected_and_the_budget_that_is_spent_is_a_warning(
         "0 are left; what is pending of contact costs about 30; what does not fit is sent from the next"
         in (line["message"])
     )
-
-
-# The daily comparison, by Dagster
-
-
-def compare(orchestra: Orchestra) -> tuple[bool, dict[str, bool]]:
-    result = orchestra.definitions.resolve_job_def("audit").execute_in_process(
-        instance=orchestra.instance, raise_on_error=False
-    )
-    return result.success, {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
-
-
-def test_the_daily_comparison_reads_back_and_reports_its_checks(orchestra: Orchestra) -> None:
-    orchestra.capture()
-    orchestra.push()
-    before = orchestra.program.sandbox.admin.engine_calls()
-    assert compare(orchestra) == (
-        True,
-        {"campaign_agrees_with_what_was_sent": True, "no_key_stands_twice": True},
-    )
-    assert orchestra.program.sandbox.admin.engine_calls()["read"] - before["read"] == N
-    [one, *_] = orchestra.program.profiles()
-    values = {"email": "other@example.org"}
-    orchestra.program.sandbox.admin.post("/campaign/change", {"resource": "profile", "keys": [one], "set": values})
-    assert compare(orchestra)[1]["campaign_agrees_with_what_was_sent"] is False
-
-
-def test_a_comparison_that_cannot_be_made_fails_in_our_own_words(orchestra: Orchestra) -> None:
-    orchestra.capture()
-    orchestra.push()
-    orchestra.program.more["CAMPAIGN_CLIENT_SECRET"] = "wrong"
-    orchestra.reload()
-    assert compare(orchestra) == (False, {})
-
-
-def test_a_run_of_the_asset_makes_no_comparison(orchestra: Orchestra) -> None:
-    orchestra.capture()
-    orchestra.push()
-    run = orchestra.materialize(PROFILE)
-    assert run.success
-    assert run.metadata(PROFILE, today())["updated"] == 0
-    assert "campaign_agrees_with_what_was_sent" not in run.checks
-    assert orchestra.program.sandbox.admin.engine_calls()["read"] == 1  # before the first load

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from sync_assets.capture import feed_polling
-from sync_assets.commands.alerts import open_incidents
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.run_errors import CANNOT
 from sync_assets.defs.tables import sensors
@@ -73,23 +71,29 @@ def other(table: str) -> str:
 
 @pytest.mark.parametrize("table", TABLES)
 class TestChangeTrackingOfOneTableIsSwitchedOff:
-    def test_sync_carries_the_other_table_and_says_what_is_wrong_with_this_one(
+    def test_plan_and_sync_carry_the_other_table_and_say_what_is_wrong_with_this_one(
         self, program: Program, table: str
     ) -> None:
         tracking(program, table, enabled=False)
         for one in TABLES:
             change(program, one, "later")
+        status, document = program.json("plan")
+        assert status == 1
+        assert document["tables"][other(table)]["update"] == 3
+        assert CAUSE.format(table) in document["tables"][table]["problem"]
         status, output, errors = program.run("sync", "--json")
         assert status == 2, errors
         assert errors.splitlines()[0].startswith(f"sync-assets: {table} was not synchronised")
         assert CAUSE.format(table) in errors.splitlines()[0]
+        assert errors.count(CAUSE.format(table)) == 1
         assert f'"problem": "{table} was not synchronised' in output
         assert (arrived(program, other(table), "later"), arrived(program, table, "later")) == (3, 0)
+        assert [program.run("sync", "--table", one)[0] for one in (table, other(table))] == [1, 0]
         tracking(program, table, enabled=True)
         assert program.sync().status == 0
         assert arrived(program, table, "later") == 3
 
-    def test_sync_says_so_once_and_as_soon_as_the_table_has_ended(self, program: Program, table: str) -> None:
+    def test_sync_says_so_as_soon_as_the_table_has_ended(self, program: Program, table: str) -> None:
         tracking(program, table, enabled=False)
         for one in TABLES:
             change(program, one, "later")
@@ -100,23 +104,8 @@ class TestChangeTrackingOfOneTableIsSwitchedOff:
         [(text, arrived_before)] = told
         assert CAUSE.format(table) in text
         assert arrived_before == (0 if table == "contact" else 3)  # contacts come before their orders
-        assert program.run("sync")[2].count(CAUSE.format(table)) == 1
 
-    def test_sync_of_that_table_alone_could_not_run(self, program: Program, table: str) -> None:
-        tracking(program, table, enabled=False)
-        assert program.run("sync", "--table", table)[0] == 1
-        assert program.run("sync", "--table", other(table))[0] == 0
-
-    def test_plan_plans_the_other_table(self, program: Program, table: str) -> None:
-        tracking(program, table, enabled=False)
-        for one in TABLES:
-            change(program, one, "later")
-        status, document = program.json("plan")
-        assert status == 1
-        assert document["tables"][other(table)]["update"] == 3
-        assert CAUSE.format(table) in document["tables"][table]["problem"]
-
-    def test_the_sensor_follows_the_other_table_and_a_run_of_this_one_says_why_it_fails(
+    def test_a_run_of_it_says_why_it_fails_the_sensor_leaves_it_alone_for_a_while_and_then_it_goes_on(
         self, orchestra: Orchestra, table: str
     ) -> None:
         program = orchestra.program
@@ -132,28 +121,16 @@ class TestChangeTrackingOfOneTableIsSwitchedOff:
         assert orchestra.execute(requests[other(table)]).success
         assert arrived(program, other(table), "later") == 3
 
-    def test_the_sensor_leaves_the_table_alone_for_a_while_and_polls_the_other_one_meanwhile(
-        self, orchestra: Orchestra, table: str
-    ) -> None:
-        program = orchestra.program
-        tracking(program, table, enabled=False)
-        [request] = orchestra.asked("d365_changes")
-        assert not orchestra.execute(request).success
         program.sandbox.admin.clear_journal()
         said = orchestra.tick("d365_changes").skip_message or ""
         assert f"{table}: the last run did not capture it; it is tried again later" in said
         assert f"{other(table)}: no change" in said
         assert len(program.sandbox.admin.journal("d365")) == 1
-        change(program, other(table), "later")
+        change(program, other(table), "still later")
         [request] = orchestra.asked("d365_changes")
         assert request.tags[TABLE_TAG] == other(table)
+        assert orchestra.execute(request).success
 
-    def test_the_table_goes_on_once_it_is_switched_on_again(self, orchestra: Orchestra, table: str) -> None:
-        program = orchestra.program
-        tracking(program, table, enabled=False)
-        change(program, table, "later")
-        [request] = orchestra.asked("d365_changes")
-        assert not orchestra.execute(request).success
         tracking(program, table, enabled=True)
         orchestra.later("d365_changes", seconds=10)
         [request] = orchestra.asked("d365_changes")
@@ -229,32 +206,6 @@ def test_when_no_feed_can_be_polled_the_tick_skips_with_one_sentence_and_tries_a
     admin.clear_journal()
     assert orchestra.tick("d365_changes").skip_message == said
     assert admin.journal("d365") == []
-
-
-def test_a_sensor_that_fails_is_an_incident_until_it_goes_on(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the daemon's own ticks."""
-    admin = program.sandbox.admin
-    program.more["SYNC_ASSETS_AUTOSTART"] = "1"
-    monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
-
-    def incidents() -> list[tuple[str, str]]:
-        with closing(program.runtime()) as runtime:
-            found = open_incidents(runtime)["troubles"]
-        return [(one["what"], one["said"]) for one in found if one["kind"] == "sensor"]
-
-    admin.fault("d365", "unavailable")
-    with dagster_daemon(program.home, program.env) as running:
-        until(lambda: bool(incidents()), PATIENCE, every=2.0)
-        [(what, said)] = incidents()
-        assert what == "The sensor d365_changes fails"
-        assert said.startswith("Dynamics 365 ")
-        assert len(said.splitlines()) == 1
-        admin.clear_faults()
-        until(lambda: not incidents(), PATIENCE, every=2.0)
-        told = running.log.read_text(errors="replace")
-    # Dagster shows where in its own code it called us; nothing of our client's is added to that.
-    assert "aiohttp" not in told
-    assert "feed_polling.py" not in told
 
 
 @pytest.mark.slow  # by single ticks and runs above

@@ -20,7 +20,7 @@ from sync_assets.ledger import InMaintenance
 from sync_assets.operations.maintenance import off, on
 from sync_assets.operations.status import status
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra
 
 ORDER, CUS_ORDER = dg.AssetKey(["d365", "new_order"]), dg.AssetKey(["campaign", "cusOrder"])

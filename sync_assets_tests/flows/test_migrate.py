@@ -22,9 +22,8 @@ from sync_assets.audit import record_list
 from sync_assets.commands.migrate import migrate
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.test_first_load import load_by_adobes_tool
-from sync_assets_tests.flows.test_links import Chain
-from sync_assets_tests.flows.test_rebuild import ledger_of, lose
+from sync_assets_tests.flows.test_first_load import planned
+from sync_assets_tests.support.chain import Chain, ledger_of, load_by_adobes_tool, lose
 from sync_assets_tests.support.opt_outs import modified, opted_in, set_campaign, set_d365, switch_on, writes
 from sync_assets_tests.support.program import Program, calls
 
@@ -349,7 +348,9 @@ def test_linked_tables_are_counted_with_the_links_that_differ(sandbox_factory: S
     changed = {name: one["attributes"] for name, one in found["changes"]["tables"].items()}
     assert changed == {"contact": {}, "new_order": {"cusContactLink": 1}, "new_orderline": {"cusName": 1}}
     assert found["cost"]["engine_calls"] == calls(update=2, read=5)
+    assert planned(here.program)["engine_calls"] == calls(update=2, read=5)
     assert here.sync() == (0, calls(update=2, read=5))
+    assert here.sync() == (0, calls())
     here.sandbox.stop()
 
 

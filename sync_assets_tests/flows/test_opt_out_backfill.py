@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync_assets.commands import opt_out_runs
-from sync_assets.defs.opt_out.asset_keys import file_chain
+from sync_assets.defs.opt_out.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, file_chain
 from sync_assets.ledger.storage import schema
 from sync_assets.opt_out.tables import REJECTED_ROWS
 from sync_assets_tests.support.opt_out_runs import FILE, polling, values
@@ -33,8 +33,7 @@ from sync_assets_tests.support.opt_outs import (
 )
 from sync_assets_tests.support.orchestra import Orchestra, Run
 
-EXPORT, DECISIONS = dg.AssetKey(["campaign", "opt_out_export"]), dg.AssetKey(["opt_out", "decisions"])
-TO_D365, TO_CAMPAIGN = dg.AssetKey(["d365", "contact_opt_out"]), dg.AssetKey(["campaign", "profile_opt_out"])
+NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 @pytest.fixture(autouse=True)
@@ -58,25 +57,29 @@ def sync(orchestra: Orchestra) -> None:
     assert orchestra.program.sync().status == 0
 
 
-def two_files_a_poll_and_a_change(orchestra: Orchestra) -> str:
-    """A contact opted out in a first file and in again in a second one; both were taken, and deleted from the SFTP.
-    Others' opt-outs came from Dynamics 365 and by a poll. Gives the contact."""
-    changes_mind, polled, here, *_ = opted_in(orchestra.program)
+def take_a_file(orchestra: Orchestra, id_: str, value: int = 1, changed: datetime = NOW) -> None:
+    """Let a file of one row be read, and deleted on the SFTP."""
     orchestra.program.opt_out["export"]["after"] = "delete"
     orchestra.reload()
-    now = datetime.now(UTC).replace(microsecond=0)
-    for value, changed, name in ((1, now - HOUR, "optout_first.csv"), (0, now + HOUR, "optout_second.csv")):
-        set_campaign(orchestra.program, changes_mind, changed, blackListEmail=bool(value))
-        row = says(changes_mind, value, f"{changed:%Y-%m-%dT%H:%M:%S}.000Z")
-        write_file(orchestra.program, HEADER + row, name)
-        sync(orchestra)
-        assert sides(orchestra.program, changes_mind) == (bool(value), bool(value))
+    set_campaign(orchestra.program, id_, changed, blackListEmail=bool(value))
+    row = says(id_, value, f"{changed:%Y-%m-%dT%H:%M:%S}.000Z")
+    write_file(orchestra.program, HEADER + row, "optout_first.csv" if value else "optout_second.csv")
+    sync(orchestra)
+    assert sides(orchestra.program, id_) == (bool(value), bool(value))
+    assert not list(exports(orchestra.program).iterdir())
+
+
+def two_files_a_poll_and_a_change(orchestra: Orchestra) -> str:
+    """A contact opted out and in again in Campaign, each by a file of its own; both files are deleted on the SFTP.
+    Others' opt-outs came from Dynamics 365 and by a poll. Gives the contact."""
+    changes_mind, polled, here, *_ = opted_in(orchestra.program)
+    take_a_file(orchestra, changes_mind, 1, NOW - HOUR)
+    take_a_file(orchestra, changes_mind, 0, NOW + HOUR)
     set_d365(orchestra.program, here, donotemail=True)
     sync(orchestra)
     set_campaign(orchestra.program, polled, blackListEmail=True)
     sync(polling(orchestra))
     assert [sides(orchestra.program, id_) for id_ in (polled, here)] == [(True, True)] * 2
-    assert not list(exports(orchestra.program).iterdir())
     return changes_mind
 
 
@@ -99,7 +102,11 @@ def test_a_backfill_over_all_opt_out_partitions_ends_green_and_changes_nothing(o
             "read_from": "kept rows",
         }
         numbers = values(run, DECISIONS, partition)
-        assert (numbers["decisions"], run.days(TO_D365), run.days(TO_CAMPAIGN)) == (0, [partition], [partition])
+        assert (numbers["decisions"], run.days(CONTACT_OPT_OUT), run.days(PROFILE_OPT_OUT)) == (
+            0,
+            [partition],
+            [partition],
+        )
         stated[name] = {kind: numbers[f"stated_{kind}"] for kind in ("news", "known", "stale")}
     assert stated == {
         "optout_first.csv": {"news": 0, "known": 0, "stale": 1},
@@ -111,7 +118,7 @@ def test_a_backfill_over_all_opt_out_partitions_ends_green_and_changes_nothing(o
 
 
 def test_files_of_which_no_rows_are_kept_say_so_in_one_check_and_decide_nothing(orchestra: Orchestra) -> None:
-    two_files_a_poll_and_a_change(orchestra)
+    take_a_file(orchestra, next(opted_in(orchestra.program)))
     for asset in (EXPORT.path, REJECTED_ROWS):
         orchestra.runtime.store.prune(asset, datetime.now(UTC) + HOUR)
     for name, run in backfill(orchestra).items():
@@ -142,7 +149,7 @@ def test_a_file_that_was_removed_before_it_was_taken_is_no_error_of_a_backfill(o
 
 def test_kept_rows_of_a_file_that_the_ledger_does_not_know_are_not_used(orchestra: Orchestra) -> None:
     """As with a new ledger beside an old store: without its memory they may be older than what both sides hold."""
-    two_files_a_poll_and_a_change(orchestra)
+    take_a_file(orchestra, next(opted_in(orchestra.program)))
     forget = sa.delete(schema.opt_out_file)
     orchestra.runtime.ledger.database.write(lambda connection: connection.execute(forget))
     for run in backfill(orchestra).values():
@@ -153,7 +160,7 @@ def test_kept_rows_of_a_file_that_the_ledger_does_not_know_are_not_used(orchestr
 
 
 def test_kept_rows_say_nothing_of_an_attribute_that_was_mapped_later(orchestra: Orchestra) -> None:
-    two_files_a_poll_and_a_change(orchestra)
+    take_a_file(orchestra, next(opted_in(orchestra.program)))
     orchestra.program.opt_out["mappings"]["donotpostalmail"] = "blackListPostalMail"
     orchestra.reload()
     since = orchestra.program.sandbox.admin.last()

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.defs.opt_out.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.opt_out.export import staging
@@ -35,10 +36,6 @@ from sync_assets_tests.support.opt_outs import (
     writes,
 )
 from sync_assets_tests.support.orchestra import AUDIT, PROFILE, Orchestra, Run
-
-EXPORT, DECISIONS = dg.AssetKey(["campaign", "opt_out_export"]), dg.AssetKey(["opt_out", "decisions"])
-TO_D365, TO_CAMPAIGN = dg.AssetKey(["d365", "contact_opt_out"]), dg.AssetKey(["campaign", "profile_opt_out"])
-
 
 # Sensors alone
 
@@ -159,8 +156,8 @@ def test_a_run_shows_its_numbers(orchestra: Orchestra) -> None:
     assert pl.read_parquet(Path(told["audit"]) / "*.parquet")["contact"].to_list() == [news]
 
     nothing = {"held_already": 0, "to_be_decided_again": 0, "refused": 0, "no_longer_there": 0, "unanswered": 0}
-    assert values(run, TO_D365, partition) == {"written": 1, "engine_calls": 0, **nothing}
-    assert values(run, TO_CAMPAIGN, partition) == {"written": 0, "engine_calls": 0, **nothing}
+    assert values(run, CONTACT_OPT_OUT, partition) == {"written": 1, "engine_calls": 0, **nothing}
+    assert values(run, PROFILE_OPT_OUT, partition) == {"written": 0, "engine_calls": 0, **nothing}
 
 
 def test_rows_that_are_not_valid_are_shown_with_line_and_reason_and_the_run_goes_on(orchestra: Orchestra) -> None:
@@ -211,7 +208,7 @@ def test_one_asset_alone_can_be_materialised(orchestra: Orchestra) -> None:
     orchestra.tick(FILE)
     [request] = orchestra.asked(FILE)
     partition = request.partition_key or ""
-    for key, holds in ((EXPORT, False), (DECISIONS, False), (TO_D365, True)):
+    for key, holds in ((EXPORT, False), (DECISIONS, False), (CONTACT_OPT_OUT, True)):
         run = orchestra.materialize(key, partition)
         assert run.success, run.errors
         assert run.days(key) == [partition]
@@ -234,7 +231,7 @@ def test_a_run_of_profiles_compares_nothing(orchestra: Orchestra) -> None:
     before = orchestra.program.sandbox.admin.engine_calls()["read"]
     run = orchestra.materialize(PROFILE)
     assert run.success, run.errors
-    assert "opt_outs_agree" not in run.checks
+    assert run.checks.keys().isdisjoint({"opt_outs_agree", "campaign_agrees_with_what_was_sent"})
     assert orchestra.program.sandbox.admin.engine_calls()["read"] == before
 
 
@@ -291,13 +288,16 @@ def test_the_folder_is_watched_by_a_job_that_fails_if_it_cannot_look(orchestra: 
 
 
 def test_no_contact_can_be_read_in_what_dagster_keeps(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In events, logs, ticks, metadata, ledger and Parquet: whatever a run did and whatever went wrong."""
+    """In events, logs, ticks, metadata, ledger, Parquet and output: whatever a run did and whatever went wrong."""
     program, admin = orchestra.program, orchestra.program.sandbox.admin
     monkeypatch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
     with dagster_instance() as instance:
         orchestra.instance = instance
         _all_goes_wrong(orchestra)
     orchestra.runtime.close()
+    outputs = [text for command in ("sync", "status", "rejects") for text in program.run(command)[1:]]
+    (program.home / "dagster" / "outputs").write_text("\n".join(outputs))
+    assert "optout_20991231_000001.csv" in outputs[1]
     files = [path for path in (program.home / "dagster").rglob("*") if path.is_file()]
     kinds = Counter(path.suffix for path in files)
     assert kinds[".db"] > 3

@@ -18,18 +18,15 @@ import pytest
 from sync_assets.commands import opt_out_runs as operations
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.opt_out.export import folder as files
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import (
     EARLIER,
     HEADER,
     LATER,
     assert_quiet,
     checks,
-    clear,
     exports,
-    in_d365,
     known_files,
-    opted_in,
+    opted_out,
     rejected_rows,
     says,
     set_campaign,
@@ -40,30 +37,12 @@ from sync_assets_tests.support.opt_outs import (
 )
 from sync_assets_tests.support.program import Program
 
-
-@pytest.fixture(scope="module")
-def installation(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """In step, and shared by the tests of this file: each takes contacts of its own."""
-    program = Program(sandbox_factory(contacts=80), tmp_path_factory.mktemp("home"))
-    assert switch_on(program, "campaign_to_d365").sync().status == 0
-    return program
-
-
-@pytest.fixture(scope="module")
-def ids(installation: Program) -> Iterator[str]:
-    return opted_in(installation)
+DIRECTION, CONTACTS = "campaign_to_d365", 80
 
 
 @pytest.fixture
-def program(installation: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    monkeypatch.setattr(operations, "LOOK_SECONDS", 0.02)
-    clear(installation)
-    yield switch_on(installation, "campaign_to_d365")
-    installation.sandbox.admin.clear_faults()
-
-
-def opted_out(program: Program, *ids: str) -> list[bool]:
-    return [in_d365(program, id_)["donotemail"] for id_ in ids]
+def program(installed: Program) -> Program:
+    return installed
 
 
 def taken(program: Program) -> int:

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.commands import opt_out_runs as operations
 from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets.operations.status import rejects, retry
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.openssh import OpenSsh, make_key, public
 from sync_assets_tests.support.opt_outs import (
     HEADER,
@@ -22,7 +20,6 @@ from sync_assets_tests.support.opt_outs import (
     clear,
     in_d365,
     modified,
-    opted_in,
     says,
     set_campaign,
     set_d365,
@@ -34,28 +31,13 @@ from sync_assets_tests.support.opt_outs import (
 )
 from sync_assets_tests.support.program import Program
 
-
-@pytest.fixture(scope="module")
-def installation(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """In step, and shared by the tests of this file: each takes contacts of its own."""
-    program = Program(sandbox_factory(contacts=300), tmp_path_factory.mktemp("home"))
-    assert switch_on(program, "bidirectional").sync().status == 0
-    return program
-
-
-@pytest.fixture(scope="module")
-def ids(installation: Program) -> Iterator[str]:
-    return opted_in(installation)
+DIRECTION, CONTACTS = "bidirectional", 300
 
 
 @pytest.fixture
-def program(installation: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    monkeypatch.setattr(operations, "LOOK_SECONDS", 0.02)
-    clear(installation)
-    yield switch_on(installation, "bidirectional")
-    installation.more.clear()
-    installation.sandbox.admin.clear_faults()
-    installation.sandbox.admin.settings("d365", inactive_read_only=False)
+def program(installed: Program) -> Iterator[Program]:
+    yield installed
+    installed.sandbox.admin.settings("d365", inactive_read_only=False)
 
 
 # --- the SFTP -------------------------------------------------------------------------------------------------------
@@ -90,7 +72,13 @@ CASES: dict[str, tuple[Spoil, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+def assert_doctor_tells(program: Program, says_: str) -> None:
+    with closing(program.runtime()) as runtime:
+        told = [line for line in examine(runtime) if line.outcome == "fail"]
+    assert any(says_ in line.message for line in told), told
+
+
+@pytest.mark.parametrize("case", ["the host key is another one", "a variable is missing"])
 def test_without_the_sftp_files_wait_and_everything_else_goes_on(
     program: Program, ids: Iterator[str], tmp_path: Path, case: str
 ) -> None:
@@ -106,12 +94,17 @@ def test_without_the_sftp_files_wait_and_everything_else_goes_on(
     assert program.profiles()[changed]["cusJobTitle"] == case
     assert sides(program, changed) == (True, True)  # an opt-out of Dynamics 365 needs no SFTP
     assert sides(program, waiting) == (False, False)
-    with closing(program.runtime()) as runtime:
-        told = [line for line in examine(runtime) if line.outcome == "fail"]
-    assert any(says_ in line.message for line in told), told
+    assert_doctor_tells(program, says_)
     program.more.clear()
     assert switch_on(program, "bidirectional").sync().status == 0
     assert sides(program, waiting)[0] is True
+
+
+@pytest.mark.parametrize("case", sorted(CASES.keys() - {"the host key is another one", "a variable is missing"}))
+def test_doctor_tells_why_the_sftp_cannot_be_used(program: Program, tmp_path: Path, case: str) -> None:
+    spoil, says_ = CASES[case]
+    spoil(program, tmp_path)
+    assert_doctor_tells(program, says_)
 
 
 def test_a_server_with_another_host_key_is_told_nothing(program: Program, tmp_path: Path, ids: Iterator[str]) -> None:

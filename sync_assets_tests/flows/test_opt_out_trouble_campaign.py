@@ -10,48 +10,28 @@ from typing import Any
 
 import pytest
 
-from sync_assets.commands import opt_out_runs as operations
 from sync_assets.operations import privacy_hold
 from sync_assets.operations.status import rejects, retry, status
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import (
     HEADER,
     assert_quiet,
-    clear,
     in_d365,
     modified,
-    opted_in,
     says,
     set_campaign,
     set_d365,
     sides,
-    switch_on,
     write_file,
     writes,
 )
 from sync_assets_tests.support.program import Program, calls
 
-
-@pytest.fixture(scope="module")
-def installation(sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """In step, and shared by the tests of this file: each takes contacts of its own."""
-    program = Program(sandbox_factory(contacts=120), tmp_path_factory.mktemp("home"))
-    assert switch_on(program, "bidirectional").sync().status == 0
-    return program
-
-
-@pytest.fixture(scope="module")
-def ids(installation: Program) -> Iterator[str]:
-    return opted_in(installation)
+DIRECTION, CONTACTS = "bidirectional", 120
 
 
 @pytest.fixture
-def program(installation: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
-    monkeypatch.setattr(operations, "LOOK_SECONDS", 0.02)
-    clear(installation)
-    yield switch_on(installation, "bidirectional")
-    installation.guardrails.clear()
-    installation.sandbox.admin.clear_faults()
+def program(installed: Program) -> Program:
+    return installed
 
 
 def patched(program: Program, since: int, *statuses: int) -> list[str]:

@@ -28,22 +28,9 @@ RESOURCES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cu
 ACTIVE = {"rules": [{"field": "statecode", "is": "eq", "value": 0}], "delete_filtered_out": True}
 
 
-@pytest.fixture(scope="module")
-def systems() -> Iterator[SandboxProcess]:
-    """One sandbox for most tests of this file; each empties it first."""
-    with SandboxProcess(contacts=0) as one:
-        yield one
-        assert one.errors == ""
-
-
 @pytest.fixture
 def program(systems: SandboxProcess, tmp_path: Path) -> Program:
-    admin = systems.admin
-    for table, resource in reversed(RESOURCES.items()):
-        admin.delete(table, [row[f"{table}id"] for row in admin.dump_d365(table)])
-        pkeys = [one["PKey"] for one in admin.dump_campaign(resource)]
-        admin.post("/campaign/delete", {"resource": resource, "pkeys": pkeys})
-    admin.clear_journal()
+    systems.admin.empty(**RESOURCES)
     home, temporary = tmp_path / "home", tmp_path / "temporary"
     home.mkdir()
     temporary.mkdir()
@@ -56,7 +43,7 @@ def temporary(program: Program) -> Path:
     return Path(program.more["TMPDIR"])
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def either(request: pytest.FixtureRequest, program: Program) -> Iterator[Program]:
     """The program with its ledger in either database."""
     if request.param == "sqlite":
@@ -158,10 +145,10 @@ def through_dagster(program: Program) -> dict[str, Any]:
 
 
 class TestOneTable:
-    def test_from_the_first_load_on_through_all_that_may_happen(self, either: Program) -> None:
-        admin = either.sandbox.admin
+    def test_from_the_first_load_on_through_all_that_may_happen(self, program: Program) -> None:
+        admin = program.sandbox.admin
         ids = admin.create("contact", *({"lastname": f"N{n}", "jobtitle": "Nurse"} for n in range(20)))
-        told = planned(either)
+        told = planned(program)
         assert told["tables"]["contact"] == {
             "resource": "profile",
             "insert": 20,
@@ -181,7 +168,7 @@ class TestOneTable:
             "engine_calls": calls(insert=20, read=1),
         }
         assert (told["budget"], told["notes"]) == (None, [])
-        assert foretold(either, through_dagster) == calls(insert=20, read=1)
+        assert foretold(program, through_dagster) == calls(insert=20, read=1)
 
         admin.change("contact", ids[:3], jobtitle="Teacher")
         admin.change("contact", ids[3:5], birthdate="1980-01-02")  # not sent later
@@ -189,28 +176,28 @@ class TestOneTable:
         [brief] = admin.create("contact", {"lastname": "Brief"})
         admin.delete("contact", [brief])
         admin.create("contact", {"lastname": "New"}, {"lastname": "Newer"})
-        assert foretold(either) == calls(insert=2, update=3, delete=3, read=3)  # the first delete finds out how
+        assert foretold(program) == calls(insert=2, update=3, delete=3, read=3)  # the first delete finds out how
 
-        either.table["fields"] = {**either.table["fields"], "middlename": "middleName"}
-        assert foretold(either) == calls(update=20)  # a changed mapping
+        program.table["fields"] = {**program.table["fields"], "middlename": "middleName"}
+        assert foretold(program) == calls(update=20)  # a changed mapping
 
         admin.change("contact", ids[8:10], statecode=1)
-        either.table["filters"] = ACTIVE
-        assert foretold(either) == calls(delete=2, read=2)
+        program.table["filters"] = ACTIVE
+        assert foretold(program) == calls(delete=2, read=2)
         admin.change("contact", ids[8:9], statecode=0)
         admin.expire("contact")
         admin.delete("contact", ids[10:11])
-        assert foretold(either) == calls(insert=1, delete=1, read=1)  # a full read
+        assert foretold(program) == calls(insert=1, delete=1, read=1)  # a full read
 
-    def test_what_is_pending_already(self, either: Program) -> None:
-        admin = either.sandbox.admin
+    def test_what_is_pending_already(self, program: Program) -> None:
+        admin = program.sandbox.admin
         ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(5)))
-        runtime = either.runtime()
+        runtime = program.runtime()
         capture(runtime)
         runtime.ledger.claim("contact", owner="another", limit=2, lease_seconds=2)
         runtime.close()
         admin.change("contact", ids[:1], lastname="Changed")
-        told = planned(either)["tables"]["contact"]
+        told = planned(program)["tables"]["contact"]
         assert told["insert"] + told["update"] == 5  # those of the other worker, too
         assert told["uncertain"] == 2
 
@@ -370,10 +357,10 @@ class TestTrouble:
 
     @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
     def test_one_that_is_ended_in_the_middle_leaves_no_personal_data(
-        self, either: Program, temporary: Path, end: signal.Signals
+        self, program: Program, temporary: Path, end: signal.Signals
     ) -> None:
         """After it has read the contacts, and before it is done with the orders."""
-        program, admin = either, either.sandbox.admin
+        admin = program.sandbox.admin
         order = {"table": "new_order", "resource": "cusOrder", "key": "cusOrderId", "fields": {"new_name": "cusName"}}
         program.further = [order]
         admin.create("contact", {"lastname": "A"})

@@ -69,7 +69,7 @@ def synced(program: Program) -> None:
     assert (again.status, again.document["engine_calls"] | {"read": 0}) == (0, calls())
 
 
-@on_positions(quick=(DOCUMENTED, V8))
+@on_positions(quick=(V8,))  # the documented one: test_links.py
 def test_a_first_load_changes_and_deletions_arrive_once_and_linked(chain: Program) -> None:
     admin = chain.sandbox.admin
     synced(chain)

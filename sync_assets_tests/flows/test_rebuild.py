@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,7 @@ from sync_assets.audit import record_list
 from sync_assets.commands.backup import backup
 from sync_assets.commands.rebuild import Rebuilt, rebuild, rehearse
 from sync_assets.errors import SyncAssetsError
-from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.support.chain import Chain, ledger_of, lose
 from sync_assets_tests.support.opt_outs import (
     HEADER,
     assert_quiet,
@@ -33,15 +31,6 @@ from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import Program, calls
 
 
-def ledger_of(program: Program) -> Path:
-    return Path(program.runtime().settings.ledger_url.removeprefix("sqlite:///"))
-
-
-def lose(program: Program) -> None:
-    for file in ledger_of(program).parent.glob(f"{ledger_of(program).name}*"):
-        file.unlink()
-
-
 def rebuilt(program: Program, *tables: str) -> Rebuilt:
     """`rebuild` in this process. It writes nothing to either system."""
     since = program.sandbox.admin.last()
@@ -54,19 +43,6 @@ def rebuilt(program: Program, *tables: str) -> Rebuilt:
 def found(done: Rebuilt, *what: str) -> dict[str, tuple[int, ...]]:
     assert done.problem is None, done.problem
     return {table: tuple(one[name] for name in what) for table, one in done.document["tables"].items()}
-
-
-@pytest.fixture
-def chain(sandbox_factory: SandboxFactory, tmp_path: Path) -> Iterator[Callable[..., Chain]]:
-    made: list[Chain] = []
-
-    def make(*options: Any) -> Chain:
-        made.append(Chain(sandbox_factory, tmp_path, *options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.sandbox.stop()
 
 
 FOREIGN: list[dict[str, Any]] = [

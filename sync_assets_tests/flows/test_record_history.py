@@ -10,11 +10,9 @@ from typing import Any
 
 import dagster as dg
 
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import HEADER, LATER, says, switch_on, write_file
 from sync_assets_tests.support.orchestra import Orchestra
 from sync_assets_tests.support.program import CONTACT, Program
-from sync_assets_tests.support.waiting import until
 
 N = 50
 PERSON = {
@@ -135,36 +133,6 @@ def test_no_value_of_a_contact_is_in_the_history_after_a_whole_sync(program: Pro
     text = "\n".join(str(value) for entry in entries for value in entry).lower()
     assert values & {PERSON["lastname"]}, "what is searched for should be there"
     assert {value for value in values if len(value) > 3 and value.lower() in text} == set()
-
-
-def test_history_and_acknowledgements_agree_however_often_a_sync_is_killed(
-    tmp_path: Path, sandbox_factory: SandboxFactory
-) -> None:
-    sandbox = sandbox_factory(contacts=400)
-    sandbox.admin.latency("campaign", 40)
-    program = Program(sandbox, tmp_path, guardrails={"concurrency": 8}, history={"days": 14})
-    acknowledged = "SELECT id FROM sync_record WHERE acked_hash IS NOT NULL"
-    kept = "SELECT id FROM sync_history WHERE outcome = 'acknowledged'"
-    partly = 0
-    for first_seen in (
-        acknowledged,
-        kept,
-        acknowledged,
-    ):  # as soon as one of the two is there, whichever is stored first
-        before = len(rows(program, first_seen))
-        process = program.start("sync")
-        until(lambda before=before, query=first_seen: len(rows(program, query)) > before)
-        process.kill()
-        process.communicate()
-        found = sorted(rows(program, kept))
-        assert found == sorted(rows(program, acknowledged))
-        partly += 0 < len(found) < 400
-    assert partly, "the syncs were too fast to be killed"
-    sandbox.admin.latency("campaign", 0)
-    status, _, errors = program.run("sync")
-    assert status == 0, errors
-    assert sorted(rows(program, kept)) == sorted(rows(program, acknowledged))
-    assert len(set(rows(program, kept))) == 400
 
 
 def test_the_opt_out_decisions_of_a_contact_stand_beside_its_history(program: Program) -> None:

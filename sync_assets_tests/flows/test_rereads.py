@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 
 N = 50

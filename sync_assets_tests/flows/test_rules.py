@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +36,9 @@ RULES: list[tuple[dict[str, Any], Any, Any]] = [
 """A rule, a value that meets it, a value that does not. Only lastname is mapped."""
 
 
-@pytest.fixture(scope="module")
-def systems() -> Iterator[SandboxProcess]:
-    """One sandbox for all tests of this file; each empties it first."""
-    with SandboxProcess(contacts=0) as one:
-        yield one
-        assert one.errors == ""
-
-
 @pytest.fixture
 def program(systems: SandboxProcess, tmp_path: Path) -> Program:
-    admin = systems.admin
-    admin.delete("contact", [row["contactid"] for row in admin.dump_d365()])
-    admin.post("/campaign/delete", {"resource": "profile", "pkeys": [one["PKey"] for one in admin.dump_campaign()]})
-    admin.clear_journal()
+    systems.admin.empty()
     return Program(systems, tmp_path)
 
 

@@ -21,7 +21,7 @@ from sync_assets.operations.maintenance import on
 from sync_assets.runtime import program_sources
 from sync_assets.runtime.heartbeat import SILENT_AFTER
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.waiting import until

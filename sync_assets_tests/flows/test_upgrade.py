@@ -12,7 +12,7 @@ import pytest
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickStatus
 
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.flows.test_links import Chain
+from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.dagster_dev import dagster_daemon
 from sync_assets_tests.support.earlier_version import earlier_version
 from sync_assets_tests.support.opt_outs import HEADER, in_d365, says, switch_on, write_file, writes

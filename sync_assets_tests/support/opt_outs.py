@@ -138,6 +138,11 @@ def in_d365(program: Program, id_: str) -> dict[str, Any]:
     return row
 
 
+def opted_out(program: Program, *ids: str) -> list[bool]:
+    """Return donotemail of these contacts in Dynamics 365."""
+    return [in_d365(program, id_)["donotemail"] for id_ in ids]
+
+
 def modified(program: Program, id_: str) -> datetime:
     return datetime.fromisoformat(in_d365(program, id_)["modifiedon"])
 

@@ -118,6 +118,14 @@ class Admin:
     def delete(self, table: str, which: list[str] | int) -> list[str]:
         return self.post("/d365/delete", {"table": table, **_which(which)})["ids"]
 
+    def empty(self, **resources: str) -> None:
+        """Delete all rows and records, and the journal. resources: by table, parents first; default contacts."""
+        for table, resource in reversed(list((resources or {"contact": "profile"}).items())):
+            self.delete(table, [row[f"{table}id"] for row in self.dump_d365(table)])
+            pkeys = [one["PKey"] for one in self.dump_campaign(resource)]
+            self.post("/campaign/delete", {"resource": resource, "pkeys": pkeys})
+        self.clear_journal()
+
     def expire(self, table: str = "contact") -> None:
         """Let all delta tokens of the table expire."""
         self.post("/d365/expire", {"table": table})

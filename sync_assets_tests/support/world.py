@@ -139,15 +139,9 @@ class Systems:
 
     def empty(self) -> None:
         """Delete all rows and records on both sides, and reset all settings."""
-        admin = self.admin
-        for table in reversed(RESOURCES):
-            admin.delete(table, [row[IDS[table]] for row in admin.dump_d365(table)])
-        for resource in RESOURCES.values():
-            pkeys = [record["PKey"] for record in admin.dump_campaign(resource)]
-            admin.post("/campaign/delete", {"resource": resource, "pkeys": pkeys})
+        self.admin.empty(**RESOURCES)
         self.stand(Position())
-        admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
-        admin.clear_journal()
+        self.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
 
     def stand(self, position: Position) -> None:
         """Put the sandbox into exactly this position, with its faults."""

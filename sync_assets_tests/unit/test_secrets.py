@@ -59,14 +59,25 @@ def tracked() -> list[str]:
     return [name for name in told.decode().split("\0") if name and (ROOT / name).is_file()]
 
 
+def suspicious() -> list[str]:
+    """Files with a line that may hold what is looked for: git searches them in a hundredth of Python's time."""
+    lines = PATTERNS | {
+        "a private key": "-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----",
+        "the address of a package registry": PATTERNS["the address of a package registry"].replace(r"\S", r"(?:\S|$)"),
+    }
+    asked = ["git", "grep", "--untracked", "-lzP", *(word for pattern in lines.values() for word in ("-e", pattern))]
+    told = subprocess.run(asked, cwd=ROOT, capture_output=True, check=False, timeout=60)
+    assert told.returncode in (0, 1), told.stderr
+    return [name for name in told.stdout.decode().split("\0") if name]
+
+
 def found_in(text: str) -> list[str]:
     return [what for what, pattern in PATTERNS.items() if re.search(pattern, text)]
 
 
 def test_no_file_holds_what_is_secret_or_one_machine_s_own() -> None:
-    names = tracked()
-    assert "README.md" in names
-    found = {name: what for name in names if (what := found_in((ROOT / name).read_text("utf-8", "replace")))}
+    assert "README.md" in tracked()
+    found = {name: what for name in suspicious() if (what := found_in((ROOT / name).read_text("utf-8", "replace")))}
     assert found == {}
 
 

@@ -12,9 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from azure.core.credentials import TokenCredential
-from azure.core.exceptions import ClientAuthenticationError
-from azure.identity import CertificateCredential, ClientSecretCredential, WorkloadIdentityCredential
 
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.app_credentials import AppCertificate, federated_identity, federated_token
@@ -38,16 +35,19 @@ def sandbox(process: SandboxProcess, monkeypatch: pytest.MonkeyPatch) -> Sandbox
 @pytest.fixture
 def made(sandbox: SandboxProcess) -> Callable[..., Any]:
     """Make a credential of azure-identity for the sandbox's app registration."""
+    from azure import identity
 
-    def make(kind: Callable[..., Any], **options: Any) -> Any:
+    def make(kind: str, **options: Any) -> Any:
         env = sandbox.env
         names = {"tenant_id": env["D365_TENANT_ID"], "client_id": env["D365_CLIENT_ID"]}
-        return kind(**names, authority=env["D365_AUTHORITY"], disable_instance_discovery=True, **options)
+        return getattr(identity, kind)(
+            **names, authority=env["D365_AUTHORITY"], disable_instance_discovery=True, **options
+        )
 
     return make
 
 
-def assert_signs_in(credential: TokenCredential, sandbox: SandboxProcess) -> None:
+def assert_signs_in(credential: Any, sandbox: SandboxProcess) -> None:
     url, bundle = sandbox.env["D365_URL"], sandbox.env["SYNC_ASSETS_CA_BUNDLE"]
     token = credential.get_token(f"{url}/.default").token
     with httpx.Client(verify=ssl.create_default_context(cafile=bundle), trust_env=False) as http:
@@ -59,12 +59,14 @@ def assert_signs_in(credential: TokenCredential, sandbox: SandboxProcess) -> Non
 
 
 def test_azure_identity_signs_in_with_a_secret(made: Callable[..., Any], sandbox: SandboxProcess) -> None:
-    assert_signs_in(made(ClientSecretCredential, client_secret=sandbox.env["D365_CLIENT_SECRET"]), sandbox)
+    assert_signs_in(made("ClientSecretCredential", client_secret=sandbox.env["D365_CLIENT_SECRET"]), sandbox)
 
 
 def test_azure_identity_is_refused_with_a_wrong_secret(made: Callable[..., Any], sandbox: SandboxProcess) -> None:
+    from azure.core.exceptions import ClientAuthenticationError
+
     with pytest.raises(ClientAuthenticationError, match="AADSTS7000215"):
-        made(ClientSecretCredential, client_secret="wrong").get_token(f"{sandbox.env['D365_URL']}/.default")
+        made("ClientSecretCredential", client_secret="wrong").get_token(f"{sandbox.env['D365_URL']}/.default")
 
 
 @pytest.mark.parametrize("password", [None, "secret"], ids=["without a password", "with a password"])
@@ -75,7 +77,7 @@ def test_azure_identity_signs_in_with_a_certificate(
     certificate, file = AppCertificate(), tmp_path / f"app.{format_}"
     write = certificate.write_pem if format_ == "pem" else certificate.write_pfx
     sandbox.admin.settings("login", certificates=[write(file, password or "")])
-    assert_signs_in(made(CertificateCredential, certificate_path=str(file), password=password), sandbox)
+    assert_signs_in(made("CertificateCredential", certificate_path=str(file), password=password), sandbox)
 
 
 def test_azure_identity_signs_in_with_the_chain_of_its_certificate(
@@ -83,16 +85,18 @@ def test_azure_identity_signs_in_with_the_chain_of_its_certificate(
 ) -> None:
     file = tmp_path / "app.pem"
     sandbox.admin.settings("login", certificates=[AppCertificate().write_pem(file)])
-    assert_signs_in(made(CertificateCredential, certificate_path=str(file), send_certificate_chain=True), sandbox)
+    assert_signs_in(made("CertificateCredential", certificate_path=str(file), send_certificate_chain=True), sandbox)
 
 
 def test_azure_identity_is_refused_with_a_certificate_that_is_not_registered(
     made: Callable[..., Any], sandbox: SandboxProcess, tmp_path: Path
 ) -> None:
+    from azure.core.exceptions import ClientAuthenticationError
+
     AppCertificate().write_pem(tmp_path / "app.pem")
     sandbox.admin.settings("login", certificates=[])
     with pytest.raises(ClientAuthenticationError, match="AADSTS700027"):
-        made(CertificateCredential, certificate_path=str(tmp_path / "app.pem")).get_token(
+        made("CertificateCredential", certificate_path=str(tmp_path / "app.pem")).get_token(
             f"{sandbox.env['D365_URL']}/.default"
         )
 
@@ -103,7 +107,7 @@ def test_azure_identity_signs_in_with_a_federated_token(
     file = tmp_path / "token"
     file.write_text(federated_token())
     sandbox.admin.settings("login", federated=[federated_identity()])
-    assert_signs_in(made(WorkloadIdentityCredential, token_file_path=str(file)), sandbox)
+    assert_signs_in(made("WorkloadIdentityCredential", token_file_path=str(file)), sandbox)
 
 
 # dlt

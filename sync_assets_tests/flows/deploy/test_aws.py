@@ -17,7 +17,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import boto3
 import dagster as dg
 import pytest
 import yaml
@@ -26,7 +25,6 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._daemon.daemon import SensorDaemon, get_default_daemon_logger
-from moto import mock_aws
 
 from sync_assets.defs.partitions import table_tags
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
@@ -286,19 +284,24 @@ def test_cfn_lint_finds_nothing() -> None:
 
 
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give boto3 while moto answers it."""
+    import boto3
+    from moto import mock_aws
+
     pytest.importorskip("openapi_spec_validator", reason="of moto[cloudformation]: pip install --editable .[test]")
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     with mock_aws():
-        yield
+        yield boto3
 
 
 class Release:
     """`deploy/aws/release` with a filled-in file of parameters."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, aws: Any) -> None:
+        self.aws = aws
         shutil.copytree(AWS, folder / "aws")
         for template in (folder / "aws").glob("*.yaml"):
             lines = template.read_text().splitlines(keepends=True)
@@ -308,21 +311,21 @@ class Release:
         assert spec
         self.module = importlib.util.module_from_spec(spec)
         loader.exec_module(self.module)
-        ec2: Any = boto3.resource("ec2")
+        ec2 = aws.resource("ec2")
         vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")
         vpc.modify_attribute(EnableDnsHostnames={"Value": True})
         self.subnets = [
             vpc.create_subnet(CidrBlock=f"10.0.{at}.0/24", AvailabilityZone=f"{REGION}{zone}").id
             for at, zone in enumerate("abab")
         ]
-        secret = boto3.client("secretsmanager").create_secret(Name="any", SecretString='{"client_secret": "hunter2"}')
+        secret = aws.client("secretsmanager").create_secret(Name="any", SecretString='{"client_secret": "hunter2"}')
         self.file = folder / "parameters.json"
         self.values: dict[str, str] = json.loads((AWS / "parameters.json").read_text()) | {
             "Vpc": vpc.id,
             "PrivateSubnets": ",".join(self.subnets[:2]),
             "PublicSubnets": ",".join(self.subnets[2:]),
             "UserNetwork": "192.0.2.0/24",
-            "CertificateArn": boto3.client("acm").request_certificate(DomainName="sync.example")["CertificateArn"],
+            "CertificateArn": aws.client("acm").request_certificate(DomainName="sync.example")["CertificateArn"],
             **dict.fromkeys(("OidcSecretArn", "DatabaseSecretArn", "SystemsSecretArn"), secret["ARN"]),
         }
         self.values |= {
@@ -337,60 +340,49 @@ class Release:
 
 
 @pytest.fixture
-def release(aws: None, tmp_path: Path) -> Release:
-    return Release(tmp_path)
+def release(aws: Any, tmp_path: Path) -> Release:
+    return Release(tmp_path, aws)
 
 
-def tasks() -> dict[str, str]:
+def tasks(ecs: Any) -> dict[str, str]:
     """The newest task definition of each service and of runs, with its revision. Services refer to them: see above."""
-    ecs, names = boto3.client("ecs"), ("web", "daemon", "code", "run")
-    found = {name: ecs.describe_task_definition(taskDefinition=f"sync-assets-{name}") for name in names}
+    found = {
+        name: ecs.describe_task_definition(taskDefinition=f"sync-assets-{name}")
+        for name in ("web", "daemon", "code", "run")
+    }
     return {name: one["taskDefinition"]["taskDefinitionArn"] for name, one in found.items()}
 
 
 def test_a_release_replaces_all_services_and_new_runs_and_a_rollback_brings_back_the_one_before(
-    release: Release,
-) -> None:
-    """Each task has the stack's image, see above."""
-    assert release("state") == 0
-    assert release(FIRST) == 0
-    aws = boto3.client("cloudformation")
-    for arguments, image in (((SECOND,), SECOND), (("--rollback",), FIRST), (("--rollback",), SECOND)):
-        before = tasks()
-        assert release(*arguments) == 0
-        assert release.module.parameters_of(aws, "sync-assets")["Image"] == image
-        assert [name for name, task in tasks().items() if task == before[name]] == []
-
-
-def test_a_release_of_the_same_image_changes_nothing_and_keeps_the_way_back(release: Release) -> None:
-    assert [release("state"), release(FIRST), release(SECOND), release(SECOND), release()] == [0] * 5
-    assert release.module.parameters_of(boto3.client("cloudformation"), "sync-assets")["PreviousImage"] == FIRST
-
-
-def test_a_parameter_that_is_not_filled_in_is_named_and_nothing_is_changed(
     release: Release, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Each task has the stack's image, see above."""
+    stacks, ecs = release.aws.client("cloudformation"), release.aws.client("ecs")
+    assert release("registry.example/sync-assets:latest") == 1, "an image without a digest is not released"
     assert release("state") == 0
-    assert release(FIRST, D365TenantId="", UiHost="") == 1
+    assert release(FIRST, D365TenantId="", UiHost="") == 1, "a parameter that is not filled in is named"
     assert "D365TenantId, UiHost" in capsys.readouterr().err
-    assert [one["StackName"] for one in boto3.client("cloudformation").describe_stacks()["Stacks"]] == [
-        "sync-assets-state"
-    ]
+    assert [one["StackName"] for one in stacks.describe_stacks()["Stacks"]] == ["sync-assets-state"]
+    assert release(FIRST) == 0
+    for arguments, image in (((SECOND,), SECOND), (("--rollback",), FIRST), (("--rollback",), SECOND)):
+        before = tasks(ecs)
+        assert release(*arguments) == 0
+        assert release.module.parameters_of(stacks, "sync-assets")["Image"] == image
+        assert [name for name, task in tasks(ecs).items() if task == before[name]] == []
+    assert [release(SECOND), release()] == [0, 0], "the same image again changes nothing"
+    assert release.module.parameters_of(stacks, "sync-assets")["PreviousImage"] == FIRST, "and keeps the way back"
 
 
 def test_alarms_and_firewall_are_stacks_of_their_own(release: Release, capsys: pytest.CaptureFixture[str]) -> None:
-    topic = boto3.client("sns").create_topic(Name="any")["TopicArn"]
+    topic = release.aws.client("sns").create_topic(Name="any")["TopicArn"]
     assert release("state") == 0
     subnets = ",".join(release.subnets[:2])
     assert release("firewall", FirewallSubnets=subnets, EgressHosts="a.example,b.example") == 0
     assert release("alarms", AlarmTopicArn="") == 1
     assert "AlarmTopicArn" in capsys.readouterr().err
     assert release("alarms", AlarmTopicArn=topic) == 0
-    assert release.module.parameters_of(boto3.client("cloudformation"), "sync-assets-alarms")["AlarmTopicArn"] == topic
-
-
-def test_an_image_without_a_digest_is_not_released(release: Release) -> None:
-    assert release("registry.example/sync-assets:latest") == 1
+    stacks = release.aws.client("cloudformation")
+    assert release.module.parameters_of(stacks, "sync-assets-alarms")["AlarmTopicArn"] == topic
 
 
 # A run
@@ -411,9 +403,9 @@ class Metadata(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def daemon(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def daemon(aws: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """This process is the daemon's task. Gives its network."""
-    ecs: Any = boto3.client("ecs")
+    ecs = aws.client("ecs")
     ecs.create_cluster(clusterName=RESOURCES["Cluster"]["Properties"]["ClusterName"])
     for name in ("DaemonTask", "RunTask"):  # of those that CloudFormation makes moto drops the network
         [container] = TASKS[name]["ContainerDefinitions"]
@@ -422,7 +414,7 @@ def daemon(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any
             networkMode="awsvpc",
             containerDefinitions=[{"name": container["Name"], "image": FIRST, "memory": container["Memory"]}],
         )
-    ec2: Any = boto3.resource("ec2")
+    ec2 = aws.resource("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")
     vpc.modify_attribute(EnableDnsHostnames={"Value": True})
     subnet = vpc.create_subnet(CidrBlock="10.0.0.0/24")
@@ -446,7 +438,7 @@ def daemon(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any
 
 
 def test_a_run_is_a_task_of_its_own_in_the_daemons_network(
-    daemon: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    aws: Any, daemon: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of `dagster.yaml` all is used but the database, which is not what this is about."""
     for name in variables(INSTANCE):
@@ -468,7 +460,7 @@ def test_a_run_is_a_task_of_its_own_in_the_daemons_network(
         instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
         launched = instance.get_run_by_id(run.run_id)
         assert launched
-        [task] = boto3.client("ecs").describe_tasks(
+        [task] = aws.client("ecs").describe_tasks(
             cluster="sync-assets", tasks=[launched.tags["ecs/task_arn"]], include=["TAGS"]
         )["tasks"]
         assert instance.run_launcher.check_run_worker_health(launched).status == WorkerStatus.RUNNING

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from dagster._grpc.types import (
 from dagster._serdes import ConfigurableClassData, serialize_value
 
 from sync_assets.defs.instance.command_line import PACKAGED
+from sync_assets_tests.support.forked_commands import start_command
 from sync_assets_tests.support.program import OURS
 from sync_assets_tests.support.waiting import until
 
@@ -129,31 +131,20 @@ class CodeServer:
         self.process.wait(30)
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, CodeServer]]:
-    """Both start at the same time."""
-    dagsters = ("dagster", "code-server", "start", "--module-name", "sync_assets.definitions")
-    started = {
-        name: CodeServer(tmp_path_factory.mktemp(name), *command)
-        for name, command in (("dagster", dagsters), ("ours", ("sync-assets", "code-server")))
-    }
+@contextmanager
+def started(home: Path, *command: str) -> Iterator[CodeServer]:
+    server = CodeServer(home, *command)
     try:
-        for server in started.values():
-            until(server.serves, 90.0)
-        yield started
+        until(server.serves, 90.0)
+        yield server
     finally:
-        for server in started.values():
-            server.end()
+        server.end()
 
 
-@pytest.fixture
-def dagsters(servers: dict[str, CodeServer]) -> CodeServer:
-    return servers["dagster"]
-
-
-@pytest.fixture
-def ours(servers: dict[str, CodeServer]) -> CodeServer:
-    return servers["ours"]
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CodeServer]:
+    with started(tmp_path_factory.mktemp("ours"), "sync-assets", "code-server") as server:
+        yield server
 
 
 def of_the_attacker(own: InstanceRef) -> InstanceRef:
@@ -167,10 +158,13 @@ def of_the_attacker(own: InstanceRef) -> InstanceRef:
     )  # fmt: skip
 
 
-def test_dagsters_own_code_server_resolves_a_callers_instance_and_imports_its_classes(dagsters: CodeServer) -> None:
-    dagsters.sensor(of_the_attacker(dagsters.own))
-    assert dagsters.secret.is_dir()
-    assert dagsters.executed.exists()
+@pytest.mark.slow  # a process more that loads the definitions
+def test_dagsters_own_code_server_resolves_a_callers_instance_and_imports_its_classes(tmp_path: Path) -> None:
+    command = ("dagster", "code-server", "start", "--module-name", "sync_assets.definitions")
+    with started(tmp_path, *command) as dagsters:
+        dagsters.sensor(of_the_attacker(dagsters.own))
+        assert dagsters.secret.is_dir()
+        assert dagsters.executed.exists()
 
 
 def test_a_caller_with_an_instance_of_its_own_gets_nothing(ours: CodeServer) -> None:
@@ -223,9 +217,7 @@ def test_a_request_that_is_no_request_is_an_error_and_the_server_goes_on(ours: C
 def test_it_does_not_serve_without_its_environment(tmp_path: Path) -> None:
     other = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     given = other | {"DAGSTER_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [Path(sys.executable).with_name("sync-assets"), "code-server", "--port", "9"],
-        env=given, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "D365_URL is not set" in done.stderr
+    started = start_command(["code-server", "--port", "9"], given, tmp_path, dagster=True, on_disk=True)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == 1
+    assert "D365_URL is not set" in errors

@@ -9,15 +9,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import boto3
 import dagster as dg
-import psycopg2
 import pytest
 from dagster._core.instance.config import dagster_instance_config
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.workspace.load_target import WorkspaceFileTarget
-from dagster_postgres.utils import pg_url_from_config
-from moto import mock_aws
 
 from sync_assets.config.models import Guardrails
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
@@ -53,6 +49,9 @@ def test_on_aws_a_server_that_is_not_dagsters_database_gets_no_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, told: str
 ) -> None:
     """`require` encrypts without verification: it shows that the impostor would hear a password."""
+    import psycopg2
+    from dagster_postgres.utils import pg_url_from_config
+
     impostor = Impostor(tmp_path)
     for name, value in {
         "DAGSTER_PG_HOST": "dagster.acme.test",
@@ -80,6 +79,9 @@ def reference(file: Path) -> InstanceRef:
 
 @every_instance
 def test_dagster_takes_the_file_and_each_class_takes_its_part(file: Path) -> None:
+    import boto3
+    from moto import mock_aws
+
     ref = reference(file)
     with mock_aws():
         boto3.client("ecs").register_task_definition(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 
-from sync_assets_tests.support.pushing import Bench, on_both_databases, people, start_pushers
+import pytest
+
+from sync_assets_tests.support.pushing import Bench, people, start_pushers
 
 
-@on_both_databases
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # SQLite: flows/test_survival.py
 async def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(bench: Bench):
     payloads = people(3000)
     bench.capture(payloads)

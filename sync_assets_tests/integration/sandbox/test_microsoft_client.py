@@ -9,19 +9,16 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pytest
-from azure.identity import ClientSecretCredential
-from PowerPlatform.Dataverse.client import DataverseClient
-from PowerPlatform.Dataverse.core.config import DataverseConfig
-from PowerPlatform.Dataverse.core.errors import HttpError
-from PowerPlatform.Dataverse.models.filters import col
-from PowerPlatform.Dataverse.models.upsert import UpsertItem
 
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
+
+if TYPE_CHECKING:  # it brings pandas; each worker that collects would import it
+    from PowerPlatform.Dataverse.client import DataverseClient
+    from PowerPlatform.Dataverse.models.upsert import UpsertItem
 
 FORMATTED = "@OData.Community.Display.V1.FormattedValue"
 
@@ -46,6 +43,10 @@ def admin(process: SandboxProcess) -> Iterator[Admin]:
 
 @pytest.fixture
 def client(env: dict[str, str], admin: Admin) -> Iterator[DataverseClient]:
+    from azure.identity import ClientSecretCredential
+    from PowerPlatform.Dataverse.client import DataverseClient
+    from PowerPlatform.Dataverse.core.config import DataverseConfig
+
     credential = ClientSecretCredential(
         env["D365_TENANT_ID"],
         env["D365_CLIENT_ID"],
@@ -112,6 +113,8 @@ def test_several_rows_at_once(client: DataverseClient) -> None:
 
 
 def test_upsert_one_and_several_by_alternate_key(client: DataverseClient) -> None:
+    from PowerPlatform.Dataverse.models.upsert import UpsertItem
+
     def item(key: str, name: str) -> UpsertItem:
         return UpsertItem(alternate_key={"externaluseridentifier": key}, record={"lastname": name})
 
@@ -137,6 +140,8 @@ def test_listing_follows_the_pages_and_sees_every_row_once(client: DataverseClie
 
 
 def test_the_query_builder(client: DataverseClient, admin: Admin) -> None:
+    from PowerPlatform.Dataverse.models.filters import col
+
     stamp = datetime.datetime(2024, 3, 15, 10, 20, 30, tzinfo=datetime.UTC)
     row_id = client.records.create(
         "contact",
@@ -175,6 +180,8 @@ def test_the_query_builder(client: DataverseClient, admin: Admin) -> None:
 
 
 def test_formatted_values(client: DataverseClient) -> None:
+    from PowerPlatform.Dataverse.models.filters import col
+
     row_id = client.records.create("contact", {"firstname": "formatted", "gendercode": 1})
     query = client.query.builder("contact").select("gendercode").where(col("contactid") == row_id)
     [page] = query.include_formatted_values().execute_pages()
@@ -182,6 +189,9 @@ def test_formatted_values(client: DataverseClient) -> None:
 
 
 def test_a_data_frame_there_and_back(client: DataverseClient) -> None:
+    import pandas as pd
+    from PowerPlatform.Dataverse.models.filters import col
+
     ids = client.dataframe.create("contact", pd.DataFrame([{"lastname": "frame", "new_score": n} for n in range(3)]))
     frame = client.query.builder("contact").select("new_score").where(col("lastname") == "frame").to_dataframe()
     assert sorted(frame["new_score"]) == [0, 1, 2]
@@ -221,6 +231,8 @@ def test_relationships(client: DataverseClient) -> None:
 
 
 def test_a_batch(client: DataverseClient) -> None:
+    from PowerPlatform.Dataverse.models.upsert import UpsertItem
+
     known = client.records.create("contact", {"lastname": "batch known"})
     batch = client.batch.new()
     batch.records.create("contact", {"firstname": "batch", "lastname": "with blanks & 'quotes'"})
@@ -264,6 +276,8 @@ def test_a_change_set_with_references(client: DataverseClient) -> None:
 
 
 def test_a_bad_column_is_told_with_its_code(client: DataverseClient) -> None:
+    from PowerPlatform.Dataverse.core.errors import HttpError
+
     with pytest.raises(HttpError, match="Could not find a property named 'nosuch'") as caught:
         client.records.list("contact", select=["nosuch"])
     assert (caught.value.status_code, caught.value.details["service_error_code"]) == (400, "0x80060888")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,33 +13,12 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.campaign.records import Filter, Records
 from sync_assets.http.client import CachedTokens, ForeignLink, OutcomeUnknown, SignInRefused, Unavailable, ssl_context
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.little_server import CUT, LittleServer, answer
 from sync_assets_tests.support.pushing import campaign_client
 from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
 
 EXT = "profileAndServicesExt"
 BY_EXTERNAL_ID = Filter("byExternalId", "externalId_parameter")
-
-
-@pytest.fixture(scope="module")
-def campaign(sandbox_factory: SandboxFactory) -> SandboxProcess:
-    return sandbox_factory(contacts=0)
-
-
-@pytest.fixture
-def admin(campaign: SandboxProcess) -> Any:
-    before = campaign.admin.settings("campaign")
-    campaign.admin.clear_journal()
-    yield campaign.admin
-    campaign.admin.clear_faults()
-    campaign.admin.settings("campaign", **before)
-
-
-@pytest.fixture
-async def client(campaign: SandboxProcess, admin: Admin) -> AsyncIterator[CampaignClient]:
-    async with campaign_client(campaign.env) as opened:
-        yield opened
 
 
 def profiles(client: CampaignClient, given: Filter | None = None) -> Records:

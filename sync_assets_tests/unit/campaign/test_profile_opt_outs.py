@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,10 +19,8 @@ from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles, opt_
 from sync_assets.campaign.records import Filter, Records
 from sync_assets.config.models import OPT_OUT_ATTRIBUTES
 from sync_assets.http.client import CachedTokens, ssl_context
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
-from sync_assets_tests.support.pushing import campaign_client
-from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
+from sync_assets_tests.support.sandbox_process import Admin
 
 EXT = "profileAndServicesExt"
 KEY = "externalId"
@@ -31,26 +29,11 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BY_EXTERNAL_ID = Filter("byExternalId", "externalId_parameter")
 
 
-@pytest.fixture(scope="module")
-def campaign(sandbox_factory: SandboxFactory) -> SandboxProcess:
-    return sandbox_factory(contacts=0)
-
-
 @pytest.fixture
-def admin(campaign: SandboxProcess) -> Any:
-    before = campaign.admin.settings("campaign")
-    yield campaign.admin
-    campaign.admin.clear_faults()
-    campaign.admin.settings("campaign", **before)
-    pkeys = [profile["PKey"] for profile in campaign.admin.dump_campaign()]
-    campaign.admin.post("/campaign/delete", {"resource": "profile", "pkeys": pkeys})
-
-
-@pytest.fixture
-async def client(campaign: SandboxProcess, admin: Admin) -> AsyncIterator[CampaignClient]:
-    campaign.admin.clear_journal()
-    async with campaign_client(campaign.env) as opened:
-        yield opened
+def admin(admin: Admin) -> Iterator[Admin]:
+    yield admin
+    pkeys = [profile["PKey"] for profile in admin.dump_campaign()]
+    admin.post("/campaign/delete", {"resource": "profile", "pkeys": pkeys})
 
 
 def at(minute: float) -> datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,33 +13,16 @@ import pytest
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.workflows import Workflow, start, workflow
 from sync_assets.http.client import CachedTokens, OutcomeUnknown, SignInRefused, ssl_context
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.little_server import CUT, LittleServer, answer
-from sync_assets_tests.support.pushing import campaign_client
-from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
+from sync_assets_tests.support.sandbox_process import Admin
 
 EXPORT = "WKF12"
 
 
-@pytest.fixture(scope="module")
-def campaign(sandbox_factory: SandboxFactory) -> SandboxProcess:
-    return sandbox_factory(contacts=0)
-
-
 @pytest.fixture
-def admin(campaign: SandboxProcess) -> Any:
-    before = campaign.admin.settings("campaign")
-    campaign.admin.clear_journal()
-    yield campaign.admin
-    campaign.admin.clear_faults()
-    campaign.admin.settings("campaign", **before)
-    set_status(campaign.admin, "started")
-
-
-@pytest.fixture
-async def client(campaign: SandboxProcess, admin: Admin) -> AsyncIterator[CampaignClient]:
-    async with campaign_client(campaign.env) as opened:
-        yield opened
+def admin(admin: Admin) -> Iterator[Admin]:
+    yield admin
+    set_status(admin, "started")
 
 
 def set_status(admin: Admin, status: str) -> None:

@@ -265,35 +265,30 @@ class TestLinks:
         )
         assert [one.table for one in parse_config(text, "f.yaml").tables] == ["new_order", "contact"]
 
-    @pytest.mark.parametrize(
-        ("style", "cardinality", "parent", "child", "api", "picklists"),
-        product(
+    def test_all_that_the_contract_offers_may_be_combined(self) -> None:
+        def addressed(how: str) -> str:
+            named = "    filter: {name: byKey, parameter: key_parameter}\n" if how == "filter" else ""
+            return f"    address: {how}\n{named}"
+
+        for style, cardinality, parent, child, api, picklists in product(
             ("auto", "key", "pkey", "join"),
             ("one", "zero_or_one"),
             ("url", "filter"),
             ("url", "filter"),
             ("profileAndServicesExt", "customResources"),
             ("labels", "codes"),
-        ),
-    )
-    def test_all_that_the_contract_offers_may_be_combined(
-        self, style: str, cardinality: str, parent: str, child: str, api: str, picklists: str
-    ) -> None:
-        def addressed(how: str) -> str:
-            named = "    filter: {name: byKey, parameter: key_parameter}\n" if how == "filter" else ""
-            return f"    address: {how}\n{named}"
-
-        text = (
-            HEAD
-            + addressed(parent)
-            + ORDER
-            + addressed(child)
-            + f"    api: {api}\n    picklists: {picklists}\n"
-            + f"    links: [{{{LINK}, style: {style}, cardinality: {cardinality}}}]\n"
-        )
-        contact, order = parse_config(text, "f.yaml").tables
-        assert (order.links[0].style, order.links[0].cardinality) == (style, cardinality)
-        assert (contact.address, order.address, order.api, order.picklists) == (parent, child, api, picklists)
+        ):
+            text = (
+                HEAD
+                + addressed(parent)
+                + ORDER
+                + addressed(child)
+                + f"    api: {api}\n    picklists: {picklists}\n"
+                + f"    links: [{{{LINK}, style: {style}, cardinality: {cardinality}}}]\n"
+            )
+            contact, order = parse_config(text, "f.yaml").tables
+            assert (order.links[0].style, order.links[0].cardinality) == (style, cardinality)
+            assert (contact.address, order.address, order.api, order.picklists) == (parent, child, api, picklists)
 
 
 class TestValuesThatAreNotOffered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,31 +20,12 @@ from sync_assets.dataverse.batch import REASON_LENGTH, TRIES, RowUpdate, UpdateR
 from sync_assets.dataverse.client import D365Refused, DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.http.client import CachedTokens, HttpError, Response, SignInRefused, Unavailable, ssl_context
-from sync_assets.runtime.context import Runtime
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 CONTACT = Table("contact", "contacts", "contactid", True, {})
 STALE = 'W/"1"'
-
-
-@pytest.fixture(scope="module")
-def shared(sandbox_factory: SandboxFactory) -> SandboxProcess:
-    return sandbox_factory(contacts=1000)
-
-
-@pytest.fixture(autouse=True)
-def _as_new(shared: SandboxProcess) -> Iterator[None]:
-    yield
-    shared.admin.clear_faults()
-    shared.admin.settings("d365", inactive_read_only=False, application_user=True)
-
-
-@pytest.fixture
-async def client(shared: SandboxProcess) -> AsyncIterator[DataverseClient]:
-    async with Runtime(shared.env, any_ledger=True).d365() as opened:
-        yield opened
+CONTACTS = 1000
 
 
 def rows(sandbox: SandboxProcess) -> dict[str, dict[str, Any]]:

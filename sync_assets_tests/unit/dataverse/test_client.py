@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,22 +23,11 @@ from sync_assets.dataverse.client import (
 )
 from sync_assets.http.client import ForeignLink, HttpError, Response, SignInRefused
 from sync_assets.runtime.context import Runtime
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 T = TypeVar("T")
 Use = Callable[[DataverseClient], Awaitable[T]]
-
-
-@pytest.fixture(scope="module")
-def shared(sandbox_factory: SandboxFactory) -> SandboxProcess:
-    return sandbox_factory(contacts=30)
-
-
-@pytest.fixture(autouse=True)
-def _as_new(shared: SandboxProcess) -> Iterator[None]:
-    yield
-    shared.admin.clear_faults()
+CONTACTS = 30
 
 
 def use(sandbox: SandboxProcess, work: Use[T], **more: str) -> T:

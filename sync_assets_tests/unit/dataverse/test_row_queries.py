@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,30 +14,11 @@ from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.http.client import ForeignLink
-from sync_assets.runtime.context import Runtime
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 CONTACT = Table("contact", "contacts", "contactid", True, {})
 COLUMNS = ["donotemail", "preferredcontactmethodcode"]
-
-
-@pytest.fixture(scope="module")
-def shared(sandbox_factory: SandboxFactory) -> SandboxProcess:
-    return sandbox_factory(contacts=1000)
-
-
-@pytest.fixture(autouse=True)
-def _as_new(shared: SandboxProcess) -> Iterator[None]:
-    yield
-    shared.admin.clear_faults()
-    shared.admin.settings("d365", page_limit=5000, milliseconds=False)
-
-
-@pytest.fixture
-async def client(shared: SandboxProcess) -> AsyncIterator[DataverseClient]:
-    async with Runtime(shared.env, any_ledger=True).d365() as opened:
-        yield opened
+CONTACTS = 1000
 
 
 def rows(sandbox: SandboxProcess) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import dagster_aws.ecs.launcher
 import pytest
 import yaml
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
@@ -66,6 +65,8 @@ def test_a_tag_that_replaces_command_image_role_or_resources_is_refused(tag: str
 
 
 def test_every_tag_that_dagsters_ecs_launcher_reads_is_refused_or_its_own_note() -> None:
+    import dagster_aws.ecs.launcher
+
     read = set(re.findall(r'"(ecs/\w+)"', inspect.getsource(dagster_aws.ecs.launcher)))
     assert {"ecs/container_overrides", "ecs/task_overrides", "ecs/run_task_kwargs"} < read
     assert read - set(refused_tags(read)) == set(NOTES_OF_THE_LAUNCHER)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime, timedelta, timezone
 
-import pytest
-
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.opt_out.decide import Decision, decide
 
@@ -65,28 +63,27 @@ def test_the_table_is_whole() -> None:
     assert len(_rows()) == 3 * len(TIMES) * 4
 
 
-@pytest.mark.parametrize(("direction", "when", "d365", "campaign", "expected"), _rows())
-def test_truth_table(direction: ActiveDirection, when: str, d365: bool, campaign: bool, expected: str) -> None:
-    found = decide(direction, d365, TIMES[when][0], campaign, TIMES[when][1])
-    assert (found.value, found.write) == (expected[0] == "T", SIDES[expected[1]])
+def test_truth_table() -> None:
+    for direction, when, d365, campaign, expected in _rows():
+        found = decide(direction, d365, TIMES[when][0], campaign, TIMES[when][1])
+        case = (direction, when, d365, campaign)
+        assert (found.value, found.write) == (expected[0] == "T", SIDES[expected[1]]), case
 
 
-@pytest.mark.parametrize("direction", TABLE)
-@pytest.mark.parametrize("when", TIMES)
-@pytest.mark.parametrize("campaign", [True, False, None])
-def test_no_value_in_d365_counts_as_not_opted_out(direction: ActiveDirection, when: str, campaign: bool | None) -> None:
-    modified, changed = TIMES[when]
-    assert decide(direction, None, modified, campaign, changed) == decide(direction, False, modified, campaign, changed)
+def test_no_value_in_d365_counts_as_not_opted_out() -> None:
+    for direction, when, campaign in itertools.product(TABLE, TIMES, (True, False, None)):
+        modified, changed = TIMES[when]
+        not_opted_out = decide(direction, False, modified, campaign, changed)
+        assert decide(direction, None, modified, campaign, changed) == not_opted_out, (direction, when, campaign)
 
 
-@pytest.mark.parametrize("when", TIMES)
-@pytest.mark.parametrize("d365", [True, False])
-def test_what_campaign_does_not_say_changes_nothing_in_d365(when: str, d365: bool) -> None:
-    modified, changed = TIMES[when]
-    for direction in ("bidirectional", "campaign_to_d365"):
-        assert decide(direction, d365, modified, None, changed) == Decision(d365, None, "Campaign says nothing")
-    wanted = "campaign" if d365 else None
-    assert decide("d365_to_campaign", d365, modified, None, changed).write == wanted
+def test_what_campaign_does_not_say_changes_nothing_in_d365() -> None:
+    for when, d365 in itertools.product(TIMES, (True, False)):
+        modified, changed = TIMES[when]
+        for direction in ("bidirectional", "campaign_to_d365"):
+            assert decide(direction, d365, modified, None, changed) == Decision(d365, None, "Campaign says nothing")
+        wanted = "campaign" if d365 else None
+        assert decide("d365_to_campaign", d365, modified, None, changed).write == wanted, (when, d365)
 
 
 def test_no_decision_calls_for_another_one() -> None:

@@ -18,13 +18,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import polars as pl
 import pytest
-from botocore.config import Config
 from hypothesis import example, given
 from hypothesis import strategies as st
-from moto.core import set_initial_no_auth_action_count
 from polars.testing import assert_frame_equal
 
 from sync_assets.config.opt_out import Storage
@@ -504,6 +501,8 @@ class TestS3:
     def test_missing_credentials_and_a_name_that_no_bucket_can_have_are_told(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        import boto3
+
         forget_aws(monkeypatch)
         client = boto3.Session().client("s3", region_name="us-east-1")
         with pytest.raises(StoreError, match="There are no AWS credentials"):
@@ -512,13 +511,18 @@ class TestS3:
             Store(S3Bucket("Acme bucket", PREFIX, client)).parts(EXPORT, KEY)
 
 
-checked = set_initial_no_auth_action_count(0)
-"""While what it wraps is called, S3 looks at who asks and what they may."""
+def checked(call: Callable[..., Any]) -> Callable[..., Any]:
+    """While what it wraps is called, S3 looks at who asks and what they may."""
+    from moto.core import set_initial_no_auth_action_count
+
+    return set_initial_no_auth_action_count(0)(call)
 
 
 @pytest.fixture(scope="module")
 def user(s3: Any) -> tuple[str, str]:
     """Key and secret of a user who may do nothing."""
+    import boto3
+
     iam = boto3.client("iam", region_name="us-east-1")
     iam.create_user(UserName="sync")
     key = iam.create_access_key(UserName="sync")["AccessKey"]
@@ -529,6 +533,9 @@ def client_of(
     key: str = "key", secret: str = SECRET, *, server: LittleServer | None = None, verify: str | None = None
 ) -> Any:
     """A client that tries once."""
+    import boto3
+    from botocore.config import Config
+
     return boto3.client(
         "s3",
         region_name="us-east-1",
