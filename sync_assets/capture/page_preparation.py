@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from sync_assets.capture.unchanged_rows import UnchangedRows
+from sync_assets.capture.unchanged_rows import Unread
 from sync_assets.dataverse.page_parser import Page, PageParser
 from sync_assets.ledger import LinkSpec
 from sync_assets.ledger.prepared_page import ROW_HASH
@@ -57,7 +57,7 @@ MakePage = Callable[[pl.DataFrame, Sequence[LinkSpec]], LedgerPage]
 
 
 def prepare_page(
-    page: Page, mapping: TableMapping, unread: UnchangedRows | None = None, make_page: MakePage = LedgerPage
+    page: Page, mapping: TableMapping, unread: Unread = (), make_page: MakePage = LedgerPage
 ) -> PreparedPage:
     """Prepare a parsed page.
 
@@ -67,7 +67,6 @@ def prepare_page(
         unread: Its other rows, which are unchanged since they were captured last.
         make_page: Makes the ledger's page of the transformed rows.
     """
-    unread = unread or UnchangedRows()
     passed, dropped = filter_rows(last_of_each(_hashed(page), mapping), mapping.row_filter)
     rows = convert(replace(passed, mapping), mapping)
     unknown = unknown_codes(passed, mapping)
@@ -76,12 +75,12 @@ def prepare_page(
     if _HASH in passed.columns and rows.height == passed.height and not unknown:
         rows = rows.with_columns(passed[_HASH].alias(ROW_HASH))
     return PreparedPage(
-        read=page.rows.height + len(unread.rows),
+        read=page.rows.height + len(unread),
         rows=make_page(rows, mapping.link_specs),
         deleted=page.deleted,
         left=dropped[mapping.table_key.select_name].str.to_lowercase().to_list(),
         opt_outs=opted_out(passed, mapping),
-        unread=unread.rows,
+        unread=unread,
         unknown_codes=unknown,
         next_link=page.next_link,
         delta_link=page.delta_link,

@@ -7,7 +7,6 @@ transforming them would be three quarters of the work of such a read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,13 +16,8 @@ from sync_assets.mapping.table_mapping import TableMapping
 
 SameRows = Callable[[Sequence[str], Sequence[int]], Sequence[int]]
 """Returns, for ids and row hashes, the indexes of rows that the ledger has with this hash (Ledger.same_rows)."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnchangedRows:
-    """Rows left unread. `rows`: (id in lower case, row hash)."""
-
-    rows: Sequence[tuple[str, int]] = ()
+Unread = Sequence[tuple[str, int]]
+"""(id in lower case, row hash) of each row left unread."""
 
 
 class UnchangedRowFilter:
@@ -40,7 +34,7 @@ class UnchangedRowFilter:
         self._row: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._same_rows = same_rows
 
-    def part(self, head: Head) -> tuple[Head, UnchangedRows]:
+    def part(self, head: Head) -> tuple[Head, Unread]:
         """Return the page with the rows to read only, and the unchanged rows.
 
         A page that is not valid, or that has an id twice, is returned whole: the parser reports what is wrong with it.
@@ -53,11 +47,11 @@ class UnchangedRowFilter:
                 rows += self._row.decode_lines(b"\n".join(raws))
                 hashes += row_hashes(raws)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            return head, UnchangedRows()
+            return head, ()
         ids = [row.id.lower() for row in rows]
         if len(set(ids)) < len(ids):
-            return head, UnchangedRows()  # the last row of an id counts, which may be changed or unchanged
+            return head, ()  # the last row of an id counts, which may be changed or unchanged
         same = self._same_rows(ids, hashes)
         left = set(same)
         to_read = [raw for index, raw in enumerate(head.value) if index not in left]
-        return Head(to_read, head.next_link, head.delta_link), UnchangedRows([(ids[at], hashes[at]) for at in same])
+        return Head(to_read, head.next_link, head.delta_link), [(ids[at], hashes[at]) for at in same]
