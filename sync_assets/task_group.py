@@ -23,7 +23,8 @@ async def run_together(*coroutines: Coroutine[Any, Any, Any]) -> tuple[Any, ...]
     """Return the results of the coroutines, in their order.
 
     Raises:
-        Exception: The first error of a coroutine, as it is. The others have been cancelled and have ended.
+        Exception: The first error of a coroutine, as it is. The others have been cancelled and have ended. A thread of
+            `asyncio.to_thread` goes on; its result is dropped.
     """
     try:
         async with asyncio.TaskGroup() as group:

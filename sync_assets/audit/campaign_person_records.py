@@ -32,7 +32,6 @@ from sync_assets.task_group import run_together
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
 
-"""A D365 id as the ledger has it. A record with any other key is not ours."""
 AT_ONCE = 8
 """Reads in flight."""
 PAGE = 500

@@ -1,4 +1,4 @@
-"""The Campaign client: a resource's metadata, its records one by one or page by page, and a count of engine calls.
+"""The Campaign client: metadata of resources, engine calls on records and lists, and a count of these calls.
 
 Here: which request fetches what. Not here: retries, waits and token renewal (`http.Endpoint`), and what an answer means
 (`dialect`). Source: docs/references/campaign.md 1, 3, 4, 5 and
@@ -17,7 +17,6 @@ import msgspec
 from sync_assets.campaign.dialect import Operation, is_passing, response_outcome, words
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.resource_type import read_resource
-from sync_assets.config.cross_checks import did_you_mean
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import (
     GATEWAY_REFUSALS,
@@ -33,6 +32,7 @@ from sync_assets.http.client import (
     Unavailable,
 )
 from sync_assets.http.redaction import redact
+from sync_assets.similar_names import did_you_mean
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
 LIMITS = Limits(largest=32 << 20, seconds=180.0)
@@ -167,13 +167,16 @@ class CampaignClient:
         except Unavailable as error:
             raise _with_url_hint(error) from error
 
-    async def resource(self, api: str, name: str) -> Resource:
-        """Return the metadata of a resource, with its filters; no engine call. Raises NotPublished, SignInRefused."""
+    async def resource(self, api: str, name: str, *, hint: bool = True) -> Resource:
+        """Return the metadata of a resource, with its filters; no engine call. Raises NotPublished, SignInRefused.
+
+        hint: an error names the resource that was probably meant, which takes a request or two.
+        """
         try:
             metadata = await self._metadata(f"{api}/resourceType/{quote(name, safe='')}", api, name)
         except NotPublished as error:
-            if hint := await self._hint(api, name):
-                raise NotPublished(error.cause, hint) from error
+            if hint and (meant := await self._hint(api, name)):
+                raise NotPublished(error.cause, meant) from error
             raise
         link = metadata.get("filters")
         href = link.get("href") if isinstance(link, dict) else None
@@ -191,9 +194,10 @@ class CampaignClient:
             known = await self.resources()
         except SyncAssetsError:
             return None
-        if name in known and known[name] != api:
-            return f"It has one under /{known[name]}: write `api: {known[name]}` for its table in the configuration."
-        meant = did_you_mean(name, [one for one in known if one != name])
+        if served := known.get(name):
+            other = f"It has one under /{served}: write `api: {served}` for its table in the configuration."
+            return other if served != api else None
+        meant = did_you_mean(name, known)
         return meant and f"Did you mean `{meant}`? Correct `resource` of its table in the configuration."
 
     async def resources(self) -> dict[str, str]:

@@ -18,7 +18,7 @@ from sync_assets.capture.context import RENEW_SECONDS, CaptureContext
 from sync_assets.capture.page_preparation import PreparedPage, parser, prepare_page
 from sync_assets.capture.page_size import fetch
 from sync_assets.capture.rows_by_id import with_certain_deletions
-from sync_assets.capture.unchanged_rows import UnchangedRowFilter, Unread
+from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.page_parser import Head, Page, peek
 from sync_assets.http.pagination import LinkTrail
 from sync_assets.ledger.prepared_page import Page as LedgerPage
@@ -93,7 +93,7 @@ class PagePipeline:
         self._trail.follow(link, rows)
         self._fetching = asyncio.create_task(fetch(self._context, link, tracked=self._tracked))
 
-    async def _parse_next(self) -> tuple[Page, Unread]:
+    async def _parse_next(self) -> tuple[Page, UnchangedRows]:
         """Parse the fetched page, and begin to fetch the next one."""
         body = await self._fetching
         head = peek(body)
@@ -104,7 +104,7 @@ class PagePipeline:
             self._fetch_next(page.next_link, page.rows.height + len(page.deleted))
         return page, unchanged
 
-    def _parsed(self, body: bytes, head: Head | None) -> tuple[Page, Unread]:
+    def _parsed(self, body: bytes, head: Head | None) -> tuple[Page, UnchangedRows]:
         """Parse a page without its unchanged rows. head: None if the page must be repaired first."""
         if head is None or self._unchanged is None:
             return self._parse(body, head), ()
@@ -122,16 +122,16 @@ class PagePipeline:
         page = await with_certain_deletions(self._context, page, alone=self._alone)
         return await asyncio.to_thread(self._prepared, page, unchanged)
 
-    def _prepared(self, page: Page, unread: Unread) -> PreparedPage:
+    def _prepared(self, page: Page, unchanged: UnchangedRows) -> PreparedPage:
         if page.rows.height:
-            return prepare_page(page, self._context.mapping, unread, self._make_page)
+            return prepare_page(page, self._context.mapping, unchanged, self._make_page)
         if self._without_rows is None:
             self._without_rows = prepare_page(page, self._context.mapping, make_page=self._make_page)
         return replace(
             self._without_rows,
-            read=len(unread),
+            read=len(unchanged),
             deleted=page.deleted,
-            unread=unread,
+            unread=unchanged,
             next_link=page.next_link,
             delta_link=page.delta_link,
         )

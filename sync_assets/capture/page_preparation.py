@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from sync_assets.capture.unchanged_rows import Unread
+from sync_assets.capture.unchanged_rows import UnchangedRows
 from sync_assets.dataverse.page_parser import Page, PageParser
 from sync_assets.ledger import LinkSpec
 from sync_assets.ledger.prepared_page import ROW_HASH
@@ -57,7 +57,7 @@ MakePage = Callable[[pl.DataFrame, Sequence[LinkSpec]], LedgerPage]
 
 
 def prepare_page(
-    page: Page, mapping: TableMapping, unread: Unread = (), make_page: MakePage = LedgerPage
+    page: Page, mapping: TableMapping, unread: UnchangedRows = (), make_page: MakePage = LedgerPage
 ) -> PreparedPage:
     """Prepare a parsed page.
 

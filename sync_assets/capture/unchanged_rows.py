@@ -16,7 +16,7 @@ from sync_assets.mapping.table_mapping import TableMapping
 
 SameRows = Callable[[Sequence[str], Sequence[int]], Sequence[int]]
 """Returns, for ids and row hashes, the indexes of rows that the ledger has with this hash (Ledger.same_rows)."""
-Unread = Sequence[tuple[str, int]]
+UnchangedRows = Sequence[tuple[str, int]]
 """(id in lower case, row hash) of each row left unread."""
 
 
@@ -34,7 +34,7 @@ class UnchangedRowFilter:
         self._row: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._same_rows = same_rows
 
-    def part(self, head: Head) -> tuple[Head, Unread]:
+    def part(self, head: Head) -> tuple[Head, UnchangedRows]:
         """Return the page with the rows to read only, and the unchanged rows.
 
         A page that is not valid, or that has an id twice, is returned whole: the parser reports what is wrong with it.

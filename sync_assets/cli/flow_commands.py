@@ -36,11 +36,11 @@ def sync(
     from sync_assets.commands.sync import sync as run  # noqa: PLC0415
     from sync_assets.operations.status import held_back, in_maintenance  # noqa: PLC0415
 
-    said: list[str] = []
+    printed: list[str] = []  # also what `show_status` prints
 
     def announce(line: str) -> None:
-        if line not in said:  # the same error may end several tables
-            said.append(line)
+        if line not in printed:  # the same error may end several tables
+            printed.append(line)
             say(line)
 
     runtime = open_runtime(creates=True)
@@ -49,7 +49,7 @@ def sync(
         done = run(runtime, table or [])
     print_document(done.document, as_json, show_status)
     if not as_json:
-        said += [*held_back(done.document), *in_maintenance(done.document, list(done.document["tables"]))]
+        printed += [*held_back(done.document), *in_maintenance(done.document, list(done.document["tables"]))]
     for line in (*map(str, done.problems), *done.stopped):
         announce(line)
     raise typer.Exit(done.status)

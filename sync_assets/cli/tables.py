@@ -147,7 +147,7 @@ def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
     if budget:
         left, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
         days = -(-left // max(1, per_day))
-        later = f"the other {left:,} take {days:,} more day{'s' if days > 1 else ''}" if left else "that is all of them"
+        later = f"the other {left:,} take {counted(days, 'more day')}" if left else "that is all of them"
         yield (
             f"engine_calls_per_day is {per_day:,}, {budget['used_today']:,} were made today: {budget['fits_today']:,} "
             f"of {calls:,} fit today, {later}."

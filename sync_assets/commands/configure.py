@@ -15,7 +15,6 @@ from pathlib import Path
 
 import sync_assets
 from sync_assets.campaign.client import CampaignClient
-from sync_assets.config.cross_checks import did_you_mean
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config, parse_config
 from sync_assets.config.models import Config
@@ -29,6 +28,7 @@ from sync_assets.scaffold.link_suggestions import suggest_links
 from sync_assets.scaffold.table_suggestions import Choice, Suggested, resource_for, suggest_table
 from sync_assets.scaffold.yaml_insertion import insert_table
 from sync_assets.scaffold.yaml_text import SCHEMA_FILE, table_block, whole_file
+from sync_assets.similar_names import did_you_mean
 from sync_assets.task_group import run_together
 from sync_assets.validation.guardrails import within_limits
 

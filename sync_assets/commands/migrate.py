@@ -170,7 +170,8 @@ class _Steps:
             todo = () if _in_step(self.runtime) else (LAST_COMMAND,)
             return StepResult(self._made() | {"foretold": foretold}, afterwards, todo=todo)
         self._note_beginning()
-        done = sync(replace(self.runtime, calls=Counter[str]()))
+        # What it would announce is part of the result, or of the error.
+        done = sync(replace(self.runtime, calls=Counter[str](), announce=lambda _: None))
         if done.status == 1:
             raise _all_of(done.problems)
         result = self._made() | {"foretold": foretold}

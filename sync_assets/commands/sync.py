@@ -38,7 +38,8 @@ OPT_OUTS_LEFT = ("due", "refused", "held", "files_waiting", "files_refused", "re
 """The same for opt-outs; rejected rows are those of this invocation."""
 
 SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns)
-"""Errors of a table that last until a person corrects its set-up: the configuration, a system's model, a privilege."""
+"""Errors of a table that last until a person corrects its set-up: the configuration, a system's model, a privilege in
+Dynamics 365. Campaign's refusal of access is none of them, since it holds for all tables as a rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,17 @@ def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str], tr
     problem is not one of a table.
     """
     of_tables = [problem for found in troubled.values() for problem in found]
+    paused = runtime.ledger.in_maintenance()
+    ran = [table for table in tables if table not in paused and not _failed(troubled.get(table, ()))]
     if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in runtime.problems):
         return 1
     if runtime.problems:
-        return 1 if all(table in troubled for table in tables) else 2
+        return 2 if ran else 1
     left = any(outcome["tables"][table][state] for table in tables for state in LEFT)
     opt_outs = CONTACT in tables and any(outcome["opt_out"][state] for state in OPT_OUTS_LEFT)
     return 2 if left or opt_outs or runtime.stopped else 0
+
+
+def _failed(found: Sequence[SyncAssetsError | str]) -> bool:
+    """Return True if a table could not run. A text says why it ended early, e.g. that a budget was spent."""
+    return any(isinstance(problem, SyncAssetsError) for problem in found)

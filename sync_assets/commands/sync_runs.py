@@ -85,7 +85,8 @@ def _noted(runtime: Runtime, config: TableConfig, troubled: Troubled) -> Iterato
     if found := [*runtime.problems[problems:], *runtime.stopped[stopped:]]:
         troubled.setdefault(config.table, []).extend(found)
         for problem in found:
-            runtime.announce(str(problem))
+            if not isinstance(problem, OtherSystems):  # ends the whole command, which prints it
+                runtime.announce(str(problem))
 
 
 def _push_the_rest(

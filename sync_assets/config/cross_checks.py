@@ -7,11 +7,11 @@ it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES, canonical_attribute
+from sync_assets.similar_names import did_you_mean
 
 Path = tuple[Any, ...]
 """A place in the file: keys and list indexes from the top."""
@@ -39,12 +39,6 @@ def check(data: dict[Any, Any], line: Callable[[Path], int]) -> Iterator[Finding
     yield from _links_lead_somewhere(tables, line)
     yield from _no_link_circles(tables)
     yield from _opt_out(data, tables, line)
-
-
-def did_you_mean(name: str, known: list[str]) -> str | None:
-    """Return the known name that `name` was probably meant to be; None if none is similar."""
-    close = difflib.get_close_matches(name.lower(), [one.lower() for one in known], n=1, cutoff=0.6)
-    return next((one for one in known if close and one.lower() == close[0]), None)
 
 
 def _list(value: Any) -> list[Any]:
@@ -232,7 +226,8 @@ def _opt_out(data: dict[Any, Any], tables: list[tuple[Path, Any]], line: Callabl
         )
     mistyped = [(path, table) for path, table in contact if _is_mistyped_profile(table.get("resource"))]
     for path, table in mistyped:
-        yield (*path, "resource"), f"Campaign has no resource `{table['resource']}`", "did you mean `profile`?"
+        problem = f"opt-outs need contact to be mapped to `profile`, not to `{table['resource']}`"
+        yield (*path, "resource"), problem, "did you mean `profile`?"
     if not mistyped and not any(table.get("resource") == "profile" for _, table in contact):
         yield (
             ("opt_out", "direction"),

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from sync_assets.config.cross_checks import Finding, check, did_you_mean
+from sync_assets.config.cross_checks import Finding, check
 from sync_assets.config.cross_checks import Path as Place
 from sync_assets.config.models import Config
 from sync_assets.config.yaml_lines import Document
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import printable
+from sync_assets.similar_names import did_you_mean
 
 _SECRET = re.compile(r"secret|passw|passphrase|token|credential|api_?key|private_?key", re.IGNORECASE)
 

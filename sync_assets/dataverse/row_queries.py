@@ -38,8 +38,8 @@ async def rows_now(
     """Return rows by id in lower case; `columns` must be booleans, choices or whole numbers.
 
     Deleted rows are missing, and so are ids that are not GUIDs, which are not queried: with one of them Dataverse would
-    refuse the whole query. Raises BadPage (an answer that does not fit; its text has no
-    values) and what `DataverseClient.page` raises.
+    refuse the whole query. Raises BadPage (an answer that does not fit; its text has no values) and what
+    `DataverseClient.page` raises.
     """
     decoder = _Decoder(table, columns)
     wanted = [id_ for id_ in dict.fromkeys(id_.lower() for id_ in ids) if GUID.fullmatch(id_)]

@@ -13,12 +13,12 @@ from typing import Protocol, cast
 import polars as pl
 
 from sync_assets.campaign.metadata import Attribute
-from sync_assets.config.cross_checks import did_you_mean
 from sync_assets.config.models import Replacements
 from sync_assets.dataverse.metadata import Column
 from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value, is_option, time_of
 from sync_assets.mapping.conversions import empty_value, named_value
 from sync_assets.mapping.exact_numbers import canonical, canonical_text
+from sync_assets.similar_names import did_you_mean
 
 CampaignValue = str | bool | int
 """A value in the form that conversions return: text, boolean, whole number, or exact number text, by attribute type."""

@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Any
 
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config.cross_checks import did_you_mean
 from sync_assets.config.models import FieldMapping, Link, TableConfig
 from sync_assets.config.opt_out import OptOutMapping
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
@@ -24,6 +23,7 @@ from sync_assets.mapping.configured_values import is_option, named_option
 from sync_assets.mapping.conversions import AS_TEXT, SEPARATORS, Conversion, conversion, option_values, possible_targets
 from sync_assets.mapping.filters import RowFilter, compile_filters
 from sync_assets.mapping.replacements import Replacement, compile_replacements
+from sync_assets.similar_names import did_you_mean
 
 FORM_VERSION = 1
 """Increased whenever the same row would have another result: payload, scope, links, opt-outs or unknown codes. Then

@@ -13,7 +13,6 @@ from hashlib import blake2b
 import polars as pl
 
 from sync_assets.campaign.metadata import Attribute
-from sync_assets.dataverse.page_parser import frame_type
 from sync_assets.ledger.prepared_page import INSERT_ONLY_HASH
 from sync_assets.mapping.conversion_expressions import converted, plain_times, refusal_reason
 from sync_assets.mapping.conversions import empty_value
@@ -27,15 +26,6 @@ _JOINER = "\u200d"
 
 Tree = dict[str, "Attribute | Tree"]
 """The members of a payload by name; groups such as `location` are nested."""
-
-
-def frame_schema(mapping: TableMapping) -> dict[str, pl.DataType]:
-    """Return the columns that `transform` expects, with their Polars types.
-
-    Booleans, whole numbers and options are typed. All else is text as sent, numbers with a fraction and times included,
-    so that they stay exact.
-    """
-    return {name: frame_type(type_) for name, type_ in mapping.column_types.items()}
 
 
 def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:

@@ -5,8 +5,8 @@
 
 Invariants: a part is written atomically. Readers see only the parts that a manifest of the partition names; a manifest
 is written last, and atomically, so the parts of a run become visible together, and those of a killed run never do.
-`Parts` reads published parts; `read` and `parts` also unpublished ones. `sweep` removes parts that no
-manifest names, `prune` whole partitions. Nothing here needs Dagster, and boto3 is imported only if S3 is used.
+`Parts` reads published parts; `read` and `parts` also unpublished ones. `sweep` removes parts that no manifest names,
+`prune` whole partitions. Nothing here needs Dagster, and boto3 is imported only if S3 is used.
 """
 
 from __future__ import annotations
@@ -129,10 +129,6 @@ class Store:
         content = {"partition": partition, "parts": [asdict(part) for part in parts]}
         self._place.put(_key(asset, partition, manifest, _MANIFEST), json.dumps(content, indent=1).encode())
 
-    def withdraw(self, asset: Sequence[str], partition: str, manifest: str) -> None:
-        """Delete a manifest, so that its parts become invisible. They exist until they are removed or swept."""
-        self._place.delete([_key(asset, partition, manifest, _MANIFEST)])
-
     def published(self, asset: Sequence[str], partition: str) -> dict[str, list[Part]]:
         """Return manifest -> its parts, the last published manifest last; empty if nothing was published."""
         return self._published(_folder(asset, partition))
@@ -142,7 +138,7 @@ class Store:
         found: dict[str, list[Part]] = {}
         for name in _named(_MANIFEST, [file.name for file in files]):
             key = f"{folder}/{encoded(name)}{_MANIFEST}"
-            if (content := self._place.get(key)) is None:  # withdrawn since the folder was listed
+            if (content := self._place.get(key)) is None:  # removed since the folder was listed
                 continue
             try:
                 found[name] = [Part(**part) for part in json.loads(content)["parts"]]

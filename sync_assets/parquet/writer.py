@@ -45,7 +45,7 @@ def write_parts(
     written = _write(store, asset, partition, run, in_parts(frames, rows))
     former = store.published(asset, partition)  # read only now: another run may have ended meanwhile
     store.publish(asset, partition, _WHOLE, written)
-    store.remove(asset, partition, *(part.name for parts in former.values() for part in parts))
+    store.remove(asset, partition, *(part.name for part in former.get(_WHOLE, ())))
     store.sweep(asset, partition)
     return written
 

@@ -31,7 +31,7 @@ LINK_KEPT = "link_kept:"
 """Premise, followed by the link's attribute: a record acknowledged with this link was read back and held it. Finding:
 yes.
 
-Missing in a ledger of an earlier version, which took every 2xx as proof.
+Missing in a ledger of an earlier commit, which took every 2xx as proof.
 """
 
 Values = Mapping[str, str]

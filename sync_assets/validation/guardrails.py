@@ -269,7 +269,7 @@ async def resources_on_the_way(config: Config, campaign: CampaignClient, own: Re
         further = {target for name in known for target in links.get(name, ())} - known.keys() - PROFILE
         for name in sorted(further):
             try:
-                known[name] = await campaign.resource(apis.get(name, own.api), name)
+                known[name] = await campaign.resource(apis.get(name, own.api), name, hint=False)
             except CampaignRefused:
                 known[name] = None  # we may not read it, so its links are unknown
     return [resource for resource in known.values() if resource]

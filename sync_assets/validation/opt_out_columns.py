@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sync_assets.campaign.metadata import Resource
-from sync_assets.config.cross_checks import did_you_mean
 from sync_assets.config.models import Config, OptOutMapping
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.table_mapping import MappingError, attribute_problem
+from sync_assets.similar_names import did_you_mean
 from sync_assets.validation.findings import Finding, Side
 
 OPT_OUT_CHECKS: dict[str, tuple[Side, str]] = {

@@ -307,7 +307,7 @@ def test_status_tells_which_records_a_killed_certification_may_have_left_until_t
     _, status = program.json("status")
     message = status["certification_unfinished"]
     assert message.startswith("A certification began ")
-    assert f"In Campaign records of profile whose externalId begins with {PREFIX} may be left" in message
+    assert f"may still hold its records: profile (externalId). Their keys begin with {PREFIX};" in message
     assert "Dynamics 365 has none of them" in message
     assert message in program.run("status")[1].splitlines()
     certified(program)

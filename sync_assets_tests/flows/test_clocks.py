@@ -30,8 +30,8 @@ def test_sync_carries_rows_and_opt_outs_of_any_day(program: Program, offset: int
     admin = program.sandbox.admin
     admin.settings("d365", clock_offset_seconds=offset)
     [id_] = admin.change("contact", 1, donotemail=True)
-    admin.change("contact", 5, jobtitle="Of another day")
-    # Not all of them can go at once.
+    admin.change("contact", 5, jobtitle="Of another clock")
+    # Two updates are throttled, so a second run sends the rest.
     admin.fault("campaign", "throttle", method="PATCH", times=2, retry_after=1)
     done = program.sync()
     assert (done.status, done.problems) == (0, [])
@@ -40,7 +40,7 @@ def test_sync_carries_rows_and_opt_outs_of_any_day(program: Program, offset: int
 
 
 @pytest.mark.parametrize("offset", [DAY, -DAY])
-def test_the_sensors_ask_for_runs_of_days_that_there_are(orchestra: Orchestra, offset: int) -> None:
+def test_the_sensors_request_no_partition_of_a_later_day(orchestra: Orchestra, offset: int) -> None:
     orchestra.settle()
     program, admin = orchestra.program, orchestra.program.sandbox.admin
     admin.settings("d365", clock_offset_seconds=offset)
@@ -61,7 +61,7 @@ def test_a_capture_counts_rows_of_a_later_day_as_todays(orchestra: Orchestra) ->
     orchestra.settle()
     admin = orchestra.program.sandbox.admin
     admin.settings("d365", clock_offset_seconds=2 * DAY)
-    admin.change("contact", 3, jobtitle="Of another day")
+    admin.change("contact", 3, jobtitle="Of another clock")
     run = orchestra.materialize(CONTACT)
     assert run.success
     assert run.days(CONTACT) == [today()]
@@ -75,6 +75,6 @@ def test_plan_foresees_what_a_sync_of_such_rows_costs(program: Program) -> None:
     assert program.sync().status == 0
     admin = program.sandbox.admin
     admin.settings("d365", clock_offset_seconds=DAY)
-    admin.change("contact", 5, jobtitle="Of another day")
+    admin.change("contact", 5, jobtitle="Of another clock")
     planned = program.json("plan")[1]
     assert planned["engine_calls"] == program.sync().document["engine_calls"]

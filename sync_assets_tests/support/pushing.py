@@ -14,7 +14,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from sync_assets_tests.support.forked_commands import Module, start_module
 from sync_assets_tests.support.ledgers import save_page
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
-DAY = date(2026, 11, 24)
 PROFILE = Target("contact", "profile")
 Payload = dict[str, Any]
 

@@ -9,8 +9,9 @@ import polars as pl
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.dataverse.page_parser import frame_type
 from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
-from sync_assets.mapping.transform import frame_schema, transform
+from sync_assets.mapping.transform import transform
 
 ID = "6f0c2a8e-0000-4000-8000-00000000000a"
 GENDERS = {1: "Male", 2: "Female", 3: "Diverse"}
@@ -92,8 +93,8 @@ def mapping(fields: dict[str, Any], **more: Any) -> TableMapping:
 
 
 def frame(of: TableMapping, *rows: dict[str, Any]) -> pl.DataFrame:
-    """Return rows as in a page. Missing values are null, ids are consecutive."""
-    schema = frame_schema(of)
+    """Return rows as in a page, with its column types. Missing values are null, ids are consecutive."""
+    schema = {name: frame_type(type_) for name, type_ in of.column_types.items()}
     base = {"modifiedon": "2024-03-15T10:20:30Z"}
     full = [base | {"contactid": f"{ID[:-4]}{n:04x}"} | row for n, row in enumerate(rows)]
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in full], schema=schema, orient="row")

@@ -46,3 +46,8 @@ def test_a_walk_passes_fifteen_files_at_most(walk: str) -> None:
 
 def test_the_page_has_the_four_walks() -> None:
     assert len(WALKS) == 4
+
+
+def test_the_table_counts_the_files_of_each_walk() -> None:
+    counts = re.findall(r"^\| [^|]+ \| [^|]+ \| (\d+) \|$", TEXT, re.MULTILINE)
+    assert [int(count) for count in counts] == [len({file for file, _ in walk}) for walk in WALKS.values()]

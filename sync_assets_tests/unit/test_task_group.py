@@ -56,8 +56,25 @@ async def test_of_two_errors_the_first_is_raised() -> None:
         await run_together(late(), refuse("early"))
 
 
+async def test_who_cancels_the_caller_ends_all() -> None:
+    ended: list[int] = []
+
+    async def wait(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+
+    caller = asyncio.create_task(run_together(wait(1), wait(2)))
+    await asyncio.sleep(0.01)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert sorted(ended) == [1, 2]
+
+
 def test_the_program_gathers_only_what_may_fail_one_by_one() -> None:
-    """`asyncio.gather` is left where the results of all are wanted, errors included."""
+    """`asyncio.gather` is left where the results of all are wanted, errors included, and in the sandbox's server."""
     calls = [
         (path.relative_to(PACKAGE), node.lineno)
         for path in PACKAGE.rglob("*.py")

@@ -14,6 +14,7 @@ from sync_assets.audit.certification.premise_result import PremiseResult
 from sync_assets.audit.certification.subject import PREFIX
 from sync_assets.config.models import Config
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.times import iso
 
 NAME = "(certification)"
 """The name under which the ledger stores what belongs to no resource: a lease, and the marks below."""
@@ -39,9 +40,9 @@ class StoredReport:
 
     Attributes:
         at: When the last one ended (UTC); None if none did.
-        version: Of the program that certified; None for a certification by a version that did not store it.
+        version: Of the program that certified; None for one by a commit that did not store it.
         not_workable: The premises that are not workable, by the tables and resources that are mapped now.
-        began: When one began that did not remove all its records: it is under way, was killed, or a record is left.
+        began: When one began that has not ended normally: it is under way, was killed, or failed.
     """
 
     at: datetime | None
@@ -78,14 +79,14 @@ def stored_report(ledger: Ledger, config: Config) -> StoredReport:
 
 
 def unfinished(report: StoredReport, config: Config) -> str | None:
-    """Return the sentences on a certification that did not end, or not with all its records deleted; None without."""
+    """Return the sentences on a certification that has not ended normally; None without one."""
     if report.began is None:
         return None
-    left = ", ".join(f"{table.resource} whose {table.key}" for table in config.in_link_order)
+    resources = ", ".join(f"{table.resource} ({table.key})" for table in config.in_link_order)
     return (
-        f"A certification began {report.began:%Y-%m-%dT%H:%M:%SZ} and did not delete all its records: it is under way, "
-        f"was killed, or could not. In Campaign records of {left} begins with {PREFIX} may be left; Dynamics 365 has "
-        "none of them. Run `sync-assets certify` again, which deletes them."
+        f"A certification began at {iso(report.began)} and has not ended normally: it is under way, was killed, or "
+        f"failed. These resources may still hold its records: {resources}. Their keys begin with {PREFIX}; Dynamics "
+        "365 has no such rows. Once no `certify` is under way, run `sync-assets certify` again: it deletes them."
     )
 
 

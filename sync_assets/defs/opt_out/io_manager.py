@@ -17,7 +17,7 @@ from sync_assets.parquet.writer import write_parts
 
 
 class ParquetParts(dg.IOManager):
-    """Stores an iterable of Polars frames as all parts of a run's partition, loads `Parts`.
+    """Stores an iterable of Polars frames as the parts of the run's partition, in place of the former; loads `Parts`.
 
     A streaming asset must yield its generator inside a result: Dagster takes a returned generator for the generator of
     the asset's results.

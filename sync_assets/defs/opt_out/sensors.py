@@ -114,10 +114,8 @@ def _next(runtime: Runtime, found: folder.FolderPoll, seen: Seen, now: datetime)
     return None, "no new file"
 
 
-def _partitions(
-    request: dg.RunRequest | None,
-) -> list[dg.AddDynamicPartitionsRequest]:
-    """Return the request that adds the partition of the requested run."""
+def _partitions(request: dg.RunRequest | None) -> list[dg.AddDynamicPartitionsRequest]:
+    """Return a request for the partition of the requested run; none for a poll."""
     return [opt_out_files.build_add_request([request.partition_key])] if request and request.partition_key else []
 
 

@@ -28,7 +28,7 @@ class Systems:
         self._session = session
 
     def systems(self) -> dict[Side, System]:
-        """Return the stored systems: none in a new ledger, or in one of an earlier version."""
+        """Return the stored systems: none in a new ledger, or in one of a commit that did not store them."""
         with self._session.database.read() as connection:
             rows = connection.execute(sa.select(schema.system)).all()
             return {row.side: System(row.side, row.url, row.identity, times.from_micros(row.noted_at)) for row in rows}

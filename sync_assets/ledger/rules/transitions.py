@@ -25,9 +25,8 @@ REASON_LENGTH = 2_000
 class Row(NamedTuple):
     """A captured row after the transform.
 
-    hash: of the update payload. refusal: the validation error, None if
-    there is none. payload, update_payload: JSON. row_hash: of the row as Dynamics 365 sent it. insert_only_hash: of the
-    fields that are sent with inserts only.
+    hash: of the update payload. refusal: the validation error, None if there is none. payload, update_payload: JSON.
+    row_hash: of the row as Dynamics 365 sent it. insert_only_hash: of the fields that are sent with inserts only.
     """
 
     hash: bytes

@@ -75,10 +75,10 @@ class PayloadCipher:
         import polars as pl  # noqa: PLC0415 - slow to import
 
         encrypt, nonces = self._by_name[self.name].encrypt, os.urandom(_NONCE * len(payloads))
-        plain, names = payloads.cast(pl.Binary).to_list(), ids.cast(pl.Binary).to_list()
+        plain, plain_ids = payloads.cast(pl.Binary).to_list(), ids.cast(pl.Binary).to_list()
         sealed = [
             None if payload is None else (nonce := nonces[at : at + _NONCE]) + encrypt(nonce, payload, id_)
-            for at, payload, id_ in zip(range(0, len(nonces), _NONCE), plain, names, strict=True)
+            for at, payload, id_ in zip(range(0, len(nonces), _NONCE), plain, plain_ids, strict=True)
         ]
         name = payloads.name
         text = pl.concat_str(pl.lit(f"{MARK}{self.name}:"), pl.col(name).bin.encode("base64"))

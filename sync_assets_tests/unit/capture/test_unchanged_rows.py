@@ -13,7 +13,7 @@ import pytest
 
 from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
-from sync_assets.capture.unchanged_rows import UnchangedRowFilter, Unread
+from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.client import DataverseClient, FeedExpired
 from sync_assets.dataverse.page_parser import Head, peek, row_hashes
 from sync_assets.ledger.records.captures import Captures
@@ -46,7 +46,7 @@ def knows(*names: str) -> Any:
 
 
 class TestAPage:
-    def part(self, page: Head, *known: str) -> tuple[list[str], Unread]:
+    def part(self, page: Head, *known: str) -> tuple[list[str], UnchangedRows]:
         to_read, unread = UnchangedRowFilter(mapping({"lastname": "cusText"}), knows(*known)).part(page)
         assert (to_read.next_link, to_read.delta_link) == (page.next_link, page.delta_link)
         return [json.loads(bytes(raw))["contactid"] for raw in to_read.value], unread

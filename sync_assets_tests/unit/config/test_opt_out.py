@@ -278,7 +278,9 @@ def test_a_mistyped_profile_is_reported_where_it_is_written(mistyped: str, direc
     if direction == "disabled":
         assert parse_config(text, "f.yaml")  # Campaign is asked for it
     else:
-        assert the_problem(text) == f"f.yaml:4: Campaign has no resource `{mistyped}`; did you mean `profile`?"
+        assert the_problem(text) == (
+            f"f.yaml:4: opt-outs need contact to be mapped to `profile`, not to `{mistyped}`; did you mean `profile`?"
+        )
 
 
 def test_a_custom_resource_in_the_place_of_profile_is_no_typing_error() -> None:

@@ -1,4 +1,4 @@
-"""Conversions of whole columns, where there are two ways to one result. What they are for: test_conversion.py."""
+"""Conversions of whole columns, where there are two ways to one result. What they are for: test_conversions.py."""
 
 import polars as pl
 import pytest

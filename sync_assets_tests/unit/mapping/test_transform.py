@@ -17,7 +17,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.config.opt_out import OptOutMapping
 from sync_assets.dataverse.metadata import Column
 from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
-from sync_assets.mapping.transform import frame_schema, opted_out, transform
+from sync_assets.mapping.transform import opted_out, transform
 from sync_assets_tests.support.sample_tables import CONTACT, ID, PROFILE, frame, mapping, transformed
 
 NONE_FITS = "Campaign has no such value, only unknown, male, female; add a replacement"
@@ -333,7 +333,7 @@ def test_the_expected_types_are_those_of_a_page() -> None:
     everything: TableMapping = mapping(
         {"vip": "cusBoolean", "score": "cusInteger", "gendercode": "gender", "balance": "cusFloat", "visit": "cusTime"}
     )
-    assert frame_schema(everything) == {
+    assert frame(everything).schema == {
         "balance": pl.String,
         "contactid": pl.String,
         "gendercode": pl.Int64,

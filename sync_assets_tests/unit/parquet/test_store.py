@@ -202,8 +202,6 @@ class TestManifests:
         publish(store, KEY, "b", "b-3")
         publish(store, KEY, "a", "a-4")
         assert sorted(seen(store)) == [3, 4]
-        store.withdraw(EXPORT, KEY, "a")
-        assert seen(store) == [3]
 
     def test_what_is_not_there_is_not_published(self, store: Store) -> None:
         publish(store, KEY, "all", "a-1")

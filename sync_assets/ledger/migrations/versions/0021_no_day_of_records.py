@@ -14,6 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    # Also for a ledger that lacks them already, since its revision was set back by hand.
     op.drop_table("sync_pending_day", if_exists=True)
     op.drop_index("sync_record_day", "sync_record", if_exists=True)
     if "day" in {column["name"] for column in sa.inspect(op.get_bind()).get_columns("sync_record")}:

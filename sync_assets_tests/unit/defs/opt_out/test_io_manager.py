@@ -1,4 +1,4 @@
-"""The IO manager of Parquet parts, in real runs of real assets and by itself. What it keeps: see test_writing.py."""
+"""The IO manager of Parquet parts, in real runs of real assets and by itself. What it keeps: see test_writer.py."""
 
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
