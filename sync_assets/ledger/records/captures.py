@@ -192,8 +192,10 @@ class Captures:
         return NewRecords(table, records["id"].to_list(), numbers, self._session.bulk.pack(records))
 
     def _encrypted(self, records: "pl.DataFrame") -> "pl.DataFrame":
-        encrypt, ids = self._session.cipher.encrypt_column, records["id"]
-        return records.with_columns(encrypt(records[name], ids) for name in ("payload", "update_payload"))
+        encrypt, ids, as_text = self._session.cipher.encrypt_column, records["id"], self._session.bulk.only_texts
+        return records.with_columns(
+            encrypt(records[name], ids, as_text=as_text) for name in ("payload", "update_payload")
+        )
 
     def _store(
         self,

@@ -38,7 +38,7 @@ class RecordState(NamedTuple):
     refusal: str | None
     attempts: int
     failed_since: int | None
-    payload: str | None
+    payload: str | bytes | None
     has_payload: bool
 
     @property

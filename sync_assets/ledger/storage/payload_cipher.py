@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MARK = "encrypted:"
 """Begins an encrypted payload, before the key's name; a payload that is not encrypted is a JSON object."""
 _NAME = 8
+_BEGIN = len(MARK) + _NAME + 1
+"""Length of the mark, the key's name and a colon; what follows is the nonce and the encrypted payload."""
 _NONCE = 12
 
 
@@ -60,8 +62,8 @@ class PayloadCipher:
         sealed = nonce + self._by_name[self.name].encrypt(nonce, payload.encode(), id_.encode())
         return f"{MARK}{self.name}:{binascii.b2a_base64(sealed, newline=False).decode()}"
 
-    def encrypt_column(self, payloads: pl.Series, ids: pl.Series) -> pl.Series:
-        """Return the texts to store for the payloads of a page's records, each as by `encrypt`.
+    def encrypt_column(self, payloads: pl.Series, ids: pl.Series, *, as_text: bool) -> pl.Series:
+        """Return what to store for the payloads of a page's records.
 
         Python's part is the AES calls only: a loop of `encrypt` holds the interpreter's lock twice as long, while the
         threads that read and store other pages wait for it.
@@ -69,6 +71,8 @@ class PayloadCipher:
         Args:
             payloads: String; null stays null.
             ids: String, of the same records.
+            as_text: True for the texts that `encrypt` makes; False for bytes, which take less time and are a quarter
+                shorter, but which only SQLite stores in a column of texts.
         """
         if self.name is None or payloads.null_count() == len(payloads):
             return payloads
@@ -76,23 +80,28 @@ class PayloadCipher:
 
         encrypt, nonces = self._by_name[self.name].encrypt, os.urandom(_NONCE * len(payloads))
         plain, plain_ids = payloads.cast(pl.Binary).to_list(), ids.cast(pl.Binary).to_list()
+        mark = f"{MARK}{self.name}:"
+        begin = b"" if as_text else mark.encode()
         sealed = [
-            None if payload is None else (nonce := nonces[at : at + _NONCE]) + encrypt(nonce, payload, id_)
+            None if payload is None else begin + (nonce := nonces[at : at + _NONCE]) + encrypt(nonce, payload, id_)
             for at, payload, id_ in zip(range(0, len(nonces), _NONCE), plain, plain_ids, strict=True)
         ]
-        name = payloads.name
-        text = pl.concat_str(pl.lit(f"{MARK}{self.name}:"), pl.col(name).bin.encode("base64"))
-        return pl.DataFrame({name: sealed}, schema={name: pl.Binary}).select(text.alias(name)).to_series()
+        stored = pl.DataFrame({payloads.name: sealed}, schema={payloads.name: pl.Binary})
+        if as_text:
+            stored = stored.select(pl.concat_str(pl.lit(mark), pl.first().bin.encode("base64")).alias(payloads.name))
+        return stored.to_series()
 
-    def decrypt(self, stored: str | None, id_: str) -> str | None:
-        """Return the payload of a stored text. Raises PayloadKeyMissing if no key of ours decrypts it."""
-        if stored is None or not stored.startswith(MARK):
+    def decrypt(self, stored: str | bytes | None, id_: str) -> str | None:
+        """Return the payload of what was stored. Raises PayloadKeyMissing if no key of ours decrypts it."""
+        if isinstance(stored, bytes):
+            name, raw = stored[len(MARK) : _BEGIN - 1].decode(), stored[_BEGIN:]
+        elif stored is None or not stored.startswith(MARK):
             return stored
-        name, _, sealed = stored.removeprefix(MARK).partition(":")
+        else:
+            name, raw = stored[len(MARK) : _BEGIN - 1], binascii.a2b_base64(stored[_BEGIN:])
         key = self._by_name.get(name)
         if key is None:
             raise PayloadKeyMissing(name)
-        raw = binascii.a2b_base64(sealed)
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see _aes
 
         try:
@@ -100,8 +109,8 @@ class PayloadCipher:
         except InvalidTag:
             raise PayloadKeyMissing(name) from None
 
-    def decrypt_if_possible(self, stored: str | None, id_: str) -> str | None:
-        """Return the payload of a stored text; None if no key of ours decrypts it."""
+    def decrypt_if_possible(self, stored: str | bytes | None, id_: str) -> str | None:
+        """Return the payload of what was stored; None if no key of ours decrypts it."""
         try:
             return self.decrypt(stored, id_)
         except PayloadKeyMissing:

@@ -23,20 +23,31 @@ def test_a_payload_comes_back_as_it_was(payload: str, id_: str) -> None:
     assert cipher.decrypt(stored, id_) == payload
 
 
-@given(st.lists(st.tuples(st.text(), st.none() | st.text())))
-def test_a_page_of_payloads_comes_back_as_it_was_each_for_its_record(rows: list[tuple[str, str | None]]) -> None:
+@pytest.mark.parametrize("as_text", [True, False])
+@given(rows=st.lists(st.tuples(st.text(), st.none() | st.text())))
+def test_a_page_of_payloads_comes_back_as_it_was_each_for_its_record(
+    rows: list[tuple[str, str | None]], *, as_text: bool
+) -> None:
     cipher = PayloadCipher([NEW])
     page = pl.DataFrame(rows, schema={"id": pl.String, "payload": pl.String}, orient="row")
-    stored = cipher.encrypt_column(page["payload"], page["id"])
-    assert (stored.name, stored.dtype) == ("payload", pl.String)
-    assert [cipher.decrypt(text, id_) for text, (id_, _) in zip(stored, rows, strict=True)] == [
-        payload for _, payload in rows
-    ]
-    assert all(text is None or text.startswith(f"{MARK}{key_name(NEW)}:") for text in stored)
+    stored = cipher.encrypt_column(page["payload"], page["id"], as_text=as_text)
+    assert stored.name == "payload"
+    texts = [cipher.decrypt(one, id_) for one, (id_, _) in zip(stored, rows, strict=True)]
+    assert texts == [payload for _, payload in rows]
+    begin = f"{MARK}{key_name(NEW)}:"
+    assert all(one is None or one.startswith(begin if as_text else begin.encode()) for one in stored)
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_page_without_its_key_is_lost_and_one_that_was_changed_too(*, as_text: bool) -> None:
+    stored = PayloadCipher([OLD]).encrypt_column(pl.Series(["{}"]), pl.Series(["anna"]), as_text=as_text)[0]
+    for other, id_ in ((PayloadCipher(), "anna"), (PayloadCipher([NEW]), "anna"), (PayloadCipher([OLD]), "bert")):
+        with pytest.raises(PayloadKeyMissing, match=key_name(OLD)):
+            other.decrypt(stored, id_)
 
 
 def test_equal_payloads_are_stored_as_different_texts() -> None:
-    assert PayloadCipher([NEW]).encrypt_column(pl.repeat("same", 100, eager=True), IDS).n_unique() == 100
+    assert PayloadCipher([NEW]).encrypt_column(pl.repeat("same", 100, eager=True), IDS, as_text=False).n_unique() == 100
 
 
 def test_a_payload_of_another_record_is_refused() -> None:
@@ -70,4 +81,4 @@ def test_a_payload_that_was_stored_without_a_key_is_read(cipher: PayloadCipher) 
 def test_without_a_key_payloads_are_stored_as_they_are() -> None:
     assert PayloadCipher().encrypt('{"a":1}', "anna") == '{"a":1}'
     payloads = pl.Series("payload", ['{"a":1}', None] * 50)
-    assert PayloadCipher().encrypt_column(payloads, IDS).to_list() == payloads.to_list()
+    assert PayloadCipher().encrypt_column(payloads, IDS, as_text=False).to_list() == payloads.to_list()
