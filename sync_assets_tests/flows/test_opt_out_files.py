@@ -284,7 +284,9 @@ def test_done_files_are_kept_until_they_are_too_old_and_no_other_is_removed(
 def test_done_files_are_archived_and_the_archive_is_pruned(program: Program, ids: Iterator[str]) -> None:
     switch_on(program, "campaign_to_d365", after="archive", keep_days=2)
     first, second = next(ids), next(ids)
-    name = write_file(program, HEADER + says(first), "optout_daily.csv")
+    name = write_file(
+        program, HEADER + says(first), "optout_daily.csv", modified=datetime.now(UTC) - timedelta(minutes=1)
+    )
     write_file(program, "of no use", "optout_broken.csv")
     assert program.sync().document["opt_out"]["files_processed"] == 1
     assert listed(program) == ["archive/optout_daily.csv", "optout_broken.csv"]
