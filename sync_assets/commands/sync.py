@@ -127,12 +127,11 @@ def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str], tr
     problem is not one of a table.
     """
     of_tables = [problem for found in troubled.values() for problem in found]
-    paused = runtime.ledger.in_maintenance()
-    ran = [table for table in tables if table not in paused and not _failed(troubled.get(table, ()))]
     if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in runtime.problems):
         return 1
     if runtime.problems:
-        return 2 if ran else 1
+        paused = runtime.ledger.in_maintenance()
+        return 2 if any(table not in paused and not _failed(troubled.get(table, ())) for table in tables) else 1
     left = any(outcome["tables"][table][state] for table in tables for state in LEFT)
     opt_outs = CONTACT in tables and any(outcome["opt_out"][state] for state in OPT_OUTS_LEFT)
     return 2 if left or opt_outs or runtime.stopped else 0

@@ -2,8 +2,10 @@
 
 import re
 
+from sync_assets.guids import GUID
+
 _PARTICULARS = (
-    (re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
+    (re.compile(rf"\b{GUID.pattern}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"@[\w-]{20,}"), "<id>"),  # an id that Campaign generated
     (re.compile(r"(?<![\w-])\d+(?= (?:characters|times)\b)"), "<n>"),  # a length, a number of attempts
 )

@@ -35,7 +35,7 @@ class TotalsChange:
 
     def move(self, record: RecordState, state: int) -> None:
         """Count a record that changes its state."""
-        self.add(record.table_name, record.state, -1)
+        self.remove(record)
         self.add(record.table_name, state)
 
     def remove(self, record: RecordState) -> None:
