@@ -162,7 +162,7 @@ def test_encrypted_payloads_are_measured_beside_those_that_are_not() -> None:
             with running.filled(ledgers, 100) as ledger:
                 with sa.create_engine(ledger).connect() as connection:
                     payloads = connection.execute(sa.text("SELECT payload FROM sync_record")).scalars().all()
-                assert [payload.startswith(MARK) for payload in payloads] == [True] * 100
+                assert [bytes(payload).startswith(MARK) for payload in payloads] == [True] * 100
                 assert running.push(ledgers, ledger, 0, 8).items == 100
 
 

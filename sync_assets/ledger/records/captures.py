@@ -7,7 +7,7 @@ Invariant: a page and its cursor are stored in one transaction.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
@@ -192,10 +192,13 @@ class Captures:
         return NewRecords(table, records["id"].to_list(), numbers, self._session.bulk.pack(records))
 
     def _encrypted(self, records: "pl.DataFrame") -> "pl.DataFrame":
-        encrypt, ids, as_text = self._session.cipher.encrypt_column, records["id"], self._session.bulk.only_texts
-        return records.with_columns(
-            encrypt(records[name], ids, as_text=as_text) for name in ("payload", "update_payload")
-        )
+        encrypt, ids = self._session.cipher.encrypt_column, records["id"]
+        return records.with_columns(encrypt(records[name], ids) for name in ("payload", "update_payload"))
+
+    def _encrypted_move(self, move: transitions.DesiredUpdate, id_: str) -> tuple[Any, ...]:
+        encrypt = self._session.cipher.encrypt
+        payloads = {"payload": encrypt(move.payload, id_), "update_payload": encrypt(move.update_payload, id_)}
+        return move._replace(**payloads)
 
     def _store(
         self,
@@ -233,16 +236,13 @@ class Captures:
             before = record._replace(payload=cipher.decrypt_if_possible(record.payload, record.id))
             move = transitions.after_capture(before, row, resend=record.seq in resend, now=now)
             if move is not None:
-                move = move._replace(
-                    payload=cipher.encrypt(move.payload, record.id),
-                    update_payload=cipher.encrypt(move.update_payload, record.id),
-                )
                 if page.insert_only and transitions.sends_all(record, move):
                     to_insert.append((row.insert_only_hash, record.seq))
                 moves.append(move)
                 ids.append(record.id)
                 tally.move(record, move.state)
-        self._session.bulk.for_each(connection, MOVE, moves)
+        encrypted = [self._encrypted_move(move, id_) for move, id_ in zip(moves, ids, strict=True)]
+        self._session.bulk.for_each(connection, MOVE, encrypted)
         self._session.bulk.for_each(connection, "UPDATE sync_record SET insert_only_hash = ? WHERE seq = ?", to_insert)
         moved = {move.seq for move in moves}
         sent = [(page.row_hashes[index], seq) for index, seq in stored.resent if seq not in moved]

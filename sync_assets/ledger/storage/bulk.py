@@ -3,7 +3,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sqlalchemy.engine import Connection
 
@@ -48,9 +48,6 @@ class Differing(NamedTuple):
 
 class Bulk(Protocol):
     """Statements on thousands of records. Their parameter mark is `?` on both databases."""
-
-    only_texts: ClassVar[bool]
-    """True if a column of texts takes texts only. SQLite's take bytes as well."""
 
     def for_seqs(
         self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""

@@ -33,8 +33,6 @@ _RECORD_OF_P = """
 class PostgresBulk(Bulk):
     """See `Bulk`."""
 
-    only_texts = True
-
     def for_seqs(
         self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""
     ) -> Sequence[Any]:

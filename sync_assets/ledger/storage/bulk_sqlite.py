@@ -24,8 +24,6 @@ _ROW_HASH = "CASE WHEN substr(p.value, 33, 1) <> '?' THEN CAST(substr(p.value, 3
 class SqliteBulk(Bulk):
     """See `Bulk`."""
 
-    only_texts = False
-
     def for_seqs(
         self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""
     ) -> Sequence[Any]:

@@ -6,7 +6,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.storage.database import Database
 
-HEAD = "0021"  # the newest revision in migrations/versions; checked by a test
+HEAD = "0022"  # the newest revision in migrations/versions; checked by a test
 VERSION_TABLE = "sync_schema"  # not Alembic's default, which Dagster's storage uses in the same database
 _LOCK = 7_305_808_869_231_650_145  # of an advisory lock; any number that no other lock uses
 

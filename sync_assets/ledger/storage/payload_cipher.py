@@ -11,7 +11,6 @@ that a payload moved to another record is refused. NIST allows 2^32 payloads und
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import os
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-MARK = "encrypted:"
+MARK = b"encrypted:"
 """Begins an encrypted payload, before the key's name; a payload that is not encrypted is a JSON object."""
 _NAME = 8
 _BEGIN = len(MARK) + _NAME + 1
@@ -54,15 +53,14 @@ class PayloadCipher:
         self.name = key_name(keys[0]) if keys else None
         """The name of the key that encrypts; None without one."""
 
-    def encrypt(self, payload: str | None, id_: str) -> str | None:
-        """Return the text to store for a record's payload. None stays None."""
+    def encrypt(self, payload: str | None, id_: str) -> bytes | None:
+        """Return the bytes to store for a record's payload. None stays None."""
         if payload is None or self.name is None:
-            return payload
+            return None if payload is None else payload.encode()
         nonce = os.urandom(_NONCE)
-        sealed = nonce + self._by_name[self.name].encrypt(nonce, payload.encode(), id_.encode())
-        return f"{MARK}{self.name}:{binascii.b2a_base64(sealed, newline=False).decode()}"
+        return self._mark(self.name) + nonce + self._by_name[self.name].encrypt(nonce, payload.encode(), id_.encode())
 
-    def encrypt_column(self, payloads: pl.Series, ids: pl.Series, *, as_text: bool) -> pl.Series:
+    def encrypt_column(self, payloads: pl.Series, ids: pl.Series) -> pl.Series:
         """Return what to store for the payloads of a page's records.
 
         Python's part is the AES calls only: a loop of `encrypt` holds the interpreter's lock twice as long, while the
@@ -71,8 +69,9 @@ class PayloadCipher:
         Args:
             payloads: String; null stays null.
             ids: String, of the same records.
-            as_text: True for the texts that `encrypt` makes; False for bytes, which take less time and are a quarter
-                shorter, but which only SQLite stores in a column of texts.
+
+        Returns:
+            Binary; without a key `payloads` themselves.
         """
         if self.name is None or payloads.null_count() == len(payloads):
             return payloads
@@ -80,25 +79,24 @@ class PayloadCipher:
 
         encrypt, nonces = self._by_name[self.name].encrypt, os.urandom(_NONCE * len(payloads))
         plain, plain_ids = payloads.cast(pl.Binary).to_list(), ids.cast(pl.Binary).to_list()
-        mark = f"{MARK}{self.name}:"
-        begin = b"" if as_text else mark.encode()
+        mark = self._mark(self.name)
         sealed = [
-            None if payload is None else begin + (nonce := nonces[at : at + _NONCE]) + encrypt(nonce, payload, id_)
+            None if payload is None else mark + (nonce := nonces[at : at + _NONCE]) + encrypt(nonce, payload, id_)
             for at, payload, id_ in zip(range(0, len(nonces), _NONCE), plain, plain_ids, strict=True)
         ]
-        stored = pl.DataFrame({payloads.name: sealed}, schema={payloads.name: pl.Binary})
-        if as_text:
-            stored = stored.select(pl.concat_str(pl.lit(mark), pl.first().bin.encode("base64")).alias(payloads.name))
-        return stored.to_series()
+        return pl.Series(payloads.name, sealed, pl.Binary)
+
+    @staticmethod
+    def _mark(name: str) -> bytes:
+        return MARK + name.encode() + b":"
 
     def decrypt(self, stored: str | bytes | None, id_: str) -> str | None:
         """Return the payload of what was stored. Raises PayloadKeyMissing if no key of ours decrypts it."""
-        if isinstance(stored, bytes):
-            name, raw = stored[len(MARK) : _BEGIN - 1].decode(), stored[_BEGIN:]
-        elif stored is None or not stored.startswith(MARK):
+        if stored is None or isinstance(stored, str):  # SQLite: what `encrypt_column` returned without a key
             return stored
-        else:
-            name, raw = stored[len(MARK) : _BEGIN - 1], binascii.a2b_base64(stored[_BEGIN:])
+        if not stored.startswith(MARK):
+            return stored.decode()
+        name, raw = stored[len(MARK) : _BEGIN - 1].decode(), stored[_BEGIN:]
         key = self._by_name.get(name)
         if key is None:
             raise PayloadKeyMissing(name)

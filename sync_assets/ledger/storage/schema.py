@@ -12,6 +12,10 @@ metadata = sa.MetaData()
 NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+# Bytes, encrypted or not: see `payload_cipher`. SQLite's column of texts takes bytes as well, and takes the texts of a
+# page that is not encrypted in less time.
+PAYLOAD = sa.Text().with_variant(sa.LargeBinary(), "postgresql")
+
 # Predicates of the partial indexes. Queries must repeat them literally: neither database matches a bound parameter to a
 # partial index.
 PENDING = sa.text("state = 1")
@@ -42,8 +46,8 @@ record = sa.Table(
     sa.Column("lease_owner", sa.Text),
     sa.Column("refusal", sa.Text),  # the validation error of the row
     sa.Column("reason", sa.Text),  # of the last rejection, or why a request failed
-    sa.Column("payload", sa.Text),  # stored only while it is to be sent
-    sa.Column("update_payload", sa.Text),
+    sa.Column("payload", PAYLOAD),  # stored only while it is to be sent
+    sa.Column("update_payload", PAYLOAD),
     # Of the row as D365 sent it last; NULL: not known, or the row causes a warning. See bulk.same_rows.
     sa.Column("row_hash", sa.BigInteger),
     # Of the insert-only fields as they were last to be sent; NULL: not known, or there are none.

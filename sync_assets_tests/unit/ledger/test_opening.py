@@ -1,5 +1,6 @@
 """Opening a ledger: it is created or brought up to date, or says in one line why not and what to do."""
 
+import base64
 import os
 import stat
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
+from sync_assets.ledger.storage.payload_cipher import MARK, PayloadCipher, key_name
 from sync_assets.ledger.storage.schema import metadata, short_id
 from sync_assets_tests.support.ledgers import DAY, capture, guid, linked, push, row, stored
 
@@ -231,6 +233,36 @@ def test_a_ledger_with_the_days_of_its_rows_goes_on_without_them(new_url: str) -
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
     assert "day" not in {column["name"] for column in inspected.get_columns("sync_record")}
     engine.dispose()
+
+
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
+def test_a_ledger_with_payloads_as_texts_sends_those_that_are_pending(new_url: str) -> None:
+    earlier_version(new_url, "0020")
+    key = os.urandom(32)
+    cipher = PayloadCipher([key])
+    sealed = cipher.encrypt('{"value":"ü"}', guid("taken"))
+    assert sealed is not None
+    begin = len(MARK) + len(key_name(key)) + 1
+    engine = sa.create_engine(new_url)
+    with engine.begin() as connection:
+        change = sa.text("UPDATE sync_record SET payload = :both, update_payload = :both WHERE id = :id")
+        text = sealed[:begin].decode() + base64.b64encode(sealed[begin:]).decode()
+        connection.execute(change, {"both": text, "id": guid("taken")})
+        connection.execute(change, {"both": '{"value":"\\\\ü"}', "id": guid("pending")})
+    engine.dispose()
+    for _ in range(2):  # the second time as if the revision had been set back by hand
+        with Ledger.open(new_url, cipher=cipher) as ledger, ledger.database.read() as connection:
+            rows = connection.exec_driver_sql("SELECT payload FROM sync_record WHERE lease_owner IS NOT NULL")
+            assert rows.scalars().all() == [sealed]
+        engine = sa.create_engine(new_url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '0021'")
+        engine.dispose()
+    with Ledger.open(new_url, cipher=cipher) as ledger:
+        assert {(one.id, one.payload, one.update_payload) for one in push(ledger)} == {
+            (guid("taken"), '{"value":"ü"}', '{"value":"ü"}'),
+            (guid("pending"), '{"value":"\\\\ü"}', '{"value":"\\\\ü"}'),
+        }
 
 
 def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
