@@ -73,8 +73,7 @@ class ClaimedRecords:
 
     async def claim(self, limit: int) -> list[Claimed]:
         """Claim up to `limit` pending records of the table under this worker's lease."""
-        if not self.open:
-            self._leased_at = (time.monotonic(), time.time())
+        now = (time.monotonic(), time.time())
         records = await self._call(
             self._ledger.claim,
             self._table,
@@ -83,6 +82,8 @@ class ClaimedRecords:
             lease_seconds=self._lease_seconds,
             opt_outs=self._opt_outs,
         )
+        if not self.open:  # perhaps since this call began: then a renewal meanwhile had nothing to renew
+            self._leased_at = now
         self.open += len(records)
         if self.open:
             self.idle.clear()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.audit import record_list
+from sync_assets.audit import existing_records, record_list
 from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets.commands.plan import plan
 from sync_assets.errors import SyncAssetsError
@@ -272,3 +272,15 @@ def test_nothing_is_sent_before_the_first_read_is_complete(program: Program) -> 
     assert [entry["method"] for entry in looked] == ["GET"]
     assert program.sync().document["engine_calls"] == calls(read=1)
     program.assert_in_step()
+
+
+def test_a_second_process_that_sends_nothing_meanwhile_says_so(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(existing_records, "WAIT_SECONDS", 0.1)
+    with closing(program.runtime()) as runtime:
+        assert runtime.ledger.lease_listing("contact", "another", 3600)
+        done = program.sync(runtime)
+        assert (done.status, done.document["engine_calls"]) == (0, calls())
+        [note] = [note for note in runtime.notes if "another process is finding out" in note]
+        assert note.startswith("contact: ")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign import records as campaign_records
+from sync_assets.ledger import Outcome
 from sync_assets.push import campaign_health, delivery, record_queue
 from sync_assets.push import dispatcher as push_module
 from sync_assets.push.claimed_records import ClaimedRecords
@@ -227,6 +228,21 @@ async def test_leases_are_renewed_while_answers_take_longer_than_a_lease(bench: 
     result = await slow
     assert result.inserted + other.inserted + other_later.inserted == 10
     assert set(Counter(key for _, key in bench.engine()).values()) == {1}
+
+
+async def test_a_claim_under_way_while_the_last_records_end_begins_a_lease_of_its_own(bench: Bench):
+    """Nothing is claimed at that moment, so a renewal that falls into it does nothing."""
+    bench.capture(people(2))
+    worker = ClaimedRecords(bench.ledger, "contact", "worker", 3)
+    [first] = await worker.claim(1)
+    await asyncio.sleep(1.5)
+    second = asyncio.create_task(worker.claim(1))
+    await asyncio.sleep(0)
+    worker.close(Outcome(first.seq, "done", first.hash))
+    assert (worker.open, len(await second)) == (0, 1)
+    await asyncio.sleep(1)
+    assert worker.leases_are_valid()
+    await worker.give_up()
 
 
 async def test_a_worker_that_was_suspended_beyond_its_lease_sends_nothing_more(bench: Bench):
