@@ -104,10 +104,12 @@ async def existing_records(
         return Existing(known=True)
     async with leased(ledger, config, wait_seconds=WAIT_SECONDS) as owner:
         if owner is None:
-            runtime.notes.append(
-                f"{config.table}: another process is finding out which records Campaign holds already. This one sent "
-                "nothing of the table; what is pending is sent by that process, or the next time."
+            note = (
+                f"{config.table}: another process is finding out which records Campaign holds already. Until it has, "
+                "this one sends nothing of the table."
             )
+            if note not in runtime.notes:  # `sync` tries again twice a second
+                runtime.notes.append(note)
             return Existing(known=False)
         if await asyncio.to_thread(needless, ledger, config):  # another worker has done it meanwhile
             return Existing(known=True)
