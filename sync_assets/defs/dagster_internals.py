@@ -1,5 +1,5 @@
-"""Read check results, freshness states and sensor ticks, and guard the UI and the code server, through private Dagster
-APIs; each function states why.
+"""Read check results, freshness states and sensor ticks, guard the UI and the code server, and mend a leak, through
+private Dagster APIs; each function states why.
 
 No other module imports `dagster._core`, except `instance/event_storage.py` for SQL on Dagster's storage. Dagster may
 change any of these APIs; `test_dagster_internals.py` calls each on a real instance and fails with its name.
@@ -7,9 +7,11 @@ change any of these APIs; `test_dagster_internals.py` calls each on a real insta
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import dagster as dg
@@ -155,6 +157,25 @@ def _tick(tick: Any) -> Tick:
         skipped=tick.tick_data.skip_reason or "",
         error=tick.error,
     )
+
+
+def find_migrations_by_path() -> None:
+    """Let Dagster find the migrations of its SQLite databases by a path: 1.5 KB less are kept for each one it opens.
+
+    The code server opens up to three of them in each tick of a sensor. For each, Dagster asks Alembic for the newest
+    migration in "dagster:_core/storage/alembic", and for a folder of that form Alembic registers another function to be
+    called at the end of the process (`alembic.util.pyfiles.coerce_resource_to_filename`); for a path it does not.
+
+    Does nothing before Dagster has opened a database: then the process is no code server and need not load Alembic.
+
+    Reason: no setting of Dagster names the folder.
+    """
+    storage: Any = sys.modules.get("dagster._core.storage.sql")
+    if storage is None:
+        return
+    folder = Path(dg.__file__).parent / "_core" / "storage" / "alembic"
+    storage.ALEMBIC_SCRIPTS_LOCATION = str(folder).replace("%", "%%")  # in Alembic's settings % begins a variable
+    storage.get_alembic_config.cache_clear()
 
 
 def run_webserver(arguments: Sequence[str], guard: Callable[..., Any], **options: Any) -> None:
