@@ -160,22 +160,18 @@ def _tick(tick: Any) -> Tick:
 
 
 def find_migrations_by_path() -> None:
-    """Let Dagster find the migrations of its SQLite databases by a path: 1.5 KB less are kept for each one it opens.
+    """Let Dagster find the migrations of its SQLite databases by a path, so that the ticks of sensors leave nothing.
 
-    The code server opens up to three of them in each tick of a sensor. For each, Dagster asks Alembic for the newest
-    migration in "dagster:_core/storage/alembic", and for a folder of that form Alembic registers another function to be
-    called at the end of the process (`alembic.util.pyfiles.coerce_resource_to_filename`); for a path it does not.
-
-    Does nothing before Dagster has opened a database: then the process is no code server and need not load Alembic.
+    Each tick opens the instance, and Alembic is asked for the newest migration of its two or three databases. Asked
+    for a package's folder, it registers a function for the end of the process (`coerce_resource_to_filename`).
 
     Reason: no setting of Dagster names the folder.
     """
-    storage: Any = sys.modules.get("dagster._core.storage.sql")
-    if storage is None:
-        return
-    folder = Path(dg.__file__).parent / "_core" / "storage" / "alembic"
-    storage.ALEMBIC_SCRIPTS_LOCATION = str(folder).replace("%", "%%")  # in Alembic's settings % begins a variable
-    storage.get_alembic_config.cache_clear()
+    storage: Any = sys.modules.get("dagster._core.storage.sql")  # in a code server it is loaded before the definitions
+    if storage:
+        folder = str(Path(dg.__file__).parent / "_core" / "storage" / "alembic")
+        storage.ALEMBIC_SCRIPTS_LOCATION = folder.replace("%", "%%")  # in Alembic's settings, % begins a variable
+        storage.get_alembic_config.cache_clear()
 
 
 def run_webserver(arguments: Sequence[str], guard: Callable[..., Any], **options: Any) -> None:

@@ -65,7 +65,7 @@ def test_who_has_no_opt_outs_reads_nothing_of_them(tmp_path: Path, direction: st
 
 
 def test_the_code_server_keeps_nothing_of_the_instances_that_its_ticks_open(tmp_path: Path) -> None:
-    """Dagster opens the instance anew in each tick of a sensor: 1,200 times an hour, for months.
+    """Each tick of a sensor opens the instance anew: 1,000 times an hour, for months.
 
     As in the code server, the instance is opened once before the code location is loaded. Counted are the functions
     that Python keeps for the end of the process, with all that they refer to.
