@@ -1,5 +1,5 @@
-"""Read check results, freshness states and sensor ticks, and guard the UI and the code server, through private Dagster
-APIs; each function states why.
+"""Read check results, freshness states and sensor ticks, guard the UI and the code server, and mend a leak, through
+private Dagster APIs; each function states why.
 
 No other module imports `dagster._core`, except `instance/event_storage.py` for SQL on Dagster's storage. Dagster may
 change any of these APIs; `test_dagster_internals.py` calls each on a real instance and fails with its name.
@@ -7,9 +7,11 @@ change any of these APIs; `test_dagster_internals.py` calls each on a real insta
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import dagster as dg
@@ -155,6 +157,21 @@ def _tick(tick: Any) -> Tick:
         skipped=tick.tick_data.skip_reason or "",
         error=tick.error,
     )
+
+
+def find_migrations_by_path() -> None:
+    """Let Dagster find the migrations of its SQLite databases by a path, so that the ticks of sensors leave nothing.
+
+    Each tick opens the instance, and Alembic is asked for the newest migration of its two or three databases. Asked
+    for a package's folder, it registers a function for the end of the process (`coerce_resource_to_filename`).
+
+    Reason: no setting of Dagster names the folder.
+    """
+    storage: Any = sys.modules.get("dagster._core.storage.sql")  # in a code server it is loaded before the definitions
+    if storage:
+        folder = str(Path(dg.__file__).parent / "_core" / "storage" / "alembic")
+        storage.ALEMBIC_SCRIPTS_LOCATION = folder.replace("%", "%%")  # in Alembic's settings, % begins a variable
+        storage.get_alembic_config.cache_clear()
 
 
 def run_webserver(arguments: Sequence[str], guard: Callable[..., Any], **options: Any) -> None:

@@ -64,6 +64,24 @@ def test_who_has_no_opt_outs_reads_nothing_of_them(tmp_path: Path, direction: st
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_the_code_server_keeps_nothing_of_the_instances_that_its_ticks_open(tmp_path: Path) -> None:
+    """Each tick of a sensor opens the instance anew: 1,000 times an hour, for months.
+
+    As in the code server, the instance is opened once before the code location is loaded. Counted are the functions
+    that Python keeps for the end of the process, with all that they refer to.
+    """
+    code = (
+        "import atexit; import dagster as dg; ref = dg.DagsterInstance.get().get_ref()\n"
+        "from sync_assets.definitions import defs; defs()\n"
+        "def tick():\n"
+        "    with dg.DagsterInstance.from_ref(ref) as instance:\n"
+        "        instance.get_run_records(limit=1), instance.get_asset_records()\n"
+        "tick(); before = atexit._ncallbacks(); tick(); tick(); print(atexit._ncallbacks() - before)"
+    )
+    done = in_a_process(code, folder=tmp_path, DAGSTER_HOME=str(tmp_path), PYTHONPATH=str(PROJECT))
+    assert done[:2] == (0, "0"), done[2]
+
+
 def test_workspace_yaml_names_the_code_location() -> None:
     """`.ci/run` validates it with the command that an operator would use."""
     [entry] = yaml.safe_load((PROJECT / "workspace.yaml").read_text())["load_from"]

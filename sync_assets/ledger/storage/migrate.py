@@ -1,5 +1,7 @@
 """Upgrade a ledger's schema when it is opened; if several processes open it at once, only one upgrades."""
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -7,6 +9,8 @@ from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.storage.database import Database
 
 HEAD = "0022"  # the newest revision in migrations/versions; checked by a test
+_MIGRATIONS = Path(__file__).parents[1] / "migrations"
+"""Not `sync_assets.ledger:migrations`, for which Alembic keeps memory at each try; sensors try again and again."""
 VERSION_TABLE = "sync_schema"  # not Alembic's default, which Dagster's storage uses in the same database
 _LOCK = 7_305_808_869_231_650_145  # of an advisory lock; any number that no other lock uses
 
@@ -50,7 +54,7 @@ def _upgrade(connection: Connection, database: Database) -> bool:
     from alembic import command, config, script  # noqa: PLC0415 - slow to import, hardly ever needed
 
     settings = config.Config()
-    settings.set_main_option("script_location", "sync_assets.ledger:migrations")
+    settings.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))  # % begins a variable there
     known = {step.revision for step in script.ScriptDirectory.from_config(settings).walk_revisions()}
     if stored is not None and stored not in known:
         raise LedgerError(

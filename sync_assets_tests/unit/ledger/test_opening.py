@@ -1,5 +1,6 @@
 """Opening a ledger: it is created or brought up to date, or says in one line why not and what to do."""
 
+import atexit
 import base64
 import os
 import stat
@@ -286,13 +287,14 @@ def test_the_code_knows_the_newest_migration() -> None:
     assert ScriptDirectory(str(folder)).get_heads() == [HEAD]
 
 
-def test_a_ledger_of_a_newer_version_is_left_alone(url: str) -> None:
-    engine = sa.create_engine(url)
+def test_a_ledger_of_a_newer_version_is_left_alone_and_no_try_to_open_it_leaves_anything_behind(url: str) -> None:
+    engine, kept_until_the_end = sa.create_engine(url), atexit._ncallbacks()
     with engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     try:
         with pytest.raises(LedgerError, match=r"written by a newer sync_assets .*9999.*Install that version"):
             Ledger.open(url)
+        assert atexit._ncallbacks() == kept_until_the_end
     finally:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '{HEAD}'")
