@@ -122,6 +122,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Model(BaseModel):
-    """Base of all models of the configuration: strict types, no unknown keys, immutable."""
+    """Base of all models of the configuration: strict types, no unknown keys, immutable.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    The docstring of a field is what an editor shows (json_schema.py): say there what the file's author needs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
