@@ -17,11 +17,11 @@ from sync_assets.audit.record_facts import Presence, RecordFacts
 from sync_assets.audit.value_comparison import differing
 from sync_assets.audit.value_shape import value_shape
 from sync_assets.campaign.timestamps import moment
+from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.ledger.model import WAITING_FOR, BlockReason, Operation, State
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.ledger.times import iso
 from sync_assets.mapping.attribute_steps import value_at
-from sync_assets.mapping.table_mapping import MODIFIED
 
 Show = Callable[[Any], Any]
 """Returns a value as it is shown: its shape, or itself."""

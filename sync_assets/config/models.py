@@ -19,17 +19,15 @@ from sync_assets.config.opt_out import Export, OptOut, OptOutMapping, Storage
 from sync_assets.config.record_history import History
 from sync_assets.config.runs import Runs
 from sync_assets.config.values import (
-    OPT_OUT_ATTRIBUTES,
+    CONTACT,
     AttributeName,
     Count,
     LogicalName,
     Model,
     Owner,
     ResourceName,
-    Scalar,
     Share,
     Text,
-    canonical_attribute,
     is_plain,
     plain,
     plain_list,
@@ -38,7 +36,6 @@ from sync_assets.config.values import (
 )
 
 __all__ = [
-    "OPT_OUT_ATTRIBUTES",
     "AddressFilter",
     "Config",
     "Export",
@@ -55,13 +52,9 @@ __all__ = [
     "Owners",
     "Replacements",
     "Runs",
-    "Scalar",
     "Storage",
     "TableConfig",
-    "canonical_attribute",
 ]
-
-CONTACT = "contact"
 
 Operator = Literal[
     "eq", "ne", "lt", "le", "gt", "ge", "in", "not_in",

@@ -11,6 +11,10 @@ from pydantic_core import PydanticCustomError
 Scalar = str | bool | int | float | None
 """A plain YAML value. Its required type follows from the metadata of both systems, not from the configuration."""
 
+CONTACT = "contact"
+"""The table of persons in Dynamics 365."""
+PROFILE = "profile"
+"""The resource of persons in Campaign."""
 OPT_OUT_ATTRIBUTES = (
     "blackList",
     "blackListEmail",

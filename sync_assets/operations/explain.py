@@ -15,13 +15,13 @@ from sync_assets.audit.record_agreement import Reason
 from sync_assets.audit.record_explanation import RecordExplanation, explanation
 from sync_assets.audit.record_facts import RecordFacts, record_facts
 from sync_assets.audit.value_shape import value_shape
+from sync_assets.config.values import CONTACT
+from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import times
 from sync_assets.ledger.times import iso
-from sync_assets.mapping.table_mapping import MODIFIED
 from sync_assets.operations.record_id import record_id
 from sync_assets.operations.status import CALL_KINDS, unknown_tables
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 

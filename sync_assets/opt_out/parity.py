@@ -17,6 +17,7 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.config.models import OptOut
 from sync_assets.config.opt_out import ActiveDirection
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
@@ -24,7 +25,6 @@ from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.decide import decide
 from sync_assets.opt_out.session import Session, ready
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 

@@ -17,7 +17,7 @@ from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRef
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles, opt_outs_of
 from sync_assets.campaign.records import Filter, Records
-from sync_assets.config.models import OPT_OUT_ATTRIBUTES
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets.http.client import CachedTokens, ssl_context
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
 from sync_assets_tests.support.sandbox_process import Admin
