@@ -19,6 +19,7 @@ keep_loaded_objects()  # once for Dagster's objects, before the modules of this 
 
 from sync_assets import logs  # noqa: E402
 from sync_assets.config.models import TableConfig  # noqa: E402
+from sync_assets.config.values import CONTACT  # noqa: E402
 from sync_assets.defs.dagster_internals import find_migrations_by_path  # noqa: E402
 from sync_assets.defs.operations.jobs import SHORT, operator_jobs  # noqa: E402
 from sync_assets.defs.opt_out.asset_keys import CHANGES  # noqa: E402
@@ -30,7 +31,6 @@ from sync_assets.defs.tables.audit_assets import Comparison, audit_asset  # noqa
 from sync_assets.defs.tables.check_results import audit_key  # noqa: E402
 from sync_assets.defs.tables.checks import check_specs  # noqa: E402
 from sync_assets.defs.tables.sensors import backlog_sensor, changes_sensor  # noqa: E402
-from sync_assets.push.target import CONTACT  # noqa: E402
 from sync_assets.runtime.context import Runtime  # noqa: E402
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)

@@ -21,17 +21,19 @@ class SyncAssetsError(Exception):
 
 
 _OURS = PurePath(__file__).parent
+_MOST_PLACES = 6
 
 
-def code_places(error: BaseException, most: int = 6) -> str:
+def code_places(error: BaseException) -> str:
     """Return the type of a foreign error and where it arose. Its own text is left out: it may quote a record.
 
     Innermost first: the line that raised it, then our own lines that led there. Lines of libraries between them are
-    left out, as they would hide the relevant line. most: lines at most.
+    left out, as they would hide the relevant line.
     """
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames[:-1] if PurePath(frame.filename).is_relative_to(_OURS)]
-    shown = [f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in [*frames[-1:], *reversed(ours)][:most]]
+    places = [*frames[-1:], *reversed(ours)][:_MOST_PLACES]
+    shown = [f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in places]
     return f"{type(error).__name__} at {' < '.join(shown)}" if shown else type(error).__name__
 
 

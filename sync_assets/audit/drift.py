@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
 
 SAMPLE = 200
+"""Records that are read back at most."""
 AT_ONCE = 8
 """Reads in flight, few enough not to slow down pushes that run at the same time."""
 
@@ -77,16 +78,15 @@ Sent = ABCMapping[str, tuple[bytes, dict[str, Any]]]
 """Id -> hash and members of the payload that was sent last."""
 
 
-async def drift(runtime: Runtime, config: TableConfig, *, sample: int = SAMPLE, seed: int | None = None) -> Drift:
-    """Read back up to `sample` records of the table, and compare them.
+async def drift(runtime: Runtime, config: TableConfig) -> Drift:
+    """Read back up to SAMPLE records of the table, and compare them.
 
-    seed: draws the same sample again. Raises what the preflight and the clients raise.
+    Raises what the preflight and the clients raise.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     left = await asyncio.to_thread(lambda: runtime.calls_left)
-    wanted = sample if left is None else min(sample, left)
-    seed = secrets.randbits(32) if seed is None else seed
-    ids = await asyncio.to_thread(ledger.sample_synced, config.table, sample, seed)
+    wanted = SAMPLE if left is None else min(SAMPLE, left)
+    ids = await asyncio.to_thread(ledger.sample_synced, config.table, SAMPLE, secrets.randbits(32))
     result = Drift(sampled=len(ids), kept_back=max(0, len(ids) - wanted))
     if not ids[:wanted]:
         return result

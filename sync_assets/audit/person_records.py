@@ -19,6 +19,7 @@ import msgspec
 
 from sync_assets.audit.campaign_person_records import ask_campaign
 from sync_assets.config.models import Link
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
@@ -26,7 +27,6 @@ from sync_assets.http.client import HttpError
 from sync_assets.http.pagination import LinkTrail
 from sync_assets.ledger.records.hold_records import PERSON, HeldRecord
 from sync_assets.ledger.records.privacy_holds import RelatedRecord
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 

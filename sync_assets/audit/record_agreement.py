@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sync_assets.audit.record_facts import RecordFacts
+from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.ledger.model import WAITING_FOR, BlockReason, State
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.ledger.times import iso
-from sync_assets.mapping.table_mapping import MODIFIED
 
 STATE_WORDS = {
     State.SYNCED: "synced",

@@ -7,165 +7,31 @@ Invariant: without `show_values`, no part of a value of either system is in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from sync_assets.audit.next_request import next_request
 from sync_assets.audit.record_agreement import STATE_WORDS, Agreement, Reason, agreement, rejection
-from sync_assets.audit.record_facts import Presence, RecordFacts
+from sync_assets.audit.record_facts import RecordFacts
 from sync_assets.audit.value_comparison import differing
 from sync_assets.audit.value_shape import value_shape
 from sync_assets.campaign.timestamps import moment
-from sync_assets.ledger.model import WAITING_FOR, BlockReason, Operation, State
+from sync_assets.dataverse.metadata import MODIFIED
+from sync_assets.ledger.model import WAITING_FOR, BlockReason, State
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.ledger.times import iso
 from sync_assets.mapping.attribute_steps import value_at
-from sync_assets.mapping.table_mapping import MODIFIED
 
 Show = Callable[[Any], Any]
 """Returns a value as it is shown: its shape, or itself."""
+Part = dict[str, Any]
+"""A part of the explanation, in the keys of `explain --json`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The row in Dynamics 365."""
-
-    found: bool | None
-    modified_at: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule of the filter. met: None without a row."""
-
-    field: str
-    operator: str
-    values: list[Any]
-    met: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class RowFilter:
-    """The filter. passes: True without a filter, None without a row."""
-
-    passes: bool | None
-    match: Literal["all", "any"]
-    delete_filtered_out: bool
-    rules: list[Rule]
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """The way of one column to its attribute.
-
-    cut_from: characters before the text was truncated; None if it was not. equal: None if one side is missing.
-    """
-
-    attribute: str
-    column: str
-    conversion: str
-    apply_updates: bool
-    replaced: bool | None
-    cut_from: int | None
-    d365: Any
-    mapped: Any
-    campaign: Any
-    equal: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Related:
-    """A parent or a child in the ledger."""
-
-    table: str
-    id: str
-    state: str
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A link to a parent. id: in Dynamics 365. campaign: the id that Campaign's record is linked to."""
-
-    attribute: str
-    table: str
-    id: str | None
-    required: bool
-    state: str | None
-    reason: str | None
-    acknowledged: bool
-    campaign: str | None
-    equal: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Children:
-    """The records that link to this one: the number of all by state, and the first of them."""
-
-    states: dict[str, int]
-    first: list[Related]
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerState:
-    """The record in the ledger, with its last request.
-
-    waiting_for: why it waits. next_request: insert, update or delete, if one is due. last_outcome: of the last request.
-    """
-
-    state: str
-    waiting_for: str | None
-    reason: str | None
-    since: str | None
-    out_of_scope: bool
-    held_since: str | None
-    next_request: str | None
-    changed_at: str
-    acknowledged_at: str | None
-    attempts: int
-    last_outcome: Literal["acknowledged", "rejected", "failed", "unknown", "none"]
-    not_before: str | None
-    leased_until: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignRecord:
-    """The record in Campaign."""
-
-    presence: Presence
-    last_modified: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RecordExplanation:
-    """All about one id in one table.
+def explanation(facts: RecordFacts, *, show_values: bool = False, more: Sequence[Reason] = ()) -> Part:
+    """Explain a record.
 
     differs: attributes and links in which Campaign's record differs. next_sync: the request that the next sync needs.
-    """
-
-    table: str
-    resource: str
-    in_step: bool | None
-    reasons: list[str]
-    d365: Row
-    filter: RowFilter | None
-    validation_error: str | None
-    attributes: list[Attribute]
-    ledger: LedgerState | None
-    links: list[Link]
-    children: Children
-    campaign: CampaignRecord
-    differs: list[str]
-    next_sync: Operation | None
-    problem: str | None = None
-    moments: list[datetime] = field(default_factory=list[datetime])
-    """When the ledger's record changed, for the search of the runs that changed it."""
-
-
-def explanation(facts: RecordFacts, *, show_values: bool = False, more: Sequence[Reason] = ()) -> RecordExplanation:
-    """Explain a record.
 
     Args:
         facts: as collected.
@@ -181,27 +47,25 @@ def explanation(facts: RecordFacts, *, show_values: bool = False, more: Sequence
         else ()
     )
     differs = [path for path in in_payload if path not in once] if facts.passes else []
-    differs += [link.attribute for link in links if link.equal is False and link.attribute not in differs]
+    differs += [link["attribute"] for link in links if link["equal"] is False and link["attribute"] not in differs]
     concluded: Agreement = agreement(facts, differs, more)
-    stored = facts.stored
-    return RecordExplanation(
-        table=facts.config.table,
-        resource=facts.config.resource,
-        in_step=concluded.in_step,
-        reasons=list(concluded.reasons),
-        d365=_row(facts),
-        filter=_filter(facts, show),
-        validation_error=facts.mapped.error if facts.mapped else None,
-        attributes=_attributes(facts, show, in_payload),
-        ledger=_ledger(facts, stored) if stored else None,
-        links=links,
-        children=_children(stored),
-        campaign=_campaign(facts),
-        differs=differs,
-        next_sync=next_request(facts),
-        problem=facts.problem,
-        moments=[at for at in (stored.changed_at, stored.acked_at, stored.failed_since) if at] if stored else [],
-    )
+    return {
+        "table": facts.config.table,
+        "resource": facts.config.resource,
+        "in_step": concluded.in_step,
+        "reasons": list(concluded.reasons),
+        "d365": _row(facts),
+        "filter": _filter(facts, show),
+        "validation_error": facts.mapped.error if facts.mapped else None,
+        "attributes": _attributes(facts, show, in_payload),
+        "ledger": _ledger(facts, facts.stored) if facts.stored else None,
+        "links": links,
+        "children": _children(facts.stored),
+        "campaign": _campaign(facts),
+        "differs": differs,
+        "next_sync": next_request(facts),
+        "problem": facts.problem,
+    }
 
 
 def _itself(value: Any) -> Any:
@@ -214,55 +78,67 @@ def _differing(facts: RecordFacts) -> list[str]:
     return differing(facts.mapped.payload, facts.campaign.record, facts.ready.resource)
 
 
-def _row(facts: RecordFacts) -> Row:
+def _row(facts: RecordFacts) -> Part:
+    """The row in Dynamics 365. found: None if it could not be read."""
     if facts.row is None:
-        return Row(None)
-    return Row(facts.has_row, facts.row[MODIFIED].item() if facts.has_row else None)
+        return {"found": None, "modified_at": None}
+    return {"found": facts.has_row, "modified_at": facts.row[MODIFIED].item() if facts.has_row else None}
 
 
-def _filter(facts: RecordFacts, show: Show) -> RowFilter | None:
+def _filter(facts: RecordFacts, show: Show) -> Part | None:
+    """The filter. passes, met: None without a row."""
     if facts.ready is None or facts.ready.mapping.row_filter is None:
         return None
     row_filter = facts.ready.mapping.row_filter
     met = list(facts.rules_met) or [None] * len(row_filter.rules)
     # A rule that the row meets, or does not, says something of the row's value, so its own are shown like those.
     rules = [
-        Rule(rule.column.name, rule.operator, [show(value) for value in rule.values], one)
+        {"field": rule.column.name, "operator": rule.operator, "values": list(map(show, rule.values)), "met": one}
         for rule, one in zip(row_filter.rules, met, strict=True)
     ]
-    return RowFilter(facts.passes, row_filter.match, row_filter.delete_filtered_out, rules)
+    return {
+        "passes": facts.passes,
+        "match": row_filter.match,
+        "delete_filtered_out": row_filter.delete_filtered_out,
+        "rules": rules,
+    }
 
 
-def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) -> list[Attribute]:
+def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) -> list[Part]:
+    """The way of each column to its attribute.
+
+    cut_from: characters before the text was truncated; None if it was not. equal: None if one side is missing.
+    """
     if facts.ready is None:
         return []
     found = facts.campaign.presence == "found"
     steps = {one.target.attribute.path: one for one in facts.mapped.steps} if facts.mapped else {}
-    ways: list[Attribute] = []
+    ways: list[Part] = []
     for one in facts.ready.mapping.fields:
         path, step = one.attribute.path, steps.get(one.attribute.path)
         held = value_at(facts.campaign.record, path) if found else None
         ways.append(
-            Attribute(
-                attribute=path,
-                column=one.column.name,
-                conversion=one.conversion,
-                apply_updates=one.apply_updates,
-                replaced=step.replaced if step else None,
-                cut_from=step.cut_from if step else None,
-                d365=show(step.source) if step else None,
-                mapped=show(step.mapped) if step else None,
-                campaign=show(held) if found else None,
-                equal=path not in differing_paths if step and found else None,
-            )
+            {
+                "attribute": path,
+                "column": one.column.name,
+                "conversion": one.conversion,
+                "apply_updates": one.apply_updates,
+                "replaced": step.replaced if step else None,
+                "cut_from": step.cut_from if step else None,
+                "d365": show(step.source) if step else None,
+                "mapped": show(step.mapped) if step else None,
+                "campaign": show(held) if found else None,
+                "equal": path not in differing_paths if step and found else None,
+            }
         )
     return ways
 
 
-def _links(facts: RecordFacts) -> list[Link]:
+def _links(facts: RecordFacts) -> list[Part]:
+    """The links to parents. id: in Dynamics 365. campaign: the id that Campaign's record is linked to."""
     stored = {link.attribute: link for link in facts.stored.links} if facts.stored else {}
     parents = facts.mapped.links if facts.mapped else {}
-    shown: list[Link] = []
+    shown: list[Part] = []
     for configured in facts.config.links:
         name, known = configured.to, stored.get(configured.to)
         id_ = parents.get(name) if facts.mapped else known.id if known else None
@@ -273,25 +149,26 @@ def _links(facts: RecordFacts) -> list[Link]:
         wanted = id_ if joined or (known and known.wanted) else None
         comparable = facts.campaign.presence == "found" and known is not None and facts.passes is True
         shown.append(
-            Link(
-                attribute=name,
-                table=configured.table,
-                id=id_,
-                required=configured.cardinality == "one",
-                state=STATE_WORDS[parent.state] if parent else None,
-                reason=_reason(parent) if parent else None,
-                acknowledged=bool(known and known.acknowledged),
-                campaign=linked,
+            {
+                "attribute": name,
+                "table": configured.table,
+                "id": id_,
+                "required": configured.cardinality == "one",
+                "state": STATE_WORDS[parent.state] if parent else None,
+                "reason": _reason(parent) if parent else None,
+                "acknowledged": bool(known and known.acknowledged),
+                "campaign": linked,
                 # A link to a record without our id is set, and leads elsewhere.
-                equal=(linked == wanted and (linked is not None or name not in facts.campaign.linked))
+                "equal": (linked == wanted and (linked is not None or name not in facts.campaign.linked))
                 if comparable
                 else None,
-            )
+            }
         )
     return shown
 
 
-def _ledger(facts: RecordFacts, stored: StoredRecord) -> LedgerState:
+def _ledger(facts: RecordFacts, stored: StoredRecord) -> Part:
+    """The record in the ledger. next_request: insert, update or delete, if one is due."""
     due = stored.state in (State.PENDING, State.WAITING)
     waits = stored.state == State.WAITING
     outcome = (
@@ -305,30 +182,33 @@ def _ledger(facts: RecordFacts, stored: StoredRecord) -> LedgerState:
         if stored.acked_hash is not None
         else "none"
     )
-    return LedgerState(
-        state=STATE_WORDS[stored.state],
-        waiting_for=WAITING_FOR[stored.block_reason] if waits else None,
-        reason=facts.orphan_reason or rejection(stored),
-        since=_iso(stored.failed_since),
-        out_of_scope=stored.out_of_scope,
-        held_since=_iso(facts.held_since),
-        next_request=stored.operation if due else None,
-        changed_at=str(_iso(stored.changed_at)),
-        acknowledged_at=_iso(stored.acked_at),
-        attempts=stored.attempts,
-        last_outcome=outcome,
-        not_before=_iso(stored.not_before),
-        leased_until=_iso(stored.leased_until),
-    )
+    return {
+        "state": STATE_WORDS[stored.state],
+        "waiting_for": WAITING_FOR[stored.block_reason] if waits else None,
+        "reason": facts.orphan_reason or rejection(stored),
+        "since": _iso(stored.failed_since),
+        "out_of_scope": stored.out_of_scope,
+        "held_since": _iso(facts.held_since),
+        "next_request": stored.operation if due else None,
+        "changed_at": str(_iso(stored.changed_at)),
+        "acknowledged_at": _iso(stored.acked_at),
+        "attempts": stored.attempts,
+        "last_outcome": outcome,
+        "not_before": _iso(stored.not_before),
+        "leased_until": _iso(stored.leased_until),
+    }
 
 
-def _children(stored: StoredRecord | None) -> Children:
+def _children(stored: StoredRecord | None) -> Part:
+    """The records that link to this one: the number of all by state, and the first of them."""
     if stored is None:
-        return Children({}, [])
+        return {"states": {}, "first": []}
     states = {STATE_WORDS[state]: number for state, number in sorted(stored.child_states.items())}
-    return Children(
-        states, [Related(one.table, one.id, STATE_WORDS[one.state], _reason(one)) for one in stored.children]
-    )
+    first = [
+        {"table": one.table, "id": one.id, "state": STATE_WORDS[one.state], "reason": _reason(one)}
+        for one in stored.children
+    ]
+    return {"states": states, "first": first}
 
 
 def _reason(one: RelatedState) -> str | None:
@@ -337,9 +217,11 @@ def _reason(one: RelatedState) -> str | None:
     return one.reason
 
 
-def _campaign(facts: RecordFacts) -> CampaignRecord:
+def _campaign(facts: RecordFacts) -> Part:
+    """The record in Campaign."""
     answer = facts.campaign
-    return CampaignRecord(answer.presence, _iso(moment(answer.record.get("lastModified"))), answer.reason)
+    changed = _iso(moment(answer.record.get("lastModified")))
+    return {"presence": answer.presence, "last_modified": changed, "reason": answer.reason}
 
 
 def _iso(at: datetime | None) -> str | None:

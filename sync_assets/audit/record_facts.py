@@ -22,6 +22,7 @@ from sync_assets.audit.linked_records import LinkedRecords, with_parents
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.dataverse.page_parser import PageParser
@@ -31,7 +32,7 @@ from sync_assets.ledger.model import State
 from sync_assets.ledger.repositories.stored_records import StoredRecord
 from sync_assets.mapping.attribute_steps import MappedRow, map_row
 from sync_assets.mapping.filters import filter_rows, rules_met
-from sync_assets.push.target import CONTACT, Target, carried
+from sync_assets.push.target import Target, carried
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import Ready, preflight
 

@@ -17,23 +17,18 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.timestamps import moment
 from sync_assets.guids import GUID
-from sync_assets.http.client import Guard, Observer
 from sync_assets.http.pagination import LinkTrail
 
 MARGIN = timedelta(minutes=5)
 """How far a poll reads back beyond `since`: clocks differ, and a change is listed a moment after its time."""
 
+PROFILES_IN_A_PAGE = 500
+
 _TIME = pl.Datetime("us", "UTC")
 
 
 async def changed_profiles(
-    client: CampaignClient,
-    key: str,
-    attributes: Sequence[str],
-    since: datetime | None,
-    *,
-    size: int = 500,
-    observer: Observer | None = None,
+    client: CampaignClient, key: str, attributes: Sequence[str], since: datetime | None
 ) -> AsyncIterator[pl.DataFrame]:
     """Yield the profiles that changed since `since`, newest first, one frame for each page; all profiles if it is None.
 
@@ -44,8 +39,6 @@ async def changed_profiles(
     Args:
         key: the attribute that holds our id; profiles without a GUID in it are not ours and left out.
         attributes: the opt-out attributes.
-        size: profiles in a page.
-        observer: called with each request, besides the client's own counter.
 
     Yields:
         Frames with `id` (String, lower case), and for each attribute A: A (Boolean) and `{A}LastModified` (Datetime in
@@ -56,10 +49,11 @@ async def changed_profiles(
         CampaignRefused, EndlessRead, and what `CampaignClient.call` raises.
     """
     border = None if since is None else since - MARGIN
-    link = f"profileAndServicesExt/profile?_order=lastModified%20desc&_lineCount={size}&_forcePagination=true"
+    link = f"profileAndServicesExt/profile?_order=lastModified%20desc&_lineCount={PROFILES_IN_A_PAGE}"
+    link += "&_forcePagination=true"
     trail = LinkTrail("Campaign", "profile", link)
     while link:
-        profiles, following = listed(await client.call("read", link, observer=observer), "profile")
+        profiles, following = listed(await client.call("read", link), "profile")
         link = trail.follow(following, len(profiles))
         if border is not None:
             times = [moment(profile.get("lastModified")) for profile in profiles]
@@ -104,13 +98,13 @@ def opt_out(profile: dict[str, Any], attribute: str) -> tuple[bool | None, datet
 
 
 async def opt_outs_of(
-    records: Records, id_: str, attributes: Sequence[str], guard: Guard | None = None
+    records: Records, id_: str, attributes: Sequence[str]
 ) -> dict[str, tuple[bool, datetime | None]] | ResponseOutcome:
     """Return attribute -> (value, change time in UTC) of the profile that carries our id, or why it cannot be read.
 
     Raises what `CampaignClient.call` raises.
     """
-    found = await records.find(id_, guard)
+    found = await records.find(id_)
     if isinstance(found, ResponseOutcome):
         return found
     values: dict[str, tuple[bool, datetime | None]] = {}

@@ -22,7 +22,6 @@ from sync_assets.http.client import (
     CachedTokens,
     HttpError,
     LimitExceeded,
-    Limits,
     NotSent,
     NotTrusted,
     OutcomeUnknown,
@@ -57,9 +56,8 @@ def ims_tokens(
     client_secret: str | Callable[[], str],
     scopes: str,
     context: ssl.SSLContext,
-    limits: Limits = SIGN_IN_LIMITS,
 ) -> CachedTokens:
-    """Return a source of bearer tokens for Campaign. `scopes`: comma-separated; `limits`: of each answer.
+    """Return a source of bearer tokens for Campaign. `scopes`: comma-separated.
 
     `client_secret`: a function is called at each sign-in, so that a rotated secret counts at once.
     Fetching a token is retried a few times, then raises SignInRefused, NotSent (no connection) or Unavailable.
@@ -74,7 +72,7 @@ def ims_tokens(
             "scope": ",".join(part.strip() for part in scopes.split(",") if part.strip()),
         }
         # A new client for each fetch, once a day: no connection stays open, whichever event loop fetches.
-        transport = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=limits))
+        transport = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=SIGN_IN_LIMITS))
         async with httpx.AsyncClient(transport=transport) as client:
             return await client.post(
                 url, content=urlencode(form).encode(), headers={"Content-Type": "application/x-www-form-urlencoded"}

@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 from sync_assets.capture.context import CaptureContext, CaptureResult
 from sync_assets.capture.page_pipeline import PagePipeline
+from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.ledger import Ledger, Replay
-from sync_assets.mapping.table_mapping import MODIFIED
 
 
 async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from sync_assets.alerts.dead_man_switch import DeadManSwitch
 from sync_assets.campaign.client import NotPublished
 from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import MappingsTakeTurns
 from sync_assets.operations.quiet_tables import quiet_tables
 from sync_assets.operations.status import document, held_back, in_maintenance, unknown_tables
 from sync_assets.performance import keep_loaded_objects
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import killed_runs
 from sync_assets.runtime.workers import release_dead

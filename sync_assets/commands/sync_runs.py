@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import table_tags, today
 from sync_assets.defs.resources import systems
@@ -24,7 +25,6 @@ from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets.errors import SyncAssetsError, public_message
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import OtherSystems
 from sync_assets.runtime.workers import release_dead

@@ -16,13 +16,18 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Email(Model):
-    """Notifications by e-mail. security: starttls, tls (from the first byte), or none (for a local server only)."""
+    """Notifications by e-mail."""
 
     host: Text
+    """The mail server."""
     port: Annotated[int, Field(ge=1, le=65535)] = 587
+    """Its port: 587 with starttls, 465 with tls."""
     security: Literal["starttls", "tls", "none"] = "starttls"
+    """`starttls`, `tls` from the first byte on, or `none`, on this machine only."""
     sender: Text = Field(alias="from")
+    """The sender's address alone, as in `sync@example.com`."""
     to: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+    """The recipients' addresses."""
 
     @field_validator("sender", "to")
     @classmethod
@@ -43,16 +48,16 @@ class Email(Model):
 
 
 class Alerts(Model):
-    """Channels of notifications about failed runs, failed checks and stale data.
-
-    webhook: True to post to the address in SYNC_ASSETS_ALERT_WEBHOOK. warnings: True to notify of checks that only
-    warn, too. again_after_hours: an incident that lasts is notified again after this time.
-    """
+    """Channels of notifications about failed runs, failed checks and stale data."""
 
     webhook: bool = False
+    """true: {"text": ...} goes to the address in SYNC_ASSETS_ALERT_WEBHOOK, as Slack and Teams take it."""
     email: Email | None = None
+    """Notices by e-mail. Sign-in by SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."""
     warnings: bool = True
+    """false: only errors are told, not checks that warn."""
     again_after_hours: Annotated[float, Field(gt=0)] = 24
+    """Trouble that lasts is told again after that."""
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:

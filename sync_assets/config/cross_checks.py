@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sync_assets.config.values import OPT_OUT_ATTRIBUTES, canonical_attribute
+from sync_assets.config.values import CONTACT, OPT_OUT_ATTRIBUTES, PROFILE, canonical_attribute
 from sync_assets.similar_names import did_you_mean
 
 Path = tuple[Any, ...]
@@ -122,7 +122,7 @@ def _address(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
             "`filter` is not used with `address: url`",
             "write `address: auto`, or remove it; rules for rows stand in `filters`",
         )
-    if table.get("api") == "customResources" and table.get("resource") in ("profile", "service"):
+    if table.get("api") == "customResources" and table.get("resource") in (PROFILE, "service"):
         yield (*path, "api"), f"`{table['resource']}` is no custom resource", "write `api: profileAndServicesExt`"
 
 
@@ -212,7 +212,7 @@ def _opt_out(data: dict[Any, Any], tables: list[tuple[Path, Any]], line: Callabl
             seen[to] = where
     yield from _polarity(mappings)
     yield from _columns_of_the_file(_dict(opt_out.get("export")), list(seen))
-    contact = [(path, table) for path, table in tables if table.get("table") == "contact"]
+    contact = [(path, table) for path, table in tables if table.get("table") == CONTACT]
     for path, table in contact:
         yield from _polarity_of_fields(path, table)
     direction = opt_out.get("direction", "disabled")
@@ -228,7 +228,7 @@ def _opt_out(data: dict[Any, Any], tables: list[tuple[Path, Any]], line: Callabl
     for path, table in mistyped:
         problem = f"opt-outs need contact to be mapped to `profile`, not to `{table['resource']}`"
         yield (*path, "resource"), problem, "did you mean `profile`?"
-    if not mistyped and not any(table.get("resource") == "profile" for _, table in contact):
+    if not mistyped and not any(table.get("resource") == PROFILE for _, table in contact):
         yield (
             ("opt_out", "direction"),
             "opt-outs travel between contact and profile, which are not mapped to each other",
@@ -253,8 +253,8 @@ def _opt_out(data: dict[Any, Any], tables: list[tuple[Path, Any]], line: Callabl
 
 def _is_mistyped_profile(resource: Any) -> bool:
     """Return True for a name like `profil`. Custom resources begin with cus, and may be called `cusProfile`."""
-    like = isinstance(resource, str) and resource != "profile" and not resource.startswith("cus")
-    return like and did_you_mean(resource, ["profile"]) is not None
+    like = isinstance(resource, str) and resource != PROFILE and not resource.startswith("cus")
+    return like and did_you_mean(resource, [PROFILE]) is not None
 
 
 def _polarity(mappings: dict[Any, Any]) -> Iterator[Finding]:

@@ -9,11 +9,14 @@ from sync_assets.config.values import Count, Model, Text, refused
 
 
 class Logs(Model):
-    """Log export. export: True to write one file per day to `folder`. keep_days: older files are removed."""
+    """Log export."""
 
     export: bool = False
+    """true: a file of JSON lines a day, with counts and rejected records by id and reason."""
     folder: Text = "d365_loads/logs"
+    """As seen after sign-in, or from the root. Made if it is not there."""
     keep_days: Count = 30
+    """Older files are removed."""
 
     @field_validator("folder")
     @classmethod

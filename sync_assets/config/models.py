@@ -19,17 +19,15 @@ from sync_assets.config.opt_out import Export, OptOut, OptOutMapping, Storage
 from sync_assets.config.record_history import History
 from sync_assets.config.runs import Runs
 from sync_assets.config.values import (
-    OPT_OUT_ATTRIBUTES,
+    CONTACT,
     AttributeName,
     Count,
     LogicalName,
     Model,
     Owner,
     ResourceName,
-    Scalar,
     Share,
     Text,
-    canonical_attribute,
     is_plain,
     plain,
     plain_list,
@@ -38,7 +36,6 @@ from sync_assets.config.values import (
 )
 
 __all__ = [
-    "OPT_OUT_ATTRIBUTES",
     "AddressFilter",
     "Config",
     "Export",
@@ -55,13 +52,9 @@ __all__ = [
     "Owners",
     "Replacements",
     "Runs",
-    "Scalar",
     "Storage",
     "TableConfig",
-    "canonical_attribute",
 ]
-
-CONTACT = "contact"
 
 Operator = Literal[
     "eq", "ne", "lt", "le", "gt", "ge", "in", "not_in",
@@ -73,30 +66,34 @@ _WITHOUT_VALUE = ("is_null", "not_null")
 
 
 class FieldMapping(Model):
-    """The mapping of one D365 column.
-
-    to: Campaign attribute. apply_updates: False to send the value with inserts and replays only. truncate: True to cut
-    a text that is longer than the attribute.
-    """
+    """The mapping of one D365 column."""
 
     to: AttributeName
+    """Campaign attribute."""
     apply_updates: bool = True
+    """false: the value is sent on first load and replay only, later changes are not."""
     truncate: bool = False
+    """true: a text longer than the attribute is cut; otherwise the record is rejected."""
 
 
 class AddressFilter(Model):
     """The published Campaign filter, with its parameter, that looks up a record's address."""
 
     name: Text
+    """The filter's name, as in `byExternalId`."""
     parameter: Text
+    """Its parameter, as in `externalId_parameter`."""
 
 
 class FilterRule(Model):
     """One comparison of a D365 column, mapped or not, with a value."""
 
     field: LogicalName
+    """Dynamics 365 column, mapped or not."""
     operator: Operator = Field(alias="is")
+    """The comparison. An empty column meets no rule but `is_null`."""
     value: Any = None
+    """One value, a list for `in` and `not_in`, nothing for `is_null` and `not_null`. Choices by number or label."""
 
     @model_validator(mode="after")
     def _value_fits_operator(self) -> Self:
@@ -127,24 +124,30 @@ class FilterRule(Model):
 
 
 class Filters(Model):
-    """The filter of a table's rows. delete_filtered_out: True to delete records in Campaign that left the filter."""
+    """The filter of a table's rows."""
 
     match: Literal["all", "any"] = "all"
+    """Must all rules hold, or any of them?"""
     rules: Annotated[tuple[FilterRule, ...], Field(strict=False, min_length=1)]
+    """Comparisons of a column with a value. Texts compare without regard to case."""
     delete_filtered_out: bool = False
+    """true: what no longer passes is deleted in Campaign."""
 
 
 class Link(Model):
-    """A D365 lookup that becomes a Campaign link, or (`style: join`) a plain attribute with the parent's key.
-
-    style: key sends the parent's key, pkey the parent's PKey, which is looked up; auto is determined at run time.
-    """
+    """A D365 lookup that becomes a Campaign link, or (`style: join`) a plain attribute with the parent's key."""
 
     field: LogicalName
+    """Dynamics 365 lookup column, by its logical name."""
     to: AttributeName
+    """Campaign link; with `style: join`, the text attribute that takes the parent's key."""
     table: LogicalName
+    """The mapped table that it points to."""
     style: Literal["auto", "key", "pkey", "join"] = "auto"
+    """`auto`: found out by reading links back. `key`: the link is set by the parent's key. `pkey`: by the parent's own
+    PKey, looked up once per parent. `join`: a plain attribute takes the parent's key."""
     cardinality: Literal["one", "zero_or_one"] = "one"
+    """`one`: waits for its parent. `zero_or_one`: is sent without it if need be."""
 
 
 Replacements = dict[Any, Annotated[Any, AfterValidator(plain)]]
@@ -155,21 +158,39 @@ class TableConfig(Model):
     """The mapping of one D365 table to a Campaign resource."""
 
     table: LogicalName
+    """Dynamics 365 table, by its logical name as in `contact`. Its primary key is found by itself."""
     resource: ResourceName
+    """Campaign resource, by its API name. Custom ones carry the prefix cus."""
     key: AttributeName
+    """The Campaign attribute that holds the Dynamics 365 id: a unique text, not mapped under `fields`."""
     api: Literal["profileAndServicesExt", "customResources"] = "profileAndServicesExt"
+    """`customResources` for resources that are not linked to profile."""
     address: Literal["auto", "url", "filter"] = "auto"
+    """How an existing record is addressed. `auto`: found out once per resource. `url`: /profile/<key>. `filter`: its
+    address is looked up by a published filter, at the price of one more engine call per update."""
     filter: AddressFilter | None = None
+    """The published filter, for `address: filter`, and for `auto` where Campaign takes no keys in URLs."""
     unique: Literal["auto"] | bool = "auto"
+    """Is the key an identification key, so that Campaign refuses a second record with it? `auto`: found out. false:
+    records are looked up before they are inserted."""
     fields: dict[
         LogicalName,
         Annotated[FieldMapping, BeforeValidator(short_form, json_schema_input_type=AttributeName | FieldMapping)],
     ] = Field(default_factory=dict[str, FieldMapping])
+    """Dynamics 365 column: Campaign attribute, or {to, apply_updates, truncate}. Sub-fields with a dot, as in
+    `location.city`."""
     replacements: dict[LogicalName, Replacements] = Field(default_factory=dict[str, Replacements])
+    """Column: {Dynamics 365 value: Campaign value}. Choices by number or label, null for an empty column. What is not
+    named is sent as it is."""
     filters: Filters | None = None
+    """Which rows are sent at all. Without it, every row."""
     apply_deletes: bool = False
+    """Are rows that were deleted in Dynamics 365 deleted in Campaign, too? A plain delete leaves traces in Campaign's
+    logs."""
     picklists: Literal["labels", "codes"] = "labels"
+    """What becomes of choices in text attributes: their labels or their codes (the numbers)."""
     links: Annotated[tuple[Link, ...], Field(strict=False)] = ()
+    """Lookups that become links. Parents are written first; the parent's table must be mapped, too."""
     _opt_outs: dict[str, OptOutMapping] = PrivateAttr(default_factory=dict[str, OptOutMapping])
 
     @property
@@ -198,38 +219,62 @@ class Guardrails(Model):
     """Limits that stop the program before the first write (docs/references/campaign.md 14)."""
 
     max_contacts: Count = 30_000_000
+    """Contacts at most."""
     max_custom_entities: Annotated[int, Field(ge=0)] = 5
+    """Mapped tables besides contact at most."""
     max_columns: Count = 50
+    """Mapped columns of a table at most."""
     max_link_depth: Annotated[int, Field(ge=0)] = 2
+    """Links in a row at most: table1 -> table2 -> table3 is 2."""
     calls_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """To Campaign, all processes of a ledger together. null: no limit."""
     engine_calls_per_hour: Count | None = None
+    """null: no limit. Else pushing stops there until the next UTC hour."""
     engine_calls_per_day: Count | None = None
+    """null: no limit. Else pushing stops there until the next UTC day."""
     max_delete_share: Share = 0.05
+    """Of the known records in one capture, once there are more than 100."""
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Requests in flight to Campaign at most, all processes of a ledger together. Adapts below that."""
 
 
 class Owners(Model):
     """The owners of Dagster's assets, by group: `team:...` or e-mail addresses."""
 
     d365: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:crm",)
+    """Of what is captured: `team:<name>`, or e-mail addresses."""
     campaign: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:marketing",)
+    """Of profiles and resources."""
     opt_out: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:crm", "team:marketing")
+    """Of opt-outs."""
     report: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:crm", "team:marketing")
+    """Of the daily report."""
 
 
 class Config(Model):
     """The whole file. Load it with `loader.load_config`, which also checks the rules of `cross_checks`."""
 
     privacy_acknowledged: bool
+    """Required, and true: privacy requests (access, erasure) are your task, in both systems. This program neither sees
+    nor forwards them."""
     tables: Annotated[tuple[TableConfig, ...], Field(strict=False, min_length=1)]
+    """One entry per table. A table and a resource may each stand here once."""
     opt_out: OptOut = OptOut()
+    """Opt-outs between contact and profile."""
     storage: Storage = Storage()
+    """Where the rows of opt-out files, and what was decided on them, are kept as Parquet."""
     logs: Logs = Logs()
+    """What the program did, as a file a day on the Campaign SFTP."""
     history: History | None = None
+    """What became of each record, run by run, for `sync-assets history`. null: not kept."""
     runs: Runs = Runs()
+    """How Dagster runs it."""
     guardrails: Guardrails = Guardrails()
+    """Limits that stop the program before it writes anything."""
     owners: Owners = Owners()
+    """Whom Dagster names as the owners of the assets, by their group."""
     alerts: Alerts | None = None
+    """Whom to tell of failed runs, failed checks and stale data. null: nobody."""
     _file: tuple[str, Callable[[tuple[int | str, ...]], int]] | None = PrivateAttr(default=None)
 
     @field_validator("privacy_acknowledged")

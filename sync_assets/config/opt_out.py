@@ -49,10 +49,12 @@ def sftp_folder(value: str, example: str) -> str:
 
 
 class OptOutMapping(Model):
-    """The Campaign opt-out attribute of a D365 boolean. inverted: True if true in D365 means allow."""
+    """The Campaign opt-out attribute of a D365 boolean."""
 
     to: OptOutAttribute
+    """Campaign opt-out attribute."""
     inverted: bool = False
+    """true: the column's true means allow."""
 
     @property
     def replacements(self) -> dict[int | None, bool]:
@@ -68,19 +70,33 @@ class Export(Model):
     (docs/references/campaign.md 8)."""
 
     directory: Text = "d365_loads/exports"
+    """As seen after sign-in, or from the root as in `/d365_loads/exports`."""
     pattern: Text = "optout_*.csv*"
+    """Names within the directory. A `.gz` is unpacked."""
     separator: Text = ","
+    """Any one character, or `tab`."""
     encoding: Text = "utf-8"
+    """As in `utf-8`, `latin-1` or `cp1252`."""
     settle_seconds: Annotated[int, Field(ge=0)] = 60
+    """A file is complete once size and time are equal in two looks and it is this old."""
     key_column: Text = "externalId"
+    """The column with the Dynamics 365 id."""
     changed_suffix: Text = "LastModified"
+    """Ends the names of the columns that hold an attribute's time of change."""
     columns: dict[Text, Text] = Field(default_factory=dict[str, str])
+    """Attribute, or attribute and suffix: the header's name of the column, if it is another one."""
     date_format: DateFormat = "auto"
+    """Of these times, as chosen in Campaign's Extract file. `auto`: found out from the file."""
     after: Literal["keep", "archive", "delete"] = "keep"
+    """What becomes of a file once it is done."""
     keep_days: Count = 15
+    """Kept and archived files are removed after so many days."""
     expected_every_hours: Annotated[float, Field(gt=0)] = 24
+    """The file is overdue after that."""
     workflow_id: Text | None = None
+    """The workflow that writes the file, as in `WKF12`."""
     restart_stalled: bool = False
+    """true: start that workflow when the file is overdue."""
 
     @field_validator("directory", "pattern", "key_column", "changed_suffix")
     @classmethod
@@ -147,12 +163,16 @@ class OptOut(Model):
     """Opt-outs between contact and profile: the direction, and which columns map to which attributes."""
 
     direction: Direction = "disabled"
+    """Which side's opt-outs travel to the other."""
     mappings: dict[
         LogicalName,
         Annotated[OptOutMapping, BeforeValidator(short_form, json_schema_input_type=OptOutAttribute | OptOutMapping)],
     ] = Field(default_factory=dict[str, OptOutMapping])
+    """Dynamics 365 column of two options: Campaign opt-out attribute, or {to, inverted}."""
     poll_profiles_minutes: Count | None = None
+    """Besides the file, read opt-outs through the API this often. Costs engine calls."""
     export: Export = Export()
+    """The file that a Campaign workflow writes to the Campaign SFTP."""
 
     @property
     def active(self) -> bool:
@@ -169,15 +189,14 @@ class OptOut(Model):
 
 
 class Storage(Model):
-    """The location of the Parquet tables: rows of opt-out files, and decisions.
-
-    directory: a local folder; None for one below DAGSTER_HOME. s3_bucket: use S3 instead, with the usual AWS
-    environment, below `s3_prefix`.
-    """
+    """The location of the Parquet tables: rows of opt-out files, and decisions."""
 
     directory: Text | None = None
+    """A local folder, from the root as in `/srv/sync_assets`. null: a folder in DAGSTER_HOME."""
     s3_bucket: Text | None = None
+    """S3 instead of a folder. Signs in by the usual AWS environment."""
     s3_prefix: Text = "sync_assets"
+    """The folder within the bucket."""
 
     @field_validator("directory")
     @classmethod

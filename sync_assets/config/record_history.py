@@ -10,6 +10,7 @@ from sync_assets.config.values import Model
 
 
 class History(Model):
-    """The history of records. days: older entries are removed."""
+    """The history of records."""
 
     days: Annotated[int, Field(ge=1, le=3650)] = 14
+    """Older entries are removed."""

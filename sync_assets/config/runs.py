@@ -27,17 +27,16 @@ def _day(value: Any) -> date:
 
 
 class Runs(Model):
-    """Dagster's runs.
-
-    start_date: the first partition, a UTC day. linger_seconds: how long a run goes on after its last change; 0 for one
-    run per change; always for until `longest_run_minutes`. keep_days: successful runs are deleted after that, failed
-    ones after four times as long.
-    """
+    """Dagster's runs."""
 
     start_date: Annotated[date, BeforeValidator(_day)] = DEFAULT_START
+    """The first partition, a UTC day as in 2026-11-26. `init` writes the day it ran."""
     linger_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["always"] = 120.0
+    """A run stays so long after its last change. 0: a run for each change. always: until `longest_run_minutes`."""
     longest_run_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    """Then a run ends, and the next one goes on without a gap."""
     keep_days: Count = 14
+    """Successful runs are pruned after that, failed ones after four times as long."""
 
     @property
     def linger(self) -> float:

@@ -11,6 +11,10 @@ from pydantic_core import PydanticCustomError
 Scalar = str | bool | int | float | None
 """A plain YAML value. Its required type follows from the metadata of both systems, not from the configuration."""
 
+CONTACT = "contact"
+"""The table of persons in Dynamics 365."""
+PROFILE = "profile"
+"""The resource of persons in Campaign."""
 OPT_OUT_ATTRIBUTES = (
     "blackList",
     "blackListEmail",
@@ -122,6 +126,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Model(BaseModel):
-    """Base of all models of the configuration: strict types, no unknown keys, immutable."""
+    """Base of all models of the configuration: strict types, no unknown keys, immutable.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    The docstring of a field is what an editor shows (json_schema.py): say there what the file's author needs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)

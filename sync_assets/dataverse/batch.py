@@ -27,7 +27,9 @@ from sync_assets.http.client import HttpError, Response, SignInRefused, Unavaila
 from sync_assets.http.redaction import redact
 from sync_assets.task_group import run_together
 
-MOST_IN_A_BATCH = 1000
+ROWS_IN_A_BATCH = 100
+"""Dataverse takes up to 1,000; a request that is lost is sent again whole."""
+BATCHES_AT_ONCE = 4
 TRIES = 4
 """How often an update is sent that fails with 500, 502 or 504 before it counts as refused."""
 REASON_LENGTH = 300
@@ -77,10 +79,8 @@ class UpdateResult:
     reason: str = ""
 
 
-async def update_rows(
-    client: DataverseClient, table: Table, updates: Sequence[RowUpdate], *, size: int = 100, parallel: int = 4
-) -> list[UpdateResult]:
-    """Send updates, `size` in a request and `parallel` requests at once; return a result for each, in their order.
+async def update_rows(client: DataverseClient, table: Table, updates: Sequence[RowUpdate]) -> list[UpdateResult]:
+    """Send updates in batches, some of them at once; return a result for each update, in their order.
 
     Throttling stops every worker of the client. After an error that is raised, any of the updates may have been carried
     out; all of them can be sent again without harm.
@@ -93,9 +93,9 @@ async def update_rows(
     """
     if len({update.id.lower() for update in updates}) != len(updates):
         raise ValueError("a row stands in the updates twice")
-    size = max(1, min(size, MOST_IN_A_BATCH))
-    slices = [_Slice(client, table, updates[start : start + size]) for start in range(0, len(updates), size)]
-    free = asyncio.Semaphore(max(1, parallel))
+    starts = range(0, len(updates), ROWS_IN_A_BATCH)
+    slices = [_Slice(client, table, updates[start : start + ROWS_IN_A_BATCH]) for start in starts]
+    free = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     async def carry_out(part: _Slice) -> list[UpdateResult]:
         async with free:

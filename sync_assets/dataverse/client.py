@@ -25,6 +25,8 @@ from sync_assets.http.pagination import LinkTrail
 from sync_assets.task_group import run_together
 
 API = "/api/data/v9.2"
+CONNECTIONS = 16
+"""Requests in flight at most; Dataverse allows 52 per user and server."""
 MAX_PAGE = 5000
 LIMITS = Limits(largest=64 << 20, seconds=300.0)
 """A page of 5,000 rows has some 10 MB; 64 MiB allow 13 KB for each row."""
@@ -97,9 +99,9 @@ class TrackingOff(SetUpRefused):
 
 
 class DataverseClient:
-    """One organisation. `connections`: requests in flight at most; Dataverse allows 52 per user and server."""
+    """One organisation."""
 
-    def __init__(self, url: str, tokens: TokenSource, *, context: ssl.SSLContext, connections: int = 16) -> None:
+    def __init__(self, url: str, tokens: TokenSource, *, context: ssl.SSLContext) -> None:
         self.url = url.rstrip("/")
         self.endpoint = Endpoint(
             "Dynamics 365",
@@ -107,7 +109,7 @@ class DataverseClient:
             tokens,
             context=context,
             headers={"OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"},
-            connections=connections,
+            connections=CONNECTIONS,
             limits=LIMITS,
         )
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+CREATED, MODIFIED = "createdon", "modifiedon"
+"""The columns of a row's times: of its creation and of its last change. Nearly every table has both."""
+
 ColumnType = Literal[
     "guid", "boolean", "integer", "bigint", "decimal", "money", "double", "string", "memo",
     "datetime", "date", "picklist", "state", "status", "multiselect", "lookup", "other",

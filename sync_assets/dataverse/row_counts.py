@@ -17,7 +17,6 @@ from sync_assets.dataverse.client import DataverseClient, refusal, understood
 from sync_assets.dataverse.metadata import Table
 from sync_assets.task_group import run_together
 
-CREATED, MODIFIED = "createdon", "modifiedon"
 MOST_COUNTED = 5_000
 """Rows of a standard table that one query counts at most."""
 MOST_QUERIES = 200

@@ -12,12 +12,11 @@ from typing import Annotated, Any
 import msgspec
 
 from sync_assets.dataverse.client import IDS_IN_A_QUERY, DataverseClient
-from sync_assets.dataverse.metadata import Table
+from sync_assets.dataverse.metadata import MODIFIED, Table
 from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.guids import GUID
 from sync_assets.task_group import run_together
 
-_MODIFIED = "modifiedon"
 _MOMENT: Any = Annotated[datetime, msgspec.Meta(tz=True)]
 QUERIES_AT_ONCE = 4
 
@@ -61,14 +60,14 @@ class _Decoder:
 
     def __init__(self, table: Table, columns: Sequence[str]) -> None:
         names = list(dict.fromkeys(columns))
-        self.select = list(dict.fromkeys((table.key, _MODIFIED, *names)))
+        self.select = list(dict.fromkeys((table.key, MODIFIED, *names)))
         fields: list[Any] = [
             ("id", str),
             ("modified", _MOMENT | None),
             *((f"c{n}", bool | int | None) for n, _ in enumerate(names)),
             ("etag", str | None, None),
         ]
-        renamed = {"id": table.key, "modified": _MODIFIED, "etag": "@odata.etag"}
+        renamed = {"id": table.key, "modified": MODIFIED, "etag": "@odata.etag"}
         row = msgspec.defstruct("Row", fields, rename=renamed | {f"c{n}": name for n, name in enumerate(names)})
         page = msgspec.defstruct("Rows", [("value", list[row])])
         self._get = {name: attrgetter(f"c{n}") for n, name in enumerate(names)}
@@ -85,7 +84,7 @@ class _Decoder:
         try:
             return [self._row(item) for item in page.value]
         except OverflowError:
-            raise BadPage(f"Dynamics 365 sent a time in {_MODIFIED} that is none in UTC.") from None
+            raise BadPage(f"Dynamics 365 sent a time in {MODIFIED} that is none in UTC.") from None
 
     def _row(self, item: Any) -> RowNow:
         modified: datetime | None = item.modified

@@ -24,7 +24,6 @@ from sync_assets.http.client import (
     SIGN_IN_LIMITS,
     CachedTokens,
     HttpError,
-    Limits,
     NotSent,
     NotTrusted,
     SignInRefused,
@@ -70,9 +69,9 @@ class _Client:
     address that the authority's description names. For one thread without a running event loop. Must be closed.
     """
 
-    def __init__(self, authority: str, context: ssl.SSLContext, limits: Limits) -> None:
+    def __init__(self, authority: str, context: ssl.SSLContext) -> None:
         self._authority = authority
-        self._wire = AiohttpClient(context, 1, connect=15.0, read=30.0, limits=limits)
+        self._wire = AiohttpClient(context, 1, connect=15.0, read=30.0, limits=SIGN_IN_LIMITS)
         self._loop = asyncio.Runner(loop_factory=new_event_loop)
 
     def get(
@@ -134,9 +133,8 @@ def entra_tokens(
     credential: AppCredential,
     resource: str,
     context: ssl.SSLContext,
-    limits: Limits = SIGN_IN_LIMITS,
 ) -> CachedTokens:
-    """Return a source of bearer tokens for `resource` (the organisation's URL). `limits`: of each answer.
+    """Return a source of bearer tokens for `resource` (the organisation's URL).
 
     `credential`: its file is read at each sign-in, so that a rotated one counts at once.
     Fetching a token raises SignInRefused with Microsoft's error code or what is wrong with the credential, or
@@ -148,7 +146,7 @@ def entra_tokens(
         from msal.exceptions import MsalError  # noqa: PLC0415
 
         own = _msal_credential(credential)
-        client = _Client(authority, context, limits)
+        client = _Client(authority, context)
         try:
             # A new application each time: the cache of an old one would return the token that was just refused.
             application = msal.ConfidentialClientApplication(

@@ -16,7 +16,7 @@ from typing import Any
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.config.models import FieldMapping, Link, TableConfig
 from sync_assets.config.opt_out import OptOutMapping
-from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.dataverse.metadata import MODIFIED, Column, ColumnType, Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import LinkSpec
 from sync_assets.mapping.configured_values import is_option, named_option
@@ -30,7 +30,6 @@ FORM_VERSION = 1
 every table is read in full once more.
 """
 
-MODIFIED = "modifiedon"
 _ID_LENGTH = 36
 
 Targets = ABCMapping[str, str]

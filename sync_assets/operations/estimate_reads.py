@@ -11,15 +11,16 @@ from datetime import UTC, datetime, timedelta
 from sync_assets.audit.drift import SAMPLE
 from sync_assets.audit.existing_records import begun
 from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
-from sync_assets.dataverse.metadata import Table
-from sync_assets.dataverse.row_counts import CREATED, MODIFIED, Interval, RowCount, count_interval, count_rows
+from sync_assets.dataverse.metadata import CREATED, MODIFIED, Table
+from sync_assets.dataverse.row_counts import Interval, RowCount, count_interval, count_rows
 from sync_assets.ledger import Ledger
 from sync_assets.mapping.filter_query import scope_query
 from sync_assets.operations.estimate import WINDOW, Cost, History, Limits, Volume
 from sync_assets.opt_out.parity import SAMPLE as OPT_OUT_SAMPLE
 from sync_assets.push.record_links import sent_by_key
-from sync_assets.push.target import CONTACT, Target
+from sync_assets.push.target import Target
 from sync_assets.task_group import run_together
 
 DAY = timedelta(days=1)

@@ -7,21 +7,21 @@ changed the record are added by defs/operations/record_runs.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sync_assets.audit.record_agreement import Reason
-from sync_assets.audit.record_explanation import RecordExplanation, explanation
+from sync_assets.audit.record_explanation import explanation
 from sync_assets.audit.record_facts import RecordFacts, record_facts
 from sync_assets.audit.value_shape import value_shape
+from sync_assets.config.values import CONTACT
+from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import times
 from sync_assets.ledger.times import iso
-from sync_assets.mapping.table_mapping import MODIFIED
 from sync_assets.operations.record_id import record_id
 from sync_assets.operations.status import CALL_KINDS, unknown_tables
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
@@ -107,12 +107,12 @@ def _unanswered(facts: RecordFacts) -> str | None:
 
 def _explained(runtime: Runtime, facts: RecordFacts, show_values: bool) -> tuple[dict[str, Any], list[datetime]]:
     opt_outs = _opt_outs(runtime, facts)
-    made: RecordExplanation = explanation(facts, show_values=show_values, more=list(map(_reason, _open(opt_outs))))
-    document = asdict(made)
-    moments: list[datetime] = document.pop("moments")
+    document = explanation(facts, show_values=show_values, more=list(map(_reason, _open(opt_outs))))
     document["opt_outs"] = [_shown(one, show_values) for one in opt_outs]
     document["decisions"] = opt_out_decisions(runtime, facts.id, show_values=show_values) if opt_outs else []
     document["runs"] = []
+    stored = facts.stored
+    moments = [at for at in (stored.changed_at, stored.acked_at, stored.failed_since) if at] if stored else []
     return document, moments
 
 

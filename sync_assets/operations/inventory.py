@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from sync_assets.audit.record_comparison import Compared
 from sync_assets.audit.value_shape import value_shape
 from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.row_queries import RowNow, rows_now
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.operations.estimate_reads import cost_of
 from sync_assets.operations.rebuild import pages_of
 from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
-from sync_assets.push.target import CONTACT
 
 if TYPE_CHECKING:
     from sync_assets.dataverse.client import DataverseClient

@@ -8,12 +8,12 @@ from typing import Any
 import typer
 
 from sync_assets.audit.person_records import SystemAnswer, Whereabouts, is_gone, whereabouts
+from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.records.privacy_holds import Hold
 from sync_assets.ledger.times import iso
 from sync_assets.operations.record_id import record_id
 from sync_assets.plurals import counted
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sync_assets.config.values import CONTACT
 from sync_assets.ledger.times import iso
 from sync_assets.operations.explain import opt_out_decisions
 from sync_assets.operations.record_id import record_id
 from sync_assets.operations.status import unknown_tables
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 
 

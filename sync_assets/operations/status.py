@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sync_assets.audit.certification.stored_report import StoredReport, stored_report, unfinished
+from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Reject
 from sync_assets.ledger.errors import with_them
@@ -15,7 +16,6 @@ from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.times import iso
 from sync_assets.plurals import counted
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems

@@ -17,6 +17,7 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.config.models import OptOut
 from sync_assets.config.opt_out import ActiveDirection
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
@@ -24,11 +25,11 @@ from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.decide import decide
 from sync_assets.opt_out.session import Session, ready
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 
 SAMPLE = 200
+"""Contacts that are compared at most."""
 AT_ONCE = 16
 PUSHED_WITHIN = timedelta(minutes=15)
 """The sensors carry a change in D365 within seconds; this allows for a busy hour."""
@@ -102,12 +103,12 @@ def judge(
     return "on the way" if changed is not None and now - changed <= allowed(opt_out, side) else "differ"
 
 
-async def parity(runtime: Runtime, *, sample: int = SAMPLE, seed: int | None = None) -> Parity:
-    """Compare up to `sample` contacts, which costs one engine call each. Raises what the clients raise."""
+async def parity(runtime: Runtime) -> Parity:
+    """Compare up to SAMPLE contacts, which costs one engine call each. Raises what the clients raise."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     left = runtime.calls_left
-    wanted = sample if left is None else min(sample, left)
-    ids = await asyncio.to_thread(ledger.sample_synced, CONTACT, sample, secrets.randbits(32) if seed is None else seed)
+    wanted = SAMPLE if left is None else min(SAMPLE, left)
+    ids = await asyncio.to_thread(ledger.sample_synced, CONTACT, SAMPLE, secrets.randbits(32))
     found = Parity(kept_back=max(0, len(ids) - wanted))
     if not ids[:wanted]:
         return found

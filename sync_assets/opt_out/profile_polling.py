@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sync_assets.campaign.profile_opt_outs import changed_profiles
+from sync_assets.config.values import CONTACT
 from sync_assets.ledger.repositories.opt_out_files import POLL
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export.staging import forget_copies, state
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 
 

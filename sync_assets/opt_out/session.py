@@ -16,11 +16,12 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import Config
 from sync_assets.config.opt_out import ActiveDirection
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
-from sync_assets.push.target import CONTACT, Target
+from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead, worker_id
 from sync_assets.task_group import run_together

@@ -19,13 +19,7 @@ _WHOLE = "all"
 
 
 def write_parts(
-    store: Store,
-    asset: Sequence[str],
-    partition: str,
-    run: str,
-    frames: Iterable[pl.DataFrame],
-    *,
-    rows: int = ROWS_OF_A_PART,
+    store: Store, asset: Sequence[str], partition: str, run: str, frames: Iterable[pl.DataFrame]
 ) -> list[Part]:
     """Write parts `<run>-00001`… and publish them in place of all former ones. One part is in memory at a time.
 
@@ -37,12 +31,11 @@ def write_parts(
         partition: key of the partition.
         run: name of the run, the prefix of its parts.
         frames: the rows.
-        rows: most rows per part.
 
     Raises:
         StoreError: a part could not be written. Readers then see the former parts; so they do if `frames` raises.
     """
-    written = _write(store, asset, partition, run, in_parts(frames, rows))
+    written = _write(store, asset, partition, run, in_parts(frames, ROWS_OF_A_PART))
     former = store.published(asset, partition)  # read only now: another run may have ended meanwhile
     store.publish(asset, partition, _WHOLE, written)
     store.remove(asset, partition, *(part.name for part in former.get(_WHOLE, ())))

@@ -31,9 +31,9 @@ class Limiter:
     slow.
     """
 
-    def __init__(self, ceiling: int, start: int = START) -> None:
+    def __init__(self, ceiling: int) -> None:
         self.ceiling = max(1, ceiling)
-        self._limit = float(min(start, self.ceiling))
+        self._limit = float(min(START, self.ceiling))
         self._doubling = True
         self._halved_at = -math.inf
         self._round: list[float] = []

@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 __all__ = ["PushResult", "Target", "push"]
 
+LEASE_SECONDS = 180.0
+"""Length of a lease; leases are renewed every quarter of it."""
 GRACE = 5.0
 """Seconds that requests in flight get to end when a push is stopped."""
 LAST_ANSWERS = 60.0
@@ -56,9 +58,7 @@ async def push(
     *,
     owner: str,
     concurrency: int = 64,
-    lease_seconds: float = 180.0,
     progress: Callable[[int], None] | None = None,
-    stop: asyncio.Event | None = None,
     seconds: float | None = None,
     parent_keys: ParentKeys | None = None,
     run_is_valid: Callable[[], bool] = lambda: True,
@@ -71,9 +71,7 @@ async def push(
     Args:
         owner: a name of this worker that no other worker ever has.
         concurrency: requests in flight at most.
-        lease_seconds: length of a lease; leases are renewed every quarter of it.
         progress: called now and then with the number of records done or rejected.
-        stop: set it to end the push early, with `stopped`.
         seconds: after this time no further request is sent, and the push ends without `stopped`.
         parent_keys: the PKeys that this process keeps in memory, if it keeps any.
         run_is_valid: returns False once another worker may be given the claims of this one.
@@ -81,9 +79,9 @@ async def push(
     Raises:
         LedgerError: the ledger failed.
     """
-    claims = ClaimedRecords(ledger, target.table, owner, lease_seconds, target.opt_outs)
+    claims = ClaimedRecords(ledger, target.table, owner, LEASE_SECONDS, target.opt_outs)
     keys = ParentKeys() if parent_keys is None else parent_keys
-    return await _Push(claims, client, target, concurrency, progress, keys, run_is_valid).run(stop, seconds)
+    return await _Push(claims, client, target, concurrency, progress, keys, run_is_valid).run(seconds)
 
 
 class _Push:
@@ -115,7 +113,7 @@ class _Push:
 
     # --- start and end ------------------------------------------------------------------------------------------------
 
-    async def run(self, stop: asyncio.Event | None, seconds: float | None) -> PushResult:
+    async def run(self, seconds: float | None) -> PushResult:
         started = time.monotonic()
         await self._prepare()
         self._report_progress()
@@ -124,7 +122,7 @@ class _Push:
         helpers = [
             self._claims.keep_storing(self._report_progress),
             self._claims.keep_leases(),
-            self._wait_for_stop(stop, seconds),
+            self._end_after(seconds),
         ]
         tasks = [asyncio.create_task(helper) for helper in helpers]
         waiting = {feeder, *workers, *tasks}
@@ -192,14 +190,10 @@ class _Push:
             self._result.stopped = reason
         self._queue.end()
 
-    async def _wait_for_stop(self, stop: asyncio.Event | None, seconds: float | None) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await (stop or asyncio.Event()).wait()
-            self._stop("It was asked to stop.")
-        except TimeoutError:
+    async def _end_after(self, seconds: float | None) -> None:
+        if seconds is not None:
+            await asyncio.sleep(seconds)
             self._queue.end()
-        await asyncio.Event().wait()
 
     def _report_progress(self) -> None:
         if self._progress:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sync_assets.campaign.addressing import Addressing, Filter, Mode
 from sync_assets.campaign.records import Records
-from sync_assets.config.models import CONTACT
+from sync_assets.config.values import CONTACT
 from sync_assets.push.record_links import LinkTarget
 
 if TYPE_CHECKING:

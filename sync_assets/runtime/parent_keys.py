@@ -20,8 +20,8 @@ SECONDS = 900.0
 class ParentKeys:
     """Maps (resource, Dynamics 365 id) to the PKey. clock: a monotonic one, in seconds."""
 
-    def __init__(self, capacity: int = CAPACITY, clock: Callable[[], float] = time.monotonic) -> None:
-        self._capacity, self._clock = capacity, clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._known: OrderedDict[tuple[str, bytes], tuple[bytes, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -32,7 +32,7 @@ class ParentKeys:
         entry = (resource, _packed(id))
         self._known[entry] = (pkey.encode(), self._clock() + SECONDS)
         self._known.move_to_end(entry)
-        if len(self._known) > self._capacity:
+        if len(self._known) > CAPACITY:
             self._known.popitem(last=False)
 
     def get(self, resource: str, id: str) -> str | None:

@@ -36,14 +36,12 @@ _JSON = [(b"content-type", b"application/json;charset=UTF-8"), (b"cache-control"
 class Ims:
     """One credential with up to two valid secrets, and the tokens issued for it."""
 
-    def __init__(
-        self, client_id: str = "", *, lifetime_s: float = 86399, clock: Callable[[], float] = time.time
-    ) -> None:
-        """Create a credential. lifetime_s: lifetime of a token in seconds, also the `expires_in` of the answer."""
-        self.client_id = client_id or secrets.token_hex(16)
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self.client_id = secrets.token_hex(16)
         self.secrets = [_new_secret()]
         """Valid secrets, newest last."""
-        self.lifetime_s = lifetime_s
+        self.lifetime_s: float = 86399
+        """Lifetime of a token in seconds, also the `expires_in` of the answer."""
         self.organization = ""
         """The Campaign organization that the credential is provisioned for; empty if there is none."""
         self._clock = clock

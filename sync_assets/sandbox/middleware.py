@@ -76,9 +76,9 @@ def plain_answer(rule: Rule) -> Answer:
     return Answer(503, [*text, *wait], b"Service Unavailable")
 
 
-def retry_after(rule: Rule, default: float = 1) -> tuple[bytes, bytes]:
+def retry_after(rule: Rule) -> tuple[bytes, bytes]:
     """Return the Retry-After header of a rule (parameter `retry_after`, seconds)."""
-    return b"retry-after", f"{rule.parameters.get('retry_after', default):g}".encode()
+    return b"retry-after", f"{rule.parameters.get('retry_after', 1):g}".encode()
 
 
 class Observed:

@@ -39,17 +39,12 @@ class Sandbox:
     Args:
         contacts: Number of sample contacts in Dynamics 365, with their orders and order lines.
         port: P to use P to P+5 (Dynamics 365, sign-in, Campaign, IMS, admin, SFTP); 0 for free ports.
-        directory: For keys, certificates and the files of the SFTP server. If None, a private temporary directory that
-            `stop` removes.
         dialect: Build of Campaign, of `campaign.settings.DIALECTS`.
     """
 
-    def __init__(
-        self, contacts: int = 1000, port: int = 0, directory: Path | None = None, dialect: str = "standard"
-    ) -> None:
-        self._temporary = directory is None
-        self.directory = Path(tempfile.mkdtemp(prefix="sync-assets-sandbox-")) if directory is None else directory
-        self.directory.mkdir(parents=True, exist_ok=True)
+    def __init__(self, contacts: int = 1000, port: int = 0, dialect: str = "standard") -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="sync-assets-sandbox-"))
+        """Keys, certificates and the files of the SFTP server, until `stop`."""
         self._listeners: list[Listener] = []
         try:
             self._listen(port)
@@ -122,8 +117,7 @@ class Sandbox:
     def _clean_up(self) -> None:
         for listener in self._listeners:
             listener.close()
-        if self._temporary:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables for a program that uses this sandbox, and SANDBOX_ADMIN_URL."""

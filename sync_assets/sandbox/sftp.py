@@ -57,7 +57,6 @@ class SftpServer:
         directory: Path,
         port: int = 0,
         *,
-        user: str = "acme",
         record: Record | None = None,
         faults: Faults | None = None,
     ) -> None:
@@ -66,11 +65,10 @@ class SftpServer:
         Args:
             directory: For the keys, `known_hosts` and the served tree `sftp/`.
             port: 0 for a free one.
-            user: The only user.
             record: Called after each operation.
             faults: The active rules.
         """
-        self.user = user
+        self.user = "acme"
         self.root = (directory / "sftp").resolve()
         self.exports = self.root / EXPORTS
         self.exports.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
-from sync_assets.config.models import CONTACT, Config, TableConfig
+from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.values import CONTACT, PROFILE
 from sync_assets.dataverse.client import D365Refused, DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import Operation
@@ -21,7 +22,7 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import Finding, NotReady, Side
 
-PROFILE = frozenset(("profile", "recipient"))
+PROFILE_NAMES = frozenset((PROFILE, "recipient"))
 """The resource of a person, by its API name and by its schema name."""
 FURTHEST = 3
 """Links at most in a path to profile, where the path leads through resources that are not mapped."""
@@ -266,7 +267,7 @@ async def resources_on_the_way(config: Config, campaign: CampaignClient, own: Re
     known: dict[str, Resource | None] = {own.name: own}
     for _ in range(FURTHEST):
         links = links_between(config, filter(None, known.values()))
-        further = {target for name in known for target in links.get(name, ())} - known.keys() - PROFILE
+        further = {target for name in known for target in links.get(name, ())} - known.keys() - PROFILE_NAMES
         for name in sorted(further):
             try:
                 known[name] = await campaign.resource(apis.get(name, own.api), name, hint=False)
@@ -289,7 +290,7 @@ def way_to_profile(start: str, links: Mapping[str, Iterable[str]]) -> list[str] 
     """Return the shortest path of links from a resource to profile, both included; None if there is none."""
     ways, seen = [[start]], {start}
     for way in ways:
-        if way[-1] in PROFILE:
+        if way[-1] in PROFILE_NAMES:
             return way
         further = sorted(set(links.get(way[-1], ())) - seen)
         seen.update(further)

@@ -125,8 +125,9 @@ async def send(ledger: Ledger, url: str, in_flight: int, limit: int | None, *, w
         with Meter() as meter:
             began = time.time()
             result = await push(
-                ledger, client, TARGET, owner=worker_id(), concurrency=in_flight, progress=watch, stop=enough
-            )
+                ledger, client, TARGET, owner=worker_id(), concurrency=in_flight, progress=watch,
+                run_is_valid=lambda: not enough.is_set(),  # the push then stops before its next request
+            )  # fmt: skip
             stopped = None if enough.is_set() else result.stopped
             calls = sum(result.calls.values())
             meter.done(

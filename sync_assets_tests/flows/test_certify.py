@@ -1,31 +1,21 @@
-"""`certify` finds out how both systems behave, whichever way they are, and leaves nothing behind in them."""
+"""`certify` finds out how both systems behave, whichever way they are, and leaves nothing behind in them.
+
+Killed: test_certify_kills.py. What a user types and reads: test_certify_command.py.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import pty
-import re
-import signal
-import subprocess
-import sys
-import time
-from contextlib import closing, suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sync_assets.audit.certification.stored_report import NAME
-from sync_assets.audit.certification.subject import PREFIX
-from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.workers import worker_id
-from sync_assets_tests.support.certifying import certified, chained, left, not_workable, rows
+from sync_assets_tests.support.certifying import certified, chained, doctors_lines, left, not_workable, rows
 from sync_assets_tests.support.premises import DOCUMENTED, NO_KEYS_IN_URLS, POSITIONS, V8, Position, on_positions
 from sync_assets_tests.support.program import Program, calls
-from sync_assets_tests.support.waiting import until
 
 YES, NO = "the record is found", "the record is not found"
 GET, PATCH, DELETE, FILTER = "GET by the key", "PATCH by the key", "DELETE by the key", "a filter finds the key"
@@ -263,12 +253,6 @@ def test_the_ledger_counts_the_engine_calls_and_remembers_the_report(program: Pr
         assert ledger.dialect("profile")[f"certified Campaign: {GET}"] == f"workable: {YES}"
 
 
-def doctors_lines(program: Program) -> dict[str, tuple[str, str]]:
-    with closing(program.runtime()) as runtime:
-        lines = {line.what: (line.outcome, line.message) for line in examine(runtime)}
-    return {what: line for what, line in lines.items() if what.startswith("certification")}
-
-
 def test_doctor_and_status_tell_when_the_systems_were_certified_and_what_is_not_workable(program: Program) -> None:
     outcome, message = doctors_lines(program)["certification"]
     assert (outcome, message.startswith("never. `sync-assets certify`")) == ("warn", True)
@@ -293,29 +277,6 @@ def test_doctor_and_status_tell_when_the_systems_were_certified_and_what_is_not_
     assert message.endswith(", all workable")
 
 
-def test_doctor_tells_that_a_certification_was_killed(program: Program) -> None:
-    assert killed_at(program, 1, method="PATCH")
-    outcome, message = doctors_lines(program)["certification under way"]
-    assert (outcome, message.endswith("run `sync-assets certify` again: it deletes them.")) == ("warn", True)
-
-
-def test_status_tells_which_records_a_killed_certification_may_have_left_until_the_next_one_deletes_them(
-    program: Program,
-) -> None:
-    assert program.json("status")[1]["certification_unfinished"] is None
-    assert killed_at(program, 1, method="PATCH")
-    assert len(program.sandbox.admin.dump_campaign()) == 1
-    _, status = program.json("status")
-    message = status["certification_unfinished"]
-    assert message.startswith("A certification began ")
-    assert f"may still hold its records: profile (externalId). Their keys begin with {PREFIX};" in message
-    assert "Dynamics 365 has no such rows" in message
-    assert message in program.run("status")[1].splitlines()
-    certified(program)
-    assert program.sandbox.admin.dump_campaign() == []
-    assert program.json("status")[1]["certification_unfinished"] is None
-
-
 def test_on_a_tenant_that_is_no_stage_doctor_does_not_ask_for_a_certification(program: Program) -> None:
     program.more["CAMPAIGN_URL"] = program.sandbox.env["CAMPAIGN_URL"].removesuffix("-mkt-stage")
     assert doctors_lines(program)["certification"][0] == "ok"
@@ -337,82 +298,6 @@ def test_two_certifications_of_one_ledger_do_not_work_at_once(program: Program) 
         assert program.sandbox.admin.engine_calls() == calls()
 
 
-# Killed
-
-
-def killed_at(program: Program, request: int, **which: Any) -> bool:
-    """Start certify, and kill it while it waits for the answer to its n-th request, which Campaign has executed.
-
-    Return False if it made fewer requests, and so ended by itself.
-    """
-    admin = program.sandbox.admin
-    admin.clear_faults()
-    admin.fault("campaign", "drip", skip=request - 1, times=1, seconds=600, **which)
-    process = program.start("certify", "--yes")
-    try:
-        until(lambda: process.poll() is not None or admin.fault_rules()[0]["fired"] == 1, seconds=120)
-        return process.poll() is None
-    finally:
-        process.kill()
-        process.communicate()
-        admin.clear_faults()
-
-
-UNFINDABLE = "no keys in URLs, and no filter"
-
-
-@pytest.mark.parametrize(
-    ("where", "first", "step"),
-    [
-        (DOCUMENTED, 8, 17),
-        (UNFINDABLE, 13, 17),
-        *(
-            pytest.param(where, first, 7, marks=pytest.mark.slow)  # together: at each request
-            for where in (DOCUMENTED, "no key is unique", UNFINDABLE)
-            for first in range(1, 8)
-        ),
-    ],
-)
-def test_killed_at_any_request_and_run_again_nothing_is_left(
-    program: Program, where: str, first: int, step: int
-) -> None:
-    """Each run is killed at a later request. What one of them left and no other removed would be found in the end."""
-    admin = program.sandbox.admin
-    position = Position({"key_in_url": False}) if where == UNFINDABLE else POSITIONS[where]
-    position.apply(admin)
-    chained(program, position)
-    admin.add_profiles(*({"lastName": "Other", "email": f"p{n}@example.org"} for n in range(120)))
-    request, were_left = first, False
-    while killed_at(program, request):
-        were_left = were_left or bool(left(program))
-        request += step
-    assert were_left
-    assert certified(program)["left"] == []
-    assert left(program) == {}
-    assert len(admin.dump_campaign()) == 120, "the records of others are untouched"
-
-
-def test_interrupted_it_removes_its_records_before_it_ends(program: Program) -> None:
-    admin = program.sandbox.admin
-    admin.fault("campaign", "slow", method="PATCH", delay_ms=1_000)
-    process = program.start("certify", "--yes")
-    until(lambda: bool(left(program)))
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, "Interrupted" in errors) == (130, True)
-    assert left(program) == {}
-
-
-def test_what_a_failing_campaign_does_not_let_it_remove_is_removed_by_the_next_run(program: Program) -> None:
-    admin = program.sandbox.admin
-    admin.fault("campaign", "unavailable", method="DELETE", retry_after=3600)
-    status, _, errors = program.run("certify", "--yes")
-    assert (status, left(program)) == (1, {"profile": 1}), errors
-    admin.clear_faults()
-    assert certified(program)["workable"]
-    assert left(program) == {}
-
-
 def test_lost_answers_are_no_findings(program: Program) -> None:
     admin = program.sandbox.admin
     for method in ("POST", "PATCH", "DELETE"):
@@ -420,143 +305,3 @@ def test_lost_answers_are_no_findings(program: Program) -> None:
     document = certified(program)
     assert (document["workable"], left(program)) == (True, {})
     assert rows(document)["profile", TAKEN]["found"] == "refused, with the reason"
-
-
-# The command
-
-
-def test_the_command_prints_a_report_without_values_or_secrets(chain: Program) -> None:
-    status, output, errors = chain.run("certify", "--yes", "--json")
-    assert status == 0, errors
-    document = json.loads(output)
-    assert {*document} == {"workable", "certified_at", "premises", "left", "engine_calls"}
-    for one in document["premises"]:
-        assert {*one} == {"system", "about", "premise", "found", "program", "outcome"}
-        assert all(one[name] for name in ("system", "premise", "found", "program"))
-        assert one["outcome"] in ("workable", "not workable", "not tried")
-    assert_nothing_private(chain, output + errors)
-    status, output, errors = chain.run("certify", "--yes")
-    assert (status, "0 not workable" in output) == (0, True)
-    assert_nothing_private(chain, output + errors)
-
-
-def assert_nothing_private(program: Program, text: str) -> None:
-    env, contacts = program.sandbox.env, program.sandbox.admin.dump_d365()
-    secrets = [value for name, value in env.items() if name.endswith(("_SECRET", "_ID", "_URL", "_HOST"))]
-    people = [row[column] for row in contacts for column in ("emailaddress1", "contactid", "lastname") if row[column]]
-    for private in (*secrets, *(one for one in people if len(one) > 5)):
-        assert private not in text
-    assert not re.search(r"@[\w-]{20,}", text), "a PKey"
-
-
-@on_positions(DOCUMENTED, V8, quick=(DOCUMENTED, V8))
-def test_the_page_on_certification_shows_what_a_run_prints(program: Program) -> None:
-    program.sandbox.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
-    program.table["fields"] = program.table["fields"] | {"gendercode": "gender"}
-    program.further = [
-        {
-            "table": "new_order",
-            "resource": "cusOrder",
-            "key": "cusOrderId",
-            "fields": {"new_name": "cusName", "new_amount": "cusAmount"},
-            "links": [
-                {"field": "new_contactid", "to": "cusContactLink", "table": "contact", "cardinality": "zero_or_one"}
-            ],
-        }
-    ]
-    program.more["COLUMNS"] = "116"
-    status, output, errors = program.run("certify", "--yes")
-    assert status == 0, errors
-    page = (Path(__file__).parents[2] / "sync_assets" / "docs" / "certification.md").read_text(encoding="utf-8")
-    shown = "\n".join(line.rstrip() for line in output.splitlines()).strip()
-    assert f"```text\n{shown}\n```" in page, shown
-
-
-def test_a_premise_that_is_not_workable_ends_the_command_with_1(program: Program) -> None:
-    program.sandbox.admin.settings("campaign", location_in_patch="refused")
-    status, output, _ = program.run("certify", "--yes")
-    assert (status, "1 not workable" in output) == (1, True)
-
-
-def test_without_yes_and_without_a_terminal_nothing_is_asked_of_either_system(program: Program) -> None:
-    status, output, errors = program.run("certify")
-    assert (status, output) == (1, "")
-    assert "--yes" in errors
-    assert program.sandbox.admin.journal() == []
-
-
-def test_on_a_terminal_the_command_asks(program: Program) -> None:
-    status, shown = on_a_terminal(program, "y")
-    assert (status, "Go ahead on acme-mkt-stage?" in shown) == (0, True)
-    assert program.sandbox.admin.engine_calls() != calls()
-
-
-def test_a_tenant_that_is_not_named_like_a_stage_tenant_is_refused_despite_yes(program: Program) -> None:
-    program.more["CAMPAIGN_URL"] = program.sandbox.env["CAMPAIGN_URL"].removesuffix("-mkt-stage")
-    status, _, errors = program.run("certify", "--yes")
-    assert (status, "does not name a stage tenant" in errors) == (1, True)
-    ended, shown = on_a_terminal(program, "acme-mkt-stage", "--yes")
-    assert (ended, "Nothing was written" in shown) == (1, True)
-    assert program.sandbox.admin.journal() == []
-
-
-def activity(pid: int) -> list[str]:
-    """Return the state of a process, `S` if it sleeps, and its processor time so far (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return [fields[0], *fields[11:13]]
-
-
-def test_ctrl_c_ends_the_question_at_once(program: Program) -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(program.home)
-        os.execve(sys.executable, [sys.executable, "-m", "sync_assets.cli", "certify"], {**os.environ, **program.env})
-    shown = b""
-    while b"[y/N]" not in shown:
-        shown += os.read(terminal, 65536)
-    # Not before it waits for the answer: Python may swallow an interrupt while it imports what reads a terminal.
-    while (before := activity(pid)) != (time.sleep(0.2), activity(pid))[1] or before[0] != "S":
-        pass
-    os.write(terminal, b"\x03")
-    with suppress(OSError):  # the other side is closed: the process has ended
-        while piece := os.read(terminal, 65536):
-            shown += piece
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
-    assert "Interrupted. Run it again" in shown.decode()
-    assert program.sandbox.admin.engine_calls()["insert"] == 0
-
-
-def on_a_terminal(program: Program, answer: str, *options: str) -> tuple[int, str]:
-    """Run certify on a terminal, type the answer; return the exit status and all that was shown."""
-    ours, its = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "sync_assets.cli", "certify", *options],
-        env=program.env,
-        cwd=program.home,
-        stdin=its,
-        stdout=its,
-        stderr=its,
-    ) as process:
-        os.close(its)
-        os.write(ours, f"{answer}\n".encode())
-        shown = b""
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # the other side is closed: the process has ended
-                break
-            if not piece:
-                break
-            shown += piece
-        process.wait(60)
-    os.close(ours)
-    return process.returncode, shown.decode(errors="replace")
-
-
-def test_the_synthetic_records_are_recognised_by_people(program: Program) -> None:
-    admin = program.sandbox.admin
-    assert killed_at(program, 1, method="PATCH")
-    [record] = admin.dump_campaign()
-    assert record["externalId"].startswith(PREFIX)
-    assert (record["firstName"], record["lastName"].casefold()) == ("Synthetic", "sync_assets certify")
-    assert (record["email"], record["phone"], record["mobilePhone"]) == ("", "", "")

@@ -15,7 +15,7 @@ import pytest
 from sync_assets.audit.drift import drift
 from sync_assets.commands.plan import plan
 from sync_assets.commands.replay import replay
-from sync_assets.config.models import OPT_OUT_ATTRIBUTES
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets_tests.support.plain_runs import plain_runs
 from sync_assets_tests.support.program import Program, calls
 
@@ -113,7 +113,7 @@ def test_a_change_made_in_campaign_stays_until_the_contact_changes_and_drift_tel
     opted_out_in_campaign(program, id_, "blackListEmail")
     assert program.sync().document["engine_calls"] == calls()
     runtime = program.runtime()
-    found = asyncio.run(drift(runtime, runtime.config.table("contact"), sample=N))
+    found = asyncio.run(drift(runtime, runtime.config.table("contact")))
     runtime.close()
     assert (found.compared, found.differing) == (N, {"blackListEmail": [id_]})
     program.sandbox.admin.change("contact", [id_], jobtitle="Changed")

@@ -47,7 +47,7 @@ OF_NO_USE: dict[str, tuple[bytes, str]] = {
     "optout_no_header.csv": (ROW.encode() * 3, "it may be somebody's data"),
     "optout_which_date.csv": (GOOD.replace(EARLIER.encode(), b"05/04/2026"), "can be read as"),
 }
-"""Every reason: unit/opt_out/export/test_file.py."""
+"""Every reason: unit/opt_out/export/test_rows.py."""
 
 
 def test_a_file_of_no_use_is_told_keeps_no_other_back_and_is_taken_once_it_is_put_right(
@@ -170,7 +170,7 @@ WAYS: dict[str, tuple[dict[str, Any], str, str]] = {
         "D365 ID,blackListEmail,blackListEmail_at,blackListPhone,blackListPhone_at\n{id},1,11/13/26,0,\n",
     ),
 }
-"""Every other one: unit/opt_out/export/test_file.py."""
+"""Every other one: unit/opt_out/export."""
 
 
 @pytest.mark.parametrize("name", WAYS)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.config.models import OPT_OUT_ATTRIBUTES
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets.opt_out.export.file import BadExport, Batch, Layout, read_export
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

@@ -19,6 +19,7 @@ import msgspec
 
 from sync_assets.audit.person_records import is_gone, whereabouts
 from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table, push_table
 from sync_assets.http.aiohttp_transport import AiohttpClient
@@ -36,7 +37,6 @@ from sync_assets.opt_out.session import open_session
 from sync_assets.opt_out.tables import EXPORT, REJECTED_ROWS
 from sync_assets.parquet.store import Parts
 from sync_assets.parquet.writer import write_parts
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import release_dead

@@ -9,9 +9,11 @@ import yaml
 
 from sync_assets.audit.certification.subject import PREFIX
 from sync_assets.commands.certify import certify
+from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets_tests.support.chain_configuration import chain_configuration
 from sync_assets_tests.support.premises import Position
 from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.waiting import until
 
 KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
 Rows = dict[tuple[str, str], dict[str, Any]]
@@ -54,3 +56,28 @@ def left(program: Program) -> dict[str, int]:
         name: [one for one in admin.dump_campaign(name) if one[key].startswith(PREFIX)] for name, key in KEYS.items()
     }
     return {name: len(records) for name, records in found.items() if records}
+
+
+def doctors_lines(program: Program) -> dict[str, tuple[str, str]]:
+    """Return the (outcome, message) of what `doctor` says of certifications."""
+    with closing(program.runtime()) as runtime:
+        lines = {line.what: (line.outcome, line.message) for line in examine(runtime)}
+    return {what: line for what, line in lines.items() if what.startswith("certification")}
+
+
+def killed_at(program: Program, request: int, **which: Any) -> bool:
+    """Start certify, and kill it while it waits for the answer to its n-th request, which Campaign has executed.
+
+    Return False if it made fewer requests, and so ended by itself.
+    """
+    admin = program.sandbox.admin
+    admin.clear_faults()
+    admin.fault("campaign", "drip", skip=request - 1, times=1, seconds=600, **which)
+    process = program.start("certify", "--yes")
+    try:
+        until(lambda: process.poll() is not None or admin.fault_rules()[0]["fired"] == 1, seconds=120)
+        return process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+        admin.clear_faults()

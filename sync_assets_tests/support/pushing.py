@@ -26,6 +26,7 @@ from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.models import Guardrails
 from sync_assets.http.client import ssl_context
 from sync_assets.ledger import Counts, Ledger, Position, Reject
+from sync_assets.push import dispatcher
 from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.runtime.call_limits import CallLimits
 from sync_assets_tests.support.forked_commands import Module, start_module
@@ -196,9 +197,8 @@ async def _main(ledger_url: str, owner: str, lease_seconds: str, guardrails: str
             many = limits.concurrency
             print("ready", flush=True)
             sys.stdin.readline()
-            result = await push(
-                ledger, client, PROFILE, owner=owner, lease_seconds=float(lease_seconds), concurrency=many
-            )
+            dispatcher.LEASE_SECONDS = float(lease_seconds)
+            result = await push(ledger, client, PROFILE, owner=owner, concurrency=many)
     print(result.done, result.stopped)
 
 

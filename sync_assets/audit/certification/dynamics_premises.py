@@ -10,7 +10,8 @@ from collections import Counter
 
 from sync_assets.audit.certification.premise_result import Outcome, PremiseResult
 from sync_assets.capture.page_size import SMALLEST
-from sync_assets.config.models import CONTACT, Config, TableConfig
+from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse import privileges as rights
 from sync_assets.dataverse.batch_response import read_parts
 from sync_assets.dataverse.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired, ServerFailed

@@ -21,13 +21,13 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.campaign.records import Records
-from sync_assets.config.models import OPT_OUT_ATTRIBUTES, TableConfig
+from sync_assets.config.models import TableConfig
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES, PROFILE
 from sync_assets.http.redaction import redact
 from sync_assets.push.target import Target
 
 PREFIX = "5afe0000-ce27-4f1c-8000-"
 """The beginning of all synthetic ids. Dynamics 365 makes random or sequential GUIDs, which do not begin like this."""
-PROFILE = "profile"
 NAMES = {"firstName": "Synthetic", "lastName": "sync_assets certify"}
 NOTICE = "sync_assets certify: synthetic, may be deleted"
 NO_ADDRESS = "certify@sync-assets.invalid"

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from sync_assets.audit.certification.subject import NAMES, PROFILE, Subject
+from sync_assets.audit.certification.subject import NAMES, Subject
 from sync_assets.audit.value_comparison import differing
 from sync_assets.campaign.dialect import response_outcome
 from sync_assets.config.opt_out import OptOut
+from sync_assets.config.values import PROFILE
 from sync_assets.mapping.conversions import empty_value
 
 SUB_FIELD = "PATCH of a sub-field of"

@@ -28,6 +28,7 @@ from sync_assets.commands.doctor.setup import (
 )
 from sync_assets.commands.doctor.volume import volume_lines
 from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
 from sync_assets.config.variables import SettingsError
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
@@ -155,7 +156,7 @@ async def _table_guardrails(
 ) -> list[Line]:
     """Return the guardrails that need both systems."""
     lines: list[Line] = []
-    if config.table == guardrails.CONTACT:
+    if config.table == CONTACT:
         told = await guardrails.count_contacts(runtime.config, d365)
         if told is not None:
             counted = guardrails.within_limits(runtime.config, config, told)[0]

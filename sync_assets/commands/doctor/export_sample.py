@@ -15,13 +15,13 @@ from typing import Any
 import polars as pl
 
 from sync_assets.config.opt_out import OptOut
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
 from sync_assets.opt_out.export.cells import CHANGED
 from sync_assets.opt_out.export.file import BadExport, Batch, read_export
 from sync_assets.opt_out.export.staging import layout
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 

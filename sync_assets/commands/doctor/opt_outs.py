@@ -8,12 +8,12 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.workflows import workflow
 from sync_assets.config.models import Config
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.defs.opt_out.checks import ERROR_SHARE, is_overdue, watch_results
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line, failed
 from sync_assets.opt_out.export.folder import FolderPoll
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import connect
 from sync_assets.task_group import run_together

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import DataverseClient
-from sync_assets.dataverse.metadata import Table
-from sync_assets.dataverse.row_counts import MODIFIED, MOST_COUNTED, Interval, count_rows
+from sync_assets.dataverse.metadata import MODIFIED, Table
+from sync_assets.dataverse.row_counts import MOST_COUNTED, Interval, count_rows
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line
 from sync_assets.operations.estimate import INITIAL_RECORDS

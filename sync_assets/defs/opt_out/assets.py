@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from sync_assets.config.values import CONTACT
 from sync_assets.defs.opt_out import opt_out_metadata, run_results
 from sync_assets.defs.opt_out.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PARQUET, PROFILE_OPT_OUT
 from sync_assets.defs.opt_out.changes_asset import changes_asset
@@ -30,7 +31,6 @@ from sync_assets.opt_out.export import staging
 from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due
 from sync_assets.opt_out.session import open_session
 from sync_assets.parquet.store import Parts
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from sync_assets.config.values import CONTACT
 from sync_assets.defs.opt_out import opt_out_metadata, run_results
 from sync_assets.defs.opt_out.asset_keys import CHANGES
 from sync_assets.defs.opt_out.partitions import WORK
@@ -21,7 +22,6 @@ from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes
 from sync_assets.opt_out.profile_polling import Polled
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat

@@ -8,12 +8,12 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.config.models import Config
+from sync_assets.config.values import CONTACT
 from sync_assets.defs.opt_out.asset_keys import DECISIONS, EXPORT
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_metadata import d365_key
 from sync_assets.opt_out.export.cells import CHANGED, good_schema
 from sync_assets.opt_out.pending_decisions import SCHEMA as DECISION
-from sync_assets.push.target import CONTACT
 
 _OF_A_DECISION = {
     "contact": "the contact's id",

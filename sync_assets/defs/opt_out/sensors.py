@@ -12,6 +12,7 @@ import dagster as dg
 import msgspec
 
 from sync_assets.campaign.workflows import start, workflow
+from sync_assets.config.values import CONTACT
 from sync_assets.defs.opt_out.asset_keys import CHANGES, EXPORT, file_chain
 from sync_assets.defs.opt_out.checks import is_overdue, watch_results
 from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, run_tags
@@ -24,7 +25,6 @@ from sync_assets.ledger.repositories.opt_out_files import RESTART
 from sync_assets.opt_out.export import folder
 from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.plurals import counted
-from sync_assets.push.target import CONTACT
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 

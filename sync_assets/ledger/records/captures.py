@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
+from sync_assets.config.values import CONTACT
 from sync_assets.ledger.captured_page import CapturedPage
 from sync_assets.ledger.errors import RowsMoved
 from sync_assets.ledger.model import LinkSpec, Loss, PageResult, Position, State
 from sync_assets.ledger.records.deletions import MOVE, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds, ReadMode
-from sync_assets.ledger.repositories.opt_outs import CONTACT, OptOutRows
+from sync_assets.ledger.repositories.opt_outs import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.record_state import RecordState

@@ -153,15 +153,15 @@ class Feeds:
 
         return self._session.database.write(work)
 
-    def approve_deletes(self, table: str, approved: bool = True) -> bool:
-        """Approve (or no longer approve) the deletions that the guard holds back, and those of their children.
+    def approve_deletes(self, table: str) -> bool:
+        """Approve the deletions that the guard holds back, and those of their children.
 
         Returns:
             False if the table has no feed yet.
         """
 
         def work(connection: Connection) -> bool:
-            changed = sa.update(schema.feed).where(_F.table_name == table).values(deletes_approved=approved)
+            changed = sa.update(schema.feed).where(_F.table_name == table).values(deletes_approved=True)
             return connection.execute(changed).rowcount == 1
 
         return self._session.database.write(work)

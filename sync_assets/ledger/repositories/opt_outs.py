@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Outcome, Reject
 from sync_assets.ledger.rules import opt_outs as rules
@@ -25,7 +26,6 @@ from sync_assets.ledger.storage.session import LedgerSession
 if TYPE_CHECKING:
     import polars as pl
 
-CONTACT = "contact"
 _COLUMNS = ", ".join(OptOut._fields)
 _ROWS = f"SELECT {_COLUMNS} FROM sync_opt_out WHERE id"  # noqa: S608 - constants
 _SET = ", ".join(f"{name} = ?" for name in OptOut._fields[2:-1])

@@ -16,6 +16,8 @@ from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
+MOST_REASONS = 20
+
 _R = schema.record.c
 _SYNCED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
 _T = schema.tally.c
@@ -154,8 +156,8 @@ class Reports:
             for row in rows
         ]
 
-    def reject_reasons(self, table: str, limit: int = 20) -> list[tuple[str, int]]:
-        """Count the table's rejected records by reason, the most frequent first, up to `limit` reasons.
+    def reject_reasons(self, table: str) -> list[tuple[str, int]]:
+        """Count the table's rejected records by reason, the most frequent first, up to MOST_REASONS.
 
         Reasons that differ only in an id, a length or a count are counted as one.
         """
@@ -164,7 +166,7 @@ class Reports:
         with self._session.database.read() as connection:
             for text, records in connection.execute(refused.group_by(_REASON)):
                 reasons[kind_of_reason(text or "no reason given")] += records
-        return sorted(reasons.items(), key=lambda found: (-found[1], found[0]))[:limit]
+        return sorted(reasons.items(), key=lambda found: (-found[1], found[0]))[:MOST_REASONS]
 
     def sample_synced(self, table: str, n: int, seed: int) -> list[str]:
         """Draw up to `n` ids of synced records that Campaign holds, uniformly at random.
@@ -203,11 +205,9 @@ class Reports:
                 hashes |= {id_: bytes(acked) for id_, acked in rows}
         return hashes
 
-    def engine_calls(self, day: date, table: str | None = None) -> dict[str, int]:
-        """Return the engine calls of a UTC day by kind, of one table or of all."""
+    def engine_calls(self, day: date) -> dict[str, int]:
+        """Return the engine calls of a UTC day by kind."""
         calls = sa.select(_E.kind, sa.func.sum(_E.calls)).where(_E.day == times.to_day_number(day))
-        if table is not None:
-            calls = calls.where(_E.table_name == table)
         with self._session.database.read() as connection:
             return {kind: int(number) for kind, number in connection.execute(calls.group_by(_E.kind))}
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from types import MappingProxyType
 
-from sync_assets.config.models import OPT_OUT_ATTRIBUTES, canonical_attribute
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES, canonical_attribute
 from sync_assets.opt_out.export.labels import how_to_name, plain_name, spelt_otherwise, unnamed_times
 from sync_assets.opt_out.export.lines import MOST_CHARACTERS, BadExport
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from sync_assets.performance import keep_loaded_objects
 from sync_assets.sandbox.dataverse import writing
-from sync_assets.sandbox.dataverse.columns import Column, Table
+from sync_assets.sandbox.dataverse.columns import Column
 from sync_assets.sandbox.dataverse.errors import (
     DataverseError,
     bad_query,
@@ -39,15 +39,15 @@ FIRST_VERSION = 900_000
 class Organization:
     """One organization. `url`: scheme, host and port, without a slash at its end."""
 
-    def __init__(self, url: str = "https://localhost", tables: Sequence[Table] = TABLES) -> None:
+    def __init__(self, url: str = "https://localhost") -> None:
         self.url = url
         self.switches = Switches()
         self.version = FIRST_VERSION
         """The last version given to a row of any table."""
         self.metadata_version = 1
         """Incremented by each metadata change."""
-        self.stores: dict[str, Store] = {table.name: Store(table) for table in tables}
-        self.by_set: dict[str, Store] = {table.set_name: self.stores[table.name] for table in tables}
+        self.stores: dict[str, Store] = {table.name: Store(table) for table in TABLES}
+        self.by_set: dict[str, Store] = {table.set_name: self.stores[table.name] for table in TABLES}
         self.sample_contacts = 0
         """Number of sample contacts loaded so far."""
         self._undo: list[tuple[Store, str, Row | None, int]] | None = None

@@ -6,17 +6,13 @@ from sync_assets.sandbox import data
 from sync_assets.sandbox.dataverse.organization import Organization
 
 
-def load_sample(org: Organization, contacts: int, *, start: int | None = None) -> dict[str, list[str]]:
+def load_sample(org: Organization, contacts: int) -> dict[str, list[str]]:
     """Add sample contacts with their orders and order lines, and return their ids by table.
 
-    Args:
-        org: The organization.
-        contacts: Number of contacts.
-        start: Index of the first one in the sequence of sample contacts; None to continue after the last load, so that
-            loads of 100 and 900 contacts add the same contacts as one load of 1000.
+    A load continues after the last one, so that loads of 100 and 900 contacts add the same contacts as one of 1000.
     """
-    first = org.sample_contacts if start is None else start
-    org.sample_contacts = first + contacts
+    first = org.sample_contacts
+    org.sample_contacts += contacts
     # Orders and lines depend on a seed only, not on a position, so each load needs another seed for different ids.
     seed = 1 + first
     contact_ids = org.load("contact", data.contacts(contacts, start=first))

@@ -17,7 +17,7 @@ from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRef
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles, opt_outs_of
 from sync_assets.campaign.records import Filter, Records
-from sync_assets.config.models import OPT_OUT_ATTRIBUTES
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets.http.client import CachedTokens, ssl_context
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
 from sync_assets_tests.support.sandbox_process import Admin
@@ -59,28 +59,35 @@ def profiles(admin: Admin, count: int) -> list[str]:
     return ids
 
 
-async def pages(client: CampaignClient, since: datetime | None, **options: Any) -> list[list[str]]:
+async def pages(client: CampaignClient, since: datetime | None) -> list[list[str]]:
     """The ids of each frame."""
-    return [frame["id"].to_list() async for frame in changed_profiles(client, KEY, ATTRIBUTES, since, **options)]
+    return [frame["id"].to_list() async for frame in changed_profiles(client, KEY, ATTRIBUTES, since)]
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync_assets.campaign.profile_opt_outs.PROFILES_IN_A_PAGE", 5)
 
 
 # --- which profiles ---
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_only_pages_up_to_the_margin_before_since_are_read(client: CampaignClient, admin: Admin) -> None:
-    ids = profiles(admin, 40)
-    found = await pages(client, at(33), size=4)
+    ids = profiles(admin, 43)
+    found = await pages(client, at(33))
     wanted = ids[33 - 5 :]
     assert MARGIN.total_seconds() == 300
     assert [id_ for page in found for id_ in page] == wanted[::-1]
     # The third page ends right at the border, 12:28, so only the fourth tells that no more is to come.
-    assert [len(page) for page in found] == [4, 4, 4, 0]
+    assert [len(page) for page in found] == [5, 5, 5, 0]
     assert client.calls.take() == {"read": 4} == {k: v for k, v in admin.engine_calls().items() if v}
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_without_since_all_pages_are_read(client: CampaignClient, admin: Admin) -> None:
     ids = profiles(admin, 23)
-    found = await pages(client, None, size=5)
+    found = await pages(client, None)
     assert [len(page) for page in found] == [5, 5, 5, 5, 3]
     assert [id_ for page in found for id_ in page] == ids[::-1]
 
@@ -93,17 +100,19 @@ async def test_a_thousand_profiles_take_two_calls(client: CampaignClient, admin:
     assert client.calls.take() == {"read": 2}
 
 
+@pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("links", [{}, {"relative_links": True, "double_slash_links": True}])
 async def test_a_large_instance_is_paged_through(client: CampaignClient, admin: Admin, links: dict[str, bool]) -> None:
     admin.settings("campaign", big_table_threshold=10, **links)
     ids = profiles(admin, 25)
-    found = await pages(client, at(0), size=10)
+    found = await pages(client, at(0))
     assert [id_ for page in found for id_ in page] == ids[::-1]
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_nothing_changed_is_one_call_and_one_empty_frame(client: CampaignClient, admin: Admin) -> None:
     profiles(admin, 10)
-    assert await pages(client, at(600), size=5) == [[]]
+    assert await pages(client, at(600)) == [[]]
     assert client.calls.take() == {"read": 1}
 
 
@@ -123,19 +132,20 @@ async def test_profiles_without_a_guid_as_key_are_foreign(client: CampaignClient
 # --- live data ---
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_a_profile_that_changes_while_we_read_is_found_by_the_next_poll(
     client: CampaignClient, admin: Admin
 ) -> None:
     """It moves to the top, behind us; those that it pushes down come twice and none of them is passed over."""
     ids = profiles(admin, 20)
     began, seen = at(20), list[str]()
-    async for frame in changed_profiles(client, KEY, ATTRIBUTES, at(0), size=5):
+    async for frame in changed_profiles(client, KEY, ATTRIBUTES, at(0)):
         if not seen:
             touch(admin, ids[2], at(20.5), blackListEmail=True)
         seen += frame["id"].to_list()
     assert set(seen) == set(ids) - {ids[2]}
     assert len(seen) > len(set(seen))
-    again = [frame async for frame in changed_profiles(client, KEY, ATTRIBUTES, began, size=5)]
+    again = [frame async for frame in changed_profiles(client, KEY, ATTRIBUTES, began)]
     told = pl.concat(again).filter(pl.col("id") == ids[2])
     assert told["blackListEmail"].to_list() == [True]
 
@@ -187,22 +197,24 @@ class Budget:
         yield
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_no_call_is_made_beyond_the_budget(client: CampaignClient, admin: Admin) -> None:
     ids = profiles(admin, 20)
     client.admission = Budget(3)
-    frames = changed_profiles(client, KEY, ATTRIBUTES, None, size=5)
+    frames = changed_profiles(client, KEY, ATTRIBUTES, None)
     seen = [(await anext(frames))["id"].to_list() for _ in range(3)]
     with pytest.raises(BudgetSpent, match="engine_calls_per_day"):
         await anext(frames)
     assert [id_ for page in seen for id_ in page] == ids[::-1][:15]
     assert admin.engine_calls()["read"] == 3
     client.admission = Budget(4)
-    assert len(await pages(client, None, size=5)) == 4
+    assert len(await pages(client, None)) == 4
     with pytest.raises(BudgetSpent):
         await pages(client, None)
     assert admin.engine_calls()["read"] == 7
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_answers_that_were_lost_count_refusals_of_the_gateway_do_not(
     client: CampaignClient, admin: Admin
 ) -> None:
@@ -211,10 +223,8 @@ async def test_answers_that_were_lost_count_refusals_of_the_gateway_do_not(
         {"system": "campaign", "kind": "throttle", "times": 1, "retry_after": 0},
         {"system": "campaign", "kind": "cut_after", "times": 1},
     )
-    told: list[int | None] = []
-    found = await pages(client, None, size=5, observer=lambda kind, status, seconds: told.append(status))
+    found = await pages(client, None)
     assert [len(page) for page in found] == [5, 5]
-    assert told == [429, None, 200, 200]
     assert client.calls.take() == {"read": 3}
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sync_assets.config.environment import SANDBOX_CONFIG
 from sync_assets.config.loader import ConfigError, load_config, parse_config
-from sync_assets.config.models import OPT_OUT_ATTRIBUTES, Config, Guardrails, Storage
+from sync_assets.config.models import Config, Guardrails, Storage
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 
 HEAD = """\
 privacy_acknowledged: true

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from sync_assets.config.loader import parse_config
-from sync_assets.config.models import OPT_OUT_ATTRIBUTES, Config, TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.opt_out import WRITES_D365, DateFormat, Direction
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets.validation.guardrails import within_limits
 from sync_assets_tests.unit.config.test_models import HEAD, ORDER, table, the_problem
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync_assets.dataverse import batch
 from sync_assets.dataverse.batch import REASON_LENGTH, TRIES, RowUpdate, UpdateResult, masked, outcome, update_rows
 from sync_assets.dataverse.client import D365Refused, DataverseClient
 from sync_assets.dataverse.metadata import Table
@@ -125,11 +126,12 @@ async def test_inactive_rows_are_written_where_the_organisation_allows_it(
     ],
 )
 async def test_a_request_that_fails_once_is_sent_again(
-    client: DataverseClient, shared: SandboxProcess, fault: dict[str, Any]
+    client: DataverseClient, shared: SandboxProcess, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(batch, "ROWS_IN_A_BATCH", 5)
     ids = new(shared, 20)
     shared.admin.faults({"system": "d365", "times": 1, "path": "batch", **fault})
-    results = await update_rows(client, CONTACT, [RowUpdate(id_, {"donotemail": True}) for id_ in ids], size=5)
+    results = await update_rows(client, CONTACT, [RowUpdate(id_, {"donotemail": True}) for id_ in ids])
     assert kinds(results) == ["done"] * 20
     assert shared.admin.fault_rules()[0]["fired"] == 1
     now = rows(shared)
@@ -363,21 +365,31 @@ async def test_the_request_is_as_documented(tmp_path: Path) -> None:
     assert request.body.decode().replace(found[1], "B") == "\r\n".join(lines)
 
 
-async def test_parts_that_are_throttled_are_sent_again_and_hold_up_every_worker(tmp_path: Path) -> None:
+async def test_parts_that_are_throttled_are_sent_again_and_hold_up_every_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "ROWS_IN_A_BATCH", 3)
+    monkeypatch.setattr(batch, "BATCHES_AT_ONCE", 1)
+
     async def script(request: Request, ids: list[str]) -> bytes:
         if len(server.requests) == 1:
             return multipart("204", "429 Too Many\r\nRetry-After: 1", "503 Busy")
         return multipart(*["204"] * len(ids))
 
     async with served(tmp_path, script) as (client, server):
-        results = await update_rows(client, CONTACT, some(12), size=3, parallel=1)
+        results = await update_rows(client, CONTACT, some(12))
     assert kinds(results) == ["done"] * 12
     sent = [len(re.findall("PATCH", request.body.decode())) for request in server.requests]
     assert sent == [3, 2, 3, 3, 3]
     assert server.requests[1].at - server.requests[0].at >= 1
 
 
-async def test_a_worker_beside_the_one_that_is_throttled_waits_too(tmp_path: Path) -> None:
+async def test_a_worker_beside_the_one_that_is_throttled_waits_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "ROWS_IN_A_BATCH", 1)
+    monkeypatch.setattr(batch, "BATCHES_AT_ONCE", 2)
+
     async def script(request: Request, ids: list[str]) -> bytes:
         number = len(server.requests)
         if number == 1:
@@ -388,7 +400,7 @@ async def test_a_worker_beside_the_one_that_is_throttled_waits_too(tmp_path: Pat
         return multipart("204")
 
     async with served(tmp_path, script) as (client, server):
-        assert kinds(await update_rows(client, CONTACT, some(4), size=1, parallel=2)) == ["done"] * 4
+        assert kinds(await update_rows(client, CONTACT, some(4))) == ["done"] * 4
     began = server.requests[0].at
     assert [request.at - began >= 1 for request in server.requests] == [False, False, True, True, True]
 

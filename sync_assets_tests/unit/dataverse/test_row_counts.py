@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sync_assets.dataverse.client import D365Refused, DataverseClient
-from sync_assets.dataverse.metadata import Table
-from sync_assets.dataverse.row_counts import CREATED, Interval, RowCount, count_interval, count_rows
+from sync_assets.dataverse.metadata import CREATED, Table
+from sync_assets.dataverse.row_counts import Interval, RowCount, count_interval, count_rows
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sandbox_process import SandboxProcess

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from sync_assets.campaign import client as campaign
+from sync_assets.campaign import sign_in as ims
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.dataverse import client as d365
+from sync_assets.dataverse import sign_in as entra
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.aiohttp_transport import INFLATED_HERE, MOST_MEMBERS, _TooLarge, _unzipped
@@ -69,7 +71,6 @@ async def ask_ims(server: LittleServer) -> None:
         client_secret="hush",
         scopes="openid",
         context=ssl_context(server.ca_file),
-        limits=TIGHT,
     ).token()
 
 
@@ -81,7 +82,6 @@ async def ask_entra(server: LittleServer) -> None:
         credential=SecretStr("hush"),
         resource="https://org.example",
         context=ssl_context(server.ca_file),
-        limits=TIGHT,
     ).token()
 
 
@@ -93,12 +93,16 @@ SIGN_INS: list[Ask] = [ask_ims, ask_entra]
 def tight(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (d365, campaign):
         monkeypatch.setattr(module, "LIMITS", TIGHT)
+    for module in (entra, ims):
+        monkeypatch.setattr(module, "SIGN_IN_LIMITS", TIGHT)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (d365, campaign):
         monkeypatch.setattr(module, "LIMITS", SMALL)
+    for module in (entra, ims):
+        monkeypatch.setattr(module, "SIGN_IN_LIMITS", SMALL)
 
 
 # --- every system, every way -----------------------------------------------------------------------------------------
@@ -129,6 +133,7 @@ async def test_an_answer_that_trickles_ends_after_its_time(tmp_path: Path, ask: 
     assert caught.value.remedy
 
 
+@pytest.mark.usefixtures("tight")
 @pytest.mark.parametrize("script", [answers.bomb, answers.drip])
 @pytest.mark.parametrize("ask", SIGN_INS)
 async def test_a_sign_in_without_measure_is_never_taken_for_a_lost_write(tmp_path: Path, ask: Ask, script: Script):

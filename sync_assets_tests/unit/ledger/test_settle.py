@@ -227,7 +227,6 @@ def test_engine_calls_are_counted_with_the_outcomes_by_utc_day(ledger: Ledger, c
     ledger.acknowledge("worker", [], {("account", "insert"): 5, ("account", "delete"): 0})
     ledger.count_calls({("contact", "read"): 1})
     assert ledger.engine_calls(today) == {"insert": 6, "read": 3}
-    assert ledger.engine_calls(today, "contact") == {"insert": 1, "read": 3}
     assert ledger.engine_calls_by_table(today) == {"contact": {"insert": 1, "read": 3}, "account": {"insert": 5}}
     clock.advance(24 * 3600)
     assert ledger.engine_calls(clock.now.date()) == {}

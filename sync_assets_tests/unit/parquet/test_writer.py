@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.parquet import writer
 from sync_assets.parquet.locations import File, LocalFolder, Location
 from sync_assets.parquet.store import Part, Parts, Store, StoreError
 from sync_assets.parquet.writer import in_parts, write_parts
@@ -36,7 +37,9 @@ def store(tmp_path: Path) -> Store:
 
 def write(store: Store, run: str, tables: Iterable[pl.DataFrame], *, rows: int = 1) -> list[Part]:
     """A run, with parts of a single row unless told otherwise."""
-    return write_parts(store, EXPORT, FILE, run, tables, rows=rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer, "ROWS_OF_A_PART", rows)
+        return write_parts(store, EXPORT, FILE, run, tables)
 
 
 def seen(store: Store) -> list[int]:

@@ -102,8 +102,9 @@ def test_stays_between_one_and_the_ceiling_whatever_happens(ceiling: int, story:
         assert 1 <= limiter.limit <= ceiling
 
 
-async def test_the_gate_never_lets_more_in_than_the_limit():
-    limiter = Limiter(5, start=2)
+async def test_the_gate_never_lets_more_in_than_the_limit(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sync_assets.push.concurrency.START", 2)
+    limiter = Limiter(5)
     gate = RequestSlots(limiter)
     seen: list[int] = []
 
@@ -120,7 +121,7 @@ async def test_the_gate_never_lets_more_in_than_the_limit():
 
 
 async def test_a_lowered_limit_lets_nobody_in_until_enough_have_left():
-    limiter = Limiter(4, start=4)
+    limiter = Limiter(4)
     gate = RequestSlots(limiter)
     for _ in range(4):
         await gate.__aenter__()

@@ -172,22 +172,11 @@ async def test_a_push_that_is_cancelled_while_campaign_is_silent_leaves_those_re
     assert all(len(found) == 1 for found in bench.profiles(payloads).values())
 
 
-async def test_a_push_that_is_asked_to_stop_ends_with_what_it_has(bench: Bench):
-    bench.capture(people(400))
-    bench.admin.latency("campaign", 300)  # eight in flight: no machine sends 400 within the half second
-    stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.5, stop.set)
-    result = await bench.push(stop=stop, concurrency=8)
-    assert result.stopped == "It was asked to stop."
-    assert bench.counts().synced == result.inserted < 400
-    assert bench.counts().leased == 0
-
-
 async def test_a_push_whose_time_is_up_ends_in_order_and_leaves_the_rest(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(push_module, "GRACE", 0.05)  # is not for it: what it began is to be answered
     payloads = people(400)
     bench.capture(payloads)
-    bench.admin.latency("campaign", 300)
+    bench.admin.latency("campaign", 300)  # eight in flight: no machine sends 400 within the half second
     result = await bench.push(seconds=0.5, concurrency=8)
     assert result.stopped is None
     assert 0 < bench.counts().synced == result.inserted < 400
@@ -216,11 +205,12 @@ async def test_two_pushes_at_once_never_send_a_record_twice(bench: Bench):
 
 
 @on_both_databases
-async def test_leases_are_renewed_while_answers_take_longer_than_a_lease(bench: Bench):
+async def test_leases_are_renewed_while_answers_take_longer_than_a_lease(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(push_module, "LEASE_SECONDS", 1.5)
     payloads = people(10)
     bench.capture(payloads)
     bench.admin.fault("campaign", "slow", delay_ms=4000, times=8)
-    slow = asyncio.create_task(bench.push(owner="slow", lease_seconds=1.5))
+    slow = asyncio.create_task(bench.push(owner="slow"))
     await asyncio.sleep(0.3)
     other = await bench.push(owner="other")
     await asyncio.sleep(2)

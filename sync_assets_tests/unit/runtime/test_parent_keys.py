@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sync_assets.runtime.parent_keys import SECONDS, ParentKeys
 from sync_assets_tests.support.ledgers import guid
 
@@ -18,8 +20,9 @@ def test_a_pkey_is_known_by_resource_and_id() -> None:
     assert keys.get("profile", ADA) is None
 
 
-def test_the_oldest_one_makes_room() -> None:
-    keys = ParentKeys(capacity=2)
+def test_the_oldest_one_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync_assets.runtime.parent_keys.CAPACITY", 2)
+    keys = ParentKeys()
     for id_ in (ADA, BERT, ADA, CARL):
         keys.remember("profile", id_, f"@{id_}")
     assert keys.get("profile", BERT) is None

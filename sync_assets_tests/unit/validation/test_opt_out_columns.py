@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config.models import OPT_OUT_ATTRIBUTES, Config
+from sync_assets.config.models import Config
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.table_mapping import MappingError
 from sync_assets.runtime.context import Runtime

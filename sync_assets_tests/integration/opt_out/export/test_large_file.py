@@ -10,11 +10,9 @@ from typing import Any, cast
 import pytest
 
 from sync_assets.opt_out.export import lines as export_lines
-from sync_assets.opt_out.export.file import (
-    read_export,
-)
+from sync_assets.opt_out.export.file import read_export
 from sync_assets_tests.support.endless_answers import growth, zeros
-from sync_assets_tests.unit.opt_out.export.test_file import EMAIL, NOW, QUOTED, refused, row, text
+from sync_assets_tests.support.export_files import EMAIL, NOW, QUOTED, refused, row, text
 
 
 def test_what_an_open_quote_takes_in_is_bounded_however_long_csv_lets_a_field_be() -> None:

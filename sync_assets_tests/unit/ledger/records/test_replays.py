@@ -121,9 +121,6 @@ def test_a_capture_is_wanted_for_a_replay_and_for_deletions_that_somebody_approv
     assert not ledger.capture_wanted("account")
     ledger.drop_replay("contact")
     in_step(ledger, *(f"row{n}" for n in range(101)))
-    ledger.approve_deletes("contact")
-    assert not ledger.capture_wanted("contact")  # nothing is held back
-    ledger.approve_deletes("contact", approved=False)
     feed = ledger.feed("contact")
     assert feed is not None
     gone = [guid(f"row{n}") for n in range(50)]

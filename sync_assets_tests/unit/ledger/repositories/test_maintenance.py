@@ -6,7 +6,7 @@ import pytest
 
 from sync_assets.ledger import InMaintenance, Ledger
 from sync_assets_tests.support.ledgers import capture, row
-from sync_assets_tests.unit.ledger.repositories.test_opt_outs import THEN, due, in_campaign, state
+from sync_assets_tests.unit.ledger.opt_out_rows import THEN, due, in_campaign, state
 
 
 def claimed(ledger: Ledger, table: str = "contact") -> int:

@@ -1,0 +1,76 @@
+"""What the tests of opt-outs play with: statements of both systems, and the rows that they make."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.rules import opt_outs as rules
+from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState, Stated
+from sync_assets_tests.support.ledgers import capture, guid, push, row
+
+EMAIL, PUSH = "blackListEmail", "blackListPushnotification"
+ATTRIBUTES = [EMAIL, PUSH]
+THEN = datetime(2026, 11, 20, 8, 30, 15, 123_000, tzinfo=UTC)
+SAID = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
+SETTLED, DECIDE, TO_D365, TO_CAMPAIGN, REFUSED = OptOutState
+
+Told = tuple[str, bool | None, datetime | None]
+"""Name of the contact, the opt-out from email and its time."""
+
+
+def statements(*told: Told, push: bool | None = None) -> pl.DataFrame:
+    time = pl.Datetime("us", "UTC")
+    schema = {"id": pl.String, EMAIL: pl.Boolean, f"{EMAIL}LastModified": time}
+    rows = pl.DataFrame([(guid(name), value, at) for name, value, at in told], schema=schema, orient="row")
+    return rows.with_columns(pl.lit(push, pl.Boolean).alias(PUSH), pl.lit(None, time).alias(f"{PUSH}LastModified"))
+
+
+def state(ledger: Ledger, *told: Told, said: datetime = SAID, push: bool | None = None) -> Counter[Stated]:
+    return +ledger.opt_outs_stated(statements(*told, push=push), ATTRIBUTES, "file", said)
+
+
+def opt_outs_page(**told: bool | None) -> pl.DataFrame:
+    """What rows of Dynamics 365 say of email, by name; of push they say nothing."""
+    said = [{"id": guid(name), EMAIL: value, PUSH: None} for name, value in told.items()]
+    return pl.DataFrame(said, schema={"id": pl.String, EMAIL: pl.Boolean, PUSH: pl.Boolean})
+
+
+def contacts(ledger: Ledger, **told: bool | None) -> None:
+    capture(ledger, *[row(name) for name in told], opt_outs=opt_outs_page(**told))
+
+
+def in_campaign(ledger: Ledger, *names: str) -> None:
+    capture(ledger, *[row(name) for name in names])
+    push(ledger)
+
+
+def stored(ledger: Ledger, name: str, attribute: str = EMAIL) -> OptOut | None:
+    return next((one for one in ledger.opt_outs_of([guid(name)]) if one.attribute == attribute), None)
+
+
+def there(ledger: Ledger, name: str, attribute: str = EMAIL) -> OptOut:
+    found = stored(ledger, name, attribute)
+    assert found is not None
+    return found
+
+
+def due(ledger: Ledger, state: OptOutState = DECIDE, **how: Any) -> list[OptOut]:
+    return [one for rows in ledger.opt_outs_due(state, ATTRIBUTES, **how).values() for one in rows]
+
+
+def decided(one: OptOut, state: OptOutState, value: int = 1) -> OptOut:
+    """Dynamics 365 holds the opposite of what is to be written there, and so does Campaign."""
+    held = {TO_D365: (value, 1 - value), TO_CAMPAIGN: (1 - value, value), SETTLED: (value, value)}[state]
+    return rules.after_decision(
+        one, value=value, state=state, campaign=held[0], campaign_at=None, d365=held[1], d365_at=1, now=2
+    )
+
+
+def decide(ledger: Ledger, state: OptOutState, value: int = 1) -> list[OptOut]:
+    """All that is due is decided alike; as it stands then."""
+    return ledger.put_opt_outs([decided(one, state, value) for one in due(ledger)])

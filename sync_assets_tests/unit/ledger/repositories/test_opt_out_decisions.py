@@ -1,0 +1,200 @@
+"""Opt-outs that are due: decided, written, held and refused. No late answer undoes a word."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sync_assets.ledger import Ledger, times
+from sync_assets.ledger.repositories import opt_outs
+from sync_assets.ledger.repositories.opt_outs import OptOutRows, OptOutsLeft
+from sync_assets.ledger.rules import opt_outs as rules
+from sync_assets.ledger.rules.opt_outs import OptOut
+from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets_tests.support.ledgers import Clock, capture, explain, guid
+from sync_assets_tests.unit.ledger.opt_out_rows import (
+    ATTRIBUTES,
+    DECIDE,
+    EMAIL,
+    PUSH,
+    SETTLED,
+    THEN,
+    TO_CAMPAIGN,
+    TO_D365,
+    contacts,
+    decide,
+    decided,
+    due,
+    in_campaign,
+    state,
+    stored,
+    there,
+)
+
+# Decisions and writes
+
+
+def test_a_decision_is_due_on_the_side_that_is_to_be_written(ledger: Ledger) -> None:
+    state(ledger, ("ada", True, THEN))
+    decide(ledger, TO_D365)
+    assert due(ledger) == []
+    [one] = due(ledger, TO_D365)
+    assert (one.value, one.version) == (1, 1)
+    ledger.put_opt_outs([rules.after_write(one, 5)], counts={"to_d365": 1})
+    assert ledger.opt_outs_left(ATTRIBUTES) == OptOutsLeft()
+    assert (there(ledger, "ada").state, there(ledger, "ada").d365) == (SETTLED, 1)
+
+
+def test_an_answer_that_comes_after_a_newer_word_changes_nothing(ledger: Ledger) -> None:
+    state(ledger, ("ada", True, THEN))
+    [one] = decide(ledger, TO_D365)
+    state(ledger, ("ada", False, THEN + timedelta(days=1)))
+    before = there(ledger, "ada")
+    assert ledger.put_opt_outs([rules.after_write(one, 5)]) == []
+    assert there(ledger, "ada") == before
+    assert due(ledger) == [before]
+
+
+def test_what_was_stored_may_be_put_again_as_it_stands_and_nothing_else(ledger: Ledger) -> None:
+    """A row that stayed has by now the version that ours would have."""
+    in_campaign(ledger, "ada", "bob")
+    contacts(ledger, ada=True, bob=True)
+    before = decide(ledger, TO_CAMPAIGN)
+    contacts(ledger, ada=False)
+    marked = ledger.put_opt_outs([one._replace(sent=1) for one in before])
+    assert marked == [there(ledger, "bob")]
+    assert there(ledger, "ada").version == next(one.version for one in before if one.id == guid("ada")) + 1
+    assert [one.version for one in ledger.put_opt_outs([rules.after_write(one, 5) for one in marked])] == [3]
+    assert (there(ledger, "ada").state, there(ledger, "bob").state) == (DECIDE, SETTLED)
+
+
+def test_a_row_that_was_forgotten_meanwhile_does_not_come_back(ledger: Ledger) -> None:
+    state(ledger, ("ada", True, THEN))
+    [one] = due(ledger)
+    capture(ledger, deleted=["ada"])
+    assert ledger.put_opt_outs([decided(one, TO_D365)]) == []
+    assert stored(ledger, "ada") is None
+
+
+def test_a_row_that_appeared_in_the_meantime_is_to_be_decided_anew(ledger: Ledger) -> None:
+    """Two transactions of PostgreSQL may both find none, and the second one waits for the first."""
+    state(ledger, ("ada", True, THEN))
+    decide(ledger, TO_D365)
+    before, mine = there(ledger, "ada"), OptOut(guid("ada"), EMAIL, d365=1, state=SETTLED)
+    rows = OptOutRows(LedgerSession(ledger.database, lambda: THEN))
+    ledger.database.write(lambda connection: rows.put(connection, {}, [mine]))
+    assert there(ledger, "ada") == before._replace(state=DECIDE, ask=1, version=before.version + 1)
+
+
+def test_contacts_that_are_gone_are_forgotten(ledger: Ledger) -> None:
+    state(ledger, ("ada", True, THEN), ("bob", True, THEN), push=True)
+    assert len(ledger.put_opt_outs([decided(there(ledger, "bob"), TO_D365)], gone=[guid("ada")])) == 1
+    assert ledger.opt_outs_of([guid("ada")]) == []
+    assert [one.id for one in due(ledger, TO_D365)] == [guid("bob")]
+
+
+def test_what_is_due_comes_contact_by_contact(ledger: Ledger) -> None:
+    names = sorted((f"n{number}" for number in range(5)), key=guid)
+    state(ledger, *[(name, True, THEN) for name in names], push=True)
+    first = ledger.opt_outs_due(DECIDE, ATTRIBUTES, limit=2)
+    assert list(first) == [guid(name) for name in names[:2]]
+    assert [[one.attribute for one in rows] for rows in first.values()] == [ATTRIBUTES, ATTRIBUTES]
+    assert list(ledger.opt_outs_due(DECIDE, ATTRIBUTES, after=max(first))) == [guid(name) for name in names[2:]]
+    assert [one.attribute for one in ledger.opt_outs_due(DECIDE, [PUSH])[guid("n0")]] == [PUSH]
+    assert ledger.opt_outs_due(TO_D365, ATTRIBUTES) == {}
+
+
+def test_of_a_contact_only_that_is_due_which_is_in_that_state(ledger: Ledger) -> None:
+    state(ledger, ("ada", True, THEN), push=True)
+    ledger.put_opt_outs([decided(there(ledger, "ada"), TO_D365)])
+    assert [(one.attribute, one.state) for one in due(ledger)] == [(PUSH, DECIDE)]
+    assert [(one.attribute, one.state) for one in due(ledger, TO_D365)] == [(EMAIL, TO_D365)]
+
+
+def test_what_is_due_is_found_by_its_index(ledger: Ledger) -> None:
+    """Nearly all rows of a large ledger are settled."""
+    for given in DECIDE, TO_D365, TO_CAMPAIGN:
+        query = opt_outs._DUE.format(state=int(given)).replace(":after", "''").replace(":limit", "500")
+        plan = "\n".join(explain(ledger, query.replace(":attributes", f"('{EMAIL}')"), ()))
+        assert "sync_opt_out_due" in plan
+        assert "Seq Scan on sync_opt_out" not in plan
+        assert "SCAN o" not in plan
+
+
+# Privacy holds
+
+
+def test_a_contact_on_hold_is_never_due_and_goes_on_when_it_is_released(ledger: Ledger) -> None:
+    in_campaign(ledger, "ada", "bob")
+    state(ledger, ("ada", True, THEN), ("bob", True, THEN))
+    for given in DECIDE, TO_D365, TO_CAMPAIGN:
+        if given != DECIDE:
+            decide(ledger, given)
+        ledger.hold("contact", guid("ada"))
+        assert [one.id for one in due(ledger, given)] == [guid("bob")]
+        assert ledger.opt_outs_left(ATTRIBUTES).held == 1
+        ledger.end_hold("contact", guid("ada"), gone=False)
+        assert len(due(ledger, given)) == 2
+        ledger.put_opt_outs([rules.due_again(one, ask=False) for one in due(ledger, given)])
+
+
+def test_words_of_a_contact_on_hold_are_heard(ledger: Ledger) -> None:
+    in_campaign(ledger, "ada")
+    ledger.hold("contact", guid("ada"))
+    assert state(ledger, ("ada", True, THEN)) == {"news": 1}
+    contacts(ledger, ada=True)
+    assert due(ledger) == []
+    ledger.end_hold("contact", guid("ada"), gone=False)
+    assert [(one.campaign, one.d365) for one in due(ledger)] == [(1, 1)]
+
+
+def test_a_hold_on_a_row_of_another_table_is_none_on_the_contact(ledger: Ledger) -> None:
+    state(ledger, ("ada", True, THEN))
+    ledger.hold("account", guid("ada"))
+    assert len(due(ledger)) == 1
+    assert ledger.opt_outs_left(ATTRIBUTES) == OptOutsLeft(decide=1)
+
+
+# What was refused
+
+
+def refuse(ledger: Ledger, clock: Clock, reason: str = "no") -> None:
+    refused = [rules.after_rejection(one, reason, times.to_micros(clock.now)) for one in due(ledger, TO_D365)]
+    ledger.put_opt_outs(refused)
+
+
+def test_what_was_refused_stands_as_a_reject_until_it_is_retried(ledger: Ledger, clock: Clock) -> None:
+    state(ledger, ("ada", True, THEN), ("bob", True, THEN))
+    decide(ledger, TO_D365)
+    since = clock.now
+    refuse(ledger, clock)
+    assert ledger.opt_outs_left(ATTRIBUTES) == OptOutsLeft(refused=2)
+    assert ledger.retry_opt_outs(guid("ada")) == 1
+    assert [one.id for one in due(ledger)] == [guid("ada")]
+    [reject] = ledger.refused_opt_outs()
+    told = (reject.table, reject.id, reject.reason, reject.since, reject.attempts, reject.retryable)
+    assert told == ("contact", guid("bob"), f"{EMAIL}: no", since, 1, True)
+    assert ledger.retry_opt_outs() == 1
+    assert ledger.retry_opt_outs() == 0
+    clock.advance(60)
+    decide(ledger, TO_D365)
+    refuse(ledger, clock, "still no")
+    assert {(one.reason, one.since, one.attempts) for one in ledger.refused_opt_outs()} == {
+        (f"{EMAIL}: still no", since, 2)
+    }
+
+
+def test_campaign_is_asked_again_before_a_retry(ledger: Ledger, clock: Clock) -> None:
+    state(ledger, ("ada", True, THEN))
+    decide(ledger, TO_D365)
+    refuse(ledger, clock)
+    ledger.retry_opt_outs()
+    assert [one.ask for one in due(ledger)] == [1]
+
+
+def test_decisions_may_be_reconsidered(ledger: Ledger) -> None:
+    state(ledger, ("ada", True, THEN), ("bob", True, THEN))
+    ada, bob = due(ledger)
+    ledger.put_opt_outs([decided(ada, TO_CAMPAIGN), decided(bob, TO_D365)])
+    assert ledger.reconsider_opt_outs(TO_CAMPAIGN) == 1
+    assert [(one.id, one.value, one.ask) for one in due(ledger)] == [(ada.id, None, 1)]
+    assert [one.id for one in due(ledger, TO_D365)] == [bob.id]

@@ -1,0 +1,219 @@
+"""The header and the rows of an export file: which names are found, which rows are bad and why, quotes included."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from sync_assets.opt_out.export.file import read_export
+from sync_assets_tests.support.export_files import (
+    EMAIL,
+    HEADER,
+    NOW,
+    QUOTED,
+    SECRET,
+    TIME,
+    Told,
+    guid,
+    refused,
+    row,
+    text,
+)
+
+
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"", mtime=0), b"\xef\xbb\xbf", b"\n\r\n \n"])
+def test_an_empty_file_is_refused(content: bytes) -> None:
+    assert refused(content).startswith("The file is empty, not even a header.")
+
+
+def test_missing_columns_are_named_and_so_is_what_stands_there() -> None:
+    layout = replace(EMAIL, attributes=("blackListEmail", "blackListFax"))
+    told = refused(text(header="external_id,blackListEmail,Zebulon"), layout)
+    assert told == (
+        "The columns `externalId`, `blackListFax` are missing in the header. There stand `external_id`, "
+        "`blackListEmail` and 1 others. Write `export.key_column: external_id`. If a column that is not used has times "
+        "of change, add `blackListEmailLastModified: <label>, blackListFaxLastModified: <label>` with its label to "
+        "`export.columns`. Or: The header has the labels of the columns: click "
+        "them in the Extract file activity and write these names there."
+    )
+
+
+LABELLED = ("External Resource ID", "No longer contact by email", "Byron's label")
+"""Adobe's labels of two attributes, which a header has unless somebody changes them, and a label of somebody's own."""
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_a_header_of_labels_is_answered_with_what_to_write_and_is_read_after_that(sign: str) -> None:
+    header = sign.join(LABELLED)
+    told = refused(text(header=header), replace(EMAIL, separator=sign))
+    assert told.startswith(
+        "The columns `externalId`, `blackListEmail` are missing in the header. There stand `External Resource ID`, `No "
+        "longer contact by email` and 1 others. Write `export.key_column: External Resource ID` and `export.columns: "
+        '{blackListEmail: "No longer contact by email"}`.'
+    )
+    assert "Byron" not in told
+    wrong = refused(text(header=header), replace(EMAIL, separator="^"))
+    assert f"Write `export.separator: {'tab' if sign == chr(9) else chr(34) + sign + chr(34)}`" in wrong
+    layout = replace(EMAIL, key_column="External Resource ID", separator=sign)
+    row = sign.join((guid(1), "1", SECRET))
+    assert "Write `export.columns: {" in refused(text(row, header=header), layout)
+    layout = replace(layout, labels={"No longer contact by email": "blackListEmail"})
+    [batch] = read_export(io.BytesIO(text(row, header=header)), layout, now=NOW)
+    assert batch.good.select("id", "blackListEmail").rows() == [(guid(1), True)]
+
+
+def test_a_label_of_a_time_of_change_is_read_too() -> None:
+    header = "externalId,blackListEmail,Changed"
+    layout = replace(EMAIL, labels={"Changed": "blackListEmailLastModified"})
+    [batch] = read_export(io.BytesIO(text(row(1), header=header)), layout, now=NOW)
+    assert batch.good["blackListEmailLastModified"].to_list() == [datetime(2026, 11, 23, 6, tzinfo=UTC)]
+
+
+def test_names_are_compared_exactly() -> None:
+    told = refused(text(header="externalId,blacklistemail"))
+    assert told.startswith("The column `blackListEmail` is missing in the header. There stand `externalId`, `blackl")
+    assert "key_column" not in told
+
+
+@pytest.mark.parametrize(
+    "first",
+    [f"{guid(1)},1,{SECRET}", SECRET, f"{SECRET},Byron", f"externalId,name0,{SECRET},,1", f"externalId,{guid(1)}"],
+)
+def test_what_may_be_data_is_not_shown(first: str) -> None:
+    told = refused(text(header=first))
+    assert "What stands in the first line is not told here" in told
+    assert "Byron" not in told
+
+
+@pytest.mark.parametrize(
+    ("separator", "told"),
+    [
+        (";", 'separated by `;`. Write `export.separator: ";"`'),
+        ("\t", "separated by tab. Write `export.separator: tab`"),
+        ("|", 'separated by `|`. Write `export.separator: "|"`'),
+        ("^", 'separated by `^`. Write `export.separator: "^"`'),
+        (" ", 'separated by a blank. Write `export.separator: " "`'),
+    ],
+)
+def test_another_separator_is_recognised(separator: str, told: str) -> None:
+    assert told in refused(text(header=HEADER.replace(",", separator)))
+    assert told in refused(text(header=f'"{HEADER}"'.replace(",", f'"{separator}"')))
+
+
+def test_columns_that_are_not_read_are_named_but_for_those_that_look_like_data() -> None:
+    reader = read_export(io.BytesIO(text(header=f"{HEADER},First name,,{guid(2)},7th")), EMAIL, now=NOW)
+    assert next(reader, None) is None
+    assert reader.unused_columns == ("First name",)
+
+
+def test_a_sign_that_parts_one_name_only_is_no_separator() -> None:
+    assert "separated" not in refused(text(header="externalId/x,blackListPhone"))
+
+
+@pytest.mark.parametrize(
+    ("header", "twice"),
+    [
+        (f"{HEADER},externalId", "externalId"),
+        (f"{HEADER},denyListEmail", "blackListEmail"),
+        (f"{HEADER},blackListEmailLastModified", "blackListEmailLastModified"),
+    ],
+)
+def test_a_needed_column_stands_there_once(header: str, twice: str) -> None:
+    assert refused(text(header=header)).startswith(f"The column `{twice}` stands twice in the header.")
+
+
+def test_a_header_that_does_not_end_is_refused() -> None:
+    assert refused(HEADER.encode()).startswith("The first line does not end: the file may be cut off.")
+
+
+@pytest.mark.parametrize(
+    "header", [f'{HEADER},"note', f'{HEADER},"note"s', f"{HEADER},{'x' * 200_000}", f"{HEADER}{',' * 200_000}"]
+)
+def test_a_header_with_open_quotes_or_without_end_is_refused(header: str) -> None:
+    assert refused(text(header=header)).startswith("The quotes of the header are not balanced")
+
+
+BAD_ROWS: list[tuple[str, str, int | None]] = [
+    (f"{guid(7)},1", "2 fields instead of 3", 7),
+    (f"{row(7)},{SECRET}", "4 fields instead of 3", 7),
+    (f"{SECRET},1", "2 fields instead of 3", None),
+    (f"{SECRET},1,{TIME}", "`externalId` is no GUID", None),
+    (f"{{{guid(7)}}},1,{TIME}", "`externalId` is no GUID", None),
+    (row(7, SECRET), "`blackListEmail` is none of 0, 1, false, true, no, yes", 7),
+    (row(7, "2"), "`blackListEmail` is none of 0, 1, false, true, no, yes", 7),
+    (row(7, time=SECRET), "`blackListEmailLastModified` is no time in the layout xml", 7),
+    (row(7, time="2026-02-30T00:00:00Z"), "`blackListEmailLastModified` is no time in the layout xml", 7),
+    (row(7, time="2026-11-25T10:00:00.001Z"), "`blackListEmailLastModified` lies in the future", 7),
+    (row(7, time="1999-12-31T23:59:59Z"), "`blackListEmailLastModified` lies before 2000", 7),
+    (f"x,{SECRET},x", "`externalId` is no GUID; `blackListEmail` is none of 0, 1, false, true, no, yes; "
+                      "`blackListEmailLastModified` is no time in the layout xml", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "reason", "id_"), BAD_ROWS)
+def test_a_bad_row_is_told_with_line_id_and_reason_and_stops_no_other(line: str, reason: str, id_: int | None) -> None:
+    told = Told(text(row(1), line, row(2)))
+    assert told.ids == [1, 2]
+    [batch] = told.batches
+    assert batch.bad.rows() == [(3, guid(id_) if id_ else None, reason)]
+
+
+def test_a_time_may_lie_a_day_ahead_and_reach_back_to_2000() -> None:
+    told = Told(text(row(1, time="2026-11-25T10:00:00Z"), row(2, time="2000-01-01T00:00:00Z")))
+    assert told.ids == [1, 2]
+
+
+def test_bad_rows_of_both_kinds_stand_in_the_order_of_the_file() -> None:
+    told = Told(text("x", row(1, "x"), "y", row(2, "y")))
+    assert [batch.bad["line"].to_list() for batch in told.batches] == [[2, 3, 4, 5]]
+
+
+def test_a_last_line_that_does_not_end_is_bad_for_it_may_be_cut() -> None:
+    told = Told(text(row(1)) + row(2).encode())
+    assert (told.ids, told.bad) == ([1], {3: "the last line does not end: the file may be cut off"})
+    assert told.batches[-1].bad["id"].to_list() == [guid(2)]
+
+
+@pytest.mark.parametrize("end", [f'"{TIME}', f'"{TIME}\n', f'"{TIME}"x\n'])
+def test_a_quote_that_does_not_close_makes_one_bad_row(end: str) -> None:
+    told = Told(text(row(1)) + f"{guid(2)},1,{end}".encode())
+    assert (told.ids, list(told.bad)) == ([1], [3])
+
+
+OPEN = "a quote does not close as it should: is the string delimiter of the Extract file activity set?"
+
+
+@pytest.mark.parametrize("batch_rows", [100, 10_000])
+@pytest.mark.parametrize("name", ['"Ada', '"Ada" Byron', '"Ada ""B', '"'])
+def test_an_open_quote_takes_no_row_along(name: str, batch_rows: int) -> None:
+    others = [f"{row(number)},Bob" for number in range(3, 3000)]
+    told = Told(text(f"{row(1)},Eve", f"{row(2)},{name}", *others, header=QUOTED), batch_rows=batch_rows)
+    assert told.ids == [1, *range(3, 3000)]
+    assert told.bad == {3: OPEN}
+
+
+def test_two_open_quotes_that_make_one_row_of_many_are_told_and_nothing_between_them_is_believed() -> None:
+    told = Told(text(f'{row(1)},"Ada', f"{row(2)},Bob", f'{row(3)},Eve"', f"{row(4)},Joe", header=QUOTED))
+    assert told.ids == [4]
+    assert told.bad == {2: f"a quoted field takes in 2 more lines, which look like rows; {OPEN}"}
+
+
+def test_rows_that_somebody_wrote_into_a_text_are_not_read_as_rows() -> None:
+    told = Told(text(f'{row(1)},"Ada\n{row(9)},x\n"', f"{row(2)},Bob", header=QUOTED))
+    assert 9 not in told.ids
+
+
+def test_two_open_quotes_in_different_columns_spoil_only_their_rows() -> None:
+    told = Told(
+        text(f'{row(1)},"Ada,x', f"{row(2)},Bob,x", f'{row(3)},Eve,"x', f"{row(4)},Joe,x", header=f"{QUOTED},x")
+    )
+    assert (told.ids, list(told.bad)) == ([2, 4], [2, 4])
+
+
+def test_an_open_quote_that_closes_in_another_column_spoils_only_its_row() -> None:
+    told = Told(text(f'{row(1)},"Ada,x', f"{row(2)},Bob,x", f'{row(3)},Eve,5"', header=f"{QUOTED},x"))
+    assert (told.ids, told.bad) == ([2, 3], {2: "4 fields instead of 5"})
