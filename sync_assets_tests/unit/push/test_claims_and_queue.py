@@ -11,7 +11,7 @@ import pytest
 from sync_assets.campaign.dialect import Operation
 from sync_assets.http.client import Guard, Observer, Response
 from sync_assets.ledger import Ledger, Outcome
-from sync_assets.push import record_queue
+from sync_assets.push import dispatcher, record_queue
 from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.dispatcher import Target, push
 from sync_assets.push.record_links import LinkTarget
@@ -121,3 +121,17 @@ async def test_a_slow_verification_of_links_before_the_first_claim_loses_no_leas
     order(ledger, "anna", link=OPTIONAL, name="another order")
     result = await push(ledger, campaign, ORDERS, owner="worker", lease_seconds=3)
     assert (result.stopped, result.done) == (None, 1)
+
+
+async def test_a_cancelled_push_does_not_wait_for_the_verification_of_links(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "GRACE", 0.1)
+    campaign = SlowCampaign(3600)
+    acknowledged_order(ledger, campaign)
+    pushing = asyncio.create_task(push(ledger, campaign, ORDERS, owner="worker"))
+    await campaign.asked.wait()
+    pushing.cancel()
+    done, _ = await asyncio.wait([pushing], timeout=60)
+    assert done
+    assert pushing.cancelled()
