@@ -123,8 +123,10 @@ class ClaimedRecords:
     def leases_are_valid(self) -> bool:
         """Return True if at least a third of the lease is left, by the monotonic clock and by the wall clock.
 
-        A request that leaves then has that third in which to end.
+        A request that leaves then has that third in which to end. Also True while nothing is claimed.
         """
+        if not self.open:
+            return True
         held = max(time.monotonic() - self._leased_at[0], time.time() - self._leased_at[1])
         return held < self._lease_seconds * 2 / 3
 
@@ -138,11 +140,15 @@ class ClaimedRecords:
             self._full.set()
 
     async def keep_leases(self) -> None:
-        """Renew the leases every quarter of their length, until cancelled."""
+        """Renew the leases every quarter of their length, until cancelled.
+
+        Leases that are no longer valid are not renewed: if the process did not run for a while, another worker may have
+        claimed their records, and may have sent newer values.
+        """
         while True:
             await asyncio.sleep(self._lease_seconds / 4)
             now = (time.monotonic(), time.time())
-            if self.open:
+            if self.open and self.leases_are_valid():
                 await self._call(self._ledger.renew, self._owner, self._lease_seconds)
                 self._leased_at = now
 

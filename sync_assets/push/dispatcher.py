@@ -109,6 +109,7 @@ class _Push:
         self._health = CampaignHealth(claims, self._guard)
         self._addressing: dict[str, Addressing] = {}  # by resource
         self._links: Links | None = None
+        self._checking: asyncio.Task[None] | None = None  # the verification of earlier links
         self._told = False  # that records are put off
 
     # --- start and end ------------------------------------------------------------------------------------------------
@@ -169,9 +170,12 @@ class _Push:
     ) -> None:
         """Wait for requests in flight, give back records that were not sent, and store all outcomes."""
         self._queue.end()
+        give_up_at = time.monotonic() + (GRACE if self._result.stopped else LAST_ANSWERS)
+        if self._checking:
+            await asyncio.wait([self._checking], timeout=give_up_at - time.monotonic())
+            self._checking.cancel()
         await asyncio.wait([feeder])  # never cancelled: the records of a claim under way would keep their lease
         self._queue.dismiss_workers()
-        give_up_at = time.monotonic() + (GRACE if self._result.stopped else LAST_ANSWERS)
         while self._in_flight and time.monotonic() < give_up_at:  # workers without a request in flight can't send any
             await asyncio.wait(workers, timeout=0.05)
         for task in [*workers, *helpers]:
@@ -201,7 +205,9 @@ class _Push:
 
     async def _feed(self) -> None:
         if self._links:
-            await self._check_links(self._links)
+            self._checking = asyncio.create_task(self._check_links(self._links))
+            with suppress(asyncio.CancelledError):  # by `_wind_up`
+                await self._checking
         await self._queue.fill()
 
     async def _check_links(self, links: Links) -> None:

@@ -16,6 +16,10 @@ outcomes.
 MAX_BATCH = 1000
 LINGER = 20.0
 """Seconds that a push waits for a record that is to be retried, before it leaves the record to the next push."""
+OVERDUE_SECONDS = 5.0
+"""Seconds after its time for a retry after which a push no longer waits for a record: it is not to be sent any more, or
+another worker has it. Longer than its outcome takes to be stored, from when on the ledger counts the wait.
+"""
 
 
 class RecordQueue:
@@ -63,7 +67,9 @@ class RecordQueue:
                 quiet = True  # claim once more: sent records may have changed meanwhile, or have unblocked others
                 await self._claims.flush()
             else:
-                wait = min(self._retry_at.values(), default=float("inf")) - time.monotonic()
+                now = time.monotonic()
+                self._retry_at = {seq: at for seq, at in self._retry_at.items() if now - at < OVERDUE_SECONDS}
+                wait = min(self._retry_at.values(), default=float("inf")) - now
                 if wait > LINGER:
                     return
                 quiet = False

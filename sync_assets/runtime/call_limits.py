@@ -231,6 +231,7 @@ class CallBudget:
         """Take one reserved call; return the UTC hour that it counts for. Raises BudgetSpent."""
         async with self._turn:
             if not self._left or self._hour != _hour():
+                await self._return_rest()  # of an earlier hour: they still count against the day's budget
                 await self._reserve()
             self._left -= 1
             return self._hour
@@ -243,9 +244,12 @@ class CallBudget:
     async def return_rest(self) -> None:
         """Return the reserved calls that were not used to the ledger."""
         async with self._turn:
-            left, self._left = self._left, 0
-            if left:
-                await asyncio.to_thread(lambda: self._ledger().return_calls(self._hour, left))
+            await self._return_rest()
+
+    async def _return_rest(self) -> None:
+        left, self._left = self._left, 0
+        if left:
+            await asyncio.to_thread(lambda: self._ledger().return_calls(self._hour, left))
 
     async def _reserve(self) -> None:
         now = time.monotonic()

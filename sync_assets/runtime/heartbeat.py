@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP, Heartbeat
-from sync_assets.runtime.workers import is_dead, release_process, worker_id
+from sync_assets.runtime.workers import is_dead, release_process, same_process, worker_id
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -53,15 +53,15 @@ class RunLease:
     def __init__(self, ledger: Ledger, run_id: str) -> None:
         self._ledger, self._run_id, self._owner = ledger, run_id, worker_id()
         self._renewed_at = _clocks()
-        self._given_up = False
+        self._is_first, self._given_up = True, False
 
     def renew(self) -> None:
         """Write a heartbeat. Raises LedgerError, and RunGivenUp if the run was given up."""
         now = _clocks()
-        if not self._ledger.write_heartbeat(self._run_id, self._owner):
+        if not self._ledger.write_heartbeat(self._run_id, self._owner, first=self._is_first):
             self._given_up = True
             raise RunGivenUp
-        self._renewed_at = now
+        self._is_first, self._renewed_at = False, now
 
     def is_valid(self) -> bool:
         """Return False if another run may continue this run's work now, by either clock."""
@@ -138,6 +138,8 @@ def killed_runs(ledger: Ledger) -> list[KilledRun]:
 def give_up_killed(ledger: Ledger) -> Mapping[str, Heartbeat]:
     """Give up each run whose process was killed, and release the leases of the process.
 
+    They stay if the process writes heartbeats of another run: then only the end of this one was not stored.
+
     Returns:
         The heartbeats afterwards, by run id.
     """
@@ -146,8 +148,13 @@ def give_up_killed(ledger: Ledger) -> Mapping[str, Heartbeat]:
         if _is_killed(beat, now) and ledger.give_up_run(run_id, beat):
             _log.warning("A run was killed, its claims are released", extra={"run_id": run_id})
             beats[run_id] = Heartbeat(GIVEN_UP, now)
-            release_process(ledger, beat.owner)
+            if not any(_is_alive(other, now) and same_process(other.owner, beat.owner) for other in beats.values()):
+                release_process(ledger, beat.owner)
     return beats
+
+
+def _is_alive(beat: Heartbeat, now: datetime) -> bool:
+    return beat.owner not in (ENDED, GIVEN_UP) and not _is_killed(beat, now)
 
 
 def _is_killed(beat: Heartbeat, now: datetime) -> bool:

@@ -74,6 +74,11 @@ def _release(ledger: Ledger, has_ended: Callable[[str], bool]) -> int:
     return released
 
 
+def same_process(owner: str, other: str) -> bool:
+    """Return True if two workers are of one process."""
+    return _process(owner) == _process(other)
+
+
 def _process(owner: str) -> str:
     """Return an owner name without its random part, so that it identifies the process."""
     return owner.rpartition("|")[0]

@@ -35,8 +35,13 @@ class Runs:
     def __init__(self, session: LedgerSession) -> None:
         self._session = session
 
-    def write_heartbeat(self, run_id: str, owner: str) -> bool:
+    def write_heartbeat(self, run_id: str, owner: str, *, first: bool = True) -> bool:
         """Store a heartbeat of a run, and delete old heartbeats of other runs.
+
+        Args:
+            run_id: Dagster's id of the run.
+            owner: its worker.
+            first: False if the worker has stored one before. If that was deleted since, it counts as given up.
 
         Returns:
             False if the run was given up meanwhile: nothing is stored, and the process must end.
@@ -47,7 +52,10 @@ class Runs:
             row = {"owner": owner, "beat_at": now}
             ended = sa.and_(_R.owner == ENDED, _R.beat_at < now - times.seconds(ENDED_KEPT_SECONDS))
             old = sa.or_(_R.beat_at < now - times.seconds(KEPT_SECONDS), ended)
-            connection.execute(sa.delete(schema.run).where(old))
+            connection.execute(sa.delete(schema.run).where(old, _R.run_id != run_id))
+            if not first:
+                mine = sa.and_(_R.run_id == run_id, _R.owner != GIVEN_UP)
+                return connection.execute(sa.update(schema.run).where(mine).values(row)).rowcount == 1
             new = self._session.upsert(schema.run).values(run_id=run_id, **row)
             noted = new.on_conflict_do_update(index_elements=["run_id"], set_=row, where=_R.owner != GIVEN_UP)
             return connection.execute(noted, execution_options=_COUNTED).rowcount == 1

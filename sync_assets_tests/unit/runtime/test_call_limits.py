@@ -4,13 +4,18 @@ and a day as the guardrails allow, and no fewer than that without need."""
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.repositories.call_limits import hour_of
+from sync_assets.ledger.times import to_micros
 from sync_assets.runtime import call_limits
-from sync_assets.runtime.call_limits import fair_shares
+from sync_assets.runtime.call_limits import CallBudget, fair_shares
+from sync_assets_tests.support.ledgers import Clock
 from sync_assets_tests.support.pushing import Bench, people
 
 WORKERS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 64), min_size=1)
@@ -95,3 +100,18 @@ async def test_an_idle_worker_gives_its_slots_back(bench: Bench, monkeypatch: py
     await bench.push(progress=watched)  # one record is tried again after a second
     assert {0, 1} <= set(seen[1:])
     assert bench.counts().synced == 3
+
+
+async def test_calls_that_were_not_made_within_their_hour_return_to_the_days_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(call_limits, "_hour", lambda: hour_of(to_micros(clock())))
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=clock) as ledger:
+        budget = CallBudget(lambda: ledger, per_day=1000, per_hour=None)
+        await budget.take()
+        assert ledger.calls_taken()[0] > 1  # a block
+        clock.advance(3600)
+        await budget.take()
+        await budget.return_rest()
+        assert ledger.calls_taken()[0] == 2

@@ -24,6 +24,7 @@ from sync_assets.runtime.heartbeat import (
     killed_runs,
 )
 from sync_assets.runtime.workers import worker_id
+from sync_assets_tests.support.ledgers import Clock, capture, claim_one, row
 from sync_assets_tests.support.pushing import Bench, calls, people
 
 ELSEWHERE = "elsewhere|another boot 4026531836|17|99|"
@@ -110,6 +111,34 @@ def test_a_process_whose_run_was_given_up_has_no_right_to_it_any_more(ledger: Le
     assert not lease.is_valid()
     with pytest.raises(RunGivenUp):
         RunLease(ledger, "run").renew()
+
+
+def test_a_process_that_was_suspended_for_days_has_no_right_to_its_run_any_more(tmp_path: Path) -> None:
+    """Heartbeats are kept for a day: then nothing shows any more that the run was given up."""
+    clock = Clock()
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=clock) as ledger:
+        lease = RunLease(ledger, "run")
+        lease.renew()
+        assert ledger.give_up_run("run", ledger.heartbeats()["run"])
+        clock.advance(2 * 86_400)
+        RunLease(ledger, "next").renew()
+        with pytest.raises(RunGivenUp):
+            lease.renew()
+        assert not lease.is_valid()
+
+
+def test_the_leases_of_a_process_stay_while_another_of_its_runs_is_alive(ledger: Ledger, tmp_path: Path) -> None:
+    """The end of an earlier run is not stored if the ledger fails at that moment."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    beat(url, "ended", f"{ELSEWHERE}a", SILENT)
+    beat(url, "alive", f"{ELSEWHERE}b", timedelta())
+    capture(ledger, row("anna"))
+    claim_one(ledger, f"{ELSEWHERE}c", seconds=180)
+    assert give_up_killed(ledger)["ended"].owner == GIVEN_UP
+    assert [lease.owner for lease in ledger.leases()] == [f"{ELSEWHERE}c"]
+    beat(url, "alive", f"{ELSEWHERE}b", SILENT)
+    give_up_killed(ledger)
+    assert ledger.leases() == []
 
 
 def test_a_run_notes_its_beginning_and_its_end(tmp_path: Path) -> None:

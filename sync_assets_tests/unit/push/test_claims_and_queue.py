@@ -1,0 +1,137 @@
+"""Claims, leases and retries of a push when the ledger changes beside it, or when the process did not run meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sync_assets.campaign.dialect import Operation
+from sync_assets.http.client import Guard, Observer, Response
+from sync_assets.ledger import Ledger, Outcome
+from sync_assets.push import dispatcher, record_queue
+from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets.push.dispatcher import Target, push
+from sync_assets.push.record_links import LinkTarget
+from sync_assets.push.record_queue import RecordQueue
+from sync_assets_tests.support.ledgers import capture, claim, guid, row
+from sync_assets_tests.support.little_campaign import API, LittleCampaign
+from sync_assets_tests.support.waiting import until
+from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
+
+LINK = LinkTarget("cusContact", "contact", "profile", API, "externalId", required=False)
+ORDERS = Target("order", "cusOrder", key="cusId", links=(LINK,), parents=(Target("contact", "profile"),))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as opened:
+        capture(opened, row("anna"))
+        yield opened
+
+
+# --- records that are put off ---
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ledger: ledger.hold("contact", guid("anna")),
+        lambda ledger: capture(ledger, deleted=["anna"]),
+        lambda ledger: ledger.begin_maintenance("contact"),
+    ],
+    ids=["held", "deleted", "in maintenance"],
+)
+async def test_a_push_ends_although_a_record_that_was_put_off_is_not_to_be_sent_any_more(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, change: Callable[[Ledger], object]
+) -> None:
+    monkeypatch.setattr(record_queue, "OVERDUE_SECONDS", 0.2)
+    claims = ClaimedRecords(ledger, "contact", "worker", 60)
+    queue = RecordQueue(claims, 1)
+    filling = asyncio.create_task(queue.fill())
+    taken = await queue.take()
+    assert taken
+    queue.close(Outcome(taken.seq, "later", taken.hash, "a bare error", 0.5))
+    await claims.flush()
+    change(ledger)
+    done, _ = await asyncio.wait([filling], timeout=60)
+    queue.end()
+    assert done
+    assert queue.put_off == 0
+
+
+# --- leases ---
+
+
+async def test_a_lease_that_ended_while_the_process_did_not_run_is_not_renewed(ledger: Ledger) -> None:
+    """Another worker has claimed its records by then, and may have sent newer values of them."""
+    suspended = ClaimedRecords(ledger, "contact", "suspended", 0.6)
+    renewing = asyncio.create_task(suspended.keep_leases())
+    await suspended.claim(1)
+    until(lambda: bool(claim(ledger, "another")), every=0.05)  # no task of this event loop runs meanwhile
+    await asyncio.sleep(0.3)  # a renewal was due
+    assert not suspended.leases_are_valid()
+    renewing.cancel()
+    await suspended.give_up()
+
+
+class SlowCampaign(LittleCampaign):
+    """Answers its first request after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(profile="externalId", cusOrder="cusId")
+        self.seconds, self.asked = seconds, asyncio.Event()
+
+    async def call(
+        self,
+        operation: Operation,
+        path: str,
+        body: bytes | None = None,
+        *,
+        guard: Guard | None = None,
+        observer: Observer | None = None,
+    ) -> Response:
+        if self.asked.is_set():
+            return await super().call(operation, path, body, guard=guard, observer=observer)
+        self.asked.set()
+        assert guard
+        assert observer
+        guard()
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            observer(operation, None, self.seconds)
+        return await super().call(operation, path, body)
+
+
+def acknowledged_order(ledger: Ledger, campaign: LittleCampaign) -> None:
+    """An order whose link was acknowledged by an earlier version, which did not verify it."""
+    sent(ledger)
+    order(ledger, "anna", link=OPTIONAL)
+    sent(ledger, "order")
+    pkey = campaign.holds("profile", guid("anna"))
+    campaign.holds("cusOrder", guid("order"), cusContact={"PKey": pkey})
+
+
+async def test_a_slow_verification_of_links_before_the_first_claim_loses_no_lease(ledger: Ledger) -> None:
+    campaign = SlowCampaign(2.2)
+    acknowledged_order(ledger, campaign)
+    order(ledger, "anna", link=OPTIONAL, name="another order")
+    result = await push(ledger, campaign, ORDERS, owner="worker", lease_seconds=3)
+    assert (result.stopped, result.done) == (None, 1)
+
+
+async def test_a_cancelled_push_does_not_wait_for_the_verification_of_links(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "GRACE", 0.1)
+    campaign = SlowCampaign(3600)
+    acknowledged_order(ledger, campaign)
+    pushing = asyncio.create_task(push(ledger, campaign, ORDERS, owner="worker"))
+    await campaign.asked.wait()
+    pushing.cancel()
+    done, _ = await asyncio.wait([pushing], timeout=60)
+    assert done
+    assert pushing.cancelled()
