@@ -43,7 +43,7 @@ def poll_is_late(runtime: Runtime, now: datetime) -> bool:
 
 
 def _last_poll(runtime: Runtime, now: datetime) -> datetime | None:
-    """Return when the last poll began; None if there was none, or if the clock was set back since: then it is unknown.
+    """Return when the last poll began; None if there was none, or if it is unknown since the clock was set back.
 
     Clocks of several machines may differ by MARGIN.
     """

@@ -289,7 +289,7 @@ def _reports(
     events: list[dg.AssetCheckEvaluation] = []
     for config in quiet:
         last, asked = seen.reported.get(config.table), seen.asked.get(config.table)
-        if last and abs(now - last) < CHECKED and not (asked and asked.at > last):
+        if last and abs(now - last) < CHECKED and not (asked and last < asked.at <= now):
             continue
         seen.reported[config.table] = now
         events += [evaluation(result) for result in ledger_results(config, runtime, now)]
