@@ -106,13 +106,18 @@ class DecisionRun:
             now, told = here.get(id_), said.get(id_)
             if now is None:
                 batch.without_contact(rows, told)
-            elif isinstance(told, ResponseOutcome) and told.kind == "missing":
-                batch.without_profile(rows, now)
+                continue
+            asked = [row for row in rows if row.ask]
+            if isinstance(told, ResponseOutcome) and told.kind == "missing":
+                batch.without_profile(asked, now)
             elif isinstance(told, ResponseOutcome):
-                batch.refuse(rows, f"Campaign: {redact(told.reason, None)}")
+                batch.refuse(asked, f"Campaign: {redact(told.reason, None)}")
             else:
-                for row in rows:
-                    batch.decide(row, now, (told or {}).get(row.attribute) if row.ask else None)
+                for row in asked:
+                    batch.decide(row, now, (told or {}).get(row.attribute))
+            for row in rows:  # a file's statement holds, whatever the query for another attribute returned
+                if not row.ask:
+                    batch.decide(row, now, None)
         return batch
 
     async def _ask(self, ids: list[str]) -> dict[str, Stated | ResponseOutcome]:

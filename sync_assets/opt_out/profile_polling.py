@@ -7,12 +7,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sync_assets.campaign.profile_opt_outs import changed_profiles
+from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger.repositories.opt_out_files import POLL
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export.staging import forget_copies, state
 from sync_assets.runtime.context import Runtime
+
+LATE = timedelta(minutes=5)
+"""How long the sensor that polls the SFTP may leave a due poll of profiles, before another sensor requests it."""
 
 
 @dataclass(slots=True)
@@ -28,8 +31,24 @@ def poll_is_due(runtime: Runtime, now: datetime) -> bool:
     minutes = runtime.config.opt_out.poll_profiles_minutes
     if minutes is None:
         return False
-    last = runtime.ledger.last_noted(POLL)
+    last = _last_poll(runtime, now)
     return last is None or now - last >= timedelta(minutes=minutes)
+
+
+def poll_is_late(runtime: Runtime, now: datetime) -> bool:
+    """Return True if a poll after an earlier one has been due for LATE, as while the SFTP cannot be reached."""
+    minutes = runtime.config.opt_out.poll_profiles_minutes
+    last = None if minutes is None else _last_poll(runtime, now)
+    return minutes is not None and last is not None and now - last >= timedelta(minutes=minutes) + LATE
+
+
+def _last_poll(runtime: Runtime, now: datetime) -> datetime | None:
+    """Return when the last poll began; None if there was none, or if it is unknown since the clock was set back.
+
+    Clocks of several machines may differ by MARGIN.
+    """
+    last = runtime.ledger.last_noted(POLL)
+    return None if last is not None and last - now > MARGIN else last
 
 
 async def poll_profiles(runtime: Runtime, now: datetime) -> Polled:
@@ -44,7 +63,7 @@ async def poll_profiles(runtime: Runtime, now: datetime) -> Polled:
         SyncAssetsError: of the client, including BudgetSpent. Stored pages stay stored, and the next poll reads them
             again with the rest.
     """
-    polled, source, last = Polled(), f"poll of profiles {now:%Y-%m-%dT%H:%M:%SZ}", runtime.ledger.last_noted(POLL)
+    polled, source, last = Polled(), f"poll of profiles {now:%Y-%m-%dT%H:%M:%SZ}", _last_poll(runtime, now)
     names, key = runtime.config.opt_out.attributes, runtime.config.table(CONTACT).key
     async with runtime.campaign() as campaign:
         try:

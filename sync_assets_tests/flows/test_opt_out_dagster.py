@@ -60,7 +60,7 @@ def test_a_file_that_another_run_reads_at_the_same_time_is_decided_all_the_same(
     orchestra.program.sandbox.admin.export()
     state, replaced = staging.state, []
 
-    def state_meanwhile(ledger: Ledger, rows: Any, attributes: Any, partition: str, moment: datetime) -> Any:
+    def state_meanwhile(ledger: Ledger, rows: Any, attributes: Any, partition: str, *written: datetime) -> Any:
         if not replaced:
             store, key = orchestra.runtime.store, EXPORT.path
             for manifest, parts in store.published(key, partition).items():
@@ -69,7 +69,7 @@ def test_a_file_that_another_run_reads_at_the_same_time_is_decided_all_the_same(
                 store.publish(key, partition, manifest, copies)
                 store.remove(key, partition, *(one.name for one in parts))
                 replaced.extend(parts)
-        return state(ledger, rows, attributes, partition, moment)
+        return state(ledger, rows, attributes, partition, *written)
 
     monkeypatch.setattr(staging, "state", state_meanwhile)
     taken, _ = take(orchestra)

@@ -216,6 +216,27 @@ def test_a_file_named_by_a_clock_ahead_of_ours_makes_nothing_newer_than_it_is(pr
     assert_quiet(program)
 
 
+def test_a_file_named_by_a_clock_behind_ours_loses_no_change_without_a_time(program: Program) -> None:
+    """A workflow in America names files by its own time, five hours before it writes them."""
+    switch_on(program, "bidirectional")
+    program.sync()
+    id_ = next(id_ for id_ in sorted(program.profiles()) if sides(program, id_) == (False, False))
+
+    def said_by_campaign(value: bool) -> None:
+        set_campaign(program, id_, modified(program, id_) + timedelta(minutes=1), blackListEmail=value)
+        name = f"optout_{datetime.now(UTC) - 5 * HOUR:%Y%m%d_%H%M%S}_{value}.csv"
+        write_file(program, f"externalId,blackListEmail,blackListPhone\n{id_},{int(value)},\n", name)
+        assert program.sync().status == 0
+
+    set_d365(program, id_, donotemail=True)
+    assert program.sync().status == 0
+    said_by_campaign(False)
+    assert sides(program, id_) == (False, False)
+    said_by_campaign(True)
+    assert sides(program, id_) == (True, True)
+    assert_quiet(program)
+
+
 def test_sync_polls_profiles_when_that_is_due_and_carries_what_it_finds(program: Program) -> None:
     switch_on(program, "bidirectional")
     program.sync()

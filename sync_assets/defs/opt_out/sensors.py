@@ -1,7 +1,8 @@
 """Define the sensor `opt_out_file`, which polls the SFTP folder and requests a run for each export file that is ready.
 
 It also requests a run of `opt_out/changes` when a poll of profiles is due, and restarts a stalled export workflow. Runs
-for opt-outs that are due without a file are requested by the sensor `backlog`, through `due_request`.
+for opt-outs that are due without a file, and for a poll that is late, are requested by the sensor `backlog`, through
+`due_request`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sync_assets.defs.tables.run_results import evaluation
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import RESTART
 from sync_assets.opt_out.export import folder
-from sync_assets.opt_out.profile_polling import poll_is_due
+from sync_assets.opt_out.profile_polling import poll_is_due, poll_is_late
 from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -76,7 +77,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
         events: list[dg.AssetObservation | dg.AssetCheckEvaluation] = []
         if observed := _restart_stalled(runtime, found, now):
             events.append(observed)
-        if seen.reported is None or now - seen.reported >= REPORTED:
+        if seen.reported is None or abs(now - seen.reported) >= REPORTED:
             seen.reported = now
             events += _reports(runtime, found, now)
         request, why_not = None, "a run of opt-outs is under way"
@@ -130,7 +131,9 @@ def _changes_request() -> dg.RunRequest:
 def due_request(
     runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, RunRequested], now: datetime
 ) -> dg.RunRequest | None:
-    """Return a request for a run of opt-outs that are due without a file.
+    """Return a request for a run of opt-outs that are due without a file, or of a poll of profiles that is late.
+
+    The sensor `opt_out_file` requests polls in time, but its ticks fail while the SFTP cannot be reached.
 
     Args:
         runtime: Provides configuration and ledger.
@@ -139,10 +142,11 @@ def due_request(
         now: UTC.
 
     Returns:
-        None if nothing is due, if a run of opt-outs is active, if contacts are in maintenance, or during a backoff.
+        None if nothing is due or late, if a run of opt-outs is active, if contacts are in maintenance, or during a
+            backoff.
     """
     left = runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes).due
-    if not left or CONTACT in runtime.ledger.in_maintenance():
+    if not (left or poll_is_late(runtime, now)) or CONTACT in runtime.ledger.in_maintenance():
         asked.pop(WORK, None)
         return None
     if under_way(instance, runtime.ledger, WORK):
@@ -161,7 +165,7 @@ def _restart_stalled(runtime: Runtime, found: folder.FolderPoll, now: datetime) 
     if not (export.restart_stalled and export.workflow_id and is_overdue(export, found.newest, now)):
         return None
     last = runtime.ledger.last_noted(RESTART)
-    if last is not None and now - last < RESTART_AFTER:
+    if last is not None and abs(now - last) < RESTART_AFTER:
         return None
     runtime.ledger.note(RESTART, now)  # before the request, so that a killed process does not start it twice an hour
     summary, status = "", ""

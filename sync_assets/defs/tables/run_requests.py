@@ -42,6 +42,6 @@ def ask_again(asked: RunRequested | None, left: int, now: datetime) -> tuple[boo
     """
     if asked is None or left != asked.left:
         return True, RunRequested(left, now, FIRST_WAIT)
-    if (now - asked.at).total_seconds() < asked.wait:
+    if abs((now - asked.at).total_seconds()) < asked.wait:  # a later time: the clock was set back since
         return False, asked
     return True, RunRequested(left, now, min(LONGEST_WAIT, asked.wait * 2))

@@ -222,7 +222,7 @@ def _confirmations(
     """Return materialisations that confirm, hourly and without a run, today's partitions of quiet tables."""
     events: list[dg.AssetMaterialization] = []
     for config in quiet:
-        if now - seen.confirmed.setdefault(config.table, now) < CONFIRM:
+        if abs(now - seen.confirmed.setdefault(config.table, now)) < CONFIRM:
             continue
         seen.confirmed[config.table] = now
         rows = runtime.ledger.captured_rows(config.table)
@@ -289,7 +289,7 @@ def _reports(
     events: list[dg.AssetCheckEvaluation] = []
     for config in quiet:
         last, asked = seen.reported.get(config.table), seen.asked.get(config.table)
-        if last and now - last < CHECKED and not (asked and asked.at > last):
+        if last and abs(now - last) < CHECKED and not (asked and last < asked.at <= now):
             continue
         seen.reported[config.table] = now
         events += [evaluation(result) for result in ledger_results(config, runtime, now)]

@@ -86,7 +86,9 @@ class OptOutFiles:
                 name, modified, size = key
                 if key in known:
                     there = [_F.name == name, _F.modified_at == modified, _F.size == size]
-                    connection.execute(sa.update(schema.opt_out_file).where(*there).values(looked_at=now))
+                    seen_at = min(known[key].seen_at, now)  # the clock may have been set back since
+                    seen = sa.update(schema.opt_out_file).where(*there).values(seen_at=seen_at, looked_at=now)
+                    connection.execute(seen)
                 else:
                     values = {"name": name, "modified_at": modified, "size": size, "state": 0}
                     new = self._session.upsert(schema.opt_out_file).values(**values, seen_at=now, looked_at=now)
@@ -142,11 +144,15 @@ class OptOutFiles:
             return None if last is None else times.from_micros(last)
 
     def note(self, what: str, moment: datetime) -> None:
-        """Store the event `what` (POLL or RESTART); only the last one is kept."""
+        """Store the event `what` (POLL or RESTART); only the last one is kept, and none of the future.
+
+        A time in the future is that of a clock that was set back since.
+        """
 
         def work(connection: Connection) -> None:
             at = times.to_micros(moment)
-            connection.execute(sa.delete(schema.opt_out_file).where(_F.name == what, _F.modified_at < at))
+            other = sa.or_(_F.modified_at < at, _F.modified_at > max(at, self._session.now()))
+            connection.execute(sa.delete(schema.opt_out_file).where(_F.name == what, other))
             values = {"name": what, "modified_at": at, "size": 0, "seen_at": at, "looked_at": at, "state": 1}
             connection.execute(self._session.upsert(schema.opt_out_file).values(values).on_conflict_do_nothing())
 

@@ -182,7 +182,12 @@ class OptOuts:
         self._rows = rows
 
     def opt_outs_stated(
-        self, statements: "pl.DataFrame", attributes: Sequence[str], source: str, stated_at: datetime
+        self,
+        statements: "pl.DataFrame",
+        attributes: Sequence[str],
+        source: str,
+        stated_at: datetime,
+        latest: datetime | None = None,
     ) -> Counter[Stated]:
         """Apply statements of Campaign about contacts.
 
@@ -194,12 +199,13 @@ class OptOuts:
                 statement) and its time of change under `<attribute>LastModified` (null: unknown).
             attributes: opt-out attributes, Campaign's names.
             source: what the statements come from, for the log of decisions.
-            stated_at: when Campaign made the statements.
+            stated_at: when Campaign made the statements, at the earliest.
+            latest: when Campaign made them, at the latest; None: at `stated_at`.
 
         Returns:
             The number of statements by kind.
         """
-        at = times.to_micros(stated_at)
+        at, latest_at = times.to_micros(stated_at), times.to_micros(latest or stated_at)
         counts: Counter[Stated] = Counter()
 
         def work(connection: Connection) -> None:
@@ -222,7 +228,7 @@ class OptOuts:
                     row = rows.get((id_, name))
                     start = row or OptOut(id_, name)
                     kind, moved = rules.after_statement(
-                        start, int(value), changed_at, at, source, known=row is not None
+                        start, int(value), changed_at, at, source, known=row is not None, latest=latest_at
                     )
                     counts[kind] += 1
                     if moved is not None:

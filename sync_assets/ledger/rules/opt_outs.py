@@ -73,7 +73,7 @@ def _synced(row: OptOut) -> OptOut:
 
 
 def after_statement(
-    row: OptOut, value: int, at: int | None, stated_at: int, source: str, *, known: bool
+    row: OptOut, value: int, at: int | None, stated_at: int, source: str, *, known: bool, latest: int | None = None
 ) -> tuple[Stated, OptOut | None]:
     """Classify a statement of Campaign about an attribute, and return the row that results from it.
 
@@ -86,9 +86,10 @@ def after_statement(
         row: the stored row; a default `OptOut` if there is none.
         value: 1 if Campaign states that the contact is opted out, else 0.
         at: the attribute's time of change in microseconds; None if Campaign gives none.
-        stated_at: when Campaign made the statement, in microseconds.
+        stated_at: when Campaign made the statement, at the earliest, in microseconds.
         source: what caused the decision, for the log.
         known: True if there is a stored row; none means that the contact never opted out.
+        latest: when Campaign made the statement, at the latest; None: at `stated_at`.
 
     Returns:
         The kind of the statement, and the new row; None if the row does not change.
@@ -103,14 +104,14 @@ def after_statement(
         if value == row.campaign and row.ours:
             return "echo", row._replace(campaign_at=at, stated_at=stated_at, ours=0)
         return "news", taken
-    if (at is not None and at != seen) or (value != row.campaign and _is_older(row, stated_at, vague=vague)):
+    if (at is not None and at != seen) or (value != row.campaign and _is_older(row, latest or stated_at, vague=vague)):
         return "stale", None
     if value == row.campaign:
         return "known", None
     return "news", _due(row, source, ask=True) if known else taken
 
 
-def _is_older(row: OptOut, stated_at: int, *, vague: bool) -> bool:
+def _is_older(row: OptOut, latest: int, *, vague: bool) -> bool:
     """Return True if a different value is older than the stored one.
 
     It is if Campaign held it before its last statement or before our write. The value came without a time of change, or
@@ -118,7 +119,7 @@ def _is_older(row: OptOut, stated_at: int, *, vague: bool) -> bool:
     """
     if not vague or row.stated_at is None:
         return bool(row.ours)
-    return stated_at < row.stated_at or (bool(row.ours) and stated_at == row.stated_at)
+    return latest < row.stated_at or (bool(row.ours) and latest == row.stated_at)
 
 
 def since(row: OptOut, value: bool | None, at: int | None) -> int | None:

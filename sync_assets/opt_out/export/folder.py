@@ -61,7 +61,7 @@ def poll_folder(runtime: Runtime) -> FolderPoll:
         ready=ready,
         unsettled=[file for file in waiting if file not in ready],
         refused=[file for file in known if file.state == FileState.REFUSED],
-        newest=max((file.modified for file in runtime.ledger.files()), default=None),
+        newest=newest_of(runtime.ledger.files()),
         storage=storage,
         passed_over=listing.passed_over,
         troubles=troubles,
@@ -77,6 +77,14 @@ def seconds_to_settle(file: OptOutFile, settle_seconds: int) -> float:
     """Return the seconds from the last poll until the file is old enough, if it is not written meanwhile. Pure."""
     age = max(file.looked_at - file.modified - TICK, file.looked_at - file.seen_at)
     return settle_seconds - age.total_seconds()
+
+
+def newest_of(files: Iterable[OptOutFile]) -> datetime | None:
+    """Return when the newest file was written; None if there is none. Pure.
+
+    A file is not newer than the first poll that found it, though its time may be: clocks differ.
+    """
+    return max((min(file.modified, file.seen_at) for file in files), default=None)
 
 
 def in_order(files: Iterable[OptOutFile]) -> list[OptOutFile]:

@@ -129,11 +129,11 @@ def state_file(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]
         raise SyncAssetsError(
             f"The rows of {partition} have not been read yet.", f"Materialise {'/'.join(EXPORT)} along with it."
         )
-    moment = _written_at(file)
+    attributes, moments = runtime.config.opt_out.attributes, _written_at(file)
     try:
-        stated = state(ledger, rows, runtime.config.opt_out.attributes, partition, moment)
+        stated = state(ledger, rows, attributes, partition, *moments)
     except Replaced:  # another run has read the same file at the same time
-        stated = state(ledger, rows.anew(), runtime.config.opt_out.attributes, partition, moment)
+        stated = state(ledger, rows.anew(), attributes, partition, *moments)
     if file.state != FileState.DONE:
         rejected = Parts(runtime.store, REJECTED_ROWS, [partition]).rows
         counts = {"files_processed": 1, "rejected_rows": rejected}
@@ -150,16 +150,23 @@ def forget_copies(runtime: Runtime) -> None:
         runtime.store.prune(asset, long_ago)
 
 
-def _written_at(file: OptOutFile) -> datetime:
-    """Return when the file's statements were made, at the latest.
+def _written_at(file: OptOutFile) -> tuple[datetime, datetime]:
+    """Return when the file's statements were made, at the earliest and at the latest.
 
-    The time in the name may be of another time zone, and must not make the statements newer than later changes.
+    The time in the name may be of another time zone: it must neither make the statements newer than later changes, nor
+    older than what they change.
     """
-    return min(time_in_name(file.name) or file.modified, file.modified, datetime.now(UTC))
+    modified = min(file.modified, datetime.now(UTC))
+    return min(time_in_name(file.name) or modified, modified), modified
 
 
 def state(
-    ledger: Ledger, rows: Iterable[pl.DataFrame], names: list[str], source: str, stated_at: datetime
+    ledger: Ledger,
+    rows: Iterable[pl.DataFrame],
+    names: list[str],
+    source: str,
+    stated_at: datetime,
+    latest: datetime | None = None,
 ) -> Counter[Stated]:
     """Store the statements of validated rows in the ledger; return their numbers by kind. May be repeated.
 
@@ -168,11 +175,12 @@ def state(
         rows: frames in the columns of `good_schema`.
         names: mapped attributes; those without a column are ignored.
         source: what the statements come from, for the log of decisions.
-        stated_at: when Campaign made the statements.
+        stated_at: when Campaign made the statements, at the earliest.
+        latest: when Campaign made them, at the latest; None: at `stated_at`.
     """
     counts: Counter[Stated] = Counter()
     for frame in rows:
         told = [name for name in names if name in frame.columns]  # one may be mapped since the rows were stored
         for piece in frame.iter_slices(STATED_TOGETHER):
-            counts.update(ledger.opt_outs_stated(piece, told, source, stated_at))
+            counts.update(ledger.opt_outs_stated(piece, told, source, stated_at, latest))
     return counts

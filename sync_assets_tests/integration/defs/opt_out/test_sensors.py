@@ -351,6 +351,24 @@ def test_files_come_before_polls(orchestra: Orchestra) -> None:
     assert (asked_partition(orchestra) or "").startswith("optout_")
 
 
+def test_a_poll_that_is_late_is_asked_for_though_the_sftp_cannot_be_reached(orchestra: Orchestra) -> None:
+    """Polls of profiles go through the API: without the SFTP they are the only way for opt-outs."""
+    reconfigure(orchestra, poll_profiles_minutes=5)
+    orchestra.program.more = {"CAMPAIGN_SFTP_PORT": "1"}
+    orchestra.reload()
+    orchestra.runtime.ledger.note(POLL, datetime.now(UTC) - timedelta(minutes=10))
+    assert (why_not(orchestra) or "").startswith(CANNOT)
+    assert is_asked_for_changes(orchestra, "backlog")
+
+
+def test_a_poll_is_asked_for_after_the_clock_was_set_back(orchestra: Orchestra) -> None:
+    reconfigure(orchestra, poll_profiles_minutes=5)
+    orchestra.runtime.ledger.note(POLL, datetime.now(UTC) + timedelta(days=1))
+    assert is_asked_for_changes(orchestra)
+    orchestra.runtime.ledger.note(POLL, datetime.now(UTC))  # as the run does
+    assert why_not(orchestra) == "no new file"
+
+
 # An export that has stopped
 
 

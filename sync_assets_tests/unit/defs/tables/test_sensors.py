@@ -19,6 +19,12 @@ def test_a_backlog_that_moves_is_asked_for_at_once() -> None:
     assert ask_again(RunRequested(10, NOW, 300.0), 9, NOW)[0]
 
 
+def test_a_request_of_a_clock_that_was_set_back_since_holds_nothing_up() -> None:
+    worth, asked = ask_again(RunRequested(10, NOW + timedelta(days=1), 300.0), 10, NOW)
+    assert worth
+    assert asked.at == NOW
+
+
 def test_a_backlog_that_does_not_move_is_asked_for_ever_more_rarely_and_never_given_up() -> None:
     asked, at, waits = RunRequested(10, NOW, FIRST_WAIT), NOW, list[float]()
     for _ in range(8):

@@ -151,6 +151,21 @@ def test_a_note_that_comes_late_does_not_take_the_last_one_back(ledger: Ledger) 
     assert ledger.last_noted(POLL) == THEN
 
 
+def test_a_note_of_a_clock_that_was_set_back_since_is_dropped_by_the_next_one(ledger: Ledger, clock: Clock) -> None:
+    ledger.note(POLL, clock.now + timedelta(days=1))
+    ledger.note(POLL, clock.now)
+    assert ledger.last_noted(POLL) == clock.now
+
+
+def test_a_file_that_was_seen_before_the_clock_was_set_back_settles(ledger: Ledger, clock: Clock) -> None:
+    look(ledger, TUESDAY)
+    clock.advance(-86_400)
+    look(ledger, TUESDAY)
+    clock.advance(60)
+    file = look_at(ledger, TUESDAY)
+    assert (file.looked_at - file.seen_at).total_seconds() == 60
+
+
 def test_notes_are_no_files(ledger: Ledger) -> None:
     ledger.note(POLL, THEN)
     ledger.note(RESTART, THEN)

@@ -84,6 +84,17 @@ def test_an_older_file_is_stale(ledger: Ledger) -> None:
     assert [there(ledger, "ada"), there(ledger, "bob")] == before
 
 
+def test_a_file_is_older_only_if_it_was_written_before_the_last_statement(ledger: Ledger) -> None:
+    """The time in its name may be that of another zone."""
+    an_hour = timedelta(hours=1)
+    state(ledger, ("ada", True, None), ("bob", True, None))
+    for name, written, kind in (("ada", SAID - an_hour, "stale"), ("bob", SAID + an_hour, "news")):
+        told = statements((name, False, None))
+        assert +ledger.opt_outs_stated(told, ATTRIBUTES, "file", SAID - 5 * an_hour, written) == {kind: 1}
+    assert (there(ledger, "ada").ask, there(ledger, "bob").ask) == (0, 1)
+    assert there(ledger, "bob").stated_at == times.to_micros(SAID)
+
+
 def test_of_an_id_that_stands_twice_the_later_change_counts_in_any_order(ledger: Ledger) -> None:
     later = THEN + timedelta(seconds=1)
     state(ledger, ("ada", True, THEN), ("ada", False, later), ("bob", False, later), ("bob", True, THEN))

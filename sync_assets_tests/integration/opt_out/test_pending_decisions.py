@@ -1,0 +1,42 @@
+"""What is decided of a contact of whose opt-outs a file states some, while Campaign is asked for others."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from sync_assets.campaign.profile_opt_outs import statements
+from sync_assets.flows import capture_table, push_table
+from sync_assets.opt_out.changes import Changes
+from sync_assets.opt_out.decision_log import DecisionLog
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.opt_outs import in_d365, opted_in, set_d365, switch_on
+from sync_assets_tests.support.program import Program
+
+ATTRIBUTES = ["blackListEmail", "blackListPhone"]
+
+
+def test_a_profile_that_is_gone_takes_no_opt_out_along_that_a_file_has_stated(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    """Else the profile that is made again would be contacted."""
+    program = switch_on(Program(sandbox_factory(contacts=10), tmp_path), "bidirectional")
+    program.make_ledger()
+    id_ = next(opted_in(program))
+    with closing(program.runtime()) as runtime:
+        contact = runtime.config.tables[0]
+        asyncio.run(capture_table(runtime, contact))
+        asyncio.run(push_table(runtime, contact))
+        now = datetime.now(UTC)
+        file: pl.DataFrame = statements([{"externalId": id_, "blackListPhone": True}], "externalId", ATTRIBUTES)
+        runtime.ledger.opt_outs_stated(file, ATTRIBUTES, "file", now - timedelta(seconds=1))
+        profile = {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]]}
+        program.sandbox.admin.post("/campaign/delete", profile)
+        set_d365(program, id_, donotemail=True)
+        asyncio.run(capture_table(runtime, contact))
+        asyncio.run(Changes(runtime, DecisionLog(runtime.store, "changes", "run")).settle())
+    assert in_d365(program, id_)["donotphone"] is True
