@@ -34,6 +34,7 @@ from sync_assets_tests.unit.ledger.opt_out_rows import (
     in_campaign,
     opt_outs_page,
     state,
+    statements,
     stored,
     there,
 )
