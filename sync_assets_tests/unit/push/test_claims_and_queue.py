@@ -115,11 +115,14 @@ def acknowledged_order(ledger: Ledger, campaign: LittleCampaign) -> None:
     campaign.holds("cusOrder", guid("order"), cusContact={"PKey": pkey})
 
 
-async def test_a_slow_verification_of_links_before_the_first_claim_loses_no_lease(ledger: Ledger) -> None:
+async def test_a_slow_verification_of_links_before_the_first_claim_loses_no_lease(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "LEASE_SECONDS", 3)
     campaign = SlowCampaign(2.2)
     acknowledged_order(ledger, campaign)
     order(ledger, "anna", link=OPTIONAL, name="another order")
-    result = await push(ledger, campaign, ORDERS, owner="worker", lease_seconds=3)
+    result = await push(ledger, campaign, ORDERS, owner="worker")
     assert (result.stopped, result.done) == (None, 1)
 
 
