@@ -156,8 +156,9 @@ def _written_at(file: OptOutFile) -> tuple[datetime, datetime]:
     The time in the name may be of another time zone: it must neither make the statements newer than later changes, nor
     older than what they change.
     """
-    modified = min(file.modified, datetime.now(UTC))
-    return min(time_in_name(file.name) or modified, modified), modified
+    now = datetime.now(UTC)
+    earliest = min(time_in_name(file.name) or file.modified, file.modified, now)
+    return earliest, min(file.modified + files.TICK, now)
 
 
 def state(
