@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import AcknowledgeResult, CapturedPage, Claimed, Ledger, Outcome, PageResult, Position
 from sync_assets.ledger.prepared_page import Page
+from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
 DAY = date(2026, 11, 24)
 SCHEMA = {
@@ -203,6 +204,13 @@ def stored(ledger: Ledger) -> dict[str, Any]:
 
 def record(ledger: Ledger, name: str) -> Any:
     return stored(ledger)[guid(name)]
+
+
+def payload_of(record: Any) -> str:
+    """Return the payload of a stored record that is not encrypted: a database may hold it as bytes."""
+    payload = PayloadCipher().decrypt(record.payload, record.id)
+    assert payload is not None
+    return payload
 
 
 def explain(ledger: Ledger, statement: str, values: Any) -> list[str]:

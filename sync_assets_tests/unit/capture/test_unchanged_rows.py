@@ -18,7 +18,7 @@ from sync_assets.dataverse.client import DataverseClient, FeedExpired
 from sync_assets.dataverse.page_parser import Head, peek, row_hashes
 from sync_assets.ledger.records.captures import Captures
 from sync_assets_tests.support.capturing import capturing
-from sync_assets_tests.support.ledgers import push, stored
+from sync_assets_tests.support.ledgers import payload_of, push, stored
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sample_tables import mapping
 
@@ -170,7 +170,7 @@ async def test_what_changed_came_and_went_is_found_among_the_unread(reader: Read
         assert result.unchanged == 46 + 4  # that changed since the link before the read, and are read by id after it
         records = stored(reader.runtime.ledger)
         assert new in records
-        assert "Changed" in records[ids[0]].payload
+        assert "Changed" in payload_of(records[ids[0]])
         # A record that D365 has no more is let go of, as if every row had been read.
         assert records[ids[3]].withdrawn == 1
         assert [id_ for id_ in ids if records[id_].withdrawn] == [ids[3]]
@@ -331,7 +331,7 @@ async def test_a_record_that_moved_while_its_page_was_ready_is_read_after_all(
     assert asked
     assert result.changed == 1
     after = stored(reader.runtime.ledger)
-    assert "Meanwhile" in after[ids[-1]].payload
+    assert "Meanwhile" in payload_of(after[ids[-1]])
     assert {id_: one for id_, one in after.items() if id_ != ids[-1]} == {
         id_: one for id_, one in before.items() if id_ != ids[-1]
     }
@@ -353,4 +353,4 @@ async def test_half_a_character_in_a_row_that_changed_spoils_no_row_beside_it(
     result, left = await reader.read()
     assert (result.rows, result.changed, result.unchanged) == (51, 1, 50)  # the changed one by id, too
     assert left == 30  # two of the three pages
-    assert "\ufffd of it" in stored(reader.runtime.ledger)[changed].payload
+    assert "\ufffd of it" in payload_of(stored(reader.runtime.ledger)[changed])
