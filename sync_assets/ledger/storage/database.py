@@ -22,6 +22,9 @@ from sync_assets.ledger.storage.database_url import Address
 
 CONNECT_SECONDS = 10
 COLLISION_ATTEMPTS = 6
+# After a network failed silently, or a server moved, a statement would wait for an answer for two hours, the operating
+# system's default. A server that is at work on a long statement answers these probes.
+_ALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
 LOCAL_BUFFER = 4 << 20
 """Bytes of the send buffer of a connection to a PostgreSQL server on this host."""
 _WRITE = "sync_assets_write"
@@ -228,7 +231,7 @@ def sqlite_engine(url: sa.URL, **options: Any) -> Engine:
 
 
 def _postgres_engine(address: Address) -> Engine:
-    arguments = {"application_name": "sync_assets", "connect_timeout": CONNECT_SECONDS}
+    arguments: dict[str, str | int] = {"application_name": "sync_assets", "connect_timeout": CONNECT_SECONDS, **_ALIVE}
     try:
         engine = sa.create_engine(
             address.url,

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -330,6 +331,16 @@ def test_a_database_that_is_not_there_is_explained(postgres: object, migrated_po
     url = sa.make_url(migrated_postgres).set(database="nothing").render_as_string(hide_password=False)
     with pytest.raises(LedgerError, match='database "nothing" does not exist'):
         Ledger.open(url)
+
+
+def test_a_connection_to_postgresql_ends_soon_after_the_network_has(migrated_postgres: str) -> None:
+    """The operating system's default is two hours. A parameter of the URL comes first."""
+    for more, idle in (({}, "30"), ({"keepalives_idle": "7"}, "7")):
+        url = sa.make_url(migrated_postgres).update_query_dict(more).render_as_string(hide_password=False)
+        with Ledger.open(url) as ledger, ledger.database.read() as connection:
+            driver: Any = connection.connection.driver_connection
+            given = driver.info.get_parameters()
+        assert (given["keepalives_idle"], given["keepalives_count"], given["tcp_user_timeout"]) == (idle, "3", "60000")
 
 
 def test_an_unwritable_place_is_explained(tmp_path: Path) -> None:
