@@ -105,8 +105,8 @@ async def existing_records(
     async with leased(ledger, config, wait_seconds=WAIT_SECONDS) as owner:
         if owner is None:
             note = (
-                f"{config.table}: another process is finding out which records Campaign holds already. Until it has, "
-                "this one sends nothing of the table."
+                f"{config.table}: another process is finding out which records Campaign holds already. This "
+                "process sends nothing of the table until that is done."
             )
             if note not in runtime.notes:  # `sync` tries again twice a second
                 runtime.notes.append(note)

@@ -24,19 +24,21 @@ from sync_assets.mapping.attribute_steps import value_at
 
 Show = Callable[[Any], Any]
 """Returns a value as it is shown: its shape, or itself."""
-Part = dict[str, Any]
-"""A part of the explanation, in the keys of `explain --json`."""
+Section = dict[str, Any]
+"""A section of the explanation, in the keys of `explain --json`."""
 
 
-def explanation(facts: RecordFacts, *, show_values: bool = False, more: Sequence[Reason] = ()) -> Part:
+def explanation(facts: RecordFacts, *, show_values: bool = False, more: Sequence[Reason] = ()) -> Section:
     """Explain a record.
-
-    differs: attributes and links in which Campaign's record differs. next_sync: the request that the next sync needs.
 
     Args:
         facts: as collected.
         show_values: True to show values, for the terminal only; else their shapes.
         more: further reasons for the conclusion, of opt-outs.
+
+    Returns:
+        The explanation in the keys of `explain --json`. differs: attributes and links in which Campaign's record
+            differs. next_sync: the request that the next sync needs.
     """
     show: Show = _itself if show_values else value_shape
     links = _links(facts)
@@ -78,14 +80,14 @@ def _differing(facts: RecordFacts) -> list[str]:
     return differing(facts.mapped.payload, facts.campaign.record, facts.ready.resource)
 
 
-def _row(facts: RecordFacts) -> Part:
+def _row(facts: RecordFacts) -> Section:
     """The row in Dynamics 365. found: None if it could not be read."""
     if facts.row is None:
         return {"found": None, "modified_at": None}
     return {"found": facts.has_row, "modified_at": facts.row[MODIFIED].item() if facts.has_row else None}
 
 
-def _filter(facts: RecordFacts, show: Show) -> Part | None:
+def _filter(facts: RecordFacts, show: Show) -> Section | None:
     """The filter. passes, met: None without a row."""
     if facts.ready is None or facts.ready.mapping.row_filter is None:
         return None
@@ -104,7 +106,7 @@ def _filter(facts: RecordFacts, show: Show) -> Part | None:
     }
 
 
-def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) -> list[Part]:
+def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) -> list[Section]:
     """The way of each column to its attribute.
 
     cut_from: characters before the text was truncated; None if it was not. equal: None if one side is missing.
@@ -113,7 +115,7 @@ def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) 
         return []
     found = facts.campaign.presence == "found"
     steps = {one.target.attribute.path: one for one in facts.mapped.steps} if facts.mapped else {}
-    ways: list[Part] = []
+    ways: list[Section] = []
     for one in facts.ready.mapping.fields:
         path, step = one.attribute.path, steps.get(one.attribute.path)
         held = value_at(facts.campaign.record, path) if found else None
@@ -134,11 +136,11 @@ def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) 
     return ways
 
 
-def _links(facts: RecordFacts) -> list[Part]:
+def _links(facts: RecordFacts) -> list[Section]:
     """The links to parents. id: in Dynamics 365. campaign: the id that Campaign's record is linked to."""
     stored = {link.attribute: link for link in facts.stored.links} if facts.stored else {}
     parents = facts.mapped.links if facts.mapped else {}
-    shown: list[Part] = []
+    shown: list[Section] = []
     for configured in facts.config.links:
         name, known = configured.to, stored.get(configured.to)
         id_ = parents.get(name) if facts.mapped else known.id if known else None
@@ -167,7 +169,7 @@ def _links(facts: RecordFacts) -> list[Part]:
     return shown
 
 
-def _ledger(facts: RecordFacts, stored: StoredRecord) -> Part:
+def _ledger(facts: RecordFacts, stored: StoredRecord) -> Section:
     """The record in the ledger. next_request: insert, update or delete, if one is due."""
     due = stored.state in (State.PENDING, State.WAITING)
     waits = stored.state == State.WAITING
@@ -199,7 +201,7 @@ def _ledger(facts: RecordFacts, stored: StoredRecord) -> Part:
     }
 
 
-def _children(stored: StoredRecord | None) -> Part:
+def _children(stored: StoredRecord | None) -> Section:
     """The records that link to this one: the number of all by state, and the first of them."""
     if stored is None:
         return {"states": {}, "first": []}
@@ -217,7 +219,7 @@ def _reason(one: RelatedState) -> str | None:
     return one.reason
 
 
-def _campaign(facts: RecordFacts) -> Part:
+def _campaign(facts: RecordFacts) -> Section:
     """The record in Campaign."""
     answer = facts.campaign
     changed = _iso(moment(answer.record.get("lastModified")))

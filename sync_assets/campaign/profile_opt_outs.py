@@ -16,6 +16,7 @@ from sync_assets.campaign.client import CampaignClient, CampaignRefused, listed
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.timestamps import moment
+from sync_assets.config.values import PROFILE
 from sync_assets.guids import GUID
 from sync_assets.http.pagination import LinkTrail
 
@@ -49,11 +50,11 @@ async def changed_profiles(
         CampaignRefused, EndlessRead, and what `CampaignClient.call` raises.
     """
     border = None if since is None else since - MARGIN
-    link = f"profileAndServicesExt/profile?_order=lastModified%20desc&_lineCount={PROFILES_IN_A_PAGE}"
+    link = f"profileAndServicesExt/{PROFILE}?_order=lastModified%20desc&_lineCount={PROFILES_IN_A_PAGE}"
     link += "&_forcePagination=true"
-    trail = LinkTrail("Campaign", "profile", link)
+    trail = LinkTrail("Campaign", PROFILE, link)
     while link:
-        profiles, following = listed(await client.call("read", link), "profile")
+        profiles, following = listed(await client.call("read", link), PROFILE)
         link = trail.follow(following, len(profiles))
         if border is not None:
             times = [moment(profile.get("lastModified")) for profile in profiles]

@@ -53,11 +53,11 @@ class Alerts(Model):
     webhook: bool = False
     """true: {"text": ...} goes to the address in SYNC_ASSETS_ALERT_WEBHOOK, as Slack and Teams take it."""
     email: Email | None = None
-    """Notices by e-mail. Sign-in by SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."""
+    """Notifications by e-mail. Sign-in by SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."""
     warnings: bool = True
-    """false: only errors are told, not checks that warn."""
+    """false: notifications of errors only, not of checks that warn."""
     again_after_hours: Annotated[float, Field(gt=0)] = 24
-    """Trouble that lasts is told again after that."""
+    """An incident that lasts is notified again after this time."""
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:

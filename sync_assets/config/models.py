@@ -274,7 +274,7 @@ class Config(Model):
     owners: Owners = Owners()
     """Whom Dagster names as the owners of the assets, by their group."""
     alerts: Alerts | None = None
-    """Whom to tell of failed runs, failed checks and stale data. null: nobody."""
+    """Channels of notifications about failed runs, failed checks and stale data. null: no notifications."""
     _file: tuple[str, Callable[[tuple[int | str, ...]], int]] | None = PrivateAttr(default=None)
 
     @field_validator("privacy_acknowledged")

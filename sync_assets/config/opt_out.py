@@ -78,7 +78,7 @@ class Export(Model):
     encoding: Text = "utf-8"
     """As in `utf-8`, `latin-1` or `cp1252`."""
     settle_seconds: Annotated[int, Field(ge=0)] = 60
-    """A file is complete once size and time are equal in two looks and it is this old."""
+    """A file is complete once size and time are equal in two polls and it is this old."""
     key_column: Text = "externalId"
     """The column with the Dynamics 365 id."""
     changed_suffix: Text = "LastModified"

@@ -32,7 +32,7 @@ class RowsMoved(LedgerError):
 
 
 class PayloadKeyMissing(LedgerError):
-    """A stored payload cannot be decrypted: its key is not configured, or the text was changed."""
+    """A stored payload cannot be decrypted: its key is not configured, or the stored bytes were changed."""
 
     def __init__(self, key_name: str) -> None:
         super().__init__(

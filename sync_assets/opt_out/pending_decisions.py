@@ -115,7 +115,7 @@ class DecisionRun:
             else:
                 for row in asked:
                     batch.decide(row, now, (told or {}).get(row.attribute))
-            for row in rows:  # a file's statement holds, whatever the query for another attribute returned
+            for row in rows:  # a file's statement holds, whatever answer Campaign gave about another attribute
                 if not row.ask:
                     batch.decide(row, now, None)
         return batch

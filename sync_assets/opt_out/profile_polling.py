@@ -15,7 +15,9 @@ from sync_assets.opt_out.export.staging import forget_copies, state
 from sync_assets.runtime.context import Runtime
 
 LATE = timedelta(minutes=5)
-"""How long the sensor that polls the SFTP may leave a due poll of profiles, before another sensor requests it."""
+"""A poll of profiles that has been due for this long is requested by the sensor `backlog`, since `opt_out_file` has not
+requested it.
+"""
 
 
 @dataclass(slots=True)
@@ -52,7 +54,9 @@ def _last_poll(runtime: Runtime, now: datetime) -> datetime | None:
 
 
 async def poll_profiles(runtime: Runtime, now: datetime) -> Polled:
-    """Store the opt-outs of the profiles that changed since the last poll began; of all profiles the first time.
+    """Store the opt-outs of the profiles that changed since the last poll began.
+
+    Of all profiles the first time, and after a clock that was ahead was set back.
 
     Each page is stored as it is read. The poll is recorded once all pages are stored: the next one reads from `now` on.
 

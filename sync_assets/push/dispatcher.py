@@ -128,7 +128,7 @@ class _Push:
         tasks = [asyncio.create_task(helper) for helper in helpers]
         waiting = {feeder, *workers, *tasks}
         try:
-            while not feeder.done():
+            while not feeder.done() and not (self._queue.ended and self._checks_links()):
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
@@ -202,6 +202,10 @@ class _Push:
     def _report_progress(self) -> None:
         if self._progress:
             self._progress(self._result.done + self._result.refused)
+
+    def _checks_links(self) -> bool:
+        """Return True while links of earlier pushes are verified, which may take as long as Campaign's answers."""
+        return self._checking is not None and not self._checking.done()
 
     async def _feed(self) -> None:
         if self._links:

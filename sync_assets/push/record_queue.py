@@ -17,8 +17,9 @@ MAX_BATCH = 1000
 LINGER = 20.0
 """Seconds that a push waits for a record that is to be retried, before it leaves the record to the next push."""
 OVERDUE_SECONDS = 5.0
-"""Seconds after its time for a retry after which a push no longer waits for a record: it is not to be sent any more, or
-another worker has it. Longer than its outcome takes to be stored, from when on the ledger counts the wait.
+"""Seconds beyond its retry time for which a push still waits for a record. If no claim has returned the record by then,
+it is no longer to be sent, or another worker has it. Longer than an outcome takes to be stored: the ledger counts the
+wait from then on.
 """
 
 
@@ -48,6 +49,7 @@ class RecordQueue:
         """Claim records until none is left that may be sent now or within LINGER seconds, or until `end`."""
         batch, claimed_at, closed, quiet = self._workers, time.monotonic(), 0, False
         while not self._ending.is_set():
+            asked = time.monotonic()
             records = await self._claims.claim(batch)
             for record in records:
                 self._retry_at.pop(record.seq, None)
@@ -67,9 +69,8 @@ class RecordQueue:
                 quiet = True  # claim once more: sent records may have changed meanwhile, or have unblocked others
                 await self._claims.flush()
             else:
-                now = time.monotonic()
-                self._retry_at = {seq: at for seq, at in self._retry_at.items() if now - at < OVERDUE_SECONDS}
-                wait = min(self._retry_at.values(), default=float("inf")) - now
+                self._retry_at = {seq: at for seq, at in self._retry_at.items() if asked - at < OVERDUE_SECONDS}
+                wait = min(self._retry_at.values(), default=float("inf")) - time.monotonic()
                 if wait > LINGER:
                     return
                 quiet = False

@@ -261,10 +261,10 @@ class CallBudget:
         )
         if block.spent:
             raise BudgetSpent(block.spent)
-        if block.hour == self._hour:  # calls were returned meanwhile
-            self._left += block.calls
-        else:
-            self._hour, self._left = block.hour, block.calls
+        if block.hour != self._hour:
+            await self._return_rest()  # calls of the earlier hour that were given back meanwhile
+            self._hour = block.hour
+        self._left += block.calls
 
 
 class CallLimits:

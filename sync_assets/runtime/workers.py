@@ -53,8 +53,7 @@ def release_process(ledger: Ledger, owner: str) -> int:
 
     Only call it if that process is known to send no further request.
     """
-    process = _process(owner)
-    return _release(ledger, lambda other: bool(process) and _process(other) == process)
+    return _release(ledger, lambda other: same_process(owner, other))
 
 
 def _release(ledger: Ledger, has_ended: Callable[[str], bool]) -> int:
@@ -76,7 +75,8 @@ def _release(ledger: Ledger, has_ended: Callable[[str], bool]) -> int:
 
 def same_process(owner: str, other: str) -> bool:
     """Return True if two workers are of one process."""
-    return _process(owner) == _process(other)
+    process = _process(owner)
+    return bool(process) and _process(other) == process
 
 
 def _process(owner: str) -> str:

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from sync_assets.campaign.metadata import Attribute
+from sync_assets.config.values import CONTACT, PROFILE
 from sync_assets.dataverse.metadata import Column
 
-KNOWN_TABLES = {"contact": "profile"}
+KNOWN_TABLES = {CONTACT: PROFILE}
 """Table -> resource that Adobe's integration maps out of the box (docs/references/campaign.md 14)."""
 
-KNOWN_KEYS = {"profile": "externalId"}
+KNOWN_KEYS = {PROFILE: "externalId"}
 """Resource -> the attribute that holds the Dynamics 365 id (docs/references/campaign.md 14)."""
 
 KNOWN_PAIRS: dict[tuple[str, str], dict[str, str]] = {
-    ("contact", "profile"): {
+    (CONTACT, PROFILE): {
         "salutation": "salutation",
         "firstname": "firstName",
         "middlename": "middleName",

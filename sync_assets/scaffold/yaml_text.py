@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from sync_assets.config.values import OPT_OUT_ATTRIBUTES
+from sync_assets.config.values import CONTACT, OPT_OUT_ATTRIBUTES, PROFILE
 from sync_assets.dataverse.metadata import Table
 from sync_assets.scaffold.field_suggestions import SURE, Suggestion, shown
 from sync_assets.scaffold.link_suggestions import LinkSuggestion
@@ -54,7 +54,7 @@ tables:
 def whole_file(tables: Sequence[Suggested], start: date) -> str:
     """Return a configuration file with these tables, whose first partition is `start`."""
     blocks = "\n".join(table_block(one, 2) for one in tables)
-    contact = next((one.table for one in tables if (one.table.name, one.resource.name) == ("contact", "profile")), None)
+    contact = next((one.table for one in tables if (one.table.name, one.resource.name) == (CONTACT, PROFILE)), None)
     runs = f"\n# The first partition in Dagster: the day on which this file was made.\nruns:\n  start_date: {start}\n"
     return f"{_HEAD}{blocks}" + (f"\n{_opt_outs(contact)}" if contact else "") + runs
 

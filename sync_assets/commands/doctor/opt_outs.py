@@ -74,7 +74,9 @@ def _sftp(runtime: Runtime) -> list[Line]:
         Line("warn", "opt-outs: Campaign SFTP", f"{name} is passed over: {why}")
         for name, why in listing.passed_over[:5]
     ]
-    newest = max((file.modified for file in listing.files), default=None)
+    found_at = {(file.name, file.modified, file.size): file.seen_at for file in runtime.ledger.files()}
+    times = [min(file.modified, found_at.get((file.name, file.modified, file.size), now)) for file in listing.files]
+    newest = max(times, default=None)  # a file is not newer than the poll that found it: see folder.newest_of
     late = is_overdue(export, newest, now)
     seen = FolderPoll(ready=[], unsettled=[], refused=[], newest=newest, storage=storage)
     arrives, room = watch_results(export, seen, now)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from sync_assets.campaign.client import CampaignClient, NotPublished
 from sync_assets.config.environment import System
 from sync_assets.config.models import Config
+from sync_assets.config.values import PROFILE
 from sync_assets.config.variables import SettingsError
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.diagnosis_line import Line, failed
@@ -87,7 +88,7 @@ async def campaign_lines(config: Config, campaign: CampaignClient) -> list[Line]
         return lines
     what = f"{what}: Profiles & Services Extension API"
     try:
-        await campaign.resource(EXTENSION, "profile")
+        await campaign.resource(EXTENSION, PROFILE)
     except NotPublished:
         remedy = 'publish once in Campaign with "Create the Profiles & Services Ext API" ticked'
         return [*lines, Line("fail", what, f"Campaign does not serve /{EXTENSION}: {remedy}")]

@@ -72,7 +72,9 @@ class Runs:
         self._session.database.write(work)
 
     def give_up_run(self, run_id: str, seen: Heartbeat | None) -> bool:
-        """Store that the process of a run was killed. If it is alive after all, its next `beat` returns False.
+        """Store that the process of a run was killed.
+
+        If it is alive after all, its next `write_heartbeat` returns False.
 
         Args:
             run_id: Dagster's id of the run.

@@ -71,7 +71,7 @@ class PayloadCipher:
             ids: String, of the same records.
 
         Returns:
-            Binary; without a key `payloads` themselves.
+            Binary; `payloads` themselves without a key, or if all are null.
         """
         if self.name is None or payloads.null_count() == len(payloads):
             return payloads

@@ -29,8 +29,9 @@ class FolderPoll:
     """The result of a poll of the folder.
 
     ready: files to be processed now, in order. unsettled: files that may still be written. refused: files rejected as a
-    whole. newest: time of the newest file ever found. storage: space of the SFTP server; None if it does not report it.
-    passed_over: matching names that are no plain files, with the reason. troubles: errors of archiving and removal.
+    whole. newest: when the newest file ever found was written. storage: space of the SFTP server; None if it does not
+    report it. passed_over: matching names that are no plain files, with the reason. troubles: errors of archiving and
+    removal.
     """
 
     ready: list[OptOutFile]

@@ -1,4 +1,4 @@
-"""What is decided of a contact of whose opt-outs a file states some, while Campaign is asked for others."""
+"""Decisions about a contact: a file states some of its opt-outs, and Campaign is queried for the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sync_assets_tests.support.program import Program
 ATTRIBUTES = ["blackListEmail", "blackListPhone"]
 
 
-def test_a_profile_that_is_gone_takes_no_opt_out_along_that_a_file_has_stated(
+def test_an_opt_out_that_a_file_states_is_decided_though_the_profile_is_gone(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     """Else the profile that is made again would be contacted."""

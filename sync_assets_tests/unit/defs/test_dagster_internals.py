@@ -14,10 +14,12 @@ import dagster as dg
 import pytest
 from dagster._cli import dev
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+from dagster._core.storage import sql
 
 import sync_assets
 from sync_assets.defs.dagster_internals import (
     answered_since,
+    find_migrations_by_path,
     freshness,
     latest_answers,
     run_dev,
@@ -153,3 +155,11 @@ def test_no_other_module_imports_what_dagster_keeps_for_itself() -> None:
     private = re.compile(r"^\s*(?:from|import) dagster\._", re.MULTILINE)
     modules = {path.name for path in PACKAGE.rglob("*.py") if private.search(path.read_text(encoding="utf-8"))}
     assert modules == {"dagster_internals.py", "event_storage.py"}
+
+
+def test_the_migrations_of_sqlite_are_found_by_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "ALEMBIC_SCRIPTS_LOCATION", sql.ALEMBIC_SCRIPTS_LOCATION)
+    find_migrations_by_path()
+    assert (Path(sql.ALEMBIC_SCRIPTS_LOCATION.replace("%%", "%")) / "env.py").is_file()
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as opened:
+        assert opened.get_run_records() == []

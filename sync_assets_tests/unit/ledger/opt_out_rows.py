@@ -1,4 +1,4 @@
-"""What the tests of opt-outs play with: statements of both systems, and the rows that they make."""
+"""Make statements of both systems about opt-outs, and read the stored rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An S3 for the tests of a file, of which each has its part of the bucket."""
+"""One S3 bucket for each test module, and a prefix of it for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The places of Parquet parts: a folder, S3 through boto3, and which of them is opened. All that fails is told."""
+"""The places of Parquet parts: a folder, S3 through boto3, and which of them is opened.
+
+Each failure is an error with its cause.
+"""
 
 from __future__ import annotations
 

@@ -126,6 +126,17 @@ async def test_a_slow_verification_of_links_before_the_first_claim_loses_no_leas
     assert (result.stopped, result.done) == (None, 1)
 
 
+async def test_a_push_whose_time_is_up_does_not_wait_for_the_verification_of_links(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "LAST_ANSWERS", 0.1)
+    campaign = SlowCampaign(3600)
+    acknowledged_order(ledger, campaign)
+    async with asyncio.timeout(60):
+        result = await push(ledger, campaign, ORDERS, owner="worker", seconds=0.1)
+    assert (result.stopped, result.done) == (None, 0)
+
+
 async def test_a_cancelled_push_does_not_wait_for_the_verification_of_links(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

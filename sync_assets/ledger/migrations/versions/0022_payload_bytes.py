@@ -36,7 +36,8 @@ def upgrade() -> None:
     for name in COLUMNS:
         op.alter_column("sync_record", name, new_column_name=f"{name}_text")
         op.add_column("sync_record", sa.Column(name, sa.LargeBinary))
-    values = ", ".join(f"{name} = {_postgres_bytes(f'{name}_text')}" for name in COLUMNS)
+    # The text is set to NULL as well: a dropped column keeps its values in each row that is not written again.
+    values = ", ".join(f"{name} = {_postgres_bytes(f'{name}_text')}, {name}_text = NULL" for name in COLUMNS)
     op.execute(f"UPDATE sync_record SET {values} WHERE payload_text IS NOT NULL OR update_payload_text IS NOT NULL")  # noqa: S608
     for name in COLUMNS:
         op.drop_column("sync_record", f"{name}_text")

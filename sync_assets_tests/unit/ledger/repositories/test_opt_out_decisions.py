@@ -1,4 +1,4 @@
-"""Opt-outs that are due: decided, written, held and refused. No late answer undoes a word."""
+"""Opt-outs that are due: decided, written, held and refused. A late answer does not undo a newer value."""
 
 from __future__ import annotations
 

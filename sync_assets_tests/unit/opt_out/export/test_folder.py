@@ -11,7 +11,7 @@ NOW = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def test_a_file_whose_time_lies_in_the_future_is_as_old_as_the_first_look_at_it() -> None:
+def test_a_file_whose_time_lies_in_the_future_is_as_old_as_the_first_poll_that_found_it() -> None:
     """Else the export would never be overdue again."""
     wrong_clock = OptOutFile("optout_1.csv", NOW + 400 * DAY, 10, seen_at=NOW - 2 * DAY, looked_at=NOW)
     right_clock = OptOutFile("optout_2.csv", NOW - 3 * DAY, 10, seen_at=NOW - DAY, looked_at=NOW)
