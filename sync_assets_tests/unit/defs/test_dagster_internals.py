@@ -117,7 +117,7 @@ def test_the_web_servers_application_is_made_with_the_guard_outermost(monkeypatc
     context: Any = None
     app = DagsterWebserver(context).create_asgi_app()
     assert next((one.cls, one.kwargs) for one in app.user_middleware) == (Marked, {"name": "guard"})
-    assert len(app.user_middleware) == 2  # Dagster's own, too
+    assert app.user_middleware[-1].cls.__module__.startswith("dagster")  # its own is kept
 
 
 def test_dagster_dev_starts_the_other_web_server_and_its_own_daemon(
