@@ -40,8 +40,10 @@ def poll_is_due(runtime: Runtime, now: datetime) -> bool:
 def poll_is_late(runtime: Runtime, now: datetime) -> bool:
     """Return True if a poll after an earlier one has been due for LATE, as while the SFTP cannot be reached."""
     minutes = runtime.config.opt_out.poll_profiles_minutes
-    last = None if minutes is None else _last_poll(runtime, now)
-    return minutes is not None and last is not None and now - last >= timedelta(minutes=minutes) + LATE
+    if minutes is None:
+        return False
+    last = _last_poll(runtime, now)
+    return last is not None and now - last >= timedelta(minutes=minutes) + LATE
 
 
 def _last_poll(runtime: Runtime, now: datetime) -> datetime | None:

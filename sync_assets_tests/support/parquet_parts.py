@@ -1,4 +1,4 @@
-"""Write parts of a few rows into a store of Parquet tables, and look at what is there."""
+"""Write parts of a few rows into a store of Parquet tables, and list its rows and files."""
 
 from __future__ import annotations
 

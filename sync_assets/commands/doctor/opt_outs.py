@@ -12,8 +12,9 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.defs.opt_out.checks import ERROR_SHARE, is_overdue, watch_results
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.operations.diagnosis_line import Line, failed
-from sync_assets.opt_out.export.folder import FolderPoll
+from sync_assets.opt_out.export.folder import FolderPoll, newest_of
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import connect
 from sync_assets.task_group import run_together
@@ -74,9 +75,9 @@ def _sftp(runtime: Runtime) -> list[Line]:
         Line("warn", "opt-outs: Campaign SFTP", f"{name} is passed over: {why}")
         for name, why in listing.passed_over[:5]
     ]
-    found_at = {(file.name, file.modified, file.size): file.seen_at for file in runtime.ledger.files()}
-    times = [min(file.modified, found_at.get((file.name, file.modified, file.size), now)) for file in listing.files]
-    newest = max(times, default=None)  # a file is not newer than the poll that found it: see folder.newest_of
+    known = {(file.name, file.modified, file.size): file for file in runtime.ledger.files()}
+    listed = [(file.name, file.modified, file.size) for file in listing.files]
+    newest = newest_of(known.get(key) or OptOutFile(*key, seen_at=now, looked_at=now) for key in listed)
     late = is_overdue(export, newest, now)
     seen = FolderPoll(ready=[], unsettled=[], refused=[], newest=newest, storage=storage)
     arrives, room = watch_results(export, seen, now)

@@ -85,7 +85,7 @@ class TestFolder:
             EXPORT, KEY, "run-1", table(1)
         )  # Polars has loaded all that it needs
         closed.mkdir(mode=0o500)
-        with somebody(), pytest.raises(StoreError) as told:
+        with not_the_administrator(), pytest.raises(StoreError) as told:
             store.write(EXPORT, KEY, "run-1", table(1))
         assert re.search(r"closed/store/.* cannot be used by this user .* `storage\.directory`", str(told.value))
 
@@ -100,7 +100,7 @@ class TestFolder:
         assert files(Store(LocalFolder(tmp_path))) == []
 
     def test_a_file_in_the_place_of_the_folder_is_told(self, tmp_path: Path) -> None:
-        (tmp_path / "store").write_text("somebody's")
+        (tmp_path / "store").write_text("another program's")
         store = Store(LocalFolder(tmp_path / "store"))
         for ask in (lambda: store.write(EXPORT, KEY, "run-1", table(1)), lambda: seen(store)):
             with pytest.raises(StoreError, match=r"store/.* cannot be a folder"):
@@ -121,8 +121,8 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def somebody() -> Iterator[None]:
-    """Not the administrator, whom nothing is forbidden."""
+def not_the_administrator() -> Iterator[None]:
+    """Run the block as another user: no file is forbidden to the administrator."""
     if os.geteuid() != 0:
         yield
         return
@@ -294,7 +294,7 @@ class TestOpening:
 
     def test_a_profile_that_is_not_there_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         forget_aws(monkeypatch)
-        monkeypatch.setenv("AWS_PROFILE", "nobody")
+        monkeypatch.setenv("AWS_PROFILE", "missing")
         with pytest.raises(StoreError, match=r"profile for s3://acme-sync is not there\. Correct AWS_PROFILE"):
             open_store(Storage(s3_bucket=BUCKET), tmp_path)
 

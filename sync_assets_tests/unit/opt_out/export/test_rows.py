@@ -43,7 +43,7 @@ def test_missing_columns_are_named_and_so_is_what_stands_there() -> None:
 
 
 LABELLED = ("External Resource ID", "No longer contact by email", "Byron's label")
-"""Adobe's labels of two attributes, which a header has unless somebody changes them, and a label of somebody's own."""
+"""Adobe's labels of two attributes, which a header has if they were not changed in Campaign, and a changed label."""
 
 
 @pytest.mark.parametrize("sign", [",", ";", "\t"])
