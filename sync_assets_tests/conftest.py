@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from sync_assets_tests.support import forked_commands
+from sync_assets_tests.support.compiled_statements import share_compiled_statements
 from sync_assets_tests.support.migration_scripts import read_migration_scripts_once
 from sync_assets_tests.support.postgres import postgres
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -79,11 +80,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TMPDIR"], tempfile.tempdir = str(_IN_MEMORY), None
     # No timed tests: one with much to do is slow. Under CI the examples are always the same.
     examples = settings.get_profile("ci" if os.environ.get("CI") else "default")
-    tried = 300 if config.getoption("thorough") else 60
+    tried = 300 if config.getoption("thorough") else 30
     settings.register_profile("any machine", examples, deadline=None, max_examples=tried)
     settings.register_profile("quick", examples, deadline=None, max_examples=20)
     settings.load_profile("quick" if _quick(config) else "any machine")
     read_migration_scripts_once()
+    share_compiled_statements()
     if not hasattr(config, "workerinput"):
         forked_commands.share()
 
