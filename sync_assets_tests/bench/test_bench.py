@@ -143,6 +143,7 @@ def test_the_limit_of_writing_is_what_the_latency_allows(tmp_path: Path) -> None
         assert server.counts()["keys"] == done.items
 
 
+@pytest.mark.slow  # a whole benchmark, with few rows
 def test_capture_beside_its_limit_and_its_peers(running: Stage) -> None:
     report = capture(running)
     sane(report)
@@ -154,6 +155,7 @@ def test_capture_beside_its_limit_and_its_peers(running: Stage) -> None:
     assert {run.items for result in report.results for run in result.runs} == {running.settings.rows}
 
 
+@pytest.mark.slow  # a whole benchmark, with few rows
 def test_encrypted_payloads_are_measured_beside_those_that_are_not() -> None:
     with stage(replace(Settings.quick(), encrypted=True)) as running:
         *encrypted, sqlite, postgres = running.databases
@@ -175,6 +177,7 @@ def test_a_re_read_writes_nothing_and_calls_nobody(running: Stage) -> None:
     assert all(run.more["unchanged"] == running.settings.rows for result in again for run in result.runs)
 
 
+@pytest.mark.slow  # a whole benchmark, with few rows
 def test_push_beside_its_limit_and_its_peers(running: Stage) -> None:
     """On SQLite; the bench of captures runs on both databases."""
     report = push(replace(running, databases=running.databases[:1]))
@@ -187,6 +190,7 @@ def test_push_beside_its_limit_and_its_peers(running: Stage) -> None:
         assert any(peer.name in note for note in report.notes) != peer.light
 
 
+@pytest.mark.slow  # a whole benchmark, with few rows
 def test_a_large_table_lives_through_a_kill_with_nothing_missing_and_nothing_twice() -> None:
     report = thirty_million(replace(Settings.quick(), sqlite=True))
     sane(report)

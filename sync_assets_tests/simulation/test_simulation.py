@@ -1,4 +1,4 @@
-"""Simulated runs in the suite: the seeds of past failures, and fresh ones for 20 s of processor time.
+"""Simulated runs in the suite: the seeds of past failures, and fresh ones for 10 s of processor time.
 
 Under CI the others are the same each time, as the examples of property tests are: a change is not refused for a failure
 that was there before it. Without CI, and by the command, they are fresh.
@@ -27,7 +27,7 @@ def test_past_and_fresh_seeds_end_as_the_contract_says() -> None:
     command = [sys.executable, "-m", "sync_assets_tests.simulate", "--past", "--seconds", "60"]
     if os.environ.get("CI"):
         command += ["--start", "42"]
-    done = subprocess.run([*command, "--processor-seconds", "20"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--processor-seconds", "10"], capture_output=True, text=True, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
 

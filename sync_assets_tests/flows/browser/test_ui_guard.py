@@ -24,6 +24,8 @@ from sync_assets_tests.flows.browser.web_servers import (
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.slow  # the guard answers the same requests in unit/webserver; here browsers send them
+
 EVIL, LISTED, REBOUND = "evil.example", "sync.example", "rebound.example"
 """Names that the browser resolves to this machine."""
 

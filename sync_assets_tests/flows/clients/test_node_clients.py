@@ -24,6 +24,8 @@ from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.app_credentials import AppCertificate
 from sync_assets_tests.support.relay import Relay
 
+pytestmark = pytest.mark.slow  # npm installs the clients; a change of the sandbox is answered by unit/sandbox first
+
 HERE = Path(__file__).parent
 SCRIPTS = {path.stem: path for path in sorted(HERE.glob("*.mjs")) if path.stem != "operations"}
 OPERATIONS = [

@@ -29,6 +29,8 @@ from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.waiting import until
 
+pytestmark = pytest.mark.slow  # runs that die are found again in flows/test_killed_runs.py
+
 CONTACTS, CHANGED = 300, 60
 START_SECONDS = 90.0
 ARRIVES_WITHIN = 120.0
@@ -38,7 +40,7 @@ NAMED_WITHIN = 90.0
 """Seconds after the run was killed, of which no process of another container knows but by the silence."""
 
 if namespaces_can_be_made():
-    how = [pytest.param(True, id="containers"), pytest.param(False, id="processes", marks=pytest.mark.slow)]
+    how = [pytest.param(True, id="containers"), pytest.param(False, id="processes")]
 else:
     how = [pytest.param(False, id="processes")]
 

@@ -49,6 +49,7 @@ def answers(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> list[str]:
     return [one.status.value for one in instance.event_log_storage.get_asset_check_execution_history(check, limit=1000)]
 
 
+@pytest.mark.slow  # a week of it is shown below, in PostgreSQL
 def test_after_sixty_days_of_daily_pruning_the_history_does_not_grow_and_every_day_is_filled(
     past: Past, tmp_path: Path
 ) -> None:
