@@ -167,7 +167,7 @@ class CaptureContext:
                 deleted=[*(page.deleted if self.apply_deletes else []), *(page.left if delete_left else [])],
                 out_of_scope=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else page.left)],
                 filtered_out=page.left,
-                unread=page.unread,
+                unchanged=page.unchanged,
                 links=self.mapping.link_specs,
                 opt_outs=page.opt_outs,
             ),

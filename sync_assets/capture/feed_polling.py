@@ -105,7 +105,7 @@ class FeedPoller:
         feed = await asyncio.to_thread(ledger.feed, config.table)
         if feed is None or feed.link is None or feed.kind == "page":
             return True
-        if await asyncio.to_thread(ledger.unread, config.table, 1):
+        if await asyncio.to_thread(ledger.ids_to_refetch, config.table, 1):
             return True  # rows that the capture has to read again by id
         if await asyncio.to_thread(ledger.capture_wanted, config.table):
             return True

@@ -131,7 +131,7 @@ class PagePipeline:
             self._without_rows,
             read=len(unchanged),
             deleted=page.deleted,
-            unread=unchanged,
+            unchanged=unchanged,
             next_link=page.next_link,
             delta_link=page.delta_link,
         )

@@ -131,13 +131,13 @@ class _Plan:
         return await self.rehearsals[config.table].push(self.ledger, progress)
 
     async def _push_the_rest(self, tables: Sequence[TableConfig]) -> None:
-        read_again: dict[str, list[str]] = {}
+        refetched: dict[str, list[str]] = {}
         while True:
             moved = sum([await self._push(config) for config in tables])
             for config in tables:
-                unread = self.ledger.unread(config.table)
-                if unread and unread != read_again.get(config.table):
-                    read_again[config.table] = unread
+                to_refetch = self.ledger.ids_to_refetch(config.table)
+                if to_refetch and to_refetch != refetched.get(config.table):
+                    refetched[config.table] = to_refetch
                     moved += 1
                     await self._capture_and_push(config)
             if not moved or not any(counts.pending for counts in self.ledger.counts().values()):

@@ -24,7 +24,7 @@ class CapturedPage:
     deleted: ids of rows whose records are to be deleted in Campaign, applied after the rows.
     out_of_scope: ids of rows whose records Campaign keeps; records never sent are purged.
     filtered_out: those of the ids of both whose rows exist in Dynamics 365 outside the filter.
-    unread: (id, row hash) of further rows of the page, none of them in `rows`, as returned by `same_rows`.
+    unchanged: (id, row hash) of unchanged rows of the page, none of them in `rows`, as returned by `same_rows`.
     links: the table's links.
     opt_outs: opt-out columns of the rows, see OptOutRows.captured; None if none are mapped.
     """
@@ -33,6 +33,6 @@ class CapturedPage:
     deleted: Sequence[str] = ()
     out_of_scope: Sequence[str] = ()
     filtered_out: Sequence[str] = ()
-    unread: Sequence[tuple[str, int]] = ()
+    unchanged: Sequence[tuple[str, int]] = ()
     links: Sequence[LinkSpec] = ()
     opt_outs: "pl.DataFrame | None" = None

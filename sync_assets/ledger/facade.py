@@ -118,7 +118,7 @@ class Ledger:
         self.waiting_parents = blocked.waiting_parents
         self.waiting = blocked.waiting
         self.orphans = blocked.orphans
-        self.unread = blocked.unread
+        self.ids_to_refetch = blocked.ids_to_refetch
         self.dialect = dialect.dialect
         self.note_dialect = dialect.note_dialect
         self.forget_dialect = dialect.forget_dialect

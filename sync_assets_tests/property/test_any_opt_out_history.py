@@ -370,7 +370,7 @@ class History:
 
     def a_good_round(self) -> None:
         self.finish(self.captures())
-        self.save(self.page(self.ledger.unread("contact")))
+        self.save(self.page(self.ledger.ids_to_refetch("contact")))
         self.finish(self.pushes(), self.pushes(), self.pushes())
         self.finish(self.captures(), self.exports())
         self.state(self.files[-1])

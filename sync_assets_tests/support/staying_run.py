@@ -103,7 +103,7 @@ class StayingWorld(World):
             feed = self.ledger.feed(table)
             if feed is None or feed.kind != "delta" or not feed.complete or feed.polled_at <= since:
                 return False
-            if self.ledger.unread(table, 1) or self.ledger.capture_wanted(table):
+            if self.ledger.ids_to_refetch(table, 1) or self.ledger.capture_wanted(table):
                 return False
             if table in counts and counts[table].pending:
                 return False

@@ -82,8 +82,8 @@ def answers(
         return [ready, refused(config, runtime), *backlog_results(config, runtime, now)]
     blocked = any(one.blocks and not one.passed for one in findings)
     # If a wrong set-up prevented the first capture, `ready` reports it; a second failed check would only repeat it.
-    unread = blocked and runtime.ledger.feed(config.table) is None
-    polled = _not_captured_yet(config) if unread else feed_answer(config, runtime, now)
+    not_captured = blocked and runtime.ledger.feed(config.table) is None
+    polled = _not_captured_yet(config) if not_captured else feed_answer(config, runtime, now)
     return [ready, guarded(config, runtime), polled]
 
 

@@ -183,7 +183,7 @@ class BlockedRecords:
             for _, row in sorted(rows.items())
         ]
 
-    def unread(self, table: str, limit: int = 1000) -> list[str]:
+    def ids_to_refetch(self, table: str, limit: int = 1000) -> list[str]:
         """Return the ids of records whose row must be read again (BlockReason.REFETCH_REQUIRED), up to `limit`."""
         ids = sa.select(_R.id).where(
             schema.STUCK, _WAITING, _R.table_name == table, _R.gate == BlockReason.REFETCH_REQUIRED.value

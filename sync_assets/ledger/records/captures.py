@@ -89,7 +89,7 @@ class Captures:
 
         Raises:
             FeedMoved: the feed's version is another, or belongs to another full read.
-            RowsMoved: one of the unread rows must be read after all.
+            RowsMoved: one of the unchanged rows must be read after all.
             ValueError: the columns of the rows are not those of CapturedPage, or an id occurs twice.
         """
         from sync_assets.ledger.prepared_page import Page  # noqa: PLC0415 - Polars is slow to import
@@ -110,7 +110,7 @@ class Captures:
             bound = reading.bound
             last_page = position is not None and position.complete
             self._dependencies.lock_linked_records(connection, first_links=bool(page.links))
-            unread = self._unread(connection, table, page.unread)
+            unchanged = self._seqs_of_unchanged(connection, table, page.unchanged)
             stored = self._session.bulk.differing(connection, table, rows, everything=again or whole)
             resent = {seq for _, seq in stored.differing} if again else set[int]()
             if whole:
@@ -121,8 +121,8 @@ class Captures:
             deletes = self._delete(connection, table, deleted, tally)
             self._put_out_of_scope(connection, table, page.out_of_scope, tally)
             if bound is not None:
-                self._deletions.note_seen(connection, table, [*stored.known, *unread], page.out_of_scope)
-            # Unread rows are not among the collected deletions: `same_rows` excludes those.
+                self._deletions.note_seen(connection, table, [*stored.known, *unchanged], page.out_of_scope)
+            # Unchanged rows are not among the collected deletions: `same_rows` excludes those.
             self._drop_collected(connection, table, [*rows.ids, *page.out_of_scope], deleted)
             if bound is not None and last_page:
                 self._deletions.note_missing(connection, table, bound, withdraw=not missing_are_deleted)
@@ -140,7 +140,7 @@ class Captures:
             return PageResult(
                 new=new,
                 changed=changed,
-                unchanged=len(rows.ids) + len(unread) - new - changed - refused,
+                unchanged=len(rows.ids) + len(unchanged) - new - changed - refused,
                 refused=refused,
                 deleted=deletes,
                 ignored_deletes=len(deleted) - deletes,
@@ -150,12 +150,12 @@ class Captures:
 
         return self._session.database.write(work, large=len(rows.ids) >= LARGE_PAGE)
 
-    def _unread(self, connection: Connection, table: str, unread: Sequence[tuple[str, int]]) -> list[int]:
-        """Return the seqs of the rows left unread. Raises RowsMoved if one of them must be read after all."""
-        if not unread:
+    def _seqs_of_unchanged(self, connection: Connection, table: str, rows: Sequence[tuple[str, int]]) -> list[int]:
+        """Return the seqs of unchanged rows. Raises RowsMoved if one of them must be read after all."""
+        if not rows:
             return []
-        found = self._session.bulk.same_rows(connection, table, *zip(*unread, strict=True))
-        if len(found) < len(unread):
+        found = self._session.bulk.same_rows(connection, table, *zip(*rows, strict=True))
+        if len(found) < len(rows):
             raise RowsMoved(table)
         return [seq for _, seq in found]
 

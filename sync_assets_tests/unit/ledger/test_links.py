@@ -176,11 +176,11 @@ def test_children_are_deleted_before_their_parent_and_inserted_after_it(ledger: 
     assert orphaned(ledger, "order")
     capture(ledger, row("anna"))
     assert waits(ledger, "order", BlockReason.PARENT_PENDING)
-    assert ledger.unread("order", 10) == []
+    assert ledger.ids_to_refetch("order", 10) == []
     sent(ledger)
     assert waits(ledger, "order", BlockReason.REFETCH_REQUIRED)
     assert claim(ledger, table="order") == []
-    assert ledger.unread("order", 10) == [guid("order")]
+    assert ledger.ids_to_refetch("order", 10) == [guid("order")]
     order(ledger, "anna", link=link)
     assert sent(ledger, "order") == ["insert"]
 
@@ -223,7 +223,7 @@ def test_a_parent_that_returns_while_its_child_is_being_deleted_has_it_read_agai
     answer(ledger, "unknown", claim_one(ledger, table="order"))
     capture(ledger, row("anna"))
     assert claim(ledger, table="order") == []
-    assert ledger.unread("order", 10) == [guid("order")]
+    assert ledger.ids_to_refetch("order", 10) == [guid("order")]
     order(ledger, "anna")
     child = claim_one(ledger, table="order")
     assert child.outcome_unknown
