@@ -49,7 +49,7 @@ class CaptureResult:
         new: Rows of records that the ledger did not have.
         changed: Rows that changed a record.
         unchanged: Rows that changed nothing.
-        refused: Rows with a validation error.
+        invalid: Rows with a validation error.
         deleted: Records that became pending deletes.
         filtered_out: Rows that the table's filter excludes.
         pages: Pages stored.
@@ -66,7 +66,7 @@ class CaptureResult:
     new: int = 0
     changed: int = 0
     unchanged: int = 0
-    refused: int = 0
+    invalid: int = 0
     deleted: int = 0
     filtered_out: int = 0
     pages: int = 0
@@ -183,7 +183,7 @@ class CaptureContext:
         result.new += saved.new
         result.changed += saved.changed
         result.unchanged += saved.unchanged
-        result.refused += saved.refused
+        result.invalid += saved.invalid
         for column, codes in page.unknown_codes.items():
             result.unknown_codes[column].update(codes)
         self.progress(result)

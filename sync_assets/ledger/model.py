@@ -226,8 +226,8 @@ class Rebuild:
 class PageResult:
     """The effect of a stored page, in rows and deleted ids.
 
-    new + changed + unchanged + refused is the number of rows; deleted + ignored_deletes that of the deleted ids.
-    refused: rows with a validation error that is new. deleted: records that will be deleted in Campaign when the read
+    new + changed + unchanged + invalid is the number of rows; deleted + ignored_deletes that of the deleted ids.
+    invalid: rows with a validation error that is new. deleted: records that will be deleted in Campaign when the read
     is at its end, or were never sent and are purged. ignored_deletes: ids without a record, or deleted already.
     version: of the feed after this page, which the next writer must name. feed: as this page left it.
     """
@@ -235,7 +235,7 @@ class PageResult:
     new: int
     changed: int
     unchanged: int
-    refused: int
+    invalid: int
     deleted: int
     ignored_deletes: int
     version: int

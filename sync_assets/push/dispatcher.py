@@ -201,7 +201,7 @@ class _Push:
 
     def _report_progress(self) -> None:
         if self._progress:
-            self._progress(self._result.done + self._result.refused)
+            self._progress(self._result.done + self._result.rejected)
 
     def _checks_links(self) -> bool:
         """Return True while links of earlier pushes are verified, which may take as long as Campaign's answers."""
@@ -294,7 +294,7 @@ class _Push:
         if delivery.operation_done:
             setattr(result, delivery.operation_done, getattr(result, delivery.operation_done) + 1)
         elif delivery.result == "refused":
-            result.refused += 1
+            result.rejected += 1
         self._close(record, delivery)
 
     async def _failed(
@@ -320,7 +320,7 @@ class _Push:
             wait = LOOK_AGAIN_SECONDS if isinstance(error, StillUnknown) else WAITS[record.attempts]
             self._close(record, Delivery("unknown", reason=str(error), wait=wait))
         elif not await self._spared(record, records, "unknown", str(error), str(error)):
-            self._result.refused += 1
+            self._result.rejected += 1
             self._close(record, Delivery("refused", reason=f"{error} It was sent {record.attempts + 1} times."))
 
     async def _spared(

@@ -131,7 +131,7 @@ class PushResult:
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
-    refused: int = 0
+    rejected: int = 0
     put_off: int = 0
     given_back: int = 0
     calls: Counter[str] = field(default_factory=Counter[str])

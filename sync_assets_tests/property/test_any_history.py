@@ -107,7 +107,7 @@ class History:
         unchanged = [(ids[index], hashes[index]) for index in same]
         told = capture(self.ledger, *read, unchanged=unchanged, complete=True, missing_are_deleted=True)
         assert told.unchanged >= len(unchanged)
-        assert sum((told.new, told.changed, told.unchanged, told.refused)) == len(rows)
+        assert sum((told.new, told.changed, told.unchanged, told.invalid)) == len(rows)
         self.unchanged += len(unchanged)
 
     def some_changes(self) -> list[Change]:

@@ -115,8 +115,8 @@ class Captures:
             resent = {seq for _, seq in stored.differing} if again else set[int]()
             if whole:
                 resent |= self._otherwise_inserted(connection, rows, stored.differing)
-            new, changed, refused, moved = self._store(connection, table, rows, stored, resent, now, tally)
-            if refused and self._history.kept:
+            new, changed, invalid, moved = self._store(connection, table, rows, stored, resent, now, tally)
+            if invalid and self._history.kept:
                 self._history.invalid_rows(connection, table, moved, now)
             deletes = self._delete(connection, table, deleted, tally)
             self._put_out_of_scope(connection, table, page.out_of_scope, tally)
@@ -140,8 +140,8 @@ class Captures:
             return PageResult(
                 new=new,
                 changed=changed,
-                unchanged=len(rows.ids) + len(unchanged) - new - changed - refused,
-                refused=refused,
+                unchanged=len(rows.ids) + len(unchanged) - new - changed - invalid,
+                invalid=invalid,
                 deleted=deletes,
                 ignored_deletes=len(deleted) - deletes,
                 version=feed.version,
@@ -223,7 +223,7 @@ class Captures:
             tally: receives the changes of the totals.
 
         Returns:
-            The numbers of new, changed and rejected rows, and the ids of all these.
+            The numbers of new, changed and invalid rows, and the ids of all these.
         """
         cipher = self._session.cipher
         fresh = list(stored.fresh)
@@ -260,8 +260,8 @@ class Captures:
             for state, number in made.numbers:
                 tally.add(table, state, number)
                 failed += number if state == State.FAILED else 0
-        refused = sum(move.refusal is not None for move in moves)
-        return len(fresh) - failed, len(moves) - refused, refused + failed, ids
+        invalid = sum(move.refusal is not None for move in moves)
+        return len(fresh) - failed, len(moves) - invalid, invalid + failed, ids
 
     def _otherwise_inserted(self, connection: Connection, page: "Page", known: Sequence[tuple[int, int]]) -> set[int]:
         """Return the seqs of acknowledged records whose insert-only fields differ, or whose values were not stored.

@@ -51,7 +51,7 @@ class TestMadeReady:
         capture(ledger, row("anna"))
         page = ledger.new_page("contact", frame([row("anna", "b"), row("bert"), row("carl", refusal="too long")]))
         told = capture(ledger, page=page)
-        assert (told.new, told.changed, told.refused) == (1, 1, 1)
+        assert (told.new, told.changed, told.invalid) == (1, 1, 1)
         assert {one.id: one.state for one in stored(ledger).values()} == {
             guid("anna"): State.PENDING,
             guid("bert"): State.PENDING,

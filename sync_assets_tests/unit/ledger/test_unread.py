@@ -110,7 +110,7 @@ def test_an_unread_row_is_unchanged_and_still_there(ledger: Ledger) -> None:
     ledger.reset_feed("contact", feed.version)
     before = stored(ledger)
     told = capture(ledger, row("bert", "b"), unchanged=[(guid("anna"), 7)], complete=True, missing_are_deleted=True)
-    assert (told.new, told.changed, told.unchanged, told.refused) == (0, 1, 1, 0)
+    assert (told.new, told.changed, told.unchanged, told.invalid) == (0, 1, 1, 0)
     assert record(ledger, "anna") == before[guid("anna")]
     assert record(ledger, "carl").desired_hash is None  # the read did not come across it
 
