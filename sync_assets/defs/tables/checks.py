@@ -26,7 +26,7 @@ from sync_assets.validation.findings import Finding, Side
 
 POLLED_CHECK = "change_feed_is_polled"
 GUARD_CHECK = "no_deletion_is_held_back"
-SILENT_AFTER = timedelta(minutes=15)
+POLL_OVERDUE = timedelta(minutes=15)
 FORGOTTEN = timedelta(days=1)
 """From this duration on, maintenance counts as forgotten. Its purpose, publishing a data model, needs less time."""
 SIDES: tuple[Side, ...] = ("d365", "campaign")
@@ -35,7 +35,7 @@ _SPECS: dict[Side, dict[str, str]] = {
     "d365": {
         READY: READY_TEXT,
         GUARD_CHECK: "Dynamics 365 has lost no more records at once than `max_delete_share` lets Campaign lose.",
-        POLLED_CHECK: f"The change feed was polled within the last {SILENT_AFTER.seconds // 60} minutes.",
+        POLLED_CHECK: f"The change feed was polled within the last {POLL_OVERDUE.seconds // 60} minutes.",
     },
     "campaign": {
         READY: READY_TEXT,
@@ -185,7 +185,7 @@ def feed_result(config: TableConfig, feed: Feed | None, now: datetime) -> dg.Ass
     """Return the result of the check that the feed is polled, from the feed's stored cursor. Pure."""
     if feed is None:
         passed, text = False, f"{config.table} has never been captured. Start the sensor d365_changes."
-    elif now - feed.polled_at > SILENT_AFTER:
+    elif now - feed.polled_at > POLL_OVERDUE:
         passed = False
         text = (
             f"Not polled since {feed.polled_at:%Y-%m-%d %H:%M:%S} UTC: changes since then are not known. "
