@@ -21,7 +21,7 @@ from sync_assets.capture.rows_by_id import with_certain_deletions
 from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.page_parser import Head, Page, peek
 from sync_assets.http.pagination import LinkTrail
-from sync_assets.ledger.prepared_page import Page as LedgerPage
+from sync_assets.ledger.prepared_page import LedgerPage
 
 
 class PagePipeline:

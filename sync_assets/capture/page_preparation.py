@@ -15,8 +15,7 @@ import polars as pl
 from sync_assets.capture.unchanged_rows import UnchangedRows
 from sync_assets.dataverse.page_parser import Page, PageParser
 from sync_assets.ledger import LinkSpec
-from sync_assets.ledger.prepared_page import ROW_HASH
-from sync_assets.ledger.prepared_page import Page as LedgerPage
+from sync_assets.ledger.prepared_page import ROW_HASH, LedgerPage
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.replacements import replace
 from sync_assets.mapping.table_mapping import TableMapping

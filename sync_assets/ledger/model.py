@@ -38,7 +38,7 @@ INSERTED = (
     "row_hash",
     "insert_only_hash",
 )
-"""The columns of a new record, in the order of prepared_page.Page.records."""
+"""The columns of a new record, in the order of prepared_page.LedgerPage.records."""
 
 OTHER = bytes(16)
 """Stored as the acknowledged hash of a record that Campaign holds with other content than we would send."""

@@ -36,7 +36,7 @@ class NewRecords(NamedTuple):
     packed: Any
 
 
-class Page:
+class LedgerPage:
     """The rows of a page: each id once, no payload where there is a validation error."""
 
     def __init__(

@@ -28,7 +28,7 @@ from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 if TYPE_CHECKING:
     import polars as pl
 
-    from sync_assets.ledger.prepared_page import NewRecords, Page
+    from sync_assets.ledger.prepared_page import LedgerPage, NewRecords
 
 LARGE_PAGE = 1000
 """Rows from which a page is a large transaction for SQLite's write-ahead log, see Database.write."""
@@ -92,9 +92,9 @@ class Captures:
             RowsMoved: one of the unchanged rows must be read after all.
             ValueError: the columns of the rows are not those of CapturedPage, or an id occurs twice.
         """
-        from sync_assets.ledger.prepared_page import Page  # noqa: PLC0415 - Polars is slow to import
+        from sync_assets.ledger.prepared_page import LedgerPage  # noqa: PLC0415 - Polars is slow to import
 
-        rows = page.rows if isinstance(page.rows, Page) else Page(page.rows, page.links)
+        rows = page.rows if isinstance(page.rows, LedgerPage) else LedgerPage(page.rows, page.links)
         deleted = list(dict.fromkeys(page.deleted))
         not_wanted = [*deleted, *page.out_of_scope]
 
@@ -172,19 +172,19 @@ class Captures:
         with self._session.database.read() as connection:
             return [index for index, _ in self._session.bulk.same_rows(connection, table, ids, row_hashes)]
 
-    def new_page(self, table: str, rows: "pl.DataFrame", links: Sequence[LinkSpec] = ()) -> "Page":
+    def new_page(self, table: str, rows: "pl.DataFrame", links: Sequence[LinkSpec] = ()) -> "LedgerPage":
         """Prepare a page whose rows are probably all new, as in a first load, so that `save_page` has less to do.
 
         The rows are sorted by the index that finds them, and packed for the insert. Their time of change is that of the
         packing, slightly before they are stored.
         """
-        from sync_assets.ledger.prepared_page import Page  # noqa: PLC0415 - see save_page
+        from sync_assets.ledger.prepared_page import LedgerPage  # noqa: PLC0415 - see save_page
 
-        page = Page(rows, links, self._session.bulk.in_order)
+        page = LedgerPage(rows, links, self._session.bulk.in_order)
         page.new = self._new(table, page, range(len(page.ids)), self._session.now())
         return page
 
-    def _new(self, table: str, page: "Page", indexes: Sequence[int], now: int) -> "NewRecords":
+    def _new(self, table: str, page: "LedgerPage", indexes: Sequence[int], now: int) -> "NewRecords":
         """Pack these rows of the page as new records."""
         from sync_assets.ledger.prepared_page import NewRecords  # noqa: PLC0415 - see save_page
 
@@ -205,7 +205,7 @@ class Captures:
         self,
         connection: Connection,
         table: str,
-        page: "Page",
+        page: "LedgerPage",
         stored: Differing,
         resend: set[int],
         now: int,
@@ -263,7 +263,9 @@ class Captures:
         invalid = sum(move.refusal is not None for move in moves)
         return len(fresh) - failed, len(moves) - invalid, invalid + failed, ids
 
-    def _otherwise_inserted(self, connection: Connection, page: "Page", known: Sequence[tuple[int, int]]) -> set[int]:
+    def _otherwise_inserted(
+        self, connection: Connection, page: "LedgerPage", known: Sequence[tuple[int, int]]
+    ) -> set[int]:
         """Return the seqs of acknowledged records whose insert-only fields differ, or whose values were not stored.
 
         known: (index, seq) of rows of the page.
@@ -302,7 +304,7 @@ class Captures:
         self,
         connection: Connection,
         table: str,
-        page: "Page",
+        page: "LedgerPage",
         moved: list[str],
         *,
         everything: bool,
