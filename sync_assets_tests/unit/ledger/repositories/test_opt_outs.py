@@ -14,7 +14,7 @@ from sync_assets.ledger import FeedMoved, Ledger, Position, times
 from sync_assets.ledger.repositories import opt_outs
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOut
+from sync_assets.ledger.rules.opt_outs import OptOutRow
 from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, row, save_page
 from sync_assets_tests.unit.ledger.opt_out_rows import (
     ATTRIBUTES,
@@ -50,7 +50,7 @@ def test_what_holds_of_everybody_costs_no_row(ledger: Ledger) -> None:
 
 def test_news_is_due_with_what_was_said_and_who_said_it(ledger: Ledger) -> None:
     state(ledger, ("ada", True, THEN))
-    assert there(ledger, "ada") == OptOut(
+    assert there(ledger, "ada") == OptOutRow(
         guid("ada"),
         EMAIL,
         campaign=1,
