@@ -132,7 +132,7 @@ def main() -> None:
     quick: Any = {
         sensors: {"HOLD_SECONDS": 0.0},
         program_sources: {"SECONDS": 0.2},
-        table_run: {"LOOK_SECONDS": 0.1},
+        table_run: {"POLL_SECONDS": 0.1},
         run_requests: {"FIRST_WAIT": 0.2, "LONGEST_WAIT": 1.0},
         run_errors: {"FIRST_WAIT": 0.1, "LONGEST_WAIT": 0.1},
         active_runs: {
