@@ -58,7 +58,7 @@ class CaptureResult:
             capture continues at the cursor.
         seconds: Duration of the capture.
         held_back: Set if the deletion guard stopped the deletions; everything else was stored.
-        following: Number of records of other tables that are deleted together with those of this table, by table.
+        cascading: Number of records of other tables that are deleted together with those of this table, by table.
         unknown_codes: Option numbers without a label, by column.
     """
 
@@ -74,7 +74,7 @@ class CaptureResult:
     paused: bool = False
     seconds: float = 0.0
     held_back: TooManyDeletes | None = None
-    following: Counter[str] = field(default_factory=Counter[str])
+    cascading: Counter[str] = field(default_factory=Counter[str])
     unknown_codes: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict[str, set[int]](set))
 
     @property

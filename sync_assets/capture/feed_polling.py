@@ -119,5 +119,5 @@ class FeedPoller:
         client.endpoint.checked(delta_link)
         stale = datetime.now(UTC) - feed.saved_at > KEEP_LINK
         with suppress(FeedMoved):  # a capture moved the cursor meanwhile, so it polled the feed
-            await asyncio.to_thread(ledger.polled, config.table, feed.version, delta_link if stale else None)
+            await asyncio.to_thread(ledger.note_poll, config.table, feed.version, delta_link if stale else None)
         return False

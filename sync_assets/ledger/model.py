@@ -160,7 +160,7 @@ class Feed:
     replay: that read was requested by `replay`, which also sends fields that updates leave out; reset likewise.
     page_size: most rows per page; None if Dynamics 365 never failed over a page's size.
     deletes_approved: an operator approved the deletions that the guard holds back.
-    deletes: deletions that the guard holds back. following: by table, the children that would be deleted with them.
+    deletes: deletions that the guard holds back. cascading: by table, the children that would be deleted with them.
     kept_link, kept_kind: see KeptKind. kept_due: that read is at its end, so the link is to be polled for changes.
     read_as: the fingerprint of the last completed full read, as long as no row was read by another one since. Records
     that this read did not return are collected in sync_gone, or were processed as deleted or out of scope.
@@ -180,7 +180,7 @@ class Feed:
     deletes_approved: bool = False
     deletes: int = 0
     read_as: str | None = None
-    following: Mapping[str, int] = field(default_factory=dict[str, int])
+    cascading: Mapping[str, int] = field(default_factory=dict[str, int])
     kept_link: str | None = None
     kept_kind: KeptKind | None = None
     kept_due: bool = False

@@ -94,7 +94,7 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
             "excluded": found.excluded if found else 0,
             "waiting_for": waiting_for(runtime, config.table) if found and found.waiting else {},
             "deletes_held_back": feed.deletes if feed else 0,
-            "deletes_following": dict(feed.following) if feed else {},
+            "deletes_following": dict(feed.cascading) if feed else {},
             "maintenance_since": iso(paused[config.table]) if config.table in paused else None,
             "feed": {
                 "position_saved_at": iso(feed.saved_at) if feed else None,

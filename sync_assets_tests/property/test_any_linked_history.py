@@ -299,7 +299,7 @@ class History:
 
     def rows_are_let_go(self, table: str) -> None:
         """What the guard is told to follow from it is what follows from it."""
-        told = self.ledger.following_deletes(table)
+        told = self.ledger.count_cascading_deletes(table)
         before = self.leaving()
         self.ledger.carry_out_deletes(table)
         follows = Counter(of for of, _ in self.leaving() - before if of != table)

@@ -148,7 +148,7 @@ class History:
     def state(self, file: File) -> None:
         """A statement that is older than one that was taken before changes nothing; at most Campaign is asked."""
         before = self.opt_outs()
-        self.ledger.opt_outs_stated(file.frame(), ATTRIBUTES, "file", file.written)
+        self.ledger.store_stated_opt_outs(file.frame(), ATTRIBUTES, "file", file.written)
         after = self.opt_outs()
         for id_, *_ in file.rows:
             for name in ATTRIBUTES:

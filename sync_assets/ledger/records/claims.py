@@ -202,7 +202,7 @@ class Claims:
             if has_links:
                 left = self._dependencies.former_parents(connection, [record.seq for record in moved])
                 certain = [record.seq for record in moved if not record.uncertain]
-                self._dependencies.links_sent(connection, [by_seq[record.seq] for record in moved], certain)
+                self._dependencies.store_sent_links(connection, [by_seq[record.seq] for record in moved], certain)
                 self._dependencies.reevaluate(connection, moved, removed, tally, also=left)
             self._session.count(connection, tally)
             self._session.count_calls(connection, calls or {}, now)

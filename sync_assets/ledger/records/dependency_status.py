@@ -150,7 +150,7 @@ class DependencyStatus:
             found[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), held))
         return {seq: tuple(links) for seq, links in found.items()}
 
-    def links_sent(self, connection: Connection, outcomes: Iterable[Outcome], certain: Sequence[int]) -> None:
+    def store_sent_links(self, connection: Connection, outcomes: Iterable[Outcome], certain: Sequence[int]) -> None:
         """Store the links that Campaign acknowledged with records, and remove those of acknowledged deletes.
 
         certain: records without a request whose outcome is unknown.

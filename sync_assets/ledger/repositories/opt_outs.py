@@ -185,7 +185,7 @@ class OptOuts:
         self._session = session
         self._rows = rows
 
-    def opt_outs_stated(
+    def store_stated_opt_outs(
         self,
         statements: "pl.DataFrame",
         attributes: Sequence[str],

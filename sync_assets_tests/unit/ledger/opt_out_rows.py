@@ -31,7 +31,7 @@ def statements(*told: Told, push: bool | None = None) -> pl.DataFrame:
 
 
 def state(ledger: Ledger, *told: Told, said: datetime = SAID, push: bool | None = None) -> Counter[Stated]:
-    return +ledger.opt_outs_stated(statements(*told, push=push), ATTRIBUTES, "file", said)
+    return +ledger.store_stated_opt_outs(statements(*told, push=push), ATTRIBUTES, "file", said)
 
 
 def opt_outs_page(**told: bool | None) -> pl.DataFrame:

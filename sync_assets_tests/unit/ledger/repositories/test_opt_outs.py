@@ -91,7 +91,7 @@ def test_a_file_is_older_only_if_it_was_written_before_the_last_statement(ledger
     state(ledger, ("ada", True, None), ("bob", True, None))
     for name, written, kind in (("ada", SAID - an_hour, "stale"), ("bob", SAID + an_hour, "news")):
         told = statements((name, False, None))
-        assert +ledger.opt_outs_stated(told, ATTRIBUTES, "file", SAID - 5 * an_hour, written) == {kind: 1}
+        assert +ledger.store_stated_opt_outs(told, ATTRIBUTES, "file", SAID - 5 * an_hour, written) == {kind: 1}
     assert (there(ledger, "ada").ask, there(ledger, "bob").ask) == (0, 1)
     assert there(ledger, "bob").stated_at == times.to_micros(SAID)
 
