@@ -121,8 +121,8 @@ def _stored(ledger: Ledger, config: TableConfig, id_: str) -> RecordFacts:
     stored = ledger.stored_record(config.table, id_)
     persons = [id_] if config.table == CONTACT else [] if stored is None else stored.persons
     held = [since for person in persons if (since := ledger.held_since(CONTACT, person))]
-    lost = ledger.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
-    return RecordFacts(config, id_, stored, min(held, default=None), next((one.reason for one in lost), None))
+    orphans = ledger.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
+    return RecordFacts(config, id_, stored, min(held, default=None), next((one.reason for one in orphans), None))
 
 
 async def _read_row(

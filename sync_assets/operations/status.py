@@ -136,7 +136,7 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
 
 def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
     """Return how many records of a table are waiting, by block reason in words."""
-    return {WAITING_FOR[gate]: number for gate, number in sorted(runtime.ledger.waiting_reasons(table).items())}
+    return {WAITING_FOR[reason]: number for reason, number in sorted(runtime.ledger.waiting_reasons(table).items())}
 
 
 def held_back(document: Mapping[str, Any]) -> list[str]:

@@ -132,7 +132,7 @@ def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> lis
     """Return the results of the checks for records that have been waiting, or pending, for too long."""
     ledger = runtime.ledger
     counts = ledger.counts().get(config.table)
-    by_reason = {WAITING_FOR[gate]: number for gate, number in ledger.waiting_reasons(config.table).items()}
+    by_reason = {WAITING_FOR[reason]: number for reason, number in ledger.waiting_reasons(config.table).items()}
     return [
         check_results.waiting(
             config, by_reason, ledger.oldest_waiting(config.table), now, ledger.waiting_parents(config.table)

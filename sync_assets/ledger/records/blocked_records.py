@@ -66,7 +66,7 @@ class BlockedRecords:
         """Count the waiting records of the table by block reason."""
         waiting = sa.select(_R.gate, sa.func.count()).where(schema.STUCK, _WAITING, _R.table_name == table)
         with self._session.database.read() as connection:
-            return {BlockReason(gate): number for gate, number in connection.execute(waiting.group_by(_R.gate))}
+            return {BlockReason(reason): number for reason, number in connection.execute(waiting.group_by(_R.gate))}
 
     def oldest_waiting(self, table: str) -> datetime | None:
         """Return when the waiting record that changed first did so; None if none waits."""
@@ -80,10 +80,10 @@ class BlockedRecords:
 
         The most frequent first. Counts at most _LOOKED_AT of the waiting records.
         """
-        gates = (BlockReason.PARENT_PENDING.value, BlockReason.PARENT_UNAVAILABLE.value)
+        block_reasons = (BlockReason.PARENT_PENDING.value, BlockReason.PARENT_UNAVAILABLE.value)
         waiting = (
             sa.select(_R.seq)
-            .where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate.in_(gates))
+            .where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate.in_(block_reasons))
             .limit(_LOOKED_AT)
             .subquery()
         )
@@ -150,7 +150,7 @@ class BlockedRecords:
         id: only the record with this id.
         """
         parent = schema.record.alias("parent")
-        lost = (
+        orphaned = (
             sa.select(
                 _R.seq,
                 _R.table_name,
@@ -172,12 +172,12 @@ class BlockedRecords:
             .where(sa.or_(parent.c.seq.is_(None), parent.c.desired_hash.is_(None), parent.c.state == 5))
         )
         if table is not None:
-            lost = lost.where(_R.table_name == table)
+            orphaned = orphaned.where(_R.table_name == table)
         if id is not None:
-            lost = lost.where(_R.id == id)
+            orphaned = orphaned.where(_R.id == id)
         with self._session.database.read() as connection:
             # If a record has lost several parents, report the one with the most specific reason.
-            rows = {row.seq: row for row in sorted(connection.execute(lost), key=_loss)}
+            rows = {row.seq: row for row in sorted(connection.execute(orphaned), key=_loss)}
         return [
             Orphan(row.table_name, row.id, row.parent_table, _loss(row), times.from_micros(row.failed_since))
             for _, row in sorted(rows.items())

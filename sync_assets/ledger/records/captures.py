@@ -297,8 +297,10 @@ class Captures:
     def _drop_collected(self, connection: Connection, table: str, ids: Sequence[str], deleted: Sequence[str]) -> None:
         """Remove the rows of this page from the collected deletions, unless the page itself deletes them."""
         if self._deletions.has_collected(connection, table):
-            stay = set(deleted)
-            self._deletions.discard_collected_deletes(connection, table, [id_ for id_ in ids if id_ not in stay])
+            deleted_here = set(deleted)
+            self._deletions.discard_collected_deletes(
+                connection, table, [id_ for id_ in ids if id_ not in deleted_here]
+            )
 
     def _store_links(
         self,
@@ -317,15 +319,14 @@ class Captures:
         seqs = self._session.bulk.find(connection, table, page.ids if everything else moved)
         if not seqs:
             return
-        stands: list[RecordState] = self._session.bulk.states_of(connection, sorted(seqs.values()))
-        left = (
-            self._dependencies.neighbours(connection, stands) if everything else set[int]()
-        )  # a link may no longer be configured
-        in_doubt = [record.seq for record in stands if record.uncertain]
+        records: list[RecordState] = self._session.bulk.states_of(connection, sorted(seqs.values()))
+        # A link may no longer be configured.
+        former_neighbours = self._dependencies.neighbours(connection, records) if everything else set[int]()
+        in_doubt = [record.seq for record in records if record.uncertain]
         self._dependencies.put_links(
             connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt
         )
-        self._dependencies.reevaluate(connection, stands, (), tally, also=left)
+        self._dependencies.reevaluate(connection, records, (), tally, also=former_neighbours)
 
     def _apply_link_configuration(
         self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: TotalsChange
