@@ -201,7 +201,7 @@ def waiting(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
             "id": one.id,
             "reason": WAITING_FOR[one.block_reason],
             "since": iso(one.since),
-            "parents": [{"table": to.table, "id": to.id, "state": to.standing} for to in one.parents],
+            "parents": [{"table": to.table, "id": to.id, "state": to.state_text} for to in one.parents],
         }
         for one in runtime.ledger.waiting(table)
     ]

@@ -12,14 +12,14 @@ from sync_assets.ledger.rules.dependencies import OUTCOME_UNKNOWN
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
-STANDING = {
-    State.SYNCED: "not in scope",
-    State.PENDING: "to be sent",
-    State.WAITING: "waits itself",
-    State.FAILED: "refused",
-    State.HELD: "kept back by a privacy hold",
+STATES = {
+    State.SYNCED: "out of scope",
+    State.PENDING: "pending",
+    State.WAITING: "waiting",
+    State.FAILED: "rejected",
+    State.HELD: "held by a privacy hold",
     State.ORPHANED: "orphaned",
-    State.EXCLUDED: "excluded, since its person is gone",
+    State.EXCLUDED: "excluded: its person was deleted",
 }
 """The state of a parent that a record waits for, as shown to users."""
 UNKNOWN, NO_PARENT = "not captured", "none: the lookup is empty"
@@ -43,7 +43,7 @@ class BlockingParent(NamedTuple):
 
     table: str
     id: str
-    standing: str
+    state_text: str
 
 
 class Waiting(NamedTuple):
@@ -90,7 +90,7 @@ class BlockedRecords:
         parent = schema.record.alias("parent")
         absent = sa.or_(parent.c.state.is_(None), parent.c.state != State.SYNCED.value, parent.c.acked_hash.is_(None))
         coming = parent.c.state.in_((State.PENDING.value, State.WAITING.value))
-        standing = (
+        by_state = (
             sa.select(_L.parent_table, _L.parent_id.is_(None).label("none"), parent.c.state, sa.func.count())
             .select_from(waiting)
             .join(schema.link, _L.seq == waiting.c.seq)
@@ -103,8 +103,8 @@ class BlockedRecords:
         )
         with self._session.database.read() as connection:
             found = [
-                (name, NO_PARENT if none else UNKNOWN if state is None else STANDING[State(state)], number)
-                for name, none, state, number in connection.execute(standing)
+                (name, NO_PARENT if none else UNKNOWN if state is None else STATES[State(state)], number)
+                for name, none, state, number in connection.execute(by_state)
             ]
         return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
 
@@ -131,8 +131,8 @@ class BlockedRecords:
             for start in range(0, len(rows), _AT_ONCE):
                 seqs = [row.seq for row in rows[start : start + _AT_ONCE] if row.gate in _BY_PARENT]
                 for seq, of, id_, state in connection.execute(blocked.where(_L.seq.in_(seqs)).order_by(_L.attribute)):
-                    standing = UNKNOWN if state is None else STANDING[State(state)]
-                    parents[seq].append(BlockingParent(of, id_, standing))
+                    state_text = UNKNOWN if state is None else STATES[State(state)]
+                    parents[seq].append(BlockingParent(of, id_, state_text))
         return [
             Waiting(
                 row.table_name,

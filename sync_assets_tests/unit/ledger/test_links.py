@@ -147,14 +147,12 @@ def test_what_waits_is_told_by_its_parents_and_how_these_stand(ledger: Ledger) -
     order(ledger, "anna", name="o6", link=OPTIONAL)
     order(ledger, "carl", name="o7", link=OPTIONAL)  # is sent without it
     assert ledger.waiting_parents("order") == [
-        ("contact", "to be sent", 3),
+        ("contact", "pending", 3),
         ("contact", "not captured", 1),
-        ("contact", "refused", 1),
+        ("contact", "rejected", 1),
     ]
     sent(ledger)
-    assert ("contact", "to be sent") not in {
-        (table, standing) for table, standing, _ in ledger.waiting_parents("order")
-    }
+    assert ("contact", "pending") not in {(table, state) for table, state, _ in ledger.waiting_parents("order")}
     assert ledger.waiting_parents("contact") == []
 
 
