@@ -19,7 +19,7 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.push.dispatcher import PushResult, Target, push
-from sync_assets.push.target import carried
+from sync_assets.push.target import opt_outs_of_new_records
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead, worker_id
 from sync_assets.validation.preflight import Finding, NotReady, Ready, campaign_findings, preflight
@@ -64,9 +64,11 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
     limited: pause once too many records are pending (`CaptureResult.paused`); the caller pushes and captures again.
     """
     async with runtime.d365() as d365, runtime.campaign() as campaign:
-        ready = await preflight(config, d365, campaign, runtime.config.targets, carried(runtime.config, config.table))
+        ready = await preflight(
+            config, d365, campaign, runtime.config.targets, opt_outs_of_new_records(runtime.config, config.table)
+        )
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
-        findings = await asyncio.to_thread(_same_types, ledger, config, ready)
+        findings = await asyncio.to_thread(_check_and_note_types, ledger, config, ready)
         await asyncio.to_thread(_note_mapping, runtime, ledger, config.table, ready.mapping.fingerprint)
         await asyncio.to_thread(release_dead, ledger)
         runtime.keep_history()
@@ -85,7 +87,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
         return Captured(replace(ready, findings=findings), result)
 
 
-def _same_types(ledger: Ledger, config: TableConfig, ready: Ready) -> list[Finding]:
+def _check_and_note_types(ledger: Ledger, config: TableConfig, ready: Ready) -> list[Finding]:
     """Return all findings of a table whose types are unchanged, and store its types.
 
     Raises NotReady if a type changed.

@@ -208,7 +208,7 @@ class Comparison:
         if self.config.table == CONTACT and self.runtime.config.opt_out.active:
             names = self.runtime.config.opt_out.attributes
             stated = statements(list(ours.values()), self.config.key, names)
-            self.ledger.opt_outs_stated(stated, names, SOURCE, page.asked_at)
+            self.ledger.store_stated_opt_outs(stated, names, SOURCE, page.asked_at)
         claimed, unknown = self.ledger.claim_found(
             self.config.table,
             list(ours),

@@ -32,7 +32,7 @@ from sync_assets.ledger.model import State
 from sync_assets.ledger.repositories.stored_records import StoredRecord
 from sync_assets.mapping.attribute_steps import MappedRow, map_row
 from sync_assets.mapping.filters import filter_rows, rules_met
-from sync_assets.push.target import Target, carried
+from sync_assets.push.target import Target, opt_outs_of_new_records
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import Ready, preflight
 
@@ -121,8 +121,8 @@ def _stored(ledger: Ledger, config: TableConfig, id_: str) -> RecordFacts:
     stored = ledger.stored_record(config.table, id_)
     persons = [id_] if config.table == CONTACT else [] if stored is None else stored.persons
     held = [since for person in persons if (since := ledger.held_since(CONTACT, person))]
-    lost = ledger.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
-    return RecordFacts(config, id_, stored, min(held, default=None), next((one.reason for one in lost), None))
+    orphans = ledger.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
+    return RecordFacts(config, id_, stored, min(held, default=None), next((one.reason for one in orphans), None))
 
 
 async def _read_row(
@@ -131,7 +131,9 @@ async def _read_row(
     """Read the row and map it. A problem of this table is stored; the other tables go on."""
     config = facts.config
     try:
-        ready = await preflight(config, d365, campaign, runtime.config.targets, carried(runtime.config, config.table))
+        ready = await preflight(
+            config, d365, campaign, runtime.config.targets, opt_outs_of_new_records(runtime.config, config.table)
+        )
         mapping, known = ready.mapping, ready.table.columns
         extra: dict[str, ColumnType] = {known[name].select_name: known[name].type for name in more if name in known}
         types = mapping.column_types | extra

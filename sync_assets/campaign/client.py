@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from sync_assets.campaign.dialect import Operation, is_passing, response_outcome, words
+from sync_assets.campaign.dialect import Operation, may_be_resent, response_outcome, words
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.resource_type import read_resource
 from sync_assets.errors import SyncAssetsError
@@ -129,7 +129,7 @@ class CampaignClient:
             patience=patience,
             timeout=timeout,
             limits=LIMITS,
-            transient=is_passing,
+            transient=may_be_resent,
             observer=self._count,
         )
         self._base_path = urlsplit(self.endpoint.base_url).path

@@ -58,7 +58,7 @@ def response_outcome(answer: Response, operation: Operation, key: str = "") -> R
     reason = words(answer)
     if answer.status in {401, 403} and _gateway_json(answer):
         return ResponseOutcome("denied", reason)
-    if is_passing(answer):
+    if may_be_resent(answer):
         return ResponseOutcome("transient", reason)
     return ResponseOutcome(_kind(reason.lower(), operation, key.lower()), reason)
 
@@ -70,7 +70,7 @@ def _kind(text: str, operation: Operation, key: str) -> Kind:
     if _NOT_FOUND.search(text) or _NOT_A_PKEY.search(text):
         # Campaign uses the same words for a link in the body whose target does not exist (section 5, Errors).
         return "missing" if operation != "insert" and key and key in text else "refused"
-    if _PERMANENT.search(text) and not _PASSING.search(text):
+    if _PERMANENT.search(text) and not _TEMPORARY.search(text):
         return "refused"
     return "transient"
 
@@ -80,7 +80,7 @@ _NOT_FOUND = re.compile(r"unable to find document")
 # A key in the URL where only a PKey is taken, or a PKey of another instance; the second text is Campaign v8's.
 _NOT_A_PKEY = re.compile(r"unable to parse expression '@id ?= ?@|unable to decrypt pkey")
 _NO_LOCATION = re.compile(r"'zipCode' property is not valid for the 'profile' resource")
-_PASSING = re.compile(
+_TEMPORARY = re.compile(
     r"deadlock|could not serialize|statement timeout|too many (clients|connections)|connection (lost|closed)"
 )
 _PERMANENT = re.compile(
@@ -102,7 +102,7 @@ def is_oops(answer: Response) -> bool:
     return answer.status >= 400 and answer.body[:1] == b"{" and b"Oops. Something went wrong" in answer.body
 
 
-def is_passing(answer: Response) -> bool:
+def may_be_resent(answer: Response) -> bool:
     """Return True if any request may be sent again after a wait: throttled, or lost on the way. For `Endpoint`."""
     return answer.status in RETRY_STATUS or is_oops(answer)
 

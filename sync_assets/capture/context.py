@@ -49,7 +49,7 @@ class CaptureResult:
         new: Rows of records that the ledger did not have.
         changed: Rows that changed a record.
         unchanged: Rows that changed nothing.
-        refused: Rows with a validation error.
+        invalid: Rows with a validation error.
         deleted: Records that became pending deletes.
         filtered_out: Rows that the table's filter excludes.
         pages: Pages stored.
@@ -58,7 +58,7 @@ class CaptureResult:
             capture continues at the cursor.
         seconds: Duration of the capture.
         held_back: Set if the deletion guard stopped the deletions; everything else was stored.
-        following: Number of records of other tables that are deleted together with those of this table, by table.
+        cascading: Number of records of other tables that are deleted together with those of this table, by table.
         unknown_codes: Option numbers without a label, by column.
     """
 
@@ -66,7 +66,7 @@ class CaptureResult:
     new: int = 0
     changed: int = 0
     unchanged: int = 0
-    refused: int = 0
+    invalid: int = 0
     deleted: int = 0
     filtered_out: int = 0
     pages: int = 0
@@ -74,7 +74,7 @@ class CaptureResult:
     paused: bool = False
     seconds: float = 0.0
     held_back: TooManyDeletes | None = None
-    following: Counter[str] = field(default_factory=Counter[str])
+    cascading: Counter[str] = field(default_factory=Counter[str])
     unknown_codes: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict[str, set[int]](set))
 
     @property
@@ -167,7 +167,7 @@ class CaptureContext:
                 deleted=[*(page.deleted if self.apply_deletes else []), *(page.left if delete_left else [])],
                 out_of_scope=[*([] if self.apply_deletes else page.deleted), *([] if delete_left else page.left)],
                 filtered_out=page.left,
-                unread=page.unread,
+                unchanged=page.unchanged,
                 links=self.mapping.link_specs,
                 opt_outs=page.opt_outs,
             ),
@@ -183,7 +183,7 @@ class CaptureContext:
         result.new += saved.new
         result.changed += saved.changed
         result.unchanged += saved.unchanged
-        result.refused += saved.refused
+        result.invalid += saved.invalid
         for column, codes in page.unknown_codes.items():
             result.unknown_codes[column].update(codes)
         self.progress(result)

@@ -23,16 +23,16 @@ from sync_assets.performance import new_event_loop
 from sync_assets.runtime.context import Runtime
 
 T = TypeVar("T")
-LOOK_PATIENCE = 8.0
+POLL_PATIENCE = 8.0
 """Seconds for which one request of a poll is retried."""
-LONGEST_LOOK = 20.0
+LONGEST_POLL = 20.0
 """Seconds that a poll may take, including a sign-in, since Dagster ends a sensor's tick after a minute."""
 KEEP_LINK = timedelta(minutes=1)
 """Interval in which the new delta link of a feed without news is stored."""
 
 
 @dataclass(frozen=True, slots=True)
-class Polled:
+class FeedPoll:
     """The result of a poll. `news`: tables with something to capture. `refused`: by table, why its feed failed."""
 
     news: set[str] = field(default_factory=set[str])
@@ -47,9 +47,9 @@ class FeedPoller:
         self._loop = new_event_loop()
         self._client: DataverseClient | None = None
         self._stack = AsyncExitStack()
-        threading.Thread(target=self._loop.run_forever, name="watch", daemon=True).start()
+        threading.Thread(target=self._loop.run_forever, name="feed-poll", daemon=True).start()
 
-    def poll(self, tables: Sequence[TableConfig]) -> Polled:
+    def poll(self, tables: Sequence[TableConfig]) -> FeedPoll:
         """Poll the feeds of the tables. A feed that fails does not affect the others.
 
         For a feed without news, the ledger stores the time of the poll and the new delta link, since the link of a
@@ -57,9 +57,9 @@ class FeedPoller:
 
         Raises:
             SyncAssetsError: No feed could be polled, unless the reason is for all that change tracking is off. Also if
-                the poll takes longer than LONGEST_LOOK.
+                the poll takes longer than LONGEST_POLL.
         """
-        return self._call(self._look(tables))
+        return self._call(self._poll(tables))
 
     def close(self) -> None:
         """Close the client and stop the event loop."""
@@ -67,24 +67,24 @@ class FeedPoller:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the poller's loop. Raises HttpError after LONGEST_LOOK."""
+        """Run a coroutine in the poller's loop. Raises HttpError after LONGEST_POLL."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            return future.result(timeout=LONGEST_LOOK)
+            return future.result(timeout=LONGEST_POLL)
         except TimeoutError:
             future.cancel()
             raise HttpError(
-                f"Dynamics 365 gave no answer that helps within {LONGEST_LOOK:.0f} s.",
+                f"Dynamics 365 gave no answer that helps within {LONGEST_POLL:.0f} s.",
                 "The sensor asks again. If it stays so, `sync-assets doctor` says which part does not answer.",
             ) from None
 
-    async def _look(self, tables: Sequence[TableConfig]) -> Polled:
+    async def _poll(self, tables: Sequence[TableConfig]) -> FeedPoll:
         if self._client is None:
             self._client = await self._stack.enter_async_context(self._runtime.d365())
         answers = await asyncio.gather(
             *(self._has_news(self._client, config) for config in tables), return_exceptions=True
         )
-        found = Polled()
+        found = FeedPoll()
         failed: list[Exception] = []
         for config, answer in zip(tables, answers, strict=True):
             if isinstance(answer, Exception):
@@ -105,12 +105,12 @@ class FeedPoller:
         feed = await asyncio.to_thread(ledger.feed, config.table)
         if feed is None or feed.link is None or feed.kind == "page":
             return True
-        if await asyncio.to_thread(ledger.unread, config.table, 1):
+        if await asyncio.to_thread(ledger.ids_to_refetch, config.table, 1):
             return True  # rows that the capture has to read again by id
         if await asyncio.to_thread(ledger.capture_wanted, config.table):
             return True
         try:
-            body = await client.page(feed.link, tracked=False, size=1, table=config.table, patience=LOOK_PATIENCE)
+            body = await client.page(feed.link, tracked=False, size=1, table=config.table, patience=POLL_PATIENCE)
         except FeedExpired:
             return True  # the capture then reads the table in full
         news, delta_link = has_news(body)
@@ -119,5 +119,5 @@ class FeedPoller:
         client.endpoint.checked(delta_link)
         stale = datetime.now(UTC) - feed.saved_at > KEEP_LINK
         with suppress(FeedMoved):  # a capture moved the cursor meanwhile, so it polled the feed
-            await asyncio.to_thread(ledger.polled, config.table, feed.version, delta_link if stale else None)
+            await asyncio.to_thread(ledger.note_poll, config.table, feed.version, delta_link if stale else None)
         return False

@@ -21,7 +21,7 @@ from sync_assets.capture.rows_by_id import with_certain_deletions
 from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.page_parser import Head, Page, peek
 from sync_assets.http.pagination import LinkTrail
-from sync_assets.ledger.prepared_page import Page as LedgerPage
+from sync_assets.ledger.prepared_page import LedgerPage
 
 
 class PagePipeline:
@@ -131,7 +131,7 @@ class PagePipeline:
             self._without_rows,
             read=len(unchanged),
             deleted=page.deleted,
-            unread=unchanged,
+            unchanged=unchanged,
             next_link=page.next_link,
             delta_link=page.delta_link,
         )

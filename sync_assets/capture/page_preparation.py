@@ -15,8 +15,7 @@ import polars as pl
 from sync_assets.capture.unchanged_rows import UnchangedRows
 from sync_assets.dataverse.page_parser import Page, PageParser
 from sync_assets.ledger import LinkSpec
-from sync_assets.ledger.prepared_page import ROW_HASH
-from sync_assets.ledger.prepared_page import Page as LedgerPage
+from sync_assets.ledger.prepared_page import ROW_HASH, LedgerPage
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.replacements import replace
 from sync_assets.mapping.table_mapping import TableMapping
@@ -36,7 +35,7 @@ class PreparedPage:
         deleted: Ids of tombstones.
         left: Ids of rows that the filter excludes.
         opt_outs: See `mapping.transform.opted_out`.
-        unread: (id, row hash) of rows left unread, as Ledger.save_page takes them.
+        unchanged: (id, row hash) of rows that are unchanged since their last capture, as Ledger.save_page takes them.
         unknown_codes: Option numbers without a label, by column.
         next_link: As in `dataverse.page_parser.Page`.
         delta_link: As in `dataverse.page_parser.Page`.
@@ -47,7 +46,7 @@ class PreparedPage:
     deleted: list[str]
     left: list[str]
     opt_outs: pl.DataFrame | None
-    unread: Sequence[tuple[str, int]]
+    unchanged: Sequence[tuple[str, int]]
     unknown_codes: dict[str, list[int]]
     next_link: str | None
     delta_link: str | None
@@ -57,14 +56,14 @@ MakePage = Callable[[pl.DataFrame, Sequence[LinkSpec]], LedgerPage]
 
 
 def prepare_page(
-    page: Page, mapping: TableMapping, unread: UnchangedRows = (), make_page: MakePage = LedgerPage
+    page: Page, mapping: TableMapping, unchanged: UnchangedRows = (), make_page: MakePage = LedgerPage
 ) -> PreparedPage:
     """Prepare a parsed page.
 
     Args:
         page: Its rows that are to be read.
         mapping: Of the table.
-        unread: Its other rows, which are unchanged since they were captured last.
+        unchanged: (id, row hash) of its other rows, which are unchanged since their last capture.
         make_page: Makes the ledger's page of the transformed rows.
     """
     passed, dropped = filter_rows(last_of_each(_hashed(page), mapping), mapping.row_filter)
@@ -75,12 +74,12 @@ def prepare_page(
     if _HASH in passed.columns and rows.height == passed.height and not unknown:
         rows = rows.with_columns(passed[_HASH].alias(ROW_HASH))
     return PreparedPage(
-        read=page.rows.height + len(unread),
+        read=page.rows.height + len(unchanged),
         rows=make_page(rows, mapping.link_specs),
         deleted=page.deleted,
         left=dropped[mapping.table_key.select_name].str.to_lowercase().to_list(),
         opt_outs=opted_out(passed, mapping),
-        unread=unread,
+        unchanged=unchanged,
         unknown_codes=unknown,
         next_link=page.next_link,
         delta_link=page.delta_link,

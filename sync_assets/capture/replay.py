@@ -43,7 +43,9 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
             feed = await asyncio.to_thread(
                 capture.store, page, feed.version, result, resend=request.resend, replay=True
             )
-            request = await asyncio.to_thread(ledger.replayed, request, mapping.fingerprint, page.next_link) or request
+            request = (
+                await asyncio.to_thread(ledger.advance_replay, request, mapping.fingerprint, page.next_link) or request
+            )
 
 
 def capture_days(

@@ -63,7 +63,7 @@ async def with_certain_deletions(capture: CaptureContext, page: Page, *, alone: 
     return Page(rows, [id_ for id_ in page.deleted if id_ in certain], page.next_link, page.delta_link)
 
 
-async def read_again(capture: CaptureContext, result: CaptureResult) -> None:
+async def refetch_rows(capture: CaptureContext, result: CaptureResult) -> None:
     """Read again the rows of records with the block reason "refetch required".
 
     These are to be inserted again, but the ledger erased their payload when Campaign acknowledged it. Ids without a row
@@ -73,7 +73,7 @@ async def read_again(capture: CaptureContext, result: CaptureResult) -> None:
     tried: set[str] = set()
     while True:
         feed = await asyncio.to_thread(ledger.feed, table.name)
-        ids = await asyncio.to_thread(ledger.unread, table.name, IDS_IN_A_QUERY)
+        ids = await asyncio.to_thread(ledger.ids_to_refetch, table.name, IDS_IN_A_QUERY)
         if feed is None or tried.issuperset(ids):
             return
         tried.update(ids)

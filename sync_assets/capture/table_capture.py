@@ -30,7 +30,7 @@ from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import PreparedPage
 from sync_assets.capture.page_size import PageTooLarge, begin, halve
 from sync_assets.capture.replay import replay_days
-from sync_assets.capture.rows_by_id import read_again
+from sync_assets.capture.rows_by_id import refetch_rows
 from sync_assets.dataverse.client import FeedExpired
 from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDeletes
 from sync_assets.performance import threads_switched_often
@@ -82,12 +82,12 @@ class Capture(CaptureContext):
                     # round: then the kept link was followed once, and stays for the next capture.
                     if followed.in_pages and quiet < 2:
                         continue
-                    await read_again(self, result)
+                    await refetch_rows(self, result)
                     await self._carry_out_deletes(result)
                     return result
                 except RowsMoved:
-                    # A record of an unread row changed, for example by an acknowledged delete: continue at this page,
-                    # and read all its rows.
+                    # A record of an unchanged row changed, for example by an acknowledged delete: continue at this
+                    # page, and read all its rows.
                     skip_unchanged = False
                 except FeedMoved:
                     _log.info(
@@ -174,7 +174,7 @@ class Capture(CaptureContext):
 
     async def _carry_out_deletes(self, result: CaptureResult) -> None:
         """Turn the deletions found into pending deletes, unless the deletion guard holds them back as too many."""
-        result.following.update(await asyncio.to_thread(self.ledger.following_deletes, self.table.name))
+        result.cascading.update(await asyncio.to_thread(self.ledger.count_cascading_deletes, self.table.name))
         try:
             result.deleted += await asyncio.to_thread(
                 self.ledger.carry_out_deletes, self.table.name, max_share=self.max_delete_share

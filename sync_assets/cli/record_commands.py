@@ -68,7 +68,7 @@ def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")
         return
     if feed.deletes:
         runtime.ledger.approve_deletes(table)
-    document = {"table": table, "approved": feed.deletes, "following": dict(feed.following) if feed.deletes else {}}
+    document = {"table": table, "approved": feed.deletes, "following": dict(feed.cascading) if feed.deletes else {}}
     print_document(document, as_json, show_approved)
 
 

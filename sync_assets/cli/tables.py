@@ -160,8 +160,8 @@ def show_approved(document: dict[str, Any]) -> None:
     if not approved:
         print_line(f"No deletion of {table} is held back, so there is nothing to approve.")
         return
-    following = with_them(document["following"])
-    print_line(f"The next capture of {table} lets {counted(approved, 'deletion')} go ahead{following}.")
+    cascading = with_them(document["following"])
+    print_line(f"The next capture of {table} lets {counted(approved, 'deletion')} go ahead{cascading}.")
 
 
 def print_line(text: str) -> None:

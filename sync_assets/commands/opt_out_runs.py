@@ -26,7 +26,7 @@ from sync_assets.runtime.context import Runtime
 
 SETTLING_SECONDS = 60.0
 """How long a growing file is waited for, beyond the time that it needs to settle."""
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 ROUNDS = 20
 
 Execute = Callable[..., None]
@@ -100,7 +100,7 @@ class _WaitingFiles:
                 return
             self._announce(seen.unsettled)
             runtime.progress("waiting for files to settle", 0)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _take(self, file: OptOutFile) -> None:
         stopped = self._runtime.stopped

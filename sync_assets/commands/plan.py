@@ -88,7 +88,7 @@ class _Plan:
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
     unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
-    following: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    cascading: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     existing: ExistingPlanned = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,8 +118,8 @@ class _Plan:
         else:
             if warning := unknown_codes_warning(config.table, captured.result.unknown_codes):
                 self.unknown_codes[config.table] = warning
-            if captured.result.following and not captured.result.held_back:
-                self.following[config.table] = captured.result.following
+            if captured.result.cascading and not captured.result.held_back:
+                self.cascading[config.table] = captured.result.cascading
             await self._push(config)
 
     async def _push(self, config: TableConfig) -> int:
@@ -131,13 +131,13 @@ class _Plan:
         return await self.rehearsals[config.table].push(self.ledger, progress)
 
     async def _push_the_rest(self, tables: Sequence[TableConfig]) -> None:
-        read_again: dict[str, list[str]] = {}
+        refetched: dict[str, list[str]] = {}
         while True:
             moved = sum([await self._push(config) for config in tables])
             for config in tables:
-                unread = self.ledger.unread(config.table)
-                if unread and unread != read_again.get(config.table):
-                    read_again[config.table] = unread
+                to_refetch = self.ledger.ids_to_refetch(config.table)
+                if to_refetch and to_refetch != refetched.get(config.table):
+                    refetched[config.table] = to_refetch
                     moved += 1
                     await self._capture_and_push(config)
             if not moved or not any(counts.pending for counts in self.ledger.counts().values()):
@@ -160,8 +160,8 @@ class _Plan:
                 *self.unknown_codes.values(),
                 *held_back({"tables": tables}),
                 *(
-                    f"{table}: its deletions go ahead{with_them(following)}."
-                    for table, following in self.following.items()
+                    f"{table}: its deletions go ahead{with_them(cascading)}."
+                    for table, cascading in self.cascading.items()
                 ),
                 *self._unknown_outcomes(),
                 *self.existing.notes,
@@ -208,7 +208,7 @@ class _Plan:
             "failed": counts.failed if counts else 0,
             "orphaned": counts.orphaned if counts else 0,
             "deletes_held_back": feed.deletes if feed else 0,
-            "deletes_following": self.following.get(config.table) or dict(feed.following if feed else {}),
+            "deletes_following": self.cascading.get(config.table) or dict(feed.cascading if feed else {}),
             "uncertain": rehearsal.outcomes_unknown,
             "problem": str(self.troubled[config.table]) if config.table in self.troubled else None,
             "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},

@@ -95,16 +95,16 @@ def _push_the_rest(
     """Send what the first runs left pending. A problem with one table does not stop the others."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     before: dict[str, int] | None = None
-    read_again: dict[str, list[str]] = {}
+    refetched: dict[str, list[str]] = {}
     while going := [config for config in tables if config.table not in troubled and _goes(runtime, config)]:
         for config in going:
             if _pending(runtime, config):
                 with _noted(runtime, config, troubled):
                     run_flow(runtime, config, instance, [campaign_key(config)])
         for config in going:
-            unread = runtime.ledger.unread(config.table)
-            if unread and unread != read_again.get(config.table):
-                read_again[config.table] = unread
+            to_refetch = runtime.ledger.ids_to_refetch(config.table)
+            if to_refetch and to_refetch != refetched.get(config.table):
+                refetched[config.table] = to_refetch
                 with _noted(runtime, config, troubled):
                     _capture_and_push(runtime, config, instance)
         pending = {config.table: _pending(runtime, config) for config in going}

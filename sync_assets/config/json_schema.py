@@ -44,7 +44,7 @@ def json_schema() -> dict[str, Any]:
     columns = parts["TableConfig"]["properties"]
     for property_ in columns["replacements"]["patternProperties"].values():
         property_["additionalProperties"] = {"type": _PLAIN}
-    for property_ in (columns["fields"], columns["replacements"], parts["OptOut"]["properties"]["mappings"]):
+    for property_ in (columns["fields"], columns["replacements"], parts["OptOutConfig"]["properties"]["mappings"]):
         property_["additionalProperties"] = False  # keys that are no logical names
     head = {"$schema": DRAFT, "title": "The configuration of sync_assets"}
     return head | whole | {"$defs": parts}

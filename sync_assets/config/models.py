@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_
 
 from sync_assets.config.alerts import Alerts
 from sync_assets.config.log_export import Logs
-from sync_assets.config.opt_out import Export, OptOut, OptOutMapping, Storage
+from sync_assets.config.opt_out import Export, OptOutConfig, OptOutMapping, Storage
 from sync_assets.config.record_history import History
 from sync_assets.config.runs import Runs
 from sync_assets.config.values import (
@@ -47,7 +47,7 @@ __all__ = [
     "Link",
     "Logs",
     "Operator",
-    "OptOut",
+    "OptOutConfig",
     "OptOutMapping",
     "Owners",
     "Replacements",
@@ -61,7 +61,7 @@ Operator = Literal[
     "contains", "starts_with", "ends_with", "is_null", "not_null",
 ]  # fmt: skip
 _LISTS = ("in", "not_in")
-_TEXTS = ("contains", "starts_with", "ends_with")
+_TEXT_OPERATORS = ("contains", "starts_with", "ends_with")
 _WITHOUT_VALUE = ("is_null", "not_null")
 
 
@@ -110,13 +110,13 @@ class FilterRule(Model):
                 raise refused(f"`is: {operator}` cannot look for {what}", "use a rule with `is: is_null` or `not_null`")
         elif "value" not in self.model_fields_set:
             raise refused(f"`is: {operator}` needs a `value`", f"write `value:` beside `is: {operator}`")
-        elif value is None or (value == "" and operator not in _TEXTS):
+        elif value is None or (value == "" and operator not in _TEXT_OPERATORS):
             null_rule = "not_null" if operator == "ne" else "is_null"
             what = "null" if value is None else "an empty text, which is null in Dynamics 365"
             raise refused(f"`is: {operator}` cannot compare with {what}", f"write `is: {null_rule}` without a value")
         elif not is_plain(value):
             raise refused(f"`is: {operator}` compares with one value", "write one value, or use `is: in` with a list")
-        elif operator in _TEXTS and (isinstance(value, bool | float) or value == ""):
+        elif operator in _TEXT_OPERATORS and (isinstance(value, bool | float) or value == ""):
             raise refused(f"`is: {operator}` needs a text", 'write `value: "..."`')
         elif operator in ("lt", "le", "gt", "ge") and isinstance(value, bool):
             raise refused(f"`is: {operator}` needs something that has an order", "use `is: eq` for true and false")
@@ -259,7 +259,7 @@ class Config(Model):
     nor forwards them."""
     tables: Annotated[tuple[TableConfig, ...], Field(strict=False, min_length=1)]
     """One entry per table. A table and a resource may each stand here once."""
-    opt_out: OptOut = OptOut()
+    opt_out: OptOutConfig = OptOutConfig()
     """Opt-outs between contact and profile."""
     storage: Storage = Storage()
     """Where the rows of opt-out files, and what was decided on them, are kept as Parquet."""

@@ -159,7 +159,7 @@ class Export(Model):
         return value
 
 
-class OptOut(Model):
+class OptOutConfig(Model):
     """Opt-outs between contact and profile: the direction, and which columns map to which attributes."""
 
     direction: Direction = "disabled"

@@ -82,7 +82,7 @@ class UpdateResult:
 async def update_rows(client: DataverseClient, table: Table, updates: Sequence[RowUpdate]) -> list[UpdateResult]:
     """Send updates in batches, some of them at once; return a result for each update, in their order.
 
-    Throttling stops every worker of the client. After an error that is raised, any of the updates may have been carried
+    Throttling stops every task of the client. After an error that is raised, any of the updates may have been carried
     out; all of them can be sent again without harm.
 
     Raises:
@@ -184,7 +184,7 @@ class _Slice:
     def _wait(self, parts: Sequence[Response], attempt: int) -> float:
         """Return the seconds until the next attempt.
 
-        A `Retry-After` holds back every worker of the client (section 4).
+        A `Retry-After` holds back every task of the client (section 4).
         """
         longest = max((seconds for part in parts if (seconds := _retry_after_of(part)) is not None), default=None)
         wait = backoff(attempt) if longest is None else longest + random.uniform(0, 0.25)  # noqa: S311

@@ -89,7 +89,7 @@ class ForeignLink(HttpError):
 
 
 class TokenSource(Protocol):
-    """A source of bearer tokens. `renew` takes the refused token, so that many workers renew it only once."""
+    """A source of bearer tokens. `renew` takes the refused token, so that many tasks renew it only once."""
 
     async def token(self) -> str: ...
 
@@ -128,7 +128,7 @@ class CachedTokens:
 
 
 class Throttle:
-    """The throttle that all workers of a process share: a `Retry-After` stops all of them.
+    """The throttle that all tasks of a process share: a `Retry-After` stops all of them.
 
     until: end of the wait, monotonic clock.
     """
@@ -137,7 +137,7 @@ class Throttle:
         self.until = 0.0
 
     def hold(self, seconds: float) -> None:
-        """Stop all workers for at least so many seconds."""
+        """Stop all requests for at least so many seconds."""
         self.until = max(self.until, time.monotonic() + seconds)
 
     async def passed(self, give_up_at: float = float("inf")) -> bool:
@@ -145,7 +145,7 @@ class Throttle:
         while (left := self.until - time.monotonic()) > 0:
             if self.until > give_up_at:
                 return False
-            await asyncio.sleep(min(left, 1.0))  # another worker may extend the wait meanwhile
+            await asyncio.sleep(min(left, 1.0))  # another task may extend the wait meanwhile
         return True
 
 
@@ -327,7 +327,7 @@ class Endpoint:
         )
 
     def _wait(self, answer: Response, attempt: int) -> float:
-        """Return the seconds until the next attempt. A gateway's refusal stops all workers of this process so long."""
+        """Return the seconds until the next attempt. A gateway's refusal stops all requests of this process so long."""
         told = retry_after(answer.headers)
         wait = backoff(attempt) if told is None else told + random.uniform(0, 0.25)  # noqa: S311
         if answer.status in GATEWAY_REFUSALS:

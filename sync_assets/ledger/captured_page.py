@@ -9,7 +9,7 @@ from sync_assets.ledger.model import LinkSpec
 if TYPE_CHECKING:
     import polars as pl
 
-    from sync_assets.ledger.prepared_page import Page
+    from sync_assets.ledger.prepared_page import LedgerPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +20,19 @@ class CapturedPage:
     update_payload (String or null: JSON of an update where it differs), hash (Binary, 16 bytes, of the update payload),
     refusal (String or null: the validation error of the row, whose payload is not stored); for each of `links` a column
     named after its attribute (String or null: the parent's id); and optionally row_hash and insert_only_hash (Int64).
-    Or a prepared_page.Page, prepared with the same links.
+    Or a prepared_page.LedgerPage, prepared with the same links.
     deleted: ids of rows whose records are to be deleted in Campaign, applied after the rows.
     out_of_scope: ids of rows whose records Campaign keeps; records never sent are purged.
     filtered_out: those of the ids of both whose rows exist in Dynamics 365 outside the filter.
-    unread: (id, row hash) of further rows of the page, none of them in `rows`, as returned by `same_rows`.
+    unchanged: (id, row hash) of unchanged rows of the page, none of them in `rows`, as returned by `same_rows`.
     links: the table's links.
     opt_outs: opt-out columns of the rows, see OptOutRows.captured; None if none are mapped.
     """
 
-    rows: "pl.DataFrame | Page"
+    rows: "pl.DataFrame | LedgerPage"
     deleted: Sequence[str] = ()
     out_of_scope: Sequence[str] = ()
     filtered_out: Sequence[str] = ()
-    unread: Sequence[tuple[str, int]] = ()
+    unchanged: Sequence[tuple[str, int]] = ()
     links: Sequence[LinkSpec] = ()
     opt_outs: "pl.DataFrame | None" = None

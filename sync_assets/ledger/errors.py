@@ -45,27 +45,27 @@ class PayloadKeyMissing(LedgerError):
 class TooManyDeletes(LedgerError):
     """A read found more deletions than `max_delete_share` allows. They are held back; everything else was stored.
 
-    following: number of children that would be deleted with them, by table. allowed: number of deletions allowed, by
+    cascading: number of children that would be deleted with them, by table. allowed: number of deletions allowed, by
     table, for `table` and the children's tables.
     """
 
-    def __init__(self, table: str, deletes: int, following: Mapping[str, int], allowed: Mapping[str, int]) -> None:
-        self.deletes, self.following = deletes, dict(following)
+    def __init__(self, table: str, deletes: int, cascading: Mapping[str, int], allowed: Mapping[str, int]) -> None:
+        self.deletes, self.cascading = deletes, dict(cascading)
         parts = " and ".join(
-            f"{allowed[name]:,}" if not following else f"{allowed[name]:,} of {name}" for name in [table, *following]
+            f"{allowed[name]:,}" if not cascading else f"{allowed[name]:,} of {name}" for name in [table, *cascading]
         )
         super().__init__(
-            f"Dynamics 365 reports {counted(deletes, 'record')} of {table} as gone{with_them(following)}; "
+            f"Dynamics 365 reports {counted(deletes, 'record')} of {table} as gone{with_them(cascading)}; "
             f"max_delete_share allows {parts}.",
             f"They are held back. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
         )
 
 
-def with_them(following: Mapping[str, int]) -> str:
+def with_them(cascading: Mapping[str, int]) -> str:
     """Return the end of a sentence about deleted records: the children deleted with them; empty if there are none."""
-    if not following:
+    if not cascading:
         return ""
-    parts = " and ".join(f"{records:,} of {table}" for table, records in following.items())
+    parts = " and ".join(f"{records:,} of {table}" for table, records in cascading.items())
     return f", and with them {parts} (Campaign would hide these without their parent: their link has cardinality one)"
 
 

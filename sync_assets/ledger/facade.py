@@ -84,7 +84,7 @@ class Ledger:
         self.reset_feed = feeds.reset_feed
         self.keep_link = feeds.keep_link
         self.shrink_pages = feeds.shrink_pages
-        self.polled = feeds.polled
+        self.note_poll = feeds.note_poll
         self.approve_deletes = feeds.approve_deletes
         self.lease_feed = feeds.lease_feed
         self.capture_leases = feeds.capture_leases
@@ -94,12 +94,12 @@ class Ledger:
         self.new_page = captures.new_page
         self.replay = replays.replay
         self.ask_for_replay = replays.ask_for_replay
-        self.replayed = replays.replayed
+        self.advance_replay = replays.advance_replay
         self.drop_replay = replays.drop_replay
         self.replay_everything = replays.replay_everything
         self.capture_wanted = replays.capture_wanted
         self.carry_out_deletes = deletions.carry_out_deletes
-        self.following_deletes = deletions.following_deletes
+        self.count_cascading_deletes = deletions.count_cascading_deletes
         self.change_mapping = mappings.change_mapping
 
         # Requests to Campaign, and their outcomes
@@ -118,7 +118,7 @@ class Ledger:
         self.waiting_parents = blocked.waiting_parents
         self.waiting = blocked.waiting
         self.orphans = blocked.orphans
-        self.unread = blocked.unread
+        self.ids_to_refetch = blocked.ids_to_refetch
         self.dialect = dialect.dialect
         self.note_dialect = dialect.note_dialect
         self.forget_dialect = dialect.forget_dialect
@@ -149,7 +149,7 @@ class Ledger:
         self.held_since = holds.held_since
         self.records_of_hold = holds.records_of_hold
         self.related = holds.related
-        self.opt_outs_stated = opt_outs.opt_outs_stated
+        self.store_stated_opt_outs = opt_outs.store_stated_opt_outs
         self.opt_outs_due = opt_outs.opt_outs_due
         self.opt_outs_of = opt_outs.opt_outs_of
         self.put_opt_outs = opt_outs.put_opt_outs

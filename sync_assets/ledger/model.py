@@ -38,7 +38,7 @@ INSERTED = (
     "row_hash",
     "insert_only_hash",
 )
-"""The columns of a new record, in the order of prepared_page.Page.records."""
+"""The columns of a new record, in the order of prepared_page.LedgerPage.records."""
 
 OTHER = bytes(16)
 """Stored as the acknowledged hash of a record that Campaign holds with other content than we would send."""
@@ -160,7 +160,7 @@ class Feed:
     replay: that read was requested by `replay`, which also sends fields that updates leave out; reset likewise.
     page_size: most rows per page; None if Dynamics 365 never failed over a page's size.
     deletes_approved: an operator approved the deletions that the guard holds back.
-    deletes: deletions that the guard holds back. following: by table, the children that would be deleted with them.
+    deletes: deletions that the guard holds back. cascading: by table, the children that would be deleted with them.
     kept_link, kept_kind: see KeptKind. kept_due: that read is at its end, so the link is to be polled for changes.
     read_as: the fingerprint of the last completed full read, as long as no row was read by another one since. Records
     that this read did not return are collected in sync_gone, or were processed as deleted or out of scope.
@@ -180,7 +180,7 @@ class Feed:
     deletes_approved: bool = False
     deletes: int = 0
     read_as: str | None = None
-    following: Mapping[str, int] = field(default_factory=dict[str, int])
+    cascading: Mapping[str, int] = field(default_factory=dict[str, int])
     kept_link: str | None = None
     kept_kind: KeptKind | None = None
     kept_due: bool = False
@@ -226,8 +226,8 @@ class Rebuild:
 class PageResult:
     """The effect of a stored page, in rows and deleted ids.
 
-    new + changed + unchanged + refused is the number of rows; deleted + ignored_deletes that of the deleted ids.
-    refused: rows with a validation error that is new. deleted: records that will be deleted in Campaign when the read
+    new + changed + unchanged + invalid is the number of rows; deleted + ignored_deletes that of the deleted ids.
+    invalid: rows with a validation error that is new. deleted: records that will be deleted in Campaign when the read
     is at its end, or were never sent and are purged. ignored_deletes: ids without a record, or deleted already.
     version: of the feed after this page, which the next writer must name. feed: as this page left it.
     """
@@ -235,7 +235,7 @@ class PageResult:
     new: int
     changed: int
     unchanged: int
-    refused: int
+    invalid: int
     deleted: int
     ignored_deletes: int
     version: int

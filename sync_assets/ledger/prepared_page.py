@@ -36,7 +36,7 @@ class NewRecords(NamedTuple):
     packed: Any
 
 
-class Page:
+class LedgerPage:
     """The rows of a page: each id once, no payload where there is a validation error."""
 
     def __init__(
@@ -98,11 +98,11 @@ class Page:
     def records(self, indexes: Sequence[int], table: str, now: int) -> pl.DataFrame:
         """Build new records (columns INSERTED) of these rows: pending, or rejected if they have a validation error."""
         rows = self._rows if len(indexes) == self._rows.height else self._rows[list(indexes)]
-        refused = pl.col("refusal").is_not_null()
+        invalid = pl.col("refusal").is_not_null()
         return rows.with_columns(
             pl.lit(table).alias("table_name"),
-            pl.when(refused).then(State.FAILED.value).otherwise(State.PENDING.value).alias("state"),
-            pl.when(refused).then(now).alias("failed_since"),
+            pl.when(invalid).then(State.FAILED.value).otherwise(State.PENDING.value).alias("state"),
+            pl.when(invalid).then(now).alias("failed_since"),
             pl.lit(now).alias("changed_at"),
         ).select(INSERTED)
 

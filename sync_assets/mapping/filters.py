@@ -19,7 +19,7 @@ from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value
 from sync_assets.mapping.conversions import OPTION_TYPES
 
-_TEXTS: tuple[ColumnType, ...] = ("string", "memo", "other")
+_TEXT_TYPES: tuple[ColumnType, ...] = ("string", "memo", "other")
 _ORDERED: tuple[ColumnType, ...] = ("integer", "bigint", "decimal", "money", "double", "date", "datetime")
 _ORDER = ("lt", "le", "gt", "ge")
 _COMPARE: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
@@ -98,9 +98,9 @@ def rules_met(row: pl.DataFrame, row_filter: RowFilter | None) -> list[bool]:
 def _unfit(rule: FilterRule, column: Column) -> str | None:
     """Return why the rule's operator cannot be used with the column; None if it can."""
     kind, operator = column.type, rule.operator
-    if operator in ("starts_with", "ends_with") and kind not in _TEXTS:
+    if operator in ("starts_with", "ends_with") and kind not in _TEXT_TYPES:
         return f"filter on `{rule.field}`: `{operator}` is for texts, not for type {kind}; use eq, in or is_null"
-    if operator == "contains" and kind not in (*_TEXTS, "multiselect"):
+    if operator == "contains" and kind not in (*_TEXT_TYPES, "multiselect"):
         return f"filter on `{rule.field}`: `contains` is for texts, not for type {kind}; use eq, in or is_null"
     if operator in _ORDER and kind not in _ORDERED:
         return f"filter on `{rule.field}`: values of type {kind} have no order; use eq, ne, in or not_in"

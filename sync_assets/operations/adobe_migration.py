@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sync_assets.config.models import Config, OptOut
+from sync_assets.config.models import Config, OptOutConfig
 from sync_assets.operations.diagnosis_line import Line
 from sync_assets.operations.estimate import Limits, hours
 from sync_assets.operations.inventory import Inventory
@@ -61,7 +61,7 @@ def doctor_step(lines: Sequence[Line]) -> StepResult:
     return StepResult({name: outcomes[name] for name in ("ok", "warn", "fail")}, {"checks": shown}, todo=todo)
 
 
-def checklist(opt_out: OptOut) -> list[str]:
+def checklist(opt_out: OptOutConfig) -> list[str]:
     """Return what a person does in Adobe's integration and in Campaign before the first sync.
 
     Source: Adobe, "Using the Microsoft Dynamics 365 integration", self-service application (docs/migration.md).

@@ -43,11 +43,11 @@ async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
     same = [config for config, is_same in zip(candidates, as_before, strict=True) if is_same]
     if not same:
         return set()
-    watcher = FeedPoller(runtime)
+    poller = FeedPoller(runtime)
     try:
-        polled = await asyncio.to_thread(watcher.poll, same)
+        polled = await asyncio.to_thread(poller.poll, same)
     finally:
-        await asyncio.to_thread(watcher.close)
+        await asyncio.to_thread(poller.close)
     return {config.table for config in same} - polled.news - polled.refused.keys()
 
 

@@ -94,7 +94,7 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
             "excluded": found.excluded if found else 0,
             "waiting_for": waiting_for(runtime, config.table) if found and found.waiting else {},
             "deletes_held_back": feed.deletes if feed else 0,
-            "deletes_following": dict(feed.following) if feed else {},
+            "deletes_following": dict(feed.cascading) if feed else {},
             "maintenance_since": iso(paused[config.table]) if config.table in paused else None,
             "feed": {
                 "position_saved_at": iso(feed.saved_at) if feed else None,
@@ -136,7 +136,7 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
 
 def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
     """Return how many records of a table are waiting, by block reason in words."""
-    return {WAITING_FOR[gate]: number for gate, number in sorted(runtime.ledger.waiting_reasons(table).items())}
+    return {WAITING_FOR[reason]: number for reason, number in sorted(runtime.ledger.waiting_reasons(table).items())}
 
 
 def held_back(document: Mapping[str, Any]) -> list[str]:
@@ -201,7 +201,7 @@ def waiting(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
             "id": one.id,
             "reason": WAITING_FOR[one.block_reason],
             "since": iso(one.since),
-            "parents": [{"table": to.table, "id": to.id, "state": to.standing} for to in one.parents],
+            "parents": [{"table": to.table, "id": to.id, "state": to.state_text} for to in one.parents],
         }
         for one in runtime.ledger.waiting(table)
     ]

@@ -27,7 +27,7 @@ from sync_assets.http.client import HttpError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
+from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.opt_out.decide import Side
 from sync_assets.opt_out.session import Session
 from sync_assets.push.delivery import Denied
@@ -39,7 +39,7 @@ REQUESTS = 16
 TO_D365, TO_CAMPAIGN = "to_d365", "to_campaign"
 """Kinds of counts in the ledger."""
 
-Due = Mapping[str, list[OptOut]]
+Due = Mapping[str, list[OptOutRow]]
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Applied:
 class _Change:
     """The changes of one batch: rows to store, and contacts whose rows are to be deleted."""
 
-    rows: list[OptOut] = field(default_factory=list[OptOut])
+    rows: list[OptOutRow] = field(default_factory=list[OptOutRow])
     gone: list[str] = field(default_factory=list[str])
     written: int = 0
 
@@ -73,68 +73,68 @@ def sides(direction: ActiveDirection) -> tuple[Side, ...]:
     return ("d365", "campaign") if direction == "bidirectional" else ("d365",)
 
 
-async def write_due(parties: Session, side: Side) -> Applied:
+async def write_due(session: Session, side: Side) -> Applied:
     """Write all opt-outs that are due to one system. Raises what `write_d365` and `write_campaign` raise."""
-    done = await (write_d365 if side == "d365" else write_campaign)(parties)
-    parties.runtime.opt_outs[TO_D365 if side == "d365" else TO_CAMPAIGN] += done.written
+    done = await (write_d365 if side == "d365" else write_campaign)(session)
+    session.runtime.opt_outs[TO_D365 if side == "d365" else TO_CAMPAIGN] += done.written
     return done
 
 
-async def write_d365(parties: Session) -> Applied:
+async def write_d365(session: Session) -> Applied:
     """Write all opt-outs that are due to Dynamics 365. Raises what the client raises; the rest stays due."""
     done, after = Applied(), ""
     while due := await asyncio.to_thread(
-        parties.ledger.opt_outs_due, OptOutState.TO_D365, parties.attributes, after=after, limit=BATCH
+        session.ledger.opt_outs_due, OptOutState.TO_D365, session.attributes, after=after, limit=BATCH
     ):
         after = max(due)
         change = _Change()
-        columns = [column.name for column in parties.columns.values()]
-        here = await rows_now(parties.d365, parties.table, columns, list(due))
-        wanted = _still_wanted(parties, due, here, change, done)
-        updates = [_update(parties, id_, rows, here[id_]) for id_, rows in wanted.items()]
-        for result in await update_rows(parties.d365, parties.table, updates):
-            _note(parties, result, wanted[result.id], change, done)
+        columns = [column.name for column in session.columns.values()]
+        here = await rows_now(session.d365, session.table, columns, list(due))
+        wanted = _still_wanted(session, due, here, change, done)
+        updates = [_update(session, id_, rows, here[id_]) for id_, rows in wanted.items()]
+        for result in await update_rows(session.d365, session.table, updates):
+            _note(session, result, wanted[result.id], change, done)
         await asyncio.to_thread(
-            parties.ledger.put_opt_outs, change.rows, gone=change.gone, counts={TO_D365: change.written}
+            session.ledger.put_opt_outs, change.rows, gone=change.gone, counts={TO_D365: change.written}
         )
-        await parties.keep_lease()
+        await session.keep_lease()
     return done
 
 
 def _still_wanted(
-    parties: Session, due: Due, here: Mapping[str, RowNow], change: _Change, done: Applied
-) -> dict[str, list[OptOut]]:
+    session: Session, due: Due, here: Mapping[str, RowNow], change: _Change, done: Applied
+) -> dict[str, list[OptOutRow]]:
     """Return by contact the due rows that must still be written, after the contacts have been read again.
 
     here: the contacts as read again, by id. change, done: receive the other rows.
     """
-    wanted: dict[str, list[OptOut]] = {}
+    wanted: dict[str, list[OptOutRow]] = {}
     for id_, rows in due.items():
-        now = here.get(id_)
-        if now is None:
+        row_now = here.get(id_)
+        if row_now is None:
             change.gone.append(id_)
             done.gone += 1
             continue
         for row in rows:
-            column = parties.columns[row.attribute]
-            if column.opted_out(now.values[column.name]) == bool(row.value):
+            column = session.columns[row.attribute]
+            if column.opted_out(row_now.values[column.name]) == bool(row.value):
                 change.rows.append(rules.after_write(row, _now()))
                 done.already += 1
-            elif now.modified and row.d365_at is not None and times.to_micros(now.modified) > row.d365_at:
-                change.rows.append(_again(parties, row))
+            elif row_now.modified and row.d365_at is not None and times.to_micros(row_now.modified) > row.d365_at:
+                change.rows.append(_again(session, row))
                 done.again += 1
             else:
                 wanted.setdefault(id_, []).append(row)
     return wanted
 
 
-def _update(parties: Session, id_: str, rows: list[OptOut], here: RowNow) -> RowUpdate:
-    values = {(column := parties.columns[row.attribute]).name: column.value(bool(row.value)) for row in rows}
+def _update(session: Session, id_: str, rows: list[OptOutRow], here: RowNow) -> RowUpdate:
+    values = {(column := session.columns[row.attribute]).name: column.value(bool(row.value)) for row in rows}
     only_opt_outs = all(row.value for row in rows)
     return RowUpdate(id_, values, "*" if only_opt_outs else here.etag or "*")
 
 
-def _note(parties: Session, result: UpdateResult, rows: list[OptOut], change: _Change, done: Applied) -> None:
+def _note(session: Session, result: UpdateResult, rows: list[OptOutRow], change: _Change, done: Applied) -> None:
     if result.kind == "done":
         change.rows += [rules.after_write(row, _now()) for row in rows]
         change.written += len(rows)
@@ -143,18 +143,18 @@ def _note(parties: Session, result: UpdateResult, rows: list[OptOut], change: _C
         change.gone.append(result.id)
         done.gone += 1
     elif result.kind == "changed":
-        change.rows += [_again(parties, row) for row in rows]
+        change.rows += [_again(session, row) for row in rows]
         done.again += len(rows)
     else:
         change.rows += [rules.after_rejection(row, f"Dynamics 365: {result.reason}", _now()) for row in rows]
         done.refused += len(rows)
 
 
-def _again(parties: Session, row: OptOut) -> OptOut:
-    return rules.due_again(row, ask=parties.direction == "bidirectional")
+def _again(session: Session, row: OptOutRow) -> OptOutRow:
+    return rules.due_again(row, ask=session.direction == "bidirectional")
 
 
-async def write_campaign(parties: Session) -> Applied:
+async def write_campaign(session: Session) -> Applied:
     """Write all opt-outs that are due to Campaign, until the call budget is exhausted.
 
     Raises:
@@ -164,30 +164,30 @@ async def write_campaign(parties: Session) -> Applied:
     done, after = Applied(), ""
     while done.problem is None:
         due = await asyncio.to_thread(
-            parties.ledger.opt_outs_due, OptOutState.TO_CAMPAIGN, parties.attributes, after=after, limit=BATCH
+            session.ledger.opt_outs_due, OptOutState.TO_CAMPAIGN, session.attributes, after=after, limit=BATCH
         )
         if not due:
             break
         after = max(due)
         in_doubt = {id_ for id_, rows in due.items() if any(row.sent for row in rows)}
-        marked: dict[str, list[OptOut]] = {}  # without rows that were changed meanwhile
+        marked: dict[str, list[OptOutRow]] = {}  # without rows that were changed meanwhile
         sending = [row._replace(sent=1) for rows in due.values() for row in rows]
-        for row in await asyncio.to_thread(parties.ledger.put_opt_outs, sending):
+        for row in await asyncio.to_thread(session.ledger.put_opt_outs, sending):
             marked.setdefault(row.id, []).append(row)
-        change = await _Sending(parties, done).send(marked, in_doubt)
+        change = await _Sending(session, done).send(marked, in_doubt)
         await asyncio.to_thread(
-            parties.ledger.put_opt_outs, change.rows, gone=change.gone, counts={TO_CAMPAIGN: change.written}
+            session.ledger.put_opt_outs, change.rows, gone=change.gone, counts={TO_CAMPAIGN: change.written}
         )
-        await parties.count_calls()
-        await parties.keep_lease()
+        await session.count_calls()
+        await session.keep_lease()
     return done
 
 
 class _Sending:
     """Writes one batch to Campaign."""
 
-    def __init__(self, parties: Session, done: Applied) -> None:
-        self._parties, self._done, self._change = parties, done, _Change()
+    def __init__(self, session: Session, done: Applied) -> None:
+        self._session, self._done, self._change = session, done, _Change()
         self._free = asyncio.Semaphore(REQUESTS)
         self._denied: Denied | None = None
 
@@ -195,21 +195,24 @@ class _Sending:
         await run_together(*(self._one(id_, rows, ask=id_ in in_doubt) for id_, rows in due.items()))
         if self._denied:
             await asyncio.to_thread(
-                self._parties.ledger.put_opt_outs, self._change.rows, counts={TO_CAMPAIGN: self._change.written}
+                self._session.ledger.put_opt_outs, self._change.rows, counts={TO_CAMPAIGN: self._change.written}
             )
             raise self._denied
         return self._change
 
-    async def _one(self, id_: str, rows: list[OptOut], *, ask: bool) -> None:
+    async def _one(self, id_: str, rows: list[OptOutRow], *, ask: bool) -> None:
         async with self._free:
             if self._done.problem or self._denied:
                 self._change.rows += [row._replace(sent=int(ask)) for row in rows]  # not sent
                 return
             try:
-                said = await self._already(id_, rows) if ask else None
-                if said is None:
-                    said = await self._parties.records.update(id_, self._body(rows))
-                self._note(id_, rows, said)
+                held = await self._holds_already(id_, rows) if ask else False
+                if held is True:
+                    self._change.rows += [rules.after_write(row, _now()) for row in rows]
+                    self._done.already += len(rows)
+                else:
+                    said = held or await self._session.records.update(id_, self._body(rows))
+                    self._note(id_, rows, said)
             except BudgetSpent as error:
                 self._change.rows += [row._replace(sent=int(ask)) for row in rows]
                 self._done.problem = str(error)
@@ -217,27 +220,23 @@ class _Sending:
                 self._done.unanswered += len(rows)
                 self._done.problem = str(error)
 
-    async def _already(self, id_: str, rows: list[OptOut]) -> ResponseOutcome | None:
-        """Query whether Campaign holds the values already; None if it does not, so that they must be written."""
-        found = await opt_outs_of(self._parties.records, id_, self._parties.attributes)
+    async def _holds_already(self, id_: str, rows: list[OptOutRow]) -> bool | ResponseOutcome:
+        """Query whether Campaign holds the values already. Return its outcome if it does not show the profile."""
+        found = await opt_outs_of(self._session.records, id_, self._session.attributes)
         if isinstance(found, ResponseOutcome):
             return found
-        holds = all(found[row.attribute][0] == bool(row.value) for row in rows)
-        return ResponseOutcome("exists_already") if holds else None
+        return all(found[row.attribute][0] == bool(row.value) for row in rows)
 
-    def _body(self, rows: list[OptOut]) -> bytes:
+    def _body(self, rows: list[OptOutRow]) -> bytes:
         """Return the body of a PATCH: without the key, since Campaign may refuse it, even with its present value."""
         return msgspec.json.encode({row.attribute: bool(row.value) for row in rows})
 
-    def _note(self, id_: str, rows: list[OptOut], said: ResponseOutcome) -> None:
+    def _note(self, id_: str, rows: list[OptOutRow], said: ResponseOutcome) -> None:
         done, change = self._done, self._change
-        if said.kind in ("done", "exists_already"):
+        if said.kind == "done":
             change.rows += [rules.after_write(row, _now()) for row in rows]
-            if said.kind == "done":
-                change.written += len(rows)
-                done.written += len(rows)
-            else:
-                done.already += len(rows)
+            change.written += len(rows)
+            done.written += len(rows)
         elif said.kind == "missing":  # the later insert of the profile carries Dynamics 365's value
             change.rows += [rules.after_missing_profile(row, row.d365) for row in rows]
             done.gone += 1

@@ -16,7 +16,7 @@ from sync_assets.opt_out.apply import Applied, sides, write_due
 from sync_assets.opt_out.decide import Side
 from sync_assets.opt_out.decision_log import DecisionLog
 from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due
-from sync_assets.opt_out.profile_polling import Polled, poll_is_due, poll_profiles
+from sync_assets.opt_out.profile_polling import ProfilePoll, poll_is_due, poll_profiles
 from sync_assets.opt_out.session import OptOutsBusy, open_session
 from sync_assets.runtime.context import Runtime
 
@@ -32,7 +32,7 @@ class Changes:
     runtime: Runtime
     audit: DecisionLog
     failed: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
-    polled: Polled | None = None
+    polled: ProfilePoll | None = None
     deciding: DecisionRun | None = None
     written: dict[Side, Applied] = field(default_factory=dict[Side, Applied])
 
@@ -51,11 +51,11 @@ class Changes:
                 self.polled = await poll_profiles(self.runtime, now)
         if self.failed and not self.runtime.ledger.opt_outs_left(self.runtime.config.opt_out.attributes).due:
             return
-        async with open_session(self.runtime) as both:
-            self.deciding = await decide_due(both, self.audit)
-            for side in sides(both.direction):
+        async with open_session(self.runtime) as session:
+            self.deciding = await decide_due(session, self.audit)
+            for side in sides(session.direction):
                 with self._going_on():
-                    self.written[side] = await write_due(both, side)
+                    self.written[side] = await write_due(session, side)
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:

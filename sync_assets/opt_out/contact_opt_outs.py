@@ -11,7 +11,7 @@ import polars as pl
 
 from sync_assets.campaign.profile_opt_outs import opt_out
 from sync_assets.config.models import Config
-from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
+from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.opt_out.decide import Decision, decide
 from sync_assets.opt_out.decision_log import folder_of_changes
 from sync_assets.opt_out.tables import DECISIONS
@@ -39,7 +39,7 @@ class ContactOptOut:
 
     column: str
     attribute: str
-    stored: OptOut | None = field(repr=False)
+    stored: OptOutRow | None = field(repr=False)
     d365: bool | None = field(repr=False)
     campaign: bool | None = field(repr=False)
     changed_at: datetime | None
@@ -57,7 +57,7 @@ class ContactOptOut:
 
 def contact_opt_outs(
     config: Config,
-    stored: Mapping[str, OptOut],
+    stored: Mapping[str, OptOutRow],
     row: Mapping[str, Any] | None,
     modified: datetime | None,
     profile: dict[str, Any] | None,

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
-from sync_assets.config.models import OptOut
+from sync_assets.config.models import OptOutConfig
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.row_queries import rows_now
@@ -57,7 +57,7 @@ class Parity:
         return sum(len(ids) for ids in self.differing.values())
 
 
-def allowed(opt_out: OptOut, side: str) -> timedelta:
+def allowed(opt_out: OptOutConfig, side: str) -> timedelta:
     """Return how long a change in one system may take to reach the other one."""
     if side == "d365":
         return PUSHED_WITHIN
@@ -67,7 +67,7 @@ def allowed(opt_out: OptOut, side: str) -> timedelta:
 
 
 def judge(
-    opt_out: OptOut,
+    opt_out: OptOutConfig,
     direction: ActiveDirection,
     d365: tuple[bool | None, datetime | None],
     campaign: tuple[bool | None, datetime | None],
@@ -112,25 +112,25 @@ async def parity(runtime: Runtime) -> Parity:
     found = Parity(kept_back=max(0, len(ids) - wanted))
     if not ids[:wanted]:
         return found
-    async with ready(runtime) as both:
+    async with ready(runtime) as session:
         try:
-            await _compare(both, ids[:wanted], found)
+            await _compare(session, ids[:wanted], found)
         finally:
-            await both.count_calls()
+            await session.count_calls()
     return found
 
 
-async def _compare(both: Session, ids: Sequence[str], found: Parity) -> None:
-    columns = [column.name for column in both.columns.values()]
-    here = await rows_now(both.d365, both.table, columns, ids)
-    rows = await asyncio.to_thread(both.ledger.opt_outs_of, ids)
+async def _compare(session: Session, ids: Sequence[str], found: Parity) -> None:
+    columns = [column.name for column in session.columns.values()]
+    here = await rows_now(session.d365, session.table, columns, ids)
+    rows = await asyncio.to_thread(session.ledger.opt_outs_of, ids)
     applied = {(row.id, row.attribute): row.campaign_at for row in rows if row.state == OptOutState.SYNCED}
-    opt_out, now, free = both.runtime.config.opt_out, datetime.now(UTC), asyncio.Semaphore(AT_ONCE)
+    opt_out, now, free = session.runtime.config.opt_out, datetime.now(UTC), asyncio.Semaphore(AT_ONCE)
     verdicts: Counter[str] = Counter()
 
     async def look(id_: str) -> None:
         async with free:
-            told = await opt_outs_of(both.records, id_, both.attributes)
+            told = await opt_outs_of(session.records, id_, session.attributes)
         if isinstance(told, ResponseOutcome):
             if told.kind == "denied":
                 raise SyncAssetsError(
@@ -139,11 +139,11 @@ async def _compare(both: Session, ids: Sequence[str], found: Parity) -> None:
             found.unanswered += told.kind != "missing"
             return
         found.contacts += 1
-        for attribute, column in both.columns.items():
+        for attribute, column in session.columns.items():
             micros = applied.get((id_, attribute))
             verdict = judge(
                 opt_out,
-                both.direction,
+                session.direction,
                 (column.opted_out(here[id_].values[column.name]), here[id_].modified),
                 told[attribute],
                 None if micros is None else times.from_micros(micros),

@@ -24,7 +24,7 @@ from sync_assets.http.client import HttpError, SignInRefused
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
+from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.opt_out.decide import Decision, Side, decide
 from sync_assets.opt_out.decision_log import DecisionLog
 from sync_assets.opt_out.session import Session
@@ -35,7 +35,7 @@ BATCH = 500
 QUESTIONS = 16
 """Concurrent queries of profiles."""
 
-Stated = Mapping[str, tuple[bool | None, datetime | None]]
+CampaignValues = Mapping[str, tuple[bool | None, datetime | None]]
 """Attribute -> (Campaign's value, time of change)."""
 
 SCHEMA = pl.Schema(
@@ -70,15 +70,15 @@ class DecisionRun:
     unanswered: number of contacts without a response; they stay due, all others are decided.
     """
 
-    parties: Session
+    session: Session
     decided: int = 0
     problem: str | None = None
     unanswered: int = 0
 
     async def decisions(self) -> AsyncIterator[pl.DataFrame]:
         """Yield the decisions in frames of SCHEMA. A frame is stored in the ledger when the next one is requested."""
-        ledger, attributes, after = self.parties.ledger, self.parties.attributes, ""
-        if self.parties.direction != "bidirectional":  # decided under a direction that wrote to Campaign
+        ledger, attributes, after = self.session.ledger, self.session.attributes, ""
+        if self.session.direction != "bidirectional":  # decided under a direction that wrote to Campaign
             await asyncio.to_thread(ledger.reconsider_opt_outs, OptOutState.TO_CAMPAIGN)
         while due := await asyncio.to_thread(
             ledger.opt_outs_due, OptOutState.DECIDE, attributes, after=after, limit=BATCH
@@ -89,52 +89,52 @@ class DecisionRun:
             yield frame
             self.decided += frame.height
             await asyncio.to_thread(ledger.put_opt_outs, batch.rows)
-            await self.parties.count_calls()
-            await self.parties.keep_lease()
+            await self.session.count_calls()
+            await self.session.keep_lease()
 
-    async def _decide(self, due: Mapping[str, list[OptOut]]) -> _Batch:
-        parties = self.parties
+    async def _decide(self, due: Mapping[str, list[OptOutRow]]) -> _Batch:
+        session = self.session
         to_ask = [id_ for id_, rows in due.items() if any(row.ask for row in rows)]
         said = await self._ask(to_ask)
         unanswered = set(to_ask) - said.keys()
         self.unanswered += len(unanswered)
         due = {id_: rows for id_, rows in due.items() if id_ not in unanswered}
-        columns = [column.name for column in parties.columns.values()]
-        here = await rows_now(parties.d365, parties.table, columns, list(due))
-        batch = _Batch(parties, datetime.now(UTC))
+        columns = [column.name for column in session.columns.values()]
+        here = await rows_now(session.d365, session.table, columns, list(due))
+        batch = _Batch(session, datetime.now(UTC))
         for id_, rows in due.items():
-            now, told = here.get(id_), said.get(id_)
-            if now is None:
+            row_now, told = here.get(id_), said.get(id_)
+            if row_now is None:
                 batch.without_contact(rows, told)
                 continue
             asked = [row for row in rows if row.ask]
             if isinstance(told, ResponseOutcome) and told.kind == "missing":
-                batch.without_profile(asked, now)
+                batch.without_profile(asked, row_now)
             elif isinstance(told, ResponseOutcome):
                 batch.refuse(asked, f"Campaign: {redact(told.reason, None)}")
             else:
                 for row in asked:
-                    batch.decide(row, now, (told or {}).get(row.attribute))
+                    batch.decide(row, row_now, (told or {}).get(row.attribute))
             for row in rows:  # a file's statement holds, whatever answer Campaign gave about another attribute
                 if not row.ask:
-                    batch.decide(row, now, None)
+                    batch.decide(row, row_now, None)
         return batch
 
-    async def _ask(self, ids: list[str]) -> dict[str, Stated | ResponseOutcome]:
+    async def _ask(self, ids: list[str]) -> dict[str, CampaignValues | ResponseOutcome]:
         """Query Campaign's values of these contacts. Contacts without a response are left out.
 
         Raises:
             SignInRefused: Campaign refuses access.
         """
         free = asyncio.Semaphore(QUESTIONS)
-        answers: dict[str, Stated | ResponseOutcome] = {}
+        answers: dict[str, CampaignValues | ResponseOutcome] = {}
 
         async def ask(id_: str) -> None:
             async with free:
                 if self.problem:
                     return
                 try:
-                    found = await opt_outs_of(self.parties.records, id_, self.parties.attributes)
+                    found = await opt_outs_of(self.session.records, id_, self.session.attributes)
                 except SignInRefused:
                     raise
                 except (BudgetSpent, HttpError) as error:  # contacts that need no query are decided all the same
@@ -152,40 +152,40 @@ class DecisionRun:
         return answers
 
 
-async def decide_due(parties: Session, audit: DecisionLog) -> DecisionRun:
+async def decide_due(session: Session, audit: DecisionLog) -> DecisionRun:
     """Decide everything that is due, and store each decision in the audit before the ledger."""
-    deciding = DecisionRun(parties)
+    deciding = DecisionRun(session)
     async for frame in deciding.decisions():
         await asyncio.to_thread(audit.keep, frame)
-        parties.runtime.progress("deciding opt-outs", deciding.decided + frame.height)
+        session.runtime.progress("deciding opt-outs", deciding.decided + frame.height)
     return deciding
 
 
 class _Batch:
     """The decisions of a batch of contacts: rows for the ledger and rows for the audit."""
 
-    def __init__(self, parties: Session, moment: datetime) -> None:
-        self._parties, self._moment = parties, moment
-        self.rows: list[OptOut] = []
+    def __init__(self, session: Session, moment: datetime) -> None:
+        self._session, self._moment = session, moment
+        self.rows: list[OptOutRow] = []
         self._told: list[tuple[Any, ...]] = []
 
     def frame(self) -> pl.DataFrame:
         return pl.DataFrame(self._told, schema=SCHEMA, orient="row")
 
-    def decide(self, row: OptOut, here: RowNow, told: tuple[bool | None, datetime | None] | None) -> None:
+    def decide(self, row: OptOutRow, here: RowNow, told: tuple[bool | None, datetime | None] | None) -> None:
         d365, modified = self._d365(row, here), here.modified
         campaign, changed = _said(row, told)
-        decision = decide(self._parties.direction, d365, modified, campaign, changed)
+        decision = decide(self._session.direction, d365, modified, campaign, changed)
         self._settle(row, int(bool(d365)), modified, campaign, changed, int(decision.value), decision.write)
         self._tell(row, d365, modified, campaign, changed, decision)
 
-    def without_profile(self, rows: list[OptOut], here: RowNow) -> None:
+    def without_profile(self, rows: list[OptOutRow], here: RowNow) -> None:
         for row in rows:
             d365 = self._d365(row, here)
             self.rows.append(rules.after_missing_profile(row, int(bool(d365))))
             self._tell(row, d365, here.modified, None, None, NO_PROFILE)
 
-    def without_contact(self, rows: list[OptOut], told: Stated | ResponseOutcome | None) -> None:
+    def without_contact(self, rows: list[OptOutRow], told: CampaignValues | ResponseOutcome | None) -> None:
         """Add the rows of a contact that does not exist in Dynamics 365.
 
         Campaign may state its opt-outs in every file. Its value is stored, so that it counts as a change only once; it
@@ -199,7 +199,7 @@ class _Batch:
 
     def _settle(
         self,
-        row: OptOut,
+        row: OptOutRow,
         d365: int | None,
         modified: datetime | None,
         campaign: bool | None,
@@ -220,16 +220,16 @@ class _Batch:
             )
         )
 
-    def refuse(self, rows: list[OptOut], reason: str) -> None:
+    def refuse(self, rows: list[OptOutRow], reason: str) -> None:
         self.rows += [rules.after_rejection(row, reason, times.to_micros(self._moment)) for row in rows]
 
-    def _d365(self, row: OptOut, here: RowNow) -> bool | None:
-        column = self._parties.columns[row.attribute]
+    def _d365(self, row: OptOutRow, here: RowNow) -> bool | None:
+        column = self._session.columns[row.attribute]
         return column.opted_out(here.values[column.name])
 
     def _tell(
         self,
-        row: OptOut,
+        row: OptOutRow,
         d365: bool | None,
         modified: datetime | None,
         campaign: bool | None,
@@ -239,14 +239,14 @@ class _Batch:
         value, write, reason = (
             (None, None, decision) if isinstance(decision, str) else (decision.value, decision.write, decision.reason)
         )
-        column = self._parties.columns[row.attribute].name
+        column = self._session.columns[row.attribute].name
         self._told.append(
             (row.id, column, row.attribute, d365, modified, campaign, changed, value, write, reason, row.source,
              self._moment)
         )  # fmt: skip
 
 
-def _said(row: OptOut, told: tuple[bool | None, datetime | None] | None) -> tuple[bool | None, datetime | None]:
+def _said(row: OptOutRow, told: tuple[bool | None, datetime | None] | None) -> tuple[bool | None, datetime | None]:
     """Return Campaign's value and time of change: from its response `told`, else as stored in the ledger."""
     if told is None:
         return _flag(row.campaign), _instant(row.campaign_at)

@@ -21,7 +21,7 @@ requested it.
 
 
 @dataclass(slots=True)
-class Polled:
+class ProfilePoll:
     """The result of a poll. profiles: number of profiles read. stated: number of their statements by kind."""
 
     profiles: int = 0
@@ -55,7 +55,7 @@ def _last_poll(runtime: Runtime, now: datetime) -> datetime | None:
     return None if last is not None and last - now > MARGIN else last
 
 
-async def poll_profiles(runtime: Runtime, now: datetime) -> Polled:
+async def poll_profiles(runtime: Runtime, now: datetime) -> ProfilePoll:
     """Store the opt-outs of the profiles that changed since the last poll began.
 
     Of all profiles the first time, and after a clock that was ahead was set back.
@@ -69,7 +69,7 @@ async def poll_profiles(runtime: Runtime, now: datetime) -> Polled:
         SyncAssetsError: of the client, including BudgetSpent. Stored pages stay stored, and the next poll reads them
             again with the rest.
     """
-    polled, source, last = Polled(), f"poll of profiles {now:%Y-%m-%dT%H:%M:%SZ}", _last_poll(runtime, now)
+    polled, source, last = ProfilePoll(), f"poll of profiles {now:%Y-%m-%dT%H:%M:%SZ}", _last_poll(runtime, now)
     names, key = runtime.config.opt_out.attributes, runtime.config.table(CONTACT).key
     async with runtime.campaign() as campaign:
         try:

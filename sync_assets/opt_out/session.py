@@ -113,14 +113,14 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
 @asynccontextmanager
 async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
     """Open a session with the opt-out lease, to decide and write. Raises what `ready` raises, and OptOutsBusy."""
-    async with ready(runtime) as both:
-        await asyncio.to_thread(release_dead, both.ledger)
-        await both.keep_lease(WAIT_SECONDS)
+    async with ready(runtime) as session:
+        await asyncio.to_thread(release_dead, session.ledger)
+        await session.keep_lease(WAIT_SECONDS)
         try:
-            yield both
+            yield session
         finally:
-            await both.count_calls()
-            await asyncio.to_thread(both.ledger.release_feed, LEASE, both.owner)
+            await session.count_calls()
+            await asyncio.to_thread(session.ledger.release_feed, LEASE, session.owner)
 
 
 def _direction(config: Config) -> ActiveDirection:

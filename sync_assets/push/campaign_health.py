@@ -36,7 +36,7 @@ class CampaignHealth:
         """Note that Campaign accepted or rejected a record."""
         self._failing, self._succeeded_at, self._has_succeeded = 0, time.monotonic(), True
 
-    def takes_no_record(self, attempts: int) -> bool:
+    def puts_off(self, attempts: int) -> bool:
         """Return True if a record that failed `attempts` times before is to be put off, not rejected.
 
         Campaign may answer reads while it takes no write, for example in maintenance. So after FAILING records in a row

@@ -1,4 +1,4 @@
-"""The claims of one push worker: records under lease, and outcomes not stored yet.
+"""The claims of one push: records under lease, and outcomes not stored yet.
 
 All ledger calls go through one thread, off the event loop and in order: outcomes that were flushed before a claim are
 stored when that claim is made.
@@ -66,10 +66,10 @@ class ClaimedRecords:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="push-ledger")
         self.calls = CallCounter()
         self.stored_calls: Counter[str] = Counter()
-        self.open = 0
+        self.without_outcome = 0
         """Records claimed and without an outcome so far."""
         self.idle = asyncio.Event()
-        """Set when `open` falls to 0."""
+        """Set when `without_outcome` falls to 0."""
 
     async def claim(self, limit: int) -> list[Claimed]:
         """Claim up to `limit` pending records of the table under this worker's lease."""
@@ -82,10 +82,10 @@ class ClaimedRecords:
             lease_seconds=self._lease_seconds,
             opt_outs=self._opt_outs,
         )
-        if not self.open:  # perhaps since this call began: then a renewal meanwhile had nothing to renew
+        if not self.without_outcome:  # perhaps since this call began: then a renewal meanwhile had nothing to renew
             self._leased_at = now
-        self.open += len(records)
-        if self.open:
+        self.without_outcome += len(records)
+        if self.without_outcome:
             self.idle.clear()
         return records
 
@@ -125,16 +125,16 @@ class ClaimedRecords:
 
         A request that leaves then has that third in which to end. Also True while nothing is claimed.
         """
-        if not self.open:
+        if not self.without_outcome:
             return True
         held = max(time.monotonic() - self._leased_at[0], time.time() - self._leased_at[1])
         return held < self._lease_seconds * 2 / 3
 
-    def close(self, outcome: Outcome) -> None:
+    def add_outcome(self, outcome: Outcome) -> None:
         """Record the outcome of a claimed record; it is stored with the next batch."""
         self._outcomes.append(outcome)
-        self.open -= 1
-        if not self.open:
+        self.without_outcome -= 1
+        if not self.without_outcome:
             self.idle.set()
         if len(self._outcomes) >= STORE_RECORDS:
             self._full.set()
@@ -148,7 +148,7 @@ class ClaimedRecords:
         while True:
             await asyncio.sleep(self._lease_seconds / 4)
             now = (time.monotonic(), time.time())
-            if self.open and self.leases_are_valid():
+            if self.without_outcome and self.leases_are_valid():
                 await self._call(self._ledger.renew, self._owner, self._lease_seconds)
                 self._leased_at = now
 
@@ -192,7 +192,7 @@ class ClaimedRecords:
         """
         try:
             await self.flush()
-            if self.open:
+            if self.without_outcome:
                 await self._call(self._ledger.release, self._owner)
         finally:
             self._thread.shutdown(wait=False)

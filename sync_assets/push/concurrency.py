@@ -1,6 +1,6 @@
 """Adapt the number of requests in flight: raise it while the server keeps pace, lower it when it throttles or slows.
 
-Pure, except for `RequestSlots`, which makes workers wait for a free slot. Campaign publishes no rate limits
+Pure, except for `RequestSlots`, which makes tasks wait for a free slot. Campaign publishes no rate limits
 (docs/references/campaign.md 10), so its capacity is measured: the time of an answer is compared with the best time
 of the last minute, and a throttled request (429, 503) or a lost answer halves the number at once.
 """
@@ -26,7 +26,7 @@ reason, our own load included, is the new normal after a minute; `ceiling` bound
 class Limiter:
     """The number of requests that may be in flight, between 1 and `ceiling`.
 
-    Call `answered` or `refused` for every request. After as many answers as the limit (one round) the limit changes:
+    Call `answered` or `overloaded` for every request. After as many answers as the limit (one round) the limit changes:
     plus one (or doubled, until the first throttle or slow round) while answers are quick, minus a tenth when they are
     slow.
     """
@@ -62,7 +62,7 @@ class Limiter:
         else:
             self._limit = min(self.ceiling, self._limit + 1)
 
-    def refused(self, seconds: float, now: float) -> None:
+    def overloaded(self, seconds: float, now: float) -> None:
         """Halve the limit after a throttled request or a lost answer, which took `seconds`.
 
         Requests that were sent before the last halving do not halve the limit again.
@@ -83,7 +83,7 @@ class Limiter:
 
 
 class RequestSlots:
-    """An async context manager that lets `limiter.limit` workers in; the others wait, first come, first served."""
+    """An async context manager that lets `limiter.limit` tasks in; the others wait, first come, first served."""
 
     def __init__(self, limiter: Limiter) -> None:
         self.limiter = limiter
@@ -96,7 +96,7 @@ class RequestSlots:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
-                await turn  # `_leave` has called `_enter` for this worker
+                await turn  # `_leave` has called `_enter` for this task
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self._leave()

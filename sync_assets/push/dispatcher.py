@@ -1,8 +1,8 @@
 """Send a table's pending records to Campaign, with many requests in flight.
 
-Records are claimed in batches ahead of the workers (record_queue.py); workers deliver one record after the other
-(delivery.py); beside them, outcomes are stored in batches and leases are renewed (claimed_records.py). However
-a push ends, no record is lost: one that was not acknowledged stays pending.
+Records are claimed in batches ahead of the senders (record_queue.py): tasks that deliver one record after the other
+(delivery.py). Beside them, outcomes are stored in batches and leases are renewed (claimed_records.py). However a push
+ends, no record is lost: one that was not acknowledged stays pending.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.concurrency import Latencies, Limiter, RequestSlots
 from sync_assets.push.delivery import WAITS, Delivery, Denied, StillUnknown, deliver, outcome
 from sync_assets.push.record_links import LinkNotKept, Links
-from sync_assets.push.record_queue import LINGER, RecordQueue
+from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS, RecordQueue
 from sync_assets.push.target import PushResult, PushStopped, Target
 from sync_assets.runtime.parent_keys import ParentKeys
 
@@ -44,10 +44,14 @@ LAST_ANSWERS = 60.0
 """The same when the time of the push is up: a longer wait, so that no outcome stays unknown for that reason."""
 PUT_OFF_SECONDS = 300.0
 """Seconds until the next attempt of a record while Campaign takes no record at all."""
+RETRY_SECONDS = WAIT_FOR_RETRY_SECONDS
+"""Seconds before the next attempt of a record while Campaign is overloaded or not reachable: the longest wait for which
+the queue does not leave the record to the next push.
+"""
 LOOK_AGAIN_SECONDS = 10.0
 """Seconds before a record whose insert was lost, and which is not found, is looked up once more."""
 
-_NO_ANSWER = frozenset({None, 429, 502, 503, 504})
+_OVERLOADED = frozenset({None, 429, 502, 503, 504})
 _SAYS_NOTHING = frozenset({0, 401})
 
 
@@ -119,16 +123,16 @@ class _Push:
         await self._prepare()
         self._report_progress()
         feeder = asyncio.create_task(self._feed())
-        workers = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
+        senders = [asyncio.create_task(self._send_records()) for _ in range(self._concurrency)]
         helpers = [
             self._claims.keep_storing(self._report_progress),
             self._claims.keep_leases(),
             self._end_after(seconds),
         ]
         tasks = [asyncio.create_task(helper) for helper in helpers]
-        waiting = {feeder, *workers, *tasks}
+        waiting = {feeder, *senders, *tasks}
         try:
-            while not feeder.done() and not (self._queue.ended and self._checks_links()):
+            while not feeder.done() and not (self._queue.ended and self._is_checking_links()):
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
@@ -136,7 +140,7 @@ class _Push:
             self._stop("It was interrupted.")
             raise
         finally:
-            await self._wind_up(feeder, workers, tasks)
+            await self._wind_up(feeder, senders, tasks)
             self._report_progress()
         result = self._result
         result.calls = self._claims.stored_calls
@@ -166,7 +170,7 @@ class _Push:
                 await self._claims.note_dialect(resource, news)
 
     async def _wind_up(
-        self, feeder: asyncio.Task[None], workers: list[asyncio.Task[None]], helpers: list[asyncio.Task[None]]
+        self, feeder: asyncio.Task[None], senders: list[asyncio.Task[None]], helpers: list[asyncio.Task[None]]
     ) -> None:
         """Wait for requests in flight, give back records that were not sent, and store all outcomes."""
         self._queue.end()
@@ -175,12 +179,12 @@ class _Push:
             await asyncio.wait([self._checking], timeout=give_up_at - time.monotonic())
             self._checking.cancel()
         await asyncio.wait([feeder])  # never cancelled: the records of a claim under way would keep their lease
-        self._queue.dismiss_workers()
-        while self._in_flight and time.monotonic() < give_up_at:  # workers without a request in flight can't send any
-            await asyncio.wait(workers, timeout=0.05)
-        for task in [*workers, *helpers]:
+        self._queue.dismiss_senders()
+        while self._in_flight and time.monotonic() < give_up_at:  # senders without a request in flight can't send any
+            await asyncio.wait(senders, timeout=0.05)
+        for task in [*senders, *helpers]:
             task.cancel()
-        await asyncio.gather(feeder, *workers, *helpers, return_exceptions=True)
+        await asyncio.gather(feeder, *senders, *helpers, return_exceptions=True)
         for record in self._queue.left():
             self._give_back(record)
         try:
@@ -201,9 +205,9 @@ class _Push:
 
     def _report_progress(self) -> None:
         if self._progress:
-            self._progress(self._result.done + self._result.refused)
+            self._progress(self._result.done + self._result.rejected)
 
-    def _checks_links(self) -> bool:
+    def _is_checking_links(self) -> bool:
         """Return True while links of earlier pushes are verified, which may take as long as Campaign's answers."""
         return self._checking is not None and not self._checking.done()
 
@@ -222,7 +226,7 @@ class _Push:
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    async def _work(self) -> None:
+    async def _send_records(self) -> None:
         lost = False
 
         def observe(kind: str, status: int | None, seconds: float) -> None:
@@ -269,8 +273,8 @@ class _Push:
             self._claims.calls.add(kind)  # pyright: ignore[reportArgumentType] - records send nothing else
         if status in _SAYS_NOTHING:
             return
-        if status in _NO_ANSWER:
-            self._limiter.refused(seconds, time.monotonic())
+        if status in _OVERLOADED:
+            self._limiter.overloaded(seconds, time.monotonic())
         else:
             self._limiter.answered(seconds, time.monotonic())
             self._latencies.add(seconds)
@@ -279,7 +283,7 @@ class _Push:
 
     async def _delivered(self, record: Claimed, delivery: Delivery, records: Records) -> None:
         result = self._result
-        if delivery.exhausted and await self._spared(
+        if delivery.exhausted and await self._keep_pending_if_campaign_fails(
             record, records, "later", delivery.reason, f"Campaign fails on every request: {delivery.reason}"
         ):
             return
@@ -294,8 +298,8 @@ class _Push:
         if delivery.operation_done:
             setattr(result, delivery.operation_done, getattr(result, delivery.operation_done) + 1)
         elif delivery.result == "refused":
-            result.refused += 1
-        self._close(record, delivery)
+            result.rejected += 1
+        self._add_outcome(record, delivery)
 
     async def _failed(
         self, record: Claimed, error: SyncAssetsError, began: float, records: Records, *, lost: bool
@@ -306,24 +310,24 @@ class _Push:
         has succeeded lately.
         """
         unanswered = isinstance(error, OutcomeUnknown)
-        passing = unanswered or (isinstance(error, NotSent | Unavailable) and not isinstance(error, NotTrusted))
+        is_temporary = unanswered or (isinstance(error, NotSent | Unavailable) and not isinstance(error, NotTrusted))
         patient = (
             unanswered and time.monotonic() - began < self._client.endpoint.patience
         )  # a cut connection fails at once
-        if not passing or not (patient or self._health.succeeded_since(began)):
+        if not is_temporary or not (patient or self._health.succeeded_since(began)):
             self._stop(str(error))
             self._give_back(record, lost=lost)
         elif not unanswered:
-            self._close(record, Delivery("unknown" if lost else "later", reason=str(error), wait=LINGER))
+            self._add_outcome(record, Delivery("unknown" if lost else "later", reason=str(error), wait=RETRY_SECONDS))
         elif record.attempts < len(WAITS):
             await self._count_failure(record, str(error), records)
             wait = LOOK_AGAIN_SECONDS if isinstance(error, StillUnknown) else WAITS[record.attempts]
-            self._close(record, Delivery("unknown", reason=str(error), wait=wait))
-        elif not await self._spared(record, records, "unknown", str(error), str(error)):
-            self._result.refused += 1
-            self._close(record, Delivery("refused", reason=f"{error} It was sent {record.attempts + 1} times."))
+            self._add_outcome(record, Delivery("unknown", reason=str(error), wait=wait))
+        elif not await self._keep_pending_if_campaign_fails(record, records, "unknown", str(error), str(error)):
+            self._result.rejected += 1
+            self._add_outcome(record, Delivery("refused", reason=f"{error} It was sent {record.attempts + 1} times."))
 
-    async def _spared(
+    async def _keep_pending_if_campaign_fails(
         self, record: Claimed, records: Records, result: Literal["later", "unknown"], reason: str | None, stop: str
     ) -> bool:
         """Leave a record pending whose attempts are used up, if the cause is Campaign. False: the record is rejected.
@@ -334,7 +338,7 @@ class _Push:
             self._stop(stop)
             self._give_back(record, lost=result == "unknown")
             return True
-        if not self._health.takes_no_record(record.attempts):
+        if not self._health.puts_off(record.attempts):
             return False
         if not self._told:
             self._told = True
@@ -342,7 +346,7 @@ class _Push:
                 "Campaign answers reads and takes no record, records stay pending",
                 extra={"table": self._target.table, "seconds": PUT_OFF_SECONDS},
             )
-        self._close(record, Delivery(result, reason=reason, wait=PUT_OFF_SECONDS))
+        self._add_outcome(record, Delivery(result, reason=reason, wait=PUT_OFF_SECONDS))
         return True
 
     async def _count_failure(self, record: Claimed, reason: str | None, records: Records) -> None:
@@ -351,7 +355,7 @@ class _Push:
 
     def _give_back(self, record: Claimed, *, lost: bool = False) -> None:
         self._result.given_back += 1
-        self._close(record, Delivery("unknown" if lost else "later"))
+        self._add_outcome(record, Delivery("unknown" if lost else "later"))
 
-    def _close(self, record: Claimed, delivery: Delivery) -> None:
-        self._queue.close(outcome(record, delivery))
+    def _add_outcome(self, record: Claimed, delivery: Delivery) -> None:
+        self._queue.add_outcome(outcome(record, delivery))

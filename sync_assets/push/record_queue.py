@@ -1,4 +1,4 @@
-"""The queue between the ledger and the workers of a push: records are claimed in batches, ahead of the workers."""
+"""The queue between the ledger and the senders of a push: records are claimed in batches, ahead of the senders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH_SECONDS = 0.5
 outcomes.
 """
 MAX_BATCH = 1000
-LINGER = 20.0
+WAIT_FOR_RETRY_SECONDS = 20.0
 """Seconds that a push waits for a record that is to be retried, before it leaves the record to the next push."""
 OVERDUE_SECONDS = 5.0
 """Seconds beyond its retry time for which a push still waits for a record. If no claim has returned the record by then,
@@ -24,14 +24,14 @@ wait from then on.
 
 
 class RecordQueue:
-    """Claimed records for `workers` workers, and the records that are put off."""
+    """Claimed records for `senders` senders (tasks of the push), and the records that are put off."""
 
-    def __init__(self, claims: ClaimedRecords, workers: int) -> None:
-        self._claims, self._workers = claims, workers
+    def __init__(self, claims: ClaimedRecords, senders: int) -> None:
+        self._claims, self._senders = claims, senders
         self._queue: asyncio.Queue[Claimed | None] = asyncio.Queue()
         self._low = 0  # more records are claimed when the queue is down to this length
         self._is_low = asyncio.Event()
-        self._closed = 0  # records with an outcome, or given back
+        self._finished = 0  # records with an outcome, or given back
         self._retry_at: dict[int, float] = {}  # seq -> time of the monotonic clock
         self._ending = asyncio.Event()
 
@@ -46,8 +46,8 @@ class RecordQueue:
         return self._ending.is_set()
 
     async def fill(self) -> None:
-        """Claim records until none is left that may be sent now or within LINGER seconds, or until `end`."""
-        batch, claimed_at, closed, quiet = self._workers, time.monotonic(), 0, False
+        """Claim records until none is left that may be sent now or within WAIT_FOR_RETRY_SECONDS, or until `end`."""
+        batch, claimed_at, finished, quiet = self._senders, time.monotonic(), 0, False
         while not self._ending.is_set():
             asked = time.monotonic()
             records = await self._claims.claim(batch)
@@ -58,10 +58,10 @@ class RecordQueue:
                 quiet, self._low = False, batch // 2
                 await self._wait_until_low()
                 now = time.monotonic()
-                rate = (self._closed - closed) / max(now - claimed_at, 1e-3)
-                claimed_at, closed = now, self._closed
-                batch = min(MAX_BATCH, max(self._workers, int(rate * BATCH_SECONDS)))
-            elif self._claims.open:
+                rate = (self._finished - finished) / max(now - claimed_at, 1e-3)
+                claimed_at, finished = now, self._finished
+                batch = min(MAX_BATCH, max(self._senders, int(rate * BATCH_SECONDS)))
+            elif self._claims.without_outcome:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(1.0):
                         await self._claims.idle.wait()
@@ -71,7 +71,7 @@ class RecordQueue:
             else:
                 self._retry_at = {seq: at for seq, at in self._retry_at.items() if asked - at < OVERDUE_SECONDS}
                 wait = min(self._retry_at.values(), default=float("inf")) - time.monotonic()
-                if wait > LINGER:
+                if wait > WAIT_FOR_RETRY_SECONDS:
                     return
                 quiet = False
                 with suppress(TimeoutError):
@@ -90,12 +90,12 @@ class RecordQueue:
             self._is_low.set()
         return record
 
-    def close(self, outcome: Outcome) -> None:
+    def add_outcome(self, outcome: Outcome) -> None:
         """Record the outcome of a taken record, and when it may be tried again."""
-        self._closed += 1
+        self._finished += 1
         if outcome.retry_after_seconds is not None:
             self._retry_at[outcome.seq] = time.monotonic() + outcome.retry_after_seconds
-        self._claims.close(outcome)
+        self._claims.add_outcome(outcome)
 
     def end(self) -> None:
         """Claim no more records."""
@@ -103,13 +103,13 @@ class RecordQueue:
         self._is_low.set()
         self._claims.idle.set()
 
-    def dismiss_workers(self) -> None:
-        """Make each worker's next `take` return None once the queue is empty."""
-        for _ in range(self._workers):
+    def dismiss_senders(self) -> None:
+        """Make each sender's next `take` return None once the queue is empty."""
+        for _ in range(self._senders):
             self._queue.put_nowait(None)
 
     def left(self) -> list[Claimed]:
-        """Remove and return all records that no worker took."""
+        """Remove and return all records that no sender took."""
         records: list[Claimed] = []
         while not self._queue.empty():
             if record := self._queue.get_nowait():

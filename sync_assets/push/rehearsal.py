@@ -52,7 +52,7 @@ class Rehearsal:
     """Count what the pushes of one table would do: records by operation, engine calls by kind.
 
     Attributes:
-        refused: records that would be rejected without a request.
+        rejected: records that would be rejected without a request.
         outcomes_unknown: records whose last request has an unknown outcome, so that each of them may cost one call
             more or less than counted here.
         settled: the records that end as synced in this rehearsal, by their number in the ledger.
@@ -63,7 +63,7 @@ class Rehearsal:
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
-    refused: int = 0
+    rejected: int = 0
     outcomes_unknown: int = 0
     calls: Counter[str] = field(default_factory=Counter[str])
     settled: Marks = field(default_factory=Marks)
@@ -126,7 +126,7 @@ class Rehearsal:
         if delivery.operation_done:
             setattr(self, delivery.operation_done, getattr(self, delivery.operation_done) + 1)
         else:
-            self.refused += 1
+            self.rejected += 1
         self.outcomes_unknown += record.outcome_unknown
         self.settled.set(record.seq, delivery.operation_done in ("inserted", "updated"))
 

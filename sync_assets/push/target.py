@@ -79,7 +79,7 @@ class Target:
             links.append(LinkTarget(link.to, parent.table, parent.resource, parent.api, parent.key, link.style, needed))
         parents = {link.table: cls.of(whole.table(link.table)) for link in links}
         set_by_key = [link.table for one in whole.tables for link in one.links if link.style != "join"]
-        target = cls.of(config, carried(whole, config.table))
+        target = cls.of(config, opt_outs_of_new_records(whole, config.table))
         return replace(
             target, links=tuple(links), parents=tuple(parents.values()), is_parent=config.table in set_by_key
         )
@@ -101,7 +101,7 @@ class Target:
         return Addressing.of(self.address, self.filter, self.unique, self.key, found)
 
 
-def carried(config: Config, table: str) -> Mapping[str, OptOutMapping]:
+def opt_outs_of_new_records(config: Config, table: str) -> Mapping[str, OptOutMapping]:
     """Return the opt-outs (column -> mapping) that a table's rows bring beside the payload and new records carry.
 
     Empty unless opt-outs are bidirectional and the table is contact: then a new record gets the value of Dynamics 365
@@ -131,7 +131,7 @@ class PushResult:
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
-    refused: int = 0
+    rejected: int = 0
     put_off: int = 0
     given_back: int = 0
     calls: Counter[str] = field(default_factory=Counter[str])

@@ -47,7 +47,7 @@ async def capture(ledger: Ledger, url: str, page_rows: int) -> None:
     try:
         with Meter() as meter:
             result = await job.run()
-            told = {name: getattr(result, name) for name in ("new", "changed", "unchanged", "refused", "pages")}
+            told = {name: getattr(result, name) for name in ("new", "changed", "unchanged", "invalid", "pages")}
             meter.done(result.rows, **told)
     finally:
         await client.aclose()
@@ -89,8 +89,8 @@ async def drain(ledger: Ledger, url: str, in_flight: int) -> None:
     try:
         while os.getppid() == parent:
             result = await push(ledger, client, TARGET, owner=worker_id(), concurrency=in_flight)
-            if result.stopped or result.refused:
-                sys.exit(f"{result.refused} records are rejected; stopped: {result.stopped}")
+            if result.stopped or result.rejected:
+                sys.exit(f"{result.rejected} records are rejected; stopped: {result.stopped}")
             await asyncio.sleep(0.1 if result.done else 0.5)
     finally:
         await client.aclose()
@@ -132,7 +132,7 @@ async def send(ledger: Ledger, url: str, in_flight: int, limit: int | None, *, w
             calls = sum(result.calls.values())
             meter.done(
                 result.done, began=began, ended=time.time(), calls=calls, peak_in_flight=result.peak,
-                refused=result.refused, given_back=result.given_back, stopped=stopped,
+                rejected=result.rejected, given_back=result.given_back, stopped=stopped,
                 latency_p50=result.latency_p50, latency_p95=result.latency_p95,
             )  # fmt: skip
     finally:

@@ -124,7 +124,7 @@ class Stage:
         options = ["--url", self.feed.url(rows), "--page-rows", self.settings.page_rows, *ledgers.options]
         done = run(module("jobs", "capture", ledger, *options))
         assert done.items == rows, f"{done.items} of {rows} rows were captured"
-        assert not done.more["refused"], "the transform refuses rows"
+        assert not done.more["invalid"], "the transform refuses rows"
         return _with_database(done, ledgers.cpu_seconds() - before)
 
     def push(self, ledgers: Ledgers, ledger: str, milliseconds: int, in_flight: int, limit: int | None = None) -> Run:

@@ -184,7 +184,7 @@ def test_push_beside_its_limit_and_its_peers(running: Stage) -> None:
     sane(report)
     mine = [result for result in report.results if result.name.startswith("sync_assets")]
     assert len(mine) == 3
-    assert all(result.limit and not result.runs[0].more["refused"] for result in mine)
+    assert all(result.limit and not result.runs[0].more["rejected"] for result in mine)
     for peer in WRITING:
         assert any(peer.name in name for name in names(report)) == peer.light
         assert any(peer.name in note for note in report.notes) != peer.light

@@ -97,7 +97,7 @@ def installed(
     installation: Program, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Program]:
     """The installation of the file, without files, with the first configuration."""
-    monkeypatch.setattr(opt_out_runs, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(opt_out_runs, "POLL_SECONDS", 0.02)
     clear(installation)
     yield switch_on(installation, request.module.DIRECTION)
     installation.more.clear()

@@ -38,14 +38,14 @@ def test_waiting_records_name_the_parents_that_they_wait_for(waiting: tuple[Chai
     assert status == 0
     [one] = document["waiting"]
     assert one.keys() == {"table", "id", "reason", "since", "parents"}
-    assert (one["id"], one["parents"]) == (order, [{"table": "contact", "id": contact, "state": "refused"}])
+    assert (one["id"], one["parents"]) == (order, [{"table": "contact", "id": contact, "state": "rejected"}])
     _, text, _ = chain.program.run("rejects", "--waiting")
-    assert f"{order} since {one['since']}: contact {contact} refused" in text
+    assert f"{order} since {one['since']}: contact {contact} rejected" in text
 
     _, lines, _ = chain.program.run("rejects", "--waiting", "--csv")
     rows = list(csv.DictReader(io.StringIO(lines)))
     assert [row["table"] for row in rows] == ["new_order", "new_orderline"]
-    assert rows[0]["parents"] == f"contact {contact} refused"
+    assert rows[0]["parents"] == f"contact {contact} rejected"
     _, lines, _ = chain.program.run("rejects", "--csv")
     [rejected] = csv.DictReader(io.StringIO(lines))
     assert (rejected["id"], rejected["attempts"]) == (contact, "1")

@@ -70,7 +70,7 @@ def test_a_tick_that_polled_the_feeds_pings_and_one_that_could_not_does_not(
     program: Program, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    monkeypatch.setattr(feed_polling, "LOOK_PATIENCE", 0.2)
+    monkeypatch.setattr(feed_polling, "POLL_PATIENCE", 0.2)
     assert program.sync().status == 0
     service.paths.clear()
     with in_memory(program) as orchestra:

@@ -43,7 +43,7 @@ def program(sandbox: SandboxProcess, tmp_path: Path) -> Program:
 @pytest.fixture
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    monkeypatch.setattr(feed_polling, "LOOK_PATIENCE", 0.2)
+    monkeypatch.setattr(feed_polling, "POLL_PATIENCE", 0.2)
     with in_memory(program) as started:
         started.settle()
         yield started

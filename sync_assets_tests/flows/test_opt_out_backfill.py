@@ -38,7 +38,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 @pytest.fixture(autouse=True)
 def _files_settle_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opt_out_runs, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(opt_out_runs, "POLL_SECONDS", 0.02)
 
 
 def backfill(orchestra: Orchestra) -> dict[str, Run]:

@@ -105,15 +105,15 @@ def flown(program: Program) -> dict[str, Any]:
 
     async def fly() -> None:
         tables = runtime.config.in_link_order
-        read_again = True
-        while read_again:
+        refetch = True
+        while refetch:
             for config in tables:
                 await capture_table(runtime, config)
                 await push_table(runtime, config)
             while any(counts.pending for counts in runtime.ledger.counts().values()):
                 for config in tables:
                     await push_table(runtime, config)
-            read_again = any(runtime.ledger.unread(config.table, 1) for config in tables)
+            refetch = any(runtime.ledger.ids_to_refetch(config.table, 1) for config in tables)
 
     asyncio.run(fly())
     found = document(runtime, runtime.calls, runtime.opt_outs)

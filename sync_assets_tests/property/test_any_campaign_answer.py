@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.campaign.client import decoded
-from sync_assets.campaign.dialect import Kind, Operation, is_passing, response_outcome
+from sync_assets.campaign.dialect import Kind, Operation, may_be_resent, response_outcome
 from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.campaign.records import _decoded
 from sync_assets.campaign.resource_type import read_resource
@@ -41,7 +41,7 @@ def test_any_answer_means_something_and_what_is_kept_of_it_names_nobody(
 ) -> None:
     told = response_outcome(answer(status, body), operation, "key")
     assert told.kind in get_args(Kind)
-    is_passing(answer(status, body))
+    may_be_resent(answer(status, body))
     kept = redact(told.reason, PAYLOAD)
     assert len(kept) <= REASON_LENGTH
     assert_no_people(kept)

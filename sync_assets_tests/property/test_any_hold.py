@@ -71,9 +71,9 @@ class History:
 
     def all_is_sent(self) -> None:
         for table in TABLES:
-            unread = self.ledger.unread(table)
+            to_refetch = self.ledger.ids_to_refetch(table)
             for name in [*self.people, *self.parent]:
-                if guid(name) in unread and name not in self.gone:
+                if guid(name) in to_refetch and name not in self.gone:
                     capture(self.ledger, row(name)) if table == "contact" else self.capture(table, name)
         for table in (*TABLES, *reversed(TABLES)):
             for one in claim(self.ledger, table=table):

@@ -260,10 +260,10 @@ class History:
 
     def unread_rows_are_read_again(self) -> None:
         table = self.random.choice(TABLES)
-        unread = [IDS[table, id_] for id_ in self.ledger.unread(table, 10)]
-        assert set(unread) <= set(self.world.d365) | set(self.world.withdrawn)
-        if unread:
-            self.save(table, {key: self.world.d365[key] for key in unread if key in self.world.d365})
+        to_refetch = [IDS[table, id_] for id_ in self.ledger.ids_to_refetch(table, 10)]
+        assert set(to_refetch) <= set(self.world.d365) | set(self.world.withdrawn)
+        if to_refetch:
+            self.save(table, {key: self.world.d365[key] for key in to_refetch if key in self.world.d365})
 
     def save(
         self,
@@ -299,7 +299,7 @@ class History:
 
     def rows_are_let_go(self, table: str) -> None:
         """What the guard is told to follow from it is what follows from it."""
-        told = self.ledger.following_deletes(table)
+        told = self.ledger.count_cascading_deletes(table)
         before = self.leaving()
         self.ledger.carry_out_deletes(table)
         follows = Counter(of for of, _ in self.leaving() - before if of != table)
@@ -490,9 +490,9 @@ class History:
     def a_good_round(self) -> bool:
         found = False
         for table in TABLES:
-            unread = [IDS[table, id_] for id_ in self.ledger.unread(table, 10)]
-            if unread:
-                self.save(table, {key: self.world.d365[key] for key in unread})
+            to_refetch = [IDS[table, id_] for id_ in self.ledger.ids_to_refetch(table, 10)]
+            if to_refetch:
+                self.save(table, {key: self.world.d365[key] for key in to_refetch})
             for one in claim(self.ledger, "last", table=table):
                 key = IDS[table, one.id]
                 self.check_what_is_to_be_sent(key, one)
@@ -500,7 +500,7 @@ class History:
                 self.ledger.acknowledge("last", [self.answer(Request(one, 0, self.to_resend.get(key)), "done")])
                 self.the_totals_are_those_of_the_records()
                 found = True
-        return found or any(self.ledger.unread(table, 1) for table in TABLES)
+        return found or any(self.ledger.ids_to_refetch(table, 1) for table in TABLES)
 
     def campaign_is_as_d365_says(self) -> None:
         world = self.world

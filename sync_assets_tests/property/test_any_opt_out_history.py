@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from sync_assets.ledger import Ledger, Outcome, times
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState
+from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.opt_out.decide import decide
 from sync_assets.push.delivery import deliver, outcome
 from sync_assets_tests.property.conftest import few_and_many
@@ -148,7 +148,7 @@ class History:
     def state(self, file: File) -> None:
         """A statement that is older than one that was taken before changes nothing; at most Campaign is asked."""
         before = self.opt_outs()
-        self.ledger.opt_outs_stated(file.frame(), ATTRIBUTES, "file", file.written)
+        self.ledger.store_stated_opt_outs(file.frame(), ATTRIBUTES, "file", file.written)
         after = self.opt_outs()
         for id_, *_ in file.rows:
             for name in ATTRIBUTES:
@@ -163,11 +163,11 @@ class History:
                         f"changed by an older word: {name}"
                     )
 
-    def asked(self, was: OptOut, now: OptOut) -> OptOut:
+    def asked(self, was: OptOutRow, now: OptOutRow) -> OptOutRow:
         told = {"source": "file", "version": now.version, "attempts": 0, "failed_since": None}
         return rules.due_again(was, ask=True)._replace(**told)
 
-    def opt_outs(self) -> dict[Key, OptOut]:
+    def opt_outs(self) -> dict[Key, OptOutRow]:
         return {(one.id, one.attribute): one for one in self.ledger.opt_outs_of(IDS)}
 
     # Workers
@@ -226,7 +226,7 @@ class History:
         said = {id_: self.world.told_by_api(id_) for id_, rows in due.items() if any(one.ask for one in rows)}
         yield
         now = self.world.later()
-        decided: list[OptOut] = []
+        decided: list[OptOutRow] = []
         for id_, rows in due.items():
             contact = self.world.contacts[id_]
             told = said.get(id_)
@@ -238,7 +238,9 @@ class History:
         yield
         self.ledger.put_opt_outs(decided)
 
-    def decided(self, one: OptOut, told: Mapping[str, tuple[bool, datetime | None]] | None, now: datetime) -> OptOut:
+    def decided(
+        self, one: OptOutRow, told: Mapping[str, tuple[bool, datetime | None]] | None, now: datetime
+    ) -> OptOutRow:
         contact = self.world.contacts[one.id]
         at = None if one.campaign_at is None else times.from_micros(one.campaign_at)
         campaign, changed = (None if one.campaign is None else bool(one.campaign)), at
@@ -264,9 +266,9 @@ class History:
         due = self.due(OptOutState.TO_D365)
         here = {id_: replace(self.world.contacts[id_], values=dict(self.world.contacts[id_].values)) for id_ in due}
         yield
-        done: list[OptOut] = []
+        done: list[OptOutRow] = []
         for id_, rows in due.items():
-            wanted: list[OptOut] = []
+            wanted: list[OptOutRow] = []
             for one in rows:
                 if here[id_].values[one.attribute] == bool(one.value):
                     done.append(rules.after_write(one, self.now()))
@@ -288,7 +290,7 @@ class History:
         yield
         self.ledger.put_opt_outs(done)
 
-    def again(self, one: OptOut) -> OptOut:
+    def again(self, one: OptOutRow) -> OptOutRow:
         return rules.due_again(one, ask=self.bidirectional)
 
     def writes_campaign(self) -> Steps:
@@ -298,7 +300,7 @@ class History:
         yield
         marked = self.ledger.put_opt_outs([one._replace(sent=1) for rows in due.values() for one in rows])
         yield
-        done: list[OptOut] = []
+        done: list[OptOutRow] = []
         for id_ in dict.fromkeys(one.id for one in marked):
             rows = [one for one in marked if one.id == id_]
             values = {one.attribute: bool(one.value) for one in rows}
@@ -320,7 +322,7 @@ class History:
         yield
         self.ledger.put_opt_outs(done)
 
-    def due(self, state: OptOutState) -> dict[str, list[OptOut]]:
+    def due(self, state: OptOutState) -> dict[str, list[OptOutRow]]:
         return self.ledger.opt_outs_due(state, ATTRIBUTES, limit=self.random.randint(1, 3))
 
     def now(self) -> int:
@@ -370,7 +372,7 @@ class History:
 
     def a_good_round(self) -> None:
         self.finish(self.captures())
-        self.save(self.page(self.ledger.unread("contact")))
+        self.save(self.page(self.ledger.ids_to_refetch("contact")))
         self.finish(self.pushes(), self.pushes(), self.pushes())
         self.finish(self.captures(), self.exports())
         self.state(self.files[-1])

@@ -155,7 +155,7 @@ class History:
             self.ledger.retry()
             moved = False
             for table in TABLES:
-                for id_ in self.ledger.unread(table, 100):
+                for id_ in self.ledger.ids_to_refetch(table, 100):
                     at = self.names[id_]
                     assert at in self.d365, "a row that is gone is to be read"
                     self.captured(*at)

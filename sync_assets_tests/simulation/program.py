@@ -126,16 +126,16 @@ class Sync:
         """As `commands.sync_runs._push_the_rest`."""
         ledger, give_up_at = self._runtime.ledger, time.monotonic() + PATIENCE_SECONDS
         before: dict[str, int] | None = None
-        read_again: dict[str, list[str]] = {}
+        refetched: dict[str, list[str]] = {}
         while going := [config for config in self._tables if config.table not in self._failed]:
             now = self._pending()
             for config in going:
                 if now.get(config.table):
                     await self._flow(config, capture=False)
             for config in going:
-                unread = ledger.unread(config.table)
-                if unread and unread != read_again.get(config.table):
-                    read_again[config.table] = unread
+                to_refetch = ledger.ids_to_refetch(config.table)
+                if to_refetch and to_refetch != refetched.get(config.table):
+                    refetched[config.table] = to_refetch
                     await self._flow(config, capture=True)
             now = self._pending()
             pending = {config.table: now.get(config.table, 0) for config in going}

@@ -13,7 +13,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from sync_assets.ledger import AcknowledgeResult, CapturedPage, Claimed, Ledger, Outcome, PageResult, Position
-from sync_assets.ledger.prepared_page import Page
+from sync_assets.ledger.prepared_page import LedgerPage
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
 DAY = date(2026, 11, 24)
@@ -109,7 +109,7 @@ def many(count: int, value: str = "a", *, prefix: str = "row") -> pl.DataFrame:
 def save_page(
     ledger: Ledger,
     table: str,
-    rows: pl.DataFrame | Page,
+    rows: pl.DataFrame | LedgerPage,
     deleted: Sequence[str],
     position: Position | None,
     version: int | None,
@@ -127,7 +127,7 @@ def capture(
     deleted: Sequence[str] = (),
     table: str = "contact",
     complete: bool = False,
-    page: pl.DataFrame | Page | None = None,
+    page: pl.DataFrame | LedgerPage | None = None,
     **rest: Any,
 ) -> PageResult:
     """Store a page with the feed's present version, and carry out its deletions.

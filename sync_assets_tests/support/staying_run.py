@@ -103,7 +103,7 @@ class StayingWorld(World):
             feed = self.ledger.feed(table)
             if feed is None or feed.kind != "delta" or not feed.complete or feed.polled_at <= since:
                 return False
-            if self.ledger.unread(table, 1) or self.ledger.capture_wanted(table):
+            if self.ledger.ids_to_refetch(table, 1) or self.ledger.capture_wanted(table):
                 return False
             if table in counts and counts[table].pending:
                 return False
@@ -132,7 +132,7 @@ def main() -> None:
     quick: Any = {
         sensors: {"HOLD_SECONDS": 0.0},
         program_sources: {"SECONDS": 0.2},
-        table_run: {"LOOK_SECONDS": 0.1},
+        table_run: {"POLL_SECONDS": 0.1},
         run_requests: {"FIRST_WAIT": 0.2, "LONGEST_WAIT": 1.0},
         run_errors: {"FIRST_WAIT": 0.1, "LONGEST_WAIT": 0.1},
         active_runs: {

@@ -353,15 +353,15 @@ class World:
             await capture_table(runtime, config)
             await push(config)
         before: dict[str, int] | None = None
-        read_again: dict[str, list[str]] = {}
+        refetched: dict[str, list[str]] = {}
         for _ in range(ROUNDS):
             for config in configs:
                 if ledger.backlog(config.table):
                     await push(config)
             for config in configs:
-                unread = ledger.unread(config.table, 1000)
-                if unread and unread != read_again.get(config.table):
-                    read_again[config.table] = unread
+                to_refetch = ledger.ids_to_refetch(config.table, 1000)
+                if to_refetch and to_refetch != refetched.get(config.table):
+                    refetched[config.table] = to_refetch
                     await capture_table(runtime, config)
                     await push(config)
             counts = ledger.counts()

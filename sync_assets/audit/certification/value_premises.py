@@ -12,7 +12,7 @@ import msgspec
 from sync_assets.audit.certification.subject import NAMES, Subject
 from sync_assets.audit.value_comparison import differing
 from sync_assets.campaign.dialect import response_outcome
-from sync_assets.config.opt_out import OptOut
+from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import PROFILE
 from sync_assets.mapping.conversions import empty_value
 
@@ -26,7 +26,7 @@ _NO_TEXT = "no text attribute is mapped"
 _NOT_A_VALUE = "no_such_value"
 
 
-async def values(subject: Subject, opt_out: OptOut) -> None:
+async def values(subject: Subject, opt_out: OptOutConfig) -> None:
     """Try all premises about the values of one record."""
     await _empty_body(subject)
     await _texts(subject)
@@ -149,7 +149,7 @@ async def _sub_fields(subject: Subject) -> None:
             subject.report(premise, "refused or not stored", way, "not workable")
 
 
-async def _opt_out_times(subject: Subject, opt_out: OptOut) -> None:
+async def _opt_out_times(subject: Subject, opt_out: OptOutConfig) -> None:
     names = subject.opt_outs()
     response = await subject.patch(dict.fromkeys(names, True))
     found = await subject.read()

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from sync_assets.config.opt_out import OptOut
+from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
@@ -145,7 +145,7 @@ def _line(
     return {"line": number, "id": id_ and f"{id_[:_ID_SHOWN]}…", "taken": taken, "rejected": rejected}
 
 
-def _of_the_set_up(opt_out: OptOut, name: str) -> Iterator[str]:
+def _of_the_set_up(opt_out: OptOutConfig, name: str) -> Iterator[str]:
     if not opt_out.active:
         yield (
             f"`opt_out.direction` is {opt_out.direction}, so no file is read at all. Write `bidirectional` or "

@@ -83,8 +83,8 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, rows: Parts) ->
     audit, calls = DecisionLog(runtime.store, partition, context.run_id), runtime.calls.total()
 
     async def decided() -> DecisionRun:
-        async with open_session(runtime) as both:
-            return await decide_due(both, audit)
+        async with open_session(runtime) as session:
+            return await decide_due(session, audit)
 
     with reported(runtime, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
         stated = staging.state_file(runtime, partition, rows)
@@ -168,8 +168,8 @@ def _write(context: dg.AssetExecutionContext, runtime: Runtime, key: dg.AssetKey
     calls = runtime.calls.total()
 
     async def written() -> Applied:
-        async with open_session(runtime) as both:
-            return await write_due(both, side)
+        async with open_session(runtime) as session:
+            return await write_due(session, side)
 
     with reported(runtime, context, f"writing of {key.to_user_string()}") as failed, heartbeat(runtime, context.run_id):
         done = interruptible.run(written())

@@ -21,7 +21,7 @@ from sync_assets.defs.tables.asset_metadata import d365_key
 from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes
-from sync_assets.opt_out.profile_polling import Polled
+from sync_assets.opt_out.profile_polling import ProfilePoll
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
@@ -96,7 +96,7 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: b
 
 def _metadata(runtime: Runtime, done: Changes) -> dict[str, Any]:
     """Return the numbers of a run. Without a poll its numbers are 0, so that the UI's plots have no gaps."""
-    polled, left = done.polled or Polled(), runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)
+    polled, left = done.polled or ProfilePoll(), runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)
     return {
         "profiles_read": polled.profiles,
         **run_results.stated_metadata(polled.stated),

@@ -29,7 +29,7 @@ from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
-LOOK_SECONDS = 29
+POLL_SECONDS = 29
 """Seconds between two polls of the SFTP folder; rounded up to 30 by the daemon's interval of 5 s."""
 REPORTED = timedelta(minutes=15)
 """Interval in which the checks of the export asset are reported."""
@@ -58,7 +58,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
     @dg.sensor(
         name="opt_out_file",
         asset_selection=dg.AssetSelection.assets(*keys, CHANGES),
-        minimum_interval_seconds=LOOK_SECONDS,
+        minimum_interval_seconds=POLL_SECONDS,
         default_status=default_status,
         description="Watches the Campaign SFTP and starts a run of each opt-out file once it is complete, and a poll "
         "of profiles when one is due.",

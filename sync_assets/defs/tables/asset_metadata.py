@@ -18,7 +18,7 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import Config, FieldMapping, TableConfig
 from sync_assets.dataverse.metadata import Table
 from sync_assets.defs.tables import check_results
-from sync_assets.push.target import carried
+from sync_assets.push.target import opt_outs_of_new_records
 from sync_assets.runtime.context import Runtime
 
 SCHEMA, LINEAGE, REFERENCES = "dagster/column_schema", "dagster/column_lineage", "dagster/code_references"
@@ -65,7 +65,7 @@ def d365_schema(config: Config, table: TableConfig, found: Table | None = None) 
     }
     texts |= {
         name: f"to {table.resource}.{one.to} of new records; then by opt_out/changes"
-        for name, one in carried(config, table.table).items()
+        for name, one in opt_outs_of_new_records(config, table.table).items()
         if name not in texts
     }
     if found is None:
@@ -91,7 +91,7 @@ def campaign_schema(config: Config, table: TableConfig) -> dg.TableSchema:
     for link in table.links:
         parent = config.table(link.table)
         texts[link.to] = f"from {table.table}.{link.field}: the {parent.resource} by its {parent.key}"
-    for name, one in carried(config, table.table).items():
+    for name, one in opt_outs_of_new_records(config, table.table).items():
         texts.setdefault(one.to, f"from {table.table}.{name} for new records; then by opt_out/changes")
     return dg.TableSchema(
         [
@@ -120,7 +120,7 @@ def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineag
         parent = config.table(link.table)
         there = dg.TableColumnDep(campaign_key(parent), parent.key)
         deps[link.to] = [dg.TableColumnDep(source, link.field), there]
-    for name, one in carried(config, table.table).items():
+    for name, one in opt_outs_of_new_records(config, table.table).items():
         deps.setdefault(one.to, [dg.TableColumnDep(source, name)])
     return dg.TableColumnLineage(deps)
 

@@ -66,7 +66,7 @@ def _group(tables: Sequence[TableConfig], runtime: Runtime) -> dg.AssetsDefiniti
 
     @dg.multi_asset(
         name=f"sync_{tables[0].table}",
-        specs=[spec for config in tables for spec in (_captured(config, runtime), _pushed(config, runtime))],
+        specs=[spec for config in tables for spec in (_d365_spec(config, runtime), _campaign_spec(config, runtime))],
         check_specs=[spec for config in tables for spec in check_specs(config)],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -84,7 +84,7 @@ def _group(tables: Sequence[TableConfig], runtime: Runtime) -> dg.AssetsDefiniti
     return sync_tables
 
 
-def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
+def _d365_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
     return dg.AssetSpec(
         d365_key(config),
         group_name="d365",
@@ -103,7 +103,7 @@ def _captured(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
     )
 
 
-def _pushed(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
+def _campaign_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
     return dg.AssetSpec(
         campaign_key(config),
         deps=[d365_key(config), *_parents(config, runtime)],

@@ -26,7 +26,7 @@ from sync_assets.validation.findings import Finding, Side
 
 POLLED_CHECK = "change_feed_is_polled"
 GUARD_CHECK = "no_deletion_is_held_back"
-SILENT_AFTER = timedelta(minutes=15)
+POLL_OVERDUE = timedelta(minutes=15)
 FORGOTTEN = timedelta(days=1)
 """From this duration on, maintenance counts as forgotten. Its purpose, publishing a data model, needs less time."""
 SIDES: tuple[Side, ...] = ("d365", "campaign")
@@ -35,7 +35,7 @@ _SPECS: dict[Side, dict[str, str]] = {
     "d365": {
         READY: READY_TEXT,
         GUARD_CHECK: "Dynamics 365 has lost no more records at once than `max_delete_share` lets Campaign lose.",
-        POLLED_CHECK: f"The change feed was polled within the last {SILENT_AFTER.seconds // 60} minutes.",
+        POLLED_CHECK: f"The change feed was polled within the last {POLL_OVERDUE.seconds // 60} minutes.",
     },
     "campaign": {
         READY: READY_TEXT,
@@ -82,8 +82,8 @@ def answers(
         return [ready, refused(config, runtime), *backlog_results(config, runtime, now)]
     blocked = any(one.blocks and not one.passed for one in findings)
     # If a wrong set-up prevented the first capture, `ready` reports it; a second failed check would only repeat it.
-    unread = blocked and runtime.ledger.feed(config.table) is None
-    polled = _not_captured_yet(config) if unread else feed_answer(config, runtime, now)
+    not_captured = blocked and runtime.ledger.feed(config.table) is None
+    polled = _not_captured_yet(config) if not_captured else feed_answer(config, runtime, now)
     return [ready, guarded(config, runtime), polled]
 
 
@@ -132,7 +132,7 @@ def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> lis
     """Return the results of the checks for records that have been waiting, or pending, for too long."""
     ledger = runtime.ledger
     counts = ledger.counts().get(config.table)
-    by_reason = {WAITING_FOR[gate]: number for gate, number in ledger.waiting_reasons(config.table).items()}
+    by_reason = {WAITING_FOR[reason]: number for reason, number in ledger.waiting_reasons(config.table).items()}
     return [
         check_results.waiting(
             config, by_reason, ledger.oldest_waiting(config.table), now, ledger.waiting_parents(config.table)
@@ -185,7 +185,7 @@ def feed_result(config: TableConfig, feed: Feed | None, now: datetime) -> dg.Ass
     """Return the result of the check that the feed is polled, from the feed's stored cursor. Pure."""
     if feed is None:
         passed, text = False, f"{config.table} has never been captured. Start the sensor d365_changes."
-    elif now - feed.polled_at > SILENT_AFTER:
+    elif now - feed.polled_at > POLL_OVERDUE:
         passed = False
         text = (
             f"Not polled since {feed.polled_at:%Y-%m-%d %H:%M:%S} UTC: changes since then are not known. "

@@ -46,7 +46,7 @@ class Totals:
             new=result.new,
             changed=result.changed,
             unchanged=result.unchanged,
-            refused_by_mapping=result.refused,
+            refused_by_mapping=result.invalid,
             deleted=result.deleted,
             filtered_out=result.filtered_out,
             pages=result.pages,
@@ -63,14 +63,14 @@ class Totals:
             inserted=result.inserted,
             updated=result.updated,
             deleted=result.deleted,
-            failed=result.refused,
+            failed=result.rejected,
             put_off=result.put_off,
             engine_calls=sum(result.calls.values()),
             **{f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in asset_metadata.KINDS},
         )
         self.push_seconds += result.seconds
         self.last_push = done
-        self.changed |= result.done > 0 or result.refused > 0
+        self.changed |= result.done > 0 or result.rejected > 0
 
 
 def capture_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import dagster as dg
 import msgspec
 
 from sync_assets.alerts.dead_man_switch import DeadManSwitch
-from sync_assets.capture.feed_polling import FeedPoller, Polled
+from sync_assets.capture.feed_polling import FeedPoll, FeedPoller
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import daily, table_tags, today, under_way_tag, version_tags
 from sync_assets.defs.run_errors import with_backoff
@@ -26,7 +26,7 @@ from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.checks import check_specs, ledger_results
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.run_results import evaluation
-from sync_assets.defs.tables.table_run import FOLLOWS_TAG, look_seconds
+from sync_assets.defs.tables.table_run import FOLLOWS_TAG, poll_seconds
 from sync_assets.operations.quiet_tables import CONFIRM
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.guardrails import check_configuration
@@ -76,7 +76,7 @@ def changes_sensor(
         default_status: Whether the sensor starts by itself.
         job: The job of all tables' assets.
     """
-    watchers: list[FeedPoller] = []
+    pollers: list[FeedPoller] = []
     switch = DeadManSwitch(runtime)
     groups = linked(tables)
 
@@ -90,31 +90,31 @@ def changes_sensor(
     @with_backoff("d365_changes")
     def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
-        if not watchers:
-            watchers.append(FeedPoller(runtime))
+        if not pollers:
+            pollers.append(FeedPoller(runtime))
         seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
         until = time.monotonic() + HOLD_SECONDS
         remapped = {config.table for config in tables if _remapped(config, seen)}
-        looked: set[str] = set()
+        polled_tables: set[str] = set()
         while True:
             paused = runtime.ledger.in_maintenance()
             failing = {config.table for config in tables if _waits(config, runtime, seen)}
             going = [config for config in tables if config.table not in paused and config.table not in failing]
             followed = _followed(going, runtime, context.instance)
             idle = [config for config in going if config.table not in followed]
-            polled = watchers[0].poll(idle)
+            polled = pollers[0].poll(idle)
             # A feed that cannot be polled counts as changed: the run of its table then fails and shows the cause.
             changed = polled.news | polled.refused.keys() | (remapped & {config.table for config in idle})
             changed |= _recovered(idle, polled, seen)
-            looked |= {config.table for config in idle}
-            pause = look_seconds(len(tables))
+            polled_tables |= {config.table for config in idle}
+            pause = poll_seconds(len(tables))
             if changed or time.monotonic() + pause > until:
                 break  # another poll would end after the daemon's next round has begun
             time.sleep(pause)
         now = datetime.now(UTC)
         for table, reason in polled.refused.items():
             context.log.error(f"{table}: {reason}")
-        quiet = [config for config in tables if config.table in looked - changed]
+        quiet = [config for config in tables if config.table in polled_tables - changed]
         worth = {
             config.table for config in idle if config.table in changed and _worth_a_run(config, runtime, seen, now)
         }
@@ -133,7 +133,7 @@ def changes_sensor(
             switch.ping()
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else _why_not(tables, looked, failing, paused),
+            skip_reason=None if requests else _why_not(tables, polled_tables, failing, paused),
             asset_events=[
                 *_confirmations(quiet, runtime, seen, now),
                 *_ended_days(quiet, runtime, context.instance, seen),
@@ -152,7 +152,7 @@ def _followed(tables: Sequence[TableConfig], runtime: Runtime, instance: dg.Dags
     return {config.table for config in tables if under_way_tag(config.table) in tags}
 
 
-def _recovered(idle: Sequence[TableConfig], polled: Polled, seen: Seen) -> set[str]:
+def _recovered(idle: Sequence[TableConfig], polled: FeedPoll, seen: Seen) -> set[str]:
     """Return the tables whose feed can be polled again, and reset their backoff: a run lets their checks pass again."""
     recovered = {config.table for config in idle} & (seen.refused - polled.refused.keys())
     seen.refused = (seen.refused | polled.refused.keys()) - recovered
@@ -184,13 +184,13 @@ def _waits(config: TableConfig, runtime: Runtime, seen: Seen) -> bool:
     return asked is not None and not ask_again(asked, feed.version if feed else 0, datetime.now(UTC))[0]
 
 
-def _why_not(tables: Sequence[TableConfig], looked: set[str], failing: set[str], paused: Collection[str]) -> str:
+def _why_not(tables: Sequence[TableConfig], polled_tables: set[str], failing: set[str], paused: Collection[str]) -> str:
     """Return the skip reason of a tick: for each table, why no run of it was requested."""
     lines: list[str] = []
     for config in tables:
         if config.table in paused:
             why = "in maintenance"
-        elif config.table in looked:
+        elif config.table in polled_tables:
             why = "no change"
         elif config.table in failing:
             why = "the last run did not capture it; it is tried again later"

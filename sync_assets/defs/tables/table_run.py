@@ -61,15 +61,15 @@ SEND_SECONDS = 30.0
 """How long a run that stays pushes one table, in seconds, before it polls the feeds again."""
 TURN_SECONDS = 300.0
 """How long any other run pushes one table, in seconds, before it continues a paused capture."""
-LOOK_SECONDS = 0.4
+POLL_SECONDS = 0.4
 """Seconds between two polls, for each two tables: far below Dataverse's limit of 6,000 requests in 300 s."""
 REPORT_SECONDS = 60.0
 """Interval in which a run that stays reports its numbers and changed check results after its first work, in seconds."""
 
 
-def look_seconds(tables: int) -> float:
+def poll_seconds(tables: int) -> float:
     """Return the seconds to wait between two polls of this number of feeds."""
-    return LOOK_SECONDS * max(1, tables / 2)
+    return POLL_SECONDS * max(1, tables / 2)
 
 
 class TableRun:
@@ -87,9 +87,9 @@ class TableRun:
     ) -> None:
         self._context, self._runtime, self._force = context, runtime, force
         selected = context.selected_asset_keys
-        self._captured = [config for config in tables if d365_key(config) in selected]
-        self._sent = [config for config in tables if campaign_key(config) in selected]
-        self._tables = [config for config in tables if config in self._captured or config in self._sent]
+        self._to_capture = [config for config in tables if d365_key(config) in selected]
+        self._to_push = [config for config in tables if campaign_key(config) in selected]
+        self._tables = [config for config in tables if config in self._to_capture or config in self._to_push]
         self._days = past_days(context.partition_keys)
         self._follows = FOLLOWS_TAG in context.run.tags and runtime.config.runs.linger > 0
         self._state = RunState.of(config.table for config in self._tables)
@@ -121,9 +121,9 @@ class TableRun:
     def _work(self) -> None:
         """Capture and push each table once, then follow changes if the run is to stay."""
         for config in self._tables:
-            if config in self._captured:
+            if config in self._to_capture:
                 self._capture_first(config)
-            if config in self._sent and d365_key(config) not in self._state.failed:
+            if config in self._to_push and d365_key(config) not in self._state.failed:
                 self._push(config)
                 if not self._follows:
                     self._continue_paused(config)
@@ -175,8 +175,8 @@ class TableRun:
         self._state.done.add(key)
         self._state.merge_findings(config.table, "d365", [*done.ready.findings, *limits, types_note(done.ready)])
         (self._full.add if done.result.paused else self._full.discard)(config.table)
-        if config not in self._sent:
-            self._check_backlog(config)
+        if config not in self._to_push:
+            self._fail_if_backlog_stays_full(config)
         return done.result.rows > 0 or done.result.deleted > 0
 
     def _push(self, config: TableConfig) -> bool:
@@ -196,7 +196,7 @@ class TableRun:
             notes = campaign_notes(runtime, config, done.resource)
         if failed:
             self._state.record_failure(runtime, config, "campaign", failed)
-            self._check_backlog(config)
+            self._fail_if_backlog_stays_full(config)
             return False
         self._state.totals[config.table].add_push(done)
         self._state.done.add(key)
@@ -205,10 +205,10 @@ class TableRun:
             runtime.stopped.append(done.result.stopped)
             self._state.stopped[key] = done.result.stopped
         if full and (done.result.stopped or runtime.ledger.backlog(config.table) >= before):
-            self._check_backlog(config)
+            self._fail_if_backlog_stays_full(config)
         return done.result.done > 0
 
-    def _check_backlog(self, config: TableConfig) -> None:
+    def _fail_if_backlog_stays_full(self, config: TableConfig) -> None:
         """End the run as failed, with a finding, if the table's capture paused and its backlog is still full."""
         ledger, table = self._runtime.ledger, config.table
         if table not in self._full or campaign_key(config) in self._state.in_maintenance:
@@ -230,8 +230,8 @@ class TableRun:
             return  # the sensors request a run without the tables in maintenance
         runs = self._runtime.config.runs
         started = worked = time.monotonic()
-        day, sources, started_by, tables = today(), ProgramSources(self._runtime), ancestors(), self._captured
-        watcher = FeedPoller(self._runtime)
+        day, sources, started_by, tables = today(), ProgramSources(self._runtime), ancestors(), self._to_capture
+        poller = FeedPoller(self._runtime)
         try:
             self._report()
             # `dagster dev` and code servers do not stop their runs when they end, but wait for them: so a run ends when
@@ -244,7 +244,7 @@ class TableRun:
                     return
                 if self._runtime.ledger.in_maintenance().keys() & {one.table for one in tables} or sources.changed():
                     return
-                news = self._news(watcher, tables)
+                news = self._news(poller, tables)
                 if news is None:
                     return
                 moved = [self._step(config, config.table in news) for config in self._tables]
@@ -252,14 +252,14 @@ class TableRun:
                     worked = time.monotonic()
                 if time.monotonic() - self._reported > REPORT_SECONDS:
                     self._report()
-                time.sleep(look_seconds(len(tables)))
+                time.sleep(poll_seconds(len(tables)))
         finally:
-            watcher.close()
+            poller.close()
 
-    def _news(self, watcher: FeedPoller, tables: Sequence[TableConfig]) -> set[str] | None:
+    def _news(self, poller: FeedPoller, tables: Sequence[TableConfig]) -> set[str] | None:
         """Return the tables with something to capture; None if a feed cannot be polled, which the sensor handles."""
         try:
-            polled = watcher.poll(tables) if tables else None
+            polled = poller.poll(tables) if tables else None
         except SyncAssetsError as error:
             self._context.log.warning(public_message(error, "poll of the change feeds"))
             return None
@@ -276,7 +276,7 @@ class TableRun:
     def _step(self, config: TableConfig, news: bool) -> bool:
         """Capture a table if its feed has news, then push what is due. Return True if anything was done."""
         came = news and self._capture(config)
-        sent = config in self._sent and not self._state.ended_early and self._due(config) and self._push(config)
+        sent = config in self._to_push and not self._state.ended_early and self._due(config) and self._push(config)
         return came or sent
 
     def _due(self, config: TableConfig) -> bool:
@@ -291,9 +291,9 @@ class TableRun:
             totals = self._state.totals[config.table]
             if totals.changed:
                 totals.changed = False
-                if config in self._captured:
+                if config in self._to_capture:
                     self._reports.report_numbers(d365_key(config), capture_numbers(config, self._runtime, totals))
-                if config in self._sent:
+                if config in self._to_push:
                     self._reports.report_numbers(campaign_key(config), push_numbers(config, self._runtime, totals))
             for side in SIDES:
                 if side_key(config, side) in self._state.done:

@@ -12,14 +12,14 @@ from sync_assets.ledger.rules.dependencies import OUTCOME_UNKNOWN
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
-STANDING = {
-    State.SYNCED: "not in scope",
-    State.PENDING: "to be sent",
-    State.WAITING: "waits itself",
-    State.FAILED: "refused",
-    State.HELD: "kept back by a privacy hold",
+STATES = {
+    State.SYNCED: "out of scope",
+    State.PENDING: "pending",
+    State.WAITING: "waiting",
+    State.FAILED: "rejected",
+    State.HELD: "held by a privacy hold",
     State.ORPHANED: "orphaned",
-    State.EXCLUDED: "excluded, since its person is gone",
+    State.EXCLUDED: "excluded: its person was deleted",
 }
 """The state of a parent that a record waits for, as shown to users."""
 UNKNOWN, NO_PARENT = "not captured", "none: the lookup is empty"
@@ -43,7 +43,7 @@ class BlockingParent(NamedTuple):
 
     table: str
     id: str
-    standing: str
+    state_text: str
 
 
 class Waiting(NamedTuple):
@@ -66,7 +66,7 @@ class BlockedRecords:
         """Count the waiting records of the table by block reason."""
         waiting = sa.select(_R.gate, sa.func.count()).where(schema.STUCK, _WAITING, _R.table_name == table)
         with self._session.database.read() as connection:
-            return {BlockReason(gate): number for gate, number in connection.execute(waiting.group_by(_R.gate))}
+            return {BlockReason(reason): number for reason, number in connection.execute(waiting.group_by(_R.gate))}
 
     def oldest_waiting(self, table: str) -> datetime | None:
         """Return when the waiting record that changed first did so; None if none waits."""
@@ -80,17 +80,17 @@ class BlockedRecords:
 
         The most frequent first. Counts at most _LOOKED_AT of the waiting records.
         """
-        gates = (BlockReason.PARENT_PENDING.value, BlockReason.PARENT_UNAVAILABLE.value)
+        block_reasons = (BlockReason.PARENT_PENDING.value, BlockReason.PARENT_UNAVAILABLE.value)
         waiting = (
             sa.select(_R.seq)
-            .where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate.in_(gates))
+            .where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate.in_(block_reasons))
             .limit(_LOOKED_AT)
             .subquery()
         )
         parent = schema.record.alias("parent")
         absent = sa.or_(parent.c.state.is_(None), parent.c.state != State.SYNCED.value, parent.c.acked_hash.is_(None))
         coming = parent.c.state.in_((State.PENDING.value, State.WAITING.value))
-        standing = (
+        by_state = (
             sa.select(_L.parent_table, _L.parent_id.is_(None).label("none"), parent.c.state, sa.func.count())
             .select_from(waiting)
             .join(schema.link, _L.seq == waiting.c.seq)
@@ -103,8 +103,8 @@ class BlockedRecords:
         )
         with self._session.database.read() as connection:
             found = [
-                (name, NO_PARENT if none else UNKNOWN if state is None else STANDING[State(state)], number)
-                for name, none, state, number in connection.execute(standing)
+                (name, NO_PARENT if none else UNKNOWN if state is None else STATES[State(state)], number)
+                for name, none, state, number in connection.execute(by_state)
             ]
         return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
 
@@ -131,8 +131,8 @@ class BlockedRecords:
             for start in range(0, len(rows), _AT_ONCE):
                 seqs = [row.seq for row in rows[start : start + _AT_ONCE] if row.gate in _BY_PARENT]
                 for seq, of, id_, state in connection.execute(blocked.where(_L.seq.in_(seqs)).order_by(_L.attribute)):
-                    standing = UNKNOWN if state is None else STANDING[State(state)]
-                    parents[seq].append(BlockingParent(of, id_, standing))
+                    state_text = UNKNOWN if state is None else STATES[State(state)]
+                    parents[seq].append(BlockingParent(of, id_, state_text))
         return [
             Waiting(
                 row.table_name,
@@ -150,7 +150,7 @@ class BlockedRecords:
         id: only the record with this id.
         """
         parent = schema.record.alias("parent")
-        lost = (
+        orphaned = (
             sa.select(
                 _R.seq,
                 _R.table_name,
@@ -172,18 +172,18 @@ class BlockedRecords:
             .where(sa.or_(parent.c.seq.is_(None), parent.c.desired_hash.is_(None), parent.c.state == 5))
         )
         if table is not None:
-            lost = lost.where(_R.table_name == table)
+            orphaned = orphaned.where(_R.table_name == table)
         if id is not None:
-            lost = lost.where(_R.id == id)
+            orphaned = orphaned.where(_R.id == id)
         with self._session.database.read() as connection:
             # If a record has lost several parents, report the one with the most specific reason.
-            rows = {row.seq: row for row in sorted(connection.execute(lost), key=_loss)}
+            rows = {row.seq: row for row in sorted(connection.execute(orphaned), key=_loss)}
         return [
             Orphan(row.table_name, row.id, row.parent_table, _loss(row), times.from_micros(row.failed_since))
             for _, row in sorted(rows.items())
         ]
 
-    def unread(self, table: str, limit: int = 1000) -> list[str]:
+    def ids_to_refetch(self, table: str, limit: int = 1000) -> list[str]:
         """Return the ids of records whose row must be read again (BlockReason.REFETCH_REQUIRED), up to `limit`."""
         ids = sa.select(_R.id).where(
             schema.STUCK, _WAITING, _R.table_name == table, _R.gate == BlockReason.REFETCH_REQUIRED.value

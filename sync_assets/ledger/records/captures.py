@@ -28,7 +28,7 @@ from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 if TYPE_CHECKING:
     import polars as pl
 
-    from sync_assets.ledger.prepared_page import NewRecords, Page
+    from sync_assets.ledger.prepared_page import LedgerPage, NewRecords
 
 LARGE_PAGE = 1000
 """Rows from which a page is a large transaction for SQLite's write-ahead log, see Database.write."""
@@ -89,12 +89,12 @@ class Captures:
 
         Raises:
             FeedMoved: the feed's version is another, or belongs to another full read.
-            RowsMoved: one of the unread rows must be read after all.
+            RowsMoved: one of the unchanged rows must be read after all.
             ValueError: the columns of the rows are not those of CapturedPage, or an id occurs twice.
         """
-        from sync_assets.ledger.prepared_page import Page  # noqa: PLC0415 - Polars is slow to import
+        from sync_assets.ledger.prepared_page import LedgerPage  # noqa: PLC0415 - Polars is slow to import
 
-        rows = page.rows if isinstance(page.rows, Page) else Page(page.rows, page.links)
+        rows = page.rows if isinstance(page.rows, LedgerPage) else LedgerPage(page.rows, page.links)
         deleted = list(dict.fromkeys(page.deleted))
         not_wanted = [*deleted, *page.out_of_scope]
 
@@ -110,19 +110,19 @@ class Captures:
             bound = reading.bound
             last_page = position is not None and position.complete
             self._dependencies.lock_linked_records(connection, first_links=bool(page.links))
-            unread = self._unread(connection, table, page.unread)
+            unchanged = self._seqs_of_unchanged(connection, table, page.unchanged)
             stored = self._session.bulk.differing(connection, table, rows, everything=again or whole)
             resent = {seq for _, seq in stored.differing} if again else set[int]()
             if whole:
                 resent |= self._otherwise_inserted(connection, rows, stored.differing)
-            new, changed, refused, moved = self._store(connection, table, rows, stored, resent, now, tally)
-            if refused and self._history.kept:
+            new, changed, invalid, moved = self._store(connection, table, rows, stored, resent, now, tally)
+            if invalid and self._history.kept:
                 self._history.invalid_rows(connection, table, moved, now)
             deletes = self._delete(connection, table, deleted, tally)
             self._put_out_of_scope(connection, table, page.out_of_scope, tally)
             if bound is not None:
-                self._deletions.note_seen(connection, table, [*stored.known, *unread], page.out_of_scope)
-            # Unread rows are not among the collected deletions: `same_rows` excludes those.
+                self._deletions.note_seen(connection, table, [*stored.known, *unchanged], page.out_of_scope)
+            # Unchanged rows are not among the collected deletions: `same_rows` excludes those.
             self._drop_collected(connection, table, [*rows.ids, *page.out_of_scope], deleted)
             if bound is not None and last_page:
                 self._deletions.note_missing(connection, table, bound, withdraw=not missing_are_deleted)
@@ -140,8 +140,8 @@ class Captures:
             return PageResult(
                 new=new,
                 changed=changed,
-                unchanged=len(rows.ids) + len(unread) - new - changed - refused,
-                refused=refused,
+                unchanged=len(rows.ids) + len(unchanged) - new - changed - invalid,
+                invalid=invalid,
                 deleted=deletes,
                 ignored_deletes=len(deleted) - deletes,
                 version=feed.version,
@@ -150,12 +150,12 @@ class Captures:
 
         return self._session.database.write(work, large=len(rows.ids) >= LARGE_PAGE)
 
-    def _unread(self, connection: Connection, table: str, unread: Sequence[tuple[str, int]]) -> list[int]:
-        """Return the seqs of the rows left unread. Raises RowsMoved if one of them must be read after all."""
-        if not unread:
+    def _seqs_of_unchanged(self, connection: Connection, table: str, rows: Sequence[tuple[str, int]]) -> list[int]:
+        """Return the seqs of unchanged rows. Raises RowsMoved if one of them must be read after all."""
+        if not rows:
             return []
-        found = self._session.bulk.same_rows(connection, table, *zip(*unread, strict=True))
-        if len(found) < len(unread):
+        found = self._session.bulk.same_rows(connection, table, *zip(*rows, strict=True))
+        if len(found) < len(rows):
             raise RowsMoved(table)
         return [seq for _, seq in found]
 
@@ -172,19 +172,19 @@ class Captures:
         with self._session.database.read() as connection:
             return [index for index, _ in self._session.bulk.same_rows(connection, table, ids, row_hashes)]
 
-    def new_page(self, table: str, rows: "pl.DataFrame", links: Sequence[LinkSpec] = ()) -> "Page":
+    def new_page(self, table: str, rows: "pl.DataFrame", links: Sequence[LinkSpec] = ()) -> "LedgerPage":
         """Prepare a page whose rows are probably all new, as in a first load, so that `save_page` has less to do.
 
         The rows are sorted by the index that finds them, and packed for the insert. Their time of change is that of the
         packing, slightly before they are stored.
         """
-        from sync_assets.ledger.prepared_page import Page  # noqa: PLC0415 - see save_page
+        from sync_assets.ledger.prepared_page import LedgerPage  # noqa: PLC0415 - see save_page
 
-        page = Page(rows, links, self._session.bulk.in_order)
+        page = LedgerPage(rows, links, self._session.bulk.in_order)
         page.new = self._new(table, page, range(len(page.ids)), self._session.now())
         return page
 
-    def _new(self, table: str, page: "Page", indexes: Sequence[int], now: int) -> "NewRecords":
+    def _new(self, table: str, page: "LedgerPage", indexes: Sequence[int], now: int) -> "NewRecords":
         """Pack these rows of the page as new records."""
         from sync_assets.ledger.prepared_page import NewRecords  # noqa: PLC0415 - see save_page
 
@@ -205,7 +205,7 @@ class Captures:
         self,
         connection: Connection,
         table: str,
-        page: "Page",
+        page: "LedgerPage",
         stored: Differing,
         resend: set[int],
         now: int,
@@ -223,7 +223,7 @@ class Captures:
             tally: receives the changes of the totals.
 
         Returns:
-            The numbers of new, changed and rejected rows, and the ids of all these.
+            The numbers of new, changed and invalid rows, and the ids of all these.
         """
         cipher = self._session.cipher
         fresh = list(stored.fresh)
@@ -260,10 +260,12 @@ class Captures:
             for state, number in made.numbers:
                 tally.add(table, state, number)
                 failed += number if state == State.FAILED else 0
-        refused = sum(move.refusal is not None for move in moves)
-        return len(fresh) - failed, len(moves) - refused, refused + failed, ids
+        invalid = sum(move.refusal is not None for move in moves)
+        return len(fresh) - failed, len(moves) - invalid, invalid + failed, ids
 
-    def _otherwise_inserted(self, connection: Connection, page: "Page", known: Sequence[tuple[int, int]]) -> set[int]:
+    def _otherwise_inserted(
+        self, connection: Connection, page: "LedgerPage", known: Sequence[tuple[int, int]]
+    ) -> set[int]:
         """Return the seqs of acknowledged records whose insert-only fields differ, or whose values were not stored.
 
         known: (index, seq) of rows of the page.
@@ -295,14 +297,16 @@ class Captures:
     def _drop_collected(self, connection: Connection, table: str, ids: Sequence[str], deleted: Sequence[str]) -> None:
         """Remove the rows of this page from the collected deletions, unless the page itself deletes them."""
         if self._deletions.has_collected(connection, table):
-            stay = set(deleted)
-            self._deletions.discard_collected_deletes(connection, table, [id_ for id_ in ids if id_ not in stay])
+            deleted_here = set(deleted)
+            self._deletions.discard_collected_deletes(
+                connection, table, [id_ for id_ in ids if id_ not in deleted_here]
+            )
 
     def _store_links(
         self,
         connection: Connection,
         table: str,
-        page: "Page",
+        page: "LedgerPage",
         moved: list[str],
         *,
         everything: bool,
@@ -315,15 +319,14 @@ class Captures:
         seqs = self._session.bulk.find(connection, table, page.ids if everything else moved)
         if not seqs:
             return
-        stands: list[RecordState] = self._session.bulk.states_of(connection, sorted(seqs.values()))
-        left = (
-            self._dependencies.neighbours(connection, stands) if everything else set[int]()
-        )  # a link may no longer be configured
-        in_doubt = [record.seq for record in stands if record.uncertain]
+        records: list[RecordState] = self._session.bulk.states_of(connection, sorted(seqs.values()))
+        # A link may no longer be configured.
+        former_neighbours = self._dependencies.neighbours(connection, records) if everything else set[int]()
+        in_doubt = [record.seq for record in records if record.uncertain]
         self._dependencies.put_links(
             connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt
         )
-        self._dependencies.reevaluate(connection, stands, (), tally, also=left)
+        self._dependencies.reevaluate(connection, records, (), tally, also=former_neighbours)
 
     def _apply_link_configuration(
         self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: TotalsChange

@@ -35,7 +35,7 @@ def _stays(id_: str, there: str) -> str:
 
 
 # Run for parent_id, the parent that Dynamics 365's lookup names, and for other_id, which Campaign may still hold.
-_FOLLOWING = """
+_CASCADED = """
     INSERT INTO sync_cascade (seq, table_name, id, level)
     SELECT DISTINCT c.seq, c.table_name, c.id, {level} + 1
     FROM sync_cascade p
@@ -55,7 +55,7 @@ _LEVELS = 100  # never reached, since no table is its own ancestor
 _COUNTED = "SELECT table_name, count(*) FROM sync_cascade WHERE level > 0 GROUP BY table_name ORDER BY table_name"
 
 
-def following(connection: Connection, table: str, *, sqlite: bool) -> dict[str, int]:
+def count_by_table(connection: Connection, table: str, *, sqlite: bool) -> dict[str, int]:
     """Count, by table, the records that would be deleted in Campaign with the collected deletions of `table`."""
     connection.exec_driver_sql("DROP TABLE IF EXISTS sync_cascade")
     connection.exec_driver_sql(_MADE)
@@ -76,4 +76,4 @@ def following(connection: Connection, table: str, *, sqlite: bool) -> dict[str, 
 def _steps(level: int) -> Iterator[str]:
     """Yield the statements that add the children of the records of a level."""
     for column, may_be_linked in _COLUMNS.items():
-        yield _FOLLOWING.format(level=level, column=column, may_be_linked=may_be_linked, named=_NAMED, former=_FORMER)
+        yield _CASCADED.format(level=level, column=column, may_be_linked=may_be_linked, named=_NAMED, former=_FORMER)

@@ -200,10 +200,10 @@ class Claims:
             self._session.bulk.for_each(connection, _STORE_UNSYNCED, open_)
             self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in removed])
             if has_links:
-                left = self._dependencies.former_parents(connection, [record.seq for record in moved])
+                former_parents = self._dependencies.former_parents(connection, [record.seq for record in moved])
                 certain = [record.seq for record in moved if not record.uncertain]
-                self._dependencies.links_sent(connection, [by_seq[record.seq] for record in moved], certain)
-                self._dependencies.reevaluate(connection, moved, removed, tally, also=left)
+                self._dependencies.store_sent_links(connection, [by_seq[record.seq] for record in moved], certain)
+                self._dependencies.reevaluate(connection, moved, removed, tally, also=former_parents)
             self._session.count(connection, tally)
             self._session.count_calls(connection, calls or {}, now)
             answered = [(record.id, by_seq[record.seq]) for record in held]

@@ -77,19 +77,19 @@ class Deletions:
         while self._session.database.write(lambda connection: self._carry_out(connection, table, _NEVER_THERE)):
             pass  # nothing of these is in Campaign, so the guard does not apply
         self._find_orphans(table)
-        following = self.following_deletes(table)
+        cascading = self.count_cascading_deletes(table)
         deletes, allowed = self._session.database.write(
-            lambda connection: self._guard(connection, table, max_share, following)
+            lambda connection: self._guard(connection, table, max_share, cascading)
         )
         if allowed is not None:
-            raise TooManyDeletes(table, deletes, following, allowed)
+            raise TooManyDeletes(table, deletes, cascading, allowed)
         while self._session.database.write(lambda connection: self._carry_out(connection, table)):
             pass
         done: dict[str, Any] = {"deletes": 0, "following": None, "deletes_approved": False}
         self._session.database.write(lambda connection: self._store_in_feed(connection, table, done))
         return deletes
 
-    def following_deletes(self, table: str) -> dict[str, int]:
+    def count_cascading_deletes(self, table: str) -> dict[str, int]:
         """Count, by table, the children that would be deleted with the collected records of `table`.
 
         These are children that Campaign would hide without their parent.
@@ -97,10 +97,10 @@ class Deletions:
         with self._session.database.read() as connection:
             if not self.has_collected(connection, table) or not self._dependencies.has_links(connection):
                 return {}
-            return cascading_deletes.following(connection, table, sqlite=self._session.database.sqlite)
+            return cascading_deletes.count_by_table(connection, table, sqlite=self._session.database.sqlite)
 
     def _guard(
-        self, connection: Connection, table: str, max_share: float, following: Mapping[str, int]
+        self, connection: Connection, table: str, max_share: float, cascading: Mapping[str, int]
     ) -> tuple[int, dict[str, int] | None]:
         """Compare the collected deletions with what is allowed.
 
@@ -112,7 +112,7 @@ class Deletions:
             out.
         """
         collected = sa.select(sa.func.count()).where(_G.table_name == table, _G.withdraw == 0)
-        numbers = {**following, table: connection.execute(collected).scalar_one()}
+        numbers = {**cascading, table: connection.execute(collected).scalar_one()}
         approved: dict[str, int] = {}
         feed = sa.select(_F.deletes_approved, _F.deletes, _F.following).where(_F.table_name == table)
         if (row := connection.execute(feed).one_or_none()) and row.deletes_approved:
@@ -124,9 +124,9 @@ class Deletions:
         }
         if all(numbers[name] <= allowed[name] for name in numbers):
             return numbers[table], None
-        following_json = json.dumps(following) if following else None
+        cascading_json = json.dumps(cascading) if cascading else None
         self._store_in_feed(
-            connection, table, {"deletes": numbers[table], "following": following_json, "deletes_approved": False}
+            connection, table, {"deletes": numbers[table], "following": cascading_json, "deletes_approved": False}
         )
         return numbers[table], allowed
 

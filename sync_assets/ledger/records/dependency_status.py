@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.model import BlockReason, LinkSpec, LinkTo, Outcome, State
-from sync_assets.ledger.records.hold_records import Belongings, HoldRecords, is_excluded, is_held
-from sync_assets.ledger.rules.dependencies import Key, Link, status_of_parents
+from sync_assets.ledger.records.hold_records import HoldRecords, ReasonsByRecord, is_excluded, is_held
+from sync_assets.ledger.rules.dependencies import NO_LINK, TO_PARENT, Key, Link, status_of_parents
 from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, Placement, RecordState, reevaluate
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
@@ -129,7 +129,7 @@ class DependencyStatus:
         perhaps = [
             (one.seq, f"{one.attribute} {one.parent_id}", one.parent_table, one.parent_id, one.required, one.keyed)
             for one in self.links(connection, in_doubt)
-            if one.parent_id and one.held != 1 and now.get((one.seq, one.attribute)) != one.parent_id
+            if one.parent_id and one.held != TO_PARENT and now.get((one.seq, one.attribute)) != one.parent_id
         ]
         self._session.bulk.for_each(connection, _PUT_POSSIBLE, perhaps)
         for index, spec in enumerate(specs):
@@ -146,11 +146,11 @@ class DependencyStatus:
         found: dict[int, list[LinkTo]] = defaultdict(list)
         for link in self.links(connection, seqs, "AND held <> 3"):
             to = link.parent_id if link.wanted or not link.keyed else None
-            held = link.held == 1 and to == link.parent_id if to else link.held == 0
+            held = link.held == TO_PARENT and to == link.parent_id if to else link.held == NO_LINK
             found[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), held))
         return {seq: tuple(links) for seq, links in found.items()}
 
-    def links_sent(self, connection: Connection, outcomes: Iterable[Outcome], certain: Sequence[int]) -> None:
+    def store_sent_links(self, connection: Connection, outcomes: Iterable[Outcome], certain: Sequence[int]) -> None:
         """Store the links that Campaign acknowledged with records, and remove those of acknowledged deletes.
 
         certain: records without a request whose outcome is unknown.
@@ -202,11 +202,11 @@ class DependencyStatus:
             self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", gone)
             self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", gone)
 
-    def neighbours(self, connection: Connection, stands: Sequence[RecordState]) -> set[int]:
+    def neighbours(self, connection: Connection, records: Sequence[RecordState]) -> set[int]:
         """Return the seqs of the children of these records, and of those parents that are pending delete."""
-        found = self.children(connection, [_key(record) for record in stands])
+        found = self.children(connection, [_key(record) for record in records])
         # A parent depends on its children only while it must not exist in Campaign.
-        for table, ids in _parent_ids(self.links(connection, [record.seq for record in stands])).items():
+        for table, ids in _parent_ids(self.links(connection, [record.seq for record in records])).items():
             found |= {row[0] for row in self._session.bulk.for_record_ids(connection, _LEAVING, ids, table)}
         return found
 
@@ -240,16 +240,18 @@ class DependencyStatus:
         Returns:
             The records whose state or hold reasons changed, as they are now, and those that are to be purged.
         """
-        stands = self._session.bulk.states_of(connection, seqs)
+        records = self._session.bulk.states_of(connection, seqs)
         # Campaign keeps an out-of-scope record as it is, its links included.
-        stay = [record.seq for record in stands if record.withdrawn and not record.uncertain]
-        self._session.bulk.for_seqs(connection, _AS_IN_CAMPAIGN, stay, also="AND held <> 1")
+        out_of_scope = [record.seq for record in records if record.withdrawn and not record.uncertain]
+        self._session.bulk.for_seqs(connection, _AS_IN_CAMPAIGN, out_of_scope, also="AND held <> 1")
         links: dict[int, list[Link]] = defaultdict(list)
         for link in self.links(connection, seqs):
             links[link.seq].append(link)
-        parents = self._parents(connection, (link for of_one in links.values() for link in of_one))
-        whole = self._read_to_their_end(connection) if links else set[str]()
-        statuses = {record.seq: status_of_parents(record, links[record.seq], parents, whole) for record in stands}
+        parents = self._parents(connection, (link for its_links in links.values() for link in its_links))
+        complete_tables = self._read_to_their_end(connection) if links else set[str]()
+        statuses = {
+            record.seq: status_of_parents(record, links[record.seq], parents, complete_tables) for record in records
+        }
         wanted: dict[tuple[int, str], list[int]] = defaultdict(list)
         for link, new in (pair for one in statuses.values() for pair in one.wanted):
             if new != link.wanted:
@@ -259,21 +261,21 @@ class DependencyStatus:
                 connection, "UPDATE sync_link SET wanted = ?", of, new, attribute, also="AND attribute = ?"
             )
         leaving = [
-            s
-            for s in stands
-            if s.may_exist_in_campaign
-            and (s.desired_hash is None or statuses[s.seq].block_reason == BlockReason.PARENT_UNAVAILABLE)
+            record
+            for record in records
+            if record.may_exist_in_campaign
+            and (record.desired_hash is None or statuses[record.seq].block_reason == BlockReason.PARENT_UNAVAILABLE)
         ]
         with_children = self._with_linked_children(connection, leaving)
-        belongs, new_owner = self._hold_records.follow(connection, stands, links)
-        stands = self._no_longer_excluded(connection, stands, belongs)
+        reasons_by_record, new_owner = self._hold_records.follow(connection, records, links)
+        records = self._no_longer_excluded(connection, records, reasons_by_record)
         moved: list[RecordState] = []
         forgotten: list[RecordState] = []
-        for record in stands:
+        for record in records:
             key, one = (record.table_name, record.id), statuses[record.seq]
-            of_one = belongs.get(key, frozenset())
+            reasons = reasons_by_record.get(key, frozenset())
             dependencies = Dependencies(
-                is_held(of_one), one.block_reason, key in with_children, one.relink, one.orphaned, is_excluded(of_one)
+                is_held(reasons), one.block_reason, key in with_children, one.relink, one.orphaned, is_excluded(reasons)
             )
             where = reevaluate(record, dependencies)
             if where is None:
@@ -284,17 +286,19 @@ class DependencyStatus:
                 moved.append(record._replace(state=where.state, gate=where.block_reason))
         self._store_states(connection, moved)
         done = {record.seq for record in (*moved, *forgotten)}
-        return [*moved, *(one for one in stands if _key(one) in new_owner and one.seq not in done)], forgotten
+        return [*moved, *(one for one in records if _key(one) in new_owner and one.seq not in done)], forgotten
 
     def _no_longer_excluded(
-        self, connection: Connection, stands: Sequence[RecordState], belongs: Belongings
+        self, connection: Connection, records: Sequence[RecordState], reasons_by_record: ReasonsByRecord
     ) -> list[RecordState]:
         """Mark records that are no longer excluded for a resend: Campaign may have deleted them with the person."""
         free = {
-            one.seq for one in stands if one.state == State.EXCLUDED and not belongs.get(_key(one)) and one.desired_hash
+            one.seq
+            for one in records
+            if one.state == State.EXCLUDED and not reasons_by_record.get(_key(one)) and one.desired_hash
         }
         self._session.bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", sorted(free))
-        return [one._replace(resend=1) if one.seq in free else one for one in stands]
+        return [one._replace(resend=1) if one.seq in free else one for one in records]
 
     def _store_states(self, connection: Connection, moved: Iterable[RecordState]) -> None:
         """Store the state and block reason of these records."""
@@ -302,10 +306,10 @@ class DependencyStatus:
         alike: dict[Placement, list[int]] = defaultdict(list)
         for record in moved:
             alike[Placement(State(record.state), BlockReason(record.gate))].append(record.seq)
-        for (state, gate), seqs in alike.items():
+        for (state, block_reason), seqs in alike.items():
             failed, keep = state == State.FAILED, state not in (State.SYNCED, *UNSENT)
             orphaned = state == State.ORPHANED
-            values = (state.value, gate.value, failed, now, orphaned, now, keep, keep, failed, failed)
+            values = (state.value, block_reason.value, failed, now, orphaned, now, keep, keep, failed, failed)
             self._session.bulk.for_seqs(connection, _STORE_STATE, seqs, *values)
 
     def _read_to_their_end(self, connection: Connection) -> set[str]:
@@ -316,11 +320,11 @@ class DependencyStatus:
         )
         return set(connection.execute(complete).scalars())
 
-    def _with_linked_children(self, connection: Connection, stands: Iterable[RecordState]) -> set[Key]:
+    def _with_linked_children(self, connection: Connection, records: Iterable[RecordState]) -> set[Key]:
         """Return those of the records that Campaign may hold links to from children."""
         return {
             (table, row[0])
-            for table, ids in _by_table(map(_key, stands))
+            for table, ids in _by_table(map(_key, records))
             for statement in (_LINKED_PARENTS, _LINKED_FORMER_PARENTS)
             for row in self._session.bulk.for_ids(connection, statement, ids, table)
         }

@@ -137,7 +137,7 @@ class Feeds:
 
         return self._session.database.write(work)
 
-    def polled(self, table: str, expected_version: int, link: str | None = None) -> Feed:
+    def note_poll(self, table: str, expected_version: int, link: str | None = None) -> Feed:
         """Record a poll that found no changes. link: a fresh delta link that replaces the stored one.
 
         Without a link the version does not change, so concurrent polls do not conflict. FeedMoved if the stored version
@@ -371,7 +371,7 @@ def _feed(row: Any) -> Feed:
         deletes_approved=row.deletes_approved,
         deletes=row.deletes,
         read_as=row.read_as,
-        following=json.loads(row.following) if row.following else {},
+        cascading=json.loads(row.following) if row.following else {},
         kept_link=row.kept_link,
         kept_kind=row.kept_kind,
         kept_due=row.kept_due,

@@ -51,10 +51,10 @@ class HeldRecord(NamedTuple):
     attribute: str = PERSON
 
 
-Belongings = Mapping[Key, Set[HoldReason]]
+ReasonsByRecord = Mapping[Key, Set[HoldReason]]
 
 
-def hold_reasons(known: Set[HoldReason], links: Sequence[Link], of_parents: Belongings) -> set[HoldReason]:
+def hold_reasons(known: Set[HoldReason], links: Sequence[Link], of_parents: ReasonsByRecord) -> set[HoldReason]:
     """Compute the reasons why a record is held or excluded, from its links.
 
     Args:
@@ -90,8 +90,8 @@ class HoldRecords:
         return connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM sync_hold_record)").scalar_one()
 
     def follow(
-        self, connection: Connection, stands: Sequence[RecordState], links: Mapping[int, Sequence[Link]]
-    ) -> tuple[Belongings, set[Key]]:
+        self, connection: Connection, records: Sequence[RecordState], links: Mapping[int, Sequence[Link]]
+    ) -> tuple[ReasonsByRecord, set[Key]]:
         """Update the hold reasons of these records.
 
         Returns:
@@ -99,30 +99,30 @@ class HoldRecords:
         """
         if not self._held(connection):
             return {}, set()
-        keys = {(record.table_name, record.id) for record in stands}
-        for of_one in links.values():
-            keys |= {(link.parent_table, id_) for link in of_one for id_ in (link.parent_id, link.other_id) if id_}
-        known = self._belongings(connection, keys)
+        keys = {(record.table_name, record.id) for record in records}
+        for its_links in links.values():
+            keys |= {(link.parent_table, id_) for link in its_links for id_ in (link.parent_id, link.other_id) if id_}
+        known = self._stored_reasons(connection, keys)
         now: dict[Key, Set[HoldReason]] = {}
-        for record in stands:
+        for record in records:
             key = (record.table_name, record.id)
             now[key] = hold_reasons(known.get(key, set()), links.get(record.seq, ()), known)
-        changed = {key for key, of_one in now.items() if of_one != known.get(key, set())}
+        changed = {key for key, reasons in now.items() if reasons != known.get(key, set())}
         added = [(*_ids(key, one), one.gone) for key in sorted(changed) for one in now[key] - known.get(key, set())]
         removed = [_ids(key, one) for key in sorted(changed) for one in known.get(key, set()) - now[key]]
         self._session.bulk.for_each(connection, _ADD, added)
         self._session.bulk.for_each(connection, _REMOVE, removed)
         return now, changed
 
-    def _belongings(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, set[HoldReason]]:
+    def _stored_reasons(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, set[HoldReason]]:
         """Return the stored hold reasons of these records, by record."""
         by_table: dict[str, list[str]] = defaultdict(list)
         for table, id_ in sorted(keys):
             by_table[table].append(id_)
         found: dict[Key, set[HoldReason]] = defaultdict(set)
         for table, ids in by_table.items():
-            for id_, *of_one in self._session.bulk.for_ids(connection, _OF_RECORDS, ids, table):
-                found[table, id_].add(HoldReason(*of_one))
+            for id_, *reason in self._session.bulk.for_ids(connection, _OF_RECORDS, ids, table):
+                found[table, id_].add(HoldReason(*reason))
         return found
 
     def add(self, connection: Connection, hold: Key, records: Iterable[HeldRecord]) -> None:
@@ -135,14 +135,14 @@ class HoldRecords:
         return sorted(HeldRecord(*row) for row in found)
 
 
-def is_held(of_one: Set[HoldReason]) -> bool:
+def is_held(reasons: Set[HoldReason]) -> bool:
     """Return True if one of the reasons is a hold that was not released."""
-    return any(not one.gone for one in of_one)
+    return any(not one.gone for one in reasons)
 
 
-def is_excluded(of_one: Set[HoldReason]) -> bool:
+def is_excluded(reasons: Set[HoldReason]) -> bool:
     """Return True if a record belongs only to persons who were deleted when their hold was released."""
-    return bool(of_one) and not is_held(of_one)
+    return bool(reasons) and not is_held(reasons)
 
 
 def _ids(key: Key, one: HoldReason) -> tuple[str, str, str, str, str]:

@@ -112,9 +112,9 @@ class Holds:
                 again = sa.update(schema.hold_record).where(_OF.hold_table == table, _OF.hold_id == id)
                 connection.execute(again.values(gone=0))
             tally = TotalsChange()
-            stands = self._record_of(connection, table, id, now, tally)
+            states = self._record_of(connection, table, id, now, tally)
             records = self._hold_records.records_of(connection, (table, id))
-            self._dependencies.reevaluate(connection, stands, (), tally, also=self._seqs(connection, records))
+            self._dependencies.reevaluate(connection, states, (), tally, also=self._seqs(connection, records))
             self._session.count(connection, tally)
             since = now if before is None else before.since
             return self._described(connection, table, id, since, new=before is None)
@@ -136,8 +136,8 @@ class Holds:
                 return None
             self._hold_records.add(connection, (table, id), added)
             tally = TotalsChange()
-            stands = self._session.bulk.states_of(connection, self._seqs(connection, added))
-            self._dependencies.reevaluate(connection, stands, (), tally)
+            states = self._session.bulk.states_of(connection, self._seqs(connection, added))
+            self._dependencies.reevaluate(connection, states, (), tally)
             self._session.count(connection, tally)
             return self._described(connection, table, id, hold.since)
 
@@ -170,8 +170,8 @@ class Holds:
             else:
                 connection.execute(sa.delete(schema.hold_record).where(*of_hold))
             tally = TotalsChange()
-            stands = self._session.bulk.states_of(connection, self._seqs(connection, records))
-            self._dependencies.reevaluate(connection, stands, (), tally)
+            states = self._session.bulk.states_of(connection, self._seqs(connection, records))
+            self._dependencies.reevaluate(connection, states, (), tally)
             self._session.count(connection, tally)
             freed = held - self._count_in_state(connection, records, State.HELD)
             return Released(freed, self._count_in_state(connection, records, State.EXCLUDED))

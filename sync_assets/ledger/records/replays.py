@@ -61,7 +61,7 @@ class Replays:
 
         return self._session.database.write(work)
 
-    def replayed(self, read: Replay, fingerprint: str, link: str | None) -> Replay | None:
+    def advance_replay(self, read: Replay, fingerprint: str, link: str | None) -> Replay | None:
         """Move the cursor of a replay after one of its pages was stored; end the replay after the last page.
 
         A page is stored before the cursor moves, so a process that dies between the two repeats that page.

@@ -19,22 +19,22 @@ from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Outcome, Reject
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState, Stated
+from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState, Stated
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
 if TYPE_CHECKING:
     import polars as pl
 
-_COLUMNS = ", ".join(OptOut._fields)
+_COLUMNS = ", ".join(OptOutRow._fields)
 _ROWS = f"SELECT {_COLUMNS} FROM sync_opt_out WHERE id"  # noqa: S608 - constants
-_SET = ", ".join(f"{name} = ?" for name in OptOut._fields[2:-1])
+_SET = ", ".join(f"{name} = ?" for name in OptOutRow._fields[2:-1])
 _UPDATE = f"""
     UPDATE sync_opt_out SET {_SET}, version = version + 1 WHERE id = ? AND attribute = ? AND version = ?
 """  # noqa: S608
 # A row that was inserted since it was looked up is of another transaction: query Campaign before the decision.
 _INSERT = f"""
-    INSERT INTO sync_opt_out ({_COLUMNS}) VALUES ({", ".join("?" * len(OptOut._fields))})
+    INSERT INTO sync_opt_out ({_COLUMNS}) VALUES ({", ".join("?" * len(OptOutRow._fields))})
     ON CONFLICT (id, attribute) DO UPDATE SET state = 1, ask = 1, version = sync_opt_out.version + 1
 """  # noqa: S608
 _THERE = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR uncertain > 0) AND id"
@@ -72,17 +72,19 @@ class OptOutRows:
     def __init__(self, session: LedgerSession) -> None:
         self._session = session
 
-    def load(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOut]:
+    def load(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOutRow]:
         """Read and lock the rows of these contacts."""
-        found: dict[tuple[str, str], OptOut] = {}
+        found: dict[tuple[str, str], OptOutRow] = {}
         lock = "ORDER BY id, attribute" + ("" if self._session.database.sqlite else " FOR UPDATE")
         for start in range(0, len(ids), _BATCH):
             for row in self._session.bulk.for_ids(connection, _ROWS, ids[start : start + _BATCH], also=lock):
-                one = OptOut(*row)
+                one = OptOutRow(*row)
                 found[one.id, one.attribute] = one
         return found
 
-    def put(self, connection: Connection, known: Mapping[tuple[str, str], OptOut], rows: Iterable[OptOut]) -> None:
+    def put(
+        self, connection: Connection, known: Mapping[tuple[str, str], OptOutRow], rows: Iterable[OptOutRow]
+    ) -> None:
         """Write rows. known: the rows as read before; a row that is not among them is inserted."""
         changed = [row for row in rows if (row.id, row.attribute) in known]
         new = [row for row in rows if (row.id, row.attribute) not in known]
@@ -97,7 +99,7 @@ class OptOutRows:
         ids: list[str] = captured["id"].to_list()
         known = self.load(connection, ids)
         there: set[str] | None = None
-        rows: dict[tuple[str, str], OptOut] = {}
+        rows: dict[tuple[str, str], OptOutRow] = {}
         for name in attributes:
             for id_, value in zip(ids, captured[name], strict=True):
                 row = known.get((id_, name))
@@ -105,7 +107,7 @@ class OptOutRows:
                     continue
                 if there is None:  # queried only if a row may change
                     there = {found[0] for found in self._session.bulk.for_record_ids(connection, _THERE, ids, CONTACT)}
-                start = row or OptOut(id_, name)
+                start = row or OptOutRow(id_, name)
                 moved = rules.after_capture(
                     start,
                     int(bool(value)),
@@ -135,16 +137,18 @@ class OptOutRows:
             return
         now = self._session.now()
         known = self.load(connection, ids)
-        rows: list[OptOut] = []
+        rows: list[OptOutRow] = []
         for id_, outcome in inserted.items():
             at = now if outcome.inserted_at is None else min(times.to_micros(outcome.inserted_at), now)
             for name, value in outcome.inserted_opt_outs:
-                row = known.get((id_, name)) or (OptOut(id_, name, campaign=None) if value else None)
+                row = known.get((id_, name)) or (OptOutRow(id_, name, campaign=None) if value else None)
                 if row is not None:
                     rows.append(rules.after_insert(row, int(value), "change in Dynamics 365", at))
         for id_, names in met.items():
             rows += [
-                rules.after_existing_profile(known.get((id_, name), OptOut(id_, name)), "profile that was there before")
+                rules.after_existing_profile(
+                    known.get((id_, name), OptOutRow(id_, name)), "profile that was there before"
+                )
                 for name in names
             ]
         self.put(connection, known, rows)
@@ -156,7 +160,7 @@ class OptOutRows:
         by_id: dict[str, dict[str, bool]] = {}
         for start in range(0, len(ids), _BATCH):
             for row in self._session.bulk.for_ids(connection, _ROWS, ids[start : start + _BATCH]):
-                one = OptOut(*row)
+                one = OptOutRow(*row)
                 by_id.setdefault(one.id, {})[one.attribute] = bool(one.d365)
         return {id_: tuple((name, found.get(name, False)) for name in attributes) for id_, found in by_id.items()}
 
@@ -181,7 +185,7 @@ class OptOuts:
         self._session = session
         self._rows = rows
 
-    def opt_outs_stated(
+    def store_stated_opt_outs(
         self,
         statements: "pl.DataFrame",
         attributes: Sequence[str],
@@ -212,7 +216,7 @@ class OptOuts:
             counts.clear()
             known = self._rows.load(connection, statements["id"].unique().to_list())
             rows = dict(known)
-            changed: dict[tuple[str, str], OptOut] = {}
+            changed: dict[tuple[str, str], OptOutRow] = {}
             for name in attributes:
                 stated = statements.select("id", name, f"{name}LastModified").filter(statements[name].is_not_null())
                 # Nearly all rows of a file state "not opted out" of contacts without a row: loop over the others only.
@@ -226,7 +230,7 @@ class OptOuts:
                     worth.sort("at", nulls_last=False, maintain_order=True).select("id", name, "at").rows()
                 ):
                     row = rows.get((id_, name))
-                    start = row or OptOut(id_, name)
+                    start = row or OptOutRow(id_, name)
                     kind, moved = rules.after_statement(
                         start, int(value), changed_at, at, source, known=row is not None, latest=latest_at
                     )
@@ -240,7 +244,7 @@ class OptOuts:
 
     def opt_outs_due(
         self, state: OptOutState, attributes: Sequence[str], *, after: str = "", limit: int = 500
-    ) -> dict[str, list[OptOut]]:
+    ) -> dict[str, list[OptOutRow]]:
         """Return up to `limit` contacts with rows in this state, ordered by id, with ids after `after`.
 
         Contacts under a privacy hold are left out.
@@ -250,26 +254,26 @@ class OptOuts:
             given = {"after": after, "attributes": list(attributes), "limit": limit}
             ids = list(connection.execute(text, given).scalars())
             found = [
-                OptOut(*row)
+                OptOutRow(*row)
                 for row in self._session.bulk.for_ids(connection, _ROWS, ids, also="ORDER BY id, attribute")
             ]
-        due: dict[str, list[OptOut]] = {id_: [] for id_ in ids}
+        due: dict[str, list[OptOutRow]] = {id_: [] for id_ in ids}
         for row in found:
             if row.state == state and row.attribute in attributes:
                 due[row.id].append(row)
         return due
 
-    def opt_outs_of(self, ids: Sequence[str]) -> list[OptOut]:
+    def opt_outs_of(self, ids: Sequence[str]) -> list[OptOutRow]:
         """Return all rows of these contacts."""
         with self._session.database.read() as connection:
             return [
-                OptOut(*row)
+                OptOutRow(*row)
                 for row in self._session.bulk.for_ids(connection, _ROWS, ids, also="ORDER BY id, attribute")
             ]
 
     def put_opt_outs(
-        self, rows: Sequence[OptOut], *, gone: Sequence[str] = (), counts: Mapping[str, int] | None = None
-    ) -> list[OptOut]:
+        self, rows: Sequence[OptOutRow], *, gone: Sequence[str] = (), counts: Mapping[str, int] | None = None
+    ) -> list[OptOutRow]:
         """Store changed rows, except those that another transaction has changed since they were read.
 
         Args:
@@ -282,7 +286,7 @@ class OptOuts:
             that was not stored may by chance be the one that ours would have.
         """
 
-        def work(connection: Connection) -> list[OptOut]:
+        def work(connection: Connection) -> list[OptOutRow]:
             there = self._rows.load(connection, list(dict.fromkeys(row.id for row in rows)))
             versions = {key: row.version for key, row in there.items()}
             stored = [row for row in rows if versions.get((row.id, row.attribute)) == row.version]
@@ -303,10 +307,12 @@ class OptOuts:
 
     def _again(self, condition: sa.ColumnElement[bool], id: str | None) -> int:
         def work(connection: Connection) -> int:
-            wanted = sa.select(*(_O[name] for name in OptOut._fields)).where(schema.OPT_OUT_DUE, condition)
+            wanted = sa.select(*(_O[name] for name in OptOutRow._fields)).where(schema.OPT_OUT_DUE, condition)
             if id is not None:
                 wanted = wanted.where(_O.id == id)
-            found = [OptOut(*row) for row in connection.execute(wanted.order_by(_O.id, _O.attribute).with_for_update())]
+            found = [
+                OptOutRow(*row) for row in connection.execute(wanted.order_by(_O.id, _O.attribute).with_for_update())
+            ]
             known = {(row.id, row.attribute): row for row in found}
             self._rows.put(connection, known, [rules.due_again(row, ask=True) for row in found])
             return len(found)

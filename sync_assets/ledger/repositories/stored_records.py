@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, Operation, State
-from sync_assets.ledger.rules.dependencies import OUTCOME_UNKNOWN
+from sync_assets.ledger.rules.dependencies import OUTCOME_UNKNOWN, TO_PARENT
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
@@ -144,7 +144,7 @@ class StoredRecords:
                 required=bool(row.required),
                 keyed=bool(row.keyed),
                 wanted=bool(row.wanted),
-                acknowledged=row.held == 1,
+                acknowledged=row.held == TO_PARENT,
                 parent=self._parent(connection, row.parent_table, row.parent_id),
             )
             for row in connection.execute(of_record).all()

@@ -13,14 +13,19 @@ from sync_assets.ledger.rules.record_state import RecordState, is_gone_for_good,
 Key = tuple[str, str]
 """Identifies a record: (table, id)."""
 
-# Values of Link.held: Campaign's record is linked to other_id, its former parent; or a request whose outcome is unknown
-# may have linked it to other_id.
+# Values of Link.held: Campaign's record has no link; it is linked to parent_id; to other_id, its former parent; or a
+# request whose outcome is unknown may have linked it to other_id.
+NO_LINK = 0
+TO_PARENT = 1
 FORMER = 2
 OUTCOME_UNKNOWN = 3
 
 
 class Link(NamedTuple):
-    """A row of sync_link; storage/schema.py explains the columns."""
+    """A row of sync_link; storage/schema.py explains the columns.
+
+    parent_gone: why the parent is unavailable, see Loss; 0 if it is not, or if the reason was not captured.
+    """
 
     seq: int
     attribute: str
@@ -54,14 +59,14 @@ def status_of_parents(
         parents: the records that the links name, now or formerly, as far as the ledger has any.
         read_to_their_end: tables whose full read is complete.
     """
-    gate, relink, stuck, lost = BlockReason.NONE, False, False, False
+    block_reason, relink, stuck, orphaned = BlockReason.NONE, False, False, False
     wanted: list[tuple[Link, int]] = []
     for link in links:
         parent = parents.get((link.parent_table, link.parent_id)) if link.parent_id else None
         other = parents.get((link.parent_table, link.other_id)) if link.other_id else None
         if link.held == OUTCOME_UNKNOWN:
             continue
-        status = parent_status(parent, link.held == 1)
+        status = parent_status(parent, link.held == TO_PARENT)
         if (
             link.required
             and status == BlockReason.PARENT_UNAVAILABLE
@@ -71,16 +76,19 @@ def status_of_parents(
             # The new parent is unavailable, but Campaign links the child to the former one: keep it while that one is.
             status, stuck = BlockReason.PARENT_PENDING, True
         if link.required or (link.keyed and status == BlockReason.PARENT_PENDING):
-            gate = max(gate, status)
-            lost = lost or (status == BlockReason.PARENT_UNAVAILABLE and is_link_lost(link, parent, read_to_their_end))
+            block_reason = max(block_reason, status)
+            orphaned = orphaned or (
+                status == BlockReason.PARENT_UNAVAILABLE and is_link_lost(link, parent, read_to_their_end)
+            )
             stuck = stuck or (status == BlockReason.PARENT_PENDING and parent is not None and _stays_unknown(parent))
         new = int(status == BlockReason.NONE)
         wanted.append((link, new))
         if link.keyed and status != BlockReason.PARENT_PENDING:
-            relink = relink or link.held != new
+            relink = relink or link.held != (TO_PARENT if new else NO_LINK)
     if any((stuck or _cannot_be_relinked(record, link)) and _delays_parent(record, link, parents) for link in links):
-        gate = BlockReason.PARENT_UNAVAILABLE  # it cannot be relinked, so the parent's delete would never be sent
-    return ParentStatus(gate, relink, lost, wanted)
+        # It cannot be relinked, so the parent's delete would never be sent.
+        block_reason = BlockReason.PARENT_UNAVAILABLE
+    return ParentStatus(block_reason, relink, orphaned, wanted)
 
 
 def is_link_lost(link: Link, parent: RecordState | None, read_to_their_end: Container[str]) -> bool:
@@ -110,8 +118,8 @@ def _delays_parent(child: RecordState, link: Link, parents: Mapping[Key, RecordS
     """
     if not (link.required or link.keyed):
         return False
-    ids = [link.parent_id] if link.held == 1 or child.uncertain else []
-    ids += [link.other_id] if link.held > 1 else []
+    ids = [link.parent_id] if link.held == TO_PARENT or child.uncertain else []
+    ids += [link.other_id] if link.held in (FORMER, OUTCOME_UNKNOWN) else []
     linked_parents = [parents.get((link.parent_table, id_)) for id_ in ids if id_]
     return any(
         parent is not None and parent.may_exist_in_campaign and parent.must_not_exist_in_campaign

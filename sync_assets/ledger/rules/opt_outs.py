@@ -31,7 +31,7 @@ class OptOutState(IntEnum):
     REFUSED = 4  # the system to be written rejected it; stays so until either value changes or it is retried
 
 
-class OptOut(NamedTuple):
+class OptOutRow(NamedTuple):
     """A row of sync_opt_out; schema.py explains the columns. Flags are 0 or 1, times are microseconds since 1970."""
 
     id: str
@@ -53,7 +53,7 @@ class OptOut(NamedTuple):
     version: int = 0
 
 
-def _due(row: OptOut, source: str, *, ask: bool = False) -> OptOut:
+def _due(row: OptOutRow, source: str, *, ask: bool = False) -> OptOutRow:
     """Return the row due for a decision, earlier attempts cleared. `ask` stays set once it is."""
     return row._replace(
         state=OptOutState.DECIDE,
@@ -67,14 +67,14 @@ def _due(row: OptOut, source: str, *, ask: bool = False) -> OptOut:
     )
 
 
-def _synced(row: OptOut) -> OptOut:
+def _synced(row: OptOutRow) -> OptOutRow:
     """Return the row as synced, with the decision and earlier attempts cleared."""
     return row._replace(state=OptOutState.SYNCED, ask=0, value=None, sent=0, attempts=0, failed_since=None, reason=None)
 
 
 def after_statement(
-    row: OptOut, value: int, at: int | None, stated_at: int, source: str, *, known: bool, latest: int | None = None
-) -> tuple[Stated, OptOut | None]:
+    row: OptOutRow, value: int, at: int | None, stated_at: int, source: str, *, known: bool, latest: int | None = None
+) -> tuple[Stated, OptOutRow | None]:
     """Classify a statement of Campaign about an attribute, and return the row that results from it.
 
     A time of change that was processed once is not processed again. The start of a day may stand for any moment of that
@@ -83,7 +83,7 @@ def after_statement(
     since a file is written some time after its rows were read.
 
     Args:
-        row: the stored row; a default `OptOut` if there is none.
+        row: the stored row; a default `OptOutRow` if there is none.
         value: 1 if Campaign states that the contact is opted out, else 0.
         at: the attribute's time of change in microseconds; None if Campaign gives none.
         stated_at: when Campaign made the statement, at the earliest, in microseconds.
@@ -111,7 +111,7 @@ def after_statement(
     return "news", _due(row, source, ask=True) if known else taken
 
 
-def _is_older(row: OptOut, latest: int, *, vague: bool) -> bool:
+def _is_older(row: OptOutRow, latest: int, *, vague: bool) -> bool:
     """Return True if a different value is older than the stored one.
 
     It is if Campaign held it before its last statement or before our write. The value came without a time of change, or
@@ -122,7 +122,7 @@ def _is_older(row: OptOut, latest: int, *, vague: bool) -> bool:
     return latest < row.stated_at or (bool(row.ours) and latest == row.stated_at)
 
 
-def since(row: OptOut, value: bool | None, at: int | None) -> int | None:
+def since(row: OptOutRow, value: bool | None, at: int | None) -> int | None:
     """Return since when (microseconds) Campaign has held `value`, its answer to a query.
 
     Without a time of change `at`: an unchanged value since the stored time of change, a different one at the earliest
@@ -133,11 +133,13 @@ def since(row: OptOut, value: bool | None, at: int | None) -> int | None:
     return row.campaign_at if value == bool(row.campaign) else row.stated_at
 
 
-def after_capture(row: OptOut, value: int, source: str, *, known: bool, may_exist_in_campaign: bool) -> OptOut | None:
+def after_capture(
+    row: OptOutRow, value: int, source: str, *, known: bool, may_exist_in_campaign: bool
+) -> OptOutRow | None:
     """Return the row after a capture brought Dynamics 365's value; None if the row does not change.
 
     Args:
-        row: the stored row; a default `OptOut` if there is none.
+        row: the stored row; a default `OptOutRow` if there is none.
         value: 1 if the contact is opted out in Dynamics 365, else 0.
         source: what caused the decision, for the log.
         known: True if there is a stored row.
@@ -154,7 +156,7 @@ def after_capture(row: OptOut, value: int, source: str, *, known: bool, may_exis
     return _due(moved if known else moved._replace(campaign=None), source, ask=True)
 
 
-def after_insert(row: OptOut, sent: int, source: str, made_at: int) -> OptOut:
+def after_insert(row: OptOutRow, sent: int, source: str, made_at: int) -> OptOutRow:
     """Return the row after Campaign inserted the profile with the value `sent` at `made_at` (microseconds).
 
     A decision is due if Dynamics 365 changed its value since, or if Campaign has stated a value: of an earlier profile,
@@ -166,13 +168,13 @@ def after_insert(row: OptOut, sent: int, source: str, made_at: int) -> OptOut:
     return _synced(held) if (held.d365 or 0) == sent else _due(held, source, ask=True)
 
 
-def after_existing_profile(row: OptOut, source: str) -> OptOut:
+def after_existing_profile(row: OptOutRow, source: str) -> OptOutRow:
     """Return the row for a profile that existed before our insert: its value is unknown, so Campaign is queried."""
     return _due(row._replace(campaign=None), source, ask=True)
 
 
 def after_decision(
-    row: OptOut,
+    row: OptOutRow,
     *,
     value: int,
     state: OptOutState,
@@ -181,7 +183,7 @@ def after_decision(
     d365: int | None,
     d365_at: int | None,
     now: int,
-) -> OptOut:
+) -> OptOutRow:
     """Return the row after a decision.
 
     Args:
@@ -205,24 +207,24 @@ def after_decision(
     return held._replace(state=state, ask=0, value=value, sent=0, reason=None)
 
 
-def after_missing_profile(row: OptOut, d365: int | None) -> OptOut:
+def after_missing_profile(row: OptOutRow, d365: int | None) -> OptOutRow:
     """Return the row, synced, for a contact without a profile: the later insert carries Dynamics 365's value."""
     return _synced(row._replace(campaign=None, campaign_at=None, ours=0, d365=d365))
 
 
-def after_write(row: OptOut, now: int) -> OptOut:
+def after_write(row: OptOutRow, now: int) -> OptOutRow:
     """Return the row after the system to be written accepted the decided value."""
     if row.state == OptOutState.TO_CAMPAIGN:
         return _synced(row._replace(campaign=row.value, stated_at=now, ours=1))
     return _synced(row._replace(d365=row.value))
 
 
-def due_again(row: OptOut, *, ask: bool) -> OptOut:
+def due_again(row: OptOutRow, *, ask: bool) -> OptOutRow:
     """Return the row due for a new decision: the system to be written changed, or a rejected write is retried."""
     return _due(row, row.source, ask=ask)._replace(attempts=row.attempts, failed_since=row.failed_since)
 
 
-def after_rejection(row: OptOut, reason: str, now: int) -> OptOut:
+def after_rejection(row: OptOutRow, reason: str, now: int) -> OptOutRow:
     """Return the row after the system to be written rejected the decided value."""
     return row._replace(
         state=OptOutState.REFUSED,

@@ -63,7 +63,7 @@ class RecordState(NamedTuple):
     @property
     def dependencies(self) -> "Dependencies":
         """The dependencies as last evaluated, from the stored state and block reason (`relink` is not stored)."""
-        gate = (
+        block_reason = (
             BlockReason.PARENT_UNAVAILABLE
             if self.gate == BlockReason.CHILDREN_PENDING
             else BlockReason.NONE
@@ -72,7 +72,7 @@ class RecordState(NamedTuple):
         )
         return Dependencies(
             self.state == State.HELD,
-            gate,
+            block_reason,
             has_children=self.gate == BlockReason.CHILDREN_PENDING,
             orphaned=self.state == State.ORPHANED,
             excluded=self.state == State.EXCLUDED,

@@ -12,7 +12,7 @@ from sync_assets.ledger.rules.record_state import RecordState
 if TYPE_CHECKING:
     import polars as pl
 
-    from sync_assets.ledger.prepared_page import Page
+    from sync_assets.ledger.prepared_page import LedgerPage
 
 _MADE = {
     "payload": "CASE WHEN acked_hash IS NULL THEN payload END AS payload",
@@ -80,7 +80,7 @@ class Bulk(Protocol):
         """
         ...
 
-    def differing(self, connection: Connection, table: str, page: "Page", *, everything: bool) -> "Differing":
+    def differing(self, connection: Connection, table: str, page: "LedgerPage", *, everything: bool) -> "Differing":
         """Compare the page's rows with the stored records by their hashes.
 
         The result is a superset of the changed rows: the rules decide. everything: count all rows as differing.

@@ -12,7 +12,7 @@ from sync_assets.ledger.storage.bulk import ADD_TOTAL, INSERT_TOTAL, NEWS, NOT_G
 if TYPE_CHECKING:
     import polars as pl
 
-    from sync_assets.ledger.prepared_page import Page
+    from sync_assets.ledger.prepared_page import LedgerPage
 
 _INTEGERS = {
     "state": "smallint",
@@ -63,7 +63,7 @@ class PostgresBulk(Bulk):
             seqs, ids = ",".join(str(seq) for seq, _ in pairs), _packed([id_ or "" for _, id_ in pairs])
             connection.exec_driver_sql(f"{before}{packed}{after}", (*values[:marks], seqs, ids, *values[marks:]))
 
-    def differing(self, connection: Connection, table: str, page: "Page", *, everything: bool) -> "Differing":
+    def differing(self, connection: Connection, table: str, page: "LedgerPage", *, everything: bool) -> "Differing":
         found = connection.exec_driver_sql(
             f"""
             SELECT string_agg((p.n - 1)::text, ',') FILTER (WHERE r.seq IS NULL),

@@ -13,7 +13,7 @@ from sync_assets.ledger.storage.schema import SHORT_ID_FROM, short_id
 if TYPE_CHECKING:
     import polars as pl
 
-    from sync_assets.ledger.prepared_page import Page
+    from sync_assets.ledger.prepared_page import LedgerPage
 
 _NEVER = "-" * 32  # stands for a missing hexadecimal hash: equal to no hash
 _NO_HASH = "?" * 20
@@ -54,7 +54,7 @@ class SqliteBulk(Bulk):
             given = (*values[:marks], json.dumps(pairs), *values[marks:])
             connection.exec_driver_sql(f"{before}{packed}{after}", given)
 
-    def differing(self, connection: Connection, table: str, page: "Page", *, everything: bool) -> "Differing":
+    def differing(self, connection: Connection, table: str, page: "LedgerPage", *, everything: bool) -> "Differing":
         # One JSON string per row, hash first: a third faster than a temporary table. The result is one row, since the
         # driver waits for the interpreter lock for each row that it fetches, and another thread may hold it.
         packed = json.dumps(

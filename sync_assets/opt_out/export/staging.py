@@ -183,5 +183,5 @@ def state(
     for frame in rows:
         told = [name for name in names if name in frame.columns]  # one may be mapped since the rows were stored
         for piece in frame.iter_slices(STATED_TOGETHER):
-            counts.update(ledger.opt_outs_stated(piece, told, source, stated_at, latest))
+            counts.update(ledger.store_stated_opt_outs(piece, told, source, stated_at, latest))
     return counts

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sync_assets.campaign.dialect import Kind, Operation, is_passing, response_outcome, words
+from sync_assets.campaign.dialect import Kind, Operation, may_be_resent, response_outcome, words
 from sync_assets.http.client import Response
 from sync_assets.http.redaction import REASON_LENGTH, redact
 
@@ -173,7 +173,7 @@ def test_a_refusal_of_the_gateway_is_about_us_not_about_the_record(status: int, 
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "passing"),
+    ("status", "body", "resent"),
     [
         (429, '{"error_code":"429050","message":"Too many requests"}', True),
         (503, '{"error_code":"503071","message":"Service unavailable"}', True),
@@ -186,8 +186,8 @@ def test_a_refusal_of_the_gateway_is_about_us_not_about_the_record(status: int, 
         (403, '{"error_code":"403000","message":"Api Key is required"}', False),
     ],
 )
-def test_what_is_repeated_on_the_way(status: int, body: str, passing: bool):
-    assert is_passing(answer(status, body)) is passing
+def test_what_is_repeated_on_the_way(status: int, body: str, resent: bool):
+    assert may_be_resent(answer(status, body)) is resent
 
 
 def test_a_blocked_page_of_a_firewall_is_no_reason_to_stop_everything():

@@ -105,7 +105,7 @@ async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(run
         feed = runtime.ledger.feed("contact")
         if moves < 2 and feed is not None:
             moves += 1
-            runtime.ledger.polled("contact", feed.version, feed.link)
+            runtime.ledger.note_poll("contact", feed.version, feed.link)
 
     runtime.ledger.ask_for_replay("contact", EARLIEST, LATEST, resend=True)
     async with capturing(runtime, page_size=20) as capture:

@@ -47,16 +47,16 @@ def knows(*names: str) -> Any:
 
 class TestAPage:
     def part(self, page: Head, *known: str) -> tuple[list[str], UnchangedRows]:
-        to_read, unread = UnchangedRowFilter(mapping({"lastname": "cusText"}), knows(*known)).part(page)
+        to_read, unchanged = UnchangedRowFilter(mapping({"lastname": "cusText"}), knows(*known)).part(page)
         assert (to_read.next_link, to_read.delta_link) == (page.next_link, page.delta_link)
-        return [json.loads(bytes(raw))["contactid"] for raw in to_read.value], unread
+        return [json.loads(bytes(raw))["contactid"] for raw in to_read.value], unchanged
 
     def test_what_the_ledger_knows_is_left_unread(self) -> None:
         page = head(sent("A"), sent("b"), sent("c"))
-        read, unread = self.part(page, "a", "c")
+        read, unchanged = self.part(page, "a", "c")
         assert read == ["b"]
         hashes = row_hashes(page.value)
-        assert unread == [("a", hashes[0]), ("c", hashes[2])]
+        assert unchanged == [("a", hashes[0]), ("c", hashes[2])]
 
     def test_nothing_is_known(self) -> None:
         assert self.part(head(sent("a"), sent("b"))) == (["a", "b"], [])
@@ -99,7 +99,7 @@ class Reader:
 
         def saved(*arguments: Any, **options: Any) -> Any:
             told = save_page(*arguments, **options)
-            left.append(len(arguments[1].unread))
+            left.append(len(arguments[1].unchanged))
             return told
 
         self.runtime.ledger.save_page = saved  # type: ignore[method-assign]

@@ -10,7 +10,7 @@ import polars as pl
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOut, OptOutState, Stated
+from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState, Stated
 from sync_assets_tests.support.ledgers import capture, guid, push, row
 
 EMAIL, PUSH = "blackListEmail", "blackListPushnotification"
@@ -31,7 +31,7 @@ def statements(*told: Told, push: bool | None = None) -> pl.DataFrame:
 
 
 def state(ledger: Ledger, *told: Told, said: datetime = SAID, push: bool | None = None) -> Counter[Stated]:
-    return +ledger.opt_outs_stated(statements(*told, push=push), ATTRIBUTES, "file", said)
+    return +ledger.store_stated_opt_outs(statements(*told, push=push), ATTRIBUTES, "file", said)
 
 
 def opt_outs_page(**told: bool | None) -> pl.DataFrame:
@@ -49,21 +49,21 @@ def in_campaign(ledger: Ledger, *names: str) -> None:
     push(ledger)
 
 
-def stored(ledger: Ledger, name: str, attribute: str = EMAIL) -> OptOut | None:
+def stored(ledger: Ledger, name: str, attribute: str = EMAIL) -> OptOutRow | None:
     return next((one for one in ledger.opt_outs_of([guid(name)]) if one.attribute == attribute), None)
 
 
-def there(ledger: Ledger, name: str, attribute: str = EMAIL) -> OptOut:
+def there(ledger: Ledger, name: str, attribute: str = EMAIL) -> OptOutRow:
     found = stored(ledger, name, attribute)
     assert found is not None
     return found
 
 
-def due(ledger: Ledger, state: OptOutState = DECIDE, **how: Any) -> list[OptOut]:
+def due(ledger: Ledger, state: OptOutState = DECIDE, **how: Any) -> list[OptOutRow]:
     return [one for rows in ledger.opt_outs_due(state, ATTRIBUTES, **how).values() for one in rows]
 
 
-def decided(one: OptOut, state: OptOutState, value: int = 1) -> OptOut:
+def decided(one: OptOutRow, state: OptOutState, value: int = 1) -> OptOutRow:
     """Dynamics 365 holds the opposite of what is to be written there, and so does Campaign."""
     held = {TO_D365: (value, 1 - value), TO_CAMPAIGN: (1 - value, value), SETTLED: (value, value)}[state]
     return rules.after_decision(
@@ -71,6 +71,6 @@ def decided(one: OptOut, state: OptOutState, value: int = 1) -> OptOut:
     )
 
 
-def decide(ledger: Ledger, state: OptOutState, value: int = 1) -> list[OptOut]:
+def decide(ledger: Ledger, state: OptOutState, value: int = 1) -> list[OptOutRow]:
     """All that is due is decided alike; as it stands then."""
     return ledger.put_opt_outs([decided(one, state, value) for one in due(ledger)])

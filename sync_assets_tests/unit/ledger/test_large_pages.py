@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from sync_assets.ledger import Ledger, State
-from sync_assets.ledger.prepared_page import Page
+from sync_assets.ledger.prepared_page import LedgerPage
 from sync_assets.ledger.records.captures import LARGE_PAGE
 from sync_assets.ledger.storage import database
 from sync_assets_tests.support.ledgers import capture, claim, frame, guid, row, stored
@@ -30,7 +30,7 @@ def file_of(ledger_url: str) -> Path:
 
 class TestMadeReady:
     def test_its_rows_are_stored_as_those_of_any_page(self, ledger: Ledger) -> None:
-        ready, plain = ledger.new_page("contact", frame(rows_of(1))), Page(frame(rows_of(2)))
+        ready, plain = ledger.new_page("contact", frame(rows_of(1))), LedgerPage(frame(rows_of(2)))
         told = [capture(ledger, page=page) for page in (ready, plain)]
         assert [one.new for one in told] == [ROWS, ROWS]
         assert ledger.counts()["contact"].pending == 2 * ROWS
@@ -51,7 +51,7 @@ class TestMadeReady:
         capture(ledger, row("anna"))
         page = ledger.new_page("contact", frame([row("anna", "b"), row("bert"), row("carl", refusal="too long")]))
         told = capture(ledger, page=page)
-        assert (told.new, told.changed, told.refused) == (1, 1, 1)
+        assert (told.new, told.changed, told.invalid) == (1, 1, 1)
         assert {one.id: one.state for one in stored(ledger).values()} == {
             guid("anna"): State.PENDING,
             guid("bert"): State.PENDING,

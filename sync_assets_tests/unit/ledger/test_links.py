@@ -147,14 +147,12 @@ def test_what_waits_is_told_by_its_parents_and_how_these_stand(ledger: Ledger) -
     order(ledger, "anna", name="o6", link=OPTIONAL)
     order(ledger, "carl", name="o7", link=OPTIONAL)  # is sent without it
     assert ledger.waiting_parents("order") == [
-        ("contact", "to be sent", 3),
+        ("contact", "pending", 3),
         ("contact", "not captured", 1),
-        ("contact", "refused", 1),
+        ("contact", "rejected", 1),
     ]
     sent(ledger)
-    assert ("contact", "to be sent") not in {
-        (table, standing) for table, standing, _ in ledger.waiting_parents("order")
-    }
+    assert ("contact", "pending") not in {(table, state) for table, state, _ in ledger.waiting_parents("order")}
     assert ledger.waiting_parents("contact") == []
 
 
@@ -176,11 +174,11 @@ def test_children_are_deleted_before_their_parent_and_inserted_after_it(ledger: 
     assert orphaned(ledger, "order")
     capture(ledger, row("anna"))
     assert waits(ledger, "order", BlockReason.PARENT_PENDING)
-    assert ledger.unread("order", 10) == []
+    assert ledger.ids_to_refetch("order", 10) == []
     sent(ledger)
     assert waits(ledger, "order", BlockReason.REFETCH_REQUIRED)
     assert claim(ledger, table="order") == []
-    assert ledger.unread("order", 10) == [guid("order")]
+    assert ledger.ids_to_refetch("order", 10) == [guid("order")]
     order(ledger, "anna", link=link)
     assert sent(ledger, "order") == ["insert"]
 
@@ -223,7 +221,7 @@ def test_a_parent_that_returns_while_its_child_is_being_deleted_has_it_read_agai
     answer(ledger, "unknown", claim_one(ledger, table="order"))
     capture(ledger, row("anna"))
     assert claim(ledger, table="order") == []
-    assert ledger.unread("order", 10) == [guid("order")]
+    assert ledger.ids_to_refetch("order", 10) == [guid("order")]
     order(ledger, "anna")
     child = claim_one(ledger, table="order")
     assert child.outcome_unknown

@@ -182,4 +182,4 @@ def test_what_a_child_in_doubt_waits_for_is_its_new_parent_alone(ledger: Ledger)
     answer(ledger, "unknown", claim_one(ledger, table="order"))
     capture(ledger, row("carl"))
     order(ledger, "carl", "b")
-    assert ledger.waiting_parents("order") == [("contact", "to be sent", 1)]
+    assert ledger.waiting_parents("order") == [("contact", "pending", 1)]

@@ -109,8 +109,8 @@ def test_an_unread_row_is_unchanged_and_still_there(ledger: Ledger) -> None:
     assert feed
     ledger.reset_feed("contact", feed.version)
     before = stored(ledger)
-    told = capture(ledger, row("bert", "b"), unread=[(guid("anna"), 7)], complete=True, missing_are_deleted=True)
-    assert (told.new, told.changed, told.unchanged, told.refused) == (0, 1, 1, 0)
+    told = capture(ledger, row("bert", "b"), unchanged=[(guid("anna"), 7)], complete=True, missing_are_deleted=True)
+    assert (told.new, told.changed, told.unchanged, told.invalid) == (0, 1, 1, 0)
     assert record(ledger, "anna") == before[guid("anna")]
     assert record(ledger, "carl").desired_hash is None  # the read did not come across it
 
@@ -120,7 +120,7 @@ def test_an_unread_row_ends_what_an_earlier_tombstone_said(ledger: Ledger) -> No
     acknowledged(ledger)
     thought_to_be_gone(ledger)
     with pytest.raises(RowsMoved):
-        save(ledger, unread=[(guid("anna"), 7)])
+        save(ledger, unchanged=[(guid("anna"), 7)])
     save(ledger, ANNA)
     assert ledger.carry_out_deletes("contact") == 0
     assert same(ledger, ("anna", 7)) == ["anna"]
@@ -178,7 +178,7 @@ def test_a_row_that_moved_meanwhile_has_to_be_read_and_nothing_is_written(
     event(ledger)
     before, feed = stored(ledger), ledger.feed("contact")
     with pytest.raises(RowsMoved, match="contact"):
-        capture(ledger, row("bert"), unread=[(guid("anna"), 7)])
+        capture(ledger, row("bert"), unchanged=[(guid("anna"), 7)])
     assert (stored(ledger), ledger.feed("contact")) == (before, feed)
 
 
@@ -192,7 +192,7 @@ def test_links_of_an_unread_row_stay(ledger: Ledger) -> None:
     feed = ledger.feed("contact")
     assert feed
     ledger.reset_feed("contact", feed.version)
-    capture(ledger, page=linked([], account=[]), links=[to_account], unread=[(guid("anna"), 7)], complete=True)
+    capture(ledger, page=linked([], account=[]), links=[to_account], unchanged=[(guid("anna"), 7)], complete=True)
     capture(ledger, deleted=["acme"], table="account")
     assert claim_one(ledger).operation == "delete"  # it still hangs on its parent
 

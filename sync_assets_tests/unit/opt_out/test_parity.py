@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sync_assets.config.models import Export, OptOut
+from sync_assets.config.models import Export, OptOutConfig
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.opt_out.decide import decide
 from sync_assets.opt_out.parity import allowed, judge
@@ -17,9 +17,9 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 DIRECTIONS: list[ActiveDirection] = ["d365_to_campaign", "campaign_to_d365", "bidirectional"]
 
 
-def opt_out(direction: ActiveDirection, poll: int | None = None, hours: float = 24) -> OptOut:
+def opt_out(direction: ActiveDirection, poll: int | None = None, hours: float = 24) -> OptOutConfig:
     export = Export(expected_every_hours=hours)
-    return OptOut(direction=direction, poll_profiles_minutes=poll, export=export)
+    return OptOutConfig(direction=direction, poll_profiles_minutes=poll, export=export)
 
 
 # How long it may take

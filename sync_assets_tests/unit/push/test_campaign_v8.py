@@ -27,7 +27,7 @@ async def test_an_update_of_a_location_is_rejected_with_what_to_do(bench: Bench)
     bench.capture({id_: payload})
     assert (await bench.push()).inserted == 1
     bench.capture({id_: moved(payload)})
-    assert (await bench.push()).refused == 1
+    assert (await bench.push()).rejected == 1
     reason = bench.rejects()[id_].reason
     assert "'zipCode' property is not valid" in reason
     assert "map its fields with `apply_updates: false`" in reason
@@ -69,5 +69,5 @@ async def test_a_bad_value_is_rejected_after_some_attempts_and_stops_no_other_re
     payloads[bad]["gender"] = "invalid"
     bench.capture(payloads)
     result = await bench.push()
-    assert (result.inserted, result.refused) == (2, 1)
+    assert (result.inserted, result.rejected) == (2, 1)
     assert "Campaign named no cause (4 attempts)" in bench.rejects()[bad].reason

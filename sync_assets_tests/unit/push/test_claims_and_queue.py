@@ -53,7 +53,7 @@ async def test_a_push_ends_although_a_record_that_was_put_off_is_not_to_be_sent_
     filling = asyncio.create_task(queue.fill())
     taken = await queue.take()
     assert taken
-    queue.close(Outcome(taken.seq, "later", taken.hash, "a bare error", 0.5))
+    queue.add_outcome(Outcome(taken.seq, "later", taken.hash, "a bare error", 0.5))
     await claims.flush()
     change(ledger)
     done, _ = await asyncio.wait([filling], timeout=60)

@@ -44,16 +44,16 @@ def test_a_refusal_halves_and_a_burst_of_refusals_halves_once():
     limiter = Limiter(64)
     now = drive(limiter, steady(0.1), 200)
     for _ in range(64):
-        limiter.refused(0.1, now)
+        limiter.overloaded(0.1, now)
     assert limiter.limit == 32
-    limiter.refused(0.1, now + 1)
+    limiter.overloaded(0.1, now + 1)
     assert limiter.limit == 16
 
 
 def test_after_a_refusal_it_grows_by_one_a_round_not_by_doubling():
     limiter = Limiter(64)
     now = drive(limiter, steady(0.1), 200)
-    limiter.refused(0.1, now)
+    limiter.overloaded(0.1, now)
     drive(limiter, steady(0.1), 32, now)
     assert limiter.limit == 33
 
@@ -61,7 +61,7 @@ def test_after_a_refusal_it_grows_by_one_a_round_not_by_doubling():
 def test_never_below_one_and_still_growing_from_there():
     limiter = Limiter(64)
     for second in range(100):
-        limiter.refused(0.1, float(second))
+        limiter.overloaded(0.1, float(second))
     assert limiter.limit == 1
     drive(limiter, steady(0.1), 1, 100.0)
     assert limiter.limit == 2
@@ -98,7 +98,7 @@ def test_stays_between_one_and_the_ceiling_whatever_happens(ceiling: int, story:
     limiter, now = Limiter(ceiling), 0.0
     for good, seconds, passed in story:
         now += passed
-        (limiter.answered if good else limiter.refused)(seconds, now)
+        (limiter.answered if good else limiter.overloaded)(seconds, now)
         assert 1 <= limiter.limit <= ceiling
 
 
@@ -125,7 +125,7 @@ async def test_a_lowered_limit_lets_nobody_in_until_enough_have_left():
     gate = RequestSlots(limiter)
     for _ in range(4):
         await gate.__aenter__()
-    limiter.refused(1, 10.0)
+    limiter.overloaded(1, 10.0)
     waiting = asyncio.create_task(gate.__aenter__())
     for left in (3, 2):
         await gate.__aexit__()

@@ -92,7 +92,7 @@ async def test_deleting_what_campaign_no_longer_has_is_done(bench: Bench):
     bench.admin.post("/campaign/delete", {"keys": [gone]})
     bench.capture({}, deleted=(gone,))
     result = await bench.push()
-    assert (result.deleted, result.refused, dict(result.calls)) == (1, 0, calls(read=2))  # is another one found?
+    assert (result.deleted, result.rejected, dict(result.calls)) == (1, 0, calls(read=2))  # is another one found?
     assert bench.counts().records == 2
 
 
@@ -206,7 +206,7 @@ async def test_a_refused_record_stands_with_campaigns_reason_without_personal_da
     payloads[bad]["gender"] = "lady.byron@example.com"
     bench.capture(payloads)
     result = await bench.push()
-    assert (result.inserted, result.refused, result.stopped) == (39, 1, None)
+    assert (result.inserted, result.rejected, result.stopped) == (39, 1, None)
     assert bench.admin.engine_calls()["insert"] == 40
     reject = bench.rejects()[bad]
     assert "gender" in reject.reason
@@ -215,7 +215,7 @@ async def test_a_refused_record_stands_with_campaigns_reason_without_personal_da
     assert "@example" not in reject.reason
     assert (await bench.push()).calls == {}  # stands until it changes or is retried
     assert bench.ledger.retry("contact", bad) == 1
-    assert (await bench.push()).refused == 1
+    assert (await bench.push()).rejected == 1
 
 
 async def test_a_key_that_is_taken_by_a_record_that_cannot_be_reached_is_refused(bench: Bench):
@@ -227,7 +227,7 @@ async def test_a_key_that_is_taken_by_a_record_that_cannot_be_reached_is_refused
     )
     bench.capture({order: {"cusOrderId": order, "cusName": "Secret"}}, table="new_order")
     result = await bench.push(Target("new_order", "cusOrder", key="cusOrderId"))
-    assert (result.refused, dict(result.calls)) == (1, calls(insert=1, update=1))
+    assert (result.rejected, dict(result.calls)) == (1, calls(insert=1, update=1))
     (reject,) = bench.rejects().values()
     assert "already exists" in reject.reason
     assert "Secret" not in reject.reason
@@ -241,7 +241,7 @@ async def test_a_bare_error_is_tried_again_a_few_times_with_growing_waits_and_th
     payloads[bad]["email"] = "no address"
     bench.capture(payloads)
     result = await bench.push()
-    assert (result.inserted, result.refused, result.put_off) == (29, 1, 0)
+    assert (result.inserted, result.rejected, result.put_off) == (29, 1, 0)
     assert "RST-360011" in bench.rejects()[bad].reason
     tries = [_began(entry) for entry in bench.admin.journal("campaign") if entry["key"] == bad]
     waits = [later - earlier for earlier, later in pairwise(tries)]
@@ -257,7 +257,7 @@ async def test_a_bare_error_that_passes_is_survived(bench: Bench):
     bench.capture(payloads)
     bench.admin.fault("campaign", "rst", method="POST", times=5)
     result = await bench.push()
-    assert (result.inserted, result.refused, dict(result.calls)) == (50, 0, calls(insert=55, update=5))
+    assert (result.inserted, result.rejected, dict(result.calls)) == (50, 0, calls(insert=55, update=5))
 
 
 async def test_a_bare_error_after_the_record_was_written_makes_no_duplicate(bench: Bench):
@@ -265,7 +265,7 @@ async def test_a_bare_error_after_the_record_was_written_makes_no_duplicate(benc
     bench.capture(payloads)
     bench.admin.fault("campaign", "rst", times=3, carry_out=True)
     result = await bench.push()
-    assert (result.done, result.refused) == (20, 0)
+    assert (result.done, result.rejected) == (20, 0)
     assert all(len(found) == 1 for found in bench.profiles(payloads).values())
 
 
@@ -277,7 +277,7 @@ async def test_a_connection_cut_after_the_insert_was_committed_makes_no_duplicat
     bench.capture(payloads)
     bench.admin.fault("campaign", "cut_after", method="POST", every=3, times=15)
     result = await bench.push()
-    assert (result.done, result.refused, result.put_off) == (60, 0, 0)
+    assert (result.done, result.rejected, result.put_off) == (60, 0, 0)
     assert all(len(found) == 1 for found in bench.profiles(payloads).values())
     assert result.calls == Counter(insert=60, update=15)
     assert bench.calls_today() == dict(result.calls) == {k: v for k, v in bench.admin.engine_calls().items() if v}
@@ -299,7 +299,7 @@ async def test_updates_and_deletes_survive_cut_connections(bench: Bench):
     for method in ("PATCH", "GET", "DELETE"):
         bench.admin.fault("campaign", "cut_after", method=method, every=2, times=4)
     result = await bench.push()
-    assert (result.updated, result.deleted, result.refused) == (20, 10, 0)
+    assert (result.updated, result.deleted, result.rejected) == (20, 10, 0)
     found = bench.profiles(payloads)
     assert {id_ for id_, profiles in found.items() if not profiles} == set(gone)
     assert {profiles[0]["phone"] for profiles in found.values() if profiles} == {"1"}
@@ -322,7 +322,7 @@ async def test_retry_after_makes_all_workers_wait(bench: Bench):
     bench.admin.latency("campaign", 20)
     bench.admin.fault("campaign", "throttle", skip=150, times=1, retry_after=2)
     result = await bench.push()
-    assert (result.inserted, result.refused) == (400, 0)
+    assert (result.inserted, result.rejected) == (400, 0)
     assert dict(result.calls) == calls(insert=400)  # what the gateway refuses is no engine call
     journal = bench.admin.journal("campaign")
     (refused,) = [entry for entry in journal if entry["status"] == 429]
@@ -339,7 +339,7 @@ async def test_a_gateway_that_stumbles_is_survived(bench: Bench, fault: str):
     bench.capture(payloads)
     bench.admin.fault("campaign", fault, every=10, times=4)
     result = await bench.push()
-    assert (result.inserted, result.refused, result.stopped) == (80, 0, None)
+    assert (result.inserted, result.rejected, result.stopped) == (80, 0, None)
     assert bench.admin.engine_calls()["insert"] == 80
 
 
@@ -351,7 +351,7 @@ async def test_a_token_that_expires_on_the_way_is_renewed_once(bench: Bench):
     await asyncio.sleep(0.5)
     bench.admin.post("/ims/settings", {"expire_tokens": True})
     result = await pushing
-    assert (result.inserted, result.refused, dict(result.calls)) == (600, 0, calls(insert=600))
+    assert (result.inserted, result.rejected, dict(result.calls)) == (600, 0, calls(insert=600))
     assert any(entry["status"] == 401 for entry in bench.admin.journal("campaign"))
     assert len(bench.admin.journal("ims")) == 2
 
@@ -373,7 +373,7 @@ async def test_what_is_found_no_more_is_made_again_only_while_the_key_finds_othe
         refused = await bench.push()
     finally:
         bench.admin.settings("campaign", profile_key="externalId")
-    assert (refused.inserted, refused.refused) == (0, 4)
+    assert (refused.inserted, refused.rejected) == (0, 4)
     assert "Is it the identification key?" in bench.rejects()[others[0]].reason
     assert all(len(found) == 1 for found in bench.profiles(payloads).values())
 

@@ -114,7 +114,7 @@ async def test_a_campaign_that_answers_reads_and_takes_no_record_rejects_none(
 ):
     for module in (delivery, push_module, campaign_health):
         monkeypatch.setattr(module, "WAITS", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(record_queue, "LINGER", 0.0)
+    monkeypatch.setattr(record_queue, "WAIT_FOR_RETRY_SECONDS", 0.0)
     monkeypatch.setattr(campaign_records, "backoff", lambda _: 0.0)
     monkeypatch.setattr(push_module, "PUT_OFF_SECONDS", 1.0)
     contacts = people(60)
@@ -228,8 +228,8 @@ async def test_a_claim_under_way_while_the_last_records_end_begins_a_lease_of_it
     await asyncio.sleep(1.5)
     second = asyncio.create_task(worker.claim(1))
     await asyncio.sleep(0)
-    worker.close(Outcome(first.seq, "done", first.hash))
-    assert (worker.open, len(await second)) == (0, 1)
+    worker.add_outcome(Outcome(first.seq, "done", first.hash))
+    assert (worker.without_outcome, len(await second)) == (0, 1)
     await asyncio.sleep(1)
     assert worker.leases_are_valid()
     await worker.give_up()

@@ -187,5 +187,5 @@ async def test_whether_the_key_works_is_asked_again_after_a_question_without_an_
         result = await push(
             ledger, campaign, Target("contact", "profile", filter=BY_FILTER), owner="one", concurrency=1
         )
-        assert (result.refused, list(ledger.rejects())) == (0, [])
+        assert (result.rejected, list(ledger.rejects())) == (0, [])
         assert result.deleted == 2

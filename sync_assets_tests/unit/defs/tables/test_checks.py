@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.tables.checks import SILENT_AFTER, feed_result
+from sync_assets.defs.tables.checks import POLL_OVERDUE, feed_result
 from sync_assets.ledger import Feed
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -25,8 +25,8 @@ def feed(polled: timedelta, saved: timedelta = timedelta(days=3), complete: bool
     [
         (None, False, "never been captured"),
         (feed(timedelta(seconds=3)), True, "Polled at 2026-11-24 11:59:57 UTC, nothing new is waiting; complete"),
-        (feed(SILENT_AFTER), True, "Polled at"),
-        (feed(SILENT_AFTER + timedelta(seconds=1)), False, "Not polled since 2026-11-24 11:44:59 UTC"),
+        (feed(POLL_OVERDUE), True, "Polled at"),
+        (feed(POLL_OVERDUE + timedelta(seconds=1)), False, "Not polled since 2026-11-24 11:44:59 UTC"),
         (feed(timedelta(0), complete=False), True, "first read is not finished"),
     ],
 )

@@ -18,8 +18,8 @@ def test_a_child_is_listed_with_its_parent_until_that_is_acknowledged(ledger: Le
         ("line", guid("line"), BlockReason.PARENT_PENDING),
     ]
     assert [one.parents for one in found] == [
-        (BlockingParent("contact", guid("anna"), "to be sent"),),
-        (BlockingParent("order", guid("order"), "waits itself"),),
+        (BlockingParent("contact", guid("anna"), "pending"),),
+        (BlockingParent("order", guid("order"), "waiting"),),
     ]
     assert [one.table for one in ledger.waiting("line")] == ["line"]
     assert len(ledger.waiting(limit=1)) == 1

@@ -27,7 +27,7 @@ from sync_assets_tests.support.ledgers import (
 
 
 def result(**counts: int) -> PageResult:
-    numbers = dict.fromkeys(("new", "changed", "unchanged", "refused", "deleted", "ignored_deletes"), 0)
+    numbers = dict.fromkeys(("new", "changed", "unchanged", "invalid", "deleted", "ignored_deletes"), 0)
     return PageResult(**{**numbers, **counts}, feed=cast(Any, None))  # not compared
 
 
@@ -111,7 +111,7 @@ def test_a_change_starts_attempts_anew(ledger: Ledger) -> None:
 
 
 def test_a_row_that_the_transform_refuses_fails_with_its_reason(ledger: Ledger, clock: Clock) -> None:
-    assert capture(ledger, row("anna", refusal="email: 300 characters")) == result(refused=1, version=1)
+    assert capture(ledger, row("anna", refusal="email: 300 characters")) == result(invalid=1, version=1)
     anna = record(ledger, "anna")
     assert (anna.state, anna.payload) == (State.FAILED, None)
     reject = ledger.rejects("contact")[0]
@@ -129,7 +129,7 @@ def test_a_refused_row_that_becomes_acceptable_is_sent(ledger: Ledger) -> None:
 
 def test_another_refusal_is_news(ledger: Ledger) -> None:
     capture(ledger, row("anna", refusal="no"))
-    assert capture(ledger, row("anna", refusal="still no")) == result(refused=1, version=2)
+    assert capture(ledger, row("anna", refusal="still no")) == result(invalid=1, version=2)
     assert ledger.rejects()[0].reason == "still no"
 
 

@@ -163,14 +163,14 @@ def test_the_guard_counts_the_children_that_would_go_too(ledger: Ledger) -> None
     capture(ledger, page=more, table="order", links=[NEEDED])
     push(ledger, table="order")
     page(ledger, deleted=names[:5])
-    assert ledger.following_deletes("contact") == {"line": 5, "order": 10}
+    assert ledger.count_cascading_deletes("contact") == {"line": 5, "order": 10}
     with pytest.raises(TooManyDeletes, match=r"5 records of contact.*5 of line and 10 of order") as raised:
         ledger.carry_out_deletes("contact", max_share=0.05)
-    assert raised.value.following == {"line": 5, "order": 10}
+    assert raised.value.cascading == {"line": 5, "order": 10}
     assert "allows 5 of contact and 5 of line and 9 of order" in str(raised.value)
     feed = ledger.feed("contact")
     assert feed is not None
-    assert (feed.deletes, feed.following) == (5, {"line": 5, "order": 10})
+    assert (feed.deletes, feed.cascading) == (5, {"line": 5, "order": 10})
     assert [claim(ledger, table=table) for table in ("contact", "order", "line")] == [[], [], []]
 
 
@@ -190,7 +190,7 @@ def test_an_approval_covers_what_it_was_asked_for_and_no_more(ledger: Ledger) ->
     assert len(push(ledger, table="order")) == 60
     feed = ledger.feed("contact")
     assert feed is not None
-    assert (feed.deletes, feed.following, feed.deletes_approved) == (0, {}, False)
+    assert (feed.deletes, feed.cascading, feed.deletes_approved) == (0, {}, False)
 
 
 def test_an_approval_holds_for_children_that_came_since_as_far_as_the_guard_lets_them(ledger: Ledger) -> None:
@@ -206,7 +206,7 @@ def test_an_approval_holds_for_children_that_came_since_as_far_as_the_guard_lets
 def test_children_that_may_do_without_their_parent_do_not_go_with_it(ledger: Ledger) -> None:
     names = in_campaign_with_orders(ledger, 200, OPTIONAL)
     page(ledger, deleted=names[:10])
-    assert ledger.following_deletes("contact") == {}
+    assert ledger.count_cascading_deletes("contact") == {}
     assert ledger.carry_out_deletes("contact", max_share=0.05) == 10
     assert {one.operation for one in push(ledger, table="order")} == {"update"}
     assert ledger.counts()["order"].synced == 200
@@ -218,7 +218,7 @@ def test_children_that_have_another_parent_by_now_or_are_held_are_not_counted(le
     capture(ledger, page=moved, table="order", links=[NEEDED])
     ledger.hold("contact", guid(names[1]))
     page(ledger, deleted=names[:2])
-    assert ledger.following_deletes("contact") == {}
+    assert ledger.count_cascading_deletes("contact") == {}
 
 
 # Full reads

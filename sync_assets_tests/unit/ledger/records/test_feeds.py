@@ -93,7 +93,7 @@ def test_a_poll_that_found_nothing_moves_the_time_only(ledger: Ledger, clock: Cl
     save(ledger, FIRST, None)
     saved_at = clock.now
     clock.advance(30)
-    feed = ledger.polled("contact", 1)
+    feed = ledger.note_poll("contact", 1)
     assert feed == ledger.feed("contact")
     assert (feed.version, feed.link, feed.saved_at, feed.polled_at) == (1, FIRST.link, saved_at, clock.now)
 
@@ -101,10 +101,10 @@ def test_a_poll_that_found_nothing_moves_the_time_only(ledger: Ledger, clock: Cl
 def test_a_poll_may_bring_a_fresh_delta_link(ledger: Ledger, clock: Clock) -> None:
     save(ledger, FIRST, None)
     clock.advance(30)
-    feed = ledger.polled("contact", 1, "https://d365/delta2")
+    feed = ledger.note_poll("contact", 1, "https://d365/delta2")
     assert (feed.version, feed.link, feed.kind, feed.saved_at) == (2, "https://d365/delta2", "delta", clock.now)
     with pytest.raises(FeedMoved):
-        ledger.polled("contact", 1)
+        ledger.note_poll("contact", 1)
 
 
 def test_one_capture_of_a_table_at_a_time(ledger: Ledger, clock: Clock) -> None:

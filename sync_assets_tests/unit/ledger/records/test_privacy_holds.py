@@ -114,7 +114,7 @@ def test_a_released_insert_waits_until_its_row_was_read_again(ledger: Ledger) ->
         (State.WAITING, BlockReason.PARENT_PENDING),
         (State.WAITING, BlockReason.PARENT_PENDING),
     ]
-    assert ledger.unread("contact", 10) == [ANNA]
+    assert ledger.ids_to_refetch("contact", 10) == [ANNA]
     capture(ledger, row("anna"))
     assert claim_one(ledger, limit=1).payload == '{"value":"a"}'
 
@@ -289,7 +289,7 @@ def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str
     capture(ledger, row("anna", "b"))
     capture(ledger, out_of_scope=[ANNA])
     ledger.end_hold("contact", ANNA, gone=False)
-    assert ledger.unread("contact", 10) == []
+    assert ledger.ids_to_refetch("contact", 10) == []
     assert push(ledger) == []
     assert ledger.counts()["contact"].waiting == 0
 

@@ -26,15 +26,15 @@ def test_a_replay_stands_until_its_last_page_is_in(ledger: Ledger) -> None:
     assert ledger.replay("contact") is None
     read = asked(ledger, resend=True)
     assert read == ledger.replay("contact") == Replay("contact", FIRST, LAST, True)
-    after = ledger.replayed(read, "columns", "https://d365/page2")
+    after = ledger.advance_replay(read, "columns", "https://d365/page2")
     assert after == ledger.replay("contact") == replace(read, fingerprint="columns", link="https://d365/page2")
     assert after is not None
-    assert ledger.replayed(after, "columns", None) is None
+    assert ledger.advance_replay(after, "columns", None) is None
     assert ledger.replay("contact") is None
 
 
 def test_asking_again_goes_on_with_what_is_under_way(ledger: Ledger) -> None:
-    ledger.replayed(asked(ledger), "columns", "https://d365/page2")
+    ledger.advance_replay(asked(ledger), "columns", "https://d365/page2")
     assert asked(ledger).link == "https://d365/page2"
     other = ledger.ask_for_replay("contact", LAST, LAST, resend=True)
     assert (other.first, other.resend) == (FIRST, False)  # who wants something else sees that it must wait
@@ -57,12 +57,12 @@ def test_replays_of_tables_are_apart(ledger: Ledger) -> None:
 
 def test_a_page_that_another_capture_has_read_meanwhile_does_not_count(ledger: Ledger) -> None:
     read = asked(ledger)
-    ledger.replayed(read, "columns", "https://d365/page2")
+    ledger.advance_replay(read, "columns", "https://d365/page2")
     with pytest.raises(FeedMoved):
-        ledger.replayed(read, "columns", "https://d365/page2")
+        ledger.advance_replay(read, "columns", "https://d365/page2")
     ledger.drop_replay("contact")
     with pytest.raises(FeedMoved):
-        ledger.replayed(read, "columns", None)
+        ledger.advance_replay(read, "columns", None)
 
 
 def test_a_whole_table_is_replayed_by_a_full_read(ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.repositories import opt_outs
 from sync_assets.ledger.repositories.opt_outs import OptOutRows, OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOut
+from sync_assets.ledger.rules.opt_outs import OptOutRow
 from sync_assets.ledger.storage.session import LedgerSession
 from sync_assets_tests.support.ledgers import Clock, capture, explain, guid
 from sync_assets_tests.unit.ledger.opt_out_rows import (
@@ -79,7 +79,7 @@ def test_a_row_that_appeared_in_the_meantime_is_to_be_decided_anew(ledger: Ledge
     """Two transactions of PostgreSQL may both find none, and the second one waits for the first."""
     state(ledger, ("ada", True, THEN))
     decide(ledger, TO_D365)
-    before, mine = there(ledger, "ada"), OptOut(guid("ada"), EMAIL, d365=1, state=SETTLED)
+    before, mine = there(ledger, "ada"), OptOutRow(guid("ada"), EMAIL, d365=1, state=SETTLED)
     rows = OptOutRows(LedgerSession(ledger.database, lambda: THEN))
     ledger.database.write(lambda connection: rows.put(connection, {}, [mine]))
     assert there(ledger, "ada") == before._replace(state=DECIDE, ask=1, version=before.version + 1)

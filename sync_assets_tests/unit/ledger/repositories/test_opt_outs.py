@@ -14,7 +14,7 @@ from sync_assets.ledger import FeedMoved, Ledger, Position, times
 from sync_assets.ledger.repositories import opt_outs
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOut
+from sync_assets.ledger.rules.opt_outs import OptOutRow
 from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, row, save_page
 from sync_assets_tests.unit.ledger.opt_out_rows import (
     ATTRIBUTES,
@@ -50,7 +50,7 @@ def test_what_holds_of_everybody_costs_no_row(ledger: Ledger) -> None:
 
 def test_news_is_due_with_what_was_said_and_who_said_it(ledger: Ledger) -> None:
     state(ledger, ("ada", True, THEN))
-    assert there(ledger, "ada") == OptOut(
+    assert there(ledger, "ada") == OptOutRow(
         guid("ada"),
         EMAIL,
         campaign=1,
@@ -91,7 +91,7 @@ def test_a_file_is_older_only_if_it_was_written_before_the_last_statement(ledger
     state(ledger, ("ada", True, None), ("bob", True, None))
     for name, written, kind in (("ada", SAID - an_hour, "stale"), ("bob", SAID + an_hour, "news")):
         told = statements((name, False, None))
-        assert +ledger.opt_outs_stated(told, ATTRIBUTES, "file", SAID - 5 * an_hour, written) == {kind: 1}
+        assert +ledger.store_stated_opt_outs(told, ATTRIBUTES, "file", SAID - 5 * an_hour, written) == {kind: 1}
     assert (there(ledger, "ada").ask, there(ledger, "bob").ask) == (0, 1)
     assert there(ledger, "bob").stated_at == times.to_micros(SAID)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import DAY, OptOut, OptOutState
+from sync_assets.ledger.rules.opt_outs import DAY, OptOutRow, OptOutState
 from sync_assets.ledger.rules.transitions import REASON_LENGTH
 
 SETTLED, DECIDE, TO_D365, TO_CAMPAIGN, REFUSED = OptOutState
@@ -21,17 +21,17 @@ SAID = MIDNIGHT + 5 * DAY
 """As of when it told so."""
 NOW = MIDNIGHT + 9 * DAY
 
-NOBODY = OptOut("ada", "blackListEmail")
+NOBODY = OptOutRow("ada", "blackListEmail")
 """Made up for a contact of whom nothing was ever said."""
 
 
-def row(campaign: int | None, campaign_at: int | None = None, stated_at: int | None = SAID, **more: Any) -> OptOut:
-    return OptOut(
+def row(campaign: int | None, campaign_at: int | None = None, stated_at: int | None = SAID, **more: Any) -> OptOutRow:
+    return OptOutRow(
         "ada", "blackListEmail", campaign=campaign, campaign_at=campaign_at, stated_at=stated_at, version=3, **more
     )
 
 
-def due(before: OptOut, **changes: int | None) -> OptOut:
+def due(before: OptOutRow, **changes: int | None) -> OptOutRow:
     """The row is to be decided, with nothing left of earlier tries."""
     tries = {"value": None, "sent": 0, "attempts": 0, "failed_since": None, "reason": None}
     return before._replace(**{**tries, "state": DECIDE, "source": "why", **changes})
@@ -41,7 +41,7 @@ TRIED = {"state": REFUSED, "value": 1, "sent": 1, "attempts": 2, "failed_since":
 """What tries leave in a row."""
 
 
-def settled(before: OptOut, **changes: int | None) -> OptOut:
+def settled(before: OptOutRow, **changes: int | None) -> OptOutRow:
     return due(before, ask=0)._replace(**{"state": SETTLED, "source": before.source, **changes})
 
 
@@ -174,7 +174,7 @@ class TestSince:
             (row(1, THEN), None, None, None),
         ],
     )
-    def test_since(self, before: OptOut, value: bool | None, told: int | None, expected: int | None) -> None:
+    def test_since(self, before: OptOutRow, value: bool | None, told: int | None, expected: int | None) -> None:
         assert rules.since(before, value, told) == expected
 
 
@@ -261,7 +261,7 @@ def test_of_a_profile_that_was_there_before_campaign_is_asked(state: OptOutState
 
 
 class TestDecided:
-    def decided(self, before: OptOut, state: OptOutState) -> OptOut:
+    def decided(self, before: OptOutRow, state: OptOutState) -> OptOutRow:
         return rules.after_decision(
             before, value=1, state=state, campaign=0, campaign_at=THEN + 1, d365=1, d365_at=THEN + 2, now=NOW
         )
