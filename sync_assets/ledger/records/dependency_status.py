@@ -102,7 +102,7 @@ class DependencyStatus:
     def lock_linked_records(self, connection: Connection, *, first_links: bool = False) -> None:
         """Serialise transactions that change linked records. Call it before a transaction locks its first record.
 
-        tied: True if this transaction stores the ledger's first links or holds.
+        first_links: True if this transaction stores the ledger's first links or holds.
         """
         if self._session.alone or self._session.database.sqlite:
             return  # SQLite has one writer at a time
@@ -249,7 +249,13 @@ class DependencyStatus:
             links[link.seq].append(link)
         parents = self._parents(connection, (link for of_one in links.values() for link in of_one))
         whole = self._read_to_their_end(connection) if links else set[str]()
-        statuses = {record.seq: status_of_parents(record, links[record.seq], parents, whole) for record in stands}
+        belongs, new_owner = self._hold_records.follow(connection, stands, links)
+        statuses = {
+            record.seq: status_of_parents(
+                record, links[record.seq], parents, whole, excluded=is_excluded(belongs.get(_key(record), frozenset()))
+            )
+            for record in stands
+        }
         wanted: dict[tuple[int, str], list[int]] = defaultdict(list)
         for link, new in (pair for one in statuses.values() for pair in one.wanted):
             if new != link.wanted:
@@ -264,8 +270,7 @@ class DependencyStatus:
             if s.may_exist_in_campaign
             and (s.desired_hash is None or statuses[s.seq].block_reason == BlockReason.PARENT_UNAVAILABLE)
         ]
-        with_children = self._with_linked_children(connection, leaving)
-        belongs, new_owner = self._hold_records.follow(connection, stands, links)
+        with_children = self.with_linked_children(connection, leaving)
         stands = self._no_longer_excluded(connection, stands, belongs)
         moved: list[RecordState] = []
         forgotten: list[RecordState] = []
@@ -316,7 +321,7 @@ class DependencyStatus:
         )
         return set(connection.execute(complete).scalars())
 
-    def _with_linked_children(self, connection: Connection, stands: Iterable[RecordState]) -> set[Key]:
+    def with_linked_children(self, connection: Connection, stands: Iterable[RecordState]) -> set[Key]:
         """Return those of the records that Campaign may hold links to from children."""
         return {
             (table, row[0])
