@@ -82,7 +82,7 @@ def capture_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> di
         "full_read": totals.full_read,
         "rows_per_second": round(rows / seconds, 1) if seconds else 0.0,
         "seconds": round(seconds, 3),
-        "backlog": backlog(config, runtime),
+        "backlog": runtime.ledger.backlog(config.table),
     }
 
 
@@ -113,7 +113,7 @@ def push_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[
         "records_per_second": round(records / seconds, 1) if seconds else 0.0,
         **{name: round(value * 1000, 1) for name, value in latencies.items() if value is not None},
         "seconds": round(seconds, 3),
-        "backlog": backlog(config, runtime),
+        "backlog": runtime.ledger.backlog(config.table),
     }
 
 
@@ -135,12 +135,6 @@ def push_metadata(
         **asset_metadata.if_changed(instance, asset_metadata.campaign_key(config), columns),
         **asset_metadata.links(runtime, config),
     }
-
-
-def backlog(config: TableConfig, runtime: Runtime) -> int:
-    """Return the number of records that are pending or waiting."""
-    counts = runtime.ledger.counts().get(config.table)
-    return counts.pending + counts.waiting if counts else 0
 
 
 def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
