@@ -138,9 +138,8 @@ link = sa.Table(
     sa.Column("parent_table", NAME, nullable=False),
     sa.Column("parent_id", NAME),  # in D365; NULL: the lookup is empty
     sa.Column("required", sa.SmallInteger, nullable=False),  # 1: no child without its parent (cardinality one)
-    sa.Column(
-        "keyed", sa.SmallInteger, nullable=False
-    ),  # 1: sent as a link (style auto, key, pkey); 0: a plain attribute (join)
+    # 1: sent as a link (style auto, key or pkey); 0: a plain attribute (style join).
+    sa.Column("keyed", sa.SmallInteger, nullable=False),
     sa.Column("wanted", sa.SmallInteger, nullable=False, server_default="0"),  # 1: the parent may be linked
     # What Campaign's record holds: 0 no link, 1 one to parent_id, 2 one to other_id. 3: an additional row of another
     # attribute: a request whose outcome is unknown may have linked the record to other_id.

@@ -13,9 +13,8 @@ from sync_assets_tests.unit.ledger.linking import order
 
 
 def test_the_backlog_is_what_is_pending_without_what_waits(tmp_path: Path) -> None:
-    config = TableConfig.model_validate(
-        {"table": "order", "resource": "cusOrder", "key": "cusId", "fields": {"a": "b"}}
-    )
+    mapping = {"table": "order", "resource": "cusOrder", "key": "cusId", "fields": {"new_name": "cusName"}}
+    config = TableConfig.model_validate(mapping)
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         capture(ledger, row("anna"))
         order(ledger, "anna")
