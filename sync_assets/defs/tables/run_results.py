@@ -10,6 +10,7 @@ import dagster as dg
 
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.tables import asset_metadata, check_results
+from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
 from sync_assets.flows import Captured, Pushed
 from sync_assets.runtime.context import Runtime
 
@@ -96,7 +97,7 @@ def capture_metadata(
     )
     return {
         **capture_numbers(config, runtime, totals),
-        **asset_metadata.if_changed(instance, asset_metadata.d365_key(config), columns),
+        **asset_metadata.if_changed(instance, d365_key(config), columns),
         **asset_metadata.links(runtime, config),
     }
 
@@ -132,7 +133,7 @@ def push_metadata(
         **push_numbers(config, runtime, totals),
         **({"refused_by_reason": check_results.table(("reason", "records"), reasons)} if reasons else {}),
         "engine_calls_by_day": asset_metadata.calls_by_day(runtime),
-        **asset_metadata.if_changed(instance, asset_metadata.campaign_key(config), columns),
+        **asset_metadata.if_changed(instance, campaign_key(config), columns),
         **asset_metadata.links(runtime, config),
     }
 
