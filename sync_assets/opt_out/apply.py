@@ -208,7 +208,7 @@ class _Sending:
                 said = await self._already(id_, rows) if ask else None
                 if said is None:
                     said = await self._parties.records.update(id_, self._body(rows))
-                self._note(id_, rows, said)
+                self._note(rows, said)
             except BudgetSpent as error:
                 self._change.rows += [row._replace(sent=int(ask)) for row in rows]
                 self._done.problem = str(error)
@@ -228,7 +228,7 @@ class _Sending:
         """Return the body of a PATCH: without the key, since Campaign may refuse it, even with its present value."""
         return msgspec.json.encode({row.attribute: bool(row.value) for row in rows})
 
-    def _note(self, id_: str, rows: list[OptOut], said: ResponseOutcome) -> None:
+    def _note(self, rows: list[OptOut], said: ResponseOutcome) -> None:
         done, change = self._done, self._change
         if said.kind in ("done", "exists_already"):
             change.rows += [rules.after_write(row, _now()) for row in rows]

@@ -156,7 +156,7 @@ class _Push:
 
     def _records(self, target: Target, observe: Observer) -> Records:
         addressing = self._addressing[target.resource]
-        return Records(self._client, target.api, target.resource, target.key, observer=observe, addressing=addressing)
+        return Records(self._client, target.api, target.resource, target.key, addressing, observe)
 
     async def _remember(self) -> None:
         """Store the findings that this push made."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.campaign.records import Filter, Records
+from sync_assets.campaign.records import Addressing, Filter, Records
 from sync_assets.push.dispatcher import Target
 from sync_assets_tests.support.pushing import (
     PROFILE,
@@ -385,7 +385,7 @@ async def test_another_client_can_find_what_was_pushed(bench: Bench):
     payloads = await first_load(bench, 1)
     (id_,) = payloads
     async with campaign_client(bench.sandbox.env) as client:
-        records = Records(client, PROFILE.api, PROFILE.resource, PROFILE.key)
+        records = Records(client, PROFILE.api, PROFILE.resource, PROFILE.key, Addressing("url"))
         found = await records.find(id_)
     assert isinstance(found, dict)
     assert found["externalId"] == id_
