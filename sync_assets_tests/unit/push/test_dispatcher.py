@@ -23,6 +23,7 @@ from sync_assets_tests.support.pushing import (
     on_both_databases,
     people,
 )
+from sync_assets_tests.support.waiting import until
 
 
 async def first_load(bench: Bench, count: int = 3, **more: Any) -> dict[str, Payload]:
@@ -141,7 +142,7 @@ async def test_what_changes_while_it_is_being_sent_is_sent_again_in_the_same_pus
     bench.capture(payloads)
     bench.admin.fault("campaign", "slow", times=1, delay_ms=600)
     pushing = asyncio.create_task(bench.push())
-    await asyncio.sleep(0.4)
+    await asyncio.to_thread(until, lambda: bench.counts().leased == 1)
     bench.capture({id_: payload | {"phone": "new"}})
     result = await pushing
     assert (result.inserted, result.updated) == (1, 1)
