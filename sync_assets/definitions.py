@@ -25,10 +25,9 @@ from sync_assets.defs.operations.jobs import SHORT, operator_jobs  # noqa: E402
 from sync_assets.defs.opt_out.asset_keys import CHANGES  # noqa: E402
 from sync_assets.defs.report.assets import report_asset  # noqa: E402
 from sync_assets.defs.resources import systems  # noqa: E402
-from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key  # noqa: E402
+from sync_assets.defs.tables.asset_keys import audit_key, campaign_key, d365_key  # noqa: E402
 from sync_assets.defs.tables.assets import table_assets  # noqa: E402
 from sync_assets.defs.tables.audit_assets import Comparison, audit_asset  # noqa: E402
-from sync_assets.defs.tables.check_results import audit_key  # noqa: E402
 from sync_assets.defs.tables.checks import check_specs  # noqa: E402
 from sync_assets.defs.tables.sensors import backlog_sensor, changes_sensor  # noqa: E402
 from sync_assets.runtime.context import Runtime  # noqa: E402

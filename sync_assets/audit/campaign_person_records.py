@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sync_assets.audit.drift import TWICE
 from sync_assets.campaign.client import CampaignClient, decoded
 from sync_assets.campaign.dialect import ResponseOutcome
-from sync_assets.campaign.records import Records
+from sync_assets.campaign.records import Addressing, Records
 from sync_assets.config.models import Link, TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.guids import GUID
@@ -90,7 +90,8 @@ class _Person:
             return
         lists = await self._lists(config, below)
         target = Target.of(config)
-        records = Records(self._client, target.api, target.resource, target.key, target.filter)
+        addressing = Addressing("filter" if target.filter else "url", target.filter)
+        records = Records(self._client, target.api, target.resource, target.key, addressing)
         self._unanswered = {}
         missing: list[str] = []
         asked = sorted(known.keys() - listed.keys())

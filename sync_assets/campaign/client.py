@@ -244,11 +244,16 @@ _JSON = {"Content-Type": "application/json"}
 _T = TypeVar("_T")
 
 
+def access_denied(reason: str, to: str = "") -> SignInRefused:
+    """Return the error for an outcome `denied`: every further request would fail alike. reason: is redacted here."""
+    return SignInRefused(f"Campaign refuses access{to}: {redact(reason, None)}", _ACCESS)
+
+
 def decoded(answer: Response, shape: type[_T], resource: str) -> _T:
     """Return the JSON of an answer to a GET. Raises SignInRefused, CampaignRefused, HttpError."""
     found = response_outcome(answer, "read")
     if found.kind == "denied":
-        raise SignInRefused(f"Campaign refuses access to {resource}: {redact(found.reason, None)}", _ACCESS)
+        raise access_denied(found.reason, f" to {resource}")
     if found.kind != "done":
         raise CampaignRefused(
             f"Campaign refused to read {resource}: {redact(words(answer), None)}",

@@ -16,7 +16,7 @@ from sync_assets.campaign.client import CampaignClient, CampaignRefused, listed
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.campaign.timestamps import moment
-from sync_assets.config.values import PROFILE
+from sync_assets.config.values import CHANGED_SUFFIX, PROFILE
 from sync_assets.guids import GUID
 from sync_assets.http.pagination import LinkTrail
 
@@ -88,14 +88,14 @@ def statements(profiles: list[dict[str, Any]], key: str, attributes: Sequence[st
     for attribute in attributes:
         values = [opt_out(profile, attribute) for _, profile in ours]
         columns.append(pl.Series(attribute, [value for value, _ in values], dtype=pl.Boolean))
-        columns.append(pl.Series(f"{attribute}LastModified", [time for _, time in values], dtype=_TIME))
+        columns.append(pl.Series(f"{attribute}{CHANGED_SUFFIX}", [time for _, time in values], dtype=_TIME))
     return pl.DataFrame(columns)
 
 
 def opt_out(profile: dict[str, Any], attribute: str) -> tuple[bool | None, datetime | None]:
     """Return (value, change time) of one opt-out of a profile; None for what the profile does not show."""
     value = profile.get(attribute)
-    return (value if isinstance(value, bool) else None), moment(profile.get(f"{attribute}LastModified"))
+    return (value if isinstance(value, bool) else None), moment(profile.get(f"{attribute}{CHANGED_SUFFIX}"))
 
 
 async def opt_outs_of(

@@ -35,24 +35,20 @@ class Records:
 
     Attributes:
         key: the attribute that holds our id.
-        filter: look records up by it; None: the key is in the URL.
+        addressing: how the resource's records are addressed, with the findings about it, which requests extend.
         observer: called for every single request, besides the client's own counter.
-        addressing: instead of `filter`, the findings about the resource, which requests extend.
     """
 
     client: CampaignClient
     api: str
     resource: str
     key: str
-    filter: Filter | None = None
+    addressing: Addressing
     observer: Observer | None = None
-    addressing: Addressing = field(default=None)  # pyright: ignore[reportAssignmentType] - see __post_init__
     _path: str = field(init=False)
 
     def __post_init__(self) -> None:
         self._path = f"{self.api}/{self.resource}"
-        if self.addressing is None:
-            self.addressing = Addressing("filter" if self.filter else "url", self.filter)
 
     async def insert(self, body: bytes, guard: Guard | None = None) -> ResponseOutcome:
         """POST a record. Raises OutcomeUnknown if the answer is lost or is not the record, which may exist then."""

@@ -102,7 +102,7 @@ class CaptureContext:
         apply_deletes: True if records deleted in Dynamics 365 are deleted in Campaign; False to keep them, out of
             scope.
         max_delete_share: Largest share of the table's records that may be deleted at once.
-        page_size: Configured page size, in rows.
+        page_size: Largest page, in rows; smaller in tests.
         wait_seconds: How long to wait for another worker's lease.
         is_full: Returns True while too many records are pending, so that the capture must pause.
         progress: Called with the result so far after each page.

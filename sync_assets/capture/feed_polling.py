@@ -56,8 +56,8 @@ class FeedPoller:
         quiet table would expire otherwise (docs/references/dataverse.md 1.5, rule 2).
 
         Raises:
-            SyncAssetsError: No feed could be polled, unless the reason is for all that change tracking is off. Also if
-                the poll takes longer than LONGEST_POLL.
+            SyncAssetsError: No feed could be polled; not raised if change tracking is off for all of them. Also if the
+                poll takes longer than LONGEST_POLL.
         """
         return self._call(self._poll(tables))
 
@@ -74,7 +74,7 @@ class FeedPoller:
         except TimeoutError:
             future.cancel()
             raise HttpError(
-                f"Dynamics 365 gave no answer that helps within {LONGEST_POLL:.0f} s.",
+                f"Dynamics 365 did not answer the poll within {LONGEST_POLL:.0f} s.",
                 "The sensor asks again. If it stays so, `sync-assets doctor` says which part does not answer.",
             ) from None
 

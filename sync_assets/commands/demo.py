@@ -40,7 +40,7 @@ from sync_assets.webserver.guard import HOSTS_VARIABLE
 START_SECONDS = 60.0
 FIRST_JOBS_SECONDS = 2.0
 PYTHON = (sys.executable, "-P", "-m")
-"""Runs a module. `-P`: without the current folder in the search path, whose `uvloop.py`, say, would be run else."""
+"""Runs a module. `-P`: without the current folder in the search path, where a module `uvloop`, say, would be run."""
 CONFIG = Path(__file__).parent.parent / "sandbox" / "demo.yaml"
 CHILDREN = {
     "new_order": ("cusOrder", "cusOrderId", "_new_contactid_value", "cusContactLink", "profile", "externalId"),

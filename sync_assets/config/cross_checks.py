@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sync_assets.config.values import CONTACT, OPT_OUT_ATTRIBUTES, PROFILE, canonical_attribute
+from sync_assets.config.values import CHANGED_SUFFIX, CONTACT, OPT_OUT_ATTRIBUTES, PROFILE, canonical_attribute
 from sync_assets.similar_names import did_you_mean
 
 Path = tuple[Any, ...]
@@ -290,7 +290,7 @@ def _polarity_of_fields(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
 
 def _columns_of_the_file(export: dict[Any, Any], attributes: list[str]) -> Iterator[Finding]:
     """Check that the export file's columns have distinct names: the key, the attributes, their times of change."""
-    key, suffix = export.get("key_column", "externalId"), export.get("changed_suffix", "LastModified")
+    key, suffix = export.get("key_column", "externalId"), export.get("changed_suffix", CHANGED_SUFFIX)
     if not isinstance(key, str) or not isinstance(suffix, str):
         return
     for attribute in attributes:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from sync_assets.config.values import (
+    CHANGED_SUFFIX,
     OPT_OUT_ATTRIBUTES,
     Count,
     LogicalName,
@@ -81,7 +82,7 @@ class Export(Model):
     """A file is complete once size and time are equal in two polls and it is this old."""
     key_column: Text = "externalId"
     """The column with the Dynamics 365 id."""
-    changed_suffix: Text = "LastModified"
+    changed_suffix: Text = CHANGED_SUFFIX
     """Ends the names of the columns that hold an attribute's time of change."""
     columns: dict[Text, Text] = Field(default_factory=dict[str, str])
     """Attribute, or attribute and suffix: the header's name of the column, if it is another one."""

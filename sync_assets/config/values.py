@@ -26,6 +26,8 @@ OPT_OUT_ATTRIBUTES = (
     "ccpaOptOut",
 )
 """All opt-out attributes of Campaign (docs/references/campaign.md 2)."""
+CHANGED_SUFFIX = "LastModified"
+"""Ends the name of the attribute, and of the column in our frames, with the time at which an opt-out changed."""
 
 
 def refused(what: str, instead: str) -> PydanticCustomError:

@@ -66,7 +66,7 @@ def with_them(cascading: Mapping[str, int]) -> str:
     if not cascading:
         return ""
     parts = " and ".join(f"{records:,} of {table}" for table, records in cascading.items())
-    return f", and with them {parts} (Campaign would hide these without their parent: their link has cardinality one)"
+    return f", and with them {parts} (they cannot stay in Campaign without their parent)"
 
 
 class InMaintenance(LedgerError):

@@ -68,8 +68,8 @@ class BlockReason(IntEnum):
 
 WAITING_FOR = {
     BlockReason.NONE: "nothing",
-    BlockReason.PARENT_PENDING: "a parent that is still to be acknowledged, or a new one in scope: Campaign keeps it "
-    "as it was",
+    BlockReason.PARENT_PENDING: "a parent that Campaign has not acknowledged yet, or a new parent that is "
+    "unavailable so far; until then Campaign keeps the former link",
     BlockReason.PARENT_UNAVAILABLE: "a parent that is rejected, or that may still come: its table was not read to its "
     "end yet",
     BlockReason.REFETCH_REQUIRED: "its row, which is to be read again from Dynamics 365",
@@ -108,8 +108,8 @@ class LinkSpec:
 
     attribute: of the child in Campaign, also a column of the captured rows.
     required: Campaign never holds the child without this parent (cardinality one).
-    keyed: sent as a link by the parent's key (style key); if not, the payload itself holds the key in a plain attribute
-    (style join).
+    keyed: sent as a link (style auto, key or pkey); if not, the payload itself holds the parent's key in a plain
+    attribute (style join).
     """
 
     attribute: str

@@ -8,6 +8,7 @@ inexpressible.
 from __future__ import annotations
 
 import re
+from typing import assert_never
 
 from sync_assets.config.models import Filters
 from sync_assets.dataverse.metadata import ColumnType, Table
@@ -16,8 +17,6 @@ from sync_assets.mapping.filters import Rule, compile_filters
 
 LONGEST = 8_000
 """Characters of a condition. A URL takes 32,768, and quoted characters need three each."""
-_NULL = {"is_null": "eq", "not_null": "ne"}
-_LISTS = {"in": ("eq", " or "), "not_in": ("ne", " and ")}
 _FUNCTIONS = {"contains": "contains", "starts_with": "startswith", "ends_with": "endswith"}
 _WILDCARDS = re.compile(r"[%_\[\]]")
 _BARE: tuple[ColumnType, ...] = (
@@ -44,13 +43,24 @@ def scope_query(filters: Filters | None, table: Table) -> str | None:
 
 def _condition(rule: Rule) -> str | None:
     name, column_type = rule.column.select_name, rule.column.type
-    if rule.operator in _NULL:
-        return f"{name} {_NULL[rule.operator]} null"
-    if rule.operator in _FUNCTIONS:
-        text = str(rule.values[0])
-        plain = column_type in ("string", "memo") and not _WILDCARDS.search(text)
-        return f"{_FUNCTIONS[rule.operator]}({name},{_quoted(text)})" if plain else None
-    sign, word = _LISTS.get(rule.operator, (rule.operator, ""))
+    sign, word = rule.operator, ""
+    match rule.operator:
+        case "is_null":
+            return f"{name} eq null"
+        case "not_null":
+            return f"{name} ne null"
+        case "contains" | "starts_with" | "ends_with":
+            text = str(rule.values[0])
+            plain = column_type in ("string", "memo") and not _WILDCARDS.search(text)
+            return f"{_FUNCTIONS[rule.operator]}({name},{_quoted(text)})" if plain else None
+        case "in":
+            sign, word = "eq", " or "
+        case "not_in":
+            sign, word = "ne", " and "
+        case "eq" | "ne" | "lt" | "le" | "gt" | "ge":
+            pass
+        case _:
+            assert_never(rule.operator)
     compared = [
         f"{name} {sign} {literal}" for value in rule.values if (literal := _literal(value, column_type)) is not None
     ]

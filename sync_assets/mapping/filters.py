@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from typing import Literal, cast
+from typing import Literal, assert_never, cast
 
 import polars as pl
 
@@ -109,34 +109,35 @@ def _unfit(rule: FilterRule, column: Column) -> str | None:
 
 def _met(rule: Rule) -> pl.Expr:
     """Return an expression that is True or False for every row, never null."""
-    column, values = pl.col(rule.column.select_name), rule.values
-    if rule.operator == "is_null":
-        return column.is_null()
-    if rule.operator == "not_null":
-        return column.is_not_null()
-    if rule.column.type == "multiselect":
-        met = _met_by_choices(column, rule)
-    elif rule.operator in ("contains", "starts_with", "ends_with"):
-        text, wanted = column.str.to_lowercase(), str(values[0])
-        compare: dict[str, Callable[[], pl.Expr]] = {
-            "contains": lambda: text.str.contains(wanted, literal=True),
-            "starts_with": lambda: text.str.starts_with(wanted),
-            "ends_with": lambda: text.str.ends_with(wanted),
-        }
-        met = compare[rule.operator]()
-    else:
-        met = _compared(_comparable(column, rule.column.type), rule)
+    column, kind, values = pl.col(rule.column.select_name), rule.column.type, rule.values
+    match rule.operator:
+        case "is_null":
+            return column.is_null()
+        case "not_null":
+            return column.is_not_null()
+        case _ if kind == "multiselect":
+            met = _met_by_choices(column, rule)
+        case "contains":
+            met = column.str.to_lowercase().str.contains(str(values[0]), literal=True)
+        case "starts_with":
+            met = column.str.to_lowercase().str.starts_with(str(values[0]))
+        case "ends_with":
+            met = column.str.to_lowercase().str.ends_with(str(values[0]))
+        case "in":
+            met = _comparable(column, kind).is_in(_wanted(rule).implode())
+        case "not_in":
+            met = ~_comparable(column, kind).is_in(_wanted(rule).implode())
+        case "eq" | "ne" | "lt" | "le" | "gt" | "ge":
+            wanted = _wanted(rule)
+            met = _COMPARE[rule.operator](_comparable(column, kind), pl.lit(wanted[0], dtype=wanted.dtype))
+        case _:
+            assert_never(rule.operator)
     return met.fill_null(False)
 
 
-def _compared(column: pl.Expr, rule: Rule) -> pl.Expr:
-    wanted = pl.Series([*rule.values]).to_frame("v").select(_comparable(pl.col("v"), rule.column.type)).to_series()
-    first = pl.lit(wanted[0], dtype=wanted.dtype)
-    if rule.operator == "in":
-        return column.is_in(wanted.implode())
-    if rule.operator == "not_in":
-        return ~column.is_in(wanted.implode())
-    return _COMPARE[rule.operator](column, first)
+def _wanted(rule: Rule) -> pl.Series:
+    """Return the rule's values in the type that they are compared in."""
+    return pl.Series([*rule.values]).to_frame("v").select(_comparable(pl.col("v"), rule.column.type)).to_series()
 
 
 def _comparable(values: pl.Expr, kind: ColumnType) -> pl.Expr:

@@ -80,7 +80,7 @@ def report(
         "notes": [
             *_on_rows(volumes),
             *_on_the_first_load(volumes, loads, limits),
-            *_on_a_month(volumes, months, limits),
+            *_on_a_month(volumes, months),
             *_on_budgets(load.total(), usual.total(), short, limits),
         ],
     }
@@ -170,7 +170,7 @@ def _on_the_first_load(volumes: Sequence[Volume], loads: Mapping[str, FirstLoad]
     return notes
 
 
-def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month], limits: Limits) -> list[str]:
+def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> list[str]:
     notes = [
         f"Month: {WINDOW} days like the last {WINDOW}. Inserts are rows in scope created in them, updates are rows "
         "modified after the day of their creation. A row that changes several times counts once, and one whose mapped "

@@ -17,20 +17,19 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from sync_assets.campaign.client import BudgetSpent
+from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.dataverse.batch import RowUpdate, UpdateResult, update_rows
 from sync_assets.dataverse.row_queries import RowNow, rows_now
-from sync_assets.http.client import HttpError
+from sync_assets.http.client import HttpError, SignInRefused
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.opt_out.decide import Side
 from sync_assets.opt_out.session import Session
-from sync_assets.push.delivery import Denied
 from sync_assets.task_group import run_together
 
 BATCH = 500
@@ -158,7 +157,7 @@ async def write_campaign(session: Session) -> Applied:
     """Write all opt-outs that are due to Campaign, until the call budget is exhausted.
 
     Raises:
-        Denied: Campaign refuses access.
+        SignInRefused: Campaign refuses access.
         LedgerError: the ledger failed.
     """
     done, after = Applied(), ""
@@ -189,7 +188,7 @@ class _Sending:
     def __init__(self, session: Session, done: Applied) -> None:
         self._session, self._done, self._change = session, done, _Change()
         self._free = asyncio.Semaphore(REQUESTS)
-        self._denied: Denied | None = None
+        self._denied: SignInRefused | None = None
 
     async def send(self, due: Due, in_doubt: set[str]) -> _Change:
         await run_together(*(self._one(id_, rows, ask=id_ in in_doubt) for id_, rows in due.items()))
@@ -212,7 +211,7 @@ class _Sending:
                     self._done.already += len(rows)
                 else:
                     said = held or await self._session.records.update(id_, self._body(rows))
-                    self._note(id_, rows, said)
+                    self._note(rows, said)
             except BudgetSpent as error:
                 self._change.rows += [row._replace(sent=int(ask)) for row in rows]
                 self._done.problem = str(error)
@@ -231,7 +230,7 @@ class _Sending:
         """Return the body of a PATCH: without the key, since Campaign may refuse it, even with its present value."""
         return msgspec.json.encode({row.attribute: bool(row.value) for row in rows})
 
-    def _note(self, id_: str, rows: list[OptOutRow], said: ResponseOutcome) -> None:
+    def _note(self, rows: list[OptOutRow], said: ResponseOutcome) -> None:
         done, change = self._done, self._change
         if said.kind == "done":
             change.rows += [rules.after_write(row, _now()) for row in rows]
@@ -241,10 +240,7 @@ class _Sending:
             change.rows += [rules.after_missing_profile(row, row.d365) for row in rows]
             done.gone += 1
         elif said.kind == "denied":
-            self._denied = Denied(
-                f"Campaign refuses access: {redact(said.reason, None)}",
-                "Check the credentials, their product profile and the URL.",
-            )
+            self._denied = access_denied(said.reason)
         elif said.kind == "transient":
             done.unanswered += len(rows)
             done.problem = done.problem or f"Campaign fails on opt-outs: {redact(said.reason, None)}"

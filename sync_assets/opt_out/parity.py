@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from sync_assets.campaign.client import access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.config.models import OptOutConfig
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.row_queries import rows_now
-from sync_assets.errors import SyncAssetsError
-from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.decide import decide
@@ -133,9 +132,7 @@ async def _compare(session: Session, ids: Sequence[str], found: Parity) -> None:
             told = await opt_outs_of(session.records, id_, session.attributes)
         if isinstance(told, ResponseOutcome):
             if told.kind == "denied":
-                raise SyncAssetsError(
-                    f"Campaign refuses access: {redact(told.reason, None)}", "Check the credentials and the URL."
-                )
+                raise access_denied(told.reason)
             found.unanswered += told.kind != "missing"
             return
         found.contacts += 1

@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from sync_assets.campaign.client import BudgetSpent
+from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.dataverse.row_queries import RowNow, rows_now
@@ -141,10 +141,7 @@ class DecisionRun:
                     self.problem = str(error)
                     return
                 if isinstance(found, ResponseOutcome) and found.kind == "denied":
-                    raise SignInRefused(
-                        f"Campaign refuses access: {redact(found.reason, None)}",
-                        "Check the credentials, their product profile and the URL.",
-                    )
+                    raise access_denied(found.reason)
                 if not (isinstance(found, ResponseOutcome) and found.kind == "transient"):
                     answers[id_] = found
 

@@ -73,7 +73,7 @@ class Session:
         while not await asyncio.to_thread(self.ledger.lease_feed, LEASE, self.owner, LEASE_SECONDS):
             if time.monotonic() > give_up_at:
                 raise OptOutsBusy(
-                    f"Another run has been at the opt-outs for over {wait_seconds:.0f} s.", "Let it finish first."
+                    f"Another run has been writing opt-outs for over {wait_seconds:.0f} s.", "Let it finish first."
                 )
             await asyncio.sleep(0.25)
             await asyncio.to_thread(release_dead, self.ledger)  # its holder may be killed meanwhile

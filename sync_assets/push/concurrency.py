@@ -2,7 +2,7 @@
 
 Pure, except for `RequestSlots`, which makes tasks wait for a free slot. Campaign publishes no rate limits
 (docs/references/campaign.md 10), so its capacity is measured: the time of an answer is compared with the best time
-of the last minute, and a throttled request (429, 503) or a lost answer halves the number at once.
+of the last minute, and an answer 429, 502, 503 or 504, or a lost one, halves the number at once.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Limiter:
             self._limit = min(self.ceiling, self._limit + 1)
 
     def overloaded(self, seconds: float, now: float) -> None:
-        """Halve the limit after a throttled request or a lost answer, which took `seconds`.
+        """Halve the limit after such an answer, or a lost one, which took `seconds`.
 
         Requests that were sent before the last halving do not halve the limit again.
         """

@@ -1,8 +1,9 @@
 """Deliver one claimed record: which requests are sent, in which order, and the record's outcome.
 
-The rules (docs/architecture.md): an insert is one POST, an update one PATCH by the key, a delete one DELETE by the key.
-A POST whose key is taken becomes a PATCH, since the record there carries our id; a PATCH that finds no record becomes a
-POST. If an earlier POST may have arrived, PATCH comes first, so that no record is created twice.
+The rules (docs/how-it-works.md, Push): an insert is one POST, an update one PATCH by the key, a delete one DELETE, by
+the key where Campaign takes it, else by the PKey after a look-up. A POST whose key is taken becomes a PATCH, since the
+record there carries our id; a PATCH that finds no record becomes a POST. If an earlier POST may have arrived, PATCH
+comes first, so that no record is created twice.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from sync_assets.campaign.addressing import KEY_UNIQUE
+from sync_assets.campaign.client import access_denied
 from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome, takes_no_location
 from sync_assets.campaign.records import Records
-from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Guard, OutcomeUnknown, backoff
 from sync_assets.http.redaction import redact
 from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
@@ -62,10 +63,6 @@ class StillUnknown(OutcomeUnknown):
         )
 
 
-class Denied(SyncAssetsError):
-    """Raised when Campaign refuses our access rather than the record: every further request would fail alike."""
-
-
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """The result of delivering one record.
@@ -100,7 +97,7 @@ async def deliver(
         links: the links of the table; None if it has none that are set by a key or a PKey.
 
     Raises:
-        NotSent, OutcomeUnknown, Unavailable, Denied, LinkNotKept: the answer says nothing about the record itself.
+        HttpError, LinkNotKept: the answer, or its lack, says nothing about the record itself.
     """
     if record.operation == "delete":
         response, done = await _delete(record, records, guard, key_works), "deleted"
@@ -280,7 +277,7 @@ def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -
         return Delivery("done", done, pkey=response.pkey)
     reason = redact(redact(response.reason, record.payload), record.update_payload)
     if response.kind == "denied":
-        raise Denied(f"Campaign refuses access: {reason}", "Check the credentials, their product profile and the URL.")
+        raise access_denied(reason)
     if response.kind == "transient" and record.attempts < len(WAITS):
         return Delivery("later", reason=reason, wait=WAITS[record.attempts])
     if response.kind == "transient" and reason in BOILERPLATE:

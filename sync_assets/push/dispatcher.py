@@ -23,7 +23,7 @@ from sync_assets.ledger.model import Claimed
 from sync_assets.push.campaign_health import CampaignHealth
 from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.concurrency import Latencies, Limiter, RequestSlots
-from sync_assets.push.delivery import WAITS, Delivery, Denied, StillUnknown, deliver, outcome
+from sync_assets.push.delivery import WAITS, Delivery, StillUnknown, deliver, outcome
 from sync_assets.push.record_links import LinkNotKept, Links
 from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS, RecordQueue
 from sync_assets.push.target import PushResult, PushStopped, Target
@@ -160,7 +160,7 @@ class _Push:
 
     def _records(self, target: Target, observe: Observer) -> Records:
         addressing = self._addressing[target.resource]
-        return Records(self._client, target.api, target.resource, target.key, observer=observe, addressing=addressing)
+        return Records(self._client, target.api, target.resource, target.key, addressing, observe)
 
     async def _remember(self) -> None:
         """Store the findings that this push made."""
@@ -252,7 +252,7 @@ class _Push:
             except LinkNotKept as error:
                 self._stop(str(error))
                 self._give_back(record, lost=True)
-            except (HttpError, Denied) as error:
+            except HttpError as error:
                 await self._failed(record, error, began, records, lost=lost)
             else:
                 await self._delivered(record, delivery, records)

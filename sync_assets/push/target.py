@@ -91,7 +91,7 @@ class Target:
 
         found: the stored findings about the resource (Ledger.dialect).
         """
-        return Records(client, self.api, self.resource, self.key, observer=observer, addressing=self.addressing(found))
+        return Records(client, self.api, self.resource, self.key, self.addressing(found), observer)
 
     def addressing(self, found: Mapping[str, str]) -> Addressing:
         """Return how the resource's records are addressed.

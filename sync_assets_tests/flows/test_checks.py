@@ -145,7 +145,7 @@ def test_of_a_table_in_maintenance_the_watch_says_that_it_was_not_asked(orchestr
     on(orchestra.runtime, ["contact"])
     run = orchestra.job("watch")
     assert run.checks == dict.fromkeys(ALL, True)
-    assert (run.check("ready", CONTACT).description or "").startswith("Not asked: contact is in maintenance")
+    assert (run.check("ready", CONTACT).description or "").startswith("Not evaluated: contact is in maintenance")
 
 
 def test_a_watch_without_a_ledger_fails_in_our_own_words(orchestra: Orchestra) -> None:

@@ -85,7 +85,7 @@ def test_sensors_ask_for_no_run_of_it_and_a_run_passes_it_over_in_green(chain: C
     said = run.check("ready", CONTACT)
     assert said.passed
     assert said.description
-    assert said.description.startswith("Not asked: contact is in maintenance")
+    assert said.description.startswith("Not evaluated: contact is in maintenance")
     assert [profile["firstName"] for profile in chain.admin.dump_campaign()] == ["Ada"]
 
     off(orchestra.runtime, ["contact"])

@@ -44,7 +44,7 @@ GOOD = (HEADER + ROW * 400).encode()
 OF_NO_USE: dict[str, tuple[bytes, str]] = {
     "optout_cut_off.csv.gz": (gzip.compress(GOOD)[:-20], "The zipped file is cut off."),
     "optout_empty.csv": (b"", "The file is empty"),
-    "optout_no_header.csv": (ROW.encode() * 3, "it may be somebody's data"),
+    "optout_no_header.csv": (ROW.encode() * 3, "it may hold personal data"),
     "optout_which_date.csv": (GOOD.replace(EARLIER.encode(), b"05/04/2026"), "can be read as"),
 }
 """Every reason: unit/opt_out/export/test_rows.py."""

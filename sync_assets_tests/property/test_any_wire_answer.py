@@ -71,7 +71,8 @@ async def followed(client: DataverseClient) -> None:
 
 
 def of(client: CampaignClient) -> records.Records:
-    return records.Records(client, "profileAndServicesExt", "profile", "externalId", records.Filter("byId", "id"))
+    addressing = records.Addressing("filter", records.Filter("byId", "id"))
+    return records.Records(client, "profileAndServicesExt", "profile", "externalId", addressing)
 
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)

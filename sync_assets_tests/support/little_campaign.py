@@ -117,7 +117,7 @@ class LittleCampaign(CampaignClient):
         """Return the records of a resource, with the findings about its addressing that are known already."""
         key = self.keys[resource]
         known = Addressing.of("auto", filter, None, key, {KEY: key, **found} if found else {})
-        return Records(self, API, resource, key, addressing=known)
+        return Records(self, API, resource, key, known)
 
 
 def absent(name: str) -> Response:

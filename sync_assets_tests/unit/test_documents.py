@@ -1,4 +1,4 @@
-"""Code names documents, and sections of them, that exist; documents link files that exist.
+"""Code names documents, sections of them and modules that exist; documents link files that exist.
 
 A citation is the path of a page in the package and its sections: `docs/references/dataverse.md 2.4`. In a file that
 cites one page only, `section 2.4` means a section of that page.
@@ -6,6 +6,7 @@ cites one page only, `section 2.4` means a section of that page.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ HEADING = re.compile(rf"^#+ (?P<section>{_NUMBER})\.? ", re.MULTILINE)
 DOCUMENT = re.compile(r"(?<![\w/.:-])[\w./-]*\w\.md\b(?!\()")
 LINK = re.compile(r"\]\((?P<inline>[^)\s]+)\)|^\[[^\]]+\]: (?P<reference>\S+)", re.MULTILINE)
 TEST = re.compile(r"`(?P<file>(?:unit|integration|flows|property)/[\w/]+\.py)::(?P<name>test_\w+)`")
+MODULE = re.compile(r"(?<![\w/.-])(?:\w+/)*\w+\.py\b")
 CITED_TEST = re.compile(r"\w+\.py::\w+")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 OTHER_SOURCES = ("draft-ietf-secsh-filexfer",)
@@ -72,6 +74,16 @@ def headings(page: Path) -> set[str]:
 def documents(text: str) -> list[str]:
     """Return the names of Markdown files in a text, those in URLs excepted."""
     return DOCUMENT.findall(re.sub(r"https?://\S+", "", text))
+
+
+def modules(code: str) -> set[str]:
+    """Return the names of Python files in the docstrings of a module."""
+    docstrings = [
+        node.value.value
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    return {name for text in docstrings for name in MODULE.findall(text)}
 
 
 def exists(name: str, beside: Path) -> bool:
@@ -115,6 +127,17 @@ def test_every_document_that_code_names_exists() -> None:
         for path in CODE
         for name in documents(path.read_text("utf-8"))
         if not exists(name, path)
+    }
+    assert sorted(missing) == []
+
+
+def test_every_module_that_a_docstring_names_exists() -> None:
+    known = [f"/{named(path)}" for path in [*CODE, Path(__file__), *ROOT.glob(".ci/*.py")]]
+    missing = {
+        f"{named(path)}: {name}"
+        for path in CODE
+        for name in modules(path.read_text("utf-8"))
+        if not any(file.endswith(f"/{name}") for file in known)
     }
     assert sorted(missing) == []
 
@@ -191,6 +214,11 @@ def test_a_bare_section_belongs_to_the_one_page_that_the_file_cites() -> None:
 def test_a_document_in_a_url_or_a_method_of_that_name_counts_as_no_document() -> None:
     text = "see a/b.md, `c.md`; MetadataValue.md(text), https://example.com/d.md"
     assert documents(text) == ["a/b.md", "c.md"]
+
+
+def test_a_module_is_named_by_a_docstring_not_by_other_texts() -> None:
+    code = '"""See a.py."""\nx = "b.py"\n"""See `c/d.py`."""\n'
+    assert modules(code) == {"a.py", "c/d.py"}
 
 
 def test_a_link_to_the_web_to_an_anchor_or_in_a_code_block_needs_no_file() -> None:

@@ -9,7 +9,7 @@ import asyncio
 
 from sync_assets.audit.certification.subject import ATTEMPTS, Subject
 from sync_assets.audit.certification.synthetic_records import create, held
-from sync_assets.campaign.addressing import KEY_IN_DELETE, KEY_UNIQUE
+from sync_assets.campaign.addressing import KEY_IN_DELETE, KEY_UNIQUE, Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import OutcomeUnknown, backoff
@@ -60,8 +60,8 @@ async def _filter_finds(subject: Subject) -> bool:
     if given is None:
         return False
     target = subject.target
-    found = await Records(subject.client, target.api, target.resource, target.key, given).find(subject.id)
-    return isinstance(found, dict)
+    records = Records(subject.client, target.api, target.resource, target.key, Addressing("filter", given))
+    return isinstance(await records.find(subject.id), dict)
 
 
 def _harmless(subject: Subject) -> dict[str, object]:

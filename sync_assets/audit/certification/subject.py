@@ -79,12 +79,12 @@ class Subject:
     def records(self) -> Records:
         """The records as a push addresses them, with the findings so far."""
         target = self.target
-        return Records(self.client, target.api, target.resource, target.key, addressing=self.addressing)
+        return Records(self.client, target.api, target.resource, target.key, self.addressing)
 
     @property
     def addressed(self) -> Records:
         """The records at exactly the key or PKey that is given, without any other way to find them."""
-        return Records(self.client, self.target.api, self.target.resource, self.target.key)
+        return Records(self.client, self.target.api, self.target.resource, self.target.key, Addressing("url"))
 
     def report(self, premise: str, found: str, program: str, outcome: Outcome = "workable") -> None:
         self.results.append(PremiseResult("Campaign", self.config.resource, premise, found, program, outcome))

@@ -13,7 +13,7 @@ from sync_assets.audit.certification.subject import NAMES, Subject
 from sync_assets.audit.value_comparison import differing
 from sync_assets.campaign.dialect import response_outcome
 from sync_assets.config.opt_out import OptOutConfig
-from sync_assets.config.values import PROFILE
+from sync_assets.config.values import CHANGED_SUFFIX, PROFILE
 from sync_assets.mapping.conversions import empty_value
 
 SUB_FIELD = "PATCH of a sub-field of"
@@ -158,7 +158,7 @@ async def _opt_out_times(subject: Subject, opt_out: OptOutConfig) -> None:
         outcome = "not workable" if used else "workable"
         subject.report(TIMES, "opt-outs are refused", "Opt-outs are not written to Campaign.", outcome)
         return
-    timed = [name for name in names if found.get(f"{name}LastModified")]
+    timed = [name for name in names if found.get(f"{name}{CHANGED_SUFFIX}")]
     without = [name for name in names if name not in timed]
     kept = [name for name in names if found.get(name) is True]
     text = f"there for {', '.join(timed) or 'none'}; missing for {', '.join(without) or 'none'}"

@@ -61,7 +61,7 @@ def examine(runtime: Runtime) -> list[Line]:
         return lines
     tables = ", ".join(f"{table.table} -> {table.resource}" for table in config.tables)
     lines.append(Line("ok", "configuration", f"{runtime.settings.config} maps {tables}"))
-    lines += setup_lines(config, runtime.settings.links()[0])
+    lines += setup_lines(runtime.settings.links()[0])
     lines += environment_lines(runtime)
     ledger = _ledger(runtime)
     lines += ledger

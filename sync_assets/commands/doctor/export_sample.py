@@ -15,11 +15,10 @@ from typing import Any
 import polars as pl
 
 from sync_assets.config.opt_out import OptOutConfig
-from sync_assets.config.values import CONTACT
+from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
-from sync_assets.opt_out.export.cells import CHANGED
 from sync_assets.opt_out.export.file import BadExport, Batch, read_export
 from sync_assets.opt_out.export.staging import layout
 from sync_assets.runtime import interruptible
@@ -120,7 +119,11 @@ class _Sample:
     def _taken(self, good: pl.DataFrame) -> Iterator[dict[str, Any]]:
         for row in good.head(LINES).iter_rows(named=True):
             stated = [
-                {"attribute": name, "opted_out": row[name], "changed_at": (at := row[f"{name}{CHANGED}"]) and iso(at)}
+                {
+                    "attribute": name,
+                    "opted_out": row[name],
+                    "changed_at": (at := row[f"{name}{CHANGED_SUFFIX}"]) and iso(at),
+                }
                 for name in self.values
                 if row[name] is not None
             ]

@@ -8,7 +8,7 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.workflows import workflow
 from sync_assets.config.models import Config
-from sync_assets.config.values import CONTACT
+from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.defs.opt_out.checks import ERROR_SHARE, is_overdue, watch_results
 from sync_assets.errors import SyncAssetsError
@@ -49,7 +49,7 @@ async def opt_out_lines(runtime: Runtime, d365: DataverseClient, campaign: Campa
 def times_of_change(config: Config, resource: Resource) -> list[Line]:
     """Return a line with the mapped flags for which Campaign stores no time of change."""
     mapped = config.opt_out.attributes
-    missing = [name for name in mapped if f"{name}LastModified" not in resource.attributes]
+    missing = [name for name in mapped if f"{name}{CHANGED_SUFFIX}" not in resource.attributes]
     what = "opt-outs: times of change"
     if not missing:
         return [Line("ok", what, f"{resource.name} has one for each of {', '.join(mapped)}")]

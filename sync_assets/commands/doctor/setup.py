@@ -37,7 +37,7 @@ REGIONS = {
 """Regions of organisations in EMEA and APAC, by the second part of the host (Microsoft, "Datacenter regions")."""
 
 
-def setup_lines(config: Config, d365_url: str | None) -> list[Line]:
+def setup_lines(d365_url: str | None) -> list[Line]:
     """Return the lines that follow from the configuration and the environment."""
     privacy = (
         "acknowledged in the configuration: requests of people to see or to delete their data are yours to carry out, "

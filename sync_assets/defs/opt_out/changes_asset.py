@@ -17,7 +17,7 @@ from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.defs.tables.asset_metadata import d365_key
+from sync_assets.defs.tables.asset_keys import d365_key
 from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes

@@ -8,11 +8,11 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.config.models import Config
-from sync_assets.config.values import CONTACT
+from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.defs.opt_out.asset_keys import DECISIONS, EXPORT
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.defs.tables.asset_metadata import d365_key
-from sync_assets.opt_out.export.cells import CHANGED, good_schema
+from sync_assets.defs.tables.asset_keys import d365_key
+from sync_assets.opt_out.export.cells import good_schema
 from sync_assets.opt_out.pending_decisions import SCHEMA as DECISION
 
 _OF_A_DECISION = {
@@ -35,7 +35,7 @@ def export(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
     """Return the definition metadata of campaign/opt_out_export. function: that does the asset's work."""
     texts = {"line": "of the file", "id": "the contact's id"}
     for one in config.opt_out.mappings.values():
-        texts |= {one.to: "opted out, as the file states it", f"{one.to}{CHANGED}": "when that changed"}
+        texts |= {one.to: "opted out, as the file states it", f"{one.to}{CHANGED_SUFFIX}": "when that changed"}
     types = good_schema(tuple(dict.fromkeys(config.opt_out.attributes)))
     columns = [dg.TableColumn(name, _type(types[name]), description=text) for name, text in texts.items()]
     return _page(config, function, columns, {})
@@ -50,7 +50,7 @@ def decisions(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]
     deps = {
         "contact": [dg.TableColumnDep(EXPORT, "id")],
         "campaign": [dg.TableColumnDep(EXPORT, to) for to in stated],
-        "campaign_changed": [dg.TableColumnDep(EXPORT, f"{to}{CHANGED}") for to in stated],
+        "campaign_changed": [dg.TableColumnDep(EXPORT, f"{to}{CHANGED_SUFFIX}") for to in stated],
     }
     return _page(config, function, _decided(), deps)
 

@@ -11,6 +11,7 @@ import dagster as dg
 from sync_assets.defs.resources import LEDGER, bound
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import asset_metadata
+from sync_assets.defs.tables.asset_keys import campaign_key
 from sync_assets.runtime.context import Runtime
 
 REPORT = dg.AssetKey(["report", "daily_sync"])
@@ -27,10 +28,7 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
     @dg.asset(
         key=REPORT,
         group_name="report",
-        deps=[
-            dg.AssetDep(asset_metadata.campaign_key(one), partition_mapping=last)
-            for one in runtime.config.in_link_order
-        ],
+        deps=[dg.AssetDep(campaign_key(one), partition_mapping=last) for one in runtime.config.in_link_order],
         kinds={"markdown"},
         owners=list(runtime.config.owners.report),
         description=f"How the sync went in the last {asset_metadata.DAYS} days: changes captured, pushed, waiting, "

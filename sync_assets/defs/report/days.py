@@ -15,7 +15,8 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.config.models import Config
-from sync_assets.defs.tables.asset_metadata import DAYS, campaign_key, d365_key
+from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
+from sync_assets.defs.tables.asset_metadata import DAYS
 from sync_assets.runtime.context import Runtime
 
 AT_ONCE = 1000

@@ -18,6 +18,7 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import Config, FieldMapping, TableConfig
 from sync_assets.dataverse.metadata import Table
 from sync_assets.defs.tables import check_results
+from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
 from sync_assets.push.target import opt_outs_of_new_records
 from sync_assets.runtime.context import Runtime
 
@@ -34,16 +35,6 @@ reports one each minute."""
 KEY = dg.TableColumnConstraints(nullable=False, unique=True)
 KINDS = ("insert", "update", "delete", "read")
 DAYS = 14
-
-
-def d365_key(config: TableConfig) -> dg.AssetKey:
-    """Return the key of the asset that captures a table: d365/<table>."""
-    return dg.AssetKey(["d365", config.table])
-
-
-def campaign_key(config: TableConfig) -> dg.AssetKey:
-    """Return the key of the asset that pushes a table: campaign/<resource>."""
-    return dg.AssetKey(["campaign", config.resource])
 
 
 # --- Columns ----------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import dagster as dg
 
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import today
-from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
-from sync_assets.defs.tables.checks import SIDES, answers, side_key
+from sync_assets.defs.tables.asset_keys import campaign_key, d365_key, side_key
+from sync_assets.defs.tables.checks import SIDES, answers
 from sync_assets.defs.tables.maintenance_results import passed_over
 from sync_assets.defs.tables.ready_check import READY, ready_result
 from sync_assets.defs.tables.run_reports import RunReports

@@ -20,7 +20,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import TABLE_TAG, daily
 from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
+from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
 from sync_assets.defs.tables.checks import check_alone, check_specs
 from sync_assets.defs.tables.table_run import TableRun
 from sync_assets.flows import capture_table, push_table

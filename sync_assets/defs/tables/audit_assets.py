@@ -20,6 +20,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata, check_results
+from sync_assets.defs.tables.asset_keys import audit_key, campaign_key
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
@@ -44,7 +45,7 @@ def audit_asset(config: TableConfig, runtime: Runtime, further: Sequence[Compari
         runtime: Of the definitions.
         further: Additional checks, such as the comparison of opt-outs.
     """
-    key = check_results.audit_key(config)
+    key = audit_key(config)
     specs = [
         dg.AssetCheckSpec(name, asset=key, description=check_results.TEXTS[name]) for name in check_results.AUDIT_CHECKS
     ] + [one.spec for one in further]
@@ -77,7 +78,7 @@ def audit_asset(config: TableConfig, runtime: Runtime, further: Sequence[Compari
 def _spec(config: TableConfig, runtime: Runtime, key: dg.AssetKey) -> dg.AssetSpec:
     return dg.AssetSpec(
         key,
-        deps=[dg.AssetDep(asset_metadata.campaign_key(config), partition_mapping=dg.LastPartitionMapping())],
+        deps=[dg.AssetDep(campaign_key(config), partition_mapping=dg.LastPartitionMapping())],
         group_name="campaign",
         kinds={"adobecampaign"},
         owners=list(runtime.config.owners.campaign),

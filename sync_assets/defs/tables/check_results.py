@@ -15,6 +15,7 @@ import dagster as dg
 
 from sync_assets.audit.drift import TWICE, Drift
 from sync_assets.config.models import TableConfig
+from sync_assets.defs.tables.asset_keys import audit_key, campaign_key
 from sync_assets.foreign_text import markdown
 from sync_assets.ledger import Counts
 
@@ -45,11 +46,6 @@ SHOWN_IDS = 5
 Metadata = dict[str, dg.MetadataValue | float | int | str]
 
 
-def audit_key(config: TableConfig) -> dg.AssetKey:
-    """Return the key of the resource's audit asset."""
-    return dg.AssetKey(["campaign", f"{config.resource}_audit"])
-
-
 def refused(config: TableConfig, counts: Counts | None, reasons: Sequence[tuple[str, int]]) -> dg.AssetCheckResult:
     """Return the result of the check for rejected records, which fails while there is any.
 
@@ -72,7 +68,7 @@ def refused(config: TableConfig, counts: Counts | None, reasons: Sequence[tuple[
         "reject_rate": round(rate, 6),
         "reasons": table(("reason", "records"), reasons),
     }
-    return _result(config, REFUSED, not failed, text, numbers, error=rate >= SHARE_IN_ERROR)
+    return _result(campaign_key(config), REFUSED, not failed, text, numbers, error=rate >= SHARE_IN_ERROR)
 
 
 def waiting(
@@ -109,7 +105,7 @@ def waiting(
     }
     if oldest:
         numbers["oldest"] = dg.MetadataValue.timestamp(oldest)
-    return _result(config, WAITING, passed, text, numbers)
+    return _result(campaign_key(config), WAITING, passed, text, numbers)
 
 
 def backlog(config: TableConfig, pending: int, oldest: datetime | None, now: datetime) -> dg.AssetCheckResult:
@@ -133,7 +129,7 @@ def backlog(config: TableConfig, pending: int, oldest: datetime | None, now: dat
     numbers: Metadata = {"pending": pending, "oldest_hours": round(age / timedelta(hours=1), 2)}
     if oldest:
         numbers["oldest"] = dg.MetadataValue.timestamp(oldest)
-    return _result(config, BACKLOG, passed, text, numbers, error=age > TOO_LONG)
+    return _result(campaign_key(config), BACKLOG, passed, text, numbers, error=age > TOO_LONG)
 
 
 def agreement(config: TableConfig, found: Drift) -> dg.AssetCheckResult:
@@ -165,7 +161,7 @@ def agreement(config: TableConfig, found: Drift) -> dg.AssetCheckResult:
         "attributes": table(("attribute", "records", "ids"), ids),
     }
     share = wrong / found.compared if found.compared else 0.0
-    return _result(config, AGREES, not wrong, text, numbers, error=share >= SHARE_IN_ERROR)
+    return _result(audit_key(config), AGREES, not wrong, text, numbers, error=share >= SHARE_IN_ERROR)
 
 
 def one_record_each(config: TableConfig, found: Drift, reasons: Sequence[tuple[str, int]]) -> dg.AssetCheckResult:
@@ -182,10 +178,10 @@ def one_record_each(config: TableConfig, found: Drift, reasons: Sequence[tuple[s
     colliding = sum(number for reason, number in reasons if TWICE.search(reason))
     wrong = len(found.twice) + colliding
     how = "looked up by the filter" if config.address == "filter" else f"{config.key} is its identification key"
-    text = f"Every one of {found.compared} records that were read back stands once; {how}."
+    text = f"Every one of {found.compared} records that were read back occurs once; {how}."
     if wrong:
         text = (
-            f"Records of the sample that stand in Campaign more than once: {len(found.twice)}; rejected because "
+            f"Records of the sample that occur in Campaign more than once: {len(found.twice)}; rejected because "
             f"their key is taken: {colliding}. Merge them in Campaign, then `sync-assets retry {config.table}`."
         )
     numbers: Metadata = {
@@ -194,7 +190,7 @@ def one_record_each(config: TableConfig, found: Drift, reasons: Sequence[tuple[s
         "refused_because_taken": colliding,
         "ids": ", ".join(found.twice[:SHOWN_IDS]),
     }
-    return _result(config, TWICE_CHECK, not wrong, text, numbers, error=True)
+    return _result(audit_key(config), TWICE_CHECK, not wrong, text, numbers, error=True)
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str | int]]) -> dg.MetadataValue:
@@ -219,11 +215,11 @@ def _age(moment: datetime | None, now: datetime) -> timedelta:
 
 
 def _result(
-    config: TableConfig, check: str, passed: bool, text: str, numbers: Metadata, *, error: bool = False
+    key: dg.AssetKey, check: str, passed: bool, text: str, numbers: Metadata, *, error: bool = False
 ) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=passed,
-        asset_key=audit_key(config) if check in AUDIT_CHECKS else dg.AssetKey(["campaign", config.resource]),
+        asset_key=key,
         check_name=check,
         severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
         description=markdown(text),

@@ -14,7 +14,7 @@ import dagster as dg
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import check_results
-from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
+from sync_assets.defs.tables.asset_keys import d365_key, side_key
 from sync_assets.defs.tables.maintenance_results import as_before
 from sync_assets.defs.tables.ready_check import READY, READY_TEXT, ready_result
 from sync_assets.ledger import Feed, InMaintenance
@@ -46,11 +46,6 @@ _SPECS: dict[Side, dict[str, str]] = {
     },
 }
 """Side -> the checks of its asset, each with its description: the condition under which it passes."""
-
-
-def side_key(config: TableConfig, side: Side) -> dg.AssetKey:
-    """Return the key of the table's asset on a side."""
-    return d365_key(config) if side == "d365" else campaign_key(config)
 
 
 def check_specs(config: TableConfig) -> list[dg.AssetCheckSpec]:

@@ -40,5 +40,5 @@ def as_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, why: InMainte
         asset_key=key.asset_key,
         check_name=key.name,
         severity=dg.AssetCheckSeverity.WARN,
-        description=markdown(f"Not asked: {why.cause}{last_text.removesuffix('.')}{'.' if last_text else ''}"),
+        description=markdown(f"Not evaluated: {why.cause}{last_text.removesuffix('.')}{'.' if last_text else ''}"),
     )

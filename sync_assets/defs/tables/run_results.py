@@ -10,6 +10,7 @@ import dagster as dg
 
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.tables import asset_metadata, check_results
+from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
 from sync_assets.flows import Captured, Pushed
 from sync_assets.runtime.context import Runtime
 
@@ -82,7 +83,7 @@ def capture_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> di
         "full_read": totals.full_read,
         "rows_per_second": round(rows / seconds, 1) if seconds else 0.0,
         "seconds": round(seconds, 3),
-        "backlog": backlog(config, runtime),
+        "backlog": runtime.ledger.backlog(config.table),
     }
 
 
@@ -96,7 +97,7 @@ def capture_metadata(
     )
     return {
         **capture_numbers(config, runtime, totals),
-        **asset_metadata.if_changed(instance, asset_metadata.d365_key(config), columns),
+        **asset_metadata.if_changed(instance, d365_key(config), columns),
         **asset_metadata.links(runtime, config),
     }
 
@@ -113,7 +114,7 @@ def push_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[
         "records_per_second": round(records / seconds, 1) if seconds else 0.0,
         **{name: round(value * 1000, 1) for name, value in latencies.items() if value is not None},
         "seconds": round(seconds, 3),
-        "backlog": backlog(config, runtime),
+        "backlog": runtime.ledger.backlog(config.table),
     }
 
 
@@ -132,15 +133,9 @@ def push_metadata(
         **push_numbers(config, runtime, totals),
         **({"refused_by_reason": check_results.table(("reason", "records"), reasons)} if reasons else {}),
         "engine_calls_by_day": asset_metadata.calls_by_day(runtime),
-        **asset_metadata.if_changed(instance, asset_metadata.campaign_key(config), columns),
+        **asset_metadata.if_changed(instance, campaign_key(config), columns),
         **asset_metadata.links(runtime, config),
     }
-
-
-def backlog(config: TableConfig, runtime: Runtime) -> int:
-    """Return the number of records that are pending or waiting."""
-    counts = runtime.ledger.counts().get(config.table)
-    return counts.pending + counts.waiting if counts else 0
 
 
 def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.tables.checks import side_key
+from sync_assets.defs.tables.asset_keys import side_key
 from sync_assets.defs.tables.run_results import Totals
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.errors import InMaintenance, LedgerError

@@ -21,7 +21,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import daily, table_tags, today, under_way_tag, version_tags
 from sync_assets.defs.run_errors import with_backoff
 from sync_assets.defs.tables.active_runs import end_killed
-from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
+from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
 from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.checks import check_specs, ledger_results
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again

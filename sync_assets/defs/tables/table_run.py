@@ -33,9 +33,9 @@ from sync_assets.capture.replay import capture_days
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import past_days, today
 from sync_assets.defs.run_errors import reported
-from sync_assets.defs.tables.asset_metadata import campaign_key, d365_key
+from sync_assets.defs.tables.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.tables.asset_results import AssetResults
-from sync_assets.defs.tables.checks import SIDES, side_key
+from sync_assets.defs.tables.checks import SIDES
 from sync_assets.defs.tables.maintenance_results import check_not_paused
 from sync_assets.defs.tables.run_reports import RunReports
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again

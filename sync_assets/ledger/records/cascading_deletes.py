@@ -45,8 +45,8 @@ _CASCADED = """
         AND c.desired_hash IS NOT NULL AND c.gate NOT IN (2, 4) AND c.state <> 4
         AND NOT EXISTS (SELECT 1 FROM sync_cascade x WHERE x.seq = c.seq)
         AND (l.required = 1 AND l.held <> 3 AND NOT {named} AND NOT (l.held = 2 AND {former})
-            OR (l.required = 1 OR l.keyed = 1) AND c.refusal IS NOT NULL AND (c.uncertain > 0 OR l.keyed = 0)
-                AND {may_be_linked})
+            OR (l.required = 1 OR l.keyed = 1 AND c.state <> 6)
+                AND c.refusal IS NOT NULL AND (c.uncertain > 0 OR l.keyed = 0) AND {may_be_linked})
 """
 _NAMED = _stays("l.parent_id", "(q.acked_hash IS NOT NULL OR q.state <> 3)")
 _FORMER = _stays("l.other_id", "q.acked_hash IS NOT NULL")

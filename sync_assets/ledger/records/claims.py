@@ -28,6 +28,8 @@ from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _R = schema.record.c
 _X = schema.existing_record.c
+CLAIM_COLUMNS = (_R.seq, _R.id, _R.payload, _R.update_payload, _R.desired_hash, _R.acked_hash, _R.attempts, _R.gate)
+"""The columns of which `claimed` needs the values as stored, besides `uncertain` and `resend`."""
 _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
 )
@@ -269,18 +271,7 @@ class Claims:
     def _due(self, table: str, now: int, limit: int) -> sa.Executable:
         """Build the query of claimable records, which locks them and skips those that another transaction locked."""
         return (
-            sa.select(
-                _R.seq,
-                _R.id,
-                _R.payload,
-                _R.update_payload,
-                _R.desired_hash,
-                _R.acked_hash,
-                _R.attempts,
-                sa.case((_EXISTS, 1), else_=_R.uncertain).label("uncertain"),
-                _R.resend,
-                _R.gate,
-            )
+            sa.select(*CLAIM_COLUMNS, sa.case((_EXISTS, 1), else_=_R.uncertain).label("uncertain"), _R.resend)
             .where(_R.table_name == table, schema.PENDING, *schema.claimable(now))
             .order_by(_R.changed_at)
             .limit(limit)
@@ -298,26 +289,29 @@ class Claims:
 def claimed(
     row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...], cipher: PayloadCipher
 ) -> Claimed:
-    """Build the Claimed of a row of `_due`: which operation it needs, and what to send, decrypted."""
-    seq, id_, payload, update_payload, desired_hash, acked_hash, attempts, uncertain, resend, gate = row
-    if desired_hash is None or gate == BlockReason.PARENT_UNAVAILABLE:
-        return Claimed(seq, id_, "delete", None, None, None, attempts, bool(uncertain), resend=bool(resend))
-    operation: Operation = "insert" if acked_hash is None else "update"
+    """Build the Claimed of a row: which operation it needs, and what to send, decrypted.
+
+    row: has CLAIM_COLUMNS, `uncertain` and `resend`.
+    """
+    uncertain, resend = bool(row.uncertain), bool(row.resend)
+    if row.desired_hash is None or row.gate == BlockReason.PARENT_UNAVAILABLE:
+        return Claimed(row.seq, row.id, "delete", None, None, None, row.attempts, uncertain, resend=resend)
+    operation: Operation = "insert" if row.acked_hash is None else "update"
     # An update of links alone does not change the acknowledged content.
-    content = acked_hash if operation == "update" and payload is None else desired_hash
+    content = row.acked_hash if operation == "update" and row.payload is None else row.desired_hash
     # After a lost response, and for a resend, no link counts as held.
     if links and (uncertain or resend):
         links = tuple(link._replace(held=False) for link in links)
     return Claimed(
-        seq=seq,
-        id=id_,
+        seq=row.seq,
+        id=row.id,
         operation=operation,
-        payload=cipher.decrypt(payload, id_),
-        update_payload=cipher.decrypt(update_payload, id_),
+        payload=cipher.decrypt(row.payload, row.id),
+        update_payload=cipher.decrypt(row.update_payload, row.id),
         hash=content,
-        attempts=attempts,
-        outcome_unknown=bool(uncertain),
+        attempts=row.attempts,
+        outcome_unknown=uncertain,
         links=links,
         opt_outs=opt_outs,
-        resend=bool(resend),
+        resend=resend,
     )

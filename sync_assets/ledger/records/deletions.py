@@ -92,7 +92,8 @@ class Deletions:
     def count_cascading_deletes(self, table: str) -> dict[str, int]:
         """Count, by table, the children that would be deleted with the collected records of `table`.
 
-        These are children that Campaign would hide without their parent.
+        These are children that cannot stay in Campaign without their parent: it would hide them, or they cannot be
+        unlinked.
         """
         with self._session.database.read() as connection:
             if not self.has_collected(connection, table) or not self._dependencies.has_links(connection):

@@ -102,7 +102,7 @@ class DependencyStatus:
     def lock_linked_records(self, connection: Connection, *, first_links: bool = False) -> None:
         """Serialise transactions that change linked records. Call it before a transaction locks its first record.
 
-        tied: True if this transaction stores the ledger's first links or holds.
+        first_links: True if this transaction stores the ledger's first links or holds.
         """
         if self._session.alone or self._session.database.sqlite:
             return  # SQLite has one writer at a time
@@ -249,8 +249,16 @@ class DependencyStatus:
             links[link.seq].append(link)
         parents = self._parents(connection, (link for its_links in links.values() for link in its_links))
         complete_tables = self._read_to_their_end(connection) if links else set[str]()
+        reasons_by_record, new_owner = self._hold_records.follow(connection, records, links)
         statuses = {
-            record.seq: status_of_parents(record, links[record.seq], parents, complete_tables) for record in records
+            record.seq: status_of_parents(
+                record,
+                links[record.seq],
+                parents,
+                complete_tables,
+                excluded=is_excluded(reasons_by_record.get(_key(record), frozenset())),
+            )
+            for record in records
         }
         wanted: dict[tuple[int, str], list[int]] = defaultdict(list)
         for link, new in (pair for one in statuses.values() for pair in one.wanted):
@@ -266,8 +274,7 @@ class DependencyStatus:
             if record.may_exist_in_campaign
             and (record.desired_hash is None or statuses[record.seq].block_reason == BlockReason.PARENT_UNAVAILABLE)
         ]
-        with_children = self._with_linked_children(connection, leaving)
-        reasons_by_record, new_owner = self._hold_records.follow(connection, records, links)
+        with_children = self.with_linked_children(connection, leaving)
         records = self._no_longer_excluded(connection, records, reasons_by_record)
         moved: list[RecordState] = []
         forgotten: list[RecordState] = []
@@ -320,7 +327,7 @@ class DependencyStatus:
         )
         return set(connection.execute(complete).scalars())
 
-    def _with_linked_children(self, connection: Connection, records: Iterable[RecordState]) -> set[Key]:
+    def with_linked_children(self, connection: Connection, records: Iterable[RecordState]) -> set[Key]:
         """Return those of the records that Campaign may hold links to from children."""
         return {
             (table, row[0])

@@ -1,6 +1,6 @@
 """Store which records belong to a person under a privacy hold, or to a deleted person whose hold was released.
 
-Here: membership alone (`sync_hold_record`). Holds are begun and released in holds.py.
+Here: membership alone (`sync_hold_record`). Holds are begun and released in privacy_holds.py.
 
 Invariants: a record belongs to the person that one of its links leads to, directly or through other records. It still
 does when that lookup is cleared, as it is by the person's deletion in Dynamics 365, and no longer does when the lookup

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, Claimed, Rebuild, State
-from sync_assets.ledger.records.claims import CLAIM, claimed
+from sync_assets.ledger.records.claims import CLAIM, CLAIM_COLUMNS, claimed
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.storage import schema
@@ -143,10 +143,8 @@ class Rebuilds:
                 _R.desired_hash.is_not(None),
                 _R.gate.not_in([BlockReason.PARENT_UNAVAILABLE.value, BlockReason.CHILDREN_PENDING.value]),
             )
-            names = ("seq", "id", "payload", "update_payload", "desired_hash", "acked_hash")
-            names += ("attempts", "uncertain", "resend", "gate")
             wanted = (
-                sa.select(*(_R[name] for name in names if name != "resend"), sa.literal(0).label("resend"))
+                sa.select(*CLAIM_COLUMNS, _R.uncertain, sa.literal(0).label("resend"))
                 .where(_R.seq.in_(list(known.values())), stays, asked_for, *schema.claimable(now))
                 .order_by(_R.seq)
                 .with_for_update(skip_locked=True)

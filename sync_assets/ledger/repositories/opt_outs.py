@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync_assets.config.values import CONTACT
+from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Outcome, Reject
 from sync_assets.ledger.rules import opt_outs as rules
@@ -218,13 +218,13 @@ class OptOuts:
             rows = dict(known)
             changed: dict[tuple[str, str], OptOutRow] = {}
             for name in attributes:
-                stated = statements.select("id", name, f"{name}LastModified").filter(statements[name].is_not_null())
+                stated = statements.select("id", name, f"{name}{CHANGED_SUFFIX}").filter(statements[name].is_not_null())
                 # Nearly all rows of a file state "not opted out" of contacts without a row: loop over the others only.
                 known_ids = [id_ for id_, attribute in known if attribute == name]
-                plain = ~stated[name] & stated[f"{name}LastModified"].is_null() & ~stated["id"].is_in(known_ids)
+                plain = ~stated[name] & stated[f"{name}{CHANGED_SUFFIX}"].is_null() & ~stated["id"].is_in(known_ids)
                 counts["default"] += int(plain.sum())
                 worth = stated.filter(~plain).with_columns(
-                    at=stated.filter(~plain)[f"{name}LastModified"].dt.epoch("us")
+                    at=stated.filter(~plain)[f"{name}{CHANGED_SUFFIX}"].dt.epoch("us")
                 )
                 for id_, value, changed_at in (
                     worth.sort("at", nulls_last=False, maintain_order=True).select("id", name, "at").rows()

@@ -69,8 +69,8 @@ class RecordHistory:
             if outcome.result != "later" or outcome.reason is not None
         ]
         if entries:
-            source = "json_each(?)" if self._session.database.sqlite else "json_array_elements(?::json)"
-            self._session.execute(connection, f"{_FROM_JSON}{source}", (now, self._run_id, json.dumps(entries)))
+            statement = f"{_FROM_JSON}{self._session.bulk.json_elements}"
+            self._session.execute(connection, statement, (now, self._run_id, json.dumps(entries)))
 
     def invalid_rows(self, connection: Connection, table: str, ids: Sequence[str], now: int) -> None:
         """Store the validation errors of those of these records that have one. Call it only if entries are `kept`."""

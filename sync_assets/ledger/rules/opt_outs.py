@@ -11,7 +11,7 @@ raises its version, so that the response to an older request does not overwrite 
 from enum import IntEnum
 from typing import Literal, NamedTuple
 
-from sync_assets.ledger.rules.transitions import REASON_LENGTH
+from sync_assets.ledger.rules.transitions import storable
 
 DAY = 86_400_000_000
 """In microseconds."""
@@ -230,6 +230,6 @@ def after_rejection(row: OptOutRow, reason: str, now: int) -> OptOutRow:
         state=OptOutState.REFUSED,
         attempts=row.attempts + 1,
         sent=0,
-        reason=reason.replace("\x00", "")[:REASON_LENGTH],
+        reason=storable(reason),
         failed_since=row.failed_since or now,
     )

@@ -3,7 +3,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from sqlalchemy.engine import Connection
 
@@ -48,6 +48,9 @@ class Differing(NamedTuple):
 
 class Bulk(Protocol):
     """Statements on thousands of records. Their parameter mark is `?` on both databases."""
+
+    json_elements: ClassVar[str]
+    """SQL for a FROM: the elements of an array of JSON, its one parameter, as column `value`."""
 
     def for_seqs(
         self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""

@@ -33,6 +33,8 @@ _RECORD_OF_P = """
 class PostgresBulk(Bulk):
     """See `Bulk`."""
 
+    json_elements = "json_array_elements(?::json)"
+
     def for_seqs(
         self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""
     ) -> Sequence[Any]:

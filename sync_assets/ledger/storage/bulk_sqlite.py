@@ -24,6 +24,8 @@ _ROW_HASH = "CASE WHEN substr(p.value, 33, 1) <> '?' THEN CAST(substr(p.value, 3
 class SqliteBulk(Bulk):
     """See `Bulk`."""
 
+    json_elements = "json_each(?)"
+
     def for_seqs(
         self, connection: Connection, statement: str, seqs: Sequence[int], *values: Any, also: str = ""
     ) -> Sequence[Any]:

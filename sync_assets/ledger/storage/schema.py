@@ -138,7 +138,8 @@ link = sa.Table(
     sa.Column("parent_table", NAME, nullable=False),
     sa.Column("parent_id", NAME),  # in D365; NULL: the lookup is empty
     sa.Column("required", sa.SmallInteger, nullable=False),  # 1: no child without its parent (cardinality one)
-    sa.Column("keyed", sa.SmallInteger, nullable=False),  # 1: a link (style key); 0: a plain attribute (style join)
+    # 1: sent as a link (style auto, key or pkey); 0: a plain attribute (style join).
+    sa.Column("keyed", sa.SmallInteger, nullable=False),
     sa.Column("wanted", sa.SmallInteger, nullable=False, server_default="0"),  # 1: the parent may be linked
     # What Campaign's record holds: 0 no link, 1 one to parent_id, 2 one to other_id. 3: an additional row of another
     # attribute: a request whose outcome is unknown may have linked the record to other_id.
@@ -310,12 +311,12 @@ known_type = sa.Table(
     sa.Column("type", sa.Text, nullable=False),
 )
 
-# The dialect of this Campaign, as found at run time, see dialect_findings.py.
+# The dialect of this Campaign, as found at run time.
 dialect = sa.Table(
     "sync_dialect",
     metadata,
     sa.Column("resource", NAME, primary_key=True),  # Campaign's
-    sa.Column("premise", NAME, primary_key=True),  # dialect.Premise; for a link `<premise>:<attribute>`
+    sa.Column("premise", NAME, primary_key=True),  # campaign/addressing.py, push/record_links.py, audit: see there
     sa.Column("found", sa.Text, nullable=False),
     sa.Column("found_at", sa.BigInteger, nullable=False),
 )

@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from sync_assets.config.opt_out import DateLayout
+from sync_assets.config.values import CHANGED_SUFFIX
+from sync_assets.guids import GUID
 from sync_assets.opt_out.export.date_layouts import DATE_LAYOUTS, TIME_TYPE, fit, parse
 from sync_assets.opt_out.export.lines import BadExport
-from sync_assets.opt_out.export.rows import FALSE, GUID, TRUE
-
-CHANGED = "LastModified"
-"""Suffix of the column of an attribute's times of change in our frames, whatever its name in the file."""
+from sync_assets.opt_out.export.rows import FALSE, TRUE
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(days=1)
@@ -31,7 +30,7 @@ def good_schema(attributes: tuple[str, ...]) -> pl.Schema:
     """
     columns: dict[str, pl.DataType] = {"line": pl.Int64(), "id": pl.String()}
     for attribute in attributes:
-        columns |= {attribute: pl.Boolean(), f"{attribute}{CHANGED}": TIME_TYPE}
+        columns |= {attribute: pl.Boolean(), f"{attribute}{CHANGED_SUFFIX}": TIME_TYPE}
     return pl.Schema(columns)
 
 
@@ -103,7 +102,7 @@ class CellChecker:
         encoding: str,
     ) -> None:
         self._attributes = attributes
-        self._times = {f"{attribute}{CHANGED}": name for attribute, name in times.items()}
+        self._times = {f"{attribute}{CHANGED_SUFFIX}": name for attribute, name in times.items()}
         self._schema = good_schema(attributes)
         self._dates = dates
         self._latest = latest
@@ -149,7 +148,7 @@ class CellChecker:
     def _wrong(self, texts: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
         """Return which cells are invalid, as a boolean column for each column."""
         right = [
-            texts["id"].str.contains(GUID),
+            texts["id"].str.contains(f"(?i)^{GUID.pattern}$"),
             *(values[name].is_not_null() for name in self._attributes),
             *(values[name].is_between(EARLIEST, self._latest).fill_null(False) for name in self._times),
         ]

@@ -54,7 +54,7 @@ def poll_folder(runtime: Runtime) -> FolderPoll:
     with connect(runtime.settings.sftp()) as sftp:
         listing = sftp.listing(export.directory, export.pattern)
         known = runtime.ledger.note_files((file.name, file.modified, file.size) for file in listing.files)
-        troubles = _tidy(runtime, sftp, export, [file for file in known if file.state == FileState.DONE])
+        troubles = _tidy(sftp, export, [file for file in known if file.state == FileState.DONE])
         storage = sftp.storage(export.directory)
     waiting = in_order(file for file in known if file.state == FileState.SEEN)
     ready = [file for file in waiting if has_settled(file, export.settle_seconds)]
@@ -99,7 +99,7 @@ def find(runtime: Runtime, partition: str) -> OptOutFile | None:
     return max(same, key=lambda file: file.looked_at, default=None)
 
 
-def _tidy(runtime: Runtime, sftp: Sftp, export: Export, done: Sequence[OptOutFile]) -> list[str]:
+def _tidy(sftp: Sftp, export: Export, done: Sequence[OptOutFile]) -> list[str]:
     """Archive or remove files that are done, as configured; return error messages."""
     too_old = datetime.now(UTC) - timedelta(days=export.keep_days)
     troubles: list[str] = []

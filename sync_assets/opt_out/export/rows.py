@@ -18,19 +18,17 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from types import MappingProxyType
 
-from sync_assets.config.values import OPT_OUT_ATTRIBUTES, canonical_attribute
+from sync_assets.config.values import CHANGED_SUFFIX, OPT_OUT_ATTRIBUTES, canonical_attribute
+from sync_assets.guids import GUID
 from sync_assets.opt_out.export.labels import how_to_name, plain_name, spelt_otherwise, unnamed_times
 from sync_assets.opt_out.export.lines import MOST_CHARACTERS, BadExport
 
-GUID = r"^[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"
 TRUE = ("1", "true", "yes")
 FALSE = ("0", "false", "no")
 """Accepted spellings of booleans, in any case (docs/references/campaign.md 8)."""
 
-_guid = re.compile(GUID.replace("$", r"\Z"))
-_guid_inside = re.compile(GUID.strip("^$"))
+_guid = re.compile(GUID.pattern, re.IGNORECASE)
 _identifier = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
-_CHANGED = "LastModified"
 _USUAL = (",", ";", "\t", "|")
 _SURE = 2
 """So many needed names must be separated by a character before it counts as the separator: one may be by chance."""
@@ -203,7 +201,7 @@ class RowReader:
         """Return the GUID in the key's column, ignoring quotes; None if there is none."""
         cells = line.split(self._separator, self._columns.key + 1)
         cell = cells[self._columns.key].strip(' \t\n"') if len(cells) > self._columns.key else ""
-        return cell.lower() if _guid.match(cell) else None
+        return cell.lower() if _guid.fullmatch(cell) else None
 
 
 class _Feed:
@@ -260,13 +258,15 @@ def _missing(
     cause = _are_missing(missing)
     otherwise = spelt_otherwise(needed, names)
     if otherwise and not any(map(_is_data, names)):
-        of_campaign = {plain_name(f"{name}{end}") for name in (*needed, *OPT_OUT_ATTRIBUTES) for end in ("", _CHANGED)}
+        of_campaign = {
+            plain_name(f"{name}{end}") for name in (*needed, *OPT_OUT_ATTRIBUTES) for end in ("", CHANGED_SUFFIX)
+        }
         near = {name for wanted in missing for name in difflib.get_close_matches(wanted, names, n=1)}
         alike = [name for name in names if plain_name(name) in of_campaign or name in near]
         plain = [name for name in names if name in otherwise.values() or (name in alike and _identifier.match(name))]
         others = f" and {len(names) - len(plain)} others" if len(plain) < len(names) else ""
         return BadExport(
-            f"{cause} There stand {_listed(plain[:50])}{others}.", how_to_name(missing, needed, otherwise, times)
+            f"{cause} The header has {_listed(plain[:50])}{others}.", how_to_name(missing, needed, otherwise, times)
         )
     if re.search("[\0-\x08\x0b-\x1f\ufffd]", header):
         return BadExport(
@@ -274,7 +274,7 @@ def _missing(
             "Is `export.encoding` right? Is the file encrypted, or packed otherwise than by gzip?",
         )
     return BadExport(
-        f"{cause} What stands in the first line is not told here: it may be somebody's data.",
+        f"{cause} The first line is not shown, since it may hold personal data.",
         'Let "Use first line as column header" be on in the Extract file activity, and its columns have these names.',
     )
 
@@ -291,7 +291,7 @@ def _are_missing(missing: list[str]) -> str:
 
 def _is_data(name: str) -> bool:
     """Return True if this cannot be a column's name but is a cell, as if the header has no line end."""
-    return not name or name[0].isdigit() or name.lower() in TRUE + FALSE or _guid_inside.search(name) is not None
+    return not name or name[0].isdigit() or name.lower() in TRUE + FALSE or _guid.search(name) is not None
 
 
 def _listed(names: list[str]) -> str:

@@ -11,7 +11,7 @@ from sync_assets.campaign.addressing import KEY_IN_DELETE
 from sync_assets.campaign.client import CallCounter, CampaignClient, NotPublished
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Attribute
-from sync_assets.campaign.records import Filter, Records
+from sync_assets.campaign.records import Addressing, Filter, Records
 from sync_assets.http.client import CachedTokens, ForeignLink, OutcomeUnknown, SignInRefused, Unavailable, ssl_context
 from sync_assets_tests.support.little_server import CUT, LittleServer, answer
 from sync_assets_tests.support.pushing import campaign_client
@@ -22,7 +22,7 @@ BY_EXTERNAL_ID = Filter("byExternalId", "externalId_parameter")
 
 
 def profiles(client: CampaignClient, given: Filter | None = None) -> Records:
-    return Records(client, EXT, "profile", "externalId", given)
+    return Records(client, EXT, "profile", "externalId", Addressing("filter" if given else "url", given))
 
 
 def new_key() -> str:
@@ -154,7 +154,7 @@ async def test_a_record_found_under_our_key_whose_key_attribute_is_another_is_ne
     """The resource's identification key is not the attribute that the configuration names."""
     store = new_key()
     admin.post("/campaign/records", {"resource": "cusStore", "records": [{"cusStoreId": store, "cusName": "other"}]})
-    said = await Records(client, "customResources", "cusStore", "cusName").delete(store)
+    said = await Records(client, "customResources", "cusStore", "cusName", Addressing("url")).delete(store)
     assert (said.kind, "identification key" in said.reason) == ("refused", True)
     assert any(record["cusStoreId"] == store for record in admin.dump_campaign("cusStore"))
 

@@ -16,7 +16,7 @@ import pytest
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles, opt_outs_of
-from sync_assets.campaign.records import Filter, Records
+from sync_assets.campaign.records import Addressing, Filter, Records
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets.http.client import CachedTokens, ssl_context
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
@@ -174,7 +174,7 @@ async def test_a_frame_has_a_value_and_a_time_for_each_attribute(client: Campaig
 async def test_a_change_through_the_api_tells_its_time(client: CampaignClient, admin: Admin) -> None:
     [id_] = profiles(admin, 1)
     began = datetime.now(UTC) - timedelta(seconds=1)
-    await Records(client, EXT, "profile", KEY).update(id_, b'{"blackListPhone":true}')
+    await Records(client, EXT, "profile", KEY, Addressing("url")).update(id_, b'{"blackListPhone":true}')
     [frame] = [frame async for frame in changed_profiles(client, KEY, ATTRIBUTES, began)]
     assert frame["blackListPhone"].to_list() == [True]
     assert began < frame["blackListPhoneLastModified"][0] < datetime.now(UTC) + timedelta(seconds=1)
@@ -285,7 +285,7 @@ async def test_what_is_no_boolean_is_not_told(tmp_path: Path) -> None:
 async def test_the_opt_outs_of_one_profile(client: CampaignClient, admin: Admin, given: Filter | None) -> None:
     [id_] = profiles(admin, 1)
     touch(admin, id_, at(1), blackListPhone=True, blackListPhoneLastModified=text(at(1)))
-    records = Records(client, EXT, "profile", KEY, given)
+    records = Records(client, EXT, "profile", KEY, Addressing("filter" if given else "url", given))
     assert await opt_outs_of(records, id_, ATTRIBUTES) == {
         "blackListEmail": (False, None),
         "blackListPhone": (True, at(1)),
@@ -298,6 +298,6 @@ async def test_the_opt_outs_of_one_profile(client: CampaignClient, admin: Admin,
 
 async def test_an_attribute_that_a_profile_does_not_have_is_no_false(client: CampaignClient, admin: Admin) -> None:
     [id_] = profiles(admin, 1)
-    said = await opt_outs_of(Records(client, EXT, "profile", KEY), id_, ["denyListEmail"])
+    said = await opt_outs_of(Records(client, EXT, "profile", KEY, Addressing("url")), id_, ["denyListEmail"])
     assert isinstance(said, ResponseOutcome)
     assert (said.kind, "denyListEmail" in said.reason) == ("refused", True)

@@ -12,10 +12,10 @@ import pytest
 from sync_assets.campaign.addressing import KEY_IN_URL, KEY_UNIQUE
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
-from sync_assets.http.client import OutcomeUnknown, Response
+from sync_assets.http.client import OutcomeUnknown, Response, SignInRefused
 from sync_assets.ledger import Claimed, LinkTo
 from sync_assets.push import delivery
-from sync_assets.push.delivery import MAX_POSTS, Delivery, Denied, StillUnknown, deliver
+from sync_assets.push.delivery import MAX_POSTS, Delivery, StillUnknown, deliver
 from sync_assets.push.record_links import Links, LinkTarget
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets_tests.support.little_campaign import API, BARE, LittleCampaign, absent
@@ -188,10 +188,10 @@ async def test_after_two_lost_answers_the_outcome_stays_unknown() -> None:
 async def test_refused_access_ends_the_push_and_quotes_no_payload() -> None:
     quoting = Response(403, {}, b'{"error_code": "1", "message": "not for ada@example.org"}')
     for answer in (NO_ACCESS, quoting):
-        with pytest.raises(Denied) as raised:
+        with pytest.raises(SignInRefused) as raised:
             await Push([answer]).deliver(contact())
         assert raised.value.cause.startswith("Campaign refuses access: ")
-        assert raised.value.remedy == "Check the credentials, their product profile and the URL."
+        assert raised.value.remedy.startswith("Check CAMPAIGN_URL, CAMPAIGN_CLIENT_ID")
         assert "ada@" not in str(raised.value)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.campaign.records import Filter, Records
+from sync_assets.campaign.records import Addressing, Filter, Records
 from sync_assets.push.dispatcher import Target
 from sync_assets_tests.support.pushing import (
     PROFILE,
@@ -23,6 +23,7 @@ from sync_assets_tests.support.pushing import (
     on_both_databases,
     people,
 )
+from sync_assets_tests.support.waiting import until
 
 
 async def first_load(bench: Bench, count: int = 3, **more: Any) -> dict[str, Payload]:
@@ -141,7 +142,7 @@ async def test_what_changes_while_it_is_being_sent_is_sent_again_in_the_same_pus
     bench.capture(payloads)
     bench.admin.fault("campaign", "slow", times=1, delay_ms=600)
     pushing = asyncio.create_task(bench.push())
-    await asyncio.sleep(0.4)
+    await asyncio.to_thread(until, lambda: bench.counts().leased == 1)
     bench.capture({id_: payload | {"phone": "new"}})
     result = await pushing
     assert (result.inserted, result.updated) == (1, 1)
@@ -385,7 +386,7 @@ async def test_another_client_can_find_what_was_pushed(bench: Bench):
     payloads = await first_load(bench, 1)
     (id_,) = payloads
     async with campaign_client(bench.sandbox.env) as client:
-        records = Records(client, PROFILE.api, PROFILE.resource, PROFILE.key)
+        records = Records(client, PROFILE.api, PROFILE.resource, PROFILE.key, Addressing("url"))
         found = await records.find(id_)
     assert isinstance(found, dict)
     assert found["externalId"] == id_

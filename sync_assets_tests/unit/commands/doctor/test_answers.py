@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +15,6 @@ from sync_assets.commands.doctor.volume import INITIAL_RECORDS, a_day, first_loa
 from sync_assets.ledger.model import Feed
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
-CONFIG: Any = None  # setup_lines tells of it only that it could be loaded
 
 
 # --- Estimates ------------------------------------------------------------------------------------------------------
@@ -77,7 +75,7 @@ def test_a_count_that_was_cut_is_a_lower_limit() -> None:
 
 
 def region(url: str | None) -> list[str]:
-    return [line.message for line in setup_lines(CONFIG, url) if line.what == "region"]
+    return [line.message for line in setup_lines(url) if line.what == "region"]
 
 
 @pytest.mark.parametrize("part", REGIONS)

@@ -3,11 +3,11 @@
 import pytest
 import sqlalchemy as sa
 
-from sync_assets.ledger import Ledger, Outcome, State
+from sync_assets.ledger import Ledger, LinkSpec, Outcome, State
 from sync_assets.ledger.records.hold_records import HeldRecord, HoldReason, hold_reasons
 from sync_assets.ledger.records.privacy_holds import Released
 from sync_assets.ledger.rules.dependencies import FORMER, OUTCOME_UNKNOWN, Link
-from sync_assets_tests.support.ledgers import capture, claim, guid, push, record, row, stored
+from sync_assets_tests.support.ledgers import capture, claim, guid, linked, push, record, row, stored
 from sync_assets_tests.unit.ledger.records.test_privacy_holds import (
     ANNA,
     ANNAS,
@@ -117,6 +117,38 @@ def test_campaigns_records_of_a_person_who_is_gone_are_deleted_only_where_it_wou
         ledger.end_hold("contact", ANNA, gone=True)
         assert set(push_all_upwards(ledger)) == deleted
         ledger.end_hold("contact", ANNA, gone=False)
+
+
+@pytest.mark.parametrize("deleted", ["anna", "bert"])
+def test_an_excluded_order_that_cannot_be_sent_stays_when_a_parent_that_it_does_not_require_is_deleted(
+    ledger: Ledger, deleted: str
+) -> None:
+    """Its row has a validation error and its last request no answer, so it will never be unlinked."""
+    links = [LinkSpec("cusContact", "contact", required=False), LinkSpec("cusReferrer", "contact", required=False)]
+
+    def order(contact: str | None, value: str, refusal: str | None = None) -> None:
+        page = linked([row("order", value, refusal=refusal)], cusContact=[contact], cusReferrer=["bert"])
+        capture(ledger, page=page, table="order", links=links)
+
+    capture(ledger, row("anna"), row("bert"))
+    push(ledger)
+    order("anna", "a")
+    push(ledger, table="order")
+    order("anna", "b")
+    [one] = claim(ledger, table="order")
+    ledger.acknowledge("worker", [Outcome(one.seq, "unknown", one.hash, links=one.links)])
+    order("anna", "c", "too long")
+    ledger.hold("contact", ANNA)
+    if deleted == "anna":
+        capture(ledger, deleted=["anna"])
+        order(None, "c", "too long")
+    ledger.end_hold("contact", ANNA, gone=True)
+    assert record(ledger, "order").state == State.EXCLUDED
+    capture(ledger, deleted=[deleted])
+    assert ledger.count_cascading_deletes("contact") == {}
+    assert claim(ledger, table="order") == []
+    assert [one.id for one in push(ledger)] == [guid(deleted)]
+    assert record(ledger, "order").state == State.EXCLUDED
 
 
 def push_all_upwards(ledger: Ledger) -> list[str]:

@@ -32,6 +32,16 @@ def holds_another(ledger: Ledger, claimed: Sequence[Claimed]) -> None:
     ledger.acknowledge("rebuild", [Outcome(one.seq, "done", OTHER, links=one.links) for one in claimed])
 
 
+def test_a_record_that_waits_is_compared_by_what_an_update_would_send(ledger: Ledger) -> None:
+    """It exists in Campaign, so a field that only inserts send may have another value there."""
+    capture(ledger, row("anna"))
+    page = linked([row("order", insert_only="once")], cusContact=["anna"])
+    capture(ledger, page=page, table="order", links=[TO_CONTACT])
+    assert record(ledger, "order").gate == BlockReason.PARENT_PENDING
+    [order] = find(ledger, "order", table="order")
+    assert (order.resend, order.update) == (False, '{"value":"a"}')
+
+
 def test_a_rebuild_stands_until_it_is_ended_and_goes_on_where_it_was(ledger: Ledger) -> None:
     assert ledger.rebuild("contact") is None
     assert ledger.begin_rebuild("contact") == Rebuild("contact")

@@ -200,3 +200,9 @@ def test_a_child_that_cannot_be_relinked_goes_before_a_parent_that_is_to_be_dele
     child: RecordState, links: list[Link], gate: BlockReason
 ) -> None:
     assert status(child, *links).block_reason == gate
+
+
+@pytest.mark.parametrize(("kind", "gate"), [(OPTIONAL, OPEN), (LOOSE, OPEN), (REQUIRED, ABSENT), (JOINED, ABSENT)])
+def test_an_excluded_child_goes_only_before_a_parent_that_it_requires(kind: dict[str, Any], gate: BlockReason) -> None:
+    child, links = INVALID._replace(uncertain=1), [link("synced", FORMER, "deleted", **kind)]
+    assert status_of_parents(child, links, PARENTS, (), excluded=True).block_reason == gate

@@ -34,7 +34,7 @@ def test_missing_columns_are_named_and_so_is_what_stands_there() -> None:
     layout = replace(EMAIL, attributes=("blackListEmail", "blackListFax"))
     told = refused(text(header="external_id,blackListEmail,Zebulon"), layout)
     assert told == (
-        "The columns `externalId`, `blackListFax` are missing in the header. There stand `external_id`, "
+        "The columns `externalId`, `blackListFax` are missing in the header. The header has `external_id`, "
         "`blackListEmail` and 1 others. Write `export.key_column: external_id`. If a column that is not used has times "
         "of change, add `blackListEmailLastModified: <label>, blackListFaxLastModified: <label>` with its label to "
         "`export.columns`. Or: The header has the labels of the columns: click "
@@ -51,9 +51,9 @@ def test_a_header_of_labels_is_answered_with_what_to_write_and_is_read_after_tha
     header = sign.join(LABELLED)
     told = refused(text(header=header), replace(EMAIL, separator=sign))
     assert told.startswith(
-        "The columns `externalId`, `blackListEmail` are missing in the header. There stand `External Resource ID`, `No "
-        "longer contact by email` and 1 others. Write `export.key_column: External Resource ID` and `export.columns: "
-        '{blackListEmail: "No longer contact by email"}`.'
+        "The columns `externalId`, `blackListEmail` are missing in the header. The header has `External Resource ID`, "
+        "`No longer contact by email` and 1 others. Write `export.key_column: External Resource ID` and "
+        '`export.columns: {blackListEmail: "No longer contact by email"}`.'
     )
     assert "Byron" not in told
     wrong = refused(text(header=header), replace(EMAIL, separator="^"))
@@ -75,7 +75,7 @@ def test_a_label_of_a_time_of_change_is_read_too() -> None:
 
 def test_names_are_compared_exactly() -> None:
     told = refused(text(header="externalId,blacklistemail"))
-    assert told.startswith("The column `blackListEmail` is missing in the header. There stand `externalId`, `blackl")
+    assert told.startswith("The column `blackListEmail` is missing in the header. The header has `externalId`, `blackl")
     assert "key_column" not in told
 
 
@@ -85,7 +85,7 @@ def test_names_are_compared_exactly() -> None:
 )
 def test_what_may_be_data_is_not_shown(first: str) -> None:
     told = refused(text(header=first))
-    assert "What stands in the first line is not told here" in told
+    assert "The first line is not shown" in told
     assert "Byron" not in told
 
 

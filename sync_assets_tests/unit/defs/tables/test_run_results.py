@@ -1,0 +1,24 @@
+"""The numbers that a run reports of a table's assets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sync_assets.config.models import TableConfig
+from sync_assets.defs.tables.run_results import Totals, capture_numbers, push_numbers
+from sync_assets.ledger import Ledger
+from sync_assets.runtime.context import Runtime
+from sync_assets_tests.support.ledgers import capture, row
+from sync_assets_tests.unit.ledger.linking import order
+
+
+def test_the_backlog_is_what_is_pending_without_what_waits(tmp_path: Path) -> None:
+    mapping = {"table": "order", "resource": "cusOrder", "key": "cusId", "fields": {"new_name": "cusName"}}
+    config = TableConfig.model_validate(mapping)
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        capture(ledger, row("anna"))
+        order(ledger, "anna")
+        capture(ledger, row("free"), table="order")
+        runtime = Runtime({}, _ledger=ledger)
+        assert (ledger.counts()["order"].pending, ledger.counts()["order"].waiting) == (1, 1)
+        assert [numbers(config, runtime, Totals())["backlog"] for numbers in (capture_numbers, push_numbers)] == [1, 1]
