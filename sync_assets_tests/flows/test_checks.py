@@ -34,7 +34,7 @@ def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orc
 
 def by_hand(orchestra: Orchestra) -> Run:
     """Both assets of contacts and all their checks, as the UI's button Materialize starts them."""
-    return orchestra._run([CONTACT, PROFILE], None, today(), {})
+    return orchestra.run_selection([CONTACT, PROFILE], None, today(), {})
 
 
 def tracking_off(orchestra: Orchestra) -> None:

@@ -12,14 +12,15 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.operations import privacy_hold
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.support.chain import TABLES, Chain
+from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.chain_configuration import RESOURCES
 from sync_assets_tests.support.premises import POSITIONS
 from sync_assets_tests.support.program import calls
 
 Operation = Callable[[Runtime, str], dict[str, Any]]
 
 
-class House(Chain):
+class TwoPeople(Chain):
     """Ada and Bob, each with an order with a line, in both systems; Ada is the one who is held."""
 
     def __init__(self, sandboxes: SandboxFactory, home: Path, **of_contact: Any) -> None:
@@ -49,7 +50,7 @@ class House(Chain):
     def read_all_again(self) -> None:
         """Every row, to be sent whether it is equal or not."""
         runtime = self.program.runtime()
-        for table in TABLES:
+        for table in RESOURCES:
             feed = runtime.ledger.feed(table)
             assert feed is not None
             runtime.ledger.reset_feed(table, feed.version, resend=True)
@@ -57,7 +58,7 @@ class House(Chain):
 
     def status(self, count: str) -> list[int]:
         tables = self.program.json("status")[1]["tables"]
-        return [tables[table][count] for table in TABLES]
+        return [tables[table][count] for table in RESOURCES]
 
     def delete_in_campaign(self) -> None:
         for resource, records in self.held().items():
@@ -72,224 +73,224 @@ class House(Chain):
 
 
 @pytest.fixture
-def house(sandbox_factory: SandboxFactory, tmp_path: Path) -> House:
-    return House(sandbox_factory, tmp_path)
+def people(sandbox_factory: SandboxFactory, tmp_path: Path) -> TwoPeople:
+    return TwoPeople(sandbox_factory, tmp_path)
 
 
-def test_a_hold_finds_a_persons_rows_where_dynamics_has_no_memory_for_large_pages(house: House) -> None:
-    with POSITIONS["no memory for large pages"].on(house.admin):
-        added = house.do(privacy_hold.add)
+def test_a_hold_finds_a_persons_rows_where_dynamics_has_no_memory_for_large_pages(people: TwoPeople) -> None:
+    with POSITIONS["no memory for large pages"].on(people.admin):
+        added = people.do(privacy_hold.add)
     assert added["errors"] == []
-    assert added["noted"] == dict.fromkeys(TABLES, 1)
+    assert added["noted"] == dict.fromkeys(RESOURCES, 1)
 
 
-def test_campaign_hears_nothing_of_held_ids_whatever_happens(house: House) -> None:
-    assert house.sync()[0] == 0
-    before = {resource: dict(records) for resource, records in house.held().items()}
-    since = house.admin.last()
-    added = house.do(privacy_hold.add)
+def test_campaign_gets_no_write_about_held_ids_whatever_happens(people: TwoPeople) -> None:
+    assert people.sync()[0] == 0
+    before = {resource: dict(records) for resource, records in people.held().items()}
+    since = people.admin.last()
+    added = people.do(privacy_hold.add)
     assert (added["records"], added["known"], added["new"], added["in_flight"]) == (3, True, True, 0)
 
-    house.admin.change("contact", [house.ada, house.bob], firstname="Eve")
-    house.admin.change("new_order", [house.adas_order, house.bobs_order], new_name="Changed")
-    late_order, late_line = house.order(house.ada)
-    status, made = house.sync()
+    people.admin.change("contact", [people.ada, people.bob], firstname="Eve")
+    people.admin.change("new_order", [people.adas_order, people.bobs_order], new_name="Changed")
+    late_order, late_line = people.order(people.ada)
+    status, made = people.sync()
     assert (status, made) == (2, calls(update=2))
 
-    house.admin.change("new_order", [house.bobs_order], new_contactid=house.ada)  # comes to a held contact
-    house.admin.delete("new_orderline", [house.adas_line])
-    house.read_all_again()
-    assert house.program.run("retry")[0] == 0
-    status, made = house.sync()
+    people.admin.change("new_order", [people.bobs_order], new_contactid=people.ada)  # comes to a held contact
+    people.admin.delete("new_orderline", [people.adas_line])
+    people.read_all_again()
+    assert people.program.run("retry")[0] == 0
+    status, made = people.sync()
     assert (status, made) == (2, calls(update=1))  # Bob himself
-    assert house.quietly(since, *house.adas, late_order, late_line)
-    tables = house.program.json("status")[1]["tables"]
-    assert [tables[table]["held"] for table in TABLES] == [1, 3, 3]
+    assert people.quietly(since, *people.adas, late_order, late_line)
+    tables = people.program.json("status")[1]["tables"]
+    assert [tables[table]["held"] for table in RESOURCES] == [1, 3, 3]
 
-    now = house.held()
+    now = people.held()
     for resource, records in before.items():
-        for id_ in house.adas & records.keys():
+        for id_ in people.adas & records.keys():
             assert now[resource][id_] == records[id_]
 
-    released = house.do(privacy_hold.release)
+    released = people.do(privacy_hold.release)
     assert (released["released"], released["gone"], released["excluded"]) == (7, False, 0)
-    assert house.sync()[0] == 0
-    assert house.status("excluded") == [0, 0, 0]
-    house.assert_no_hidden_child()
-    held = house.held()
-    assert house.adas_line not in held["cusOrderLine"]
-    assert held["profile"][house.ada]["firstName"] == "Eve"
-    assert held["cusOrder"][house.adas_order]["cusName"] == "Changed"
-    assert held["cusOrder"][house.bobs_order]["cusContactLink"] is not None
+    assert people.sync()[0] == 0
+    assert people.status("excluded") == [0, 0, 0]
+    people.assert_no_hidden_child()
+    held = people.held()
+    assert people.adas_line not in held["cusOrderLine"]
+    assert held["profile"][people.ada]["firstName"] == "Eve"
+    assert held["cusOrder"][people.adas_order]["cusName"] == "Changed"
+    assert held["cusOrder"][people.bobs_order]["cusContactLink"] is not None
     assert {late_order, late_line} <= held["cusOrder"].keys() | held["cusOrderLine"].keys()
-    assert house.sync() == (0, calls())
+    assert people.sync() == (0, calls())
 
 
-def test_a_contact_that_is_held_before_it_is_known_never_gets_to_campaign(house: House) -> None:
-    since = house.admin.last()
-    assert house.do(privacy_hold.add)["known"] is False
-    assert house.sync() == (2, calls(insert=3, read=5))
-    assert house.quietly(since)
-    assert house.do(privacy_hold.release)["released"] == 3
-    assert house.sync() == (0, calls(insert=3, read=2))
-    house.assert_parents_first()
+def test_a_contact_that_is_held_before_it_is_known_never_gets_to_campaign(people: TwoPeople) -> None:
+    since = people.admin.last()
+    assert people.do(privacy_hold.add)["known"] is False
+    assert people.sync() == (2, calls(insert=3, read=5))
+    assert people.quietly(since)
+    assert people.do(privacy_hold.release)["released"] == 3
+    assert people.sync() == (0, calls(insert=3, read=2))
+    people.assert_parents_first()
 
 
-def test_after_a_privacy_delete_nothing_is_made_again(house: House) -> None:
-    house.sync()
-    house.do(privacy_hold.add)
-    house.admin.change("contact", [house.ada], firstname="Eve")  # a pending update must not bring her back
-    house.admin.change("new_order", [house.adas_order], new_name="Changed")
-    house.sync()
-    found = house.do(privacy_hold.verify)
+def test_after_a_privacy_delete_nothing_is_made_again(people: TwoPeople) -> None:
+    people.sync()
+    people.do(privacy_hold.add)
+    people.admin.change("contact", [people.ada], firstname="Eve")  # a pending update must not bring her back
+    people.admin.change("new_order", [people.adas_order], new_name="Changed")
+    people.sync()
+    found = people.do(privacy_hold.verify)
     assert found["gone"] is False
     assert found["d365"]["found"] == {
-        "contact": [house.ada],
-        "new_order": [house.adas_order],
-        "new_orderline": [house.adas_line],
+        "contact": [people.ada],
+        "new_order": [people.adas_order],
+        "new_orderline": [people.adas_line],
     }
     assert found["campaign"]["found"] == found["d365"]["found"]
-    assert found["ledger"]["records"] == dict.fromkeys(TABLES, 1)
+    assert found["ledger"]["records"] == dict.fromkeys(RESOURCES, 1)
     assert (found["ledger"]["with_content"], found["ledger"]["in_flight"]) == (0, 0)
 
-    house.privacy_delete()
-    assert house.do(privacy_hold.verify)["gone"]
-    assert house.sync() == (2, calls())
-    assert house.do(privacy_hold.verify)["gone"]
+    people.privacy_delete()
+    assert people.do(privacy_hold.verify)["gone"]
+    assert people.sync() == (2, calls())
+    assert people.do(privacy_hold.verify)["gone"]
 
-    since = house.admin.last()
-    assert house.do(privacy_hold.release)["released"] == 3
-    status, made = house.sync()
+    since = people.admin.last()
+    assert people.do(privacy_hold.release)["released"] == 3
+    status, made = people.sync()
     assert status == 0
     assert (made["insert"], made["update"], made["delete"]) == (0, 0, 0)
-    assert {entry["method"] for entry in house.admin.journal("campaign", since)} == {"GET"}
-    assert not house.adas & {id_ for records in house.held().values() for id_ in records}
-    runtime = house.program.runtime()
-    assert runtime.ledger.related("contact", house.ada) == []
+    assert {entry["method"] for entry in people.admin.journal("campaign", since)} == {"GET"}
+    assert not people.adas & {id_ for records in people.held().values() for id_ in records}
+    runtime = people.program.runtime()
+    assert runtime.ledger.related("contact", people.ada) == []
     runtime.close()
-    assert house.sync() == (0, calls())
+    assert people.sync() == (0, calls())
 
 
 @pytest.mark.parametrize("apply_deletes", [True, False])
 def test_a_release_before_the_deletes_were_captured_makes_nothing_again_either(
     sandbox_factory: SandboxFactory, tmp_path: Path, apply_deletes: bool
 ) -> None:
-    house = House(sandbox_factory, tmp_path, apply_deletes=apply_deletes)
-    for table in house.program.further:
+    people = TwoPeople(sandbox_factory, tmp_path, apply_deletes=apply_deletes)
+    for table in people.program.further:
         table["apply_deletes"] = apply_deletes
-    house.sync()
-    house.do(privacy_hold.add)
-    house.admin.change("contact", [house.ada], firstname="Eve")
-    house.admin.change("new_order", [house.adas_order], new_name="Changed")
-    house.sync()
-    house.privacy_delete()
-    house.do(privacy_hold.release)
-    since = house.admin.last()
-    assert house.sync()[0] == 0
-    assert {entry["method"] for entry in house.admin.journal("campaign", since)} <= {"GET"}
-    assert not house.adas & {id_ for records in house.held().values() for id_ in records}
+    people.sync()
+    people.do(privacy_hold.add)
+    people.admin.change("contact", [people.ada], firstname="Eve")
+    people.admin.change("new_order", [people.adas_order], new_name="Changed")
+    people.sync()
+    people.privacy_delete()
+    people.do(privacy_hold.release)
+    since = people.admin.last()
+    assert people.sync()[0] == 0
+    assert {entry["method"] for entry in people.admin.journal("campaign", since)} <= {"GET"}
+    assert not people.adas & {id_ for records in people.held().values() for id_ in records}
 
 
-def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(house: House) -> None:
-    house.sync()
-    house.do(privacy_hold.add)
-    before = house.program.json("status")[1]["engine_calls"]
-    pkey = house.held()["profile"][house.ada]["PKey"]
-    house.admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
-    found = house.do(privacy_hold.verify)
+def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(people: TwoPeople) -> None:
+    people.sync()
+    people.do(privacy_hold.add)
+    before = people.program.json("status")[1]["engine_calls"]
+    pkey = people.held()["profile"][people.ada]["PKey"]
+    people.admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
+    found = people.do(privacy_hold.verify)
     assert found["gone"] is False
     assert "contact" not in found["campaign"]["found"]
-    assert found["d365"]["found"]["contact"] == [house.ada]
-    after = house.program.json("status")[1]["engine_calls"]
+    assert found["d365"]["found"]["contact"] == [people.ada]
+    after = people.program.json("status")[1]["engine_calls"]
     # One for each of hers, and where none was found one of Bob's, which shows that Campaign finds records by the key.
     assert {kind: after[kind] - before[kind] for kind in after} == calls(read=5)
 
 
-def test_verify_finds_in_campaign_what_dynamics_has_unlinked(house: House) -> None:
+def test_verify_finds_in_campaign_what_dynamics_has_unlinked(people: TwoPeople) -> None:
     """There the order has no contact any more, but Campaign's hangs on the profile as ever."""
-    house.sync()
-    house.do(privacy_hold.add)
-    house.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
-    house.admin.delete("contact", [house.ada])
-    house.sync()
-    found = house.do(privacy_hold.verify)
-    assert found["d365"]["found"] == {"new_order": [house.adas_order], "new_orderline": [house.adas_line]}
-    assert found["campaign"]["found"].keys() == set(TABLES)
-    house.delete_in_campaign()
-    house.admin.delete("new_order", [house.adas_order])
-    assert house.do(privacy_hold.verify)["d365"]["found"] == {"new_orderline": [house.adas_line]}
-    house.admin.delete("new_orderline", [house.adas_line])
-    assert house.program.run("hold", "verify", house.ada)[0] == 0
+    people.sync()
+    people.do(privacy_hold.add)
+    people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
+    people.admin.delete("contact", [people.ada])
+    people.sync()
+    found = people.do(privacy_hold.verify)
+    assert found["d365"]["found"] == {"new_order": [people.adas_order], "new_orderline": [people.adas_line]}
+    assert found["campaign"]["found"].keys() == set(RESOURCES)
+    people.delete_in_campaign()
+    people.admin.delete("new_order", [people.adas_order])
+    assert people.do(privacy_hold.verify)["d365"]["found"] == {"new_orderline": [people.adas_line]}
+    people.admin.delete("new_orderline", [people.adas_line])
+    assert people.program.run("hold", "verify", people.ada)[0] == 0
 
 
-def test_a_system_that_cannot_be_asked_to_the_end_is_not_taken_for_empty(house: House) -> None:
-    house.sync()
-    house.do(privacy_hold.add)
+def test_a_system_that_cannot_be_asked_to_the_end_is_not_taken_for_empty(people: TwoPeople) -> None:
+    people.sync()
+    people.do(privacy_hold.add)
     # A next link leads back: the person's other records may be on a page that never comes.
-    house.admin.fault("campaign", "circular", method="GET")
-    status, output, errors = house.program.run("hold", "verify", house.ada)
+    people.admin.fault("campaign", "circular", method="GET")
+    status, output, errors = people.program.run("hold", "verify", people.ada)
     assert status == 1
     assert "gone from both" not in output
     assert "back to one that was read before" in errors + output
-    house.admin.clear_faults()
+    people.admin.clear_faults()
 
-    house.program.more["D365_CLIENT_SECRET"] = "wrong"
-    status, _, errors = house.program.run("hold", "release", house.ada)
+    people.program.more["D365_CLIENT_SECRET"] = "wrong"
+    status, _, errors = people.program.run("hold", "release", people.ada)
     assert (status, "The hold stays" in errors) == (1, True)
-    assert [one["id"] for one in house.do(lambda runtime, _: privacy_hold.listed(runtime))["holds"]] == [house.ada]
+    assert [one["id"] for one in people.do(lambda runtime, _: privacy_hold.listed(runtime))["holds"]] == [people.ada]
 
-    house.privacy_delete()
+    people.privacy_delete()
     for secret, other in (("D365_CLIENT_SECRET", "Campaign"), ("CAMPAIGN_CLIENT_SECRET", "Dynamics 365")):
-        house.program.more = {secret: "wrong"}
-        status, output, errors = house.program.run("hold", "verify", house.ada)
+        people.program.more = {secret: "wrong"}
+        status, output, errors = people.program.run("hold", "verify", people.ada)
         assert (status, f"{other}: gone" in output, secret in errors) == (1, True, True)
         assert "Traceback" not in errors
 
 
-def test_a_campaign_that_finds_no_record_by_the_key_is_not_taken_for_empty(house: House) -> None:
+def test_a_campaign_that_finds_no_record_by_the_key_is_not_taken_for_empty(people: TwoPeople) -> None:
     """Inserts work there as ever; without a published filter no request can find what they created."""
-    house.sync()
-    house.do(privacy_hold.add)
-    for table, id_ in zip(reversed(TABLES), (house.adas_line, house.adas_order, house.ada), strict=True):
-        house.admin.delete(table, [id_])
-    with POSITIONS["no keys in URLs"].on(house.admin):
-        status, output, errors = house.program.run("hold", "verify", house.ada)
+    people.sync()
+    people.do(privacy_hold.add)
+    for table, id_ in zip(reversed(RESOURCES), (people.adas_line, people.adas_order, people.ada), strict=True):
+        people.admin.delete(table, [id_])
+    with POSITIONS["no keys in URLs"].on(people.admin):
+        status, output, errors = people.program.run("hold", "verify", people.ada)
         assert status == 1
         assert "Campaign: gone" not in output
         assert "none of the others that it acknowledged" in output + errors
-    status, output, _ = house.program.run("hold", "verify", house.ada)
-    assert f"Campaign: still there: profile {house.ada}" in output
+    status, output, _ = people.program.run("hold", "verify", people.ada)
+    assert f"Campaign: still there: profile {people.ada}" in output
 
 
-def test_the_command_line(house: House) -> None:
-    house.sync()
-    shown = "{" + house.ada.upper() + "}"  # as Dynamics 365 shows it
-    status, output, errors = house.program.run("hold", "add", shown)
+def test_the_command_line(people: TwoPeople) -> None:
+    people.sync()
+    shown = "{" + people.ada.upper() + "}"  # as Dynamics 365 shows it
+    status, output, errors = people.program.run("hold", "add", shown)
     assert (status, errors) == (0, "")
-    assert output.startswith(f"{house.ada} is on hold since ")
+    assert output.startswith(f"{people.ada} is on hold since ")
     assert "3 records are written to neither system" in output
-    status, document = house.program.json("hold", "add", house.ada)
+    status, document = people.program.json("hold", "add", people.ada)
     assert (status, document["new"], document["records"]) == (0, False, 3)
 
-    status, document = house.program.json("hold", "list")
+    status, document = people.program.json("hold", "list")
     assert status == 0
     [listed] = document["holds"]
-    assert (listed["id"], listed["records"], listed["known"], listed["in_flight"]) == (house.ada, 3, True, 0)
-    assert house.program.run("hold", "list")[1].startswith(f"{house.ada}  since ")
+    assert (listed["id"], listed["records"], listed["known"], listed["in_flight"]) == (people.ada, 3, True, 0)
+    assert people.program.run("hold", "list")[1].startswith(f"{people.ada}  since ")
 
-    status, output, _ = house.program.run("hold", "verify", house.ada)
+    status, output, _ = people.program.run("hold", "verify", people.ada)
     assert status == 1
-    assert f"Campaign: still there: profile {house.ada}" in output
-    assert f"Dynamics 365: still there: new_order {house.adas_order}" in output
-    house.privacy_delete()
-    status, document = house.program.json("hold", "verify", house.ada)
+    assert f"Campaign: still there: profile {people.ada}" in output
+    assert f"Dynamics 365: still there: new_order {people.adas_order}" in output
+    people.privacy_delete()
+    status, document = people.program.json("hold", "verify", people.ada)
     assert (status, document["gone"]) == (0, True)
 
-    assert house.program.run("hold", "release", house.ada)[0] == 0
-    status, _, errors = house.program.run("hold", "release", house.ada)
+    assert people.program.run("hold", "release", people.ada)[0] == 0
+    status, _, errors = people.program.run("hold", "release", people.ada)
     assert status == 1
-    assert f"{house.ada} is not on hold" in errors
-    assert house.program.run("hold", "list")[1].strip() == "Nobody is on hold."
+    assert f"{people.ada} is not on hold" in errors
+    assert people.program.run("hold", "list")[1].strip() == "Nobody is on hold."
 
 
 @pytest.mark.parametrize("operation", [privacy_hold.add, privacy_hold.release, privacy_hold.verify])
@@ -301,16 +302,16 @@ def test_what_is_no_id_is_refused_and_not_repeated(operation: Operation, given: 
     assert not given or given not in str(refused.value)
 
 
-def test_nothing_about_the_person_is_kept_or_told(house: House) -> None:
-    house.sync()
-    house.admin.change("contact", [house.ada], firstname="Zebedee-of-Basel", emailaddress1="zebedee@example.com")
-    house.do(privacy_hold.add)
-    house.sync()
-    status, output, errors = house.program.run("hold", "verify", house.ada, "--json")
+def test_nothing_about_the_person_is_kept_or_told(people: TwoPeople) -> None:
+    people.sync()
+    people.admin.change("contact", [people.ada], firstname="Zebedee-of-Basel", emailaddress1="zebedee@example.com")
+    people.do(privacy_hold.add)
+    people.sync()
+    status, output, errors = people.program.run("hold", "verify", people.ada, "--json")
     assert status == 1
     for text in ("Zebedee-of-Basel", "zebedee@example.com", "Ada"):
         assert text not in output + errors
-    for path in house.program.home.rglob("*"):
+    for path in people.program.home.rglob("*"):
         if path.is_file() and path.suffix in (".db", ".db-wal"):
             assert b"zebedee@example.com" not in path.read_bytes(), path.name
 
@@ -318,17 +319,17 @@ def test_nothing_about_the_person_is_kept_or_told(house: House) -> None:
 # --- a person who is gone, whose orders Dynamics 365 keeps ------------------------------------------------------------
 
 
-def unlinked(sandboxes: SandboxFactory, home: Path, **of_links: Any) -> House:
+def unlinked(sandboxes: SandboxFactory, home: Path, **of_links: Any) -> TwoPeople:
     """In sync; then Ada is held and deleted in Dynamics 365, which clears the lookups of her orders and keeps them.
     Her records are deleted in Campaign, and the change feed was followed."""
-    house = House(sandboxes, home, **of_links)
-    assert house.sync()[0] == 0
-    house.do(privacy_hold.add)
-    house.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
-    house.admin.delete("contact", [house.ada])
-    house.delete_in_campaign()
-    assert house.sync()[0] == 2
-    return house
+    people = TwoPeople(sandboxes, home, **of_links)
+    assert people.sync()[0] == 0
+    people.do(privacy_hold.add)
+    people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
+    people.admin.delete("contact", [people.ada])
+    people.delete_in_campaign()
+    assert people.sync()[0] == 2
+    return people
 
 
 @pytest.mark.parametrize(
@@ -343,114 +344,114 @@ def unlinked(sandboxes: SandboxFactory, home: Path, **of_links: Any) -> House:
 def test_orders_whose_lookup_the_deletion_cleared_are_named_never_made_again_and_anothers_once_they_are_given(
     sandbox_factory: SandboxFactory, tmp_path: Path, cardinality: str, apply_deletes: bool
 ) -> None:
-    house = unlinked(sandbox_factory, tmp_path, cardinality=cardinality, apply_deletes=apply_deletes)
-    assert house.status("held") == [1, 1, 1]
-    status, document = house.program.json("hold", "verify", house.ada)
+    people = unlinked(sandbox_factory, tmp_path, cardinality=cardinality, apply_deletes=apply_deletes)
+    assert people.status("held") == [1, 1, 1]
+    status, document = people.program.json("hold", "verify", people.ada)
     assert (status, document["gone"]) == (1, False)
-    assert document["d365"]["found"] == {"new_order": [house.adas_order], "new_orderline": [house.adas_line]}
+    assert document["d365"]["found"] == {"new_order": [people.adas_order], "new_orderline": [people.adas_line]}
     assert document["campaign"]["found"] == {}
-    named = f"Dynamics 365: still there: new_order {house.adas_order}\n"
-    assert house.program.run("hold", "verify", house.ada)[1].startswith(named)
+    named = f"Dynamics 365: still there: new_order {people.adas_order}\n"
+    assert people.program.run("hold", "verify", people.ada)[1].startswith(named)
 
-    released = house.do(privacy_hold.release)
+    released = people.do(privacy_hold.release)
     assert (released["gone"], released["released"]) == (True, 3)
-    since = house.admin.last()
+    since = people.admin.last()
     for _ in range(2):
-        assert house.sync()[0] == 0
-    house.admin.change("new_order", [house.adas_order], new_name="Changed")
-    house.read_all_again()
-    assert house.sync()[0] == 0
-    written = [one for one in house.admin.journal("campaign", since) if one["method"] in ("POST", "PATCH")]
-    assert not [one for one in written if one["key"] in house.adas]
-    assert not house.adas & {id_ for records in house.held().values() for id_ in records}
-    assert house.status("excluded")[1:] == [1, 1]
-    assert "new_order: 1 excluded: of a contact that was gone" in house.program.run("status")[1]
+        assert people.sync()[0] == 0
+    people.admin.change("new_order", [people.adas_order], new_name="Changed")
+    people.read_all_again()
+    assert people.sync()[0] == 0
+    written = [one for one in people.admin.journal("campaign", since) if one["method"] in ("POST", "PATCH")]
+    assert not [one for one in written if one["key"] in people.adas]
+    assert not people.adas & {id_ for records in people.held().values() for id_ in records}
+    assert people.status("excluded")[1:] == [1, 1]
+    assert "new_order: 1 excluded: of a contact that was gone" in people.program.run("status")[1]
 
-    house.admin.change("new_order", [house.adas_order], new_contactid=house.bob)
+    people.admin.change("new_order", [people.adas_order], new_contactid=people.bob)
     for _ in range(2):
-        assert house.sync()[0] == 0
-    held = house.held()
-    assert held["cusOrder"][house.adas_order]["cusContactLink"]["PKey"] == held["profile"][house.bob]["PKey"]
-    assert house.adas_line in held["cusOrderLine"]
-    assert house.status("excluded") == [0 if apply_deletes else 1, 0, 0]
+        assert people.sync()[0] == 0
+    held = people.held()
+    assert held["cusOrder"][people.adas_order]["cusContactLink"]["PKey"] == held["profile"][people.bob]["PKey"]
+    assert people.adas_line in held["cusOrderLine"]
+    assert people.status("excluded") == [0 if apply_deletes else 1, 0, 0]
 
 
 def test_what_was_never_sent_of_a_person_under_a_hold_is_not_sent_once_she_is_gone(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     """Campaign had no link to her to be remembered by."""
-    house = House(sandbox_factory, tmp_path, cardinality="zero_or_one")
-    house.do(privacy_hold.add)
-    house.sync()
-    house.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
-    house.admin.delete("contact", [house.ada])
-    assert house.sync()[0] == 2
-    assert house.do(privacy_hold.verify)["d365"]["found"].keys() == {"new_order", "new_orderline"}
-    house.do(privacy_hold.release)
-    since = house.admin.last()
-    assert house.sync() == (0, calls())
-    assert house.admin.journal("campaign", since) == [] or house.adas.isdisjoint(house.held()["cusOrder"])
+    people = TwoPeople(sandbox_factory, tmp_path, cardinality="zero_or_one")
+    people.do(privacy_hold.add)
+    people.sync()
+    people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
+    people.admin.delete("contact", [people.ada])
+    assert people.sync()[0] == 2
+    assert people.do(privacy_hold.verify)["d365"]["found"].keys() == {"new_order", "new_orderline"}
+    people.do(privacy_hold.release)
+    since = people.admin.last()
+    assert people.sync() == (0, calls())
+    assert people.admin.journal("campaign", since) == [] or people.adas.isdisjoint(people.held()["cusOrder"])
 
 
 def test_orders_that_were_never_captured_are_held_as_either_system_names_them(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     """The ledger begins anew; Campaign knows whose they are, and so does Dynamics 365 until the contact is deleted."""
-    house = House(sandbox_factory, tmp_path, cardinality="zero_or_one")
-    house.sync()
-    house.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
-    added = house.do(privacy_hold.add)
-    assert (added["errors"], added["noted"]) == ([], dict.fromkeys(TABLES, 1))
-    house.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
-    house.admin.delete("contact", [house.ada])
-    house.admin.change("contact", [house.bob], lastname="Changed")  # so that something is sent
-    since = house.admin.last()
-    house.sync()
-    assert house.quietly(since)
-    found = house.do(privacy_hold.verify)
+    people = TwoPeople(sandbox_factory, tmp_path, cardinality="zero_or_one")
+    people.sync()
+    people.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
+    added = people.do(privacy_hold.add)
+    assert (added["errors"], added["noted"]) == ([], dict.fromkeys(RESOURCES, 1))
+    people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
+    people.admin.delete("contact", [people.ada])
+    people.admin.change("contact", [people.bob], lastname="Changed")  # so that something is sent
+    since = people.admin.last()
+    people.sync()
+    assert people.quietly(since)
+    found = people.do(privacy_hold.verify)
     assert found["d365"]["found"].keys() == {"new_order", "new_orderline"}
-    assert found["campaign"]["found"].keys() == set(TABLES)
+    assert found["campaign"]["found"].keys() == set(RESOURCES)
 
 
-def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(house: House) -> None:
-    house.sync()
-    runtime = house.program.runtime()
+def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(people: TwoPeople) -> None:
+    people.sync()
+    runtime = people.program.runtime()
     runtime.close()
-    house.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{house.program.home / 'new.db'}"
-    house.admin.on_parent_delete(new_order="remove_link")
-    house.admin.change("new_order", [house.adas_order], new_contactid=None)
-    before = house.program.json("status")[1]["engine_calls"]["read"]
-    assert house.do(privacy_hold.add)["noted"] == dict.fromkeys(TABLES, 1)
-    assert house.program.json("status")[1]["engine_calls"]["read"] - before == 3  # the profile, and two lists
-    assert house.do(privacy_hold.verify)["d365"]["found"] == {
-        "contact": [house.ada],
-        "new_order": [house.adas_order],
-        "new_orderline": [house.adas_line],
+    people.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{people.program.home / 'new.db'}"
+    people.admin.on_parent_delete(new_order="remove_link")
+    people.admin.change("new_order", [people.adas_order], new_contactid=None)
+    before = people.program.json("status")[1]["engine_calls"]["read"]
+    assert people.do(privacy_hold.add)["noted"] == dict.fromkeys(RESOURCES, 1)
+    assert people.program.json("status")[1]["engine_calls"]["read"] - before == 3  # the profile, and two lists
+    assert people.do(privacy_hold.verify)["d365"]["found"] == {
+        "contact": [people.ada],
+        "new_order": [people.adas_order],
+        "new_orderline": [people.adas_line],
     }
 
 
 def test_a_person_who_comes_back_is_as_before_after_another_release(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
-    house = unlinked(sandbox_factory, tmp_path)
-    house.do(privacy_hold.release)
-    house.sync()
-    house.admin.create("contact", {"contactid": house.ada, "firstname": "Ada"})
-    house.admin.change("new_order", [house.adas_order], new_contactid=house.ada)
-    house.admin.change("new_orderline", [house.adas_line], new_orderid=house.adas_order)
-    house.sync()
-    assert not house.adas & {id_ for records in house.held().values() for id_ in records}
-    assert house.do(privacy_hold.release)["gone"] is False
+    people = unlinked(sandbox_factory, tmp_path)
+    people.do(privacy_hold.release)
+    people.sync()
+    people.admin.create("contact", {"contactid": people.ada, "firstname": "Ada"})
+    people.admin.change("new_order", [people.adas_order], new_contactid=people.ada)
+    people.admin.change("new_orderline", [people.adas_line], new_orderid=people.adas_order)
+    people.sync()
+    assert not people.adas & {id_ for records in people.held().values() for id_ in records}
+    assert people.do(privacy_hold.release)["gone"] is False
     for _ in range(2):
-        assert house.sync()[0] == 0
-    assert house.adas <= {id_ for records in house.held().values() for id_ in records}
-    status, _, errors = house.program.run("hold", "release", house.ada)
+        assert people.sync()[0] == 0
+    assert people.adas <= {id_ for records in people.held().values() for id_ in records}
+    status, _, errors = people.program.run("hold", "release", people.ada)
     assert (status, "is not on hold" in errors) == (1, True)
 
 
-def test_a_hold_stands_though_no_system_can_be_asked_and_says_so(house: House) -> None:
-    house.sync()
-    house.program.more |= {"D365_CLIENT_SECRET": "wrong", "CAMPAIGN_CLIENT_SECRET": "wrong"}
-    status, output, _ = house.program.run("hold", "add", house.ada)
+def test_a_hold_stands_though_no_system_can_be_asked_and_says_so(people: TwoPeople) -> None:
+    people.sync()
+    people.program.more |= {"D365_CLIENT_SECRET": "wrong", "CAMPAIGN_CLIENT_SECRET": "wrong"}
+    status, output, _ = people.program.run("hold", "add", people.ada)
     assert (status, output.count("Not all of this person's records could be asked for")) == (0, 2)
-    assert house.status("held") == [1, 1, 1]
+    assert people.status("held") == [1, 1, 1]

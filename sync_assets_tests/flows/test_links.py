@@ -5,22 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.support.chain import KEYS, TABLES, Chain
+from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, RESOURCES
 from sync_assets_tests.support.program import calls
 
 
 def test_a_chain_arrives_in_link_order_changes_and_goes(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
     chain = Chain(sandbox_factory, tmp_path)
-    chain.program.further.reverse()  # the order in the file is nobody's business
+    chain.program.further.reverse()  # the order of the tables in the file does not matter
     made = [chain.make() for _ in range(5)]
     assert chain.sync() == (0, calls(insert=15, read=5))  # a link each is read back
     chain.assert_parents_first()
     chain.assert_no_hidden_child()
     held = chain.held()
-    assert {resource: len(records) for resource, records in held.items()} == dict.fromkeys(KEYS, 5)
+    assert {resource: len(records) for resource, records in held.items()} == dict.fromkeys(KEY_OF_RESOURCE, 5)
     assert chain.sync() == (0, calls())
 
-    for table, ids in zip(TABLES, zip(*made, strict=True), strict=True):
+    for table, ids in zip(RESOURCES, zip(*made, strict=True), strict=True):
         chain.admin.change(
             table, list(ids), **({"firstname": "Eve"} if table == "contact" else {"new_name": "Changed"})
         )
@@ -141,7 +142,7 @@ def test_the_guard_counts_orders_and_lines_that_a_contact_takes_along(
     chain.admin.delete("contact", contacts[:2])  # of 30 contacts, but 8 of 120 orders are more than 5 %
 
     planned = chain.program.json("plan")[1]
-    assert {table: one["delete"] for table, one in planned["tables"].items()} == dict.fromkeys(TABLES, 0)
+    assert {table: one["delete"] for table, one in planned["tables"].items()} == dict.fromkeys(RESOURCES, 0)
     assert "8 of new_order and 8 of new_orderline" in " ".join(planned["notes"])
     for _ in range(2):
         assert chain.sync() == (2, calls())
@@ -168,7 +169,7 @@ def test_plan_says_what_a_deletion_takes_along(sandbox_factory: SandboxFactory, 
     chain.sync()
     chain.admin.delete("contact", [ada])
     planned = chain.program.json("plan")[1]
-    assert {table: one["delete"] for table, one in planned["tables"].items()} == dict.fromkeys(TABLES, 1)
+    assert {table: one["delete"] for table, one in planned["tables"].items()} == dict.fromkeys(RESOURCES, 1)
     assert any("1 of new_order and 1 of new_orderline" in note for note in planned["notes"])
 
 

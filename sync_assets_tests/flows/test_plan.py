@@ -18,13 +18,12 @@ import yaml
 from sync_assets.commands.plan import Planned, plan
 from sync_assets.flows import capture_table, push_table
 from sync_assets.operations.status import document
-from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, chain_configuration
+from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, RESOURCES, chain_configuration
 from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 STATES = ("pending", "waiting", "waiting_for", "failed", "held", "orphaned", "deletes_held_back")
-RESOURCES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cusOrderLine"}
 ACTIVE = {"rules": [{"field": "statecode", "is": "eq", "value": 0}], "delete_filtered_out": True}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sync_assets_tests.support.chain_configuration import chain_configuration
+from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, chain_configuration
 from sync_assets_tests.support.premises import (
     DOCUMENTED,
     POSITIONS,
@@ -20,7 +20,6 @@ from sync_assets_tests.support.premises import (
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
-KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
 LOOKUPS = {"cusOrder": ("new_order", "new_contactid", "cusContactLink"),
            "cusOrderLine": ("new_orderline", "new_orderid", "cusOrderLink")}  # fmt: skip
 
@@ -45,13 +44,17 @@ def assert_in_step(program: Program) -> None:
     assert {key: profile["lastName"].casefold() for key, profile in profiles.items()} == {
         key: name.casefold() for key, name in contacts.items()
     }
-    keys = {record["PKey"]: record[key] for resource, key in KEYS.items() for record in admin.dump_campaign(resource)}
+    keys = {
+        record["PKey"]: record[key]
+        for resource, key in KEY_OF_RESOURCE.items()
+        for record in admin.dump_campaign(resource)
+    }
     for resource, (table, lookup, link) in LOOKUPS.items():
         rows = {row[f"{table}id"]: row for row in admin.dump_d365(table)}
         records = admin.dump_campaign(resource)
         assert len(records) == len(rows), f"{resource}: records and rows"
         for record in records:
-            row = rows[record[KEYS[resource]]]
+            row = rows[record[KEY_OF_RESOURCE[resource]]]
             assert record["cusName"] == (row["new_name"] or "")
             assert record["_visible"]
             assert keys[record[link]["PKey"]] == row[f"_{lookup}_value"]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sync_assets_tests.property.expectation import Memory, mapped, parent_id, passes
-from sync_assets_tests.support.world import LINKS, PARENTS, RESOURCES, ById, Configuration, Look, Row
+from sync_assets_tests.support.chain_configuration import RESOURCES
+from sync_assets_tests.support.world import LINKS, PARENTS, ById, Configuration, Look, Row
 
 KINDS = ("insert", "update", "delete", "read")
 VERIFIED = {"read": 2}

@@ -20,7 +20,7 @@ from sync_assets.operations.rebuild import new_keys, rebuild_table
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.property.test_any_sequence import TABLES, Story, systems
 from sync_assets_tests.support.ledgers import stored
-from sync_assets_tests.support.world import Death, Systems, Wired
+from sync_assets_tests.support.world import SimulatedKill, Systems, Wired
 
 __all__ = ["systems"]
 
@@ -71,7 +71,7 @@ class Rebuilding(Story):
             Path(self.ledger_file + ending).unlink(missing_ok=True)
         shutil.move(copy, self.ledger_file)
         world.ledger = Ledger.open(world.url)
-        world.death = Death(world.ledger)
+        world.kill = SimulatedKill(world.ledger)
         look, rows = world.look(), world.rows()
         # Of rows that came and went since the copy was made nothing tells that they were ours to delete.
         for table in TABLES:

@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from sync_assets.push import delivery, dispatcher
 from sync_assets_tests.property.call_allowance import Allowance
 from sync_assets_tests.property.expectation import Expectation, Memory, mapped, passes
+from sync_assets_tests.support.chain_configuration import RESOURCES
 from sync_assets_tests.support.world import (
     IDS,
     LINKS,
     LOOKUPS,
     PARENTS,
-    RESOURCES,
     ById,
     Disturbance,
     Look,

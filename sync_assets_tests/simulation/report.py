@@ -10,7 +10,8 @@ from sync_assets.sandbox.campaign.resources import resources
 from sync_assets.sandbox.dataverse.tables import TABLES as DATAVERSE_TABLES
 from sync_assets_tests.simulation.observed import Attribute, Column, LedgerReport, Table
 from sync_assets_tests.simulation.scenario import OPT_OUTS, TABLES
-from sync_assets_tests.support.world import FIELDS, FILTERS, IDS, JOINS, KEYS, MORE, RESOURCES
+from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, RESOURCES
+from sync_assets_tests.support.world import FIELDS, FILTERS, IDS, JOINS, MORE
 
 
 def ledger_report(ledger: Ledger, today: date) -> LedgerReport:
@@ -49,7 +50,7 @@ def mapped_tables() -> tuple[Table, ...]:
                 table,
                 resource,
                 IDS[table],
-                KEYS[table],
+                KEY_OF_RESOURCE[resource],
                 {
                     name: Column(_COLUMNS[column.type], column.options or {})  # type: ignore[arg-type]
                     for name, column in columns.items()

@@ -42,8 +42,9 @@ from sync_assets_tests.simulation.observed import (
     Row,
     RowChange,
 )
+from sync_assets_tests.support.chain_configuration import RESOURCES
 from sync_assets_tests.support.premises import Position
-from sync_assets_tests.support.world import RESOURCES, ROWS_A_PAGE
+from sync_assets_tests.support.world import ROWS_A_PAGE
 
 HOSTS = {"org.test": "d365", "login.test": "login", "campaign.test": "campaign", "ims.test": "ims"}
 _BASE = "https://campaign.test/acme/campaign"

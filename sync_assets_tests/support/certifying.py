@@ -10,12 +10,11 @@ import yaml
 from sync_assets.audit.certification.subject import PREFIX
 from sync_assets.commands.certify import certify
 from sync_assets.commands.doctor.diagnosis import examine
-from sync_assets_tests.support.chain_configuration import chain_configuration
+from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, chain_configuration
 from sync_assets_tests.support.premises import Position
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.waiting import until
 
-KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
 Rows = dict[tuple[str, str], dict[str, Any]]
 
 
@@ -53,7 +52,8 @@ def left(program: Program) -> dict[str, int]:
     """Return the synthetic records that Campaign holds, hidden ones included, by resource."""
     admin = program.sandbox.admin
     found = {
-        name: [one for one in admin.dump_campaign(name) if one[key].startswith(PREFIX)] for name, key in KEYS.items()
+        name: [one for one in admin.dump_campaign(name) if one[key].startswith(PREFIX)]
+        for name, key in KEY_OF_RESOURCE.items()
     }
     return {name: len(records) for name, records in found.items() if records}
 

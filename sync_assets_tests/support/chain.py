@@ -9,11 +9,8 @@ from typing import Any, Literal
 import yaml
 
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.support.chain_configuration import chain_configuration
+from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, chain_configuration
 from sync_assets_tests.support.program import Program
-
-TABLES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cusOrderLine"}
-KEYS = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
 
 
 class Chain:
@@ -56,7 +53,7 @@ class Chain:
     def held(self) -> dict[str, dict[str, dict[str, Any]]]:
         """What Campaign holds of ours: resource -> id -> record."""
         found: dict[str, dict[str, dict[str, Any]]] = {}
-        for resource, key in KEYS.items():
+        for resource, key in KEY_OF_RESOURCE.items():
             records = [record for record in self.admin.dump_campaign(resource) if record[key]]
             found[resource] = {record[key]: record for record in records}
             assert len(found[resource]) == len(records), "an id stands in two records"
@@ -68,7 +65,7 @@ class Chain:
         return told["orphaned"]
 
     def assert_no_hidden_child(self) -> None:
-        for resource in KEYS:
+        for resource in KEY_OF_RESOURCE:
             assert self.admin.hidden(resource) == []
 
     def assert_parents_first(self) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+RESOURCES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cusOrderLine"}
+"""By table, parents before their children."""
+KEY_OF_RESOURCE = {"profile": "externalId", "cusOrder": "cusOrderId", "cusOrderLine": "cusOrderLineId"}
+
 _FILE = """\
 privacy_acknowledged: true
 tables:

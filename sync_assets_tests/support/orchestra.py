@@ -139,25 +139,25 @@ class Orchestra:
 
     def execute(self, request: dg.RunRequest) -> Run:
         """Execute a requested run in this process."""
-        return self._run(
+        return self.run_selection(
             request.asset_selection or (), request.asset_check_keys, request.partition_key, dict(request.tags)
         )
 
     def materialize(self, key: dg.AssetKey, partition: str | None = None, **tags: str) -> Run:
         """Materialise one asset with its checks, as in the UI. partition: default today, unless `tags` set it."""
-        return self._run([key], None, partition if tags or partition else today(), tags)
+        return self.run_selection([key], None, partition if tags or partition else today(), tags)
 
     def materialize_unpartitioned(self, key: dg.AssetKey, config: Mapping[str, Any] | None = None) -> Run:
         """Materialise an asset without partitions, as in the UI. config: as in the launchpad."""
         name = "__".join(key.path)
-        return self._run([key], None, None, {}, {"ops": {name: {"config": config}}} if config else None)
+        return self.run_selection([key], None, None, {}, {"ops": {name: {"config": config}}} if config else None)
 
     def materialize_all(self, *keys: dg.AssetKey, tags: Mapping[str, str], force: bool = False) -> Run:
         """Materialise several assets of one op, for the partitions in the tags. force: as in the launchpad."""
         config = {"ops": {"sync_contact": {"config": {"force": force}}}}
-        return self._run(keys, None, None, tags, config)
+        return self.run_selection(keys, None, None, tags, config)
 
-    def _run(
+    def run_selection(
         self,
         keys: Sequence[dg.AssetKey],
         checks: Sequence[dg.AssetCheckKey] | None,

@@ -22,10 +22,11 @@ from typing import Any, cast
 import yaml
 
 from sync_assets.defs.partitions import today
+from sync_assets_tests.support.chain_configuration import RESOURCES
 from sync_assets_tests.support.forked_commands import Module, start_module
 from sync_assets_tests.support.program import OURS, Program
 from sync_assets_tests.support.waiting import until
-from sync_assets_tests.support.world import RESOURCES, Disturbance, Systems, World
+from sync_assets_tests.support.world import Disturbance, Systems, World
 
 QUIET_WITHIN = 60.0
 POLLS = 2

@@ -22,7 +22,7 @@ from sync_assets.validation.preflight import preflight
 from sync_assets_tests.support.ledgers import push, stored
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
-from sync_assets_tests.support.world import Death
+from sync_assets_tests.support.world import SimulatedKill
 
 FIELDS: dict[str, Any] = {"firstname": "firstName", "lastname": "lastName"}
 
@@ -106,7 +106,7 @@ class Reading:
         self._size_of.clear()
         with self._ledger() as ledger:
             self.ledger = ledger
-            self.death = Death(ledger)
+            self.kill = SimulatedKill(ledger)
             yield ledger
 
     @contextmanager

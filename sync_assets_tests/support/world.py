@@ -25,6 +25,7 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.context import Runtime
+from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, RESOURCES
 from sync_assets_tests.support.premises import POSITIONS, Position
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -32,9 +33,6 @@ Row = dict[str, Any]
 ById = dict[str, dict[str, Row]]
 """Rows or records by table and id."""
 
-RESOURCES = {"contact": "profile", "new_order": "cusOrder", "new_orderline": "cusOrderLine"}
-"""Parents before their children."""
-KEYS = {"contact": "externalId", "new_order": "cusOrderId", "new_orderline": "cusOrderLineId"}
 IDS = {table: f"{table}id" for table in RESOURCES}
 PARENTS = {"new_order": "contact", "new_orderline": "new_order"}
 LOOKUPS = {"new_order": "new_contactid", "new_orderline": "new_orderid"}
@@ -55,7 +53,7 @@ class Killed(Exception):
     """Raised by the ledger's writes after the simulated end of the program's process."""
 
 
-class Death:
+class SimulatedKill:
     """Simulates the end of the process at its n-th write to the ledger (`left`), before it or (`stored`) after it."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -63,9 +61,9 @@ class Death:
         self._write: Callable[..., Any] = self._database.write
         self.left: int | None = None
         self.stored = False
-        self._database.write = self._mortal
+        self._database.write = self._write_unless_killed
 
-    def _mortal(self, work: Callable[[Any], Any], **how: bool) -> Any:
+    def _write_unless_killed(self, work: Callable[[Any], Any], **how: bool) -> Any:
         if self.left is None:
             return self._write(work, **how)
         self.left -= 1
@@ -214,7 +212,7 @@ class Configuration:
         document: dict[str, Any] = {
             "table": table,
             "resource": RESOURCES[table],
-            "key": KEYS[table],
+            "key": KEY_OF_RESOURCE[RESOURCES[table]],
             "fields": FIELDS[table] | (MORE[table] if rules.more else {}),
             "apply_deletes": rules.apply_deletes,
             "picklists": rules.picklists,
@@ -261,7 +259,7 @@ class World:
         shutil.copy(systems.template, file)
         self.url = f"sqlite:///{file}"
         self.ledger = Ledger.open(self.url)
-        self.death = Death(self.ledger)
+        self.kill = SimulatedKill(self.ledger)
 
     def close(self) -> None:
         self.ledger.close()
@@ -302,12 +300,12 @@ class World:
     @contextmanager
     def _disturbed(self, disturbance: Disturbance) -> Iterator[None]:
         if disturbance.kind == "killed":
-            self.death.left, self.death.stored = disturbance.at, disturbance.stored
+            self.kill.left, self.kill.stored = disturbance.at, disturbance.stored
         self.admin.faults(*disturbance.faults)
         try:
             yield
         finally:
-            self.death.left = None
+            self.kill.left = None
             self.systems.answers = lambda: None
             self.systems.stand(self.position)
             for lease in self.ledger.leases():  # as the next start does for a killed process (workers.release_dead)
@@ -400,7 +398,7 @@ class Look:
         for table, resource in RESOURCES.items():
             ours: dict[str, Row] = {}
             for record in admin.dump_campaign(resource):
-                id_ = record[KEYS[table]]
+                id_ = record[KEY_OF_RESOURCE[RESOURCES[table]]]
                 if len(id_) != 36:
                     self.others.append(record)
                     continue
