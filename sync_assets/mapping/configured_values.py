@@ -6,6 +6,7 @@ raises WrongValue, whose text includes what to write instead.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 
 from sync_assets.dataverse.metadata import Column
@@ -13,6 +14,8 @@ from sync_assets.mapping.conversions import OPTION_TYPES
 from sync_assets.mapping.exact_numbers import canonical_text
 
 Scalar = str | bool | int | float
+
+_WHOLE = re.compile(r"[-+]?[0-9]+")
 
 
 class WrongValue(ValueError):
@@ -37,7 +40,7 @@ def column_value(value: Scalar, column: Column) -> str | int:
         case "datetime":
             return time_of(value)
         case _:
-            if isinstance(value, bool):
+            if isinstance(value, bool | float):  # a float has lost the spelling in the file, as of 1.10 or 1E5
                 raise WrongValue(f"`{value}` is no text; put it in quotes")
             return str(value).lower()
 
@@ -83,14 +86,22 @@ def _options(column: Column) -> str:
 def _is_whole(value: str | float) -> bool:
     """Return True for a whole number, or the text of one."""
     if isinstance(value, str):
-        return value.removeprefix("-").isdecimal() and value.isascii()
+        return _WHOLE.fullmatch(value) is not None
     return isinstance(value, int) or value.is_integer()
 
 
 def _integer(value: Scalar) -> int:
     if isinstance(value, bool) or not _is_whole(value):
         raise WrongValue(f"`{value}` is no whole number; write a number without a fraction")
-    return int(value)
+    number = int(value)
+    if not is_64_bit(number):
+        raise WrongValue(f"`{number}` is beyond what a column holds; write at most 64 bits")
+    return number
+
+
+def is_64_bit(number: int) -> bool:
+    """Return True if a whole number fits into 64 bits: the largest of both systems, and of a frame's column."""
+    return -(2**63) <= number < 2**63
 
 
 def _number(value: Scalar) -> str:

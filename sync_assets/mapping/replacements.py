@@ -15,7 +15,7 @@ import polars as pl
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.config.models import Replacements
 from sync_assets.dataverse.metadata import Column
-from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value, is_option, time_of
+from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value, is_64_bit, is_option, time_of
 from sync_assets.mapping.conversions import empty_value, named_value
 from sync_assets.mapping.exact_numbers import canonical, canonical_text
 from sync_assets.similar_names import did_you_mean
@@ -96,9 +96,7 @@ def campaign_value(value: Scalar | None, attribute: Attribute) -> CampaignValue:
                 return bool(value)
             raise WrongValue(f"`{path}` is a boolean and cannot be `{value}`; write true or false")
         case "integer":
-            if isinstance(value, int) and not isinstance(value, bool):
-                return value
-            raise WrongValue(f"`{path}` is a whole number and cannot be `{value}`; write one without quotes")
+            return _integer(value, path)
         case "float":
             text = None if isinstance(value, bool) else canonical_text(value)
             if text is None:
@@ -111,6 +109,8 @@ def campaign_value(value: Scalar | None, attribute: Attribute) -> CampaignValue:
         case "datetime":
             return time_of(value).replace("T", " ").replace("Z", ".000Z")
         case _:
+            if isinstance(value, float):
+                raise WrongValue(f"`{path}` is a text and cannot be `{value}`; put it in quotes")
             text = str(value).lower() if isinstance(value, bool) else str(value)
             if attribute.length is not None and len(text) > attribute.length:
                 raise WrongValue(f"`{path}` takes at most {attribute.length} characters; shorten `{text}`")
@@ -156,6 +156,14 @@ def _comparable(values: pl.Series, column: Column) -> pl.Series:
     if column.type in ("decimal", "money", "double"):
         return canonical(values.to_frame()).to_series()
     return values if column.type in ("date", "datetime") else values.str.to_lowercase()
+
+
+def _integer(value: Scalar, path: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise WrongValue(f"`{path}` is a whole number and cannot be `{value}`; write one without quotes")
+    if not is_64_bit(value):
+        raise WrongValue(f"`{path}` cannot be `{value}`; write at most 64 bits")
+    return value
 
 
 def _enumerated(text: str, attribute: Attribute) -> str:

@@ -183,6 +183,10 @@ class TestWhatTheFileSays:
             True: False,
         }
 
+    def test_a_number_with_a_plus_stays_a_text(self) -> None:
+        text = table("replacements:\n  code: {1: +49, 2: -7, 3: +1.5}", "{code: cusDialCode}")
+        assert parse_config(text, "f.yaml").tables[0].replacements["code"] == {1: "+49", 2: -7, 3: "+1.5"}
+
     def test_a_configuration_cannot_be_changed(self) -> None:
         config = parse_config(HEAD, "f.yaml")
         with pytest.raises(ValueError, match="frozen"):
