@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from sync_assets.config.values import (
     OPT_OUT_ATTRIBUTES,
     Count,
+    Days,
     LogicalName,
     Model,
     OptOutAttribute,
@@ -89,7 +90,7 @@ class Export(Model):
     """Of these times, as chosen in Campaign's Extract file. `auto`: found out from the file."""
     after: Literal["keep", "archive", "delete"] = "keep"
     """What becomes of a file once it is done."""
-    keep_days: Count = 15
+    keep_days: Days = 15
     """Kept and archived files are removed after so many days."""
     expected_every_hours: Annotated[float, Field(gt=0)] = 24
     """The file is overdue after that."""

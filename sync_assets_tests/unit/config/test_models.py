@@ -427,6 +427,13 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
     def test_the_history_of_records_is_kept_for_a_number_of_days(self, written: str, told: str) -> None:
         assert the_problem(HEAD + f"history: {written}\n").startswith(f"f.yaml:7: {told}")
 
+    @pytest.mark.parametrize("written", ["runs: {", "opt_out: {export: {", "logs: {"])
+    def test_days_to_keep_end_before_the_calendar_does(self, written: str) -> None:
+        text = HEAD + f"{written}keep_days: %s" + "}" * written.count("{") + "\n"
+        told = "f.yaml:7: `keep_days` cannot be `36501`; it must be less than or equal to 36500"
+        assert the_problem(text % 36_501) == told
+        assert parse_config(text % 36_500, "f.yaml")
+
     @pytest.mark.parametrize(("written", "days"), [("{days: 3}", 3), ("{}", 14)])
     def test_history_is_off_unless_it_is_written(self, written: str, days: int) -> None:
         kept = parse_config(HEAD + f"history: {written}\n", "f.yaml").history
