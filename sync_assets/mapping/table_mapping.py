@@ -366,6 +366,8 @@ def _fingerprint(
         )
         separator = field.separator if field.conversion == "choices" else ""
         parts.append((sorted(field.options), separator, sorted(replaced, key=str)))
+        if replaced and field.column.type == "multiselect":
+            parts.append(2)  # the second form of replaced choices: FORM_VERSION of these tables alone
     for link in config.links:
         # Style key or pkey is not included: it changes how a link is sent, not the prepared rows.
 

@@ -56,6 +56,15 @@ class TestValues:
         ]
         assert written("interests", "cusText", {"Music": "M"}, "1,9", picklists="codes") == ["M,9"]
 
+    def test_an_empty_text_leaves_a_choice_out(self) -> None:
+        assert written("interests", "cusText", {2: None, 9: ""}, "1,2,9", "2", "2,1") == ["Music", "", "Music"]
+
+    def test_one_of_several_choices_becomes_what_no_text_is(self) -> None:
+        several = "gender: a value without replacement; add one"
+        replaced = {"Music": "male", 2: "female"}
+        assert written("interests", "gender", replaced, "1", "2", None, "1,2") == ["male", "female", "unknown", several]
+        assert written("interests", "cusBoolean", {1: True, None: True}, "1", None) == [True, True]
+
     def test_they_make_types_fit_that_do_not(self) -> None:
         replaced = {"y": True, "n": False}
         told = "cusBoolean: a value without replacement; add one"
