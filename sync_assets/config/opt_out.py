@@ -12,6 +12,7 @@ from sync_assets.config.values import (
     OPT_OUT_ATTRIBUTES,
     Count,
     Days,
+    Hours,
     LogicalName,
     Model,
     OptOutAttribute,
@@ -92,7 +93,7 @@ class Export(Model):
     """What becomes of a file once it is done."""
     keep_days: Days = 15
     """Kept and archived files are removed after so many days."""
-    expected_every_hours: Annotated[float, Field(gt=0)] = 24
+    expected_every_hours: Hours = 24
     """The file is overdue after that."""
     workflow_id: Text | None = None
     """The workflow that writes the file, as in `WKF12`."""

@@ -119,7 +119,7 @@ class Document:
         try:
             match kind:
                 case "str":
-                    return str(node.value)
+                    return self._text(str(node.value), place, node)
                 case "null":
                     return None
                 case "bool":
@@ -133,3 +133,12 @@ class Document:
         except (KeyError, ValueError):
             self._refuse(place, node, f"this value is no {kind}", "remove the tag before it")
         return None
+
+    def _text(self, text: str, place: Place, node: yaml.Node) -> str | None:
+        """Return a text with escaped surrogate pairs, as JSON writes them, as characters."""
+        try:
+            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
+            shown = text.encode("ascii", "backslashreplace").decode()
+            self._refuse(place, node, f"`{shown}` is half a character", "write the character itself")
+            return None

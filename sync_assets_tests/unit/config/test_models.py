@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -187,6 +188,11 @@ class TestWhatTheFileSays:
         text = table("replacements:\n  code: {1: +49, 2: -7, 3: +1.5}", "{code: cusDialCode}")
         assert parse_config(text, "f.yaml").tables[0].replacements["code"] == {1: "+49", 2: -7, 3: "+1.5"}
 
+    def test_characters_may_be_escaped_as_json_does(self) -> None:
+        text = table("replacements: " + json.dumps({"code": {"\N{ROCKET}": "\u00e9\N{ROCKET}"}}), "{code: cusCode}")
+        assert "\\ud83d\\ude80" in text
+        assert parse_config(text, "f.yaml").tables[0].replacements["code"] == {"\N{ROCKET}": "\u00e9\N{ROCKET}"}
+
     def test_a_configuration_cannot_be_changed(self) -> None:
         config = parse_config(HEAD, "f.yaml")
         with pytest.raises(ValueError, match="frozen"):
@@ -355,6 +361,18 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             (
                 HEAD + "a: b: c\n",
                 "7: this is not YAML: mapping values are not allowed here; check quotes, colons and indentation",
+            ),
+            (
+                table('replacements: {code: {1: "\\ud83d"}}', "{code: cusCode}"),
+                "7: `\\ud83d` is half a character; write the character itself",
+            ),
+            (
+                HEAD + "opt_out: {export: {expected_every_hours: 1e9}}\n",
+                "7: `expected_every_hours` cannot be `1000000000.0`; it must be less than or equal to 876000",
+            ),
+            (
+                HEAD + "alerts: {webhook: true, again_after_hours: 1e999}\n",
+                "7: `again_after_hours` cannot be `inf`; it must be less than or equal to 876000",
             ),
             (HEAD + "<<: {a: b}\n", "7: merge keys (`<<`) are not supported; write the keys out"),
         ],
