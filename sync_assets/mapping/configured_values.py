@@ -22,15 +22,17 @@ class WrongValue(ValueError):
     """Raised for a value that no row of the column can have. `str()`: what is wrong; what to write instead."""
 
 
-def column_value(value: Scalar, column: Column) -> str | int:
+def column_value(value: Scalar, column: Column, *, removed_options: bool = False) -> str | int:
     """Return a configured value in the form that rows have it. Raises WrongValue.
+
+    removed_options: see `option_code`.
 
     Options and booleans are returned as their number, numbers with a fraction as canonical text, texts in lower case
     (Dynamics 365 compares without regard to case), times as `YYYY-MM-DDThh:mm:ssZ`.
     """
     match column.type:
         case "boolean" | "picklist" | "state" | "status" | "multiselect":
-            return option_code(value, column)
+            return option_code(value, column, removed=removed_options)
         case "integer" | "bigint":
             return _integer(value)
         case "decimal" | "money" | "double":
@@ -45,8 +47,10 @@ def column_value(value: Scalar, column: Column) -> str | int:
             return str(value).lower()
 
 
-def option_code(value: Scalar, column: Column) -> int:
+def option_code(value: Scalar, column: Column, *, removed: bool = False) -> int:
     """Return the number of the option that `value` names: by number, by label, or for a boolean as true or false.
+
+    removed: True to accept the number of a choice that the column does not have; rows keep a choice that was removed.
 
     Raises WrongValue if the column has no such option, or several with that label.
     """
@@ -62,7 +66,9 @@ def option_code(value: Scalar, column: Column) -> int:
         return by_label[0]
     number = int(value) if _is_whole(value) else None
     known = set(column.labels) or {0, 1} if column.type == "boolean" else set(column.labels)
-    if number is None or (known and number not in known):
+    if removed and column.type != "boolean":
+        known = set[int]()
+    if number is None or not is_64_bit(number) or (known and number not in known):
         raise WrongValue(f"`{value}` is no option of `{column.name}`; write {_options(column)}")
     return number
 

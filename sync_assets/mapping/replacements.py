@@ -74,7 +74,7 @@ def compile_replacements(
     problems: list[str] = []
     for source, target in configured.items():
         try:
-            key = None if source is None else column_value(cast(Scalar, source), column)
+            key = None if source is None else column_value(cast(Scalar, source), column, removed_options=True)
             if key in values:
                 problems.append(f"`{source}` is a value that another replacement names, too; keep one of the two")
             values[key] = campaign_value(target, attribute)

@@ -76,7 +76,8 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("column", "to", "replacements", "told"),
         [
-            ("gendercode", "gender", {4: "male"}, "`4` is no option of `gendercode`; write one of 1 (Male)"),
+            ("gendercode", "gender", {"Man": "male"}, "`Man` is no option of `gendercode`; write one of 1 (Male)"),
+            ("gendercode", "gender", {2**63: "male"}, "`9223372036854775808` is no option of `gendercode`"),
             ("gendercode", "gender", {1: "mal"}, "`mal` is no value of `gender`; did you mean `male`?"),
             ("gendercode", "gender", {1: "x"}, "`x` is no value of `gender`; write one of unknown, male, female"),
             ("gendercode", "gender", {1: "male", "Male": "female"}, "`Male` is a value that another replacement names"),
