@@ -118,6 +118,8 @@ def _met(rule: Rule) -> pl.Expr:
         met = _met_by_choices(column, rule)
     elif rule.operator in ("contains", "starts_with", "ends_with"):
         text, wanted = column.str.to_lowercase(), str(values[0])
+        if "σ" in wanted or "ς" in wanted:  # the same letter; which one is written depends on its place in the word
+            text, wanted = text.str.replace_all("ς", "σ", literal=True), wanted.replace("ς", "σ")
         compare: dict[str, Callable[[], pl.Expr]] = {
             "contains": lambda: text.str.contains(wanted, literal=True),
             "starts_with": lambda: text.str.starts_with(wanted),

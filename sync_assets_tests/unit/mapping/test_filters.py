@@ -49,6 +49,7 @@ class TestOperators:
             ("lastname", NAMES, "starts_with", "byr", [0, 1, 2]),
             ("lastname", NAMES, "ends_with", "n", [0, 1, 3]),
             ("lastname", ["a.c", "abc"], "contains", ".", [0]),
+            ("lastname", ["ΠΑΣΟΚ", "ΠΑΣ", "πασα"], "starts_with", "ΠΑΣ", [0, 1, 2]),  # ς ends a word, σ is within
             ("lastname", ["a%c", "abc"], "starts_with", "a%", [0]),
             ("lastname", NAMES, "is_null", ..., [5]),
             ("lastname", NAMES, "not_null", ..., [0, 1, 2, 3, 4]),
