@@ -201,8 +201,17 @@ def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(house: Ho
     assert "contact" not in found["campaign"]["found"]
     assert found["d365"]["found"]["contact"] == [house.ada]
     after = house.program.json("status")[1]["engine_calls"]
-    # One for each of hers, and where none was found one of Bob's, which shows that Campaign finds records by the key.
-    assert {kind: after[kind] - before[kind] for kind in after} == calls(read=5)
+    # One for each of hers, and where none was found one with the id in capitals and one of Bob's, which shows that
+    # Campaign finds records by the key.
+    assert {kind: after[kind] - before[kind] for kind in after} == calls(read=7)
+
+
+def test_verify_finds_a_record_whose_id_is_written_in_capitals(house: House) -> None:
+    house.sync()
+    house.do(privacy_hold.add)
+    house.delete_in_campaign()
+    house.admin.add_profiles({"lastName": "Ada", "externalId": house.ada.upper()})
+    assert house.do(privacy_hold.verify)["campaign"]["found"]["contact"] == [house.ada]
 
 
 def test_verify_finds_in_campaign_what_dynamics_has_unlinked(house: House) -> None:
