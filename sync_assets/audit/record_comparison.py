@@ -212,9 +212,10 @@ class Comparison:
         """Compare a page of records with the ledger; return the new state, and the compared records for an observer."""
         ours = self.listing.ids(page)
         self.keys.add(self.config.resource, self.listing.ours(page))
-        if capitals := sum(record[self.config.key] != id_ for id_, record in ours.items()):
-            self.capitals += capitals
+        capitals = sum(record[self.config.key] != id_ for id_, record in ours.items())
+        if capitals and not self.capitals:
             self.ledger.note_dialect(self.config.resource, {KEY_SPELLING: "capitals"})
+        self.capitals += capitals
         if self.config.table == CONTACT and self.runtime.config.opt_out.active:
             names = self.runtime.config.opt_out.attributes
             stated = statements(list(ours.values()), self.config.key, names)
