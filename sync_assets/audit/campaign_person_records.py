@@ -1,9 +1,9 @@
 """Find a person's records in Campaign: by their keys, and by the lists of linked records that Campaign keeps of each.
 
-Each record costs a read, and so does each list below it; a record that a list showed is not read again. All of these
-are engine calls. The metadata names the lists: collections of a resource whose records belong to another mapped one. A
-list also shows records that are not in the ledger; records without our key cannot be named. Source: Adobe Campaign
-Standard, "Working with APIs", custom resources.
+Each record costs a read, a second one if it is not found (its id may be written in capitals), and so does each list
+below it; a record that a list showed is not read again. All of these are engine calls. The metadata names the lists:
+collections of a resource whose records belong to another mapped one. A list also shows records that are not in the
+ledger; records without our key cannot be named. Source: Adobe Campaign Standard, "Working with APIs", custom resources.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sync_assets.audit.drift import TWICE
+from sync_assets.campaign.addressing import KEY_SPELLING
 from sync_assets.campaign.client import CampaignClient, decoded
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Addressing, Records
@@ -91,6 +92,7 @@ class _Person:
         lists = await self._lists(config, below)
         target = Target.of(config)
         addressing = Addressing("filter" if target.filter else "url", target.filter)
+        addressing.note(KEY_SPELLING, "capitals")  # even if no list has shown any: one must not count as gone
         records = Records(self._client, target.api, target.resource, target.key, addressing)
         self._unanswered = {}
         missing: list[str] = []

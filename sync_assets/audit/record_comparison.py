@@ -19,7 +19,7 @@ import msgspec
 
 from sync_assets.audit.record_list import Page, Record, RecordList, is_of_the_list, pages_for
 from sync_assets.audit.value_comparison import differing
-from sync_assets.campaign.addressing import KEY
+from sync_assets.campaign.addressing import KEY, KEY_SPELLING
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.profile_opt_outs import statements
@@ -99,6 +99,7 @@ class Comparison:
         owner: of the lease.
         observer: receives each page; None for none.
         learnt: reads that were made for the PKeys of parents.
+        capitals: records that carry our id in capital letters.
     """
 
     runtime: Runtime
@@ -109,6 +110,7 @@ class Comparison:
     owner: str
     observer: PageObserver | None = field(default=None, kw_only=True)
     learnt: int = 0
+    capitals: int = 0
 
     @property
     def config(self) -> TableConfig:
@@ -169,6 +171,11 @@ class Comparison:
             return None
         if repeated := await asyncio.to_thread(self.keys.repeated, name):
             self._warn(repeated)
+        if self.capitals:
+            self.runtime.warnings.append(
+                f"{self.capitals:,} records of {name} in Campaign carry their {self.config.key} in capital letters: a "
+                "request for one of them takes a second one. Write it in small letters there."
+            )
         if from_the_start and any(name == to.resource for one in self.runtime.config.tables for to in self._to(one)):
             self.keys.complete.add(name)
         else:
@@ -205,6 +212,10 @@ class Comparison:
         """Compare a page of records with the ledger; return the new state, and the compared records for an observer."""
         ours = self.listing.ids(page)
         self.keys.add(self.config.resource, self.listing.ours(page))
+        capitals = sum(record[self.config.key] != id_ for id_, record in ours.items())
+        if capitals and not self.capitals:
+            self.ledger.note_dialect(self.config.resource, {KEY_SPELLING: "capitals"})
+        self.capitals += capitals
         if self.config.table == CONTACT and self.runtime.config.opt_out.active:
             names = self.runtime.config.opt_out.attributes
             stated = statements(list(ours.values()), self.config.key, names)

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Set
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
@@ -61,7 +62,7 @@ def _same(attribute: Attribute, sent: Any, found: Any) -> bool:
         return _same_text(str(one), str(other), telephone=is_telephone(attribute.path))
     try:
         return _COMPARED.get(attribute.type, _same_word)(one, other)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, ArithmeticError):
         return False  # one of the values is not of the attribute's type
 
 
@@ -79,7 +80,12 @@ def _same_truth(one: Any, other: Any) -> bool:
 
 
 def _same_number(one: Any, other: Any) -> bool:
-    return math.isclose(float(one), float(other), rel_tol=1e-9)
+    """Return True if two numbers agree in 13 digits. A double holds 15."""
+    return math.isclose(float(one), float(other), rel_tol=1e-13)
+
+
+def _same_whole(one: Any, other: Any) -> bool:
+    return Decimal(str(one)) == Decimal(str(other))
 
 
 def _same_day(one: Any, other: Any) -> bool:
@@ -104,7 +110,7 @@ def _same_word(one: Any, other: Any) -> bool:
 
 _COMPARED: dict[AttributeType, Callable[[Any, Any], bool]] = {
     "boolean": _same_truth,
-    "integer": _same_number,
+    "integer": _same_whole,
     "float": _same_number,
     "date": _same_day,
     "datetime": _same_time,

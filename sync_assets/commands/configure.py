@@ -18,6 +18,7 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config, parse_config
 from sync_assets.config.models import Config
+from sync_assets.config.variables import expanded
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import ListedTable, Table
 from sync_assets.errors import SyncAssetsError
@@ -85,7 +86,7 @@ ChooseResource = Callable[[str, Sequence[str]], str]
 
 def default_file(environment: Mapping[str, str], named: str | None) -> Path:
     """Return the configuration file: the one named, else that of SYNC_ASSETS_CONFIG, else one in this folder."""
-    return Path(named or environment.get(CONFIG, "").strip() or DEFAULT_FILE).expanduser()
+    return expanded(named or environment.get(CONFIG, "").strip() or DEFAULT_FILE)
 
 
 def landscape(environment: Mapping[str, str]) -> Landscape:

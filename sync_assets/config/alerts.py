@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from sync_assets.config.values import Model, Text, refused
+from sync_assets.config.values import Hours, Model, Text, refused
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -56,7 +56,7 @@ class Alerts(Model):
     """Notifications by e-mail. Sign-in by SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."""
     warnings: bool = True
     """false: notifications of errors only, not of checks that warn."""
-    again_after_hours: Annotated[float, Field(gt=0)] = 24
+    again_after_hours: Hours = 24
     """An incident that lasts is notified again after this time."""
 
     @model_validator(mode="after")

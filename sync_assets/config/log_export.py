@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import field_validator
 
 from sync_assets.config.opt_out import sftp_folder
-from sync_assets.config.values import Count, Model, Text, refused
+from sync_assets.config.values import Days, Model, Text, refused
 
 
 class Logs(Model):
@@ -15,7 +15,7 @@ class Logs(Model):
     """true: a file of JSON lines a day, with counts and rejected records by id and reason."""
     folder: Text = "d365_loads/logs"
     """As seen after sign-in, or from the root. Made if it is not there."""
-    keep_days: Count = 30
+    keep_days: Days = 30
     """Older files are removed."""
 
     @field_validator("folder")

@@ -12,6 +12,8 @@ from sync_assets.config.values import (
     CHANGED_SUFFIX,
     OPT_OUT_ATTRIBUTES,
     Count,
+    Days,
+    Hours,
     LogicalName,
     Model,
     OptOutAttribute,
@@ -90,9 +92,9 @@ class Export(Model):
     """Of these times, as chosen in Campaign's Extract file. `auto`: found out from the file."""
     after: Literal["keep", "archive", "delete"] = "keep"
     """What becomes of a file once it is done."""
-    keep_days: Count = 15
+    keep_days: Days = 15
     """Kept and archived files are removed after so many days."""
-    expected_every_hours: Annotated[float, Field(gt=0)] = 24
+    expected_every_hours: Hours = 24
     """The file is overdue after that."""
     workflow_id: Text | None = None
     """The workflow that writes the file, as in `WKF12`."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from sync_assets.config.values import Count, Model, refused
+from sync_assets.config.values import Days, Model, refused
 
 DEFAULT_START = date(2026, 1, 1)
 """The default first partition. Earlier days have no partition; their rows are captured all the same, since a partition
@@ -35,7 +35,7 @@ class Runs(Model):
     """A run stays so long after its last change. 0: a run for each change. always: until `longest_run_minutes`."""
     longest_run_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     """Then a run ends, and the next one goes on without a gap."""
-    keep_days: Count = 14
+    keep_days: Days = 14
     """Successful runs are pruned after that, failed ones after four times as long."""
 
     @property

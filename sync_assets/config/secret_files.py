@@ -24,9 +24,12 @@ class FileSecret(SecretStr):
         super().__init__(self.get_secret_value())
 
     def get_secret_value(self) -> str:
-        """Return the present content of the file without surrounding blanks. Raises SecretFileError."""
+        """Return the present content of the file without byte order mark and surrounding blanks.
+
+        Raises SecretFileError.
+        """
         try:
-            value = self._file.read_text(encoding="utf-8").strip()
+            value = self._file.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
             raise SecretFileError(

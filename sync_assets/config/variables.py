@@ -64,7 +64,7 @@ class VariableReader:
         if value or not path:
             return SecretStr(value) if value else None
         try:
-            return FileSecret(f"{name}_FILE", Path(path).expanduser())
+            return FileSecret(f"{name}_FILE", expanded(path))
         except SecretFileError as error:
             self.problems.append(str(error))
             return SecretStr("unreadable")  # so that it does not also count as missing
@@ -116,7 +116,7 @@ class VariableReader:
         value = self.optional(name)
         if not value:
             return default
-        path = Path(value).expanduser()
+        path = expanded(value)
         which = f" ({path})" if shown else ""
         if os.path.isdir(path):
             self.problems.append(f"{name} names a folder{which}. Write the path of a file.")
@@ -142,7 +142,7 @@ class VariableReader:
         return value in ("1", "true")
 
     def home(self) -> Path:
-        return Path(self.optional("DAGSTER_HOME", ".dagster")).expanduser().absolute()
+        return expanded(self.optional("DAGSTER_HOME", ".dagster")).absolute()
 
     def keys(self, name: str) -> tuple[bytes, ...]:
         """Read a file of keys: 32 bytes each, in base64, one on a line; `#` begins a comment."""
@@ -195,6 +195,11 @@ class VariableReader:
             if "sslrootcert" not in query and not self.optional("PGSSLROOTCERT"):
                 more["sslrootcert"] = self.optional("SYNC_ASSETS_CA_BUNDLE", "system")
         return f"{url}{'&' if parts.query else '?'}{urlencode(more)}"
+
+
+def expanded(path: str) -> Path:
+    """Return a path with `~` replaced; as it is if it names a user without a home, where Path.expanduser raises."""
+    return Path(os.path.expanduser(path))
 
 
 def is_loopback(host: str) -> bool:

@@ -1,7 +1,8 @@
 """Parse a YAML text to plain data, with the line number of every value.
 
-Follows YAML 1.2: only `true` and `false` are booleans; `no`, `on`, `01234` and dates stay texts. Tags, merge keys and
-duplicate keys are reported as problems, so that a value is what it looks like.
+Follows YAML 1.2: only `true` and `false` are booleans; `no`, `on`, `01234` and dates stay texts. So does a number with
+a plus, as `+49`: as a number it would lose the plus. Tags, merge keys and duplicate keys are reported as problems, so
+that a value is what it looks like.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver(_WHOLE, re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(_WHOLE, re.compile(r"^-?(0|[1-9][0-9]*)$"), list("-0123456789"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$"),
-    list("-+0123456789"),
+    re.compile(r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$"),
+    list("-0123456789"),
 )
 
 
@@ -118,7 +119,7 @@ class Document:
         try:
             match kind:
                 case "str":
-                    return str(node.value)
+                    return self._text(str(node.value), place, node)
                 case "null":
                     return None
                 case "bool":
@@ -132,3 +133,12 @@ class Document:
         except (KeyError, ValueError):
             self._refuse(place, node, f"this value is no {kind}", "remove the tag before it")
         return None
+
+    def _text(self, text: str, place: Place, node: yaml.Node) -> str | None:
+        """Return a text with escaped surrogate pairs, as JSON writes them, as characters."""
+        try:
+            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
+            shown = text.encode("ascii", "backslashreplace").decode()
+            self._refuse(place, node, f"`{shown}` is half a character", "write the character itself")
+            return None

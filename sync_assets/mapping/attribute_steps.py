@@ -77,7 +77,7 @@ def _is_replaced(replaced: pl.DataFrame, one: Field) -> bool:
     name = replaced_name(one.attribute.path)
     if name in replaced.columns and replaced[name].item() is not None:
         return True
-    if one.replacement is None or one.column.type != "multiselect":
+    if one.replacement is None or one.conversion != "choices":
         return False
     chosen = str(replaced[one.column.select_name].item() or "").split(",")  # numbers, as "1,9"
     return any(code.strip() == str(known) for code in chosen for known in one.replacement.codes)

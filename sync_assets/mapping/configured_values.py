@@ -6,6 +6,7 @@ raises WrongValue, whose text includes what to write instead.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 
 from sync_assets.dataverse.metadata import Column
@@ -14,20 +15,24 @@ from sync_assets.mapping.exact_numbers import canonical_text
 
 Scalar = str | bool | int | float
 
+_WHOLE = re.compile(r"[-+]?[0-9]+")
+
 
 class WrongValue(ValueError):
     """Raised for a value that no row of the column can have. `str()`: what is wrong; what to write instead."""
 
 
-def column_value(value: Scalar, column: Column) -> str | int:
+def column_value(value: Scalar, column: Column, *, removed_options: bool = False) -> str | int:
     """Return a configured value in the form that rows have it. Raises WrongValue.
+
+    removed_options: see `option_code`.
 
     Options and booleans are returned as their number, numbers with a fraction as canonical text, texts in lower case
     (Dynamics 365 compares without regard to case), times as `YYYY-MM-DDThh:mm:ssZ`.
     """
     match column.type:
         case "boolean" | "picklist" | "state" | "status" | "multiselect":
-            return option_code(value, column)
+            return option_code(value, column, removed=removed_options)
         case "integer" | "bigint":
             return _integer(value)
         case "decimal" | "money" | "double":
@@ -37,13 +42,15 @@ def column_value(value: Scalar, column: Column) -> str | int:
         case "datetime":
             return time_of(value)
         case _:
-            if isinstance(value, bool):
+            if isinstance(value, bool | float):  # a float has lost the spelling in the file, as of 1.10 or 1E5
                 raise WrongValue(f"`{value}` is no text; put it in quotes")
             return str(value).lower()
 
 
-def option_code(value: Scalar, column: Column) -> int:
+def option_code(value: Scalar, column: Column, *, removed: bool = False) -> int:
     """Return the number of the option that `value` names: by number, by label, or for a boolean as true or false.
+
+    removed: True to accept the number of a choice that the column does not have; rows keep a choice that was removed.
 
     Raises WrongValue if the column has no such option, or several with that label.
     """
@@ -59,7 +66,9 @@ def option_code(value: Scalar, column: Column) -> int:
         return by_label[0]
     number = int(value) if _is_whole(value) else None
     known = set(column.labels) or {0, 1} if column.type == "boolean" else set(column.labels)
-    if number is None or (known and number not in known):
+    if removed and column.type != "boolean":
+        known = set[int]()
+    if number is None or not is_64_bit(number) or (known and number not in known):
         raise WrongValue(f"`{value}` is no option of `{column.name}`; write {_options(column)}")
     return number
 
@@ -83,14 +92,22 @@ def _options(column: Column) -> str:
 def _is_whole(value: str | float) -> bool:
     """Return True for a whole number, or the text of one."""
     if isinstance(value, str):
-        return value.removeprefix("-").isdecimal() and value.isascii()
+        return _WHOLE.fullmatch(value) is not None
     return isinstance(value, int) or value.is_integer()
 
 
 def _integer(value: Scalar) -> int:
     if isinstance(value, bool) or not _is_whole(value):
         raise WrongValue(f"`{value}` is no whole number; write a number without a fraction")
-    return int(value)
+    number = int(value)
+    if not is_64_bit(number):
+        raise WrongValue(f"`{number}` is beyond what a column holds; write at most 64 bits")
+    return number
+
+
+def is_64_bit(number: int) -> bool:
+    """Return True if a whole number fits into 64 bits: the largest of both systems, and of a frame's column."""
+    return -(2**63) <= number < 2**63
 
 
 def _number(value: Scalar) -> str:

@@ -93,10 +93,16 @@ def _looked_up(values: pl.Expr, known: dict[str, str] | dict[int, str], unknown:
 
 
 def _choices(column: pl.Expr, field: Field) -> pl.Expr:
-    """Convert several choices, such as `1,9`, to the joined texts of each; an unknown option stays its number."""
+    """Convert several choices, such as `1,9`, to the joined texts of each; an unknown option stays its number.
+
+    A choice that is replaced by an empty text is left out.
+    """
     one = pl.element().str.strip_chars()
     known = {str(code): text for code, text in field.options}
-    return column.str.split(",").list.eval(_looked_up(one, known, one)).list.join(field.separator)
+    texts = column.str.split(",").list.eval(_looked_up(one, known, one))
+    if "" in known.values():
+        texts = texts.list.eval(pl.element().filter(pl.element() != ""))
+    return texts.list.join(field.separator)
 
 
 def _day(column: pl.Expr) -> pl.Expr:

@@ -25,6 +25,11 @@ _ORDER = ("lt", "le", "gt", "ge")
 _COMPARE: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
     name: getattr(operator, name) for name in ("eq", "ne", *_ORDER)
 }
+_MATCHES_PART: dict[str, Callable[[pl.Expr, str], pl.Expr]] = {
+    "contains": lambda text, part: text.str.contains(part, literal=True),
+    "starts_with": lambda text, part: text.str.starts_with(part),
+    "ends_with": lambda text, part: text.str.ends_with(part),
+}
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%.fZ"
 """The format of Dataverse's times, for Polars; the fraction is optional, and in practice always missing (section
@@ -117,12 +122,11 @@ def _met(rule: Rule) -> pl.Expr:
             return column.is_not_null()
         case _ if kind == "multiselect":
             met = _met_by_choices(column, rule)
-        case "contains":
-            met = column.str.to_lowercase().str.contains(str(values[0]), literal=True)
-        case "starts_with":
-            met = column.str.to_lowercase().str.starts_with(str(values[0]))
-        case "ends_with":
-            met = column.str.to_lowercase().str.ends_with(str(values[0]))
+        case "contains" | "starts_with" | "ends_with":
+            text, wanted = column.str.to_lowercase(), str(values[0])
+            if "σ" in wanted or "ς" in wanted:  # the same letter; which one is written depends on its place in the word
+                text, wanted = text.str.replace_all("ς", "σ", literal=True), wanted.replace("ς", "σ")
+            met = _MATCHES_PART[rule.operator](text, wanted)
         case "in":
             met = _comparable(column, kind).is_in(_wanted(rule).implode())
         case "not_in":

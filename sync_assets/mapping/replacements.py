@@ -15,8 +15,8 @@ import polars as pl
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.config.models import Replacements
 from sync_assets.dataverse.metadata import Column
-from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value, is_option, time_of
-from sync_assets.mapping.conversions import empty_value, named_value
+from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value, is_64_bit, is_option, time_of
+from sync_assets.mapping.conversions import Conversion, empty_value, named_value
 from sync_assets.mapping.exact_numbers import canonical, canonical_text
 from sync_assets.similar_names import did_you_mean
 
@@ -31,7 +31,7 @@ VALUE_TYPES: dict[str, pl.DataType] = {"boolean": pl.Boolean(), "integer": pl.In
 class Replacement:
     """The replacements of one column: pairs of its value (None for null) and the value in Campaign.
 
-    For a column of several choices: pairs of an option and its text.
+    For a column of several choices that becomes a text: pairs of an option and its text.
     """
 
     values: tuple[tuple[str | int | None, CampaignValue], ...]
@@ -49,6 +49,8 @@ class _Replaced(Protocol):
     def attribute(self) -> Attribute: ...
     @property
     def replacement(self) -> Replacement | None: ...
+    @property
+    def conversion(self) -> Conversion: ...
 
 
 class _Mapping(Protocol):
@@ -72,7 +74,7 @@ def compile_replacements(
     problems: list[str] = []
     for source, target in configured.items():
         try:
-            key = None if source is None else column_value(cast(Scalar, source), column)
+            key = None if source is None else column_value(cast(Scalar, source), column, removed_options=True)
             if key in values:
                 problems.append(f"`{source}` is a value that another replacement names, too; keep one of the two")
             values[key] = campaign_value(target, attribute)
@@ -96,9 +98,7 @@ def campaign_value(value: Scalar | None, attribute: Attribute) -> CampaignValue:
                 return bool(value)
             raise WrongValue(f"`{path}` is a boolean and cannot be `{value}`; write true or false")
         case "integer":
-            if isinstance(value, int) and not isinstance(value, bool):
-                return value
-            raise WrongValue(f"`{path}` is a whole number and cannot be `{value}`; write one without quotes")
+            return _integer(value, path)
         case "float":
             text = None if isinstance(value, bool) else canonical_text(value)
             if text is None:
@@ -111,6 +111,8 @@ def campaign_value(value: Scalar | None, attribute: Attribute) -> CampaignValue:
         case "datetime":
             return time_of(value).replace("T", " ").replace("Z", ".000Z")
         case _:
+            if isinstance(value, float):
+                raise WrongValue(f"`{path}` is a text and cannot be `{value}`; put it in quotes")
             text = str(value).lower() if isinstance(value, bool) else str(value)
             if attribute.length is not None and len(text) > attribute.length:
                 raise WrongValue(f"`{path}` takes at most {attribute.length} characters; shorten `{text}`")
@@ -121,7 +123,7 @@ def replace(rows: pl.DataFrame, mapping: _Mapping) -> pl.DataFrame:
     """Return `rows` with one more column of replaced values for every field that has replacements."""
     replaced: list[pl.Series] = []
     for field in mapping.fields:
-        if field.replacement is not None and field.column.type != "multiselect":
+        if field.replacement is not None and field.conversion != "choices":
             values = _replaced(rows[field.column.select_name], field.column, field.attribute, field.replacement)
             replaced.append(values.alias(replaced_name(field.attribute.path)))
         elif field.replacement is not None:
@@ -150,12 +152,23 @@ def _replaced(values: pl.Series, column: Column, attribute: Attribute, replaceme
 
 
 def _comparable(values: pl.Series, column: Column) -> pl.Series:
-    """Return the column's values in the form in which `column_value` returns configured ones."""
+    """Return the column's values in the form in which `column_value` returns configured ones.
+
+    Several choices, as `1,9`, are null: a replacement names one.
+    """
     if is_option(column) or column.type in ("integer", "bigint"):
-        return values.cast(pl.Int64)
+        return values.cast(pl.Int64, strict=column.type != "multiselect")
     if column.type in ("decimal", "money", "double"):
         return canonical(values.to_frame()).to_series()
     return values if column.type in ("date", "datetime") else values.str.to_lowercase()
+
+
+def _integer(value: Scalar, path: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise WrongValue(f"`{path}` is a whole number and cannot be `{value}`; write one without quotes")
+    if not is_64_bit(value):
+        raise WrongValue(f"`{path}` cannot be `{value}`; write at most 64 bits")
+    return value
 
 
 def _enumerated(text: str, attribute: Attribute) -> str:

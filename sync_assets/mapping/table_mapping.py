@@ -333,6 +333,12 @@ class _Compiler:
         replaced = field.replacement.codes if field.replacement else set[int]()
         if field.column.type in AS_TEXT:
             self._warnings.append(f"`{name}` ({field.column.type}) travels to `{to}` as text")
+        removed = sorted(replaced - set(field.column.labels)) if is_option(field.column) else []
+        if removed and field.column.type != "boolean":
+            codes = ", ".join(map(str, removed))
+            self._warnings.append(
+                f"`{name}`: {codes} in its replacements is no option; only rows that hold one that was removed get it"
+            )
         if field.conversion == "whole":
             self._warnings.append(f"`{name}`: `{to}` takes whole numbers only; rows with a fraction will be rejected")
         if field.conversion == "replaced":
@@ -366,6 +372,8 @@ def _fingerprint(
         )
         separator = field.separator if field.conversion == "choices" else ""
         parts.append((sorted(field.options), separator, sorted(replaced, key=str)))
+        if replaced and field.column.type == "multiselect":
+            parts.append(2)  # the second form of replaced choices: FORM_VERSION of these tables alone
     for link in config.links:
         # Style key or pkey is not included: it changes how a link is sent, not the prepared rows.
 

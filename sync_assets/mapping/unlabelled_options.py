@@ -44,7 +44,8 @@ def unknown_codes_warning(table: str, codes: Mapping[str, Collection[int]]) -> s
         return None
     return (
         f"{table}: rows hold options without a label in Dynamics 365: {named}. A text attribute gets the number, an "
-        "enumeration refuses the row. Give the options a label there, add those that were removed, and publish."
+        "enumeration refuses the row. Give the options a label there, add those that were removed, and publish, or "
+        "name their numbers under `replacements`."
     )
 
 

@@ -98,18 +98,54 @@ class TestWhereCampaignHoldsOurRecordsAlready:
         assert here.sync() == (0, calls())
 
 
+class TestWhereAnIdIsWrittenInCapitals:
+    """As a SQL Server exports it, by which another program may have loaded Campaign, which compares keys by case."""
+
+    @pytest.mark.parametrize("by_filter", [False, True])
+    def test_its_record_is_updated_and_deleted_and_never_made_a_second_time(
+        self, program: Program, by_filter: bool
+    ) -> None:
+        admin = program.sandbox.admin
+        program.table["apply_deletes"] = True
+        if by_filter:
+            by_our_id(program)
+        id_ = admin.dump_d365()[0]["contactid"]
+        admin.add_profiles({"lastName": "Eve", "externalId": id_.upper()})
+        with closing(program.runtime()) as runtime:
+            done = program.sync(runtime)
+            assert (done.status, done.document["engine_calls"]["insert"]) == (0, N - 1)
+            assert [text for text in runtime.warnings if "carry their externalId in capital letters" in text]
+        names = {one["externalId"]: one["lastName"] for one in admin.dump_campaign()}
+        assert len(names) == N
+        assert names[id_.upper()] not in (None, "Eve")
+
+        admin.change("contact", [id_], lastname="Changed")
+        program.sync()
+        assert {one["externalId"]: one["lastName"] for one in admin.dump_campaign()} == names | {id_.upper(): "Changed"}
+
+        admin.delete("contact", [id_])
+        assert program.sync().status == 0
+        assert {one["externalId"] for one in admin.dump_campaign()} == names.keys() - {id_.upper()}
+        assert program.sync().document["engine_calls"] == calls()
+
+
+def by_our_id(program: Program) -> None:
+    """Let the key identify nothing, and publish a filter on it."""
+    program.sandbox.admin.settings("campaign", profile_key=None, key_in_url=False)
+    published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
+    program.sandbox.admin.settings("campaign", filters=published)
+    program.table |= {
+        "unique": False,
+        "address": "filter",
+        "filter": {"name": "byOurId", "parameter": "ourId_parameter"},
+    }
+
+
 class TestWhereTheKeyIdentifiesNothing:
     def test_no_record_is_made_a_second_time(self, program: Program) -> None:
         admin = program.sandbox.admin
         load_by_adobes_tool(program)
-        admin.settings("campaign", profile_key=None, key_in_url=False)
-        published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
-        admin.settings("campaign", filters=published)
-        program.table |= {
-            "unique": False,
-            "address": "filter",
-            "filter": {"name": "byOurId", "parameter": "ourId_parameter"},
-        }
+        by_our_id(program)
         admin.change("contact", 3, jobtitle="Changed since")
         assert of_contact(planned(program)) == (0, 3, N - 3)
         done = program.sync()

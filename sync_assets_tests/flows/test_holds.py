@@ -202,8 +202,17 @@ def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(people: T
     assert "contact" not in found["campaign"]["found"]
     assert found["d365"]["found"]["contact"] == [people.ada]
     after = people.program.json("status")[1]["engine_calls"]
-    # One for each of hers, and where none was found one of Bob's, which shows that Campaign finds records by the key.
-    assert {kind: after[kind] - before[kind] for kind in after} == calls(read=5)
+    # One for each of hers, and where none was found one with the id in capitals and one of Bob's, which shows that
+    # Campaign finds records by the key.
+    assert {kind: after[kind] - before[kind] for kind in after} == calls(read=7)
+
+
+def test_verify_finds_a_record_whose_id_is_written_in_capitals(people: TwoPeople) -> None:
+    people.sync()
+    people.do(privacy_hold.add)
+    people.delete_in_campaign()
+    people.admin.add_profiles({"lastName": "Ada", "externalId": people.ada.upper()})
+    assert people.do(privacy_hold.verify)["campaign"]["found"]["contact"] == [people.ada]
 
 
 def test_verify_finds_in_campaign_what_dynamics_has_unlinked(people: TwoPeople) -> None:

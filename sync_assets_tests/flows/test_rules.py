@@ -465,7 +465,7 @@ class TestRefusedByMetadata:
             program,
             {"jobtitle": "cusJobTitle", "gendercode": "gender"},
             filters={"rules": rules},
-            replacements={"jobtitle": {"x": "x" * 51}, "gendercode": {3: "unknown", 1: "mal"}},
+            replacements={"jobtitle": {"x": "x" * 51}, "gendercode": {"Man": "unknown", 1: "mal"}},
         )
         done = program.sync()
         assert done.status == 1
@@ -475,7 +475,7 @@ class TestRefusedByMetadata:
             "filter on `gendercode`: `Malle` is no option of `gendercode`; write one of 1 (Male), 2 (Female)",
             "filter on `new_score`: `contains` is for texts, not for type integer; use eq, in or is_null",
             "replacements of `jobtitle`: `cusJobTitle` takes at most 50 characters; shorten",
-            "replacements of `gendercode`: `3` is no option of `gendercode`; write one of 1 (Male), 2 (Female)",
+            "replacements of `gendercode`: `Man` is no option of `gendercode`; write one of 1 (Male), 2 (Female)",
             "replacements of `gendercode`: `mal` is no value of `gender`; did you mean `male`?",
         ):
             assert told in problem

@@ -16,6 +16,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+from sync_assets.config.variables import expanded
 from sync_assets.errors import SyncAssetsError
 
 PACKAGED = Path(__file__).with_name("dagster.yaml")
@@ -57,7 +58,7 @@ def has_history() -> bool:
 def instance_folder() -> Path:
     """Return the folder of the instance, which may be missing."""
     if home := os.environ.get("DAGSTER_HOME"):
-        return Path(home).expanduser().absolute()
+        return expanded(home).absolute()
     return Path.cwd() if Path("dagster.yaml").is_file() else Path(".dagster").absolute()
 
 

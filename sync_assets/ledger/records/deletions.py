@@ -8,6 +8,7 @@ deletions at once.
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -119,8 +120,9 @@ class Deletions:
         if (row := connection.execute(feed).one_or_none()) and row.deletes_approved:
             approved = {**json.loads(row.following or "{}"), table: row.deletes}
         known = {name: self._record_count(connection, name) for name in numbers}
+        share = Decimal(str(max_share))  # as it is written: a float makes 62.99 of 35 % of 180
         allowed = {
-            name: number if known[name] <= GUARDED_ABOVE else int(max_share * known[name]) + approved.get(name, 0)
+            name: number if known[name] <= GUARDED_ABOVE else int(share * known[name]) + approved.get(name, 0)
             for name, number in numbers.items()
         }
         if all(numbers[name] <= allowed[name] for name in numbers):

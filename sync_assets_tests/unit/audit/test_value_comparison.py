@@ -46,8 +46,10 @@ SAME: list[tuple[str, Any, Any]] = [
     ("cusScore", 7, 7),
     ("cusScore", 0, None),
     ("cusScore", 7, "7"),
+    ("cusScore", 7, 7.0),
     ("cusBalance", 20000.0, "20000.0000"),
     ("cusBalance", 0.1, 0.1),
+    ("cusBalance", 0.1 + 0.2, 0.3),  # the last digit of a double
     ("cusBalance", 0, ""),
     ("cusVip", True, "true"),
     ("cusVip", False, None),
@@ -70,6 +72,10 @@ DIFFERENT: list[tuple[str, Any, Any]] = [
     ("firstName", "", "Ada"),
     ("firstName", "AdaMaria", "Ada Maria"),
     ("phone", "+44 20 7946 0000", "+44 20 7946 0001"),
+    ("cusScore", 2147483647, 2147483646),
+    ("cusScore", 9223372036854775807, 9223372036854775806),
+    ("cusScore", 7, True),
+    ("cusBalance", 500000000.1, 500000000.4),
     ("phone", "+44 20 7946 0000", "none"),
     ("cusCode", "1-2", "12"),  # no telephone number
     ("cusScore", 7, 8),

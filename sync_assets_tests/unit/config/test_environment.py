@@ -262,6 +262,8 @@ def test_the_passphrase_of_an_sftp_key_comes_from_a_variable_or_a_file(
         ("CAMPAIGN_SFTP_PRIVATE_KEY", "/nowhere/key", "a file that is not there. Correct"),
         ("SYNC_ASSETS_CA_BUNDLE", "/nowhere/ca.pem", "a file that is not there (/nowhere/ca.pem)"),
         ("SYNC_ASSETS_CONFIG", "/nowhere/sync_assets.yaml", "a file that is not there (/nowhere/sync_assets.yaml)"),
+        ("CAMPAIGN_SFTP_PRIVATE_KEY", "~nobody-of-this-name/key", "a file that is not there. Correct"),
+        ("CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE_FILE", "~nobody-of-this-name/key", "which cannot be read (No such file"),
         ("SYNC_ASSETS_AUTOSTART", "maybe", "Write 1 or 0"),
         ("SYNC_ASSETS_LEDGER_URL", "postgresql://u:hunter2@h/db", "Write sqlite:///<path> or postgresql+psycopg://"),
     ],
@@ -325,6 +327,13 @@ class TestASecretInAFile:
         settings = self.given(environment, name, file)
         assert read(settings) == self.content(name)
         assert self.content(name) not in repr(settings)
+
+    def test_is_read_without_a_byte_order_mark(
+        self, environment: dict[str, str], tmp_path: Path, name: str, read: Callable[[Settings], str]
+    ) -> None:
+        file = tmp_path / "secret"
+        file.write_bytes(b"\xef\xbb\xbf" + self.content(name).encode() + b"\r\n")  # as editors of Windows write
+        assert read(self.given(environment, name, file)) == self.content(name)
 
     def test_is_read_again_when_it_is_used_again(
         self, environment: dict[str, str], tmp_path: Path, name: str, read: Callable[[Settings], str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -183,6 +184,15 @@ class TestWhatTheFileSays:
             True: False,
         }
 
+    def test_a_number_with_a_plus_stays_a_text(self) -> None:
+        text = table("replacements:\n  code: {1: +49, 2: -7, 3: +1.5}", "{code: cusDialCode}")
+        assert parse_config(text, "f.yaml").tables[0].replacements["code"] == {1: "+49", 2: -7, 3: "+1.5"}
+
+    def test_characters_may_be_escaped_as_json_does(self) -> None:
+        text = table("replacements: " + json.dumps({"code": {"\N{ROCKET}": "\u00e9\N{ROCKET}"}}), "{code: cusCode}")
+        assert "\\ud83d\\ude80" in text
+        assert parse_config(text, "f.yaml").tables[0].replacements["code"] == {"\N{ROCKET}": "\u00e9\N{ROCKET}"}
+
     def test_a_configuration_cannot_be_changed(self) -> None:
         config = parse_config(HEAD, "f.yaml")
         with pytest.raises(ValueError, match="frozen"):
@@ -352,6 +362,18 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 HEAD + "a: b: c\n",
                 "7: this is not YAML: mapping values are not allowed here; check quotes, colons and indentation",
             ),
+            (
+                table('replacements: {code: {1: "\\ud83d"}}', "{code: cusCode}"),
+                "7: `\\ud83d` is half a character; write the character itself",
+            ),
+            (
+                HEAD + "opt_out: {export: {expected_every_hours: 1e9}}\n",
+                "7: `expected_every_hours` cannot be `1000000000.0`; it must be less than or equal to 876000",
+            ),
+            (
+                HEAD + "alerts: {webhook: true, again_after_hours: 1e999}\n",
+                "7: `again_after_hours` cannot be `inf`; it must be less than or equal to 876000",
+            ),
             (HEAD + "<<: {a: b}\n", "7: merge keys (`<<`) are not supported; write the keys out"),
         ],
     )
@@ -422,6 +444,13 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
     )
     def test_the_history_of_records_is_kept_for_a_number_of_days(self, written: str, told: str) -> None:
         assert the_problem(HEAD + f"history: {written}\n").startswith(f"f.yaml:7: {told}")
+
+    @pytest.mark.parametrize("written", ["runs: {", "opt_out: {export: {", "logs: {"])
+    def test_days_to_keep_end_before_the_calendar_does(self, written: str) -> None:
+        text = HEAD + f"{written}keep_days: %s" + "}" * written.count("{") + "\n"
+        told = "f.yaml:7: `keep_days` cannot be `36501`; it must be less than or equal to 36500"
+        assert the_problem(text % 36_501) == told
+        assert parse_config(text % 36_500, "f.yaml")
 
     @pytest.mark.parametrize(("written", "days"), [("{days: 3}", 3), ("{}", 14)])
     def test_history_is_off_unless_it_is_written(self, written: str, days: int) -> None:

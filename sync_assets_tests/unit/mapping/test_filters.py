@@ -49,6 +49,7 @@ class TestOperators:
             ("lastname", NAMES, "starts_with", "byr", [0, 1, 2]),
             ("lastname", NAMES, "ends_with", "n", [0, 1, 3]),
             ("lastname", ["a.c", "abc"], "contains", ".", [0]),
+            ("lastname", ["ΠΑΣΟΚ", "ΠΑΣ", "πασα"], "starts_with", "ΠΑΣ", [0, 1, 2]),  # ς ends a word, σ is within
             ("lastname", ["a%c", "abc"], "starts_with", "a%", [0]),
             ("lastname", NAMES, "is_null", ..., [5]),
             ("lastname", NAMES, "not_null", ..., [0, 1, 2, 3, 4]),
@@ -60,6 +61,8 @@ class TestOperators:
             ("score", SCORES, "ge", "5", [1, 2]),
             ("score", SCORES, "in", [1, 9], [0, 2]),
             ("score", SCORES, "not_in", [1, 9], [1]),
+            ("score", SCORES, "gt", "+1", [1, 2]),
+            ("total", SCORES, "le", 2**63 - 1, [0, 1, 2]),
             ("limit", MONEY, "eq", 12.5, [1]),
             ("limit", MONEY, "ne", "12.50", [0, 2]),
             ("limit", MONEY, "le", 12.5, [0, 1]),
@@ -114,6 +117,10 @@ class TestOperators:
             (rule("birthdate", "eq", "1.2.2000"), "`1.2.2000` is no date; write it as YYYY-MM-DD"),
             (rule("visit", "lt", "now"), "`now` is no time; write it as YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ"),
             (rule("lastname", "eq", True), "`True` is no text; put it in quotes"),
+            (rule("lastname", "eq", 1.1), "`1.1` is no text; put it in quotes"),
+            (rule("lastname", "in", ["A", 1e5]), "`100000.0` is no text; put it in quotes"),
+            (rule("score", "lt", 2**63), "`9223372036854775808` is beyond what a column holds; write at most 64 bits"),
+            (rule("total", "ge", -(2**63) - 1), "`-9223372036854775809` is beyond what a column holds"),
         ],
     )
     def test_rules_that_do_not_fit_the_column(self, given_rule: dict[str, Any], told: str) -> None:

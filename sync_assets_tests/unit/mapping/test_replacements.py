@@ -56,6 +56,15 @@ class TestValues:
         ]
         assert written("interests", "cusText", {"Music": "M"}, "1,9", picklists="codes") == ["M,9"]
 
+    def test_an_empty_text_leaves_a_choice_out(self) -> None:
+        assert written("interests", "cusText", {2: None, 9: ""}, "1,2,9", "2", "2,1") == ["Music", "", "Music"]
+
+    def test_one_of_several_choices_becomes_what_no_text_is(self) -> None:
+        several = "gender: a value without replacement; add one"
+        replaced = {"Music": "male", 2: "female"}
+        assert written("interests", "gender", replaced, "1", "2", None, "1,2") == ["male", "female", "unknown", several]
+        assert written("interests", "cusBoolean", {1: True, None: True}, "1", None) == [True, True]
+
     def test_they_make_types_fit_that_do_not(self) -> None:
         replaced = {"y": True, "n": False}
         told = "cusBoolean: a value without replacement; add one"
@@ -67,7 +76,8 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("column", "to", "replacements", "told"),
         [
-            ("gendercode", "gender", {4: "male"}, "`4` is no option of `gendercode`; write one of 1 (Male)"),
+            ("gendercode", "gender", {"Man": "male"}, "`Man` is no option of `gendercode`; write one of 1 (Male)"),
+            ("gendercode", "gender", {2**63: "male"}, "`9223372036854775808` is no option of `gendercode`"),
             ("gendercode", "gender", {1: "mal"}, "`mal` is no value of `gender`; did you mean `male`?"),
             ("gendercode", "gender", {1: "x"}, "`x` is no value of `gender`; write one of unknown, male, female"),
             ("gendercode", "gender", {1: "male", "Male": "female"}, "`Male` is a value that another replacement names"),
@@ -81,6 +91,10 @@ class TestWhatIsRefused:
                 {None: "maybe"},
                 "`cusBoolean` is a boolean and cannot be `maybe`; write true or false",
             ),
+            ("lastname", "cusText", {1.5: "x"}, "`1.5` is no text; put it in quotes"),
+            ("gendercode", "cusText", {1: 1.1}, "`cusText` is a text and cannot be `1.1`; put it in quotes"),
+            ("score", "cusText", {2**63: "many"}, "`9223372036854775808` is beyond what a column holds"),
+            ("gendercode", "cusInteger", {1: 2**63}, "`cusInteger` cannot be `9223372036854775808`; write at most 64"),
             ("lastname", "firstName", {"x": "far too long"}, "`firstName` takes at most 10 characters; shorten"),
             ("birthdate", "cusDate", {"2000-01-01": "never"}, "`never` is no time; write it as YYYY-MM-DD"),
         ],

@@ -81,8 +81,8 @@ class TestAnOptionWithoutALabel:
         assert len(transformed(done, {"gendercode": 5}, {"gendercode": 1})) == 1
 
     def test_is_listed_as_a_number_among_the_others(self) -> None:
-        with pytest.raises(MappingError, match=r"`6` is no option of `gendercode`; write one of 1 \(Male\), 5$"):
-            self.mapping(replacements={"gendercode": {6: "Other"}})
+        with pytest.raises(MappingError, match=r"`Old` is no option of `gendercode`; write one of 1 \(Male\), 5$"):
+            self.mapping(replacements={"gendercode": {"Old": "Other"}})
 
     def test_an_enumeration_has_no_value_for_it(self) -> None:
         done = self.mapping(fields={"gendercode": "gender"})
@@ -91,12 +91,37 @@ class TestAnOptionWithoutALabel:
         )
 
 
+class TestARemovedOption:
+    """Rows still hold its number, which Dynamics 365 does not list any more."""
+
+    def test_is_replaced_by_its_number_and_warned_of(self) -> None:
+        fields = {"gendercode": "gender", "interests": "cusNote"}
+        done = mapping(fields, replacements={"gendercode": {3: "male", 7: "unknown"}, "interests": {"8": "Old"}})
+        row = {"gendercode": 7, "interests": "1,8"}
+        [sent] = transformed(done, row)
+        assert json.loads(sent["payload"]) == {"cusNote": "Music; Old", "gender": "unknown", "externalId": sent["id"]}
+        assert sent["refusal"] is None
+        assert unknown_codes(frame(done, row), done) == {}
+        assert [text for text in done.warnings if "replacements" in text] == [
+            "`interests`: 8 in its replacements is no option; only rows that hold one that was removed get it",
+            "`gendercode`: 7 in its replacements is no option; only rows that hold one that was removed get it",
+        ]
+
+    def test_cannot_be_filtered_by(self) -> None:
+        with pytest.raises(MappingError, match="filter on `gendercode`: `7` is no option"):
+            mapping({"lastname": "cusText"}, filters={"rules": [{"field": "gendercode", "is": "ne", "value": 7}]})
+
+    def test_is_none_of_a_boolean(self) -> None:
+        with pytest.raises(MappingError, match="`2` is no option of `vip`"):
+            mapping({"vip": "cusText"}, replacements={"vip": {2: "x"}})
+
+
 class TestWarning:
     def test_names_columns_numbers_and_the_remedy(self) -> None:
         assert unknown_codes_warning("contact", {"new_tier": {9, 100}, "interests": [7], "gendercode": []}) == (
             "contact: rows hold options without a label in Dynamics 365: `interests` 7; `new_tier` 9, 100. A text "
             "attribute gets the number, an enumeration refuses the row. Give the options a label there, add those that "
-            "were removed, and publish."
+            "were removed, and publish, or name their numbers under `replacements`."
         )
 
     def test_does_not_grow_without_end(self) -> None:

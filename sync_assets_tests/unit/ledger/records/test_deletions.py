@@ -103,6 +103,12 @@ def test_the_guard_sees_the_deletions_of_all_pages_as_one(ledger: Ledger, gone: 
     assert (deletes(ledger), held_back(ledger)) == (0, 11)
 
 
+def test_the_guard_lets_exactly_its_share_through(ledger: Ledger) -> None:
+    names = in_campaign(ledger, 180)
+    page(ledger, deleted=names[:63])  # 35 %, which is a little less in floating point
+    assert ledger.carry_out_deletes("contact", max_share=0.35) == 63
+
+
 def test_what_the_guard_holds_back_stays_collected_until_it_is_approved_once(ledger: Ledger) -> None:
     names = in_campaign(ledger, 200)
     page(ledger, deleted=names[:50])
