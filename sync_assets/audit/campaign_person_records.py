@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sync_assets.audit.drift import TWICE
-from sync_assets.campaign.addressing import KEY_SPELLING
 from sync_assets.campaign.client import CampaignClient, decoded
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Addressing, Records
@@ -92,7 +91,6 @@ class _Person:
         lists = await self._lists(config, below)
         target = Target.of(config)
         addressing = Addressing("filter" if target.filter else "url", target.filter)
-        addressing.note(KEY_SPELLING, "capitals")  # even if no list has shown any: one must not count as gone
         records = Records(self._client, target.api, target.resource, target.key, addressing)
         self._unanswered = {}
         missing: list[str] = []
@@ -145,6 +143,8 @@ class _Person:
     ) -> None:
         async with self._free:
             response = await records.find(id_)
+            if isinstance(response, ResponseOutcome) and response.kind == "missing":
+                response = await records.find(id_.upper())  # another program's record must not count as gone
         if not isinstance(response, ResponseOutcome):
             self._found |= self._known[config.table][id_]
             await self._list_below(response, lists)

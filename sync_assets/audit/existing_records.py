@@ -16,7 +16,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sync_assets.audit.record_comparison import EXISTING, LEASE_SECONDS, NONE, Comparison, PageObserver, may_sort
+from sync_assets.audit.record_comparison import (
+    EXISTING,
+    LEASE_SECONDS,
+    NONE,
+    Comparison,
+    PageObserver,
+    SpelledOtherwise,
+    may_sort,
+)
 from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
@@ -62,7 +70,7 @@ async def first_load(
     """
     try:
         existing = await existing_records(runtime, campaign, config, resource, runtime.listed_keys, seconds=seconds)
-    except (BudgetSpent, CampaignRefused, HttpError) as error:
+    except (BudgetSpent, CampaignRefused, HttpError, SpelledOtherwise) as error:
         return Existing(known=False, stopped=str(error))
     if existing.found is not None:
         runtime.notes.append(shown(config, existing.found))
@@ -97,7 +105,7 @@ async def existing_records(
         observer: receives each page of the list.
 
     Raises:
-        BudgetSpent, CampaignRefused, HttpError: the results so far are stored.
+        BudgetSpent, CampaignRefused, HttpError, SpelledOtherwise: the results so far are stored.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     if await asyncio.to_thread(needless, ledger, config):

@@ -19,12 +19,13 @@ import msgspec
 
 from sync_assets.audit.record_list import Page, Record, RecordList, is_of_the_list, pages_for
 from sync_assets.audit.value_comparison import differing
-from sync_assets.campaign.addressing import KEY, KEY_SPELLING
+from sync_assets.campaign.addressing import KEY
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
+from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Unavailable
 from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
@@ -42,6 +43,10 @@ SOURCE = "what Campaign held when its records were listed"
 
 EXISTING, NONE, LISTED = "existing records", "none", "listed"
 """The premise in the ledger's findings about a resource, and its findings."""
+
+
+class SpelledOtherwise(SyncAssetsError):
+    """Raised when a record's key is the id of one of our records in capitals: Campaign compares keys by case."""
 
 
 class Compared(NamedTuple):
@@ -99,7 +104,6 @@ class Comparison:
         owner: of the lease.
         observer: receives each page; None for none.
         learnt: reads that were made for the PKeys of parents.
-        capitals: records that carry our id in capital letters.
     """
 
     runtime: Runtime
@@ -110,7 +114,6 @@ class Comparison:
     owner: str
     observer: PageObserver | None = field(default=None, kw_only=True)
     learnt: int = 0
-    capitals: int = 0
 
     @property
     def config(self) -> TableConfig:
@@ -171,11 +174,6 @@ class Comparison:
             return None
         if repeated := await asyncio.to_thread(self.keys.repeated, name):
             self._warn(repeated)
-        if self.capitals:
-            self.runtime.warnings.append(
-                f"{self.capitals:,} records of {name} in Campaign carry their {self.config.key} in capital letters: a "
-                "request for one of them takes a second one. Write it in small letters there."
-            )
         if from_the_start and any(name == to.resource for one in self.runtime.config.tables for to in self._to(one)):
             self.keys.complete.add(name)
         else:
@@ -208,14 +206,22 @@ class Comparison:
                     return None
         return state
 
+    def _require_our_spelling(self, ours: dict[str, Record]) -> None:
+        """Raise SpelledOtherwise if a record would be created a second time, since a request by our id misses it."""
+        name, key = self.config.resource, self.config.key
+        for id_, record in ours.items():
+            if record[key] != id_ and self.ledger.stored_record(self.config.table, id_):
+                raise SpelledOtherwise(
+                    f"Campaign compares keys by case, and a record of {name} has the {key} {record[key]}, where "
+                    f"Dynamics 365 writes {id_}: it would be created a second time. There may be more such records.",
+                    f"Write each {key} in small letters in Campaign; until then no record of {name} is sent.",
+                )
+
     def _page(self, state: Rebuild, page: Page) -> tuple[Rebuild, list[Compared]]:
         """Compare a page of records with the ledger; return the new state, and the compared records for an observer."""
         ours = self.listing.ids(page)
+        self._require_our_spelling(ours)
         self.keys.add(self.config.resource, self.listing.ours(page))
-        capitals = sum(record[self.config.key] != id_ for id_, record in ours.items())
-        if capitals and not self.capitals:
-            self.ledger.note_dialect(self.config.resource, {KEY_SPELLING: "capitals"})
-        self.capitals += capitals
         if self.config.table == CONTACT and self.runtime.config.opt_out.active:
             names = self.runtime.config.opt_out.attributes
             stated = statements(list(ours.values()), self.config.key, names)

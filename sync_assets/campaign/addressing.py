@@ -27,8 +27,6 @@ next delete tests it again.
 """
 KEY_UNIQUE = "key_unique"
 """Premise: Campaign refuses a second record with the same key. Finding: yes."""
-KEY_SPELLING = "key_spelling"
-"""How Campaign's records spell our ids. Finding: capitals, if some were listed in capital letters."""
 DELETE_ANSWER = "delete_answer"
 """The form (status and content type) of an answer to a DELETE after which a read showed that the record was deleted."""
 DELETE_SEEN = "delete_seen"
@@ -156,14 +154,6 @@ class Addressing:
         if self.unique is not None:
             return self.unique
         return KEY_UNIQUE in self.found or self.found.get(KEY_IN_URL) == "yes"
-
-    @property
-    def in_capitals(self) -> bool:
-        """Return True if some records carry our id in capital letters, which another program wrote.
-
-        Campaign compares keys by case, so such a record is not found by the id as we write it.
-        """
-        return self.found.get(KEY_SPELLING) == "capitals"
 
     def note(self, premise: str, finding: str) -> None:
         if self.found.get(premise) != finding:

@@ -9,9 +9,9 @@ costs a look-up by the filter.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -22,8 +22,6 @@ from sync_assets.campaign.dialect import Operation, ResponseOutcome, response_ou
 from sync_assets.http.client import Guard, Observer, OutcomeUnknown, Response, backoff
 
 __all__ = ["Addressing", "Filter", "Records", "counted"]
-
-_T = TypeVar("_T")
 
 REPEATS = 3
 """How often a request is repeated whose answer is not the engine's own."""
@@ -61,9 +59,6 @@ class Records:
 
         One call if Campaign accepts the key, else one read more to look the record up.
         """
-        return await self._in_each_spelling(key, lambda spelling: self._update(spelling, body, guard))
-
-    async def _update(self, key: str, body: bytes, guard: Guard | None) -> ResponseOutcome:
         addressing = self.addressing
         if addressing.key_in_url is not False:
             _, response = await self._ask("update", self._address(key), key, body, guard)
@@ -78,7 +73,7 @@ class Records:
                 addressing.not_by_key()
             bare = response.kind == "transient"
         else:
-            found, bare = await self._find(key, guard), False
+            found, bare = await self.find(key, guard), False
         located = self._located(found)
         if isinstance(located, ResponseOutcome):
             return located
@@ -106,8 +101,8 @@ class Records:
         while not addressing.deletes_known:
             async with addressing.first_delete():
                 if not addressing.deletes_known:
-                    return await self._in_each_spelling(key, lambda spelling: self._delete(spelling, guard))
-        return await self._in_each_spelling(key, lambda spelling: self._delete(spelling, guard))
+                    return await self._delete(key, guard)
+        return await self._delete(key, guard)
 
     async def _delete(self, key: str, guard: Guard | None) -> ResponseOutcome:
         addressing = self.addressing
@@ -117,7 +112,7 @@ class Records:
                 return response
         else:
             response = None
-        located = self._located(await self._find(key, guard))
+        located = self._located(await self.find(key, guard))
         if isinstance(located, ResponseOutcome):
             return located
         if addressing.key_in_delete is None:
@@ -144,9 +139,6 @@ class Records:
 
     async def find(self, key: str, guard: Guard | None = None) -> dict[str, Any] | ResponseOutcome:
         """Return the record that carries our key, or why there is none (`missing`, ...)."""
-        return await self._in_each_spelling(key, lambda spelling: self._find(spelling, guard))
-
-    async def _find(self, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
         addressing = self.addressing
         if addressing.key_in_url is False:
             return await self._by_filter(key, guard)
@@ -184,13 +176,6 @@ class Records:
         page = _decoded(answer.body) if response_outcome(answer, "read").kind == "done" else None
         return isinstance(page, dict) and isinstance(page.get("content"), list)
 
-    async def _in_each_spelling(self, key: str, send: Callable[[str], Awaitable[_T]]) -> _T:
-        """Send a request with our key; if no record has it, and some carry theirs in capitals, with that spelling."""
-        found = await send(key)
-        if self.addressing.in_capitals and isinstance(found, ResponseOutcome) and found.kind == "missing":
-            return await send(key.upper())
-        return found
-
     def _address(self, key: str) -> str:
         return f"{self._path}/{quote(key, safe='')}"
 
@@ -224,7 +209,7 @@ class Records:
         plain = not answer.body.strip()
         if trusted and plain and self.addressing.trusts_delete(form):
             return
-        found = await self._find(key, guard)
+        found = await self.find(key, guard)
         if isinstance(found, ResponseOutcome) and found.kind == "missing":
             if plain:
                 self.addressing.delete_verified(form)
