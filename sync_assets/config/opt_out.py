@@ -11,10 +11,10 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from sync_assets.config.values import (
     CHANGED_SUFFIX,
     OPT_OUT_ATTRIBUTES,
-    Count,
     Days,
     Hours,
     LogicalName,
+    Minutes,
     Model,
     OptOutAttribute,
     Text,
@@ -172,7 +172,7 @@ class OptOutConfig(Model):
         Annotated[OptOutMapping, BeforeValidator(short_form, json_schema_input_type=OptOutAttribute | OptOutMapping)],
     ] = Field(default_factory=dict[str, OptOutMapping])
     """Dynamics 365 column of two options: Campaign opt-out attribute, or {to, inverted}."""
-    poll_profiles_minutes: Count | None = None
+    poll_profiles_minutes: Minutes | None = None
     """Besides the file, read opt-outs through the API this often. Costs engine calls."""
     export: Export = Export()
     """The file that a Campaign workflow writes to the Campaign SFTP."""

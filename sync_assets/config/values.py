@@ -125,8 +125,10 @@ Owner = Annotated[str, AfterValidator(_owner), _schema(_OWNER)]
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
-Days = Annotated[int, Field(ge=1, le=36_500)]
-"""How long something is kept. 100 years, even four times as long, lead to a date that the calendar has."""
+Days = Annotated[int, Field(ge=1, le=99_999)]
+"""How long something is kept. So many days, even four times, lead to a date that the calendar has."""
+Minutes = Annotated[int, Field(ge=1, le=52_560_000)]
+"""A time limit, at most 100 years."""
 Hours = Annotated[float, Field(gt=0, le=876_000)]
 """A time limit, at most 100 years."""
 

@@ -34,8 +34,10 @@ def canonical(numbers: pl.DataFrame) -> pl.DataFrame:
 
 def canonical_text(value: str | int | float | Decimal) -> str | None:
     """Return one value in canonical spelling, e.g. of the configuration; None if it is no number."""
-    if isinstance(value, str) and not re.match(_NUMBER, value):
-        return None
+    if isinstance(value, str):
+        value = re.sub(r"^\+(?=[0-9])", "", value)
+        if not re.match(_NUMBER, value):
+            return None
     try:
         number = Decimal(repr(value) if isinstance(value, float) else value)
     except InvalidOperation:

@@ -6,6 +6,7 @@ the conversion applies.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -164,6 +165,8 @@ def _comparable(values: pl.Series, column: Column) -> pl.Series:
 
 
 def _integer(value: Scalar, path: str) -> int:
+    if isinstance(value, str) and re.fullmatch(r"\+[0-9]+", value):  # YAML keeps a number with a plus as a text
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise WrongValue(f"`{path}` is a whole number and cannot be `{value}`; write one without quotes")
     if not is_64_bit(value):

@@ -333,7 +333,8 @@ class _Compiler:
         replaced = field.replacement.codes if field.replacement else set[int]()
         if field.column.type in AS_TEXT:
             self._warnings.append(f"`{name}` ({field.column.type}) travels to `{to}` as text")
-        removed = sorted(replaced - set(field.column.labels)) if is_option(field.column) else []
+        known = set(field.column.labels)
+        removed = sorted(replaced - known) if known and is_option(field.column) else []
         if removed and field.column.type != "boolean":
             codes = ", ".join(map(str, removed))
             self._warnings.append(

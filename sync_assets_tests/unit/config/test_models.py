@@ -448,9 +448,9 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
     @pytest.mark.parametrize("written", ["runs: {", "opt_out: {export: {", "logs: {"])
     def test_days_to_keep_end_before_the_calendar_does(self, written: str) -> None:
         text = HEAD + f"{written}keep_days: %s" + "}" * written.count("{") + "\n"
-        told = "f.yaml:7: `keep_days` cannot be `36501`; it must be less than or equal to 36500"
-        assert the_problem(text % 36_501) == told
-        assert parse_config(text % 36_500, "f.yaml")
+        told = "f.yaml:7: `keep_days` cannot be `100000`; it must be less than or equal to 99999"
+        assert the_problem(text % 100_000) == told
+        assert parse_config(text % 99_999, "f.yaml")
 
     @pytest.mark.parametrize(("written", "days"), [("{days: 3}", 3), ("{}", 14)])
     def test_history_is_off_unless_it_is_written(self, written: str, days: int) -> None:

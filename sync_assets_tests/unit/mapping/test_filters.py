@@ -64,6 +64,7 @@ class TestOperators:
             ("score", SCORES, "gt", "+1", [1, 2]),
             ("total", SCORES, "le", 2**63 - 1, [0, 1, 2]),
             ("limit", MONEY, "eq", 12.5, [1]),
+            ("limit", MONEY, "eq", "+12.5", [1]),
             ("limit", MONEY, "ne", "12.50", [0, 2]),
             ("limit", MONEY, "le", 12.5, [0, 1]),
             ("limit", MONEY, "gt", 12.5, [2]),

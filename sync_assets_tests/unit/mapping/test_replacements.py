@@ -43,6 +43,10 @@ class TestValues:
         assert written("score", "cusText", {0: "none", 10: "ten"}, 0, 10, 5) == ["none", "ten", "5"]
         assert written("limit", "cusFloat", {0: 1.5, "12.50": 13}, "0.0000", "12.5000", "7.0") == [1.5, 13, 7]
 
+    def test_a_number_with_a_plus_is_that_number(self) -> None:
+        assert written("gendercode", "cusInteger", {1: "+5"}, 1) == [5]
+        assert written("score", "cusText", {"+10": "ten"}, 10) == ["ten"]
+
     def test_dates_and_times(self) -> None:
         assert written("birthdate", "cusDate", {"1900-01-01": None}, "1900-01-01", "1900-01-02") == ["", "1900-01-02"]
         times = {"2024-01-01T01:00:00+01:00": "2024-02-01"}
