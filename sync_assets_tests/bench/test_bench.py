@@ -143,7 +143,7 @@ def test_the_limit_of_writing_is_what_the_latency_allows(tmp_path: Path) -> None
         assert server.counts()["keys"] == done.items
 
 
-@pytest.mark.slow  # a whole benchmark, with few rows
+@pytest.mark.slow  # a whole benchmark; its parts are tried without a mark
 def test_capture_beside_its_limit_and_its_peers(running: Stage) -> None:
     report = capture(running)
     sane(report)
@@ -155,7 +155,7 @@ def test_capture_beside_its_limit_and_its_peers(running: Stage) -> None:
     assert {run.items for result in report.results for run in result.runs} == {running.settings.rows}
 
 
-@pytest.mark.slow  # a whole benchmark, with few rows
+@pytest.mark.slow  # a whole benchmark; its parts are tried without a mark
 def test_encrypted_payloads_are_measured_beside_those_that_are_not() -> None:
     with stage(replace(Settings.quick(), encrypted=True)) as running:
         *encrypted, sqlite, postgres = running.databases
@@ -177,7 +177,7 @@ def test_a_re_read_writes_nothing_and_calls_nobody(running: Stage) -> None:
     assert all(run.more["unchanged"] == running.settings.rows for result in again for run in result.runs)
 
 
-@pytest.mark.slow  # a whole benchmark, with few rows
+@pytest.mark.slow  # a whole benchmark; its parts are tried without a mark
 def test_push_beside_its_limit_and_its_peers(running: Stage) -> None:
     """On SQLite; the bench of captures runs on both databases."""
     report = push(replace(running, databases=running.databases[:1]))
@@ -190,7 +190,7 @@ def test_push_beside_its_limit_and_its_peers(running: Stage) -> None:
         assert any(peer.name in note for note in report.notes) != peer.light
 
 
-@pytest.mark.slow  # a whole benchmark, with few rows
+@pytest.mark.slow  # a whole benchmark; its parts are tried without a mark
 def test_a_large_table_lives_through_a_kill_with_nothing_missing_and_nothing_twice() -> None:
     report = thirty_million(replace(Settings.quick(), sqlite=True))
     sane(report)
@@ -207,7 +207,7 @@ def test_a_large_table_does_not_begin_without_the_disk_that_it_needs(capfd: pyte
     assert "1,000,000,000,000 rows need about" in capfd.readouterr().err
 
 
-@pytest.mark.slow  # each size is measured as in the tests above
+@pytest.mark.slow  # each size is measured as in the slow tests above
 def test_sizes_are_compared(running: Stage) -> None:
     report = scale(running)
     sane(report)

@@ -15,7 +15,7 @@ from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.waiting import until
 
-pytestmark = pytest.mark.slow  # flows/test_table_run.py and flows/test_checks.py show the answers without the UI
+pytestmark = pytest.mark.slow  # the answers without the UI: flows/test_table_run.py, flows/test_checks.py
 
 PATIENCE = 120.0
 QUERY = """

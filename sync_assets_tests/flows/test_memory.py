@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
-
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -38,7 +36,6 @@ def _most_resident(pid: int) -> float:
     return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-@pytest.mark.slow  # benchmarks report the memory of each capture and push
 def test_a_first_load_of_many_contacts_needs_little_more_memory_than_one_of_few(tmp_path: Path) -> None:
     few, many = peak(tmp_path / "few", PAGE), peak(tmp_path / "many", 5 * PAGE)
     assert many < MOST

@@ -10,15 +10,13 @@ from sync_assets_tests.support.dagster_dev import dagster_daemon
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.waiting import until
 
-pytestmark = pytest.mark.slow  # runs that die are found again in flows/test_killed_runs.py
-
 PATIENCE = 120.0
 
 
 @pytest.mark.parametrize(
     "linger",
     [
-        pytest.param(0, id="a run for each change"),
+        pytest.param(0, id="a run for each change", marks=pytest.mark.slow),
         pytest.param(120, id="a run that stays"),
     ],
 )

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from sync_assets.defs.partitions import today
 from sync_assets_tests.flows.browser.conftest import BUDGET
 from sync_assets_tests.flows.browser.ui import Ui
@@ -23,7 +21,6 @@ def test_the_lineage_leads_from_dynamics_365_over_campaign_to_the_report(ui: Ui)
     ui.reads("new_order", "profile", "cusOrder", "cusOrderLine", "daily_sync")
 
 
-@pytest.mark.slow  # what Dagster shows of the definitions: unit/test_definitions.py
 def test_an_asset_page_tells_what_it_is_whose_it_is_and_where_each_column_comes_from(ui: Ui) -> None:
     ui.open("/assets/campaign/cusOrder")
     ui.reads("Records of the Campaign resource", exact=False)
@@ -66,7 +63,6 @@ def test_a_check_that_fails_says_how_many_why_and_what_to_do_and_nothing_of_the_
     assert "not-an-address" not in ui.page.content()
 
 
-@pytest.mark.slow  # Dagster's own pages; flows/test_dagster.py shows the tags
 def test_the_runs_page_tells_which_tables_and_which_day_a_run_was_about(ui: Ui) -> None:
     ui.open("/runs")
     for table in ("contact", "new_order", "new_orderline"):
@@ -94,7 +90,6 @@ def test_the_report_is_made_by_a_click_and_shows_pictures_and_numbers(ui: Ui, sy
     assert ui.row("cusOrderLine", "new_orderline").is_visible()
 
 
-@pytest.mark.slow  # Dagster's own pages; flows/test_dagster.py shows the tags
 def test_the_runs_page_names_the_job_of_each_run_and_hides_tags_of_machines(ui: Ui) -> None:
     ui.open("/runs")
     ui.reads("sync")
@@ -103,7 +98,6 @@ def test_the_runs_page_names_the_job_of_each_run_and_hides_tags_of_machines(ui: 
         assert hidden not in content, hidden
 
 
-@pytest.mark.slow  # what Dagster shows of the definitions: unit/test_definitions.py
 def test_the_checks_of_an_asset_are_few_and_ready_shows_each_part_of_the_set_up(ui: Ui) -> None:
     ui.open("/assets/d365/contact?view=checks&checkDetail=ready")
     ui.reads("Checks (3)", "ready", "no_deletion_is_held_back", "change_feed_is_polled")
@@ -111,7 +105,6 @@ def test_the_checks_of_an_asset_are_few_and_ready_shows_each_part_of_the_set_up(
     ui.reads("change tracking is on", "mapped columns exist", "columns are within the limit")
 
 
-@pytest.mark.slow  # what Dagster shows of the definitions: unit/test_definitions.py
 def test_the_resources_page_shows_each_system_and_which_assets_use_it(ui: Ui) -> None:
     ui.open("/locations/sync_assets.definitions/resources")
     ui.reads("dynamics_365", "campaign_standard", "campaign_sftp", "ledger")
@@ -119,7 +112,6 @@ def test_the_resources_page_shows_each_system_and_which_assets_use_it(ui: Ui) ->
     ui.reads("The SFTP server to which Campaign exports its opt-out files.", exact=False)
 
 
-@pytest.mark.slow  # what Dagster shows of the definitions: unit/test_definitions.py
 def test_the_launchpad_of_replay_has_its_settings_with_their_defaults(ui: Ui) -> None:
     ui.open("/locations/sync_assets.definitions/jobs/replay/playground")
     ui.reads("replay_table")
@@ -158,7 +150,6 @@ def sensor_state(ui: Ui, name: str) -> str:
     ]["sensorState"]["status"]
 
 
-@pytest.mark.slow  # Dagster's own pages; flows/test_dagster.py shows the tags
 def test_events_of_a_run_arrive_by_the_web_socket(ui: Ui) -> None:
     [run, *_] = ui.ask("{runsOrError(limit: 1, filter: {statuses: [SUCCESS]}) {... on Runs {results {runId}}}}")[
         "runsOrError"

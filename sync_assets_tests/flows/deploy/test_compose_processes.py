@@ -29,7 +29,9 @@ from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.waiting import until
 
-pytestmark = pytest.mark.slow  # runs that die are found again in flows/test_killed_runs.py
+pytestmark = (
+    pytest.mark.slow
+)  # a whole installation; its parts: test_compose.py, test_code_server.py, test_killed_runs.py
 
 CONTACTS, CHANGED = 300, 60
 START_SECONDS = 90.0
