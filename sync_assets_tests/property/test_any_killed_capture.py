@@ -61,8 +61,8 @@ class Story:
         for _ in range(self.random.randint(0, 3)):
             kill = self.random.randint(1, 12)
             at_request = self.random.random() < 0.5
-            self.reading.kill.left = None if at_request else kill
-            self.reading.kill.stored = self.random.random() < 0.5
+            self.reading.simulated_kill.left = None if at_request else kill
+            self.reading.simulated_kill.stored = self.random.random() < 0.5
 
             def before(number: int, kill: int | None = kill if at_request else None) -> None:
                 if self.random.random() < 0.4:
@@ -75,7 +75,7 @@ class Story:
                 self.reading.read()
             except Killed:
                 note(f"killed at {self.reading.asked()}")
-            self.reading.kill.left = None
+            self.reading.simulated_kill.left = None
 
     def change(self) -> None:
         ids = [row["contactid"] for row in self.admin.dump_d365()]

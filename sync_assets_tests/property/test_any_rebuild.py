@@ -71,7 +71,7 @@ class Rebuilding(Story):
             Path(self.ledger_file + ending).unlink(missing_ok=True)
         shutil.move(copy, self.ledger_file)
         world.ledger = Ledger.open(world.url)
-        world.kill = SimulatedKill(world.ledger)
+        world.simulated_kill = SimulatedKill(world.ledger)
         look, rows = world.look(), world.rows()
         # Of rows that came and went since the copy was made nothing tells that they were ours to delete.
         for table in TABLES:

@@ -106,7 +106,7 @@ class Reading:
         self._size_of.clear()
         with self._ledger() as ledger:
             self.ledger = ledger
-            self.kill = SimulatedKill(ledger)
+            self.simulated_kill = SimulatedKill(ledger)
             yield ledger
 
     @contextmanager

@@ -259,7 +259,7 @@ class World:
         shutil.copy(systems.template, file)
         self.url = f"sqlite:///{file}"
         self.ledger = Ledger.open(self.url)
-        self.kill = SimulatedKill(self.ledger)
+        self.simulated_kill = SimulatedKill(self.ledger)
 
     def close(self) -> None:
         self.ledger.close()
@@ -300,12 +300,12 @@ class World:
     @contextmanager
     def _disturbed(self, disturbance: Disturbance) -> Iterator[None]:
         if disturbance.kind == "killed":
-            self.kill.left, self.kill.stored = disturbance.at, disturbance.stored
+            self.simulated_kill.left, self.simulated_kill.stored = disturbance.at, disturbance.stored
         self.admin.faults(*disturbance.faults)
         try:
             yield
         finally:
-            self.kill.left = None
+            self.simulated_kill.left = None
             self.systems.answers = lambda: None
             self.systems.stand(self.position)
             for lease in self.ledger.leases():  # as the next start does for a killed process (workers.release_dead)
