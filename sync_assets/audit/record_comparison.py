@@ -214,7 +214,8 @@ class Comparison:
                 raise SpelledOtherwise(
                     f"Campaign compares keys by case, and a record of {name} has the {key} {record[key]}, where "
                     f"Dynamics 365 writes {id_}: it would be created a second time. There may be more such records.",
-                    f"Write each {key} in small letters in Campaign; until then no record of {name} is sent.",
+                    "Delete such records in Campaign, or load them again with the key in small letters; until then no "
+                    f"record of {name} is sent.",
                 )
 
     def _page(self, state: Rebuild, page: Page) -> tuple[Rebuild, list[Compared]]:

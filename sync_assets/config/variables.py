@@ -142,7 +142,11 @@ class VariableReader:
         return value in ("1", "true")
 
     def home(self) -> Path:
-        return expanded(self.optional("DAGSTER_HOME", ".dagster")).absolute()
+        path = expanded(self.optional("DAGSTER_HOME", ".dagster"))
+        if path.parts[:1] and path.parts[0].startswith("~"):
+            problem = f"DAGSTER_HOME begins with {path.parts[0]}, and there is no such user. Write a path."
+            self.problems += [problem] if problem not in self.problems else []
+        return path.absolute()
 
     def keys(self, name: str) -> tuple[bytes, ...]:
         """Read a file of keys: 32 bytes each, in base64, one on a line; `#` begins a comment."""
@@ -150,7 +154,7 @@ class VariableReader:
         if path is None or not path.is_file():
             return ()
         try:
-            lines = [line.partition("#")[0].strip() for line in path.read_text("ascii").splitlines()]
+            lines = [line.partition("#")[0].strip() for line in path.read_text("utf-8-sig").splitlines()]
             keys = tuple(base64.b64decode(line, validate=True) for line in lines if line)
         except (OSError, ValueError):
             keys = ()

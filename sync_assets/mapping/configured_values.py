@@ -15,6 +15,8 @@ from sync_assets.mapping.exact_numbers import canonical_text
 
 Scalar = str | bool | int | float
 
+_MOST_DIGITS = 28
+"""Digits before the point that a comparison of decimal numbers holds, besides ten after it: 38 in all."""
 _WHOLE = re.compile(r"[-+]?[0-9]+")
 
 
@@ -36,7 +38,7 @@ def column_value(value: Scalar, column: Column, *, removed_options: bool = False
         case "integer" | "bigint":
             return _integer(value)
         case "decimal" | "money" | "double":
-            return _number(value)
+            return _number(value, most_digits=None if column.type == "double" else _MOST_DIGITS)
         case "date":
             return _day(value)
         case "datetime":
@@ -110,10 +112,14 @@ def is_64_bit(number: int) -> bool:
     return -(2**63) <= number < 2**63
 
 
-def _number(value: Scalar) -> str:
+def _number(value: Scalar, most_digits: int | None) -> str:
     text = None if isinstance(value, bool) else canonical_text(value)
     if text is None:
         raise WrongValue(f"`{value}` is no number; write it as in 12.50")
+    if most_digits and len(text.partition(".")[0].lstrip("-")) > most_digits:
+        raise WrongValue(
+            f"`{value}` is beyond what a column holds; write at most {most_digits} digits before the point"
+        )
     return text
 
 
@@ -131,7 +137,7 @@ def time_of(value: Scalar) -> str:
     """
     try:
         moment = datetime.fromisoformat(str(value))
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # in UTC it may lie before the year 1 or after 9999
         raise WrongValue(f"`{value}` is no time; write it as YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ") from None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment.isoformat().replace("+00:00", "Z")

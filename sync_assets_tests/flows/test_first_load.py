@@ -111,7 +111,7 @@ class TestWhereAnIdIsWrittenInCapitals:
             assert f"has the externalId {id_.upper()}, where Dynamics 365 writes {id_}" in "".join(done.stopped)
         with closing(program.runtime()) as runtime:
             [problem] = plan(runtime).problems
-        assert "in small letters in Campaign" in str(problem)
+        assert "load them again with the key in small letters" in str(problem)
         admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
         admin.add_profiles({"lastName": "Eve", "externalId": id_})
         assert program.sync().document["engine_calls"]["insert"] == N - 1

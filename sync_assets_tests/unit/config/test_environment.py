@@ -115,7 +115,7 @@ def test_the_servers_certificate_is_verified_against_the_authorities_that_are_na
 def test_keys_of_the_ledger_are_lines_of_base64(tmp_path: Path) -> None:
     first, second = bytes(range(32)), bytes(32)
     text = f"# of 2026-11\n{b64encode(first).decode()}\n\n{b64encode(second).decode()}  # earlier\n"
-    (tmp_path / "keys").write_text(text)
+    (tmp_path / "keys").write_text(text, encoding="utf-8-sig")  # as editors of Windows write
     settings = Settings.from_environment({"SYNC_ASSETS_LEDGER_KEY_FILE": str(tmp_path / "keys")})
     assert settings.ledger_keys == (first, second)
     assert Settings.from_environment({}).ledger_keys == ()
@@ -263,6 +263,7 @@ def test_the_passphrase_of_an_sftp_key_comes_from_a_variable_or_a_file(
         ("SYNC_ASSETS_CA_BUNDLE", "/nowhere/ca.pem", "a file that is not there (/nowhere/ca.pem)"),
         ("SYNC_ASSETS_CONFIG", "/nowhere/sync_assets.yaml", "a file that is not there (/nowhere/sync_assets.yaml)"),
         ("CAMPAIGN_SFTP_PRIVATE_KEY", "~nobody-of-this-name/key", "a file that is not there. Correct"),
+        ("DAGSTER_HOME", "~nobody-of-this-name/home", "begins with ~nobody-of-this-name, and there is no such user"),
         ("CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE_FILE", "~nobody-of-this-name/key", "which cannot be read (No such file"),
         ("SYNC_ASSETS_AUTOSTART", "maybe", "Write 1 or 0"),
         ("SYNC_ASSETS_LEDGER_URL", "postgresql://u:hunter2@h/db", "Write sqlite:///<path> or postgresql+psycopg://"),
