@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from random import randint
 
 import httpx
 import pytest
@@ -20,13 +21,19 @@ from sync_assets_tests.support.waiting import until
 START_SECONDS, END_SECONDS = 120.0, 60.0
 
 
+def free_port() -> int:
+    """Return a free port below those that the system gives to connections, which tests beside this one make."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port := randint(20_000, 32_000)))
+            return port
+
+
 class Demo:
     """A demo in a session of its own, on a free port."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         other = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         self.log = folder / "log"
         with self.log.open("wb") as output:

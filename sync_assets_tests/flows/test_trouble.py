@@ -211,12 +211,12 @@ def test_sync_says_at_once_and_seldom_that_campaign_does_not_answer(program: Pro
     process = program.start("sync")
     try:
         assert process.stderr
-        found = [line for line in iter(process.stderr.readline, "") if "system=Campaign" in line][:1] or [""]
+        found = next((line for line in iter(process.stderr.readline, "") if "system=Campaign" in line), "")
     finally:
         process.kill()
         process.communicate()
     assert re.search(
-        r"The system does not answer, requests are repeated system=Campaign until=\d\d:\d\d:\d\d UTC", found[0]
+        r"The system does not answer, requests are repeated system=Campaign until=\d\d:\d\d:\d\d UTC", found
     )
 
 
