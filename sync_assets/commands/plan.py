@@ -128,7 +128,6 @@ class _Plan:
             self.rehearsals[config.table].calls["read"] += await self.existing.find_out(config)
         except SpelledOtherwise as error:
             self.troubled[config.table] = error
-        if config.table in self.troubled:
             return 0
         activity = f"planning {config.table}"
         pending = self.ledger.counts().get(config.table)

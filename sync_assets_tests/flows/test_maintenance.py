@@ -77,9 +77,8 @@ def test_sensors_ask_for_no_run_of_it_and_a_run_passes_it_over_in_green(chain: C
     assert request.asset_selection
     assert CONTACT not in request.asset_selection
     assert ORDER in request.asset_selection
-    run = orchestra.run_selection(
-        [CONTACT, PROFILE, ORDER, CUS_ORDER], None, today(), {}
-    )  # as somebody in the UI does it
+    # As an operator does who selects the assets in the UI.
+    run = orchestra.run_selection([CONTACT, PROFILE, ORDER, CUS_ORDER], None, today(), {})
     assert run.success
     assert "contact is in maintenance since" in run.metadata(CONTACT, today())["passed_over"]
     assert "contact is in maintenance since" in run.metadata(PROFILE, today())["passed_over"]

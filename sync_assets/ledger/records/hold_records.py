@@ -137,7 +137,7 @@ class HoldRecords:
 
 def is_held(reasons: Set[HoldReason]) -> bool:
     """Return True if one of the reasons is a hold that was not released."""
-    return any(not one.gone for one in reasons)
+    return any(not reason.gone for reason in reasons)
 
 
 def is_excluded(reasons: Set[HoldReason]) -> bool:
