@@ -149,21 +149,6 @@ def test_systems_that_moved_are_accepted_by_a_person(synced: Program, production
     assert (document["moved"], document["accepted"]) == ({}, False)
 
 
-def test_a_ledger_of_an_earlier_version_takes_the_systems_of_its_first_run(
-    synced: Program, production: SandboxProcess
-) -> None:
-    with synced.runtime().ledger as ledger:
-        ledger.database.write(lambda connection: connection.exec_driver_sql("DELETE FROM sync_system"))
-    assert synced.sync().status == 0
-    with synced.runtime().ledger as ledger:
-        known = ledger.systems()
-    assert known["d365"].url == synced.sandbox.env["D365_URL"]
-    assert known["d365"].identity == "5c0a1f00-0000-4000-8000-0000000000c1"
-    assert known["campaign"].url == synced.sandbox.env["CAMPAIGN_URL"]
-    pointed_at(synced, production, *CAMPAIGN)
-    assert synced.run("sync")[0] == 1
-
-
 def test_a_plan_notes_no_systems(program: Program) -> None:
     assert program.run("plan")[0] == 0
     with program.runtime().ledger as ledger:

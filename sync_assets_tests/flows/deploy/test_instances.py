@@ -145,15 +145,6 @@ def test_on_one_machine_backlogs_leave_room_for_a_run_of_changes(file: Path) -> 
     assert (of_all_tables["key"], of_all_tables["limit"] < runs["max_concurrent_runs"]) == (BACKLOG_TAG, True)
 
 
-def test_a_file_of_an_earlier_version_that_names_dagsters_queue_still_loads(tmp_path: Path) -> None:
-    ours = "  module: sync_assets.launching.run_coordinator\n  class: GuardedRunCoordinator\n"
-    earlier = PACKAGED.read_text().replace(ours, "  module: dagster\n  class: QueuedRunCoordinator\n")
-    assert ours not in earlier
-    (tmp_path / "dagster.yaml").write_text(earlier)
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        assert type(instance.run_coordinator) is dg.QueuedRunCoordinator
-
-
 def test_our_queue_keeps_the_limits_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "dagster.yaml").write_text(PACKAGED.read_text())
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:

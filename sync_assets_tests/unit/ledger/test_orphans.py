@@ -1,7 +1,6 @@
 """Orphaned records, by example: a parent that they need is gone for good, or they name none."""
 
 import pytest
-import sqlalchemy as sa
 
 from sync_assets.ledger import BlockReason, Ledger, LinkSpec, Loss, State
 from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, record, row, stored
@@ -165,26 +164,6 @@ def test_an_orphan_that_is_deleted_in_d365_is_forgotten(ledger: Ledger) -> None:
     capture(ledger, deleted=["order"], table="order")
     assert guid("order") not in stored(ledger)
     assert ledger.counts()["order"].records == 0
-
-
-def test_orphans_of_an_earlier_version_are_found_at_the_end_of_the_next_capture(ledger: Ledger) -> None:
-    """For it they waited, and no feed was due."""
-    contacts_are_read(ledger)
-    order(ledger, None)
-    ledger.database.write(_as_an_earlier_version_left_it)
-    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
-    ledger.carry_out_deletes("contact")
-    assert orphaned(ledger, "order")
-    assert ledger.counts()["order"].orphaned == 1
-
-
-def _as_an_earlier_version_left_it(connection: sa.Connection) -> None:
-    for statement in (
-        "UPDATE sync_record SET state = 2 WHERE state = 5",
-        "UPDATE sync_tally SET state = 2 WHERE state = 5",
-        "UPDATE sync_feed SET orphans_due = true",
-    ):
-        connection.exec_driver_sql(statement)
 
 
 def test_a_known_loss_needs_no_complete_read(ledger: Ledger) -> None:

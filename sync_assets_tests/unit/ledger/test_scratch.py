@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic import command, config
 from sqlalchemy.engine import make_url
 
 from sync_assets.ledger import Ledger, LedgerError
 from sync_assets.ledger.scratch import ledger_to_read, scratch_ledger
-from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata
 from sync_assets_tests.support.ledgers import capture, claim, guid, many, push, row, stored
@@ -94,32 +92,6 @@ def test_where_there_is_no_ledger_the_copy_is_empty_and_none_is_made(
         assert [one.operation for one in push(copy)] == ["insert"]
     assert real.folder is None or not real.folder.exists()
     assert real.folder or real.everything() == {}
-
-
-@pytest.mark.parametrize("opened", [scratch_ledger, ledger_to_read])
-def test_the_copy_of_an_older_ledger_is_brought_up_to_date_and_the_older_one_is_not(
-    new_url: str, temporary: Path, opened: Opened
-) -> None:
-    older = Database(new_url)
-
-    def make(connection: sa.Connection) -> None:
-        settings = config.Config()
-        settings.set_main_option("script_location", "sync_assets.ledger:migrations")
-        settings.attributes |= {"connection": connection, "version_table": VERSION_TABLE}
-        command.upgrade(settings, "0001")
-
-    older.write(make)
-    older.close()
-    real = Real(new_url)
-    before = real.everything()
-    with opened(new_url) as copy:
-        capture(copy, row("anna"), complete=True)
-        assert len(push(copy)) == 1
-    assert real.everything() == before
-    engine = sa.create_engine(new_url)
-    with engine.connect() as connection:
-        assert connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar() == "0001" != HEAD
-    engine.dispose()
 
 
 def test_a_newer_ledger_is_told_under_its_own_name(url: str, temporary: Path) -> None:

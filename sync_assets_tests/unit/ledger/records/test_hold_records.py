@@ -1,7 +1,6 @@
 """Whose a record is: followed along the links while a hold stands, and after a release of a person who is gone."""
 
 import pytest
-import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger, LinkSpec, Outcome, State
 from sync_assets.ledger.records.hold_records import HeldRecord, HoldReason, hold_reasons
@@ -17,7 +16,6 @@ from sync_assets_tests.unit.ledger.records.test_privacy_holds import (
     family,
     push_all,
 )
-from sync_assets_tests.unit.ledger.test_opening import earlier_version
 
 ANNAS_ORDER, ANNAS_LINE = guid("anna's order"), guid("anna's line")
 HERS, HERS_GONE = HoldReason("contact", "anna", "to"), HoldReason("contact", "anna", "to", gone=1)
@@ -229,26 +227,3 @@ def test_a_withdrawn_parent_whose_insert_a_hold_erased_keeps_no_child_waiting_fo
     ledger.end_hold("contact", ANNA, gone=False)
     below(ledger, "order", "anna's order", "anna", required=False)
     assert ANNAS_ORDER in push_all(ledger)
-
-
-def test_holds_of_an_earlier_version_take_over_what_hangs_on_them(new_url: str) -> None:
-    earlier_version(new_url, "0009")
-    engine = sa.create_engine(new_url)
-    with engine.begin() as connection:
-        seqs: dict[str, int] = dict(connection.exec_driver_sql("SELECT id, seq FROM sync_record").all())  # type: ignore
-        order, line = seqs[guid("settled")], seqs[guid("pending")]
-        linked = "INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed, held, other_id)"
-        for values in (
-            f"({order}, 'to', 'contact', NULL, 0, 1, 2, '{guid('x')}')",
-            f"({line}, 'to', 'contact', '{guid('settled')}', 0, 1, 0, NULL)",
-        ):
-            connection.exec_driver_sql(f"{linked} VALUES {values}")
-        held = f"('contact', '{guid('x')}', 1)"
-        connection.exec_driver_sql(f"INSERT INTO sync_hold (table_name, id, since) VALUES {held}")
-    engine.dispose()
-    with Ledger.open(new_url) as ledger:
-        assert {one.id for one in ledger.records_of_hold("contact", guid("x"))} == {
-            guid("x"),
-            guid("settled"),
-            guid("pending"),
-        }
