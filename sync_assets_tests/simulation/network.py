@@ -32,6 +32,7 @@ LATE_SECONDS = 3.0
 REFUSALS = ("throttle", "unavailable", "unauthorized")
 KINDS = ("not_sent", "cut_before", "cut_after", "late", "slow", "no_answer", "invalid_body",
          "invalid_body_after", "gateway", "repeated", *REFUSALS)  # fmt: skip
+ANSWERS_LOST = ("cut_after", "late", "no_answer", "invalid_body_after")
 _INVALID_BODIES = (b'{"message":"maintenance"}', b'{"PKey":"@ab', b"", b"<html>Please wait</html>", b"[]", b"null")
 
 
@@ -106,6 +107,7 @@ class Network:
         longest = {"slow": SLOW_SECONDS, "late": LATE_SECONDS}.get(fault or "", 0.0)
         before = self._random.uniform(0, longest)
         repeated = fault == "repeated" and (method != "POST" or self.repeats_posts)
+        lost = fault in ANSWERS_LOST
 
         async def handle() -> Answered:
             await asyncio.sleep(before)
@@ -113,7 +115,7 @@ class Network:
             if repeated:
                 await services.answer(sent, number, method, address, headers, body)
                 await self._pass()
-            return await services.answer(sent, number, method, address, headers, body)
+            return await services.answer(sent, number, method, address, headers, body, answer_lost=lost)
 
         # The service goes on with a request when its caller has crashed or given up.
         handling = asyncio.get_running_loop().create_task(handle(), context=no_process())

@@ -170,9 +170,17 @@ class Services:
     # Requests of the program
 
     async def answer(
-        self, sent: Moment, process: int, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        sent: Moment,
+        process: int,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        answer_lost: bool = False,
     ) -> Answered:
-        """Handle one request at this instant."""
+        """Handle one request at this instant. answer_lost: the program does not read the answer, even a refusal."""
         parts = urlsplit(url)
         system = HOSTS[parts.netloc]
         transport = _Transport()
@@ -217,7 +225,7 @@ class Services:
         call = None
         if subject and (kind := scope["state"].get("engine")):
             call = self._noted(subject, kind, sent, process, scope, body, response)
-        elif system == "campaign" and not (response and response.status in GATEWAY_REFUSALS):
+        elif system == "campaign" and (answer_lost or not (response and response.status in GATEWAY_REFUSALS)):
             self.note_unanswered(sent, method, url)
         elif system == "d365" and method != "GET":
             self.note_rows("program")
