@@ -111,6 +111,14 @@ def _may_have_changed(history: History, record: Id, resource: str, before: Reque
     )
 
 
+def _link_not_verified(history: History, contract: Contract, record: Id, before: Request, now: Request) -> bool:
+    """Return True if the link of an update was read back, and the answer was lost: the update is sent once more."""
+    return bool(contract.links) and any(
+        one.method == "GET" and one.delivered is None and before.sent.n < one.sent.n < now.sent.n
+        for one in history.about(contract.table.resource, record[1])
+    )
+
+
 def _needed(history: History, contract: Contract, record: Id, before: Request, now: Request) -> bool:
     """Return True if something happened since a request was acknowledged that may call for another one."""
     rows = rows_since(history, contract, record, before, now.sent.n)
@@ -119,6 +127,7 @@ def _needed(history: History, contract: Contract, record: Id, before: Request, n
         or len(_signatures(contract, rows)) > 1
         or _parents_moved(history, contract, record, before.sent.at - SLACK, now.sent.n) > 0
         or _may_have_changed(history, record, contract.table.resource, before, now)
+        or _link_not_verified(history, contract, record, before, now)
         or history.configuration_changed(before.sent.at - CAPTURED_AGAIN, now.sent.n)
     )
 

@@ -109,6 +109,15 @@ def test_a_forced_replay_sends_what_is_equal_and_breaks_no_rule() -> None:
     assert check(history.observed()) == []
 
 
+def test_a_link_whose_read_back_had_no_answer_is_sent_once_more_and_breaks_no_rule() -> None:
+    history = correct()
+    history.further["replays"] = (Replay(history.moment(), "new_order", "forced replay"),)
+    for answered in (False, True):
+        history.call("PATCH", "cusOrder", "o1", cusContactLink="c1")
+        history.call("GET", "cusOrder", "o1", answered=answered)
+    assert check(history.observed()) == []
+
+
 def test_a_row_that_leaves_the_filter_stays_in_campaign() -> None:
     history = correct()
     history.put("contact", "c4", firstname="lin")
