@@ -30,7 +30,7 @@ FURTHEST = 3
 LIMITS: dict[str, tuple[Side, str]] = {
     "contacts_are_within_the_limit": ("d365", "There are no more contacts than max_contacts allows."),
     "custom_entities_are_within_the_limit": ("d365", "No more tables are mapped than max_custom_entities allows."),
-    "columns_are_within_the_limit": ("d365", "The table maps no more columns than max_columns allows."),
+    "columns_are_within_the_limit": ("d365", "The custom entity maps no more columns than max_columns allows."),
     "link_depth_is_within_the_limit": ("d365", "Links lead no deeper than max_link_depth allows."),
 }
 """Check name -> (side of the asset that has the check, description when it passes). All of them block."""
@@ -46,24 +46,13 @@ NOTES: dict[str, tuple[Side, str]] = {
 """The same for checks that only warn."""
 
 
-def names(config: TableConfig) -> dict[str, tuple[Side, str]]:
-    """Return the guardrails of a table, notes included."""
-    return {
-        name: check
-        for name, check in (LIMITS | NOTES).items()
-        if config.table == CONTACT or name != "contacts_are_within_the_limit"
-    }
-
-
 # --- Limits -----------------------------------------------------------------------------------------------------------
 
 
 def within_limits(config: Config, table: TableConfig, contacts: int | None) -> list[Finding]:
     """Return the findings that follow from the configuration and the number of contacts (None: unknown so far)."""
-    findings = [_entities(config), _columns(config, table), _depth(config, table)]
-    if table.table == CONTACT:
-        findings.insert(0, _contacts(config, contacts))
-    return findings
+    own = _contacts(config, contacts) if table.table == CONTACT else _columns(config, table)
+    return [own, _entities(config), _depth(config, table)]
 
 
 class BeyondLimits(SyncAssetsError):
@@ -82,7 +71,7 @@ def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
     """
     found = [
         _entities(config),
-        *(finding for one in tables for finding in (_columns(config, one), _depth(config, one))),
+        *(finding for one in tables for finding in within_limits(config, one, None) if finding.check != OF_THE_WHOLE),
     ]
     wrong = [finding.message for finding in found if not finding.passed]
     if wrong:
