@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import Config, TableConfig
@@ -292,10 +293,13 @@ def _holds_text(resource: Resource, path: str) -> bool:
     return attribute is not None and attribute.type in ("string", "enumeration", "date", "datetime")
 
 
-def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
-    """Return the finding on the day's budget: calls spent, calls left, and the cost of the pending records."""
+def engine_budget(runtime: Runtime, table: TableConfig, addressing: Addressing) -> Finding:
+    """Return the finding on the day's budget: calls spent, calls left, and the cost of the pending records.
+
+    addressing: how Campaign's records of the table are addressed, which decides about the cost.
+    """
     spent = runtime.calls_today
-    projected = projected_calls(table, runtime.ledger.pending_operations(table.table))
+    projected = projected_calls(addressing, runtime.ledger.pending_operations(table.table))
     limit = runtime.config.guardrails.engine_calls_per_day
     check = "engine_calls_are_within_the_budget"
     numbers = {"spent_today": spent, "projected": projected}
@@ -309,10 +313,10 @@ def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
     return _note(check, left > 0, text, numbers | {"limit": limit, "left": left})
 
 
-def projected_calls(table: TableConfig, pending: Mapping[Operation, int]) -> int:
-    """Return the engine calls of pending records: insert 1, update 1 (2 with a look-up), delete 2."""
-    update = 2 if table.address == "filter" else 1
-    return pending.get("insert", 0) + update * pending.get("update", 0) + 2 * pending.get("delete", 0)
+def projected_calls(addressing: Addressing, pending: Mapping[Operation, int]) -> int:
+    """Return the engine calls of pending records: an insert is 1, an update and a delete 1, or 2 with a look-up."""
+    updates, deletes = pending.get("update", 0), pending.get("delete", 0)
+    return pending.get("insert", 0) + addressing.update_calls * updates + addressing.delete_calls * deletes
 
 
 def _note(check: str, passed: bool, text: str, numbers: Mapping[str, int]) -> Finding:

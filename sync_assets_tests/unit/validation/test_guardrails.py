@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from sync_assets.campaign.addressing import KEY_IN_DELETE, KEY_IN_URL, Addressing
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.models import Config
 from sync_assets.ledger.model import Operation
 from sync_assets.validation.guardrails import (
     links_between,
@@ -177,9 +178,11 @@ def test_types_that_campaign_has_not_are_named() -> None:
 
 
 def test_what_pending_records_will_cost() -> None:
-    given = TableConfig.model_validate(CONTACT)
-    by_filter = given.model_copy(update={"address": "filter"})
     pending: dict[Operation, int] = {"insert": 5, "update": 3, "delete": 2}
-    assert projected_calls(given, pending) == 5 + 3 + 4
-    assert projected_calls(by_filter, pending) == 5 + 6 + 4
-    assert projected_calls(given, {}) == 0
+    by_key, by_pkey = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes"}, {KEY_IN_URL: "yes", KEY_IN_DELETE: "no"}
+    assert projected_calls(Addressing(found=by_key), pending) == 5 + 3 + 2
+    assert projected_calls(Addressing(found=by_pkey), pending) == 5 + 3 + 4
+    assert projected_calls(Addressing(found={KEY_IN_URL: "no"}), pending) == 5 + 6 + 4
+    assert projected_calls(Addressing("filter"), pending) == 5 + 6 + 4
+    assert projected_calls(Addressing(), pending) == 5 + 3 + 4, "not known yet"
+    assert projected_calls(Addressing(), {}) == 0
