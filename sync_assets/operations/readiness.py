@@ -97,7 +97,7 @@ def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: 
     if missing:
         with suppress(Exception):  # the same error may occur again; the first one is reported below
             findings = [*findings, *(one for one in readiness(runtime, config) if one.side in missing)]
-    failing = {one.side for one in findings if one.blocks and not one.passed}
+    failing = {one.side for one in findings if one.stops}
     return findings if failing and (side == "d365" or side in failing) else [*findings, failure(side, error)]
 
 

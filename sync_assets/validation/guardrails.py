@@ -41,7 +41,10 @@ OF_THE_WHOLE = "custom_entities_are_within_the_limit"
 
 NOTES: dict[str, tuple[Side, str]] = {
     "types_are_supported": ("d365", "Campaign has a type for every mapped column; others travel as texts."),
-    "personal_data_is_linked_to_profile": ("campaign", "What looks like personal data is linked to a profile."),
+    "personal_data_is_linked_to_profile": (
+        "campaign",
+        "What looks like personal data is linked to a profile, and deleted with it.",
+    ),
     "engine_calls_are_within_the_budget": ("campaign", "The day's budget of engine calls is not spent."),
 }
 """The same for checks that only warn."""
@@ -207,10 +210,10 @@ def supported_types(mapping: TableMapping) -> Finding:
 
 
 def personal_data(config: Config, table: TableConfig, resources: Iterable[Resource]) -> Finding:
-    """Warn if the table holds personal data and no link leads from its resource to profile.
+    """Warn if the table holds personal data without a link to profile, or that a deleted profile leaves behind.
 
-    A privacy request finds only data that is linked to a profile (docs/references/campaign.md 14). `resources`: the
-    metadata known, at least that of the table's own resource.
+    A privacy request finds only data that is linked to a profile, and deletes it with the profile only if the links
+    cascade (docs/references/campaign.md 14). `resources`: the metadata known, at least that of the table's resource.
     """
     check, known = "personal_data_is_linked_to_profile", {resource.name: resource for resource in resources}
     own = known[table.resource]
@@ -224,7 +227,17 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
         return _note(check, True, f"no column of {table.table} looks like personal data", numbers)
     way = way_to_profile(table.resource, links_between(config, known.values()))
     if way:
-        return _note(check, True, f"personal data ({', '.join(personal)}) is linked: {' -> '.join(way)}", numbers)
+        linked = f"personal data ({', '.join(personal)}) is linked: {' -> '.join(way)}"
+        if way_to_profile(table.resource, links_between(config, known.values(), cascading=True)):
+            return _note(check, True, linked, numbers)
+        return _note(
+            check,
+            False,
+            f"{linked}, but by Campaign's metadata without the deletion: deleting the profile leaves it in Campaign. "
+            'Tick "Deleting the target record implies deleting records referenced by the link" in the link\'s '
+            "definition and publish, or leave these columns out",
+            numbers,
+        )
     return _note(
         check,
         False,
@@ -241,7 +254,8 @@ def check_personal_data(runtime: Runtime, table: TableConfig, own: Resource) -> 
     If that is not enough, the metadata of linked resources is read from Campaign.
     """
     finding = personal_data(runtime.config, table, [own])
-    if finding.passed:
+    direct = any(attribute.target in PROFILE_NAMES for attribute in own.attributes.values() if attribute.type == "link")
+    if not finding.numbers["personal_columns"] or own.name in PROFILE_NAMES or (direct and finding.passed):
         return finding
     return personal_data(runtime.config, table, interruptible.run(_on_the_way(runtime, own)))
 
@@ -266,14 +280,25 @@ async def resources_on_the_way(config: Config, campaign: CampaignClient, own: Re
     return [resource for resource in known.values() if resource]
 
 
-def links_between(config: Config, resources: Iterable[Resource]) -> dict[str, set[str]]:
-    """Return resource -> the resources that it links to, by the configuration and by Campaign's metadata."""
+def links_between(config: Config, resources: Iterable[Resource], *, cascading: bool = False) -> dict[str, set[str]]:
+    """Return resource -> the resources that it links to, by the configuration and by Campaign's metadata.
+
+    cascading: without the targets of which the metadata states that a record is not deleted with them.
+    """
     resource_of = {table.table: table.resource for table in config.tables}
     links = {table.resource: {resource_of[link.table] for link in table.links} for table in config.tables}
     for resource in resources:
-        linked = {a.target for a in resource.attributes.values() if a.type == "link" and a.target}
-        links[resource.name] = links.get(resource.name, set()) | linked
+        linked = [a for a in resource.attributes.values() if a.type == "link" and a.target]
+        targets = links.get(resource.name, set()) | {a.target for a in linked if a.target}
+        if cascading:
+            states = {_one_name(a.target): a.cascades for a in sorted(linked, key=lambda a: a.cascades is not False)}
+            targets = {target for target in targets if states.get(_one_name(target)) is not False}
+        links[resource.name] = targets
     return links
+
+
+def _one_name(resource: str | None) -> str | None:
+    return PROFILE if resource in PROFILE_NAMES else resource
 
 
 def way_to_profile(start: str, links: Mapping[str, Iterable[str]]) -> list[str] | None:

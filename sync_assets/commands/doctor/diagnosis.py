@@ -44,7 +44,6 @@ from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems, check_organisation
 from sync_assets.task_group import run_together
 from sync_assets.validation import guardrails
-from sync_assets.validation.link_cardinality import cardinality_warnings
 from sync_assets.validation.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.validation.schema_drift import type_findings, types_of
 
@@ -166,7 +165,6 @@ async def _table_guardrails(
     if types.passed:
         lines.append(_line(config, types))
     lines += [Line("warn", config.table, warning) for warning in ready.mapping.warnings]  # includes unsupported types
-    lines += [Line("warn", config.table, warning) for warning in cardinality_warnings(config, ready.resource)]
     resources = await guardrails.resources_on_the_way(runtime.config, campaign, ready.resource)
     lines.append(_line(config, guardrails.personal_data(runtime.config, config, resources)))
     return lines

@@ -143,6 +143,31 @@ def test_a_link_of_the_configuration_is_a_way_directly_or_through_another_resour
     assert "cusStore -> cusOrder -> profile" in finding.message
 
 
+@pytest.mark.parametrize("target", ["profile", "recipient"])
+@pytest.mark.parametrize(("cascades", "passed"), [(None, True), (True, True), (False, False)])
+def test_a_link_without_the_deletion_leaves_personal_data_behind(
+    cascades: bool | None, passed: bool, target: str
+) -> None:
+    link = Attribute("cusLink", "link", target=target, cascades=cascades)
+    own = Resource("cusStore", STORED.api, {**STORED.attributes, "cusLink": link})
+    configured = STORE | {"links": [{"field": "new_contactid", "to": "cusLink", "table": "contact"}]}
+    for store in (STORE, configured):
+        finding = personal(own, tables=(CONTACT, store))
+        assert (finding.passed, finding.blocks) == (passed, False)
+        assert ("deleting the profile leaves it in Campaign" in finding.message) is not passed
+    other = Attribute("cusOwner", "link", target=target, cascades=True)
+    assert personal(Resource("cusStore", own.api, {**own.attributes, "cusOwner": other})).passed, "another one deletes"
+
+
+def test_each_link_on_the_way_has_to_pass_the_deletion_on() -> None:
+    through = STORE | {"links": [{"field": "new_orderid", "to": "cusLink", "table": "new_order"}]}
+    link = Attribute("cusContactLink", "link", target="profile", cascades=False)
+    order = Resource("cusOrder", "profileAndServicesExt", {**attributes(cusName="string"), "cusContactLink": link})
+    finding = personal(STORED, order, tables=(CONTACT, ORDER, through))
+    assert not finding.passed
+    assert "cusStore -> cusOrder -> profile, but" in finding.message
+
+
 def test_a_collection_is_no_way() -> None:
     listed = Attribute("cusStoreslink", "collection", target="profile")
     assert not personal(Resource("cusStore", STORED.api, {**STORED.attributes, "cusStoreslink": listed})).passed
