@@ -291,6 +291,7 @@ def links_between(config: Config, resources: Iterable[Resource], *, cascading: b
         linked = [a for a in resource.attributes.values() if a.type == "link" and a.target]
         targets = links.get(resource.name, set()) | {a.target for a in linked if a.target}
         if cascading:
+            # Of several links to one target, one that cascades is enough; it is stored last.
             states = {_one_name(a.target): a.cascades for a in sorted(linked, key=lambda a: a.cascades is not False)}
             targets = {target for target in targets if states.get(_one_name(target)) is not False}
         links[resource.name] = targets
