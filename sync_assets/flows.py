@@ -94,7 +94,7 @@ def _check_and_note_types(ledger: Ledger, config: TableConfig, ready: Ready) -> 
     """
     known, now = ledger.known_types(config.table), types_of(ready.mapping)
     findings = [*ready.findings, *type_findings(config, known, now)]
-    if any(not finding.passed for finding in findings):
+    if any(finding.stops for finding in findings):
         raise NotReady(config.table, findings)
     if known != now:
         ledger.note_types(config.table, now)
@@ -121,7 +121,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         known = await asyncio.to_thread(ledger.known_types, config.table)
         types = type_findings(config, known, types_in(config, resource))
         findings = [*campaign_findings(config, resource), *types]
-        if any(not finding.passed for finding in findings):
+        if any(finding.stops for finding in findings):
             raise NotReady(config.table, findings)
         await asyncio.to_thread(release_dead, ledger)
         runtime.keep_history()

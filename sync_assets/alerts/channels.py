@@ -1,7 +1,7 @@
-"""The channels of notifications: a webhook (Slack, Teams and any that accept `{"text": ...}`) and e-mail by SMTP.
+"""The channels of notifications: a webhook (Teams, Slack and any that accept `{"text": ...}`) and e-mail by SMTP.
 
-A sender either delivers the notification or raises ChannelError. Its text never contains the webhook's address, which
-is a secret, a password, or the other side's answer.
+A sender either delivers the notification or raises ChannelError; NoAnswer if it may have been delivered. The error's
+text never contains the webhook's address, which is a secret, a password, or the other side's answer.
 """
 
 from __future__ import annotations
@@ -14,17 +14,33 @@ import ssl
 from collections.abc import Callable
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from urllib.parse import urlsplit
 
 from sync_assets.config.alerts import Alerts, Email
 from sync_assets.config.environment import AlertSettings
 from sync_assets.errors import SyncAssetsError, reason
 from sync_assets.foreign_text import chat, one_line, printable
-from sync_assets.http.transport import Limits, NotSent, Response
+from sync_assets.http.transport import Limits, NotSent, OutcomeUnknown, Response
 from sync_assets.http.tunnel import open_connection
 from sync_assets.runtime.context import Runtime
 
 SECONDS = 10.0
 """How long each side may take to answer: a sensor's tick must end within a minute."""
+
+TEAMS_HOSTS = (
+    ".logic.azure.com",
+    ".api.powerplatform.com",
+    ".powerautomate.com",
+    ".flow.microsoft.com",
+    ".webhook.office.com",
+)
+"""Ends of the hosts of Teams' webhooks."""
+LARGEST_CARD = 24_000
+"""Bytes of a card at most; Teams takes messages up to 28 KB.
+https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/add-incoming-webhook
+"""
+
+NO_ANSWER = "It may have arrived. If its incident lasts it is sent again after an hour, then ever more rarely."
 
 Send = Callable[[str, str], None]
 """Deliver a notification, given its subject and its text. Raises ChannelError."""
@@ -32,6 +48,10 @@ Send = Callable[[str, str], None]
 
 class ChannelError(SyncAssetsError):
     """Raised when a notification could not be delivered."""
+
+
+class NoAnswer(ChannelError):
+    """Raised when a notification was sent and no answer arrived in time: it may have been delivered."""
 
 
 def senders(runtime: Runtime) -> dict[str, Send]:
@@ -56,27 +76,36 @@ def _sender(name: str, alerts: Alerts | None, settings: AlertSettings, context: 
         assert alerts.email
         email = alerts.email
         return lambda subject, text: send_email(email, settings, context, subject, text)
-    return lambda subject, text: send_webhook(settings, context, text)
+    teams = alerts is not None and alerts.webhook == "teams"
+    return lambda subject, text: send_webhook(settings, context, text, teams=teams)
 
 
-def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) -> None:
+def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str, *, teams: bool = False) -> None:
     """Send one POST; any 2xx counts: Slack answers 200, a Teams workflow 202.
 
-    A redirect is not followed: it would send the notification to a host that was not configured.
+    A Teams workflow answers 202 to any body and posts Adaptive Cards only, so Teams gets a card: its hosts, and any
+    address if `teams` is True. A redirect is not followed: it would send the notification to a host that was not
+    configured.
     """
     from sync_assets.http.transport import HttpError  # noqa: PLC0415
 
     if settings.webhook is None:
         raise ChannelError("The webhook has no address.", "Set SYNC_ASSETS_ALERT_WEBHOOK in the environment.")
-    address, body = settings.webhook.get_secret_value(), json.dumps({"text": chat(text)}).encode()
+    address = settings.webhook.get_secret_value()
+    teams = teams or f".{urlsplit(address).hostname or ''}".endswith(TEAMS_HOSTS)
+    body = json.dumps(_teams_message(text) if teams else {"text": chat(text)}).encode()
     try:
-        answer = request(context, "POST", address, body)
+        answer = request(context, "POST", address, body, SECONDS)
+    except OutcomeUnknown:
+        raise NoAnswer(f"The webhook gave no answer within {SECONDS:g} seconds.", NO_ANSWER) from None
     except HttpError as error:  # its own text holds the address
         raise ChannelError(
             f"The webhook cannot be reached ({reason(error)}).",
             "Check SYNC_ASSETS_ALERT_WEBHOOK, HTTPS_PROXY and the network; SYNC_ASSETS_CA_BUNDLE for an authority of "
             "your own.",
         ) from None
+    if answer.status == 504:  # of a gateway, which has passed the request on
+        raise NoAnswer("The webhook did not answer its gateway in time (status 504).", NO_ANSWER)
     if answer.status == 429 or answer.status >= 500:
         raise ChannelError(f"The webhook has no time for the notice (status {answer.status}).", "Try again later.")
     if not 200 <= answer.status < 300:
@@ -86,9 +115,33 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str) ->
         )
 
 
-def request(
-    context: ssl.SSLContext, method: str, address: str, body: bytes = b"", seconds: float = SECONDS
-) -> Response:
+def _teams_message(text: str) -> dict[str, object]:
+    """Return a message with one Adaptive Card, a paragraph for each line; as many lines as LARGEST_CARD allows.
+
+    Text runs, unlike text blocks, render no Markdown, so foreign text in them links nowhere.
+    https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-format
+    """
+    body: list[dict[str, object]] = []
+    left = LARGEST_CARD
+    for line in printable(text).split("\n"):
+        paragraph: dict[str, object] = {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": line}]}
+        left -= len(json.dumps(paragraph)) + 2
+        if left < 0:
+            cut = "… and more: `sync-assets alerts` lists all."
+            body.append({"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": cut}]})
+            break
+        body.append(paragraph)
+    card = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.2",
+        "body": body,
+    }
+    kind = "application/vnd.microsoft.card.adaptive"
+    return {"type": "message", "attachments": [{"contentType": kind, "contentUrl": None, "content": card}]}
+
+
+def request(context: ssl.SSLContext, method: str, address: str, body: bytes, seconds: float) -> Response:
     """Send one request through the transport of all requests. Raises HttpError, whose text holds the address."""
     from sync_assets.http.aiohttp_transport import AiohttpClient  # noqa: PLC0415
 
@@ -118,7 +171,10 @@ def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, s
         with _connected(email, context) as server:
             if settings.smtp_user and settings.smtp_password:
                 server.login(settings.smtp_user, settings.smtp_password.get_secret_value())
-            server.send_message(message)
+            try:
+                server.send_message(message)
+            except (TimeoutError, smtplib.SMTPServerDisconnected):  # smtplib raises the latter for a late answer
+                raise NoAnswer(f"{where} gave no answer within {SECONDS:g} seconds.", NO_ANSWER) from None
     except smtplib.SMTPAuthenticationError:
         raise ChannelError(
             f"{where} refused the sign-in.", "Check SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."

@@ -50,7 +50,7 @@ class DeadManSwitch:
         if address is None:
             return False
         context = ssl_context(self._runtime.settings.ca_bundle)
-        answer = request(context, "GET", address.get_secret_value(), seconds=ANSWER_SECONDS)
+        answer = request(context, "GET", address.get_secret_value(), b"", ANSWER_SECONDS)
         if not 200 <= answer.status < 300:
             _log.warning("the monitoring service refused a ping", extra={"status": answer.status})
             return False

@@ -1,7 +1,8 @@
 """Decide which notifications a channel gets: from the present incidents and those it was notified of before. Pure.
 
 Each channel has its own memory, so that one that cannot be reached misses nothing, and no other sends anything twice.
-An incident that ends before a channel could be notified is not sent.
+An incident that ends before a channel could be notified is not sent. A notification without an answer may have been
+delivered, so its incident is not repeated before FIRST_REPEAT, and each further time after twice as long.
 """
 
 from __future__ import annotations
@@ -11,20 +12,27 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import msgspec
+from msgspec import structs
 
 from sync_assets.alerts.incidents import Incident, run_incident_id
 
 FORGOTTEN_AFTER = timedelta(days=7)
 """A failed run that was never repeated is dropped after this time."""
+FIRST_REPEAT = timedelta(hours=1)
+"""After this time an incident is sent again whose notification got no answer; then after 2, 4, ... hours."""
 _RUN = run_incident_id("")
 
 
 class Notified(msgspec.Struct, frozen=True):
-    """What a channel was notified of: the incident, since when it lasts, and when that was last (UTC)."""
+    """What a channel was notified of: the incident, since when it lasts, and when that was last (UTC).
+
+    unanswered: how many notifications in a row got no answer.
+    """
 
     what: str
     since: datetime
     at: datetime
+    unanswered: int = 0
 
 
 Memory = dict[str, Notified]
@@ -69,7 +77,7 @@ def notifications(
         if before is None:
             new.append(incident)
             memory[incident.id] = Notified(incident.what, incident.since, now)
-        elif now - before.at >= again_after:
+        elif now - before.at >= _repeated_after(before, again_after):
             again.append(replace(incident, since=before.since))
             memory[incident.id] = Notified(incident.what, before.since, now)
         else:
@@ -84,3 +92,23 @@ def notifications(
         elif now - before.since < FORGOTTEN_AFTER:
             memory[id_] = before
     return Notifications(new, again, solved), memory
+
+
+def unanswered(memory: Memory, told: Mapping[str, Notified], now: datetime) -> Memory:
+    """Return the memory if the notifications of `now` were sent and got no answer.
+
+    Args:
+        memory: as `notifications` returned it.
+        told: the memory before them.
+        now: when they were sent.
+    """
+    return {
+        id_: structs.replace(one, unanswered=(told[id_].unanswered if id_ in told else 0) + 1) if one.at == now else one
+        for id_, one in memory.items()
+    }
+
+
+def _repeated_after(before: Notified, again_after: timedelta) -> timedelta:
+    if not before.unanswered:
+        return again_after
+    return min(again_after, FIRST_REPEAT * 2 ** (min(before.unanswered, 10) - 1))

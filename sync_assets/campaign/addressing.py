@@ -100,6 +100,25 @@ class Addressing:
         return _truth(self.found.get(KEY_IN_DELETE))
 
     @property
+    def tries_key_in_delete(self) -> bool:
+        """Return True if a record is deleted by its key before any look-up.
+
+        No source documents a DELETE by a key, so requests must have shown that keys identify records here, and no
+        delete that this one is refused.
+        """
+        return self.key_in_delete or (self.key_in_delete is None and self.found.get(KEY_IN_URL) == "yes")
+
+    @property
+    def update_calls(self) -> int:
+        """Return the engine calls of an update; 1 as long as it is not known."""
+        return 2 if self.key_in_url is False else 1
+
+    @property
+    def delete_calls(self) -> int:
+        """Return the engine calls of a delete, without reads that verify it; 2 as long as it is not known."""
+        return 1 if self.key_in_delete else 2
+
+    @property
     def deletes_known(self) -> bool:
         """Return True if it is known how to delete a record and what the answer looks like.
 

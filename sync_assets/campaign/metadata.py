@@ -27,6 +27,7 @@ class Attribute:
     mandatory: bool = False
     values: tuple[str, ...] = ()  # of an enumeration, in the order of the stored values: the first is its empty value
     target: str | None = None  # of a link: the resource it points to
+    cascades: bool | None = None  # of a link: if a record is deleted with its target; None: not in the metadata
     sortable: bool | None = field(default=None, compare=False)  # None: not in the metadata
 
 

@@ -91,11 +91,10 @@ class Records:
     async def delete(self, key: str, guard: Guard | None = None) -> ResponseOutcome:
         """DELETE the record with our key.
 
-        One call if Campaign accepts the key for it, else one read more to look the record up. No source documents a
-        DELETE by a key, and a record that another attribute identifies must not be deleted. So the first record is
-        looked up and checked for our key before a DELETE by the key is tried. The answer has no content and proves
-        nothing by itself: the first answer of its form, the first of a day and one after each DELETES_TRUSTED is
-        verified by a read. Raises OutcomeUnknown if the record still exists.
+        One call if Campaign accepts the key for it, else one read more to look the record up. Before any request has
+        shown that keys identify records here, the first record is looked up and checked for our key. The answer has no
+        content and proves nothing by itself: the first answer of its form, the first of a day and one after each
+        DELETES_TRUSTED is verified by a read. Raises OutcomeUnknown if the record still exists.
         """
         addressing = self.addressing
         while not addressing.deletes_known:
@@ -106,26 +105,29 @@ class Records:
 
     async def _delete(self, key: str, guard: Guard | None) -> ResponseOutcome:
         addressing = self.addressing
-        if addressing.key_in_delete:
-            response = await self._delete_at(self._address(key), key, key, guard)
-            if response.kind not in ("missing", "refused"):
-                return response
-        else:
-            response = None
+        not_by_key = _NOT_BY_KEY - {"transient"} if addressing.key_in_delete else _NOT_BY_KEY
+        response = await self._delete_by_key(key, guard) if addressing.tries_key_in_delete else None
+        if response and response.kind not in not_by_key:
+            return response
         located = self._located(await self.find(key, guard))
         if isinstance(located, ResponseOutcome):
             return located
-        if addressing.key_in_delete is None:
-            response = await self._delete_at(self._address(key), key, key, guard, trusted=False)
+        if response is None and addressing.key_in_delete is None:
+            response = await self._delete_by_key(key, guard)
             if response.kind not in _NOT_BY_KEY:
-                if response.kind == "done":
-                    addressing.note(KEY_IN_DELETE, "yes")
                 return response
         address, name = located
         done = await self._delete_at(address, name, key, guard)
         if response and done.kind == "done":  # otherwise Campaign refuses the record, not its key
             addressing.delete_by_key_failed(bare=response.kind == "transient")
         return done
+
+    async def _delete_by_key(self, key: str, guard: Guard | None) -> ResponseOutcome:
+        known = bool(self.addressing.key_in_delete)
+        response = await self._delete_at(self._address(key), key, key, guard, trusted=known)
+        if response.kind == "done":
+            self.addressing.note(KEY_IN_DELETE, "yes")
+        return response
 
     async def _delete_at(
         self, address: str, name: str, key: str, guard: Guard | None, *, trusted: bool = True

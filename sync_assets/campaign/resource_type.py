@@ -59,6 +59,7 @@ def _attributes(content: dict[str, Any], under: str = "") -> Iterator[Attribute]
             mandatory=described.get("mandatory") in (True, "true"),
             values=tuple(_values(described.get("values"))) if type_ == "enumeration" else (),
             target=_target(described) if type_ in {"link", "collection"} else None,
+            cascades=_cascades(described) if type_ == "link" else None,
             sortable=described["sortable"] in (True, "true") if "sortable" in described else None,
         )
         yield attribute
@@ -107,6 +108,16 @@ def _values(described: Any) -> list[str]:
 def _target(described: dict[str, Any]) -> str | None:
     target = str(described.get("resTarget") or "")
     return target.rpartition(":")[2].rpartition("/")[2] or None
+
+
+def _cascades(described: dict[str, Any]) -> bool | None:
+    """Return if deleting a link's target deletes the record: the integrity of the reverse link, as schemas name it.
+
+    That the description has this member is inferred.
+    https://experienceleague.adobe.com/docs/campaign-classic/using/configuring-campaign-classic/schema-reference/database-mapping.html
+    """
+    integrity = described.get("revIntegrity")
+    return integrity in ("own", "owncopy") if isinstance(integrity, str) and integrity else None
 
 
 def _read_only(attribute: Attribute) -> Attribute:

@@ -168,6 +168,7 @@ class _Plan:
                     f"{table}: its deletions go ahead{with_them(cascading)}."
                     for table, cascading in self.cascading.items()
                 ),
+                *self._assumed_deletes(),
                 *self._unknown_outcomes(),
                 *self.existing.notes,
                 *self._opt_outs(),
@@ -226,6 +227,16 @@ class _Plan:
             return None
         used, left = self.runtime.calls_today, self.runtime.calls_left_today or 0
         return {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": min(calls, left)}
+
+    def _assumed_deletes(self) -> list[str]:
+        """Return a note for each table with deletes of which Campaign has not shown yet whether it takes the key."""
+        return [
+            f"{config.table}: no delete has shown yet whether Campaign deletes by the key. Its deletes are counted as "
+            "two calls each, and finding out as two more; they cost one each if it does."
+            for config in self.runtime.config.tables
+            if self.rehearsals[config.table].deleted
+            and Target.of(config).addressing(self.ledger.dialect(config.resource)).key_in_delete is None
+        ]
 
     def _unknown_outcomes(self) -> list[str]:
         uncertain = sum(rehearsal.outcomes_unknown for rehearsal in self.rehearsals.values())

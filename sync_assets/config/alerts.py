@@ -50,8 +50,9 @@ class Email(Model):
 class Alerts(Model):
     """Channels of notifications about failed runs, failed checks and stale data."""
 
-    webhook: bool = False
-    """true: {"text": ...} goes to the address in SYNC_ASSETS_ALERT_WEBHOOK, as Slack and Teams take it."""
+    webhook: bool | Literal["teams"] = False
+    """true: to the address in SYNC_ASSETS_ALERT_WEBHOOK, as an Adaptive Card if it is one of Teams, else as
+    {"text": ...}, as Slack takes it. `teams`: as a card to any address."""
     email: Email | None = None
     """Notifications by e-mail. Sign-in by SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD."""
     warnings: bool = True

@@ -223,7 +223,7 @@ class Guardrails(Model):
     max_custom_entities: Annotated[int, Field(ge=0)] = 5
     """Mapped tables besides contact at most."""
     max_columns: Count = 50
-    """Mapped columns of a table at most."""
+    """Mapped columns at most of a table besides contact."""
     max_link_depth: Annotated[int, Field(ge=0)] = 2
     """Links in a row at most: table1 -> table2 -> table3 is 2."""
     calls_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

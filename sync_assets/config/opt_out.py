@@ -96,6 +96,9 @@ class Export(Model):
     """Kept and archived files are removed after so many days."""
     expected_every_hours: Hours = 24
     """The file is overdue after that."""
+    capacity_mb: Annotated[int, Field(ge=1)] | None = None
+    """The licensed size of the Campaign SFTP in megabytes (of 1,000,000 bytes): its files are measured against it.
+    null: the server's own figures count, if it reports any."""
     workflow_id: Text | None = None
     """The workflow that writes the file, as in `WKF12`."""
     restart_stalled: bool = False

@@ -43,6 +43,7 @@ class Cost:
     Attributes:
         update, delete: calls of one; 1, or 2 with a look-up.
         found_out: False if no request has shown yet how Campaign addresses the records, so that `update` is assumed.
+        delete_found_out: False if no delete has shown yet whether Campaign takes the key, so that `delete` is assumed.
         looked_up: the parent tables whose records are linked by their PKey, which costs a read unless it is in memory.
         verified: True if the table has links of which each push reads the first record back.
     """
@@ -50,6 +51,7 @@ class Cost:
     update: int = 1
     delete: int = 2
     found_out: bool = True
+    delete_found_out: bool = True
     looked_up: tuple[str, ...] = ()
     verified: bool = False
 

@@ -111,9 +111,10 @@ def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
     addressing = target.addressing(ledger.dialect(target.resource))
     parents = {parent.resource: parent.addressing(ledger.dialect(parent.resource)).found for parent in target.parents}
     return Cost(
-        update=2 if addressing.key_in_url is False else 1,
-        delete=1 if addressing.key_in_delete else 2,
+        update=addressing.update_calls,
+        delete=addressing.delete_calls,
         found_out=addressing.key_in_url is not None,
+        delete_found_out=addressing.key_in_delete is not None,
         looked_up=tuple(link.table for link in target.links if not sent_by_key(link, parents[link.resource])),
         verified=bool(target.links),
     )

@@ -188,7 +188,8 @@ def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> list[
     for volume in volumes:
         cost = volume.cost
         update = f"an update {cost.update}" + ("" if cost.found_out else " (assumed, see below)")
-        notes.append(f"{volume.table}: an insert costs 1 call, {update}, a delete {cost.delete}.")
+        delete = f"a delete {cost.delete}" + ("" if cost.delete_found_out else " (assumed, see below)")
+        notes.append(f"{volume.table}: an insert costs 1 call, {update}, {delete}.")
         if cost.looked_up:
             notes.append(
                 f"{volume.table}: its link to {', '.join(cost.looked_up)} is sent with the parent's PKey, one read for "
@@ -204,6 +205,11 @@ def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> list[
         notes.append(
             f"{', '.join(assumed)}: no request has shown yet whether Campaign takes the key in URLs. If it does not, "
             "an update costs 2 calls."
+        )
+    if assumed := [volume.table for volume in volumes if not volume.cost.delete_found_out]:
+        notes.append(
+            f"{', '.join(assumed)}: no delete has shown yet whether Campaign deletes by the key. If it does, a delete "
+            "costs 1 call. `sync-assets certify` finds out on stage."
         )
     if any(one.reads["daily audit"] for one in months.values()):
         notes.append(

@@ -70,5 +70,5 @@ async def _is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
     except SyncAssetsError:
         return False
     feed = await asyncio.to_thread(runtime.ledger.feed, config.table)
-    right = all(finding.passed for finding in ready.findings)
+    right = not any(finding.stops for finding in ready.findings)
     return right and feed is not None and feed.fingerprint == ready.mapping.fingerprint

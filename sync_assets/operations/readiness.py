@@ -14,7 +14,7 @@ from dataclasses import replace
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.push.target import opt_outs_of_new_records
+from sync_assets.push.target import Target, opt_outs_of_new_records
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
@@ -75,7 +75,9 @@ def campaign_notes(runtime: Runtime, config: TableConfig, resource: Resource) ->
     """Return the findings about personal data and the engine budget, which a push can compute from its own data."""
     return [
         guardrails.check_personal_data(runtime, config, resource),
-        guardrails.engine_budget(runtime, config),
+        guardrails.engine_budget(
+            runtime, config, Target.of(config).addressing(runtime.ledger.dialect(config.resource))
+        ),
     ]
 
 
@@ -95,7 +97,7 @@ def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: 
     if missing:
         with suppress(Exception):  # the same error may occur again; the first one is reported below
             findings = [*findings, *(one for one in readiness(runtime, config) if one.side in missing)]
-    failing = {one.side for one in findings if one.blocks and not one.passed}
+    failing = {one.side for one in findings if one.stops}
     return findings if failing and (side == "d365" or side in failing) else [*findings, failure(side, error)]
 
 

@@ -41,7 +41,7 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         findings = campaign_findings(config, resource)
-        if any(not finding.passed for finding in findings):
+        if any(finding.stops for finding in findings):
             raise NotReady(config.table, findings)
         listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
         await asyncio.to_thread(runtime.keep_history)

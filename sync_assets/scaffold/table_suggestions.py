@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sync_assets.campaign.metadata import Resource
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.mapping.conversions import Picklists
@@ -122,12 +123,15 @@ def suggest_table(
     Args:
         targets, parents: see `suggest_links`.
         key: see `key_for`.
-        most_columns: the guardrail's limit; the least sure suggestions beyond it are switched off.
+        most_columns: the guardrail's limit for tables besides contact; the least sure suggestions beyond it are
+            switched off.
     """
     chosen = key_for(table, resource, key)
     links = suggest_links(table, resource, targets, parents)
     taken = {chosen.name, *(link.attribute.path for link in links if link.sure)}
-    fields = _within(suggest_fields(table, resource, taken), most_columns - sum(link.sure for link in links))
+    fields = suggest_fields(table, resource, taken)
+    if table.name != CONTACT:
+        fields = _within(fields, most_columns - sum(link.sure for link in links))
     links = [link for link in links if link.sure or all(link.attribute.path != one.attribute.path for one in fields)]
     if not any(one.sure for one in (*fields, *links)):
         raise SyncAssetsError(

@@ -14,6 +14,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import islice
 from typing import BinaryIO
 
 from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_OP_UNSUPPORTED
@@ -40,6 +41,8 @@ MOST_ENTRIES = 100_000
 """Entries of a folder at most. Campaign keeps exports for some days: a folder with more is not one of exports, or its
 list does not end.
 """
+MOST_MEASURED = 10_000
+"""Entries at most whose sizes are added up."""
 LISTING_SECONDS = 300.0
 """Seconds that a listing may take in total."""
 
@@ -57,7 +60,10 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Space of the file system, in bytes. `size`: used space plus the space that is free for us."""
+    """Used space and size of the file system, or of what is licensed, in bytes.
+
+    `size`: of a file system, the used space plus the space that is free for us.
+    """
 
     used: int
     size: int
@@ -214,6 +220,24 @@ class Sftp:
         _, fragment, blocks, free, free_for_us = numbers[:5]
         used = fragment * (blocks - free)
         return Storage(used, used + fragment * free_for_us)
+
+    def used(self) -> int:
+        """Return the bytes of all regular files below the folder of the sign-in, of MOST_MEASURED entries at most.
+
+        Folders that must not be listed count as empty.
+        """
+        used, left, folders = 0, MOST_MEASURED, [b"."]
+        while folders and left > 0:
+            path = folders.pop()
+            try:
+                for name, found in islice(self._entries(path), left):
+                    left -= 1
+                    used += (found.size or 0) if found.is_file else 0
+                    if found.is_folder and name not in (b".", b".."):
+                        folders.append(path + b"/" + name)
+            except Refused:
+                continue
+        return used
 
     def _look(self, path: bytes) -> Attributes | None:
         """Return the attributes of an entry, without following links; None if there is none."""

@@ -20,9 +20,11 @@ CHECKS: dict[str, tuple[Side, str]] = {
     PUBLISHED: ("campaign", "Campaign serves the resource under the API that the configuration names."),
     "mapped_attributes_exist": ("campaign", "Every attribute of the mapping is in the resource and may be written."),
     "attribute_types_are_as_before": ("campaign", "No mapped attribute has another type than before."),
+    "link_cardinalities_agree": ("campaign", "Each link has the cardinality that Campaign published."),
     "key_is_unique": ("campaign", "The key attribute identifies one record: it can hold the id and is unique."),
 }
-"""Check name -> (side of the asset that has the check, description when it passes). All of them block."""
+"""Check name -> (side of the asset that has the check, description when it passes). All of them block, but a link that
+is stricter in the configuration than in Campaign (link_cardinality.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class Finding:
     at: Side | None = None
     numbers: dict[str, int] = field(default_factory=dict[str, int])
     blocks: bool = True
+
+    @property
+    def stops(self) -> bool:
+        """Return True if nothing is written because of it."""
+        return self.blocks and not self.passed
 
     @property
     def side(self) -> Side:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import Config, TableConfig
@@ -30,7 +31,7 @@ FURTHEST = 3
 LIMITS: dict[str, tuple[Side, str]] = {
     "contacts_are_within_the_limit": ("d365", "There are no more contacts than max_contacts allows."),
     "custom_entities_are_within_the_limit": ("d365", "No more tables are mapped than max_custom_entities allows."),
-    "columns_are_within_the_limit": ("d365", "The table maps no more columns than max_columns allows."),
+    "columns_are_within_the_limit": ("d365", "The custom entity maps no more columns than max_columns allows."),
     "link_depth_is_within_the_limit": ("d365", "Links lead no deeper than max_link_depth allows."),
 }
 """Check name -> (side of the asset that has the check, description when it passes). All of them block."""
@@ -40,19 +41,13 @@ OF_THE_WHOLE = "custom_entities_are_within_the_limit"
 
 NOTES: dict[str, tuple[Side, str]] = {
     "types_are_supported": ("d365", "Campaign has a type for every mapped column; others travel as texts."),
-    "personal_data_is_linked_to_profile": ("campaign", "What looks like personal data is linked to a profile."),
+    "personal_data_is_linked_to_profile": (
+        "campaign",
+        "What looks like personal data is linked to a profile, and deleted with it.",
+    ),
     "engine_calls_are_within_the_budget": ("campaign", "The day's budget of engine calls is not spent."),
 }
 """The same for checks that only warn."""
-
-
-def names(config: TableConfig) -> dict[str, tuple[Side, str]]:
-    """Return the guardrails of a table, notes included."""
-    return {
-        name: check
-        for name, check in (LIMITS | NOTES).items()
-        if config.table == CONTACT or name != "contacts_are_within_the_limit"
-    }
 
 
 # --- Limits -----------------------------------------------------------------------------------------------------------
@@ -60,10 +55,8 @@ def names(config: TableConfig) -> dict[str, tuple[Side, str]]:
 
 def within_limits(config: Config, table: TableConfig, contacts: int | None) -> list[Finding]:
     """Return the findings that follow from the configuration and the number of contacts (None: unknown so far)."""
-    findings = [_entities(config), _columns(config, table), _depth(config, table)]
-    if table.table == CONTACT:
-        findings.insert(0, _contacts(config, contacts))
-    return findings
+    own = _contacts(config, contacts) if table.table == CONTACT else _columns(config, table)
+    return [own, _entities(config), _depth(config, table)]
 
 
 class BeyondLimits(SyncAssetsError):
@@ -82,7 +75,7 @@ def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
     """
     found = [
         _entities(config),
-        *(finding for one in tables for finding in (_columns(config, one), _depth(config, one))),
+        *(finding for one in tables for finding in within_limits(config, one, None) if finding.check != OF_THE_WHOLE),
     ]
     wrong = [finding.message for finding in found if not finding.passed]
     if wrong:
@@ -217,10 +210,10 @@ def supported_types(mapping: TableMapping) -> Finding:
 
 
 def personal_data(config: Config, table: TableConfig, resources: Iterable[Resource]) -> Finding:
-    """Warn if the table holds personal data and no link leads from its resource to profile.
+    """Warn if the table holds personal data without a link to profile, or that a deleted profile leaves behind.
 
-    A privacy request finds only data that is linked to a profile (docs/references/campaign.md 14). `resources`: the
-    metadata known, at least that of the table's own resource.
+    A privacy request finds only data that is linked to a profile, and deletes it with the profile only if the links
+    cascade (docs/references/campaign.md 14). `resources`: the metadata known, at least that of the table's resource.
     """
     check, known = "personal_data_is_linked_to_profile", {resource.name: resource for resource in resources}
     own = known[table.resource]
@@ -234,7 +227,17 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
         return _note(check, True, f"no column of {table.table} looks like personal data", numbers)
     way = way_to_profile(table.resource, links_between(config, known.values()))
     if way:
-        return _note(check, True, f"personal data ({', '.join(personal)}) is linked: {' -> '.join(way)}", numbers)
+        linked = f"personal data ({', '.join(personal)}) is linked: {' -> '.join(way)}"
+        if way_to_profile(table.resource, links_between(config, known.values(), cascading=True)):
+            return _note(check, True, linked, numbers)
+        return _note(
+            check,
+            False,
+            f"{linked}, but by Campaign's metadata without the deletion: deleting the profile leaves it in Campaign. "
+            'Tick "Deleting the target record implies deleting records referenced by the link" in the link\'s '
+            "definition and publish, or leave these columns out",
+            numbers,
+        )
     return _note(
         check,
         False,
@@ -251,7 +254,8 @@ def check_personal_data(runtime: Runtime, table: TableConfig, own: Resource) -> 
     If that is not enough, the metadata of linked resources is read from Campaign.
     """
     finding = personal_data(runtime.config, table, [own])
-    if finding.passed:
+    direct = any(attribute.target in PROFILE_NAMES for attribute in own.attributes.values() if attribute.type == "link")
+    if not finding.numbers["personal_columns"] or own.name in PROFILE_NAMES or (direct and finding.passed):
         return finding
     return personal_data(runtime.config, table, interruptible.run(_on_the_way(runtime, own)))
 
@@ -276,14 +280,26 @@ async def resources_on_the_way(config: Config, campaign: CampaignClient, own: Re
     return [resource for resource in known.values() if resource]
 
 
-def links_between(config: Config, resources: Iterable[Resource]) -> dict[str, set[str]]:
-    """Return resource -> the resources that it links to, by the configuration and by Campaign's metadata."""
+def links_between(config: Config, resources: Iterable[Resource], *, cascading: bool = False) -> dict[str, set[str]]:
+    """Return resource -> the resources that it links to, by the configuration and by Campaign's metadata.
+
+    cascading: without the targets of which the metadata states that a record is not deleted with them.
+    """
     resource_of = {table.table: table.resource for table in config.tables}
     links = {table.resource: {resource_of[link.table] for link in table.links} for table in config.tables}
     for resource in resources:
-        linked = {a.target for a in resource.attributes.values() if a.type == "link" and a.target}
-        links[resource.name] = links.get(resource.name, set()) | linked
+        linked = [a for a in resource.attributes.values() if a.type == "link" and a.target]
+        targets = links.get(resource.name, set()) | {a.target for a in linked if a.target}
+        if cascading:
+            # Of several links to one target, one that cascades is enough; it is stored last.
+            states = {_one_name(a.target): a.cascades for a in sorted(linked, key=lambda a: a.cascades is not False)}
+            targets = {target for target in targets if states.get(_one_name(target)) is not False}
+        links[resource.name] = targets
     return links
+
+
+def _one_name(resource: str | None) -> str | None:
+    return PROFILE if resource in PROFILE_NAMES else resource
 
 
 def way_to_profile(start: str, links: Mapping[str, Iterable[str]]) -> list[str] | None:
@@ -303,10 +319,13 @@ def _holds_text(resource: Resource, path: str) -> bool:
     return attribute is not None and attribute.type in ("string", "enumeration", "date", "datetime")
 
 
-def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
-    """Return the finding on the day's budget: calls spent, calls left, and the cost of the pending records."""
+def engine_budget(runtime: Runtime, table: TableConfig, addressing: Addressing) -> Finding:
+    """Return the finding on the day's budget: calls spent, calls left, and the cost of the pending records.
+
+    addressing: how Campaign's records of the table are addressed, which decides about the cost.
+    """
     spent = runtime.calls_today
-    projected = projected_calls(table, runtime.ledger.pending_operations(table.table))
+    projected = projected_calls(addressing, runtime.ledger.pending_operations(table.table))
     limit = runtime.config.guardrails.engine_calls_per_day
     check = "engine_calls_are_within_the_budget"
     numbers = {"spent_today": spent, "projected": projected}
@@ -320,10 +339,10 @@ def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
     return _note(check, left > 0, text, numbers | {"limit": limit, "left": left})
 
 
-def projected_calls(table: TableConfig, pending: Mapping[Operation, int]) -> int:
-    """Return the engine calls of pending records: insert 1, update 1 (2 with a look-up), delete 2."""
-    update = 2 if table.address == "filter" else 1
-    return pending.get("insert", 0) + update * pending.get("update", 0) + 2 * pending.get("delete", 0)
+def projected_calls(addressing: Addressing, pending: Mapping[Operation, int]) -> int:
+    """Return the engine calls of pending records: an insert is 1, an update and a delete 1, or 2 with a look-up."""
+    updates, deletes = pending.get("update", 0), pending.get("delete", 0)
+    return pending.get("insert", 0) + addressing.update_calls * updates + addressing.delete_calls * deletes
 
 
 def _note(check: str, passed: bool, text: str, numbers: Mapping[str, int]) -> Finding:

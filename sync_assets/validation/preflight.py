@@ -27,6 +27,7 @@ from sync_assets.mapping.table_mapping import (
 )
 from sync_assets.task_group import run_together
 from sync_assets.validation.findings import CHECKS, PUBLISHED, Finding, Side
+from sync_assets.validation.link_cardinality import cardinality_finding
 from sync_assets.validation.opt_out_columns import opt_out_problems
 
 __all__ = [
@@ -48,7 +49,7 @@ class NotReady(SyncAssetsError):
 
     def __init__(self, table: str, findings: list[Finding]) -> None:
         self.findings = findings
-        wrong = "; ".join(finding.message for finding in findings if not finding.passed)
+        wrong = "; ".join(finding.message for finding in findings if finding.stops)
         super().__init__(f"{table} was not synchronised, nothing was written: {wrong}")
 
 
@@ -88,9 +89,10 @@ async def preflight(
         _found("mapped_columns_exist", columns),
         _published(),
         _found("mapped_attributes_exist", attributes),
+        cardinality_finding(config, resource),
         _key(config, resource),
     ]
-    if mapping is None or any(not finding.passed for finding in findings):
+    if mapping is None or any(finding.stops for finding in findings):
         raise NotReady(config.table, findings)
     return Ready(table, resource, mapping, findings)
 
@@ -101,7 +103,7 @@ def _found(check: str, problems: Sequence[str]) -> Finding:
 
 def campaign_findings(config: TableConfig, resource: Resource) -> list[Finding]:
     """Return the findings that need Campaign's metadata alone: enough for a push, which does not ask Dynamics 365."""
-    return [_published(), _attributes(config, resource), _key(config, resource)]
+    return [_published(), _attributes(config, resource), cardinality_finding(config, resource), _key(config, resource)]
 
 
 def findings_of(error: SyncAssetsError) -> list[Finding]:

@@ -69,6 +69,7 @@ def _cost(name: str, contacts: int, package: Path | None) -> Cost:
     with tempfile.TemporaryDirectory(prefix="bench-positions-") as folder, SandboxProcess(contacts) as sandbox:
         _make_orders(sandbox, ORDERS_EACH * contacts)
         position.apply(sandbox.admin)
+        sandbox.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
         environment = _environment(sandbox, Path(folder), position, package)
         seconds, calls, left, syncs = 0.0, Counter[str](), 1, 0
         while left and syncs < SYNCS:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,51 @@ def test_a_deleted_contact_costs_a_look_and_a_delete(deleting: Program) -> None:
     assert deleting.sync().document["engine_calls"] == calls(delete=3, read=3)
     deleting.assert_in_step()
     assert deleting.sync().document["engine_calls"] == calls()
+
+
+@pytest.mark.parametrize(
+    ("campaign", "first", "cost"),
+    [
+        # The key is tried first: it is taken, and the answer verified; or not, so the record is looked up.
+        ({"delete_by_key": True}, calls(delete=3, read=1), 1),
+        ({}, calls(delete=4, read=4), 2),
+        ({"key_in_url": False}, calls(delete=3, read=4), 2),  # by the filter
+    ],
+    ids=["deletes by key", "no deletes by key", "no keys in URLs"],
+)
+def test_plan_estimate_status_and_doctor_count_the_calls_of_deletes_that_are_sent(
+    deleting: Program, campaign: dict[str, Any], first: dict[str, int], cost: int
+) -> None:
+    admin = deleting.sandbox.admin
+    admin.settings("campaign", **campaign)
+    if campaign == {"key_in_url": False}:
+        deleting.table = deleting.table | {"filter": {"name": "byExternalId", "parameter": "externalId_parameter"}}
+    admin.change("contact", 1, jobtitle="Changed")  # shows whether the key is taken in URLs
+    deleting.sync()
+    admin.delete("contact", 3)
+    _, planned = deleting.json("plan")
+    assert deleting.sync().document["engine_calls"] == first
+    if cost == 1:
+        assert [note for note in planned["notes"] if "they cost one each if it does" in note]
+    else:
+        assert planned["engine_calls"] == first
+
+    before = deleting.json("status")[1]["engine_calls"], admin.engine_calls()
+    admin.delete("contact", 5)
+    with closing(deleting.runtime()) as runtime:
+        capture(runtime, apply_deletes=True, max_delete_share=1.0)
+    _, planned = deleting.json("plan")
+    assert not [note for note in planned["notes"] if "deletes by the key" in note]
+    assert planned["engine_calls"] == calls(delete=5, read=5 * (cost - 1))
+    assert deleting.json("estimate")[1]["tables"]["contact"]["cost"]["delete"] == cost
+    lines = {line["what"]: line["message"] for line in deleting.json("doctor")[1]["checks"]}
+    assert f"what is pending of contact costs about {5 * cost}" in lines["contact: engine calls are within the budget"]
+    doctors = deleting.json("status")[1]["engine_calls"]["read"] - before[0]["read"]
+    assert deleting.sync().document["engine_calls"] == planned["engine_calls"]
+    after = deleting.json("status")[1]["engine_calls"], admin.engine_calls()
+    for now, then in zip(after, before, strict=True):
+        assert {kind: now[kind] - then[kind] for kind in now} == calls(delete=5, read=5 * (cost - 1) + doctors)
+    deleting.assert_in_step()
 
 
 def test_without_apply_deletes_the_profile_stays(program: Program) -> None:

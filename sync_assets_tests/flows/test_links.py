@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+import pytest
 
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, RESOURCES
+from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.program import calls
 
 
@@ -191,3 +196,94 @@ def test_a_child_that_may_do_without_its_parent_is_sent_at_once_and_linked_when_
     chain.admin.change("contact", [ghost], jobtitle="Ghost")
     assert chain.sync() == (0, calls(update=1, delete=2, read=2))
     assert chain.held()["cusOrder"][order]["cusContactLink"] is None
+
+
+ORDER_READY = ("ready", dg.AssetKey(["campaign", "cusOrder"]))
+
+
+def checked(chain: Chain) -> tuple[bool, dg.AssetCheckSeverity, str, str]:
+    """Return the check `ready` of cusOrder, and doctor's outcome of the link's cardinality."""
+    with in_memory(chain.program) as orchestra:
+        told = orchestra.job("watch").check(*ORDER_READY)
+    [line] = [
+        line
+        for line in chain.program.json("doctor")[1]["checks"]
+        if line["what"] == "new_order: link cardinalities agree"
+    ]
+    return told.passed, told.severity, str(told.description), line["outcome"]
+
+
+def test_a_link_that_campaign_requires_and_the_configuration_does_not_stops_its_table_before_the_first_write(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    chain = Chain(sandbox_factory, tmp_path, cardinality="zero_or_one")
+    chain.admin.publish_link("cusOrder", "cusContactLink", "one")
+    chain.make()
+    chain.order(None)  # Campaign would hide it
+    for command in ("plan", "sync"):
+        _, _, errors = chain.program.run(command)
+        assert "Nothing of new_order is sent until both agree: write `cardinality: one`" in errors
+    assert {resource: len(records) for resource, records in chain.held().items()} == {
+        "profile": 1,
+        "cusOrder": 0,
+        "cusOrderLine": 2,
+    }, "other tables go on"
+    passed, severity, text, line = checked(chain)
+    assert (passed, severity, line) == (False, dg.AssetCheckSeverity.ERROR, "fail")
+    assert text.startswith("link `new_contactid`: cusContactLink is mandatory in Campaign")
+
+    chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
+    assert chain.program.sync().status == 0
+    assert {resource: len(records) for resource, records in chain.held().items()} == {
+        "profile": 1,
+        "cusOrder": 2,
+        "cusOrderLine": 2,
+    }
+    assert checked(chain)[::3] == (True, "ok")
+
+
+def test_a_push_alone_stops_at_such_a_link_that_was_published_after_the_capture(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    chain = Chain(sandbox_factory, tmp_path, cardinality="zero_or_one")
+    assert chain.sync()[0] == 0
+    with in_memory(chain.program) as orchestra:
+        chain.make()
+        for table in RESOURCES:
+            orchestra.materialize(dg.AssetKey(["d365", table]))
+        chain.admin.publish_link("cusOrder", "cusContactLink", "one")
+        run = orchestra.materialize(ORDER_READY[1])
+        assert not run.success
+        assert "cusContactLink is mandatory in Campaign" in run.errors[0]
+    assert not chain.held()["cusOrder"]
+
+
+def test_a_link_that_the_configuration_requires_and_campaign_does_not_is_a_warning(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    chain = Chain(sandbox_factory, tmp_path)
+    chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
+    chain.make()
+    assert chain.sync()[0] == 0
+    passed, severity, text, line = checked(chain)
+    assert (passed, severity, line) == (False, dg.AssetCheckSeverity.WARN, "warn")
+    assert "records without a contact in scope are not sent, and are deleted with it" in text
+
+
+@pytest.mark.parametrize("shown", ["cascading", "not cascading", "not shown"])
+def test_personal_data_that_a_deleted_profile_would_leave_behind_is_a_warning_where_the_metadata_shows_it(
+    sandbox_factory: SandboxFactory, tmp_path: Path, shown: Literal["cascading", "not cascading", "not shown"]
+) -> None:
+    chain = Chain(sandbox_factory, tmp_path, cardinality="zero_or_one")
+    fields = {"name": "cusName", "emailaddress1": "cusTags"}
+    chain.program.further = [{"table": "account", "resource": "cusOrder", "key": "cusOrderId", "fields": fields}]
+    chain.admin.settings("campaign", integrity_in_metadata=shown != "not shown", cascade_delete=shown == "cascading")
+    assert chain.sync()[0] == 0, "it stops nothing"
+    with in_memory(chain.program) as orchestra:
+        told = orchestra.job("watch").check(*ORDER_READY)
+    lines = {line["what"]: line for line in chain.program.json("doctor")[1]["checks"]}
+    line = lines["account: personal data is linked to profile"]
+    left_behind = shown == "not cascading"
+    assert (told.passed, line["outcome"]) == (not left_behind, "warn" if left_behind else "ok")
+    assert ("deleting the profile leaves it in Campaign" in line["message"]) is left_behind
+    assert told.description == (line["message"] if left_behind else "The set-up is right.")

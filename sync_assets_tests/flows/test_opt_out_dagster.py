@@ -27,6 +27,7 @@ from sync_assets_tests.support.opt_outs import (
     HEADER,
     HOUR,
     LATER,
+    exports,
     opted_in,
     says,
     set_campaign,
@@ -282,6 +283,26 @@ def test_the_folder_is_watched_by_a_job_that_fails_if_it_cannot_look(orchestra: 
     assert "cut the connection" in run.errors[0]
     assert "export_arrives_in_time" not in run.checks
     assert run.checks["change_feed_is_polled"]  # the others are asked all the same
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "share", "passed"), [(None, None, False), (10, 0.5, True), (6, 0.8333, False), (4, 1.25, False)]
+)
+def test_a_server_that_reports_no_space_is_measured_against_the_licensed_size_or_unknown(
+    orchestra: Orchestra, megabytes: int | None, share: float | None, passed: bool
+) -> None:
+    program = orchestra.program
+    program.sandbox.admin.fault("sftp", "status", method="statvfs")
+    (exports(program) / "other.bin").write_bytes(bytes(5_000_000))
+    program.opt_out["export"] = {**program.opt_out.get("export", {}), "capacity_mb": megabytes}
+    orchestra.reload()
+    told = orchestra.job("watch").check("sftp_has_room")
+    assert (told.passed, told.metadata["share_used"].value if share else None) == (passed, share)
+    [line] = [line for line in program.json("doctor")[1]["checks"] if line["what"] == "opt-outs: room"]
+    error = share is not None and share >= 0.9
+    assert line["outcome"] == ("ok" if passed else "fail" if error else "warn")
+    assert line["message"] == told.description
+    assert told.severity is (dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN)
 
 
 # Nobody's data

@@ -21,7 +21,10 @@ USER, PASSWORD = "sync", "smtp-password-7731"
 
 @dataclass
 class Mailbox:
-    """The messages that a server received. `ca_file`: its CA. Recipients in `unknown` are refused."""
+    """The messages that a server received. `ca_file`: its CA. Recipients in `unknown` are refused.
+
+    late: seconds until a message that was received is acknowledged.
+    """
 
     ca_file: Path
     tls_only: bool
@@ -31,6 +34,7 @@ class Mailbox:
     secure: list[bool] = field(default_factory=list[bool])
     users: list[str] = field(default_factory=list[str])
     unknown: set[str] = field(default_factory=set[str])
+    late: float = 0.0
 
     async def handle_RCPT(self, _: Any, __: Any, envelope: Any, address: str, ___: Any) -> str:
         if address in self.unknown:
@@ -44,6 +48,7 @@ class Mailbox:
         self.messages.append(message)
         self.recipients.append(list(envelope.rcpt_tos))
         self.secure.append(self.tls_only or session.ssl is not None)
+        await asyncio.sleep(self.late)
         return "250 OK"
 
 

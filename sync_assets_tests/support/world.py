@@ -121,9 +121,13 @@ class Systems:
         self.d365 = await self._open.enter_async_context(runtime.d365())
         self.campaign = await self._open.enter_async_context(runtime.campaign())
         vars(self.d365)["table"] = _remembered(self.d365.table)
-        vars(self.campaign)["resource"] = _remembered(self.campaign.resource)
+        self._described = self.campaign.resource
         for endpoint in (self.d365.endpoint, self.campaign.endpoint):
             endpoint.observer = partial(self._observed, endpoint.observer)
+
+    def forget_resources(self) -> None:
+        """Let Campaign's metadata be read again."""
+        vars(self.campaign)["resource"] = _remembered(self._described)
 
     def _observed(self, observer: Callable[..., None], *arguments: Any) -> None:
         observer(*arguments)
@@ -276,6 +280,7 @@ class World:
             for table, rules in self.published.items()
         }
         self.admin.settings("campaign", links=links)
+        self.systems.forget_resources()
 
     def stand(self, position: Position) -> None:
         """Change the systems to this position. The configuration keeps its filters."""

@@ -12,6 +12,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 
+from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import counted as counting
@@ -43,7 +44,6 @@ from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems, check_organisation
 from sync_assets.task_group import run_together
 from sync_assets.validation import guardrails
-from sync_assets.validation.link_cardinality import cardinality_warnings
 from sync_assets.validation.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.validation.schema_drift import type_findings, types_of
 
@@ -165,7 +165,6 @@ async def _table_guardrails(
     if types.passed:
         lines.append(_line(config, types))
     lines += [Line("warn", config.table, warning) for warning in ready.mapping.warnings]  # includes unsupported types
-    lines += [Line("warn", config.table, warning) for warning in cardinality_warnings(config, ready.resource)]
     resources = await guardrails.resources_on_the_way(runtime.config, campaign, ready.resource)
     lines.append(_line(config, guardrails.personal_data(runtime.config, config, resources)))
     return lines
@@ -199,7 +198,7 @@ async def _both(runtime: Runtime, *, counted: bool) -> list[Line]:
             lines += [line for of_a_table in told for line in of_a_table]
             broken = {str(one.ledger_error): one.ledger_error for one in asked if one.ledger_error}
             lines += [line for error in broken.values() for line in failed("ledger in use", error)]
-            fit = [(one.config, one.ready.table) for one in asked if one.ready]
+            fit = [(one.config, one.ready.table, one.addressing) for one in asked if one.ready]
             counts = runtime.ledger.counts() if counted else {}
             synced = {name: count.synced for name, count in counts.items()}
             lines += await volume_lines(fit, d365, synced, runtime.config.guardrails.engine_calls_per_day)
@@ -242,6 +241,12 @@ class _TableChecks:
     lines.
     """
 
+    @property
+    def addressing(self) -> Addressing:
+        """Return how Campaign's records are addressed, by the ledger's findings if it is usable."""
+        found = self.runtime.ledger.dialect(self.config.resource) if self.counted else {}
+        return Target.of(self.config).addressing(found)
+
     async def lines(self) -> list[Line]:
         fit, allowed = await run_together(
             self._fit(), privilege_lines(self.runtime.config, self.config, self.d365, self.user)
@@ -263,7 +268,7 @@ class _TableChecks:
             lines += [line for part in told for line in part]
             if self.counted:
                 lines += position(config.table, runtime.ledger.feed(config.table), self.days)
-                lines.append(_line(config, guardrails.engine_budget(runtime, config)))
+                lines.append(_line(config, guardrails.engine_budget(runtime, config, self.addressing)))
         except LedgerError as error:
             self.ledger_error = error
         except SyncAssetsError as error:

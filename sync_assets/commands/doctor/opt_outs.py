@@ -14,7 +14,7 @@ from sync_assets.defs.opt_out.checks import ERROR_SHARE, is_overdue, watch_resul
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.operations.diagnosis_line import Line, failed
-from sync_assets.opt_out.export.folder import FolderPoll, newest_of
+from sync_assets.opt_out.export.folder import FolderPoll, measured, newest_of
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import connect
 from sync_assets.task_group import run_together
@@ -68,7 +68,7 @@ def _sftp(runtime: Runtime) -> list[Line]:
     export, now = runtime.config.opt_out.export, datetime.now(UTC)
     with connect(runtime.settings.sftp()) as sftp:
         listing = sftp.listing(export.directory, export.pattern)
-        storage = sftp.storage(export.directory)
+        storage = measured(sftp, export)
     found = f"signed in, {len(listing.files):,} files match {export.pattern} in {export.directory}"
     lines = [Line("ok", "opt-outs: Campaign SFTP", found)]
     lines += [

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from sync_assets.campaign.addressing import Addressing
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import MODIFIED, Table
@@ -25,7 +26,7 @@ Answer = TypeVar("Answer")
 
 
 async def volume_lines(
-    tables: Sequence[tuple[TableConfig, Table]],
+    tables: Sequence[tuple[TableConfig, Table, Addressing]],
     d365: DataverseClient,
     synced: Mapping[str, int],
     per_day: int | None,
@@ -33,7 +34,7 @@ async def volume_lines(
     """Return the estimates.
 
     Args:
-        tables: those that can be synchronised.
+        tables: those that can be synchronised, and how Campaign's records are addressed.
         synced: records that Campaign holds, by table; empty if the ledger is not usable.
         per_day: `engine_calls_per_day`; None: no limit.
     """
@@ -41,14 +42,14 @@ async def volume_lines(
         return []
     lately = Interval(datetime.now(UTC) - DAY).condition(MODIFIED)
     rows, changed = await run_together(
-        run_together(*(_or_none(d365.record_count(config.table)) for config, _ in tables)),
-        run_together(*(_or_none(count_rows(d365, table, lately)) for _, table in tables)),
+        run_together(*(_or_none(d365.record_count(config.table)) for config, _, _ in tables)),
+        run_together(*(_or_none(count_rows(d365, table, lately)) for _, table, _ in tables)),
     )
-    names = [config.table for config, _ in tables]
+    names = [config.table for config, _, _ in tables]
     lines = [first_load(dict(zip(names, rows, strict=True)), synced, per_day)]
     costs = {
-        config.table: None if count is None else projected_calls(config, {"update": count.number})
-        for (config, _), count in zip(tables, changed, strict=True)
+        config.table: None if count is None else projected_calls(addressing, {"update": count.number})
+        for (config, _, addressing), count in zip(tables, changed, strict=True)
     }
     capped = [name for name, count in zip(names, changed, strict=True) if count and count.at_least]
     return [*lines, a_day(costs, capped, per_day)]

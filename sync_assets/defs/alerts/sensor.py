@@ -1,7 +1,8 @@
 """Define the sensor `alerts`, which checks the instance every half a minute and sends notifications to the channels.
 
 The cursor holds the notifications that each channel got. If a channel cannot be reached, its part of the cursor is
-kept, so the next tick tries again; the other channels are not notified twice.
+kept, so the next tick tries again; the other channels are not notified twice. A notification without an answer counts
+as sent, and is repeated ever more rarely (notifications.py).
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import msgspec
 
-from sync_assets.alerts.channels import ChannelError, Send, senders
+from sync_assets.alerts.channels import ChannelError, NoAnswer, Send, senders
 from sync_assets.alerts.incidents import Incident, incidents
 from sync_assets.alerts.messages import subject, text
-from sync_assets.alerts.notifications import Memory, notifications
+from sync_assets.alerts.notifications import Memory, notifications, unanswered
 from sync_assets.config.alerts import Alerts
 from sync_assets.defs.alerts.dagster_state import Watched, read_state
 from sync_assets.defs.run_errors import with_backoff
@@ -112,6 +113,9 @@ def tell_all(
         try:
             if found:
                 send(subject(found), text(found, ui_url))
+        except NoAnswer as error:
+            after[name] = unanswered(knows, known, now)
+            lines.append(f"{name}: sent, no answer. {error}")
         except ChannelError as error:
             after[name] = known
             lines.append(f"{name}: not told, it is tried again. {error}")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ARRIVES, ROOM, AGREE = "export_arrives_in_time", "sftp_has_room", "opt_outs_agree"
 TEXTS = {
     ARRIVES: "Campaign has written a file of opt-outs within `expected_every_hours`.",
-    ROOM: "The Campaign SFTP is less than 80 % full.",
+    ROOM: "The Campaign SFTP is known to be less than 80 % full.",
 }
 WARN_SHARE, ERROR_SHARE = 0.8, 0.9
 """Used share of the SFTP storage, as in Campaign's own alerts (docs/references/campaign.md 8)."""
@@ -123,13 +123,16 @@ def room(export: Export, storage: "Storage | None", troubles: Sequence[str] = ()
 
     Args:
         export: Configuration of the export file.
-        storage: Used and total space; None if the server does not report it.
+        storage: Used and total space; None if unknown.
         troubles: Errors of moving or removing processed files, which will fill the server.
     """
     share = 0.0 if storage is None else storage.share
     numbers: dict[str, dg.MetadataValue | float | int] = {}
     if storage is None:
-        text = "The SFTP does not tell how full it is."
+        text = (
+            "Unknown: the SFTP server does not report how full it is. Write its licensed size in megabytes as "
+            "`opt_out.export.capacity_mb`."
+        )
     else:
         text = f"The SFTP is {share:.0%} full ({storage.used / 1e9:,.1f} of {storage.size / 1e9:,.1f} GB)."
         numbers = {"share_used": round(share, 4), "used_bytes": storage.used, "size_bytes": storage.size}
@@ -143,7 +146,7 @@ def room(export: Export, storage: "Storage | None", troubles: Sequence[str] = ()
     if troubles:
         text += f" Files that were taken could not be tidied up: {len(troubles):,}. The first: {troubles[0]}"
     return dg.AssetCheckResult(
-        passed=share < WARN_SHARE and not troubles,
+        passed=storage is not None and share < WARN_SHARE and not troubles,
         asset_key=EXPORT,
         check_name=ROOM,
         severity=dg.AssetCheckSeverity.ERROR if share >= ERROR_SHARE else dg.AssetCheckSeverity.WARN,

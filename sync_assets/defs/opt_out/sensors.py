@@ -69,7 +69,8 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
         now = datetime.now(UTC)
         if CONTACT in runtime.ledger.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
-        found = folder.poll_folder(runtime)
+        due = seen.reported is None or abs(now - seen.reported) >= REPORTED
+        found = folder.poll_folder(runtime, measure=due)
         for trouble in found.troubles:
             context.log.warning(trouble)
         for name, why in found.passed_over:
@@ -77,7 +78,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
         events: list[dg.AssetObservation | dg.AssetCheckEvaluation] = []
         if observed := _restart_stalled(runtime, found, now):
             events.append(observed)
-        if seen.reported is None or abs(now - seen.reported) >= REPORTED:
+        if due:
             seen.reported = now
             events += _reports(runtime, found, now)
         request, why_not = None, "a run of opt-outs is under way"

@@ -93,5 +93,5 @@ class AssetResults:
         findings = [one for one in self._state.findings[config.table] if one.side == "campaign"]
         if dg.AssetCheckKey(key, READY) in self._context.selected_asset_check_keys:
             return
-        if any(one.blocks and not one.passed for one in findings):
+        if any(one.stops for one in findings):
             self._context.instance.report_runless_asset_event(evaluation(ready_result(key, findings)))

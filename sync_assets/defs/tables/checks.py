@@ -75,7 +75,7 @@ def answers(
     ready = ready_result(side_key(config, side), [one for one in findings if one.side == side])
     if side == "campaign":
         return [ready, refused(config, runtime), *backlog_results(config, runtime, now)]
-    blocked = any(one.blocks and not one.passed for one in findings)
+    blocked = any(one.stops for one in findings)
     # If a wrong set-up prevented the first capture, `ready` reports it; a second failed check would only repeat it.
     not_captured = blocked and runtime.ledger.feed(config.table) is None
     polled = _not_captured_yet(config) if not_captured else feed_answer(config, runtime, now)

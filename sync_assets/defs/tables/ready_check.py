@@ -34,7 +34,7 @@ def ready_result(key: dg.AssetKey, findings: Sequence[Finding]) -> dg.AssetCheck
     text = "\n".join(one.message for one in wrong) or "The set-up is right."
     parts = [(_words(one.check), "yes" if one.passed else "no", one.message) for one in findings]
     numbers = {name: number for one in findings for name, number in one.numbers.items() if name in PLOTTED}
-    blocked = any(one.blocks for one in failing)
+    blocked = any(one.stops for one in failing)
     return dg.AssetCheckResult(
         passed=not failing,
         asset_key=key,

@@ -29,8 +29,8 @@ class FolderPoll:
     """The result of a poll of the folder.
 
     ready: files to be processed now, in order. unsettled: files that may still be written. refused: files rejected as a
-    whole. newest: when the newest file ever found was written. storage: space of the SFTP server; None if it does not
-    report it. passed_over: matching names that are no plain files, with the reason. troubles: errors of archiving and
+    whole. newest: when the newest file ever found was written. storage: space of the SFTP server; None if unknown.
+    passed_over: matching names that are no plain files, with the reason. troubles: errors of archiving and
     removal.
     """
 
@@ -43,8 +43,10 @@ class FolderPoll:
     troubles: list[str] = field(default_factory=list[str])
 
 
-def poll_folder(runtime: Runtime) -> FolderPoll:
+def poll_folder(runtime: Runtime, *, measure: bool = True) -> FolderPoll:
     """List the folder, store the result in the ledger, and archive or remove files that are done.
+
+    measure: False leaves `storage` out; with a configured capacity it takes a request for each folder of the server.
 
     Raises:
         SftpError: of the SFTP server.
@@ -55,7 +57,7 @@ def poll_folder(runtime: Runtime) -> FolderPoll:
         listing = sftp.listing(export.directory, export.pattern)
         known = runtime.ledger.note_files((file.name, file.modified, file.size) for file in listing.files)
         troubles = _tidy(sftp, export, [file for file in known if file.state == FileState.DONE])
-        storage = sftp.storage(export.directory)
+        storage = measured(sftp, export) if measure else None
     waiting = in_order(file for file in known if file.state == FileState.SEEN)
     ready = [file for file in waiting if has_settled(file, export.settle_seconds)]
     return FolderPoll(
@@ -67,6 +69,17 @@ def poll_folder(runtime: Runtime) -> FolderPoll:
         passed_over=listing.passed_over,
         troubles=troubles,
     )
+
+
+def measured(sftp: Sftp, export: Export) -> Storage | None:
+    """Return the space that the server reports or that is licensed, whichever is fuller; None if neither is known.
+
+    The licensed space may be part of a larger file system, so the files themselves are added up for it.
+    """
+    known = [sftp.storage(export.directory)]
+    if export.capacity_mb:
+        known.append(Storage(sftp.used(), export.capacity_mb * 1_000_000))
+    return max((one for one in known if one), key=lambda one: one.share, default=None)
 
 
 def has_settled(file: OptOutFile, settle_seconds: int) -> bool:

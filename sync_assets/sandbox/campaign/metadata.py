@@ -1,7 +1,7 @@
 """Metadata of resources, as `resourceType` and `/metadata` serve them (docs/references/campaign.md 3).
 
-Inferred: the high-level types `date` and `datetime`, the shape of `values`, and that a group such as `location` nests
-its attributes in a `content` of its own.
+Inferred: the high-level types `date` and `datetime`, the shape of `values`, that a group such as `location` nests its
+attributes in a `content` of its own, and `revIntegrity` of links, which is shown only if a setting says so.
 """
 
 from __future__ import annotations
@@ -63,9 +63,10 @@ def content(campaign: Campaign, view: View) -> dict[str, Any]:
         )
     for name, link in view.links.items():
         extra = {"metadata": "link", "resTarget": link.target, "unbound": False, "sortable": False}
-        document[name] = (
-            _members(campaign, view, name, "link", "link") | extra | {"mandatory": link.cardinality == "one"}
-        )
+        extra["mandatory"] = link.cardinality == "one"
+        if campaign.settings.integrity_in_metadata:
+            extra["revIntegrity"] = "own" if campaign.settings.cascade_delete else "normal"
+        document[name] = _members(campaign, view, name, "link", "link") | extra
     for name, collection in view.collections.items():
         extra = {"metadata": "link", "resTarget": collection.source or name, "unbound": True, "sortable": False}
         document[name] = _members(campaign, view, name, "collection", "link") | extra

@@ -102,7 +102,7 @@ def test_the_checks_of_an_asset_are_few_and_ready_shows_each_part_of_the_set_up(
     ui.open("/assets/d365/contact?view=checks&checkDetail=ready")
     ui.reads("Checks (3)", "ready", "no_deletion_is_held_back", "change_feed_is_polled")
     ui.reads("The set-up is right.", exact=False)
-    ui.reads("change tracking is on", "mapped columns exist", "columns are within the limit")
+    ui.reads("change tracking is on", "mapped columns exist", "contacts are within the limit")
 
 
 def test_the_resources_page_shows_each_system_and_which_assets_use_it(ui: Ui) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from sync_assets.alerts.channels import ChannelError, send_email, send_webhook
+from sync_assets.alerts import channels
+from sync_assets.alerts.channels import LARGEST_CARD, ChannelError, NoAnswer, send_email, send_webhook
 from sync_assets.config.alerts import Email
 from sync_assets.config.environment import AlertSettings
 from sync_assets.http.proxy import environment_proxy
-from sync_assets.http.transport import ssl_context
+from sync_assets.http.transport import Response, ssl_context
 from sync_assets_tests.support.little_server import CUT, LittleServer, answer
 from sync_assets_tests.support.mail_server import PASSWORD, USER, Mailbox, mail_server
 from sync_assets_tests.support.proxy_server import ProxyServer
@@ -38,9 +39,23 @@ def email(box: Mailbox, security: str, **changes: object) -> Email:
     return Email.model_validate({**known, **changes})
 
 
-async def posted(server: LittleServer, text: str = "Störung: 1") -> None:
+async def posted(server: LittleServer, text: str = "Störung: 1", *, teams: bool = False) -> None:
     context = ssl_context(server.ca_file)
-    await asyncio.to_thread(send_webhook, settings(f"{server.url}/{SECRET}?sig=hush"), context, text)
+    await asyncio.to_thread(send_webhook, settings(f"{server.url}/{SECRET}?sig=hush"), context, text, teams=teams)
+
+
+def card_lines(body: bytes) -> list[str]:
+    """The lines that a Teams workflow posts: it takes each attachment's card, and drops everything else."""
+    message = json.loads(body)
+    assert message["type"] == "message"
+    [attachment] = message["attachments"]
+    assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
+    card = attachment["content"]
+    assert (card["type"], card["version"]) == ("AdaptiveCard", "1.2")
+    assert {(block["type"], *(run["type"] for run in block["inlines"])) for block in card["body"]} == {
+        ("RichTextBlock", "TextRun")
+    }
+    return [block["inlines"][0]["text"] for block in card["body"]]
 
 
 async def test_foreign_text_in_a_notice_mentions_nobody_and_links_nowhere(tmp_path: Path) -> None:
@@ -76,7 +91,6 @@ async def test_a_webhook_gets_the_text_as_json(tmp_path: Path, status: int) -> N
     [
         (answer(404, b"no_service"), "status 404"),
         (answer(307, Location="https://elsewhere.example.com/"), "status 307"),
-        (CUT, "cannot be reached"),
     ],
 )
 async def test_a_webhook_that_does_not_take_it_is_told_without_its_address(
@@ -90,6 +104,69 @@ async def test_a_webhook_that_does_not_take_it_is_told_without_its_address(
     assert "SYNC_ASSETS_ALERT_WEBHOOK" in error.value.remedy
     assert "hush" not in str(error.value)
     assert error.value.__cause__ is None
+
+
+async def test_teams_gets_a_card_whose_text_is_not_rendered(tmp_path: Path) -> None:
+    async with LittleServer(tmp_path, lambda _: answer(202, b"")) as server:
+        await posted(server, "New trouble:\n• a [b](https://evil.example) & <at>c</at>\x1b[2J", teams=True)
+    assert card_lines(server.requests[0].body) == ["New trouble:", "• a [b](https://evil.example) & <at>c</at> [2J"]
+
+
+@pytest.mark.parametrize(
+    ("address", "teams"),
+    [
+        ("https://prod-1.westeurope.logic.azure.com:443/workflows/1/triggers/manual/paths/invoke?sig=x", True),
+        ("https://d1.10.environment.api.powerplatform.com:443/powerautomate/workflows/1?sig=x", True),
+        ("https://example.webhook.office.com/webhookb2/1", True),
+        ("https://hooks.slack.com/services/T0/B0/x", False),
+        ("https://logic.azure.com.example.com/workflows/1", False),
+    ],
+)
+def test_a_webhook_of_teams_is_recognised_by_its_host(
+    address: str, teams: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies: list[bytes] = []
+
+    def request(context: object, method: str, address: str, body: bytes, seconds: float) -> Response:
+        bodies.append(body)
+        return Response(202, {}, b"")
+
+    monkeypatch.setattr(channels, "request", request)
+    send_webhook(settings(address), ssl_context(), "x")
+    assert json.loads(bodies[0]).keys() == ({"type", "attachments"} if teams else {"text"})
+
+
+async def test_a_long_notice_is_cut_to_what_teams_takes(tmp_path: Path) -> None:
+    async with LittleServer(tmp_path, lambda _: answer(202, b"")) as server:
+        await posted(server, "\n".join(f"• {n} ü" * 100 for n in range(100)), teams=True)
+    [request] = server.requests
+    assert LARGEST_CARD - 2000 < len(request.body) < 28_000
+    assert card_lines(request.body)[-1] == "… and more: `sync-assets alerts` lists all."
+
+
+@pytest.mark.parametrize("said", [CUT, answer(504)])
+async def test_a_webhook_without_an_answer_may_have_taken_it(tmp_path: Path, said: bytes) -> None:
+    async with LittleServer(tmp_path, lambda _: said) as server:
+        with pytest.raises(NoAnswer) as error:
+            await posted(server)
+    assert len(server.requests) == 1
+    assert "hush" not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+async def test_a_webhook_that_answers_late_may_have_taken_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "SECONDS", 0.2)
+    over = asyncio.Event()
+
+    async def late(_: object) -> bytes:
+        await over.wait()
+        return answer()
+
+    async with LittleServer(tmp_path, late) as server:
+        with pytest.raises(NoAnswer, match=r"gave no answer within 0.2 seconds"):
+            await posted(server)
+        over.set()
+    assert len(server.requests) == 1
 
 
 async def test_a_webhook_with_a_certificate_that_nobody_vouches_for_gets_nothing(tmp_path: Path) -> None:
@@ -145,6 +222,17 @@ def test_a_mail_that_one_recipient_got_is_not_sent_again_for_another_one(tmp_pat
         with pytest.raises(ChannelError, match="refused all recipients"):
             send_email(email(box, "starttls", to=["gone@example.com"]), settings(), ssl_context(box.ca_file), "s", "t")
     assert box.recipients == [["ops@example.com"]]
+
+
+def test_a_mail_server_that_acknowledges_late_may_have_taken_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "SECONDS", 0.5)
+    with mail_server(tmp_path) as box:
+        box.late = 1.0
+        with pytest.raises(NoAnswer, match="may have arrived"):
+            send_email(email(box, "starttls"), settings(), ssl_context(box.ca_file), "s", "t")
+    assert len(box.messages) == 1
 
 
 def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.alerts.channels import ChannelError, Send
+from sync_assets.alerts.channels import ChannelError, NoAnswer, Send
 from sync_assets.alerts.incidents import FailedCheck, FailedStep, Incident, InstanceState, Stale, incidents
 from sync_assets.alerts.messages import SHOWN, subject, text
 from sync_assets.alerts.notifications import Memory, Notifications, Notified, notifications
@@ -190,3 +190,29 @@ def test_a_channel_that_was_down_hears_it_later_and_the_other_one_does_not_hear_
     after, _ = tell_all(alerts, both, wrong(checks=[BROKEN]), {}, first, NOW + timedelta(seconds=30), "")  # type: ignore[arg-type]
     assert (len(late), len(heard)) == (1, 1)
     assert isinstance(after["webhook"]["check campaign/profile mapped_attributes_exist"], Notified)
+
+
+def test_a_notice_without_an_answer_is_sent_again_after_hours_that_grow_and_not_at_each_tick() -> None:
+    alerts = Alerts.model_validate({"webhook": True, "again_after_hours": 6})
+    sent: list[datetime] = []
+    silent = True
+
+    def send(_: str, body: str) -> None:
+        sent.append(now)
+        if silent:
+            raise NoAnswer("silent")
+
+    memory: dict[str, Memory] = {}
+    for tick in range(20 * 120):
+        now = NOW + tick * timedelta(seconds=30)
+        memory, _ = tell_all(alerts, {"webhook": send}, wrong(checks=[BROKEN]), {}, memory, now, "")
+    assert [(at - NOW) / timedelta(hours=1) for at in sent] == [0, 1, 3, 7, 13, 19]
+    silent = False
+    for hours in (25, 26, 30, 31):
+        now = NOW + timedelta(hours=hours)
+        memory, _ = tell_all(alerts, {"webhook": send}, wrong(checks=[BROKEN]), {}, memory, now, "")
+    assert [(at - NOW) / timedelta(hours=1) for at in sent[6:]] == [25, 31], "the first answer makes it usual again"
+    silent = True
+    now += timedelta(seconds=30)
+    memory, _ = tell_all(alerts, {"webhook": send}, [], {}, memory, now, "")
+    assert (len(sent), memory) == (9, {"webhook": {}}), "that it is over is sent once"

@@ -17,7 +17,7 @@ FIRST_TABLE = (
 )
 EXPORT_KEYS = (
     "directory, pattern, separator, encoding, settle_seconds, key_column, changed_suffix, columns, date_format, "
-    "after, keep_days, expected_every_hours, workflow_id, restart_stalled"
+    "after, keep_days, expected_every_hours, capacity_mb, workflow_id, restart_stalled"
 )
 
 

@@ -137,6 +137,7 @@ class TestWhatTheFileSays:
             "after": "keep",
             "keep_days": 15,
             "expected_every_hours": 24,
+            "capacity_mb": None,
             "workflow_id": None,
             "restart_stalled": False,
         }

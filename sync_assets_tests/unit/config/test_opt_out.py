@@ -12,7 +12,6 @@ from sync_assets.config.loader import parse_config
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.opt_out import WRITES_D365, DateFormat, Direction
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
-from sync_assets.validation.guardrails import within_limits
 from sync_assets_tests.unit.config.test_models import HEAD, ORDER, table, the_problem
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -238,14 +237,6 @@ class TestDirectionD365ToCampaign:
         config, _ = self.contact()
         again = Config.model_validate(config.model_dump(by_alias=True))  # all of it but where it stands in the file
         assert again.model_dump() == config.model_dump()
-
-    @pytest.mark.parametrize(("limit", "passed"), [(2, False), (3, True)])
-    def test_they_count_as_mapped_columns(self, limit: int, passed: bool) -> None:
-        text = mapped(MAPPINGS, "d365_to_campaign", f"guardrails: {{max_columns: {limit}}}\n")
-        config = parse_config(text, "f.yaml")
-        found = {finding.check: finding for finding in within_limits(config, config.table("contact"), None)}
-        columns = found["columns_are_within_the_limit"]
-        assert (columns.passed, columns.numbers) == (passed, {"number": 3, "limit": limit})
 
     @pytest.mark.parametrize("direction", DIRECTIONS)
     def test_a_column_cannot_be_a_plain_field_beside_it(self, direction: str) -> None:

@@ -129,11 +129,16 @@ INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done",
         (Push(), contact("update", payload=None), "read", ("refused", None)),
         (Push(), contact("insert", payload=None), "", ("refused", None)),
         # A delete of a record that is missing is done, if the key finds records at all.
-        (Push(found=KNOWN, exists=True), contact("delete"), "read delete read", DELETED),
-        (Push(found=KNOWN), contact("delete"), "read", DELETED),
-        (Push(found=KNOWN, key_works=False), contact("delete"), "read", ("refused", None)),
-        (Push(found=KNOWN, key_works=False, confirmed=True), contact("delete"), "read", DELETED),
-        (Push([BARE], found=KNOWN), contact("delete"), "read", ("later", None)),
+        (Push(found=KNOWN, exists=True), contact("delete"), "delete read", DELETED),
+        (Push(found=KNOWN), contact("delete"), "delete read", DELETED),
+        (Push(found=KNOWN, key_works=False), contact("delete"), "delete read", ("refused", None)),
+        (Push(found=KNOWN, key_works=False, confirmed=True), contact("delete"), "delete read", DELETED),
+        (Push([BARE], found=KNOWN, exists=True), contact("delete"), "delete read delete read", DELETED),
+        (Push([None, BARE], found=KNOWN), contact("delete"), "delete read", ("later", None)),
+        # While nothing shows that the key identifies records, none is deleted by it before it was looked up.
+        (Push(exists=True), contact("delete"), "read delete read", DELETED),
+        (Push(), contact("delete"), "read", DELETED),
+        (Push([BARE]), contact("delete"), "read", ("later", None)),
     ],
 )
 async def test_the_requests_of_a_delivery(push: Push, record: Claimed, requests: str, result: tuple[str, str]) -> None:

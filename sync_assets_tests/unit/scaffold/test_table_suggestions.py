@@ -82,6 +82,7 @@ def test_more_columns_than_the_guardrail_allows_are_commented_out() -> None:
     found = suggested(table("new_order", *columns), to, most_columns=4)
     assert [one.sure for one in found.fields].count(True) == 4
     assert {one.note for one in found.fields if not one.sure} == {"guardrails.max_columns allows no more"}
+    assert all(one.sure for one in suggested(table("contact", *columns), to, most_columns=4).fields)
 
 
 def test_where_nothing_is_alike_it_says_so() -> None:

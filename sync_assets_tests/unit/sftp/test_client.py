@@ -23,6 +23,7 @@ from sync_assets.sftp import (
     SftpError,
     Storage,
     Unreachable,
+    client,
     connect,
 )
 from sync_assets_tests.support.openssh import OpenSsh
@@ -347,6 +348,23 @@ def test_a_server_without_that_extension_tells_no_room(sandbox_sftp: Served, mon
     with connect(sandbox_sftp.settings) as sftp:
         assert sftp.storage(sandbox_sftp.directory) is None
         assert sftp.listing(sandbox_sftp.directory, "*") == Listing((), ())
+
+
+def test_the_files_of_all_folders_are_added_up_without_following_links(served: Served, sftp: Sftp):
+    before = sftp.used()
+    served.put("a.csv", b"x" * 1000)
+    (served.exports / "below").mkdir()
+    served.put("below/b.csv", b"x" * 200)
+    (served.exports / "link.csv").symlink_to(served.exports / "a.csv")
+    (served.exports / "round").symlink_to(served.exports)
+    assert sftp.used() - before == 1200
+
+
+def test_of_a_large_server_the_first_entries_are_added_up(served: Served, sftp: Sftp, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(client, "MOST_MEASURED", 3)
+    for n in range(9):
+        served.put(f"{n}.csv", b"x")
+    assert sftp.used() <= 3
 
 
 def test_an_empty_file_system_is_full():

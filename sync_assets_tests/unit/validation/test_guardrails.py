@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from sync_assets.campaign.addressing import KEY_IN_DELETE, KEY_IN_URL, Addressing
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.models import Config
 from sync_assets.ledger.model import Operation
 from sync_assets.validation.guardrails import (
     links_between,
@@ -97,10 +98,11 @@ def test_limits_can_be_set() -> None:
     whole = config(CONTACT, ORDER, max_contacts=9, max_custom_entities=0, max_columns=1, max_link_depth=0)
     assert not any(finding.passed for finding in found(whole, "new_order", 10).values())
     contact = found(whole, "contact", 10)
-    assert {name for name, finding in contact.items() if finding.passed} == {
-        "columns_are_within_the_limit",
-        "link_depth_is_within_the_limit",
-    }
+    assert {name: finding.passed for name, finding in contact.items()} == {
+        "contacts_are_within_the_limit": False,
+        "custom_entities_are_within_the_limit": False,
+        "link_depth_is_within_the_limit": True,
+    }, "the limit of columns is for custom entities"
 
 
 # Personal data
@@ -141,6 +143,31 @@ def test_a_link_of_the_configuration_is_a_way_directly_or_through_another_resour
     assert "cusStore -> cusOrder -> profile" in finding.message
 
 
+@pytest.mark.parametrize("target", ["profile", "recipient"])
+@pytest.mark.parametrize(("cascades", "passed"), [(None, True), (True, True), (False, False)])
+def test_a_link_without_the_deletion_leaves_personal_data_behind(
+    cascades: bool | None, passed: bool, target: str
+) -> None:
+    link = Attribute("cusLink", "link", target=target, cascades=cascades)
+    own = Resource("cusStore", STORED.api, {**STORED.attributes, "cusLink": link})
+    configured = STORE | {"links": [{"field": "new_contactid", "to": "cusLink", "table": "contact"}]}
+    for store in (STORE, configured):
+        finding = personal(own, tables=(CONTACT, store))
+        assert (finding.passed, finding.blocks) == (passed, False)
+        assert ("deleting the profile leaves it in Campaign" in finding.message) is not passed
+    other = Attribute("cusOwner", "link", target=target, cascades=True)
+    assert personal(Resource("cusStore", own.api, {**own.attributes, "cusOwner": other})).passed, "another one deletes"
+
+
+def test_each_link_on_the_way_has_to_pass_the_deletion_on() -> None:
+    through = STORE | {"links": [{"field": "new_orderid", "to": "cusLink", "table": "new_order"}]}
+    link = Attribute("cusContactLink", "link", target="profile", cascades=False)
+    order = Resource("cusOrder", "profileAndServicesExt", {**attributes(cusName="string"), "cusContactLink": link})
+    finding = personal(STORED, order, tables=(CONTACT, ORDER, through))
+    assert not finding.passed
+    assert "cusStore -> cusOrder -> profile, but" in finding.message
+
+
 def test_a_collection_is_no_way() -> None:
     listed = Attribute("cusStoreslink", "collection", target="profile")
     assert not personal(Resource("cusStore", STORED.api, {**STORED.attributes, "cusStoreslink": listed})).passed
@@ -176,9 +203,11 @@ def test_types_that_campaign_has_not_are_named() -> None:
 
 
 def test_what_pending_records_will_cost() -> None:
-    given = TableConfig.model_validate(CONTACT)
-    by_filter = given.model_copy(update={"address": "filter"})
     pending: dict[Operation, int] = {"insert": 5, "update": 3, "delete": 2}
-    assert projected_calls(given, pending) == 5 + 3 + 4
-    assert projected_calls(by_filter, pending) == 5 + 6 + 4
-    assert projected_calls(given, {}) == 0
+    by_key, by_pkey = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes"}, {KEY_IN_URL: "yes", KEY_IN_DELETE: "no"}
+    assert projected_calls(Addressing(found=by_key), pending) == 5 + 3 + 2
+    assert projected_calls(Addressing(found=by_pkey), pending) == 5 + 3 + 4
+    assert projected_calls(Addressing(found={KEY_IN_URL: "no"}), pending) == 5 + 6 + 4
+    assert projected_calls(Addressing("filter"), pending) == 5 + 6 + 4
+    assert projected_calls(Addressing(), pending) == 5 + 3 + 4, "not known yet"
+    assert projected_calls(Addressing(), {}) == 0

@@ -8,21 +8,25 @@ import pytest
 
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.config.models import TableConfig
-from sync_assets.validation.link_cardinality import cardinality_warnings
+from sync_assets.validation.link_cardinality import cardinality_finding
 
 
 @pytest.mark.parametrize(
-    ("mandatory", "cardinality", "style", "said"),
+    ("mandatory", "cardinality", "style", "said", "stops"),
     [
-        (True, "one", "key", None),
-        (False, "zero_or_one", "key", None),
-        (True, "zero_or_one", "key", "write `cardinality: one`"),
-        (False, "one", "key", "write `cardinality: zero_or_one`"),
-        (False, "one", "join", None),  # the link has another name
+        (True, "one", "key", None, False),
+        (False, "zero_or_one", "key", None, False),
+        (True, "zero_or_one", "key", "write `cardinality: one`", True),
+        (False, "one", "key", "write `cardinality: zero_or_one`", False),
+        (False, "one", "join", None, False),  # the link has another name
     ],
 )
 def test_what_is_said_of_a_link(
-    mandatory: bool, cardinality: Literal["one", "zero_or_one"], style: Literal["key", "join"], said: str | None
+    mandatory: bool,
+    cardinality: Literal["one", "zero_or_one"],
+    style: Literal["key", "join"],
+    said: str | None,
+    stops: bool,
 ) -> None:
     to = "cusContactLink" if style == "key" else "cusContactId"
     attributes = {
@@ -39,6 +43,7 @@ def test_what_is_said_of_a_link(
             "links": [link],
         }
     )
-    found = cardinality_warnings(config, Resource("cusOrder", "profileAndServicesExt", attributes))
-    assert len(found) == (said is not None)
-    assert all(said in warning and "link `new_contactid`" in warning for warning in found if said)
+    found = cardinality_finding(config, Resource("cusOrder", "profileAndServicesExt", attributes))
+    assert (found.passed, found.stops, found.side) == (said is None, stops, "campaign")
+    assert said is None or (said in found.message and "link `new_contactid`" in found.message)
+    assert stops is ("Nothing of new_order is sent" in found.message)

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from sync_assets.alerts import channels
 from sync_assets.commands.alerts import open_incidents
 from sync_assets.commands.alerts import test_notifications as send_test
 from sync_assets.commands.doctor.diagnosis import _alerts
@@ -38,11 +39,11 @@ def written(tmp_path: Path, alerts: object) -> Path:
     return file
 
 
-def runtime(tmp_path: Path, box: Mailbox, url: str) -> Runtime:
+def runtime(tmp_path: Path, box: Mailbox, url: str, webhook: bool | str = True) -> Runtime:
     email = {"host": "localhost", "port": box.port, "from": "sync@example.com", "to": ["ops@example.com"]}
     return Runtime(
         {
-            "SYNC_ASSETS_CONFIG": str(written(tmp_path, {"webhook": True, "email": email})),
+            "SYNC_ASSETS_CONFIG": str(written(tmp_path, {"webhook": webhook, "email": email})),
             "SYNC_ASSETS_ALERT_WEBHOOK": f"{url}/hook",
             "SYNC_ASSETS_SMTP_USER": USER,
             "SYNC_ASSETS_SMTP_PASSWORD": PASSWORD,
@@ -100,6 +101,30 @@ async def test_both_are_told_once_a_dead_channel_later_and_both_that_it_is_over(
     assert over.startswith("Solved:")
     assert [message["Subject"][:20] for message in box.messages] == ["sync_assets: 1 new: ", "sync_assets: 1 solve"]
     assert box.messages[0].get_content().splitlines() == told.splitlines()
+
+
+async def test_a_teams_workflow_that_answers_late_gets_one_card_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "SECONDS", 0.5)
+    over = asyncio.Event()
+
+    async def late(_: object) -> bytes:
+        await over.wait()
+        return answer(202, b"")
+
+    async with LittleServer(tmp_path, late) as server:
+        with mail_server(tmp_path) as box, dg.DagsterInstance.ephemeral() as instance:
+            tick = Ticks(runtime(tmp_path, box, server.url, "teams"), instance)
+            instance.report_runless_asset_event(check(passed=False))
+            assert "webhook: sent, no answer. The webhook gave no answer within 0.5 seconds." in await tick()
+            for _ in range(3):
+                assert await tick() == "webhook: no news; email: no news"
+            over.set()
+    [request] = server.requests
+    [attachment] = json.loads(request.body)["attachments"]
+    lines = [run["text"] for block in attachment["content"]["body"] for run in block["inlines"]]
+    assert any("`new_vip` goes to cusVip, which is not in profile" in line for line in lines)
 
 
 async def test_a_test_notice_goes_to_everybody_and_says_what_did_not_work(tmp_path: Path) -> None:

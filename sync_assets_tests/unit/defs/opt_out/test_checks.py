@@ -115,10 +115,12 @@ def test_the_configuration_that_makes_room_is_named_where_it_is_not_used(after: 
     assert ("`export.after: delete`" in (room(Export(after=after), Storage(9, 10)).description or "")) is hint
 
 
-def test_a_server_that_does_not_tell_is_not_full() -> None:
+def test_a_server_that_does_not_report_its_space_is_unknown_and_not_fine() -> None:
     result = room(Export(), None)
-    assert result.passed
-    assert result.description == "The SFTP does not tell how full it is."
+    assert (result.passed, result.severity) == (False, WARN)
+    assert (result.description or "").startswith("Unknown: the SFTP server does not report how full it is.")
+    assert "`opt_out.export.capacity_mb`" in (result.description or "")
+    assert numbers(result) == {"not_tidied_up": 0}
 
 
 def test_files_that_cannot_be_tidied_up_are_a_warning_before_they_fill_it() -> None:
