@@ -248,7 +248,10 @@ def taken() -> Iterator[str]:
 def test_a_ui_on_a_port_that_is_taken_is_not_started(program: Program, command: str, taken: str) -> None:
     module = () if command == "demo" else ("-m", "sync_assets.definitions")
     process = program.start(command, *module, "--port", taken, fresh=True)
-    output, errors = process.communicate(timeout=60)
+    try:
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.send_signal(signal.SIGINT)
     assert (process.returncode, output) == (1, "")
     assert re.fullmatch(rf"sync-assets: Port {taken} is taken\. Write e\.g\. `sync-assets {command} .*`\.\n", errors)
 
