@@ -20,7 +20,7 @@ keep_loaded_objects()  # once for Dagster's objects, before the modules of this 
 from sync_assets import logs  # noqa: E402
 from sync_assets.config.models import TableConfig  # noqa: E402
 from sync_assets.config.values import CONTACT  # noqa: E402
-from sync_assets.defs.dagster_internals import find_migrations_by_path  # noqa: E402
+from sync_assets.defs.dagster_internals import detach_copies_of_output, find_migrations_by_path  # noqa: E402
 from sync_assets.defs.operations.jobs import SHORT, operator_jobs  # noqa: E402
 from sync_assets.defs.opt_out.asset_keys import CHANGES  # noqa: E402
 from sync_assets.defs.report.assets import report_asset  # noqa: E402
@@ -150,6 +150,7 @@ def _further(table: TableConfig, runtime: Runtime) -> list[Comparison]:
 def defs() -> dg.Definitions:
     logs.configure(os.environ)
     find_migrations_by_path()
+    detach_copies_of_output()
     built = build_definitions(Runtime(dict(os.environ)))
     keep_loaded_objects()  # again, for the objects of this project
     return built

@@ -17,7 +17,7 @@ from typing import Any
 
 from sync_assets.errors import code_places
 
-_OPEN = ("sync_assets", "dagster", "alembic", "root", "grpc", "uvicorn")
+_OPEN = ("sync_assets", "dagster", "dagster-webserver", "alembic", "root", "grpc", "uvicorn")
 """Loggers whose lines hold no data of requests, and stay as they are, with their children."""
 WITHHELD = "(withheld: it may hold data of a request)"
 _QUERY = re.compile(r"\?[^\s'\"<>]+")

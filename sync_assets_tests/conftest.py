@@ -41,6 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run unit tests also on PostgreSQL and OpenSSH, as the whole run does; try 300 examples of each property",
     )
+    parser.addoption(
+        "--fresh",
+        action="store_true",
+        help="draw other examples of properties and other seeds of the simulation than those of each other run",
+    )
 
 
 def _quick(config: pytest.Config) -> bool:
@@ -78,8 +83,8 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "TMPDIR" not in os.environ and _IN_MEMORY.is_dir() and shutil.disk_usage(_IN_MEMORY).free > _ROOM:
         os.environ["TMPDIR"], tempfile.tempdir = str(_IN_MEMORY), None
-    # No timed tests: one with much to do is slow. Under CI the examples are always the same.
-    examples = settings.get_profile("ci" if os.environ.get("CI") else "default")
+    # No timed tests: one with much to do is slow. Without --fresh the examples are always the same, on each machine.
+    examples = settings(settings.get_profile("ci"), derandomize=not config.getoption("fresh"))
     tried = 300 if config.getoption("thorough") else 30
     settings.register_profile("any machine", examples, deadline=None, max_examples=tried)
     settings.register_profile("quick", examples, deadline=None, max_examples=20)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from sync_assets.audit.next_request import next_request
 from sync_assets.audit.record_facts import RecordFacts
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.ledger.model import WAITING_FOR, BlockReason, State
@@ -151,7 +152,8 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
     elif facts.mapped and stored.desired_hash != facts.mapped.hash:
         yield Reason(False, f"The row or the mapping changed since the last capture. {_ON_ITS_WAY}")
     synced = stored is not None and stored.state == State.SYNCED and not stored.out_of_scope
-    again = f" `{_replay(facts)}` sends it again." if synced and facts.has_row else ""
+    once = synced and facts.has_row and next_request(facts) is None  # the next sync sends others anyway
+    again = f" `{_replay(facts)}` sends it again." if once else ""
     if presence == "missing" and synced and facts.has_row:
         yield Reason(False, f"Campaign acknowledged the record and does not have it: it was deleted there.{again}")
     if differs:

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -39,7 +39,8 @@ def open_runtime(*, creates: bool = False) -> Runtime:
 
 def close_runtimes() -> None:
     """Close the runtimes and print what they noted."""
-    for runtime in _RUNTIMES:
+    while _RUNTIMES:
+        runtime = _RUNTIMES.pop()
         runtime.close()
         for note in runtime.notes:
             say(note)
@@ -55,12 +56,29 @@ def say(line: object) -> None:
     typer.echo(f"sync-assets: {printable(str(line))}", err=True)
 
 
-def fail(*errors: object) -> None:
-    """Print the errors and end with exit status 1."""
-    for error in errors:
-        for line in str(error).splitlines():
-            say(line)
-    sys.exit(1)
+def end(status: int, why: object, then: str = "") -> NoReturn:
+    """End with an exit status other than 0. The last line on standard error: why, and the command that leads on.
+
+    then: a sentence with that command, unless `why` names one; by default the command of this process, again.
+    """
+    close_runtimes()
+    *lines, last = str(why).splitlines() or [""]
+    for line in lines:
+        say(line)
+    sentence = last if last.endswith((".", "?", "!")) else f"{last}."
+    say(last if "`sync-assets " in last else f"{sentence} {then or f'Then run `{invoked()}` again.'}")
+    raise SystemExit(status)
+
+
+def fail(*errors: object) -> NoReturn:
+    """End with exit status 1 because of the errors."""
+    end(1, "\n".join(map(str, errors)))
+
+
+def invoked() -> str:
+    """Return the command of this process without its arguments, as a user types it."""
+    words = [word for word in sys.argv[1:3] if not word.startswith("-")]
+    return " ".join(["sync-assets", *words[: 2 if words[:1] in (["hold"], ["maintenance"]) else 1]])
 
 
 def print_document(document: Any, as_json: bool, show: Callable[[Any], None]) -> None:
@@ -91,8 +109,7 @@ def interruptible(consequence: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, typer.Abort):  # a prompt of typer makes the second one of the first
-        say(f"Interrupted. {consequence}")
-        raise typer.Exit(130) from None
+        end(130, f"Interrupted. {consequence} Run `{invoked()}` again to go on.")
 
 
 def check_table(runtime: Runtime, table: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sync_assets.cli.tables import plain_console, plain_table
+from sync_assets.cli.tables import plain_console, plain_table, print_table
 
 _LOAD = ("rows", "in scope", "inserts", "reads", "calls")
 _MONTH = ("inserts", "updates", "deletes", "reads", "calls")
@@ -24,9 +24,9 @@ def show_estimate(document: dict[str, Any]) -> None:
         load.add_row("in all", "", "", *_figures(kinds["insert"], kinds["read"], calls["total"]), style="bold")
         kinds = usual["engine_calls"].values()
         month.add_row("in all", *_figures(*kinds, usual["total"]), style="bold")
-    console.print(load)
+    print_table(load)
     console.print()
-    console.print(month)
+    print_table(month)
     console.print()
     for line in (*_sums(document), "", *document["notes"]):
         console.print(line, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -20,12 +21,26 @@ def show_diff(document: dict[str, Any]) -> None:
             line(f"  {link['attribute']}: {link['campaign'] or '-'} -> {link['parent'] or '-'}")
 
 
+_COMMANDS = {"rejected": "retry {table} --id {id}", "held": "hold list", "orphaned": "rejects --orphaned"}
+"""By the ledger's state of a record that is not in step, the command that leads on; else `sync`."""
+
+
+def not_in_step(document: dict[str, Any]) -> Iterator[str]:
+    """Yield why the record is not in step, and the command that leads on, for the first such table."""
+    for name, one in document["tables"].items():
+        if one["in_step"] is False:
+            state = one["ledger"]["state"] if one["ledger"] else ""
+            reason = next((text for text in one["reasons"] if "`sync-assets " in text), one["reasons"][0])
+            command = _COMMANDS.get(state, "sync").format(table=name, id=document["id"])
+            yield reason if "`sync-assets " in reason else f"{reason} See `sync-assets {command}`."
+            return
+
+
 def show_explanation(document: dict[str, Any]) -> None:
     """Print the sections of the document."""
-    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from sync_assets.cli.tables import plain_console  # noqa: PLC0415
+    from sync_assets.cli.tables import plain_console, plain_table, print_table  # noqa: PLC0415
     from sync_assets.operations.explanation_sections import sections  # noqa: PLC0415
 
     console = plain_console()
@@ -36,9 +51,8 @@ def show_explanation(document: dict[str, Any]) -> None:
         for line in part.lines:
             console.print(f"  {line}", highlight=False, soft_wrap=True)
         if part.rows:
-            table = Table(box=None, header_style="bold", pad_edge=True)
-            for number, column in enumerate(part.columns):
-                table.add_column(column, overflow="fold", no_wrap=number == 0)
+            table = plain_table(*part.columns, whole=tuple(part.columns[:1]), folded_at=16)
+            table.pad_edge = True
             for row in part.rows:
                 table.add_row(*map(Text, row))
-            console.print(table)
+            print_table(table)

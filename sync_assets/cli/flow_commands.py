@@ -8,6 +8,7 @@ import typer
 
 from sync_assets.cli.command import (
     Json,
+    end,
     fail,
     interruptible,
     let_sigterm_interrupt,
@@ -45,14 +46,18 @@ def sync(
 
     runtime = open_runtime(creates=True)
     runtime.accept_mapping, runtime.announce = accept_mapping, announce
-    with interruptible("Nothing is lost; run it again to go on."), progress(runtime):
+    with interruptible("Nothing is lost."), progress(runtime):
         done = run(runtime, table or [])
     print_document(done.document, as_json, show_status)
     if not as_json:
         printed += [*held_back(done.document), *in_maintenance(done.document, list(done.document["tables"]))]
-    for line in (*map(str, done.problems), *done.stopped):
+    for line in done.stopped:
         announce(line)
-    raise typer.Exit(done.status)
+    untold = [line for line in map(str, done.problems) if line not in printed]
+    for line in untold[:-1]:
+        announce(line)
+    if done.status:
+        end(done.status, *untold[-1:] or [done.ending], then="`sync-assets doctor` checks the set-up.")
 
 
 @commands.command()
@@ -148,7 +153,7 @@ def replay(
 
     days = day(first, "--from"), day(last, "--to")
     runtime = open_runtime()
-    with interruptible("Nothing is lost; run it again to go on."), progress(runtime):
+    with interruptible("Nothing is lost."), progress(runtime):
         done = run(runtime, table, *days, force=force)
     for line in dict.fromkeys(done.said):
         say(line)
@@ -171,7 +176,7 @@ def rebuild(
     from sync_assets.commands import rebuild as operation  # noqa: PLC0415
 
     runtime = open_runtime(creates=not dry_run)
-    with interruptible("Nothing is lost; run it again to go on."):
+    with interruptible("Nothing is lost."):
         if dry_run:
             print_document(operation.rehearse(runtime, table or []), as_json, show_rehearsal)
             return

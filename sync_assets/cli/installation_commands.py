@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sync_assets.cli.command import Json, interruptible, open_runtime, print_document
+from sync_assets.cli.command import Json, end, interruptible, open_runtime, print_document
+from sync_assets.plurals import counted
 
 commands = typer.Typer()
 
@@ -27,13 +28,16 @@ def doctor(
 
         found = examine_sample(open_runtime(), Path(file))
         print_document(found, as_json, show_sample)
-        raise typer.Exit(0 if found["taken"] else 1)
+        if not found["taken"]:
+            end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
+        return
     from sync_assets.cli.tables import show_diagnosis  # noqa: PLC0415
     from sync_assets.commands.doctor.diagnosis import examine  # noqa: PLC0415
 
     lines = examine(open_runtime())
     print_document({"checks": [line.document() for line in lines]}, as_json, show_diagnosis)
-    raise typer.Exit(1 if any(line.outcome == "fail" for line in lines) else 0)
+    if failed := [line.what for line in lines if line.outcome == "fail"]:
+        end(1, f"{counted(len(failed), 'check')} failed: {', '.join(failed)}. Correct the set-up.")
 
 
 @commands.command()
@@ -43,14 +47,18 @@ def certify(
 ) -> None:
     """On a stage tenant: find out with synthetic records how both systems behave, and remember it in the ledger. Writes
     to Campaign and removes what it wrote; writes nothing to Dynamics 365. May be killed and repeated."""
+    from sync_assets.cli.tables import show_certification  # noqa: PLC0415
     from sync_assets.commands import certify as run  # noqa: PLC0415
 
     runtime = open_runtime(creates=True)
-    with interruptible("Run it again: it removes what is left of its records."):
+    with interruptible("What is left of its records is removed next time."):
         run.confirm(runtime, yes=yes)
         document = run.certify(runtime)
-    print_document(document, as_json, run.show_certification)
-    raise typer.Exit(0 if document["workable"] else 1)
+    print_document(document, as_json, show_certification)
+    if not document["workable"]:
+        wrong = [one["premise"] for one in document["premises"] if one["outcome"] == "not workable"]
+        why = f"Not workable: {', '.join(dict.fromkeys(wrong))}" if wrong else "A synthetic record is left in Campaign"
+        end(1, f"{why}. Correct that as the table says.")
 
 
 @commands.command()
@@ -66,7 +74,8 @@ def alerts(
         return
     document = run.test_notifications(open_runtime())
     print_document(document, as_json, run.show_test)
-    raise typer.Exit(0 if all(one["told"] for one in document["channels"].values()) else 1)
+    if failed := [name for name, one in document["channels"].items() if not one["told"]]:
+        end(1, f"The test notice was not delivered by {', '.join(failed)}. Correct `alerts` in the configuration.")
 
 
 @commands.command("accept-systems")

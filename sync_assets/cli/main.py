@@ -8,7 +8,7 @@ is fast.
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ from sync_assets.cli import (
     record_commands,
     server_commands,
 )
-from sync_assets.cli.command import close_runtimes, fail, say
+from sync_assets.cli.command import close_runtimes, end
 
 app = typer.Typer(
     name="sync-assets",
@@ -39,6 +39,10 @@ for group in (
     server_commands,
 ):
     app.add_typer(group.commands)
+
+INTERRUPTED = 130
+_UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
+"""Typer exports none of the class's names, and brings a copy of Click's in newer versions."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,25 +63,24 @@ def options(
 
 
 def main() -> None:
-    """Run the console script. An error for people is one line on standard error, with exit status 1."""
+    """Run the console script. An exit status other than 0 ends with a line on standard error, see `command.end`."""
     from sync_assets.errors import SyncAssetsError, code_places  # noqa: PLC0415
     from sync_assets.logs import configure  # noqa: PLC0415
 
-    # Wrong arguments get status 1 (could not run); status 2 has another meaning (docs/operations.md).
-    for kind in typer.BadParameter.__mro__:
-        if kind.__name__ == "UsageError":
-            kind.exit_code = 1  # pyright: ignore[reportAttributeAccessIssue]
     try:
         configure(os.environ)
-        app()
-    except SystemExit as end:
-        # Typer prints nothing on Ctrl-C; `interruptible` prints its own message and hides the cause.
-        if end.__context__ and isinstance(end.__context__.__cause__, KeyboardInterrupt):
-            say("Interrupted.")
-        raise
+        # Every other exit status than 0 is a SystemExit of `command.end`, except that of Typer on Ctrl-C.
+        if app(prog_name="sync-assets", standalone_mode=False) == INTERRUPTED:
+            end(INTERRUPTED, "Interrupted.")
+    except typer.Abort:
+        end(1, "Nothing was answered.")
+    except _UsageError as error:  # status 1 (could not run): 2 has another meaning (docs/operations.md)
+        text = error.format_message().strip()
+        path = error.ctx.command_path if error.ctx else "sync-assets"
+        end(1, text if text and text.isprintable() else "A command is missing.", then=f"See `{path} --help`.")
     except SyncAssetsError as error:
-        fail(error)
+        end(1, error, then="" if error.remedy else "`sync-assets doctor` checks the set-up.")
     except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record
-        fail(f"An error of the program, please report it: {code_places(error)}.")
+        end(1, f"An error of the program, please report it: {code_places(error)}. See `sync-assets status`.")
     finally:
         close_runtimes()

@@ -10,6 +10,7 @@ import typer
 
 from sync_assets.cli.command import (
     Json,
+    end,
     interruptible,
     let_sigterm_interrupt,
     open_runtime,
@@ -20,7 +21,7 @@ from sync_assets.foreign_text import cleaned
 from sync_assets.plurals import counted
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from sync_assets.cli.tables import Table
 
 
 commands = typer.Typer()
@@ -45,7 +46,7 @@ def migrate(
     runtime = open_runtime(creates=True)
     let_sigterm_interrupt()
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
-    with interruptible("Run it again to continue with the same step."):
+    with interruptible("It goes on with the same step."):
         done = run(
             runtime,
             confirm=lambda question: yes or (asks and prompts.confirm("Confirmed?")),
@@ -56,25 +57,29 @@ def migrate(
             show_values=show_values,
         )
     print_document(done.document, as_json, show_end)
-    raise typer.Exit(done.status)
+    if done.status:
+        end(done.status, _next_step(done.document))
 
 
 def show_step(step: dict[str, Any], *, confirmed: bool = False) -> None:
     """Print a step: its result, and what a person must do or confirm, or has confirmed by an option."""
-    from sync_assets.cli.tables import plain_console  # noqa: PLC0415
+    from sync_assets.cli.tables import plain_console, print_table  # noqa: PLC0415
 
-    console = plain_console()
+    console = plain_console(soft_wrap=True)
     done = f" (done {step['done_at']})" if step["done_at"] else ""
     console.print(f"Step {step['number']}: {step['title']}{done}", style="bold", highlight=False)
     for part in _BODIES[step["step"]](step["result"], step["details"]):
-        console.print(part, highlight=False, soft_wrap=isinstance(part, str))
+        if isinstance(part, str):
+            console.print(part, highlight=False)
+        else:
+            print_table(part)
     for line in step["todo"]:
-        console.print(f"To do: {line}", highlight=False, soft_wrap=True)
+        console.print(f"To do: {line}", highlight=False)
     if step["question"]:
         asked = "Confirmed by --yes" if confirmed else "To confirm"
-        console.print(f"{asked}: {step['question']}", highlight=False, soft_wrap=True)
+        console.print(f"{asked}: {step['question']}", highlight=False)
     for line in step["details"].get("afterwards", ()):
-        console.print(f"Afterwards: {line}", highlight=False, soft_wrap=True)
+        console.print(f"Afterwards: {line}", highlight=False)
     console.print()
 
 
@@ -87,10 +92,14 @@ def show_end(document: dict[str, Any]) -> None:
         print_line(f"Engine calls before the first sync, to find this out: {calls}.")
     if document["next"] is None:
         print_line("All steps are done.")
-    else:
-        last = document["steps"][-1]
-        confirmed = " It asks in a terminal; elsewhere `--yes` confirms." if last["question"] else ""
-        print_line(f"Step {last['number']} is not done: `sync-assets migrate` continues there.{confirmed}")
+
+
+def _next_step(document: dict[str, Any]) -> str:
+    """Return why the last step is not done, and how to go on."""
+    last = document["steps"][-1]
+    confirmed = " It asks in a terminal; elsewhere `--yes` confirms." if last["question"] else ""
+    why = last["question"] or last["todo"][0]
+    return f"Step {last['number']} is not done: {why} `sync-assets migrate` continues there.{confirmed}"
 
 
 def _doctor(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sync_assets.cli.command import Json, open_runtime, print_document, say
+from sync_assets.cli.command import Json, end, open_runtime, print_document
 
 commands = typer.Typer()
 
@@ -52,9 +52,9 @@ def hold_verify(contact: Contact, as_json: Json = False) -> None:
 
     document = run.verify(open_runtime(), contact)
     print_document(document, as_json, run.show_whereabouts)
-    for error in (*document["d365"]["errors"], *document["campaign"]["errors"]):
-        say(error)
-    raise typer.Exit(0 if document["gone"] else 1)
+    errors = [*document["d365"]["errors"], *document["campaign"]["errors"]]
+    if not document["gone"]:
+        end(1, "\n".join([*errors, f"{document['id']} is not known to be gone from both systems."]))
 
 
 maintenance = typer.Typer(

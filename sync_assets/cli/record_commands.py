@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sync_assets.cli.command import Json, Table, check_table, fail, open_runtime, print_document, say
+from sync_assets.cli.command import Json, Table, check_table, end, fail, open_runtime, print_document
 
 commands = typer.Typer()
 
@@ -64,8 +64,7 @@ def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")
     check_table(runtime, table)
     feed = runtime.ledger.feed(table)
     if feed is None:
-        fail(f"{table} has never been captured, so there is nothing to delete.")
-        return
+        fail(f"{table} has never been captured, so there is nothing to delete. `sync-assets sync` captures it.")
     if feed.deletes:
         runtime.ledger.approve_deletes(table)
     document = {"table": table, "approved": feed.deletes, "following": dict(feed.cascading) if feed.deletes else {}}
@@ -83,14 +82,13 @@ def explain(
 ) -> None:
     """One record from end to end: both systems, filter, mapping, ledger, parents, what differs. Exit status 0: in step,
     2: not in step, 1: unknown. Costs one engine call, and one for each link."""
-    from sync_assets.cli.explanation import show_explanation  # noqa: PLC0415
+    from sync_assets.cli.explanation import not_in_step, show_explanation  # noqa: PLC0415
     from sync_assets.commands.explain import explain as run  # noqa: PLC0415
 
     explained = run(open_runtime(), record, table, show_values=show_values)
     print_document(explained.document, as_json, show_explanation)
-    for problem in explained.problems:
-        say(problem)
-    raise typer.Exit(explained.status)
+    if explained.status:
+        end(explained.status, "\n".join([*explained.problems, *not_in_step(explained.document)]))
 
 
 @commands.command()

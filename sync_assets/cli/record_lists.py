@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rich.text import Text
 
-from sync_assets.cli.tables import plain_console, plain_table
+from sync_assets.cli.tables import plain_console, plain_table, print_table
 from sync_assets.foreign_text import cleaned, json_text
 from sync_assets.operations import status
 from sync_assets.runtime.context import Runtime
@@ -68,7 +68,7 @@ def show_rejects(document: dict[str, Any]) -> None:
         table = plain_table("  id", "since", "attempts", numbers=("attempts",), whole=("  id", "since"))
         for reject in same:
             table.add_row(f"  {reject['id']}", reject["since"], str(reject["attempts"]))
-        console.print(table)
+        print_table(table)
 
 
 def show_orphans(document: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ def show_orphans(document: dict[str, Any]) -> None:
         table = plain_table("  id", "since", whole=("  id", "since"))
         for orphan in same:
             table.add_row(f"  {orphan['id']}", orphan["since"])
-        console.print(table)
+        print_table(table)
 
 
 def _by_reason(rejects: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:

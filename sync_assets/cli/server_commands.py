@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from sync_assets.cli.command import fail, private_files
+from sync_assets.cli.command import end, fail, invoked, private_files, say
 
 commands = typer.Typer()
 
@@ -48,7 +50,8 @@ def demo(
     from sync_assets.commands.demo import run_headless, run_with_ui  # noqa: PLC0415
 
     private_files()
-    raise typer.Exit(run_headless(contacts, show_status) if headless else run_with_ui(contacts, port))
+    if status := run_headless(contacts, show_status) if headless else run_with_ui(contacts, port):
+        end(status, "The systems do not agree." if headless else f"Dagster ended with status {status}.")
 
 
 DAGSTERS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
@@ -60,7 +63,7 @@ def dev(context: typer.Context) -> None:
     """`dagster dev`, with all its options, behind a guard: no page of another site can drive its UI."""
     from sync_assets.commands import web as run  # noqa: PLC0415
 
-    run.dev(context.args)
+    _serve(run.dev, context.args)
 
 
 @commands.command(context_settings=DAGSTERS)
@@ -68,7 +71,7 @@ def web(context: typer.Context) -> None:
     """`dagster-webserver`, with all its options, behind the same guard."""
     from sync_assets.commands import web as run  # noqa: PLC0415
 
-    run.web(context.args)
+    _serve(partial(run.web, announce=say), context.args)
 
 
 @commands.command("code-server", context_settings=DAGSTERS)
@@ -76,4 +79,13 @@ def code_server(context: typer.Context) -> None:
     """`dagster code-server start`, with all its options, behind a guard: it answers its own instance only."""
     from sync_assets.commands import code_server as run  # noqa: PLC0415
 
-    run.code_server(context.args)
+    _serve(run.code_server, context.args)
+
+
+def _serve(run: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
+    """Run a command of Dagster's, which ends the process itself."""
+    try:
+        run(arguments)
+    except SystemExit as ended:
+        if ended.code:
+            end(1, f"Dagster ended with an error (status {ended.code}). See `{invoked()} --help`.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
@@ -19,18 +20,38 @@ def plain_console(*, soft_wrap: bool = False) -> Console:
     return Console(markup=False, soft_wrap=soft_wrap)
 
 
-def plain_table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
+def plain_table(*columns: str, numbers: tuple[str, ...] = (), whole: tuple[str, ...] = (), folded_at: int = 8) -> Table:
     """Return an empty table.
 
     Args:
         numbers: columns of numbers.
-        whole: columns that are never wrapped: times and ids. Others are wrapped if the terminal is narrow.
+        whole: columns that are never folded: times and ids. Others are folded if the terminal is narrow.
+        folded_at: characters that a line of a folded column has at least, if its texts are as long: fewer for names
+            than for sentences, which may have numbers.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         right = "right" if column in numbers else "left"
-        table.add_column(column, justify=right, overflow="fold", no_wrap=column in (*numbers, *whole))
+        table.add_column(
+            column, justify=right, overflow="fold", no_wrap=column in (*numbers, *whole), min_width=folded_at
+        )
     return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table. All tables of all commands are printed here.
+
+    A terminal that is narrower than the least widths of the columns breaks the lines: Rich alone would cut numbers and
+    leave columns out. It counts two blanks for each column.
+    """
+    console = plain_console()
+    wide, needed = console.options.update(max_width=1_000_000), 2 * len(table.columns)
+    for column in table.columns:
+        longest = max(console.measure(cell, options=wide).maximum for cell in (column.header, *column.cells))
+        column.min_width = longest if column.no_wrap else min(longest, column.min_width or longest)
+        needed += column.min_width
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def show_status(document: dict[str, Any]) -> None:
@@ -43,26 +64,26 @@ def show_status(document: dict[str, Any]) -> None:
         saved, polled = feed["position_saved_at"], feed["polled_at"]
         state = "never captured" if not saved else "" if feed["complete"] else "first read goes on"
         feeds.add_row(name, saved or "-", polled or "-", state)
-    console = plain_console()
-    console.print(table)
+    console = plain_console(soft_wrap=True)
+    print_table(table)
     console.print()
-    console.print(feeds)
+    print_table(feeds)
     console.print()
     for name, counts in document["tables"].items():
         for what, number in counts.get("waiting_for", {}).items():
             console.print(f"{name}: {counted(number, 'record', 'wait')} for {what}", highlight=False)
         if counts.get("excluded"):
             why = "excluded: of a contact that was gone when its privacy hold was released"
-            console.print(f"{name}: {counts['excluded']:,} {why}", highlight=False, soft_wrap=True)
+            console.print(f"{name}: {counts['excluded']:,} {why}", highlight=False)
     killed = [run["message"] for run in document.get("killed_runs", ())]
     for line in (*killed, *in_maintenance(document, list(document["tables"])), *held_back(document)):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False)
     for line in orphaned(document):
         console.print(line, highlight=False)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
-    console.print(f"engine calls: {calls}")
+    console.print(f"engine calls: {calls}", highlight=False)
     for line in (*_opt_outs(document["opt_out"]), *_certification(document)):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False)
 
 
 def _certification(document: dict[str, Any]) -> Iterator[str]:
@@ -110,31 +131,29 @@ OPT_OUTS_DUE = ("decide", "to_d365", "to_campaign", "refused", "held")
 
 def show_plan(document: dict[str, Any]) -> None:
     """Print what would happen to the records, what it costs, and notes."""
-    tables, console = document["tables"], plain_console()
-    console.print(
-        _summed("table", {name: [one[column] for column in PLANNED] for name, one in tables.items()}, PLANNED)
-    )
+    tables, console = document["tables"], plain_console(soft_wrap=True)
+    _print_summed("table", {name: [one[column] for column in PLANNED] for name, one in tables.items()}, PLANNED)
     console.print()
     kinds = tuple(document["engine_calls"])
     costs = {name: [one["engine_calls"][kind] for kind in kinds] for name, one in tables.items()}
     costs = {name: [*calls, sum(calls)] for name, calls in costs.items()}
-    console.print(_summed("engine calls", costs, (*kinds, "in all")))
+    _print_summed("engine calls", costs, (*kinds, "in all"))
     if document["opt_out"]:
         console.print()
         due = {"opt-outs": [document["opt_out"][column] for column in OPT_OUTS_DUE]}
-        console.print(_summed("", due, OPT_OUTS_DUE))
+        _print_summed("", due, OPT_OUTS_DUE)
     for line in _said_of_plan(document):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False)
 
 
-def _summed(what: str, rows: dict[str, list[int]], columns: tuple[str, ...]) -> Table:
+def _print_summed(what: str, rows: dict[str, list[int]], columns: tuple[str, ...]) -> None:
     table = plain_table(what, *columns, numbers=columns)
     for name, numbers in rows.items():
         table.add_row(name, *(f"{number:,}" for number in numbers))
     if len(rows) > 1:
         totals = (sum(column) for column in zip(*rows.values(), strict=True))
         table.add_row("in all", *(f"{number:,}" for number in totals), style="bold")
-    return table
+    print_table(table)
 
 
 def _said_of_plan(document: dict[str, Any]) -> Iterator[str]:
@@ -195,25 +214,21 @@ REBUILT = ("records", "equal", "differing", "unknown", *COLUMNS)
 
 def show_rebuild(document: dict[str, Any]) -> None:
     """Print the counts of Campaign's records, then those of the ledger's."""
-    console = plain_console()
     tables = {name: [one[column] for column in REBUILT] for name, one in document["tables"].items()}
-    console.print(_summed("table", tables, REBUILT))
+    _print_summed("table", tables, REBUILT)
     if any(one["unknown"] for one in document["tables"].values()):
         text = "unknown: records of Campaign that carry an id, of no row in scope. They are left alone."
-        console.print(text, highlight=False, soft_wrap=True)
+        print_line(text)
     if any(one["pending"] for one in document["tables"].values()):
-        console.print("`sync-assets plan` tells what the next sync sends.", highlight=False, soft_wrap=True)
+        print_line("`sync-assets plan` shows what the next sync sends.")
 
 
 def show_rehearsal(document: dict[str, Any]) -> None:
     """Print the number of records to be compared, and the reads that takes."""
-    console = plain_console()
     tables = {name: [one["records"], one["engine_calls"]["read"]] for name, one in document["tables"].items()}
-    console.print(_summed("table", tables, ("records", "reads")))
+    _print_summed("table", tables, ("records", "reads"))
     if document["left_today"] is not None:
-        console.print(
-            f"engine_calls_per_day leaves {counted(document['left_today'], 'call')} for today.", highlight=False
-        )
+        print_line(f"engine_calls_per_day leaves {counted(document['left_today'], 'call')} for today.")
 
 
 def show_diagnosis(document: dict[str, Any]) -> None:
@@ -222,3 +237,21 @@ def show_diagnosis(document: dict[str, Any]) -> None:
     for line in document["checks"]:
         console.print(Text(f"{line['outcome']:<4} ", styles[line["outcome"]]), end="")
         console.print(f"{line['what']}: {line['message']}", highlight=False)
+
+
+_CERTIFIED = {"workable": "green", "not workable": "bold red", "not tried": "yellow"}
+
+
+def show_certification(document: dict[str, Any]) -> None:
+    """Print one table for each system and resource, and the counts."""
+    for (system, about), rows in groupby(document["premises"], key=lambda one: (one["system"], one["about"])):
+        table = plain_table(f"{system}: {about}" if about else system, "found", "the program", folded_at=16)
+        for one in rows:
+            found = one["found"] if one["outcome"] == "workable" else f"{one['outcome']}: {one['found']}"
+            table.add_row(Text(one["premise"]), Text(found, _CERTIFIED[one["outcome"]]), Text(one["program"]))
+        print_table(table)
+        plain_console().print()
+    outcomes = [one["outcome"] for one in document["premises"]]
+    counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in _CERTIFIED)
+    calls = sum(document["engine_calls"].values())
+    print_line(f"{counts}; {calls:,} engine calls. The findings are stored in the ledger.")

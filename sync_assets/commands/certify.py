@@ -1,4 +1,4 @@
-"""`certify`: ask before the first write, certify the tenant, print what was found and what the program will do.
+"""`certify`: ask before the first write, certify the tenant, return what was found and what the program will do.
 
 The probes are in audit/certification.
 """
@@ -6,13 +6,10 @@ The probes are in audit/certification.
 from __future__ import annotations
 
 import sys
-from itertools import groupby
 from typing import Any
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from sync_assets.audit.certification import certification
 from sync_assets.audit.certification.subject import PREFIX
@@ -25,7 +22,6 @@ from sync_assets.runtime.context import Runtime
 
 STAGE = "-mkt-stage"
 """The end of the name of a stage tenant (docs/references/campaign.md 1)."""
-_STYLES = {"workable": "green", "not workable": "bold red", "not tried": "yellow"}
 
 
 class NotConfirmed(SyncAssetsError):
@@ -80,28 +76,3 @@ def certify(runtime: Runtime) -> dict[str, Any]:
         "left": done.left,
         "engine_calls": {kind: done.calls[kind] for kind in METHODS},
     }
-
-
-def show_certification(document: dict[str, Any]) -> None:
-    """Print one table for each system and resource, and the counts."""
-    console = Console()
-    for (system, about), rows in groupby(document["premises"], key=lambda one: (one["system"], one["about"])):
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in (f"{system}: {about}" if about else system, "found", "the program"):
-            table.add_column(column, overflow="fold")
-        for one in rows:
-            style = _STYLES[one["outcome"]]
-            found = one["found"] if one["outcome"] == "workable" else f"{one['outcome']}: {one['found']}"
-            table.add_row(one["premise"], f"[{style}]{_plain(found)}[/]", _plain(one["program"]))
-        console.print(table)
-        console.print()
-    outcomes = [one["outcome"] for one in document["premises"]]
-    counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in _STYLES)
-    calls = sum(document["engine_calls"].values())
-    console.print(
-        f"{counts}; {calls:,} engine calls. The findings are stored in the ledger.", highlight=False, soft_wrap=True
-    )
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -187,6 +187,7 @@ async def _suggest(
     ask: ChooseResource | None,
 ) -> tuple[Suggested, ...]:
     """Return suggestions for the tables, besides those that `config` has."""
+    tables = await run_together(*(_described(one.table, d365) for one in wanted))  # before resources are blamed
     mapped = dict(config.targets) if config else {}
     targets = dict(mapped)
     for one in sorted(wanted, key=lambda w: w.resource is None):  # tables with a named resource come first
@@ -195,7 +196,6 @@ async def _suggest(
                 f"{one.table} is mapped already, to {targets[one.table]}.", "A table goes there once."
             )
         targets[one.table] = _resource(one, there, targets, ask)
-    tables = await run_together(*(_described(one.table, d365) for one in wanted))
     resources = await run_together(
         *(campaign.resource(there.resources[targets[one.table]], targets[one.table]) for one in wanted)
     )

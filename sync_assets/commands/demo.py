@@ -128,7 +128,7 @@ def run_with_ui(contacts: int, port: int) -> int:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
         command = [*PYTHON, "sync_assets.cli", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
         command += ["--log-level", "warning"]  # keeps the terminal readable
-        settings = _clean(environment) | _named_hosts() | {"PYTHONWARNINGS": "ignore:Function `dev_command`"}
+        settings = _clean(environment) | _named_hosts()
         dagster = start_guarded(command, settings, Path(environment["DAGSTER_HOME"]))
         console.print(f"Dagster is starting at http://127.0.0.1:{port} (Ctrl-C ends everything).")
         console.print("Look at Assets, then Lineage: the sensors start the first runs within some ten seconds.")

@@ -21,7 +21,7 @@ from typing import Any
 from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets.commands.estimate import estimate
 from sync_assets.commands.plan import plan
-from sync_assets.commands.sync import LEFT, OPT_OUTS_LEFT, sync
+from sync_assets.commands.sync import left_over, sync
 from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.adobe_migration import MigrationStep
@@ -40,7 +40,7 @@ from sync_assets.operations.adobe_migration import (
 )
 from sync_assets.operations.estimate_reads import read_limits
 from sync_assets.operations.inventory import Inventory
-from sync_assets.operations.status import CALL_KINDS, document
+from sync_assets.operations.status import CALL_KINDS, document, in_maintenance
 from sync_assets.runtime.context import Runtime
 
 ALL_DONE, PERSON_NEEDED = 0, 2
@@ -167,18 +167,22 @@ class _Steps:
     def _sync(self) -> StepResult:
         foretold, afterwards = self.stored["cost"].result["engine_calls"], {"afterwards": AFTERWARDS}
         if not self.go:
-            todo = () if _in_step(self.runtime) else (LAST_COMMAND,)
-            return StepResult(self._made() | {"foretold": foretold}, afterwards, todo=todo)
-        self._note_beginning()
-        # What it would announce is part of the result, or of the error.
-        done = sync(replace(self.runtime, calls=Counter[str](), announce=lambda _: None))
-        if done.status == 1:
-            raise _all_of(done.problems)
-        result = self._made() | {"foretold": foretold}
-        if not done.status:
-            return StepResult(result, afterwards)
-        remedy = "Look at `sync-assets status` and `sync-assets rejects`, then run `sync-assets migrate --go` again."
-        return StepResult(result, todo=[*map(str, (*done.problems, *done.stopped)), remedy])
+            result, found = self._made() | {"foretold": foretold}, document(self.runtime, {}, {})
+            if _unfinished(found):
+                return StepResult(result, afterwards, todo=[LAST_COMMAND])
+        else:
+            self._note_beginning()
+            # What it would announce is part of the result, or of the error.
+            runtime = replace(self.runtime, calls=Counter[str](), announce=lambda _: None)
+            done = sync(runtime)
+            if done.status == 1:
+                raise _all_of(done.problems)
+            result, found = self._made() | {"foretold": foretold}, done.document
+            if done.problems or runtime.stopped or in_maintenance(found, list(found["tables"])) or _unfinished(found):
+                return StepResult(result, todo=[*map(str, done.problems), *done.stopped, done.ending])
+        left = left_over(found)
+        question = f"The first sync left: {left} (`sync-assets rejects`). Is the migration done without that?"
+        return StepResult(result, afterwards, question if left else None)
 
     def _note_beginning(self) -> None:
         """Store what the ledger has counted before the first sync: an invocation that is killed reports nothing."""
@@ -203,9 +207,9 @@ def _all_of(problems: Sequence[SyncAssetsError]) -> SyncAssetsError:
     return SyncAssetsError("\n".join(map(str, problems)))
 
 
-def _in_step(runtime: Runtime) -> bool:
-    """Return True if a sync has been made already, and left nothing to be done."""
-    found = document(runtime, {}, {})
-    complete = all(table["feed"]["complete"] for table in found["tables"].values())
-    left = any(table[state] for table in found["tables"].values() for state in LEFT)
-    return complete and not left and not any(found["opt_out"][state] for state in OPT_OUTS_LEFT)
+def _unfinished(found: dict[str, Any]) -> bool:
+    """Return True if no sync has been made, or one that left more than records which a person may leave as they are."""
+    tables = found["tables"].values()
+    complete = all(table["feed"]["complete"] for table in tables)
+    pending = any(table["pending"] or table["deletes_held_back"] for table in tables)
+    return not complete or pending or any(found["opt_out"][state] for state in ("due", "files_waiting"))

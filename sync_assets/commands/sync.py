@@ -16,6 +16,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import MappingsTakeTurns
+from sync_assets.foreign_text import one_line
 from sync_assets.operations.quiet_tables import quiet_tables
 from sync_assets.operations.status import document, held_back, in_maintenance, unknown_tables
 from sync_assets.performance import keep_loaded_objects
@@ -30,12 +31,22 @@ if TYPE_CHECKING:
 
     from sync_assets.commands.sync_runs import Troubled
 
-LEFT = ("pending", "waiting", "failed", "held", "deletes_held_back")
-"""Counts of a table that are all 0 when nothing is left to be done. Orphaned records do not count: their parent is gone
-for good, or their lookup is empty, so that only a change in Dynamics 365 can help.
+LEFT = {
+    "deletes_held_back": ("deletions held back", "sync-assets approve-deletes {table}"),
+    "failed": ("rejected", "sync-assets rejects"),
+    "refused": ("opt-outs rejected", "sync-assets rejects"),
+    "files_refused": ("opt-out files rejected", "sync-assets rejects"),
+    "rejected_rows": ("rows of opt-out files rejected", "sync-assets doctor --file SAMPLE"),
+    "held": ("held", "sync-assets hold list"),
+    "waiting": ("waiting", "sync-assets rejects --waiting"),
+    "pending": ("pending", "sync-assets sync"),
+    "due": ("opt-outs due", "sync-assets sync"),
+    "files_waiting": ("opt-out files waiting", "sync-assets sync"),
+}
+"""Counts of a table or of opt-outs that are all 0 when nothing is left to be done, each with its words and the command
+that leads on. Orphaned records do not count: their parent is gone for good, or their lookup is empty, so that only a
+change in Dynamics 365 can help. Rejected rows are those of this invocation.
 """
-OPT_OUTS_LEFT = ("due", "refused", "held", "files_waiting", "files_refused", "rejected_rows")
-"""The same for opt-outs; rejected rows are those of this invocation."""
 
 SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns)
 """Errors of a table that last until a person corrects its set-up: the configuration, a system's model, a privilege in
@@ -51,12 +62,14 @@ class Synced:
         problems: why a flow could not run.
         stopped: why a flow ended early, and further notes for people.
         status: the exit status.
+        ending: why it is not 0, and the command that leads on; empty if it is 0.
     """
 
     document: dict[str, Any]
     problems: list[SyncAssetsError]
     stopped: list[str]
     status: int
+    ending: str = ""
 
 
 def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> Synced:
@@ -88,7 +101,8 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     if status != 1:
         DeadManSwitch(runtime).ping()
     notes = [*runtime.warnings, *paused, *held_back(outcome), *runtime.stopped]
-    return Synced(outcome, runtime.problems, notes, status)
+    ending = _ending(runtime, outcome, [config.table for config in tables]) if status else ""
+    return Synced(outcome, runtime.problems, notes, status, ending)
 
 
 def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None) -> Troubled:
@@ -132,9 +146,35 @@ def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str], tr
     if runtime.problems:
         paused = runtime.ledger.in_maintenance()
         return 2 if any(table not in paused and not _failed(troubled.get(table, ())) for table in tables) else 1
-    left = any(outcome["tables"][table][state] for table in tables for state in LEFT)
-    opt_outs = CONTACT in tables and any(outcome["opt_out"][state] for state in OPT_OUTS_LEFT)
-    return 2 if left or opt_outs or runtime.stopped else 0
+    return 2 if _left(outcome, tables) or runtime.stopped else 0
+
+
+def _ending(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str]) -> str:
+    """Return why something is left to be done, and the command that leads on, in one line."""
+    if runtime.problems:
+        faulty = [table for table in tables if outcome["tables"][table]["problem"]]
+        return f"Not done, as said above: {', '.join(faulty) or 'opt-outs'}. `sync-assets doctor` checks the set-up."
+    left = _left(outcome, tables)
+    if left and not runtime.stopped:
+        command = LEFT[next(iter(left))][1]
+        table = next((name for name in tables if outcome["tables"][name]["deletes_held_back"]), "")
+        return f"Left: {left_over(outcome, tables)}. Go on with `{command.format(table=table)}`."
+    why = one_line(f"Not all could be done: {[*runtime.stopped, *in_maintenance(outcome, tables)][0]}")
+    return why if "`sync-assets " in why else f"{why} Then run `sync-assets sync` again."
+
+
+def left_over(outcome: dict[str, Any], tables: Sequence[str] = ()) -> str:
+    """Return the numbers of what is left to be done in words; empty if nothing is. tables: all if left out."""
+    left = _left(outcome, tables or list(outcome["tables"]))
+    return ", ".join(f"{number:,} {LEFT[state][0]}" for state, number in left.items())
+
+
+def _left(outcome: dict[str, Any], tables: Sequence[str]) -> dict[str, int]:
+    """Return the numbers of what is left, without zeros, in the order of `LEFT`."""
+    counts = [outcome["tables"][table] for table in tables]
+    counts += [outcome["opt_out"]] if CONTACT in tables else []
+    found = {state: sum(one.get(state, 0) for one in counts) for state in LEFT}
+    return {state: number for state, number in found.items() if number}
 
 
 def _failed(found: Sequence[SyncAssetsError | str]) -> bool:

@@ -277,10 +277,10 @@ class Config(Model):
     """Channels of notifications about failed runs, failed checks and stale data. null: no notifications."""
     _file: tuple[str, Callable[[tuple[int | str, ...]], int]] | None = PrivateAttr(default=None)
 
-    @field_validator("privacy_acknowledged")
+    @field_validator("privacy_acknowledged", mode="before")
     @classmethod
-    def _acknowledged(cls, value: bool) -> bool:
-        if not value:
+    def _acknowledged(cls, value: object) -> object:
+        if value is not True:
             raise refused(
                 "privacy requests are your task, in both systems; this program neither sees nor forwards them",
                 "write `privacy_acknowledged: true` once that is arranged",

@@ -22,6 +22,7 @@ from sync_assets.dataverse.page_parser import read_head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Endpoint, HttpError, Limits, Response, TokenSource
 from sync_assets.http.pagination import LinkTrail
+from sync_assets.similar_names import did_you_mean
 from sync_assets.task_group import run_together
 
 API = "/api/data/v9.2"
@@ -124,9 +125,10 @@ class DataverseClient:
         except D365Refused as error:
             if error.code not in NO_SUCH_TABLE:
                 raise
+            meant = did_you_mean(name, [table.name for table in await self.tables()])
             raise SetUpRefused(
                 f"Dynamics 365 has no table `{name}`.",
-                "Write its logical name under `tables` in the configuration, in the singular as in `contact`.",
+                f"Did you mean `{meant}`?" if meant else "Write its logical name, in the singular as in `contact`.",
                 error.code,
             ) from error
         with understood(f"the table {name}"):

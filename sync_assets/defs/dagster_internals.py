@@ -7,20 +7,26 @@ change any of these APIs; `test_dagster_internals.py` calls each on a real insta
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import dagster as dg
 from dagster._core.definitions.freshness import FreshnessState
+from dagster._core.execution import compute_logs
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
 )
+from dagster._utils import is_port_in_use
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,17 +180,38 @@ def find_migrations_by_path() -> None:
         storage.get_alembic_config.cache_clear()
 
 
-def run_webserver(arguments: Sequence[str], guard: Callable[..., Any], **options: Any) -> None:
+def detach_copies_of_output() -> None:
+    """Start the processes that copy a run's output to the terminal in sessions of their own.
+
+    Ctrl-C in the terminal would reach them, too, and each would print a traceback. They end with the run, or once this
+    process is gone.
+
+    Reason: no setting of Dagster does that.
+    """
+    detached = SimpleNamespace(Popen=partial(subprocess.Popen, start_new_session=True))
+    setattr(compute_logs, "subprocess", detached)  # noqa: B010
+
+
+def run_webserver(
+    arguments: Sequence[str],
+    guard: Callable[..., Any],
+    taken: Callable[[int], None],
+    announce: Callable[[str], None],
+    **options: Any,
+) -> None:
     """Run `dagster-webserver` with an ASGI middleware around its application. Does not return.
 
     Args:
         arguments: Those of `dagster-webserver`; its environment variables count, too.
         guard: Class of the middleware.
+        taken: Called before anything is loaded if the port that the arguments name is in use; raises.
+        announce: Called with the address before it is served: at log level `warning` Dagster does not name it.
         options: Arguments of the middleware.
 
     Reason: no option of `dagster-webserver` adds a middleware, and the functions that make its application are private.
     """
-    from dagster_webserver.cli import cli  # noqa: PLC0415  slow, and no run needs it
+    import uvicorn  # noqa: PLC0415
+    from dagster_webserver import cli  # noqa: PLC0415  slow, and no run needs it
     from dagster_webserver.webserver import DagsterWebserver  # noqa: PLC0415
     from starlette.middleware import Middleware  # noqa: PLC0415
 
@@ -193,16 +220,32 @@ def run_webserver(arguments: Sequence[str], guard: Callable[..., Any], **options
     def with_guard(self: DagsterWebserver[Any, Any]) -> list[Middleware]:
         return [Middleware(guard, **options), *own(self)]
 
+    chosen = _chosen(cli.cli, arguments, "DAGSTER_WEBSERVER", taken)
+
+    def run(app: Any, *, host: str, port: int, **more: Any) -> None:
+        announce(f"http://{host}:{port}{chosen['path_prefix']}")
+        uvicorn.run(app, host=host, port=port, **more)
+
     DagsterWebserver.build_middleware = with_guard
-    cli.main([*arguments], prog_name="sync-assets web", auto_envvar_prefix="DAGSTER_WEBSERVER")
+    setattr(cli, "uvicorn", SimpleNamespace(run=run))  # noqa: B010
+    cli.cli.main([*arguments], prog_name="sync-assets web", auto_envvar_prefix="DAGSTER_WEBSERVER")
 
 
-def run_dev(arguments: Sequence[str], webserver: Sequence[str]) -> None:
+def _chosen(command: Any, arguments: Sequence[str], prefix: str, taken: Callable[[int], None]) -> dict[str, Any]:
+    """Return the options of a command of Dagster's, whose port must be free; wrong ones are left to the command."""
+    chosen = command.make_context("", [*arguments], auto_envvar_prefix=prefix, resilient_parsing=True).params
+    if (port := int(chosen.get("port") or 0)) and is_port_in_use(chosen.get("host") or "127.0.0.1", port):
+        taken(port)
+    return chosen
+
+
+def run_dev(arguments: Sequence[str], webserver: Sequence[str], taken: Callable[[int], None]) -> None:
     """Run `dagster dev` with another web server. Does not return.
 
     Args:
         arguments: Those of `dagster dev`.
         webserver: Arguments with which Python starts the web server; Dagster appends its options.
+        taken: The same: `dagster dev` goes on without a web server that finds its port in use.
 
     Reason: `dagster dev` starts `python -m dagster_webserver`, and no option names another module. A process that is
     neither web server nor daemon raises KeyError: then Dagster has changed, and the web server might be unguarded.
@@ -217,6 +260,8 @@ def run_dev(arguments: Sequence[str], webserver: Sequence[str]) -> None:
         python, _, module, *rest = parts
         return start([python, *modules[module], *rest], **options)
 
+    _chosen(dev.dev_command, arguments, "DAGSTER_CLI_DEV", taken)
+    warnings.filterwarnings("ignore", "Function `dev_command`")  # advises a command without the guard
     setattr(dev, name, started)
     dev.dev_command.main([*arguments], prog_name="sync-assets dev", auto_envvar_prefix="DAGSTER_CLI_DEV")
 

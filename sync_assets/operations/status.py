@@ -19,6 +19,7 @@ from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems
+from sync_assets.similar_names import did_you_mean
 
 COLUMNS = ("pending", "waiting", "failed", "held", "orphaned", "synced")
 """States of records, in the order of display."""
@@ -30,7 +31,9 @@ def unknown_tables(runtime: Runtime, names: Sequence[str]) -> SyncAssetsError | 
     wrong = [name for name in names if name not in known]
     if not wrong:
         return None
-    return SyncAssetsError(f"{', '.join(wrong)} is not a mapped table.", f"Mapped are: {', '.join(known)}.")
+    meant = did_you_mean(wrong[0], known)
+    remedy = f"Did you mean {meant}?" if meant else f"Mapped are: {', '.join(known)}."
+    return SyncAssetsError(f"{', '.join(wrong)} is not a mapped table.", remedy)
 
 
 def status(runtime: Runtime) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_ctrl_c_ends_the_question_at_once(program: Program) -> None:
         while piece := os.read(terminal, 65536):
             shown += piece
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
-    assert "Interrupted. Run it again" in shown.decode()
+    assert "Interrupted. What is left of its records" in shown.decode()
     assert program.sandbox.admin.engine_calls()["insert"] == 0
 
 

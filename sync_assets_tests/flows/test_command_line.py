@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import os
+import pty
+import re
 import select
 import signal
+import socket
+import struct
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +26,7 @@ from sync_assets.operations.explain import explain
 from sync_assets.operations.record_diff import record_diff
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.dagster_dev import GUARDED, dagster_dev
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.waiting import until
 
@@ -123,6 +133,22 @@ class TestPlanOfOneRecord:
         assert "Lovelace" not in text
         assert program.json("plan", "--diff", id_, "--show-values")[1]["values"] == "shown"
 
+    def test_it_recommends_a_forced_replay_only_for_what_the_next_sync_does_not_send(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        assert program.sync().status == 0
+        id_ = next(iter(program.profiles()))
+        by_hand = {"resource": "profile", "keys": [id_], "set": {"cusJobTitle": "A marketer's"}}
+        admin.post("/campaign/change", by_hand)
+        assert "--force` sends it again" in program.run("plan", "--diff", id_)[1]
+        admin.change("contact", [id_], jobtitle="Changed")
+        status, text, _ = program.run("plan", "--diff", id_)
+        assert status == 0
+        assert f"contact {id_} -> profile: update" in text
+        assert "Campaign's record differs in cusJobTitle." in text
+        assert "--force" not in text
+        assert program.sync().status == 0
+        assert program.profiles()[id_]["cusJobTitle"] == "Changed"
+
     def test_an_unknown_id_exits_1(self, program: Program) -> None:
         status, _, errors = program.run("plan", "--diff", "0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b")
         assert status == 1
@@ -156,3 +182,130 @@ def test_a_status_by_the_configuration_of_the_sandbox_says_so(program: Program) 
     assert "SYNC_ASSETS_CONFIG" not in program.run("status")[2]
     program.more["SYNC_ASSETS_CONFIG"] = ""
     assert "SYNC_ASSETS_CONFIG is not set" in program.run("status")[2]
+
+
+def in_a_terminal(
+    program: Program, *arguments: str, columns: int = 80, interrupt: Callable[[], bool] = lambda: False
+) -> tuple[int, str]:
+    """Run a command in a terminal, and type Ctrl-C once `interrupt` returns True. Return its status and its output."""
+    environment = program.env
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(program.home)
+        os.execve(sys.executable, [sys.executable, "-m", "sync_assets.cli", *arguments], environment)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    shown, typed, end = b"", False, time.monotonic() + 120
+    while time.monotonic() < end:
+        if not typed and interrupt():
+            typed = os.write(terminal, b"\x03") == 1
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                shown += os.read(terminal, 65536)
+            except OSError:  # the process has ended
+                break
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(terminal)
+    return status, re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
+
+
+def test_no_number_is_cut_in_a_narrow_terminal_or_without_one(program: Program) -> None:
+    program.sandbox.admin.load(1_184)
+    assert program.sync().status == 0
+    for command, shown in {
+        ("status",): "contact  profile         0        0       0     0         0   1,234",
+        ("plan",): "contact       0       0       0      1,234        0        0       0     0",
+        ("rebuild", "--dry-run"): "contact    1,234      3",
+    }.items():
+        assert program.run(*command)[0] == 0
+        assert shown in program.run(*command)[1].splitlines()
+        assert shown in in_a_terminal(program, *command, columns=40)[1].splitlines()
+    program.more["COLUMNS"] = "50"
+    status, text, _ = program.run("rebuild")
+    assert status == 0
+    assert text.splitlines()[1].split() == ["contact", "1,234", "1,234", *"0000000", "1,234"]
+
+
+def test_ctrl_c_in_a_sync_shows_one_sentence_and_no_traceback(program: Program) -> None:
+    program.sandbox.admin.latency("campaign", 1_000)
+    status, text = in_a_terminal(program, "sync", interrupt=lambda: program.sandbox.admin.engine_calls()["insert"] > 0)
+    assert status == 130
+    assert "Traceback" not in text
+    ending = "sync-assets: Interrupted. Nothing is lost. Run `sync-assets sync` again to go on."
+    assert text.splitlines()[-1] == ending
+    program.sandbox.admin.latency("campaign", 0)
+    assert program.sync().status == 0
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield str(other.getsockname()[1])
+
+
+@pytest.mark.parametrize("command", ["dev", "web", "demo"])
+def test_a_ui_on_a_port_that_is_taken_is_not_started(program: Program, command: str, taken: str) -> None:
+    module = () if command == "demo" else ("-m", "sync_assets.definitions")
+    process = program.start(command, *module, "--port", taken, fresh=True)
+    try:
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert (process.returncode, output) == (1, "")
+    assert re.fullmatch(rf"sync-assets: Port {taken} is taken\. Write e\.g\. `sync-assets {command} .*`\.\n", errors)
+
+
+def test_dev_names_the_address_of_the_ui_at_any_log_level(program: Program) -> None:
+    with dagster_dev(program.home, program.env, (*GUARDED, "--log-level", "warning")) as dev:
+        until(lambda: f"sync-assets: Dagster's UI: {dev.url}\n" in dev.log.read_text(), 90)
+        assert "withheld" not in dev.said
+        assert "dg dev" not in dev.said
+
+
+def test_a_line_of_dagsters_web_server_is_not_withheld(program: Program) -> None:
+    with dagster_dev(program.home, program.env, GUARDED) as dev:
+        until(lambda: f"Serving dagster-webserver on {dev.url}" in dev.log.read_text(), 90)
+        assert "withheld" not in dev.said
+
+
+WRONG = [
+    "",
+    "nothing",
+    "sync --foo",
+    "hold",
+    "hold add",
+    "hold foo",
+    "estimate --months 0",
+    "dev --foo",
+    "rejects tabel",
+]
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_arguments_end_with_why_and_the_command_that_leads_on(program: Program, words: str) -> None:
+    status, _, errors = program.run(*words.split())
+    assert status == 1
+    assert re.match(r"sync-assets: .+`sync-assets [a-z -]+`", errors.splitlines()[-1]), errors
+
+
+def test_a_sync_that_leaves_something_says_what_and_the_command_that_leads_on(waiting: tuple[Chain, str, str]) -> None:
+    chain, contact, _ = waiting
+    run = chain.program.run
+    assert (run("sync")[0], run("sync")[2].splitlines()[-1]) == (
+        2,
+        "sync-assets: Left: 1 rejected, 2 waiting. Go on with `sync-assets rejects`.",
+    )
+    status, _, errors = run("explain", contact)
+    assert status == 2
+    assert errors.splitlines()[-1].endswith(f"See `sync-assets retry contact --id {contact}`.")
+    chain.admin.fault("d365", "status", status=418)
+    status, _, errors = run("sync")
+    assert status == 1
+    ending = "sync-assets: Not done, as said above: contact, new_order, new_orderline. `sync-assets doctor`"
+    assert errors.splitlines()[-1].startswith(ending)
+    status, _, errors = run("doctor")
+    assert status == 1
+    assert re.fullmatch(
+        r"sync-assets: \d+ checks? failed: .+ Then run `sync-assets doctor` again\.", errors.splitlines()[-1]
+    )

@@ -265,7 +265,7 @@ class TestCommandLine:
     def test_what_makes_no_sense_is_told_in_a_line(self, program: Program) -> None:
         never = "contact has never been captured, so there is nothing to replay. Run `sync-assets sync`."
         cases = {
-            ("contacts",): "contacts is not a mapped table. Mapped are: contact.",
+            ("contacts",): "contacts is not a mapped table. Did you mean contact?",
             ("contact",): never,
             ("contact", "--from", "24.11.2026"): "`--from 24.11.2026` is not a day. Write it as 2026-11-24.",
             ("contact", "--to", "2026-02-30"): "`--to 2026-02-30` is not a day. Write it as 2026-11-24.",

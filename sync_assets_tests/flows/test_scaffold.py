@@ -168,7 +168,9 @@ class TestAFileThatIsThere:
     [
         ([], "No table was named"),
         (["contact", "contact"], "contact is mapped already, to profile"),
-        (["new_ordr=cusOrder"], "Dynamics 365 has no table `new_ordr`"),
+        (["new_ordr=cusOrder"], "Dynamics 365 has no table `new_ordr`. Did you mean `new_order`?"),
+        (["contacts"], "Dynamics 365 has no table `contacts`. Did you mean `contact`?"),
+        (["nothing_like_it"], "Dynamics 365 has no table `nothing_like_it`. Write its logical name"),
         (["systemuser=cusOrder"], "Change tracking is not enabled for systemuser"),
         (["account"], "No free resource of Campaign is called like account. There are cusOrder, "),
         (["new_order=cusOdrer"], "Campaign has no resource cusOdrer. Did you mean cusOrder?"),

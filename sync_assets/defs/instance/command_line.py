@@ -17,6 +17,7 @@ except ImportError:  # Windows
     fcntl = None
 
 from sync_assets.config.variables import expanded
+from sync_assets.defs.dagster_internals import detach_copies_of_output
 from sync_assets.errors import SyncAssetsError
 
 PACKAGED = Path(__file__).with_name("dagster.yaml")
@@ -46,6 +47,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
             f"{folder / 'dagster.yaml'} is not a configuration that Dagster takes ({type(error).__name__}).",
             "`dagster instance info` says more.",
         ) from error
+    detach_copies_of_output()
     with opened as instance:
         yield instance
 

@@ -47,3 +47,14 @@ def test_other_sources_and_budgets_are_named_only_if_there_are_any(capsys: pytes
     lines = shown(capsys, CONTACT, other_calls=50, limits=Limits(per_day=10_000_000))
     assert "a month: 6,006,000 engine calls, 6,006,050 with 50 of other sources; busiest day 200,200" in lines
     assert "first load: 30,000,001 engine calls, 4 days within the budgets" in lines
+
+
+def test_no_number_is_cut_at_any_width(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = shown(capsys, CONTACT, ORDER, limits=Limits())
+    for width in (*range(40, 101), 120, 160, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = shown(capsys, CONTACT, ORDER, limits=Limits())
+        for name in ("contact ", "in all "):
+            assert [line.split() for line in lines if line.startswith(name)] == [
+                line.split() for line in whole if line.startswith(name)
+            ], width

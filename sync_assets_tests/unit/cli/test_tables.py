@@ -1,16 +1,35 @@
-"""What people read fits a terminal of 80 columns: no time, id or number is broken."""
+"""What people read: tables in which no time, id or number is broken at any width, and lines that are not wrapped."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import sync_assets
+from sync_assets.cli import tables
 from sync_assets.cli.command import print_document
-from sync_assets.cli.record_lists import show_rejects
-from sync_assets.cli.tables import show_diagnosis, show_status
+from sync_assets.cli.migration import show_step
+from sync_assets.cli.record_lists import show_orphans, show_rejects
+from sync_assets.cli.tables import (
+    OPT_OUTS_DUE,
+    PLANNED,
+    REBUILT,
+    show_certification,
+    show_diagnosis,
+    show_plan,
+    show_rebuild,
+    show_rehearsal,
+    show_status,
+)
+from sync_assets.operations.adobe_migration import OPT_OUT_COUNTS
+from sync_assets.operations.status import COLUMNS
 from sync_assets.runtime.heartbeat import REMEDY
 
+PACKAGE = Path(sync_assets.__file__).parent
 WIDTH = 80
 AT = "2026-11-25T03:32:06Z"
 IDS = [f"5c0a1f00-0000-4000-8000-{n:012d}" for n in range(3)]
@@ -131,3 +150,84 @@ def test_a_server_s_words_are_neither_markup_nor_commands_of_the_terminal(
     output = capsys.readouterr().out
     assert output.count("[bold]no[/] [/link]") == 2
     assert output.replace("\n", "").isprintable()
+
+
+def premise(outcome: str, about: str = "profile", **more: str) -> dict[str, Any]:
+    shown = {"system": "Campaign", "premise": "GET by the key", "found": "the record is found", "program": "One call."}
+    return {**shown, "about": about, "outcome": outcome, **more}
+
+
+def test_a_table_for_each_resource_with_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    premises = [
+        premise("workable"),
+        premise("not workable", premise="empty values", found="refused: '[/x]' is not valid"),
+        premise("not tried", about=""),
+    ]
+    calls = {"insert": 1, "update": 2, "delete": 3, "read": 4}
+    show_certification({"premises": premises, "engine_calls": calls})
+    output = capsys.readouterr().out
+    assert "Campaign: profile" in output
+    assert "not workable: refused: '[/x]' is not valid" in " ".join(output.split())
+    assert "1 workable, 1 not workable, 1 not tried; 10 engine calls" in output
+
+
+NUMBER = 30_456_789
+RECORDS = [{"table": "contact", "id": id_, "since": AT, "attempts": NUMBER, "reason": "it is wrong"} for id_ in IDS]
+CALLS = dict.fromkeys(("insert", "update", "delete", "read"), NUMBER)
+PLAN = {"waiting_for": {}, "orphaned": 0, "engine_calls": CALLS} | dict.fromkeys(PLANNED, NUMBER)
+STEP = {"result": {"tables": {"contact": dict.fromkeys(PLANNED, NUMBER) | {"attributes": {}}}}, "details": {}}
+OPT_OUTS = {"result": {"direction": "both", "attributes": {"contact": dict.fromkeys(OPT_OUT_COUNTS, NUMBER)}}}
+ASKED = {"number": 4, "title": "t", "done_at": None, "todo": (), "question": None, "details": {}}
+
+TABLES: dict[str, tuple[Callable[[dict[str, Any]], None], dict[str, Any], int]] = {
+    "status": (show_status, status(contact=table("profile") | dict.fromkeys(COLUMNS, NUMBER)), len(COLUMNS)),
+    "plan": (
+        show_plan,
+        {
+            "tables": {"contact": PLAN},
+            "engine_calls": CALLS,
+            "opt_out": dict.fromkeys(OPT_OUTS_DUE, NUMBER),
+            "budget": None,
+            "notes": [],
+        },
+        len(PLANNED) + len(CALLS) + len(OPT_OUTS_DUE),
+    ),
+    "rebuild": (show_rebuild, {"tables": {"contact": dict.fromkeys(REBUILT, NUMBER)}}, len(REBUILT)),
+    "rebuild --dry-run": (
+        show_rehearsal,
+        {"tables": {"contact": {"records": NUMBER, "engine_calls": {"read": NUMBER}}}, "left_today": None},
+        2,
+    ),
+    "rejects": (show_rejects, {"rejects": RECORDS}, 3),
+    "rejects --orphaned": (show_orphans, {"orphaned": RECORDS}, 0),
+    "certify": (
+        show_certification,
+        {"premises": [premise("workable", found="30,456,789 in contact", program=LONG)], "engine_calls": {}},
+        1,
+    ),
+    "migrate": (show_step, {**ASKED, **STEP, "step": "changes"}, len(PLANNED) - 1),
+    "migrate, opt-outs": (show_step, {**ASKED, **OPT_OUTS, "step": "opt_outs"}, len(OPT_OUT_COUNTS)),
+}
+"""By command: what prints its document, a document, and how often the number is in its tables."""
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_no_number_time_id_or_name_is_cut_at_any_width(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show, document, times = TABLES[command]
+    for width in (*range(40, 101), 120, 160, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        show(document)
+        text = capsys.readouterr().out
+        assert text.replace(",", "").count(str(NUMBER)) >= times, (width, text)
+        assert "contact" in text, (width, text)
+        for whole in (*(record["id"] for record in document.get("rejects", document.get("orphaned", ()))),):
+            assert f"{whole}  {AT}" in text, (width, text)
+
+
+def test_all_tables_are_made_and_printed_in_one_place() -> None:
+    modules = {path for path in PACKAGE.rglob("*.py") if "rich.table" in path.read_text(encoding="utf-8")}
+    assert modules == {PACKAGE / "cli" / "tables.py"}
+    printing = [line for line in inspect.getsource(tables).splitlines() if "console.print(table" in line]
+    assert len(printing) == 1

@@ -83,11 +83,21 @@ class TestUnknownKeys:
         assert "hunter2" not in problem
 
 
+ACKNOWLEDGE = (
+    "privacy requests are your task, in both systems; this program neither sees nor forwards them; write "
+    "`privacy_acknowledged: true` once that is arranged"
+)
+
+
 class TestMissingKeys:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
             (HEAD.split("\n", 1)[1], "1: `privacy_acknowledged` is missing; write e.g. `privacy_acknowledged: true`"),
+            *(
+                (HEAD.replace("privacy_acknowledged: true", f"privacy_acknowledged: {other}"), f"1: {ACKNOWLEDGE}")
+                for other in ("yes", "false", "1", '"true"', "")
+            ),
             ("privacy_acknowledged: true\n", "1: " + FIRST_TABLE.format("missing")),
             ("privacy_acknowledged: true\ntables: []\n", "2: " + FIRST_TABLE.format("empty")),
             (

@@ -213,7 +213,6 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 "1: privacy requests are your task, in both systems; this program neither sees nor forwards "
                 "them; write `privacy_acknowledged: true` once that is arranged",
             ),
-            (HEAD.replace("true", "yes", 1), "1: `privacy_acknowledged` cannot be `yes`; write true or false"),
             (
                 HEAD.split("\n", 1)[1],
                 "1: `privacy_acknowledged` is missing; write e.g. `privacy_acknowledged: true`",

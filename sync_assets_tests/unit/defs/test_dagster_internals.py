@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import dagster as dg
 import pytest
 from dagster._cli import dev
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+from dagster._core.execution import compute_logs
 from dagster._core.storage import sql
 
 import sync_assets
 from sync_assets.defs.dagster_internals import (
     answered_since,
+    detach_copies_of_output,
     find_migrations_by_path,
     freshness,
     latest_answers,
@@ -108,11 +111,13 @@ class Marked:
 
 def test_the_web_servers_application_is_made_with_the_guard_outermost(monkeypatch: pytest.MonkeyPatch) -> None:
     """The options of both commands are Dagster's, so that its own command parses them."""
-    from dagster_webserver.webserver import DagsterWebserver  # a second that each worker would pay
+    from dagster_webserver import cli  # a second that each worker would pay
+    from dagster_webserver.webserver import DagsterWebserver
 
+    monkeypatch.setattr(cli, "uvicorn", vars(cli)["uvicorn"])  # put back at the end
     monkeypatch.setattr(DagsterWebserver, "build_middleware", DagsterWebserver.build_middleware)  # put back at the end
     with pytest.raises(SystemExit) as ended:
-        run_webserver(["--version"], Marked, name="guard")
+        run_webserver(["--version"], Marked, taken=[].append, announce=[].append, name="guard")
     assert ended.value.code == 0
     context: Any = None
     app = DagsterWebserver(context).create_asgi_app()
@@ -136,8 +141,11 @@ def test_dagster_dev_starts_the_other_web_server_and_its_own_daemon(
         monkeypatch.setenv(variable, "")  # it sets them in this process
     for function in ("configure_loggers", "setup_interrupt_handlers"):
         monkeypatch.setattr(dev, function, lambda **_: None)
+    arguments = ["--empty-workspace", "-p", "1", "--use-legacy-code-server-behavior"]
+    taken: list[int] = []
     with pytest.raises(SystemExit):
-        run_dev(["--empty-workspace", "-p", "1", "--use-legacy-code-server-behavior"], webserver=("-m", "ours", "web"))
+        run_dev(arguments, webserver=("-m", "ours", "web"), taken=taken.append)
+    assert taken == []
     web, daemon = started
     assert web[1:6] == ["-m", "ours", "web", "--port", "1"]
     assert daemon[1:4] == ["-m", "dagster._daemon", "run"]
@@ -145,8 +153,8 @@ def test_dagster_dev_starts_the_other_web_server_and_its_own_daemon(
 
 def test_a_process_of_dagster_dev_that_is_not_known_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dev, "open_ipc_subprocess", None)
-    monkeypatch.setattr(dev, "dev_command", type("Command", (), {"main": staticmethod(lambda *_, **__: None)}))
-    run_dev([], webserver=())
+    monkeypatch.setattr(dev.dev_command, "main", lambda *_, **__: None)
+    run_dev([], webserver=(), taken=[].append)
     with pytest.raises(KeyError, match="another_web_server"):
         vars(dev)["open_ipc_subprocess"](["python", "-m", "another_web_server"])
 
@@ -163,3 +171,16 @@ def test_the_migrations_of_sqlite_are_found_by_a_path(tmp_path: Path, monkeypatc
     assert (Path(sql.ALEMBIC_SCRIPTS_LOCATION.replace("%%", "%")) / "env.py").is_file()
     with dg.DagsterInstance.local_temp(str(tmp_path)) as opened:
         assert opened.get_run_records() == []
+
+
+def test_the_processes_that_copy_a_runs_output_are_in_sessions_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a terminal reaches all processes of its session's foreground group."""
+    monkeypatch.setattr(compute_logs, "subprocess", subprocess)
+    detach_copies_of_output()
+    (tmp_path / "output").write_text("")
+    with compute_logs.execute_posix_tail(str(tmp_path / "output"), None) as pids:
+        assert [os.getsid(pid) for pid in pids] == [*pids]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
