@@ -6,8 +6,10 @@ import os
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from sync_assets.defs import dagster_internals
+from sync_assets.defs.instance.command_line import instance_folder, prepare
 from sync_assets.webserver.guard import HOSTS_VARIABLE, UiGuard, allowed_hosts
 
 WEB = ("-m", "sync_assets.cli", "web")
@@ -21,6 +23,7 @@ def web(arguments: Sequence[str]) -> None:
         SyncAssetsError: The list of host names is not valid.
     """
     hosts = allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))
+    _name_home(arguments)
     with _dagsters_errors():
         dagster_internals.run_webserver(arguments, UiGuard, hosts=hosts)
 
@@ -32,8 +35,16 @@ def dev(arguments: Sequence[str]) -> None:
         SyncAssetsError: The list of host names is not valid.
     """
     allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
+    _name_home(arguments)
     with _dagsters_errors():
         dagster_internals.run_dev(arguments, webserver=WEB)
+
+
+def _name_home(arguments: Sequence[str]) -> None:
+    """Let Dagster use the instance of the other commands. It takes that of `dagster.yaml` in this folder by itself."""
+    if "--help" not in arguments and (folder := instance_folder()) != Path.cwd():
+        prepare(folder)
+        os.environ["DAGSTER_HOME"] = str(folder)
 
 
 @contextmanager

@@ -184,6 +184,8 @@ class Ledger:
         self.keep_history = history.keep_history
         self.history = history.history
         self.prune_entries = history.prune_entries
+        self.identity = systems.identity
+        self.is_empty = systems.is_empty
         self.systems = systems.systems
         self.note_system = systems.note_system
         self.replace_system = systems.replace_system

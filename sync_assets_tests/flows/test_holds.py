@@ -12,7 +12,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.operations import privacy_hold
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.chain import Chain, forget_ledger
 from sync_assets_tests.support.chain_configuration import RESOURCES
 from sync_assets_tests.support.premises import POSITIONS
 from sync_assets_tests.support.program import calls
@@ -458,6 +458,7 @@ def test_orders_that_were_never_captured_are_held_as_either_system_names_them(
     people = TwoPeople(sandbox_factory, tmp_path, cardinality="zero_or_one")
     people.sync()
     people.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
+    forget_ledger(people.program)
     added = people.do(privacy_hold.add)
     assert (added["errors"], added["noted"]) == ([], dict.fromkeys(RESOURCES, 1))
     people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
@@ -473,9 +474,8 @@ def test_orders_that_were_never_captured_are_held_as_either_system_names_them(
 
 def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(people: TwoPeople) -> None:
     people.sync()
-    runtime = people.program.runtime()
-    runtime.close()
     people.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{people.program.home / 'new.db'}"
+    forget_ledger(people.program)
     people.admin.on_parent_delete(new_order="remove_link")
     people.admin.change("new_order", [people.adas_order], new_contactid=None)
     before = people.program.json("status")[1]["engine_calls"]["read"]

@@ -169,12 +169,13 @@ READS = [
 def test_a_command_that_only_reads_creates_no_ledger_and_says_that_there_is_none(
     program: Program, command: list[str]
 ) -> None:
-    new = program.home / "mistyped"
+    new = program.home / "new"
+    new.mkdir()
     program.more["DAGSTER_HOME"] = str(new)
     status, _, errors = program.run(*command)
-    assert status == 0, errors
+    assert status == (1 if command[:2] == ["hold", "verify"] else 0), errors  # never known here
     assert f"There is no ledger at {new / 'ledger.db'} yet; `sync-assets sync` creates it." in errors
-    assert not new.exists()
+    assert not (new / "ledger.db").exists()
 
 
 def test_status_before_the_first_sync_counts_nothing(program: Program) -> None:
