@@ -20,12 +20,12 @@ from pydantic import SecretStr
 from sync_assets.config.app_credential import AppCredential, variable_of
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import (
+    REACH,
     RETRY_STATUS,
     SIGN_IN_LIMITS,
     CachedTokens,
     HttpError,
     NotSent,
-    NotTrusted,
     SignInRefused,
     Unavailable,
     bearer_token,
@@ -163,7 +163,7 @@ def entra_tokens(
             # OutcomeUnknown is about the token request, not about the write that needs the token, so it is not raised
             # as such.
             kind = type(error) if isinstance(error, NotSent) else HttpError
-            raise kind(error.cause, error.remedy if isinstance(error, NotTrusted) else _REACH) from error
+            raise kind(error.cause, _REACH if error.remedy == REACH else error.remedy) from error
         except _NO_AUTHORITY as error:
             raise SignInRefused(
                 f"{authority} does not answer as a Microsoft sign-in host for this tenant.",
