@@ -60,7 +60,7 @@ def options(
 
 def main() -> None:
     """Run the console script. An error for people is one line on standard error, with exit status 1."""
-    from sync_assets.errors import SyncAssetsError, code_places  # noqa: PLC0415
+    from sync_assets.errors import SyncAssetsError, foreign  # noqa: PLC0415
     from sync_assets.logs import configure  # noqa: PLC0415
 
     # Wrong arguments get status 1 (could not run); status 2 has another meaning (docs/operations.md).
@@ -78,6 +78,6 @@ def main() -> None:
     except SyncAssetsError as error:
         fail(error)
     except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record
-        fail(f"An error of the program, please report it: {code_places(error)}.")
+        fail(foreign(error, "The command stopped at"))
     finally:
         close_runtimes()

@@ -17,7 +17,7 @@ except ImportError:  # Windows
     fcntl = None
 
 from sync_assets.config.environment import Settings
-from sync_assets.errors import SyncAssetsError
+from sync_assets.errors import SyncAssetsError, is_disk_full
 
 PACKAGED = Path(__file__).with_name("dagster.yaml")
 
@@ -38,6 +38,8 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
         with _locked(folder):
             opened = dg.DagsterInstance.from_config(str(folder))
     except OSError as error:
+        if is_disk_full(error):
+            raise
         raise SyncAssetsError(
             f"The Dagster instance in {folder} cannot be used ({error.strerror}).",
             "Name a folder that can be written in DAGSTER_HOME.",
