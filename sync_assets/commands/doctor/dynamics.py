@@ -66,7 +66,7 @@ async def dynamics(client: DataverseClient) -> Dynamics:
         user = await client.who_am_i()
     except SyncAssetsError as error:
         return Dynamics(failed(what, error))
-    roles, window, clock = await run_together(_roles(client, user), _window(client), _clock(client))
+    (roles, clock), window = await run_together(run_together(_roles(client, user), _clock(client)), _window(client))
     lines = [Line("ok", what, f"signed in, application user {user}"), *roles, *window[0], *clock]
     return Dynamics(lines, user, window[1])
 
