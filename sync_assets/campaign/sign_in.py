@@ -18,7 +18,6 @@ import msgspec
 
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import (
-    REACH,
     SIGN_IN_LIMITS,
     CachedTokens,
     HttpError,
@@ -33,6 +32,7 @@ from sync_assets.http.client import (
     retry_after,
 )
 from sync_assets.http.httpx_transport import AiohttpTransport
+from sync_assets.http.transport import REACH
 
 TRIES = 4
 LONGEST_WAIT = 30.0

@@ -20,7 +20,6 @@ from pydantic import SecretStr
 from sync_assets.config.app_credential import AppCredential, variable_of
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import (
-    REACH,
     RETRY_STATUS,
     SIGN_IN_LIMITS,
     CachedTokens,
@@ -32,6 +31,7 @@ from sync_assets.http.client import (
     origin,
     retry_after,
 )
+from sync_assets.http.transport import REACH
 from sync_assets.performance import new_event_loop
 
 _FORM = "application/x-www-form-urlencoded"

@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from sync_assets.http.transport import (
-    REACH,
     SIGN_IN_LIMITS,
     USUAL_LIMITS,
     HttpError,
@@ -37,7 +36,6 @@ from sync_assets.http.transport import (
 _log = logging.getLogger(__name__)
 
 __all__ = [
-    "REACH",
     "SIGN_IN_LIMITS",
     "Admission",
     "CachedTokens",

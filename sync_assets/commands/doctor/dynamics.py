@@ -66,8 +66,8 @@ async def dynamics(client: DataverseClient) -> Dynamics:
         user = await client.who_am_i()
     except SyncAssetsError as error:
         return Dynamics(failed(what, error))
-    (roles, clock), window = await run_together(run_together(_roles(client, user), _clock(client)), _window(client))
-    lines = [Line("ok", what, f"signed in, application user {user}"), *roles, *window[0], *clock]
+    roles, window = await run_together(_roles(client, user), _window(client))
+    lines = [Line("ok", what, f"signed in, application user {user}"), *roles, *window[0]]
     return Dynamics(lines, user, window[1])
 
 
@@ -90,8 +90,11 @@ async def _roles(client: DataverseClient, user: str) -> list[Line]:
     return [Line("ok", what, text)]
 
 
-async def _clock(client: DataverseClient) -> list[Line]:
-    """Compare the clock of Dynamics 365 with that of this host. A row that was changed in the future counts, too."""
+async def clock_lines(client: DataverseClient) -> list[Line]:
+    """Compare the clock of Dynamics 365 with that of this host. A row that was changed in the future counts, too.
+
+    It reads a contact, so call it once the organisation is known to be the ledger's.
+    """
     what = "clock of Dynamics 365"
     try:
         times = await client.times()
