@@ -5,6 +5,7 @@ No message contains personal data or secrets, so it may be printed, logged and s
 
 from __future__ import annotations
 
+import errno
 import traceback
 from pathlib import PurePath
 
@@ -18,6 +19,36 @@ class SyncAssetsError(Exception):
         self.cause = printable(cause).strip()
         self.remedy = printable(remedy).strip()
         super().__init__(f"{self.cause} {self.remedy}".strip())
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_SQLITE_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+"""The second one: the file beside the database that its processes share cannot grow."""
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return True if a full disk caused an error: the operating system's or SQLite's, also inside a library's error."""
+    while error is not None:
+        if getattr(error, "errno", None) in _NO_SPACE or getattr(error, "sqlite_errorname", "") in _SQLITE_FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def foreign(error: BaseException, what: str) -> SyncAssetsError:
+    """Return the error to show instead of one that is not ours, whose own text may quote a record.
+
+    what: The activity that it ended, with its verb, such as `The poll of contact stopped at`.
+    """
+    if is_disk_full(error):
+        return SyncAssetsError(
+            f"{what} a full disk.",
+            "Make room in DAGSTER_HOME, where the ledger and Dagster's files are by default, and in the folder for "
+            "temporary files. Nothing is lost; run it again.",
+        )
+    return SyncAssetsError(
+        f"{what} an error of the program: {code_places(error)}.", "Nothing is lost; please report it with this line."
+    )
 
 
 _OURS = PurePath(__file__).parent
@@ -46,7 +77,7 @@ def public_message(error: BaseException, what: str) -> str:
     """
     if isinstance(error, SyncAssetsError):
         return str(error)
-    return f"The {what} stopped at an error of the program: {code_places(error)}. Please report it with this line."
+    return str(foreign(error, f"The {what} stopped at"))
 
 
 def reason(error: BaseException) -> str:

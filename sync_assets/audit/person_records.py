@@ -59,14 +59,21 @@ class Whereabouts:
     """Where a contact and the person's other records are.
 
     Attributes:
-        kin: the related records in the ledger, read before the systems were asked.
+        related: the related records in the ledger, read before the systems were asked.
         reassigned: (table, id) of rows that were the person's and now belong to another contact.
+        in_ledger: the ledger has or had the contact.
     """
 
     d365: SystemAnswer
     campaign: SystemAnswer
     related: list[RelatedRecord]
     reassigned: set[tuple[str, str]]
+    in_ledger: bool
+
+    @property
+    def known(self) -> bool:
+        """Return True if the ledger has or had the contact, or a system has any of the person's records."""
+        return self.in_ledger or bool(self.records)
 
     @property
     def in_flight(self) -> list[RelatedRecord]:
@@ -75,8 +82,8 @@ class Whereabouts:
 
     @property
     def gone(self) -> bool:
-        """Return True if neither system has any of the person's records, and none is in flight."""
-        return self.d365.gone and self.campaign.gone and not self.in_flight
+        """Return True if neither system has any records of a known person any more, and none is in flight."""
+        return self.known and self.d365.gone and self.campaign.gone and not self.in_flight
 
     @property
     def records(self) -> set[HeldRecord]:
@@ -91,6 +98,7 @@ async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     await asyncio.to_thread(release_dead, ledger)
+    in_ledger = await asyncio.to_thread(ledger.is_known, CONTACT, id)
     kin = await asyncio.to_thread(ledger.related, CONTACT, id)
     known = {HeldRecord(CONTACT, id), *await asyncio.to_thread(ledger.records_of_hold, CONTACT, id)}
     noted = {(one.table, one.id) for one in known}
@@ -99,7 +107,7 @@ async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
     d365 = await _answer(_ask_d365, runtime, id, known, reassigned)
     still = {record for record in known | d365.records if (record.table, record.id) not in reassigned}
     campaign = await _answer(_ask_campaign, runtime, still, reassigned)
-    return Whereabouts(d365, campaign, kin, reassigned)
+    return Whereabouts(d365, campaign, kin, reassigned, in_ledger)
 
 
 async def is_gone(runtime: Runtime, id: str) -> bool:

@@ -41,8 +41,12 @@ SILENCE = 90.0
 """Seconds to wait for an answer. Campaign's gateway gives up after 60, and its error is worth more than our own
 timeout.
 """
-METADATA_PATIENCE = 15.0
+METADATA_PATIENCE = 7.0
 """Seconds of retries. Metadata is fetched first, so a mistyped URL should fail soon."""
+
+
+class NoInstance(Unavailable):
+    """Raised when Campaign's gateway reaches no instance: most often CAMPAIGN_URL is wrong. All tables fail alike."""
 
 
 class CampaignRefused(SyncAssetsError):
@@ -288,8 +292,8 @@ def _with_url_hint(error: Unavailable) -> Unavailable:
     """Return the error with a hint to CAMPAIGN_URL, unless the gateway throttles: most often the URL is wrong."""
     if error.status in GATEWAY_REFUSALS or not error.status:
         return error
-    return Unavailable(
+    return NoInstance(
         f"Campaign's gateway does not get through to the instance ({error.status}).",
-        "Check CAMPAIGN_URL (what stands before /campaign), or try again later.",
+        "Check the organisation in CAMPAIGN_URL (what stands before /campaign), or try again later.",
         error.status,
     )

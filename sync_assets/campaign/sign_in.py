@@ -32,6 +32,7 @@ from sync_assets.http.client import (
     retry_after,
 )
 from sync_assets.http.httpx_transport import AiohttpTransport
+from sync_assets.http.transport import REACH
 
 TRIES = 4
 LONGEST_WAIT = 30.0
@@ -88,7 +89,7 @@ def ims_tokens(
                     # OutcomeUnknown is about the token request, not about the write that needs the token, so it is
                     # not raised as such.
                     kind = type(error) if isinstance(error, NotSent) else Unavailable
-                    raise kind(error.cause, error.remedy if isinstance(error, NotTrusted) else _REACH) from error
+                    raise kind(error.cause, _REACH if error.remedy == REACH else error.remedy) from error
             else:
                 answer = _json(response.content)
                 token, lifetime = bearer_token(answer.get("access_token")), answer.get("expires_in")

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
+NewLedger = Annotated[
+    bool, typer.Option("--new-ledger", help="Go on with an empty ledger, though the configuration has another one.")
+]
+
 
 @commands.command()
 def sync(
@@ -30,6 +34,7 @@ def sync(
     accept_mapping: Annotated[
         bool, typer.Option("--accept-mapping", help="Use this mapping although it took turns with another one of late.")
     ] = False,
+    new_ledger: NewLedger = False,
     as_json: Json = False,
 ) -> None:
     """Run every flow through Dagster until nothing more can be done. Safe to kill and repeat at any moment."""
@@ -45,7 +50,7 @@ def sync(
             say(line)
 
     runtime = open_runtime(creates=True)
-    runtime.accept_mapping, runtime.announce = accept_mapping, announce
+    runtime.accept_mapping, runtime.new_ledger, runtime.announce = accept_mapping, new_ledger, announce
     with interruptible("Nothing is lost."), progress(runtime):
         done = run(runtime, table or [])
     print_document(done.document, as_json, show_status)
@@ -168,6 +173,7 @@ def rebuild(
         list[str] | None, typer.Argument(help="Mapped tables; all if left out.", show_default=False)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many engine calls it would take.")] = False,
+    new_ledger: NewLedger = False,
     as_json: Json = False,
 ) -> None:
     """After the ledger was lost or restored from a backup: find out what Campaign holds already, so that the next sync
@@ -176,6 +182,7 @@ def rebuild(
     from sync_assets.commands import rebuild as operation  # noqa: PLC0415
 
     runtime = open_runtime(creates=not dry_run)
+    runtime.new_ledger = new_ledger
     with interruptible("Nothing is lost."):
         if dry_run:
             print_document(operation.rehearse(runtime, table or []), as_json, show_rehearsal)

@@ -64,7 +64,7 @@ def options(
 
 def main() -> None:
     """Run the console script. An exit status other than 0 ends with a line on standard error, see `command.end`."""
-    from sync_assets.errors import SyncAssetsError, code_places  # noqa: PLC0415
+    from sync_assets.errors import SyncAssetsError, foreign  # noqa: PLC0415
     from sync_assets.logs import configure  # noqa: PLC0415
 
     try:
@@ -81,6 +81,6 @@ def main() -> None:
     except SyncAssetsError as error:
         end(1, error, then="" if error.remedy else "`sync-assets doctor` checks the set-up.")
     except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record
-        end(1, f"An error of the program, please report it: {code_places(error)}. See `sync-assets status`.")
+        end(1, foreign(error, "The command stopped at"), then="See `sync-assets status`.")
     finally:
         close_runtimes()

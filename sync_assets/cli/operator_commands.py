@@ -21,12 +21,16 @@ Contact = Annotated[str, typer.Argument(metavar="ID", help="The contact's D365 i
 
 
 @hold.command("add")
-def hold_add(contact: Contact, as_json: Json = False) -> None:
+def hold_add(
+    contact: Contact,
+    force: Annotated[bool, typer.Option("--force", help="Hold one that is unknown: deleted before.")] = False,
+    as_json: Json = False,
+) -> None:
     """Write nothing about this contact and the person's other records from now on, whatever changes, until it is
     released. Both systems are asked which these are: engine calls, none of them writes."""
     from sync_assets.operations import privacy_hold as run  # noqa: PLC0415
 
-    print_document(run.add(open_runtime(creates=True), contact), as_json, run.show_added)
+    print_document(run.add(open_runtime(creates=True), contact, force=force), as_json, run.show_added)
 
 
 @hold.command("release")
@@ -47,7 +51,8 @@ def hold_list(as_json: Json = False) -> None:
 
 @hold.command("verify")
 def hold_verify(contact: Contact, as_json: Json = False) -> None:
-    """Name every record of the contact's that either system still has. Exit status 0: gone from both."""
+    """Name every record of the contact's that either system still has. Exit status 0: gone from both; 1:
+    still there, or never known here."""
     from sync_assets.operations import privacy_hold as run  # noqa: PLC0415
 
     document = run.verify(open_runtime(), contact)

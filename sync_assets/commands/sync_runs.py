@@ -15,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 
+from sync_assets.campaign.client import NoInstance
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.instance.command_line import dagster_instance
@@ -69,6 +70,8 @@ def _run_flows(
             for problem in runtime.problems:
                 if isinstance(problem, OtherSystems):
                     raise problem  # all other flows would fail alike
+                if isinstance(problem, NoInstance):
+                    return troubled  # likewise
     _push_the_rest(runtime, tables, instance, troubled)
     if runtime.config.opt_out.active and any(config.table == CONTACT and _goes(runtime, config) for config in tables):
         from sync_assets.commands.opt_out_runs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415

@@ -8,8 +8,10 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from sync_assets.defs import dagster_internals
+from sync_assets.defs.instance.command_line import instance_folder, prepare
 from sync_assets.errors import SyncAssetsError
 from sync_assets.webserver.guard import HOSTS_VARIABLE, UiGuard, allowed_hosts
 
@@ -28,6 +30,7 @@ def web(arguments: Sequence[str], announce: Callable[[str], None]) -> None:
         SyncAssetsError: The list of host names is not valid, or the port is taken.
     """
     hosts = allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))
+    _name_home(arguments)
     with _dagsters_errors():
         dagster_internals.run_webserver(
             arguments,
@@ -45,6 +48,7 @@ def dev(arguments: Sequence[str]) -> None:
         SyncAssetsError: The list of host names is not valid, or the port is taken.
     """
     allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
+    _name_home(arguments)
     with _dagsters_errors():
         dagster_internals.run_dev(arguments, webserver=WEB, taken=partial(_raise_taken, "dev", arguments))
 
@@ -52,6 +56,13 @@ def dev(arguments: Sequence[str]) -> None:
 def _raise_taken(command: str, arguments: Sequence[str], port: int) -> None:
     again = shlex.join(["sync-assets", command, *arguments, "--port", str(port - 1 if port == 65535 else port + 1)])
     raise SyncAssetsError(f"Port {port} is taken.", f"Write e.g. `{again}`.")
+
+
+def _name_home(arguments: Sequence[str]) -> None:
+    """Let Dagster use the instance of the other commands. It takes that of `dagster.yaml` in this folder by itself."""
+    if "--help" not in arguments and (folder := instance_folder()) != Path.cwd():
+        prepare(folder)
+        os.environ["DAGSTER_HOME"] = str(folder)
 
 
 @contextmanager

@@ -85,7 +85,8 @@ class Settings:
 
     config: Path
     config_named: bool  # False: `config` is the sandbox's, because SYNC_ASSETS_CONFIG is not set
-    home: Path  # folder for local files of this installation
+    of_sandbox: bool  # `config` is the sandbox's, a file of the package: its local files are in the current folder
+    home: Path  # folder for local files of this installation, Dagster's included
     autostart: bool
     ca_bundle: Path | None
     ledger_url: str = field(repr=False)  # a PostgreSQL URL holds a password
@@ -99,11 +100,15 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read the variables. Raises SettingsError for invalid variables that belong to no system."""
         general = VariableReader(environment)
+        config = general.file("SYNC_ASSETS_CONFIG", SANDBOX_CONFIG, shown=True) or SANDBOX_CONFIG
+        of_sandbox = config.absolute() == SANDBOX_CONFIG
+        home = general.home(Path() if of_sandbox else config.parent)
         settings = cls(
-            config=general.file("SYNC_ASSETS_CONFIG", SANDBOX_CONFIG, shown=True) or SANDBOX_CONFIG,
+            config=config,
             config_named=bool(general.optional("SYNC_ASSETS_CONFIG")),
-            home=general.home(),
-            ledger_url=general.ledger_url(),
+            of_sandbox=of_sandbox,
+            home=home,
+            ledger_url=general.ledger_url(home),
             ledger_keys=general.keys("SYNC_ASSETS_LEDGER_KEY_FILE"),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
             ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", None, shown=True),

@@ -141,11 +141,16 @@ class VariableReader:
             self.problems.append(f"{name} is neither on nor off. Write 1 or 0.")
         return value in ("1", "true")
 
-    def home(self) -> Path:
-        path = expanded(self.optional("DAGSTER_HOME", ".dagster"))
-        if path.parts[:1] and path.parts[0].startswith("~"):
-            problem = f"DAGSTER_HOME begins with {path.parts[0]}, and there is no such user. Write a path."
-            self.problems += [problem] if problem not in self.problems else []
+    def home(self, beside: Path) -> Path:
+        """Read DAGSTER_HOME, a folder that must exist; default: `.dagster` in `beside`, which is created on demand."""
+        value = self.optional("DAGSTER_HOME")
+        if not value:
+            return Path(os.path.abspath(beside / ".dagster"))
+        path = expanded(value)
+        if path.parts[0].startswith("~"):
+            self.problems.append(f"DAGSTER_HOME begins with {path.parts[0]}, and there is no such user. Write a path.")
+        elif not path.is_dir():
+            self.problems.append(f"DAGSTER_HOME names a folder that is not there ({path}). Correct the path.")
         return path.absolute()
 
     def keys(self, name: str) -> tuple[bytes, ...]:
@@ -166,11 +171,12 @@ class VariableReader:
             return ()
         return keys
 
-    def ledger_url(self) -> str:
+    def ledger_url(self, home: Path) -> str:
+        """Read the ledger's URL; default: SQLite in the folder `home`."""
         problems = len(self.problems)
         secret = self.optional_secret("SYNC_ASSETS_LEDGER_URL")
         if secret is None or len(self.problems) > problems:
-            return f"sqlite:///{self.home() / 'ledger.db'}"
+            return f"sqlite:///{home / 'ledger.db'}"
         value = secret.get_secret_value()
         if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
             self.problems.append(

@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -252,6 +254,15 @@ class DataverseClient:
         answer = await self._json("WhoAmI")
         with understood("its organisation"):
             return str(answer["OrganizationId"]).lower()
+
+    async def times(self) -> list[datetime]:
+        """Return the server's time by the Date header, and the time of the contact that was changed last, as given."""
+        answer = await self.endpoint.send("GET", "contacts?$select=modifiedon&$orderby=modifiedon desc&$top=1")
+        with suppress(KeyError, TypeError, ValueError, AttributeError, msgspec.DecodeError):
+            rows = answer.json().get("value") if answer.status == 200 else None
+            newest = [datetime.fromisoformat(row["modifiedon"]) for row in rows or []]
+            return [parsedate_to_datetime(answer.headers["Date"]), *newest]
+        return []
 
     async def change_tracking_days(self) -> int | None:
         """Return the days that a delta link is valid (`expirechangetrackingindays`); None if the answer lacks it."""

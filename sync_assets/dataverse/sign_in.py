@@ -25,13 +25,13 @@ from sync_assets.http.client import (
     CachedTokens,
     HttpError,
     NotSent,
-    NotTrusted,
     SignInRefused,
     Unavailable,
     bearer_token,
     origin,
     retry_after,
 )
+from sync_assets.http.transport import REACH
 from sync_assets.performance import new_event_loop
 
 _FORM = "application/x-www-form-urlencoded"
@@ -163,7 +163,7 @@ def entra_tokens(
             # OutcomeUnknown is about the token request, not about the write that needs the token, so it is not raised
             # as such.
             kind = type(error) if isinstance(error, NotSent) else HttpError
-            raise kind(error.cause, error.remedy if isinstance(error, NotTrusted) else _REACH) from error
+            raise kind(error.cause, _REACH if error.remedy == REACH else error.remedy) from error
         except _NO_AUTHORITY as error:
             raise SignInRefused(
                 f"{authority} does not answer as a Microsoft sign-in host for this tenant.",

@@ -18,7 +18,7 @@ from functools import wraps
 
 import dagster as dg
 
-from sync_assets.errors import SyncAssetsError, code_places, public_message
+from sync_assets.errors import SyncAssetsError, foreign, public_message
 from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
 
@@ -56,12 +56,7 @@ def reported(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> 
         runtime.interrupted = True
         raise
     except Exception as error:  # noqa: BLE001
-        failed.append(
-            SyncAssetsError(
-                f"The {what} stopped at an error of the program: {code_places(error)}.",
-                "Nothing is lost; please report it with this line.",
-            )
-        )
+        failed.append(foreign(error, f"The {what} stopped at"))
     for error in failed:
         runtime.problems.append(error)
         context.log.error(str(error))

@@ -27,6 +27,7 @@ from yarl import URL
 from sync_assets.errors import reason
 from sync_assets.http.proxy import Proxy, environment_proxy
 from sync_assets.http.transport import (
+    REACH,
     USUAL_LIMITS,
     LimitExceeded,
     Limits,
@@ -36,7 +37,7 @@ from sync_assets.http.transport import (
     Response,
 )
 
-_REACH = "Check that address in the environment, and the network; nothing is lost, run it again later."
+_PROXY = "Check HTTPS_PROXY and NO_PROXY, and whether the proxy runs; nothing is lost, run it again later."
 _WHO = "Check that address in the environment, and what answers in its place on the way, such as a proxy."
 
 READ_AHEAD = 1 << 20
@@ -104,6 +105,7 @@ class AiohttpClient:
         except ValueError:
             raise NotSent(f"{method} cannot be sent: its address is no valid URL.", _WHO) from None
         proxy = environment_proxy(url.scheme, url.host or "")
+        behind, remedy = (f" through the proxy {proxy.address}", _PROXY) if proxy else ("", REACH)
         payload = aiohttp.BytesPayload(body) if body else None  # else aiohttp searches its payload types for each one
         limits = self._limits
         task = asyncio.current_task()
@@ -146,12 +148,12 @@ class AiohttpClient:
         except aiohttp.ClientHttpProxyError as error:
             raise _proxy_refusal(method, url, proxy, error.status) from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            behind = f" through the proxy {proxy.address}" if proxy else ""
-            raise NotSent(f"{_place(method, url)} cannot be reached{behind} ({reason(error)}).", _REACH) from None
+            raise NotSent(f"{_place(method, url)} cannot be reached{behind} ({reason(error)}).", remedy) from None
         except aiohttp.InvalidURL:
             raise NotSent(f"{method} cannot be sent: its address is no valid URL.", _WHO) from None
         except (aiohttp.ClientError, ContentEncodingError, zlib.error, EOFError, TimeoutError, OSError) as error:
-            raise OutcomeUnknown(f"{_place(method, url)} gave no answer ({type(error).__name__}).", _REACH) from None
+            cause = f"{_place(method, url)} gave no answer{behind} ({type(error).__name__})."
+            raise OutcomeUnknown(cause, remedy) from None
 
     async def aclose(self) -> None:
         if self._session:

@@ -21,6 +21,10 @@ class HttpError(SyncAssetsError):
     """A request got no usable response."""
 
 
+REACH = "Check that address in the environment, and the network; nothing is lost, run it again later."
+"""The remedy if an address does not answer. A caller may name its variable instead."""
+
+
 class NotSent(HttpError):
     """There was no connection: the request was certainly not carried out."""
 

@@ -148,6 +148,7 @@ class Ledger:
         self.holds = holds.holds
         self.held_since = holds.held_since
         self.records_of_hold = holds.records_of_hold
+        self.is_known = holds.is_known
         self.related = holds.related
         self.store_stated_opt_outs = opt_outs.store_stated_opt_outs
         self.opt_outs_due = opt_outs.opt_outs_due
@@ -183,6 +184,8 @@ class Ledger:
         self.keep_history = history.keep_history
         self.history = history.history
         self.prune_entries = history.prune_entries
+        self.identity = systems.identity
+        self.is_empty = systems.is_empty
         self.systems = systems.systems
         self.note_system = systems.note_system
         self.replace_system = systems.replace_system

@@ -24,16 +24,24 @@ def contact_id(given: str) -> str:
     return record_id(given, "A hold needs the contact's")
 
 
-def add(runtime: Runtime, given: str) -> dict[str, Any]:
+def add(runtime: Runtime, given: str, *, force: bool = False) -> dict[str, Any]:
     """Place a contact and the person's other records on hold from now on.
 
     First those in the ledger, then those that either system has besides. They stay held when their lookups are cleared.
+
+    force: hold a contact that neither the ledger nor the systems have, such as one that was deleted before.
+
+    Raises SyncAssetsError if the contact is unknown and not forced: the id may be mistyped.
     """
     id_ = contact_id(given)
     release_dead(runtime.ledger)  # records of dead workers are not in flight
-    hold = runtime.ledger.hold(CONTACT, id_)
-    new = hold.new
+    hold = runtime.ledger.hold(CONTACT, id_) if runtime.ledger.is_known(CONTACT, id_) else None
     found = interruptible.run(whereabouts(runtime, id_))
+    if hold is None:
+        if not (found.known or force):
+            raise _unknown(id_, found)
+        hold = runtime.ledger.hold(CONTACT, id_, known=found.known)
+    new = hold.new
     hold = runtime.ledger.add_to_hold(CONTACT, id_, found.records) or hold
     noted = sorted({(record.table, record.id) for record in runtime.ledger.records_of_hold(CONTACT, id_)})
     errors = [str(error) for error in (*found.d365.errors, *found.campaign.errors)]
@@ -75,13 +83,15 @@ def listed(runtime: Runtime) -> dict[str, Any]:
 def verify(runtime: Runtime, given: str) -> dict[str, Any]:
     """Return where the contact and the person's other records still are.
 
-    `gone` is True if neither system has any of them, and none is in flight.
+    `known` is False if neither the ledger nor a system has any trace of the contact: then nothing is proved. `gone` is
+    True if the contact is known, neither system has any of the records, and none is in flight.
     """
     id_ = contact_id(given)
     found = interruptible.run(whereabouts(runtime, id_))
     since = runtime.ledger.held_since(CONTACT, id_)
     return {
         "id": id_,
+        "known": found.known,
         "gone": found.gone,
         "held_since": iso(since) if since else None,
         "d365": _answered(found.d365),
@@ -89,6 +99,18 @@ def verify(runtime: Runtime, given: str) -> dict[str, Any]:
         "resources": {table.table: table.resource for table in runtime.config.tables},
         "ledger": _ledger(found),
     }
+
+
+def _unknown(id_: str, found: Whereabouts) -> SyncAssetsError:
+    errors = [str(error) for error in (*found.d365.errors, *found.campaign.errors)]
+    cause = (
+        f"The ledger does not have {id_}, and not every system could be asked: {' '.join(errors)}"
+        if errors
+        else f"Neither the ledger nor Dynamics 365 nor Campaign has {id_}, so it is not put on hold."
+    )
+    return SyncAssetsError(
+        cause, "Check the id. For a person who was deleted before: `--force`, or `force` of the job privacy_hold."
+    )
 
 
 def _document(hold: Hold) -> dict[str, Any]:
@@ -138,7 +160,7 @@ def show_added(document: dict[str, Any]) -> None:
         "written to neither system until `sync-assets hold release`."
     )
     if not document["known"]:
-        typer.echo("The ledger does not know this contact. Check the id; if it is captured later, it is held.")
+        typer.echo("The ledger does not have this contact yet; if it is captured later, it is held.")
     if document["in_flight"]:
         typer.echo(
             f"{counted(document['in_flight'], 'record')} had been taken by a worker before; what it sends can't be "
@@ -177,7 +199,7 @@ def show_whereabouts(document: dict[str, Any]) -> None:
             there = document["resources"].get(table, table) if system == "campaign" else table
             typer.echo(f"{name}: still there: {there} {', '.join(ids)}")
         if not found and not errors:
-            typer.echo(f"{name}: gone")
+            typer.echo(f"{name}: {'gone' if document['known'] else 'never known here'}")
     for table, ids in document["campaign"]["not_seen"].items():
         there = document["resources"].get(table, table)
         typer.echo(
@@ -195,5 +217,7 @@ def show_whereabouts(document: dict[str, Any]) -> None:
             f"{counted(ledger['in_flight'], 'record')} in a worker's hands until {ledger['in_flight_until']} at the "
             "latest: verify again after that."
         )
+    if not document["known"]:
+        typer.echo("No deletion is proved: no trace of this contact was found here. Check the id.")
     if document["held_since"] is None:
         typer.echo("The contact is not on hold, so it may be written again.")

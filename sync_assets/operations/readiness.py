@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from sync_assets.campaign.client import NoInstance
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
@@ -92,6 +93,8 @@ def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: 
         error: That ended the work.
         side: Of the work.
     """
+    if isinstance(error, NoInstance):  # to ask again would take as long
+        return [failure("campaign", error)]
     findings = findings_of(error)
     missing = {"d365", "campaign"} - {one.side for one in findings}
     if missing:

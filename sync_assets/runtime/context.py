@@ -48,6 +48,7 @@ class Runtime:
     progress: called with (activity, number of records). totals: by activity, the number of records at its end as far as
     known.
     any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
+    new_ledger: True to go on with an empty ledger although the configuration is used with another one.
     accept_mapping: True to accept a mapping that alternated with another one recently.
     may_create_ledger: False for callers that only read: without a ledger they are given an empty temporary one.
     announce: called at once with what must be known before the command ends: that a ledger was made, or that there is
@@ -69,6 +70,7 @@ class Runtime:
     totals: dict[str, int] = field(default_factory=dict[str, int])
     parent_keys: ParentKeys = field(default_factory=ParentKeys)
     any_ledger: bool = False
+    new_ledger: bool = False
     accept_mapping: bool = False
     may_create_ledger: bool = True
     announce: Callable[[str], None] = lambda text: None
@@ -77,6 +79,7 @@ class Runtime:
     run_is_valid: Callable[[], bool] = lambda: True
     _ledger: Ledger | None = None
     _scratch: ExitStack = field(default_factory=ExitStack)
+    _ledger_checked: bool = False
     _organisation_checked: bool = False
     _campaign_noted: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -102,32 +105,45 @@ class Runtime:
 
         Raises:
             OtherSystems: the ledger belongs to other systems than the environment names; before any request.
+            AnotherLedger: it is missing or empty, and the configuration is used with another one.
         """
         with self._lock:
             if self._ledger is None:
-                opened = self._open_ledger()
-                try:
-                    if not self.any_ledger:
-                        self.check_addresses(opened)
-                except BaseException:
-                    opened.close()
-                    raise
-                self._ledger = opened
+                self._ledger = self._open_ledger()
             return self._ledger
 
     def _open_ledger(self) -> Ledger:
         """Open the ledger, or an empty temporary one if there is none and this caller must not create it."""
         from sync_assets.ledger import Ledger  # SQLAlchemy: not needed to list assets  # noqa: PLC0415
         from sync_assets.ledger.scratch import missing_ledger, scratch_ledger  # noqa: PLC0415
+        from sync_assets.runtime.known_ledgers import (  # noqa: PLC0415
+            AnotherLedger,
+            check_and_remember,
+            expected_ledger,
+        )
 
-        url = self.settings.ledger_url
-        if not self.may_create_ledger and (where := missing_ledger(url)):
+        url, config, urls = self.settings.ledger_url, self.settings.config, self.settings.links()
+        checked = self._ledger_checked or self.settings.of_sandbox
+        expected = None if checked or self.new_ledger else expected_ledger(config, urls)
+        where = missing_ledger(url) if expected or not self.may_create_ledger else None
+        if where and expected:
+            raise AnotherLedger(config, expected, where)
+        if where:
             self.no_ledger = f"There is no ledger at {where} yet; `sync-assets sync` creates it."
             self.announce(self.no_ledger)
             return self._scratch.enter_context(scratch_ledger(url, self.cipher))
         opened = Ledger.open(url, cipher=self.cipher)
         if opened.made:  # expected at the first start; else the URL may be mistyped
             self.announce(f"A new, empty ledger was made at {opened.where}")
+        try:
+            if not self.any_ledger:
+                self.check_addresses(opened)
+            if not checked:
+                check_and_remember(opened, config, urls, expected, remember=not self.any_ledger)
+        except BaseException:
+            opened.close()
+            raise
+        self._ledger_checked = True
         return opened
 
     def keep_history(self) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any, cast
 
@@ -51,6 +52,8 @@ class Listener:
         self._app: App | None = None
         self._server: asyncio.Server | None = None
         self._clock: asyncio.Task[None] | None = None
+        self.offset: Callable[[], float] = lambda: 0.0
+        """Seconds by which the Date header is ahead."""
 
     def _bind(self, port: int) -> None:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -101,5 +104,5 @@ class Listener:
     async def _keep_date(self) -> None:
         """Update the Date header each second."""
         while True:
-            self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+            self._state.default_headers = [(b"date", formatdate(time.time() + self.offset(), usegmt=True).encode())]
             await asyncio.sleep(1)

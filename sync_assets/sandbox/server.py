@@ -106,6 +106,7 @@ class Sandbox:
         self._loop = asyncio.get_running_loop()
         for listener, app in zip(self._listeners, self._apps(), strict=True):
             await listener.start(app)
+        self._listeners[0].offset = lambda: self.org.switches.clock_offset_seconds
         self.sftp.start()
 
     async def stop(self) -> None:

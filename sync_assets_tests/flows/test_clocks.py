@@ -3,6 +3,7 @@ others do, and stand in a partition that there is."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -37,6 +38,28 @@ def test_sync_carries_rows_and_opt_outs_of_any_day(program: Program, offset: int
     assert (done.status, done.problems) == (0, [])
     program.assert_in_step()
     assert sides(program, id_) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("offset", "says"), [(7200, "120 minutes ahead of"), (-7200, "120 minutes behind"), (60, None), (0, None)]
+)
+def test_doctor_compares_the_clocks(program: Program, offset: int, says: str | None) -> None:
+    program.sandbox.admin.settings("d365", clock_offset_seconds=offset)
+    time.sleep(1.1)  # until the Date header has it
+    status, document = program.json("doctor")
+    [line] = [line for line in document["checks"] if line["what"] == "clock of Dynamics 365"]
+    assert (status, line["outcome"]) == (0, "warn" if says else "ok")
+    assert (says or "it agrees") in line["message"]
+
+
+def test_doctor_takes_a_row_of_the_future_for_a_clock_that_is_ahead(program: Program) -> None:
+    admin = program.sandbox.admin
+    admin.settings("d365", clock_offset_seconds=7200)
+    admin.change("contact", 1, jobtitle="Later")
+    admin.settings("d365", clock_offset_seconds=0)
+    time.sleep(1.1)
+    [line] = [one for one in program.json("doctor")[1]["checks"] if one["what"] == "clock of Dynamics 365"]
+    assert "120 minutes ahead of" in line["message"]
 
 
 @pytest.mark.parametrize("offset", [DAY, -DAY])

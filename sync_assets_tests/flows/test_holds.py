@@ -12,7 +12,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.operations import privacy_hold
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.chain import Chain, forget_ledger
 from sync_assets_tests.support.chain_configuration import RESOURCES
 from sync_assets_tests.support.premises import POSITIONS
 from sync_assets_tests.support.program import calls
@@ -302,6 +302,55 @@ def test_the_command_line(people: TwoPeople) -> None:
     assert people.program.run("hold", "list")[1].strip() == "Nobody is on hold."
 
 
+MISTYPED = "ffffffff-1111-4222-8333-444444444444"
+
+
+def test_a_mistyped_id_is_neither_held_nor_certified_as_deleted(people: TwoPeople) -> None:
+    assert people.sync()[0] == 0
+    status, output, errors = people.program.run("hold", "add", MISTYPED)
+    assert (status, output) == (1, "")
+    assert f"Neither the ledger nor Dynamics 365 nor Campaign has {MISTYPED}" in errors
+    assert "--force" in errors
+    assert people.program.json("hold", "list") == (0, {"holds": []})
+    assert people.status("held") == [0, 0, 0]
+    status, output, _ = people.program.run("hold", "verify", MISTYPED)
+    assert status == 1
+    assert "Dynamics 365: never known here\nCampaign: never known here\n" in output
+    assert "gone" not in output
+
+
+def test_a_person_who_was_deleted_before_is_held_by_force_and_still_not_certified(people: TwoPeople) -> None:
+    assert people.sync()[0] == 0
+    assert people.program.json("hold", "add", MISTYPED, "--force")[1]["records"] == 1
+    status, found = people.program.json("hold", "verify", MISTYPED)
+    assert (status, found["known"], found["gone"]) == (1, False, False)
+    people.admin.create("contact", {"contactid": MISTYPED, "firstname": "Back"})
+    assert people.do(privacy_hold.add, MISTYPED)["new"] is False  # finds the contact now
+    people.admin.delete("contact", [MISTYPED])
+    assert people.program.run("hold", "verify", MISTYPED)[0] == 0
+
+
+def test_an_unknown_id_is_not_held_while_a_system_cannot_be_asked(people: TwoPeople) -> None:
+    assert people.sync()[0] == 0
+    people.program.more["D365_CLIENT_SECRET"] = "wrong"
+    status, _, errors = people.program.run("hold", "add", MISTYPED)
+    assert (status, "not every system could be asked" in errors) == (1, True)
+    status, output, errors = people.program.run("hold", "verify", MISTYPED)
+    assert (status, "Dynamics 365: " in output) == (1, False)
+
+
+@pytest.mark.parametrize("history", [True, False])
+def test_a_contact_whose_deletion_the_ledger_carried_out_is_certified_if_its_history_is_kept(
+    people: TwoPeople, history: bool
+) -> None:
+    people.program.history = {"days": 30} if history else {}
+    assert people.sync()[0] == 0
+    people.admin.on_parent_delete(contact="cascade", new_order="cascade")
+    people.admin.delete("contact", [people.ada])
+    assert people.sync()[0] == 0
+    assert people.program.run("hold", "verify", people.ada)[0] == (0 if history else 1)
+
+
 @pytest.mark.parametrize("operation", [privacy_hold.add, privacy_hold.release, privacy_hold.verify])
 @pytest.mark.parametrize("given", ["", "Ada Lovelace", "7b1e40aa", "7b1e40aa5b7d4e219a603c1d2e4f5a6c", "*"])
 def test_what_is_no_id_is_refused_and_not_repeated(operation: Operation, given: str) -> None:
@@ -409,6 +458,7 @@ def test_orders_that_were_never_captured_are_held_as_either_system_names_them(
     people = TwoPeople(sandbox_factory, tmp_path, cardinality="zero_or_one")
     people.sync()
     people.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
+    forget_ledger(people.program)
     added = people.do(privacy_hold.add)
     assert (added["errors"], added["noted"]) == ([], dict.fromkeys(RESOURCES, 1))
     people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
@@ -424,9 +474,8 @@ def test_orders_that_were_never_captured_are_held_as_either_system_names_them(
 
 def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(people: TwoPeople) -> None:
     people.sync()
-    runtime = people.program.runtime()
-    runtime.close()
     people.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{people.program.home / 'new.db'}"
+    forget_ledger(people.program)
     people.admin.on_parent_delete(new_order="remove_link")
     people.admin.change("new_order", [people.adas_order], new_contactid=None)
     before = people.program.json("status")[1]["engine_calls"]["read"]

@@ -113,6 +113,14 @@ def test_a_contact_is_held_and_released(orchestra: Orchestra) -> None:
     assert does(orchestra, "privacy_hold", "hold", contact=contact, action="release").success
 
 
+def test_a_mistyped_contact_is_held_only_by_force(orchestra: Orchestra) -> None:
+    mistyped = "ffffffff-1111-4222-8333-444444444444"
+    assert not does(orchestra, "privacy_hold", "hold", contact=mistyped, action="add").success
+    assert orchestra.runtime.ledger.holds() == []
+    assert does(orchestra, "privacy_hold", "hold", contact=mistyped, action="add", force=True).success
+    assert len(orchestra.runtime.ledger.holds()) == 1
+
+
 def test_old_runs_are_deleted_failed_ones_later_and_their_days_stay_filled(orchestra: Orchestra) -> None:
     good = orchestra.materialize(CONTACT)
     orchestra.program.sandbox.admin.fault("d365", "forbidden")

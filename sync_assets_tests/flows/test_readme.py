@@ -326,17 +326,17 @@ def test_every_command_ends_as_told(story: Story) -> None:
 
 
 def test_dagster_as_the_read_me_starts_it_continues_the_sync_of_the_same_folder(program: Program) -> None:
-    """In a folder that is not the project's, with `DAGSTER_HOME=$PWD` as the only setting of where files are."""
-    assert "export DAGSTER_HOME=$PWD" in README
+    """In a folder that is not the project's, with no setting of where files are."""
+    assert "`mkdir sync && cd sync`" in README
     [options] = re.findall(r"`sync-assets (dev [^`]+)`", README)
-    program.more["DAGSTER_HOME"], program.on_disk = str(program.home), True
+    program.more["DAGSTER_HOME"], program.on_disk = "", True
     status, _, errors = program.run("sync")
     assert status == 0, errors
     with dagster_dev(program.home, program.env, ["sync_assets.cli", *options.split()]) as running:
         query = '{assetNodeOrError(assetKey: {path: ["campaign", "profile"]}) '
         query += "{... on AssetNode {assetMaterializations(limit: 1) {runId}}}}"
         until(lambda: "runId" in graphql(running, query), 90)
-    assert [one.name for one in program.home.rglob("*.db") if "ledger" in one.name] == ["ledger.db"]
+    assert [one for one in program.home.rglob("*.db") if "ledger" in one.name] == [program.home / ".dagster/ledger.db"]
 
 
 def graphql(running: DagsterDev, query: str) -> str:
@@ -398,10 +398,10 @@ def watching(story: Story) -> None:
 def look_after_the_ledger(story: Story) -> None:
     story.type("backup copy.db")
     story.type("rebuild --dry-run --json")
-    story.type("rebuild contact")
+    story.type("rebuild contact --new-ledger")
     story.type("replay contact --from 2020-01-01 --to 2020-01-02 --force")
     story.type("accept-systems --yes")
-    story.type("sync --accept-mapping")
+    story.type("sync --accept-mapping --new-ledger")
 
 
 def mass_deletion(story: Story) -> None:
@@ -421,7 +421,7 @@ def maintenance(story: Story) -> None:
 def privacy_delete(story: Story) -> None:
     """In the order that docs/security-and-privacy.md gives."""
     admin, [contact, *_] = story.admin, [row["contactid"] for row in story.admin.dump_d365()]
-    story.type(f"hold add {contact}")
+    story.type(f"hold add {contact} --force")
     pkey = story.program.profiles()[contact]["PKey"]
     admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
     story.type(f"hold verify {contact}", 1)

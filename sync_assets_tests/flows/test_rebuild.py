@@ -13,7 +13,7 @@ from sync_assets.audit import record_list
 from sync_assets.commands.backup import backup
 from sync_assets.commands.rebuild import Rebuilt, rebuild, rehearse
 from sync_assets.errors import SyncAssetsError
-from sync_assets_tests.support.chain import Chain, ledger_of, lose
+from sync_assets_tests.support.chain import Chain, forget_ledger, ledger_of, lose
 from sync_assets_tests.support.opt_outs import (
     HEADER,
     assert_quiet,
@@ -125,6 +125,7 @@ def test_a_ledger_in_postgresql_is_rebuilt_likewise(program: Program, postgres: 
         assert program.sync().document["engine_calls"] == calls(insert=50, read=1)
         program.sandbox.admin.change("contact", 2, jobtitle="Changed")
         program.more["SYNC_ASSETS_LEDGER_URL"] = fresh
+        forget_ledger(program)
         assert found(rebuilt(program), "equal", "differing", "pending") == {"contact": (48, 2, 2)}
         assert program.sync().document["engine_calls"] == calls(update=2)
         program.assert_in_step()

@@ -93,7 +93,15 @@ def ledger_of(program: Program) -> Path:
 
 
 def lose(program: Program) -> None:
+    """Remove the ledger, and what the configuration remembers of it."""
     for file in ledger_of(program).parent.glob(f"{ledger_of(program).name}*"):
+        file.unlink()
+    forget_ledger(program)
+
+
+def forget_ledger(program: Program) -> None:
+    """Remove what the configuration remembers of its ledger."""
+    for file in program.home.glob(".*.ledgers"):
         file.unlink()
 
 

@@ -67,6 +67,7 @@ class Program:
             (plain_runs.py). With `DAGSTER=1 pytest sync_assets_tests/flows` Dagster runs them in all tests.
         on_disk: True to let Dagster write its events to DAGSTER_HOME as well, as the command line does. Without, no run
             sees the events of an earlier one.
+        folder: The current folder of its commands; None: `home`.
     """
 
     sandbox: SandboxProcess
@@ -83,6 +84,7 @@ class Program:
     runs: dict[str, Any] = field(default_factory=lambda: {"linger_seconds": 0, "start_date": today()})
     dagster: bool = field(default_factory=lambda: os.environ.get("DAGSTER") == "1")
     on_disk: bool = False
+    folder: Path | None = None
     _instance: dg.DagsterInstance | None = None
 
     @property
@@ -129,10 +131,17 @@ class Program:
     def start(self, *arguments: str, fresh: bool = False) -> subprocess.Popen[str] | Command:
         """Start the command line in a process of its own: a fork, or a fresh interpreter."""
         if not fresh and hasattr(os, "fork"):
-            return start_command(arguments, self.env, self.home, dagster=self.dagster, on_disk=self.on_disk)
+            return start_command(
+                arguments, self.env, self.folder or self.home, dagster=self.dagster, on_disk=self.on_disk
+            )
         command = [sys.executable, "-m", "sync_assets.cli", *arguments]
         return subprocess.Popen(
-            command, env=self.env, cwd=self.home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            env=self.env,
+            cwd=self.folder or self.home,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def run(self, *arguments: str) -> tuple[int, str, str]:

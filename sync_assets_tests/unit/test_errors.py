@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
 import httpx
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import exc
 
 from sync_assets.defs.opt_out.partitions import add_partition
-from sync_assets.errors import code_places, reason
+from sync_assets.errors import SyncAssetsError, code_places, foreign, public_message, reason
 
 
 def test_the_place_itself_and_then_our_own_lines_without_those_of_libraries_between(tmp_path: Path) -> None:
@@ -37,3 +40,40 @@ def test_why_there_is_no_connection_in_the_words_of_the_system() -> None:
 
 def test_an_error_without_a_trace_has_its_type() -> None:
     assert code_places(ValueError("Ada Lovelace")) == "ValueError"
+
+
+def a_full_database() -> None:
+    engine = sa.create_engine("sqlite://")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 2")
+        connection.exec_driver_sql("CREATE TABLE one (text)")
+        connection.exec_driver_sql("INSERT INTO one VALUES (?)", ("ada@example.com" * 1000,))
+
+
+def a_full_file_system() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "ada.txt")
+
+
+def a_full_disk_below_another_error() -> None:
+    try:
+        a_full_file_system()
+    except OSError as error:
+        raise dg.DagsterInvariantViolationError from error
+
+
+@pytest.mark.parametrize("work", [a_full_database, a_full_file_system, a_full_disk_below_another_error])
+def test_a_full_disk_is_named_and_is_not_to_be_reported(work: Callable[[], None]) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        work()
+    told = public_message(caught.value, "poll of contact")
+    assert told.startswith("The poll of contact stopped at a full disk. Make room in DAGSTER_HOME")
+    assert "ada" not in told
+
+
+def test_another_error_of_a_database_is_to_be_reported() -> None:
+    engine = sa.create_engine("sqlite://")
+    with pytest.raises(exc.OperationalError) as caught, engine.begin() as connection:
+        connection.exec_driver_sql("SELECT * FROM none")
+    told = foreign(caught.value, "The command stopped at")
+    assert isinstance(told, SyncAssetsError)
+    assert told.cause.startswith("The command stopped at an error of the program: OperationalError at ")

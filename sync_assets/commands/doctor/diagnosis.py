@@ -17,7 +17,7 @@ from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import counted as counting
 from sync_assets.commands.doctor.certification import certification_lines
-from sync_assets.commands.doctor.dynamics import credential_lines, dynamics, position, privilege_lines
+from sync_assets.commands.doctor.dynamics import clock_lines, credential_lines, dynamics, position, privilege_lines
 from sync_assets.commands.doctor.existing_records import existing_lines
 from sync_assets.commands.doctor.ledger_security import ledger_lines
 from sync_assets.commands.doctor.setup import (
@@ -192,9 +192,11 @@ async def _both(runtime: Runtime, *, counted: bool) -> list[Line]:
                 _TableChecks(runtime, config, d365, campaign, about.user, about.days, counted=counted)
                 for config in runtime.config.tables
             ]
-            told, opt_outs = await run_together(
-                run_together(*(one.lines() for one in asked)), _opt_outs(runtime, d365, campaign)
+            told, (clock, opt_outs) = await run_together(
+                run_together(*(one.lines() for one in asked)),
+                run_together(clock_lines(d365), _opt_outs(runtime, d365, campaign)),
             )
+            lines += clock
             lines += [line for of_a_table in told for line in of_a_table]
             broken = {str(one.ledger_error): one.ledger_error for one in asked if one.ledger_error}
             lines += [line for error in broken.values() for line in failed("ledger in use", error)]

@@ -18,6 +18,8 @@ from sync_assets.plurals import counted
 from sync_assets.task_group import run_together
 
 SHORT_WINDOW_DAYS = 7
+CLOCK_MINUTES = 5
+"""Difference of the clocks of Dynamics 365 and of this host from which on there is a warning."""
 EXPIRES_SOON_DAYS = 30
 """A certificate that ends within so many days causes a warning."""
 EVERYTHING = "System Administrator"
@@ -86,6 +88,29 @@ async def _roles(client: DataverseClient, user: str) -> list[Line]:
             "opt-outs are written back"
         )
     return [Line("ok", what, text)]
+
+
+async def clock_lines(client: DataverseClient) -> list[Line]:
+    """Compare the clock of Dynamics 365 with that of this host. A row that was changed in the future counts, too.
+
+    It reads a contact, so call it once the organisation is known to be the ledger's.
+    """
+    what = "clock of Dynamics 365"
+    try:
+        times = await client.times()
+    except SyncAssetsError as error:
+        return failed(what, error)
+    now = datetime.now(UTC)
+    differences = [round((time - now).total_seconds() / 60) for time in times]
+    wrong = [one for one in differences[:1] if abs(one) >= CLOCK_MINUTES]
+    wrong += [one for one in differences[1:] if one >= CLOCK_MINUTES]
+    if not wrong:
+        return [Line("ok", what, "it agrees with the clock of this host")] if times else []
+    text = (
+        f"it is {counted(abs(wrong[0]), 'minute')} {'ahead of' if wrong[0] > 0 else 'behind'} the clock of this host. "
+        "Opt-outs are decided by the times of both systems: correct the clock that is wrong, most likely this host's"
+    )
+    return [Line("warn", what, text)]
 
 
 async def _window(client: DataverseClient) -> tuple[list[Line], int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from sync_assets.campaign.client import CampaignClient, NotPublished
+from sync_assets.campaign.client import CampaignClient, NoInstance, NotPublished
 from sync_assets.config.environment import System
 from sync_assets.config.models import Config
 from sync_assets.config.values import PROFILE
@@ -92,6 +92,8 @@ async def campaign_lines(config: Config, campaign: CampaignClient) -> list[Line]
     except NotPublished:
         remedy = 'publish once in Campaign with "Create the Profiles & Services Ext API" ticked'
         return [*lines, Line("fail", what, f"Campaign does not serve /{EXTENSION}: {remedy}")]
+    except NoInstance as error:
+        return failed("Campaign", error)
     except SyncAssetsError as error:
         return [*lines, *failed(what, error)]
     return [*lines, Line("ok", what, "published")]

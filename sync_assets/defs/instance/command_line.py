@@ -1,4 +1,4 @@
-"""Open the Dagster instance for the command line: the same one that `dagster dev` uses in the current folder."""
+"""Open the Dagster instance for the command line: the one that `sync-assets dev` uses."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from sync_assets.config.variables import expanded
+from sync_assets.config.environment import Settings
 from sync_assets.defs.dagster_internals import detach_copies_of_output
-from sync_assets.errors import SyncAssetsError
+from sync_assets.errors import SyncAssetsError, is_disk_full
 
 PACKAGED = Path(__file__).with_name("dagster.yaml")
 
 
 @contextmanager
 def dagster_instance() -> Iterator[dg.DagsterInstance]:
-    """Open the instance of DAGSTER_HOME, else of `dagster.yaml` in the current folder, else of `.dagster/` there.
+    """Open the instance of DAGSTER_HOME, else of `dagster.yaml` in the current folder, else of `.dagster/` beside the
+    configuration file.
 
     A missing folder or `dagster.yaml` is created.
 
@@ -34,10 +35,12 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """
     folder = instance_folder()
     try:
-        _prepare(folder)
+        prepare(folder)
         with _locked(folder):
             opened = dg.DagsterInstance.from_config(str(folder))
     except OSError as error:
+        if is_disk_full(error):
+            raise
         raise SyncAssetsError(
             f"The Dagster instance in {folder} cannot be used ({error.strerror}).",
             "Name a folder that can be written in DAGSTER_HOME.",
@@ -59,9 +62,9 @@ def has_history() -> bool:
 
 def instance_folder() -> Path:
     """Return the folder of the instance, which may be missing."""
-    if home := os.environ.get("DAGSTER_HOME"):
-        return expanded(home).absolute()
-    return Path.cwd() if Path("dagster.yaml").is_file() else Path(".dagster").absolute()
+    settings = Settings.from_environment(os.environ)
+    own = Path("dagster.yaml").is_file() and not os.environ.get("DAGSTER_HOME")
+    return Path.cwd() if own else settings.home
 
 
 @contextmanager
@@ -84,7 +87,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _prepare(folder: Path) -> None:
+def prepare(folder: Path) -> None:
     """Create the folder and its `dagster.yaml` if missing. Written aside and renamed: another `sync` may do it too."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (folder / "dagster.yaml").is_file():

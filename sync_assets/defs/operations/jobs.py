@@ -54,10 +54,11 @@ class ApproveDeletes(dg.Config):
 
 class PrivacyHold(dg.Config):
     """`contact`: the contact's id in Dynamics 365. `action`: add or release a privacy hold, or verify (list) the data
-    that is left of the person."""
+    that is left of the person. `force`: add a hold for an unknown contact, such as one that was deleted before."""
 
     contact: str
     action: Literal["add", "release", "verify"] = "verify"
+    force: bool = False
 
 
 class Maintenance(dg.Config):
@@ -99,7 +100,8 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
         def work() -> Numbers:
             from sync_assets.operations import privacy_hold as operation  # noqa: PLC0415
 
-            done = getattr(operation, config.action)(runtime, config.contact)
+            more = {"force": config.force} if config.action == "add" else {}
+            done = getattr(operation, config.action)(runtime, config.contact, **more)
             return {"document": dg.MetadataValue.json(done)}
 
         _do(context, runtime, work)

@@ -20,6 +20,8 @@ from sync_assets.ledger.storage.session import LedgerSession
 
 PERSON = ""
 """Stands for the attribute of a link: the record is the held person itself."""
+UNKNOWN = "unknown"
+"""The same, of a person whom neither the ledger nor the systems had when the hold was forced. No link is named so."""
 
 _COLUMNS = "hold_table, hold_id, table_name, id, attribute"
 _OF_RECORDS = "SELECT id, hold_table, hold_id, attribute, gone FROM sync_hold_record WHERE table_name = ? AND id"
@@ -44,7 +46,7 @@ class HoldReason(NamedTuple):
 
 
 class HeldRecord(NamedTuple):
-    """A record of a held person, by table and id. attribute: of the link that leads to the person, or PERSON."""
+    """A record of a held person, by table and id. attribute: of the link to the person, PERSON or UNKNOWN."""
 
     table: str
     id: str

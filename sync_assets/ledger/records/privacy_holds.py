@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import times
 from sync_assets.ledger.model import State
 from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
-from sync_assets.ledger.records.hold_records import HeldRecord, HoldRecords
+from sync_assets.ledger.records.hold_records import PERSON, UNKNOWN, HeldRecord, HoldRecords
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
@@ -90,12 +90,13 @@ class Holds:
         self._hold_records = hold_records
         self._dependencies = dependencies
 
-    def hold(self, table: str, id: str) -> Hold:
+    def hold(self, table: str, id: str, *, known: bool = True) -> Hold:
         """Put a row and its descendants under a privacy hold. Changes nothing if it is held already.
 
         Args:
             table: logical name in Dataverse.
             id: in lower case, as the ledger stores it; the row need not have been captured.
+            known: False if neither the ledger nor the systems have the row.
         """
 
         def work(connection: Connection) -> Hold:
@@ -108,7 +109,7 @@ class Holds:
             if before is None:
                 values = {"table_name": table, "id": id, "since": now}
                 connection.execute(self._session.upsert(schema.hold).values(values).on_conflict_do_nothing())
-                self._hold_records.add(connection, (table, id), [HeldRecord(table, id)])
+                self._hold_records.add(connection, (table, id), [HeldRecord(table, id, PERSON if known else UNKNOWN)])
                 again = sa.update(schema.hold_record).where(_OF.hold_table == table, _OF.hold_id == id)
                 connection.execute(again.values(gone=0))
             tally = TotalsChange()
@@ -195,6 +196,23 @@ class Holds:
         """Return the records of a held or excluded row, by table and id; empty if it is neither."""
         with self._session.database.read() as connection:
             return self._hold_records.records_of(connection, (table, id))
+
+    def is_known(self, table: str, id: str) -> bool:
+        """Return True if the ledger has a trace of the row: a record of it or below it, a hold not forced, history.
+
+        The record that a hold creates is no proof: it is neither wanted nor may it exist in Campaign.
+        """
+        with self._session.database.read() as connection:
+            of_hold = self._hold_records.records_of(connection, (table, id))
+            entry = sa.select(sa.exists().where(schema.history.c.table_name == table, schema.history.c.id == id))
+            return (
+                any(record.attribute != UNKNOWN for record in of_hold)
+                or any(
+                    one.wanted or one.may_exist_in_campaign or one.state != State.HELD
+                    for one in self._related_records(connection, table, id)
+                )
+                or bool(connection.execute(entry).scalar_one())
+            )
 
     def related(self, table: str, id: str) -> list[RelatedRecord]:
         """Return a row, the records of its hold, and all their descendants along links, level by level."""

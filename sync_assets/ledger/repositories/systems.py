@@ -1,4 +1,4 @@
-"""Store which Dynamics 365 organisation and which Campaign instance the ledger's records belong to."""
+"""The ledger's own id, and the Dynamics 365 organisation and Campaign instance that its records belong to."""
 
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -10,6 +10,7 @@ from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
 Side = Literal["d365", "campaign"]
+_STATE = (schema.record, schema.feed, schema.hold)
 
 
 class System(NamedTuple):
@@ -22,10 +23,21 @@ class System(NamedTuple):
 
 
 class Systems:
-    """Reads and writes `sync_system`."""
+    """Reads and writes `sync_system`; reads `sync_identity`."""
 
     def __init__(self, session: LedgerSession) -> None:
         self._session = session
+
+    def identity(self) -> str:
+        """Return the ledger's id, which it has from the beginning and keeps in its copies."""
+        with self._session.database.read() as connection:
+            return connection.execute(sa.select(schema.identity.c.id)).scalar_one()
+
+    def is_empty(self) -> bool:
+        """Return True if the ledger has neither records, nor cursors, nor privacy holds."""
+        stored = (sa.exists(sa.select(sa.literal(1)).select_from(one)) for one in _STATE)
+        with self._session.database.read() as connection:
+            return not connection.execute(sa.select(sa.or_(*stored))).scalar_one()
 
     def systems(self) -> dict[Side, System]:
         """Return the stored systems: none in a new ledger, or in one of a commit that did not store them."""

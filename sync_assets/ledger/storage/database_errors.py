@@ -3,6 +3,7 @@
 Invariant: a message never holds row content or a password; the driver's own text may quote rows.
 """
 
+from sync_assets.errors import is_disk_full
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.storage.database_url import SETTING, Address
 
@@ -33,7 +34,13 @@ def fault(error: BaseException | None, address: Address) -> LedgerError:
     cause = lines[0].strip() if lines else type(error).__name__
     if address.password:
         cause = cause.replace(address.password, "***")
-    return _sqlite_fault(address.location, cause) if address.sqlite else _postgres_fault(address, cause, state)
+    if not address.sqlite:
+        return _postgres_fault(address, cause, state)
+    if is_disk_full(error):
+        return LedgerError(
+            f"The disk of the ledger file {address.location} is full.", "Make room there, then try again."
+        )
+    return _sqlite_fault(address.location, cause)
 
 
 def no_connection_left(address: Address) -> LedgerError:
@@ -52,8 +59,6 @@ def _sqlite_fault(location: str, cause: str) -> LedgerError:
             f"The file {location} is no ledger, or is damaged ({cause}).",
             f"Restore it, or set {SETTING} to another file.",
         )
-    if "full" in cause:
-        return LedgerError(f"The disk of the ledger file {location} is full.", "Make room there, then try again.")
     return LedgerError(
         f"The ledger file {location} can't be used ({cause}).", f"Check the file and its folder, and {SETTING}."
     )

@@ -321,6 +321,9 @@ dialect = sa.Table(
     sa.Column("found_at", sa.BigInteger, nullable=False),
 )
 
+# The ledger's own id, in one row: see runtime/known_ledgers.py.
+identity = sa.Table("sync_identity", metadata, sa.Column("id", sa.Text, primary_key=True))
+
 # The two systems that the ledger's records belong to.
 system = sa.Table(
     "sync_system",

@@ -62,7 +62,7 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     application_user: bool = True
     """False: the application user does not exist, so each request is refused with 403."""
     clock_offset_seconds: int = 0
-    """Offset of the organization's clock, for example to exceed the lifetime of delta tokens."""
+    """Offset of the organization's clock and Date header, for example to exceed the lifetime of delta tokens."""
     on_parent_delete: dict[Child, OnDelete] = msgspec.field(
         default_factory=lambda: {"contact": "remove_link", "new_order": "remove_link", "new_orderline": "cascade"}
     )

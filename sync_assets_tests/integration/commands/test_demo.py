@@ -42,11 +42,11 @@ def test_the_sandbox_gets_none_of_our_secrets_and_leaves_private_files(monkeypat
 
 def test_what_a_sync_creates_can_be_read_by_its_owner_only(sandbox: SandboxProcess, tmp_path: Path) -> None:
     """Also by a shell whose umask lets everybody read."""
-    home = tmp_path / "home"
+    home = tmp_path / ".dagster"
     others = {name: value for name, value in sandbox.environment.items() if name != "DAGSTER_HOME"}
     done = subprocess.run(
         ["/bin/sh", "-c", 'umask 022; exec "$@"', "sh", sys.executable, "-m", "sync_assets.cli", "sync"],
-        env=others | {"DAGSTER_HOME": str(home)},
+        env=others,
         cwd=tmp_path,
         capture_output=True,
         check=False,

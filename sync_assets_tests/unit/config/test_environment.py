@@ -133,7 +133,18 @@ def test_nothing_is_needed_to_look_at_the_ledger(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     settings = Settings.from_environment({})
     assert settings.ledger_url == f"sqlite:///{tmp_path}/.dagster/ledger.db"
-    assert Settings.from_environment({"DAGSTER_HOME": "/there"}).ledger_url == "sqlite:////there/ledger.db"
+    assert Settings.from_environment({"DAGSTER_HOME": "/usr"}).ledger_url == "sqlite:////usr/ledger.db"
+
+
+def test_the_ledger_is_beside_the_configuration_from_whichever_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    (tmp_path / "below").mkdir()
+    for folder, config in (("", "config.yaml"), ("below", "../config.yaml"), ("below", str(tmp_path / "config.yaml"))):
+        monkeypatch.chdir(tmp_path / folder)
+        url = Settings.from_environment({"SYNC_ASSETS_CONFIG": config}).ledger_url
+        assert Path(url.removeprefix("sqlite:///")).resolve() == tmp_path / ".dagster" / "ledger.db"
 
 
 def test_every_missing_variable_is_named_at_once() -> None:
@@ -263,6 +274,7 @@ def test_the_passphrase_of_an_sftp_key_comes_from_a_variable_or_a_file(
         ("SYNC_ASSETS_CA_BUNDLE", "/nowhere/ca.pem", "a file that is not there (/nowhere/ca.pem)"),
         ("SYNC_ASSETS_CONFIG", "/nowhere/sync_assets.yaml", "a file that is not there (/nowhere/sync_assets.yaml)"),
         ("CAMPAIGN_SFTP_PRIVATE_KEY", "~no-such-user/key", "a file that is not there. Correct"),
+        ("DAGSTER_HOME", "/no/such/folder", "names a folder that is not there"),
         ("DAGSTER_HOME", "~no-such-user/home", "begins with ~no-such-user, and there is no such user"),
         ("CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE_FILE", "~no-such-user/key", "which cannot be read (No such file"),
         ("SYNC_ASSETS_AUTOSTART", "maybe", "Write 1 or 0"),

@@ -123,6 +123,19 @@ async def test_a_proxy_that_refuses_is_named_without_its_password(
         assert isinstance(refused.value, NotSent)
 
 
+@pytest.mark.parametrize("send", [by_endpoint, by_campaign_sign_in, by_dynamics_sign_in])
+@pytest.mark.parametrize("dead", ["nobody listens", "it hangs up"])
+async def test_a_dead_proxy_is_named_with_its_variable(send: Send, dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync_assets.campaign.sign_in.TRIES", 1)
+    async with ProxyServer(b"") as proxy:
+        address = f"http://127.0.0.1:{1 if dead == 'nobody listens' else proxy.port}"
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        with pytest.raises(SyncAssetsError) as refused:
+            await send("https://unknown.example", None)
+    assert f"through the proxy {address}" in refused.value.cause
+    assert refused.value.remedy.startswith("Check HTTPS_PROXY and NO_PROXY")
+
+
 @pytest.mark.parametrize("send", ALL)
 @pytest.mark.parametrize(
     "variable",

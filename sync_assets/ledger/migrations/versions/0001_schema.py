@@ -1,12 +1,14 @@
-"""Create all tables and indexes of the schema as the code defines it.
+"""Create all tables and indexes of the schema as the code defines it, and the ledger's id.
 
 No version was released, so no ledger of an earlier schema exists. The first release freezes this step: from then on it
 lists the tables itself, and each change of the schema is another step.
 """
 
+import uuid
+
 from alembic import op
 
-from sync_assets.ledger.storage.schema import metadata
+from sync_assets.ledger.storage.schema import identity, metadata
 
 revision = "0001"
 down_revision = None
@@ -16,3 +18,4 @@ depends_on = None
 
 def upgrade() -> None:
     metadata.create_all(op.get_bind(), checkfirst=False)
+    op.get_bind().execute(identity.insert().values(id=str(uuid.uuid4())))

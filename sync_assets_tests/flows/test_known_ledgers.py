@@ -1,0 +1,141 @@
+"""A configuration keeps to its ledger: from any folder, with a mistyped DAGSTER_HOME, with another or a lost ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+HELD = "4e1c0000-0000-4000-8000-000000000001"
+
+
+@pytest.fixture
+def program(sandbox: SandboxProcess, tmp_path: Path) -> Program:
+    """With a ledger of its own, in which a contact is held."""
+    program = Program(sandbox, tmp_path)
+    program.more["DAGSTER_HOME"] = ""
+    assert program.run("sync")[0] == 0
+    assert program.run("hold", "add", HELD, "--force")[0] == 0
+    return program
+
+
+def elsewhere(program: Program) -> Path:
+    """Let commands run in another folder, with the same configuration. Return that folder."""
+    folder = program.home / "elsewhere"
+    folder.mkdir()
+    program.folder = folder
+    return folder
+
+
+def ledgers(program: Program) -> list[Path]:
+    return sorted(program.home.rglob("*.db"), key=str)
+
+
+def ledger_files(program: Program) -> list[str]:
+    return [str(path.relative_to(program.home)) for path in ledgers(program) if path.name.startswith("ledger")]
+
+
+def test_another_folder_is_no_other_ledger(program: Program) -> None:
+    folder = elsewhere(program)
+    assert [hold["id"] for hold in program.json("hold", "list")[1]["holds"]] == [HELD]
+    assert program.run("sync")[0] == 2  # one is held
+    assert ledger_files(program) == [".dagster/ledger.db"]
+    assert not any(folder.iterdir())
+
+
+def test_a_folder_of_dagster_that_is_not_there_is_an_error(program: Program) -> None:
+    program.more["DAGSTER_HOME"] = str(program.home / "mistyped")
+    for command in ("sync", "status", "doctor"):
+        status, output, errors = program.run(command)
+        assert status == 1
+        assert f"DAGSTER_HOME names a folder that is not there ({program.home / 'mistyped'})" in output + errors
+    assert ledger_files(program) == [".dagster/ledger.db"]
+
+
+COMMANDS = [
+    ["sync"],
+    ["status"],
+    ["plan"],
+    ["hold", "list"],
+    ["hold", "add", HELD],
+    ["hold", "verify", HELD],
+    ["rejects"],
+    ["replay", "contact"],
+    ["rebuild"],
+    ["doctor"],
+    ["certify", "--yes"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_command_that_meets_an_empty_ledger_names_the_expected_one(program: Program, command: list[str]) -> None:
+    other = program.home / "other"
+    other.mkdir()
+    program.more["DAGSTER_HOME"] = str(other)
+    before = program.sandbox.admin.last()
+    status, output, errors = program.run(*command)
+    assert status == 1
+    assert f"{program.home / '.dagster' / 'ledger.db'}, but the one at {other / 'ledger.db'}" in output + errors
+    assert "`sync-assets sync --new-ledger`" in output + errors
+    assert ledger_files(program) == [".dagster/ledger.db"]
+    if command != ["doctor"]:
+        assert program.sandbox.admin.journal(since=before) == []
+
+
+def test_a_ledger_that_is_lost_or_whose_volume_is_not_mounted_is_not_made_again(program: Program) -> None:
+    for path in ledgers(program):
+        path.unlink()
+    status, _, errors = program.run("sync")
+    assert status == 1
+    assert f"{program.home / '.dagster' / 'ledger.db'}, but it is missing or empty" in errors
+    assert ledger_files(program) == []
+
+
+def test_a_new_ledger_is_begun_if_asked_for_and_is_the_expected_one_then(program: Program) -> None:
+    program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{program.home / 'ledger2.db'}"
+    assert program.run("sync")[0] == 1
+    assert program.run("sync", "--new-ledger")[0] == 0
+    assert program.run("sync")[0] == 0
+    program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{program.home / 'ledger3.db'}"
+    errors = program.run("sync")[2]
+    assert f"at {program.home / 'ledger2.db'}, but the one at {program.home / 'ledger3.db'}" in errors
+    status, _, errors = program.run("rebuild", "--new-ledger")
+    assert status == 0, errors
+
+
+def test_a_copy_of_the_ledger_is_the_ledger_wherever_it_is(program: Program) -> None:
+    assert program.run("backup", str(program.home / "ledger_copy.db"))[0] == 0
+    program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{program.home / 'ledger_copy.db'}"
+    assert [hold["id"] for hold in program.json("hold", "list")[1]["holds"]] == [HELD]
+
+
+def test_the_ledgers_of_two_pairs_of_systems_do_not_stand_in_each_others_way(
+    program: Program, sandbox_factory: SandboxFactory
+) -> None:
+    stage = Program(sandbox_factory(contacts=2), program.home)
+    stage.more |= {"DAGSTER_HOME": "", "SYNC_ASSETS_LEDGER_URL": f"sqlite:///{program.home / 'ledger_stage.db'}"}
+    assert stage.run("plan")[0] == 0
+    assert stage.run("sync")[0] == 0
+    assert program.run("sync")[0] == 2
+    assert stage.run("sync")[0] == 0
+
+
+def test_what_is_remembered_holds_no_secret(program: Program) -> None:
+    [file] = program.home.glob(".*.ledgers")
+    text = file.read_text("utf-8")
+    assert str(program.home / ".dagster" / "ledger.db") in text
+    for name, value in program.env.items():
+        if "SECRET" in name:
+            assert value not in text
+
+
+def test_a_folder_that_cannot_be_written_remembers_nothing(program: Program) -> None:
+    [file] = program.home.glob(".*.ledgers")
+    file.unlink()
+    (program.home / file.name).mkdir()  # also for root, who may write everywhere
+    assert program.run("sync")[0] == 2
+    assert [path.name for path in program.home.glob(".config.yaml.*")] == [file.name]
