@@ -36,6 +36,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import LedgerError
 from sync_assets.operations.diagnosis_line import Line, failed
+from sync_assets.operations.status import refused_attributes, refused_updates
 from sync_assets.plurals import counted
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
@@ -269,6 +270,8 @@ class _TableChecks:
             if self.counted:
                 lines += position(config.table, runtime.ledger.feed(config.table), self.days)
                 lines.append(_line(config, guardrails.engine_budget(runtime, config, self.addressing)))
+                if left_out := refused_attributes(runtime, config):
+                    lines.append(Line("warn", f"{config.table}: updates", refused_updates(config.table, left_out)))
         except LedgerError as error:
             self.ledger_error = error
         except SyncAssetsError as error:
