@@ -41,6 +41,8 @@ IN_UPDATES = "in updates: "
 yes and a UTC day: it took the value that it held already, after it had refused an update with another one.
 """
 
+HIDDEN = 3
+"""Records that Campaign hides, since they lack a parent, after which others are sent without a proof of the key."""
 BARE_ERRORS = 3
 """Errors without a reason, on keys of records that exist, after which Campaign counts as not accepting keys in URLs."""
 
@@ -68,6 +70,7 @@ class Addressing:
         searches: searches for an attribute that Campaign refuses in updates, since this object was created.
         suspected: attributes that an error without a reason has made suspect at once, since then.
         first_update: held while an update finds out whether Campaign takes its groups, or while one is searched.
+        hidden: records that were sent to prove the key, and that Campaign hides.
         first_insert: held while an insert finds out whether records are found by the key.
     """
 
@@ -82,6 +85,7 @@ class Addressing:
     searches: int = 0
     suspected: set[str] = field(default_factory=set[str])
     first_update: asyncio.Lock = field(default_factory=asyncio.Lock)
+    hidden: int = 0
     first_insert: asyncio.Lock = field(default_factory=asyncio.Lock)
     _deleting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -176,6 +180,11 @@ class Addressing:
     def key_is_proven(self) -> bool:
         """Return True if Campaign was seen to find a record by the key, so that later requests can find theirs."""
         return self.found.get(KEY_FOUND) == "yes" or self.found.get(KEY_IN_URL) == "yes"
+
+    @property
+    def needs_proof(self) -> bool:
+        """Return True if the next insert is to be sent alone and read back by the key."""
+        return not self.key_is_proven and self.hidden < HIDDEN
 
     def may_refuse(self, attribute: str) -> bool:
         """Return True if an update was perhaps refused because of this attribute; tested once a day at most."""

@@ -60,7 +60,7 @@ def show_status(document: dict[str, Any]) -> None:
     for line in orphaned(document):
         console.print(line, highlight=False)
     for name, counts in document["tables"].items():
-        if left_out := counts["refused_in_updates"]:
+        if left_out := counts.get("refused_in_updates"):
             console.print(refused_updates(name, left_out), highlight=False, soft_wrap=True)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
     console.print(f"engine calls: {calls}")

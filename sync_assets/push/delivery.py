@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
-from sync_assets.campaign.addressing import IN_UPDATES, KEY_UNIQUE, refused_in_updates
+from sync_assets.campaign.addressing import IN_UPDATES, KEY_FOUND, KEY_UNIQUE, refused_in_updates
 from sync_assets.campaign.client import access_denied
 from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
 from sync_assets.campaign.records import Records
@@ -40,6 +40,14 @@ _NO_KEY = (
     "`sync-assets doctor` asks; then `sync-assets retry`. If the records were deleted there, begin with a new ledger."
 )
 FORCE = "replay the table with --force."
+_KEY_NOT_FOUND = (
+    "Campaign does not find a record of {0} by {1}, with which it was sent ({2}). Make {1} an identification key of "
+    "{0} and publish, publish a filter on it and name it in `filter`, or name another attribute as `key`. One record "
+    "was sent to find this out, with {3} in {1}; no other is sent. If `key` becomes another attribute, delete it in "
+    "Campaign."
+)
+READS = 3
+"""Reads of the first record at most, while Campaign answers without a reason."""
 
 OperationDone = Literal["inserted", "updated", "deleted"]
 _OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
@@ -70,6 +78,7 @@ class Delivery:
         wait: seconds until the next attempt; None for at once.
         pkey: the record's PKey as Campaign's answer gave it; empty if it gave none.
         exhausted: True if it is rejected only because no attempt got an answer that names a cause.
+        stop: why no other record of the table may be sent.
     """
 
     result: Result
@@ -78,12 +87,16 @@ class Delivery:
     wait: float | None = None
     pkey: str = ""
     exhausted: bool = False
+    stop: str | None = None
 
 
 async def deliver(
     record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links | None = None
 ) -> Delivery:
     """Send one record to Campaign.
+
+    Until Campaign was seen to find a record by the key, inserts are sent one at a time, and read back by the key: if it
+    identifies nothing, no record of the table could ever be updated.
 
     Args:
         record: the claimed record.
@@ -96,6 +109,44 @@ async def deliver(
     Raises:
         HttpError, LinkNotKept: the answer, or its lack, says nothing about the record itself.
     """
+    addressing = records.addressing
+    if record.operation == "insert" and addressing.needs_proof:
+        async with addressing.first_insert:
+            if addressing.needs_proof:
+                return await _deliver_first(record, records, guard, key_works, links)
+    return await _deliver(record, records, guard, key_works, links)
+
+
+async def _deliver_first(
+    record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links | None
+) -> Delivery:
+    """Send one record, and find out whether Campaign finds it by the key."""
+    addressing = records.addressing
+    just_tried = KEY_FOUND in addressing.news
+    if addressing.found.get(KEY_FOUND) == "no" and (just_tried or not await key_works(records, record.id)):
+        reason = _KEY_NOT_FOUND.format(records.resource, records.key, "tried again", "its Dynamics 365 id")
+        return Delivery("later", stop=reason)
+    delivery = await _deliver(record, records, guard, key_works, links)
+    if delivery.operation_done != "inserted":
+        return delivery
+    found, reads = await records.find(record.id, guard), 1
+    while isinstance(found, ResponseOutcome) and found.kind == "transient" and reads < READS:
+        await asyncio.sleep(backoff(reads - 1))
+        found, reads = await records.find(record.id, guard), reads + 1
+    if isinstance(found, ResponseOutcome):
+        if found.kind == "missing" and isinstance(await records.read(delivery.pkey, guard), ResponseOutcome):
+            addressing.hidden += 1  # Campaign hides it, since it has no parent: that says nothing about the key
+            return delivery
+        addressing.note(KEY_FOUND, "no")
+        reason = redact(redact(found.reason, record.payload), record.update_payload)
+        return replace(delivery, stop=_KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id))
+    addressing.note(KEY_FOUND, "yes")
+    return delivery
+
+
+async def _deliver(
+    record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links | None
+) -> Delivery:
     if record.operation == "delete":
         response, done = await _delete(record, records, guard, key_works), "deleted"
     elif record.payload is None and record.operation == "insert":

@@ -145,8 +145,8 @@ async def _sub_fields(subject: Subject) -> None:
         elif not sent:
             subject.report(premise, "refused or not stored", "Nothing: no update carries such a sub-field.")
         else:
-            way = f"Updates leave out {', '.join(sent)}: sent with inserts only. `apply_updates: false` says so."
-            subject.report(premise, "refused or not stored", way)
+            way = f"Updates leave out {', '.join(sent)}: sent with inserts only. Map with `apply_updates: false`."
+            subject.report(premise, "refused or not stored", way, "not workable")
 
 
 async def _opt_out_times(subject: Subject, opt_out: OptOutConfig) -> None:

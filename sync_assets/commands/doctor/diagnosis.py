@@ -307,8 +307,8 @@ def _line(config: TableConfig, finding: Finding) -> Line:
 async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) -> Line:
     """Look up a record by its key: an acknowledged one, or else a random id that no record has.
 
-    A key that identifies nothing does not find the first, and for the second Campaign returns an error other than
-    missing (docs/references/campaign.md 5). Costs one engine call, the read.
+    A key that identifies nothing does not find the first. The second proves nothing, unless Campaign's error is another
+    than missing (docs/references/campaign.md 5). Costs one engine call, the read.
     """
     target = Target.of(config)
     what = f"{config.table}: records are found by {config.key}"
@@ -324,7 +324,10 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
     if held and not isinstance(found, ResponseOutcome):
         return Line("ok", what, f"Campaign found one that was sent {cost}")
     if not held and isinstance(found, ResponseOutcome) and found.kind == "missing":
-        return Line("ok", what, f"Campaign takes it for a key; ask again after the first sync to be sure {cost}")
+        if records.addressing.key_is_proven:
+            return Line("ok", what, f"Campaign found one that was sent {cost}")
+        told = "not verified: no record was sent yet. The first sync sends one alone, and others once it is found by"
+        return Line("warn", what, f"{told} {config.key} {cost}")
     told = (
         redact(found.reason, None) if isinstance(found, ResponseOutcome) else "it found a record that cannot be there"
     )
