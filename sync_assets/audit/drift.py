@@ -19,6 +19,7 @@ import msgspec
 
 from sync_assets.audit.linked_records import LinkedRecords, with_parents
 from sync_assets.audit.value_comparison import differing
+from sync_assets.campaign.addressing import refused_in_updates
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
@@ -101,6 +102,10 @@ async def drift(runtime: Runtime, config: TableConfig) -> Drift:
             }
             links = await asyncio.to_thread(ledger.acknowledged_links, config.table, list(sent))
             records = {one.resource: one.records(campaign, known[one.resource]) for one in with_parents(target)}
+            left_out = refused_in_updates(known[config.resource])
+            for _, members in sent.values():
+                for name in left_out:
+                    members.pop(name, None)
             await _compare(LinkedRecords(target, records), ready.resource, links, sent, result)
         finally:
             await runtime.count_calls(config.table, campaign.calls.take())

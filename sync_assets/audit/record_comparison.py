@@ -19,7 +19,7 @@ import msgspec
 
 from sync_assets.audit.record_list import Page, Record, RecordList, is_of_the_list, pages_for
 from sync_assets.audit.value_comparison import differing
-from sync_assets.campaign.addressing import KEY
+from sync_assets.campaign.addressing import KEY, refused_in_updates
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.profile_opt_outs import statements
@@ -30,6 +30,7 @@ from sync_assets.http.client import Unavailable
 from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
 from sync_assets.push.record_links import LINK_KEPT
+from sync_assets.push.request_body import without
 from sync_assets.push.target import Target
 from sync_assets.runtime.listed_keys import ListedKeys
 
@@ -234,6 +235,8 @@ class Comparison:
             lease_seconds=LEASE_SECONDS,
             remember=not identifies(self.ledger, self.config),
         )
+        if left_out := refused_in_updates(self.ledger.dialect(self.config.resource)):
+            claimed = [one._replace(update_payload=without(one.update, *left_out), resend=False) for one in claimed]
         parents = {link.to: self.runtime.config.table(link.table).resource for link in self.config.links}
         outcomes = [
             found_to_hold(

@@ -48,7 +48,8 @@ def explanation(facts: RecordFacts, *, show_values: bool = False, more: Sequence
         if facts.mapped
         else ()
     )
-    differs = [path for path in in_payload if path not in once] if facts.passes else []
+    left_out = {*once, *facts.refused_in_updates}
+    differs = [path for path in in_payload if path not in left_out] if facts.passes else []
     differs += [link["attribute"] for link in links if link["equal"] is False and link["attribute"] not in differs]
     concluded: Agreement = agreement(facts, differs, more)
     return {

@@ -19,6 +19,7 @@ import polars as pl
 
 from sync_assets.audit.drift import TWICE
 from sync_assets.audit.linked_records import LinkedRecords, with_parents
+from sync_assets.campaign.addressing import among
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.config.models import TableConfig
@@ -65,6 +66,7 @@ class RecordFacts:
         held_since: beginning of the privacy hold on the person that the record belongs to.
         orphan_reason: why the record is orphaned.
         problem: why facts are missing.
+        refused_in_updates: mapped attributes that Campaign refuses in updates, so that its record may differ in them.
     """
 
     config: TableConfig
@@ -79,6 +81,7 @@ class RecordFacts:
     rules_met: Sequence[bool] = ()
     campaign: CampaignAnswer = field(default_factory=CampaignAnswer)
     problem: str | None = None
+    refused_in_updates: Sequence[str] = ()
 
     @property
     def has_row(self) -> bool:
@@ -156,6 +159,7 @@ async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClien
         return
     target = Target.linked(runtime.config, facts.config, facts.ready.resource)
     dialects = {one.resource: await asyncio.to_thread(ledger.dialect, one.resource) for one in with_parents(target)}
+    facts.refused_in_updates = among((one.to for one in facts.config.fields.values()), dialects[target.resource])
     records = {one.resource: one.records(campaign, dialects[one.resource]) for one in with_parents(target)}
     try:
         facts.campaign = await _answer(LinkedRecords(target, records), facts.id)

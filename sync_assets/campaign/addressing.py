@@ -10,7 +10,7 @@ Source: https://experienceleague.adobe.com/docs/campaign-standard/using/working-
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -21,6 +21,8 @@ KEY = "key"
 """The key attribute that the findings were made with."""
 KEY_IN_URL = "key_in_url"
 """Premise: GET and PATCH find a record by our key. Findings: yes, no."""
+KEY_FOUND = "key_found"
+"""Premise: a record that was just inserted is found by our key, in the URL or by the filter. Findings: yes, no."""
 KEY_IN_DELETE = "key_in_delete"
 """Premise: DELETE finds a record by our key. Findings: yes, no; failed: Campaign failed once without a reason, so the
 next delete tests it again.
@@ -34,6 +36,13 @@ DELETE_SEEN = "delete_seen"
 DELETES_TRUSTED = 50
 """Deletes with the same answer that are accepted without a read before the next one is verified."""
 
+IN_UPDATES = "in updates: "
+"""Premise, followed by an attribute (`location` for `location.city`): Campaign takes it in a PATCH. Findings: no; yes;
+yes and a UTC day: it took the value that it held already, after it had refused an update with another one.
+"""
+
+HIDDEN = 3
+"""Records that Campaign hides, since they lack a parent, after which others are sent without a proof of the key."""
 BARE_ERRORS = 3
 """Errors without a reason, on keys of records that exist, after which Campaign counts as not accepting keys in URLs."""
 
@@ -58,7 +67,11 @@ class Addressing:
         confirmed: True if a request by the key found its record since this object was created.
         bare_errors: see `bare_by_key`.
         trusted: deletes accepted without a read since one was verified.
-        takes_location: False once Campaign refused an update of `location`, as Campaign v8 does.
+        searches: searches for an attribute that Campaign refuses in updates, since this object was created.
+        suspected: attributes that an error without a reason has made suspect at once, since then.
+        first_update: held while an update finds out whether Campaign takes its groups, or while one is searched.
+        hidden: records that were sent to prove the key, and that Campaign hides.
+        first_insert: held while an insert finds out whether records are found by the key.
     """
 
     mode: Mode = "auto"
@@ -69,7 +82,11 @@ class Addressing:
     confirmed: bool = False
     bare_errors: int = 0
     trusted: int = 0
-    takes_location: bool = True
+    searches: int = 0
+    suspected: set[str] = field(default_factory=set[str])
+    first_update: asyncio.Lock = field(default_factory=asyncio.Lock)
+    hidden: int = 0
+    first_insert: asyncio.Lock = field(default_factory=asyncio.Lock)
     _deleting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -160,6 +177,20 @@ class Addressing:
         return self._deleting
 
     @property
+    def key_is_proven(self) -> bool:
+        """Return True if Campaign was seen to find a record by the key, so that later requests can find theirs."""
+        return self.found.get(KEY_FOUND) == "yes" or self.found.get(KEY_IN_URL) == "yes"
+
+    @property
+    def needs_proof(self) -> bool:
+        """Return True if the next insert is to be sent alone and read back by the key."""
+        return not self.key_is_proven and self.hidden < HIDDEN
+
+    def may_refuse(self, attribute: str) -> bool:
+        """Return True if an update was perhaps refused because of this attribute; tested once a day at most."""
+        return self.found.get(f"{IN_UPDATES}{attribute}") not in ("no", taken_today())
+
+    @property
     def falls_back(self) -> bool:
         """Return True if a record that is not found by its key may exist all the same, so that the filter is tried."""
         return self.mode == "auto" and self.filter is not None and not self.confirmed
@@ -196,6 +227,23 @@ class Addressing:
         self.bare_errors += 1
         if self.bare_errors >= BARE_ERRORS and not self.confirmed:
             self.not_by_key()
+
+
+def refused_in_updates(found: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the attributes that Campaign refuses in updates, by the findings about their resource."""
+    refused = (premise for premise, finding in found.items() if premise.startswith(IN_UPDATES) and finding == "no")
+    return tuple(sorted(premise.removeprefix(IN_UPDATES) for premise in refused))
+
+
+def among(paths: Iterable[str], found: Mapping[str, str]) -> list[str]:
+    """Return those dotted paths, sorted, that lead to or into an attribute that Campaign refuses in updates."""
+    refused = refused_in_updates(found)
+    return sorted(path for path in paths if path.partition(".")[0] in refused)
+
+
+def taken_today() -> str:
+    """Return the finding of IN_UPDATES for an attribute that Campaign took today."""
+    return f"yes {_today()}"
 
 
 def _today() -> str:

@@ -79,7 +79,6 @@ _EXISTS = re.compile(r"already exists|duplicate key value")
 _NOT_FOUND = re.compile(r"unable to find document")
 # A key in the URL where only a PKey is taken, or a PKey of another instance; the second text is Campaign v8's.
 _NOT_A_PKEY = re.compile(r"unable to parse expression '@id ?= ?@|unable to decrypt pkey")
-_NO_LOCATION = re.compile(r"'zipCode' property is not valid for the 'profile' resource")
 _TEMPORARY = re.compile(
     r"deadlock|could not serialize|statement timeout|too many (clients|connections)|connection (lost|closed)"
 )
@@ -89,9 +88,16 @@ _PERMANENT = re.compile(
 )
 
 
-def takes_no_location(response: ResponseOutcome) -> bool:
-    """Return True for Campaign v8's answer to a PATCH with `location`: it names `zipCode`, whichever the body holds."""
-    return response.kind == "refused" and _NO_LOCATION.search(response.reason) is not None
+_ATTRIBUTE = re.compile(r"'(\w+)' property")
+
+
+def attributes_named(reason: str) -> set[str]:
+    """Return the attributes that Campaign does not take as such, by a reason; that of a bad value names none.
+
+    A sub-field is named without its group. Campaign v8 refuses an update of `location` with the name `zipCode`,
+    whichever sub-field the body holds.
+    """
+    return set(_ATTRIBUTE.findall(reason))
 
 
 def is_oops(answer: Response) -> bool:

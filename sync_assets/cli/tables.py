@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sync_assets.ledger.errors import with_them
-from sync_assets.operations.status import COLUMNS, held_back, in_maintenance, orphaned
+from sync_assets.operations.status import COLUMNS, held_back, in_maintenance, orphaned, refused_updates
 from sync_assets.plurals import counted
 
 
@@ -80,6 +80,9 @@ def show_status(document: dict[str, Any]) -> None:
         console.print(line, highlight=False)
     for line in orphaned(document):
         console.print(line, highlight=False)
+    for name, counts in document["tables"].items():
+        if left_out := counts.get("refused_in_updates"):
+            console.print(refused_updates(name, left_out), highlight=False, soft_wrap=True)
     calls = ", ".join(f"{count:,} {kind}" for kind, count in document["engine_calls"].items())
     console.print(f"engine calls: {calls}", highlight=False)
     for line in (*_opt_outs(document["opt_out"]), *_certification(document)):

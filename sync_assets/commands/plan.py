@@ -26,7 +26,7 @@ from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import iso
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
 from sync_assets.operations.inventory import Inventory
-from sync_assets.operations.status import CALL_KINDS, held_back, waiting_for
+from sync_assets.operations.status import CALL_KINDS, held_back, refused_attributes, refused_updates, waiting_for
 from sync_assets.plurals import counted
 from sync_assets.push.rehearsal import Rehearsal
 from sync_assets.push.target import Target
@@ -170,6 +170,11 @@ class _Plan:
                 ),
                 *self._assumed_deletes(),
                 *self._unknown_outcomes(),
+                *(
+                    refused_updates(config.table, left_out)
+                    for config in self.runtime.config.tables
+                    if (left_out := refused_attributes(self.runtime, config))
+                ),
                 *self.existing.notes,
                 *self._opt_outs(),
             ],

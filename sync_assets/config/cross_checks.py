@@ -21,6 +21,12 @@ Finding = tuple[Path, str, str]
 
 REWRITTEN = ("name", "internalName")
 """Attributes whose hyphens Campaign replaces (Adobe, Campaign v8, "REST API limitations")."""
+CONTENT = {
+    *("email", "domain", "firstName", "middleName", "lastName", "salutation", "title", "gender", "birthDate", "age"),
+    *("phone", "mobilePhone", "fax", "emailFormat", "preferredLanguage", "timeZone", *OPT_OUT_ATTRIBUTES),
+}
+"""Attributes with the content of a profile (docs/references/campaign.md 2): people change them, and may share them."""
+ID_ALONE = "name an attribute for the Dynamics 365 id alone, as in `externalId` or `cusOrderId`"
 ALLOWS = "followemail"
 """The only column of Microsoft's whose true means allow."""
 
@@ -70,7 +76,8 @@ def _attributes_once(path: Path, table: dict[Any, Any], line: Callable[[Path], i
     seen: dict[str, Path] = {}
     for where, to in _targets(path, table):
         if to == key:
-            yield where, f"`{to}` is the key and gets the Dynamics 365 id by itself", "remove this mapping"
+            told = f"`{to}` is the key of line {line((*path, 'key'))}, which holds the Dynamics 365 id and nothing else"
+            yield where, told, "remove this mapping, or name another attribute as `key`, such as `cusOrderId`"
         elif to in seen:
             first = line(seen[to])
             yield where, f"`{to}` is mapped twice, first in line {first}", "keep one of the two"
@@ -96,8 +103,10 @@ def _plain_attributes(path: Path, table: dict[Any, Any]) -> Iterator[Finding]:
         yield (
             (*path, "key"),
             f"`{key}` cannot be the key: Campaign writes it anew (`abc-def` becomes `abc_def`), so no id is found",
-            "name an attribute of its own for the Dynamics 365 id, as in `cusOrderId`",
+            ID_ALONE,
         )
+    if _target(key) in CONTENT:
+        yield (*path, "key"), f"`{key}` cannot be the key: it holds content, not an id", ID_ALONE
     for n, link in enumerate(_list(table.get("links"))):
         to = _dict(link).get("to")
         if isinstance(to, str) and "." in to and _dict(link).get("style", "auto") != "join":

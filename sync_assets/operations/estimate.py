@@ -45,6 +45,7 @@ class Cost:
         found_out: False if no request has shown yet how Campaign addresses the records, so that `update` is assumed.
         delete_found_out: False if no delete has shown yet whether Campaign takes the key, so that `delete` is assumed.
         looked_up: the parent tables whose records are linked by their PKey, which costs a read unless it is in memory.
+        proven: False if the first record that is inserted is read back by the key.
         verified: True if the table has links of which each push reads the first record back.
     """
 
@@ -53,6 +54,7 @@ class Cost:
     found_out: bool = True
     delete_found_out: bool = True
     looked_up: tuple[str, ...] = ()
+    proven: bool = True
     verified: bool = False
 
 
@@ -203,7 +205,7 @@ def _first_load(volume: Volume, looked_up: Sequence[Volume], limits: Limits) -> 
         return FirstLoad(None if records is None else Counter(), bound)
     look_ups = sum(_look_ups(records, parent, limits) for parent in looked_up)
     polled = 1 + records // POLL_PAGE if volume.poll_minutes else 0
-    reads = look_ups + (not volume.listed) + volume.cost.verified + polled
+    reads = look_ups + (not volume.listed) + (not volume.cost.proven) + volume.cost.verified + polled
     return FirstLoad(Counter(insert=records, read=reads), "at most" if look_ups and bound == "exact" else bound)
 
 

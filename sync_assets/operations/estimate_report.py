@@ -150,9 +150,9 @@ def _on_the_first_load(volumes: Sequence[Volume], loads: Mapping[str, FirstLoad]
         return [*notes, "First load: nothing is left to be sent."]
     notes.append(
         "First load: one call for each row in scope that the ledger has not settled. The first record of each table "
-        "with links and run is read back, and one read (two if Campaign holds many records without an id) shows "
-        "whether Campaign holds records with our ids. If it does, they are listed, 500 a call, and those that hold "
-        "what they should are not sent: `sync-assets plan` reads that list."
+        "is read back by its key, that of each table with links and run by its PKey, and one read (two if Campaign "
+        "holds many records without an id) shows whether Campaign holds records with our ids. If it does, they are "
+        "listed, 500 a call, and those that hold what they should are not sent: `sync-assets plan` reads that list."
     )
     if sum(load.total for load in loads.values()) > INITIAL_RECORDS:
         notes.append(

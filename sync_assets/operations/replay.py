@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
+from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates
 from sync_assets.capture.replay import capture_days
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
@@ -46,6 +47,13 @@ def replayable(runtime: Runtime, table: str, first: date | None, last: date | No
     return runtime.config.table(table)
 
 
+def forget_refused_updates(runtime: Runtime, config: TableConfig) -> None:
+    """Let the next updates try again the attributes that Campaign refused in updates."""
+    refused = refused_in_updates(runtime.ledger.dialect(config.resource))
+    if refused:
+        runtime.ledger.forget_dialect(config.resource, *(f"{IN_UPDATES}{name}" for name in refused))
+
+
 def capture_again(
     runtime: Runtime,
     config: TableConfig,
@@ -54,6 +62,8 @@ def capture_again(
     capture: Callable[[], None],
 ) -> None:
     """Request the rows of these days, or all, from the ledger, and capture them. A day None: no limit on that side."""
+    if force:
+        forget_refused_updates(runtime, config)
     first, last = days
     if first is None and last is None:
         runtime.ledger.replay_everything(config.table, resend=force)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sync_assets.audit.certification.stored_report import StoredReport, stored_report, unfinished
+from sync_assets.campaign.addressing import among
+from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Reject
@@ -98,6 +100,7 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
             "waiting_for": waiting_for(runtime, config.table) if found and found.waiting else {},
             "deletes_held_back": feed.deletes if feed else 0,
             "deletes_following": dict(feed.cascading) if feed else {},
+            "refused_in_updates": refused_attributes(runtime, config),
             "maintenance_since": iso(paused[config.table]) if config.table in paused else None,
             "feed": {
                 "position_saved_at": iso(feed.saved_at) if feed else None,
@@ -161,6 +164,21 @@ def orphaned(document: Mapping[str, Any]) -> list[str]:
         for table, counts in document["tables"].items()
         if counts["orphaned"]
     ]
+
+
+def refused_attributes(runtime: Runtime, config: TableConfig) -> list[str]:
+    """Return the attributes of a table that updates leave out, contrary to its mapping: Campaign refuses them there."""
+    mapped = [field.to for field in config.fields.values() if field.apply_updates]
+    return among(mapped, runtime.ledger.dialect(config.resource))
+
+
+def refused_updates(table: str, attributes: Sequence[str]) -> str:
+    """Return the sentence on the attributes of a table that updates leave out."""
+    return (
+        f"{table}: Campaign takes no update of {', '.join(attributes)}: sent when a record is created, never changed "
+        f"afterwards. `apply_updates: false` in the mapping saves the calls for their changes. Once Campaign takes "
+        f"them, `sync-assets replay {table} --force` tries again and sends all."
+    )
 
 
 def in_maintenance(document: Mapping[str, Any], tables: Sequence[str]) -> list[str]:

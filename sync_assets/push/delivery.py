@@ -12,17 +12,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 
-from sync_assets.campaign.addressing import KEY_UNIQUE
+from sync_assets.campaign.addressing import IN_UPDATES, KEY_FOUND, KEY_UNIQUE, refused_in_updates
 from sync_assets.campaign.client import access_denied
-from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome, takes_no_location
+from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard, OutcomeUnknown, backoff
 from sync_assets.http.redaction import redact
 from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
 from sync_assets.push.record_links import Links, Values
-from sync_assets.push.request_body import body, members, without
+from sync_assets.push.refused_updates import groups, search
+from sync_assets.push.request_body import body, without
 
 WAITS = (1.0, 3.0, 9.0)
 """Seconds until the next attempt after an answer that may be temporary (such as a bare RST-360011). When they are used
@@ -37,12 +39,15 @@ _NO_KEY = (
     "Campaign finds neither this record of {0} nor others that it took before by {1}. Is it the identification key? "
     "`sync-assets doctor` asks; then `sync-assets retry`. If the records were deleted there, begin with a new ledger."
 )
-_LOCATION = "location"
 FORCE = "replay the table with --force."
-_NO_LOCATION = (
-    "Campaign (v8) takes no update of location: map its fields with `apply_updates: false`, which sends them with "
-    "inserts only."
+_KEY_NOT_FOUND = (
+    "Campaign does not find a record of {0} by {1}, with which it was sent ({2}). Make {1} an identification key of "
+    "{0} and publish, publish a filter on it and name it in `filter`, or name another attribute as `key`. One record "
+    "was sent to find this out, with {3} in {1}; no other is sent. If `key` becomes another attribute, delete it in "
+    "Campaign."
 )
+READS = 3
+"""Reads of the first record at most, while Campaign answers without a reason."""
 
 OperationDone = Literal["inserted", "updated", "deleted"]
 _OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
@@ -73,6 +78,7 @@ class Delivery:
         wait: seconds until the next attempt; None for at once.
         pkey: the record's PKey as Campaign's answer gave it; empty if it gave none.
         exhausted: True if it is rejected only because no attempt got an answer that names a cause.
+        stop: why no other record of the table may be sent.
     """
 
     result: Result
@@ -81,12 +87,16 @@ class Delivery:
     wait: float | None = None
     pkey: str = ""
     exhausted: bool = False
+    stop: str | None = None
 
 
 async def deliver(
     record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links | None = None
 ) -> Delivery:
     """Send one record to Campaign.
+
+    Until Campaign was seen to find a record by the key, inserts are sent one at a time, and read back by the key: if it
+    identifies nothing, no record of the table could ever be updated.
 
     Args:
         record: the claimed record.
@@ -99,6 +109,44 @@ async def deliver(
     Raises:
         HttpError, LinkNotKept: the answer, or its lack, says nothing about the record itself.
     """
+    addressing = records.addressing
+    if record.operation == "insert" and addressing.needs_proof:
+        async with addressing.first_insert:
+            if addressing.needs_proof:
+                return await _deliver_first(record, records, guard, key_works, links)
+    return await _deliver(record, records, guard, key_works, links)
+
+
+async def _deliver_first(
+    record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links | None
+) -> Delivery:
+    """Send one record, and find out whether Campaign finds it by the key."""
+    addressing = records.addressing
+    just_tried = KEY_FOUND in addressing.news
+    if addressing.found.get(KEY_FOUND) == "no" and (just_tried or not await key_works(records, record.id)):
+        reason = _KEY_NOT_FOUND.format(records.resource, records.key, "tried again", "its Dynamics 365 id")
+        return Delivery("later", stop=reason)
+    delivery = await _deliver(record, records, guard, key_works, links)
+    if delivery.operation_done != "inserted":
+        return delivery
+    found, reads = await records.find(record.id, guard), 1
+    while isinstance(found, ResponseOutcome) and found.kind == "transient" and reads < READS:
+        await asyncio.sleep(backoff(reads - 1))
+        found, reads = await records.find(record.id, guard), reads + 1
+    if isinstance(found, ResponseOutcome):
+        if found.kind == "missing" and isinstance(await records.read(delivery.pkey, guard), ResponseOutcome):
+            addressing.hidden += 1  # Campaign hides it, since it has no parent: that says nothing about the key
+            return delivery
+        addressing.note(KEY_FOUND, "no")
+        reason = redact(redact(found.reason, record.payload), record.update_payload)
+        return replace(delivery, stop=_KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id))
+    addressing.note(KEY_FOUND, "yes")
+    return delivery
+
+
+async def _deliver(
+    record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links | None
+) -> Delivery:
     if record.operation == "delete":
         response, done = await _delete(record, records, guard, key_works), "deleted"
     elif record.payload is None and record.operation == "insert":
@@ -167,8 +215,8 @@ class _Write:
     """Send PATCH and POST in turns until one of them gives the record's outcome.
 
     An insert that turns out to be an update sends the payload of the insert: it is the first load of this record, and
-    that payload includes the fields that are only sent on first load. So does a resend. If Campaign takes no update of
-    `location`, and the mapping sends it with inserts only, the record in Campaign keeps its own.
+    that payload includes the fields that are only sent on first load. So does a resend. Of an attribute that Campaign
+    refuses in updates, the record in Campaign keeps its own value.
     """
 
     record: Claimed
@@ -201,14 +249,7 @@ class _Write:
         """Send a PATCH. Return None if the record does not exist and must be created by a POST."""
         record, records = self.record, self.records
         form = record.update if record.operation == "update" else record.payload
-        if not records.addressing.takes_location and self._location_by_inserts():
-            form = without(form, _LOCATION)
-        response = await self._send_patch(form, known)
-        if takes_no_location(response):
-            if not self._location_by_inserts():
-                return replace(response, reason=f"{response.reason} {_NO_LOCATION}")
-            records.addressing.takes_location = False
-            response = await self._send_patch(without(form, _LOCATION), known)
+        response = await self._update(form, known)
         if response.kind != "missing":
             # A bare error (transient) does not show that the key was taken: that POST may have created the record.
             if self.rejected_post and self.rejected_post.kind == "refused" and response.kind == "done":
@@ -225,9 +266,29 @@ class _Write:
             raise StillUnknown
         return None
 
-    def _location_by_inserts(self) -> bool:
-        """Return True if no update of this record carries `location`, as configured."""
-        return _LOCATION not in members(self.record.update_payload or self.record.payload)
+    async def _update(self, form: str | None, known: Values) -> ResponseOutcome:
+        """Send a PATCH without the attributes that Campaign refuses in updates, and find out which these are.
+
+        While it is not known whether Campaign takes a group, such as `location`, updates are sent one at a time.
+        """
+        addressing, response, sent = self.records.addressing, None, None
+        if all(f"{IN_UPDATES}{group}" in addressing.found for group in groups(form)):
+            sent = without(form, *refused_in_updates(addressing.found))
+            response = await self._send_patch(sent, known)
+            if response.kind not in ("refused", "transient"):
+                return response
+        async with addressing.first_update:
+            taken = without(form, *refused_in_updates(addressing.found))
+            if response is None or taken != sent:
+                response = await self._send_patch(taken, known)
+            if response.kind in ("refused", "transient"):
+                last = self.record.attempts >= len(WAITS)
+                send = partial(self._send_patch, known=known)
+                return await search(self.record.id, self.records, taken, response, send, self.guard, last=last)
+            for group in groups(taken) if response.kind == "done" else ():
+                if f"{IN_UPDATES}{group}" not in addressing.found:
+                    addressing.note(f"{IN_UPDATES}{group}", "yes")
+            return response
 
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
         sent = body(form, self.record, self.records.key, patch=True, values=known)

@@ -255,7 +255,12 @@ class _Push:
             except HttpError as error:
                 await self._failed(record, error, began, records, lost=lost)
             else:
-                await self._delivered(record, delivery, records)
+                if delivery.stop:
+                    self._stop(delivery.stop)
+                if delivery.stop and not delivery.operation_done:
+                    self._give_back(record)
+                else:
+                    await self._delivered(record, delivery, records)
 
     def _guard(self) -> None:
         """Check, right before each request, that the push is not stopping and that the leases are valid."""

@@ -40,9 +40,10 @@ def members(form: str | None) -> dict[str, msgspec.Raw]:
     return _MEMBERS.decode(form) if form else {}
 
 
-def without(form: str | None, key: str) -> str:
-    """Return a JSON object without one member; the text of all other members stays as it is."""
-    kept = members(form)
-    if kept.pop(key, None) is None:
+def without(form: str | None, *names: str) -> str:
+    """Return a JSON object without some members; the text of all other members stays as it is."""
+    held = members(form)
+    kept = {name: value for name, value in held.items() if name not in names}
+    if len(kept) == len(held):
         return form or "{}"
     return "{" + ",".join(f"{json.dumps(name)}:{bytes(value).decode()}" for name, value in kept.items()) + "}"

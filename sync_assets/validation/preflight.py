@@ -150,7 +150,7 @@ def _key(config: TableConfig, resource: Resource) -> Finding:
             "identification key of the resource and publish",
         )
     if not resource.keys:
-        hint = f"doctor's line `records are found by {config.key}` verifies it"
+        hint = "the first record that is sent is read back by it"
         text = f"{config.key} can hold the D365 id. Campaign's metadata does not state whether it is unique: {hint}"
         return Finding("key_is_unique", True, text)
     return Finding("key_is_unique", True, CHECKS["key_is_unique"][1])

@@ -68,7 +68,7 @@ def test_a_table_never_looked_at_is_captured_and_pushed_by_a_run_of_today(orches
 def test_the_two_sensors_bring_both_systems_in_step_and_then_rest(orchestra: Orchestra) -> None:
     orchestra.settle()
     orchestra.program.assert_in_step()
-    assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=N, read=1)
+    assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=N, read=2)
     assert orchestra.tick("d365_changes").skip_message == "contact: no change"
     assert orchestra.tick("backlog").skip_message == "Nothing is pending, or a run is under way."
 
@@ -383,4 +383,4 @@ def test_running_a_partition_again_retries_what_is_left_in_it(captured: Orchestr
     assert run.success
     assert run.metadata(PROFILE, today())["inserted"] == N - 4
     assert captured.pending == 0
-    assert admin.engine_calls() == calls(insert=N, read=1)
+    assert admin.engine_calls() == calls(insert=N, read=2)

@@ -57,7 +57,7 @@ class TestWhereCampaignHoldsOurRecordsAlready:
 
         told = planned(program)
         assert of_contact(told) == (1, 7, N - 7)
-        assert told["engine_calls"] == calls(insert=1, update=7, read=5)
+        assert told["engine_calls"] == calls(insert=1, update=7, read=6)
         done = program.sync()
         assert (done.status, done.document["engine_calls"]) == (0, told["engine_calls"])
         program.assert_in_step()

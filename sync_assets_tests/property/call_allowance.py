@@ -18,8 +18,9 @@ from sync_assets_tests.support.world import LINKS, PARENTS, ById, Configuration,
 KINDS = ("insert", "update", "delete", "read")
 VERIFIED = {"read": 2}
 """Each push reads the first record of each link back, and its parent if the answer names it by another token."""
-LEARNT = {"delete": 1, "read": 2}
-"""Once for a ledger and resource: whether a DELETE takes the key, and whether its answer means what it says."""
+LEARNT = {"delete": 1, "read": 3}
+"""Once for a ledger and resource: whether a DELETE takes the key, whether its answer means what it says, and whether
+the first record is found by the key."""
 
 Calls = dict[str, int]
 

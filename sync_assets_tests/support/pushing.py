@@ -21,6 +21,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from sync_assets.campaign.addressing import KEY, KEY_FOUND
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.models import Guardrails
@@ -91,6 +92,7 @@ class Bench:
         self.ledger_url = ledger_url
         self.ledger = Ledger.open(ledger_url)
         self.sandbox, self.admin = sandbox, sandbox.admin
+        self.ledger.note_dialect(PROFILE.resource, {KEY: PROFILE.key, KEY_FOUND: "yes"})
         self._versions: dict[str, int | None] = {}
 
     def capture(

@@ -29,6 +29,7 @@ from sync_assets.campaign.addressing import (
     DELETE_ANSWER,
     DELETE_SEEN,
     KEY,
+    KEY_FOUND,
     KEY_IN_DELETE,
     KEY_IN_URL,
     KEY_UNIQUE,
@@ -53,7 +54,7 @@ PATIENCE = 30.0
 """Seconds for which a failing request to Campaign is repeated: a longer failure is none of the premises."""
 
 CREATED, REMOVED = "a synthetic record is made", "the synthetic record is removed"
-_FOUND_ANEW = (KEY_IN_URL, KEY_IN_DELETE, KEY_UNIQUE, DELETE_ANSWER, DELETE_SEEN)
+_FOUND_ANEW = (KEY_FOUND, KEY_IN_URL, KEY_IN_DELETE, KEY_UNIQUE, DELETE_ANSWER, DELETE_SEEN)
 """Findings that a certification replaces, also by none."""
 
 

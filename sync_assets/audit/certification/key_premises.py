@@ -9,7 +9,7 @@ import asyncio
 
 from sync_assets.audit.certification.subject import ATTEMPTS, Subject
 from sync_assets.audit.certification.synthetic_records import create, held
-from sync_assets.campaign.addressing import KEY_IN_DELETE, KEY_UNIQUE, Addressing
+from sync_assets.campaign.addressing import KEY_FOUND, KEY_IN_DELETE, KEY_UNIQUE, Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import OutcomeUnknown, backoff
@@ -45,6 +45,7 @@ async def key_in_urls(subject: Subject) -> None:
         used = "Not used, since keys in URLs work." if addressing.key_in_url else two
         subject.report(FILTER, YES if by_filter else NO, used)
     if (by_get and by_patch) if addressing.key_in_url else by_filter:
+        addressing.note(KEY_FOUND, "yes")
         subject.report(ADDRESS, YES, way)
         return
     remedy = f"Publish a filter on {key} in Campaign and name it in `filter`, or make {key} the identification key."

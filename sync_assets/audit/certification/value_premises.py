@@ -11,6 +11,7 @@ import msgspec
 
 from sync_assets.audit.certification.subject import NAMES, Subject
 from sync_assets.audit.value_comparison import differing
+from sync_assets.campaign.addressing import IN_UPDATES
 from sync_assets.campaign.dialect import response_outcome
 from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import CHANGED_SUFFIX, PROFILE
@@ -139,13 +140,12 @@ async def _sub_fields(subject: Subject) -> None:
         premise = f"{SUB_FIELD} {group}"
         sent = sorted(one for one, updates in mapped.items() if updates and one.startswith(f"{group}."))
         if stored:
+            subject.addressing.note(f"{IN_UPDATES}{group}", "yes")
             subject.report(premise, "stored", "Sub-fields are updated like other attributes.")
         elif not sent:
             subject.report(premise, "refused or not stored", "Nothing: no update carries such a sub-field.")
         else:
-            way = (
-                f"Updates with {', '.join(sent)} are rejected. Map with `apply_updates: false`: sent with inserts only."
-            )
+            way = f"Updates leave out {', '.join(sent)}: sent with inserts only. Map with `apply_updates: false`."
             subject.report(premise, "refused or not stored", way, "not workable")
 
 

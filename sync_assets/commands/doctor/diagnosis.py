@@ -36,6 +36,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import LedgerError
 from sync_assets.operations.diagnosis_line import Line, failed
+from sync_assets.operations.status import refused_attributes, refused_updates
 from sync_assets.plurals import counted
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
@@ -271,6 +272,8 @@ class _TableChecks:
             if self.counted:
                 lines += position(config.table, runtime.ledger.feed(config.table), self.days)
                 lines.append(_line(config, guardrails.engine_budget(runtime, config, self.addressing)))
+                if left_out := refused_attributes(runtime, config):
+                    lines.append(Line("warn", f"{config.table}: updates", refused_updates(config.table, left_out)))
         except LedgerError as error:
             self.ledger_error = error
         except SyncAssetsError as error:
@@ -306,8 +309,8 @@ def _line(config: TableConfig, finding: Finding) -> Line:
 async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) -> Line:
     """Look up a record by its key: an acknowledged one, or else a random id that no record has.
 
-    A key that identifies nothing does not find the first, and for the second Campaign returns an error other than
-    missing (docs/references/campaign.md 5). Costs one engine call, the read.
+    A key that identifies nothing does not find the first. The second proves nothing, unless Campaign's error is another
+    than missing (docs/references/campaign.md 5). Costs one engine call, the read.
     """
     target = Target.of(config)
     what = f"{config.table}: records are found by {config.key}"
@@ -323,7 +326,10 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
     if held and not isinstance(found, ResponseOutcome):
         return Line("ok", what, f"Campaign found one that was sent {cost}")
     if not held and isinstance(found, ResponseOutcome) and found.kind == "missing":
-        return Line("ok", what, f"Campaign takes it for a key; ask again after the first sync to be sure {cost}")
+        if records.addressing.key_is_proven:
+            return Line("ok", what, f"Campaign found one that was sent {cost}")
+        told = "not verified: no record was sent yet. The first sync sends one alone, and others once it is found by"
+        return Line("warn", what, f"{told} {config.key} {cost}")
     told = (
         redact(found.reason, None) if isinstance(found, ResponseOutcome) else "it found a record that cannot be there"
     )

@@ -52,6 +52,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """refused: a PATCH with the identification key fails with "Cannot update key", even with the same value."""
     location_in_patch: Literal["accepted", "refused", "not_valid"] = "accepted"
     """refused: a PATCH with `location` fails with a bare 500. not_valid: with the text of Campaign v8."""
+    refused_in_patch: list[str] = []
+    """Attributes that a POST takes and a PATCH does not: it fails as for an attribute that is read-only."""
     links_by_key: Literal["resolved", "empty", "refused"] = "resolved"
     """Effect of a business key as the PKey of a link. empty: the link is stored as 0, with a 2xx; refused: 404 "Unable
     to find document". A real PKey, which begins with @, is always resolved."""

@@ -159,6 +159,8 @@ class _Call:
         settings, resource = self.campaign.settings, view.table.resource
         if settings.key_in_patch == "refused" and resource.identification in body:
             raise errors.key_change(resource.name, view.table.key_of(record), str(body[resource.identification]))
+        if refused := [name for name in settings.refused_in_patch if name in body]:
+            raise errors.read_only(refused[0], resource.name)
         if settings.location_in_patch != "accepted" and "location" in body:
             raise errors.bare() if settings.location_in_patch == "refused" else errors.location_change()
 

@@ -228,7 +228,8 @@ class TestLinks:
             ),
             (
                 LINK.replace("cusContactLink", "cusOrderId"),
-                "`cusOrderId` is the key and gets the Dynamics 365 id by itself; remove this mapping",
+                "`cusOrderId` is the key of line 9, which holds the Dynamics 365 id and nothing else; remove this "
+                "mapping, or name another attribute as `key`, such as `cusOrderId`",
             ),
             (
                 LINK.replace("cusContactLink", "location.link"),
@@ -366,11 +367,18 @@ class TestValuesThatAreNotOffered:
             "f.yaml:5: `location.city` is a sub-field and cannot be the key; name an attribute of the resource"
         )
 
+    @pytest.mark.parametrize("name", ["email", "mobilePhone", "blackListEmail", "denyListEmail"])
+    def test_a_key_that_holds_content(self, name: str) -> None:
+        assert the_problem(HEAD.replace("externalId", name)) == (
+            f"f.yaml:5: `{name}` cannot be the key: it holds content, not an id; name an attribute for the Dynamics "
+            "365 id alone, as in `externalId` or `cusOrderId`"
+        )
+
     @pytest.mark.parametrize("name", ["name", "internalName"])
     def test_a_key_that_campaign_writes_anew(self, name: str) -> None:
         assert the_problem(HEAD.replace("externalId", name)) == (
             f"f.yaml:5: `{name}` cannot be the key: Campaign writes it anew (`abc-def` becomes `abc_def`), so no id is "
-            "found; name an attribute of its own for the Dynamics 365 id, as in `cusOrderId`"
+            "found; name an attribute for the Dynamics 365 id alone, as in `externalId` or `cusOrderId`"
         )
 
     @pytest.mark.parametrize(

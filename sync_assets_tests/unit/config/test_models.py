@@ -248,7 +248,8 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             ),
             (
                 table("", "{a: externalId}"),
-                "6: `externalId` is the key and gets the Dynamics 365 id by itself; remove this mapping",
+                "6: `externalId` is the key of line 5, which holds the Dynamics 365 id and nothing else; remove this "
+                "mapping, or name another attribute as `key`, such as `cusOrderId`",
             ),
             (
                 table("", "\n      a: location\n      b: location.city"),

@@ -9,13 +9,21 @@ from typing import Any
 
 import pytest
 
-from sync_assets.campaign.addressing import KEY_IN_URL, KEY_UNIQUE
+from sync_assets.campaign.addressing import (
+    IN_UPDATES,
+    KEY,
+    KEY_FOUND,
+    KEY_IN_URL,
+    KEY_UNIQUE,
+    refused_in_updates,
+    taken_today,
+)
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import OutcomeUnknown, Response, SignInRefused
 from sync_assets.ledger import Claimed, LinkTo
 from sync_assets.push import delivery
-from sync_assets.push.delivery import MAX_POSTS, Delivery, StillUnknown, deliver
+from sync_assets.push.delivery import MAX_POSTS, WAITS, Delivery, StillUnknown, deliver
 from sync_assets.push.record_links import Links, LinkTarget
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets_tests.support.little_campaign import API, BARE, LittleCampaign, absent
@@ -52,7 +60,8 @@ class Push:
             self.campaign.holds("profile", ADA)
         answers = iter(self.answers)
         self.campaign.answers = lambda operation, path: next(answers, None)
-        self.records = self.campaign.of("profile", self.found, filter=None)
+        found = {KEY: "externalId", KEY_FOUND: "yes"} if self.found is None else self.found
+        self.records = self.campaign.of("profile", found, filter=None)
         self.records.addressing.confirmed = self.confirmed
         call = self.campaign.call
 
@@ -89,7 +98,7 @@ def contact(operation: str = "insert", *, uncertain: bool = False, attempts: int
     return Claimed(1, ADA, operation, payload, update, b"h", attempts, uncertain)  # pyright: ignore[reportArgumentType]
 
 
-UNIQUE, KNOWN = {KEY_UNIQUE: "yes"}, {KEY_IN_URL: "yes"}
+UNIQUE, KNOWN = {KEY_UNIQUE: "yes", KEY_FOUND: "yes"}, {KEY_IN_URL: "yes"}
 INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done", "deleted")
 
 
@@ -406,43 +415,67 @@ async def test_a_link_whose_parent_campaign_lost_is_not_sent() -> None:
 
 V8 = Response(500, {}, b"The 'zipCode' property is not valid for the 'profile' resource")
 DONE = Response(200, {}, b'{"PKey": "@ada"}')
+TODAY = taken_today()
 EMAIL, CITY = {"email": "ada@example.org"}, {"location": {"city": "Kyiv"}}
-APPLIED = {"update_payload": None}
-BY_INSERTS = {"update_payload": json.dumps(EMAIL)}
+IN_ROME = {"location": {"city": "Rome"}}
+HELD = Response(200, {}, json.dumps({"PKey": "@ada", "externalId": ADA, **IN_ROME}).encode())
+PROVEN = [V8, DONE, HELD, V8, V8]
+"""Refused with `location`, accepted without it, and refused twice with the location that Campaign holds."""
+WAYS = [EMAIL | CITY, EMAIL, None, IN_ROME, IN_ROME]
 
 
 @pytest.mark.parametrize(
-    ("answers", "operation", "more", "takes_location", "bodies", "result"),
+    ("answers", "operation", "known", "bodies", "result", "found"),
     [
-        # Fields of location with `apply_updates: true`: the record is rejected, and the error says what to do.
-        ([V8], "update", APPLIED, True, [EMAIL | CITY], "refused"),
-        ([DONE], "update", APPLIED, True, [EMAIL | CITY], "done"),
-        ([DONE], "update", APPLIED, False, [EMAIL | CITY], "done"),
-        # With `apply_updates: false` only a record that is sent whole has it: it is left out, from the second one on
-        # at once.
-        ([V8, DONE], "update", BY_INSERTS | {"resend": True}, True, [EMAIL | CITY, EMAIL], "done"),
-        ([DONE], "update", BY_INSERTS | {"resend": True}, True, [EMAIL | CITY], "done"),
-        ([DONE], "update", BY_INSERTS | {"resend": True}, False, [EMAIL], "done"),
-        ([DONE], "update", BY_INSERTS, True, [EMAIL], "done"),
-        ([INVALID], "update", BY_INSERTS | {"resend": True}, True, [EMAIL | CITY], "refused"),
-        ([TAKEN, V8, DONE], "insert", BY_INSERTS, True, [EMAIL | CITY, EMAIL | CITY, EMAIL], "done"),
-        ([TAKEN, DONE], "insert", BY_INSERTS, False, [EMAIL | CITY, EMAIL], "done"),
+        ([DONE], "update", None, [EMAIL | CITY], "done", "yes"),
+        ([DONE], "update", "no", [EMAIL], "done", "no"),
+        (PROVEN, "update", None, WAYS, "done", "no"),
+        (PROVEN, "update", "yes", WAYS, "done", "no"),
+        ([BARE, DONE, HELD, BARE, BARE], "update", None, WAYS, "done", "no"),
+        # Twice is not thrice, a value is not its attribute, and who refuses everything proves nothing.
+        ([BARE, DONE, HELD, BARE, DONE], "update", None, WAYS, "later", TODAY),
+        ([V8, DONE, HELD, DONE], "update", None, WAYS[:4], "refused", TODAY),
+        ([V8, V8], "update", None, WAYS[:2], "refused", None),
+        ([BARE, BARE], "update", None, WAYS[:2], "later", None),
+        ([V8], "update", TODAY, [EMAIL | CITY], "refused", TODAY),
+        ([BARE], "update", "yes", [EMAIL | CITY], "later", "yes"),
+        ([INVALID], "update", None, [EMAIL | CITY], "refused", None),
+        ([TAKEN, *PROVEN], "insert", None, [EMAIL | CITY, *WAYS], "done", "no"),
+        ([TAKEN, DONE], "insert", "no", [EMAIL | CITY, EMAIL], "done", "no"),
+        ([absent(ADA), DONE], "update", "no", [EMAIL, EMAIL | CITY], "done", "no"),
     ],
 )
-async def test_campaign_v8_is_sent_the_location_with_inserts_only(
+async def test_an_attribute_that_campaign_refuses_in_updates_is_proven_and_left_out(
     answers: list[Answer],
     operation: str,
-    more: dict[str, Any],
-    takes_location: bool,
-    bodies: list[dict[str, Any]],
+    known: str | None,
+    bodies: list[dict[str, Any] | None],
     result: str,
+    found: str | None,
 ) -> None:
     push = Push(answers, exists=True)
-    push.records.addressing.takes_location = takes_location
-    record = contact(operation, payload=json.dumps({"externalId": ADA} | EMAIL | CITY))._replace(**more)
-    delivered = await push.deliver(record)
+    if known:
+        push.records.addressing.note(f"{IN_UPDATES}location", known)
+    delivered = await push.deliver(contact(operation, payload=json.dumps({"externalId": ADA} | EMAIL | CITY)))
     assert delivered.result == result
-    assert [{name: value for name, value in body.items() if name != "externalId"} for body in push.bodies] == bodies
-    refused_location = V8 in answers
-    assert ("`apply_updates: false`" in (delivered.reason or "")) == (refused_location and result == "refused")
-    assert push.records.addressing.takes_location == (takes_location and not (refused_location and result == "done"))
+    sent = [body and {name: value for name, value in body.items() if name != "externalId"} for body in push.bodies]
+    assert sent == bodies
+    assert push.records.addressing.found.get(f"{IN_UPDATES}location") == found
+
+
+@pytest.mark.parametrize("refuses", [{"b"}, {"c", "f"}, {"a", "b", "c", "d", "e", "f", "g"}])
+async def test_before_a_record_is_rejected_without_a_reason_the_attributes_are_searched_by_halves(
+    refuses: set[str],
+) -> None:
+    """Campaign that refuses all updates is not one that refuses their attributes."""
+    values = dict.fromkeys("abcdefg", "x")
+    push = Push(exists=True)
+    push.campaign.by_key("profile", ADA)[0].update(values)
+    push.campaign.answers = lambda operation, path: (
+        BARE if operation == "update" and push.bodies[-1].keys() & refuses else None
+    )
+    delivered = await push.deliver(contact("update", payload=json.dumps(values), attempts=len(WAITS)))
+    all_refused = refuses == values.keys()
+    assert delivered.result == ("refused" if all_refused else "done")
+    assert refused_in_updates(push.records.addressing.found) == (() if all_refused else tuple(sorted(refuses)))
+    assert len(push.bodies) < 20

@@ -1,0 +1,162 @@
+"""Find out which attributes Campaign refuses in updates, though inserts take them: Campaign v8 so refuses `location`.
+
+Campaign may name no attribute, another one, or refuse a value and not the attribute. So an attribute counts as refused
+only if an update with it was refused, one without it was accepted, and one with nothing but the value that Campaign
+holds already was refused twice. The finding is stored with the resource (`Addressing.note`), and later updates leave
+the attribute out; inserts send it.
+
+The number of calls is bounded: one search at a time, SEARCHES in a push, CALLS in a search, each attribute once a day.
+After an error without a reason only a group, such as `location`, is suspected at once, and once in a push; all others
+are suspected when the record would be rejected.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from sync_assets.campaign.addressing import IN_UPDATES, taken_today
+from sync_assets.campaign.dialect import ResponseOutcome, attributes_named
+from sync_assets.campaign.records import Records
+from sync_assets.http.client import Guard
+from sync_assets.push.request_body import members, without
+
+_log = logging.getLogger(__name__)
+
+SEARCHES = 3
+"""Searches of one push at most."""
+CALLS = 24
+"""Updates of one search at most: enough for two refused attributes among fifty."""
+ALL_REFUSED = 3
+"""Attributes refused in a row, with none accepted, after which Campaign counts as refusing all updates."""
+
+Send = Callable[[str], Awaitable[ResponseOutcome]]
+"""Send an update of the record, given the stored payload without some attributes."""
+
+
+def groups(form: str | None) -> list[str]:
+    """Return the attributes of a payload that hold sub-fields."""
+    return [name for name, value in members(form).items() if bytes(value)[:1] == b"{"]
+
+
+async def search(
+    id: str, records: Records, form: str, refused: ResponseOutcome, send: Send, guard: Guard, *, last: bool
+) -> ResponseOutcome:
+    """Find the attributes because of which an update was refused, and send it without them.
+
+    Args:
+        id: the record's.
+        form: the payload that was refused; it holds no attribute that is known to be refused.
+        refused: Campaign's answer.
+        last: True if the record is rejected unless the cause is found.
+
+    Returns:
+        The answer to the update without the attributes that were found; `refused` if there are none.
+    """
+    addressing = records.addressing
+    everything = last and refused.kind == "transient"
+    suspects = _suspects(records, form, refused, everything=everything)
+    if suspects and addressing.searches < SEARCHES:
+        if refused.kind == "refused" or everything:
+            addressing.searches += 1
+        else:
+            addressing.suspected.update(suspects)
+        with suppress(_NotFound):
+            rest = None if everything else await _accepted(send, without(form, *suspects))
+            held = await records.find(id, guard)
+            if isinstance(held, ResponseOutcome):
+                return refused
+            trial = _Trial(id, records, form, held, guard)
+            found = [name for name in await trial.refused(suspects) if not await trial.takes([name])]
+            if found and (rest is None or found != suspects):
+                rest = await _accepted(send, without(form, *found))
+            if refused.kind == "transient" and members(form).keys() <= {*found, records.key}:
+                return refused  # nothing else was sent, so Campaign may refuse all updates
+            _note(records, suspects, found)
+            return rest if found and rest else refused
+    return refused
+
+
+async def _accepted(send: Send, form: str) -> ResponseOutcome:
+    response = await send(form)
+    if response.kind != "done":
+        raise _NotFound
+    return response
+
+
+def _note(records: Records, suspects: Sequence[str], found: Sequence[str]) -> None:
+    for name in suspects:
+        records.addressing.note(f"{IN_UPDATES}{name}", "no" if name in found else taken_today())
+    if found:
+        told = {"resource": records.resource, "attributes": ", ".join(found)}
+        _log.warning("Campaign refuses attributes in updates; they are sent with inserts only", extra=told)
+
+
+def _suspects(records: Records, form: str, refused: ResponseOutcome, *, everything: bool) -> list[str]:
+    held = members(form)
+    names = [name for name in held if name != records.key and records.addressing.may_refuse(name)]
+    if everything:
+        return names
+    of_groups = [name for name in names if name in groups(form)]
+    if refused.kind == "transient":  # no cause is named: only a group that was never accepted is suspected at once
+        known = {*records.addressing.found, *(f"{IN_UPDATES}{name}" for name in records.addressing.suspected)}
+        return [name for name in of_groups if f"{IN_UPDATES}{name}" not in known]
+    named = attributes_named(refused.reason)
+    inner = {name: members(bytes(held[name]).decode()).keys() for name in of_groups}
+    by_name = [name for name in names if name in named or named & inner.get(name, set())]
+    return by_name or (of_groups if named - held.keys() else [])
+
+
+class _NotFound(Exception):
+    """Raised when a search ends without a result: its calls are used up, or Campaign refuses other updates as well."""
+
+
+@dataclass(slots=True)
+class _Trial:
+    """Updates with values that Campaign's record holds already: they change nothing, and no value is to blame."""
+
+    id: str
+    records: Records
+    form: str
+    held: dict[str, Any]
+    guard: Guard
+    calls: int = 0
+    accepted: bool = False
+    alone: int = 0  # attributes that were refused alone
+
+    async def refused(self, names: Sequence[str]) -> list[str]:
+        """Return the attributes that Campaign does not take, found by halves."""
+        if not names or await self.takes(names):
+            return []
+        if len(names) == 1:
+            self.alone += 1
+            if self.alone == ALL_REFUSED and not self.accepted:
+                raise _NotFound
+            return [*names]
+        half = len(names) // 2
+        return [*await self.refused(names[:half]), *await self.refused(names[half:])]
+
+    async def takes(self, names: Sequence[str]) -> bool:
+        """Return True if Campaign accepts an update with these attributes, or if the record has no value to try."""
+        values = {name: value for name in names if (value := self._value(name)) not in (None, "", {})}
+        if not values:
+            return True
+        if self.calls == CALLS:
+            raise _NotFound
+        self.calls += 1
+        response = await self.records.update(self.id, msgspec.json.encode(values), self.guard)
+        taken = response.kind not in ("refused", "transient")
+        self.accepted = self.accepted or taken
+        return taken
+
+    def _value(self, name: str) -> Any:
+        held, sent = self.held.get(name), msgspec.json.decode(self.form).get(name)
+        if not isinstance(sent, dict):
+            return held
+        parts: dict[str, Any] = held if isinstance(held, dict) else {}
+        return {part: value for part in sent if (value := parts.get(part)) is not None} or sent

@@ -1,0 +1,126 @@
+"""Whole runs where Campaign refuses an attribute in updates, as v8 does with `location`, and where it takes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sync_assets_tests.support.program import Program
+
+CITY = "location.city"
+
+
+def move(program: Program, number: int, name: str) -> list[str]:
+    """Change the e-mail address, the city and the job title of some contacts. Return their ids."""
+    ids = sorted(program.profiles())[:number]
+    for id_ in ids:
+        values = {"emailaddress1": f"{name}.{id_[:8]}@example.org", "address1_city": name, "jobtitle": name}
+        program.sandbox.admin.change("contact", [id_], **values)
+    return ids
+
+
+def held(program: Program, ids: list[str]) -> list[tuple[str, str, str]]:
+    """Return the beginning of the e-mail address, the city and the job title of profiles."""
+    found = [program.profiles()[id_] for id_ in ids]
+    return [(one["email"].partition(".")[0].lower(), one["location"]["city"], one["cusJobTitle"]) for one in found]
+
+
+def named(program: Program, attribute: str) -> dict[str, bool]:
+    """Return which commands name an attribute that Campaign refuses in updates."""
+    doctor, plan, status = program.run("doctor")[1], program.run("plan")[1], program.run("status")[1]
+    said = {"doctor": doctor, "plan": plan, "status": status}
+    return {command: f"no update of {attribute}" in " ".join(text.split()) for command, text in said.items()}
+
+
+@pytest.mark.parametrize("way", ["accepted", "refused", "not_valid"])
+def test_an_address_that_campaign_refuses_in_updates_never_holds_back_an_e_mail(program: Program, way: str) -> None:
+    admin, taken = program.sandbox.admin, way == "accepted"
+    assert program.sync().status == 0
+    before = program.profiles()
+    admin.settings("campaign", location_in_patch=way)
+    moved = move(program, 10, "Elsewhere")
+    done = program.sync()
+    assert (done.status, done.document["tables"]["contact"]["failed"]) == (0, 0)
+    cities = [before[id_]["location"]["city"] for id_ in moved]
+    assert held(program, moved) == [("elsewhere", "Elsewhere" if taken else city, "Elsewhere") for city in cities]
+    spent = done.document["engine_calls"]
+    assert spent["read"] == (0 if taken else 1)
+    assert spent["update"] == (10 if taken else 13)  # one refused, and two to prove it
+
+    assert set(named(program, CITY).values()) == {not taken}
+    assert move(program, 10, "Further") == moved
+    again = program.sync()
+    assert again.document["engine_calls"] == {"insert": 0, "update": 10, "delete": 0, "read": 0}  # remembered
+    assert program.sync().document["engine_calls"] == {"insert": 0, "update": 0, "delete": 0, "read": 0}
+    [new] = admin.create("contact", {"lastname": "New", "address1_city": "Newtown"})
+    assert program.sync().status == 0
+    assert program.profiles()[new]["location"]["city"] == "Newtown"
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_any_attribute_that_campaign_refuses_in_updates_is_found_and_left_out(program: Program, bare: bool) -> None:
+    admin = program.sandbox.admin
+    assert program.sync().status == 0
+    settings: dict[str, Any] = {"refused_in_patch": ["cusJobTitle"], "bare_errors": bare}
+    admin.settings("campaign", **settings)
+    before = program.profiles()
+    moved = move(program, 4, "Elsewhere")
+    done = program.sync()
+    assert (done.status, done.document["tables"]["contact"]["failed"]) == (0, 0)
+    titles = [before[id_]["cusJobTitle"] for id_ in moved]
+    assert held(program, moved) == [("elsewhere", "Elsewhere", title) for title in titles]
+    assert set(named(program, "cusJobTitle").values()) == {True}
+    assert move(program, 4, "Further") == moved
+    assert program.sync().document["engine_calls"] == {"insert": 0, "update": 4, "delete": 0, "read": 0}
+
+
+def test_one_error_without_a_reason_condemns_no_attribute(program: Program) -> None:
+    admin = program.sandbox.admin
+    assert program.sync().status == 0
+    body = "RST-360011 An error has occurred - please contact your administrator."
+    admin.fault("campaign", "status", status=500, body=body, method="PATCH", times=1)
+    moved = move(program, 5, "Elsewhere")
+    assert program.sync().status == 0
+    assert held(program, moved) == [("elsewhere", "Elsewhere", "Elsewhere")] * 5
+    assert set(named(program, CITY).values()) == {False}
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_value_that_campaign_refuses_condemns_no_attribute(program: Program, bare: bool) -> None:
+    """The e-mail address of one contact violates the data policy of Campaign; those of others do not."""
+    admin = program.sandbox.admin
+    assert program.sync().status == 0
+    admin.settings("campaign", bare_data_policy=bare)
+    moved = move(program, 5, "Elsewhere")
+    admin.change("contact", moved[:1], emailaddress1="no address")
+    assert program.sync().status == 2
+    assert [reject["id"] for reject in program.json("rejects")[1]["rejects"]] == moved[:1]
+    assert held(program, moved[1:]) == [("elsewhere", "Elsewhere", "Elsewhere")] * 4
+    assert set(named(program, "email").values()) == {False}
+
+
+def test_a_forced_replay_tries_a_refused_attribute_again(program: Program) -> None:
+    admin = program.sandbox.admin
+    assert program.sync().status == 0
+    admin.settings("campaign", location_in_patch="not_valid")
+    moved = move(program, 3, "Elsewhere")
+    assert program.sync().status == 0
+    admin.settings("campaign", location_in_patch="accepted")
+    assert program.run("replay", "contact", "--force")[0] == 0
+    assert program.sync().status == 0
+    assert held(program, moved) == [("elsewhere", "Elsewhere", "Elsewhere")] * 3
+    program.assert_in_step()
+    assert set(named(program, CITY).values()) == {False}
+
+
+def test_a_profile_that_was_deleted_in_campaign_is_made_again_with_its_address(program: Program) -> None:
+    admin = program.sandbox.admin
+    assert program.sync().status == 0
+    admin.settings("campaign", location_in_patch="not_valid")
+    moved = move(program, 3, "Elsewhere")
+    assert program.sync().status == 0
+    admin.post("/campaign/delete", {"resource": "profile", "keys": moved[:1]})
+    admin.change("contact", moved, address1_city="Further", jobtitle="Further")
+    assert program.sync().status == 0
+    assert program.profiles()[moved[0]]["location"]["city"] == "Further"
