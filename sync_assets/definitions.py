@@ -94,18 +94,19 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         description="Reads a random sample of records on both sides and compares them.",
         tags=SHORT,
     )
-    operator = operator_jobs(runtime)
-    prune = next(job for job in operator if job.name == "prune_history")
     jobs: list[tuple[Any, str]] = [
         (watch, "*/30 * * * *"),
         (audit, "30 4 * * *"),
         (daily, "0 5 * * *"),
-        (prune, "0 3 * * *"),
     ]
     if runtime.config.logs.export:
         from sync_assets.defs.operations.log_export_job import log_export  # noqa: PLC0415
 
         jobs.append((log_export(runtime), "*/15 * * * *"))
+    keys = frozenset(key for one in assets for key in one.keys)
+    operator = operator_jobs(runtime, keys, [job.name for job in (*of_tables, *(job for job, _ in jobs))])
+    prune = next(job for job in operator if job.name == "prune_history")
+    jobs.append((prune, "0 3 * * *"))
     schedule_status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.Definitions(
         assets=assets,

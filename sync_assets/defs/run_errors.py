@@ -10,7 +10,6 @@ record.
 # No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,32 +78,32 @@ def failing(what: str) -> Iterator[None]:
 
 
 CANNOT = "Cannot go on: "
-"""Prefix of a tick's skip reason if an error ended the tick. Alerts detect failing sensors by it."""
+"""Prefix of a tick's skip reason while a sensor waits after a failed tick. Alerts detect failing sensors by it."""
 FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
 """Backoff of a failing sensor, in seconds: the first and the longest wait between two tries; doubled each time."""
-TERMINAL_SECONDS = 60.0
-"""Shortest time between two log lines of one failing sensor in the terminal of the code server, in seconds."""
-
-_log = logging.getLogger(__name__)
 Tick = Callable[[dg.SensorEvaluationContext], dg.SensorResult]
 
 
-def with_backoff(sensor: str, clock: Callable[[], float] = time.monotonic) -> Callable[[Tick], Tick]:
-    """Decorate a sensor's tick: an error makes it skip with a reason, and the next tries follow with a backoff.
+class SensorFailed(Exception):
+    """Raised by a tick that failed. Its text is one line of ours, with the cause and the remedy."""
 
-    The cursor is kept. Without this, a tick that raises would write the traceback of a whole client into the terminal
-    every few seconds.
+
+def with_backoff(sensor: str, clock: Callable[[], float] = time.monotonic) -> Callable[[Tick], Tick]:
+    """Decorate a sensor's tick: an error makes it fail with one line, and the next tries follow with a backoff.
+
+    Ticks that only wait for the next try skip with the same line, so that failed ticks are as rare as the tries. The
+    cursor is kept.
 
     Args:
         sensor: Name of the sensor, for the message.
         clock: Seconds, monotonic.
     """
-    reason_text, wait, again_at, logged_at = "", 0.0, 0.0, -TERMINAL_SECONDS
+    reason_text, wait, again_at = "", 0.0, 0.0
 
     def of(tick: Tick) -> Tick:
         @wraps(tick)
         def tried(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-            nonlocal reason_text, wait, again_at, logged_at
+            nonlocal reason_text, wait, again_at
             if wait and clock() < again_at:
                 return dg.SensorResult(skip_reason=f"{CANNOT}{reason_text}", cursor=context.cursor)
             try:
@@ -113,11 +112,8 @@ def with_backoff(sensor: str, clock: Callable[[], float] = time.monotonic) -> Ca
                 reason_text = public_message(error, f"sensor {sensor}")
                 wait = min(LONGEST_WAIT, wait * 2) if wait else FIRST_WAIT
                 again_at = clock() + wait
-                if clock() - logged_at >= TERMINAL_SECONDS:
-                    logged_at = clock()
-                    _log.error("The sensor %s cannot go on: %s", sensor, reason_text)
-                return dg.SensorResult(skip_reason=f"{CANNOT}{reason_text}", cursor=context.cursor)
-            wait, logged_at = 0.0, -TERMINAL_SECONDS
+                raise SensorFailed(reason_text) from None
+            wait = 0.0
             return done
 
         return tried

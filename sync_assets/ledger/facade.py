@@ -181,6 +181,9 @@ class Ledger:
         self.forget_confirmation = runs.forget_confirmation
         self.confirmed_at = runs.confirmed_at
         self.captured_rows = runs.captured_rows
+        self.first_captured_day = runs.first_captured_day
+        self.add_day_counts = runs.add_day_counts
+        self.day_counts = runs.day_counts
         self.keep_history = history.keep_history
         self.history = history.history
         self.prune_entries = history.prune_entries

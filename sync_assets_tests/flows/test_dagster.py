@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -13,12 +14,14 @@ import pytest
 from sync_assets.capture import feed_polling
 from sync_assets.defs import run_errors
 from sync_assets.defs.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
-from sync_assets.defs.run_errors import CANNOT
 from sync_assets.defs.tables import sensors
 from sync_assets.defs.tables.asset_metadata import COLUMNS_VERSION, LINEAGE, SCHEMA, TYPES
+from sync_assets.defs.tables.checks import check_specs
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
+from sync_assets.defs.tables.run_results import PUSHED
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG
-from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, in_memory
+from sync_assets.ledger import Ledger
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, in_memory, shown
 from sync_assets_tests.support.program import Program, calls
 
 N = 50
@@ -156,10 +159,10 @@ def test_a_sensor_says_what_is_wrong_in_its_tick_and_keeps_its_cursor(
     monkeypatch.setattr(run_errors, "FIRST_WAIT", 0.0)
     in_step.program.sandbox.admin.fault("d365", "forbidden")
     cursor = in_step._cursors.get("d365_changes")
-    told = in_step.tick("d365_changes").skip_message or ""
-    assert told.startswith(f"{CANNOT}The application user lacks a privilege in Dynamics 365")
+    told = in_step.failure("d365_changes")
+    assert told.startswith("The application user lacks a privilege in Dynamics 365")
     assert "example" not in told
-    assert in_step._cursors["d365_changes"] == cursor
+    assert in_step._cursors.get("d365_changes") == cursor
     in_step.program.sandbox.admin.clear_faults()
     assert in_step.tick("d365_changes").skip_message == "contact: no change"
 
@@ -251,21 +254,71 @@ def test_past_days_are_one_run_that_reads_the_rows_modified_on_them_again_and_se
     run = in_step.materialize_all(CONTACT, PROFILE, tags={RANGE_START: first, RANGE_END: last})
     assert run.success
     assert len(run.days(CONTACT)) == 40
-    assert run.metadata(CONTACT, last)["rows_captured"] == len(modified)
-    assert run.metadata(CONTACT, last)["dagster/partition_row_count"] == 0  # none of them was captured on that day
-    assert run.metadata(PROFILE, last)["updated"] == 0  # what the ledger knows Campaign to hold is not sent
+    told = run.metadata(CONTACT, last)
+    assert told["this_run"]["rows_captured"] == len(modified)
+    # none of them was captured on that day
+    assert (told["rows_captured"], told["dagster/partition_row_count"]) == (0, 0)
+    assert run.metadata(PROFILE, last)["this_run"]["updated"] == 0  # what the ledger knows Campaign to hold is not sent
     run = in_step.materialize_all(CONTACT, PROFILE, force=True, tags={RANGE_START: first, RANGE_END: last})
-    assert run.metadata(PROFILE, last)["updated"] == len(modified)
-    assert run.metadata(PROFILE, first) == {"counted_with": last}
+    assert run.metadata(PROFILE, last)["this_run"]["updated"] == len(modified)
+    told = run.metadata(PROFILE, first)
+    assert told == {**dict.fromkeys(PUSHED, 0), "counted_with": last}
     in_step.program.assert_in_step()
 
 
-def test_days_that_have_ended_are_filled_once_the_first_load_is_complete(orchestra: Orchestra) -> None:
-    orchestra.program.runs["start_date"] = days_before(3)
+def test_days_that_have_ended_are_filled_from_the_day_of_the_first_load_on(orchestra: Orchestra) -> None:
+    orchestra.program.runs["start_date"] = days_before(9)
     orchestra.settle()
-    assert orchestra.instance.get_materialized_partitions(CONTACT) == {days_before(n) for n in range(4)}
-    assert orchestra.instance.get_materialized_partitions(PROFILE) == {days_before(n) for n in range(4)}
+    for key in (CONTACT, PROFILE):
+        assert orchestra.instance.get_materialized_partitions(key) == {today()}
+    with Ledger.open(
+        orchestra.runtime.settings.ledger_url, clock=lambda: datetime.now(UTC) - timedelta(days=3)
+    ) as then:
+        then.count_captured("contact", 7)
+    orchestra._cursors.clear()
+    orchestra.tick("d365_changes")
+    for key in (CONTACT, PROFILE):
+        assert orchestra.instance.get_materialized_partitions(key) == {days_before(n) for n in range(4)}
     assert not orchestra.tick("d365_changes").asset_events
+
+
+def test_plotted_numbers_of_a_partition_are_the_totals_of_its_day(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, plotted = orchestra.program.sandbox.admin, ("rows_captured", "new", "inserted", "updated", "engine_calls")
+
+    def numbers(told: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: told[name] for name in plotted if name in told}
+
+    orchestra.execute(orchestra.asked("d365_changes")[0])
+    admin.change("contact", 2, jobtitle="Second run")
+    run = orchestra.execute(orchestra.asked("d365_changes")[0])
+    captured, pushed = run.metadata(CONTACT, today()), run.metadata(PROFILE, today())
+    assert numbers(captured) == {"rows_captured": N + 2, "new": N}
+    assert numbers(captured["this_run"]) == {"rows_captured": 2, "new": 0}
+    assert numbers(pushed) == {"inserted": N, "updated": 2, "engine_calls": sum(admin.engine_calls().values())}
+    assert numbers(pushed["this_run"]) == {"inserted": 0, "updated": 2, "engine_calls": 2}
+    assert not {"records_per_second", "seconds", "latency_p50_ms"} & pushed.keys()
+
+    orchestra.tick("d365_changes")
+    monkeypatch.setattr(sensors, "CONFIRM", timedelta(0))
+    confirmed = [one for one in orchestra.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]
+    assert [numbers({name: value.value for name, value in one.metadata.items()}) for one in confirmed] == [
+        numbers(captured),
+        numbers(pushed),
+    ]
+
+
+def test_the_hourly_confirmation_hides_no_check_of_a_run(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+    orchestra.program.sandbox.admin.change("contact", 1, emailaddress1="not-an-address")
+    orchestra.execute(orchestra.asked("d365_changes")[0])
+    checks = [one.key for one in check_specs(orchestra.runtime.config.tables[0])]
+    before = {key: shown(orchestra.instance, key) for key in checks}
+    assert sorted(before.values()) == ["FAILED", *["SUCCEEDED"] * 6]
+    orchestra.tick("d365_changes")
+    monkeypatch.setattr(sensors, "CONFIRM", timedelta(0))
+    assert [one for one in orchestra.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]
+    assert {key: shown(orchestra.instance, key) for key in checks} == before
 
 
 def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
@@ -290,7 +343,7 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
         "backlog": 0,
     }
     assert told["dagster/partition_row_count"] == N + 8
-    assert told["rows_per_second"] > 0
+    assert told["this_run"]["rows_per_second"] > 0
     columns = {column.name: column for column in told["dagster/column_schema"].columns}
     assert next(iter(columns)) == "contactid"
     assert (columns["birthdate"].type, columns["birthdate"].description) == (
@@ -311,8 +364,9 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
         "engine_calls": 6,
         "engine_calls_update": 5,
     }
-    assert told["records_per_second"] > 0
-    assert told["latency_p95_ms"] >= told["latency_p50_ms"] > 0
+    own = told["this_run"]
+    assert own["records_per_second"] > 0
+    assert own["latency_p95_ms"] >= own["latency_p50_ms"] > 0
     types = {record.data["attribute"]: record.data["type"] for record in told["attribute_types"].records}
     assert (types["externalId"], types["birthDate"]) == ("string", "date")
     assert told["dagster/column_lineage"].deps_by_column["email"] == [dg.TableColumnDep(CONTACT, "emailaddress1")]
@@ -381,6 +435,7 @@ def test_running_a_partition_again_retries_what_is_left_in_it(captured: Orchestr
     captured.reload()
     run = captured.materialize(PROFILE)
     assert run.success
-    assert run.metadata(PROFILE, today())["inserted"] == N - 4
+    assert run.metadata(PROFILE, today())["this_run"]["inserted"] == N - 4
+    assert run.metadata(PROFILE, today())["inserted"] == N
     assert captured.pending == 0
     assert admin.engine_calls() == calls(insert=N, read=2)

@@ -10,10 +10,11 @@ import dagster as dg
 import pytest
 
 from sync_assets.capture import backlog_limit
-from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history
-from sync_assets.defs.partitions import today
+from sync_assets.defs.instance.history import FAILED_FACTOR, Owned, prune_history
+from sync_assets.defs.partitions import today, under_way_tag
 from sync_assets.defs.tables import sensors
-from sync_assets_tests.support.orchestra import CONTACT, Orchestra, Run
+from sync_assets.ledger import Ledger
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run
 from sync_assets_tests.support.program import CONTACT as TABLE
 from sync_assets_tests.support.program import Program, calls
 
@@ -25,6 +26,9 @@ def orchestra(program: Program) -> Iterator[Orchestra]:
     started.push()
     yield started
     started.runtime.close()
+
+
+OWNED = Owned(frozenset({CONTACT, PROFILE}), tags=frozenset({under_way_tag("contact")}))
 
 
 def does(orchestra: Orchestra, job: str, op: str, **config: Any) -> Run:
@@ -129,7 +133,7 @@ def test_old_runs_are_deleted_failed_ones_later_and_their_days_stay_filled(orche
     orchestra.program.sandbox.admin.clear_faults()
 
     def left(days: float) -> set[str]:
-        prune_history(orchestra.instance, 14, datetime.now(UTC) + timedelta(days=days))
+        prune_history(orchestra.instance, OWNED, 14, datetime.now(UTC) + timedelta(days=days))
         return {run.run_id for run in orchestra.instance.get_runs()}
 
     assert left(13.9) == {good.run_id, bad.run_id}
@@ -147,6 +151,9 @@ def test_the_sensor_fills_no_day_again_whose_runs_were_deleted(
     days = [(datetime.now(UTC).date() - timedelta(days=number)).isoformat() for number in (3, 2, 1)]
     orchestra.program.runs["start_date"] = days[0]
     orchestra.reload()
+    then = datetime.now(UTC) - timedelta(days=3)
+    with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: then) as earlier:
+        earlier.count_captured("contact", 1)
     assert orchestra.materialize(CONTACT, days[2]).success
 
     def filled() -> set[str | None]:
@@ -159,7 +166,7 @@ def test_the_sensor_fills_no_day_again_whose_runs_were_deleted(
 
     assert filled() == {days[0], days[1]}
     for later in (20, 100):
-        prune_history(orchestra.instance, 14, datetime.now(UTC) + timedelta(days=later))
+        prune_history(orchestra.instance, OWNED, 14, datetime.now(UTC) + timedelta(days=later))
         assert not orchestra.instance.get_runs()
         assert not filled()
     assert orchestra.instance.get_materialized_partitions(CONTACT) == set(days)

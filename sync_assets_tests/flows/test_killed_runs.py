@@ -11,7 +11,7 @@ import pytest
 
 from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets.defs.partitions import TABLE_TAG
-from sync_assets.defs.tables.active_runs import under_way
+from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets.ledger import Ledger
 from sync_assets.operations.status import status
@@ -38,13 +38,13 @@ def test_a_killed_sync_leaves_no_run_that_stands_as_started(program: Program) ->
         time.sleep(0.05)
         assert process.poll() is None
     with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance, ledger_of(program) as ledger:
-        assert under_way(instance, ledger, "contact")
+        assert end_killed(instance, ledger, "contact")
         process.kill()
         process.communicate()
         assert_named_by_status_doctor_and_alerts(program, instance)
         [run] = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
         assert run.tags[TABLE_TAG] == "contact"
-        assert not under_way(instance, ledger, "contact")  # at once: its process was one of this machine
+        assert not end_killed(instance, ledger, "contact")  # at once: its process was one of this machine
         killed = instance.get_run_by_id(run.run_id)
         assert killed is not None
         assert killed.status is dg.DagsterRunStatus.FAILURE

@@ -82,7 +82,7 @@ def test_sensors_ask_for_no_run_of_it_and_a_run_passes_it_over_in_green(chain: C
     assert run.success
     assert "contact is in maintenance since" in run.metadata(CONTACT, today())["passed_over"]
     assert "contact is in maintenance since" in run.metadata(PROFILE, today())["passed_over"]
-    assert run.metadata(CUS_ORDER, today())["inserted"] == 1
+    assert run.metadata(CUS_ORDER, today())["this_run"]["inserted"] == 1
     said = run.check("ready", CONTACT)
     assert said.passed
     assert said.description

@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.defs.opt_out.partitions import WORK
-from sync_assets.defs.tables.active_runs import under_way
+from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.opt_out.session import LEASE_SECONDS
 from sync_assets_tests.conftest import SandboxFactory
@@ -194,7 +194,7 @@ def test_killed_while_the_file_is_read(program: Program, monkeypatch: pytest.Mon
     assert (status, document["opt_out"]["files_processed"], document["opt_out"]["to_d365"]) == (0, 1, 3)
     assert carried(program, since)[0] == 1
     with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance, closing(program.runtime()) as runtime:
-        assert not under_way(instance, runtime.ledger, WORK)
+        assert not end_killed(instance, runtime.ledger, WORK)
     assert_quiet(program)
 
 

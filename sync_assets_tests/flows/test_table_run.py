@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.defs.partitions import table_tags, today
-from sync_assets.defs.tables import sensors, table_run
+from sync_assets.defs.tables import active_runs, run_reports, sensors, table_run
 from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.ledger import Ledger
 from sync_assets.operations.maintenance import on
@@ -22,7 +22,7 @@ from sync_assets.runtime import program_sources
 from sync_assets.runtime.heartbeat import SILENT_AFTER
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
-from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run, shown
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.waiting import until
 
@@ -95,12 +95,6 @@ def test_it_tells_what_it_did_once_a_minute_and_only_if_it_did_something(
 REFUSED = dg.AssetCheckKey(PROFILE, "no_record_is_refused")
 
 
-def shown(orchestra: Orchestra, key: dg.AssetCheckKey) -> str:
-    """Return the status of the execution that the UI shows for a check."""
-    storage = orchestra.instance.event_log_storage
-    return storage.get_latest_asset_check_execution_by_key([key])[key].status.value
-
-
 def test_a_check_whose_answer_changes_while_it_stays_shows_the_new_one(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,12 +102,12 @@ def test_a_check_whose_answer_changes_while_it_stays_shows_the_new_one(
     admin = orchestra.program.sandbox.admin
 
     def refuse() -> None:
-        until(lambda: shown(orchestra, REFUSED) == "SUCCEEDED", 10)
+        until(lambda: shown(orchestra.instance, REFUSED) == "SUCCEEDED", 10)
         admin.change("contact", 1, emailaddress1="not-an-address")
-        until(lambda: shown(orchestra, REFUSED) == "FAILED", 20)
+        until(lambda: shown(orchestra.instance, REFUSED) == "FAILED", 20)
 
     run = stays(orchestra, refuse)
-    assert shown(orchestra, REFUSED) == "FAILED"
+    assert shown(orchestra.instance, REFUSED) == "FAILED"
     evaluated = orchestra.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     assert len(evaluated) == 7 + 1 + 7  # at the first report, the changed one, at the end
 
@@ -130,7 +124,50 @@ def test_the_last_answers_of_a_run_are_shown_although_a_watch_answered_meanwhile
         admin.change("contact", 1, emailaddress1="not-an-address")
 
     stays(orchestra, watch)
-    assert shown(orchestra, REFUSED) == "FAILED"
+    assert shown(orchestra.instance, REFUSED) == "FAILED"
+
+
+@pytest.mark.parametrize("seconds", [3600.0, 0.0])
+def test_a_failed_check_that_a_watch_answered_stays_failed_whatever_the_run_reports_and_after_it_ended(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """By observations of the run between its hourly materialisations, and by materialisations alone."""
+    monkeypatch.setattr(table_run, "REPORT_SECONDS", 0.5)
+    monkeypatch.setattr(run_reports, "MATERIALIZE_SECONDS", seconds)
+    orchestra.program.runs = {"linger_seconds": 15}  # the watch takes seconds on a busy machine
+    admin = orchestra.program.sandbox.admin
+
+    def watch_then_change() -> None:
+        [wrong] = admin.change("contact", 1, emailaddress1="not-an-address")
+        until(lambda: shown(orchestra.instance, REFUSED) == "FAILED", 20)
+        assert orchestra.job("watch").checks["no_record_is_refused"] is False
+        others = [row["contactid"] for row in admin.dump_d365() if row["contactid"] != wrong]
+        for title in ("first", "second"):
+            admin.change("contact", others[:1], jobtitle=title)
+            until(lambda title=title: title in titles(orchestra), 10)
+            statuses = []
+            for _ in range(20):
+                time.sleep(0.1)
+                statuses.append(shown(orchestra.instance, REFUSED))
+            assert statuses[-1] == "FAILED"
+            assert seconds == 0.0 or set(statuses) == {"FAILED"}
+
+    run = stays(orchestra, watch_then_change)
+    assert shown(orchestra.instance, REFUSED) == "FAILED"
+    assert len(run.days(PROFILE)) == (2 if seconds else 5)
+
+
+def test_a_set_up_that_a_watch_found_wrong_stays_failed_until_the_run_has_read_it_again(orchestra: Orchestra) -> None:
+    """The run's own finding is older, since it reads the set-up with each capture and push."""
+    orchestra.program.runs = {"linger_seconds": 15}
+    admin, ready = orchestra.program.sandbox.admin, dg.AssetCheckKey(CONTACT, "ready")
+
+    def watch() -> None:
+        admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+        assert orchestra.job("watch").checks["d365/contact ready"] is False
+
+    stays(orchestra, watch)
+    assert shown(orchestra.instance, ready) == "FAILED"
 
 
 def test_what_may_be_sent_again_is_sent_when_it_is_due(orchestra: Orchestra) -> None:
@@ -231,6 +268,27 @@ def test_a_killed_run_that_a_person_started_is_ended_too(orchestra: Orchestra) -
     assert end_killed(instance, ledger, "contact") == []
     now = {run.run_id: run.status for run in instance.get_runs()}
     assert now == {dead.run_id: dg.DagsterRunStatus.FAILURE, foreign.run_id: dg.DagsterRunStatus.STARTED}
+
+
+def test_code_locations_on_one_instance_neither_end_nor_wait_for_each_others_runs(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs without heartbeats in the ledger: those of another location write theirs to another ledger."""
+    monkeypatch.setattr(active_runs, "SILENT_AFTER", timedelta(seconds=-1))
+    theirs, queued = (
+        orchestra.under_way(table_tags("contact"), status, location="theirs")
+        for status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.QUEUED)
+    )
+    by_command_line = orchestra.under_way(table_tags("contact"))
+    ours = orchestra.under_way(table_tags("contact"), location=orchestra.location)
+    assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact") == [queued]  # as `sync` does
+    assert orchestra.asked("d365_changes")
+    assert {run.run_id: run.status for run in orchestra.instance.get_runs()} == {
+        theirs.run_id: dg.DagsterRunStatus.STARTED,
+        queued.run_id: dg.DagsterRunStatus.QUEUED,
+        by_command_line.run_id: dg.DagsterRunStatus.STARTED,
+        ours.run_id: dg.DagsterRunStatus.FAILURE,
+    }
 
 
 def test_nothing_is_sent_twice_by_what_follows_it(orchestra: Orchestra) -> None:

@@ -6,18 +6,22 @@ import asyncio
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 import dagster as dg
+import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.loader import LoadingContextForTest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from sync_assets.definitions import build_definitions
 from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
+from sync_assets.defs.run_errors import SensorFailed
 from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger import Feed
 from sync_assets.runtime.context import Runtime
@@ -27,6 +31,11 @@ CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "p
 AUDIT = dg.AssetKey(["campaign", "profile_audit"])
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """As `sync` runs. To word each event for a terminal that shows none takes a tenth of a run."""
+
+
+def job_origin(location: str) -> RemoteJobOrigin:
+    """Return the origin of a run that was launched from this code location."""
+    return RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), "__repository__"), "sync")
 
 
 @dataclass
@@ -89,10 +98,11 @@ class Run:
 
 @dataclass
 class Orchestra:
-    """The project's definitions on one instance (`in_memory`)."""
+    """The project's definitions on one instance (`in_memory`), in the code location `location`."""
 
     program: Program
     instance: dg.DagsterInstance
+    location: str = "ours"
     _cursors: dict[str, str | None] = field(default_factory=dict[str, str | None])
 
     @cached_property
@@ -120,6 +130,7 @@ class Orchestra:
             repository_def=repository,
             sensor_name=sensor,
             instance=self.instance,
+            code_location_origin=RegisteredCodeLocationOrigin(self.location),
         ) as context:
             data = repository.get_sensor_def(sensor).evaluate_tick(context)
         self._cursors[sensor] = data.cursor
@@ -134,8 +145,16 @@ class Orchestra:
         return data
 
     def asked(self, sensor: str) -> list[dg.RunRequest]:
-        """Evaluate one tick, and return the requested runs."""
-        return list(self.tick(sensor).run_requests or ())
+        """Evaluate one tick, and return the requested runs; none if it fails."""
+        with suppress(SensorFailed):
+            return list(self.tick(sensor).run_requests or ())
+        return []
+
+    def failure(self, sensor: str) -> str:
+        """Evaluate one tick that fails, and return its message."""
+        with pytest.raises(SensorFailed) as failed:
+            self.tick(sensor)
+        return str(failed.value)
 
     def execute(self, request: dg.RunRequest) -> Run:
         """Execute a requested run in this process."""
@@ -178,10 +197,18 @@ class Orchestra:
         return Run(self.instance, result.run_id, result.success)
 
     def under_way(
-        self, tags: Mapping[str, str], status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED
+        self,
+        tags: Mapping[str, str],
+        status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
+        location: str | None = None,
     ) -> dg.DagsterRun:
-        """Add a run with these tags and this status to the instance, without executing it."""
-        return self.instance.add_run(dg.DagsterRun("by_hand", run_id=str(uuid.uuid4()), status=status, tags=tags))
+        """Add a run with these tags and this status to the instance, without executing it.
+
+        location: the code location from which it was launched; None: by the command line.
+        """
+        origin = job_origin(location) if location else None
+        run = dg.DagsterRun("by_hand", run_id=str(uuid.uuid4()), status=status, tags=tags, remote_job_origin=origin)
+        return self.instance.add_run(run)
 
     def job(self, name: str) -> Run:
         """Execute a job, as a schedule or a user of the UI does."""
@@ -232,6 +259,14 @@ class Orchestra:
     def pending(self) -> int:
         """Return the number of pending records."""
         return self.runtime.ledger.backlog("contact")
+
+
+def shown(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> str:
+    """Return the status that the UI shows for a check, as its GraphQL server computes it."""
+    storage = instance.event_log_storage
+    record = storage.get_latest_asset_check_execution_by_key([key])[key]
+    current = asyncio.run(record.targets_latest_materialization(LoadingContextForTest(instance)))
+    return record.status.value if current else "not evaluated"
 
 
 @contextmanager

@@ -16,12 +16,19 @@ import dagster as dg
 from dagster._core.events.log import EventLogEntry
 
 from sync_assets.defs.instance.command_line import PACKAGED
+from sync_assets.defs.instance.history import Owned
+from sync_assets.defs.partitions import table_tags, under_way_tag
+from sync_assets_tests.support.orchestra import job_origin
 
 FIRST = date(2026, 1, 1)
 DAILY = dg.DailyPartitionsDefinition(start_date=FIRST.isoformat(), timezone="UTC", end_offset=1)
 ROWS, RECORDS, AUDIT = dg.AssetKey("rows"), dg.AssetKey("records"), dg.AssetKey("audit")
 READY = dg.AssetCheckKey(ROWS, "ready")
+THEIRS = dg.AssetKey("their_rows")
+"""An asset of another project on the instance."""
 AGREES = dg.AssetCheckKey(AUDIT, "agrees")
+OWNED = Owned(frozenset({ROWS, RECORDS, AUDIT}), jobs=frozenset({"sync"}), tags=frozenset({under_way_tag("contact")}))
+"""What of this history belongs to the project."""
 
 
 @dg.multi_asset(
@@ -49,13 +56,28 @@ class Past:
             done = dg.materialize([work], instance=instance, partition_key=FIRST.isoformat())
             return list(instance.all_logs(done.run_id))
 
-    def run(self, at: datetime, status: dg.DagsterRunStatus = dg.DagsterRunStatus.SUCCESS) -> str:
-        """A run of that day's partition which ended a second after `at`."""
+    def run(
+        self,
+        at: datetime,
+        status: dg.DagsterRunStatus = dg.DagsterRunStatus.SUCCESS,
+        location: str | None = None,
+        *,
+        theirs: bool = False,
+    ) -> str:
+        """A run of that day's partition which ended a second after `at`.
+
+        location: the code location from which it was launched; None: by the command line. theirs: of another project.
+        """
         run_id, day = str(uuid.uuid4()), at.date().isoformat()
-        started = dg.DagsterRun("sync", run_id=run_id, status=dg.DagsterRunStatus.STARTED)
+        status_before, tags = dg.DagsterRunStatus.STARTED, {} if theirs else table_tags("contact")
+        origin = job_origin(location) if location else None
+        job = "their_job" if theirs else "sync"
+        started = dg.DagsterRun(job, run_id=run_id, status=status_before, tags=tags, remote_job_origin=origin)
         self.instance.run_storage.add_historical_run(started, at.replace(tzinfo=None))
         for number, entry in enumerate(self._template):
             text = dg.serialize_value(entry).replace(FIRST.isoformat(), day)
+            if theirs:
+                text = text.replace('"rows"', '"their_rows"').replace('"records"', '"their_records"')
             if status is dg.DagsterRunStatus.FAILURE:
                 text = text.replace("PIPELINE_SUCCESS", "PIPELINE_FAILURE")
             moved = dg.deserialize_value(text, EventLogEntry)

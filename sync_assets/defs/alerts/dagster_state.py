@@ -17,7 +17,7 @@ import dagster as dg
 
 from sync_assets.alerts.incidents import FailedCheck, FailedSensor, FailedStep, InstanceState, Stale
 from sync_assets.defs.dagster_internals import CheckAnswer, Tick, freshness, latest_answers, sensor_ticks
-from sync_assets.defs.run_errors import CANNOT
+from sync_assets.defs.run_errors import CANNOT, SensorFailed
 from sync_assets.runtime.heartbeat import KilledRun
 
 LOOK_BACK = timedelta(days=1)
@@ -136,7 +136,7 @@ def _stale(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> Iterato
 
 
 def _failed_sensors(instance: dg.DagsterInstance, names: frozenset[str], now: datetime) -> Iterator[FailedSensor]:
-    """Yield the sensors whose last finished tick raised, or skipped because of an error (`run_errors.CANNOT`)."""
+    """Yield the sensors whose last finished tick raised, or waited after one that did (`run_errors.CANNOT`)."""
     for name, ticks in sorted(sensor_ticks(instance, names, MOST_TICKS).items()):
         failed = list(takewhile(_failed_tick, ticks))
         if failed and failed[0].at > now - LOOK_BACK:
@@ -148,7 +148,17 @@ def _failed_tick(tick: Tick) -> bool:
 
 
 def _message(tick: Tick) -> str:
-    return tick.skipped.removeprefix(CANNOT).strip() if tick.skipped else _type_of(tick.error)
+    return tick.skipped.removeprefix(CANNOT).strip() if tick.skipped else _cause(tick.error)
+
+
+def _cause(error: Any) -> str:
+    """Return the line of a `SensorFailed`; of any other error only the type, since its text may quote a record."""
+    cause = error
+    while cause and cause.cause:
+        cause = cause.cause
+    if cause and cause.cls_name == SensorFailed.__name__:
+        return cast("str", cause.message).partition(": ")[2].strip()
+    return _type_of(error)
 
 
 def _failed(

@@ -65,10 +65,11 @@ class Last(NamedTuple):
 
 
 class History:
-    """The stored events and check results of a Dagster instance."""
+    """The stored events and check results of some assets on a Dagster instance, which may have others."""
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
+    def __init__(self, instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -> None:
         self._instance = instance
+        self._assets = [key.to_string() for key in assets]
         self._storage = sql_storage(instance)
 
     # --- Events --------------------------------------------------------------------------------------------------
@@ -82,7 +83,7 @@ class History:
         of_day = sa.case((_E.partition.is_(None), sa.func.date(_E.timestamp)))
         query = (
             sa.select(sa.func.max(_E.id), _E.asset_key, _E.dagster_event_type, _E.partition, of_day)
-            .where(_E.asset_key.is_not(None), _E.dagster_event_type.in_(LASTING))
+            .where(_E.asset_key.in_(self._assets), _E.dagster_event_type.in_(LASTING))
             .group_by(_E.asset_key, _E.dagster_event_type, _E.partition, of_day)
         )
         with self._storage.index_connection() as connection:
@@ -113,7 +114,7 @@ class History:
             The number of deleted events.
         """
         deleted = 0
-        for old in self._old(_E.id, _E.run_id, _E.timestamp < _naive(before), kept, runs):
+        for old in self._old(_E.id, _E.run_id, self._events(before), kept, runs):
             with self._storage.index_connection() as connection:
                 connection.execute(sa.delete(AssetEventTagsTable).where(_T.event_id.in_(old)))
                 connection.execute(sa.delete(SqlEventLogStorageTable).where(_E.id.in_(old)))
@@ -126,7 +127,10 @@ class History:
         storage = self._storage
         if isinstance(storage, SqliteEventLogStorage) and Path(storage.path_for_shard(RUNLESS_RUN_ID)).exists():
             with storage.run_connection(RUNLESS_RUN_ID) as connection:
-                connection.execute(sa.delete(SqlEventLogStorageTable).where(_E.timestamp < _naive(before)))
+                connection.execute(sa.delete(SqlEventLogStorageTable).where(self._events(before)))
+
+    def _events(self, before: datetime) -> sa.ColumnElement[bool]:
+        return sa.and_(_E.asset_key.in_(self._assets), _E.timestamp < _naive(before))
 
     # --- Checks --------------------------------------------------------------------------------------------------
 
@@ -138,7 +142,7 @@ class History:
         of_day = sa.func.date(_C.evaluation_event_timestamp)
         query = (
             sa.select(sa.func.max(_C.id), _C.asset_key, _C.check_name, of_day)
-            .where(_C.execution_status.in_(ANSWERED))
+            .where(_C.asset_key.in_(self._assets), _C.execution_status.in_(ANSWERED))
             .group_by(_C.asset_key, _C.check_name, of_day)
         )
         with self._storage.index_connection() as connection:
@@ -153,7 +157,8 @@ class History:
     def prune_checks(self, before: datetime, kept: Collection[int], runs: Collection[str]) -> int:
         """Delete check results, also of checks that never completed, in the same way as `prune_events`."""
         deleted = 0
-        for old in self._old(_C.id, _C.run_id, _C.evaluation_event_timestamp < _naive(before), kept, runs):
+        is_old = sa.and_(_C.asset_key.in_(self._assets), _C.evaluation_event_timestamp < _naive(before))
+        for old in self._old(_C.id, _C.run_id, is_old, kept, runs):
             with self._storage.index_connection() as connection:
                 connection.execute(sa.delete(AssetCheckExecutionsTable).where(_C.id.in_(old)))
             deleted += len(old)

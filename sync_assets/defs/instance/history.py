@@ -1,4 +1,4 @@
-"""Delete old runs, events and check results from the Dagster instance (`prune_history`).
+"""Delete this project's old runs, events and check results from the Dagster instance (`prune_history`).
 
 Kept: the last event of each partition, so that it counts as materialised for good; of assets without partitions, and of
 each check, the last one of each day, and after `FAILED_FACTOR` times the retention only the very last one. So the
@@ -8,7 +8,9 @@ history grows by some kilobytes a day, however much changes.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import dagster as dg
@@ -24,7 +26,33 @@ _ENDED = {
 }
 
 
-def prune_history(instance: dg.DagsterInstance, keep_days: int, now: datetime) -> Counter[str]:
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """What of the instance belongs to this project. The runs and events of other projects are never touched.
+
+    Attributes:
+        assets: Their events and check results, and runs of no other asset.
+        jobs: Runs of these jobs.
+        tags: Runs that were not launched from a code location, but by the command line, have one of these tags.
+        location: Name of the code location; None if the caller is in none. Runs of another one are never touched.
+    """
+
+    assets: frozenset[dg.AssetKey]
+    jobs: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    location: str | None = None
+
+    def has(self, run: dg.DagsterRun) -> bool:
+        """Return True if the run belongs to this project."""
+        if run.remote_job_origin is None:
+            return not self.tags.isdisjoint(run.tags)
+        if run.remote_job_origin.location_name != self.location:
+            return False
+        selected = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
+        return selected <= self.assets if selected else run.job_name in self.jobs
+
+
+def prune_history(instance: dg.DagsterInstance, owned: Owned, keep_days: int, now: datetime) -> Counter[str]:
     """Delete runs that ended more than `keep_days` ago, and events and check results of that age without a run.
 
     Failed runs are deleted after `FAILED_FACTOR` times `keep_days`. Ticks are deleted by Dagster itself (`retention` in
@@ -32,23 +60,26 @@ def prune_history(instance: dg.DagsterInstance, keep_days: int, now: datetime) -
 
     Args:
         instance: The Dagster instance.
+        owned: What may be deleted.
         keep_days: `runs.keep_days` of the configuration.
         now: UTC.
 
     Returns:
         The number of deleted runs by status, of `events` and `checks`, and `bytes_freed` in SQLite files.
     """
-    history = History(instance)
+    history = History(instance, owned.assets)
     before, days_since = now - timedelta(days=keep_days), now - timedelta(days=keep_days * FAILED_FACTOR)
     kept = history.kept_events(days_since)
     deleted: Counter[str] = Counter()
     for factor, statuses in _ENDED.items():
         old = dg.RunsFilter(statuses=statuses, updated_before=now - timedelta(days=keep_days * factor))
-        while records := instance.get_run_records(old, limit=BATCH):
-            history.release([record.dagster_run.run_id for record in records], kept)
-            for record in records:
-                _delete(instance, history, record.dagster_run)
-                deleted[record.dagster_run.status.value.lower()] += 1
+        ours = [run for run in _runs(instance, old) if owned.has(run)]
+        for begin in range(0, len(ours), BATCH):
+            some = ours[begin : begin + BATCH]
+            history.release([run.run_id for run in some], kept)
+            for run in some:
+                _delete(instance, history, run)
+                deleted[run.status.value.lower()] += 1
     runs = set(instance.get_run_ids())
     checks = history.kept_checks(days_since)
     deleted["checks"] = history.prune_checks(before, checks, runs)
@@ -57,6 +88,13 @@ def prune_history(instance: dg.DagsterInstance, keep_days: int, now: datetime) -
     history.remove_databases(runs, now)
     deleted["bytes_freed"] = history.compact()
     return deleted
+
+
+def _runs(instance: dg.DagsterInstance, wanted: dg.RunsFilter) -> Iterator[dg.DagsterRun]:
+    cursor: str | None = None
+    while runs := instance.get_runs(wanted, cursor=cursor, limit=BATCH):
+        yield from runs
+        cursor = runs[-1].run_id
 
 
 def _delete(instance: dg.DagsterInstance, history: History, run: dg.DagsterRun) -> None:

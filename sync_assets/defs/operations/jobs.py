@@ -6,7 +6,7 @@ op's output.
 
 # No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config` at run time.
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import dagster as dg
 
 from sync_assets.capture.backlog_limit import paused_text
 from sync_assets.defs.operations.explain_job import explain_op
+from sync_assets.defs.partitions import under_way_tag
 from sync_assets.defs.run_errors import failing
 from sync_assets.flows import capture_table
 from sync_assets.operations.record_history import prune_records
@@ -68,8 +69,14 @@ class Maintenance(dg.Config):
     on: bool = True
 
 
-def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
-    """Return the jobs of operators. Jobs that materialise assets are in `definitions.py`."""
+def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: Iterable[str]) -> list[dg.JobDefinition]:
+    """Return the jobs of operators. Jobs that materialise assets are in `definitions.py`.
+
+    Args:
+        runtime: Of the definitions.
+        assets: Keys of all assets of this project, for `prune_history`.
+        other_jobs: Names of the other jobs of this project, for the same.
+    """
 
     @dg.op(name="replay_table", description="Reads rows of Dynamics 365 again into the ledger.")
     def replay_table(context: dg.OpExecutionContext, config: Replay) -> None:
@@ -116,18 +123,29 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
 
         _do(context, runtime, work)
 
-    @dg.op(name="prune", description="Deletes runs and events older than `runs.keep_days`, and old history of records.")
+    @dg.op(
+        name="prune",
+        description="Deletes our runs and events older than `runs.keep_days`, and old history of records.",
+    )
     def prune(context: dg.OpExecutionContext) -> None:
         def work() -> Numbers:
             # Imports Dagster's storage and Alembic, which other runs need not load.
-            from sync_assets.defs.instance.history import prune_history  # noqa: PLC0415
+            from sync_assets.defs.instance.history import Owned, prune_history  # noqa: PLC0415
+            from sync_assets.defs.opt_out.partitions import WORK  # noqa: PLC0415
 
-            deleted = prune_history(context.instance, runtime.config.runs.keep_days, datetime.now(UTC))
+            origin = context.run.remote_job_origin
+            owned = Owned(
+                frozenset(assets),
+                frozenset({*other_jobs, *(job.name for job in jobs)}),
+                frozenset(under_way_tag(name) for name in (WORK, *(one.table for one in runtime.config.tables))),
+                origin.location_name if origin else None,
+            )
+            deleted = prune_history(context.instance, owned, runtime.config.runs.keep_days, datetime.now(UTC))
             return {**deleted, "records": prune_records(runtime)}
 
         _do(context, runtime, work)
 
-    return [
+    jobs = [
         _job("replay", replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}),
         _job("retry_refused", retry_records, "Makes rejected records pending again; the next run sends them."),
         _job("approve_deletes", approve, "Lets a mass deletion that the guard stopped go ahead, once."),
@@ -136,6 +154,7 @@ def operator_jobs(runtime: Runtime) -> list[dg.JobDefinition]:
         _job("maintenance", switch_maintenance, "Tables that are neither captured nor sent for a while."),
         _job("prune_history", prune, "Deletes runs and events that are no longer of use; days stay filled."),
     ]
+    return jobs
 
 
 def _job(name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, str] = SHORT) -> dg.JobDefinition:

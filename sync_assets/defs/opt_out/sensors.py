@@ -14,13 +14,13 @@ import msgspec
 
 from sync_assets.campaign.workflows import start, workflow
 from sync_assets.config.values import CONTACT
+from sync_assets.defs.dagster_internals import evaluation
 from sync_assets.defs.opt_out.asset_keys import CHANGES, EXPORT, file_chain
 from sync_assets.defs.opt_out.checks import is_overdue, watch_results
 from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, run_tags
 from sync_assets.defs.run_errors import with_backoff
-from sync_assets.defs.tables.active_runs import under_way
+from sync_assets.defs.tables.active_runs import active_runs
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
-from sync_assets.defs.tables.run_results import evaluation
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import RESTART
 from sync_assets.opt_out.export import folder
@@ -69,7 +69,8 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
         now = datetime.now(UTC)
         if CONTACT in runtime.ledger.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
-        due = seen.reported is None or abs(now - seen.reported) >= REPORTED
+        last = seen.reported
+        due = last is None or abs(now - last) >= REPORTED or _is_hidden(context.instance, last)
         found = folder.poll_folder(runtime, measure=due)
         for trouble in found.troubles:
             context.log.warning(trouble)
@@ -80,9 +81,9 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
             events.append(observed)
         if due:
             seen.reported = now
-            events += _reports(runtime, found, now)
+            events += _reports(runtime, context.instance, found, now)
         request, why_not = None, "a run of opt-outs is under way"
-        if not under_way(context.instance, runtime.ledger, WORK):
+        if not active_runs(context, runtime.ledger, WORK):
             request, why_not = _next(runtime, found, seen, now)
         return dg.SensorResult(
             run_requests=[request] if request else [],
@@ -130,7 +131,7 @@ def _changes_request() -> dg.RunRequest:
 
 
 def due_request(
-    runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, RunRequested], now: datetime
+    runtime: Runtime, context: dg.SensorEvaluationContext, asked: dict[str, RunRequested], now: datetime
 ) -> dg.RunRequest | None:
     """Return a request for a run of opt-outs that are due without a file, or of a poll of profiles that is late.
 
@@ -138,7 +139,7 @@ def due_request(
 
     Args:
         runtime: Provides configuration and ledger.
-        instance: The Dagster instance.
+        context: Of the calling sensor.
         asked: Cursor of the calling sensor, which is updated.
         now: UTC.
 
@@ -150,14 +151,22 @@ def due_request(
     if not (left or poll_is_late(runtime, now)) or CONTACT in runtime.ledger.in_maintenance():
         asked.pop(WORK, None)
         return None
-    if under_way(instance, runtime.ledger, WORK):
+    if active_runs(context, runtime.ledger, WORK):
         return None
     worth, asked[WORK] = ask_again(asked.get(WORK), left, now)
     return _changes_request() if worth else None
 
 
-def _reports(runtime: Runtime, found: folder.FolderPoll, now: datetime) -> list[dg.AssetCheckEvaluation]:
-    return [evaluation(result) for result in watch_results(runtime.config.opt_out.export, found, now)]
+def _is_hidden(instance: dg.DagsterInstance, reported: datetime) -> bool:
+    """Return True if a run has materialised the export asset since: Dagster then shows its checks as not evaluated."""
+    last = instance.get_latest_materialization_event(EXPORT)
+    return last is not None and last.timestamp >= reported.timestamp()
+
+
+def _reports(
+    runtime: Runtime, instance: dg.DagsterInstance, found: folder.FolderPoll, now: datetime
+) -> list[dg.AssetCheckEvaluation]:
+    return [evaluation(instance, result) for result in watch_results(runtime.config.opt_out.export, found, now)]
 
 
 def _restart_stalled(runtime: Runtime, found: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:

@@ -1,22 +1,24 @@
 """Collect the numbers of the report, one `Day` for each UTC day, from the ledger and from the metadata of runs.
 
-Engine calls and opt-outs are totals of the ledger. Numbers of captured, pushed and rejected records are in Dagster's
-materialisations only, of which there are many on a busy instance. So each report stores its days in its own metadata,
-and the next report reads only the events since the last of these days.
+All numbers are totals of the ledger, except latencies, which are in Dagster's materialisations only, of which there are
+many on a busy instance. So each report stores its days in its own metadata, and the next report reads only the events
+since the last of these days.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
 from sync_assets.config.models import Config
-from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
+from sync_assets.defs.tables.asset_keys import campaign_key
 from sync_assets.defs.tables.asset_metadata import DAYS
+from sync_assets.defs.tables.run_results import THIS_RUN
 from sync_assets.runtime.context import Runtime
 
 AT_ONCE = 1000
@@ -79,7 +81,7 @@ def collect(runtime: Runtime, instance: dg.DagsterInstance, now: datetime, befor
     known = restored(before)
     days = {day: known.get(day, Day()) for day in window(now)}
     anew = [day for day in days if not known or day >= max(known)]
-    _from_events(runtime.config, instance, {day: days[day] for day in anew})
+    _latencies(runtime.config, instance, {day: days[day] for day in anew})
     _from_ledger(runtime, days)
     counts = runtime.ledger.counts()
     today = days[now.date()]
@@ -108,26 +110,23 @@ def _from_ledger(runtime: Runtime, days: Days) -> None:
         one.calls = calls.get(day, {})
         opt_outs = runtime.ledger.opt_out_counts(day)
         one.to_d365, one.to_campaign = opt_outs.get("to_d365", 0), opt_outs.get("to_campaign", 0)
+        captured, pushed = Counter[str](), Counter[str]()
+        for table in runtime.config.tables:
+            captured += runtime.ledger.day_counts(table.table, "d365", day)
+            pushed += runtime.ledger.day_counts(table.table, "campaign", day)
+        one.captured = captured["new"] + captured["changed"] + captured["deleted"]
+        one.pushed = pushed["inserted"] + pushed["updated"] + pushed["deleted"]
+        one.refused = captured["refused_by_mapping"] + pushed["failed"]
 
 
-def _from_events(config: Config, instance: dg.DagsterInstance, days: Days) -> None:
-    """Compute the numbers of these days anew from the metadata that runs reported."""
+def _latencies(config: Config, instance: dg.DagsterInstance, days: Days) -> None:
+    """Compute the latencies of these days anew from the metadata that runs reported."""
     answers: dict[date, list[tuple[float, float, int]]] = {day: [] for day in days}
-    for one in days.values():
-        one.captured = one.pushed = one.refused = 0
     since = datetime.combine(min(days), time(), UTC).timestamp()
     for table in config.tables:
-        for day, numbers in _noted(instance, d365_key(table), since):
-            if day in days:
-                days[day].captured += _sum(numbers, ("new", "changed", "deleted"))
-                days[day].refused += _sum(numbers, ("refused_by_mapping",))
         for day, numbers in _noted(instance, campaign_key(table), since):
-            if day in days:
-                days[day].pushed += _sum(numbers, ("inserted", "updated", "deleted"))
-                days[day].refused += _sum(numbers, ("failed",))
-                if "latency_p50_ms" in numbers:
-                    calls = _sum(numbers, ("engine_calls",))
-                    answers[day].append((numbers["latency_p50_ms"], numbers["latency_p95_ms"], calls))
+            if day in days and "latency_p50_ms" in numbers:
+                answers[day].append((numbers["latency_p50_ms"], numbers["latency_p95_ms"], numbers["engine_calls"]))
     for day, latencies in answers.items():
         days[day].latency_p50 = _median((p50, calls) for p50, _, calls in latencies)
         days[day].latency_p95 = _median((p95, calls) for _, p95, calls in latencies)
@@ -151,20 +150,13 @@ def _noted(instance: dg.DagsterInstance, key: dg.AssetKey, since: float) -> Iter
         found = instance.fetch_materializations(wanted, limit=AT_ONCE, cursor=cursor)
         for record in found.records:
             noted = record.asset_materialization
-            if noted and record.run_id not in counted:
-                numbers = {
-                    name: one.value for name, one in noted.metadata.items() if isinstance(one.value, int | float)
-                }
-                if len(numbers) > 1:  # else it holds the row count of a partition only
-                    yield datetime.fromtimestamp(record.timestamp - LATE_SECONDS, UTC).date(), numbers
-                    counted |= {record.run_id} - {""}
+            if noted and record.run_id not in counted and (own := noted.metadata.get(THIS_RUN)):
+                numbers = cast("Mapping[str, Any]", own.value)
+                yield datetime.fromtimestamp(record.timestamp - LATE_SECONDS, UTC).date(), numbers
+                counted |= {record.run_id} - {""}
         if not found.has_more:
             return
         cursor = found.cursor
-
-
-def _sum(numbers: Mapping[str, Any], names: Iterable[str]) -> int:
-    return sum(int(numbers.get(name, 0)) for name in names)
 
 
 def _median(weighted: Iterable[tuple[float, int]]) -> float | None:

@@ -26,13 +26,19 @@ _UNDER_WAY = [
 _STARTED = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
 
-def under_way(instance: dg.DagsterInstance, ledger: Ledger, table: str) -> bool:
-    """Return True if a run of this table is queued or running. Marks runs as failed whose process was killed."""
-    return bool(end_killed(instance, ledger, table))
+def active_runs(context: dg.SensorEvaluationContext, ledger: Ledger, *tables: str) -> list[dg.DagsterRun]:
+    """Call `end_killed` for a sensor, and return the unfinished runs of the tables in its code location."""
+    origin = context.code_location_origin
+    return end_killed(context.instance, ledger, *tables, location=origin.location_name if origin else None)
 
 
-def end_killed(instance: dg.DagsterInstance, ledger: Ledger, *tables: str) -> list[dg.DagsterRun]:
+def end_killed(
+    instance: dg.DagsterInstance, ledger: Ledger, *tables: str, location: str | None = None
+) -> list[dg.DagsterRun]:
     """Mark runs as failed whose process was killed, and return the other unfinished runs of the tables.
+
+    A run without a heartbeat in the ledger may be one of another ledger on the same instance. It is ignored if its code
+    location is another one, and marked as failed only if its code location is `location`.
 
     Dagster's launcher does not notice every killed process. Such a run would count as started for ever, and the sensors
     would wait for it. So a started run counts as active only while its heartbeats arrive in the ledger, on any machine.
@@ -41,12 +47,16 @@ def end_killed(instance: dg.DagsterInstance, ledger: Ledger, *tables: str) -> li
         instance: The Dagster instance.
         ledger: Holds the heartbeats.
         tables: Tables whose runs are returned. Of other tables, only runs that were given up before are marked.
+        location: Name of the caller's code location; None on the command line.
     """
     now, beats = datetime.now(UTC), give_up_killed(ledger)
     tags = {under_way_tag(table) for table in tables}
     alive: list[dg.DagsterRun] = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY)):
         run, beat = record.dagster_run, beats.get(record.dagster_run.run_id)
+        origin = run.remote_job_origin
+        if beat is None and origin and location and origin.location_name != location:
+            continue
         ours = not tags.isdisjoint(run.tags)
         if run.status not in _STARTED:
             over = False
@@ -55,7 +65,10 @@ def end_killed(instance: dg.DagsterInstance, ledger: Ledger, *tables: str) -> li
         else:
             # A run without a heartbeat may still be loading its code, and one that ended its heartbeats may not be
             # marked as finished by Dagster yet.
-            over = ours and _is_silent(beat, record.start_time, now) and ledger.give_up_run(run.run_id, beat)
+            silent = ours and _is_silent(beat, record.start_time, now)
+            if silent and beat is None and not (origin and origin.location_name == location):
+                continue
+            over = silent and ledger.give_up_run(run.run_id, beat)
         if over:
             instance.report_run_failed(run, KILLED)
         elif ours:

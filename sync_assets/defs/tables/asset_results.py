@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from sync_assets.config.models import TableConfig
+from sync_assets.defs.dagster_internals import evaluation, latest_answers
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.tables.checks import SIDES, answers
 from sync_assets.defs.tables.maintenance_results import passed_over
 from sync_assets.defs.tables.ready_check import READY, ready_result
 from sync_assets.defs.tables.run_reports import RunReports
-from sync_assets.defs.tables.run_results import capture_metadata, evaluation, push_metadata
+from sync_assets.defs.tables.run_results import capture_metadata, day_numbers, push_metadata
 from sync_assets.defs.tables.run_state import RunState
 from sync_assets.errors import SyncAssetsError
 from sync_assets.operations.readiness import failure
@@ -48,23 +49,46 @@ class AssetResults:
                 continue
             if key in self._state.in_maintenance:
                 own = [one for one in self._context.selected_asset_check_keys if one.asset_key == key]
-                yield passed_over(self._context, self._state.in_maintenance[key], key, own)
+                result = passed_over(self._context, self._state.in_maintenance[key], key, own)
+                yield result
+                self._reports.repeat_hidden(result.check_results)
                 continue
             checks = self.checks(config, side, now)
-            self._reports.repeat_hidden(checks)
             if key in self._state.done and key not in self._state.failed:
                 metadata = capture_metadata if side == "d365" else push_metadata
                 numbers = metadata(config, runtime, totals, self._context.instance)
-                self._add_numbers(key, numbers, config.table if side == "d365" else None)
+                self._add_numbers(config, side, numbers)
                 version = dg.DataVersion(today())  # see version_tags
                 yield dg.MaterializeResult(asset_key=key, check_results=checks, data_version=version)
             else:
                 yield from checks
+            # Computed anew, since another run may have answered a check while these were stored.
+            self._reports.repeat_hidden(self.checks(config, side, datetime.now(UTC)))
         self._other_side(config)
 
     def checks(self, config: TableConfig, side: Side, now: datetime) -> list[dg.AssetCheckResult]:
         """Return the results, as of now, of an asset's checks that the run selects."""
-        return self._selected(answers(self._runtime, config, side, self._state.findings[config.table], now))
+        results = self._selected(answers(self._runtime, config, side, self._state.findings[config.table], now))
+        return [self._newest(one, config.table) if one.check_name == READY else one for one in results]
+
+    def _newest(self, ready: dg.AssetCheckResult, table: str) -> dg.AssetCheckResult:
+        """Return another run's result of `ready` if it is newer than this run's findings, which would replace it."""
+        assert ready.asset_key
+        key = dg.AssetCheckKey(ready.asset_key, READY)
+        other = latest_answers(self._context.instance, [key]).get(key)
+        found_at = self._state.found_at.get(table)
+        if not (other and other.at and other.evaluation and found_at):
+            return ready
+        if other.run_id == self._context.run_id or other.at <= found_at:
+            return ready
+        return dg.AssetCheckResult(
+            passed=other.evaluation.passed,
+            asset_key=key.asset_key,
+            check_name=READY,
+            severity=other.evaluation.severity,
+            description=other.evaluation.description,
+            metadata=dict(other.evaluation.metadata),
+        )
 
     def _selected(self, results: list[dg.AssetCheckResult]) -> list[dg.AssetCheckResult]:
         """Return the results of checks that the run selects."""
@@ -73,19 +97,13 @@ class AssetResults:
             one for one in results if one.asset_key and dg.AssetCheckKey(one.asset_key, str(one.check_name)) in wanted
         ]
 
-    def _add_numbers(self, key: dg.AssetKey, numbers: dict[str, Any], table: str | None) -> None:
-        """Add the run's numbers to the last of its partitions; the others refer to it by `counted_with`.
-
-        table: for each partition of a past day the number of its rows that were captured on that day is added.
-        """
-        *others, last = self._context.partition_keys
-        for partition in (*others, last):
-            row_count: dict[str, Any] = {}
-            if table is not None and partition != today():
-                rows = self._runtime.ledger.captured_rows(table, date.fromisoformat(partition))
-                row_count = {"dagster/partition_row_count": rows}
-            reported = numbers | row_count if partition == last else {"counted_with": last, **row_count}
-            self._context.add_asset_metadata(reported, asset_key=key, partition_key=partition)
+    def _add_numbers(self, config: TableConfig, side: Side, numbers: dict[str, Any]) -> None:
+        """Add each partition's numbers of its day, and the run's to the last one; the others refer to it."""
+        *_, last = self._context.partition_keys
+        for partition in self._context.partition_keys:
+            of_day = day_numbers(config, self._runtime, side, partition)
+            of_run = numbers if partition == last else {"counted_with": last}
+            self._context.add_asset_metadata(of_day | of_run, asset_key=side_key(config, side), partition_key=partition)
 
     def _other_side(self, config: TableConfig) -> None:
         """Report blocking findings of Campaign's side, if the run captures only and so has no check of that side."""
@@ -94,4 +112,5 @@ class AssetResults:
         if dg.AssetCheckKey(key, READY) in self._context.selected_asset_check_keys:
             return
         if any(one.stops for one in findings):
-            self._context.instance.report_runless_asset_event(evaluation(ready_result(key, findings)))
+            instance = self._context.instance
+            instance.report_runless_asset_event(evaluation(instance, ready_result(key, findings)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ from sync_assets.defs.tables import asset_metadata, check_results
 from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
 from sync_assets.flows import Captured, Pushed
 from sync_assets.runtime.context import Runtime
+from sync_assets.validation.findings import Side
 
 
 @dataclass
@@ -39,52 +41,73 @@ class Totals:
     last_push: Pushed | None = None
     changed: bool = False
 
-    def add_capture(self, done: Captured) -> None:
-        """Add the numbers of a capture."""
+    def add_capture(self, runtime: Runtime, table: str, done: Captured) -> None:
+        """Add the numbers of a capture to those of the run, and to those of the day in the ledger."""
         result = done.result
-        self.captured.update(
-            rows_captured=result.rows,
-            new=result.new,
-            changed=result.changed,
-            unchanged=result.unchanged,
-            refused_by_mapping=result.invalid,
-            deleted=result.deleted,
-            filtered_out=result.filtered_out,
-            pages=result.pages,
-        )
+        numbers = {
+            "rows_captured": result.rows,
+            "new": result.new,
+            "changed": result.changed,
+            "unchanged": result.unchanged,
+            "refused_by_mapping": result.invalid,
+            "deleted": result.deleted,
+            "filtered_out": result.filtered_out,
+            "pages": result.pages,
+        }
+        runtime.ledger.add_day_counts(table, "d365", numbers)
+        self.captured.update(numbers)
         self.capture_seconds += result.seconds
         self.full_read |= result.full_read
         self.last_capture = done
         self.changed |= result.rows > 0 or result.deleted > 0
 
-    def add_push(self, done: Pushed) -> None:
-        """Add the numbers of a push."""
+    def add_push(self, runtime: Runtime, table: str, done: Pushed) -> None:
+        """Add the numbers of a push to those of the run, and to those of the day in the ledger."""
         result = done.result
-        self.pushed.update(
-            inserted=result.inserted,
-            updated=result.updated,
-            deleted=result.deleted,
-            failed=result.rejected,
-            put_off=result.put_off,
-            engine_calls=sum(result.calls.values()),
+        numbers = {
+            "inserted": result.inserted,
+            "updated": result.updated,
+            "deleted": result.deleted,
+            "failed": result.rejected,
+            "put_off": result.put_off,
+            "engine_calls": sum(result.calls.values()),
             **{f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in asset_metadata.KINDS},
-        )
+        }
+        runtime.ledger.add_day_counts(table, "campaign", numbers)
+        self.pushed.update(numbers)
         self.push_seconds += result.seconds
         self.last_push = done
         self.changed |= result.done > 0 or result.rejected > 0
 
 
+CAPTURED = ("rows_captured", "new", "changed", "unchanged", "refused_by_mapping", "deleted", "filtered_out", "pages")
+PUSHED = (
+    *("inserted", "updated", "deleted", "failed", "put_off", "engine_calls"),
+    *(f"engine_calls_{kind}" for kind in asset_metadata.KINDS),
+)
+THIS_RUN = "this_run"
+"""Metadata key of a run's own numbers. Dagster does not plot them: it plots the last value of each partition."""
+
+
+def day_numbers(config: TableConfig, runtime: Runtime, side: Side, day: str) -> dict[str, Any]:
+    """Return the numbers of an asset on a UTC day, of all its runs: those that Dagster plots by partition."""
+    counts = runtime.ledger.day_counts(config.table, side, date.fromisoformat(day))
+    if side == "campaign":
+        return {name: counts[name] for name in PUSHED}
+    rows = runtime.ledger.captured_rows(config.table, date.fromisoformat(day))
+    return {"dagster/partition_row_count": rows} | {name: counts[name] for name in CAPTURED}
+
+
 def capture_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
-    """Return the numbers of `d365/<table>` up to now, for a report within the run or for its result."""
+    """Return the run's numbers of `d365/<table>` up to now, for a report within the run or for its result."""
     seconds, rows = totals.capture_seconds, totals.captured["rows_captured"]
-    return {
-        "dagster/partition_row_count": runtime.ledger.captured_rows(config.table),
+    numbers = {
         **totals.captured,
         "full_read": totals.full_read,
         "rows_per_second": round(rows / seconds, 1) if seconds else 0.0,
         "seconds": round(seconds, 3),
-        "backlog": runtime.ledger.backlog(config.table),
     }
+    return {THIS_RUN: dg.MetadataValue.json(numbers), "backlog": runtime.ledger.backlog(config.table)}
 
 
 def capture_metadata(
@@ -103,19 +126,19 @@ def capture_metadata(
 
 
 def push_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[str, Any]:
-    """Return the numbers of `campaign/<resource>` up to now; latencies are those of the last push, in milliseconds."""
+    """Return the run's numbers of `campaign/<resource>` up to now; latencies (ms) are those of the last push."""
     done, seconds = totals.last_push, totals.push_seconds
     records = sum(totals.pushed[name] for name in ("inserted", "updated", "deleted", "failed"))
     latencies: dict[str, float | None] = {}
     if done:
         latencies = {"latency_p50_ms": done.result.latency_p50, "latency_p95_ms": done.result.latency_p95}
-    return {
+    numbers = {
         **totals.pushed,
         "records_per_second": round(records / seconds, 1) if seconds else 0.0,
         **{name: round(value * 1000, 1) for name, value in latencies.items() if value is not None},
         "seconds": round(seconds, 3),
-        "backlog": runtime.ledger.backlog(config.table),
     }
+    return {THIS_RUN: dg.MetadataValue.json(numbers), "backlog": runtime.ledger.backlog(config.table)}
 
 
 def push_metadata(
@@ -136,17 +159,3 @@ def push_metadata(
         **asset_metadata.if_changed(instance, campaign_key(config), columns),
         **asset_metadata.links(runtime, config),
     }
-
-
-def evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
-    """Convert a check result into an event that can be reported outside of a run's results."""
-    assert result.asset_key
-    assert result.check_name
-    return dg.AssetCheckEvaluation(
-        asset_key=result.asset_key,
-        check_name=result.check_name,
-        passed=bool(result.passed),
-        severity=result.severity,
-        metadata=dict(result.metadata),
-        description=result.description,
-    )

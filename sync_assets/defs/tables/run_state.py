@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -29,6 +30,7 @@ class RunState:
         failed: Assets whose work failed, with the errors.
         stopped: Assets whose work was stopped before its end, with the reason.
         in_maintenance: Assets in maintenance, with the error that says so.
+        found_at: When the findings of each table were found last, UTC.
     """
 
     totals: dict[str, Totals]
@@ -37,6 +39,7 @@ class RunState:
     failed: dict[dg.AssetKey, list[SyncAssetsError]] = field(default_factory=dict[dg.AssetKey, list[SyncAssetsError]])
     stopped: dict[dg.AssetKey, str] = field(default_factory=dict[dg.AssetKey, str])
     in_maintenance: dict[dg.AssetKey, InMaintenance] = field(default_factory=dict[dg.AssetKey, InMaintenance])
+    found_at: dict[str, datetime] = field(default_factory=dict[str, datetime])
 
     @classmethod
     def of(cls, tables: Iterable[str]) -> RunState:
@@ -68,6 +71,7 @@ class RunState:
         with suppress(LedgerError):
             runtime.ledger.forget_confirmation(config.table)
         found = causes(runtime, config, failed[0], side)
+        self.found_at[config.table] = datetime.now(UTC)
         if side == "d365":
             self.findings[config.table] = found
         else:
@@ -75,6 +79,7 @@ class RunState:
 
     def merge_findings(self, table: str, side: Side, findings: list[Finding]) -> None:
         """Store the findings of a capture or a push. Earlier findings of the other side are kept."""
+        self.found_at[table] = datetime.now(UTC)
         of_others = [one for one in self.findings[table] if one.side != side]
         others = of_others or [one for one in findings if one.side != side]
         self.findings[table] = [*others, *(one for one in findings if one.side == side)]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -18,14 +18,15 @@ import msgspec
 from sync_assets.alerts.dead_man_switch import DeadManSwitch
 from sync_assets.capture.feed_polling import FeedPoll, FeedPoller
 from sync_assets.config.models import TableConfig
+from sync_assets.defs.dagster_internals import evaluation, latest_answers
 from sync_assets.defs.partitions import daily, table_tags, today, under_way_tag, version_tags
 from sync_assets.defs.run_errors import with_backoff
-from sync_assets.defs.tables.active_runs import end_killed
-from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
+from sync_assets.defs.tables.active_runs import active_runs
+from sync_assets.defs.tables.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.tables.assets import linked
-from sync_assets.defs.tables.checks import check_specs, ledger_results
+from sync_assets.defs.tables.checks import SIDES, check_specs, ledger_results
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
-from sync_assets.defs.tables.run_results import evaluation
+from sync_assets.defs.tables.run_results import day_numbers
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG, poll_seconds
 from sync_assets.operations.quiet_tables import CONFIRM
 from sync_assets.runtime.context import Runtime
@@ -100,7 +101,7 @@ def changes_sensor(
             paused = runtime.ledger.in_maintenance()
             failing = {config.table for config in tables if _waits(config, runtime, seen)}
             going = [config for config in tables if config.table not in paused and config.table not in failing]
-            followed = _followed(going, runtime, context.instance)
+            followed = _followed(going, runtime, context)
             idle = [config for config in going if config.table not in followed]
             polled = pollers[0].poll(idle)
             # A feed that cannot be polled counts as changed: the run of its table then fails and shows the cause.
@@ -131,13 +132,17 @@ def changes_sensor(
             requests += [_following([config]) for config in alone if config.table in worth]
         if not polled.refused:
             switch.ping()
+        materialized = [
+            *_confirmations(quiet, runtime, seen, now),
+            *_ended_days(quiet, runtime, context.instance, seen),
+        ]
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else _why_not(tables, polled_tables, failing, paused),
             asset_events=[
-                *_confirmations(quiet, runtime, seen, now),
-                *_ended_days(quiet, runtime, context.instance, seen),
-                *_reports(quiet, runtime, seen, now),
+                *materialized,
+                *_hidden_results(quiet, context.instance, {event.asset_key for event in materialized}),
+                *_reports(quiet, runtime, context.instance, seen, now),
             ],
             cursor=msgspec.json.encode(seen).decode(),
         )
@@ -145,9 +150,9 @@ def changes_sensor(
     return d365_changes
 
 
-def _followed(tables: Sequence[TableConfig], runtime: Runtime, instance: dg.DagsterInstance) -> set[str]:
+def _followed(tables: Sequence[TableConfig], runtime: Runtime, context: dg.SensorEvaluationContext) -> set[str]:
     """Return the tables that an active run captures. Runs that only send a backlog do not count: they may take days."""
-    runs = end_killed(instance, runtime.ledger, *(config.table for config in tables)) if tables else []
+    runs = active_runs(context, runtime.ledger, *(config.table for config in tables)) if tables else []
     tags = {tag for run in runs if BACKLOG_TAG not in run.tags for tag in run.tags}
     return {config.table for config in tables if under_way_tag(config.table) in tags}
 
@@ -225,25 +230,27 @@ def _confirmations(
         if abs(now - seen.confirmed.setdefault(config.table, now)) < CONFIRM:
             continue
         seen.confirmed[config.table] = now
-        rows = runtime.ledger.captured_rows(config.table)
         events.append(
             dg.AssetMaterialization(
                 d365_key(config),
                 partition=today(),
                 tags=version_tags(),
                 description="The change feed was polled and holds nothing new.",
-                metadata={
-                    "rows_captured": 0,
-                    "dagster/partition_row_count": rows,
-                    "polled_at": dg.MetadataValue.timestamp(now),
-                },
+                metadata=day_numbers(config, runtime, "d365", today()) | {"polled_at": dg.MetadataValue.timestamp(now)},
             )
         )
         counts = runtime.ledger.counts().get(config.table)
         if counts and not counts.pending:
             text = "Nothing is pending."
-            key = campaign_key(config)
-            events.append(dg.AssetMaterialization(key, partition=today(), tags=version_tags(), description=text))
+            events.append(
+                dg.AssetMaterialization(
+                    campaign_key(config),
+                    partition=today(),
+                    tags=version_tags(),
+                    description=text,
+                    metadata=day_numbers(config, runtime, "campaign", today()),
+                )
+            )
     return events
 
 
@@ -252,8 +259,8 @@ def _ended_days(
 ) -> list[dg.AssetMaterialization]:
     """Return materialisations of past days on which no run was needed, since these partitions are complete as well.
 
-    Once a day for each quiet table, and only after its first load. At most MOST_DAYS for each table; the next ticks
-    return the others.
+    Once a day for each quiet table, only after its first load, and of no day before it. At most MOST_DAYS for each
+    table; the next ticks return the others.
     """
     events: list[dg.AssetMaterialization] = []
     for config in quiet:
@@ -261,15 +268,14 @@ def _ended_days(
         if seen.filled.get(config.table) == today() or feed is None or not feed.complete:
             continue
         days = daily(runtime.config.runs.start_date).get_partition_keys()
+        first = (runtime.ledger.first_captured_day(config.table) or datetime.now(UTC).date()).isoformat()
         missing: list[dg.AssetMaterialization] = []
-        for key in (d365_key(config), campaign_key(config)):
+        for side in SIDES:
+            key = side_key(config, side)
             there = instance.get_materialized_partitions(key)
             for day in days:
-                if day < today() and day not in there:
-                    counted: dict[str, Any] = {}
-                    if key == d365_key(config):
-                        rows = runtime.ledger.captured_rows(config.table, date.fromisoformat(day))
-                        counted = {"dagster/partition_row_count": rows}
+                if first <= day < today() and day not in there:
+                    counted = day_numbers(config, runtime, side, day)
                     text = "The day has ended, and no run was needed."
                     missing.append(dg.AssetMaterialization(key, partition=day, description=text, metadata=counted))
         events += missing[:MOST_DAYS]
@@ -278,8 +284,18 @@ def _ended_days(
     return events
 
 
+def _hidden_results(
+    quiet: Iterable[TableConfig], instance: dg.DagsterInstance, materialized: Collection[dg.AssetKey]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Yield again the last check results that runs stored of these assets, which the sensor's materialisations hide."""
+    checks = [one.key for config in quiet for one in check_specs(config) if one.asset_key in materialized]
+    for answer in latest_answers(instance, checks).values():
+        if answer.run_id and answer.evaluation:
+            yield answer.evaluation
+
+
 def _reports(
-    quiet: Iterable[TableConfig], runtime: Runtime, seen: Seen, now: datetime
+    quiet: Iterable[TableConfig], runtime: Runtime, instance: dg.DagsterInstance, seen: Seen, now: datetime
 ) -> list[dg.AssetCheckEvaluation]:
     """Return evaluations of those checks of quiet tables that need the ledger only.
 
@@ -292,13 +308,13 @@ def _reports(
         if last and abs(now - last) < CHECKED and not (asked and last < asked.at <= now):
             continue
         seen.reported[config.table] = now
-        events += [evaluation(result) for result in ledger_results(config, runtime, now)]
+        events += [evaluation(instance, result) for result in ledger_results(config, runtime, now)]
     return events
 
 
-OtherWork = Callable[[Runtime, dg.DagsterInstance, dict[str, RunRequested], datetime], dg.RunRequest | None]
-"""Returns a request for a run of other pending work (opt-outs), or None. Arguments: the runtime, the instance, the
-backlog sensor's cursor, which it updates, and the time now (UTC)."""
+OtherWork = Callable[[Runtime, dg.SensorEvaluationContext, dict[str, RunRequested], datetime], dg.RunRequest | None]
+"""Returns a request for a run of other pending work (opt-outs), or None. Arguments: the runtime, the context and the
+cursor of the backlog sensor, which it updates, and the time now (UTC)."""
 
 
 def backlog_sensor(
@@ -334,11 +350,11 @@ def backlog_sensor(
         requests: list[dg.RunRequest] = []
         paused = runtime.ledger.in_maintenance()
         for group in linked(tables):
-            wanted = [c for c in group if c.table not in paused and _is_due(c, runtime, context.instance, asked, now)]
+            wanted = [c for c in group if c.table not in paused and _is_due(c, runtime, context, asked, now)]
             if wanted:
                 keys = [campaign_key(config) for config in wanted]
                 requests.append(_request(wanted, keys, {BACKLOG_TAG: "yes"}))
-        more = other[0](runtime, context.instance, asked, now) if other else None
+        more = other[0](runtime, context, asked, now) if other else None
         return dg.SensorResult(
             run_requests=[*requests, *([more] if more else [])],
             skip_reason=None if requests or more else _nothing_to_send(paused),
@@ -349,7 +365,11 @@ def backlog_sensor(
 
 
 def _is_due(
-    config: TableConfig, runtime: Runtime, instance: dg.DagsterInstance, asked: dict[str, RunRequested], now: datetime
+    config: TableConfig,
+    runtime: Runtime,
+    context: dg.SensorEvaluationContext,
+    asked: dict[str, RunRequested],
+    now: datetime,
 ) -> bool:
     """Return True if records of the table can be sent and no run of it is active; with a backoff while none is sent."""
     counts = runtime.ledger.counts().get(config.table)
@@ -357,7 +377,7 @@ def _is_due(
         asked.pop(config.table, None)
         return False
     due = runtime.ledger.next_due(config.table)
-    if due is None or due > datetime.now(UTC) or end_killed(instance, runtime.ledger, config.table):
+    if due is None or due > datetime.now(UTC) or active_runs(context, runtime.ledger, config.table):
         return False
     worth, asked[config.table] = ask_again(asked.get(config.table), counts.pending, now)
     return worth

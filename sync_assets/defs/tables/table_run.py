@@ -39,10 +39,7 @@ from sync_assets.defs.tables.checks import SIDES
 from sync_assets.defs.tables.maintenance_results import check_not_paused
 from sync_assets.defs.tables.run_reports import RunReports
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
-from sync_assets.defs.tables.run_results import (
-    capture_numbers,
-    push_numbers,
-)
+from sync_assets.defs.tables.run_results import capture_numbers, day_numbers, push_numbers
 from sync_assets.defs.tables.run_state import RunState
 from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import capture_table, push_table
@@ -171,7 +168,7 @@ class TableRun:
             self._warned.add(warning)
             self._context.log.warning(warning)
             runtime.warnings.append(warning)
-        self._state.totals[config.table].add_capture(done)
+        self._state.totals[config.table].add_capture(runtime, config.table, done)
         self._state.done.add(key)
         self._state.merge_findings(config.table, "d365", [*done.ready.findings, *limits, types_note(done.ready)])
         (self._full.add if done.result.paused else self._full.discard)(config.table)
@@ -198,7 +195,7 @@ class TableRun:
             self._state.record_failure(runtime, config, "campaign", failed)
             self._fail_if_backlog_stays_full(config)
             return False
-        self._state.totals[config.table].add_push(done)
+        self._state.totals[config.table].add_push(runtime, config.table, done)
         self._state.done.add(key)
         self._state.merge_findings(config.table, "campaign", [*done.findings, *notes])
         if done.result.stopped:
@@ -291,10 +288,13 @@ class TableRun:
             totals = self._state.totals[config.table]
             if totals.changed:
                 totals.changed = False
+                runtime, day = self._runtime, today()
                 if config in self._to_capture:
-                    self._reports.report_numbers(d365_key(config), capture_numbers(config, self._runtime, totals))
+                    numbers = day_numbers(config, runtime, "d365", day) | capture_numbers(config, runtime, totals)
+                    self._reports.report_numbers(d365_key(config), numbers)
                 if config in self._to_push:
-                    self._reports.report_numbers(campaign_key(config), push_numbers(config, self._runtime, totals))
+                    numbers = day_numbers(config, runtime, "campaign", day) | push_numbers(config, runtime, totals)
+                    self._reports.report_numbers(campaign_key(config), numbers)
             for side in SIDES:
                 if side_key(config, side) in self._state.done:
                     self._reports.report_checks(self._assets.checks(config, side, now))

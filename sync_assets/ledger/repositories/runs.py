@@ -1,8 +1,9 @@
-"""Store heartbeats of Dagster runs, and the number of captured rows by day.
+"""Store heartbeats of Dagster runs, and numbers of captures and pushes by day.
 
 Here: the stored values. When a silent run counts as killed is decided in runtime/heartbeat.py.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import NamedTuple
@@ -19,7 +20,7 @@ ENDED, GIVEN_UP = "", "given up"
 """Stored in place of a run's worker. ENDED: its work ended by itself. GIVEN_UP: its process was killed, and another run
 may continue its work."""
 _COUNTED = {"preserve_rowcount": True}  # without it SQLAlchemy has no rowcount of an INSERT
-_R, _D = schema.run.c, schema.captured_day.c
+_R, _D, _N = schema.run.c, schema.captured_day.c, schema.day_count.c
 
 
 class Heartbeat(NamedTuple):
@@ -30,7 +31,7 @@ class Heartbeat(NamedTuple):
 
 
 class Runs:
-    """Reads and writes `sync_run` and `sync_captured_day`."""
+    """Reads and writes `sync_run`, `sync_captured_day` and `sync_day_count`."""
 
     def __init__(self, session: LedgerSession) -> None:
         self._session = session
@@ -113,6 +114,31 @@ class Runs:
 
         self._session.database.write(work)
 
+    def add_day_counts(self, table: str, side: str, numbers: Mapping[str, int]) -> None:
+        """Add to the numbers of today (UTC). side: of the asset, `d365` or `campaign`."""
+
+        def work(connection: Connection) -> None:
+            day = times.to_day_number(times.from_micros(self._session.now()).date())
+            rows = [
+                {"table_name": table, "day": day, "name": f"{side}/{name}", "number": number}
+                for name, number in sorted(numbers.items())
+                if number
+            ]
+            if rows:
+                new = self._session.upsert(schema.day_count).values(rows)
+                added = {"number": _N.number + new.excluded.number}
+                keys = ["table_name", "day", "name"]
+                connection.execute(new.on_conflict_do_update(index_elements=keys, set_=added))
+
+        self._session.database.write(work)
+
+    def day_counts(self, table: str, side: str, day: date) -> Counter[str]:
+        """Return the numbers of a UTC day by name; those that are 0 are missing."""
+        wanted = sa.select(_N.name, _N.number).where(_N.table_name == table, _N.day == times.to_day_number(day))
+        with self._session.database.read() as connection:
+            rows = connection.execute(wanted.where(_N.name.startswith(f"{side}/"))).all()
+        return Counter({row.name.partition("/")[2]: row.number for row in rows})
+
     def forget_confirmation(self, table: str) -> None:
         """Store that the table's last run failed, so that another run is due even without changes."""
         failed = sa.update(schema.captured_day).where(_D.table_name == table).values(confirmed_at=None)
@@ -125,6 +151,13 @@ class Runs:
         with self._session.database.read() as connection:
             moment = connection.execute(wanted).scalar()
             return None if moment is None else times.from_micros(moment)
+
+    def first_captured_day(self, table: str) -> date | None:
+        """Return the first UTC day on which the table was captured; None if it never was."""
+        first = sa.select(sa.func.min(_D.day)).where(_D.table_name == table)
+        with self._session.database.read() as connection:
+            number = connection.execute(first).scalar()
+            return None if number is None else times.from_day_number(number)
 
     def captured_rows(self, table: str, day: date | None = None) -> int:
         """Return the number of rows captured on a UTC day, today by default."""

@@ -390,6 +390,16 @@ captured_day = sa.Table(
     sa.Column("confirmed_at", sa.BigInteger),  # of the last capture on that day, with or without rows
 )
 
+# Numbers of captures and pushes by UTC day, as Dagster plots them.
+day_count = sa.Table(
+    "sync_day_count",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("name", NAME, primary_key=True),  # asset group and number, as in campaign/inserted
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+
 # The outcomes of requests and validation errors, by record, while `history` is configured: see record_history.py.
 history = sa.Table(
     "sync_history",

@@ -22,6 +22,7 @@ import sync_assets
 from sync_assets.defs.dagster_internals import (
     answered_since,
     detach_copies_of_output,
+    evaluation,
     find_migrations_by_path,
     freshness,
     latest_answers,
@@ -29,6 +30,7 @@ from sync_assets.defs.dagster_internals import (
     run_webserver,
     sensor_ticks,
 )
+from sync_assets_tests.support.orchestra import shown
 
 ASSET = dg.AssetKey(["d365", "contact"])
 CHECK = dg.AssetCheckKey(ASSET, "ready")
@@ -83,6 +85,15 @@ def test_a_check_is_answered_since_a_run_if_a_later_one_or_a_report_without_a_ru
     assert answered_since(instance, [CHECK], first.run_id) == {CHECK}
     instance.report_runless_asset_event(dg.AssetCheckEvaluation(ASSET, "ready", passed=True, metadata={}))
     assert answered_since(instance, [CHECK], instance.get_runs(limit=1)[0].run_id) == {CHECK}
+
+
+def test_a_result_without_a_run_is_about_the_last_materialisation(instance: dg.DagsterInstance) -> None:
+    """Of the same second: SQLite's time of the result would be before it."""
+    result = dg.AssetCheckResult(passed=False, asset_key=ASSET, check_name="ready")
+    assert evaluation(instance, result).target_materialization_data is None
+    run(instance, passed=True)
+    instance.report_runless_asset_event(evaluation(instance, result))
+    assert shown(instance, CHECK) == "FAILED"
 
 
 def test_assets_that_are_late_are_told_with_the_moment(instance: dg.DagsterInstance) -> None:

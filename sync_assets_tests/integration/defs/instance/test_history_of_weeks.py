@@ -14,6 +14,7 @@ from sync_assets_tests.bench.storage_use import storage_use
 from sync_assets_tests.support.past_history import (
     AGREES,
     AUDIT,
+    OWNED,
     READY,
     RECORDS,
     ROWS,
@@ -56,7 +57,7 @@ def test_after_thirty_days_of_daily_pruning_the_history_does_not_grow_and_every_
     past.report(moment(0), dg.AssetCheckEvaluation(AGREES.asset_key, AGREES.name, passed=False))
     for day in range(DAYS):
         a_day(past, day)
-        prune_history(instance, KEEP, moment(day + 1, 3))
+        prune_history(instance, OWNED, KEEP, moment(day + 1, 3))
         sizes.append(storage_use(tmp_path).bytes)
     settled = KEEP * FAILED_FACTOR + 1
     assert sizes[settled] > sizes[0]
@@ -80,7 +81,7 @@ def test_in_postgresql_events_are_deleted_and_partitions_stay_filled(tmp_path: P
             past = Past(instance)
             for day in range(7):
                 a_day(past, day)
-                prune_history(instance, KEEP, moment(day + 1, 3))
+                prune_history(instance, OWNED, KEEP, moment(day + 1, 3))
             for key in (ROWS, RECORDS):
                 assert instance.get_materialized_partitions(key) == {partition(day) for day in range(7)}
                 assert [len(events_of(instance, key, day)) for day in (1, 2)] == [1, 1]

@@ -23,13 +23,13 @@ from sync_assets.defs.opt_out.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISI
 from sync_assets.defs.opt_out.checks import watch_results
 from sync_assets.defs.opt_out.partitions import run_tags
 from sync_assets.defs.partitions import table_tags
-from sync_assets.defs.run_errors import CANNOT
 from sync_assets.defs.tables import sensors as ingress_sensors
 from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART
 from sync_assets.opt_out.export.folder import poll_folder
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.opt_out_runs import take
 from sync_assets_tests.support.opt_outs import HEADER, clear, exports, opted_in, says, set_d365, switch_on, write_file
-from sync_assets_tests.support.orchestra import Orchestra, in_memory
+from sync_assets_tests.support.orchestra import Orchestra, in_memory, shown
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -262,7 +262,7 @@ def test_an_sftp_that_fails_is_said_by_the_tick_which_keeps_its_cursor(
     why_not(orchestra)
     cursor = orchestra._cursors[FILE]
     orchestra.program.sandbox.admin.fault("sftp", kind, times=1)
-    assert (why_not(orchestra) or "").startswith(CANNOT)
+    assert "SFTP" in orchestra.failure(FILE)
     assert orchestra._cursors[FILE] == cursor
     assert asked_partition(orchestra)
 
@@ -270,10 +270,21 @@ def test_an_sftp_that_fails_is_said_by_the_tick_which_keeps_its_cursor(
 def test_an_sftp_that_cannot_be_reached_is_named(orchestra: Orchestra) -> None:
     orchestra.program.more = {"CAMPAIGN_SFTP_PORT": "1"}
     orchestra.reload()
-    assert re.search(r"localhost:1 cannot be reached .*Check CAMPAIGN_SFTP_HOST", why_not(orchestra) or "")
+    assert re.search(r"localhost:1 cannot be reached .*Check CAMPAIGN_SFTP_HOST", orchestra.failure(FILE))
 
 
 # Checks
+
+
+def test_the_checks_of_the_folder_are_told_again_after_a_run_that_hides_them(orchestra: Orchestra) -> None:
+    orchestra.tick(FILE)
+    assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
+    write_file(orchestra.program, HEADER)
+    assert take(orchestra)[0].success
+    assert events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
+    for name in ("export_arrives_in_time", "sftp_has_room"):
+        assert shown(orchestra.instance, dg.AssetCheckKey(EXPORT, name)) != "not evaluated"
+    assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
 
 
 def test_the_checks_of_the_folder_are_told_without_a_run_every_quarter_of_an_hour(orchestra: Orchestra) -> None:
@@ -357,7 +368,7 @@ def test_a_poll_that_is_late_is_asked_for_though_the_sftp_cannot_be_reached(orch
     orchestra.program.more = {"CAMPAIGN_SFTP_PORT": "1"}
     orchestra.reload()
     orchestra.runtime.ledger.note(POLL, datetime.now(UTC) - timedelta(minutes=10))
-    assert (why_not(orchestra) or "").startswith(CANNOT)
+    assert "SFTP" in orchestra.failure(FILE)
     assert is_asked_for_changes(orchestra, "backlog")
 
 

@@ -18,7 +18,7 @@ from dagster._utils.error import serializable_error_info_from_exc_info
 
 from sync_assets.alerts.incidents import InstanceState, incidents
 from sync_assets.defs.alerts.dagster_state import Watched, read_state
-from sync_assets.defs.run_errors import CANNOT
+from sync_assets.defs.run_errors import CANNOT, SensorFailed
 
 SOURCE, TARGET = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
 SPEC = dg.AssetCheckSpec("mapped_columns_exist", asset=SOURCE, blocking=True)
@@ -243,7 +243,7 @@ def test_a_sensor_that_cannot_go_on_is_told_since_its_first_such_tick_and_is_ove
     assert sensors.wrong == []
     sensors.tick(TickStatus.SKIPPED, skips=f"{CANNOT}D365 cannot be reached. Check D365_URL.")
     began = sensors.at
-    sensors.tick(TickStatus.SKIPPED, skips=f"{CANNOT}D365 refused us: 403.")
+    sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("D365 refused us: 403.")))
     sensors.tick(TickStatus.STARTED)
     [failed] = sensors.look().sensors
     assert (failed.name, failed.said) == ("d365_changes", "D365 refused us: 403.")

@@ -75,9 +75,9 @@ def test_sqlite_has_one_database_a_run_and_three_that_runs_share(
         for name in ("run_storage", "schedule_storage"):
             assert hasattr(unwrapped(getattr(instance, name), name), "connect")
         instance.report_runless_asset_event(dg.AssetMaterialization("rows"))
-        files = {file.name for file in event_storage.History(instance)._shared_files()}
+        files = {file.name for file in event_storage.History(instance, ())._shared_files()}
         assert files == {"index.db", "runs.db", "schedules.db", ".db"}
-        assert all(file.exists() for file in event_storage.History(instance)._shared_files())
+        assert all(file.exists() for file in event_storage.History(instance, ())._shared_files())
         assert Path(storage.path_for_shard("some-run")).name == "some-run.db"
 
 

@@ -18,15 +18,15 @@ from sync_assets.defs.report.days import Day, collect, kept, restored, window
 from sync_assets.defs.report.page import page
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.asset_metadata import DAYS
+from sync_assets.defs.tables.run_results import THIS_RUN
 from sync_assets.ledger import Counts
 from sync_assets.runtime.context import Runtime
 
-CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
+PROFILE = dg.AssetKey(["campaign", "profile"])
 CONFIG = {
     "privacy_acknowledged": True,
     "tables": [{"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "lastName"}}],
 }
-PUSHED = {"inserted": 3, "updated": 2, "deleted": 1, "failed": 4, "engine_calls": 10}
 
 
 @pytest.fixture
@@ -54,8 +54,15 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
     made.close()
 
 
-def note(instance: dg.DagsterInstance, key: dg.AssetKey, **numbers: float) -> None:
-    instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="2026-11-24", metadata=numbers))
+def latency(p50: float, p95: float, calls: int) -> dict[str, dg.MetadataValue]:
+    """Return the metadata that a run reports, as far as the report reads it."""
+    own = {"latency_p50_ms": p50, "latency_p95_ms": p95, "engine_calls": calls}
+    return {THIS_RUN: dg.MetadataValue.json(own)}
+
+
+def note(instance: dg.DagsterInstance, p50: float, p95: float, calls: int) -> None:
+    metadata = latency(p50, p95, calls)
+    instance.report_runless_asset_event(dg.AssetMaterialization(PROFILE, partition="2026-11-24", metadata=metadata))
 
 
 def test_it_is_of_fourteen_days_the_last_of_which_is_today(now: datetime) -> None:
@@ -65,12 +72,14 @@ def test_it_is_of_fourteen_days_the_last_of_which_is_today(now: datetime) -> Non
     assert days[-1] == now.date()
 
 
-def test_it_adds_up_what_the_runs_of_a_day_noted(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -> None:
-    note(instance, CONTACT, new=5, changed=2, unchanged=100, deleted=1, refused_by_mapping=1)
-    note(instance, CONTACT, new=1, changed=0, unchanged=0, deleted=0, refused_by_mapping=0)
-    note(instance, CONTACT, **{"dagster/partition_row_count": 6})
-    note(instance, PROFILE, **PUSHED, latency_p50_ms=40.0, latency_p95_ms=90.0)
-    note(instance, PROFILE, **{**PUSHED, "failed": 0, "engine_calls": 1}, latency_p50_ms=900.0, latency_p95_ms=950.0)
+def test_it_adds_up_what_the_runs_of_a_day_did(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -> None:
+    counted = runtime.ledger.add_day_counts
+    counted("contact", "d365", {"new": 5, "changed": 2, "unchanged": 100, "deleted": 1, "refused_by_mapping": 1})
+    counted("contact", "d365", {"new": 1})
+    for failed in (4, 0):
+        counted("contact", "campaign", {"inserted": 3, "updated": 2, "deleted": 1, "failed": failed})
+    note(instance, 40.0, 90.0, 10)
+    note(instance, 900.0, 950.0, 1)
     runtime.ledger.count_calls({("contact", "insert"): 9, ("contact", "read"): 2})
     today = collect(runtime, instance, now, {})[now.date()]
     assert today == Day(
@@ -88,36 +97,33 @@ def test_it_adds_up_what_the_runs_of_a_day_noted(runtime: Runtime, instance: dg.
 def test_of_a_run_that_notes_its_numbers_again_and_again_the_last_ones_count(
     runtime: Runtime, instance: dg.DagsterInstance, now: datetime
 ) -> None:
-    @dg.asset(key=CONTACT)
-    def contact(context):  # Dagster looks at types of its own
-        for number in (1, 2):
-            context.log_event(dg.AssetMaterialization(CONTACT, metadata={"new": number, "changed": 10 * number}))
-        return dg.MaterializeResult(metadata={"new": 3, "changed": 30})
+    @dg.asset(key=PROFILE)
+    def profile(context):  # Dagster looks at types of its own
+        context.log_event(dg.AssetMaterialization(PROFILE, metadata=latency(1.0, 1.0, 100)))
+        return dg.MaterializeResult(metadata=latency(3.0, 4.0, 101))
 
-    for _ in range(2):
-        assert dg.materialize([contact], instance=instance).success
-    assert collect(runtime, instance, now, {})[now.date()].captured == 2 * 33
+    assert dg.materialize([profile], instance=instance).success
+    assert collect(runtime, instance, now, {})[now.date()].latency_p50 == 3.0
 
 
 def test_more_events_than_are_read_at_once_are_all_counted(
     runtime: Runtime, instance: dg.DagsterInstance, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(days_module, "AT_ONCE", 3)
-    for _ in range(10):
-        note(instance, CONTACT, new=1, changed=1)
-    assert collect(runtime, instance, now, {})[now.date()].captured == 20
+    for number in range(10):
+        note(instance, 1.0 + number, 1.0, 1 if number else 100)
+    assert collect(runtime, instance, now, {})[now.date()].latency_p50 == 1.0
 
 
-def test_days_that_the_last_report_had_whole_are_taken_from_it_and_the_others_counted_anew(
+def test_latencies_of_days_that_the_last_report_had_whole_are_taken_from_it_and_the_others_computed_anew(
     runtime: Runtime, instance: dg.DagsterInstance, now: datetime
 ) -> None:
-    """A report that is made twice a day counts nothing twice, and one after a pause of days misses none."""
-    note(instance, CONTACT, new=7, changed=0)
+    note(instance, 7.0, 7.0, 1)
     days = window(now)
-    before = {days[-3]: Day(captured=30, waiting=4), days[-2]: Day(captured=20), days[-1]: Day(captured=10)}
-    before[days[0] - timedelta(days=1)] = Day(captured=99)
+    before = {days[-3]: Day(latency_p50=30.0, waiting=4), days[-2]: Day(latency_p50=20.0), days[-1]: Day(latency_p50=1)}
+    before[days[0] - timedelta(days=1)] = Day(latency_p50=99.0)
     found = collect(runtime, instance, now, kept(before))
-    assert [found[day].captured for day in days[-4:]] == [0, 30, 20, 7]
+    assert [found[day].latency_p50 for day in days[-4:]] == [None, 30.0, 20.0, 7.0]
     assert found[days[-3]].waiting == 4
     assert list(found) == days
 
@@ -131,7 +137,7 @@ def test_what_a_report_keeps_comes_back_and_what_another_version_kept_does_no_ha
 def test_materialised_twice_it_goes_on_from_the_first(runtime: Runtime, instance: dg.DagsterInstance) -> None:
     asset = next(one for one in build_definitions(runtime).assets or () if REPORT in one.keys)  # pyright: ignore
     assert isinstance(asset, dg.AssetsDefinition)
-    note(instance, CONTACT, new=7, changed=0)
+    runtime.ledger.add_day_counts("contact", "d365", {"new": 7})
     found: list[Any] = []
     for _ in range(2):
         done = dg.materialize([asset], instance=instance, resources={**systems()})

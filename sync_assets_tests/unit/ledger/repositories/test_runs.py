@@ -60,3 +60,25 @@ def test_what_earlier_runs_left_is_removed(ledger: Ledger, clock: Clock) -> None
     clock.advance(KEPT_SECONDS + 1)
     ledger.write_heartbeat("next", "worker")
     assert owners(ledger).keys() == {"next"}
+
+
+def test_numbers_are_added_up_by_table_side_and_day(ledger: Ledger, clock: Clock) -> None:
+    day = clock.now.date()
+    for _ in range(2):
+        ledger.add_day_counts("contact", "d365", {"new": 3, "deleted": 0})
+    ledger.add_day_counts("contact", "campaign", {"deleted": 1})
+    ledger.add_day_counts("account", "d365", {"new": 7})
+    clock.advance(86_400)
+    ledger.add_day_counts("contact", "d365", {"new": 1})
+    assert ledger.day_counts("contact", "d365", day) == {"new": 6}
+    assert ledger.day_counts("contact", "campaign", day) == {"deleted": 1}
+    assert ledger.day_counts("contact", "d365", clock.now.date()) == {"new": 1}
+
+
+def test_the_first_day_of_a_table_is_that_of_its_first_capture_even_without_rows(ledger: Ledger, clock: Clock) -> None:
+    assert ledger.first_captured_day("contact") is None
+    first = clock.now.date()
+    ledger.count_captured("contact", 0)
+    clock.advance(86_400 * 2)
+    ledger.count_captured("contact", 5)
+    assert ledger.first_captured_day("contact") == first
