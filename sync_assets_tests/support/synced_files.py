@@ -15,8 +15,9 @@ from pathlib import Path
 
 _SYNC = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 _OPEN = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_int)
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_int)
 )
+"""The name is passed on as an address: SQLite keeps it."""
 
 
 class _Vfs(ctypes.Structure):
@@ -76,11 +77,11 @@ def synced_files() -> Iterator[SyncedFiles]:
 
     paths: dict[int, Path] = {}
 
-    def open_file(self: int, name: bytes | None, file: int, flags: int, out: object) -> int:
+    def open_file(self: int, name: int | None, file: int, flags: int, out: object) -> int:
         code = real_open(self, name, file, flags, out)
         if code == 0 and name:
             methods = ctypes.c_void_p.from_address(file)
-            paths[file] = Path(name.decode())
+            paths[file] = Path(ctypes.string_at(name).decode())
             found.content.setdefault(paths[file], b"")
             methods.value = ctypes.addressof(wrapped(methods.value or 0))
         return code
