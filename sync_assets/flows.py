@@ -21,7 +21,6 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.push.target import opt_outs_of_new_records
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.workers import release_dead, worker_id
 from sync_assets.validation.preflight import Finding, NotReady, Ready, campaign_findings, preflight
 from sync_assets.validation.schema_drift import type_findings, types_in, types_of
 
@@ -68,16 +67,17 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             config, d365, campaign, runtime.config.targets, opt_outs_of_new_records(runtime.config, config.table)
         )
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
+        runtime.check_not_older()
         findings = await asyncio.to_thread(_check_and_note_types, ledger, config, ready)
         await asyncio.to_thread(_note_mapping, runtime, ledger, config.table, ready.mapping.fingerprint)
-        await asyncio.to_thread(release_dead, ledger)
+        session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
         result = await Capture(
             ledger,
             d365,
             ready.table,
             ready.mapping,
-            worker_id(),
+            session.epoch,
             apply_deletes=config.apply_deletes,
             max_delete_share=runtime.config.guardrails.max_delete_share,
             is_full=lambda: limited and backlog_is_full(ledger, config),
@@ -118,12 +118,13 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
+        runtime.check_not_older()
         known = await asyncio.to_thread(ledger.known_types, config.table)
         types = type_findings(config, known, types_in(config, resource))
         findings = [*campaign_findings(config, resource), *types]
         if any(finding.stops for finding in findings):
             raise NotReady(config.table, findings)
-        await asyncio.to_thread(release_dead, ledger)
+        session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
         existing = await first_load(runtime, campaign, config, resource, seconds)
         if not existing.known:
@@ -134,12 +135,12 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
             ledger,
             campaign,
             Target.linked(runtime.config, config, resource),
-            owner=worker_id(),
+            session=session.epoch,
             concurrency=runtime.config.guardrails.concurrency,
             progress=lambda done: runtime.progress(f"sending {config.table}", done),
             seconds=seconds,
             parent_keys=runtime.parent_keys,
-            run_is_valid=runtime.run_is_valid,
+            session_is_valid=runtime.session_is_valid,
         )
         runtime.calls.update(result.calls)
         result.calls["read"] += existing.calls

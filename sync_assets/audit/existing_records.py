@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from sync_assets.audit.record_comparison import (
     EXISTING,
-    LEASE_SECONDS,
     NONE,
     Comparison,
     PageObserver,
@@ -33,7 +32,6 @@ from sync_assets.http.client import HttpError
 from sync_assets.ledger import Ledger, Rebuild
 from sync_assets.plurals import counted
 from sync_assets.runtime.listed_keys import ListedKeys
-from sync_assets.runtime.workers import worker_id
 
 if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime
@@ -110,8 +108,8 @@ async def existing_records(
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     if await asyncio.to_thread(needless, ledger, config):
         return Existing(known=True)
-    async with leased(ledger, config, wait_seconds=WAIT_SECONDS) as owner:
-        if owner is None:
+    async with leased(runtime, config, wait_seconds=WAIT_SECONDS) as session:
+        if session is None:
             note = (
                 f"{config.table}: another process is finding out which records Campaign holds already. This "
                 "process sends nothing of the table until that is done."
@@ -122,7 +120,7 @@ async def existing_records(
         if await asyncio.to_thread(needless, ledger, config):  # another worker has done it meanwhile
             return Existing(known=True)
         listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
-        comparison = Comparison(runtime, ledger, listing, resource, keys, owner, observer=observer)
+        comparison = Comparison(runtime, ledger, listing, resource, keys, session, observer=observer)
         return await _find_out(comparison, seconds, most)
 
 
@@ -158,17 +156,18 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
 
 
 @asynccontextmanager
-async def leased(ledger: Ledger, config: TableConfig, *, wait_seconds: float = 0) -> AsyncIterator[str | None]:
-    """Hold the lease on the list of a table's records; yield its owner, or None while another worker has it."""
-    owner, until = worker_id(), time.monotonic() + wait_seconds
-    while not (taken := await asyncio.to_thread(ledger.lease_listing, config.table, owner, LEASE_SECONDS)):
+async def leased(runtime: Runtime, config: TableConfig, *, wait_seconds: float = 0) -> AsyncIterator[int | None]:
+    """Hold the lease on the list of a table's records; yield the session's epoch, None while another worker has it."""
+    session, until = await asyncio.to_thread(lambda: runtime.session), time.monotonic() + wait_seconds
+    ledger, epoch = session.ledger, session.epoch
+    while not (taken := await asyncio.to_thread(ledger.lease_listing, config.table, epoch)):
         if time.monotonic() >= until:
             break
         await asyncio.sleep(0.2)
     try:
-        yield owner if taken else None
+        yield epoch if taken else None
     finally:
-        await asyncio.to_thread(ledger.release_listing, config.table, owner)
+        await asyncio.to_thread(ledger.release_listing, config.table, epoch)
 
 
 def needless(ledger: Ledger, config: TableConfig) -> bool:

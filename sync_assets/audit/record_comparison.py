@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 IdOf = Callable[[str, str], str | None]
 
-LEASE_SECONDS = 300.0
 SOURCE = "what Campaign held when its records were listed"
 
 EXISTING, NONE, LISTED = "existing records", "none", "listed"
@@ -102,7 +101,7 @@ class Comparison:
     """The comparison of one resource's records with the ledger.
 
     Attributes:
-        owner: of the lease.
+        session: epoch of the process's session, which holds the lease.
         observer: receives each page; None for none.
         learnt: reads that were made for the PKeys of parents.
     """
@@ -112,7 +111,7 @@ class Comparison:
     listing: RecordList
     resource: Resource
     keys: ListedKeys
-    owner: str
+    session: int
     observer: PageObserver | None = field(default=None, kw_only=True)
     learnt: int = 0
 
@@ -150,9 +149,6 @@ class Comparison:
             if parent.resource not in self.keys.complete:
                 left += pages_for(await RecordList(self.runtime, self.listing.campaign, parent).count())
         return max(0, left)
-
-    def _lease(self) -> None:
-        self.ledger.lease_listing(self.config.table, self.owner, LEASE_SECONDS)
 
     async def _whole(self, state: Rebuild, first: Page | None, until: float | None) -> Rebuild | None:
         name, from_the_start = self.config.resource, state.link is None
@@ -231,8 +227,7 @@ class Comparison:
         claimed, unknown = self.ledger.claim_found(
             self.config.table,
             list(ours),
-            owner=self.owner,
-            lease_seconds=LEASE_SECONDS,
+            self.session,
             remember=not identifies(self.ledger, self.config),
         )
         if left_out := refused_in_updates(self.ledger.dialect(self.config.resource)):
@@ -244,7 +239,7 @@ class Comparison:
             )
             for record in claimed
         ]
-        self.ledger.acknowledge(self.owner, outcomes)
+        self.ledger.acknowledge(self.session, outcomes)
         equal = sum(outcome.hash != OTHER for outcome in outcomes)
         state = replace(
             state,
@@ -255,7 +250,6 @@ class Comparison:
             unknown=state.unknown + unknown,
         )
         self.ledger.put_rebuild(state)
-        self._lease()
         if self.observer is None:
             return state, []
         told = zip(claimed, outcomes, strict=True)
@@ -280,7 +274,6 @@ class Comparison:
                 async with aclosing(listing.pages(await listing.first())) as pages:
                     async for page in pages:
                         await asyncio.to_thread(self.keys.add, listing.config.resource, listing.ours(page))
-                        await asyncio.to_thread(self._lease)
                         seen += len(page.records)
                         self.runtime.progress(f"listing {listing.config.table}", seen)
                 return

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 15
-"""Seconds since the last renewal of the lease after which the next page renews it."""
-LEASE_SECONDS = 120
-"""Seconds for which a capture owns its feed after each renewal of the lease."""
+"""Seconds after which the next page checks that the lease is still held, and that the table is not in maintenance."""
 
 
 class BacklogFull(Exception):
@@ -98,7 +96,7 @@ class CaptureContext:
         client: Of Dynamics 365.
         table: Metadata of the table.
         mapping: Of the table.
-        owner: Id of this worker (`runtime/workers.py`), which owns the lease.
+        session: Epoch of the process's session, which holds the lease.
         apply_deletes: True if records deleted in Dynamics 365 are deleted in Campaign; False to keep them, out of
             scope.
         max_delete_share: Largest share of the table's records that may be deleted at once.
@@ -113,7 +111,7 @@ class CaptureContext:
     client: DataverseClient
     table: Table
     mapping: TableMapping
-    owner: str
+    session: int
     apply_deletes: bool = False
     max_delete_share: float = 1.0
     page_size: int = MAX_PAGE
@@ -123,9 +121,9 @@ class CaptureContext:
     size: PageSize = field(default_factory=lambda: PageSize(MAX_PAGE))
 
     async def keep_lease(self, wait_seconds: float = 0) -> None:
-        """Take or renew the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""
+        """Take or keep the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""
         give_up_at = time.monotonic() + wait_seconds
-        while not await asyncio.to_thread(self.ledger.lease_feed, self.table.name, self.owner, LEASE_SECONDS):
+        while not await asyncio.to_thread(self.ledger.lease_feed, self.table.name, self.session):
             if time.monotonic() > give_up_at:
                 raise CaptureBusy(
                     f"Another run has been capturing {self.table.name} for over {wait_seconds:.0f} s.",
@@ -173,6 +171,7 @@ class CaptureContext:
             ),
             position,
             version,
+            session=self.session,
             fingerprint=self.mapping.fingerprint,
             **how,
         )

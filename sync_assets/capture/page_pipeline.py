@@ -61,7 +61,7 @@ class PagePipeline:
         """A page without rows to read, prepared once: Polars takes as long for it as for some hundred rows."""
 
     async def pages(self) -> AsyncGenerator[PreparedPage]:
-        """Yield prepared pages in order. Renew the feed's lease between them."""
+        """Yield prepared pages in order. Check the feed's lease between them."""
         self._fetching = asyncio.create_task(self._first_body())
         self._parsing = asyncio.create_task(self._parse_next())
         preparing = asyncio.create_task(self._prepare_next())

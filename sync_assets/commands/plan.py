@@ -63,8 +63,11 @@ def plan(runtime: Runtime, inventory: Inventory | None = None) -> Planned:
     with scratch_ledger(runtime.settings.ledger_url, runtime.cipher) as ledger:
         runtime.check_addresses(ledger)
         paused = _end_maintenance(ledger)
-        rehearsed = replace(runtime, _ledger=ledger, accept_mapping=True)
-        planned = interruptible.run(_Plan(rehearsed, ledger, inventory).run())
+        rehearsed = replace(runtime, _ledger=ledger, _session=None, accept_mapping=True)
+        try:
+            planned = interruptible.run(_Plan(rehearsed, ledger, inventory).run())
+        finally:
+            rehearsed.end_session()
     planned.document["notes"] += paused
     return planned
 

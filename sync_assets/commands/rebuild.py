@@ -11,7 +11,7 @@ from typing import Any
 
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.operations.rebuild import new_keys, pages_of, rebuild_table
+from sync_assets.operations.rebuild import begin_anew, new_keys, pages_of, rebuild_table
 from sync_assets.operations.status import COLUMNS, document, held_back, unknown_tables
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -41,6 +41,7 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
     """Rebuild all mapped tables, or `only`, parents first. May be killed and repeated."""
     tables = _tables(runtime, only)
     runtime.settings.require("d365", "campaign")
+    runtime.accept_older(lambda: begin_anew(runtime))
     found: dict[str, Any] = {}
     problem: SyncAssetsError | None = None
     with new_keys() as keys:

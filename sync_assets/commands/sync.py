@@ -75,14 +75,14 @@ class Synced:
 def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> Synced:
     """Run the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment.
 
-    instance: the Dagster instance; None: that of DAGSTER_HOME. Raises OtherSystems, LedgerError before anything is
-    sent.
+    instance: the Dagster instance; None: that of DAGSTER_HOME. Raises OtherSystems, OlderLedger, LedgerError before
+    anything is sent.
     """
     if error := unknown_tables(runtime, only):
         raise error
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
-    runtime.ledger  # noqa: B018  an unusable ledger, or one of other systems, is an error before anything else
+    runtime.check_not_older()  # an unusable ledger, or one of other systems, is an error before anything else, too
     troubled: Troubled = {}
     try:
         check_configuration(runtime.config, tables)

@@ -6,6 +6,9 @@ from datetime import datetime
 from sync_assets.errors import SyncAssetsError
 from sync_assets.plurals import counted
 
+SESSION_SECONDS = 30.0
+"""A worker's session that was not renewed for this long is overdue, and may expire: see repositories/sessions.py."""
+
 
 class LedgerError(SyncAssetsError):
     """Base of the ledger's errors: the database failed, or an operation was refused."""
@@ -18,6 +21,16 @@ class FeedMoved(LedgerError):
         super().__init__(
             f"The feed of {table} is {_version(stored)}, not {_version(expected)}: another capture has moved it.",
             "Nothing was written; go on from its new position.",
+        )
+
+
+class SessionExpired(LedgerError):
+    """The session of this worker has ended or expired, so others may have its claims. Nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"No sign of life of this run reached the ledger for {SESSION_SECONDS:.0f} s, so it was given up.",
+            "Nothing is lost: the next run goes on.",
         )
 
 

@@ -1,5 +1,6 @@
 """Combine all repositories of the ledger into one class, `Ledger`, which the rest of the program uses."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,7 @@ from sync_assets.ledger.repositories.opt_outs import OptOutRows, OptOuts
 from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.reports import Reports
 from sync_assets.ledger.repositories.runs import Runs
+from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.repositories.stored_records import StoredRecords
 from sync_assets.ledger.repositories.systems import Systems
 from sync_assets.ledger.storage.database import Database
@@ -45,7 +47,7 @@ class Ledger:
     """The desired and acknowledged state of every record, and the cursor of each change feed.
 
     A facade: each method is that of the repository which implements it. Threads may share one instance. Any number of
-    processes may have the same ledger open; their clocks should agree within seconds, since leases end by them.
+    processes may have the same ledger open.
     """
 
     def __init__(  # noqa: PLR0915 - a table of names
@@ -53,31 +55,42 @@ class Ledger:
     ) -> None:
         """alone: the database is a copy that no other process uses."""
         session = LedgerSession(database, clock, cipher=cipher, alone=alone)
+        sessions = Sessions(session)
         maintenance = Maintenance(session)
-        feeds = Feeds(session, maintenance)
+        feeds = Feeds(session, sessions, maintenance)
         hold_records = HoldRecords(session)
         dependencies = DependencyStatus(session, hold_records)
         opt_out_rows = OptOutRows(session)
         history = RecordHistory(session)
         deletions = Deletions(session, dependencies)
-        captures = Captures(session, feeds, deletions, dependencies, opt_out_rows, history)
-        claims = Claims(session, maintenance, dependencies, opt_out_rows, history)
+        captures = Captures(session, sessions, feeds, deletions, dependencies, opt_out_rows, history)
+        claims = Claims(session, sessions, maintenance, dependencies, opt_out_rows, history)
         replays = Replays(session, feeds)
-        rebuilds = Rebuilds(session, feeds, dependencies)
+        rebuilds = Rebuilds(session, sessions, feeds, dependencies)
         holds = Holds(session, hold_records, dependencies)
         links = AcknowledgedLinks(session, dependencies)
         blocked = BlockedRecords(session)
         opt_outs = OptOuts(session, opt_out_rows)
         files = OptOutFiles(session, opt_out_rows)
-        limits = CallLimits(session)
+        limits = CallLimits(session, sessions)
         dialect = DialectFindings(session)
         adobe_migration = AdobeMigration(session)
         mappings = MappingChanges(session)
         reports = Reports(session)
-        runs = Runs(session)
+        runs = Runs(session, sessions)
         stored = StoredRecords(session)
         systems = Systems(session)
         self._session = session
+        self._sessions = sessions
+
+        # Sessions of workers
+        self.open_session = sessions.open_session
+        self.renew_session = sessions.renew_session
+        self.end_session = sessions.end_session
+        self.expire_sessions = sessions.expire_sessions
+        self.sessions = sessions.sessions
+        self.number = sessions.number
+        self.raise_number = sessions.raise_number
 
         # Captured rows
         self.feed = feeds.feed
@@ -87,7 +100,6 @@ class Ledger:
         self.note_poll = feeds.note_poll
         self.approve_deletes = feeds.approve_deletes
         self.lease_feed = feeds.lease_feed
-        self.capture_leases = feeds.capture_leases
         self.release_feed = feeds.release_feed
         self.save_page = captures.save_page
         self.same_rows = captures.same_rows
@@ -104,9 +116,7 @@ class Ledger:
 
         # Requests to Campaign, and their outcomes
         self.claim = claims.claim
-        self.renew = claims.renew
         self.release = claims.release
-        self.leases = claims.leases
         self.acknowledge = claims.acknowledge
         self.count_calls = claims.count_calls
         self.retry = claims.retry
@@ -173,8 +183,8 @@ class Ledger:
         self.in_maintenance = maintenance.in_maintenance
         self.known_types = maintenance.known_types
         self.note_types = maintenance.note_types
-        self.write_heartbeat = runs.write_heartbeat
-        self.end_heartbeats = runs.end_heartbeats
+        self.begin_run = runs.begin_run
+        self.end_run = runs.end_run
         self.give_up_run = runs.give_up_run
         self.heartbeats = runs.heartbeats
         self.count_captured = runs.count_captured
@@ -213,6 +223,10 @@ class Ledger:
 
     made = False
     """True if `open` created the ledger."""
+
+    def remember_numbers(self, remember: Callable[[int], None]) -> None:
+        """Call `remember` with the ledger's number (see `number`) after each change of it."""
+        self._sessions.remember = remember
 
     @property
     def database(self) -> Database:

@@ -304,28 +304,19 @@ class Outcome(NamedTuple):
 class AcknowledgeResult:
     """How many records are in which state after their outcomes were stored.
 
-    removed: purged. lease_lost: outcomes not stored, since the owner's lease had been taken by another.
+    removed: purged. claims_lost: outcomes not stored, since the session had ended, or its claim was released.
     """
 
     synced: int
     removed: int
     pending: int
     failed: int
-    lease_lost: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The lease of a worker on claimed records. until: its end, which may have passed."""
-
-    owner: str
-    records: int
-    until: datetime
+    claims_lost: int
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Number of records of a table by state. leased: records under a lease that has not ended."""
+    """Number of records of a table by state. leased: records claimed by a live session."""
 
     pending: int = 0
     waiting: int = 0

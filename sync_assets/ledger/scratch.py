@@ -52,8 +52,8 @@ def missing_ledger(url: str) -> str | None:
 def scratch_ledger(url: str, cipher: PayloadCipher | None = None) -> Generator[Ledger]:
     """Copy the ledger at `url` for the duration of the block; the copy is empty if there is no ledger yet.
 
-    The copy has no leases, and every pending record may be claimed at once. Its payloads are encrypted as those of the
-    ledger are. cipher: the ledger's.
+    The copy has no sessions, and every pending record may be claimed at once. Its payloads are encrypted as those of
+    the ledger are. cipher: the ledger's.
 
     Raises:
         LedgerError: as by `Ledger.open`, and if there is no space for the copy.
@@ -82,13 +82,10 @@ def ledger_to_read(url: str, cipher: PayloadCipher | None = None) -> Generator[L
 
 
 def _release_all(connection: Connection) -> None:
-    """Remove all leases and retry times from the copy."""
-    record = schema.record
-    held = record.c.lease_owner.is_not(None)
-    connection.execute(sa.update(record).where(held).values(lease_owner=None, lease_until=None))
-    later = record.c.not_before.is_not(None)
-    connection.execute(sa.update(record).where(schema.PENDING, later).values(not_before=None))
-    connection.execute(sa.delete(schema.capture_lease))
+    """Remove all sessions and retry times from the copy."""
+    later = schema.record.c.not_before.is_not(None)
+    connection.execute(sa.update(schema.record).where(schema.PENDING, later).values(not_before=None))
+    connection.execute(sa.delete(schema.session))
 
 
 @contextmanager

@@ -20,8 +20,14 @@ from sync_assets.flows import capture_table
 from sync_assets.ledger import Rebuild
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
-from sync_assets.runtime.workers import release_dead
 from sync_assets.validation.preflight import NotReady, campaign_findings
+
+
+def begin_anew(runtime: Runtime) -> None:
+    """Begin a rebuild of every table, also if one is under way. The next sync goes on with those that never end."""
+    for config in runtime.config.tables:
+        runtime.ledger.end_rebuild(config.table)
+        runtime.ledger.begin_rebuild(config.table)
 
 
 async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> Rebuild:
@@ -30,7 +36,6 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
     Raises what the flows raise, and BudgetSpent; the results so far are stored.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
-    await asyncio.to_thread(release_dead, ledger)
     state = await asyncio.to_thread(ledger.begin_rebuild, config.table)
     if not state.captured:
         captured = await capture_table(runtime, config)
@@ -45,12 +50,12 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
             raise NotReady(config.table, findings)
         listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
         await asyncio.to_thread(runtime.keep_history)
-        async with leased(ledger, config) as owner:
-            if owner is None:
+        async with leased(runtime, config) as session:
+            if session is None:
                 raise SyncAssetsError(
                     f"Another process lists the records of {config.resource}.", "Wait until it has ended, and repeat."
                 )
-            found = await Comparison(runtime, ledger, listing, resource, keys, owner).run(state)
+            found = await Comparison(runtime, ledger, listing, resource, keys, session).run(state)
         assert found is not None  # no time limit was passed
         return found
 

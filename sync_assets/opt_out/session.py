@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.records import Records
@@ -23,14 +23,12 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.workers import release_dead, worker_id
 from sync_assets.task_group import run_together
 from sync_assets.validation.opt_out_columns import OptOutColumn, opt_out_columns, opt_out_findings
 from sync_assets.validation.preflight import NotReady
 
 LEASE = "opt-outs"
 """Name of the lease: no table's logical name has a hyphen."""
-LEASE_SECONDS = 120
 WAIT_SECONDS = 300.0
 
 
@@ -42,7 +40,8 @@ class OptOutsBusy(SyncAssetsError):
 class Session:
     """Clients, metadata and lease of the opt-out flows.
 
-    columns: by Campaign attribute. records: the profiles, addressed by the Dynamics 365 id. owner: of the lease.
+    columns: by Campaign attribute. records: the profiles, addressed by the Dynamics 365 id. epoch: of the process's
+    session in the ledger, which holds the lease.
     """
 
     runtime: Runtime
@@ -53,7 +52,7 @@ class Session:
     columns: dict[str, OptOutColumn]
     records: Records
     direction: ActiveDirection
-    owner: str = field(default_factory=worker_id)
+    epoch: int = 0
 
     @property
     def attributes(self) -> list[str]:
@@ -64,19 +63,18 @@ class Session:
         await self.runtime.count_calls(CONTACT, self.campaign.calls.take())
 
     async def keep_lease(self, wait_seconds: float = 0.0) -> None:
-        """Take or renew the opt-out lease.
+        """Take the opt-out lease, or keep it.
 
         Raises:
             OptOutsBusy: another worker has held it for `wait_seconds`.
         """
         give_up_at = time.monotonic() + wait_seconds
-        while not await asyncio.to_thread(self.ledger.lease_feed, LEASE, self.owner, LEASE_SECONDS):
+        while not await asyncio.to_thread(self.ledger.lease_feed, LEASE, self.epoch):
             if time.monotonic() > give_up_at:
                 raise OptOutsBusy(
                     f"Another run has been writing opt-outs for over {wait_seconds:.0f} s.", "Let it finish first."
                 )
             await asyncio.sleep(0.25)
-            await asyncio.to_thread(release_dead, self.ledger)  # its holder may be killed meanwhile
 
 
 @asynccontextmanager
@@ -113,14 +111,15 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
 @asynccontextmanager
 async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
     """Open a session with the opt-out lease, to decide and write. Raises what `ready` raises, and OptOutsBusy."""
-    async with ready(runtime) as session:
-        await asyncio.to_thread(release_dead, session.ledger)
+    async with ready(runtime) as prepared:
+        runtime.check_not_older()
+        session = replace(prepared, epoch=(await asyncio.to_thread(lambda: runtime.session)).epoch)
         await session.keep_lease(WAIT_SECONDS)
         try:
             yield session
         finally:
             await session.count_calls()
-            await asyncio.to_thread(session.ledger.release_feed, LEASE, session.owner)
+            await asyncio.to_thread(session.ledger.release_feed, LEASE, session.epoch)
 
 
 def _direction(config: Config) -> ActiveDirection:

@@ -1,4 +1,4 @@
-"""The claims of one push: records under lease, and outcomes not stored yet.
+"""The claims of one push: records that its session has claimed, and outcomes not stored yet.
 
 All ledger calls go through one thread, off the event loop and in order: outcomes that were flushed before a claim are
 stored when that claim is made.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,23 +42,14 @@ def acknowledged_others(ledger: Ledger, table: str, ids: Sequence[str]) -> list[
 
 
 class ClaimedRecords:
-    """Claim records of one table, renew their leases and store their outcomes in batches.
+    """Claim records of one table, and store their outcomes in batches.
 
     `calls` counts the engine calls made so far, `stored_calls` those that the ledger has stored. Times are in seconds.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        table: str,
-        owner: str,
-        lease_seconds: float,
-        opt_outs: Sequence[str] = (),
-    ) -> None:
-        self._ledger, self._table, self._owner = ledger, table, owner
+    def __init__(self, ledger: Ledger, table: str, session: int, opt_outs: Sequence[str] = ()) -> None:
+        self._ledger, self._table, self._session = ledger, table, session
         self._opt_outs = opt_outs
-        self._lease_seconds = lease_seconds
-        self._leased_at = (time.monotonic(), time.time())
         self._outcomes: list[Outcome] = []
         self._full = asyncio.Event()
         self._storing = asyncio.Lock()
@@ -72,18 +62,8 @@ class ClaimedRecords:
         """Set when `without_outcome` falls to 0."""
 
     async def claim(self, limit: int) -> list[Claimed]:
-        """Claim up to `limit` pending records of the table under this worker's lease."""
-        now = (time.monotonic(), time.time())
-        records = await self._call(
-            self._ledger.claim,
-            self._table,
-            owner=self._owner,
-            limit=limit,
-            lease_seconds=self._lease_seconds,
-            opt_outs=self._opt_outs,
-        )
-        if not self.without_outcome:  # perhaps since this call began: then a renewal meanwhile had nothing to renew
-            self._leased_at = now
+        """Claim up to `limit` pending records of the table."""
+        records = await self._call(self._ledger.claim, self._table, self._session, limit=limit, opt_outs=self._opt_outs)
         self.without_outcome += len(records)
         if self.without_outcome:
             self.idle.clear()
@@ -120,16 +100,6 @@ class ClaimedRecords:
         await self.flush()
         await self._call(self._ledger.send_links_again, self._table, attribute)
 
-    def leases_are_valid(self) -> bool:
-        """Return True if at least a third of the lease is left, by the monotonic clock and by the wall clock.
-
-        A request that leaves then has that third in which to end. Also True while nothing is claimed.
-        """
-        if not self.without_outcome:
-            return True
-        held = max(time.monotonic() - self._leased_at[0], time.time() - self._leased_at[1])
-        return held < self._lease_seconds * 2 / 3
-
     def add_outcome(self, outcome: Outcome) -> None:
         """Record the outcome of a claimed record; it is stored with the next batch."""
         self._outcomes.append(outcome)
@@ -138,19 +108,6 @@ class ClaimedRecords:
             self.idle.set()
         if len(self._outcomes) >= STORE_RECORDS:
             self._full.set()
-
-    async def keep_leases(self) -> None:
-        """Renew the leases every quarter of their length, until cancelled.
-
-        Leases that are no longer valid are not renewed: if the process did not run for a while, another worker may have
-        claimed their records, and may have sent newer values.
-        """
-        while True:
-            await asyncio.sleep(self._lease_seconds / 4)
-            now = (time.monotonic(), time.time())
-            if self.without_outcome and self.leases_are_valid():
-                await self._call(self._ledger.renew, self._owner, self._lease_seconds)
-                self._leased_at = now
 
     async def keep_storing(self, stored: Callable[[], None]) -> None:
         """Store outcomes in batches, by number and by time, until cancelled; call `stored` after each batch."""
@@ -178,7 +135,7 @@ class ClaimedRecords:
                 return
             counts = {(self._table, kind): count for kind, count in calls.items()}
             try:
-                await self._call(self._ledger.acknowledge, self._owner, outcomes, counts)
+                await self._call(self._ledger.acknowledge, self._session, outcomes, counts)
             except Exception:
                 self._outcomes[:0] = outcomes
                 self.calls.put_back(calls)
@@ -193,9 +150,13 @@ class ClaimedRecords:
         try:
             await self.flush()
             if self.without_outcome:
-                await self._call(self._ledger.release, self._owner)
+                await self.release()
         finally:
             self._thread.shutdown(wait=False)
+
+    async def release(self) -> None:
+        """Release the records of the table that this session has claimed, by an earlier push too."""
+        await self._call(self._ledger.release, self._table, self._session)
 
     async def _call(self, work: Callable[..., _T], *args: object, **options: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*args, **options))

@@ -1,8 +1,8 @@
 """Send a table's pending records to Campaign, with many requests in flight.
 
 Records are claimed in batches ahead of the senders (record_queue.py): tasks that deliver one record after the other
-(delivery.py). Beside them, outcomes are stored in batches and leases are renewed (claimed_records.py). However a push
-ends, no record is lost: one that was not acknowledged stays pending.
+(delivery.py). Beside them, outcomes are stored in batches (claimed_records.py). However a push ends, no record is lost:
+one that was not acknowledged stays pending.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ _log = logging.getLogger(__name__)
 
 __all__ = ["PushResult", "Target", "push"]
 
-LEASE_SECONDS = 180.0
-"""Length of a lease; leases are renewed every quarter of it."""
 GRACE = 5.0
 """Seconds that requests in flight get to end when a push is stopped."""
 LAST_ANSWERS = 60.0
@@ -60,12 +58,12 @@ async def push(
     client: CampaignClient,
     target: Target,
     *,
-    owner: str,
+    session: int,
     concurrency: int = 64,
     progress: Callable[[int], None] | None = None,
     seconds: float | None = None,
     parent_keys: ParentKeys | None = None,
-    run_is_valid: Callable[[], bool] = lambda: True,
+    session_is_valid: Callable[[], bool] = lambda: True,
 ) -> PushResult:
     """Send a table's pending records until no more can be sent now.
 
@@ -73,19 +71,19 @@ async def push(
     `PushResult.stopped`.
 
     Args:
-        owner: a name of this worker that no other worker ever has.
+        session: epoch of the process's session.
         concurrency: requests in flight at most.
         progress: called now and then with the number of records done or rejected.
         seconds: after this time no further request is sent, and the push ends without `stopped`.
         parent_keys: the PKeys that this process keeps in memory, if it keeps any.
-        run_is_valid: returns False once another worker may be given the claims of this one.
+        session_is_valid: returns False once others may be given the claims of this session.
 
     Raises:
         LedgerError: the ledger failed.
     """
-    claims = ClaimedRecords(ledger, target.table, owner, LEASE_SECONDS, target.opt_outs)
+    claims = ClaimedRecords(ledger, target.table, session, target.opt_outs)
     keys = ParentKeys() if parent_keys is None else parent_keys
-    return await _Push(claims, client, target, concurrency, progress, keys, run_is_valid).run(seconds)
+    return await _Push(claims, client, target, concurrency, progress, keys, session_is_valid).run(seconds)
 
 
 class _Push:
@@ -97,9 +95,9 @@ class _Push:
         concurrency: int,
         progress: Callable[[int], None] | None,
         parent_keys: ParentKeys,
-        run_is_valid: Callable[[], bool],
+        session_is_valid: Callable[[], bool],
     ) -> None:
-        self._parent_keys, self._run_is_valid = parent_keys, run_is_valid
+        self._parent_keys, self._session_is_valid = parent_keys, session_is_valid
         self._claims, self._client, self._target = claims, client, target
         self._progress = progress
         self._concurrency = max(1, concurrency)
@@ -126,7 +124,6 @@ class _Push:
         senders = [asyncio.create_task(self._send_records()) for _ in range(self._concurrency)]
         helpers = [
             self._claims.keep_storing(self._report_progress),
-            self._claims.keep_leases(),
             self._end_after(seconds),
         ]
         tasks = [asyncio.create_task(helper) for helper in helpers]
@@ -151,6 +148,7 @@ class _Push:
 
     async def _prepare(self) -> None:
         """Load the stored findings about the resource and its parents."""
+        await self._claims.release()
         for target in (self._target, *self._target.parents):
             known = await self._claims.dialect(target.resource, target.key)
             self._addressing[target.resource] = target.addressing(known)
@@ -178,7 +176,7 @@ class _Push:
         if self._checking:
             await asyncio.wait([self._checking], timeout=give_up_at - time.monotonic())
             self._checking.cancel()
-        await asyncio.wait([feeder])  # never cancelled: the records of a claim under way would keep their lease
+        await asyncio.wait([feeder])  # never cancelled: the records of a claim under way would stay claimed
         self._queue.dismiss_senders()
         while self._in_flight and time.monotonic() < give_up_at:  # senders without a request in flight can't send any
             await asyncio.wait(senders, timeout=0.05)
@@ -263,8 +261,8 @@ class _Push:
                     await self._delivered(record, delivery, records)
 
     def _guard(self) -> None:
-        """Check, right before each request, that the push is not stopping and that the leases are valid."""
-        if not self._queue.ended and not (self._claims.leases_are_valid() and self._run_is_valid()):
+        """Check, right before each request, that the push is not stopping and that the session is valid."""
+        if not self._queue.ended and not self._session_is_valid():
             _log.warning("The leases were not renewed in time, the push stops", extra={"table": self._target.table})
             self._stop("The ledger did not renew our leases in time.")
         if self._queue.ended:

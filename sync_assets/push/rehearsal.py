@@ -28,7 +28,6 @@ from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import worker_id
 
 BATCH = 1000
-LEASE_SECONDS = 3600.0
 
 
 class Marks:
@@ -80,7 +79,7 @@ class Rehearsal:
         Returns:
             The number of records claimed.
         """
-        owner, calls, total = worker_id(), CallCounter(), 0
+        session, calls, total = await asyncio.to_thread(ledger.open_session, worker_id()), CallCounter(), 0
         target = self.target
         known = await asyncio.to_thread(ledger.dialect, target.resource)
         keys = {one.resource: one.key for one in (target, *target.parents)}
@@ -95,12 +94,7 @@ class Rehearsal:
             records.client, records.observer = client, counted(calls)
         records = self._records[target.resource]
         while claimed := await asyncio.to_thread(
-            ledger.claim,
-            target.table,
-            owner=owner,
-            limit=BATCH,
-            lease_seconds=LEASE_SECONDS,
-            opt_outs=target.opt_outs,
+            ledger.claim, target.table, session, limit=BATCH, opt_outs=target.opt_outs
         ):
             outcomes: list[Outcome] = []
             for record in claimed:
@@ -108,7 +102,7 @@ class Rehearsal:
                 delivery = await deliver(record, records, _unguarded, _key_works, self._links)
                 self._note(record, delivery)
                 outcomes.append(outcome(record, delivery))
-            await asyncio.to_thread(ledger.acknowledge, owner, outcomes)
+            await asyncio.to_thread(ledger.acknowledge, session, outcomes)
             total += len(claimed)
             if progress:
                 progress(self.done)

@@ -1,12 +1,13 @@
-"""Hold what all flows of one process share: configuration, ledger, signed-in clients, call limits, leases.
+"""Hold what all flows of one process share: configuration, ledger, signed-in clients, call limits, sessions.
 
 context           `Runtime`, opened lazily: start reading here
 systems           check that the environment names the systems that the ledger belongs to
 call_limits       keep to Campaign's limits, shared by all processes of a ledger
 parent_keys       cache of the PKeys of parents, in memory only
 listed_keys       PKeys of listed records, in a temporary file
-workers           names of lease owners, and whether their process is alive
-heartbeat         heartbeats of Dagster runs
+older_ledgers     the file that remembers how far a ledger has come
+workers           names of workers, their sessions, and whether their process is alive
+heartbeat         which session works on a Dagster run; killed runs
 program_sources   detect changed files, which end a run
 interruptible     run a coroutine that a signal cancels at an `await` only
 """

@@ -1,7 +1,7 @@
 """Keep one client within Campaign's limits, which all processes of a ledger share.
 
 The limits are the guardrails concurrency, calls_per_second, engine_calls_per_hour and engine_calls_per_day. Each part
-is reserved in the ledger ahead of its use (slots under a lease, starts of calls, calls in blocks), so that no request
+is reserved in the ledger ahead of its use (slots for a session, starts of calls, calls in blocks), so that no request
 waits for the ledger, and released when it is not needed. The shared numbers are stored by
 ledger/repositories/call_limits.py.
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from sync_assets.campaign.client import BudgetSpent, CallCounter
 from sync_assets.config.models import Guardrails
 from sync_assets.http.client import Observer
-from sync_assets.runtime.workers import is_dead, worker_id
+from sync_assets.runtime.workers import WorkerSession, worker_id
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -30,9 +30,6 @@ POLL_SECONDS = 0.5
 """Interval of ledger queries while requests are made: how soon slots move from one worker to another."""
 IDLE_SECONDS = 2.0
 """A worker without requests for this long releases everything."""
-LEASE_SECONDS = 300.0
-LONGEST_REQUEST = 200.0
-"""A request may start only if this much of the lease is left, so that it ends before another worker takes its slot."""
 TURN_SECONDS = 10.0
 """If there are more workers than slots, the slots rotate after this time."""
 AHEAD_SECONDS = 1.0
@@ -43,6 +40,7 @@ FIRST_BLOCK, LARGEST_BLOCK = 8, 500
 """Calls reserved at once: twice as many if the last block was used within a second."""
 
 OpenLedger = Callable[[], "Ledger"]
+OpenSession = Callable[[], WorkerSession]
 
 
 def fair_shares(total: int, wanted: Mapping[str, int], turn: int = 0) -> dict[str, int]:
@@ -78,10 +76,11 @@ class SharedSlots:
     idle: called when all slots are released.
     """
 
-    def __init__(self, ledger: OpenLedger, owner: str, total: int, idle: Callable[[], Awaitable[None]]) -> None:
-        self._ledger, self._owner, self._total, self._idle = ledger, owner, total, idle
+    def __init__(self, session: OpenSession, total: int, idle: Callable[[], Awaitable[None]]) -> None:
+        self._open_session, self._total, self._idle = session, total, idle
+        self._session: WorkerSession | None = None
+        self._owner = worker_id()
         self._limit = 0
-        self._leased_at = (0.0, 0.0)
         self._in_flight = 0
         self._most = 0  # most requests in flight or waiting since the last query
         self._used_at = 0.0
@@ -114,14 +113,13 @@ class SharedSlots:
         self._wake()
 
     async def close(self) -> None:
-        """Release all slots and stop renewing the lease."""
+        """Release all slots."""
         self._closing.set()
         if self._keeper:
             await asyncio.gather(self._keeper, return_exceptions=True)
 
     def _free(self) -> bool:
-        leased = max(time.monotonic() - self._leased_at[0], time.time() - self._leased_at[1])
-        return self._in_flight < self._limit and leased < LEASE_SECONDS - LONGEST_REQUEST
+        return self._in_flight < self._limit and self._session is not None and self._session.is_valid()
 
     def _wake(self) -> None:
         while self._waiting and self._free():
@@ -131,7 +129,7 @@ class SharedSlots:
                 turn.set_result(None)
 
     async def _keep(self) -> None:
-        """Keep a fair share of the slots leased until they are not needed any more."""
+        """Keep a fair share of the slots until they are not needed any more."""
         try:
             while not await self._given_back():
                 await self._renew()
@@ -153,19 +151,17 @@ class SharedSlots:
             return False
         self._limit = 0
         await self._idle()
-        await asyncio.to_thread(lambda: self._ledger().release_slots(self._owner))
+        await asyncio.to_thread(lambda: self._open_session().ledger.release_slots(self._owner))
         self._recorded = (0, 0)
         return self._closing.is_set() or not self._waiting
 
     async def _renew(self) -> None:
-        ledger = await asyncio.to_thread(self._ledger)
+        self._session = session = await asyncio.to_thread(self._open_session)
+        ledger = session.ledger
         workers = {worker.owner: worker for worker in await asyncio.to_thread(ledger.workers)}
         mine = workers.pop(self._owner, None)
         if self._limit and mine is None:
-            self._limit = 0  # our lease has ended
-        for owner in [owner for owner in workers if is_dead(owner)]:
-            await asyncio.to_thread(ledger.release_slots, owner)
-            del workers[owner]
+            self._limit = 0  # our session has expired
         # Up to twice as many as were used, in powers of two: room to grow, without a change for each request.
         wanted = min(self._total, 1 << self._most.bit_length())
         self._most = self._in_flight + len(self._waiting)
@@ -174,15 +170,13 @@ class SharedSlots:
         share = fair_shares(self._total, {**others, self._owner: wanted}, turn)[self._owner]
         self._limit = min(self._limit, share)  # requests in flight beyond that may finish, but no more start
         slots = max(share, self._in_flight)
-        fresh = time.monotonic() - self._leased_at[0] < LEASE_SECONDS / 10
-        if mine and fresh and (mine.wanted, mine.slots) == (wanted, slots):
+        if mine and (mine.wanted, mine.slots) == (wanted, slots):
             self._limit = min(slots, share)
             return
-        asked_at = (time.monotonic(), time.time())
         granted = await asyncio.to_thread(
-            ledger.lease_slots, self._owner, wanted=wanted, slots=slots, total=self._total, seconds=LEASE_SECONDS
+            ledger.lease_slots, self._owner, session.epoch, wanted=wanted, slots=slots, total=self._total
         )
-        self._leased_at, self._recorded = asked_at, (wanted, granted)
+        self._recorded = (wanted, granted)
         self._limit = min(granted, share)
 
 
@@ -270,13 +264,17 @@ class CallBudget:
 class CallLimits:
     """All limits for one Campaign client. Must be closed."""
 
-    def __init__(self, ledger: OpenLedger, guardrails: Guardrails) -> None:
-        """ledger: opens the ledger, called before the first request."""
+    def __init__(self, session: OpenSession, guardrails: Guardrails) -> None:
+        """session: opens the process's session, called before the first request."""
+
+        def ledger() -> Ledger:
+            return session().ledger
+
         per_second = guardrails.calls_per_second
         per_day, per_hour = guardrails.engine_calls_per_day, guardrails.engine_calls_per_hour
         self._rate = SharedRate(ledger, per_second) if per_second else None
         self._budget = CallBudget(ledger, per_day, per_hour) if per_day or per_hour else None
-        self._slots = SharedSlots(ledger, worker_id(), guardrails.concurrency, self._return_rest)
+        self._slots = SharedSlots(session, guardrails.concurrency, self._return_rest)
 
     @asynccontextmanager
     async def admitted(self) -> AsyncGenerator[Observer]:

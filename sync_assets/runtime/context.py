@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sync_assets.ledger.storage.payload_cipher import PayloadCipher
     from sync_assets.parquet.store import Store
     from sync_assets.runtime.listed_keys import ListedKeys
+    from sync_assets.runtime.older_ledgers import LedgerNumber
+    from sync_assets.runtime.workers import WorkerSession
 
 
 @dataclass
@@ -55,7 +57,6 @@ class Runtime:
     none; why a table ended; which file is waited for.
     no_ledger: the sentence that there is no ledger; empty if there is one, or if it was not opened yet.
     run_id: of the Dagster run; None outside one.
-    run_is_valid: returns False once another run may continue the work of this process's run (heartbeat.py).
     """
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -76,8 +77,9 @@ class Runtime:
     announce: Callable[[str], None] = lambda text: None
     no_ledger: str = ""
     run_id: str | None = None
-    run_is_valid: Callable[[], bool] = lambda: True
     _ledger: Ledger | None = None
+    _number: LedgerNumber | None = None
+    _session: WorkerSession | None = None
     _scratch: ExitStack = field(default_factory=ExitStack)
     _ledger_checked: bool = False
     _organisation_checked: bool = False
@@ -138,6 +140,7 @@ class Runtime:
         try:
             if not self.any_ledger:
                 self.check_addresses(opened)
+                self._remember_number(opened)
             if not checked:
                 check_and_remember(opened, config, urls, expected, remember=not self.any_ledger)
         except BaseException:
@@ -145,6 +148,54 @@ class Runtime:
             raise
         self._ledger_checked = True
         return opened
+
+    def _remember_number(self, ledger: Ledger) -> None:
+        from sync_assets.runtime.older_ledgers import LedgerNumber  # noqa: PLC0415
+
+        if not self.settings.of_sandbox:
+            self._number = LedgerNumber(ledger, self.settings.config.absolute())
+
+    def check_not_older(self) -> None:
+        """Raise OlderLedger if the ledger is an older copy of the one that was used before."""
+        self.ledger  # noqa: B018 - opens it
+        if self._number:
+            self._number.check()
+
+    def accept_older(self, begin: Callable[[], None]) -> None:
+        """If the ledger is an older copy, call `begin`, and go on with the copy after that."""
+        self.ledger  # noqa: B018 - opens it
+        if self._number and self._number.is_older:
+            begin()
+            self._number.accept()
+
+    @property
+    def session(self) -> WorkerSession:
+        """This process's session in the ledger, opened on first use.
+
+        One that has expired is replaced, but not while a Dagster run is at work, which ends then.
+        """
+        ledger = self.ledger
+        with self._lock:
+            if self._session is None or (self._session.has_expired and self.run_id is None):
+                self._session = self._opened_session(ledger)
+            return self._session
+
+    def _opened_session(self, ledger: Ledger) -> WorkerSession:
+        from sync_assets.runtime.workers import WorkerSession  # noqa: PLC0415
+
+        session = WorkerSession(ledger)
+        session.keep()
+        return session
+
+    def end_session(self) -> None:
+        """End the session, if one is open."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.end()
+
+    def session_is_valid(self) -> bool:
+        """Return False if this process may send no further request, since others may have its claims."""
+        return self._session is None or self._session.is_valid()
 
     def keep_history(self) -> None:
         """Let the ledger keep the history of records from now on, if the configuration asks for it."""
@@ -185,7 +236,8 @@ class Runtime:
         return None if limit is None else max(0, limit - self.ledger.calls_taken()[0])
 
     def close(self) -> None:
-        """Close the ledger, which removes erased payloads from SQLite's files."""
+        """End the session, and close the ledger, which removes erased payloads from SQLite's files."""
+        self.end_session()
         with self._lock:
             if self._ledger is not None:
                 self._ledger.close()
@@ -276,7 +328,7 @@ class Runtime:
 
         access = self.settings.campaign()
         await asyncio.to_thread(self._note_campaign, access.url)
-        limits = CallLimits(lambda: self.ledger, self.config.guardrails)
+        limits = CallLimits(lambda: self.session, self.config.guardrails)
         client = CampaignClient(
             access.url,
             self._campaign_tokens,

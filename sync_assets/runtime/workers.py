@@ -1,9 +1,8 @@
-"""Name the owners of leases, and release the leases of processes that have ended.
+"""Name workers, open their sessions in the ledger, and let the sessions of killed ones expire.
 
-A lease protects a record from being sent twice. If its owner was killed on this machine, the lease can be released
-before its end: the process certainly does not exist (same host and process namespace, and no process, or another one,
-under its id). Nothing is known of workers on other machines: their leases end by time, or are released when the
-heartbeats of their run are missing (heartbeat.py).
+A session protects the records that it has claimed from being sent twice. If its process was killed on this machine, it
+expires at once: the process certainly does not exist (same host and process namespace, and no process, or another one,
+under its id). Nothing is known of processes on other machines: their sessions expire once they are not renewed.
 """
 
 from __future__ import annotations
@@ -11,31 +10,40 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
+import time
 import uuid
-from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from sync_assets.ledger.errors import LedgerError
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
 
+RENEW_SECONDS = 5.0
+VALID_SECONDS = 20.0
+"""A process that could not renew its session for this long sends no request: less than after which it is overdue, since
+a request takes seconds."""
+
 
 def worker_id() -> str:
-    """Return a new owner name: host, process namespace, process id, start time of the process, and a random part."""
+    """Return a new name: host, process namespace, process id, start time of the process, and a random part."""
     started = _started(os.getpid()) or ""
     return "|".join([socket.gethostname(), _namespace(), str(os.getpid()), started, uuid.uuid4().hex[:8]])
 
 
-def is_dead(owner: str) -> bool:
-    """Return True only if `owner` ran on this machine and its process has certainly ended."""
-    pid, started = _of_this_machine(owner)
+def is_dead(worker: str) -> bool:
+    """Return True only if `worker` ran on this machine and its process has certainly ended."""
+    pid, started = _of_this_machine(worker)
     now = _started(pid) if pid else None
     return now == "" or bool(now and started and now != started)
 
 
-def _of_this_machine(owner: str) -> tuple[int, str]:
-    """Return the owner's process id and start time; (0, "") if it ran elsewhere, or if that cannot be determined."""
+def _of_this_machine(worker: str) -> tuple[int, str]:
+    """Return the worker's process id and start time; (0, "") if it ran elsewhere, or if that cannot be determined."""
     try:
-        host, namespace, pid, started, _ = owner.split("|")
+        host, namespace, pid, started, _ = worker.split("|")
         number = int(pid)
     except ValueError:
         return 0, ""
@@ -44,44 +52,64 @@ def _of_this_machine(owner: str) -> tuple[int, str]:
 
 
 def release_dead(ledger: Ledger) -> int:
-    """Release the leases of killed processes of this machine; return how many."""
-    return _release(ledger, is_dead)
+    """Let the sessions expire that are overdue, or whose process was killed on this machine; return how many."""
+    return ledger.expire_sessions(is_dead)
 
 
-def release_process(ledger: Ledger, owner: str) -> int:
-    """Release the leases of the process of this worker, on any machine; return how many.
+class WorkerSession:
+    """The session of this process in a ledger.
 
-    Only call it if that process is known to send no further request.
+    Invariant: a process whose session may expire sends no further request (`is_valid`), so that its claims can be given
+    to others at once.
     """
-    return _release(ledger, lambda other: same_process(owner, other))
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Open a session, once those of killed processes have expired."""
+        release_dead(ledger)
+        self.ledger, self._renewed_at = ledger, clocks()
+        self.epoch = ledger.open_session(worker_id())
+        self.has_expired = False
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def keep(self) -> None:
+        """Renew the session by a thread until it ends, and let those of killed processes expire."""
+        self._thread = threading.Thread(target=self._renew_until_ended, name="session", daemon=True)
+        self._thread.start()
+
+    def renew(self) -> bool:
+        """Renew the session. Return False once it has ended or expired. Raises LedgerError."""
+        now = clocks()
+        if not self.ledger.renew_session(self.epoch):
+            self.has_expired = True
+            return False
+        self._renewed_at = now
+        release_dead(self.ledger)
+        return True
+
+    def is_valid(self) -> bool:
+        """Return False if the session may have expired, by either clock."""
+        passed = max(now - then for now, then in zip(clocks(), self._renewed_at, strict=True))
+        return not self.has_expired and passed < VALID_SECONDS
+
+    def end(self) -> None:
+        """End the session: its claims are free. Raises nothing: else it expires."""
+        self._ended.set()
+        if self._thread:
+            self._thread.join()
+        with suppress(LedgerError):
+            self.ledger.end_session(self.epoch)
+
+    def _renew_until_ended(self) -> None:
+        while not self._ended.wait(RENEW_SECONDS):
+            with suppress(LedgerError):  # the next one may succeed; the work checks `is_valid`
+                if not self.renew():
+                    return
 
 
-def _release(ledger: Ledger, has_ended: Callable[[str], bool]) -> int:
-    released = 0
-    for lease in ledger.leases():
-        if has_ended(lease.owner):
-            ledger.release(lease.owner)
-            released += 1
-    for table, owner in ledger.capture_leases():
-        if has_ended(owner):
-            ledger.release_feed(table, owner)
-            released += 1
-    for worker in ledger.workers():
-        if has_ended(worker.owner):
-            ledger.release_slots(worker.owner)
-            released += 1
-    return released
-
-
-def same_process(owner: str, other: str) -> bool:
-    """Return True if two workers are of one process."""
-    process = _process(owner)
-    return bool(process) and _process(other) == process
-
-
-def _process(owner: str) -> str:
-    """Return an owner name without its random part, so that it identifies the process."""
-    return owner.rpartition("|")[0]
+def clocks() -> tuple[float, float]:
+    """Return the monotonic clock, which stops while the machine sleeps, and the system clock, which may be set."""
+    return time.monotonic(), time.time()
 
 
 def _namespace() -> str:

@@ -22,7 +22,7 @@ from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 from sync_assets.performance import keep_loaded_objects
 from sync_assets.push.dispatcher import push
 from sync_assets.runtime import interruptible
-from sync_assets.runtime.workers import release_dead, worker_id
+from sync_assets.runtime.workers import WorkerSession, worker_id
 from sync_assets_tests.bench.columns import TABLE_NAME
 from sync_assets_tests.bench.meter import Meter, report
 from sync_assets_tests.bench.raw_client import TOKEN
@@ -43,7 +43,9 @@ async def capture(ledger: Ledger, url: str, page_rows: int) -> None:
     if feed:
         ledger.reset_feed(TABLE_NAME, feed.version)
     client = DataverseClient(url, CachedTokens(_token), context=ssl_context())
-    job = Capture(ledger, client, TABLE, mapping(), worker_id(), page_size=page_rows)
+    session = WorkerSession(ledger)
+    session.keep()
+    job = Capture(ledger, client, TABLE, mapping(), session.epoch, page_size=page_rows)
     try:
         with Meter() as meter:
             result = await job.run()
@@ -55,7 +57,8 @@ async def capture(ledger: Ledger, url: str, page_rows: int) -> None:
 
 async def load(ledger: Ledger, url: str, page_rows: int, most: int, *, again: bool) -> None:
     """Captures to the end of the feed beside pushes, as a run does: pauses with `most` pending records. again: all."""
-    release_dead(ledger)
+    session = WorkerSession(ledger)
+    session.keep()
     if again and (feed := ledger.feed(TABLE_NAME)):
         ledger.reset_feed(TABLE_NAME, feed.version)
     client = DataverseClient(url, CachedTokens(_token), context=ssl_context())
@@ -66,7 +69,7 @@ async def load(ledger: Ledger, url: str, page_rows: int, most: int, *, again: bo
         highest = max(highest, pending := ledger.backlog(TABLE_NAME))
         return pending >= most
 
-    job = Capture(ledger, client, TABLE, mapping(), worker_id(), page_size=page_rows, is_full=is_full)
+    job = Capture(ledger, client, TABLE, mapping(), session.epoch, page_size=page_rows, is_full=is_full)
     try:
         with Meter() as meter:
             paused = True
@@ -83,12 +86,13 @@ async def load(ledger: Ledger, url: str, page_rows: int, most: int, *, again: bo
 
 async def drain(ledger: Ledger, url: str, in_flight: int) -> None:
     """Pushes what becomes pending until it is killed, its parent has ended, or a push is stopped."""
-    release_dead(ledger)
+    session = WorkerSession(ledger)
+    session.keep()
     parent = os.getppid()
     client = CampaignClient(url, CachedTokens(_token), api_key="bench", context=ssl_context(), connections=in_flight)
     try:
         while os.getppid() == parent:
-            result = await push(ledger, client, TARGET, owner=worker_id(), concurrency=in_flight)
+            result = await push(ledger, client, TARGET, session=session.epoch, concurrency=in_flight)
             if result.stopped or result.rejected:
                 sys.exit(f"{result.rejected} records are rejected; stopped: {result.stopped}")
             await asyncio.sleep(0.1 if result.done else 0.5)
@@ -98,11 +102,11 @@ async def drain(ledger: Ledger, url: str, in_flight: int) -> None:
 
 def acknowledge(ledger: Ledger) -> None:
     """As if all that is pending had been sent."""
-    owner = worker_id()
+    session = ledger.open_session(worker_id())
     done = 0
     with Meter() as meter:
-        while records := ledger.claim(TABLE_NAME, owner=owner, limit=5000, lease_seconds=600):
-            ledger.acknowledge(owner, [Outcome(one.seq, "done", one.hash) for one in records])
+        while records := ledger.claim(TABLE_NAME, session, limit=5000):
+            ledger.acknowledge(session, [Outcome(one.seq, "done", one.hash) for one in records])
             done += len(records)
         meter.done(done)
 
@@ -124,9 +128,11 @@ async def send(ledger: Ledger, url: str, in_flight: int, limit: int | None, *, w
     try:
         with Meter() as meter:
             began = time.time()
+            session = WorkerSession(ledger)
+            session.keep()
             result = await push(
-                ledger, client, TARGET, owner=worker_id(), concurrency=in_flight, progress=watch,
-                run_is_valid=lambda: not enough.is_set(),  # the push then stops before its next request
+                ledger, client, TARGET, session=session.epoch, concurrency=in_flight, progress=watch,
+                session_is_valid=lambda: not enough.is_set(),  # the push then stops before its next request
             )  # fmt: skip
             stopped = None if enough.is_set() else result.stopped
             calls = sum(result.calls.values())

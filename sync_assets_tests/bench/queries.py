@@ -90,15 +90,17 @@ def _questions(ledger: Ledger) -> Iterator[tuple[str, Callable[[], float]]]:
     """Each returns the seconds that it took."""
 
     def claim(number: int) -> float:
+        session = ledger.open_session("bench")
         with timed() as took:
-            ledger.claim(TABLE, owner="bench", limit=number, lease_seconds=600)
-        ledger.release("bench")
+            ledger.claim(TABLE, session, limit=number)
+        ledger.end_session(session)
         return took[0]
 
     def settle(number: int) -> float:
-        records = ledger.claim(TABLE, owner="bench", limit=number, lease_seconds=600)
+        session = ledger.open_session("bench")
+        records = ledger.claim(TABLE, session, limit=number)
         with timed() as took:
-            ledger.acknowledge("bench", [Outcome(one.seq, "done", one.hash) for one in records])
+            ledger.acknowledge(session, [Outcome(one.seq, "done", one.hash) for one in records])
         return took[0]
 
     def ask(question: Callable[[], object]) -> float:

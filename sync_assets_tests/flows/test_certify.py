@@ -12,8 +12,8 @@ import pytest
 
 from sync_assets.audit.certification.stored_report import NAME
 from sync_assets.ledger import Ledger
-from sync_assets.runtime.workers import worker_id
 from sync_assets_tests.support.certifying import certified, chained, doctors_lines, left, not_workable, rows
+from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.premises import DOCUMENTED, NO_KEYS_IN_URLS, POSITIONS, V8, Position, on_positions
 from sync_assets_tests.support.program import Program, calls
 
@@ -292,7 +292,7 @@ def test_a_budget_that_may_not_suffice_is_refused_before_the_first_write(program
 
 def test_two_certifications_of_one_ledger_do_not_work_at_once(program: Program) -> None:
     with Ledger.open(program.runtime().settings.ledger_url) as ledger:
-        assert ledger.lease_listing(NAME, worker_id(), 60)
+        assert ledger.lease_listing(NAME, session_of(ledger))
         status, _, errors = program.run("certify", "--yes")
         assert (status, "Another `sync-assets certify`" in errors) == (1, True)
         assert program.sandbox.admin.engine_calls() == calls()

@@ -19,6 +19,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import push_table
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain, load_by_adobes_tool, lose
+from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.program import Program, calls, capture
 
 N = 50
@@ -311,9 +312,9 @@ def test_a_second_process_that_sends_nothing_meanwhile_says_so_once(
     monkeypatch.setattr(existing_records, "WAIT_SECONDS", 0.1)
     with closing(program.runtime()) as runtime:
         capture(runtime)
-        assert runtime.ledger.lease_listing("contact", "another", 3600)
+        assert runtime.ledger.lease_listing("contact", session_of(runtime.ledger, "another"))
         for _ in range(2):
             assert asyncio.run(push_table(runtime, runtime.config.tables[0])).result.done == 0
         assert ["another process is finding out" in note for note in runtime.notes].count(True) == 1
-        runtime.ledger.release_listing("contact", "another")
+        runtime.ledger.release_listing("contact", session_of(runtime.ledger, "another"))
         assert asyncio.run(push_table(runtime, runtime.config.tables[0])).result.done == N

@@ -17,8 +17,8 @@ import pytest
 
 from sync_assets.defs.opt_out.partitions import WORK
 from sync_assets.defs.tables.active_runs import end_killed
+from sync_assets.ledger.errors import SESSION_SECONDS
 from sync_assets.ledger.repositories.opt_out_files import FileState
-from sync_assets.opt_out.session import LEASE_SECONDS
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import (
     HEADER,
@@ -279,6 +279,6 @@ def test_one_of_two_is_killed_and_the_one_that_waits_for_it_goes_on_at_once(prog
     killed = time.monotonic()
     _, errors = second.communicate(timeout=120)
     assert second.returncode == 0, errors
-    assert time.monotonic() - killed < LEASE_SECONDS / 2
+    assert time.monotonic() - killed < SESSION_SECONDS
     assert all(sides(program, id_)[0] for id_ in mine)
     assert_quiet(program)

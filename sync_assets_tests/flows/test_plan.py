@@ -19,6 +19,7 @@ from sync_assets.commands.plan import Planned, plan
 from sync_assets.flows import capture_table, push_table
 from sync_assets.operations.status import document
 from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, RESOURCES, chain_configuration
+from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -193,7 +194,7 @@ class TestOneTable:
         ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(5)))
         runtime = program.runtime()
         capture(runtime)
-        runtime.ledger.claim("contact", owner="another", limit=2, lease_seconds=2)
+        runtime.ledger.claim("contact", session_of(runtime.ledger, "another"), limit=2)
         runtime.close()
         admin.change("contact", ids[:1], lastname="Changed")
         told = planned(program)["tables"]["contact"]
@@ -253,8 +254,8 @@ class TestOneTable:
         program.sandbox.admin.create("contact", *({"lastname": f"N{n}"} for n in range(3)))
         runtime = program.runtime()
         capture(runtime)
-        runtime.ledger.claim("contact", owner="gone", limit=2, lease_seconds=60)
-        runtime.ledger.release("gone")
+        runtime.ledger.claim("contact", session_of(runtime.ledger, "gone"), limit=2)
+        runtime.ledger.end_session(session_of(runtime.ledger, "gone"))
         runtime.close()
         told = planned(program)
         assert told["tables"]["contact"]["uncertain"] == 2

@@ -12,6 +12,7 @@ import pytest
 
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import today
+from sync_assets_tests.support.ledgers import workers
 from sync_assets_tests.support.orchestra import PROFILE, Orchestra, Run
 from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import Program, calls
@@ -87,7 +88,7 @@ def test_runs_at_once_share_what_is_pending(on_postgres: Program, monkeypatch: p
 
 def both_have_begun(orchestra: Orchestra, started: list[subprocess.Popen[str]]) -> bool:
     assert all(process.poll() is None for process in started), "a run ended before both had begun"
-    return len(orchestra.runtime.ledger.leases()) == 2
+    return len(workers(orchestra.runtime.ledger)) == 2
 
 
 def materialization(program: Program, partition: str) -> subprocess.Popen[str]:

@@ -17,6 +17,7 @@ from sync_assets.operations import quiet_tables as quiet
 from sync_assets.operations.maintenance import on
 from sync_assets.operations.quiet_tables import quiet_tables
 from sync_assets.runtime.heartbeat import killed_runs
+from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.program import Program, calls
 
 N = 50
@@ -185,7 +186,7 @@ def test_a_run_that_was_killed_is_ended_though_nothing_is_to_be_done(synced: Pro
     runtime = synced.runtime()
     earlier = datetime.now(UTC) - timedelta(minutes=2)
     with Ledger.open(runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.write_heartbeat("a-run", "elsewhere:1:2")
+        then.begin_run("a-run", session_of(then, "elsewhere:1:2"))
     assert [run.run_id for run in killed_runs(runtime.ledger)] == ["a-run"]
     assert synced.sync().status == 0
     assert killed_runs(runtime.ledger) == []

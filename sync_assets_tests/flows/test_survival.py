@@ -11,6 +11,7 @@ import pytest
 
 from sync_assets.runtime.workers import worker_id
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.program import Program, calls, capture
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.waiting import until
@@ -161,8 +162,8 @@ def test_leases_of_a_killed_worker_are_taken_over_at_once(program: Program) -> N
     runtime = program.runtime()
     capture(runtime)
     dead = "|".join([*worker_id().split("|")[:2], "999999", "1", "deadbeef"])
-    assert len(runtime.ledger.claim("contact", owner=dead, limit=10, lease_seconds=600)) == 10
-    assert runtime.ledger.lease_feed("contact", dead, 600)
+    assert len(runtime.ledger.claim("contact", session_of(runtime.ledger, dead), limit=10)) == 10
+    assert runtime.ledger.lease_feed("contact", session_of(runtime.ledger, dead))
     started = time.monotonic()
     assert program.sync().status == 0
     assert time.monotonic() - started < 60

@@ -22,6 +22,7 @@ from sync_assets.runtime import program_sources
 from sync_assets.runtime.heartbeat import SILENT_AFTER
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run, shown
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.waiting import until
@@ -245,10 +246,10 @@ def test_a_run_without_a_sign_of_life_is_ended_and_the_next_one_is_asked_for(orc
     """As after kill -9, on another machine or by another launcher: nothing but the ledger tells."""
     ledger, instance = orchestra.runtime.ledger, orchestra.instance
     dead, alive = (orchestra.under_way(table_tags("contact")) for _ in range(2))
-    ledger.write_heartbeat(alive.run_id, ELSEWHERE)
+    ledger.begin_run(alive.run_id, session_of(ledger, f"{ELSEWHERE}alive"))
     earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
     with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.write_heartbeat(dead.run_id, ELSEWHERE)
+        then.begin_run(dead.run_id, session_of(then, ELSEWHERE))
     assert [run.run_id for run in end_killed(instance, ledger, "contact")] == [alive.run_id]
     ended = instance.get_run_by_id(dead.run_id)
     assert ended
@@ -264,7 +265,7 @@ def test_a_killed_run_that_a_person_started_is_ended_too(orchestra: Orchestra) -
     dead, foreign = orchestra.under_way({}), orchestra.under_way({})
     earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
     with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.write_heartbeat(dead.run_id, ELSEWHERE)
+        then.begin_run(dead.run_id, session_of(then, ELSEWHERE))
     assert end_killed(instance, ledger, "contact") == []
     now = {run.run_id: run.status for run in instance.get_runs()}
     assert now == {dead.run_id: dg.DagsterRunStatus.FAILURE, foreign.run_id: dg.DagsterRunStatus.STARTED}

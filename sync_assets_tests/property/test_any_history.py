@@ -13,11 +13,21 @@ from hypothesis import strategies as st
 
 from sync_assets.ledger import Claimed, Counts, Ledger, Outcome, State
 from sync_assets_tests.property.conftest import few_and_many
-from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, claim, guid, hash_of, row, stored
+from sync_assets_tests.support.ledgers import (
+    Clock,
+    Ledgers,
+    capture,
+    claim,
+    guid,
+    hash_of,
+    row,
+    run_out,
+    session_of,
+    stored,
+)
 
 NAMES = [f"row{n}" for n in range(3)]
 OWNERS = ["ada", "bob"]
-LEASE = 60
 RESULTS = ["done", "done", "refused", "later", "unknown, arrived", "unknown"]
 
 Change = tuple[str, str, str | None]  # name, value, refusal
@@ -26,7 +36,7 @@ Change = tuple[str, str, str | None]  # name, value, refusal
 @dataclass
 class Request:
     claimed: Claimed
-    until: float
+    session: int
     forced: int | None  # which order to send again it carries out
 
 
@@ -132,17 +142,18 @@ class History:
     def a_worker_claims(self) -> None:
         owner = self.random.choice(OWNERS)
         limit = self.random.randint(1, 4)
-        claimed = claim(self.ledger, owner, limit=limit, seconds=LEASE)
+        session, live = session_of(self.ledger, owner), {one.epoch for one in self.ledger.sessions()}
+        claimed = claim(self.ledger, owner, limit=limit)
         assert len(claimed) <= limit
         for one in claimed:
             for requests in self.open.values():
                 earlier = requests.pop(one.seq, None)
                 if earlier:
-                    assert earlier.until <= self.seconds, "claimed while another worker holds it"
+                    assert earlier.session not in live, "claimed while another worker holds it"
                     assert one.outcome_unknown
                     self.arrive(earlier.claimed, self.maybe())
             forced = self.to_resend.get(one.id)
-            self.open[owner][one.seq] = Request(one, self.seconds + LEASE, forced)
+            self.open[owner][one.seq] = Request(one, session, forced)
             self.check_what_is_to_be_sent(one)
 
     def check_what_is_to_be_sent(self, one: Claimed) -> None:
@@ -176,19 +187,22 @@ class History:
             result = result.partition(",")[0]
             outcomes.append(Outcome(seq, result, one.hash, "why", self.random.choice([None, 30])))
         calls = {("contact", "insert"): len(outcomes)}
-        settled = self.ledger.acknowledge(owner, outcomes, calls)
+        settled = self.ledger.acknowledge(session_of(self.ledger, owner), outcomes, calls)
         self.calls += len(outcomes)
-        assert settled.lease_lost == 0
+        assert settled.claims_lost == 0
         assert settled.synced + settled.removed + settled.pending + settled.failed == len(outcomes)
 
     def a_worker_dies(self) -> None:
-        """Requests it had sent may arrive. Its leases stay until they run out."""
-        self.dies(self.random.choice(OWNERS))
+        """Requests it had sent may arrive. Its session lives until it is overdue."""
+        owner = self.random.choice(OWNERS)
+        self.dies(owner)
+        if self.maybe():
+            run_out(self.ledger, owner)
 
     def a_worker_dies_and_is_released(self) -> None:
         owner = self.random.choice(OWNERS)
         self.dies(owner)
-        self.ledger.release(owner)
+        self.ledger.end_session(session_of(self.ledger, owner))
 
     def dies(self, owner: str) -> None:
         for request in self.open[owner].values():
@@ -197,9 +211,7 @@ class History:
 
     def a_worker_renews(self) -> None:
         owner = self.random.choice(OWNERS)
-        self.ledger.renew(owner, LEASE)
-        for request in self.open[owner].values():
-            request.until = self.seconds + LEASE
+        assert self.ledger.renew_session(session_of(self.ledger, owner))
 
     def a_stranger_answers(self) -> None:
         """Answers of another worker than the one that holds the record change nothing."""
@@ -209,7 +221,7 @@ class History:
             for request in requests.values()
         ]
         before = stored(self.ledger)
-        assert self.ledger.acknowledge("stranger", outcomes).lease_lost == len(outcomes)
+        assert self.ledger.acknowledge(session_of(self.ledger, "stranger"), outcomes).claims_lost == len(outcomes)
         assert stored(self.ledger) == before
 
     def time_goes_by(self) -> None:
@@ -248,7 +260,7 @@ class History:
                 assert one.state != State.SYNCED
             if id_ in under_way:
                 assert one.uncertain
-                assert one.lease_owner is not None
+                assert one.session is not None
             differs = one.desired_hash != one.acked_hash or one.uncertain or one.resend
             if refusal is not None:
                 assert one.state == State.FAILED
@@ -265,7 +277,8 @@ class History:
     def the_totals_are_those_of_the_records(self) -> None:
         records = stored(self.ledger).values()
         states = [State(one.state) for one in records]
-        held = sum(one.lease_until is not None and one.lease_until > _micros(self.clock) for one in records)
+        live = {one.epoch for one in self.ledger.sessions()}
+        held = sum(one.session in live for one in records)
         counts = self.ledger.counts().get("contact", Counts())
         assert counts == Counts(
             pending=states.count(State.PENDING),
@@ -280,13 +293,16 @@ class History:
         """All workers die, nothing they had sent arrives; then one worker has a good day."""
         for requests in self.open.values():
             requests.clear()
+        self.ledger.expire_sessions(lambda worker: True)
         self.clock.advance(3600)
         self.ledger.retry()
         rounds = 0
         while claimed := claim(self.ledger, "last", limit=3):
             for one in claimed:
                 self.arrive(one, True)
-            self.ledger.acknowledge("last", [Outcome(one.seq, "done", one.hash) for one in claimed])
+            self.ledger.acknowledge(
+                session_of(self.ledger, "last"), [Outcome(one.seq, "done", one.hash) for one in claimed]
+            )
             rounds += 1
             assert rounds < 20, "it goes round in circles"
         wanted = {id_: digest for id_, (digest, refusal) in self.d365.items() if refusal is None}

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from sync_assets.ledger import Ledger, Outcome
-from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, claim, guid, row
+from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, claim, guid, row, session_of
 from sync_assets_tests.unit.ledger.records.test_privacy_holds import (
     TABLES,
     below,
@@ -78,7 +78,9 @@ class History:
         for table in (*TABLES, *reversed(TABLES)):
             for one in claim(self.ledger, table=table):
                 assert not self.protected(one.id) or one.operation == "delete", one
-                self.ledger.acknowledge("worker", [Outcome(one.seq, "done", one.hash, links=one.links)])
+                self.ledger.acknowledge(
+                    session_of(self.ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links)]
+                )
 
     def a_contact_is_held(self) -> None:
         living = [one for one in self.people if one not in self.gone]

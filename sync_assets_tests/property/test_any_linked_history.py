@@ -20,11 +20,20 @@ from hypothesis import strategies as st
 from sync_assets.ledger import BlockReason, Claimed, Ledger, Outcome, Position, State
 from sync_assets.ledger.model import LinkSpec
 from sync_assets_tests.property.conftest import few_and_many
-from sync_assets_tests.support.ledgers import SCHEMA, Clock, Ledgers, claim, guid, hash_of, save_page, stored
+from sync_assets_tests.support.ledgers import (
+    SCHEMA,
+    Clock,
+    Ledgers,
+    claim,
+    guid,
+    hash_of,
+    save_page,
+    session_of,
+    stored,
+)
 
 TABLES = ["contact", "order", "line"]
 OWNERS = ["ada", "bob"]
-LEASE = 60
 RESULTS = ["done", "done", "done", "refused", "later", "unknown, arrived", "unknown"]
 
 Key = tuple[str, str]
@@ -55,7 +64,7 @@ class Held:
 @dataclass
 class Request:
     claimed: Claimed
-    until: float
+    session: int
     forced: int | None
 
 
@@ -342,16 +351,17 @@ class History:
 
     def a_worker_claims(self) -> None:
         owner, table = self.random.choice(OWNERS), self.random.choice(TABLES)
-        for one in claim(self.ledger, owner, limit=self.random.randint(1, 3), seconds=LEASE, table=table):
+        session, live = session_of(self.ledger, owner), {one.epoch for one in self.ledger.sessions()}
+        for one in claim(self.ledger, owner, limit=self.random.randint(1, 3), table=table):
             key = IDS[table, one.id]
             for requests in self.open.values():
                 earlier = requests.pop(one.seq, None)
                 if earlier:
-                    assert earlier.until <= self.seconds, "claimed while another worker holds it"
+                    assert earlier.session not in live, "claimed while another worker holds it"
                     assert one.outcome_unknown
                     if self.maybe():
                         self.world.arrive(key, earlier.claimed)
-            self.open[owner][one.seq] = Request(one, self.seconds + LEASE, self.to_resend.get(key))
+            self.open[owner][one.seq] = Request(one, session, self.to_resend.get(key))
             self.check_what_is_to_be_sent(key, one)
             self.world.in_doubt.setdefault(key, set())
             self.world.doubt(key)
@@ -395,7 +405,7 @@ class History:
                 continue
             del self.open[owner][seq]
             outcomes.append(self.answer(request, self.random.choice(RESULTS)))
-        assert self.ledger.acknowledge(owner, outcomes).lease_lost == 0
+        assert self.ledger.acknowledge(session_of(self.ledger, owner), outcomes).claims_lost == 0
 
     def answer(self, request: Request, result: str) -> Outcome:
         one = request.claimed
@@ -420,7 +430,7 @@ class History:
                 self.answer(request, "unknown, arrived")
         self.open[owner].clear()
         if self.maybe():
-            self.ledger.release(owner)
+            self.ledger.end_session(session_of(self.ledger, owner))
 
     def time_goes_by(self) -> None:
         seconds = self.random.choice([1, 30, 61])
@@ -497,7 +507,9 @@ class History:
                 key = IDS[table, one.id]
                 self.check_what_is_to_be_sent(key, one)
                 self.sent[key, one.operation] += 1
-                self.ledger.acknowledge("last", [self.answer(Request(one, 0, self.to_resend.get(key)), "done")])
+                self.ledger.acknowledge(
+                    session_of(self.ledger, "last"), [self.answer(Request(one, 0, self.to_resend.get(key)), "done")]
+                )
                 self.the_totals_are_those_of_the_records()
                 found = True
         return found or any(self.ledger.ids_to_refetch(table, 1) for table in TABLES)

@@ -26,7 +26,7 @@ from sync_assets.opt_out.decide import decide
 from sync_assets.push.delivery import deliver, outcome
 from sync_assets_tests.property.conftest import few_and_many
 from sync_assets_tests.property.opt_out_world import ATTRIBUTES, EMAIL, IDS, File, Key, Killed, Records, Ways, World
-from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, frame, hash_of, row
+from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, frame, hash_of, row, session_of
 
 Steps = Generator[None, None, None]
 T = TypeVar("T")
@@ -198,7 +198,7 @@ class History:
         carried = ATTRIBUTES if self.bidirectional else []
         try:
             claimed = self.ledger.claim(
-                "contact", owner=owner, limit=self.random.randint(1, 3), lease_seconds=1e6, opt_outs=carried
+                "contact", session_of(self.ledger, owner), limit=self.random.randint(1, 3), opt_outs=carried
             )
             yield
             outcomes: list[Outcome] = []
@@ -206,9 +206,9 @@ class History:
                 records: Any = Records(self.world, one.id, self.trouble)
                 outcomes.append(outcome(one, at_once(deliver(one, records, nobody_minds, it_works)), self.clock.now))
             yield
-            self.ledger.acknowledge(owner, outcomes)
+            self.ledger.acknowledge(session_of(self.ledger, owner), outcomes)
         finally:
-            self.ledger.release(owner)
+            self.ledger.end_session(session_of(self.ledger, owner))
 
     def exports(self) -> Steps:
         file = self.world.extract()

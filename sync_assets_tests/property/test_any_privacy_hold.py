@@ -8,14 +8,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from sync_assets.ledger import Claimed, Ledger, LinkSpec, Outcome, State
-from sync_assets_tests.support.ledgers import (
-    Clock,
-    Ledgers,
-    capture,
-    claim,
-    guid,
-    stored,
-)
+from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, claim, guid, session_of, stored
 from sync_assets_tests.unit.ledger.records.test_privacy_holds import PARENTS, TABLES, below, digest, links
 
 NAMES = {"contact": ["c0", "c1"], "order": ["o0", "o1", "o2"], "line": ["l0", "l1"]}
@@ -96,7 +89,9 @@ class History:
             result: Any = self.random.choice(["done", "done", "refused", "later", "unknown"])
             if result == "done" or (result == "unknown" and self.random.random() < 0.5):
                 self.arrives(table, one)
-            self.ledger.acknowledge("worker", [Outcome(one.seq, result, one.hash, "why", links=one.links)])
+            self.ledger.acknowledge(
+                session_of(self.ledger, "worker"), [Outcome(one.seq, result, one.hash, "why", links=one.links)]
+            )
 
     def arrives(self, table: str, one: Claimed) -> None:
         if one.hash is None:
@@ -109,7 +104,7 @@ class History:
             if self.random.random() < 0.5:
                 self.arrives(table, one)
         self.open.clear()
-        self.ledger.release("worker")
+        self.ledger.end_session(session_of(self.ledger, "worker"))
 
     def a_contact_is_held(self) -> None:
         name = self.random.choice(NAMES["contact"])
@@ -162,7 +157,9 @@ class History:
                     moved = True
                 for one in claim(self.ledger, table=table):
                     self.arrives(table, one)
-                    self.ledger.acknowledge("worker", [Outcome(one.seq, "done", one.hash, links=one.links)])
+                    self.ledger.acknowledge(
+                        session_of(self.ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links)]
+                    )
                     moved = True
             if not moved:
                 break

@@ -24,6 +24,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import sync_assets
+from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.runtime import workers
 
 START = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
@@ -231,6 +232,7 @@ def simulated(clock: Clock, chance: random.Random) -> Generator[None]:
         (workers, "os", SimpleNamespace(getpid=lambda: (PROCESS.get() or _NOBODY).number)),
         (workers, "_namespace", lambda: (PROCESS.get() or _NOBODY).machine),
         (workers, "_started", _started),
+        (Sessions, "now", lambda sessions, connection: int(clock.time() * 1e6)),
         *((module, "datetime", stand_in) for module in _CLOCKED),
     ]
     before = [(where, name, getattr(where, name)) for where, name, _ in changes]

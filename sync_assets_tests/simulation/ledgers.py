@@ -16,7 +16,7 @@ from sqlalchemy import event
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.storage import database
-from sync_assets.ledger.storage.schema import metadata
+from sync_assets.ledger.storage.schema import identity, metadata
 from sync_assets_tests.simulation.clock import PROCESS
 from sync_assets_tests.support.postgres import running_server
 
@@ -63,7 +63,7 @@ def postgresql_ledgers() -> Generator[Ledgers]:
         @contextmanager
         def fresh() -> Generator[str]:
             with engine.begin() as connection:
-                for table in metadata.tables:
+                for table in metadata.tables.keys() - {identity.name}:
                     connection.exec_driver_sql(f"DELETE FROM {table}")
             yield url
 

@@ -25,6 +25,7 @@ from sync_assets.flows import capture_table, push_table
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import CachedTokens, HttpError
 from sync_assets.http.transport import OutcomeUnknown
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.opt_out.apply import sides, write_due
 from sync_assets.opt_out.changes import Changes
@@ -39,7 +40,7 @@ from sync_assets.parquet.store import Parts
 from sync_assets.parquet.writer import write_parts
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
-from sync_assets.runtime.workers import release_dead
+from sync_assets.runtime.workers import RENEW_SECONDS, WorkerSession, release_dead
 from sync_assets.sftp import FileGone
 from sync_assets_tests.simulation.clock import PROCESS
 
@@ -56,6 +57,22 @@ class SimulatedRuntime(Runtime):
     @property
     def _trusted(self) -> ssl.SSLContext:  # pyright: ignore[reportIncompatibleVariableOverride]
         return TLS
+
+    def _opened_session(self, ledger: Ledger) -> WorkerSession:
+        """Renew the session by a task of the process, which ends with it."""
+
+        async def renew() -> None:
+            while await asyncio.to_thread(session.renew):
+                await asyncio.sleep(RENEW_SECONDS)
+
+        session = WorkerSession(ledger)
+        self._renewing = asyncio.create_task(renew())
+        return session
+
+    def end_session(self) -> None:
+        if self._session is not None:
+            self._renewing.cancel()
+        super().end_session()
 
     async def sign_in(self) -> tuple[str, float]:
         access = self.settings.d365()

@@ -9,6 +9,7 @@ from typing import Any
 from sync_assets.capture.table_capture import Capture
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import preflight
+from sync_assets_tests.support.ledgers import session_of
 
 
 @asynccontextmanager
@@ -16,4 +17,4 @@ async def capturing(runtime: Runtime, owner: str = "worker", **options: Any) -> 
     """Yield the capture, after the preflight. options: of Capture."""
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         ready = await preflight(runtime.config.tables[0], d365, campaign)
-        yield Capture(runtime.ledger, d365, ready.table, ready.mapping, owner, **options)
+        yield Capture(runtime.ledger, d365, ready.table, ready.mapping, session_of(runtime.ledger, owner), **options)

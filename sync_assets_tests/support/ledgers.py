@@ -118,7 +118,8 @@ def save_page(
     """Store a page. rest: further attributes of CapturedPage, and options of `Ledger.save_page`."""
     of_page = {field.name for field in dataclasses.fields(CapturedPage)}
     page = CapturedPage(rows, deleted, **{name: rest.pop(name) for name in of_page & rest.keys()})
-    return ledger.save_page(table, page, position, version, **rest)
+    session = rest.pop("session", None) or session_of(ledger)
+    return ledger.save_page(table, page, position, version, session=session, **rest)
 
 
 def capture(
@@ -156,15 +157,28 @@ def capture(
     return result
 
 
-def claim(
-    ledger: Ledger,
-    owner: str = "worker",
-    *,
-    limit: int = 1000,
-    seconds: float = 60,
-    table: str = "contact",
-) -> list[Claimed]:
-    return ledger.claim(table, owner=owner, limit=limit, lease_seconds=seconds)
+def session_of(ledger: Ledger, worker: str = "worker") -> int:
+    """Return the epoch of a worker's live session, opened if there is none."""
+    found = [session.epoch for session in ledger.sessions() if session.worker == worker]
+    return found[0] if found else ledger.open_session(worker)
+
+
+def workers(ledger: Ledger) -> list[str]:
+    """Return the workers that have a live session and claimed records."""
+    names = {session.epoch: session.worker for session in ledger.sessions()}
+    return sorted({names[record.session] for record in stored(ledger).values() if record.session in names})
+
+
+def run_out(ledger: Ledger, worker: str = "worker") -> None:
+    """Let a worker's session be overdue, and expire."""
+    overdue = "UPDATE sync_session SET until = 0 WHERE epoch = :epoch"
+    epoch = session_of(ledger, worker)
+    ledger.database.write(lambda connection: connection.execute(sa.text(overdue), {"epoch": epoch}) and None)
+    assert ledger.expire_sessions() == 1
+
+
+def claim(ledger: Ledger, owner: str = "worker", *, limit: int = 1000, table: str = "contact") -> list[Claimed]:
+    return ledger.claim(table, session_of(ledger, owner), limit=limit)
 
 
 def claim_one(ledger: Ledger, owner: str = "worker", **rest: Any) -> Claimed:
@@ -183,7 +197,9 @@ def settle(
 ) -> AcknowledgeResult:
     """Acknowledge all claimed records with the same outcome."""
     return ledger.acknowledge(
-        owner, [Outcome(one.seq, result, one.hash, reason, retry_after, one.links) for one in claimed], {}
+        session_of(ledger, owner),
+        [Outcome(one.seq, result, one.hash, reason, retry_after, one.links) for one in claimed],
+        {},
     )
 
 
@@ -219,3 +235,11 @@ def explain(ledger: Ledger, statement: str, values: Any) -> list[str]:
     with ledger.database.read() as connection:
         rows = connection.exec_driver_sql(f"{prefix} {statement}", values).all()
     return [str(line[-1]) for line in rows]
+
+
+def leases(ledger: Ledger) -> list[tuple[str, str]]:
+    """Return the leases on captures and other work as (name, worker), without those whose session is not live."""
+    names = {session.epoch: session.worker for session in ledger.sessions()}
+    with ledger.database.read() as connection:
+        rows = connection.execute(sa.text("SELECT name, session FROM sync_lease ORDER BY name")).all()
+    return [(name, names[session]) for name, session in rows if session in names]

@@ -6,9 +6,12 @@ import asyncio
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import uuid
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,7 +28,6 @@ from sync_assets.commands.sync import Synced, sync
 from sync_assets.defs.partitions import today
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.workers import worker_id
 from sync_assets.validation.preflight import preflight
 from sync_assets_tests.support import plain_runs
 from sync_assets_tests.support.forked_commands import Command, start_command
@@ -109,6 +111,8 @@ class Program:
         elsewhere = any(name.startswith(("SYNC_ASSETS_LEDGER", "DAGSTER_HOME")) for name in self.more)
         if not elsewhere and not ledger.exists():
             shutil.copy(Path(_template().name) / "ledger.db", ledger)
+            with closing(sqlite3.connect(ledger)) as connection, connection:
+                connection.execute("UPDATE sync_identity SET id = ?", (str(uuid.uuid4()),))
 
     def sync(self, runtime: Runtime | None = None) -> Synced:
         """Run `sync` in this process."""
@@ -203,6 +207,8 @@ def capture(runtime: Runtime, **options: Any) -> CaptureResult:
         config = runtime.config.tables[0]
         async with runtime.d365() as d365, runtime.campaign() as campaign:
             ready = await preflight(config, d365, campaign)
-            return await Capture(runtime.ledger, d365, ready.table, ready.mapping, worker_id(), **options).run()
+            return await Capture(
+                runtime.ledger, d365, ready.table, ready.mapping, runtime.session.epoch, **options
+            ).run()
 
     return asyncio.run(run())

@@ -27,11 +27,11 @@ from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.models import Guardrails
 from sync_assets.http.client import ssl_context
 from sync_assets.ledger import Counts, Ledger, Position, Reject
-from sync_assets.push import dispatcher
 from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.runtime.call_limits import CallLimits
+from sync_assets.runtime.workers import WorkerSession
 from sync_assets_tests.support.forked_commands import Module, start_module
-from sync_assets_tests.support.ledgers import save_page
+from sync_assets_tests.support.ledgers import save_page, session_of
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 PROFILE = Target("contact", "profile")
@@ -66,11 +66,14 @@ async def campaign_client(env: Mapping[str, str], **options: Any) -> AsyncIterat
 @asynccontextmanager
 async def within(ledger: Ledger, guardrails: Guardrails) -> AsyncIterator[dict[str, Any]]:
     """Yield the options of a client that observes the limits of the guardrails."""
-    limits = CallLimits(lambda: ledger, guardrails)
+    session = WorkerSession(ledger)
+    session.keep()
+    limits = CallLimits(lambda: session, guardrails)
     try:
         yield {"admission": limits.admitted, "connections": guardrails.concurrency}
     finally:
         await limits.close()
+        session.end()
 
 
 def new_ids(count: int) -> list[str]:
@@ -148,7 +151,8 @@ class Bench:
             within(self.ledger, Guardrails(**(guardrails or {}))) as limits,
             campaign_client(self.sandbox.env, **limits, **(client or {})) as opened,
         ):
-            return await push(self.ledger, opened, target, owner=options.pop("owner", uuid.uuid4().hex), **options)
+            session = session_of(self.ledger, options.pop("owner", uuid.uuid4().hex))
+            return await push(self.ledger, opened, target, session=session, **options)
 
     def counts(self, table: str = "contact") -> Counts:
         return self.ledger.counts().get(table, Counts())
@@ -176,14 +180,14 @@ class Bench:
         self.ledger.close()
 
 
-def start_pushers(bench: Bench, owners: Iterable[str], lease_seconds: float, **guardrails: Any) -> list[Module]:
+def start_pushers(bench: Bench, owners: Iterable[str], **guardrails: Any) -> list[Module]:
     """Start pushes of the bench's ledger, each in a process of its own, at the same moment.
 
     All of them wait until the last one is ready, on a busy machine too.
     """
     processes = []
     for owner in owners:
-        arguments = [bench.ledger_url, owner, str(lease_seconds), json.dumps(guardrails)]
+        arguments = [bench.ledger_url, owner, json.dumps(guardrails)]
         processes.append(start_module(__name__, arguments, bench.sandbox.environment))
     for process in processes:
         assert process.stdout.readline() == b"ready\n"
@@ -192,15 +196,14 @@ def start_pushers(bench: Bench, owners: Iterable[str], lease_seconds: float, **g
     return processes
 
 
-async def _main(ledger_url: str, owner: str, lease_seconds: str, guardrails: str) -> None:
+async def _main(ledger_url: str, owner: str, guardrails: str) -> None:
     limits = Guardrails.model_validate_json(guardrails)
     with Ledger.open(ledger_url) as ledger:
         async with within(ledger, limits) as options, campaign_client(os.environ, **options) as client:
             many = limits.concurrency
             print("ready", flush=True)
             sys.stdin.readline()
-            dispatcher.LEASE_SECONDS = float(lease_seconds)
-            result = await push(ledger, client, PROFILE, owner=owner, concurrency=many)
+            result = await push(ledger, client, PROFILE, session=session_of(ledger, owner), concurrency=many)
     print(result.done, result.stopped)
 
 

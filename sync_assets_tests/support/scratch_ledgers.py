@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from sync_assets.ledger import Ledger, LinkSpec
-from sync_assets_tests.support.ledgers import capture, claim, frame, guid, many, push, row, settle
+from sync_assets_tests.support.ledgers import capture, claim, frame, guid, many, push, row, session_of, settle
 
 TO_CONTACT = LinkSpec("cusContactLink", "contact")
 
@@ -66,10 +66,10 @@ def real(url: str, temporary: Path) -> Real:
         capture(ledger, page=many(9, "b", prefix="pending"))
         settle(ledger, "refused", *claim(ledger, limit=2), reason="no")
         settle(ledger, "later", *claim(ledger, limit=2), reason="busy", retry_after=3600)
-        claim(ledger, "another", limit=2, seconds=3600)
+        claim(ledger, "another", limit=2)
         capture(ledger, row("settled0", "changed"), deleted=["settled1"])
         capture(ledger, page=orders(child="settled2", waits="pending8"), table="new_order", links=[TO_CONTACT])
-        ledger.lease_feed("contact", "another", 3600)
+        ledger.lease_feed("contact", session_of(ledger, "another"))
     return Real(url)
 
 

@@ -19,7 +19,7 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.dataverse.client import ServerFailed
 from sync_assets.ledger import Ledger
 from sync_assets.validation.preflight import preflight
-from sync_assets_tests.support.ledgers import push, stored
+from sync_assets_tests.support.ledgers import push, session_of, stored
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.world import SimulatedKill
@@ -127,7 +127,8 @@ class Reading:
         options = {"page_size": self.page_size, "apply_deletes": True, **options}
         self.links.clear()
         self.sizes.clear()
-        capture = Capture(ledger or self.ledger, self.d365, ready.table, ready.mapping, "worker", **options)
+        store = ledger or self.ledger
+        capture = Capture(store, self.d365, ready.table, ready.mapping, session_of(store), **options)
         return self.runner.run(capture.run())
 
     def read_whole_table_next(self) -> None:

@@ -313,10 +313,7 @@ class World:
             self.simulated_kill.left = None
             self.systems.answers = lambda: None
             self.systems.stand(self.position)
-            for lease in self.ledger.leases():  # as the next start does for a killed process (workers.release_dead)
-                self.ledger.release(lease.owner)
-            for table, owner in self.ledger.capture_leases():
-                self.ledger.release_feed(table, owner)
+            self.ledger.expire_sessions(lambda worker: True)  # as those of a killed process (workers.release_dead)
 
     async def _interruptible(self, tables: Sequence[str], disturbance: Disturbance) -> None:
         running = asyncio.ensure_future(self._sync(tables))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -39,14 +39,13 @@ from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import OutcomeUnknown
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import SESSION_SECONDS
 from sync_assets.push.record_links import KEY_IN_LINK
 from sync_assets.push.target import Target
-from sync_assets.runtime.workers import release_dead, worker_id
 
 if TYPE_CHECKING:
     from sync_assets.runtime.context import Runtime
 
-LEASE_SECONDS = 300.0
 CALLS_PER_TABLE = 60
 """Engine calls that the probes of one table take at most."""
 
@@ -97,9 +96,9 @@ async def certify(runtime: Runtime) -> Certified:
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     _check_budget(runtime)
-    async with _leased(ledger) as renew, runtime.d365() as d365, runtime.campaign() as campaign:
+    async with _leased(runtime), runtime.d365() as d365, runtime.campaign() as campaign:
         campaign.endpoint.patience = PATIENCE
-        run = _Certification(runtime, ledger, campaign, renew)
+        run = _Certification(runtime, ledger, campaign)
         done = Certified(datetime.now(UTC))
         done.results += await dynamics_premises.organisation(d365, runtime.config)
         for config in runtime.config.in_link_order:
@@ -126,23 +125,18 @@ def _check_budget(runtime: Runtime) -> None:
 
 
 @asynccontextmanager
-async def _leased(ledger: Ledger) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Hold the lease of certifications; yield a function that renews it. Raises Busy."""
-    owner = worker_id()
-
-    async def take() -> None:
-        if not await asyncio.to_thread(ledger.lease_listing, NAME, owner, LEASE_SECONDS):
-            raise Busy(
-                "Another `sync-assets certify` works with this ledger.",
-                f"Wait for its end; if it was killed on another machine, for {LEASE_SECONDS / 60:.0f} minutes.",
-            )
-
-    await asyncio.to_thread(release_dead, ledger)
-    await take()
+async def _leased(runtime: Runtime) -> AsyncIterator[None]:
+    """Hold the lease of certifications. Raises Busy."""
+    session = await asyncio.to_thread(lambda: runtime.session)
+    if not await asyncio.to_thread(session.ledger.lease_listing, NAME, session.epoch):
+        raise Busy(
+            "Another `sync-assets certify` works with this ledger.",
+            f"Wait for its end; if it was killed on another machine, for {SESSION_SECONDS:.0f} seconds.",
+        )
     try:
-        yield take
+        yield
     finally:
-        await asyncio.to_thread(ledger.release_listing, NAME, owner)
+        await asyncio.to_thread(session.ledger.release_listing, NAME, session.epoch)
 
 
 @dataclass(slots=True)
@@ -150,7 +144,6 @@ class _Certification:
     """The probes of Campaign.
 
     Attributes:
-        renew: renews the lease.
         subjects: parents before their children.
         left: resources in which a synthetic record is left.
     """
@@ -158,7 +151,6 @@ class _Certification:
     runtime: Runtime
     ledger: Ledger
     campaign: CampaignClient
-    renew: Callable[[], Awaitable[None]]
     subjects: list[Subject] = field(default_factory=list[Subject])
     calls: Counter[str] = field(default_factory=Counter[str])
     left: list[str] = field(default_factory=list[str])
@@ -261,11 +253,10 @@ class _Certification:
             await self._count(subject)
 
     async def _count(self, subject: Subject) -> None:
-        """Store the engine calls made since the last time as those of the subject's table, and renew the lease."""
+        """Store the engine calls made since the last time as those of the subject's table."""
         calls = self.campaign.calls.take()
         self.calls.update(calls)
         await self.runtime.count_calls(subject.config.table, calls)
-        await self.renew()
 
 
 def _not_tried() -> list[PremiseResult]:

@@ -60,7 +60,7 @@ def end_killed(
         ours = not tags.isdisjoint(run.tags)
         if run.status not in _STARTED:
             over = False
-        elif beat and beat.owner == GIVEN_UP:
+        elif beat and beat.session == GIVEN_UP:
             over = True
         else:
             # A run without a heartbeat may still be loading its code, and one that ended its heartbeats may not be
@@ -81,7 +81,7 @@ def _is_silent(beat: Heartbeat | None, started: float | None, now: datetime) -> 
 
     A run whose heartbeats stopped without being ended is given up by `give_up_killed`.
     """
-    if beat and beat.owner != ENDED:
+    if beat and beat.session != ENDED:
         return False
     since = beat.at if beat else datetime.fromtimestamp(started, UTC) if started is not None else now
     return now - since > SILENT_AFTER

@@ -233,7 +233,7 @@ class TableRun:
             self._report()
             # `dagster dev` and code servers do not stop their runs when they end, but wait for them: so a run ends when
             # it loses a parent process.
-            while today() == day and ancestors() == started_by and self._runtime.run_is_valid():
+            while today() == day and ancestors() == started_by and self._runtime.session_is_valid():
                 if self._state.ended_early:
                     return
                 now = time.monotonic()

@@ -20,6 +20,7 @@ from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds, ReadMode
 from sync_assets.ledger.repositories.opt_outs import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
+from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.bulk import Differing
@@ -46,6 +47,7 @@ class Captures:
     def __init__(
         self,
         session: LedgerSession,
+        sessions: Sessions,
         feeds: Feeds,
         deletions: Deletions,
         dependencies: DependencyStatus,
@@ -53,6 +55,7 @@ class Captures:
         history: RecordHistory,
     ) -> None:
         self._session = session
+        self._sessions = sessions
         self._feeds = feeds
         self._deletions = deletions
         self._dependencies = dependencies
@@ -66,6 +69,7 @@ class Captures:
         position: Position | None,
         expected_version: int | None,
         *,
+        session: int,
         fingerprint: str = "",
         resend: bool = False,
         replay: bool = False,
@@ -81,6 +85,7 @@ class Captures:
             position: the cursor after the page. None leaves it where it is, for rows that were read outside the feed
                 with the columns `fingerprint`.
             expected_version: the feed's version when the page was read; None before the first page.
+            session: epoch of the session that captures.
             fingerprint: see `position`.
             resend: send the rows again even if they are unchanged. Also if the feed requests it for the read under way.
             replay: send rows also if only fields differ that updates leave out. Also if the feed requests it.
@@ -90,6 +95,7 @@ class Captures:
         Raises:
             FeedMoved: the feed's version is another, or belongs to another full read.
             RowsMoved: one of the unchanged rows must be read after all.
+            SessionExpired: of the session.
             ValueError: the columns of the rows are not those of CapturedPage, or an id occurs twice.
         """
         from sync_assets.ledger.prepared_page import LedgerPage  # noqa: PLC0415 - Polars is slow to import
@@ -99,6 +105,7 @@ class Captures:
         not_wanted = [*deleted, *page.out_of_scope]
 
         def work(connection: Connection) -> PageResult:
+            self._sessions.require(connection, session)
             now = self._session.now()
             tally = TotalsChange()
             if position is None:

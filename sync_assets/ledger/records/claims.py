@@ -1,7 +1,7 @@
-"""Claim pending records under a lease, and store the outcomes of their requests.
+"""Claim pending records for a session, and store the outcomes of their requests.
 
-Here: claims, leases, acknowledgements and retries of rejected records. How an outcome changes a record is computed by
-rules/transitions.py.
+Here: claims, acknowledgements and retries of rejected records. How an outcome changes a record is computed by
+rules/transitions.py, when a session ends by repositories/sessions.py.
 
 Invariant: a record counts as uncertain from its claim until its outcome is stored, since the worker may die after it
 sent the request.
@@ -14,12 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import times
-from sync_assets.ledger.model import AcknowledgeResult, BlockReason, Claimed, Lease, LinkTo, Operation, Outcome, State
+from sync_assets.ledger.model import AcknowledgeResult, BlockReason, Claimed, LinkTo, Operation, Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.opt_outs import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
+from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
@@ -40,7 +40,7 @@ def _store(acked_hash: str = "?") -> str:
     """Return the UPDATE that stores an Acknowledgement, with its columns in order as parameters, but for the key."""
     expressions = {"acked_at": "coalesce(?, acked_at)", "acked_hash": acked_hash}
     columns = ", ".join(f"{name} = {expressions.get(name, '?')}" for name in transitions.Acknowledgement._fields[:-1])
-    return f"UPDATE sync_record SET lease_owner = NULL, lease_until = NULL, {columns}"  # noqa: S608 - constants
+    return f"UPDATE sync_record SET session = NULL, {columns}"  # noqa: S608 - constants
 
 
 _ERASED = ", payload = NULL, update_payload = NULL"
@@ -49,38 +49,32 @@ _STORE_SYNCED = f"{_store()}{_ERASED} WHERE seq = ?"
 _STORE_AS_DESIRED = f"{_store('desired_hash')}{_ERASED}"
 """For records that Campaign holds as they are desired: most of a batch differ in the hash only."""
 CLAIM = """
-    UPDATE sync_record SET lease_owner = ?, lease_until = ?,
+    UPDATE sync_record SET session = ?,
         uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END
 """
 
 
 class Claims:
-    """Writes the leases and acknowledgements of `sync_record`."""
+    """Writes the claims and acknowledgements of `sync_record`."""
 
     def __init__(
         self,
         session: LedgerSession,
+        sessions: Sessions,
         maintenance: Maintenance,
         dependencies: DependencyStatus,
         opt_outs: OptOutRows,
         history: RecordHistory,
     ) -> None:
         self._session = session
+        self._sessions = sessions
         self._maintenance = maintenance
         self._dependencies = dependencies
         self._opt_outs = opt_outs
         self._history = history
 
-    def claim(
-        self,
-        table: str,
-        *,
-        owner: str,
-        limit: int,
-        lease_seconds: float,
-        opt_outs: Sequence[str] = (),
-    ) -> list[Claimed]:
-        """Claim pending records: lease them to a worker, so that no other claim returns them meanwhile.
+    def claim(self, table: str, session: int, *, limit: int, opt_outs: Sequence[str] = ()) -> list[Claimed]:
+        """Claim pending records for a session, so that no other claim returns them while it lives.
 
         The record that changed first comes first. Each record is uncertain from its claim until its outcome is stored.
         A record that Campaign was found to hold before its row came into scope is returned as uncertain already by its
@@ -88,9 +82,8 @@ class Claims:
 
         Args:
             table: logical name in Dataverse.
-            owner: identifies one worker; not to be reused by another.
+            session: its epoch.
             limit: most records to claim.
-            lease_seconds: duration of the lease.
             opt_outs: opt-out attributes that are sent with an insert.
 
         Returns:
@@ -98,16 +91,16 @@ class Claims:
 
         Raises:
             PayloadKeyMissing: a payload cannot be decrypted; no record is claimed.
+            SessionExpired: of the session.
         """
 
-        def work(connection: Connection) -> list[Claimed]:
+        def work(connection: Connection) -> tuple[list[Claimed], int]:
+            self._sessions.require(connection, session)
             if self._maintenance.maintained_since(connection, table):
-                return []
-            now = self._session.now()
-            rows = connection.execute(self._due(table, now, limit)).all()
-            until = now + times.seconds(lease_seconds)
+                return [], 0
+            rows = connection.execute(self._due(table, self._session.now(), limit)).all()
             seqs = [row.seq for row in rows]
-            self._session.bulk.for_seqs(connection, CLAIM, seqs, owner, until)
+            self._session.bulk.for_seqs(connection, CLAIM, seqs, session)
             links = (
                 self._dependencies.links_to_send(connection, seqs) if self._dependencies.has_links(connection) else {}
             )
@@ -116,53 +109,38 @@ class Claims:
                 opt_outs_by_id = self._opt_outs.to_send(connection, [row.id for row in rows], opt_outs)
             nothing = tuple((name, False) for name in opt_outs)
             cipher = self._session.cipher
-            return [claimed(row, links.get(row.seq, ()), opt_outs_by_id.get(row.id, nothing), cipher) for row in rows]
+            found = [claimed(row, links.get(row.seq, ()), opt_outs_by_id.get(row.id, nothing), cipher) for row in rows]
+            return found, self._sessions.count(connection) if rows else 0
 
-        return self._session.database.write(work)
+        found, number = self._session.database.write(work)
+        if found:
+            self._sessions.remember(number)
+        return found
 
-    def renew(self, owner: str, lease_seconds: float) -> int:
-        """Renew the leases of an owner for `lease_seconds` from now; return how many records they cover."""
+    def release(self, table: str, session: int) -> int:
+        """Release the records of a table that a session has claimed; return how many.
 
-        def work(connection: Connection) -> int:
-            until = self._session.now() + times.seconds(lease_seconds)
-            return self._write_leases(connection, owner, owner, until)
-
-        return self._session.database.write(work)
-
-    def release(self, owner: str) -> int:
-        """Release the leases of an owner, such as a worker that died; return how many records they covered.
-
-        The records stay uncertain: the worker may have sent them.
+        They stay uncertain: the worker may have sent them.
         """
 
         def work(connection: Connection) -> int:
-            return self._write_leases(connection, owner, None, None)
+            mine = sa.select(_R.seq).where(_R.session == session, _R.table_name == table)
+            seqs = list(connection.execute(mine.order_by(_R.seq).with_for_update()).scalars())
+            self._session.bulk.for_seqs(connection, "UPDATE sync_record SET session = NULL", seqs)
+            return len(seqs)
 
         return self._session.database.write(work)
 
-    def leases(self) -> list[Lease]:
-        """Return the leases of all owners. Records of a lease that has ended may be claimed again."""
-        held = (
-            sa.select(_R.lease_owner, sa.func.count(), sa.func.max(_R.lease_until))
-            .where(schema.LEASED)
-            .group_by(_R.lease_owner)
-            .order_by(_R.lease_owner)
-        )
-        with self._session.database.read() as connection:
-            rows = connection.execute(held).all()
-        return [Lease(owner, records, times.from_micros(until)) for owner, records, until in rows]
-
     def acknowledge(
         self,
-        owner: str,
+        session: int,
         outcomes: Sequence[Outcome],
         calls: Mapping[tuple[str, str], int] | None = None,
     ) -> AcknowledgeResult:
         """Store the outcomes of claimed records (acknowledge them), and add to today's engine calls.
 
         Args:
-            owner: the worker that claimed the records. An outcome is only stored while the owner holds the record's
-                lease; a lease that has ended is valid until another worker claims the record.
+            session: the one that claimed the records. Once it has ended or expired, no outcome is stored.
             outcomes: of several outcomes of one record, the last one is stored.
             calls: engine calls by (table, kind).
         """
@@ -178,7 +156,8 @@ class Claims:
             moved: list[RecordState] = []
             self._dependencies.lock_linked_records(connection)
             has_links = self._dependencies.has_links(connection)
-            held = self._session.bulk.states_of(connection, list(by_seq), "AND lease_owner = ?", owner)
+            seqs = list(by_seq) if self._sessions.is_live(connection, session) else []
+            held = self._session.bulk.states_of(connection, seqs, "AND session = ?", session)
             for record in held:
                 acknowledgement = transitions.after_outcome(record, by_seq[record.seq], now=now)
                 if acknowledgement is None:
@@ -222,7 +201,7 @@ class Claims:
                 removed=len(removed),
                 pending=states[State.PENDING],
                 failed=states[State.FAILED],
-                lease_lost=len(by_seq) - len(held),
+                claims_lost=len(by_seq) - len(held),
             )
 
         return self._session.database.write(work)
@@ -277,13 +256,6 @@ class Claims:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-
-    def _write_leases(self, connection: Connection, owner: str, new_owner: str | None, until: int | None) -> int:
-        held = connection.execute(sa.select(_R.seq).where(_R.lease_owner == owner).order_by(_R.seq).with_for_update())
-        seqs = list(held.scalars())
-        leased = "UPDATE sync_record SET lease_owner = ?, lease_until = ?"
-        self._session.bulk.for_seqs(connection, leased, seqs, new_owner, until)
-        return len(seqs)
 
 
 def claimed(

@@ -1,4 +1,4 @@
-"""Store the cursor of each table's change feed, and the lease of the process that captures the table.
+"""Store the cursor of each table's change feed, and which session captures the table.
 
 Here: the cursor and its version alone. Captured rows are stored by captures.py, deletions by deletions.py.
 
@@ -16,11 +16,12 @@ from sync_assets.ledger import times
 from sync_assets.ledger.errors import FeedMoved, InMaintenance
 from sync_assets.ledger.model import Feed, FeedKind, KeptKind, Position
 from sync_assets.ledger.repositories.maintenance import Maintenance
+from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
 _F = schema.feed.c
-_L = schema.capture_lease.c
+_L = schema.lease.c
 _PAGE: FeedKind = "page"
 _IDS: KeptKind = "ids"
 _ROWS: KeptKind = "rows"
@@ -46,10 +47,11 @@ class ReadMode(NamedTuple):
 
 
 class Feeds:
-    """Reads and writes `sync_feed` and `sync_capture_lease`."""
+    """Reads and writes `sync_feed` and `sync_lease`."""
 
-    def __init__(self, session: LedgerSession, maintenance: Maintenance) -> None:
+    def __init__(self, session: LedgerSession, sessions: Sessions, maintenance: Maintenance) -> None:
         self._session = session
+        self._sessions = sessions
         self._maintenance = maintenance
 
     def feed(self, table: str) -> Feed | None:
@@ -166,44 +168,35 @@ class Feeds:
 
         return self._session.database.write(work)
 
-    def lease_feed(self, table: str, owner: str, seconds: float) -> bool:
-        """Take or renew the lease to capture a table for `seconds`; False if another owner holds it.
+    def lease_feed(self, table: str, session: int) -> bool:
+        """Take the lease to capture a table, or keep it; False if another live session holds it.
 
-        The lease only avoids duplicate work; consistency is guarded by the feed's version.
+        The lease only avoids duplicate work; consistency is guarded by the feed's version. It also names other work
+        that one session at a time does.
 
         Raises:
             InMaintenance: the table is in maintenance.
+            SessionExpired: of the session.
         """
 
         def work(connection: Connection) -> bool:
             if since := self._maintenance.maintained_since(connection, table):
                 raise InMaintenance(table, since)
-            now = self._session.now()
-            new = self._session.upsert(schema.capture_lease).values(
-                table_name=table, owner=owner, until=now + times.seconds(seconds)
-            )
+            self._sessions.require(connection, session)
+            new = self._session.upsert(schema.lease).values(name=table, session=session)
             taken = new.on_conflict_do_update(
-                index_elements=["table_name"],
-                set_={"owner": new.excluded.owner, "until": new.excluded.until},
-                where=(_L.owner == owner) | (_L.until <= now),
+                index_elements=["name"],
+                set_={"session": session},
+                where=(_L.session == session) | _L.session.not_in(schema.LIVE_EPOCHS),
             )
             return connection.execute(taken, execution_options=_COUNTED).rowcount == 1
 
         return self._session.database.write(work)
 
-    def capture_leases(self) -> list[tuple[str, str]]:
-        """Return the capture leases as (table, owner), including those that have ended."""
-        with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(_L.table_name, _L.owner).order_by(_L.table_name))
-            return [(row.table_name, row.owner) for row in rows]
-
-    def release_feed(self, table: str, owner: str) -> None:
-        """Release the capture lease, if this owner still holds it."""
-
-        def work(connection: Connection) -> None:
-            connection.execute(sa.delete(schema.capture_lease).where(_L.table_name == table, _L.owner == owner))
-
-        self._session.database.write(work)
+    def release_feed(self, table: str, session: int) -> None:
+        """Release the capture lease, if this session still holds it."""
+        mine = sa.delete(schema.lease).where(_L.name == table, _L.session == session)
+        self._session.database.write(lambda connection: connection.execute(mine) and None)
 
     def reset(
         self,

@@ -30,7 +30,7 @@ _H = schema.hold.c
 _OF = schema.hold_record.c
 _RELATED = """
     SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR uncertain > 0,
-        payload IS NOT NULL, lease_until
+        payload IS NOT NULL, (SELECT until FROM sync_session WHERE epoch = sync_record.session AND live = 1)
     FROM sync_record
 """
 
@@ -39,8 +39,8 @@ class RelatedRecord(NamedTuple):
     """A row, or a descendant of it along links, as the ledger has it: ids and flags, no content.
 
     wanted: D365 had the row when it was last captured. may_exist_in_campaign: Campaign holds the record, or may hold
-    it. payload: the ledger stores a payload that is still to be sent. leased_until: end of a worker's lease, during
-    which the worker may be sending the record; None without one.
+    it. payload: the ledger stores a payload that is still to be sent. leased_until: end of a worker's session,
+    during which the worker may be sending the record; None without one.
     """
 
     table: str
@@ -57,7 +57,7 @@ class Hold:
     """A privacy hold and the records that it covers.
 
     known: D365 or Campaign has the row, as far as the ledger was informed. records: number of held records, the row
-    itself and its descendants. in_flight: of these, records under a lease that a worker took before; what it sends
+    itself and its descendants. in_flight: of these, records that a worker claimed before; what it sends
     cannot be recalled. in_flight_until: the end of the last such lease. new: True if this call created the hold.
     """
 
@@ -265,14 +265,13 @@ class Holds:
 
     def _related_records(self, connection: Connection, table: str, id: str) -> list[RelatedRecord]:
         """See `related`."""
-        now = self._session.now()
         found: dict[Key, RelatedRecord] = {}
         of_hold = [(record.table, record.id) for record in self._hold_records.records_of(connection, (table, id))]
         level: list[Key] = [(table, id), *of_hold]  # its children may have been captured though it was not
         seqs = self._seqs(connection, level)
         while seqs or level:
             rows = self._session.bulk.for_seqs(connection, _RELATED, seqs, also="ORDER BY table_name, id")
-            new = {(row[1], row[2]): _related_record(row, now) for row in rows if (row[1], row[2]) not in found}
+            new = {(row[1], row[2]): _related_record(row) for row in rows if (row[1], row[2]) not in found}
             found |= new
             seqs = sorted(self._dependencies.children(connection, [*new, *level]))
             level = []
@@ -283,7 +282,7 @@ def _hold_query(table: str, id: str) -> sa.Select[Any]:
     return sa.select(schema.hold).where(_H.table_name == table, _H.id == id)
 
 
-def _related_record(row: Any, now: int) -> RelatedRecord:
-    _, table, id_, state, wanted, there, payload, lease_until = row
-    until = times.from_micros(lease_until) if lease_until is not None and lease_until > now else None
+def _related_record(row: Any) -> RelatedRecord:
+    _, table, id_, state, wanted, there, payload, session_until = row
+    until = None if session_until is None else times.from_micros(session_until)
     return RelatedRecord(table, id_, State(state), bool(wanted), bool(there), bool(payload), until)

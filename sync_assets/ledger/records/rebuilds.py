@@ -11,11 +11,11 @@ Here: the cursor and the claims of a rebuild. The reading and comparing is done 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, Claimed, Rebuild, State
 from sync_assets.ledger.records.claims import CLAIM, CLAIM_COLUMNS, claimed
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
+from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
@@ -26,8 +26,11 @@ _R = schema.record.c
 class Rebuilds:
     """Reads and writes `sync_rebuild` and `sync_existing_record`."""
 
-    def __init__(self, session: LedgerSession, feeds: Feeds, dependencies: DependencyStatus) -> None:
+    def __init__(
+        self, session: LedgerSession, sessions: Sessions, feeds: Feeds, dependencies: DependencyStatus
+    ) -> None:
         self._session = session
+        self._sessions = sessions
         self._feeds = feeds
         self._dependencies = dependencies
 
@@ -73,16 +76,16 @@ class Rebuilds:
 
         return self._session.database.write(work)
 
-    def lease_listing(self, table: str, owner: str, seconds: float) -> bool:
-        """Take or renew the lease to list a table's records in Campaign for `seconds`; False if another owner holds it.
+    def lease_listing(self, table: str, session: int) -> bool:
+        """Take the lease to list a table's records in Campaign, or keep it; False if another live session holds it.
 
         The lease only avoids duplicate calls: a record that is compared twice is acknowledged once.
         """
-        return self._feeds.lease_feed(_listed(table), owner, seconds)
+        return self._feeds.lease_feed(_listed(table), session)
 
-    def release_listing(self, table: str, owner: str) -> None:
-        """Release the listing lease, if this owner still holds it."""
-        self._feeds.release_feed(_listed(table), owner)
+    def release_listing(self, table: str, session: int) -> None:
+        """Release the listing lease, if this session still holds it."""
+        self._feeds.release_feed(_listed(table), session)
 
     def put_rebuild(self, rebuild: Rebuild) -> None:
         """Store the progress of a rebuild."""
@@ -98,7 +101,7 @@ class Rebuilds:
         self._session.database.write(lambda connection: connection.execute(gone) and None)
 
     def claim_found(
-        self, table: str, ids: list[str], *, owner: str, lease_seconds: float, remember: bool = True
+        self, table: str, ids: list[str], session: int, *, remember: bool = True
     ) -> tuple[list[Claimed], int]:
         """Claim those of Campaign's listed records whose content or links are to be compared with the ledger.
 
@@ -112,8 +115,7 @@ class Rebuilds:
         Args:
             table: logical name in Dataverse.
             ids: of the records that Campaign listed.
-            owner: identifies one worker.
-            lease_seconds: duration of the lease.
+            session: its epoch.
             remember: store ids that have no record in the ledger. If such a row comes into scope later, its record is
                 looked up before it is inserted (see `claim`).
 
@@ -122,7 +124,7 @@ class Rebuilds:
         """
 
         def work(connection: Connection) -> tuple[list[Claimed], int]:
-            now = self._session.now()
+            self._sessions.require(connection, session)
             known = self._session.bulk.find(connection, table, ids)
             if remember and (unknown := [id_ for id_ in ids if id_ not in known]):
                 noted = self._session.upsert(schema.existing_record).values(
@@ -145,13 +147,13 @@ class Rebuilds:
             )
             wanted = (
                 sa.select(*CLAIM_COLUMNS, _R.uncertain, sa.literal(0).label("resend"))
-                .where(_R.seq.in_(list(known.values())), stays, asked_for, *schema.claimable(now))
+                .where(_R.seq.in_(list(known.values())), stays, asked_for, *schema.claimable(self._session.now()))
                 .order_by(_R.seq)
                 .with_for_update(skip_locked=True)
             )
             rows = connection.execute(wanted).all()
             seqs = [row.seq for row in rows]
-            self._session.bulk.for_seqs(connection, CLAIM, seqs, owner, now + times.seconds(lease_seconds))
+            self._session.bulk.for_seqs(connection, CLAIM, seqs, session)
             # Nothing is sent, so a record whose acknowledged state is known does not become uncertain: if it is not to
             # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
             # records that the record exists in Campaign, even if this process is killed.

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
+from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
@@ -25,14 +26,12 @@ _RATE = "calls_per_second"
 class Worker(NamedTuple):
     """A process, or a part of one, that sends to Campaign.
 
-    wanted: requests that it needs in flight. slots: requests that it may have in flight. until: end of its lease,
-    microseconds since 1970.
+    wanted: requests that it needs in flight. slots: requests that it may have in flight.
     """
 
     owner: str
     wanted: int
     slots: int
-    until: int
 
 
 class CallBlock(NamedTuple):
@@ -49,28 +48,29 @@ class CallBlock(NamedTuple):
 class CallLimits:
     """Reads and writes `sync_worker`, `sync_call_rate` and `sync_call_budget`."""
 
-    def __init__(self, session: LedgerSession) -> None:
+    def __init__(self, session: LedgerSession, sessions: Sessions) -> None:
         self._session = session
+        self._sessions = sessions
 
     def workers(self) -> list[Worker]:
-        """Return the workers whose lease has not ended, by owner."""
+        """Return the workers whose session is live, by owner."""
+        live = sa.select(schema.worker).where(_W.session.in_(schema.LIVE_EPOCHS)).order_by(_W.owner)
         with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(schema.worker).where(_W.until > self._session.now()).order_by(_W.owner))
-            return [Worker(row.owner, row.wanted, row.slots, row.until) for row in rows]
+            return [Worker(row.owner, row.wanted, row.slots) for row in connection.execute(live)]
 
-    def lease_slots(self, owner: str, *, wanted: int, slots: int, total: int, seconds: float) -> int:
-        """Lease up to `slots` of `total` requests in flight, as many as other workers leave free; return how many.
+    def lease_slots(self, owner: str, session: int, *, wanted: int, slots: int, total: int) -> int:
+        """Take up to `slots` of `total` requests in flight, as many as other workers leave free; return how many.
 
-        Renews the worker's lease for `seconds`, and deletes leases that have ended.
+        Deletes workers whose session is not live. Raises SessionExpired.
         """
 
         def work(connection: Connection) -> int:
+            self._sessions.require(connection, session)
             self._one_by_one(connection)
-            now = self._session.now()
-            connection.execute(sa.delete(schema.worker).where(_W.until <= now))
+            connection.execute(sa.delete(schema.worker).where(_W.session.not_in(schema.LIVE_EPOCHS)))
             others = sa.select(sa.func.coalesce(sa.func.sum(_W.slots), 0)).where(_W.owner != owner)
             granted = max(0, min(slots, total - int(connection.execute(others).scalar_one())))
-            row = {"wanted": wanted, "slots": granted, "until": now + times.seconds(seconds)}
+            row = {"session": session, "wanted": wanted, "slots": granted}
             new = self._session.upsert(schema.worker).values(owner=owner, **row)
             connection.execute(new.on_conflict_do_update(index_elements=["owner"], set_=row))
             return granted

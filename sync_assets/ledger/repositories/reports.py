@@ -40,11 +40,11 @@ class Reports:
 
     def counts(self) -> dict[str, Counts]:
         """Count records by state, for each table that has a feed or records."""
-        # Grouped by owner first, the order of the index of leases.
+        # Grouped by session first, the order of the index.
         leased = (
             sa.select(_R.table_name, sa.func.count())
-            .where(schema.LEASED, _R.lease_until > self._session.now())
-            .group_by(_R.lease_owner, _R.table_name)
+            .where(schema.CLAIMED, _R.session.in_(schema.LIVE_EPOCHS))
+            .group_by(_R.session, _R.table_name)
         )
         with self._session.database.read() as connection:
             by_table: dict[str, dict[int, int]] = defaultdict(dict)
@@ -122,8 +122,8 @@ class Reports:
                 ready = sa.select(_R.seq).where(of_table, *schema.claimable(now)).order_by(_R.changed_at).limit(1)
                 if connection.execute(ready).first() is not None:
                     return times.from_micros(now)
-                not_before, leased_until = sa.func.coalesce(_R.not_before, 0), sa.func.coalesce(_R.lease_until, 0)
-                later = sa.case((not_before > leased_until, not_before), else_=leased_until)
+                not_before, until = sa.func.coalesce(_R.not_before, 0), sa.func.coalesce(schema.SESSION_UNTIL, 0)
+                later = sa.case((not_before > until, not_before), else_=until)
                 moment = connection.execute(sa.select(sa.func.min(later)).where(of_table)).scalar()
                 if moment is not None:
                     moments.append(moment)

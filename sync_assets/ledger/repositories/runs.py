@@ -1,6 +1,6 @@
-"""Store heartbeats of Dagster runs, and numbers of captures and pushes by day.
+"""Store the sessions of Dagster runs, and numbers of captures and pushes by day.
 
-Here: the stored values. When a silent run counts as killed is decided in runtime/heartbeat.py.
+A run whose session has ended or expired was killed, unless the end of its work is stored.
 """
 
 from collections import Counter
@@ -12,95 +12,103 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
+from sync_assets.ledger.errors import SESSION_SECONDS
+from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
 KEPT_SECONDS, ENDED_KEPT_SECONDS = 86_400.0, 300.0
-ENDED, GIVEN_UP = "", "given up"
-"""Stored in place of a run's worker. ENDED: its work ended by itself. GIVEN_UP: its process was killed, and another run
-may continue its work."""
+ENDED, GIVEN_UP = 0, -1
+"""Stored in place of a run's session. ENDED: its work ended by itself. GIVEN_UP: its process was killed, and another
+run may continue its work."""
 _COUNTED = {"preserve_rowcount": True}  # without it SQLAlchemy has no rowcount of an INSERT
-_R, _D, _N = schema.run.c, schema.captured_day.c, schema.day_count.c
+_R, _D, _N, _S = schema.run.c, schema.captured_day.c, schema.day_count.c, schema.session.c
 
 
 class Heartbeat(NamedTuple):
-    """The last heartbeat of a run. owner: its worker (runtime/workers.py), ENDED or GIVEN_UP. at: its time, UTC."""
+    """The last heartbeat of a run.
 
-    owner: str
+    session: the epoch of its process's session, ENDED or GIVEN_UP. at: its time, UTC. worker: the process
+    (runtime/workers.py); None once its session has ended, expired or is overdue.
+    """
+
+    session: int
     at: datetime
+    worker: str | None = None
 
 
 class Runs:
     """Reads and writes `sync_run`, `sync_captured_day` and `sync_day_count`."""
 
-    def __init__(self, session: LedgerSession) -> None:
+    def __init__(self, session: LedgerSession, sessions: Sessions) -> None:
         self._session = session
+        self._sessions = sessions
 
-    def write_heartbeat(self, run_id: str, owner: str, *, first: bool = True) -> bool:
-        """Store a heartbeat of a run, and delete old heartbeats of other runs.
-
-        Args:
-            run_id: Dagster's id of the run.
-            owner: its worker.
-            first: False if the worker has stored one before. If that was deleted since, it counts as given up.
+    def begin_run(self, run_id: str, session: int) -> bool:
+        """Store that a session works on a run, and delete old runs.
 
         Returns:
-            False if the run was given up meanwhile: nothing is stored, and the process must end.
+            False if the run was given up before: nothing is stored, and the process must end.
         """
 
         def work(connection: Connection) -> bool:
+            self._sessions.require(connection, session)
             now = self._session.now()
-            row = {"owner": owner, "beat_at": now}
-            ended = sa.and_(_R.owner == ENDED, _R.beat_at < now - times.seconds(ENDED_KEPT_SECONDS))
-            old = sa.or_(_R.beat_at < now - times.seconds(KEPT_SECONDS), ended)
+            ended = sa.and_(_R.session == ENDED, _R.changed_at < now - times.seconds(ENDED_KEPT_SECONDS))
+            silent = _R.session.not_in(schema.LIVE_EPOCHS)
+            old = sa.or_(ended, sa.and_(silent, _R.changed_at < now - times.seconds(KEPT_SECONDS)))
             connection.execute(sa.delete(schema.run).where(old, _R.run_id != run_id))
-            if not first:
-                mine = sa.and_(_R.run_id == run_id, _R.owner != GIVEN_UP)
-                return connection.execute(sa.update(schema.run).where(mine).values(row)).rowcount == 1
+            row = {"session": session, "changed_at": now}
             new = self._session.upsert(schema.run).values(run_id=run_id, **row)
-            noted = new.on_conflict_do_update(index_elements=["run_id"], set_=row, where=_R.owner != GIVEN_UP)
-            return connection.execute(noted, execution_options=_COUNTED).rowcount == 1
+            begun = new.on_conflict_do_update(index_elements=["run_id"], set_=row, where=_R.session != GIVEN_UP)
+            return connection.execute(begun, execution_options=_COUNTED).rowcount == 1
 
         return self._session.database.write(work)
 
-    def end_heartbeats(self, run_id: str) -> None:
-        """Store that the work of a run ended by itself, so that no further heartbeats are expected."""
+    def end_run(self, run_id: str) -> None:
+        """Store that the work of a run ended by itself, so that its session is not expected to live."""
 
         def work(connection: Connection) -> None:
-            mine = sa.and_(_R.run_id == run_id, _R.owner != GIVEN_UP)
-            connection.execute(sa.update(schema.run).where(mine).values(owner=ENDED, beat_at=self._session.now()))
+            row = {"session": ENDED, "changed_at": self._session.now()}
+            connection.execute(sa.update(schema.run).where(_R.run_id == run_id, _R.session != GIVEN_UP).values(row))
 
         self._session.database.write(work)
 
     def give_up_run(self, run_id: str, seen: Heartbeat | None) -> bool:
-        """Store that the process of a run was killed.
-
-        If it is alive after all, its next `write_heartbeat` returns False.
+        """Store that the process of a run was killed. If it is alive after all, its `begin_run` returns False.
 
         Args:
             run_id: Dagster's id of the run.
             seen: The heartbeat that the decision is based on, None if there was none.
 
         Returns:
-            False if another heartbeat was stored meanwhile: nothing is changed.
+            False if the run began, ended or is alive: nothing is changed.
         """
 
         def work(connection: Connection) -> bool:
+            row = {"session": GIVEN_UP, "changed_at": self._session.now()}
             if seen is None:
-                row = {"run_id": run_id, "owner": GIVEN_UP, "beat_at": self._session.now()}
-                new = self._session.upsert(schema.run).values(**row).on_conflict_do_nothing(index_elements=["run_id"])
-                return connection.execute(new, execution_options=_COUNTED).rowcount == 1
-            same = sa.and_(_R.run_id == run_id, _R.owner == seen.owner, _R.beat_at == times.to_micros(seen.at))
-            given_up = sa.update(schema.run).where(same).values(owner=GIVEN_UP, beat_at=self._session.now())
-            return connection.execute(given_up).rowcount == 1
+                new = self._session.upsert(schema.run).values(run_id=run_id, **row)
+                given_up = new.on_conflict_do_nothing(index_elements=["run_id"])
+                return connection.execute(given_up, execution_options=_COUNTED).rowcount == 1
+            same = sa.and_(_R.run_id == run_id, _R.session == seen.session, _R.session.not_in(schema.LIVE_EPOCHS))
+            return connection.execute(sa.update(schema.run).where(same).values(row)).rowcount == 1
 
         return self._session.database.write(work)
 
     def heartbeats(self) -> Mapping[str, Heartbeat]:
         """Return the heartbeats of the last day, by run id."""
+        joined = sa.select(schema.run, _S.worker, _S.until, _S.live).outerjoin(schema.session, _S.epoch == _R.session)
         with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(schema.run))
-            return {row.run_id: Heartbeat(row.owner, times.from_micros(row.beat_at)) for row in rows}
+            now, silence = self._sessions.now(connection), times.seconds(SESSION_SECONDS)
+            found: dict[str, Heartbeat] = {}
+            for row in connection.execute(joined):
+                beat_at = 0 if row.until is None else row.until - silence
+                at = times.from_micros(max(row.changed_at, beat_at))
+                found[row.run_id] = Heartbeat(
+                    row.session, at, row.worker if row.live and beat_at + silence > now else None
+                )
+            return found
 
     def count_captured(self, table: str, rows: int) -> None:
         """Add to the rows captured today (UTC), 0 or more, and store that the table was captured now."""

@@ -56,13 +56,13 @@ class StoredRecord:
     """One record of the ledger.
 
     operation: of the next request, if one is due. desired_hash: None if the record must not exist in Campaign.
-    acked_hash: None if Campaign acknowledged nothing. changed_at: when the desired state changed last. not_before: the
-    next request is sent no earlier. leased_until: end of the lease of a worker that may be sending it. outcome_unknown:
-    the answer to the last request was lost. out_of_scope: Dynamics 365 has no such row, or the filter excludes it, and
-    Campaign keeps what it holds. row_error: the validation error of the row. reason: of the last rejection, or why the
-    last request failed. deletion_collected: a read found it deleted, and the deletion is not carried out yet. children:
-    the first SHOWN of them; child_states: the number of all by state. persons: ids of the held persons that it belongs
-    to.
+    acked_hash: None if Campaign acknowledged nothing. changed_at: when the desired state changed last. not_before:
+    the next request is sent no earlier. leased_until: end of the session of a worker that may be sending it.
+    outcome_unknown: the answer to the last request was lost. out_of_scope: Dynamics 365 has no such row, or the
+    filter excludes it, and Campaign keeps what it holds. row_error: the validation error of the row. reason: of the
+    last rejection, or why the last request failed. deletion_collected: a read found it deleted, and the deletion is
+    not carried out yet. children: the first SHOWN of them; child_states: the number of all by state. persons: ids
+    of the held persons that it belongs to.
     """
 
     table: str
@@ -101,7 +101,8 @@ class StoredRecords:
             seq = self._session.bulk.find(connection, table, [id]).get(id)
             if seq is None:
                 return None
-            row = connection.execute(sa.select(schema.record).where(_R.seq == seq)).one_or_none()
+            found = sa.select(schema.record, schema.SESSION_UNTIL).where(_R.seq == seq)
+            row = connection.execute(found).one_or_none()
             return None if row is None else self._record(connection, row)
 
     def _record(self, connection: Connection, row: Any) -> StoredRecord:
@@ -121,7 +122,7 @@ class StoredRecords:
             acked_at=_instant(row.acked_at),
             failed_since=_instant(row.failed_since),
             not_before=_instant(row.not_before),
-            leased_until=_instant(row.lease_until),
+            leased_until=_instant(row.session_until),
             attempts=row.attempts,
             outcome_unknown=bool(row.uncertain),
             out_of_scope=bool(row.withdrawn),

@@ -33,8 +33,9 @@ _SQLITE_SETTINGS = (
     # faster.
     "page_size = 8192",
     f"busy_timeout = {BUSY_SECONDS * 1000}",
-    # A commit survives the death of the process; a power cut may lose the last ones, each as a whole.
-    "synchronous = NORMAL",
+    # A commit survives a power cut: a lost claim would let its requests be sent again.
+    "synchronous = FULL",
+    "fullfsync = ON",  # macOS: its fsync alone does not reach the disk
     # Erased payloads and freed pages are overwritten with zeros. Measured: no cost beyond the noise.
     "secure_delete = ON",
     "temp_store = MEMORY",
@@ -57,6 +58,7 @@ _POSTGRES_SETTINGS = (
     "enable_hashjoin = off",
     "enable_mergejoin = off",
     "jit = off",
+    "synchronous_commit = on",  # whatever the server's default is: a lost claim would let its requests be sent again
 )
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ PAYLOAD = sa.Text().with_variant(sa.LargeBinary(), "postgresql")
 # partial index.
 PENDING = sa.text("state = 1")
 STUCK = sa.text("state > 1")
-LEASED = sa.text("lease_owner IS NOT NULL")
+CLAIMED = sa.text("session IS NOT NULL")
 
 record = sa.Table(
     "sync_record",
@@ -30,7 +30,7 @@ record = sa.Table(
     sa.Column("changed_at", sa.BigInteger, nullable=False),  # when the desired state last changed
     sa.Column("acked_at", sa.BigInteger),
     sa.Column("not_before", sa.BigInteger),
-    sa.Column("lease_until", sa.BigInteger),
+    sa.Column("session", sa.BigInteger),  # that claimed it last; NULL: no request is under way
     sa.Column("failed_since", sa.BigInteger),  # since when it is rejected or orphaned
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("state", sa.SmallInteger, nullable=False),  # model.State
@@ -43,7 +43,6 @@ record = sa.Table(
     sa.Column("id", NAME, nullable=False),
     sa.Column("desired_hash", sa.LargeBinary),  # NULL: the record must not exist in Campaign
     sa.Column("acked_hash", sa.LargeBinary),  # NULL: Campaign acknowledged nothing
-    sa.Column("lease_owner", sa.Text),
     sa.Column("refusal", sa.Text),  # the validation error of the row
     sa.Column("reason", sa.Text),  # of the last rejection, or why a request failed
     sa.Column("payload", PAYLOAD),  # stored only while it is to be sent
@@ -86,7 +85,7 @@ sa.Index(
 )
 # Records that are waiting, rejected, held, orphaned or excluded.
 sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
-sa.Index("sync_record_lease", record.c.lease_owner, sqlite_where=LEASED, postgresql_where=LEASED)
+sa.Index("sync_record_session", record.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
 # Of rejected records: those that a retry may help, see record_state.RecordState.refused_by_campaign.
 REFUSED_BY_CAMPAIGN = sa.or_(record.c.refusal.is_(None), record.c.attempts > 0)
 
@@ -227,12 +226,39 @@ existing_record = sa.Table(
     sa.Column("id", NAME, primary_key=True),
 )
 
-capture_lease = sa.Table(
-    "sync_capture_lease",
+# One row: the ledger's own id, see runtime/known_ledgers.py, and how often sessions were opened and renewed and records
+# claimed: an older copy has a lower number, see runtime/older_ledgers.py.
+identity = sa.Table(
+    "sync_identity",
     metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("until", sa.BigInteger, nullable=False),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False, server_default="0"),
+)
+
+# Sessions of workers: see repositories/sessions.py.
+session = sa.Table(
+    "sync_session",
+    metadata,
+    sa.Column("epoch", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("worker", sa.Text, nullable=False),  # runtime/workers.py
+    sa.Column("until", sa.BigInteger, nullable=False),  # when it counts as expired unless it is renewed
+    sa.Column("live", sa.SmallInteger, nullable=False),  # 0: it has ended or expired
+)
+LIVE_EPOCHS = sa.select(session.c.epoch).where(session.c.live == 1)
+SESSION_UNTIL = (
+    sa.select(session.c.until)
+    .where(session.c.epoch == record.c.session, session.c.live == 1)
+    .scalar_subquery()
+    .label("session_until")
+)
+"""Of a record: until when the session lives that has claimed it; NULL: it is not claimed."""
+
+# Work that one session at a time does: captures, listings, opt-outs, certifications.
+lease = sa.Table(
+    "sync_lease",
+    metadata,
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("session", sa.BigInteger, nullable=False),
 )
 
 engine_call = sa.Table(
@@ -321,9 +347,6 @@ dialect = sa.Table(
     sa.Column("found_at", sa.BigInteger, nullable=False),
 )
 
-# The ledger's own id, in one row: see runtime/known_ledgers.py.
-identity = sa.Table("sync_identity", metadata, sa.Column("id", sa.Text, primary_key=True))
-
 # The two systems that the ledger's records belong to.
 system = sa.Table(
     "sync_system",
@@ -338,10 +361,10 @@ system = sa.Table(
 worker = sa.Table(
     "sync_worker",
     metadata,
-    sa.Column("owner", NAME, primary_key=True),
+    sa.Column("owner", NAME, primary_key=True),  # a client; a session may have several
+    sa.Column("session", sa.BigInteger, nullable=False),
     sa.Column("wanted", sa.Integer, nullable=False),
     sa.Column("slots", sa.Integer, nullable=False),
-    sa.Column("until", sa.BigInteger, nullable=False),
 )
 
 # Engine calls made or reserved under a budget, by UTC day and UTC hour, both counted since 1970.
@@ -371,13 +394,13 @@ mapping = sa.Table(
     sa.Column("returned", sa.SmallInteger, nullable=False),  # 1: it had been in use within a day before
 )
 
-# Dagster runs that work on tables: the process of each, and its last heartbeat.
+# Dagster runs that work on tables, with the session of the process of each.
 run = sa.Table(
     "sync_run",
     metadata,
     sa.Column("run_id", NAME, primary_key=True),
-    sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("beat_at", sa.BigInteger, nullable=False),
+    sa.Column("session", sa.BigInteger, nullable=False),  # runs.ENDED, runs.GIVEN_UP
+    sa.Column("changed_at", sa.BigInteger, nullable=False),
 )
 
 # Captured rows by UTC day of the capture: shown by the partitions.
@@ -427,8 +450,8 @@ adobe_migration = sa.Table(
 
 
 def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
-    """Return the conditions on a pending record that a worker may claim now: no backoff, no lease."""
+    """Return the conditions on a pending record that a worker may claim now: no backoff, no claim of a live session."""
     return (
         sa.or_(record.c.not_before.is_(None), record.c.not_before <= now),
-        sa.or_(record.c.lease_until.is_(None), record.c.lease_until <= now),
+        sa.or_(record.c.session.is_(None), record.c.session.not_in(LIVE_EPOCHS)),
     )

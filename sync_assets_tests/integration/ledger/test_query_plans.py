@@ -23,6 +23,7 @@ from sync_assets_tests.support.ledgers import (
     many,
     push,
     row,
+    session_of,
     settle,
 )
 
@@ -36,12 +37,11 @@ def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
         ),
         "capture of deletes": lambda: capture(ledger, deleted=["row21", "new1"]),
         "claim": lambda: claim(ledger, limit=10),
-        "renew": lambda: ledger.renew("worker", 60),
-        "leases": ledger.leases,
+        "renew": lambda: ledger.renew_session(session_of(ledger)),
         "counts": ledger.counts,
         "settle": lambda: settle(ledger, "done", *claim(ledger, limit=10)),
         "settle of deletes": lambda: push(ledger),
-        "release": lambda: ledger.release("worker"),
+        "release": lambda: ledger.release("contact", session_of(ledger)),
         "backlog": lambda: ledger.backlog("contact"),
         "oldest pending": lambda: ledger.oldest_pending("contact"),
         "next due": ledger.next_due,

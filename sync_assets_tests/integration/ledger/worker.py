@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from sync_assets.ledger import FeedMoved, Ledger, Outcome, Position
-from sync_assets_tests.support.ledgers import many, save_page
+from sync_assets_tests.support.ledgers import many, save_page, session_of
 
 PAGES, PAGE = 30, 100
 KILLED_PAGE = 500
@@ -19,14 +19,14 @@ def push_all(ledger: Ledger, name: str) -> Iterator[list[tuple[int, str | None]]
     """Claim and acknowledge until the last page is in and nothing is left; says what was sent, batch by batch."""
     while True:
         feed = ledger.feed("contact")
-        claimed = ledger.claim("contact", owner=name, limit=40, lease_seconds=60)
+        claimed = ledger.claim("contact", session_of(ledger, name), limit=40)
         if not claimed:
             if feed and feed.complete and not ledger.counts()["contact"].pending:
                 return
             time.sleep(0.05)
             continue
         outcomes = [Outcome(one.seq, "done", one.hash) for one in claimed]
-        ledger.acknowledge(name, outcomes, {("contact", "insert"): len(outcomes)})
+        ledger.acknowledge(session_of(ledger, name), outcomes, {("contact", "insert"): len(outcomes)})
         yield [(one.seq, one.hash.hex() if one.hash else None) for one in claimed]
 
 
@@ -59,9 +59,9 @@ def capture_for_ever(ledger: Ledger, name: str) -> Iterator[list[int]]:
 def settle_for_ever(ledger: Ledger, name: str) -> Iterator[list[int]]:
     """Claim and acknowledge, until killed."""
     while True:
-        claimed = ledger.claim("contact", owner=name, limit=200, lease_seconds=1)
+        claimed = ledger.claim("contact", session_of(ledger, name), limit=200)
         outcomes = [Outcome(one.seq, "done", one.hash) for one in claimed]
-        ledger.acknowledge(name, outcomes, {("contact", "insert"): len(outcomes)})
+        ledger.acknowledge(session_of(ledger, name), outcomes, {("contact", "insert"): len(outcomes)})
         yield []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from sync_assets_tests.support.forked_commands import Module
+from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.pushing import Bench, on_both_databases, people, start_pushers
 from sync_assets_tests.support.waiting import until
 from sync_assets_tests.unit.runtime.test_call_limits import sent
@@ -29,7 +30,7 @@ def ended(*processes: Module) -> list[str]:
 async def test_two_processes_together_keep_to_the_requests_in_flight(bench: Bench) -> None:
     bench.capture(people(600))
     bench.admin.latency("campaign", 50)
-    both = start_pushers(bench, ("one", "two"), 60, concurrency=12)
+    both = start_pushers(bench, ("one", "two"), concurrency=12)
     told = ended(*both)
     assert bench.counts().synced == 600, told
     assert all(int(line.split()[0]) > 50 for line in told), told
@@ -40,11 +41,11 @@ async def test_two_processes_together_keep_to_the_requests_in_flight(bench: Benc
 async def test_a_killed_process_leaves_its_part_to_the_others_at_once(bench: Bench) -> None:
     bench.capture(people(400))
     bench.admin.latency("campaign", 100)
-    [killed] = start_pushers(bench, ["killed"], 5, concurrency=8)
+    [killed] = start_pushers(bench, ["killed"], concurrency=8)
     until(lambda: sent(bench) > 20)
     killed.kill()
     killed.communicate()
-    bench.ledger.release("killed")
+    bench.ledger.end_session(session_of(bench.ledger, "killed"))
     started = time.monotonic()
     result = await bench.push(guardrails={"concurrency": 8}, concurrency=8)
     assert result.peak == 8
@@ -55,7 +56,7 @@ async def test_a_killed_process_leaves_its_part_to_the_others_at_once(bench: Ben
 @on_both_databases
 async def test_two_processes_together_never_exceed_the_days_budget(bench: Bench) -> None:
     bench.capture(people(600))
-    told = ended(*start_pushers(bench, ("one", "two"), 60, engine_calls_per_day=250))
+    told = ended(*start_pushers(bench, ("one", "two"), engine_calls_per_day=250))
     # A process that starts late may find every record claimed by the other one, and end without a reason.
     assert any("engine_calls_per_day" in line for line in told), told
     assert sent(bench) == 250
@@ -66,7 +67,7 @@ async def test_two_processes_together_never_exceed_the_days_budget(bench: Bench)
 @on_both_databases
 async def test_two_processes_together_keep_to_the_calls_a_second(bench: Bench) -> None:
     bench.capture(people(120))
-    ended(*start_pushers(bench, ("one", "two"), 60, calls_per_second=40))
+    ended(*start_pushers(bench, ("one", "two"), calls_per_second=40))
     began = sorted(entry["began"] / 1e9 for entry in bench.admin.journal("campaign") if entry["engine"])
     assert len(began) == 120
     assert began[-1] - began[0] > 2.9

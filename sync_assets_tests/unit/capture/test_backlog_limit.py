@@ -13,7 +13,7 @@ from sync_assets.capture import backlog_limit
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger import Ledger
-from sync_assets_tests.support.ledgers import capture, claim, push, row, settle
+from sync_assets_tests.support.ledgers import capture, claim, leases, push, row, settle
 from sync_assets_tests.support.table_reading import Reading
 from sync_assets_tests.unit.ledger.linking import order
 
@@ -63,7 +63,7 @@ def test_a_paused_capture_continues_at_the_page_after_its_cursor(reading: Readin
 def test_a_capture_that_begins_with_a_full_backlog_asks_for_nothing(reading: Reading) -> None:
     assert reading.read(is_full=lambda: True).paused
     assert reading.asked() == []
-    assert reading.ledger.capture_leases() == []
+    assert leases(reading.ledger) == []
 
 
 @pytest.mark.parametrize("mapping", ["few", "more"])

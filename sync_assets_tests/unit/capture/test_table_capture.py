@@ -20,6 +20,7 @@ from sync_assets.http.pagination import EndlessRead
 from sync_assets.ledger import FeedMoved, Replay
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.capturing import capturing
+from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.program import CONTACT, Program
 
 EARLIEST, LATEST = date.min, date.max
@@ -114,7 +115,7 @@ async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(run
             capture.client,
             capture.table,
             capture.mapping,
-            "worker",
+            capture.session,
             page_size=20,
             progress=another_worker,
         )
@@ -125,7 +126,7 @@ async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(run
 
 
 async def test_a_table_that_is_captured_by_somebody_else_is_waited_for(runtime: Runtime) -> None:
-    assert runtime.ledger.lease_feed("contact", "somebody else", 60)
+    assert runtime.ledger.lease_feed("contact", session_of(runtime.ledger, "somebody else"))
     async with capturing(runtime, wait_seconds=0.3) as capture:
         with pytest.raises(CaptureBusy, match="Another run has been capturing contact"):
             await capture.run()
@@ -133,7 +134,7 @@ async def test_a_table_that_is_captured_by_somebody_else_is_waited_for(runtime: 
         waiting = asyncio.create_task(capture.run())
         await asyncio.sleep(0.3)
         assert not waiting.done()
-        runtime.ledger.release_feed("contact", "somebody else")
+        runtime.ledger.release_feed("contact", session_of(runtime.ledger, "somebody else"))
         assert (await waiting).new == 50
 
 

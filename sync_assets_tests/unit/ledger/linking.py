@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from sync_assets.ledger import BlockReason, Claimed, Ledger, LinkSpec, Outcome, State
-from sync_assets_tests.support.ledgers import capture, claim, linked, record, row
+from sync_assets_tests.support.ledgers import capture, claim, linked, record, row, session_of
 
 NEEDED = LinkSpec("cusContact", "contact")
 OPTIONAL = LinkSpec("cusContact", "contact", required=False)
@@ -31,7 +31,8 @@ def line(ledger: Ledger, order: str | None) -> None:
 
 def answer(ledger: Ledger, result: Any, *claimed: Claimed, **rest: Any) -> None:
     ledger.acknowledge(
-        "worker", [Outcome(one.seq, result, one.hash, "why", links=one.links, **rest) for one in claimed]
+        session_of(ledger, "worker"),
+        [Outcome(one.seq, result, one.hash, "why", links=one.links, **rest) for one in claimed],
     )
 
 

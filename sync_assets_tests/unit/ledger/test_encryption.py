@@ -13,7 +13,7 @@ from sync_assets.ledger import Ledger, LedgerError
 from sync_assets.ledger.errors import PayloadKeyMissing
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.storage.payload_cipher import MARK, PayloadCipher
-from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, push, row, settle, stored
+from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, push, row, settle, stored, workers
 from sync_assets_tests.support.postgres import PostgresServer, running_server
 
 CIPHER = PayloadCipher([os.urandom(32)])
@@ -73,7 +73,7 @@ def test_with_a_lost_key_nothing_is_claimed_until_the_rows_are_read_again(url: s
     with Ledger.open(url, clock=clock, cipher=PayloadCipher([os.urandom(32)])) as ledger:
         with pytest.raises(PayloadKeyMissing):
             claim(ledger)
-        assert not ledger.leases()
+        assert not workers(ledger)
         capture(ledger, row("anna", "b"), row("bert", "b"), resend=True, replay=True)
         assert [one.payload for one in push(ledger)] == ['{"value":"b"}'] * 2
 

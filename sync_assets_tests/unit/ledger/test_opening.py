@@ -73,7 +73,7 @@ def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
     for index in (
         "sync_record_pending",
         "sync_record_stuck",
-        "sync_record_lease",
+        "sync_record_session",
         "sync_link_other",
         "sync_opt_out_due",
     ):

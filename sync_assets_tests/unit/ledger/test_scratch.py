@@ -17,7 +17,7 @@ from sync_assets.ledger import Ledger, LedgerError
 from sync_assets.ledger.scratch import ledger_to_read, scratch_ledger
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata
-from sync_assets_tests.support.ledgers import capture, claim, guid, many, push, row, stored
+from sync_assets_tests.support.ledgers import capture, claim, guid, many, push, row, session_of, stored
 from sync_assets_tests.support.scratch_ledgers import Real
 
 Opened = Callable[[str], AbstractContextManager[Ledger]]
@@ -34,7 +34,7 @@ def trample(ledger: Ledger) -> None:
     for table in ("contact", "new_order", "contact"):
         push(ledger, table=table)
     ledger.count_calls({("contact", "insert"): 7})
-    ledger.lease_feed("contact", "us", 60)
+    ledger.lease_feed("contact", session_of(ledger, "us"))
 
 
 def test_a_copy_holds_what_the_real_one_holds(real: Real) -> None:
@@ -65,7 +65,7 @@ def test_nobody_holds_anything_of_the_copy(real: Real) -> None:
         assert (pending.pending, pending.leased) == (9, 2)
     with scratch_ledger(real.url) as copy:
         assert len(claim(copy)) == 9  # those that were put off, too
-        assert copy.lease_feed("contact", "us", 60)
+        assert copy.lease_feed("contact", session_of(copy, "us"))
 
 
 def test_new_records_of_the_copy_come_after_all_others(real: Real) -> None:

@@ -17,13 +17,14 @@ from sync_assets_tests.support.ledgers import (
     push,
     record,
     row,
+    session_of,
     settle,
     stored,
 )
 
 
 def result(**counts: int) -> AcknowledgeResult:
-    return AcknowledgeResult(**{"synced": 0, "removed": 0, "pending": 0, "failed": 0, "lease_lost": 0, **counts})
+    return AcknowledgeResult(**{"synced": 0, "removed": 0, "pending": 0, "failed": 0, "claims_lost": 0, **counts})
 
 
 def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: Clock) -> None:
@@ -31,7 +32,7 @@ def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: C
     assert settle(ledger, "done", claim_one(ledger)) == result(synced=1)
     anna = record(ledger, "anna")
     assert (anna.state, anna.acked_hash, anna.uncertain) == (State.SYNCED, hash_of("a"), 0)
-    assert (anna.payload, anna.update_payload, anna.lease_owner, anna.lease_until) == (None, None, None, None)
+    assert (anna.payload, anna.update_payload, anna.session) == (None, None, None)
     assert ledger.counts()["contact"].synced == 1
     assert claim(ledger) == []
 
@@ -143,7 +144,7 @@ def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
 def test_a_record_given_back_unsent_was_no_attempt(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     one = claim_one(ledger)
-    ledger.acknowledge("worker", [Outcome(one.seq, "later", one.hash)], {})
+    ledger.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "later", one.hash)], {})
     assert claim_one(ledger).attempts == 0
 
 
@@ -175,10 +176,10 @@ def test_done_clears_up_all_earlier_requests(ledger: Ledger) -> None:
 def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     one = claim_one(ledger, "first")
-    assert settle(ledger, "done", one, owner="second") == result(lease_lost=1)
-    ledger.release("first")
-    assert settle(ledger, "done", one, owner="first") == result(lease_lost=1)
-    assert ledger.acknowledge("first", [Outcome(999_999, "done", b"")]) == result(lease_lost=1)
+    assert settle(ledger, "done", one, owner="second") == result(claims_lost=1)
+    ledger.end_session(session_of(ledger, "first"))
+    assert settle(ledger, "done", one, owner="first") == result(claims_lost=1)
+    assert ledger.acknowledge(session_of(ledger, "first"), [Outcome(999_999, "done", b"")]) == result(claims_lost=1)
     assert ledger.counts()["contact"].pending == 1
 
 
@@ -186,7 +187,7 @@ def test_an_outcome_counts_once(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     one = claim_one(ledger)
     settle(ledger, "done", one)
-    assert settle(ledger, "refused", one, reason="no") == result(lease_lost=1)
+    assert settle(ledger, "refused", one, reason="no") == result(claims_lost=1)
     assert record(ledger, "anna").state == State.SYNCED
 
 
@@ -221,9 +222,11 @@ def test_engine_calls_are_counted_with_the_outcomes_by_utc_day(ledger: Ledger, c
     one = claim_one(ledger)
     today = clock.now.date()
     ledger.acknowledge(
-        "worker", [Outcome(one.seq, "done", one.hash)], {("contact", "insert"): 1, ("contact", "read"): 2}
+        session_of(ledger, "worker"),
+        [Outcome(one.seq, "done", one.hash)],
+        {("contact", "insert"): 1, ("contact", "read"): 2},
     )
-    ledger.acknowledge("worker", [], {("account", "insert"): 5, ("account", "delete"): 0})
+    ledger.acknowledge(session_of(ledger, "worker"), [], {("account", "insert"): 5, ("account", "delete"): 0})
     ledger.count_calls({("contact", "read"): 1})
     assert ledger.engine_calls(today) == {"insert": 6, "read": 3}
     assert ledger.engine_calls_by_table(today) == {"contact": {"insert": 1, "read": 3}, "account": {"insert": 5}}
@@ -239,6 +242,6 @@ def test_a_large_batch_of_mixed_outcomes(ledger: Ledger) -> None:
     claimed = claim(ledger, limit=2000)
     results = ("done", "refused", "later", "unknown")
     outcomes = [Outcome(one.seq, results[n % 4], one.hash, "why") for n, one in enumerate(claimed)]
-    assert ledger.acknowledge("worker", outcomes) == result(synced=500, failed=500, pending=1000)
+    assert ledger.acknowledge(session_of(ledger, "worker"), outcomes) == result(synced=500, failed=500, pending=1000)
     counts = ledger.counts()["contact"]
     assert (counts.synced, counts.failed, counts.pending, counts.leased) == (500, 500, 1000, 0)

@@ -16,9 +16,8 @@ from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.dispatcher import Target, push
 from sync_assets.push.record_links import LinkTarget
 from sync_assets.push.record_queue import RecordQueue
-from sync_assets_tests.support.ledgers import capture, claim, guid, row
+from sync_assets_tests.support.ledgers import capture, guid, row, session_of
 from sync_assets_tests.support.little_campaign import API, LittleCampaign
-from sync_assets_tests.support.waiting import until
 from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
 
 LINK = LinkTarget("cusContact", "contact", "profile", API, "externalId", required=False)
@@ -48,7 +47,7 @@ async def test_a_push_ends_although_a_record_that_was_put_off_is_not_to_be_sent_
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, change: Callable[[Ledger], object]
 ) -> None:
     monkeypatch.setattr(record_queue, "OVERDUE_SECONDS", 0.2)
-    claims = ClaimedRecords(ledger, "contact", "worker", 60)
+    claims = ClaimedRecords(ledger, "contact", session_of(ledger))
     queue = RecordQueue(claims, 1)
     filling = asyncio.create_task(queue.fill())
     taken = await queue.take()
@@ -60,21 +59,6 @@ async def test_a_push_ends_although_a_record_that_was_put_off_is_not_to_be_sent_
     queue.end()
     assert done
     assert queue.put_off == 0
-
-
-# --- leases ---
-
-
-async def test_a_lease_that_ended_while_the_process_did_not_run_is_not_renewed(ledger: Ledger) -> None:
-    """Another worker has claimed its records by then, and may have sent newer values of them."""
-    suspended = ClaimedRecords(ledger, "contact", "suspended", 0.6)
-    renewing = asyncio.create_task(suspended.keep_leases())
-    await suspended.claim(1)
-    until(lambda: bool(claim(ledger, "another")), every=0.05)  # no task of this event loop runs meanwhile
-    await asyncio.sleep(0.3)  # a renewal was due
-    assert not suspended.leases_are_valid()
-    renewing.cancel()
-    await suspended.give_up()
 
 
 class SlowCampaign(LittleCampaign):
@@ -115,17 +99,6 @@ def acknowledged_order(ledger: Ledger, campaign: LittleCampaign) -> None:
     campaign.holds("cusOrder", guid("order"), cusContact={"PKey": pkey})
 
 
-async def test_a_slow_verification_of_links_before_the_first_claim_loses_no_lease(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher, "LEASE_SECONDS", 3)
-    campaign = SlowCampaign(2.2)
-    acknowledged_order(ledger, campaign)
-    order(ledger, "anna", link=OPTIONAL, name="another order")
-    result = await push(ledger, campaign, ORDERS, owner="worker")
-    assert (result.stopped, result.done) == (None, 1)
-
-
 async def test_a_push_whose_time_is_up_does_not_wait_for_the_verification_of_links(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +106,7 @@ async def test_a_push_whose_time_is_up_does_not_wait_for_the_verification_of_lin
     campaign = SlowCampaign(3600)
     acknowledged_order(ledger, campaign)
     async with asyncio.timeout(60):
-        result = await push(ledger, campaign, ORDERS, owner="worker", seconds=0.1)
+        result = await push(ledger, campaign, ORDERS, session=session_of(ledger), seconds=0.1)
     assert (result.stopped, result.done) == (None, 0)
 
 
@@ -143,7 +116,7 @@ async def test_a_cancelled_push_does_not_wait_for_the_verification_of_links(
     monkeypatch.setattr(dispatcher, "GRACE", 0.1)
     campaign = SlowCampaign(3600)
     acknowledged_order(ledger, campaign)
-    pushing = asyncio.create_task(push(ledger, campaign, ORDERS, owner="worker"))
+    pushing = asyncio.create_task(push(ledger, campaign, ORDERS, session=session_of(ledger)))
     await campaign.asked.wait()
     pushing.cancel()
     done, _ = await asyncio.wait([pushing], timeout=60)

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign import records as campaign_records
-from sync_assets.ledger import Outcome
 from sync_assets.push import campaign_health, delivery, record_queue
 from sync_assets.push import dispatcher as push_module
-from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people
 from sync_assets_tests.support.waiting import until
 
@@ -202,44 +200,3 @@ async def test_two_pushes_at_once_never_send_a_record_twice(bench: Bench):
     sent = Counter(key for _, key in bench.engine())
     assert set(sent) == set(payloads)
     assert set(sent.values()) == {1}
-
-
-@on_both_databases
-async def test_leases_are_renewed_while_answers_take_longer_than_a_lease(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(push_module, "LEASE_SECONDS", 1.5)
-    payloads = people(10)
-    bench.capture(payloads)
-    bench.admin.fault("campaign", "slow", delay_ms=4000, times=8)
-    slow = asyncio.create_task(bench.push(owner="slow"))
-    await asyncio.sleep(0.3)
-    other = await bench.push(owner="other")
-    await asyncio.sleep(2)
-    other_later = await bench.push(owner="other again")
-    result = await slow
-    assert result.inserted + other.inserted + other_later.inserted == 10
-    assert set(Counter(key for _, key in bench.engine()).values()) == {1}
-
-
-async def test_a_claim_under_way_while_the_last_records_end_begins_a_lease_of_its_own(bench: Bench):
-    """Nothing is claimed at that moment, so a renewal that falls into it does nothing."""
-    bench.capture(people(2))
-    worker = ClaimedRecords(bench.ledger, "contact", "worker", 3)
-    [first] = await worker.claim(1)
-    await asyncio.sleep(1.5)
-    second = asyncio.create_task(worker.claim(1))
-    await asyncio.sleep(0)
-    worker.add_outcome(Outcome(first.seq, "done", first.hash))
-    assert (worker.without_outcome, len(await second)) == (0, 1)
-    await asyncio.sleep(1)
-    assert worker.leases_are_valid()
-    await worker.give_up()
-
-
-async def test_a_worker_that_was_suspended_beyond_its_lease_sends_nothing_more(bench: Bench):
-    bench.capture(people(3))
-    holding = ClaimedRecords(bench.ledger, "contact", "suspended", 0.3)
-    await holding.claim(3)
-    assert holding.leases_are_valid()
-    await asyncio.sleep(0.25)
-    assert not holding.leases_are_valid()
-    await holding.give_up()

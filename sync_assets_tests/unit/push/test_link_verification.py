@@ -16,7 +16,7 @@ from sync_assets.push.delivery import deliver
 from sync_assets.push.dispatcher import Target, push
 from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget
 from sync_assets.runtime.parent_keys import ParentKeys
-from sync_assets_tests.support.ledgers import capture, guid, record, row
+from sync_assets_tests.support.ledgers import capture, guid, record, row, session_of
 from sync_assets_tests.support.little_campaign import API, BARE, LittleCampaign
 from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
 
@@ -126,7 +126,7 @@ async def test_a_push_that_ends_between_a_post_and_its_read_back_does_not_forget
         campaign.answers = lambda operation, path: end if operation == "read" else None
         parent = Target("contact", "profile")
         target = Target("order", "cusOrder", key="cusId", links=(LINK,), parents=(parent,))
-        await push(ledger, campaign, target, owner=uuid.uuid4().hex)
+        await push(ledger, campaign, target, session=session_of(ledger, uuid.uuid4().hex))
         assert len(campaign.records["cusOrder"]) == 1
         assert record(ledger, "order").uncertain == 1
 
@@ -135,5 +135,5 @@ async def test_findings_about_another_key_are_forgotten(campaign: LittleCampaign
     """Else some of them would be taken for the new key's once one of that is stored."""
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         ledger.note_dialect("profile", {KEY: "cusOldId", "key_unique": "yes", "key_in_delete": "yes"})
-        await push(ledger, campaign, Target("contact", "profile"), owner=uuid.uuid4().hex)
+        await push(ledger, campaign, Target("contact", "profile"), session=session_of(ledger, uuid.uuid4().hex))
         assert ledger.dialect("profile") == {}

@@ -20,7 +20,7 @@ from sync_assets.http.client import OutcomeUnknown, Response
 from sync_assets.ledger import Claimed, Ledger
 from sync_assets.push.delivery import deliver
 from sync_assets.push.dispatcher import Target, push
-from sync_assets_tests.support.ledgers import capture, guid, row
+from sync_assets_tests.support.ledgers import capture, guid, row, session_of
 from sync_assets_tests.support.little_campaign import BARE, LittleCampaign
 from sync_assets_tests.support.little_campaign import BY_KEY as BY_FILTER
 from sync_assets_tests.unit.ledger.linking import sent
@@ -185,7 +185,11 @@ async def test_whether_the_key_works_is_asked_again_after_a_question_without_an_
 
         campaign.answers = answers
         result = await push(
-            ledger, campaign, Target("contact", "profile", filter=BY_FILTER), owner="one", concurrency=1
+            ledger,
+            campaign,
+            Target("contact", "profile", filter=BY_FILTER),
+            session=session_of(ledger, "one"),
+            concurrency=1,
         )
         assert (result.rejected, list(ledger.rejects())) == (0, [])
         assert result.deleted == 2

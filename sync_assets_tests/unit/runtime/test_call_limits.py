@@ -15,7 +15,7 @@ from sync_assets.ledger.repositories.call_limits import hour_of
 from sync_assets.ledger.times import to_micros
 from sync_assets.runtime import call_limits
 from sync_assets.runtime.call_limits import CallBudget, fair_shares
-from sync_assets_tests.support.ledgers import Clock
+from sync_assets_tests.support.ledgers import Clock, workers
 from sync_assets_tests.support.pushing import Bench, people
 
 WORKERS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 64), min_size=1)
@@ -85,7 +85,7 @@ async def test_a_push_that_is_stopped_does_not_wait_for_its_turn(bench: Bench) -
     assert time.monotonic() - started < 30
     assert 1 <= result.inserted <= 4
     assert bench.counts().pending == 60 - result.inserted
-    assert bench.ledger.leases() == []
+    assert workers(bench.ledger) == []
 
 
 async def test_an_idle_worker_gives_its_slots_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

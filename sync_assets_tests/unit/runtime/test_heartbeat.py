@@ -1,5 +1,5 @@
-"""A run lives as long as its heartbeats come; what the process of a killed run held is given to others, and it sends
-nothing more if it lives all the same."""
+"""A run lives as long as its session; what the process of a killed run held is given to others, and it sends nothing
+more if it lives all the same."""
 
 from __future__ import annotations
 
@@ -11,21 +11,15 @@ from pathlib import Path
 import pytest
 
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import SESSION_SECONDS, SessionExpired
 from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP
-from sync_assets.runtime import heartbeat as module
+from sync_assets.runtime import workers as module
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import (
-    LEASE_SECONDS,
-    SILENT_AFTER,
-    RunGivenUp,
-    RunLease,
-    give_up_killed,
-    heartbeat,
-    killed_runs,
-)
-from sync_assets.runtime.workers import worker_id
-from sync_assets_tests.support.ledgers import Clock, capture, claim_one, row
+from sync_assets.runtime.heartbeat import SILENT_AFTER, give_up_killed, heartbeat, killed_runs
+from sync_assets.runtime.workers import VALID_SECONDS, WorkerSession, worker_id
+from sync_assets_tests.support.ledgers import capture, claim_one, row, run_out, session_of, workers
 from sync_assets_tests.support.pushing import Bench, calls, people
+from sync_assets_tests.support.waiting import until
 
 ELSEWHERE = "elsewhere|another boot 4026531836|17|99|"
 """A process on another machine; its workers add a part of their own."""
@@ -38,9 +32,13 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
         yield opened
 
 
-def beat(url: str, run_id: str, owner: str, ago: timedelta) -> None:
+def beat(url: str, run_id: str, worker: str, ago: timedelta) -> None:
+    """Let a worker begin a run that long ago, and give no sign of life since."""
     with Ledger.open(url, clock=lambda: datetime.now(UTC) - ago) as then:
-        assert then.write_heartbeat(run_id, owner)
+        session = session_of(then, worker)
+        assert then.begin_run(run_id, session)
+        if not then.database.sqlite and ago > SILENT_AFTER:
+            run_out(then, worker)
 
 
 def killed_here() -> str:
@@ -58,7 +56,7 @@ def test_a_run_counts_as_killed_after_a_silence_and_on_this_machine_at_once(ledg
     assert [run.run_id for run in killed_runs(ledger)] == ["silent", "killed here"]
     assert str(killed_runs(ledger)[0]).startswith("The process of run silent was killed: its last heartbeat was at ")
     beats = give_up_killed(ledger)
-    assert {run_id for run_id, one in beats.items() if one.owner == GIVEN_UP} == {"silent", "killed here"}
+    assert {run_id for run_id, one in beats.items() if one.session == GIVEN_UP} == {"silent", "killed here"}
     assert killed_runs(ledger) == []
 
 
@@ -66,9 +64,9 @@ def test_a_run_whose_work_has_ended_was_not_killed(ledger: Ledger, tmp_path: Pat
     url = f"sqlite:///{tmp_path}/ledger.db"
     beat(url, "run", f"{ELSEWHERE}a", SILENT)
     with Ledger.open(url, clock=lambda: datetime.now(UTC) - SILENT) as then:
-        then.end_heartbeats("run")
+        then.end_run("run")
     assert killed_runs(ledger) == []
-    assert give_up_killed(ledger)["run"].owner == ENDED
+    assert give_up_killed(ledger)["run"].session == ENDED
 
 
 class Clocks:
@@ -84,81 +82,97 @@ class Clocks:
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     made = Clocks()
-    monkeypatch.setattr(module, "_clocks", made)
+    monkeypatch.setattr(module, "clocks", made)
     return made
 
 
-@pytest.mark.parametrize("passed", [(LEASE_SECONDS, 0.0), (0.0, LEASE_SECONDS)], ids=["monotonic", "set"])
-def test_a_process_gives_its_run_up_before_others_may_by_either_clock(
+@pytest.mark.parametrize("passed", [(VALID_SECONDS, 0.0), (0.0, VALID_SECONDS)], ids=["monotonic", "set"])
+def test_a_process_sends_nothing_more_before_others_may_have_its_claims_by_either_clock(
     ledger: Ledger, clocks: Clocks, passed: tuple[float, float]
 ) -> None:
-    assert timedelta(seconds=LEASE_SECONDS) < SILENT_AFTER
-    lease = RunLease(ledger, "run")
-    lease.renew()
-    assert lease.is_valid()
+    assert VALID_SECONDS < SESSION_SECONDS
+    session = WorkerSession(ledger)
+    assert session.is_valid()
     clocks.now = passed
-    assert not lease.is_valid()
-    lease.renew()
-    assert lease.is_valid()  # the run was not given up meanwhile
+    assert not session.is_valid()
+    assert session.renew()
+    assert session.is_valid()  # it did not expire meanwhile
 
 
-def test_a_process_whose_run_was_given_up_has_no_right_to_it_any_more(ledger: Ledger) -> None:
-    lease = RunLease(ledger, "run")
-    lease.renew()
-    assert ledger.give_up_run("run", ledger.heartbeats()["run"])
-    with pytest.raises(RunGivenUp):
-        lease.renew()
-    assert not lease.is_valid()
-    with pytest.raises(RunGivenUp):
-        RunLease(ledger, "run").renew()
+def test_a_process_whose_session_has_expired_has_no_right_to_it_any_more(ledger: Ledger) -> None:
+    session = WorkerSession(ledger)
+    assert ledger.expire_sessions(lambda worker: True) == 1
+    assert not session.renew()
+    assert (session.is_valid(), session.has_expired) == (False, True)
 
 
-def test_a_process_that_was_suspended_for_days_has_no_right_to_its_run_any_more(tmp_path: Path) -> None:
-    """Heartbeats are kept for a day: then nothing shows any more that the run was given up."""
-    clock = Clock()
-    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=clock) as ledger:
-        lease = RunLease(ledger, "run")
-        lease.renew()
-        assert ledger.give_up_run("run", ledger.heartbeats()["run"])
-        clock.advance(2 * 86_400)
-        RunLease(ledger, "next").renew()
-        with pytest.raises(RunGivenUp):
-            lease.renew()
-        assert not lease.is_valid()
+def test_a_session_is_kept_until_it_ends(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.02)
+    numbers: list[int] = []
+    ledger.remember_numbers(numbers.append)
+    session = WorkerSession(ledger)
+    session.keep()
+    until(lambda: len(numbers) > 3)
+    session.end()
+    assert ledger.sessions() == []
 
 
-def test_the_leases_of_a_process_stay_while_another_of_its_runs_is_alive(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_killed_process_on_this_machine_is_noticed_by_the_sessions_of_others(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.02)
+    session = WorkerSession(ledger)
+    session.keep()
+    ledger.open_session(killed_here())
+    until(lambda: [one.epoch for one in ledger.sessions()] == [session.epoch])
+    session.end()
+
+
+def test_what_a_process_claimed_stays_its_own_while_its_session_lives(ledger: Ledger, tmp_path: Path) -> None:
     """The end of an earlier run is not stored if the ledger fails at that moment."""
-    url = f"sqlite:///{tmp_path}/ledger.db"
-    beat(url, "ended", f"{ELSEWHERE}a", SILENT)
-    beat(url, "alive", f"{ELSEWHERE}b", timedelta())
+    url, worker = f"sqlite:///{tmp_path}/ledger.db", f"{ELSEWHERE}a"
+    beat(url, "ended", worker, timedelta())
+    beat(url, "alive", worker, timedelta())
     capture(ledger, row("anna"))
-    claim_one(ledger, f"{ELSEWHERE}c", seconds=180)
-    assert give_up_killed(ledger)["ended"].owner == GIVEN_UP
-    assert [lease.owner for lease in ledger.leases()] == [f"{ELSEWHERE}c"]
-    beat(url, "alive", f"{ELSEWHERE}b", SILENT)
-    give_up_killed(ledger)
-    assert ledger.leases() == []
+    claim_one(ledger, worker)
+    assert give_up_killed(ledger)["ended"].session not in (ENDED, GIVEN_UP)
+    assert workers(ledger) == [worker]
+    run_out(ledger, worker)
+    assert {one.session for one in give_up_killed(ledger).values()} == {GIVEN_UP}
+    assert workers(ledger) == []
 
 
 def test_a_run_notes_its_beginning_and_its_end(tmp_path: Path) -> None:
     runtime = Runtime({"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
     with heartbeat(runtime, "run"):
-        assert runtime.ledger.heartbeats()["run"].owner.split("|")[2] == str(os.getpid())
-        assert runtime.run_is_valid()
-        runtime.ledger.give_up_run("run", runtime.ledger.heartbeats()["run"])
-    assert runtime.ledger.heartbeats()["run"].owner == GIVEN_UP
-    with heartbeat(runtime, "next"):
-        pass
-    assert runtime.ledger.heartbeats()["next"].owner == ENDED
-    assert runtime.run_is_valid()
+        begun = runtime.ledger.heartbeats()["run"]
+        assert (begun.worker or "").split("|")[2] == str(os.getpid())
+        assert runtime.session_is_valid()
+    assert runtime.ledger.heartbeats()["run"].session == ENDED
     runtime.close()
 
 
-async def test_a_push_sends_nothing_once_its_run_may_be_given_up(bench: Bench) -> None:
+def test_the_session_of_a_run_that_has_expired_is_replaced_when_the_run_has_ended(tmp_path: Path) -> None:
+    runtime = Runtime({"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
+    with heartbeat(runtime, "run"):
+        first = runtime.session
+        runtime.ledger.expire_sessions(lambda worker: True)
+        assert {one.session for one in give_up_killed(runtime.ledger).values()} == {GIVEN_UP}
+        assert not first.renew()
+        assert runtime.session is first
+        assert not runtime.session_is_valid()
+    with pytest.raises(SessionExpired), heartbeat(runtime, "run"):
+        pass
+    assert runtime.session.epoch > first.epoch
+    with heartbeat(runtime, "next"):
+        assert runtime.session_is_valid()
+    runtime.close()
+
+
+async def test_a_push_sends_nothing_once_its_session_may_have_expired(bench: Bench) -> None:
     bench.capture(people(20))
     bench.admin.latency("campaign", 50)
-    result = await bench.push(concurrency=2, run_is_valid=lambda: bench.admin.engine_calls()["insert"] < 4)
+    result = await bench.push(concurrency=2, session_is_valid=lambda: bench.admin.engine_calls()["insert"] < 4)
     assert result.stopped == "The ledger did not renew our leases in time."
     assert 4 <= result.inserted < 20
     bench.admin.latency("campaign", 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sync_assets.ledger import Ledger, LinkTo, Outcome
-from sync_assets_tests.support.ledgers import capture, claim, guid, row
+from sync_assets_tests.support.ledgers import capture, claim, guid, row, session_of
 from sync_assets_tests.unit.ledger.linking import NEEDED, OPTIONAL, answer, in_campaign, order, sent
 
 LINK = "cusContact"
@@ -40,7 +40,7 @@ def test_an_update_under_way_that_left_the_link_out_does_not_acknowledge_it(ledg
     [under_way] = claim(ledger, table="order")
     assert under_way.links == (LinkTo(LINK, guid("anna"), keyed=True, held=True),)
     ledger.send_links_again("order", LINK)
-    ledger.acknowledge("worker", [Outcome(under_way.seq, "done", under_way.hash, links=())])
+    ledger.acknowledge(session_of(ledger, "worker"), [Outcome(under_way.seq, "done", under_way.hash, links=())])
     [again] = claim(ledger, table="order")
     assert (again.payload, again.links) == (None, (LinkTo(LINK, guid("anna"), keyed=True),))
 

@@ -1,9 +1,18 @@
-"""Claims and leases: a record is with one worker at a time, and never lost with it."""
+"""Claims: a record is with one worker at a time, and never lost with it."""
 
-from datetime import timedelta
-
-from sync_assets.ledger import Ledger
-from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, many, push, row, settle
+from sync_assets.ledger import Ledger, Outcome
+from sync_assets_tests.support.ledgers import (
+    Clock,
+    capture,
+    claim,
+    claim_one,
+    guid,
+    many,
+    push,
+    row,
+    run_out,
+    session_of,
+)
 
 
 def test_a_new_record_is_claimed_as_an_insert(ledger: Ledger) -> None:
@@ -32,60 +41,35 @@ def test_the_oldest_change_is_claimed_first(ledger: Ledger, clock: Clock) -> Non
     assert [one.id for one in claim(ledger)] == [guid("bert"), guid("carl"), guid("anna")]
 
 
-def test_a_lease_that_runs_out_gives_the_record_to_the_next_worker_as_uncertain(ledger: Ledger, clock: Clock) -> None:
+def test_a_session_that_expires_gives_its_records_to_the_next_one_as_uncertain(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    first = claim_one(ledger, "first", seconds=60)
-    clock.advance(59)
-    assert claim(ledger, "second") == []
-    clock.advance(1)
+    first = claim_one(ledger, "first")
+    run_out(ledger, "first")
     second = claim_one(ledger, "second")
     assert (second.seq, second.operation, second.outcome_unknown) == (first.seq, "insert", True)
 
 
-def test_renewing_holds_a_lease_longer(ledger: Ledger, clock: Clock) -> None:
+def test_what_a_push_left_claimed_is_released_as_uncertain(ledger: Ledger) -> None:
     capture(ledger, row("anna"), row("bert"))
-    claim(ledger, "first", seconds=60)
-    clock.advance(50)
-    assert ledger.renew("first", 60) == 2
-    clock.advance(50)
-    assert claim(ledger, "second") == []
-    assert ledger.renew("nobody", 60) == 0
-
-
-def test_releasing_gives_back_what_a_dead_worker_held(ledger: Ledger, clock: Clock) -> None:
-    capture(ledger, row("anna"), row("bert"))
-    claim(ledger, "dead", seconds=3600)
-    lease = ledger.leases()[0]
-    assert (lease.owner, lease.records, lease.until) == ("dead", 2, clock.now + timedelta(hours=1))
-    assert ledger.release("dead") == 2
-    assert ledger.leases() == []
+    capture(ledger, row("carl"), table="account")
+    claim(ledger, "first")
+    claim(ledger, "first", table="account")
+    assert ledger.counts()["contact"].leased == 2
+    assert ledger.release("contact", session_of(ledger, "first")) == 2
+    assert (ledger.counts()["contact"].leased, ledger.counts()["account"].leased) == (0, 1)
     assert [one.outcome_unknown for one in claim(ledger, "second")] == [True, True]
 
 
-def test_leases_are_listed_by_owner_even_when_they_have_run_out(ledger: Ledger, clock: Clock) -> None:
-    capture(ledger, page=many(5))
-    claim(ledger, "b", limit=2, seconds=10)
-    claim(ledger, "a", limit=1, seconds=100)
-    clock.advance(20)
-    assert [(lease.owner, lease.records, lease.until > clock.now) for lease in ledger.leases()] == [
-        ("a", 1, True),
-        ("b", 2, False),
-    ]
-    assert ledger.counts()["contact"].leased == 1
-
-
-def test_an_answer_after_the_lease_ran_out_counts_until_another_worker_has_the_record(
+def test_an_answer_after_the_session_expired_is_not_stored_and_its_calls_are_counted(
     ledger: Ledger, clock: Clock
 ) -> None:
-    capture(ledger, row("anna"), row("bert"))
-    anna, bert = claim(ledger, "slow", seconds=10)
-    clock.advance(20)
-    assert settle(ledger, "done", anna, owner="slow").synced == 1
-    again = claim_one(ledger, "next")
-    assert again.seq == bert.seq
-    assert settle(ledger, "done", bert, owner="slow").lease_lost == 1
-    assert ledger.counts()["contact"].pending == 1
-    assert settle(ledger, "done", again, owner="next").synced == 1
+    capture(ledger, row("anna"))
+    one, session = claim_one(ledger, "slow"), session_of(ledger, "slow")
+    run_out(ledger, "slow")
+    told = ledger.acknowledge(session, [Outcome(one.seq, "done", one.hash)], {("contact", "insert"): 1})
+    assert (told.synced, told.claims_lost) == (0, 1)
+    assert ledger.engine_calls(clock.now.date()) == {"insert": 1}
+    assert claim_one(ledger, "next").outcome_unknown
 
 
 def test_a_change_does_not_free_a_record_that_is_under_way(ledger: Ledger) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sync_assets.ledger import Feed, FeedMoved, Ledger, Position
-from sync_assets_tests.support.ledgers import Clock, capture, frame, row, save_page, stored
+from sync_assets_tests.support.ledgers import Clock, capture, frame, row, run_out, save_page, session_of, stored
 
 FIRST = Position(link="https://d365/page2", kind="page", fingerprint="f1")
 
@@ -108,24 +108,20 @@ def test_a_poll_may_bring_a_fresh_delta_link(ledger: Ledger, clock: Clock) -> No
 
 
 def test_one_capture_of_a_table_at_a_time(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.lease_feed("contact", "first", 60)
-    assert not ledger.lease_feed("contact", "second", 60)
-    assert ledger.lease_feed("account", "second", 60)
-    ledger.release_feed("contact", "second")  # not the second's to give back
-    assert not ledger.lease_feed("contact", "second", 60)
-    ledger.release_feed("contact", "first")
-    assert ledger.lease_feed("contact", "second", 60)
+    assert ledger.lease_feed("contact", session_of(ledger, "first"))
+    assert not ledger.lease_feed("contact", session_of(ledger, "second"))
+    assert ledger.lease_feed("account", session_of(ledger, "second"))
+    ledger.release_feed("contact", session_of(ledger, "second"))  # not the second's to give back
+    assert not ledger.lease_feed("contact", session_of(ledger, "second"))
+    ledger.release_feed("contact", session_of(ledger, "first"))
+    assert ledger.lease_feed("contact", session_of(ledger, "second"))
 
 
-def test_a_capture_lease_runs_out_unless_it_is_taken_again(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.lease_feed("contact", "first", 60)
-    clock.advance(59)
-    assert ledger.lease_feed("contact", "first", 60)
-    clock.advance(59)
-    assert not ledger.lease_feed("contact", "second", 60)
-    clock.advance(1)
-    assert ledger.lease_feed("contact", "second", 60)
-    assert not ledger.lease_feed("contact", "first", 60)
+def test_a_capture_lease_is_free_once_its_session_has_expired(ledger: Ledger) -> None:
+    assert ledger.lease_feed("contact", session_of(ledger, "first"))
+    run_out(ledger, "first")
+    assert ledger.lease_feed("contact", session_of(ledger, "second"))
+    assert not ledger.lease_feed("contact", session_of(ledger, "first"))
 
 
 def test_an_empty_page_moves_the_position(ledger: Ledger) -> None:

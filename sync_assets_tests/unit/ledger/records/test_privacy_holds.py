@@ -19,6 +19,8 @@ from sync_assets_tests.support.ledgers import (
     push,
     record,
     row,
+    run_out,
+    session_of,
     settle,
     stored,
 )
@@ -64,7 +66,7 @@ def push_all(ledger: Ledger) -> list[str]:
 def _sent(ledger: Ledger, table: str) -> list[Claimed]:
     claimed = claim(ledger, table=table)
     outcomes = [Outcome(one.seq, "done", one.hash, links=one.links) for one in claimed]
-    ledger.acknowledge("worker", outcomes)
+    ledger.acknowledge(session_of(ledger, "worker"), outcomes)
     return claimed
 
 
@@ -221,11 +223,10 @@ def test_a_request_under_way_is_told_of_and_its_answer_changes_nothing_about_the
     ledger: Ledger, clock: Clock, result: Any
 ) -> None:
     capture(ledger, row("anna"))
-    one = claim_one(ledger, seconds=90)
+    one = claim_one(ledger)
     hold = ledger.hold("contact", ANNA)
     assert hold.in_flight == 1
-    assert hold.in_flight_until is not None
-    assert (hold.in_flight_until - clock.now).total_seconds() == 90
+    assert hold.in_flight_until == ledger.sessions()[0].until
     settle(ledger, result, one, reason="why")
     assert_held(ledger, "anna")
     [listed] = ledger.holds()
@@ -234,10 +235,10 @@ def test_a_request_under_way_is_told_of_and_its_answer_changes_nothing_about_the
     assert claim(ledger) == []
 
 
-def test_a_lease_that_ran_out_is_nobody_at_work(ledger: Ledger, clock: Clock) -> None:
+def test_a_session_that_expired_is_nobody_at_work(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    claim_one(ledger, seconds=60)
-    clock.advance(61)
+    claim_one(ledger)
+    run_out(ledger)
     assert ledger.hold("contact", ANNA).in_flight == 0
 
 

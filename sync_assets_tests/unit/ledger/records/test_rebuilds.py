@@ -16,6 +16,8 @@ from sync_assets_tests.support.ledgers import (
     push,
     record,
     row,
+    run_out,
+    session_of,
     settle,
 )
 
@@ -23,13 +25,15 @@ TO_CONTACT = LinkSpec("cusContact", "contact")
 
 
 def find(ledger: Ledger, *names: str, table: str = "contact", owner: str = "rebuild") -> list[Claimed]:
-    claimed, unknown = ledger.claim_found(table, [guid(name) for name in names], owner=owner, lease_seconds=60)
+    claimed, unknown = ledger.claim_found(table, [guid(name) for name in names], session_of(ledger, owner))
     assert not unknown
     return claimed
 
 
 def holds_another(ledger: Ledger, claimed: Sequence[Claimed]) -> None:
-    ledger.acknowledge("rebuild", [Outcome(one.seq, "done", OTHER, links=one.links) for one in claimed])
+    ledger.acknowledge(
+        session_of(ledger, "rebuild"), [Outcome(one.seq, "done", OTHER, links=one.links) for one in claimed]
+    )
 
 
 def test_a_record_that_waits_is_compared_by_what_an_update_would_send(ledger: Ledger) -> None:
@@ -86,17 +90,17 @@ def test_a_record_that_holds_something_else_is_updated_without_what_is_sent_once
 
 def test_ids_that_the_ledger_does_not_know_are_counted_and_left_alone(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    claimed, unknown = ledger.claim_found("contact", [guid("anna"), guid("eve")], owner="rebuild", lease_seconds=60)
+    claimed, unknown = ledger.claim_found("contact", [guid("anna"), guid("eve")], session_of(ledger, "rebuild"))
     assert ([one.id for one in claimed], unknown) == ([guid("anna")], 1)
-    assert ledger.claim_found("order", [guid("anna")], owner="rebuild", lease_seconds=60) == ([], 1)
+    assert ledger.claim_found("order", [guid("anna")], session_of(ledger, "rebuild")) == ([], 1)
 
 
 def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_row_comes_into_scope(
     ledger: Ledger,
 ) -> None:
-    ledger.claim_found("contact", [guid("anna")], owner="rebuild", lease_seconds=60)
-    ledger.claim_found("contact", [guid("bert")], owner="rebuild", lease_seconds=60, remember=False)
-    ledger.claim_found("order", [guid("carl")], owner="rebuild", lease_seconds=60)
+    ledger.claim_found("contact", [guid("anna")], session_of(ledger, "rebuild"))
+    ledger.claim_found("contact", [guid("bert")], session_of(ledger, "rebuild"), remember=False)
+    ledger.claim_found("order", [guid("carl")], session_of(ledger, "rebuild"))
     capture(ledger, row("anna"), row("bert"), row("carl"))
     sent = {one.id: (one.operation, one.outcome_unknown) for one in claim(ledger)}
     assert sent == {
@@ -107,7 +111,7 @@ def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_ro
 
 
 def test_once_it_was_acknowledged_it_is_a_record_like_any_other(ledger: Ledger) -> None:
-    ledger.claim_found("contact", [guid("anna")], owner="rebuild", lease_seconds=60)
+    ledger.claim_found("contact", [guid("anna")], session_of(ledger, "rebuild"))
     capture(ledger, row("anna"))
     push(ledger)
     capture(ledger, row("anna", "b"))
@@ -125,23 +129,23 @@ def test_a_list_before_a_first_load_goes_on_once_all_rows_were_captured(ledger: 
 def test_one_worker_lists_the_records_of_a_table_beside_another_one_that_captures_it(
     ledger: Ledger, clock: Clock
 ) -> None:
-    assert ledger.lease_feed("contact", "capture", 60)
-    assert ledger.lease_listing("contact", "one", 60)
-    assert ledger.lease_listing("contact", "one", 60)
-    assert not ledger.lease_listing("contact", "two", 60)
-    ledger.release_listing("contact", "two")
-    assert not ledger.lease_listing("contact", "two", 60)
-    clock.advance(61)
-    assert ledger.lease_listing("contact", "two", 60)
-    ledger.release_listing("contact", "two")
-    assert ledger.lease_listing("contact", "one", 60)
+    assert ledger.lease_feed("contact", session_of(ledger, "capture"))
+    assert ledger.lease_listing("contact", session_of(ledger, "one"))
+    assert ledger.lease_listing("contact", session_of(ledger, "one"))
+    assert not ledger.lease_listing("contact", session_of(ledger, "two"))
+    ledger.release_listing("contact", session_of(ledger, "two"))
+    assert not ledger.lease_listing("contact", session_of(ledger, "two"))
+    run_out(ledger, "one")
+    assert ledger.lease_listing("contact", session_of(ledger, "two"))
+    ledger.release_listing("contact", session_of(ledger, "two"))
+    assert ledger.lease_listing("contact", session_of(ledger, "one"))
 
 
-def test_what_another_worker_is_sending_is_left_to_it_until_its_lease_is_over(ledger: Ledger, clock: Clock) -> None:
+def test_what_another_worker_is_sending_is_left_to_it_until_its_session_is_over(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    claim_one(ledger, "push", seconds=30)
+    claim_one(ledger, "push")
     assert find(ledger, "anna") == []
-    clock.advance(31)
+    run_out(ledger, "push")
     assert len(find(ledger, "anna")) == 1
     assert claim(ledger) == []
 
@@ -149,7 +153,7 @@ def test_what_another_worker_is_sending_is_left_to_it_until_its_lease_is_over(le
 def test_of_a_rebuild_that_was_killed_the_records_are_in_doubt_and_stay_pending(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     find(ledger, "anna")
-    ledger.release("rebuild")
+    ledger.end_session(session_of(ledger, "rebuild"))
     assert claim_one(ledger).outcome_unknown  # so that it is not inserted blindly
 
 
@@ -161,7 +165,7 @@ def test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campai
     push(ledger, table="order")
     capture(ledger, page=linked([row("o")], cusContact=[None]), table="order", links=[TO_CONTACT])
     find(ledger, "o", table="order")
-    ledger.release("rebuild")
+    ledger.end_session(session_of(ledger, "rebuild"))
     capture(ledger, page=linked([row("o", "b")], cusContact=[None]), table="order", links=[TO_CONTACT])
     assert ledger.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
     assert claim(ledger, table="order") == []
@@ -196,7 +200,9 @@ def test_a_child_whose_parent_is_still_to_be_sent_waits_and_is_known_to_be_there
     capture(ledger, row("anna"))
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     [child] = find(ledger, "o", table="order")
-    ledger.acknowledge("rebuild", [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))])
+    ledger.acknowledge(
+        session_of(ledger, "rebuild"), [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))]
+    )
     assert ledger.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
     push(ledger)
     sent = claim_one(ledger, table="order")
@@ -212,7 +218,9 @@ def test_what_an_older_copy_says_of_a_link_is_put_right(ledger: Ledger) -> None:
     capture(ledger, page=linked([row("o")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
     assert ledger.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
     [child] = find(ledger, "o", table="order")
-    ledger.acknowledge("rebuild", [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))])
+    ledger.acknowledge(
+        session_of(ledger, "rebuild"), [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))]
+    )
     assert claim_one(ledger, table="order").operation == "delete"  # it may not be there without a parent
 
 
@@ -240,7 +248,7 @@ def test_a_link_that_campaign_does_not_hold_is_sent_alone(ledger: Ledger) -> Non
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     [child] = find(ledger, "o", table="order")
     unlinked = (child.links[0]._replace(id=None),)
-    ledger.acknowledge("rebuild", [Outcome(child.seq, "done", child.hash, links=unlinked)])
+    ledger.acknowledge(session_of(ledger, "rebuild"), [Outcome(child.seq, "done", child.hash, links=unlinked)])
     sent = claim_one(ledger, table="order")
     assert (sent.operation, sent.payload, sent.links[0].id) == ("update", None, guid("anna"))
     assert find(ledger, "o", table="order") == []

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets_tests.support.ledgers import Clock
+from sync_assets_tests.support.ledgers import Clock, run_out, session_of
 
 HOUR = 3600.0
 
 
-def lease(ledger: Ledger, owner: str, slots: int, seconds: float = 60.0) -> int:
-    return ledger.lease_slots(owner, wanted=slots, slots=slots, total=64, seconds=seconds)
+def lease(ledger: Ledger, owner: str, slots: int) -> int:
+    return ledger.lease_slots(owner, session_of(ledger, owner), wanted=slots, slots=slots, total=64)
 
 
 def test_workers_get_what_the_others_leave(ledger: Ledger) -> None:
@@ -25,13 +25,12 @@ def test_workers_get_what_the_others_leave(ledger: Ledger) -> None:
     assert [(w.owner, w.slots) for w in ledger.workers()] == [("a", 30), ("b", 34), ("c", 0)]
 
 
-def test_slots_come_free_with_their_worker_or_with_its_lease(ledger: Ledger, clock: Clock) -> None:
+def test_slots_come_free_with_their_worker_or_with_its_session(ledger: Ledger) -> None:
     lease(ledger, "a", 64)
     ledger.release_slots("a")
     assert lease(ledger, "b", 64) == 64
-    clock.advance(59)
     assert lease(ledger, "c", 64) == 0
-    clock.advance(2)
+    run_out(ledger, "b")
     assert [worker.owner for worker in ledger.workers()] == ["c"]
     assert lease(ledger, "c", 64) == 64
 

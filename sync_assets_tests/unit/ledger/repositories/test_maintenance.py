@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sync_assets.ledger import InMaintenance, Ledger
-from sync_assets_tests.support.ledgers import capture, row
+from sync_assets_tests.support.ledgers import capture, leases, row, session_of
 from sync_assets_tests.unit.ledger.opt_out_rows import THEN, due, in_campaign, state
 
 
 def claimed(ledger: Ledger, table: str = "contact") -> int:
-    return len(ledger.claim(table, owner=f"worker of {table}", limit=10, lease_seconds=60))
+    return len(ledger.claim(table, session_of(ledger, f"worker of {table}"), limit=10))
 
 
 def test_nothing_of_it_is_handed_out_until_it_is_over(ledger: Ledger) -> None:
@@ -20,27 +20,27 @@ def test_nothing_of_it_is_handed_out_until_it_is_over(ledger: Ledger) -> None:
     with pytest.raises(
         InMaintenance, match=r"contact is in maintenance since 20.* `sync-assets maintenance off contact`"
     ):
-        ledger.lease_feed("contact", "ada", 60)
+        ledger.lease_feed("contact", session_of(ledger, "ada"))
     assert ledger.counts()["contact"].pending == 1
     assert ledger.end_maintenance("contact")
     assert claimed(ledger) == 1
-    assert ledger.lease_feed("contact", "ada", 60)
+    assert ledger.lease_feed("contact", session_of(ledger, "ada"))
 
 
 def test_other_tables_go_on(ledger: Ledger) -> None:
     capture(ledger, row("o"), table="new_order")
     ledger.begin_maintenance("contact")
     assert claimed(ledger, "new_order") == 1
-    assert ledger.lease_feed("new_order", "ada", 60)
+    assert ledger.lease_feed("new_order", session_of(ledger, "ada"))
 
 
 def test_who_holds_the_feed_when_it_begins_is_told_at_the_next_page(ledger: Ledger) -> None:
-    assert ledger.lease_feed("contact", "ada", 60)
+    assert ledger.lease_feed("contact", session_of(ledger, "ada"))
     ledger.begin_maintenance("contact")
     with pytest.raises(InMaintenance):
-        ledger.lease_feed("contact", "ada", 60)
-    ledger.release_feed("contact", "ada")
-    assert ledger.capture_leases() == []
+        ledger.lease_feed("contact", session_of(ledger, "ada"))
+    ledger.release_feed("contact", session_of(ledger, "ada"))
+    assert leases(ledger) == []
 
 
 def test_it_begins_once_and_says_since_when(ledger: Ledger) -> None:

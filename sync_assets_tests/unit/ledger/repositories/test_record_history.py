@@ -10,7 +10,20 @@ from sqlalchemy import event
 from sync_assets.ledger import Ledger, Outcome
 from sync_assets.ledger.repositories import record_history
 from sync_assets.ledger.rules.transitions import REASON_LENGTH
-from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, many, push, row, settle, stored
+from sync_assets_tests.support.ledgers import (
+    Clock,
+    capture,
+    claim,
+    claim_one,
+    guid,
+    many,
+    push,
+    row,
+    run_out,
+    session_of,
+    settle,
+    stored,
+)
 
 
 def told(ledger: Ledger, **which: Any) -> list[tuple[str, str, str, str | None]]:
@@ -21,7 +34,7 @@ def told(ledger: Ledger, **which: Any) -> list[tuple[str, str, str, str | None]]
 def answer(ledger: Ledger, result: Any, operation: Any, reason: str | None = None) -> None:
     one = claim_one(ledger)
     outcome = Outcome(one.seq, result, one.hash, reason, links=one.links, operation=operation)
-    ledger.acknowledge("worker", [outcome])
+    ledger.acknowledge(session_of(ledger, "worker"), [outcome])
 
 
 def test_without_keep_history_nothing_is_stored(ledger: Ledger) -> None:
@@ -61,11 +74,11 @@ def test_a_claim_that_was_given_back_unsent_is_no_entry(ledger: Ledger) -> None:
     assert ledger.history(limit=10) == []
 
 
-def test_the_outcome_of_a_claim_that_another_worker_took_is_no_entry(ledger: Ledger, clock: Clock) -> None:
+def test_the_outcome_of_a_claim_that_another_worker_took_is_no_entry(ledger: Ledger) -> None:
     ledger.keep_history(None)
     capture(ledger, row("anna"))
-    lost = claim_one(ledger, "first", seconds=1)
-    clock.advance(2)
+    lost = claim_one(ledger, "first")
+    run_out(ledger, "first")
     claim_one(ledger, "second")
     settle(ledger, "done", lost, owner="first")
     assert ledger.history(limit=10) == []

@@ -1,65 +1,66 @@
-"""Heartbeats of runs: the last sign of life of each, until its work ends or it is given up."""
+"""Runs: which session works on each, until its work ends or it is given up."""
 
 from __future__ import annotations
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.repositories.runs import ENDED, ENDED_KEPT_SECONDS, GIVEN_UP, KEPT_SECONDS, Heartbeat
-from sync_assets_tests.support.ledgers import Clock
+from sync_assets.ledger.repositories.runs import ENDED, ENDED_KEPT_SECONDS, GIVEN_UP, KEPT_SECONDS
+from sync_assets_tests.support.ledgers import Clock, run_out, session_of
 
 
-def owners(ledger: Ledger) -> dict[str, str]:
-    return {run_id: beat.owner for run_id, beat in ledger.heartbeats().items()}
+def sessions(ledger: Ledger) -> dict[str, int]:
+    return {run_id: beat.session for run_id, beat in ledger.heartbeats().items()}
 
 
-def test_a_run_has_its_last_sign_of_life(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.write_heartbeat("run", "worker")
+def test_a_run_has_the_sign_of_life_of_its_session(ledger: Ledger, clock: Clock) -> None:
+    session = session_of(ledger)
+    assert ledger.begin_run("run", session)
+    first = ledger.heartbeats()["run"]
+    assert (first.session, first.worker) == (session, "worker")
     clock.advance(5)
-    assert ledger.write_heartbeat("run", "worker")
-    assert ledger.heartbeats() == {"run": Heartbeat("worker", clock.now)}
+    ledger.renew_session(session)
+    assert ledger.heartbeats()["run"].at > first.at
+    run_out(ledger)
+    assert ledger.heartbeats()["run"].worker is None
 
 
-def test_a_run_that_was_given_up_can_give_no_sign_of_life(ledger: Ledger) -> None:
-    ledger.write_heartbeat("run", "worker")
-    assert ledger.give_up_run("run", ledger.heartbeats()["run"])
-    assert not ledger.write_heartbeat("run", "worker")
-    ledger.end_heartbeats("run")
-    assert owners(ledger) == {"run": GIVEN_UP}
-
-
-def test_a_run_is_not_given_up_after_another_sign_of_life(ledger: Ledger, clock: Clock) -> None:
-    ledger.write_heartbeat("run", "worker")
+def test_a_run_whose_session_lives_is_not_given_up(ledger: Ledger) -> None:
+    ledger.begin_run("run", session_of(ledger))
     seen = ledger.heartbeats()["run"]
-    clock.advance(1)
-    ledger.write_heartbeat("run", "worker")
     assert not ledger.give_up_run("run", seen)
-    assert ledger.write_heartbeat("run", "worker")
+    run_out(ledger)
+    assert ledger.give_up_run("run", seen)
+    assert not ledger.begin_run("run", session_of(ledger))
+    ledger.end_run("run")
+    assert sessions(ledger) == {"run": GIVEN_UP}
 
 
-def test_a_run_that_never_gave_one_is_given_up_before_it_can(ledger: Ledger) -> None:
+def test_a_run_that_never_gave_a_sign_of_life_is_given_up_before_it_can(ledger: Ledger) -> None:
     assert ledger.give_up_run("run", None)
-    assert not ledger.write_heartbeat("run", "worker")
-    ledger.write_heartbeat("other", "worker")
+    assert not ledger.begin_run("run", session_of(ledger))
+    ledger.begin_run("other", session_of(ledger))
     assert not ledger.give_up_run("other", None)
 
 
-def test_the_next_step_of_a_run_whose_step_has_ended_gives_signs_of_life_again(ledger: Ledger) -> None:
-    ledger.write_heartbeat("run", "worker")
-    ledger.end_heartbeats("run")
-    assert owners(ledger) == {"run": ENDED}
-    assert ledger.write_heartbeat("run", "worker")
-    assert owners(ledger) == {"run": "worker"}
+def test_the_next_step_of_a_run_whose_step_has_ended_begins_it_again(ledger: Ledger) -> None:
+    session = session_of(ledger)
+    ledger.begin_run("run", session)
+    ledger.end_run("run")
+    assert sessions(ledger) == {"run": ENDED}
+    assert ledger.begin_run("run", session)
+    assert sessions(ledger) == {"run": session}
 
 
-def test_what_earlier_runs_left_is_removed(ledger: Ledger, clock: Clock) -> None:
-    for run_id in ("killed", "ended"):
-        ledger.write_heartbeat(run_id, "worker")
-    ledger.end_heartbeats("ended")
+def test_what_earlier_runs_left_is_removed_and_a_run_at_work_is_not(ledger: Ledger, clock: Clock) -> None:
+    for run_id in ("killed", "ended", "long"):
+        ledger.begin_run(run_id, session_of(ledger, f"of {run_id}"))
+    ledger.end_run("ended")
+    run_out(ledger, "of killed")
     clock.advance(ENDED_KEPT_SECONDS + 1)
-    ledger.write_heartbeat("run", "worker")
-    assert owners(ledger).keys() == {"killed", "run"}
+    ledger.begin_run("run", session_of(ledger, "of long"))
+    assert sessions(ledger).keys() == {"killed", "long", "run"}
     clock.advance(KEPT_SECONDS + 1)
-    ledger.write_heartbeat("next", "worker")
-    assert owners(ledger).keys() == {"next"}
+    ledger.begin_run("next", session_of(ledger, "of long"))
+    assert sessions(ledger).keys() == {"long", "run", "next"}
 
 
 def test_numbers_are_added_up_by_table_side_and_day(ledger: Ledger, clock: Clock) -> None:
