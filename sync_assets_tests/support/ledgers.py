@@ -169,11 +169,16 @@ def workers(ledger: Ledger) -> list[str]:
     return sorted({names[record.session] for record in stored(ledger).values() if record.session in names})
 
 
-def run_out(ledger: Ledger, worker: str = "worker") -> None:
-    """Let a worker's session be overdue, and expire."""
+def be_overdue(ledger: Ledger, worker: str = "worker") -> None:
+    """Let a worker's session be overdue."""
     overdue = "UPDATE sync_session SET until = 0 WHERE epoch = :epoch"
     epoch = session_of(ledger, worker)
     ledger.database.write(lambda connection: connection.execute(sa.text(overdue), {"epoch": epoch}) and None)
+
+
+def run_out(ledger: Ledger, worker: str = "worker") -> None:
+    """Let a worker's session be overdue, and expire."""
+    be_overdue(ledger, worker)
     assert ledger.expire_sessions() == 1
 
 

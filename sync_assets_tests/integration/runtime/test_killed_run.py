@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from sync_assets.ledger.repositories.runs import GIVEN_UP
 from sync_assets.runtime.heartbeat import (
     give_up_killed,
 )
-from sync_assets_tests.support.ledgers import leases, session_of, workers
+from sync_assets_tests.support.ledgers import be_overdue, leases, session_of, workers
 from sync_assets_tests.support.pushing import Bench, on_both_databases, people
-from sync_assets_tests.unit.runtime.test_heartbeat import ELSEWHERE, SILENT, beat
+from sync_assets_tests.unit.runtime.test_heartbeat import ELSEWHERE
 
 
 @on_both_databases
 def test_what_the_process_of_a_killed_run_held_is_free_and_what_others_hold_is_not(bench: Bench) -> None:
     bench.capture(people(30))
-    beat(bench.ledger_url, "run", f"{ELSEWHERE}run", SILENT)
     killed, other = f"{ELSEWHERE}push", f"{ELSEWHERE.replace('17', '18')}push"
     for worker, table in ((killed, "contact"), (other, "new_order")):
         bench.ledger.claim("contact", session_of(bench.ledger, worker), limit=10)
         bench.ledger.lease_slots(worker, session_of(bench.ledger, worker), wanted=8, slots=8, total=64)
         bench.ledger.lease_feed(table, session_of(bench.ledger, worker))
-    give_up_killed(bench.ledger)
+    bench.ledger.begin_run("run", session_of(bench.ledger, killed))
+    be_overdue(bench.ledger, killed)
+    assert give_up_killed(bench.ledger)["run"].session == GIVEN_UP
     assert workers(bench.ledger) == [other]
     assert [worker.owner for worker in bench.ledger.workers()] == [other]
     assert leases(bench.ledger) == [("new_order", other)]
