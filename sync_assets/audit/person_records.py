@@ -12,6 +12,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -81,9 +82,15 @@ class Whereabouts:
         return [one for one in self.related if one.leased_until]
 
     @property
+    def certain_at(self) -> datetime | None:
+        """Return when no earlier request without an answer can change any of the records in Campaign; None: now."""
+        return max((one.unknown_until for one in self.related if one.unknown_until), default=None)
+
+    @property
     def gone(self) -> bool:
-        """Return True if neither system has any records of a known person any more, and none is in flight."""
-        return self.known and self.d365.gone and self.campaign.gone and not self.in_flight
+        """Return True if neither system has any records of a known person, and no request can create one any more."""
+        certain = not self.in_flight and self.certain_at is None
+        return self.known and self.d365.gone and self.campaign.gone and certain
 
     @property
     def records(self) -> set[HeldRecord]:

@@ -16,7 +16,8 @@ from sync_assets.audit.record_facts import RecordFacts
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.ledger.model import WAITING_FOR, BlockReason, State
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
-from sync_assets.ledger.times import iso
+from sync_assets.ledger.times import clock, iso
+from sync_assets.plurals import counted
 
 STATE_WORDS = {
     State.SYNCED: "synced",
@@ -26,6 +27,8 @@ STATE_WORDS = {
     State.HELD: "held",
     State.ORPHANED: "orphaned",
     State.EXCLUDED: "excluded",
+    State.UNCONFIRMED: "synced",
+    State.TOMBSTONE: "deleted",
 }
 """The states of a record as shown to users."""
 
@@ -93,10 +96,20 @@ def _of_ledger(facts: RecordFacts) -> Iterator[Reason]:
             yield Reason(
                 False, "Excluded: it belongs to a person who had been deleted when the privacy hold was released."
             )
+        case State.UNCONFIRMED | State.TOMBSTONE:
+            yield _unconfirmed(stored, there=facts.campaign.presence in ("found", "several"))
         case State.HELD if not facts.held_since:
             yield Reason(False, "Held: it belongs to a person under a privacy hold.")
         case _:
             pass
+
+
+def _unconfirmed(stored: StoredRecord, *, there: bool) -> Reason:
+    deleted = stored.state == State.TOMBSTONE
+    again = "Deleted in Campaign; it is deleted" if deleted else "Acknowledged; it is sent"
+    at = clock(stored.unknown_until) if stored.unknown_until else "once"
+    text = f"{again} once more at {at}, since an earlier request got no answer and may take effect until then."
+    return Reason(not (deleted and there), text)
 
 
 def rejection(stored: StoredRecord) -> str | None:
@@ -108,9 +121,10 @@ def rejection(stored: StoredRecord) -> str | None:
 def _pending(stored: StoredRecord) -> str:
     text = f"Pending: the {stored.operation} is to be sent."
     if stored.attempts and stored.reason:
-        text += f" The last of {stored.attempts} requests failed: {stored.reason}."
+        since = f" since {clock(stored.failed_since)}" if stored.failed_since else ""
+        text += f" {counted(stored.attempts, 'request')} got no answer that names a cause{since}: {stored.reason}."
     if stored.not_before and stored.not_before > datetime.now(UTC):
-        text += f" The next one is sent after {iso(stored.not_before)}."
+        text += f" The next one is sent at {clock(stored.not_before)}."
     return text
 
 
@@ -151,7 +165,8 @@ def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
         yield Reason(False, f"The row came into scope again, and that was not captured yet. {_ON_ITS_WAY}")
     elif facts.mapped and stored.desired_hash != facts.mapped.hash:
         yield Reason(False, f"The row or the mapping changed since the last capture. {_ON_ITS_WAY}")
-    synced = stored is not None and stored.state == State.SYNCED and not stored.out_of_scope
+    acknowledged = (State.SYNCED, State.UNCONFIRMED)
+    synced = stored is not None and stored.state in acknowledged and not stored.out_of_scope
     once = synced and facts.has_row and next_request(facts) is None  # the next sync sends others anyway
     again = f" `{_replay(facts)}` sends it again." if once else ""
     if presence == "missing" and synced and facts.has_row:

@@ -198,6 +198,7 @@ def _ledger(facts: RecordFacts, stored: StoredRecord) -> Section:
         "attempts": stored.attempts,
         "last_outcome": outcome,
         "not_before": _iso(stored.not_before),
+        "unknown_until": _iso(stored.unknown_until),
         "leased_until": _iso(stored.leased_until),
     }
 

@@ -40,7 +40,7 @@ def sync(
     """Run every flow through Dagster until nothing more can be done. Safe to kill and repeat at any moment."""
     from sync_assets.cli.tables import show_status  # noqa: PLC0415
     from sync_assets.commands.sync import sync as run  # noqa: PLC0415
-    from sync_assets.operations.status import held_back, in_maintenance  # noqa: PLC0415
+    from sync_assets.operations.status import held_back, in_maintenance, retried  # noqa: PLC0415
 
     printed: list[str] = []  # also what `show_status` prints
 
@@ -56,6 +56,7 @@ def sync(
     print_document(done.document, as_json, show_status)
     if not as_json:
         printed += [*held_back(done.document), *in_maintenance(done.document, list(done.document["tables"]))]
+        printed += retried(done.document)
     for line in done.stopped:
         announce(line)
     untold = [line for line in map(str, done.problems) if line not in printed]

@@ -17,6 +17,9 @@ def rejects(
     orphaned: Annotated[
         bool, typer.Option("--orphaned", help="Those whose parent is gone for good, or that name none, instead.")
     ] = False,
+    retried: Annotated[
+        bool, typer.Option("--retried", help="Pending ones that got no answer that names a cause, instead.")
+    ] = False,
     waiting: Annotated[
         bool, typer.Option("--waiting", help="Those that wait, with the parents that they wait for, instead.")
     ] = False,
@@ -26,13 +29,13 @@ def rejects(
     """The records that Campaign or D365 refused: id, reason, since when, attempts."""
     from sync_assets.cli.record_lists import print_records  # noqa: PLC0415
 
-    if orphaned and waiting:
-        raise typer.BadParameter("--orphaned and --waiting are two lists: name one of them.")
+    if orphaned + waiting + retried > 1:
+        raise typer.BadParameter("--orphaned, --waiting and --retried are lists of their own: name one of them.")
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json are two forms: name one of them.")
     runtime = open_runtime()
     check_table(runtime, table)
-    kind = "orphaned" if orphaned else "waiting" if waiting else "rejects"
+    kind = "orphaned" if orphaned else "waiting" if waiting else "retried" if retried else "rejects"
     print_records(runtime, kind, table, "csv" if as_csv else "json" if as_json else "text")
 
 

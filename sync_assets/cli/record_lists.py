@@ -1,4 +1,4 @@
-"""Print lists of records, rejected, orphaned or waiting: as text for people, as JSON or as CSV. Ids, no values."""
+"""Print lists of records, rejected, tried again, orphaned or waiting: as text, as JSON or as CSV. Ids, no values."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from sync_assets.foreign_text import cleaned, json_text
 from sync_assets.operations import status
 from sync_assets.runtime.context import Runtime
 
-Kind = Literal["rejects", "orphaned", "waiting"]
+Kind = Literal["rejects", "retried", "orphaned", "waiting"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "rejects": ("table", "id", "reason", "since", "attempts", "retryable"),
+    "retried": ("table", "id", "reason", "since", "attempts", "next_attempt"),
     "orphaned": ("table", "id", "reason", "since"),
     "waiting": ("table", "id", "reason", "since", "parents"),
 }
@@ -24,13 +25,19 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
 
 def print_records(runtime: Runtime, kind: Kind, table: str | None, form: Literal["text", "json", "csv"]) -> None:
     """Print the records of a table, or of all."""
-    found = {"rejects": status.rejects, "orphaned": status.orphans, "waiting": status.waiting}[kind](runtime, table)
+    listed, show = {
+        "rejects": (status.rejects, show_rejects),
+        "retried": (status.retried_records, show_retried),
+        "orphaned": (status.orphans, show_orphans),
+        "waiting": (status.waiting, show_waiting),
+    }[kind]
+    found = listed(runtime, table)
     if form == "json":
         print(json_text({kind: found}))  # noqa: T201
     elif form == "csv":
         _print_csv(kind, found)
     else:
-        {"rejects": show_rejects, "orphaned": show_orphans, "waiting": show_waiting}[kind]({kind: cleaned(found)})
+        show({kind: cleaned(found)})
 
 
 def _print_csv(kind: Kind, records: list[dict[str, Any]]) -> None:
@@ -69,6 +76,21 @@ def show_rejects(document: dict[str, Any]) -> None:
         for reject in same:
             table.add_row(f"  {reject['id']}", reject["since"], str(reject["attempts"]))
         print_table(table)
+
+
+def show_retried(document: dict[str, Any]) -> None:
+    """Print pending records whose requests failed below the reason that they share."""
+    console = plain_console()
+    if not document["retried"]:
+        console.print("No record is tried again.")
+        return
+    for (name, reason), same in _by_reason(document["retried"]).items():
+        console.print(Text.assemble((f"{name}: ", "bold"), reason), highlight=False)
+        times = ("  id", "since", "next attempt")
+        table = plain_table("  id", "since", "attempts", "next attempt", numbers=("attempts",), whole=times)
+        for one in same:
+            table.add_row(f"  {one['id']}", one["since"] or "-", str(one["attempts"]), one["next_attempt"] or "now")
+        console.print(table)
 
 
 def show_orphans(document: dict[str, Any]) -> None:

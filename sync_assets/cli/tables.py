@@ -11,7 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from sync_assets.ledger.errors import with_them
-from sync_assets.operations.status import COLUMNS, held_back, in_maintenance, orphaned, refused_updates
+from sync_assets.operations.status import (
+    COLUMNS,
+    held_back,
+    in_maintenance,
+    orphaned,
+    refused_updates,
+    retried,
+    unconfirmed,
+)
 from sync_assets.plurals import counted
 
 
@@ -78,7 +86,7 @@ def show_status(document: dict[str, Any]) -> None:
     killed = [run["message"] for run in document.get("killed_runs", ())]
     for line in (*killed, *in_maintenance(document, list(document["tables"])), *held_back(document)):
         console.print(line, highlight=False)
-    for line in orphaned(document):
+    for line in (*retried(document), *unconfirmed(document), *orphaned(document)):
         console.print(line, highlight=False)
     for name, counts in document["tables"].items():
         if left_out := counts.get("refused_in_updates"):

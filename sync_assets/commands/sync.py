@@ -18,7 +18,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import MappingsTakeTurns
 from sync_assets.foreign_text import one_line
 from sync_assets.operations.quiet_tables import quiet_tables
-from sync_assets.operations.status import document, held_back, in_maintenance, unknown_tables
+from sync_assets.operations.status import document, held_back, in_maintenance, retried, unknown_tables
 from sync_assets.performance import keep_loaded_objects
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import killed_runs
@@ -100,7 +100,7 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     status = _status(runtime, outcome, [config.table for config in tables], troubled) or (2 if paused else 0)
     if status != 1:
         DeadManSwitch(runtime).ping()
-    notes = [*runtime.warnings, *paused, *held_back(outcome), *runtime.stopped]
+    notes = [*runtime.warnings, *paused, *held_back(outcome), *retried(outcome), *runtime.stopped]
     ending = _ending(runtime, outcome, [config.table for config in tables]) if status else ""
     return Synced(outcome, runtime.problems, notes, status, ending)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -26,12 +26,13 @@ from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets.errors import SyncAssetsError, public_message
+from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import OtherSystems
 from sync_assets.runtime.workers import release_dead
 
 PATIENCE_SECONDS = 300.0
-"""How long `sync` waits for records that are leased to other workers or to be retried later."""
+"""How long `sync` waits for records that are leased to other workers."""
 
 JOB = "sync"
 """The name of its runs in the UI; that of `dg.materialize` would be meaningless there."""
@@ -101,7 +102,7 @@ def _push_the_rest(
     refetched: dict[str, list[str]] = {}
     while going := [config for config in tables if config.table not in troubled and _goes(runtime, config)]:
         for config in going:
-            if _pending(runtime, config):
+            if _is_due(runtime, config):
                 with _noted(runtime, config, troubled):
                     run_flow(runtime, config, instance, [campaign_key(config)])
         for config in going:
@@ -113,9 +114,13 @@ def _push_the_rest(
         pending = {config.table: _pending(runtime, config) for config in going}
         if not any(pending.values()) or time.monotonic() > give_up_at:
             return
-        due = min(filter(None, (runtime.ledger.next_due(config.table) for config in going)), default=None)
+        left = [config.table for config in going if pending[config.table]]
+        due = min(filter(None, map(runtime.ledger.next_due, left)), default=None)
         if pending == before and due is None:
             return
+        longest = timedelta(seconds=WAIT_FOR_RETRY_SECONDS)
+        if due and due - datetime.now(UTC) > longest and not _is_leased(runtime):
+            return  # records without an answer that names a cause, which are tried again in growing intervals
         if pending != before:
             give_up_at = time.monotonic() + PATIENCE_SECONDS  # there is progress, so the wait starts anew
         before = pending
@@ -135,6 +140,17 @@ def _goes(runtime: Runtime, config: TableConfig) -> bool:
 def _pending(runtime: Runtime, config: TableConfig) -> int:
     counts = runtime.ledger.counts().get(config.table)
     return counts.pending if counts else 0
+
+
+def _is_due(runtime: Runtime, config: TableConfig) -> bool:
+    """Return True if a record of the table may be sent now."""
+    due = runtime.ledger.next_due(config.table)
+    return due is not None and due <= datetime.now(UTC)
+
+
+def _is_leased(runtime: Runtime) -> bool:
+    """Return True if another worker has claimed records."""
+    return any(counts.leased for counts in runtime.ledger.counts().values())
 
 
 def run_flow(

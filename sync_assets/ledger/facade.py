@@ -32,7 +32,7 @@ from sync_assets.ledger.repositories.systems import Systems
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import migrate
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
-from sync_assets.ledger.storage.session import Clock, LedgerSession
+from sync_assets.ledger.storage.session import HORIZON_SECONDS, Clock, LedgerSession
 
 REWRITTEN_UP_TO = 128 * 1024 * 1024
 """Most bytes of an SQLite ledger that is vacuumed after payloads were erased: about half a million synced records, half
@@ -51,10 +51,16 @@ class Ledger:
     """
 
     def __init__(  # noqa: PLR0915 - a table of names
-        self, database: Database, clock: Clock, *, cipher: PayloadCipher | None = None, alone: bool = False
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        cipher: PayloadCipher | None = None,
+        horizon_seconds: float = HORIZON_SECONDS,
+        alone: bool = False,
     ) -> None:
         """alone: the database is a copy that no other process uses."""
-        session = LedgerSession(database, clock, cipher=cipher, alone=alone)
+        session = LedgerSession(database, clock, cipher=cipher, horizon_seconds=horizon_seconds, alone=alone)
         sessions = Sessions(session)
         maintenance = Maintenance(session)
         feeds = Feeds(session, sessions, maintenance)
@@ -212,6 +218,9 @@ class Ledger:
         self.one_acknowledged = reports.one_acknowledged
         self.oldest_pending = reports.oldest_pending
         self.next_due = reports.next_due
+        self.unconfirmed_until = reports.unconfirmed_until
+        self.retried = reports.retried
+        self.retried_records = reports.retried_records
         self.rejects = reports.rejects
         self.reject_reasons = reports.reject_reasons
         self.sample_synced = reports.sample_synced
@@ -239,13 +248,21 @@ class Ledger:
         return self._session.database.location
 
     @classmethod
-    def open(cls, url: str, *, clock: Clock = _utc_now, cipher: PayloadCipher | None = None) -> Self:
+    def open(
+        cls,
+        url: str,
+        *,
+        clock: Clock = _utc_now,
+        cipher: PayloadCipher | None = None,
+        horizon_seconds: float = HORIZON_SECONDS,
+    ) -> Self:
         """Open the ledger; create it or upgrade its schema if necessary.
 
         Args:
             url: an SQLAlchemy URL, `sqlite:///path` or `postgresql+psycopg://...`.
             clock: returns the current time with a time zone.
             cipher: encrypts payloads; None stores them as they are.
+            horizon_seconds: in which a request without an answer may take effect.
 
         Raises:
             LedgerError: the URL is wrong, the file can't be written, the server can't be reached, or a newer version
@@ -257,7 +274,7 @@ class Ledger:
         except BaseException:
             database.close()
             raise
-        ledger = cls(database, clock, cipher=cipher)
+        ledger = cls(database, clock, cipher=cipher, horizon_seconds=horizon_seconds)
         ledger.made = made
         return ledger
 

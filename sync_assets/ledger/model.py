@@ -54,6 +54,8 @@ class State(IntEnum):
     HELD = 4  # under a privacy hold: written to neither system
     ORPHANED = 5  # must not exist in Campaign: a required parent is unavailable for good, or its lookup is empty
     EXCLUDED = 6  # of a person who had been deleted when the hold was released: never inserted or updated again
+    UNCONFIRMED = 7  # as SYNCED, but an earlier request may still take effect: sent once more at its horizon
+    TOMBSTONE = 8  # deleted in Campaign, but an earlier request may still take effect: deleted once more at its horizon
 
 
 class BlockReason(IntEnum):
@@ -256,6 +258,7 @@ class Claimed(NamedTuple):
     opt_outs: (attribute, Dynamics 365's value), for an insert only: the opt-outs of a record that exists in Campaign
     are decided by sync_assets/opt_out.
     resend: an update sends the whole payload, with the fields that an update would leave out.
+    unknown_seconds: until no earlier request without an answer can take effect any more; None if none can.
     """
 
     seq: int
@@ -269,6 +272,7 @@ class Claimed(NamedTuple):
     links: tuple[LinkTo, ...] = ()
     opt_outs: tuple[tuple[str, bool], ...] = ()
     resend: bool = False
+    unknown_seconds: float | None = None
 
     @property
     def update(self) -> str | None:
@@ -285,7 +289,7 @@ class Outcome(NamedTuple):
     hash, links: those of the Claimed record. retry_after_seconds: for later and unknown; None is at once.
     inserted_opt_outs: those that Campaign inserted the record with, at `inserted_at`. existing_opt_outs: opt-out
     attributes of a record that existed in Campaign before our insert.
-    operation: for the history.
+    operation: for the history. unanswered: a write of this delivery got no answer, so it may still take effect.
     """
 
     seq: int
@@ -298,6 +302,7 @@ class Outcome(NamedTuple):
     inserted_at: datetime | None = None
     existing_opt_outs: tuple[str, ...] = ()
     operation: HistoryOperation = "compare"
+    unanswered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +321,10 @@ class AcknowledgeResult:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Number of records of a table by state. leased: records claimed by a live session."""
+    """Number of records of a table by state. leased: records claimed by a live session.
+
+    unconfirmed: records that are sent or deleted once more at their horizon. `synced` holds those that are not deleted.
+    """
 
     pending: int = 0
     waiting: int = 0
@@ -325,6 +333,7 @@ class Counts:
     orphaned: int = 0
     synced: int = 0
     excluded: int = 0
+    unconfirmed: int = 0
     leased: int = 0
 
     @property
@@ -343,6 +352,26 @@ class Reject:
     since: datetime
     attempts: int
     retryable: bool
+
+
+class Retry(NamedTuple):
+    """A pending record whose requests failed, so that it is sent again. next_attempt: None for at once."""
+
+    table: str
+    id: str
+    reason: str | None
+    since: datetime | None
+    attempts: int
+    next_attempt: datetime | None
+
+
+class Retried(NamedTuple):
+    """Pending records of a table whose requests failed: their number, since when, and the reason of the first."""
+
+    records: int
+    since: datetime | None
+    next_attempt: datetime | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,14 @@ def from_day_number(number: int) -> date:
     return date.fromordinal(number + _EPOCH_DAY)
 
 
+def clock(moment: datetime, now: datetime | None = None) -> str:
+    """Return a time as sentences show it: UTC, rounded up to the minute, with the date unless that is today's."""
+    now = (now or datetime.now(UTC)).astimezone(UTC)
+    at = moment.astimezone(UTC)
+    at = at.replace(second=0, microsecond=0) + timedelta(minutes=bool(at.second or at.microsecond))
+    return f"{at:%H:%M} UTC" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M} UTC"
+
+
 def iso(moment: datetime) -> str:
     """Return a time as documents show it: UTC, whole seconds, `Z`."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

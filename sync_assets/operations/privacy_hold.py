@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -11,7 +12,7 @@ from sync_assets.audit.person_records import SystemAnswer, Whereabouts, is_gone,
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.records.privacy_holds import Hold
-from sync_assets.ledger.times import iso
+from sync_assets.ledger.times import clock, iso
 from sync_assets.operations.record_id import record_id
 from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
@@ -84,7 +85,8 @@ def verify(runtime: Runtime, given: str) -> dict[str, Any]:
     """Return where the contact and the person's other records still are.
 
     `known` is False if neither the ledger nor a system has any trace of the contact: then nothing is proved. `gone` is
-    True if the contact is known, neither system has any of the records, and none is in flight.
+    True if the contact is known, neither system has any of the records, none is in flight, and no request without an
+    answer can take effect any more: that is so from `certain_at` on.
     """
     id_ = contact_id(given)
     found = interruptible.run(whereabouts(runtime, id_))
@@ -93,6 +95,7 @@ def verify(runtime: Runtime, given: str) -> dict[str, Any]:
         "id": id_,
         "known": found.known,
         "gone": found.gone,
+        "certain_at": iso(found.certain_at) if found.certain_at else None,
         "held_since": iso(since) if since else None,
         "d365": _answered(found.d365),
         "campaign": {**_answered(found.campaign), "not_seen": _not_seen(found)},
@@ -219,5 +222,10 @@ def show_whereabouts(document: dict[str, Any]) -> None:
         )
     if not document["known"]:
         typer.echo("No deletion is proved: no trace of this contact was found here. Check the id.")
+    if document["certain_at"]:
+        typer.echo(
+            f"not certain before {clock(datetime.fromisoformat(document['certain_at']))}: a request to Campaign got no "
+            "answer, and may still take effect. Verify again after that."
+        )
     if document["held_since"] is None:
         typer.echo("The contact is not on hold, so it may be written again.")

@@ -24,7 +24,7 @@ CONFIRM = timedelta(hours=1)
 
 
 def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
-    """Return the tables whose feed has no news, of which nothing is pending, and whose mapping is unchanged.
+    """Return the tables whose feed has no news, of which nothing is to be sent, and whose mapping is unchanged.
 
     A table for which this cannot be determined is not quiet: its run shows the cause. Makes no engine call.
     """
@@ -60,7 +60,9 @@ def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
     feed, counts = ledger.feed(config.table), ledger.counts().get(config.table)
     limits = guardrails.within_limits(runtime.config, config, guardrails.known_contacts(runtime))
     kept = all(finding.passed for finding in limits)
-    return feed is not None and feed.complete and not (counts and counts.pending) and kept
+    due = ledger.next_due(config.table)
+    idle = not (counts and counts.pending) and (due is None or due > datetime.now(UTC))
+    return feed is not None and feed.complete and idle and kept
 
 
 async def _is_unchanged(runtime: Runtime, config: TableConfig) -> bool:

@@ -16,7 +16,7 @@ from sync_assets.ledger import Reject
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import WAITING_FOR
 from sync_assets.ledger.repositories.opt_out_files import FileState
-from sync_assets.ledger.times import iso
+from sync_assets.ledger.times import clock, iso
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import REMEDY, killed_runs
@@ -97,6 +97,11 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
             "orphaned": found.orphaned if found else 0,
             "synced": found.synced if found else 0,
             "excluded": found.excluded if found else 0,
+            "unconfirmed": found.unconfirmed if found else 0,
+            "unconfirmed_until": _iso(runtime.ledger.unconfirmed_until(config.table))
+            if found and found.unconfirmed
+            else None,
+            "retried": _retried(runtime, config.table) if found and found.pending else None,
             "waiting_for": waiting_for(runtime, config.table) if found and found.waiting else {},
             "deletes_held_back": feed.deletes if feed else 0,
             "deletes_following": dict(feed.cascading) if feed else {},
@@ -112,6 +117,23 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
         "tables": tables,
         "engine_calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS},
         "opt_out": _opt_outs(runtime, opt_outs),
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return iso(moment) if moment else None
+
+
+def _retried(runtime: Runtime, table: str) -> dict[str, Any] | None:
+    """Return what is known of the pending records whose requests got no answer that names a cause."""
+    found = runtime.ledger.retried(table)
+    if found is None:
+        return None
+    return {
+        "records": found.records,
+        "since": _iso(found.since),
+        "next_attempt": _iso(found.next_attempt),
+        "reason": found.reason,
     }
 
 
@@ -154,6 +176,31 @@ def held_back(document: Mapping[str, Any]) -> list[str]:
         for table, counts in document["tables"].items()
         if counts["deletes_held_back"]
     ]
+
+
+def unconfirmed(document: Mapping[str, Any]) -> list[str]:
+    """Return a line for each table with records that are sent once more at the horizon of their lost answers."""
+    return [
+        f"{table}: {counted(counts['unconfirmed'], 'record', 'are')} sent once more by "
+        f"{clock(datetime.fromisoformat(counts['unconfirmed_until']))}, since answers to earlier requests were lost."
+        for table, counts in document["tables"].items()
+        if counts.get("unconfirmed_until")
+    ]
+
+
+def retried(document: Mapping[str, Any]) -> list[str]:
+    """Return a line for each table with records that are tried again since no answer named a cause."""
+    lines: list[str] = []
+    for table, counts in document["tables"].items():
+        if found := counts.get("retried"):
+            at, since = found["next_attempt"], found["since"]
+            due = f"at {clock(datetime.fromisoformat(at))}" if at else "with the next sync"
+            for_long = f" since {clock(datetime.fromisoformat(since))}" if since else ""
+            lines.append(
+                f"{table}: {counted(found['records'], 'record')} got no answer that names a cause{for_long}; the next "
+                f"attempt is {due}. `sync-assets rejects {table} --retried` lists them. The first: {found['reason']}"
+            )
+    return lines
 
 
 def orphaned(document: Mapping[str, Any]) -> list[str]:
@@ -203,6 +250,21 @@ def rejects(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
             "retryable": reject.retryable,
         }
         for reject in [*runtime.ledger.rejects(table), *_refused_opt_outs(runtime, table)]
+    ]
+
+
+def retried_records(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
+    """Return the pending records whose requests got no answer that names a cause: ids and reasons."""
+    return [
+        {
+            "table": one.table,
+            "id": one.id,
+            "reason": one.reason or "no answer",
+            "since": _iso(one.since),
+            "attempts": one.attempts,
+            "next_attempt": _iso(one.next_attempt),
+        }
+        for one in runtime.ledger.retried_records(table)
     ]
 
 

@@ -10,11 +10,12 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard, HttpError
 from sync_assets.push.claimed_records import ClaimedRecords
-from sync_assets.push.delivery import WAITS
 from sync_assets.push.target import PushStopped
 
 FAILING = 30
 """Records in a row that Campaign fails on, without a success between, before a read tests whether Campaign works."""
+HANGING = 3
+"""The same for records that got no answer for as long as the client repeats a request."""
 WORKING_SECONDS = 5.0
 """Seconds for which the result of that test is valid."""
 
@@ -30,20 +31,10 @@ class CampaignHealth:
         self._tested_at = -WORKING_SECONDS
         self._works = True
         self._key_works: bool | None = None  # None: not tested yet
-        self._has_succeeded = False
 
     def succeeded(self) -> None:
         """Note that Campaign accepted or rejected a record."""
-        self._failing, self._succeeded_at, self._has_succeeded = 0, time.monotonic(), True
-
-    def puts_off(self, attempts: int) -> bool:
-        """Return True if a record that failed `attempts` times before is to be put off, not rejected.
-
-        Campaign may answer reads while it takes no write, for example in maintenance. So after FAILING records in a row
-        the cause is not sought in each of them; a record that was put off is rejected only once Campaign accepted or
-        rejected another one in this push.
-        """
-        return self._failing >= FAILING or (attempts > len(WAITS) and not self._has_succeeded)
+        self._failing, self._succeeded_at = 0, time.monotonic()
 
     def succeeded_since(self, began: float) -> bool:
         """Return True if a record succeeded in the later half of the time since `began` (monotonic clock)."""
@@ -59,6 +50,13 @@ class CampaignHealth:
             return False
         self._failing += 1
         return self._failing >= FAILING and not await self.works(records)
+
+    async def hangs(self, attempts: int, records: Records) -> bool:
+        """Return True if a record that got no answer, after `attempts` others, shows that Campaign gives none at all.
+
+        A single record may hang, and must not stop those behind it; records with earlier attempts come last anyway.
+        """
+        return attempts > 0 or self._failing >= HANGING or not await self.works(records)
 
     async def works(self, records: Records) -> bool:
         """Return True if Campaign answers a read: then the failing records are bad, and the push goes on.
@@ -79,11 +77,13 @@ class CampaignHealth:
     async def key_works(self, records: Records, id: str) -> bool:
         """Return True if Campaign finds one of a few other acknowledged records by the key.
 
-        Tested once; True if there are no other records.
+        Tested once; True if there are no other records yet.
         """
         async with self._key_lock:
             if self._key_works is None:
-                works = not (others := await self._claims.others(id))
+                if not (others := await self._claims.others(id)):
+                    return True
+                works = False
                 for other in others:
                     found = await records.find(other, self._guard)  # if that raises, the next call tests again
                     if works := not isinstance(found, ResponseOutcome) or found.kind != "missing":

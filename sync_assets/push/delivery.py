@@ -26,10 +26,15 @@ from sync_assets.push.record_links import Links, Values
 from sync_assets.push.refused_updates import groups, search
 from sync_assets.push.request_body import body, without
 
-WAITS = (1.0, 3.0, 9.0)
-"""Seconds until the next attempt after an answer that may be temporary (such as a bare RST-360011). When they are used
-up the record is rejected.
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 4 * 3600.0
+"""Seconds until the next attempt after no answer, or one that names no cause (such as a bare RST-360011): first, and at
+most. Each wait is three times as long as the one before.
 """
+SUSPECTED_AFTER = 3
+"""Failed attempts after which each attribute is suspected of being refused in updates."""
+LOOK_AGAIN_SECONDS = 10.0
+"""Seconds before a record whose insert was lost, and which is not found, is looked up once more."""
 MAX_POSTS = 2
 """POSTs of one delivery at most; the second one only if the answer to the first was lost."""
 
@@ -59,10 +64,11 @@ ValuesOf = Callable[[bool], Awaitable[Values | ResponseOutcome]]
 class StillUnknown(OutcomeUnknown):
     """Raised when the answer to an insert was lost, no record is found, and the key is not known to be unique.
 
-    A second POST could then create a duplicate, if the first one arrives late.
+    A second POST could then create a duplicate, if the first one arrives late. wait: seconds until it cannot any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wait: float) -> None:
+        self.wait = wait
         super().__init__(
             "The answer to an insert was lost; the record is looked for once more before another one is sent.", ""
         )
@@ -77,8 +83,8 @@ class Delivery:
         reason: why it was not delivered, redacted.
         wait: seconds until the next attempt; None for at once.
         pkey: the record's PKey as Campaign's answer gave it; empty if it gave none.
-        exhausted: True if it is rejected only because no attempt got an answer that names a cause.
         stop: why no other record of the table may be sent.
+        unanswered: True if a write of this delivery got no answer, so that it may still take effect.
     """
 
     result: Result
@@ -86,8 +92,13 @@ class Delivery:
     reason: str | None = None
     wait: float | None = None
     pkey: str = ""
-    exhausted: bool = False
     stop: str | None = None
+    unanswered: bool = False
+
+
+def retry_wait(attempts: int) -> float:
+    """Return the seconds until the next attempt of a record after `attempts` failed ones and this one."""
+    return min(LONGEST_WAIT, FIRST_WAIT * 3.0 ** min(attempts, 20))
 
 
 async def deliver(
@@ -207,6 +218,7 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
         inserted_at=(now or datetime.now(UTC)) if made else None,
         existing_opt_outs=tuple(name for name, _ in record.opt_outs) if first and done == "updated" else (),
         operation="link" if links_alone else operation,
+        unanswered=delivery.unanswered,
     )
 
 
@@ -227,6 +239,8 @@ class _Write:
     posts: int = 0
     post_outcome_unknown: bool = False
     """The answer to an insert was lost."""
+    is_certain: bool = True
+    """No insert whose answer was lost can take effect any more."""
     rejected_post: ResponseOutcome | None = None
     """The outcome of the last POST, if the record may exist already."""
 
@@ -234,6 +248,7 @@ class _Write:
         """Send requests until the outcome is known; return it, with the operation that was sent last."""
         record = self.record
         self.post_outcome_unknown = record.outcome_unknown and record.operation == "insert"
+        self.is_certain = record.unknown_seconds is None
         patch = record.operation == "update" or record.outcome_unknown
         while True:
             known = await self.values(patch) if self.values else {}
@@ -262,8 +277,12 @@ class _Write:
         sure = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
         if not sure and not await self.key_works(records, record.id):
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
-        if self.post_outcome_unknown and record.attempts == 0 and not await self._is_unique():
-            raise StillUnknown
+        if self.post_outcome_unknown and not self.is_certain and not await self._is_unique():
+            addressing = records.addressing
+            if addressing.unique is False or addressing.key_in_url is False:
+                raise StillUnknown(record.unknown_seconds or LOOK_AGAIN_SECONDS)
+            if record.attempts == 0:  # others may show that the key is unique
+                raise StillUnknown(LOOK_AGAIN_SECONDS)
         return None
 
     async def _update(self, form: str | None, known: Values) -> ResponseOutcome:
@@ -282,7 +301,7 @@ class _Write:
             if response is None or taken != sent:
                 response = await self._send_patch(taken, known)
             if response.kind in ("refused", "transient"):
-                last = self.record.attempts >= len(WAITS)
+                last = self.record.attempts >= SUSPECTED_AFTER
                 send = partial(self._send_patch, known=known)
                 return await search(self.record.id, self.records, taken, response, send, self.guard, last=last)
             for group in groups(taken) if response.kind == "done" else ():
@@ -314,7 +333,7 @@ class _Write:
         except OutcomeUnknown:
             if self.posts == MAX_POSTS:
                 raise
-            self.post_outcome_unknown = True
+            self.post_outcome_unknown, self.is_certain = True, False
             await asyncio.sleep(backoff(0))
             return None
         if response.kind == "exists_already":
@@ -339,11 +358,8 @@ def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -
     reason = redact(redact(response.reason, record.payload), record.update_payload)
     if response.kind == "denied":
         raise access_denied(reason)
-    if response.kind == "transient" and record.attempts < len(WAITS):
-        return Delivery("later", reason=reason, wait=WAITS[record.attempts])
-    if response.kind == "transient" and reason in BOILERPLATE:
-        reason = (
-            f"{reason} Campaign named no cause ({record.attempts + 1} attempts); open the record in Campaign, "
-            "check e-mail and lengths."
-        )
-    return Delivery("refused", reason=reason, exhausted=response.kind == "transient")
+    if response.kind != "transient":
+        return Delivery("refused", reason=reason)
+    if reason in BOILERPLATE:
+        reason = f"{reason} Campaign named no cause; open the record in Campaign, check e-mail and lengths."
+    return Delivery("later", reason=reason, wait=retry_wait(record.attempts))

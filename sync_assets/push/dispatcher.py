@@ -12,18 +12,27 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from sync_assets.campaign.addressing import KEY, Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.client import HttpError, NotSent, NotTrusted, Observer, OutcomeUnknown, Unavailable
+from sync_assets.http.client import (
+    LOST_BEHIND_GATEWAY,
+    HttpError,
+    NotSent,
+    NotTrusted,
+    Observer,
+    OutcomeUnknown,
+    Unavailable,
+)
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.campaign_health import CampaignHealth
 from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.concurrency import Latencies, Limiter, RequestSlots
-from sync_assets.push.delivery import WAITS, Delivery, StillUnknown, deliver, outcome
+from sync_assets.push.delivery import Delivery, StillUnknown, deliver, outcome, retry_wait
 from sync_assets.push.record_links import LinkNotKept, Links
 from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS, RecordQueue
 from sync_assets.push.target import PushResult, PushStopped, Target
@@ -40,14 +49,10 @@ GRACE = 5.0
 """Seconds that requests in flight get to end when a push is stopped."""
 LAST_ANSWERS = 60.0
 """The same when the time of the push is up: a longer wait, so that no outcome stays unknown for that reason."""
-PUT_OFF_SECONDS = 300.0
-"""Seconds until the next attempt of a record while Campaign takes no record at all."""
 RETRY_SECONDS = WAIT_FOR_RETRY_SECONDS
 """Seconds before the next attempt of a record while Campaign is overloaded or not reachable: the longest wait for which
 the queue does not leave the record to the next push.
 """
-LOOK_AGAIN_SECONDS = 10.0
-"""Seconds before a record whose insert was lost, and which is not found, is looked up once more."""
 
 _OVERLOADED = frozenset({None, 429, 502, 503, 504})
 _SAYS_NOTHING = frozenset({0, 401})
@@ -86,6 +91,28 @@ async def push(
     return await _Push(claims, client, target, concurrency, progress, keys, session_is_valid).run(seconds)
 
 
+@dataclass(slots=True)
+class _Answers:
+    """The answers to the requests of one delivery.
+
+    lost: without an outcome of the delivery the record may be in Campaign. unanswered: a write may still take effect.
+    """
+
+    lost: bool = False
+    unanswered: bool = False
+
+    def note(self, kind: str, status: int | None) -> None:
+        # A POST counts whatever its answer: if the delivery ends without an outcome, the record may exist.
+        self.lost = self.lost or status is None or (kind == "insert" and CallCounter.is_call(status))
+        no_answer = status is None or status in LOST_BEHIND_GATEWAY
+        self.unanswered = self.unanswered or (no_answer and kind != "read")
+
+    def unknown_or_later(self, reason: str | None = None, wait: float | None = None) -> Delivery:
+        """Return the delivery of a record without an answer about it."""
+        result = "unknown" if self.lost else "later"
+        return Delivery(result, reason=reason, wait=wait, unanswered=self.unanswered)
+
+
 class _Push:
     def __init__(
         self,
@@ -112,7 +139,6 @@ class _Push:
         self._addressing: dict[str, Addressing] = {}  # by resource
         self._links: Links | None = None
         self._checking: asyncio.Task[None] | None = None  # the verification of earlier links
-        self._told = False  # that records are put off
 
     # --- start and end ------------------------------------------------------------------------------------------------
 
@@ -184,7 +210,7 @@ class _Push:
             task.cancel()
         await asyncio.gather(feeder, *senders, *helpers, return_exceptions=True)
         for record in self._queue.left():
-            self._give_back(record)
+            self._give_back(record, _Answers())
         try:
             await self._remember()
         finally:
@@ -225,40 +251,39 @@ class _Push:
     # --- sending ------------------------------------------------------------------------------------------------------
 
     async def _send_records(self) -> None:
-        lost = False
+        answers = _Answers()
 
         def observe(kind: str, status: int | None, seconds: float) -> None:
-            nonlocal lost
-            # A POST counts whatever its answer: if the delivery ends without an outcome, the record may exist.
-            lost = lost or status is None or (kind == "insert" and CallCounter.is_call(status))
+            answers.note(kind, status)
             self._observe(kind, status, seconds)
 
         records = self._records(self._target, observe)
         while record := await self._queue.take():
-            began, lost = time.monotonic(), False
+            began, answers = time.monotonic(), _Answers()
             try:
                 async with self._slots:
                     delivery = await deliver(record, records, self._guard, self._health.key_works, self._links)
             except PushStopped:
-                self._give_back(record, lost=lost)
+                self._give_back(record, answers)
             except BudgetSpent as spent:
                 self._stop(str(spent))
-                self._give_back(record, lost=lost)
+                self._give_back(record, answers)
             except asyncio.CancelledError:
-                self._give_back(record, lost=lost)
+                self._give_back(record, answers)
                 raise
             except LinkNotKept as error:
                 self._stop(str(error))
-                self._give_back(record, lost=True)
+                answers.lost = True
+                self._give_back(record, answers)
             except HttpError as error:
-                await self._failed(record, error, began, records, lost=lost)
+                await self._failed(record, error, began, records, answers)
             else:
                 if delivery.stop:
                     self._stop(delivery.stop)
                 if delivery.stop and not delivery.operation_done:
-                    self._give_back(record)
+                    self._give_back(record, answers)
                 else:
-                    await self._delivered(record, delivery, records)
+                    await self._delivered(record, replace(delivery, unanswered=answers.unanswered), records)
 
     def _guard(self) -> None:
         """Check, right before each request, that the push is not stopping and that the session is valid."""
@@ -286,10 +311,6 @@ class _Push:
 
     async def _delivered(self, record: Claimed, delivery: Delivery, records: Records) -> None:
         result = self._result
-        if delivery.exhausted and await self._keep_pending_if_campaign_fails(
-            record, records, "later", delivery.reason, f"Campaign fails on every request: {delivery.reason}"
-        ):
-            return
         if self._target.is_parent and delivery.operation_done == "deleted":
             self._parent_keys.forget(self._target.resource, record.id)
         elif self._target.is_parent and delivery.pkey:
@@ -305,60 +326,36 @@ class _Push:
         self._add_outcome(record, delivery)
 
     async def _failed(
-        self, record: Claimed, error: SyncAssetsError, began: float, records: Records, *, lost: bool
+        self, record: Claimed, error: SyncAssetsError, began: float, records: Records, answers: _Answers
     ) -> None:
         """Handle a delivery that ended without an answer about the record.
 
-        The push ends if the failure is permanent, or if retries have used up the client's patience and no other record
-        has succeeded lately.
+        The push ends if the failure is permanent, or if retries have used up the client's patience, no other record has
+        succeeded lately, and more than this record fails.
         """
-        unanswered = isinstance(error, OutcomeUnknown)
-        is_temporary = unanswered or (isinstance(error, NotSent | Unavailable) and not isinstance(error, NotTrusted))
-        patient = (
-            unanswered and time.monotonic() - began < self._client.endpoint.patience
-        )  # a cut connection fails at once
-        if not is_temporary or not (patient or self._health.succeeded_since(began)):
-            self._stop(str(error))
-            self._give_back(record, lost=lost)
-        elif not unanswered:
-            self._add_outcome(record, Delivery("unknown" if lost else "later", reason=str(error), wait=RETRY_SECONDS))
-        elif record.attempts < len(WAITS):
+        succeeded = self._health.succeeded_since(began)
+        if isinstance(error, OutcomeUnknown):
             await self._count_failure(record, str(error), records)
-            wait = LOOK_AGAIN_SECONDS if isinstance(error, StillUnknown) else WAITS[record.attempts]
-            self._add_outcome(record, Delivery("unknown", reason=str(error), wait=wait))
-        elif not await self._keep_pending_if_campaign_fails(record, records, "unknown", str(error), str(error)):
-            self._result.rejected += 1
-            self._add_outcome(record, Delivery("refused", reason=f"{error} It was sent {record.attempts + 1} times."))
-
-    async def _keep_pending_if_campaign_fails(
-        self, record: Claimed, records: Records, result: Literal["later", "unknown"], reason: str | None, stop: str
-    ) -> bool:
-        """Leave a record pending whose attempts are used up, if the cause is Campaign. False: the record is rejected.
-
-        stop: reported if Campaign answers no read, which ends the push.
-        """
-        if not await self._health.works(records):
-            self._stop(stop)
-            self._give_back(record, lost=result == "unknown")
-            return True
-        if not self._health.puts_off(record.attempts):
-            return False
-        if not self._told:
-            self._told = True
-            _log.warning(
-                "Campaign answers reads and takes no record, records stay pending",
-                extra={"table": self._target.table, "seconds": PUT_OFF_SECONDS},
-            )
-        self._add_outcome(record, Delivery(result, reason=reason, wait=PUT_OFF_SECONDS))
-        return True
+            # A cut connection fails at once.
+            is_patient = time.monotonic() - began < self._client.endpoint.patience
+            if not (is_patient or succeeded) and await self._health.hangs(record.attempts, records):
+                self._stop(str(error))
+            wait = error.wait if isinstance(error, StillUnknown) else retry_wait(record.attempts)
+            answers.lost = True
+            self._add_outcome(record, answers.unknown_or_later(str(error), wait))
+        elif isinstance(error, NotSent | Unavailable) and not isinstance(error, NotTrusted) and succeeded:
+            self._add_outcome(record, answers.unknown_or_later(str(error), RETRY_SECONDS))
+        else:
+            self._stop(str(error))
+            self._give_back(record, answers)
 
     async def _count_failure(self, record: Claimed, reason: str | None, records: Records) -> None:
         if await self._health.fails_on_all(record.attempts, records):
             self._stop(f"Campaign fails on every record: {reason}")
 
-    def _give_back(self, record: Claimed, *, lost: bool = False) -> None:
+    def _give_back(self, record: Claimed, answers: _Answers) -> None:
         self._result.given_back += 1
-        self._add_outcome(record, Delivery("unknown" if lost else "later"))
+        self._add_outcome(record, answers.unknown_or_later())
 
     def _add_outcome(self, record: Claimed, delivery: Delivery) -> None:
         self._queue.add_outcome(outcome(record, delivery))

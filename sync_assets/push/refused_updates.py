@@ -7,7 +7,7 @@ the attribute out; inserts send it.
 
 The number of calls is bounded: one search at a time, SEARCHES in a push, CALLS in a search, each attribute once a day.
 After an error without a reason only a group, such as `location`, is suspected at once, and once in a push; all others
-are suspected when the record would be rejected.
+are suspected when the update has failed several times.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def search(
         id: the record's.
         form: the payload that was refused; it holds no attribute that is known to be refused.
         refused: Campaign's answer.
-        last: True if the record is rejected unless the cause is found.
+        last: True if the update has failed so often that every attribute is suspected.
 
     Returns:
         The answer to the update without the attributes that were found; `refused` if there are none.

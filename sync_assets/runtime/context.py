@@ -134,7 +134,7 @@ class Runtime:
             self.no_ledger = f"There is no ledger at {where} yet; `sync-assets sync` creates it."
             self.announce(self.no_ledger)
             return self._scratch.enter_context(scratch_ledger(url, self.cipher))
-        opened = Ledger.open(url, cipher=self.cipher)
+        opened = Ledger.open(url, cipher=self.cipher, horizon_seconds=self.config.guardrails.horizon_minutes * 60)
         if opened.made:  # expected at the first start; else the URL may be mistyped
             self.announce(f"A new, empty ledger was made at {opened.where}")
         try:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 GENERIC_KINDS = frozenset(
-    {"status", "throttle", "unavailable", "unauthorized", "slow", "cut_before", "cut_after"}
+    {"status", "throttle", "unavailable", "unauthorized", "slow", "cut_before", "cut_after", "late"}
     | {"hollow", "bomb", "drip", "circular", "empty_pages"},
 )
 """Kinds of every HTTP system. Those of the first line are in `middleware`, those of the second in `bad_answers`."""

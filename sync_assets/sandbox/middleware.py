@@ -2,7 +2,8 @@
 
 The generic kinds of faults and their parameters: `status` (`status`, `body`, `content_type`, `headers`), `throttle` and
 `unavailable` (`retry_after` in seconds; null: without that header), `unauthorized`, `slow` (`delay_ms`), `cut_before`
-(no answer, not executed), `cut_after` (no answer, executed), and those of `bad_answers`.
+(no answer, not executed), `cut_after` (no answer, executed), `late` (no answer, executed after `seconds`, or
+when the rule is removed; the connection is cut after `delay_ms`, by default at once), and those of `bad_answers`.
 
 A system provides its ASGI app, and optionally:
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -197,6 +199,15 @@ class Observed:
             await self._note_key(scope, receive)
             note()
             await cut(scope, receive)
+        elif rule.kind == "late":
+            body, until = await read_body(receive), time.monotonic() + float(rule.parameters.get("seconds", "inf"))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rule.parameters.get("delay_ms", 0) / 1000):
+                    await client_left(receive)
+            await cut(scope, receive)
+            while rule in self._faults.rules and time.monotonic() < until:
+                await asyncio.sleep(0.02)
+            await self._app(scope, _received(body), _discard)
         elif rule.kind == "cut_after":
             await self._app(scope, receive, _discard)
             note()
@@ -217,6 +228,15 @@ class Observed:
         """Set the record's key for the journal, for a request that does not reach the app."""
         if self._key is not None:
             scope["state"]["key"] = self._key(scope, await read_body(receive))
+
+
+def _received(body: bytes) -> Receive:
+    """Return a `receive` for a request whose body was read already."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    return receive
 
 
 async def _discard(message: Message) -> None:

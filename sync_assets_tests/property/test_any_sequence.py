@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sync_assets.push import delivery, dispatcher
+from sync_assets.push import delivery
 from sync_assets_tests.property.call_allowance import Allowance
 from sync_assets_tests.property.expectation import Expectation, Memory, mapped, passes
 from sync_assets_tests.support.chain_configuration import RESOURCES
@@ -45,9 +45,8 @@ NUMBERS = {"contact": (1, 2), "new_order": (1, 3), "new_orderline": (1, 4)}
 @pytest.fixture(scope="module")
 def systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
     with pytest.MonkeyPatch.context() as patch:
-        quick = (0.01, 0.01, 0.01)  # seconds; how long the program waits for Campaign to recover is not what is tested
-        patch.setattr(dispatcher, "WAITS", quick)
-        patch.setattr(delivery, "WAITS", quick)
+        # How long the program waits for Campaign to recover is not what is tested.
+        patch.setattr(delivery, "FIRST_WAIT", 0.01)
         for module in ("sync_assets.http.client", "sync_assets.push.delivery"):
             patch.setattr(f"{module}.backoff", lambda attempt: 0.01)
         one = Systems(tmp_path_factory.mktemp("systems"))

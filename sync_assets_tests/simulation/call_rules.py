@@ -16,8 +16,10 @@ SLACK = timedelta(minutes=15)
 """So long before a request is sent its record may have been claimed: a change in this time may have come too late."""
 CAPTURED_AGAIN = timedelta(days=1)
 """How long after a change of the configuration a full read may follow from it: Dynamics 365 may be unreachable."""
-REFUSALS_IN_A_ROW = 6
-"""A bare error is tried three times more; the rest is for two workers."""
+HORIZON = timedelta(minutes=15)
+"""A request without an answer may take effect until so long after it was given up (how it works, lost answers)."""
+REFUSALS_IN_A_ROW = 20
+"""A bare error is tried again in growing intervals, nine times in three hours; by two workers."""
 
 
 def each_write(history: History) -> Iterator[tuple[Contract, Id, list[Request]]]:
@@ -119,6 +121,18 @@ def _link_not_verified(history: History, contract: Contract, record: Id, before:
     )
 
 
+def _confirms(history: History, record: Id, resource: str, before: Request, now: Request) -> bool:
+    """Return True if a request is sent once more, since one without an answer could overtake the last one."""
+    lost = [
+        one.sent
+        for one in history.writes.get((resource, record[1]), ())
+        if one.delivered is None or history.crashed(one.first.process, one.sent.n, now.sent.n)
+    ]
+    lost += [sent for sent, kind in history.seen.unanswered if kind != "read"]
+    lost += [moment for moment, _ in history.seen.crashes]
+    return any(sent.n < now.sent.n and before.sent.at < sent.at + HORIZON + SLACK for sent in lost)
+
+
 def _needed(history: History, contract: Contract, record: Id, before: Request, now: Request) -> bool:
     """Return True if something happened since a request was acknowledged that may call for another one."""
     rows = rows_since(history, contract, record, before, now.sent.n)
@@ -128,6 +142,7 @@ def _needed(history: History, contract: Contract, record: Id, before: Request, n
         or _parents_moved(history, contract, record, before.sent.at - SLACK, now.sent.n) > 0
         or _may_have_changed(history, record, contract.table.resource, before, now)
         or _link_not_verified(history, contract, record, before, now)
+        or _confirms(history, record, contract.table.resource, before, now)
         or history.configuration_changed(before.sent.at - CAPTURED_AGAIN, now.sent.n)
     )
 
@@ -160,7 +175,11 @@ def no_second_insert_or_delete(history: History) -> Found:
                 if before.method == other:
                     break
                 if before.method == now.method and before.acknowledged and _answered_before(before, now):
-                    if not _may_have_changed(history, record, contract.table.resource, before, now):
+                    resource = contract.table.resource
+                    if not (
+                        _may_have_changed(history, record, resource, before, now)
+                        or _confirms(history, record, resource, before, now)
+                    ):
                         yield *record, f"event {now.sent.n} is a second {now.method} after event {before.sent.n}"
                     break
 
@@ -210,6 +229,8 @@ def calls_are_bounded(history: History) -> Found:
             + len(history.seen.crashes)
             + sum(1 for change in history.seen.others if change.resource == contract.table.resource)
             + processes * len(contract.links)
+            + sum(one.delivered is None for one in requests)
+            + sum(kind != "read" for _, kind in history.seen.unanswered)
             + 2 * len(history.seen.replaced)  # an update, or a delete and an insert of a row that leaves the filter
         )
         if len(requests) - failures > allowed:

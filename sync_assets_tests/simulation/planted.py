@@ -67,6 +67,13 @@ BUGS = (
         "a claim forgets that a killed worker may have sent its records",
     ),
     PlantedBug(
+        "horizon",
+        "sync_assets.ledger.rules.transitions",
+        "unknown_until = now + horizon if unanswered else record.unknown_until",
+        "unknown_until = None",
+        "a late request undoes a newer one, and it stays so",
+    ),
+    PlantedBug(
         "capture",
         "sync_assets.capture.table_capture",
         "missing_are_deleted=self.apply_deletes",

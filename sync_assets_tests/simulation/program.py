@@ -38,6 +38,7 @@ from sync_assets.opt_out.session import open_session
 from sync_assets.opt_out.tables import EXPORT, REJECTED_ROWS
 from sync_assets.parquet.store import Parts
 from sync_assets.parquet.writer import write_parts
+from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import RENEW_SECONDS, WorkerSession, release_dead
@@ -145,9 +146,9 @@ class Sync:
         before: dict[str, int] | None = None
         refetched: dict[str, list[str]] = {}
         while going := [config for config in self._tables if config.table not in self._failed]:
-            now = self._pending()
             for config in going:
-                if now.get(config.table):
+                due = ledger.next_due(config.table)
+                if due is not None and due <= datetime.fromtimestamp(time.time(), UTC):
                     await self._flow(config, capture=False)
             for config in going:
                 to_refetch = ledger.ids_to_refetch(config.table)
@@ -158,13 +159,15 @@ class Sync:
             pending = {config.table: now.get(config.table, 0) for config in going}
             if not any(pending.values()) or time.monotonic() > give_up_at:
                 return
-            due = min(filter(None, (ledger.next_due(config.table) for config in going)), default=None)
+            due = min(filter(None, (ledger.next_due(table) for table in pending if pending[table])), default=None)
             if pending == before and due is None:
+                return
+            pause = (due - datetime.fromtimestamp(time.time(), UTC)).total_seconds() if due else 0.5
+            if pause > WAIT_FOR_RETRY_SECONDS and not any(one.leased for one in ledger.counts().values()):
                 return
             if pending != before:
                 give_up_at = time.monotonic() + PATIENCE_SECONDS
             before = pending
-            pause = (due - datetime.fromtimestamp(time.time(), UTC)).total_seconds() if due else 0.5
             await asyncio.sleep(min(max(pause, 0.1), 5.0))
             release_dead(ledger)
 

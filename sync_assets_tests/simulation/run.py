@@ -23,7 +23,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
 from sync_assets_tests.simulation.ledgers import MEMORY, Ledgers
-from sync_assets_tests.simulation.network import Network
+from sync_assets_tests.simulation.network import LATE_SECONDS, LATE_WITH_OPT_OUTS, Network
 from sync_assets_tests.simulation.observed import Hold, Moment, Observed
 from sync_assets_tests.simulation.operators import Operators
 from sync_assets_tests.simulation.people import People
@@ -112,7 +112,12 @@ class Simulation:
         exports.mkdir()
         self.services = Services(clock, scenario.position, scenario.links(), exports)
         self.people = People(self.services)
-        self.network = Network(self.services, chance, repeats_posts="unique_keys" not in scenario.position.campaign)
+        self.network = Network(
+            self.services,
+            chance,
+            repeats_posts="unique_keys" not in scenario.position.campaign,
+            late_seconds=LATE_WITH_OPT_OUTS if scenario.opt_out else LATE_SECONDS,
+        )
         self.operators = Operators(self.services, self.network, url)
         self._file = home / "config.yaml"
         self._environment = self.services.environment() | {
@@ -192,7 +197,7 @@ class Simulation:
     def _left(self) -> int:
         """Return how much is left to do."""
         with self._ledger() as ledger:
-            pending = sum(counts.pending for counts in ledger.counts().values())
+            pending = sum(counts.pending + counts.unconfirmed for counts in ledger.counts().values())
             attributes = self._config.opt_out.attributes if self._config.opt_out.active else []
             return pending + (ledger.opt_outs_left(attributes).due if attributes else 0) + len(self._last_problems)
 

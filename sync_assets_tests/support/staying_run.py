@@ -126,7 +126,7 @@ def main() -> None:
     from sync_assets.defs.instance.command_line import dagster_instance
     from sync_assets.defs.tables import active_runs, run_requests, sensors, table_run
     from sync_assets.http import client
-    from sync_assets.push import delivery, dispatcher
+    from sync_assets.push import delivery
     from sync_assets.runtime import program_sources
     from sync_assets_tests.support.orchestra import Orchestra
 
@@ -139,8 +139,7 @@ def main() -> None:
         active_runs: {
             "SILENT_AFTER": timedelta()
         },  # before its first heartbeat; no run is under way while a sensor ticks
-        dispatcher: {"WAITS": (0.01, 0.01, 0.01)},
-        delivery: {"WAITS": (0.01, 0.01, 0.01), "backoff": lambda attempt: 0.01},
+        delivery: {"FIRST_WAIT": 0.01, "backoff": lambda attempt: 0.01},
         client: {"backoff": lambda attempt: 0.05},
     }
     for module, values in quick.items():

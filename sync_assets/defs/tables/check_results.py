@@ -18,6 +18,9 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.tables.asset_keys import audit_key, campaign_key
 from sync_assets.foreign_text import markdown
 from sync_assets.ledger import Counts
+from sync_assets.ledger.model import Retried
+from sync_assets.ledger.times import clock
+from sync_assets.plurals import counted
 
 REFUSED = "no_record_is_refused"
 WAITING = "no_record_waits_long"
@@ -108,7 +111,9 @@ def waiting(
     return _result(campaign_key(config), WAITING, passed, text, numbers)
 
 
-def backlog(config: TableConfig, pending: int, oldest: datetime | None, now: datetime) -> dg.AssetCheckResult:
+def backlog(
+    config: TableConfig, pending: int, oldest: datetime | None, now: datetime, retried: Retried | None = None
+) -> dg.AssetCheckResult:
     """Return the result of the check for pending records, which fails if one has been pending for more than LONG.
 
     Args:
@@ -116,6 +121,7 @@ def backlog(config: TableConfig, pending: int, oldest: datetime | None, now: dat
         pending: Number of pending records.
         oldest: When the oldest of them last changed; None if there is none.
         now: UTC.
+        retried: What is known of those that got no answer that names a cause.
     """
     age = _age(oldest, now)
     passed = age <= LONG
@@ -126,6 +132,10 @@ def backlog(config: TableConfig, pending: int, oldest: datetime | None, now: dat
         text += "." if passed else (
             ". Start the sensor backlog or run `sync-assets sync`; if they run, see the last run of this asset."
         )  # fmt: skip
+    if retried:
+        since = f" since {clock(retried.since, now)}" if retried.since else ""
+        due = f" The next attempt is at {clock(retried.next_attempt, now)}." if retried.next_attempt else ""
+        text += f" {counted(retried.records, 'record')} got no answer that names a cause{since}: {retried.reason}.{due}"
     numbers: Metadata = {"pending": pending, "oldest_hours": round(age / timedelta(hours=1), 2)}
     if oldest:
         numbers["oldest"] = dg.MetadataValue.timestamp(oldest)

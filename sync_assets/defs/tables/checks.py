@@ -132,7 +132,13 @@ def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> lis
         check_results.waiting(
             config, by_reason, ledger.oldest_waiting(config.table), now, ledger.waiting_parents(config.table)
         ),
-        check_results.backlog(config, counts.pending if counts else 0, ledger.oldest_pending(config.table), now),
+        check_results.backlog(
+            config,
+            counts.pending if counts else 0,
+            ledger.oldest_pending(config.table),
+            now,
+            ledger.retried(config.table),
+        ),
     ]
 
 

@@ -373,13 +373,13 @@ def _is_due(
 ) -> bool:
     """Return True if records of the table can be sent and no run of it is active; with a backoff while none is sent."""
     counts = runtime.ledger.counts().get(config.table)
-    if not counts or not counts.pending:
+    if not counts or not counts.pending + counts.unconfirmed:
         asked.pop(config.table, None)
         return False
     due = runtime.ledger.next_due(config.table)
     if due is None or due > datetime.now(UTC) or active_runs(context, runtime.ledger, config.table):
         return False
-    worth, asked[config.table] = ask_again(asked.get(config.table), counts.pending, now)
+    worth, asked[config.table] = ask_again(asked.get(config.table), counts.pending + counts.unconfirmed, now)
     return worth
 
 

@@ -20,6 +20,8 @@ STATES = {
     State.HELD: "held by a privacy hold",
     State.ORPHANED: "orphaned",
     State.EXCLUDED: "excluded: its person was deleted",
+    State.UNCONFIRMED: "synced",
+    State.TOMBSTONE: "deleted",
 }
 """The state of a parent that a record waits for, as shown to users."""
 UNKNOWN, NO_PARENT = "not captured", "none: the lookup is empty"
@@ -88,7 +90,7 @@ class BlockedRecords:
             .subquery()
         )
         parent = schema.record.alias("parent")
-        absent = sa.or_(parent.c.state.is_(None), parent.c.state != State.SYNCED.value, parent.c.acked_hash.is_(None))
+        absent = sa.or_(parent.c.state.is_(None), parent.c.state.not_in((0, 7)), parent.c.acked_hash.is_(None))
         coming = parent.c.state.in_((State.PENDING.value, State.WAITING.value))
         by_state = (
             sa.select(_L.parent_table, _L.parent_id.is_(None).label("none"), parent.c.state, sa.func.count())

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from sync_assets.ledger import times
 from sync_assets.ledger.model import AcknowledgeResult, BlockReason, Claimed, LinkTo, Operation, Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.repositories.maintenance import Maintenance
@@ -28,8 +29,22 @@ from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _R = schema.record.c
 _X = schema.existing_record.c
-CLAIM_COLUMNS = (_R.seq, _R.id, _R.payload, _R.update_payload, _R.desired_hash, _R.acked_hash, _R.attempts, _R.gate)
-"""The columns of which `claimed` needs the values as stored, besides `uncertain` and `resend`."""
+CLAIM_COLUMNS = (
+    _R.seq,
+    _R.id,
+    _R.payload,
+    _R.update_payload,
+    _R.desired_hash,
+    _R.acked_hash,
+    _R.attempts,
+    _R.gate,
+    _R.unknown_until,
+    sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery().label("ended"),
+)
+"""What `write_claims` needs of a record, besides `uncertain` and `resend`. ended: when the session that claimed it last
+and stored no outcome was over.
+"""
+_AT_ONCE = 5_000
 _EXISTS = sa.and_(
     _R.acked_hash.is_(None), sa.exists().where(_X.table_name == _R.table_name, _X.id == _R.id).correlate(schema.record)
 )
@@ -48,8 +63,8 @@ _STORE_UNSYNCED = f"{_store()} WHERE seq = ?"
 _STORE_SYNCED = f"{_store()}{_ERASED} WHERE seq = ?"
 _STORE_AS_DESIRED = f"{_store('desired_hash')}{_ERASED}"
 """For records that Campaign holds as they are desired: most of a batch differ in the hash only."""
-CLAIM = """
-    UPDATE sync_record SET session = ?,
+_CLAIM = """
+    UPDATE sync_record SET session = ?, unknown_until = ?,
         uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END
 """
 
@@ -98,18 +113,19 @@ class Claims:
             self._sessions.require(connection, session)
             if self._maintenance.maintained_since(connection, table):
                 return [], 0
-            rows = connection.execute(self._due(table, self._session.now(), limit)).all()
-            seqs = [row.seq for row in rows]
-            self._session.bulk.for_seqs(connection, CLAIM, seqs, session)
-            links = (
-                self._dependencies.links_to_send(connection, seqs) if self._dependencies.has_links(connection) else {}
-            )
+            now = self._session.now()
+            self._end_unknown(connection, table, now)
+            rows = connection.execute(
+                _due(now, limit).where(_R.table_name == table, schema.PENDING, _R.not_before.is_(None))
+            ).all()
+            if len(rows) < limit:  # records whose requests failed come behind all others
+                failed = _due(now, limit - len(rows)).where(_R.table_name == table, schema.RETRIED)
+                rows = [*rows, *connection.execute(failed).all()]
             opt_outs_by_id: dict[str, tuple[tuple[str, bool], ...]] = {}
             if opt_outs:
                 opt_outs_by_id = self._opt_outs.to_send(connection, [row.id for row in rows], opt_outs)
-            nothing = tuple((name, False) for name in opt_outs)
-            cipher = self._session.cipher
-            found = [claimed(row, links.get(row.seq, ()), opt_outs_by_id.get(row.id, nothing), cipher) for row in rows]
+            sent = dict.fromkeys([row.id for row in rows], tuple((name, False) for name in opt_outs)) | opt_outs_by_id
+            found = write_claims(self._session, self._dependencies, connection, rows, session, sent)
             return found, self._sessions.count(connection) if rows else 0
 
         found, number = self._session.database.write(work)
@@ -120,14 +136,17 @@ class Claims:
     def release(self, table: str, session: int) -> int:
         """Release the records of a table that a session has claimed; return how many.
 
-        They stay uncertain: the worker may have sent them.
+        They stay uncertain: the worker may have sent them, right before this call at the latest.
         """
 
         def work(connection: Connection) -> int:
-            mine = sa.select(_R.seq).where(_R.session == session, _R.table_name == table)
-            seqs = list(connection.execute(mine.order_by(_R.seq).with_for_update()).scalars())
-            self._session.bulk.for_seqs(connection, "UPDATE sync_record SET session = NULL", seqs)
-            return len(seqs)
+            mine = sa.select(_R.seq, _R.uncertain, _R.unknown_until, sa.literal(self._session.now()).label("ended"))
+            mine = mine.where(_R.session == session, _R.table_name == table).order_by(_R.seq).with_for_update()
+            rows = connection.execute(mine).all()
+            ended = "UPDATE sync_record SET session = NULL, unknown_until = ?"
+            for until, seqs in _unknown_until(rows, self._session).items():
+                self._session.bulk.for_seqs(connection, ended, seqs, until)
+            return len(rows)
 
         return self._session.database.write(work)
 
@@ -159,7 +178,9 @@ class Claims:
             seqs = list(by_seq) if self._sessions.is_live(connection, session) else []
             held = self._session.bulk.states_of(connection, seqs, "AND session = ?", session)
             for record in held:
-                acknowledgement = transitions.after_outcome(record, by_seq[record.seq], now=now)
+                acknowledgement = transitions.after_outcome(
+                    record, by_seq[record.seq], now=now, horizon=self._session.horizon
+                )
                 if acknowledgement is None:
                     tally.remove(record)
                     removed.append(record)
@@ -176,6 +197,7 @@ class Claims:
             for columns, seqs in as_desired.items():
                 self._session.bulk.for_seqs(connection, _STORE_AS_DESIRED, seqs, *columns)
             self._session.bulk.for_each(connection, _STORE_SYNCED, settled)
+            states = Counter(acknowledgement.state for acknowledgement in open_)
             synced = len(settled) + sum(map(len, as_desired.values()))
             self._session.erased = self._session.erased or bool(synced)
             self._session.bulk.for_each(connection, _STORE_UNSYNCED, open_)
@@ -195,10 +217,9 @@ class Claims:
             )
             if self._history.kept:
                 self._history.answered(connection, ((record, by_seq[record.seq]) for record in held), now)
-            states = Counter(acknowledgement.state for acknowledgement in open_)
             return AcknowledgeResult(
-                synced=synced,
-                removed=len(removed),
+                synced=synced + states[State.UNCONFIRMED],
+                removed=len(removed) + states[State.TOMBSTONE],
                 pending=states[State.PENDING],
                 failed=states[State.FAILED],
                 claims_lost=len(by_seq) - len(held),
@@ -213,10 +234,10 @@ class Claims:
         )
 
     def retry(self, table: str | None = None, id: str | None = None) -> int:
-        """Make records that Campaign rejected pending again; return how many.
+        """Make records that Campaign rejected pending again, and end the wait of those whose requests failed.
 
-        Attempts and the time of the first rejection are kept. Records that have only a validation error stay rejected:
-        there is nothing to send until the row or the mapping changes.
+        Returns the number of both. Attempts and the time of the first failure are kept. Records that have only a
+        validation error stay rejected: there is nothing to send until the row or the mapping changes.
 
         Args:
             table: only records of this table; None for all.
@@ -225,10 +246,11 @@ class Claims:
         refused = sa.select(_R.seq, _R.table_name, _R.refusal).where(
             schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN
         )
+        delayed = sa.select(_R.seq).where(schema.RETRIED)
         if table is not None:
-            refused = refused.where(_R.table_name == table)
+            refused, delayed = refused.where(_R.table_name == table), delayed.where(_R.table_name == table)
         if id is not None:
-            refused = refused.where(_R.id == id)
+            refused, delayed = refused.where(_R.id == id), delayed.where(_R.id == id)
 
         def work(connection: Connection) -> int:
             tally = TotalsChange()
@@ -239,35 +261,95 @@ class Claims:
                 tally.add(row.table_name, State.PENDING)
             again = "UPDATE sync_record SET state = 1, not_before = NULL"
             seqs = [row.seq for row in rows]
-            self._session.bulk.for_seqs(connection, again, seqs)
+            also = list(connection.execute(delayed.order_by(_R.seq).with_for_update()).scalars())
+            self._session.bulk.for_seqs(connection, again, [*seqs, *also])
             if self._dependencies.has_links(connection) or any(row.refusal is not None for row in rows):
                 self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
             self._session.count(connection, tally)
-            return len(rows)
+            return len(rows) + len(also)
 
         return self._session.database.write(work)
 
-    def _due(self, table: str, now: int, limit: int) -> sa.Executable:
-        """Build the query of claimable records, which locks them and skips those that another transaction locked."""
-        return (
-            sa.select(*CLAIM_COLUMNS, sa.case((_EXISTS, 1), else_=_R.uncertain).label("uncertain"), _R.resend)
-            .where(_R.table_name == table, schema.PENDING, *schema.claimable(now))
-            .order_by(_R.changed_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
+    def _end_unknown(self, connection: Connection, table: str, now: int) -> None:
+        """Make records pending that are to be sent once more, since their horizon has passed."""
+        due = sa.select(_R.seq).where(_R.table_name == table, schema.UNKNOWN_DUE, _R.unknown_until <= now)
+        if connection.execute(due.limit(1)).first() is None:
+            return
+        tally = TotalsChange()
+        self._dependencies.lock_linked_records(connection)
+        seqs = list(connection.execute(due.order_by(_R.seq).limit(_AT_ONCE)).scalars())
+        ended = "UPDATE sync_record SET uncertain = 1, unknown_until = NULL"
+        self._session.bulk.for_seqs(connection, ended, seqs)
+        self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
+        self._session.count(connection, tally)
+
+
+def _due(now: int, limit: int) -> sa.Select[*tuple[Any, ...]]:
+    """Build the query of claimable records, which locks them and skips those that another transaction locked."""
+    return (
+        sa.select(*CLAIM_COLUMNS, sa.case((_EXISTS, 1), else_=_R.uncertain).label("uncertain"), _R.resend)
+        .where(*schema.claimable(now))
+        .order_by(_R.changed_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+
+
+def _unknown_until(rows: Sequence[Any], session: LedgerSession) -> dict[int | None, list[int]]:
+    """Return the seqs of records by their new `unknown_until`; rows: their columns of `unknown_at_claim`."""
+    now, seqs = session.now(), defaultdict[int | None, list[int]](list)
+    for row in rows:
+        until = transitions.unknown_at_claim(
+            row.unknown_until,
+            uncertain=bool(row.uncertain),
+            session_until=row.ended,
+            now=now,
+            horizon=session.horizon,
         )
+        seqs[until].append(row.seq)
+    return seqs
 
 
-def claimed(
-    row: Any, links: tuple[LinkTo, ...], opt_outs: tuple[tuple[str, bool], ...], cipher: PayloadCipher
+def write_claims(
+    session: LedgerSession,
+    dependencies: DependencyStatus,
+    connection: Connection,
+    rows: Sequence[Any],
+    epoch: int,
+    opt_outs: Mapping[str, tuple[tuple[str, bool], ...]],
+) -> list[Claimed]:
+    """Claim records for the session of an epoch.
+
+    rows: have CLAIM_COLUMNS, `uncertain` and `resend`. opt_outs: by id.
+    """
+    unknown_seconds: dict[int, float] = {}
+    for unknown_until, seqs in _unknown_until(rows, session).items():
+        session.bulk.for_seqs(connection, _CLAIM, seqs, epoch, unknown_until)
+        if unknown_until is not None:
+            unknown_seconds |= dict.fromkeys(seqs, (unknown_until - session.now()) / times.seconds(1))
+    has_links = dependencies.has_links(connection)
+    links = dependencies.links_to_send(connection, [row.seq for row in rows]) if has_links else {}
+    return [
+        _claimed(row, links.get(row.seq, ()), opt_outs.get(row.id, ()), session.cipher, unknown_seconds.get(row.seq))
+        for row in rows
+    ]
+
+
+def _claimed(
+    row: Any,
+    links: tuple[LinkTo, ...],
+    opt_outs: tuple[tuple[str, bool], ...],
+    cipher: PayloadCipher,
+    unknown_seconds: float | None,
 ) -> Claimed:
     """Build the Claimed of a row: which operation it needs, and what to send, decrypted.
 
     row: has CLAIM_COLUMNS, `uncertain` and `resend`.
     """
     uncertain, resend = bool(row.uncertain), bool(row.resend)
+    unknown = uncertain or unknown_seconds is not None
     if row.desired_hash is None or row.gate == BlockReason.PARENT_UNAVAILABLE:
-        return Claimed(row.seq, row.id, "delete", None, None, None, row.attempts, uncertain, resend=resend)
+        return Claimed(row.seq, row.id, "delete", None, None, None, row.attempts, unknown, resend=resend)
     operation: Operation = "insert" if row.acked_hash is None else "update"
     # An update of links alone does not change the acknowledged content.
     content = row.acked_hash if operation == "update" and row.payload is None else row.desired_hash
@@ -282,8 +364,9 @@ def claimed(
         update_payload=cipher.decrypt(row.update_payload, row.id),
         hash=content,
         attempts=row.attempts,
-        outcome_unknown=uncertain,
+        outcome_unknown=unknown,
         links=links,
         opt_outs=opt_outs,
         resend=resend,
+        unknown_seconds=unknown_seconds,
     )

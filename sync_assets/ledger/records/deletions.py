@@ -135,7 +135,7 @@ class Deletions:
 
     def _record_count(self, connection: Connection, table: str) -> int:
         """Return the number of the table's records."""
-        counted = sa.select(sa.func.sum(_T.records)).where(_T.table_name == table)
+        counted = sa.select(sa.func.sum(_T.records)).where(_T.table_name == table, _T.state != State.TOMBSTONE.value)
         return int(connection.execute(counted).scalar() or 0)
 
     def _store_in_feed(self, connection: Connection, table: str, changes: Mapping[str, Any]) -> None:

@@ -314,7 +314,7 @@ class DependencyStatus:
         for record in moved:
             alike[Placement(State(record.state), BlockReason(record.gate))].append(record.seq)
         for (state, block_reason), seqs in alike.items():
-            failed, keep = state == State.FAILED, state not in (State.SYNCED, *UNSENT)
+            failed, keep = state == State.FAILED, state not in (State.SYNCED, State.TOMBSTONE, *UNSENT)
             orphaned = state == State.ORPHANED
             values = (state.value, block_reason.value, failed, now, orphaned, now, keep, keep, failed, failed)
             self._session.bulk.for_seqs(connection, _STORE_STATE, seqs, *values)

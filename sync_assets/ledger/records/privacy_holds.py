@@ -23,6 +23,7 @@ from sync_assets.ledger.model import State
 from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
 from sync_assets.ledger.records.hold_records import PERSON, UNKNOWN, HeldRecord, HoldRecords
 from sync_assets.ledger.rules.record_state import RecordState
+from sync_assets.ledger.rules.transitions import unknown_at_claim
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
@@ -30,7 +31,8 @@ _H = schema.hold.c
 _OF = schema.hold_record.c
 _RELATED = """
     SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR uncertain > 0,
-        payload IS NOT NULL, (SELECT until FROM sync_session WHERE epoch = sync_record.session AND live = 1)
+        payload IS NOT NULL, (SELECT until FROM sync_session WHERE epoch = sync_record.session AND live = 1),
+        (SELECT until FROM sync_session WHERE epoch = sync_record.session), unknown_until
     FROM sync_record
 """
 
@@ -39,8 +41,9 @@ class RelatedRecord(NamedTuple):
     """A row, or a descendant of it along links, as the ledger has it: ids and flags, no content.
 
     wanted: D365 had the row when it was last captured. may_exist_in_campaign: Campaign holds the record, or may hold
-    it. payload: the ledger stores a payload that is still to be sent. leased_until: end of a worker's session,
-    during which the worker may be sending the record; None without one.
+    it. payload: the ledger stores a payload that is still to be sent. leased_until: end of a worker's session, during
+    which the worker may be sending the record; None without one. unknown_until: a request without an answer may take
+    effect until then; None if none can.
     """
 
     table: str
@@ -50,6 +53,7 @@ class RelatedRecord(NamedTuple):
     may_exist_in_campaign: bool
     payload: bool
     leased_until: datetime | None
+    unknown_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,13 +269,16 @@ class Holds:
 
     def _related_records(self, connection: Connection, table: str, id: str) -> list[RelatedRecord]:
         """See `related`."""
+        now, horizon = self._session.now(), self._session.horizon
         found: dict[Key, RelatedRecord] = {}
         of_hold = [(record.table, record.id) for record in self._hold_records.records_of(connection, (table, id))]
         level: list[Key] = [(table, id), *of_hold]  # its children may have been captured though it was not
         seqs = self._seqs(connection, level)
         while seqs or level:
             rows = self._session.bulk.for_seqs(connection, _RELATED, seqs, also="ORDER BY table_name, id")
-            new = {(row[1], row[2]): _related_record(row) for row in rows if (row[1], row[2]) not in found}
+            new = {
+                (row[1], row[2]): _related_record(row, now, horizon) for row in rows if (row[1], row[2]) not in found
+            }
             found |= new
             seqs = sorted(self._dependencies.children(connection, [*new, *level]))
             level = []
@@ -282,7 +289,16 @@ def _hold_query(table: str, id: str) -> sa.Select[Any]:
     return sa.select(schema.hold).where(_H.table_name == table, _H.id == id)
 
 
-def _related_record(row: Any) -> RelatedRecord:
-    _, table, id_, state, wanted, there, payload, session_until = row
-    until = None if session_until is None else times.from_micros(session_until)
-    return RelatedRecord(table, id_, State(state), bool(wanted), bool(there), bool(payload), until)
+def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
+    _, table, id_, state, wanted, there, payload, live_until, session_until, unknown_until = row
+    unknown = unknown_at_claim(unknown_until, uncertain=True, session_until=session_until, now=now, horizon=horizon)
+    return RelatedRecord(
+        table,
+        id_,
+        State(state),
+        bool(wanted),
+        bool(there),
+        bool(payload),
+        None if live_until is None else times.from_micros(live_until),
+        None if unknown is None else times.from_micros(unknown),
+    )

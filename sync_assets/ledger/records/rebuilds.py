@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.model import BlockReason, Claimed, Rebuild, State
-from sync_assets.ledger.records.claims import CLAIM, CLAIM_COLUMNS, claimed
+from sync_assets.ledger.records.claims import CLAIM_COLUMNS, write_claims
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
 from sync_assets.ledger.repositories.sessions import Sessions
@@ -152,18 +152,12 @@ class Rebuilds:
                 .with_for_update(skip_locked=True)
             )
             rows = connection.execute(wanted).all()
-            seqs = [row.seq for row in rows]
-            self._session.bulk.for_seqs(connection, CLAIM, seqs, session)
+            found = write_claims(self._session, self._dependencies, connection, rows, session, {})
             # Nothing is sent, so a record whose acknowledged state is known does not become uncertain: if it is not to
             # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
             # records that the record exists in Campaign, even if this process is killed.
             known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.uncertain]
             self._session.bulk.for_seqs(connection, "UPDATE sync_record SET uncertain = 0", known_to_hold)
-            links = (
-                self._dependencies.links_to_send(connection, seqs) if self._dependencies.has_links(connection) else {}
-            )
-            cipher = self._session.cipher
-            found = [claimed(row, links.get(row.seq, ()), (), cipher) for row in rows]
             return found, len(ids) - len(known)
 
         return self._session.database.write(work)

@@ -11,7 +11,7 @@ from datetime import date, datetime
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import BlockReason, Counts, Operation, Reject, State
+from sync_assets.ledger.model import BlockReason, Counts, Operation, Reject, Retried, Retry, State
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
@@ -62,8 +62,9 @@ class Reports:
                 failed=records.get(State.FAILED, 0),
                 held=records.get(State.HELD, 0),
                 orphaned=records.get(State.ORPHANED, 0),
-                synced=records.get(State.SYNCED, 0),
+                synced=records.get(State.SYNCED, 0) + records.get(State.UNCONFIRMED, 0),
                 excluded=records.get(State.EXCLUDED, 0),
+                unconfirmed=records.get(State.UNCONFIRMED, 0) + records.get(State.TOMBSTONE, 0),
                 leased=held[table],
             )
             for table, records in sorted(by_table.items())
@@ -110,7 +111,7 @@ class Reports:
             return _instant(connection.execute(oldest).scalar())
 
     def next_due(self, table: str | None = None) -> datetime | None:
-        """Return when the next pending record may be claimed: now if one may at once; None if none is pending."""
+        """Return when the next record may be claimed: now if one may at once; None if none is to be sent."""
         now = self._session.now()
         with self._session.database.read() as connection:
             pending = sa.select(_T.table_name).where(_T.state == State.PENDING.value, _T.records > 0)
@@ -127,7 +128,39 @@ class Reports:
                 moment = connection.execute(sa.select(sa.func.min(later)).where(of_table)).scalar()
                 if moment is not None:
                     moments.append(moment)
+            unknown = sa.select(sa.func.min(_R.unknown_until)).where(schema.UNKNOWN_DUE)
+            unknown = unknown if table is None else unknown.where(_R.table_name == table)
+            if (moment := connection.execute(unknown).scalar()) is not None:
+                moments.append(max(moment, now))
         return _instant(min(moments, default=None))
+
+    def unconfirmed_until(self, table: str) -> datetime | None:
+        """Return when the last of the table's unconfirmed records is sent once more; None if there is none."""
+        last = sa.select(sa.func.max(_R.unknown_until)).where(_R.table_name == table, schema.UNKNOWN_DUE)
+        with self._session.database.read() as connection:
+            return _instant(connection.execute(last).scalar())
+
+    def retried(self, table: str) -> Retried | None:
+        """Return what is known of the table's pending records whose requests failed; None if there is none."""
+        retried = sa.and_(_R.table_name == table, schema.RETRIED)
+        figures = sa.select(sa.func.count(), sa.func.min(_R.failed_since), sa.func.min(_R.not_before)).where(retried)
+        oldest = sa.select(_R.reason).where(retried).order_by(_R.failed_since).limit(1)
+        with self._session.database.read() as connection:
+            records, since, next_attempt = connection.execute(figures).one()
+            reason = connection.execute(oldest).scalar()
+        return Retried(records, _instant(since), _instant(next_attempt), reason) if records else None
+
+    def retried_records(self, table: str | None = None) -> list[Retry]:
+        """Return the pending records whose requests failed, of a table or of all, the next attempt first."""
+        columns = (_R.table_name, _R.id, _R.reason, _R.failed_since, _R.attempts, _R.not_before)
+        retried = sa.select(*columns).where(schema.RETRIED).order_by(_R.not_before, _R.seq)
+        if table is not None:
+            retried = retried.where(_R.table_name == table)
+        with self._session.database.read() as connection:
+            return [
+                Retry(row[0], row[1], row[2], _instant(row[3]), row[4], _instant(row[5]))
+                for row in connection.execute(retried)
+            ]
 
     def rejects(self, table: str | None = None) -> list[Reject]:
         """Return the rejected records of a table, or of all tables, in the order of their first capture."""

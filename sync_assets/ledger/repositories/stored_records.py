@@ -77,6 +77,7 @@ class StoredRecord:
     failed_since: datetime | None
     not_before: datetime | None
     leased_until: datetime | None
+    unknown_until: datetime | None
     attempts: int
     outcome_unknown: bool
     out_of_scope: bool
@@ -123,6 +124,7 @@ class StoredRecords:
             failed_since=_instant(row.failed_since),
             not_before=_instant(row.not_before),
             leased_until=_instant(row.session_until),
+            unknown_until=_instant(row.unknown_until),
             attempts=row.attempts,
             outcome_unknown=bool(row.uncertain),
             out_of_scope=bool(row.withdrawn),

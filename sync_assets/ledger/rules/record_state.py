@@ -20,9 +20,10 @@ class RecordState(NamedTuple):
 
     seq: the record's number. gate: its BlockReason. desired_hash: None if the row was deleted in Dynamics 365.
     acked_hash: None if Campaign acknowledged nothing. uncertain, resend: 0, 1 or 2, see rules/transitions.py.
-    withdrawn: 1 if the row is out of scope and Campaign keeps what it holds. refusal: the validation error of the row,
-    None if it has none. failed_since: microseconds since 1970, of a rejected or orphaned record. payload: read only
-    while nothing was acknowledged; has_payload: True if one is stored.
+    unknown_until: see rules/transitions.py; None if no request without an answer can take effect any more. withdrawn: 1
+    if the row is out of scope and Campaign keeps what it holds. refusal: the validation error of the row, None if it
+    has none. failed_since: microseconds since 1970, of a rejected or orphaned record, or of one whose requests fail.
+    payload: read only while nothing was acknowledged; has_payload: True if one is stored.
     """
 
     seq: int
@@ -40,6 +41,7 @@ class RecordState(NamedTuple):
     failed_since: int | None
     payload: str | bytes | None
     has_payload: bool
+    unknown_until: int | None = None
 
     @property
     def may_exist_in_campaign(self) -> bool:
@@ -114,7 +116,10 @@ def placement(record: RecordState, dependencies: Dependencies) -> Placement | No
         # Also if neither system holds it any more: its children are held because this record is.
         return Placement(State.HELD, dependencies.block_reason)
     if (record.desired_hash is None or record.withdrawn) and not record.may_exist_in_campaign:
-        return None
+        if record.unknown_until is None:
+            return None
+        # A request without an answer may still insert it: it is deleted once more, or kept in Campaign if out of scope.
+        return Placement(State.TOMBSTONE if record.desired_hash is None else State.SYNCED, BlockReason.NONE)
     hidden = (
         record.may_exist_in_campaign and dependencies.block_reason == BlockReason.PARENT_UNAVAILABLE
     )  # Campaign hides it once the parent is deleted, so it is deleted first
@@ -131,10 +136,19 @@ def _place_wanted(record: RecordState, dependencies: Dependencies) -> Placement:
         return Placement(State.PENDING if _may_relink(record, dependencies) else State.FAILED, BlockReason.NONE)
     same = record.desired_hash == record.acked_hash
     if same and not record.uncertain and not record.resend and not dependencies.relink:
-        return Placement(State.SYNCED, BlockReason.NONE)
+        return _place_acknowledged(record)
     if dependencies.block_reason == BlockReason.PARENT_PENDING:
         return Placement(State.WAITING, BlockReason.PARENT_PENDING)
     return _place_sendable(record)
+
+
+def _place_acknowledged(record: RecordState) -> Placement:
+    """Place a record that Campaign acknowledged as it is desired: unconfirmed while an earlier request may arrive."""
+    if record.unknown_until is None:
+        return Placement(State.SYNCED, BlockReason.NONE)
+    if _needs_refetch(record):
+        return Placement(State.WAITING, BlockReason.REFETCH_REQUIRED)
+    return Placement(State.UNCONFIRMED, BlockReason.NONE)
 
 
 def _may_relink(record: RecordState, dependencies: Dependencies) -> bool:

@@ -10,6 +10,12 @@ Two columns are raised when a record is claimed, so that an outcome can be relat
                earlier request is unknown, too
     resend     0 no; 1 requested; 2 requested, and the current request does it
 
+A request without an answer may take effect later than requests that are sent after it. `unknown_until` is the time
+until which that is possible, its horizon. An acknowledgement before that time is provisional: the record is
+UNCONFIRMED, and keeps its payload, or a TOMBSTONE if it was deleted. At the horizon its outcome counts as unknown
+(`uncertain`), so it is sent or deleted once more. A claim after the horizon clears the column: what it sends is the
+last to take effect.
+
 The state and block reason that follow from these columns are computed by record_state.py.
 """
 
@@ -61,6 +67,7 @@ class Acknowledgement(NamedTuple):
     gate: int
     acked_hash: bytes | None
     uncertain: int
+    unknown_until: int | None
     resend: int
     reason: str | None
     attempts: int
@@ -111,7 +118,7 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
     if where is None:
         raise AssertionError("a captured row has a desired state")
     # No personal data is stored for a record that is held or excluded, nor for one that is synced or rejected.
-    keep = where.state in (State.PENDING, State.WAITING, State.ORPHANED)
+    keep = where.state in (State.PENDING, State.WAITING, State.ORPHANED, State.UNCONFIRMED)
     return DesiredUpdate(
         state=where.state,
         gate=where.block_reason,
@@ -199,13 +206,33 @@ def after_leaving_scope(record: RecordState) -> Placement:
 def is_purgeable(record: RecordState) -> bool:
     """Return True if the ledger purges the record once its row is deleted or out of scope.
 
-    It does unless Campaign may hold the record, or the record is under a privacy hold.
+    It does unless Campaign may hold the record, now or later, or the record is under a privacy hold.
     """
-    return not record.may_exist_in_campaign and record.state != State.HELD
+    return not record.may_exist_in_campaign and record.unknown_until is None and record.state != State.HELD
 
 
-def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowledgement | None:
+def unknown_at_claim(
+    unknown_until: int | None, *, uncertain: bool, session_until: int | None, now: int, horizon: int
+) -> int | None:
+    """Return the new `unknown_until` of a record that is claimed at `now`, or is released; None if past.
+
+    Args:
+        unknown_until: as stored.
+        uncertain: True if the outcome of a request is unknown.
+        session_until: the end of the session of an earlier worker that stored no outcome, and so may have sent one
+            right before; None without one.
+        now: microseconds since 1970.
+        horizon: microseconds in which a request without an answer may take effect.
+    """
+    if session_until is not None and uncertain:
+        unknown_until = max(unknown_until or 0, min(now, session_until) + horizon)
+    return unknown_until if unknown_until is not None and unknown_until > now else None
+
+
+def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: int) -> Acknowledgement | None:
     """Return the acknowledgement that a request's outcome causes; None: neither system holds the record, purge it.
+
+    now, horizon: in microseconds, see `unknown_at_claim`.
 
     The desired state may have changed since the record was claimed, so the outcome applies to what was sent
     (`outcome.hash`), never to what is desired by now.
@@ -219,7 +246,9 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
         acked, resend = record.acked_hash, min(record.resend, 1)
         # A request that was not processed had no effect, so the column gets the value it had before the claim.
         uncertain = 1 if outcome.result == "unknown" or record.uncertain == 2 else 0
-    answered = record._replace(acked_hash=acked, uncertain=uncertain, resend=resend)
+    unanswered = outcome.unanswered or (outcome.result == "unknown" and record.unknown_until is None)
+    unknown_until = now + horizon if unanswered else record.unknown_until
+    answered = record._replace(acked_hash=acked, uncertain=uncertain, unknown_until=unknown_until, resend=resend)
     # The content sent was already acknowledged: the request was made for the links, which are still to be sent.
     relink = not done and bool(outcome.links) and outcome.hash == record.acked_hash
     dependencies = record.dependencies
@@ -239,6 +268,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
     # A record rejected for a validation error has nothing to send, see RecordState.refused_by_campaign.
     tried = refused or (not done and state in (State.PENDING, State.WAITING))
     since = record.failed_since if tried or state == State.FAILED else None
+    since = now if tried and outcome.reason is not None and since is None else since
     since = now if state == State.ORPHANED else since
     wait = outcome.retry_after_seconds
     return Acknowledgement(
@@ -246,6 +276,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int) -> Acknowl
         gate=where.block_reason,
         acked_hash=acked,
         uncertain=uncertain,
+        unknown_until=unknown_until,
         resend=resend,
         reason=storable(outcome.reason) if tried else None,
         attempts=record.attempts + (not given_back) if tried else 0,
@@ -263,6 +294,7 @@ def after_acknowledgement(record: RecordState, acknowledgement: Acknowledgement)
         gate=acknowledgement.gate,
         acked_hash=acknowledgement.acked_hash,
         uncertain=acknowledgement.uncertain,
+        unknown_until=acknowledgement.unknown_until,
         resend=acknowledgement.resend,
         attempts=acknowledgement.attempts,
         failed_since=acknowledgement.failed_since,

@@ -20,6 +20,8 @@ PAYLOAD = sa.Text().with_variant(sa.LargeBinary(), "postgresql")
 # partial index.
 PENDING = sa.text("state = 1")
 STUCK = sa.text("state > 1")
+RETRIED = sa.text("state = 1 AND not_before IS NOT NULL")
+UNKNOWN = sa.text("unknown_until IS NOT NULL")
 CLAIMED = sa.text("session IS NOT NULL")
 
 record = sa.Table(
@@ -31,7 +33,8 @@ record = sa.Table(
     sa.Column("acked_at", sa.BigInteger),
     sa.Column("not_before", sa.BigInteger),
     sa.Column("session", sa.BigInteger),  # that claimed it last; NULL: no request is under way
-    sa.Column("failed_since", sa.BigInteger),  # since when it is rejected or orphaned
+    sa.Column("unknown_until", sa.BigInteger),  # the horizon of its requests without an answer: see rules/transitions
+    sa.Column("failed_since", sa.BigInteger),  # since when it is rejected or orphaned, or its requests fail
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("state", sa.SmallInteger, nullable=False),  # model.State
     sa.Column("uncertain", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules/transitions
@@ -83,7 +86,14 @@ sa.Index(
     sqlite_where=PENDING,
     postgresql_where=PENDING,
 )
-# Records that are waiting, rejected, held, orphaned or excluded.
+# Pending records whose requests failed so far.
+sa.Index(
+    "sync_record_retried", record.c.table_name, record.c.not_before, sqlite_where=RETRIED, postgresql_where=RETRIED
+)
+sa.Index(
+    "sync_record_unknown", record.c.table_name, record.c.unknown_until, sqlite_where=UNKNOWN, postgresql_where=UNKNOWN
+)
+# Records in any other state than synced and pending.
 sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
 sa.Index("sync_record_session", record.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
 # Of rejected records: those that a retry may help, see record_state.RecordState.refused_by_campaign.
@@ -447,6 +457,17 @@ adobe_migration = sa.Table(
     sa.Column("result", sa.Text, nullable=False),  # JSON: counts and names of attributes
     sa.Column("done_at", sa.BigInteger, nullable=False),
 )
+
+
+UNKNOWN_DUE = sa.and_(
+    UNKNOWN,
+    sa.or_(
+        record.c.state.in_([7, 8]),
+        # Deleted since a parent is unavailable.
+        sa.and_(record.c.state != 1, record.c.gate == 2, record.c.acked_hash.is_(None), record.c.uncertain == 0),
+    ),
+)
+"""Records that are sent or deleted once more when `unknown_until` has passed."""
 
 
 def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:

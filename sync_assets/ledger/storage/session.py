@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Clock = Callable[[], datetime]
 
+HORIZON_SECONDS = 900.0
+"""The default of `guardrails.horizon_minutes`: longer than Campaign's gateway and engine work on a request."""
+
 
 class TotalsChange:
     """The changes of the totals (`sync_tally`) that one transaction makes."""
@@ -50,13 +53,21 @@ class LedgerSession:
         database: the ledger's.
         clock: returns the time in UTC.
         cipher: encrypts and decrypts payloads.
+        horizon_seconds: in which a request without an answer may take effect.
         alone: no other process uses the database, so that transactions take no lock against each other (a copy).
     """
 
     def __init__(
-        self, database: Database, clock: Clock, *, cipher: PayloadCipher | None = None, alone: bool = False
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        cipher: PayloadCipher | None = None,
+        horizon_seconds: float = HORIZON_SECONDS,
+        alone: bool = False,
     ) -> None:
         self.database = database
+        self.horizon = times.seconds(horizon_seconds)
         self.cipher = cipher or PayloadCipher()
         self.alone = alone
         self.bulk: Bulk = SqliteBulk() if database.sqlite else PostgresBulk()

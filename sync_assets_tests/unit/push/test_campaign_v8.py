@@ -62,11 +62,13 @@ async def test_only_the_first_update_finds_out_that_a_location_is_refused(bench:
     assert (result.done, result.calls["update"]) == (20, 23)
 
 
-async def test_a_bad_value_is_rejected_after_some_attempts_and_stops_no_other_record(bench: Bench) -> None:
+async def test_a_bad_value_without_a_cause_is_tried_again_and_stops_no_other_record(bench: Bench) -> None:
     payloads = people(3)
     bad = next(iter(payloads))
     payloads[bad]["gender"] = "invalid"
     bench.capture(payloads)
     result = await bench.push()
-    assert (result.inserted, result.rejected) == (2, 1)
-    assert "Campaign named no cause (4 attempts)" in bench.rejects()[bad].reason
+    assert (result.inserted, result.rejected, result.put_off, result.stopped) == (2, 0, 1, None)
+    [retried] = bench.ledger.retried_records("contact")
+    assert (retried.id, retried.attempts) == (bad, 4)
+    assert "Campaign named no cause" in (retried.reason or "")

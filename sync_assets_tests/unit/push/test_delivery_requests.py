@@ -23,7 +23,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.http.client import OutcomeUnknown, Response, SignInRefused
 from sync_assets.ledger import Claimed, LinkTo
 from sync_assets.push import delivery
-from sync_assets.push.delivery import MAX_POSTS, WAITS, Delivery, StillUnknown, deliver
+from sync_assets.push.delivery import MAX_POSTS, SUSPECTED_AFTER, Delivery, StillUnknown, deliver
 from sync_assets.push.record_links import Links, LinkTarget
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets_tests.support.little_campaign import API, BARE, LittleCampaign, absent
@@ -51,6 +51,7 @@ class Push:
     confirmed: bool = False
     key_works: bool = True
     finds_unique: bool = False
+    unique: bool | None = None
     asked: int = 0
     campaign: LittleCampaign = field(default_factory=lambda: LittleCampaign(profile="externalId"))
     bodies: list[Any] = field(default_factory=list[Any])
@@ -62,7 +63,7 @@ class Push:
         self.campaign.answers = lambda operation, path: next(answers, None)
         found = {KEY: "externalId", KEY_FOUND: "yes"} if self.found is None else self.found
         self.records = self.campaign.of("profile", found, filter=None)
-        self.records.addressing.confirmed = self.confirmed
+        self.records.addressing.confirmed, self.records.addressing.unique = self.confirmed, self.unique
         call = self.campaign.call
 
         async def recorded(operation: Operation, path: str, body: bytes | None = None, **more: Any) -> Response:
@@ -95,7 +96,9 @@ def contact(operation: str = "insert", *, uncertain: bool = False, attempts: int
     form = {"externalId": ADA, "email": "ada@example.org"}
     payload = more.get("payload", None if operation == "delete" else json.dumps(form))
     update = more.get("update_payload")
-    return Claimed(1, ADA, operation, payload, update, b"h", attempts, uncertain)  # pyright: ignore[reportArgumentType]
+    unknown_seconds = more.get("unknown_seconds", 600.0 if uncertain else None)
+    claimed = Claimed(1, ADA, operation, payload, update, b"h", attempts, uncertain)  # pyright: ignore[reportArgumentType]
+    return claimed._replace(unknown_seconds=unknown_seconds)
 
 
 UNIQUE, KNOWN = {KEY_UNIQUE: "yes", KEY_FOUND: "yes"}, {KEY_IN_URL: "yes"}
@@ -111,13 +114,13 @@ INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done",
         (Push([BARE], exists=True), contact(), "insert update", UPDATED),
         (Push([LOST], exists=True), contact(), "insert update", UPDATED),
         (Push([LOST], found=UNIQUE), contact(), "insert update insert", INSERTED),
-        (Push([LOST]), contact(attempts=1), "insert update insert", INSERTED),
         (Push([LOST], finds_unique=True), contact(), "insert update insert", INSERTED),
         (Push([LOST, None, TAKEN], found=UNIQUE), contact(), "insert update insert update", ("refused", None)),
         # If an earlier POST may have arrived, the PATCH comes first.
         (Push(exists=True), contact(uncertain=True), "update", UPDATED),
         (Push(found=UNIQUE), contact(uncertain=True), "update insert", INSERTED),
         (Push(finds_unique=True), contact(uncertain=True), "update insert", INSERTED),
+        (Push(), contact(uncertain=True, unknown_seconds=None), "update insert", INSERTED),
         # Neither of both: the POST failed for another reason.
         (Push([TAKEN]), contact(), "insert update", ("refused", None)),
         (Push([BARE]), contact(), "insert update", ("later", None)),
@@ -154,7 +157,6 @@ async def test_the_requests_of_a_delivery(push: Push, record: Claimed, requests:
     delivered = await push.deliver(record)
     assert " ".join(push.requests) == requests
     assert (delivered.result, delivered.operation_done) == result
-    assert not delivered.exhausted
     written = [stored["PKey"] for stored in push.campaign.by_key("profile", ADA)]
     assert [delivered.pkey] == (written if result in (INSERTED, UPDATED) else [""])
     assert len(written) == (1 if result in (INSERTED, UPDATED) else 0)
@@ -168,7 +170,7 @@ async def test_the_requests_of_a_delivery(push: Push, record: Claimed, requests:
         (Push(), contact("update", uncertain=True), 0),
         (Push(found=UNIQUE), contact(uncertain=True), 0),
         (Push(finds_unique=True), contact(uncertain=True), 1),
-        (Push([LOST]), contact(attempts=1), 0),
+        (Push(), contact(uncertain=True, unknown_seconds=None), 0),
         (Push(found=KNOWN), contact("delete"), 1),
         (Push(found=KNOWN, confirmed=True), contact("delete"), 0),
     ],
@@ -180,11 +182,23 @@ async def test_whether_the_key_works_is_asked_only_where_it_is_not_shown(
     assert push.asked == asked
 
 
-@pytest.mark.parametrize("push", [Push([LOST]), Push()], ids=["lost now", "lost before"])
-async def test_no_second_insert_is_sent_if_the_key_is_not_known_to_be_unique(push: Push) -> None:
+@pytest.mark.parametrize(
+    ("push", "attempts", "wait"),
+    [
+        (Push([LOST]), 0, 10.0),
+        (Push(), 0, 10.0),
+        (Push([LOST], unique=False), 0, 10.0),
+        (Push(unique=False), 4, 600.0),
+    ],
+    ids=["lost now", "lost before", "lost now, and not unique", "lost before, and not unique"],
+)
+async def test_no_second_insert_is_sent_if_the_key_is_not_known_to_be_unique(
+    push: Push, attempts: int, wait: float
+) -> None:
     """The first one may arrive late, and would be a duplicate."""
     with pytest.raises(StillUnknown) as raised:
-        await push.deliver(contact(uncertain=not push.answers))
+        await push.deliver(contact(uncertain=not push.answers, attempts=attempts))
+    assert raised.value.wait == wait
     assert str(raised.value) == (
         "The answer to an insert was lost; the record is looked for once more before another one is sent."
     )
@@ -222,21 +236,19 @@ async def test_a_key_that_is_taken_and_not_found_does_not_show_that_keys_are_uni
     assert KEY_UNIQUE not in push.records.addressing.found
 
 
-@pytest.mark.parametrize(("attempts", "wait"), [(0, 1.0), (1, 3.0), (2, 9.0)])
-async def test_an_answer_that_may_pass_is_followed_by_another_attempt(attempts: int, wait: float) -> None:
+@pytest.mark.parametrize(
+    ("attempts", "wait"), [(0, 1.0), (1, 3.0), (2, 9.0), (6, 729.0), (9, 14_400.0), (999, 14_400.0)]
+)
+async def test_an_answer_that_names_no_cause_is_followed_by_another_attempt_after_a_growing_wait(
+    attempts: int, wait: float
+) -> None:
     delivered = await Push([BARE]).deliver(contact("update", attempts=attempts))
-    assert (delivered.result, delivered.wait, delivered.reason) == ("later", wait, BOILERPLATE)
-    assert not delivered.exhausted
-
-
-async def test_after_the_last_attempt_the_record_is_rejected_with_what_to_do() -> None:
-    delivered = await Push([BARE]).deliver(contact("update", attempts=3))
-    assert (delivered.result, delivered.wait, delivered.exhausted) == ("refused", None, True)
+    assert (delivered.result, delivered.wait) == ("later", wait)
     assert delivered.reason == (
-        f"{BOILERPLATE} Campaign named no cause (4 attempts); open the record in Campaign, check e-mail and lengths."
+        f"{BOILERPLATE} Campaign named no cause; open the record in Campaign, check e-mail and lengths."
     )
-    named = await Push([Response(500, {}, b"deadlock detected")]).deliver(contact("update", attempts=3))
-    assert (named.result, named.reason, named.exhausted) == ("refused", "deadlock detected", True)
+    named = await Push([Response(500, {}, b"deadlock detected")]).deliver(contact("update", attempts=attempts))
+    assert (named.result, named.reason, named.wait) == ("later", "deadlock detected", wait)
 
 
 @pytest.mark.parametrize(
@@ -474,8 +486,8 @@ async def test_before_a_record_is_rejected_without_a_reason_the_attributes_are_s
     push.campaign.answers = lambda operation, path: (
         BARE if operation == "update" and push.bodies[-1].keys() & refuses else None
     )
-    delivered = await push.deliver(contact("update", payload=json.dumps(values), attempts=len(WAITS)))
+    delivered = await push.deliver(contact("update", payload=json.dumps(values), attempts=SUSPECTED_AFTER))
     all_refused = refuses == values.keys()
-    assert delivered.result == ("refused" if all_refused else "done")
+    assert delivered.result == ("later" if all_refused else "done")
     assert refused_in_updates(push.records.addressing.found) == (() if all_refused else tuple(sorted(refuses)))
     assert len(push.bodies) < 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -235,15 +235,20 @@ async def test_a_key_that_is_taken_by_a_record_that_cannot_be_reached_is_refused
     assert nobody not in reject.reason
 
 
-async def test_a_bare_error_is_tried_again_a_few_times_with_growing_waits_and_then_refused(bench: Bench):
+async def test_a_bare_error_is_tried_again_with_growing_waits_and_is_never_a_rejection(bench: Bench):
     """A bad e-mail address gets a bare RST-360011, which may as well be a passing trouble."""
     payloads = people(30)
     bad = next(iter(payloads))
     payloads[bad]["email"] = "no address"
     bench.capture(payloads)
     result = await bench.push()
-    assert (result.inserted, result.rejected, result.put_off) == (29, 1, 0)
-    assert "RST-360011" in bench.rejects()[bad].reason
+    assert (result.inserted, result.rejected, result.put_off) == (29, 0, 1)
+    [retried] = bench.ledger.retried_records()
+    assert (retried.id, retried.attempts) == (bad, 4)
+    assert "RST-360011" in (retried.reason or "")
+    assert retried.since
+    assert retried.next_attempt
+    assert retried.next_attempt - retried.since > timedelta(seconds=1 + 3 + 9 + 26)
     tries = [_began(entry) for entry in bench.admin.journal("campaign") if entry["key"] == bad]
     waits = [later - earlier for earlier, later in pairwise(tries)]
     assert len(tries) == 8  # each time it is looked whether the record is there
@@ -281,6 +286,13 @@ async def test_a_connection_cut_after_the_insert_was_committed_makes_no_duplicat
     assert (result.done, result.rejected, result.put_off) == (60, 0, 0)
     assert all(len(found) == 1 for found in bench.profiles(payloads).values())
     assert result.calls == Counter(insert=60, update=15)
+    assert (bench.counts().synced, bench.counts().unconfirmed) == (60, 15)
+    past = "UPDATE sync_record SET unknown_until = 1 WHERE unknown_until IS NOT NULL"
+    bench.ledger.database.write(lambda connection: connection.exec_driver_sql(past) and None)
+    at_the_horizon = await bench.push()
+    assert at_the_horizon.calls == Counter(update=15)  # one for each lost answer
+    assert (bench.counts().synced, bench.counts().unconfirmed) == (60, 0)
+    result.calls += at_the_horizon.calls
     assert bench.calls_today() == dict(result.calls) == {k: v for k, v in bench.admin.engine_calls().items() if v}
 
 

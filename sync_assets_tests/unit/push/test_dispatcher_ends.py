@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign import records as campaign_records
-from sync_assets.push import campaign_health, delivery, record_queue
+from sync_assets.ledger import Outcome
+from sync_assets.push import delivery, record_queue
 from sync_assets.push import dispatcher as push_module
 from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people
 from sync_assets_tests.support.waiting import until
@@ -110,11 +111,10 @@ async def test_a_campaign_that_fails_on_every_record_is_left_alone(bench: Bench)
 async def test_a_campaign_that_answers_reads_and_takes_no_record_rejects_none(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ):
-    for module in (delivery, push_module, campaign_health):
-        monkeypatch.setattr(module, "WAITS", (0.0, 0.0, 0.0))
+    for module in (delivery, push_module):
+        monkeypatch.setattr(module, "retry_wait", lambda attempts: 1.0 if attempts > 2 else 0.0)
     monkeypatch.setattr(record_queue, "WAIT_FOR_RETRY_SECONDS", 0.0)
     monkeypatch.setattr(campaign_records, "backoff", lambda _: 0.0)
-    monkeypatch.setattr(push_module, "PUT_OFF_SECONDS", 1.0)
     contacts = people(60)
     bench.capture(contacts)
     await bench.push()
@@ -129,6 +129,24 @@ async def test_a_campaign_that_answers_reads_and_takes_no_record_rejects_none(
         await bench.push()
     assert bench.counts().synced == 60
     assert {profile["lastName"] for [profile] in bench.profiles(contacts).values()} == {"Lovelace"}
+
+
+async def test_a_record_that_hangs_holds_none_of_the_others_back(bench: Bench):
+    """One request at a time, and each gets no answer for as long as the client repeats it."""
+    contacts = people(20)
+    bench.capture(contacts)
+    await bench.push()
+    bench.capture({id_: payload | {"lastName": "Lovelace"} for id_, payload in contacts.items()})
+    session = bench.ledger.open_session("first")
+    hanging = bench.ledger.claim("contact", session, limit=1)[0]
+    bench.ledger.acknowledge(session, [Outcome(hanging.seq, "later", hanging.hash)])
+    bench.admin.fault("campaign", "slow", path=hanging.id, delay_ms=2_000)
+    result = await bench.push(concurrency=1, client={"timeout": 0.2, "patience": 0.3})
+    assert (result.updated, result.rejected) == (19, 0)
+    assert [one.id for one in bench.ledger.retried_records("contact")] == [hanging.id]
+    bench.admin.clear_faults()
+    bench.ledger.retry()
+    assert (await bench.push()).updated == 1
 
 
 @on_both_databases

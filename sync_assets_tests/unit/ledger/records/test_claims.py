@@ -1,6 +1,11 @@
 """Claims: a record is with one worker at a time, and never lost with it."""
 
-from sync_assets.ledger import Ledger, Outcome
+from datetime import timedelta
+
+import pytest
+
+from sync_assets.ledger import Claimed, Ledger, Outcome
+from sync_assets.ledger.model import Retried
 from sync_assets_tests.support.ledgers import (
     Clock,
     capture,
@@ -12,6 +17,8 @@ from sync_assets_tests.support.ledgers import (
     row,
     run_out,
     session_of,
+    settle,
+    stored,
 )
 
 
@@ -90,3 +97,122 @@ def test_numbers_of_records_are_never_used_again(ledger: Ledger) -> None:
     push(ledger)
     capture(ledger, row("bert"))
     assert claim_one(ledger).seq > sent[0].seq
+
+
+# --- requests without an answer ---
+
+HORIZON = 900
+
+
+def unanswered(ledger: Ledger, one: Claimed) -> None:
+    """Acknowledge a record whose first request got no answer, and whose second one was successful."""
+    ledger.acknowledge(
+        session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links, unanswered=True)]
+    )
+
+
+def test_what_is_acknowledged_after_a_lost_answer_is_sent_once_more_at_its_horizon(
+    ledger: Ledger, clock: Clock
+) -> None:
+    capture(ledger, row("anna"), row("bert"))
+    one, other = claim(ledger)
+    unanswered(ledger, one)
+    settle(ledger, "done", other)
+    counts = ledger.counts()["contact"]
+    assert (counts.synced, counts.unconfirmed, counts.pending, counts.records) == (2, 1, 0, 2)
+    at = clock.now + timedelta(seconds=HORIZON)
+    assert ledger.next_due() == ledger.next_due("contact") == ledger.unconfirmed_until("contact") == at
+    assert ledger.unconfirmed_until("account") is None
+    clock.advance(HORIZON - 1)
+    assert claim(ledger) == []
+    clock.advance(1)
+    assert ledger.next_due("contact") == clock.now
+    again = claim_one(ledger)
+    assert (again.id, again.operation, again.payload, again.unknown_seconds) == (one.id, "update", one.payload, None)
+    settle(ledger, "done", again)
+    counts = ledger.counts()["contact"]
+    assert (counts.synced, counts.unconfirmed) == (2, 0)
+    assert ledger.next_due() is None
+    assert stored(ledger)[one.id].payload is None
+
+
+def test_a_record_that_is_deleted_after_a_lost_answer_is_deleted_once_more(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"))
+    settle(ledger, "unknown", claim_one(ledger))
+    capture(ledger, deleted=["anna"])
+    assert [one.operation for one in push(ledger)] == ["delete"]
+    counts = ledger.counts()["contact"]
+    assert (counts.synced, counts.unconfirmed, counts.records) == (0, 1, 0)
+    assert claim(ledger) == []
+    clock.advance(HORIZON)
+    assert [one.operation for one in push(ledger)] == ["delete"]
+    assert stored(ledger) == {}
+    assert ledger.counts()["contact"].unconfirmed == 0
+
+
+def test_a_row_that_comes_back_before_the_horizon_is_sent_at_once_and_once_more(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"))
+    push(ledger)
+    capture(ledger, deleted=["anna"])
+    unanswered(ledger, claim_one(ledger))
+    clock.advance(60)
+    capture(ledger, row("anna"))
+    one = claim_one(ledger)
+    assert (one.operation, one.outcome_unknown, one.unknown_seconds) == ("insert", True, HORIZON - 60)
+    settle(ledger, "done", one)
+    assert ledger.counts()["contact"].unconfirmed == 1
+    clock.advance(HORIZON)
+    assert [one.operation for one in push(ledger)] == ["update"]
+
+
+@pytest.mark.parametrize("ends", ["released", "expired"])
+def test_the_last_request_of_a_dead_worker_may_take_effect_until_its_horizon(
+    ledger: Ledger, clock: Clock, ends: str
+) -> None:
+    capture(ledger, row("anna"))
+    claim(ledger, "dead")
+    if ends == "released":
+        ledger.release("contact", session_of(ledger, "dead"))
+    else:
+        ledger.expire_sessions(lambda worker: True)
+    clock.advance(60)
+    [related] = ledger.related("contact", guid("anna"))
+    assert related.unknown_until
+    one = claim_one(ledger, "second")
+    assert one.unknown_seconds
+    assert HORIZON - 60 <= one.unknown_seconds <= HORIZON  # PostgreSQL: by its own clock
+    settle(ledger, "done", one, owner="second")
+    assert ledger.counts()["contact"].unconfirmed == 1
+
+
+def test_a_request_that_is_claimed_after_the_horizon_is_the_last_to_take_effect(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"))
+    settle(ledger, "unknown", claim_one(ledger))
+    clock.advance(HORIZON)
+    push(ledger)
+    assert ledger.counts()["contact"].unconfirmed == 0
+
+
+def test_records_whose_requests_failed_come_behind_all_others(ledger: Ledger, clock: Clock) -> None:
+    capture(ledger, row("anna"))
+    settle(ledger, "unknown", claim_one(ledger), reason="no answer", retry_after=1)
+    since = clock.now
+    clock.advance(5)
+    capture(ledger, row("bert"), row("carl"))
+    found = ledger.retried("contact")
+    assert found == Retried(1, since, since + timedelta(seconds=1), "no answer")
+    assert ledger.retried_records() == ledger.retried_records("contact")
+    assert [(one.id, one.attempts, one.since) for one in ledger.retried_records()] == [(guid("anna"), 1, since)]
+    assert ledger.retried("account") is None
+    assert [one.id for one in claim(ledger, limit=2)] == [guid("bert"), guid("carl")]
+    assert [one.id for one in claim(ledger, limit=2)] == [guid("anna")]
+
+
+def test_a_retry_ends_the_wait_of_records_whose_requests_failed(ledger: Ledger) -> None:
+    capture(ledger, row("anna"), row("bert"))
+    settle(ledger, "later", *claim(ledger), reason="RST-360011", retry_after=3600)
+    assert claim(ledger) == []
+    assert ledger.retry("account") == 0
+    assert ledger.retry("contact", guid("anna")) == 1
+    assert [(one.id, one.attempts) for one in claim(ledger)] == [(guid("anna"), 1)]
+    assert ledger.retry() == 1

@@ -54,17 +54,21 @@ def test_each_outcome_is_an_entry_with_its_operation_reason_and_run(ledger: Ledg
     answer(ledger, "done", "update", "a word on success")
     capture(ledger, deleted=["anna"])
     answer(ledger, "done", "delete")
+    clock.advance(900)
+    answer(ledger, "done", "delete")
     assert stored(ledger) == {}
     anna = guid("anna")
     assert told(ledger) == [
+        (anna, "delete", "acknowledged", None),
         (anna, "delete", "acknowledged", None),
         (anna, "update", "acknowledged", None),
         (anna, "insert", "unknown", "The answer was lost."),
         (anna, "insert", "deferred", "503"),
         (anna, "insert", "rejected", "RST-360000: bad date"),
     ]
-    assert [one.run_id for one in ledger.history(limit=10)] == ["run 2"] * 3 + ["run 1"] * 2
-    assert {(one.table, one.at) for one in ledger.history(limit=10)} == {("contact", clock.now)}
+    assert [one.run_id for one in ledger.history(limit=10)] == ["run 2"] * 4 + ["run 1"] * 2
+    times = {clock.now, clock.now - timedelta(seconds=900)}
+    assert {(one.table, one.at) for one in ledger.history(limit=10)} == {("contact", at) for at in times}
 
 
 def test_a_claim_that_was_given_back_unsent_is_no_entry(ledger: Ledger) -> None:

@@ -22,6 +22,7 @@ from sync_assets.ledger.rules.transitions import (
     after_update,
     is_purgeable,
     sends_all,
+    unknown_at_claim,
 )
 from sync_assets_tests.unit.ledger.rules.test_transitions import CHANGED, ERASED, GONE, NEW, REFUSED, SENT, A, B, stand
 
@@ -204,6 +205,7 @@ def test_the_state_of_a_record_whose_row_went_out_of_scope(record: RecordState, 
         (ORPHAN, True),
         (stand(NEW, state=State.HELD), False),
         (stand(NEW, uncertain=1), False),
+        (stand(NEW, unknown_until=THEN), False),
         (stand(CHANGED), False),
     ],
 )
@@ -221,13 +223,18 @@ def test_a_record_is_purged_unless_campaign_may_hold_it_or_it_is_held(record: Re
 LINKS = (LinkTo("cusContact", None, keyed=True),)
 DONE, LATER, NOT_SENT = Outcome(1, "done", A), Outcome(1, "later", A, "503", 30), Outcome(1, "later", A)
 REJECTED, UNKNOWN = Outcome(1, "refused", A, "no"), Outcome(1, "unknown", A, "cut", 30)
-SOON = NOW + 30_000_000
+HOUR = 3_600_000_000
+SOON, LATE = NOW + 30_000_000, NOW + HOUR
 UNDER_WAY = {"uncertain": 1, "attempts": 2}
+OPEN_UNTIL = UNDER_WAY | {"unknown_until": THEN}
+UNANSWERED, UNCONFIRMED = DONE._replace(unanswered=True), State.UNCONFIRMED
 
 
 def stored(state: State, acked: bytes | None, uncertain: int = 0, **more: Any) -> Acknowledgement:
     """The columns after an outcome: by default without a reason, an attempt or a time."""
-    empty: dict[str, Any] = {"gate": OPEN, "resend": 0, "reason": None, "attempts": 0, "failed_since": None}
+    failed = more.get("reason") not in (None, "no reason given")
+    empty: dict[str, Any] = {"gate": OPEN, "resend": 0, "reason": None, "attempts": 0, "unknown_until": None}
+    empty["failed_since"] = NOW if failed else None
     return Acknowledgement(
         **{"state": state, "acked_hash": acked, "uncertain": uncertain, "not_before": None, "acked_at": None, "seq": 1}
         | empty
@@ -260,7 +267,11 @@ def stored(state: State, acked: bytes | None, uncertain: int = 0, **more: Any) -
             LATER,
             stored(PENDING, None, 1, reason="503", attempts=3, not_before=SOON),
         ),
-        (stand(NEW, UNDER_WAY), UNKNOWN, stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON)),
+        (
+            stand(NEW, UNDER_WAY),
+            UNKNOWN,
+            stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON, unknown_until=LATE),
+        ),
         (stand(NEW, UNDER_WAY), NOT_SENT, stored(PENDING, None, reason="no reason given", attempts=2)),
         (
             stand(CHANGED, UNDER_WAY, resend=2, failed_since=THEN),
@@ -282,6 +293,31 @@ def stored(state: State, acked: bytes | None, uncertain: int = 0, **more: Any) -
             LATER,
             stored(State.ORPHANED, None, gate=ABSENT, failed_since=NOW),
         ),
+        # a request without an answer may take effect until its horizon: what is acknowledged before is provisional
+        (stand(NEW, UNDER_WAY), UNANSWERED, stored(UNCONFIRMED, A, acked_at=NOW, unknown_until=LATE)),
+        (stand(CHANGED, OPEN_UNTIL, uncertain=2), DONE, stored(UNCONFIRMED, A, acked_at=NOW, unknown_until=THEN)),
+        (stand(CHANGED, OPEN_UNTIL, desired_hash=B), DONE, stored(PENDING, A, acked_at=NOW, unknown_until=THEN)),
+        (
+            stand(GONE, OPEN_UNTIL),
+            Outcome(1, "done", None),
+            stored(State.TOMBSTONE, None, acked_at=NOW, unknown_until=THEN),
+        ),
+        (
+            stand(GONE, UNDER_WAY),
+            Outcome(1, "done", None, unanswered=True),
+            stored(State.TOMBSTONE, None, acked_at=NOW, unknown_until=LATE),
+        ),
+        (
+            stand(NEW, OPEN_UNTIL, uncertain=2),
+            UNKNOWN,
+            stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON, unknown_until=THEN),
+        ),
+        (
+            stand(NEW, OPEN_UNTIL, uncertain=2),
+            UNKNOWN._replace(unanswered=True),
+            stored(PENDING, None, 1, reason="cut", attempts=3, not_before=SOON, unknown_until=LATE),
+        ),
+        (stand(NEW, OPEN_UNTIL, state=State.HELD), DONE, stored(State.HELD, A, acked_at=NOW, unknown_until=THEN)),
         # refused: rejected, if what was sent is still what is to be sent
         (stand(NEW, UNDER_WAY), REJECTED, stored(FAILED, None, reason="no", attempts=3, failed_since=NOW)),
         (
@@ -325,7 +361,7 @@ def stored(state: State, acked: bytes | None, uncertain: int = 0, **more: Any) -
     ],
 )  # fmt: skip
 def test_what_is_stored_of_an_outcome(record: RecordState, outcome: Outcome, expected: Acknowledgement | None) -> None:
-    assert after_outcome(record, outcome, now=NOW) == expected
+    assert after_outcome(record, outcome, now=NOW, horizon=HOUR) == expected
 
 
 @pytest.mark.parametrize(
@@ -333,14 +369,39 @@ def test_what_is_stored_of_an_outcome(record: RecordState, outcome: Outcome, exp
     [("", "no reason given"), (None, "no reason given"), ("a\x00b", "ab"), ("x" * 3_000, "x" * 2_000)],
 )
 def test_a_reason_is_stored_without_nul_and_not_too_long(reason: str | None, kept: str) -> None:
-    found = after_outcome(stand(NEW, UNDER_WAY), Outcome(1, "refused", A, reason), now=NOW)
+    found = after_outcome(stand(NEW, UNDER_WAY), Outcome(1, "refused", A, reason), now=NOW, horizon=HOUR)
     assert found is not None
     assert found.reason == kept
     assert REASON_LENGTH == 2_000
 
 
 def test_an_acknowledgement_is_applied_to_the_record() -> None:
-    acknowledgement = Acknowledgement(2, 3, B, 1, 1, "no", 4, THEN, None, None, 1)
+    acknowledgement = Acknowledgement(2, 3, B, 1, NOW, 1, "no", 4, THEN, None, None, 1)
     assert after_acknowledgement(stand(NEW), acknowledgement) == stand(
-        NEW, state=2, gate=3, acked_hash=B, uncertain=1, resend=1, attempts=4, failed_since=THEN
+        NEW, state=2, gate=3, acked_hash=B, uncertain=1, unknown_until=NOW, resend=1, attempts=4, failed_since=THEN
     )
+
+
+@pytest.mark.parametrize(
+    ("stored_until", "uncertain", "session_until", "expected"),
+    [
+        (None, False, None, None),
+        (None, True, None, None),
+        # What is sent after the horizon is the last to take effect.
+        (NOW - 1, True, None, None),
+        (NOW, True, None, None),
+        (NOW + 1, True, None, NOW + 1),
+        (NOW + 1, False, None, NOW + 1),
+        # An earlier worker stored no outcome: it may have sent a request until the end of its session, or until now.
+        (None, True, NOW - 1, NOW - 1 + HOUR),
+        (None, True, NOW + 1, NOW + HOUR),
+        (NOW + 1, True, NOW - 1, NOW - 1 + HOUR),
+        (None, True, NOW - HOUR, None),
+        (None, False, NOW - 1, None),
+    ],
+)
+def test_until_when_a_request_without_an_answer_may_take_effect_after_a_claim(
+    stored_until: int | None, uncertain: bool, session_until: int | None, expected: int | None
+) -> None:
+    found = unknown_at_claim(stored_until, uncertain=uncertain, session_until=session_until, now=NOW, horizon=HOUR)
+    assert found == expected

@@ -18,6 +18,7 @@ from sync_assets.ledger.rules.record_state import (
 from sync_assets.ledger.rules.transitions import after_outcome
 
 A, B = b"a" * 16, b"b" * 16
+HOUR = 3_600_000_000
 PLAIN = RecordState(
     seq=1,
     table_name="order",
@@ -40,6 +41,7 @@ SENT: dict[str, Any] = {"acked_hash": A, "payload": None, "has_payload": False}
 CHANGED: dict[str, Any] = {"acked_hash": B}
 GONE: dict[str, Any] = {"desired_hash": None, "acked_hash": A, "payload": None, "has_payload": False}
 IN_DOUBT: dict[str, Any] = {"uncertain": 1}
+OPEN_UNTIL: dict[str, Any] = {"unknown_until": HOUR}
 REFUSED: dict[str, Any] = {"refusal": "too long", "payload": None, "has_payload": False}
 ERASED: dict[str, Any] = {"payload": None, "has_payload": False}
 OPEN, COMING, ABSENT = (
@@ -108,6 +110,19 @@ def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
         (stand(GONE), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
         (stand(GONE, acked_hash=None), OPEN, None),
         (stand(GONE, acked_hash=None, uncertain=1), OPEN, (State.PENDING, BlockReason.NONE)),
+        # A request without an answer may still take effect.
+        (stand(SENT, OPEN_UNTIL, payload="{}", has_payload=True), OPEN, (State.UNCONFIRMED, BlockReason.NONE)),
+        (stand(SENT, OPEN_UNTIL), OPEN, (State.UNCONFIRMED, BlockReason.NONE)),
+        (stand(SENT, OPEN_UNTIL, state=State.HELD), OPEN, (State.WAITING, BlockReason.REFETCH_REQUIRED)),
+        (stand(SENT, OPEN_UNTIL), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
+        (stand(SENT, OPEN_UNTIL), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(SENT, OPEN_UNTIL), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
+        (stand(SENT, OPEN_UNTIL, withdrawn=1), OPEN, (State.SYNCED, BlockReason.NONE)),
+        (stand(CHANGED, OPEN_UNTIL), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(GONE, OPEN_UNTIL, acked_hash=None), OPEN, (State.TOMBSTONE, BlockReason.NONE)),
+        (stand(GONE, OPEN_UNTIL, acked_hash=None, uncertain=1), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(GONE, OPEN_UNTIL), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(NEW, OPEN_UNTIL, withdrawn=1), OPEN, (State.SYNCED, BlockReason.NONE)),
         (stand(NEW, withdrawn=1), OPEN, None),
         (stand(NEW, withdrawn=1), ABSENT, None),
         (stand(CHANGED, withdrawn=1), OPEN, (State.SYNCED, BlockReason.NONE)),
@@ -159,9 +174,21 @@ def every_stand() -> list[RecordState]:
             has_payload=has_payload,
             state=state,
             attempts=attempts,
+            unknown_until=unknown,
         )
-        for desired, acked, uncertain, withdrawn, refusal, resend, has_payload, state, attempts in itertools.product(
-            [None, A], [None, A, B], [0, 1, 2], [0, 1], [None, "no"], [0, 1], [False, True], list(State), [0, 1]
+        for desired, acked, uncertain, withdrawn, refusal, resend, has_payload, state, attempts, unknown in (
+            itertools.product(
+                [None, A],
+                [None, A, B],
+                [0, 1],
+                [0, 1],
+                [None, "no"],
+                [0, 1],
+                [False, True],
+                list(State),
+                [0, 1],
+                [None, HOUR],
+            )
         )
     ]
 
@@ -183,6 +210,7 @@ def test_whatever_is_claimable_may_be_sent() -> None:
         where = placement(record, dependencies)
         if where is None:
             assert not record.may_exist_in_campaign
+            assert record.unknown_until is None
             assert not dependencies.held
             continue
         if where.state != State.PENDING:
@@ -205,7 +233,21 @@ def test_what_is_settled_has_nothing_to_send() -> None:
         if placement(record, dependencies) == Placement(State.SYNCED, BlockReason.NONE) and not record.withdrawn:
             assert record.desired_hash == record.acked_hash
             assert not any((record.uncertain, record.resend, dependencies.relink, dependencies.held))
+            assert record.unknown_until is None
             assert dependencies.block_reason != BlockReason.PARENT_UNAVAILABLE
+
+
+def test_at_its_horizon_each_record_is_sent_or_deleted_once_more() -> None:
+    """As the ledger ends it: the outcome of the request is unknown, and no other can overtake the next one."""
+    for record, dependencies in itertools.product(every_stand(), EVERY_TIES):
+        where = placement(record, dependencies)
+        if where and where.state in (State.UNCONFIRMED, State.TOMBSTONE):
+            assert record.unknown_until
+            ended = record._replace(state=where.state, gate=where.block_reason, uncertain=1, unknown_until=None)
+            again = placement(ended, dependencies)
+            assert again
+            blocked = dependencies.has_children or dependencies.block_reason == BlockReason.PARENT_PENDING
+            assert again.state == State.PENDING or (again.state == State.WAITING and blocked)
 
 
 def test_to_find_the_same_ties_again_moves_nothing() -> None:
@@ -213,7 +255,7 @@ def test_to_find_the_same_ties_again_moves_nothing() -> None:
         where = reevaluate(record, dependencies)
         if where is not None:
             again = record._replace(state=where.state, gate=where.block_reason)
-            if where.state in (State.SYNCED, State.HELD):  # the payload goes with these
+            if where.state in (State.SYNCED, State.HELD, State.TOMBSTONE):  # the payload goes with these
                 again = again._replace(payload=None, has_payload=False)
             assert reevaluate(again, dependencies) == where
 
@@ -300,7 +342,7 @@ def test_an_answer_about_links_alone(result: Any) -> None:
     """Turned away, the links are still to be sent, and it was an attempt: no endless loop without a pause."""
     under_way = stand(SENT, uncertain=1, attempts=2)
     outcome = Outcome(1, result, A, "RST-360011", 30, links=(LinkTo("cusContact", None, keyed=True),))
-    verdict = after_outcome(under_way, outcome, now=1)
+    verdict = after_outcome(under_way, outcome, now=1, horizon=HOUR)
     assert verdict is not None
     expected = {
         "later": (State.PENDING, 3, 30_000_001, 0),

@@ -1,0 +1,204 @@
+"""A request whose answer is lost takes effect later: after newer requests, a deletion, the end of the process."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+import pytest
+
+from sync_assets.operations.status import status
+from sync_assets.push import delivery
+from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.waiting import until
+
+ADA = {"firstname": "Ada", "lastname": "Late", "emailaddress1": "ada@example.org", "jobtitle": "Nurse"}
+
+
+@pytest.fixture
+def late(program: Program) -> Program:
+    """The program after a first sync."""
+    program.guardrails = {"max_delete_share": 1.0}
+    program.table |= {
+        "apply_deletes": True,
+        "filters": {
+            "rules": [{"field": "jobtitle", "is": "ne", "value": "Retired"}],
+            "delete_filtered_out": True,
+        },
+    }
+    assert program.sync().status == 0
+    return program
+
+
+def one(program: Program) -> str:
+    return sorted(program.profiles())[0]
+
+
+def answer_is_lost(program: Program, method: str, **more: Any) -> None:
+    """Let the next request of a method get no answer, and take effect with `take_effect`."""
+    program.sandbox.admin.fault("campaign", "late", method=method, times=1, path="/profile", **more)
+
+
+def take_effect(program: Program) -> None:
+    """Let the request without an answer take effect: then it is in the journal."""
+    admin = program.sandbox.admin
+    admin.clear_faults()
+    until(lambda: any(entry["fault"] == "late" for entry in admin.journal("campaign")))
+
+
+def table(program: Program) -> dict[str, Any]:
+    runtime = program.runtime()
+    try:
+        return status(runtime)["tables"]["contact"]
+    finally:
+        runtime.close()
+
+
+def city(program: Program, id_: str) -> str:
+    return program.profiles()[id_]["location"]["city"]
+
+
+def test_a_late_update_does_not_stay_over_a_newer_value(late: Program) -> None:
+    id_, admin = one(late), late.sandbox.admin
+    answer_is_lost(late, "PATCH")
+    admin.change("contact", [id_], address1_city="Older")
+    assert late.sync().status == 0
+    admin.change("contact", [id_], address1_city="Newer")
+    assert late.sync().status == 0
+    assert city(late, id_) == "Newer"
+    assert table(late)["unconfirmed"] == 1
+    assert table(late)["synced"] == len(late.profiles())
+    _, output, _ = late.run("status")
+    assert "1 record is sent once more by" in output
+
+    take_effect(late)
+    assert city(late, id_) == "Older"
+
+    late.pass_horizon()
+    admin.clear_journal()
+    before = admin.engine_calls()
+    done = late.sync()
+    assert (done.status, done.document["engine_calls"]) == (0, calls(update=1))
+    assert sum(admin.engine_calls().values()) - sum(before.values()) <= 1
+    assert city(late, id_) == "Newer"
+    assert table(late)["unconfirmed"] == 0
+    assert late.sync().document["engine_calls"] == calls()
+
+
+def test_a_late_delete_does_not_remove_a_profile_that_came_back_into_scope(late: Program) -> None:
+    id_, admin = one(late), late.sandbox.admin
+    admin.settings("campaign", delete_by_key=True)
+    gone = sorted(late.profiles())[1]
+    admin.delete("contact", [gone])  # the first delete finds out that keys are taken
+    assert late.sync().status == 0
+    answer_is_lost(late, "DELETE")
+    admin.change("contact", [id_], jobtitle="Retired")
+    assert late.sync().status == 0
+    assert id_ not in late.profiles()
+    found = table(late)
+    assert (found["synced"], found["unconfirmed"]) == (len(late.profiles()), 1)
+    admin.change("contact", [id_], jobtitle="Nurse")
+    assert late.sync().status == 0
+    assert id_ in late.profiles()
+
+    take_effect(late)
+    assert id_ not in late.profiles()
+
+    late.pass_horizon()
+    assert late.sync().status == 0
+    assert late.profiles()[id_]["cusJobTitle"] == "Nurse"
+    assert table(late)["unconfirmed"] == 0
+
+
+def test_a_late_insert_does_not_bring_a_deleted_person_back_and_verify_waits_for_it(late: Program) -> None:
+    admin = late.sandbox.admin
+    answer_is_lost(late, "POST")
+    [id_] = admin.create("contact", ADA)
+    assert late.sync().status == 0
+    admin.delete("contact", [id_])
+    assert late.sync().status == 0
+    assert id_ not in late.profiles()
+    exit_status, output, _ = late.run("hold", "verify", id_)
+    assert exit_status == 1
+    assert "Campaign: gone" in output
+    assert "not certain before " in output
+    exit_status, document = late.json("hold", "verify", id_)
+    assert (exit_status, document["gone"]) == (1, False)
+    assert document["certain_at"] is not None
+
+    take_effect(late)
+    assert id_ in late.profiles()
+
+    late.pass_horizon()
+    assert late.sync().status == 0
+    assert id_ not in late.profiles()
+    assert late.json("hold", "verify", id_)[1]["certain_at"] is None
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_the_last_request_of_a_process_that_ended_does_not_undo_a_later_value(
+    late: Program, end: signal.Signals
+) -> None:
+    id_, admin = one(late), late.sandbox.admin
+    answer_is_lost(late, "PATCH", delay_ms=120_000)
+    admin.change("contact", [id_], address1_city="Older")
+    process = late.start("sync")
+    until(lambda: any(rule["fired"] for rule in admin.fault_rules()), seconds=60)
+    process.send_signal(end)
+    process.communicate(timeout=60)
+    admin.change("contact", [id_], address1_city="Newer")
+    assert late.sync().status == 0
+    assert table(late)["unconfirmed"] == 1
+
+    take_effect(late)
+    assert city(late, id_) == "Older"
+    late.pass_horizon()
+    assert late.sync().status == 0
+    assert city(late, id_) == "Newer"
+
+
+def test_an_insert_with_a_key_that_identifies_nothing_does_not_become_two(
+    late: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "LOOK_AGAIN_SECONDS", 0.1)
+    late.table |= {
+        "unique": False,
+        "address": "filter",
+        "filter": {"name": "byExternalId", "parameter": "externalId_parameter"},
+    }
+    admin = late.sandbox.admin
+    admin.settings("campaign", unique_keys={"profile": False})
+    answer_is_lost(late, "POST")
+    [id_] = admin.create("contact", ADA)
+    first = late.sync()
+    assert (first.status, first.document["tables"]["contact"]["pending"]) == (2, 1)
+    assert "the next attempt is at" in "\n".join(first.stopped)
+    take_effect(late)
+    late.pass_horizon()
+    assert late.sync().status == 0
+    assert [profile["externalId"] for profile in admin.dump_campaign()].count(id_) == 1
+
+
+def test_records_without_a_cause_stay_pending_with_a_growing_wait_and_name_the_next_attempt(late: Program) -> None:
+    admin = late.sandbox.admin
+    changed = admin.change("contact", sorted(late.profiles())[:3], address1_city="Basel")
+    admin.fault("campaign", "rst", method="PATCH")
+    exit_status, output, _ = late.run("sync")
+    assert exit_status == 2
+    [line] = [line for line in output.splitlines() if "names a cause" in line]
+    assert line.startswith("contact: 3 records got no answer that names a cause since ")
+    assert "; the next attempt is at " in line
+    assert "RST-360011" in line
+    found = table(late)
+    assert (found["pending"], found["failed"], found["retried"]["records"]) == (3, 0, 3)
+    listed = json.loads(late.run("rejects", "--retried", "--json")[1])["retried"]
+    assert {one["id"] for one in listed} == set(changed)
+    assert all(one["attempts"] >= 4 and one["since"] and one["next_attempt"] for one in listed)
+    _, explained, _ = late.run("explain", changed[0])
+    assert "got no answer that names a cause" in explained
+
+    admin.clear_faults()
+    assert late.json("retry")[1]["retried"] == 3
+    assert late.sync().status == 0
+    assert {city(late, id_) for id_ in changed} == {"Basel"}
