@@ -183,8 +183,12 @@ class Addressing:
 
     @property
     def needs_proof(self) -> bool:
-        """Return True if the next insert is to be sent alone and read back by the key."""
-        return not self.key_is_proven and self.hidden < HIDDEN
+        """Return True if the next insert is to be sent alone and read back by the key.
+
+        An update that found its record does not save that read: whether one is answered before depends on time, and
+        `plan` and `estimate` foretell each call.
+        """
+        return self.found.get(KEY_FOUND) != "yes" and self.hidden < HIDDEN
 
     def may_refuse(self, attribute: str) -> bool:
         """Return True if an update was perhaps refused because of this attribute; tested once a day at most."""

@@ -117,7 +117,7 @@ def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
         delete_found_out=addressing.key_in_delete is not None,
         looked_up=tuple(link.table for link in target.links if not sent_by_key(link, parents[link.resource])),
         verified=bool(target.links),
-        proven=addressing.key_is_proven,
+        proven=not addressing.needs_proof,
     )
 
 

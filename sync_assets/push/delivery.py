@@ -138,6 +138,8 @@ async def _deliver_first(
         reason = _KEY_NOT_FOUND.format(records.resource, records.key, "tried again", "its Dynamics 365 id")
         return Delivery("later", stop=reason)
     delivery = await _deliver(record, records, guard, key_works, links)
+    if delivery.operation_done == "updated":
+        addressing.note(KEY_FOUND, "yes")  # it exists already, and the update found it by the key
     if delivery.operation_done != "inserted":
         return delivery
     found, reads = await records.find(record.id, guard), 1

@@ -93,8 +93,10 @@ def _note(records: Records, suspects: Sequence[str], found: Sequence[str]) -> No
     for name in suspects:
         records.addressing.note(f"{IN_UPDATES}{name}", "no" if name in found else taken_today())
     if found:
-        told = {"resource": records.resource, "attributes": ", ".join(found)}
-        _log.warning("Campaign refuses attributes in updates; they are sent with inserts only", extra=told)
+        _log.warning(
+            "Campaign refuses attributes in updates; they are sent with inserts only",
+            extra={"resource": records.resource, "premise": f"{IN_UPDATES}{', '.join(found)}", "found": "no"},
+        )
 
 
 def _suspects(records: Records, form: str, refused: ResponseOutcome, *, everything: bool) -> list[str]:

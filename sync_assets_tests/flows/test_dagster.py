@@ -375,7 +375,7 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     assert refused.data["records"] == 1
     assert "not-an-address" not in refused.data["reason"]
     [today_s] = told["engine_calls_by_day"].records
-    assert today_s.data == {"day": today(), "insert": N + 1, "update": 5, "delete": 0, "read": 1, "all": N + 7}
+    assert today_s.data == {"day": today(), "insert": N + 1, "update": 5, "delete": 0, "read": 2, "all": N + 8}
     assert told["campaign"] == in_step.program.sandbox.env["CAMPAIGN_URL"] + "/campaign/profileAndServicesExt/profile"
 
 
@@ -423,7 +423,7 @@ def test_a_push_is_stopped_by_campaigns_own_metadata(captured: Orchestra) -> Non
 
 def test_running_a_partition_again_retries_what_is_left_in_it(captured: Orchestra) -> None:
     admin = captured.program.sandbox.admin
-    captured.program.guardrails = {"engine_calls_per_day": 5}  # the look, and four inserts
+    captured.program.guardrails = {"engine_calls_per_day": 6}  # the look, the proof of the key, and four inserts
     captured.reload()
     run = captured.materialize(PROFILE)
     assert not run.success  # stopped by the day's budget, and it says so

@@ -80,7 +80,7 @@ class TestInStep:
         assert {one["equal"] for one in of(found)["attributes"]} == {True}
         assert found.document["engine_calls"] == calls(read=1)
         with closing(program.runtime()) as runtime:
-            assert runtime.calls_today == 3  # the list of a first load, the insert, this read
+            assert runtime.calls_today == 4  # the list of a first load, the insert, its proof, this read
 
     @pytest.mark.parametrize("form", [str.upper, "{{{}}}".format, " {} ".format], ids=["upper", "braces", "blanks"])
     def test_an_id_is_found_as_people_write_it(self, program: Program, ada: str, form: Any) -> None:

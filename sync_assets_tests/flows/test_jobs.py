@@ -141,7 +141,7 @@ def test_old_runs_are_deleted_failed_ones_later_and_their_days_stay_filled(orche
     assert left(14 * FAILED_FACTOR + 0.1) == set()
     assert orchestra.instance.get_materialized_partitions(CONTACT) == {today()}
     assert does(orchestra, "prune_history", "prune").success
-    assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=50, read=1)
+    assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=50, read=2)
 
 
 def test_the_sensor_fills_no_day_again_whose_runs_were_deleted(

@@ -48,7 +48,7 @@ def test_a_day_s_file_tells_counts_and_refusals_and_names_nobody(logging: Progra
     told = lines(logging)
     [table] = told["table"]
     assert (table["table"], table["synced"], table["failed"]) == ("contact", 49, 1)
-    assert table["engine_calls"] == calls(insert=50, read=1)
+    assert table["engine_calls"] == calls(insert=50, read=2)
     [refused] = told["refused"]
     assert (refused["table"], refused["id"], refused["attempts"]) == ("contact", key, 1)
     [reason] = told["reason"]
@@ -67,7 +67,7 @@ def test_a_day_s_file_tells_counts_and_refusals_and_names_nobody(logging: Progra
     assert logging.sync().status == 0
     told = lines(logging)
     assert "refused" not in told
-    assert told["table"][0]["engine_calls"] == calls(insert=51, read=1)  # of the day, not of this sync
+    assert told["table"][0]["engine_calls"] == calls(insert=51, read=2)  # of the day, not of this sync
     assert sorted(path.name for path in folder(logging).iterdir()) == sorted(
         [today(), "sync_assets_notes.jsonl", "other.txt"]
     )

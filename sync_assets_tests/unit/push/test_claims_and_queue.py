@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sync_assets.campaign.addressing import KEY, KEY_FOUND
 from sync_assets.campaign.dialect import Operation
 from sync_assets.http.client import Guard, Observer, Response
 from sync_assets.ledger import Ledger, Outcome
@@ -95,6 +96,7 @@ def acknowledged_order(ledger: Ledger, campaign: LittleCampaign) -> None:
     sent(ledger)
     order(ledger, "anna", link=OPTIONAL)
     sent(ledger, "order")
+    ledger.note_dialect("cusOrder", {KEY: "cusId", KEY_FOUND: "yes"})
     pkey = campaign.holds("profile", guid("anna"))
     campaign.holds("cusOrder", guid("order"), cusContact={"PKey": pkey})
 

@@ -101,7 +101,7 @@ def contact(operation: str = "insert", *, uncertain: bool = False, attempts: int
     return claimed._replace(unknown_seconds=unknown_seconds)
 
 
-UNIQUE, KNOWN = {KEY_UNIQUE: "yes", KEY_FOUND: "yes"}, {KEY_IN_URL: "yes"}
+UNIQUE, KNOWN = {KEY_UNIQUE: "yes", KEY_FOUND: "yes"}, {KEY_IN_URL: "yes", KEY_FOUND: "yes"}
 INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done", "deleted")
 
 
@@ -228,6 +228,20 @@ async def test_only_a_key_that_campaign_names_as_taken_shows_that_keys_are_uniqu
     push = Push([TAKEN if taken else BARE], exists=True)
     await push.deliver(contact())
     assert push.records.addressing.found.get(KEY_UNIQUE) == ("yes" if taken else None)
+
+
+async def test_an_insert_of_a_record_that_exists_already_proves_the_key_without_a_read() -> None:
+    push = Push([TAKEN], exists=True, found={KEY: "externalId"})
+    assert (await push.deliver(contact())).operation_done == "updated"
+    assert push.requests == ["insert", "update"]
+    assert not push.records.addressing.needs_proof
+
+
+async def test_an_update_by_the_key_does_not_save_the_read_of_the_first_insert() -> None:
+    push = Push(found={KEY: "externalId", KEY_IN_URL: "yes"})
+    assert (await push.deliver(contact())).operation_done == "inserted"
+    assert push.requests == ["insert", "read"]
+    assert not push.records.addressing.needs_proof
 
 
 async def test_a_key_that_is_taken_and_not_found_does_not_show_that_keys_are_unique() -> None:
