@@ -35,6 +35,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.validation.guardrails import check_configuration, check_limits
 from sync_assets.validation.preflight import NotReady
+from sync_assets.validation.schema_drift import target_finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def plan(runtime: Runtime, inventory: Inventory | None = None) -> Planned:
         paused = _end_maintenance(ledger)
         rehearsed = replace(runtime, _ledger=ledger, _session=None, accept_mapping=True)
         try:
-            planned = interruptible.run(_Plan(rehearsed, ledger, inventory).run())
+            planned = interruptible.run(_Plan(rehearsed, ledger, inventory, runtime.accept_mapping).run())
         finally:
             rehearsed.end_session()
     planned.document["notes"] += paused
@@ -89,6 +90,7 @@ class _Plan:
     runtime: Runtime
     ledger: Ledger
     inventory: Inventory | None = None
+    accepted: bool = False
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
     unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
@@ -116,6 +118,9 @@ class _Plan:
         """Rehearse one run as `sync` starts it: capture the table, and send what is pending then."""
         try:
             await asyncio.to_thread(check_limits, self.runtime, config, reading=True)
+            target = await asyncio.to_thread(target_finding, self.ledger, config)
+            if not (target.passed or self.accepted):
+                raise NotReady(config.table, [target])
             captured = await capture_table(self.runtime, config)
         except (NotReady, D365Refused, CampaignRefused) as error:
             self.troubled[config.table] = error
