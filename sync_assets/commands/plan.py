@@ -18,6 +18,7 @@ from sync_assets.campaign.client import CampaignRefused
 from sync_assets.commands.plan_existing_records import ExistingPlanned
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import D365Refused
+from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
 from sync_assets.ledger import Ledger
@@ -122,7 +123,7 @@ class _Plan:
             if not (target.passed or self.accepted):
                 raise NotReady(config.table, [target])
             captured = await capture_table(self.runtime, config)
-        except (NotReady, D365Refused, CampaignRefused) as error:
+        except (NotReady, D365Refused, BadPage, CampaignRefused) as error:
             self.troubled[config.table] = error
         else:
             if warning := unknown_codes_warning(config.table, captured.result.unknown_codes):
