@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from sync_assets.audit.record_comparison import SpelledOtherwise
 from sync_assets.campaign.client import CampaignRefused
 from sync_assets.commands.plan_existing_records import ExistingPlanned
 from sync_assets.config.models import TableConfig
@@ -133,11 +132,7 @@ class _Plan:
             await self._push(config)
 
     async def _push(self, config: TableConfig) -> int:
-        try:
-            self.rehearsals[config.table].calls["read"] += await self.existing.find_out(config)
-        except SpelledOtherwise as error:
-            self.troubled[config.table] = error
-            return 0
+        self.rehearsals[config.table].calls["read"] += await self.existing.find_out(config)
         activity = f"planning {config.table}"
         pending = self.ledger.counts().get(config.table)
         self.runtime.totals[activity] = self.rehearsals[config.table].done + (pending.pending if pending else 0)
