@@ -34,8 +34,7 @@ class Targets:
     def target(self, table: str) -> tuple[str, str] | None:
         """Return the resource and the key attribute of a table's acknowledgements; None before its first capture."""
         with self._session.database.read() as connection:
-            row = connection.execute(sa.select(_T.resource, _T.key).where(_T.table_name == table)).one_or_none()
-            return None if row is None else (row.resource, row.key)
+            return stored_target(connection, table)
 
     def count_sent(self, table: str) -> tuple[int, int]:
         """Count the table's records that Campaign holds, or may hold, and the links of other records to them."""
@@ -53,7 +52,7 @@ class Targets:
 
         def work(connection: Connection) -> None:
             new = self._session.upsert(schema.target).values(table_name=table, resource=resource, key=key)
-            replaces = connection.execute(sa.select(_T.key).where(_T.table_name == table)).scalar() is not None
+            replaces = stored_target(connection, table) is not None
             values = {"resource": resource, "key": key}
             connection.execute(new.on_conflict_do_update(index_elements=["table_name"], set_=values))
             if replaces:
@@ -100,3 +99,9 @@ class Targets:
         also = connection.execute(children_pending).scalars().all()
         self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, changed), (), tally, also)
         self._session.count(connection, tally)
+
+
+def stored_target(connection: Connection, table: str) -> tuple[str, str] | None:
+    """See `Targets.target`."""
+    row = connection.execute(sa.select(_T.resource, _T.key).where(_T.table_name == table)).one_or_none()
+    return None if row is None else (row.resource, row.key)

@@ -5,7 +5,7 @@ import pytest
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger import BlockReason, Ledger, LinkSpec, State
 from sync_assets.validation.schema_drift import findings_since_capture, target_finding
-from sync_assets_tests.support.ledgers import capture, claim, guid, linked, push, record, row, settle
+from sync_assets_tests.support.ledgers import capture, claim, guid, linked, push, record, row, session_of, settle
 
 TO_CONTACT = LinkSpec("cusContact", "contact")
 ORDERS = TableConfig.model_validate(
@@ -67,6 +67,14 @@ def test_an_outcome_of_the_former_target_is_dropped(sent: Ledger) -> None:
     sent.change_target("contact", "cusPerson", "cusPersonId")
     assert settle(sent, "done", anna).claims_lost == 1
     assert record(sent, "anna").acked_hash is None
+
+
+def test_a_worker_with_the_former_target_claims_nothing_more(sent: Ledger) -> None:
+    sent.change_target("contact", "cusPerson", "cusPersonId")
+    capture(sent, row("anna"))
+    session, former = session_of(sent), ("profile", "externalId")
+    assert not sent.claim("contact", session, limit=9, target=former)
+    assert len(sent.claim("contact", session, limit=9, target=("cusPerson", "cusPersonId"))) == 1
 
 
 def test_what_was_found_about_the_new_resource_is_found_out_again(sent: Ledger) -> None:
