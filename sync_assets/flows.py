@@ -22,7 +22,7 @@ from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.push.target import opt_outs_of_new_records
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import Finding, NotReady, Ready, campaign_findings, preflight
-from sync_assets.validation.schema_drift import type_findings, types_in, types_of
+from sync_assets.validation.schema_drift import findings_since_capture, types_in, types_of
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -68,7 +68,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
         )
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         runtime.check_not_older()
-        findings = await asyncio.to_thread(_check_and_note_types, ledger, config, ready)
+        findings = await asyncio.to_thread(_check_and_note, runtime, ledger, config, ready)
         await asyncio.to_thread(_note_mapping, runtime, ledger, config.table, ready.mapping.fingerprint)
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
@@ -87,16 +87,21 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
         return Captured(replace(ready, findings=findings), result)
 
 
-def _check_and_note_types(ledger: Ledger, config: TableConfig, ready: Ready) -> list[Finding]:
-    """Return all findings of a table whose types are unchanged, and store its types.
+def _check_and_note(runtime: Runtime, ledger: Ledger, config: TableConfig, ready: Ready) -> list[Finding]:
+    """Return all findings of a table whose types and target are unchanged or accepted, and store these.
 
-    Raises NotReady if a type changed.
+    Raises NotReady if a type or the target changed.
     """
-    known, now = ledger.known_types(config.table), types_of(ready.mapping)
-    findings = [*ready.findings, *type_findings(config, known, now)]
+    now = types_of(ready.mapping)
+    findings = [*ready.findings, *findings_since_capture(ledger, config, now)]
+    if runtime.accept_mapping and not findings[-1].passed:
+        runtime.notes.append(f"{config.table}: {findings[-1].message}. Accepted.")
+        findings[-1] = replace(findings[-1], passed=True)
     if any(finding.stops for finding in findings):
         raise NotReady(config.table, findings)
-    if known != now:
+    if ledger.target(config.table) != (config.resource, config.key):
+        ledger.change_target(config.table, config.resource, config.key)
+    if ledger.known_types(config.table) != now:
         ledger.note_types(config.table, now)
     return findings
 
@@ -119,9 +124,8 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         resource = await campaign.resource(config.api, config.resource)
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         runtime.check_not_older()
-        known = await asyncio.to_thread(ledger.known_types, config.table)
-        types = type_findings(config, known, types_in(config, resource))
-        findings = [*campaign_findings(config, resource), *types]
+        changed = await asyncio.to_thread(findings_since_capture, ledger, config, types_in(config, resource))
+        findings = [*campaign_findings(config, resource), *changed]
         if any(finding.stops for finding in findings):
             raise NotReady(config.table, findings)
         session = await asyncio.to_thread(lambda: runtime.session)

@@ -21,7 +21,6 @@ from sync_assets.audit.record_comparison import (
     NONE,
     Comparison,
     PageObserver,
-    SpelledOtherwise,
     may_sort,
 )
 from sync_assets.audit.record_list import RecordList
@@ -68,7 +67,7 @@ async def first_load(
     """
     try:
         existing = await existing_records(runtime, campaign, config, resource, runtime.listed_keys, seconds=seconds)
-    except (BudgetSpent, CampaignRefused, HttpError, SpelledOtherwise) as error:
+    except (BudgetSpent, CampaignRefused, HttpError) as error:
         return Existing(known=False, stopped=str(error))
     if existing.found is not None:
         runtime.notes.append(shown(config, existing.found))
@@ -103,7 +102,7 @@ async def existing_records(
         observer: receives each page of the list.
 
     Raises:
-        BudgetSpent, CampaignRefused, HttpError, SpelledOtherwise: the results so far are stored.
+        BudgetSpent, CampaignRefused, HttpError: the results so far are stored.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     if await asyncio.to_thread(needless, ledger, config):

@@ -19,13 +19,12 @@ import msgspec
 
 from sync_assets.audit.record_list import Page, Record, RecordList, is_of_the_list, pages_for
 from sync_assets.audit.value_comparison import differing
-from sync_assets.campaign.addressing import KEY, refused_in_updates
+from sync_assets.campaign.addressing import CAPITALS, KEY, refused_in_updates
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
-from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Unavailable
 from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
@@ -43,10 +42,6 @@ SOURCE = "what Campaign held when its records were listed"
 
 EXISTING, NONE, LISTED = "existing records", "none", "listed"
 """The premise in the ledger's findings about a resource, and its findings."""
-
-
-class SpelledOtherwise(SyncAssetsError):
-    """Raised when a record's key is the id of one of our records in capitals: Campaign compares keys by case."""
 
 
 class Compared(NamedTuple):
@@ -203,22 +198,11 @@ class Comparison:
                     return None
         return state
 
-    def _require_our_spelling(self, ours: dict[str, Record]) -> None:
-        """Raise SpelledOtherwise if a record would be created a second time, since a request by our id misses it."""
-        name, key = self.config.resource, self.config.key
-        for id_, record in ours.items():
-            if record[key] != id_ and self.ledger.stored_record(self.config.table, id_):
-                raise SpelledOtherwise(
-                    f"Campaign compares keys by case, and a record of {name} has the {key} {record[key]}, where "
-                    f"Dynamics 365 writes {id_}: it would be created a second time. There may be more such records.",
-                    "Delete such records in Campaign, or load them again with the key in small letters; until then no "
-                    f"record of {name} is sent.",
-                )
-
     def _page(self, state: Rebuild, page: Page) -> tuple[Rebuild, list[Compared]]:
         """Compare a page of records with the ledger; return the new state, and the compared records for an observer."""
         ours = self.listing.ids(page)
-        self._require_our_spelling(ours)
+        if capitals := any(record[self.config.key] != id_ for id_, record in ours.items()):
+            self.ledger.note_dialect(self.config.resource, {KEY: self.config.key, CAPITALS: "yes"})
         self.keys.add(self.config.resource, self.listing.ours(page))
         if self.config.table == CONTACT and self.runtime.config.opt_out.active:
             names = self.runtime.config.opt_out.attributes
@@ -228,7 +212,7 @@ class Comparison:
             self.config.table,
             list(ours),
             self.session,
-            remember=not identifies(self.ledger, self.config),
+            remember=capitals or not identifies(self.ledger, self.config),
         )
         if left_out := refused_in_updates(self.ledger.dialect(self.config.resource)):
             claimed = [one._replace(update_payload=without(one.update, *left_out), resend=False) for one in claimed]

@@ -29,6 +29,8 @@ next delete tests it again.
 """
 KEY_UNIQUE = "key_unique"
 """Premise: Campaign refuses a second record with the same key. Finding: yes."""
+CAPITALS = "capitals"
+"""Premise: records whose key is our id in capitals were listed. Campaign compares keys by case. Finding: yes."""
 DELETE_ANSWER = "delete_answer"
 """The form (status and content type) of an answer to a DELETE after which a read showed that the record was deleted."""
 DELETE_SEEN = "delete_seen"

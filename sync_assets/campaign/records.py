@@ -3,7 +3,7 @@
 Every method returns the dialect's `ResponseOutcome`. Only failures that say nothing about the record are raised: no
 connection, no answer, no access (`Endpoint.send`), and OutcomeUnknown for a 2xx that is not the engine's own answer.
 How records are addressed is found out during these requests (`addressing.py`): a key that Campaign does not accept
-costs a look-up by the filter.
+costs a look-up by the filter. Where keys in capitals were listed, a record that is missing is asked for in capitals.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE, Addressing, Filter
+from sync_assets.campaign.addressing import CAPITALS, DELETE_ANSWER, KEY_IN_DELETE, Addressing, Filter
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation, ResponseOutcome, response_outcome
 from sync_assets.http.client import Guard, Observer, OutcomeUnknown, Response, backoff
@@ -59,6 +59,10 @@ class Records:
 
         One call if Campaign accepts the key, else one read more to look the record up.
         """
+        response = await self._update(key, body, guard)
+        return await self._update(key.upper(), body, guard) if self._try_capitals(response) else response
+
+    async def _update(self, key: str, body: bytes, guard: Guard | None) -> ResponseOutcome:
         addressing = self.addressing
         if addressing.key_in_url is not False:
             _, response = await self._ask("update", self._address(key), key, body, guard)
@@ -73,7 +77,7 @@ class Records:
                 addressing.not_by_key()
             bare = response.kind == "transient"
         else:
-            found, bare = await self.find(key, guard), False
+            found, bare = await self._find(key, guard), False
         located = self._located(found)
         if isinstance(located, ResponseOutcome):
             return located
@@ -96,20 +100,24 @@ class Records:
         content and proves nothing by itself: the first answer of its form, the first of a day and one after each
         DELETES_TRUSTED is verified by a read. Raises OutcomeUnknown if the record still exists.
         """
+        response = await self._delete(key, guard)
+        return await self._delete(key.upper(), guard) if self._try_capitals(response) else response
+
+    async def _delete(self, key: str, guard: Guard | None) -> ResponseOutcome:
         addressing = self.addressing
         while not addressing.deletes_known:
             async with addressing.first_delete():
                 if not addressing.deletes_known:
-                    return await self._delete(key, guard)
-        return await self._delete(key, guard)
+                    return await self._delete_now(key, guard)
+        return await self._delete_now(key, guard)
 
-    async def _delete(self, key: str, guard: Guard | None) -> ResponseOutcome:
+    async def _delete_now(self, key: str, guard: Guard | None) -> ResponseOutcome:
         addressing = self.addressing
         not_by_key = _NOT_BY_KEY - {"transient"} if addressing.key_in_delete else _NOT_BY_KEY
         response = await self._delete_by_key(key, guard) if addressing.tries_key_in_delete else None
         if response and response.kind not in not_by_key:
             return response
-        located = self._located(await self.find(key, guard))
+        located = self._located(await self._find(key, guard))
         if isinstance(located, ResponseOutcome):
             return located
         if response is None and addressing.key_in_delete is None:
@@ -141,6 +149,14 @@ class Records:
 
     async def find(self, key: str, guard: Guard | None = None) -> dict[str, Any] | ResponseOutcome:
         """Return the record that carries our key, or why there is none (`missing`, ...)."""
+        found = await self._find(key, guard)
+        return await self._find(key.upper(), guard) if self._try_capitals(found) else found
+
+    def _try_capitals(self, found: dict[str, Any] | ResponseOutcome) -> bool:
+        """Return True if a record that was not found may have its key in capitals."""
+        return isinstance(found, ResponseOutcome) and found.kind == "missing" and CAPITALS in self.addressing.found
+
+    async def _find(self, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
         addressing = self.addressing
         if addressing.key_in_url is False:
             return await self._by_filter(key, guard)
@@ -211,7 +227,7 @@ class Records:
         plain = not answer.body.strip()
         if trusted and plain and self.addressing.trusts_delete(form):
             return
-        found = await self.find(key, guard)
+        found = await self._find(key, guard)
         if isinstance(found, ResponseOutcome) and found.kind == "missing":
             if plain:
                 self.addressing.delete_verified(form)

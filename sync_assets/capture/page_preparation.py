@@ -94,4 +94,8 @@ def _hashed(page: Page) -> pl.DataFrame:
 
 def parser(mapping: TableMapping) -> PageParser:
     """Return a parser of pages with the columns that a mapping selects."""
-    return PageParser({name: mapping.column_types[name] for name in mapping.select})
+    return PageParser(
+        {name: mapping.column_types[name] for name in mapping.select},
+        table=mapping.table,
+        key=mapping.table_key.select_name,
+    )

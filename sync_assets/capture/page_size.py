@@ -1,8 +1,9 @@
 """Adapt the page size of reads: halve it where Dynamics 365 fails on large pages, and raise it slowly afterwards.
 
-Dataverse runs out of memory or time on large pages of wide rows. A next link must be requested with the page size of
-the page that contains it, so a read never changes its size: with a smaller size it begins anew. The size is stored with
-the feed in the ledger; a complete read of several pages raises it by a tenth (`ledger/records/feeds.py`).
+Dataverse runs out of memory or time on large pages of wide rows, or answers with more bytes than are accepted. A next
+link must be requested with the page size of the page that contains it, so a read never changes its size: with a smaller
+size it begins anew. The size is stored with the feed in the ledger; a complete read of several pages raises it by a
+tenth (`ledger/records/feeds.py`).
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import logging
 from contextlib import suppress
 
 from sync_assets.capture.context import CaptureContext
-from sync_assets.dataverse.client import D365Refused, ServerFailed
-from sync_assets.http.client import OutcomeUnknown, Unavailable, backoff
+from sync_assets.dataverse.client import LIMITS, D365Refused, ServerFailed
+from sync_assets.http.client import OutcomeUnknown, ResponseTooLarge, Unavailable, backoff
 from sync_assets.ledger import FeedMoved
 
 _log = logging.getLogger(__name__)
 
 SMALLEST = 250
-"""Smallest page size, in rows. A failure on a page of this size has another cause."""
+"""Page size, in rows, from which on down a failure has another cause, unless the answer itself was too large."""
 TRIES = 3
 """Tries of a page that is answered with status 500."""
 PATIENCE = 90.0
@@ -47,6 +48,8 @@ async def fetch(capture: CaptureContext, link: str, *, tracked: bool) -> bytes:
             return await capture.client.page(
                 link, tracked=tracked, size=capture.size.rows, table=capture.table.name, patience=patience
             )
+        except ResponseTooLarge as error:
+            raise too_large(capture, error) from error
         except (ServerFailed, OutcomeUnknown, Unavailable) as error:
             attempt += 1
             if isinstance(error, ServerFailed) and attempt < TRIES:
@@ -55,6 +58,15 @@ async def fetch(capture: CaptureContext, link: str, *, tracked: bool) -> bytes:
             if smallest or (isinstance(error, Unavailable) and error.status not in TIMED_OUT):
                 raise
             raise PageTooLarge(str(error)) from error
+
+
+def too_large(capture: CaptureContext, error: ResponseTooLarge) -> D365Refused:
+    """Return the error for an answer of more bytes than are accepted: its page can be reduced, down to one row."""
+    if capture.size.rows > 1:
+        return PageTooLarge(str(error))
+    return D365Refused(
+        f"One row of {capture.table.name} has more than {LIMITS.largest >> 20} MiB.", "Leave its largest columns out."
+    )
 
 
 async def begin(capture: CaptureContext) -> None:
@@ -66,7 +78,7 @@ async def begin(capture: CaptureContext) -> None:
 async def halve(capture: CaptureContext) -> None:
     """Halve the page size stored with the feed. A read in progress begins anew."""
     feed = await asyncio.to_thread(capture.ledger.feed, capture.table.name)
-    rows = max(SMALLEST, capture.size.rows // 2)
+    rows = max(1, capture.size.rows // 2)
     _log.warning(
         "Dynamics 365 fails on large pages, pages are halved", extra={"table": capture.table.name, "rows": rows}
     )

@@ -13,8 +13,10 @@ import polars as pl
 
 from sync_assets.capture.context import CaptureContext, CaptureResult
 from sync_assets.capture.page_preparation import parser, prepare_page
+from sync_assets.capture.page_size import too_large
 from sync_assets.dataverse.client import IDS_IN_A_QUERY
 from sync_assets.dataverse.page_parser import Page
+from sync_assets.http.client import ResponseTooLarge
 
 
 async def rows_by_id(capture: CaptureContext, ids: Sequence[str]) -> AsyncIterator[Page]:
@@ -29,12 +31,15 @@ async def rows_by_id(capture: CaptureContext, ids: Sequence[str]) -> AsyncIterat
     for start in range(0, len(ids), IDS_IN_A_QUERY):
         some = ids[start : start + IDS_IN_A_QUERY]
         found: set[str] = set()
-        async for body in capture.client.rows(capture.table, select, some):
-            page = await asyncio.to_thread(parse, body)
-            found.update(page.rows[key].str.to_lowercase())
-            # An id is known to be missing only after the last page of an answer.
-            missing = [] if page.next_link else [id_ for id_ in some if id_ not in found]
-            yield Page(page.rows, missing, None, None)
+        try:
+            async for body in capture.client.rows(capture.table, select, some, size=capture.size.rows):
+                page = await asyncio.to_thread(parse, body)
+                found.update(page.rows[key].str.to_lowercase())
+                # An id is known to be missing only after the last page of an answer.
+                missing = [] if page.next_link else [id_ for id_ in some if id_ not in found]
+                yield Page(page.rows, missing, None, None)
+        except ResponseTooLarge as error:
+            raise too_large(capture, error) from error
 
 
 async def with_certain_deletions(capture: CaptureContext, page: Page, *, alone: bool) -> Page:

@@ -26,14 +26,16 @@ commands = typer.Typer()
 NewLedger = Annotated[
     bool, typer.Option("--new-ledger", help="Go on with an empty ledger, though the configuration has another one.")
 ]
+AcceptMapping = Annotated[
+    bool,
+    typer.Option("--accept-mapping", help="Go on with another target, or with a mapping that alternated with another."),
+]
 
 
 @commands.command()
 def sync(
     table: Annotated[list[str] | None, typer.Option("--table", help="Only this mapped table; may be repeated.")] = None,
-    accept_mapping: Annotated[
-        bool, typer.Option("--accept-mapping", help="Use this mapping although it took turns with another one of late.")
-    ] = False,
+    accept_mapping: AcceptMapping = False,
     new_ledger: NewLedger = False,
     as_json: Json = False,
 ) -> None:
@@ -74,6 +76,7 @@ def plan(
     show_values: Annotated[
         bool, typer.Option("--show-values", help="With --diff: show values, which are personal data.")
     ] = False,
+    accept_mapping: AcceptMapping = False,
     as_json: Json = False,
 ) -> None:
     """Dry run: what the next sync would insert, update, delete, hold back, and the engine calls that it costs."""
@@ -81,6 +84,7 @@ def plan(
     from sync_assets.commands.plan import plan as run  # noqa: PLC0415
 
     runtime = open_runtime()
+    runtime.accept_mapping = accept_mapping
     if diff is not None:
         _plan_record(runtime, diff, as_json, show_values=show_values)
         return

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from sync_assets.audit.record_comparison import SpelledOtherwise
 from sync_assets.campaign.client import CampaignRefused
 from sync_assets.commands.plan_existing_records import ExistingPlanned
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import D365Refused
+from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
 from sync_assets.ledger import Ledger
@@ -35,6 +35,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.validation.guardrails import check_configuration, check_limits
 from sync_assets.validation.preflight import NotReady
+from sync_assets.validation.schema_drift import target_finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def plan(runtime: Runtime, inventory: Inventory | None = None) -> Planned:
         paused = _end_maintenance(ledger)
         rehearsed = replace(runtime, _ledger=ledger, _session=None, accept_mapping=True)
         try:
-            planned = interruptible.run(_Plan(rehearsed, ledger, inventory).run())
+            planned = interruptible.run(_Plan(rehearsed, ledger, inventory, runtime.accept_mapping).run())
         finally:
             rehearsed.end_session()
     planned.document["notes"] += paused
@@ -89,6 +90,7 @@ class _Plan:
     runtime: Runtime
     ledger: Ledger
     inventory: Inventory | None = None
+    accepted: bool = False
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
     unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
@@ -116,8 +118,11 @@ class _Plan:
         """Rehearse one run as `sync` starts it: capture the table, and send what is pending then."""
         try:
             await asyncio.to_thread(check_limits, self.runtime, config, reading=True)
+            target = await asyncio.to_thread(target_finding, self.ledger, config)
+            if not (target.passed or self.accepted):
+                raise NotReady(config.table, [target])
             captured = await capture_table(self.runtime, config)
-        except (NotReady, D365Refused, CampaignRefused) as error:
+        except (NotReady, D365Refused, BadPage, CampaignRefused) as error:
             self.troubled[config.table] = error
         else:
             if warning := unknown_codes_warning(config.table, captured.result.unknown_codes):
@@ -127,11 +132,7 @@ class _Plan:
             await self._push(config)
 
     async def _push(self, config: TableConfig) -> int:
-        try:
-            self.rehearsals[config.table].calls["read"] += await self.existing.find_out(config)
-        except SpelledOtherwise as error:
-            self.troubled[config.table] = error
-            return 0
+        self.rehearsals[config.table].calls["read"] += await self.existing.find_out(config)
         activity = f"planning {config.table}"
         pending = self.ledger.counts().get(config.table)
         self.runtime.totals[activity] = self.rehearsals[config.table].done + (pending.pending if pending else 0)

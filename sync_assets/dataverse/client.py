@@ -217,10 +217,13 @@ class DataverseClient:
             raise refusal(answer, table)
         return answer.body
 
-    async def rows(self, table: Table, select: Iterable[str], ids: Sequence[str]) -> AsyncIterator[bytes]:
+    async def rows(
+        self, table: Table, select: Iterable[str], ids: Sequence[str], *, size: int = MAX_PAGE
+    ) -> AsyncIterator[bytes]:
         """Yield the present rows with these ids, in answers that `PageParser` reads; deleted rows are missing.
 
-        Queried by `In` (section 2.2), IDS_IN_A_QUERY ids at a time. Raises what `page` raises, and EndlessRead.
+        Queried by `In` (section 2.2), IDS_IN_A_QUERY ids at a time. `size`: most rows of a page. Raises what `page`
+        raises, and EndlessRead.
         """
         columns = ",".join(select)
         for start in range(0, len(ids), IDS_IN_A_QUERY):
@@ -230,7 +233,7 @@ class DataverseClient:
             link = f"{self.endpoint.base_url}/{table.set_name}?$select={columns}&$filter={quote(wanted)}"
             trail = LinkTrail("Dynamics 365", table.name, link)
             while link:
-                body = await self.page(link, tracked=False, size=len(some), table=table.name)
+                body = await self.page(link, tracked=False, size=min(len(some), size), table=table.name)
                 yield body
                 head = read_head(body)
                 link = trail.follow(head.next_link, len(head.value))

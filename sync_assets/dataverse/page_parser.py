@@ -95,10 +95,15 @@ class _Tombstone(msgspec.Struct):
 
 
 class PageParser:
-    """Parse pages of one selection. `columns`: the names in `$select` with their types."""
+    """Parse pages of one selection.
 
-    def __init__(self, columns: Mapping[str, ColumnType]) -> None:
+    columns: the names in `$select` with their types. table, key: the table and its primary key, which no row may lack;
+    empty for rows that may.
+    """
+
+    def __init__(self, columns: Mapping[str, ColumnType], *, table: str = "", key: str = "") -> None:
         self._columns = dict(columns)
+        self._table, self._key = table, key
         fields = {f"c{n}": name for n, name in enumerate(self._columns)}
         row = msgspec.defstruct(
             "Row",
@@ -137,6 +142,11 @@ class PageParser:
                 column.extend(values)
             if not deleted:
                 hashes += row_hashes(raws[at : at + AT_ONCE])
+        if self._key and None in columns[list(self._columns).index(self._key)]:
+            raise BadPage(
+                f"Dynamics 365 sent a row of {self._table} whose id ({self._key}) is null. Its page was not stored.",
+                "Find the row in Dynamics 365, or a proxy that changes answers; the capture goes on at this page.",
+            )
         known = () if deleted else hashes  # a page with a tombstone has no hashes
         return Page(self._frame(columns), deleted, head.next_link, head.delta_link, known)
 

@@ -35,6 +35,7 @@ from sync_assets.http.transport import (
     NotTrusted,
     OutcomeUnknown,
     Response,
+    ResponseTooLarge,
 )
 
 _PROXY = "Check HTTPS_PROXY and NO_PROXY, and whether the proxy runs; nothing is lost, run it again later."
@@ -136,7 +137,7 @@ class AiohttpClient:
                 f"{_place(method, url)} did not answer in full within {limits.seconds:g} s; it was given up.", _WHO
             ) from None
         except _TooLarge:
-            raise LimitExceeded(
+            raise ResponseTooLarge(
                 f"{_place(method, url)} answered with more than {limits.largest / (1 << 20):g} MiB; it was given up.",
                 _WHO,
             ) from None

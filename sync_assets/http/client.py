@@ -30,6 +30,7 @@ from sync_assets.http.transport import (
     NotTrusted,
     OutcomeUnknown,
     Response,
+    ResponseTooLarge,
     ssl_context,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "Observer",
     "OutcomeUnknown",
     "Response",
+    "ResponseTooLarge",
     "SignInRefused",
     "Throttle",
     "TokenSource",

@@ -41,6 +41,10 @@ class LimitExceeded(OutcomeUnknown):
     """The response was larger, or took longer, than its `Limits` allow. A retry would not help."""
 
 
+class ResponseTooLarge(LimitExceeded):
+    """The response was larger than its `Limits` allow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits of a response; beyond them LimitExceeded is raised.

@@ -16,6 +16,7 @@ from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.records.privacy_holds import Holds
 from sync_assets.ledger.records.rebuilds import Rebuilds
 from sync_assets.ledger.records.replays import Replays
+from sync_assets.ledger.records.targets import Targets
 from sync_assets.ledger.repositories.adobe_migration import AdobeMigration
 from sync_assets.ledger.repositories.call_limits import CallLimits
 from sync_assets.ledger.repositories.dialect_findings import DialectFindings
@@ -73,6 +74,7 @@ class Ledger:
         claims = Claims(session, sessions, maintenance, dependencies, opt_out_rows, history)
         replays = Replays(session, feeds)
         rebuilds = Rebuilds(session, sessions, feeds, dependencies)
+        targets = Targets(session, feeds, dependencies)
         holds = Holds(session, hold_records, dependencies)
         links = AcknowledgedLinks(session, dependencies)
         blocked = BlockedRecords(session)
@@ -119,6 +121,9 @@ class Ledger:
         self.carry_out_deletes = deletions.carry_out_deletes
         self.count_cascading_deletes = deletions.count_cascading_deletes
         self.change_mapping = mappings.change_mapping
+        self.target = targets.target
+        self.count_sent = targets.count_sent
+        self.change_target = targets.change_target
 
         # Requests to Campaign, and their outcomes
         self.claim = claims.claim

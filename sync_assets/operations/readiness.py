@@ -29,7 +29,7 @@ from sync_assets.validation.preflight import (
     preflight,
     tracking_finding,
 )
-from sync_assets.validation.schema_drift import type_findings, types_of
+from sync_assets.validation.schema_drift import findings_since_capture, types_of
 
 ANSWERS = "system_answers"
 """Name of the finding that fails while a system does not answer."""
@@ -60,8 +60,9 @@ async def set_up(runtime: Runtime, config: TableConfig) -> Ready:
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         wanted = opt_outs_of_new_records(runtime.config, config.table)
         ready = await preflight(config, d365, campaign, runtime.config.targets, wanted)
-    known = await asyncio.to_thread(lambda: runtime.ledger.known_types(config.table))
-    return replace(ready, findings=[*ready.findings, *type_findings(config, known, types_of(ready.mapping))])
+    types = types_of(ready.mapping)
+    changed = await asyncio.to_thread(lambda: findings_since_capture(runtime.ledger, config, types))
+    return replace(ready, findings=[*ready.findings, *changed])
 
 
 def types_note(ready: Ready) -> Finding:

@@ -21,6 +21,7 @@ from sync_assets.ledger import Rebuild
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.validation.preflight import NotReady, campaign_findings
+from sync_assets.validation.schema_drift import target_finding
 
 
 def begin_anew(runtime: Runtime) -> None:
@@ -45,7 +46,7 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
         await asyncio.to_thread(ledger.put_rebuild, state)
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
-        findings = campaign_findings(config, resource)
+        findings = [*campaign_findings(config, resource), target_finding(ledger, config)]
         if any(finding.stops for finding in findings):
             raise NotReady(config.table, findings)
         listing = RecordList(runtime, campaign, config, sorts=may_sort(config))

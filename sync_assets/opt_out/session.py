@@ -26,6 +26,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 from sync_assets.validation.opt_out_columns import OptOutColumn, opt_out_columns, opt_out_findings
 from sync_assets.validation.preflight import NotReady
+from sync_assets.validation.schema_drift import target_finding
 
 LEASE = "opt-outs"
 """Name of the lease: no table's logical name has a hyphen."""
@@ -91,11 +92,14 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
         table, resource = await run_together(
             d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)
         )
-        findings = opt_out_findings(config, table, resource)
+        ledger = await asyncio.to_thread(lambda: runtime.ledger)
+        findings = [
+            *opt_out_findings(config, table, resource),
+            await asyncio.to_thread(target_finding, ledger, contact),
+        ]
         if any(not finding.passed for finding in findings):
             raise NotReady("opt-outs", findings)
         target = Target.of(contact)
-        ledger = await asyncio.to_thread(lambda: runtime.ledger)
         yield Session(
             runtime=runtime,
             ledger=ledger,

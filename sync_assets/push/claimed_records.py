@@ -47,9 +47,16 @@ class ClaimedRecords:
     `calls` counts the engine calls made so far, `stored_calls` those that the ledger has stored. Times are in seconds.
     """
 
-    def __init__(self, ledger: Ledger, table: str, session: int, opt_outs: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        table: str,
+        session: int,
+        opt_outs: Sequence[str] = (),
+        target: tuple[str, str] | None = None,
+    ) -> None:
         self._ledger, self._table, self._session = ledger, table, session
-        self._opt_outs = opt_outs
+        self._opt_outs, self._target = opt_outs, target
         self._outcomes: list[Outcome] = []
         self._full = asyncio.Event()
         self._storing = asyncio.Lock()
@@ -63,7 +70,8 @@ class ClaimedRecords:
 
     async def claim(self, limit: int) -> list[Claimed]:
         """Claim up to `limit` pending records of the table."""
-        records = await self._call(self._ledger.claim, self._table, self._session, limit=limit, opt_outs=self._opt_outs)
+        options = {"limit": limit, "opt_outs": self._opt_outs, "target": self._target}
+        records = await self._call(self._ledger.claim, self._table, self._session, **options)
         self.without_outcome += len(records)
         if self.without_outcome:
             self.idle.clear()

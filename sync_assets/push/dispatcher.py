@@ -86,7 +86,7 @@ async def push(
     Raises:
         LedgerError: the ledger failed.
     """
-    claims = ClaimedRecords(ledger, target.table, session, target.opt_outs)
+    claims = ClaimedRecords(ledger, target.table, session, target.opt_outs, (target.resource, target.key))
     keys = ParentKeys() if parent_keys is None else parent_keys
     return await _Push(claims, client, target, concurrency, progress, keys, session_is_valid).run(seconds)
 

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sync_assets.campaign.addressing import Addressing
+from sync_assets.campaign.addressing import CAPITALS, Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard, OutcomeUnknown
@@ -76,6 +76,8 @@ def sent_by_key(target: LinkTarget, found: Mapping[str, str]) -> bool:
 
     found: the findings about the parent's resource.
     """
+    if CAPITALS in found:  # the parent's key may not be our id as it stands
+        return False
     if target.style != "auto":
         return target.style == "key"
     finding = found.get(KEY_IN_LINK)

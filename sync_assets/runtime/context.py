@@ -51,7 +51,7 @@ class Runtime:
     known.
     any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
     new_ledger: True to go on with an empty ledger although the configuration is used with another one.
-    accept_mapping: True to accept a mapping that alternated with another one recently.
+    accept_mapping: True to accept a table's other target, and a mapping that alternated with another one recently.
     may_create_ledger: False for callers that only read: without a ledger they are given an empty temporary one.
     announce: called at once with what must be known before the command ends: that a ledger was made, or that there is
     none; why a table ended; which file is waited for.

@@ -18,6 +18,10 @@ CHECKS: dict[str, tuple[Side, str]] = {
     "mapped_columns_exist": ("d365", "Every column of the mapping is in the table and may be read."),
     "column_types_are_as_before": ("d365", "No mapped column has another type than before."),
     PUBLISHED: ("campaign", "Campaign serves the resource under the API that the configuration names."),
+    "target_is_as_before": (
+        "campaign",
+        "The table is sent to the resource, and by the key, that acknowledged it so far.",
+    ),
     "mapped_attributes_exist": ("campaign", "Every attribute of the mapping is in the resource and may be written."),
     "attribute_types_are_as_before": ("campaign", "No mapped attribute has another type than before."),
     "link_cardinalities_agree": ("campaign", "Each link has the cardinality that Campaign published."),

@@ -1,4 +1,4 @@
-"""Detect columns and attributes whose type changed under a mapping. Missing ones are found by the preflight.
+"""Detect a target, or types of columns and attributes, that changed under a mapping. The preflight finds missing ones.
 
 A new type that the mapping can still convert would pass unnoticed, and all rows would be read and sent again. So the
 types of mapped columns and attributes are stored in the ledger. A changed type stops its table, and no other, until an
@@ -11,8 +11,10 @@ from collections.abc import Mapping as ABCMapping
 
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Types
 from sync_assets.mapping.table_mapping import TableMapping
+from sync_assets.plurals import counted
 from sync_assets.validation.findings import CHECKS, Finding, Side
 
 TYPES: dict[Side, str] = {"d365": "column_types_are_as_before", "campaign": "attribute_types_are_as_before"}
@@ -58,3 +60,34 @@ def type_findings(config: TableConfig, known: ABCMapping[tuple[str, str], str], 
             )
         findings.append(Finding(check, not changed, text))
     return findings
+
+
+def findings_since_capture(ledger: Ledger, config: TableConfig, now: Types) -> list[Finding]:
+    """Return the findings about types and target that differ from those of the table's last capture.
+
+    now: the types, as in `type_findings`. The types of another resource are no change of the former one's.
+    """
+    known, target = ledger.known_types(config.table), target_finding(ledger, config)
+    if ledger.target(config.table) != (config.resource, config.key):
+        known = {place: type_ for place, type_ in known.items() if place[0] == "d365"}
+    return [*type_findings(config, known, now), target]
+
+
+def target_finding(ledger: Ledger, config: TableConfig) -> Finding:
+    """Return the finding about a table's target, the resource and the key attribute; it fails if another was sent to.
+
+    A target to which nothing was sent may be replaced.
+    """
+    check = "target_is_as_before"
+    resource, key = before = ledger.target(config.table) or (config.resource, config.key)
+    records, links = ledger.count_sent(config.table) if before != (config.resource, config.key) else (0, 0)
+    if not records:
+        return Finding(check, True, CHECKS[check][1])
+    linked = f", {counted(links, 'link')} of other tables to them are sent again" if links else ""
+    text = (
+        f"{counted(records, 'record')} went to {resource} by {key}, and the configuration names {config.resource} by "
+        f"{config.key}. Set it back, or `sync-assets sync --accept-mapping`: {config.resource} is listed, the records "
+        f"that it lacks by {config.key} are sent as new ones, one engine call each{linked}; those in {resource} that "
+        f"carry {key} stay as they are"
+    )
+    return Finding(check, False, text, numbers={"records": records, "links": links})

@@ -102,21 +102,46 @@ class TestWhereCampaignHoldsOurRecordsAlready:
 class TestWhereAnIdIsWrittenInCapitals:
     """As a SQL Server exports it, by which another program may have loaded Campaign, which compares keys by case."""
 
-    def test_nothing_is_sent_until_it_is_written_as_dynamics_writes_it(self, program: Program) -> None:
+    def test_its_record_is_updated_and_deleted_and_no_second_one_is_made(self, program: Program) -> None:
         admin = program.sandbox.admin
+        program.table["apply_deletes"] = True
         id_ = admin.dump_d365()[0]["contactid"]
         [pkey] = admin.add_profiles({"lastName": "Eve", "externalId": id_.upper()})
-        for _ in range(2):  # the second run begins where the first one stopped
-            done = program.sync()
-            assert (done.status, done.document["engine_calls"]["insert"]) == (2, 0)
-            assert f"has the externalId {id_.upper()}, where Dynamics 365 writes {id_}" in "".join(done.stopped)
-        with closing(program.runtime()) as runtime:
-            [problem] = plan(runtime).problems
-        assert "load them again with the key in small letters" in str(problem)
-        admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
-        admin.add_profiles({"lastName": "Eve", "externalId": id_})
-        assert program.sync().document["engine_calls"]["insert"] == N - 1
-        program.assert_in_step()
+        done = program.sync()
+        assert (done.status, done.document["engine_calls"]["insert"]) == (0, N - 1)
+        admin.change("contact", [id_], lastname="Changed")
+        assert program.sync().status == 0
+        assert len(admin.dump_campaign()) == N
+        [found] = [one for one in admin.dump_campaign() if one["PKey"] == pkey]
+        assert (found["lastName"], found["externalId"]) == ("Changed", id_.upper())
+        assert program.sync().document["engine_calls"] == calls()
+        admin.delete("contact", [id_])
+        assert program.sync().status == 0
+        assert pkey not in {one["PKey"] for one in admin.dump_campaign()}
+
+    def test_one_that_comes_into_scope_later_becomes_no_second_profile(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        id_ = admin.dump_d365()[0]["contactid"]
+        admin.change("contact", [id_], lastname="Out")
+        rules = [{"field": "lastname", "is": "ne", "value": "Out"}]
+        program.table["filters"] = {"match": "all", "rules": rules}
+        [pkey] = admin.add_profiles({"lastName": "Eve", "externalId": id_.upper()})
+        sent = program.sync().document["engine_calls"]["insert"]
+        assert len(admin.dump_campaign()) == sent + 1
+        admin.change("contact", [id_], lastname="In")
+        done = program.sync()
+        assert (done.status, done.document["engine_calls"]["insert"]) == (0, 0)
+        assert len(admin.dump_campaign()) == sent + 1
+        [found] = [one for one in admin.dump_campaign() if one["PKey"] == pkey]
+        assert found["lastName"] == "In"
+
+    def test_its_children_are_linked_to_it(self, sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
+        chain = Chain(sandbox_factory, tmp_path)
+        contact, order, _ = chain.make()
+        [pkey] = chain.admin.add_profiles({"lastName": "Eve", "externalId": contact.upper()})
+        assert chain.sync()[0] == 0
+        assert chain.held()["cusOrder"][order]["cusContactLink"]["PKey"] == pkey
+        assert len(chain.admin.dump_campaign()) == 1
 
     def test_an_id_that_is_not_ours_is_left_alone(self, program: Program) -> None:
         other = str(uuid.uuid4()).upper()

@@ -357,7 +357,7 @@ def begin(story: Story) -> None:
     assert "kept_days" in story.type("history --table contact --limit 5 --json")
     story.type("certify --yes --json")
     story.type("certify", 1)
-    assert "105" in story.type("plan")
+    assert "105" in story.type("plan --accept-mapping")
     assert "105" in story.type("estimate --months 24 --other-calls 1000")
     story.type("migrate", 2)
     story.type("migrate --yes --show-values --json", 2)

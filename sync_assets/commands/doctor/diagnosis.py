@@ -46,7 +46,7 @@ from sync_assets.runtime.systems import OtherSystems, check_organisation
 from sync_assets.task_group import run_together
 from sync_assets.validation import guardrails
 from sync_assets.validation.preflight import Finding, Ready, findings_of, preflight
-from sync_assets.validation.schema_drift import type_findings, types_of
+from sync_assets.validation.schema_drift import findings_since_capture, types_of
 
 
 def examine(runtime: Runtime) -> list[Line]:
@@ -262,8 +262,8 @@ class _TableChecks:
             self.ready = ready = await preflight(config, self.d365, self.campaign, runtime.config.targets)
             lines += [_line(config, finding) for finding in ready.findings]
             if self.counted:
-                known = runtime.ledger.known_types(config.table)
-                lines += [_line(config, finding) for finding in type_findings(config, known, types_of(ready.mapping))]
+                changed = findings_since_capture(runtime.ledger, config, types_of(ready.mapping))
+                lines += [_line(config, finding) for finding in changed]
             told = await run_together(
                 self._identified(ready),
                 _table_guardrails(runtime, config, ready, self.d365, self.campaign),

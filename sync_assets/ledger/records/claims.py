@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import times
 from sync_assets.ledger.model import AcknowledgeResult, BlockReason, Claimed, LinkTo, Operation, Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.records.targets import stored_target
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.opt_outs import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
@@ -88,7 +89,15 @@ class Claims:
         self._opt_outs = opt_outs
         self._history = history
 
-    def claim(self, table: str, session: int, *, limit: int, opt_outs: Sequence[str] = ()) -> list[Claimed]:
+    def claim(
+        self,
+        table: str,
+        session: int,
+        *,
+        limit: int,
+        opt_outs: Sequence[str] = (),
+        target: tuple[str, str] | None = None,
+    ) -> list[Claimed]:
         """Claim pending records for a session, so that no other claim returns them while it lives.
 
         The record that changed first comes first. Each record is uncertain from its claim until its outcome is stored.
@@ -100,9 +109,10 @@ class Claims:
             session: its epoch.
             limit: most records to claim.
             opt_outs: opt-out attributes that are sent with an insert.
+            target: the resource and key attribute that the records will be sent to; None for the stored one.
 
         Returns:
-            The claimed records; none if the table is in maintenance.
+            The claimed records; none if the table is in maintenance, or has another target by now.
 
         Raises:
             PayloadKeyMissing: a payload cannot be decrypted; no record is claimed.
@@ -111,7 +121,8 @@ class Claims:
 
         def work(connection: Connection) -> tuple[list[Claimed], int]:
             self._sessions.require(connection, session)
-            if self._maintenance.maintained_since(connection, table):
+            moved = target is not None and stored_target(connection, table) not in (None, target)
+            if moved or self._maintenance.maintained_since(connection, table):
                 return [], 0
             now = self._session.now()
             self._end_unknown(connection, table, now)

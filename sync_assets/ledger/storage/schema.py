@@ -404,6 +404,15 @@ mapping = sa.Table(
     sa.Column("returned", sa.SmallInteger, nullable=False),  # 1: it had been in use within a day before
 )
 
+# The resource and key attribute that a table's acknowledgements are about: see records/targets.py.
+target = sa.Table(
+    "sync_target",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("resource", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+)
+
 # Dagster runs that work on tables, with the session of the process of each.
 run = sa.Table(
     "sync_run",

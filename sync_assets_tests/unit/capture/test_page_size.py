@@ -4,13 +4,14 @@ size."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from sync_assets.capture import page_size
 from sync_assets.capture.page_size import TRIES
-from sync_assets.dataverse.client import ServerFailed
-from sync_assets.http.client import OutcomeUnknown, Unavailable
+from sync_assets.dataverse.client import D365Refused, ServerFailed
+from sync_assets.http.client import OutcomeUnknown, ResponseTooLarge, Unavailable
 from sync_assets_tests.support.table_reading import Reading
 
 N = 14
@@ -90,6 +91,41 @@ def test_a_page_of_the_fewest_rows_that_fails_fails(reading: Reading, monkeypatc
     with pytest.raises(ServerFailed):
         reading.read()
     assert reading.sizes == [8] * TRIES + [4] * TRIES
+
+
+@pytest.mark.parametrize("kind", ["ids", "rows", "changes", "by id"])
+def test_an_answer_of_too_many_bytes_is_asked_for_with_fewer_rows_down_to_one(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(page_size, "SMALLEST", 250)
+    if kind in ("changes", "by id"):
+        reading.read()
+        ids = [row["contactid"] for row in reading.admin.dump_d365()]
+        reading.admin.change("contact", ids[:5], lastname="Changed")
+        if kind == "by id":
+            reading.admin.delete("contact", ids[5:])
+    page = reading.d365.page
+
+    async def narrow(link: str, **how: Any) -> bytes:
+        if how["size"] > 1 and (kind != "by id" or "$filter" in link):
+            raise ResponseTooLarge("too large")
+        return await page(link, **how)
+
+    monkeypatch.setitem(vars(reading.d365), "page", narrow)
+    reading.read()
+    assert reading.captured() == reading.expected()
+    feed = reading.ledger.feed("contact")
+    assert feed is not None
+    assert (feed.page_size or 0) < 8
+
+
+def test_one_row_of_too_many_bytes_names_its_table(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def narrow(link: str, **how: Any) -> bytes:
+        raise ResponseTooLarge("too large")
+
+    monkeypatch.setitem(vars(reading.d365), "page", narrow)
+    with pytest.raises(D365Refused, match="One row of contact has more than 64 MiB"):
+        reading.read()
 
 
 @pytest.mark.parametrize(

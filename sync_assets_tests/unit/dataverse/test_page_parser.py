@@ -130,6 +130,12 @@ def test_a_value_of_another_type_is_an_error_that_does_not_quote_it(wrong: dict[
     assert "Secretive" not in str(raised.value)
 
 
+def test_a_row_without_an_id_is_an_error_that_names_its_table() -> None:
+    parser = PageParser(COLUMNS, table="contact", key="contactid")
+    with pytest.raises(BadPage, match=r"a row of contact whose id \(contactid\) is null"):
+        parser.parse(page(ROW, {**ROW, "contactid": None}, TOMBSTONE))
+
+
 def test_a_selected_column_that_is_missing_is_an_error_and_not_null() -> None:
     row = {name: value for name, value in ROW.items() if name != "firstname"}
     with pytest.raises(BadPage, match="firstname"):

@@ -1,0 +1,107 @@
+"""Store each table's target in Campaign, the resource and the key attribute, which its acknowledgements are about.
+
+A record that one resource acknowledged is not in another one, and a request by one key finds no record that was sent
+with another. So under a new target nothing of the table counts as acknowledged: each row is read and sent again, after
+the records that the new target holds were listed. What the former target holds is left as it is.
+
+Invariant: a target and the records that it replaces change in one transaction.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger.model import BlockReason, State
+from sync_assets.ledger.records.dependency_status import DependencyStatus
+from sync_assets.ledger.records.feeds import Feeds
+from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
+
+_R = schema.record.c
+_L = schema.link.c
+_T = schema.target.c
+_SENT = sa.or_(_R.acked_hash.is_not(None), _R.uncertain > 0)
+_IN_STEP = sa.and_(_R.state == State.SYNCED.value, _R.withdrawn == 0, _SENT)
+
+
+class Targets:
+    """Reads and writes `sync_target`."""
+
+    def __init__(self, session: LedgerSession, feeds: Feeds, dependencies: DependencyStatus) -> None:
+        self._session = session
+        self._feeds = feeds
+        self._dependencies = dependencies
+
+    def target(self, table: str) -> tuple[str, str] | None:
+        """Return the resource and the key attribute of a table's acknowledgements; None before its first capture."""
+        with self._session.database.read() as connection:
+            return stored_target(connection, table)
+
+    def count_sent(self, table: str) -> tuple[int, int]:
+        """Count the table's records that Campaign holds, or may hold, and the links of other records to them."""
+        records = sa.select(sa.func.count()).where(_R.table_name == table, _SENT)
+        links = sa.select(sa.func.count()).where(_L.parent_table == table, _L.keyed == 1, _L.held == 1)
+        with self._session.database.read() as connection:
+            return connection.execute(records).scalar_one(), connection.execute(links).scalar_one()
+
+    def change_target(self, table: str, resource: str, key: str) -> None:
+        """Store a table's target. If it replaces another one, no record of the table counts as acknowledged any more.
+
+        The outcomes of requests under way are dropped; the next capture reads all rows; Campaign's records are listed
+        before the first insert; children are linked again once their parents are acknowledged.
+        """
+
+        def work(connection: Connection) -> None:
+            new = self._session.upsert(schema.target).values(table_name=table, resource=resource, key=key)
+            replaces = stored_target(connection, table) is not None
+            values = {"resource": resource, "key": key}
+            connection.execute(new.on_conflict_do_update(index_elements=["table_name"], set_=values))
+            if replaces:
+                self._forget_acknowledged(connection, table)
+                for listed in (schema.rebuild, schema.existing_record):
+                    connection.execute(sa.delete(listed).where(listed.c.table_name == table))
+                connection.execute(sa.delete(schema.dialect).where(schema.dialect.c.resource == resource))
+                version = sa.select(schema.feed.c.version).where(schema.feed.c.table_name == table).with_for_update()
+                if (known := connection.execute(version).scalar()) is not None:
+                    self._feeds.reset(connection, table, known, resend=False)
+
+        self._session.database.write(work, large=True)
+
+    def _forget_acknowledged(self, connection: Connection, table: str) -> None:
+        """Forget what Campaign acknowledged of a table's records, and the payloads made for the former target.
+
+        A record out of scope, which nothing sends again, keeps its links and those of its children. Records that are
+        synced wait for the row that the next capture reads; all others are re-evaluated.
+        """
+        self._dependencies.lock_linked_records(connection)
+        tally = TotalsChange()
+        ours = _R.table_name == table
+        in_step = connection.execute(sa.select(sa.func.count()).where(ours, _IN_STEP)).scalar_one()
+        tally.add(table, State.SYNCED, -in_step)
+        tally.add(table, State.WAITING, in_step)
+        others = sa.select(_R.seq).where(ours, _R.state != State.SYNCED.value, _SENT).order_by(_R.seq)
+        changed = list(connection.execute(others).scalars())
+        in_scope = sa.select(_R.seq).where(ours, _R.withdrawn == 0)
+        connection.execute(sa.delete(schema.link).where(_L.held == 3, _L.seq.in_(in_scope)))
+        unlinked = {"held": 0, "other_id": None}
+        connection.execute(sa.update(schema.link).where(_L.seq.in_(in_scope), _L.held > 0).values(unlinked))
+        kept = sa.select(_R.id).where(ours, _R.withdrawn == 1)
+        linked = sa.case((_L.held == 1, _L.parent_id), else_=_L.other_id)
+        children = (_L.parent_table == table, _L.keyed == 1, _L.held.in_((1, 2)), linked.not_in(kept))
+        connection.execute(sa.update(schema.link).where(*children).values(unlinked))
+        nothing = ("acked_hash", "acked_at", "payload", "update_payload", "row_hash", "insert_only_hash", "reason")
+        waits = {"state": State.WAITING.value, "gate": BlockReason.REFETCH_REQUIRED.value}
+        columns = dict.fromkeys((*nothing, "not_before", "session"))
+        changes = {name: sa.case((_IN_STEP, value), else_=_R[name]) for name, value in waits.items()}
+        zero = dict.fromkeys(("uncertain", "resend", "attempts"), 0)
+        connection.execute(sa.update(schema.record).where(ours, _SENT).values({**columns, **changes, **zero}))
+        pending = sa.select(_L.seq).join(schema.record, _R.seq == _L.seq)
+        children_pending = pending.where(_L.parent_table == table, schema.PENDING).distinct()
+        also = connection.execute(children_pending).scalars().all()
+        self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, changed), (), tally, also)
+        self._session.count(connection, tally)
+
+
+def stored_target(connection: Connection, table: str) -> tuple[str, str] | None:
+    """See `Targets.target`."""
+    row = connection.execute(sa.select(_T.resource, _T.key).where(_T.table_name == table)).one_or_none()
+    return None if row is None else (row.resource, row.key)

@@ -1,0 +1,113 @@
+"""A table's target in the ledger: under another one nothing of the table counts as acknowledged."""
+
+import pytest
+
+from sync_assets.config.models import TableConfig
+from sync_assets.ledger import BlockReason, Ledger, LinkSpec, State
+from sync_assets.validation.schema_drift import findings_since_capture, target_finding
+from sync_assets_tests.support.ledgers import capture, claim, guid, linked, push, record, row, session_of, settle
+
+TO_CONTACT = LinkSpec("cusContact", "contact")
+ORDERS = TableConfig.model_validate(
+    {"table": "new_order", "resource": "cusOrder", "key": "cusOrderId", "fields": {"new_name": "cusName"}}
+)
+
+
+@pytest.fixture
+def sent(ledger: Ledger) -> Ledger:
+    """Anna is in step, Bert was deleted in Dynamics 365, Carl is out of scope, an order hangs on Anna."""
+    ledger.change_target("contact", "profile", "externalId")
+    ledger.change_target("order", "cusOrder", "cusOrderId")
+    ledger.note_dialect("profile", {"existing records": "none"})
+    capture(ledger, row("anna"), row("bert"), row("carl"), complete=True)
+    push(ledger)
+    order = linked([row("order")], cusContact=["anna"])
+    capture(ledger, page=order, table="order", links=[TO_CONTACT], complete=True)
+    push(ledger, table="order")
+    capture(ledger, deleted=["bert"], out_of_scope=[guid("carl")], complete=True)
+    return ledger
+
+
+def test_the_target_is_stored_and_replaced_by_the_same_one_for_nothing(ledger: Ledger) -> None:
+    assert ledger.target("contact") is None
+    ledger.change_target("contact", "profile", "externalId")
+    assert ledger.target("contact") == ("profile", "externalId")
+    assert ledger.count_sent("contact") == (0, 0)
+
+
+def test_another_target_forgets_what_was_acknowledged(sent: Ledger) -> None:
+    assert sent.count_sent("contact") == (3, 1)
+    sent.change_target("contact", "cusPerson", "cusPersonId")
+    assert sent.target("contact") == ("cusPerson", "cusPersonId")
+    assert sent.count_sent("contact") == (0, 0)
+    anna = record(sent, "anna")
+    assert (anna.state, anna.gate, anna.acked_hash) == (State.WAITING, BlockReason.REFETCH_REQUIRED, None)
+    assert sent.stored_record("contact", guid("bert")) is None
+    assert record(sent, "carl").state == State.SYNCED
+    feed = sent.feed("contact")
+    assert feed is not None
+    assert (feed.complete, feed.link) == (False, None)
+    counts = sent.counts()["contact"]
+    assert (counts.waiting, counts.synced, counts.records) == (1, 1, 2)
+    assert sent.count_sent("order") == (1, 0)
+
+
+def test_a_child_is_linked_again_once_its_parent_was_sent_anew(sent: Ledger) -> None:
+    sent.change_target("contact", "cusPerson", "cusPersonId")
+    assert not claim(sent, table="order")
+    capture(sent, row("anna"))
+    assert [one.operation for one in push(sent)] == ["insert"]
+    [order] = claim(sent, table="order")
+    assert (order.operation, order.payload, [link.held for link in order.links]) == ("update", None, [False])
+
+
+def test_an_outcome_of_the_former_target_is_dropped(sent: Ledger) -> None:
+    capture(sent, row("anna", "b"))
+    [anna] = [one for one in claim(sent) if one.id == guid("anna")]
+    sent.change_target("contact", "cusPerson", "cusPersonId")
+    assert settle(sent, "done", anna).claims_lost == 1
+    assert record(sent, "anna").acked_hash is None
+
+
+def test_a_worker_with_the_former_target_claims_nothing_more(sent: Ledger) -> None:
+    sent.change_target("contact", "cusPerson", "cusPersonId")
+    capture(sent, row("anna"))
+    session, former = session_of(sent), ("profile", "externalId")
+    assert not sent.claim("contact", session, limit=9, target=former)
+    assert len(sent.claim("contact", session, limit=9, target=("cusPerson", "cusPersonId"))) == 1
+
+
+def test_what_was_found_about_the_new_resource_is_found_out_again(sent: Ledger) -> None:
+    sent.change_target("contact", "profile", "cusPersonId")
+    assert sent.dialect("profile") == {}
+
+
+@pytest.mark.parametrize("sent", ["nothing", "pending", "outcome unknown", "acknowledged"])
+@pytest.mark.parametrize(
+    "target", [None, ("cusOrder", "cusOrderId"), ("cusLine", "cusOrderId"), ("cusOrder", "cusName")]
+)
+def test_another_target_fails_exactly_if_a_record_was_sent_to_the_former_one(
+    ledger: Ledger, sent: str, target: tuple[str, str] | None
+) -> None:
+    if target:
+        ledger.change_target("new_order", *target)
+    if sent != "nothing":
+        capture(ledger, row("one"), table="new_order")
+    if sent == "outcome unknown":
+        claim(ledger, table="new_order")
+    elif sent == "acknowledged":
+        push(ledger, table="new_order")
+    same = target in (None, (ORDERS.resource, ORDERS.key))
+    assert target_finding(ledger, ORDERS).passed == (same or sent in ("nothing", "pending"))
+
+
+def test_types_of_another_resource_are_no_change(ledger: Ledger) -> None:
+    ledger.change_target("new_order", "cusLine", "cusOrderId")
+    ledger.note_types("new_order", {("campaign", "cusName"): "string", ("d365", "new_name"): "string"})
+    now = {("campaign", "cusName"): "integer", ("d365", "new_name"): "memo"}
+    found = {one.check: one.passed for one in findings_since_capture(ledger, ORDERS, now)}
+    assert found == {
+        "column_types_are_as_before": False,
+        "attribute_types_are_as_before": True,
+        "target_is_as_before": True,
+    }
