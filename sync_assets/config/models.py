@@ -233,7 +233,7 @@ class Guardrails(Model):
     engine_calls_per_day: Count | None = None
     """null: no limit. Else pushing stops there until the next UTC day."""
     max_delete_share: Share = 0.05
-    """Of the known records in one capture, once there are more than 100."""
+    """Of the known records within 24 hours, once there are more than 100."""
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 64
     """Requests in flight to Campaign at most, all processes of a ledger together. Adapts below that."""
 
