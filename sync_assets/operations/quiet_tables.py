@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import opt_outs_due
 from sync_assets.operations.readiness import set_up
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -60,7 +61,8 @@ def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
     feed, counts = ledger.feed(config.table), ledger.counts().get(config.table)
     limits = guardrails.within_limits(runtime.config, config, guardrails.known_contacts(runtime))
     kept = all(finding.passed for finding in limits)
-    return feed is not None and feed.complete and not (counts and counts.pending) and kept
+    pending = (counts and counts.pending) or opt_outs_due(runtime, config)
+    return feed is not None and feed.complete and not pending and kept
 
 
 async def _is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
