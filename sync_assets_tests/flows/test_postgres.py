@@ -75,14 +75,14 @@ def test_runs_at_once_share_what_is_pending(on_postgres: Program, monkeypatch: p
             assert process.returncode == 0, errors
         assert orchestra.pending == 0
         runs = [Run(instance, run.run_id, run.is_success) for run in instance.get_runs()]
-        sent = [run.metadata(PROFILE, today())["inserted"] for run in runs]
+        sent = [run.metadata(PROFILE, today())["this_run"]["inserted"] for run in runs]
         orchestra.runtime.close()
     assert len(sent) == 2
     assert sum(sent) == 300
     assert min(sent) > 0
     journal = [entry for entry in admin.journal("campaign") if entry["engine"]]
-    assert set(Counter(entry["key"] for entry in journal).values()) == {1}
-    assert admin.engine_calls() == calls(insert=300, read=2)
+    assert set(Counter((entry["engine"], entry["key"]) for entry in journal).values()) == {1}
+    assert admin.engine_calls() == calls(insert=300, read=3)  # each run reads its first record back
     on_postgres.assert_in_step()
 
 

@@ -27,6 +27,7 @@ from sync_assets.defs.tables import sensors as ingress_sensors
 from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART
 from sync_assets.opt_out.export.folder import poll_folder
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.chain import forget_ledger
 from sync_assets_tests.support.opt_out_runs import take
 from sync_assets_tests.support.opt_outs import HEADER, clear, exports, opted_in, says, set_d365, switch_on, write_file
 from sync_assets_tests.support.orchestra import Orchestra, in_memory, shown
@@ -433,6 +434,7 @@ def test_it_is_started_once_an_hour_at_most(orchestra: Orchestra) -> None:
 
 def _last_started(orchestra: Orchestra, moment: datetime) -> None:
     """As if that had been the last time, in another ledger beside the same files."""
+    forget_ledger(orchestra.program)
     database = orchestra.program.home / f"{moment:%H%M}.db"
     orchestra.program.more = {"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{database}"}
     orchestra.reload()
