@@ -19,7 +19,7 @@ from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 _R = schema.record.c
 _L = schema.link.c
 _T = schema.target.c
-_SENT = sa.or_(_R.acked_hash.is_not(None), _R.uncertain > 0)
+_SENT = sa.or_(_R.acked_hash.is_not(None), _R.uncertain > 0, _R.unknown_until.is_not(None))
 _IN_STEP = sa.and_(_R.state == State.SYNCED.value, _R.withdrawn == 0, _SENT)
 
 
@@ -90,7 +90,7 @@ class Targets:
         connection.execute(sa.update(schema.link).where(*children).values(unlinked))
         nothing = ("acked_hash", "acked_at", "payload", "update_payload", "row_hash", "insert_only_hash", "reason")
         waits = {"state": State.WAITING.value, "gate": BlockReason.REFETCH_REQUIRED.value}
-        columns = dict.fromkeys((*nothing, "not_before", "session"))
+        columns = dict.fromkeys((*nothing, "not_before", "session", "unknown_until"))
         changes = {name: sa.case((_IN_STEP, value), else_=_R[name]) for name, value in waits.items()}
         zero = dict.fromkeys(("uncertain", "resend", "attempts"), 0)
         connection.execute(sa.update(schema.record).where(ours, _SENT).values({**columns, **changes, **zero}))

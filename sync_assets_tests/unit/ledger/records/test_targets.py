@@ -69,6 +69,19 @@ def test_an_outcome_of_the_former_target_is_dropped(sent: Ledger) -> None:
     assert record(sent, "anna").acked_hash is None
 
 
+def test_a_request_without_an_answer_to_the_former_target_holds_nothing_up(sent: Ledger) -> None:
+    capture(sent, row("anna", "b"))
+    [anna] = [one for one in claim(sent) if one.id == guid("anna")]
+    settle(sent, "unknown", anna)
+    assert record(sent, "anna").unknown_until is not None
+    sent.change_target("contact", "cusPerson", "cusPersonId")
+    capture(sent, row("anna", "b"))
+    [anna] = claim(sent)
+    assert (anna.operation, anna.outcome_unknown) == ("insert", False)
+    settle(sent, "done", anna)
+    assert (record(sent, "anna").state, record(sent, "anna").unknown_until) == (State.SYNCED, None)
+
+
 def test_a_worker_with_the_former_target_claims_nothing_more(sent: Ledger) -> None:
     sent.change_target("contact", "cusPerson", "cusPersonId")
     capture(sent, row("anna"))
