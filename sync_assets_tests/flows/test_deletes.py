@@ -116,8 +116,29 @@ def test_a_mass_deletion_stops_before_the_first_delete_until_it_is_approved(
     assert program.sync().document["engine_calls"] == calls(delete=20, read=20)
     program.assert_in_step()
 
-    admin.delete("contact", 20)  # approved once, not for ever; below a hundred known records nobody is asked
+    admin.delete("contact", 20)  # approved once, not for ever; a day ago there were more than a hundred records
+    assert "20 deletions are held back" in program.sync().stopped[0]
+
+
+def test_deletions_in_small_portions_are_counted_over_a_day(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
+    program = Program(sandbox_factory(contacts=200), tmp_path, {**CONTACT, "apply_deletes": True})
+    admin = program.sandbox.admin
+    program.sync()
+    for _ in range(2):
+        admin.delete("contact", 4)
+        assert program.sync().status == 0
+    admin.delete("contact", 4)  # 12 of 200 in a day
+    done = program.sync()
+    assert "4 deletions are held back" in done.stopped[0]
+    assert len(program.profiles()) == 192
+    assert program.run("approve-deletes", "contact")[0] == 0
     assert program.sync().status == 0
+    assert len(program.profiles()) == 188
+    admin.delete("contact", 2)  # those that were approved do not count
+    assert program.sync().status == 0
+    admin.delete("contact", 1)
+    assert program.sync().status == 2
+    assert len(program.profiles()) == 186
 
 
 def test_a_mass_deletion_spread_over_pages_and_interruptions_is_noticed_all_the_same(

@@ -3,7 +3,7 @@
 A tombstone may be on any page, and the rows that a full read did not return are known only after its last page.
 
 Invariant: no delete becomes pending before the read is at its end, so that the guard against mass deletions sees all
-deletions at once.
+deletions at once. The guard limits the deletions of a day (24 hours until now), in however many reads they come.
 """
 
 import json
@@ -15,8 +15,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from sync_assets.ledger import times
 from sync_assets.ledger.errors import TooManyDeletes
-from sync_assets.ledger.model import Loss, State
+from sync_assets.ledger.model import BlockReason, Loss, State
 from sync_assets.ledger.records import cascading_deletes
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.rules import transitions
@@ -27,12 +28,16 @@ from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 GUARDED_ABOVE = 100
 """Number of records above which the guard limits the share of deletions (`max_delete_share`, docs/configuration.md)."""
 BATCH = 5_000
+MINUTE, DAY = times.seconds(60), times.seconds(86_400)
 
 _F = schema.feed.c
 _G = schema.gone.c
+_D = schema.deletion.c
 _T = schema.tally.c
 _R = schema.record.c
 _L = schema.link.c
+# A child that is deleted in Campaign because its parent was deleted counted then, as a cascading deletion.
+_UNCOUNTED = _R.gate.not_in([BlockReason.PARENT_UNAVAILABLE.value, BlockReason.CHILDREN_PENDING.value])
 _NEVER_THERE = sa.and_(_R.acked_hash.is_(None), _R.uncertain == 0)
 MOVED = ", ".join(f"{name} = ?" for name in transitions.DesiredUpdate._fields[:-1])
 MOVE = f"UPDATE sync_record SET {MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
@@ -67,9 +72,9 @@ class Deletions:
 
         Args:
             table: logical name in Dataverse.
-            max_share: the largest share (0 to 1) of a table's records that may be deleted without approval, if the
-                table has more than GUARDED_ABOVE records. It applies to the other tables whose records would be deleted
-                with their parents, too.
+            max_share: the largest share (0 to 1) of a table's records that may be deleted in 24 hours without approval,
+                if the table had more than GUARDED_ABOVE records then. It applies to the other tables whose records
+                would be deleted with their parents, too.
 
         Raises:
             TooManyDeletes: the share is exceeded and was not approved. The deletions stay collected; records that
@@ -113,25 +118,51 @@ class Deletions:
             The number of collected deletions, and how many are allowed by table; None instead if they may be carried
             out.
         """
-        collected = sa.select(sa.func.count()).where(_G.table_name == table, _G.withdraw == 0)
-        numbers = {**cascading, table: connection.execute(collected).scalar_one()}
+        deletes = (
+            sa.select(sa.func.count(), sa.func.count().filter(_UNCOUNTED))
+            .join(schema.record, _R.seq == _G.seq)
+            .where(_G.table_name == table, _G.withdraw == 0)
+        )
+        collected, uncounted = connection.execute(deletes).one()
+        numbers = {**cascading, table: uncounted}
         approved: dict[str, int] = {}
         feed = sa.select(_F.deletes_approved, _F.deletes, _F.following).where(_F.table_name == table)
         if (row := connection.execute(feed).one_or_none()) and row.deletes_approved:
             approved = {**json.loads(row.following or "{}"), table: row.deletes}
-        known = {name: self._record_count(connection, name) for name in numbers}
         share = Decimal(str(max_share))  # as it is written: a float makes 62.99 of 35 % of 180
-        allowed = {
-            name: number if known[name] <= GUARDED_ABOVE else int(share * known[name]) + approved.get(name, 0)
-            for name, number in numbers.items()
-        }
-        if all(numbers[name] <= allowed[name] for name in numbers):
-            return numbers[table], None
+        allowed: dict[str, int] = {}
+        known: dict[str, int] = {}
+        for name, number in numbers.items():
+            done, known[name] = self._deleted_lately(connection, name)
+            left = max(0, int(share * known[name]) - done)
+            allowed[name] = number if known[name] <= GUARDED_ABOVE else left + approved.get(name, 0)
+        passed = all(numbers[name] <= allowed[name] for name in numbers)
+        if passed:
+            for name, number in numbers.items():
+                self._count_deletions(connection, name, number - approved.get(name, 0), known[name])
         cascading_json = json.dumps(cascading) if cascading else None
-        self._store_in_feed(
-            connection, table, {"deletes": numbers[table], "following": cascading_json, "deletes_approved": False}
-        )
-        return numbers[table], allowed
+        # What passed is approved, so that it passes and counts no second time if this process is killed now.
+        held = {"deletes": uncounted, "following": cascading_json, "deletes_approved": passed and any(numbers.values())}
+        self._store_in_feed(connection, table, held)
+        return collected, None if passed else allowed
+
+    def _deleted_lately(self, connection: Connection, table: str) -> tuple[int, int]:
+        """Return how many deletions counted in the last day, and the most records that the table had meanwhile."""
+        day = sa.select(sa.func.sum(_D.records), sa.func.max(_D.known))
+        lately = day.where(_D.table_name == table, _D.at > self._session.now() - DAY)
+        records, known = connection.execute(lately).one()
+        return int(records or 0), max(self._record_count(connection, table), known or 0)
+
+    def _count_deletions(self, connection: Connection, table: str, number: int, known: int) -> None:
+        """Add to the deletions of this minute, and remove those of the day before."""
+        if number <= 0:
+            return
+        now = self._session.now()
+        connection.execute(sa.delete(schema.deletion).where(_D.table_name == table, _D.at <= now - DAY))
+        minute = {"table_name": table, "at": now - now % MINUTE + MINUTE, "records": number, "known": known}
+        new = self._session.upsert(schema.deletion).values(minute)
+        more = {"records": _D.records + new.excluded.records}
+        connection.execute(new.on_conflict_do_update(index_elements=["table_name", "at"], set_=more))
 
     def _record_count(self, connection: Connection, table: str) -> int:
         """Return the number of the table's records."""

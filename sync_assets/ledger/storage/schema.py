@@ -171,6 +171,16 @@ gone = sa.Table(
 )
 sa.Index("sync_gone_table", gone.c.table_name)
 
+# Deletions of the last day that the guard let pass without approval, by minute: see records/deletions.py.
+deletion = sa.Table(
+    "sync_deletion",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),  # the end of the minute
+    sa.Column("records", sa.BigInteger, nullable=False),
+    sa.Column("known", sa.BigInteger, nullable=False),  # records of the table that the share was taken of
+)
+
 # Records that the full read under way has returned: the others are deleted or out of scope.
 seen = sa.Table(
     "sync_seen",
@@ -296,7 +306,8 @@ opt_out = sa.Table(
     sa.Column("state", sa.SmallInteger, nullable=False),  # rules.opt_outs.OptOutState
     sa.Column("ask", sa.SmallInteger, nullable=False, server_default="0"),  # 1: Campaign must be queried first
     sa.Column("value", sa.SmallInteger),  # decided: the value that both sides should hold
-    sa.Column("sent", sa.SmallInteger, nullable=False, server_default="0"),  # 1: a request may be under way
+    sa.Column("sent", sa.SmallInteger, nullable=False, server_default="0"),  # 1: Campaign may have been sent the value
+    sa.Column("session", sa.BigInteger),  # that claimed it last; NULL: no request is under way
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("failed_since", sa.BigInteger),
     sa.Column("reason", sa.Text),
@@ -305,6 +316,7 @@ opt_out = sa.Table(
 )
 OPT_OUT_DUE = sa.text("state > 0")
 sa.Index("sync_opt_out_due", opt_out.c.state, opt_out.c.id, sqlite_where=OPT_OUT_DUE, postgresql_where=OPT_OUT_DUE)
+sa.Index("sync_opt_out_session", opt_out.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
 
 # Opt-out files on the Campaign SFTP. A file that is written again is another row.
 opt_out_file = sa.Table(

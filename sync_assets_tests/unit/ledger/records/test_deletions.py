@@ -7,6 +7,7 @@ import pytest
 
 from sync_assets.ledger import Ledger, LinkSpec, Position, State, TooManyDeletes
 from sync_assets_tests.support.ledgers import (
+    Clock,
     capture,
     claim,
     frame,
@@ -101,6 +102,43 @@ def test_the_guard_sees_the_deletions_of_all_pages_as_one(ledger: Ledger, gone: 
         ledger.carry_out_deletes("contact", max_share=0.05)
     assert raised.value.remedy
     assert (deletes(ledger), held_back(ledger)) == (0, 11)
+
+
+def test_deletions_count_for_a_day_unless_they_were_approved(ledger: Ledger, clock: Clock) -> None:
+    names = in_campaign(ledger, 400)
+
+    def delete(number: int) -> int:
+        page(ledger, deleted=[names.pop() for _ in range(number)])
+        carried_out = ledger.carry_out_deletes("contact", max_share=0.05)
+        push(ledger)
+        return carried_out
+
+    assert delete(12) == 12
+    clock.advance(12 * 3600)
+    assert delete(8) == 8
+    for held in (1, 2):
+        with pytest.raises(TooManyDeletes, match="allows 0"):
+            delete(1)
+        assert held_back(ledger) == held
+    ledger.approve_deletes("contact")
+    assert delete(0) == 2
+    clock.advance(12 * 3600 + 61)  # the first ones are more than a day ago
+    with pytest.raises(TooManyDeletes, match="allows 12"):
+        delete(13)
+    ledger.approve_deletes("contact")
+    assert delete(12) == 25
+    with pytest.raises(TooManyDeletes, match="allows 0"):
+        delete(1)
+
+
+def test_a_table_that_falls_below_the_guarded_size_stays_guarded_for_a_day(ledger: Ledger) -> None:
+    names = in_campaign(ledger, 102)
+    page(ledger, deleted=names[:5])
+    assert ledger.carry_out_deletes("contact", max_share=0.05) == 5
+    push(ledger)
+    page(ledger, deleted=names[5:])
+    with pytest.raises(TooManyDeletes):
+        ledger.carry_out_deletes("contact", max_share=0.05)
 
 
 def test_the_guard_lets_exactly_its_share_through(ledger: Ledger) -> None:
