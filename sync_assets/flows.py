@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sync_assets.audit.existing_records import first_load
@@ -17,9 +17,10 @@ from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
 from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.push.dispatcher import PushResult, Target, push
-from sync_assets.push.target import opt_outs_of_new_records
+from sync_assets.push.target import captured_opt_outs
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import Finding, NotReady, Ready, campaign_findings, preflight
 from sync_assets.validation.schema_drift import findings_since_capture, types_in, types_of
@@ -64,7 +65,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
     """
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         ready = await preflight(
-            config, d365, campaign, runtime.config.targets, opt_outs_of_new_records(runtime.config, config.table)
+            config, d365, campaign, runtime.config.targets, captured_opt_outs(runtime.config, config.table)
         )
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         runtime.check_not_older()
@@ -148,4 +149,32 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         )
         runtime.calls.update(result.calls)
         result.calls["read"] += existing.calls
-        return Pushed(resource, findings, result)
+    if await asyncio.to_thread(opt_outs_due, runtime, config):
+        await _write_opt_outs(runtime, result)
+    return Pushed(resource, findings, result)
+
+
+def opt_outs_due(runtime: Runtime, config: TableConfig) -> int:
+    """Return how many opt-outs a push of the table writes beside the records, with direction d365_to_campaign.
+
+    They are those of contacts that the filter excludes: no record carries them, and Campaign keeps the profile. In
+    other directions opt-outs have their own flows.
+    """
+    opt_out = runtime.config.opt_out
+    if config.table != CONTACT or opt_out.direction != "d365_to_campaign":
+        return 0
+    return runtime.ledger.opt_outs_left(opt_out.attributes).due
+
+
+async def _write_opt_outs(runtime: Runtime, result: PushResult) -> None:
+    """Decide and write what `opt_outs_due` counts. A problem is the push's."""
+    from sync_assets.opt_out.changes import Changes  # noqa: PLC0415 - most pushes need none
+    from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes  # noqa: PLC0415
+
+    audit = DecisionLog(runtime.store, folder_of_changes(datetime.now(UTC)), runtime.run_id or "push")
+    changes = Changes(runtime, audit)
+    await changes.settle()
+    if changes.failed:
+        raise changes.failed[0]
+    deciding = changes.deciding.problem if changes.deciding else None
+    result.stopped = result.stopped or deciding or next((one.problem for one in changes.written.values()), None)

@@ -33,7 +33,7 @@ from sync_assets.ledger.model import State
 from sync_assets.ledger.repositories.stored_records import StoredRecord
 from sync_assets.mapping.attribute_steps import MappedRow, map_row
 from sync_assets.mapping.filters import filter_rows, rules_met
-from sync_assets.push.target import Target, opt_outs_of_new_records
+from sync_assets.push.target import Target, captured_opt_outs
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import Ready, preflight
 
@@ -135,7 +135,7 @@ async def _read_row(
     config = facts.config
     try:
         ready = await preflight(
-            config, d365, campaign, runtime.config.targets, opt_outs_of_new_records(runtime.config, config.table)
+            config, d365, campaign, runtime.config.targets, captured_opt_outs(runtime.config, config.table)
         )
         mapping, known = ready.mapping, ready.table.columns
         extra: dict[str, ColumnType] = {known[name].select_name: known[name].type for name in more if name in known}

@@ -168,6 +168,7 @@ class CaptureContext:
                 unchanged=page.unchanged,
                 links=self.mapping.link_specs,
                 opt_outs=page.opt_outs,
+                opt_outs_are_fields=self.mapping.opt_outs_are_fields,
             ),
             position,
             version,

@@ -34,7 +34,7 @@ class PreparedPage:
         rows: As Ledger.save_page takes them.
         deleted: Ids of tombstones.
         left: Ids of rows that the filter excludes.
-        opt_outs: See `mapping.transform.opted_out`.
+        opt_outs: Of all rows, also of those in `left`; see `mapping.transform.opted_out`.
         unchanged: (id, row hash) of rows that are unchanged since their last capture, as Ledger.save_page takes them.
         unknown_codes: Option numbers without a label, by column.
         next_link: As in `dataverse.page_parser.Page`.
@@ -66,7 +66,8 @@ def prepare_page(
         unchanged: (id, row hash) of its other rows, which are unchanged since their last capture.
         make_page: Makes the ledger's page of the transformed rows.
     """
-    passed, dropped = filter_rows(last_of_each(_hashed(page), mapping), mapping.row_filter)
+    found = last_of_each(_hashed(page), mapping)
+    passed, dropped = filter_rows(found, mapping.row_filter)
     rows = convert(replace(passed, mapping), mapping)
     unknown = unknown_codes(passed, mapping)
     # Rows of a page with unknown codes are stored without a hash: a later full read then reads them again, and reports
@@ -78,7 +79,7 @@ def prepare_page(
         rows=make_page(rows, mapping.link_specs),
         deleted=page.deleted,
         left=dropped[mapping.table_key.select_name].str.to_lowercase().to_list(),
-        opt_outs=opted_out(passed, mapping),
+        opt_outs=opted_out(found, mapping),
         unchanged=unchanged,
         unknown_codes=unknown,
         next_link=page.next_link,

@@ -26,7 +26,8 @@ class CapturedPage:
     filtered_out: those of the ids of both whose rows exist in Dynamics 365 outside the filter.
     unchanged: (id, row hash) of unchanged rows of the page, none of them in `rows`, as returned by `same_rows`.
     links: the table's links.
-    opt_outs: opt-out columns of the rows, see OptOutRows.captured; None if none are mapped.
+    opt_outs: opt-out columns of the rows and of those filtered out, see OptOutRows.apply_captured; None if none are
+    mapped. opt_outs_are_fields: the payloads hold them, too.
     """
 
     rows: "pl.DataFrame | LedgerPage"
@@ -36,3 +37,4 @@ class CapturedPage:
     unchanged: Sequence[tuple[str, int]] = ()
     links: Sequence[LinkSpec] = ()
     opt_outs: "pl.DataFrame | None" = None
+    opt_outs_are_fields: bool = False

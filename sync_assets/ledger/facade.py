@@ -23,7 +23,8 @@ from sync_assets.ledger.repositories.dialect_findings import DialectFindings
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.mapping_changes import MappingChanges
 from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
-from sync_assets.ledger.repositories.opt_outs import OptOutRows, OptOuts
+from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
+from sync_assets.ledger.repositories.opt_outs import OptOuts
 from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.reports import Reports
 from sync_assets.ledger.repositories.runs import Runs
@@ -75,10 +76,10 @@ class Ledger:
         replays = Replays(session, feeds)
         rebuilds = Rebuilds(session, sessions, feeds, dependencies)
         targets = Targets(session, feeds, dependencies)
-        holds = Holds(session, hold_records, dependencies)
+        holds = Holds(session, hold_records, dependencies, opt_out_rows)
         links = AcknowledgedLinks(session, dependencies)
         blocked = BlockedRecords(session)
-        opt_outs = OptOuts(session, opt_out_rows)
+        opt_outs = OptOuts(session, sessions, opt_out_rows)
         files = OptOutFiles(session, opt_out_rows)
         limits = CallLimits(session, sessions)
         dialect = DialectFindings(session)
@@ -174,6 +175,8 @@ class Ledger:
         self.store_stated_opt_outs = opt_outs.store_stated_opt_outs
         self.opt_outs_due = opt_outs.opt_outs_due
         self.opt_outs_of = opt_outs.opt_outs_of
+        self.claim_opt_outs = opt_outs.claim_opt_outs
+        self.release_opt_outs = opt_outs.release_opt_outs
         self.put_opt_outs = opt_outs.put_opt_outs
         self.retry_opt_outs = opt_outs.retry_opt_outs
         self.reconsider_opt_outs = opt_outs.reconsider_opt_outs

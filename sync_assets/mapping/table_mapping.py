@@ -125,6 +125,11 @@ class TableMapping:
             for field in self.links
         )
 
+    @property
+    def opt_outs_are_fields(self) -> bool:
+        """Return True if the payload holds the opt-outs, too (direction d365_to_campaign)."""
+        return any(field.attribute.path == one.attribute for field in self.fields for one in self.opt_outs)
+
 
 def compile_mapping(
     config: TableConfig,

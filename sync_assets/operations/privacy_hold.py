@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,9 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 
+WAIT_SECONDS = 120.0
+"""How long `add` waits for requests that a worker was sending before."""
+
 
 def contact_id(given: str) -> str:
     """Return a D365 id in the ledger's form. Raises SyncAssetsError if it is none."""
@@ -29,6 +33,7 @@ def add(runtime: Runtime, given: str, *, force: bool = False) -> dict[str, Any]:
     """Place a contact and the person's other records on hold from now on.
 
     First those in the ledger, then those that either system has besides. They stay held when their lookups are cleared.
+    Returns once no request for one of them is under way: none can follow. After WAIT_SECONDS it returns how many are.
 
     force: hold a contact that neither the ledger nor the systems have, such as one that was deleted before.
 
@@ -44,6 +49,11 @@ def add(runtime: Runtime, given: str, *, force: bool = False) -> dict[str, Any]:
         hold = runtime.ledger.hold(CONTACT, id_, known=found.known)
     new = hold.new
     hold = runtime.ledger.add_to_hold(CONTACT, id_, found.records) or hold
+    give_up_at = time.monotonic() + WAIT_SECONDS
+    while hold.in_flight and time.monotonic() < give_up_at:
+        time.sleep(0.25)
+        release_dead(runtime.ledger)
+        hold = runtime.ledger.add_to_hold(CONTACT, id_, ()) or hold
     noted = sorted({(record.table, record.id) for record in runtime.ledger.records_of_hold(CONTACT, id_)})
     errors = [str(error) for error in (*found.d365.errors, *found.campaign.errors)]
     return {**_document(hold), "new": new, "noted": dict(Counter(table for table, _ in noted)), "errors": errors}
@@ -166,9 +176,8 @@ def show_added(document: dict[str, Any]) -> None:
         typer.echo("The ledger does not have this contact yet; if it is captured later, it is held.")
     if document["in_flight"]:
         typer.echo(
-            f"{counted(document['in_flight'], 'record')} had been taken by a worker before; what it sends can't be "
-            f"called back. It is done by {document['in_flight_until']} at the latest: delete nothing before, "
-            "and verify."
+            f"Requests for {counted(document['in_flight'], 'record')} are still under way after {WAIT_SECONDS:.0f} s. "
+            "Delete nothing yet; repeat `hold add`, until it reports none."
         )
     for error in document["errors"]:
         typer.echo(f"Not all of this person's records could be asked for: {error} Then repeat `hold add`.")

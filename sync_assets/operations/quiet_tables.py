@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import opt_outs_due
 from sync_assets.operations.readiness import set_up
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -61,7 +62,11 @@ def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
     limits = guardrails.within_limits(runtime.config, config, guardrails.known_contacts(runtime))
     kept = all(finding.passed for finding in limits)
     due = ledger.next_due(config.table)
-    idle = not (counts and counts.pending) and (due is None or due > datetime.now(UTC))
+    idle = (
+        not (counts and counts.pending)
+        and not opt_outs_due(runtime, config)
+        and (due is None or due > datetime.now(UTC))
+    )
     return feed is not None and feed.complete and idle and kept
 
 

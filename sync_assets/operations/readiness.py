@@ -15,7 +15,7 @@ from sync_assets.campaign.client import NoInstance
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.push.target import Target, opt_outs_of_new_records
+from sync_assets.push.target import Target, captured_opt_outs
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
@@ -58,7 +58,7 @@ async def set_up(runtime: Runtime, config: TableConfig) -> Ready:
         SyncAssetsError: A system does not answer.
     """
     async with runtime.d365() as d365, runtime.campaign() as campaign:
-        wanted = opt_outs_of_new_records(runtime.config, config.table)
+        wanted = captured_opt_outs(runtime.config, config.table)
         ready = await preflight(config, d365, campaign, runtime.config.targets, wanted)
     types = types_of(ready.mapping)
     changed = await asyncio.to_thread(lambda: findings_since_capture(runtime.ledger, config, types))

@@ -6,6 +6,9 @@ between a write and its acknowledgement), and a contact that was modified since 
 Invariant: an opt-in never overwrites a newer opt-out. An opt-out is written unconditionally; an opt-in only if the row
 is still as it was read (`If-Match` with its etag). Campaign has no conditional writes, but receives opt-outs only
 (decide.py). It is queried first if an earlier request may have been carried out.
+
+Invariant: the opt-outs of a request are claimed right before it, and no claim includes a contact under a privacy hold
+(Ledger.claim_opt_outs). A claim ends when its outcomes are stored.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.config.opt_out import ActiveDirection
-from sync_assets.dataverse.batch import RowUpdate, UpdateResult, update_rows
+from sync_assets.dataverse.batch import BATCHES_AT_ONCE, ROWS_IN_A_BATCH, RowUpdate, UpdateResult, update_rows
 from sync_assets.dataverse.row_queries import RowNow, rows_now
 from sync_assets.http.client import HttpError, SignInRefused
 from sync_assets.http.redaction import redact
@@ -32,9 +35,10 @@ from sync_assets.opt_out.decide import Side
 from sync_assets.opt_out.session import Session
 from sync_assets.task_group import run_together
 
-BATCH = 500
-REQUESTS = 16
-"""Concurrent requests to Campaign."""
+IN_D365_AT_ONCE = ROWS_IN_A_BATCH * BATCHES_AT_ONCE
+"""Contacts that are claimed and written at once."""
+IN_CAMPAIGN_AT_ONCE = 16
+"""Profiles that are claimed and written at once, each by its own request."""
 TO_D365, TO_CAMPAIGN = "to_d365", "to_campaign"
 """Kinds of counts in the ledger."""
 
@@ -60,21 +64,25 @@ class Applied:
 
 @dataclass(slots=True)
 class _Change:
-    """The changes of one batch: rows to store, and contacts whose rows are to be deleted."""
+    """The outcomes of the opt-outs that were claimed at once: rows to store, and how many of them were written."""
 
     rows: list[OptOutRow] = field(default_factory=list[OptOutRow])
-    gone: list[str] = field(default_factory=list[str])
     written: int = 0
 
 
 def sides(direction: ActiveDirection) -> tuple[Side, ...]:
     """Return the systems that are written in a direction of opt-out flows."""
-    return ("d365", "campaign") if direction == "bidirectional" else ("d365",)
+    return {"bidirectional": ("d365", "campaign"), "campaign_to_d365": ("d365",), "d365_to_campaign": ("campaign",)}[
+        direction
+    ]
 
 
 async def write_due(session: Session, side: Side) -> Applied:
     """Write all opt-outs that are due to one system. Raises what `write_d365` and `write_campaign` raise."""
-    done = await (write_d365 if side == "d365" else write_campaign)(session)
+    try:
+        done = await (write_d365 if side == "d365" else write_campaign)(session)
+    finally:
+        await asyncio.to_thread(session.ledger.release_opt_outs, session.epoch)
     session.runtime.opt_outs[TO_D365 if side == "d365" else TO_CAMPAIGN] += done.written
     return done
 
@@ -82,9 +90,7 @@ async def write_due(session: Session, side: Side) -> Applied:
 async def write_d365(session: Session) -> Applied:
     """Write all opt-outs that are due to Dynamics 365. Raises what the client raises; the rest stays due."""
     done, after = Applied(), ""
-    while due := await asyncio.to_thread(
-        session.ledger.opt_outs_due, OptOutState.TO_D365, session.attributes, after=after, limit=BATCH
-    ):
+    while due := await _claim(session, OptOutState.TO_D365, after, IN_D365_AT_ONCE):
         after = max(due)
         change = _Change()
         columns = [column.name for column in session.columns.values()]
@@ -94,10 +100,17 @@ async def write_d365(session: Session) -> Applied:
         for result in await update_rows(session.d365, session.table, updates):
             _note(session, result, wanted[result.id], change, done)
         await asyncio.to_thread(
-            session.ledger.put_opt_outs, change.rows, gone=change.gone, counts={TO_D365: change.written}
+            session.ledger.put_opt_outs, change.rows, counts={TO_D365: change.written}, session=session.epoch
         )
         await session.keep_lease()
     return done
+
+
+async def _claim(session: Session, state: OptOutState, after: str, limit: int) -> dict[str, list[OptOutRow]]:
+    ledger = session.ledger
+    return await asyncio.to_thread(
+        ledger.claim_opt_outs, state, session.attributes, session.epoch, after=after, limit=limit
+    )
 
 
 def _still_wanted(
@@ -111,7 +124,7 @@ def _still_wanted(
     for id_, rows in due.items():
         row_now = here.get(id_)
         if row_now is None:
-            change.gone.append(id_)
+            change.rows += map(rules.after_missing_contact, rows)
             done.gone += 1
             continue
         for row in rows:
@@ -139,7 +152,7 @@ def _note(session: Session, result: UpdateResult, rows: list[OptOutRow], change:
         change.written += len(rows)
         done.written += len(rows)
     elif result.kind == "missing":
-        change.gone.append(result.id)
+        change.rows += map(rules.after_missing_contact, rows)
         done.gone += 1
     elif result.kind == "changed":
         change.rows += [_again(session, row) for row in rows]
@@ -162,62 +175,49 @@ async def write_campaign(session: Session) -> Applied:
     """
     done, after = Applied(), ""
     while done.problem is None:
-        due = await asyncio.to_thread(
-            session.ledger.opt_outs_due, OptOutState.TO_CAMPAIGN, session.attributes, after=after, limit=BATCH
-        )
+        due = await _claim(session, OptOutState.TO_CAMPAIGN, after, IN_CAMPAIGN_AT_ONCE)
         if not due:
             break
         after = max(due)
-        in_doubt = {id_ for id_, rows in due.items() if any(row.sent for row in rows)}
-        marked: dict[str, list[OptOutRow]] = {}  # without rows that were changed meanwhile
-        sending = [row._replace(sent=1) for rows in due.values() for row in rows]
-        for row in await asyncio.to_thread(session.ledger.put_opt_outs, sending):
-            marked.setdefault(row.id, []).append(row)
-        change = await _Sending(session, done).send(marked, in_doubt)
+        sending = _Sending(session, done)
+        await sending.send(due)
+        change = sending.change
         await asyncio.to_thread(
-            session.ledger.put_opt_outs, change.rows, gone=change.gone, counts={TO_CAMPAIGN: change.written}
+            session.ledger.put_opt_outs, change.rows, counts={TO_CAMPAIGN: change.written}, session=session.epoch
         )
+        if sending.denied:
+            raise sending.denied
         await session.count_calls()
         await session.keep_lease()
     return done
 
 
 class _Sending:
-    """Writes one batch to Campaign."""
+    """Writes claimed opt-outs to Campaign, all at once. denied: Campaign refuses access."""
 
     def __init__(self, session: Session, done: Applied) -> None:
-        self._session, self._done, self._change = session, done, _Change()
-        self._free = asyncio.Semaphore(REQUESTS)
-        self._denied: SignInRefused | None = None
+        self._session, self._done, self.change = session, done, _Change()
+        self.denied: SignInRefused | None = None
 
-    async def send(self, due: Due, in_doubt: set[str]) -> _Change:
-        await run_together(*(self._one(id_, rows, ask=id_ in in_doubt) for id_, rows in due.items()))
-        if self._denied:
-            await asyncio.to_thread(
-                self._session.ledger.put_opt_outs, self._change.rows, counts={TO_CAMPAIGN: self._change.written}
-            )
-            raise self._denied
-        return self._change
+    async def send(self, due: Due) -> None:
+        await run_together(*(self._one(id_, rows) for id_, rows in due.items()))
 
-    async def _one(self, id_: str, rows: list[OptOutRow], *, ask: bool) -> None:
-        async with self._free:
-            if self._done.problem or self._denied:
-                self._change.rows += [row._replace(sent=int(ask)) for row in rows]  # not sent
-                return
-            try:
-                held = await self._holds_already(id_, rows) if ask else False
-                if held is True:
-                    self._change.rows += [rules.after_write(row, _now()) for row in rows]
-                    self._done.already += len(rows)
-                else:
-                    said = held or await self._session.records.update(id_, self._body(rows))
-                    self._note(rows, said)
-            except BudgetSpent as error:
-                self._change.rows += [row._replace(sent=int(ask)) for row in rows]
-                self._done.problem = str(error)
-            except HttpError as error:  # outcome unknown: `sent` stays 1, so Campaign is queried first next time
-                self._done.unanswered += len(rows)
-                self._done.problem = str(error)
+    async def _one(self, id_: str, rows: list[OptOutRow]) -> None:
+        ask = any(row.sent for row in rows)
+        try:
+            held = await self._holds_already(id_, rows) if ask else False
+            if held is True:
+                self.change.rows += [rules.after_write(row, _now()) for row in rows]
+                self._done.already += len(rows)
+            else:
+                said = held or await self._session.records.update(id_, self._body(rows))
+                self._note(rows, said)
+        except BudgetSpent as error:
+            self.change.rows += [row._replace(sent=int(ask)) for row in rows]  # not sent
+            self._done.problem = str(error)
+        except HttpError as error:  # outcome unknown: `sent` stays 1, so Campaign is queried first next time
+            self._done.unanswered += len(rows)
+            self._done.problem = str(error)
 
     async def _holds_already(self, id_: str, rows: list[OptOutRow]) -> bool | ResponseOutcome:
         """Query whether Campaign holds the values already. Return its outcome if it does not show the profile."""
@@ -231,7 +231,7 @@ class _Sending:
         return msgspec.json.encode({row.attribute: bool(row.value) for row in rows})
 
     def _note(self, rows: list[OptOutRow], said: ResponseOutcome) -> None:
-        done, change = self._done, self._change
+        done, change = self._done, self.change
         if said.kind == "done":
             change.rows += [rules.after_write(row, _now()) for row in rows]
             change.written += len(rows)
@@ -240,7 +240,7 @@ class _Sending:
             change.rows += [rules.after_missing_profile(row, row.d365) for row in rows]
             done.gone += 1
         elif said.kind == "denied":
-            self._denied = access_denied(said.reason)
+            self.denied = access_denied(said.reason)
         elif said.kind == "transient":
             done.unanswered += len(rows)
             done.problem = done.problem or f"Campaign fails on opt-outs: {redact(said.reason, None)}"

@@ -78,7 +78,7 @@ class DecisionRun:
     async def decisions(self) -> AsyncIterator[pl.DataFrame]:
         """Yield the decisions in frames of SCHEMA. A frame is stored in the ledger when the next one is requested."""
         ledger, attributes, after = self.session.ledger, self.session.attributes, ""
-        if self.session.direction != "bidirectional":  # decided under a direction that wrote to Campaign
+        if self.session.direction == "campaign_to_d365":  # decided under a direction that wrote to Campaign
             await asyncio.to_thread(ledger.reconsider_opt_outs, OptOutState.TO_CAMPAIGN)
         while due := await asyncio.to_thread(
             ledger.opt_outs_due, OptOutState.DECIDE, attributes, after=after, limit=BATCH
@@ -185,14 +185,21 @@ class _Batch:
     def without_contact(self, rows: list[OptOutRow], told: CampaignValues | ResponseOutcome | None) -> None:
         """Add the rows of a contact that does not exist in Dynamics 365.
 
-        Campaign may state its opt-outs in every file. Its value is stored, so that it counts as a change only once; it
-        has no effect unless the contact appears again.
+        Its profile may be kept, or still be there: an opt-out that Dynamics 365 had last is written to it. Campaign may
+        state its opt-outs in every file. Its value is stored, so that it counts as a change only once; it has no effect
+        unless the contact appears again.
         """
         asked = {} if told is None or isinstance(told, ResponseOutcome) else told
+        missing = isinstance(told, ResponseOutcome) and told.kind == "missing"
         for row in rows:
             campaign, changed = _said(row, asked.get(row.attribute) if row.ask else None)
-            self._settle(row, None, None, campaign, changed, 0, None)
-            self._tell(row, None, None, campaign, changed, NO_CONTACT)
+            decision = decide(self._session.direction, _flag(row.d365), None, campaign, changed)
+            if decision.write == "campaign" and not missing:
+                self._settle(row, row.d365, None, campaign, changed, int(decision.value), "campaign")
+                self._tell(row, _flag(row.d365), None, campaign, changed, decision)
+            else:
+                self._settle(row, None, None, campaign, changed, 0, None)
+                self._tell(row, None, None, campaign, changed, NO_CONTACT)
 
     def _settle(
         self,

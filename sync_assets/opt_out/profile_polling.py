@@ -31,7 +31,7 @@ class ProfilePoll:
 def poll_is_due(runtime: Runtime, now: datetime) -> bool:
     """Return True if the last poll is `poll_profiles_minutes` old, or there was none; never without that setting."""
     minutes = runtime.config.opt_out.poll_profiles_minutes
-    if minutes is None:
+    if minutes is None or not runtime.config.opt_out.active:
         return False
     last = _last_poll(runtime, now)
     return last is None or now - last >= timedelta(minutes=minutes)

@@ -102,7 +102,7 @@ class Target:
 
 
 def opt_outs_of_new_records(config: Config, table: str) -> Mapping[str, OptOutMapping]:
-    """Return the opt-outs (column -> mapping) that a table's rows bring beside the payload and new records carry.
+    """Return the opt-outs (column -> mapping) that new records of a table carry beside the payload.
 
     Empty unless opt-outs are bidirectional and the table is contact: then a new record gets the value of Dynamics 365
     until the conflict is decided (sync_assets/opt_out). In direction d365_to_campaign opt-outs are ordinary fields.
@@ -144,3 +144,13 @@ class PushResult:
     @property
     def done(self) -> int:
         return self.inserted + self.updated + self.deleted
+
+
+def captured_opt_outs(config: Config, table: str) -> Mapping[str, OptOutMapping]:
+    """Return the opt-outs (column -> mapping) that a table's rows bring beside the payload.
+
+    In direction d365_to_campaign they matter for rows that the filter excludes, whose record is not sent.
+    """
+    if table == CONTACT and config.opt_out.direction == "d365_to_campaign" and config.table(CONTACT).filters:
+        return config.opt_out.mappings
+    return opt_outs_of_new_records(config, table)

@@ -14,6 +14,7 @@ from sync_assets.operations import privacy_hold
 from sync_assets.operations.status import rejects, retry, status
 from sync_assets_tests.support.opt_outs import (
     HEADER,
+    LATER,
     assert_quiet,
     in_d365,
     modified,
@@ -25,6 +26,7 @@ from sync_assets_tests.support.opt_outs import (
     writes,
 )
 from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.waiting import until
 
 DIRECTION, CONTACTS = "bidirectional", 120
 
@@ -57,6 +59,62 @@ def calls_today(program: Program) -> int:
 def try_again(program: Program, id_: str | None = None) -> int:
     with closing(program.runtime()) as runtime:
         return retry(runtime, "contact", id_)["retried"]
+
+
+# --- A hold while opt-outs are written ---
+
+
+@pytest.mark.parametrize("side", ["d365", "campaign"])
+def test_a_hold_returns_when_no_opt_out_of_the_person_is_being_written_and_none_follows(
+    program: Program, ids: Iterator[str], side: str
+) -> None:
+    """Answers are slow, so that the hold falls into the middle of the writes."""
+    mine, admin = sorted(next(ids) for _ in range(24)), program.sandbox.admin
+    if side == "campaign":
+        for id_ in mine:
+            set_d365(program, id_, donotemail=True)
+        admin.fault("campaign", "slow", method="PATCH", path="/profile/", delay_ms=1500)
+    else:
+        for id_ in mine:
+            set_campaign(program, id_, blackListEmail=True)
+        write_file(program, HEADER + "".join(says(id_, at=LATER) for id_ in mine))
+        admin.fault("d365", "slow", method="POST", path=r"\$batch", delay_ms=3000)
+    process = program.start("sync")
+    until(lambda: any(rule["fired"] for rule in admin.fault_rules()))
+    written = 0 if side == "d365" else 1
+    first, last = mine[0], mine[-1]
+    status, document = program.json("hold", "add", last)
+    held_now = sides(program, last)
+    assert (status, document["in_flight"]) == (0, 0)
+    assert program.json("hold", "add", first)[1]["in_flight"] == 0
+    first_now = sides(program, first)
+    process.communicate()
+    admin.clear_faults()
+    assert (sides(program, last), sides(program, first)) == (held_now, first_now)
+    assert first_now[written]  # its request was under way
+    assert side == "d365" or not held_now[written]  # the hold came before its request
+    for id_ in (first, last):
+        assert program.run("hold", "release", id_)[0] == 0
+    assert program.sync().status == 0
+    assert [sides(program, id_) for id_ in mine] == [(True, True)] * len(mine)
+
+
+def test_a_hold_that_waits_too_long_says_what_is_under_way(
+    program: Program, ids: Iterator[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(privacy_hold, "WAIT_SECONDS", 0.0)
+    id_, admin = next(ids), program.sandbox.admin
+    set_d365(program, id_, donotemail=True)
+    admin.fault("campaign", "slow", method="PATCH", path=id_, delay_ms=4000)
+    process = program.start("sync")
+    until(lambda: any(rule["fired"] for rule in admin.fault_rules()))
+    with closing(program.runtime()) as runtime:
+        assert privacy_hold.add(runtime, id_)["in_flight"] == 1
+    monkeypatch.undo()
+    assert program.json("hold", "add", id_)[1]["in_flight"] == 0
+    process.communicate()
+    assert program.run("hold", "release", id_)[0] == 0
+    assert program.sync().status == 0
 
 
 # --- Campaign -------------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ T = TypeVar("T")
 STATES = {None: OptOutState.SYNCED, "d365": OptOutState.TO_D365, "campaign": OptOutState.TO_CAMPAIGN}
 ROUNDS = 4
 """Rounds that may pass until everything is settled."""
+OPT_OUTS = "opt-outs"
+"""The worker that writes them."""
 
 
 class History:
@@ -50,6 +52,7 @@ class History:
         # the first word that the ledger hears; it is taken, to be on the safe side.
         self.late: set[Key] = set()
         self.held: set[str] = set()
+        self.claimed: dict[str, list[OptOutRow]] = {}
         self.trouble = 0.15
         self.workers: dict[str, Steps] = {}
         self.owners = 0
@@ -98,7 +101,8 @@ class History:
         if id_ in self.held:
             self.ledger.end_hold("contact", id_, gone=False)
         else:
-            self.ledger.hold("contact", id_)
+            in_flight = self.ledger.hold("contact", id_).in_flight
+            assert in_flight or id_ not in self.claimed or OPT_OUTS not in self.workers, "a request follows the hold"
         self.held ^= {id_}
 
     def somebody_retries(self) -> None:
@@ -263,7 +267,7 @@ class History:
 
     def writes_d365(self) -> Steps:
         """As apply.py does."""
-        due = self.due(OptOutState.TO_D365)
+        due = self.claim(OptOutState.TO_D365)
         here = {id_: replace(self.world.contacts[id_], values=dict(self.world.contacts[id_].values)) for id_ in due}
         yield
         done: list[OptOutRow] = []
@@ -288,24 +292,22 @@ class History:
             else:
                 done += [self.again(one) for one in wanted]
         yield
-        self.ledger.put_opt_outs(done)
+        self.ledger.put_opt_outs(done, session=session_of(self.ledger, OPT_OUTS))
+        self.claimed = {}
 
     def again(self, one: OptOutRow) -> OptOutRow:
         return rules.due_again(one, ask=self.bidirectional)
 
     def writes_campaign(self) -> Steps:
         """As apply.py does."""
-        due = self.due(OptOutState.TO_CAMPAIGN)
-        in_doubt = {id_ for id_, rows in due.items() if any(one.sent for one in rows)}
-        yield
-        marked = self.ledger.put_opt_outs([one._replace(sent=1) for rows in due.values() for one in rows])
+        due = self.claim(OptOutState.TO_CAMPAIGN)
         yield
         done: list[OptOutRow] = []
-        for id_ in dict.fromkeys(one.id for one in marked):
-            rows = [one for one in marked if one.id == id_]
+        for id_, rows in due.items():
+            in_doubt = any(one.sent for one in rows)
             values = {one.attribute: bool(one.value) for one in rows}
-            told = self.world.told_by_api(id_) if id_ in in_doubt else None
-            if id_ in in_doubt and told is None:
+            told = self.world.told_by_api(id_) if in_doubt else None
+            if in_doubt and told is None:
                 done += [rules.after_missing_profile(one, one.d365) for one in rows]
             elif told and all(told[name][0] == value for name, value in values.items()):
                 done += [rules.after_write(one, self.now()) for one in rows]
@@ -320,7 +322,14 @@ class History:
             else:
                 done += [rules.after_missing_profile(one, one.d365) for one in rows]
         yield
-        self.ledger.put_opt_outs(done)
+        self.ledger.put_opt_outs(done, session=session_of(self.ledger, OPT_OUTS))
+        self.claimed = {}
+
+    def claim(self, state: OptOutState) -> dict[str, list[OptOutRow]]:
+        session = session_of(self.ledger, OPT_OUTS)
+        self.ledger.release_opt_outs(session)  # those of a worker that died
+        self.claimed = self.ledger.claim_opt_outs(state, ATTRIBUTES, session, limit=self.random.randint(1, 3))
+        return self.claimed
 
     def due(self, state: OptOutState) -> dict[str, list[OptOutRow]]:
         return self.ledger.opt_outs_due(state, ATTRIBUTES, limit=self.random.randint(1, 3))

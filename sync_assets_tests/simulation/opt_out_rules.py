@@ -63,6 +63,19 @@ def _changes_by_people(history: History, contract: Contract, record: Id, pair: O
     return sorted(by_people)
 
 
+def _of_present_profile(history: History, contract: Contract, record: Id, pair: OptOut) -> list[OptOutChange]:
+    """Return the changes by people, without those in Campaign of a profile that was deleted with its contact.
+
+    A contact that comes back with the same id gets another profile: opt-outs are kept until the profile is deleted.
+    """
+    inserted = max((one.moment.n for one in history.changes[record] if one.before is None), default=0)
+    requests = history.writes.get((contract.table.resource, record[1]), ())
+    posts = [call for one in requests if one.method == "POST" for call in one.calls if call.took_effect]
+    since = min(inserted, max((call.handled.n for call in posts), default=0))
+    changes = _changes_by_people(history, contract, record, pair)
+    return [one for one in changes if one.side == "d365" or one.moment.n >= since]
+
+
 def _flag(pair: OptOut, row: Row | None) -> bool:
     return pair.opted_out(row) if row else False
 
@@ -247,7 +260,7 @@ def opt_outs_agree_in_the_end(history: History) -> Found:
         ):
             continue
         for pair in contract.opt_outs:
-            by_people = _changes_by_people(history, contract, record, pair)
+            by_people = _of_present_profile(history, contract, record, pair)
             last = next((change for change in reversed(by_people) if change.side == "campaign"), None)
             if last and not _reported(history, contract, record, last):
                 continue

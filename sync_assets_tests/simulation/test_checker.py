@@ -86,6 +86,22 @@ def test_an_opt_out_that_was_taken_back_in_campaign_breaks_no_rule() -> None:
     assert check(history.observed()) == []
 
 
+@pytest.mark.parametrize("deleted", [True, False])
+def test_an_opt_out_in_campaign_is_lost_only_with_the_profile_of_a_deleted_contact(deleted: bool) -> None:
+    history = correct()
+    for time in (1, 2):
+        history.put("contact", "c3", firstname="cid")
+        if deleted or time == 1:
+            history.call("POST", "profile", "c3", firstName="cid")
+        if time == 1:
+            history.other("profile", "@c3", {"blackListEmail": True})
+            history.remove("contact", "c3")
+            if deleted:
+                history.call("DELETE", "profile", "c3")
+    history.export()
+    assert _codes(history) == (set() if deleted else {"opt_outs_agree_in_the_end"})
+
+
 def test_a_rejected_parent_whose_child_waits_breaks_no_rule() -> None:
     history = correct()
     _rejected(history)

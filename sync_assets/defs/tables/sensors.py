@@ -28,6 +28,7 @@ from sync_assets.defs.tables.checks import SIDES, check_specs, ledger_results
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.run_results import day_numbers
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG, poll_seconds
+from sync_assets.flows import opt_outs_due
 from sync_assets.operations.quiet_tables import CONFIRM
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.guardrails import check_configuration
@@ -372,14 +373,15 @@ def _is_due(
     now: datetime,
 ) -> bool:
     """Return True if records of the table can be sent and no run of it is active; with a backoff while none is sent."""
-    counts = runtime.ledger.counts().get(config.table)
-    if not counts or not counts.pending + counts.unconfirmed:
+    counts, opt_outs = runtime.ledger.counts().get(config.table), opt_outs_due(runtime, config)
+    pending = opt_outs + (counts.pending + counts.unconfirmed if counts else 0)
+    if not pending:
         asked.pop(config.table, None)
         return False
-    due = runtime.ledger.next_due(config.table)
+    due = now if opt_outs else runtime.ledger.next_due(config.table)
     if due is None or due > datetime.now(UTC) or active_runs(context, runtime.ledger, config.table):
         return False
-    worth, asked[config.table] = ask_again(asked.get(config.table), counts.pending + counts.unconfirmed, now)
+    worth, asked[config.table] = ask_again(asked.get(config.table), pending, now)
     return worth
 
 

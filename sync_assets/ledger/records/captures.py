@@ -18,7 +18,7 @@ from sync_assets.ledger.model import LinkSpec, Loss, PageResult, Position, State
 from sync_assets.ledger.records.deletions import MOVE, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds, ReadMode
-from sync_assets.ledger.repositories.opt_outs import OptOutRows
+from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import transitions
@@ -141,8 +141,12 @@ class Captures:
                     self._apply_link_configuration(connection, table, page.links, tally)
             self._session.count(connection, tally)
             if table == CONTACT:
-                if page.opt_outs is not None:
-                    self._opt_outs.apply_captured(connection, page.opt_outs)
+                if page.opt_outs is None:
+                    self._opt_outs.reconsider_returned(connection, rows.ids)
+                else:
+                    self._opt_outs.apply_captured(
+                        connection, page.opt_outs, page.filtered_out, are_fields=page.opt_outs_are_fields
+                    )
                 self._opt_outs.forget(connection, deleted)
             return PageResult(
                 new=new,

@@ -14,12 +14,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.model import AcknowledgeResult, BlockReason, Claimed, LinkTo, Operation, Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.targets import stored_target
 from sync_assets.ledger.repositories.maintenance import Maintenance
-from sync_assets.ledger.repositories.opt_outs import OptOutRows
+from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import transitions
@@ -213,6 +214,7 @@ class Claims:
             self._session.erased = self._session.erased or bool(synced)
             self._session.bulk.for_each(connection, _STORE_UNSYNCED, open_)
             self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in removed])
+            self._opt_outs.forget(connection, [record.id for record in removed if record.table_name == CONTACT])
             if has_links:
                 former_parents = self._dependencies.former_parents(connection, [record.seq for record in moved])
                 certain = [record.seq for record in moved if not record.uncertain]

@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.model import State
 from sync_assets.ledger.records.dependency_status import DependencyStatus, Key
 from sync_assets.ledger.records.hold_records import PERSON, UNKNOWN, HeldRecord, HoldRecords
+from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import unknown_at_claim
 from sync_assets.ledger.storage import schema
@@ -31,7 +33,9 @@ _H = schema.hold.c
 _OF = schema.hold_record.c
 _RELATED = """
     SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR uncertain > 0,
-        payload IS NOT NULL, (SELECT until FROM sync_session WHERE epoch = sync_record.session AND live = 1),
+        payload IS NOT NULL, (SELECT max(s.until) FROM sync_session s WHERE s.live = 1 AND (
+            s.epoch = sync_record.session OR table_name = 'contact'
+                AND s.epoch IN (SELECT o.session FROM sync_opt_out o WHERE o.id = sync_record.id))),
         (SELECT until FROM sync_session WHERE epoch = sync_record.session), unknown_until
     FROM sync_record
 """
@@ -41,9 +45,9 @@ class RelatedRecord(NamedTuple):
     """A row, or a descendant of it along links, as the ledger has it: ids and flags, no content.
 
     wanted: D365 had the row when it was last captured. may_exist_in_campaign: Campaign holds the record, or may hold
-    it. payload: the ledger stores a payload that is still to be sent. leased_until: end of a worker's session, during
-    which the worker may be sending the record; None without one. unknown_until: a request without an answer may take
-    effect until then; None if none can.
+    it. payload: the ledger stores a payload that is still to be sent. leased_until: end of the session of a worker
+    that has claimed the record or its opt-outs and may be sending them; None without one. unknown_until: a request
+    without an answer may take effect until then; None if none can.
     """
 
     table: str
@@ -61,8 +65,9 @@ class Hold:
     """A privacy hold and the records that it covers.
 
     known: D365 or Campaign has the row, as far as the ledger was informed. records: number of held records, the row
-    itself and its descendants. in_flight: of these, records that a worker claimed before; what it sends
-    cannot be recalled. in_flight_until: the end of the last such lease. new: True if this call created the hold.
+    itself and its descendants. in_flight: of these, records that a worker claimed before, or whose opt-outs it claimed;
+    what it sends cannot be recalled. in_flight_until: the end of the last such session. new: True if this call created
+    the hold.
     """
 
     table: str
@@ -89,10 +94,17 @@ class Released(NamedTuple):
 class Holds:
     """Reads and writes `sync_hold`."""
 
-    def __init__(self, session: LedgerSession, hold_records: HoldRecords, dependencies: DependencyStatus) -> None:
+    def __init__(
+        self,
+        session: LedgerSession,
+        hold_records: HoldRecords,
+        dependencies: DependencyStatus,
+        opt_outs: OptOutRows,
+    ) -> None:
         self._session = session
         self._hold_records = hold_records
         self._dependencies = dependencies
+        self._opt_outs = opt_outs
 
     def hold(self, table: str, id: str, *, known: bool = True) -> Hold:
         """Put a row and its descendants under a privacy hold. Changes nothing if it is held already.
@@ -130,12 +142,13 @@ class Holds:
         """Put further records under the hold of a row. They need not have been captured.
 
         Returns:
-            The hold including them; None if the row is not held.
+            The hold including them, with all that is in flight; None if the row is not held.
         """
         added = list(records)
 
         def work(connection: Connection) -> Hold | None:
             self._dependencies.lock_linked_records(connection, first_links=True)
+            self._opt_outs.load(connection, [id])  # waits for a claim under way that did not see the hold
             hold = connection.execute(_hold_query(table, id)).one_or_none()
             if hold is None:
                 return None
@@ -178,6 +191,8 @@ class Holds:
             states = self._session.bulk.states_of(connection, self._seqs(connection, records))
             self._dependencies.reevaluate(connection, states, (), tally)
             self._session.count(connection, tally)
+            if table == CONTACT and gone:
+                self._opt_outs.forget(connection, [id])
             freed = held - self._count_in_state(connection, records, State.HELD)
             return Released(freed, self._count_in_state(connection, records, State.EXCLUDED))
 

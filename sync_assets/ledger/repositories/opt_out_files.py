@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.repositories.opt_outs import OptOutRows
+from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 

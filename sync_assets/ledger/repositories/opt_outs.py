@@ -17,7 +17,9 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Outcome, Reject
+from sync_assets.ledger.model import Reject
+from sync_assets.ledger.repositories.opt_out_rows import ROWS, OptOutRows
+from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState, Stated
 from sync_assets.ledger.storage import schema
@@ -26,18 +28,10 @@ from sync_assets.ledger.storage.session import LedgerSession
 if TYPE_CHECKING:
     import polars as pl
 
-_COLUMNS = ", ".join(OptOutRow._fields)
-_ROWS = f"SELECT {_COLUMNS} FROM sync_opt_out WHERE id"  # noqa: S608 - constants
-_SET = ", ".join(f"{name} = ?" for name in OptOutRow._fields[2:-1])
-_UPDATE = f"""
-    UPDATE sync_opt_out SET {_SET}, version = version + 1 WHERE id = ? AND attribute = ? AND version = ?
-"""  # noqa: S608
-# A row that was inserted since it was looked up is of another transaction: query Campaign before the decision.
-_INSERT = f"""
-    INSERT INTO sync_opt_out ({_COLUMNS}) VALUES ({", ".join("?" * len(OptOutRow._fields))})
-    ON CONFLICT (id, attribute) DO UPDATE SET state = 1, ask = 1, version = sync_opt_out.version + 1
-"""  # noqa: S608
-_THERE = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR uncertain > 0) AND id"
+_CLAIM = (
+    "UPDATE sync_opt_out SET session = ?, sent = CASE state WHEN 3 THEN 1 ELSE sent END WHERE id = ? AND attribute = ?"
+)
+_HELD = "SELECT id FROM sync_hold WHERE table_name = 'contact' AND id"
 _DUE = """
     SELECT DISTINCT id FROM sync_opt_out o
     WHERE state > 0 AND state = {state} AND id > :after AND attribute IN :attributes
@@ -47,7 +41,6 @@ _DUE = """
 """
 _O = schema.opt_out.c
 _C = schema.opt_out_count.c
-_BATCH = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,123 +59,12 @@ class OptOutsLeft:
         return self.decide + self.to_d365 + self.to_campaign
 
 
-class OptOutRows:
-    """Changes of `sync_opt_out` within the transactions of other repositories."""
-
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
-
-    def load(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOutRow]:
-        """Read and lock the rows of these contacts."""
-        found: dict[tuple[str, str], OptOutRow] = {}
-        lock = "ORDER BY id, attribute" + ("" if self._session.database.sqlite else " FOR UPDATE")
-        for start in range(0, len(ids), _BATCH):
-            for row in self._session.bulk.for_ids(connection, _ROWS, ids[start : start + _BATCH], also=lock):
-                one = OptOutRow(*row)
-                found[one.id, one.attribute] = one
-        return found
-
-    def put(
-        self, connection: Connection, known: Mapping[tuple[str, str], OptOutRow], rows: Iterable[OptOutRow]
-    ) -> None:
-        """Write rows. known: the rows as read before; a row that is not among them is inserted."""
-        changed = [row for row in rows if (row.id, row.attribute) in known]
-        new = [row for row in rows if (row.id, row.attribute) not in known]
-        self._session.bulk.for_each(
-            connection, _UPDATE, [(*row[2:-1], row.id, row.attribute, row.version) for row in changed]
-        )
-        self._session.bulk.for_each(connection, _INSERT, [tuple(row) for row in new])
-
-    def apply_captured(self, connection: Connection, captured: "pl.DataFrame") -> None:
-        """Apply captured values of Dynamics 365: columns id and one Boolean per attribute (null: not opted out)."""
-        attributes = [name for name in captured.columns if name != "id"]
-        ids: list[str] = captured["id"].to_list()
-        known = self.load(connection, ids)
-        there: set[str] | None = None
-        rows: dict[tuple[str, str], OptOutRow] = {}
-        for name in attributes:
-            for id_, value in zip(ids, captured[name], strict=True):
-                row = known.get((id_, name))
-                if row is None and not value:
-                    continue
-                if there is None:  # queried only if a row may change
-                    there = {found[0] for found in self._session.bulk.for_record_ids(connection, _THERE, ids, CONTACT)}
-                start = row or OptOutRow(id_, name)
-                moved = rules.after_capture(
-                    start,
-                    int(bool(value)),
-                    "change in Dynamics 365",
-                    known=row is not None,
-                    may_exist_in_campaign=id_ in there,
-                )
-                if moved is not None:
-                    rows[id_, name] = moved
-        self.put(connection, known, rows.values())
-
-    def apply_inserted(
-        self,
-        connection: Connection,
-        inserted: Mapping[str, Outcome],
-        met: Mapping[str, Iterable[str]],
-    ) -> None:
-        """Apply the outcomes of inserts.
-
-        Args:
-            connection: of the transaction.
-            inserted: by id, the outcomes of profiles that Campaign inserted with opt-outs.
-            met: by id, the attributes of profiles that existed before: they are due for a decision.
-        """
-        ids = [*inserted, *met]
-        if not ids:
-            return
-        now = self._session.now()
-        known = self.load(connection, ids)
-        rows: list[OptOutRow] = []
-        for id_, outcome in inserted.items():
-            at = now if outcome.inserted_at is None else min(times.to_micros(outcome.inserted_at), now)
-            for name, value in outcome.inserted_opt_outs:
-                row = known.get((id_, name)) or (OptOutRow(id_, name, campaign=None) if value else None)
-                if row is not None:
-                    rows.append(rules.after_insert(row, int(value), "change in Dynamics 365", at))
-        for id_, names in met.items():
-            rows += [
-                rules.after_existing_profile(
-                    known.get((id_, name), OptOutRow(id_, name)), "profile that was there before"
-                )
-                for name in names
-            ]
-        self.put(connection, known, rows)
-
-    def to_send(
-        self, connection: Connection, ids: Sequence[str], attributes: Sequence[str]
-    ) -> dict[str, tuple[tuple[str, bool], ...]]:
-        """Return by id the value of Dynamics 365 for each attribute, for contacts that have rows."""
-        by_id: dict[str, dict[str, bool]] = {}
-        for start in range(0, len(ids), _BATCH):
-            for row in self._session.bulk.for_ids(connection, _ROWS, ids[start : start + _BATCH]):
-                one = OptOutRow(*row)
-                by_id.setdefault(one.id, {})[one.attribute] = bool(one.d365)
-        return {id_: tuple((name, found.get(name, False)) for name in attributes) for id_, found in by_id.items()}
-
-    def forget(self, connection: Connection, ids: Sequence[str]) -> None:
-        """Delete the rows of these contacts."""
-        self._session.bulk.for_each(connection, "DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in ids])
-
-    def add_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
-        """Add to today's counts (UTC), by kind."""
-        day = times.to_day_number(times.from_micros(self._session.now()).date())
-        counted = [{"day": day, "kind": kind, "number": number} for kind, number in sorted(counts.items()) if number]
-        if counted:
-            new = self._session.upsert(schema.opt_out_count).values(counted)
-            more = _C.number + new.excluded.number
-            connection.execute(new.on_conflict_do_update(index_elements=["day", "kind"], set_={"number": more}))
-
-
 class OptOuts:
     """Reads and writes `sync_opt_out` and `sync_opt_out_count`."""
 
-    def __init__(self, session: LedgerSession, rows: OptOutRows) -> None:
+    def __init__(self, session: LedgerSession, sessions: Sessions, rows: OptOutRows) -> None:
         self._session = session
+        self._sessions = sessions
         self._rows = rows
 
     def store_stated_opt_outs(
@@ -249,41 +131,71 @@ class OptOuts:
 
         Contacts under a privacy hold are left out.
         """
-        text = sa.text(_DUE.format(state=int(state))).bindparams(sa.bindparam("attributes", expanding=True))
         with self._session.database.read() as connection:
-            given = {"after": after, "attributes": list(attributes), "limit": limit}
-            ids = list(connection.execute(text, given).scalars())
-            found = [
-                OptOutRow(*row)
-                for row in self._session.bulk.for_ids(connection, _ROWS, ids, also="ORDER BY id, attribute")
-            ]
-        due: dict[str, list[OptOutRow]] = {id_: [] for id_ in ids}
-        for row in found:
-            if row.state == state and row.attribute in attributes:
-                due[row.id].append(row)
-        return due
+            ids = _due_ids(connection, state, attributes, after, limit)
+            found = self._session.bulk.for_ids(connection, ROWS, ids, also="ORDER BY id, attribute")
+            return _by_contact((OptOutRow(*row) for row in found), state, attributes)
+
+    def claim_opt_outs(
+        self, state: OptOutState, attributes: Sequence[str], session: int, *, after: str = "", limit: int
+    ) -> dict[str, list[OptOutRow]]:
+        """Claim what `opt_outs_due` returns, until `put_opt_outs` or `release_opt_outs`: requests follow at once.
+
+        A hold waits for the rows that are locked here, so that it either is seen, or sees the claim.
+
+        Args:
+            state: TO_D365 or TO_CAMPAIGN.
+            attributes: opt-out attributes, Campaign's names.
+            session: epoch of the session that sends the requests.
+            after: only ids after this one.
+            limit: most contacts to claim.
+
+        Returns:
+            The rows by contact. `sent` is 1 if an earlier request may have been carried out.
+
+        Raises:
+            SessionExpired: of the session.
+        """
+
+        def work(connection: Connection) -> dict[str, list[OptOutRow]]:
+            self._sessions.require(connection, session)
+            ids = _due_ids(connection, state, attributes, after, limit)
+            rows = self._rows.load(connection, ids)
+            held = {row[0] for row in self._session.bulk.for_ids(connection, _HELD, ids)}
+            due = _by_contact((rows[key] for key in sorted(rows) if key[0] not in held), state, attributes)
+            claimed = [(session, row.id, row.attribute) for found in due.values() for row in found]
+            self._session.bulk.for_each(connection, _CLAIM, claimed)
+            return due
+
+        return self._session.database.write(work)
+
+    def release_opt_outs(self, session: int) -> None:
+        """Release the opt-outs that a session has claimed. The outcomes of its requests stay unknown."""
+        self._session.database.write(lambda connection: self._release(connection, session))
+
+    def _release(self, connection: Connection, session: int) -> None:
+        connection.execute(sa.update(schema.opt_out).where(schema.CLAIMED, _O.session == session).values(session=None))
 
     def opt_outs_of(self, ids: Sequence[str]) -> list[OptOutRow]:
         """Return all rows of these contacts."""
         with self._session.database.read() as connection:
             return [
                 OptOutRow(*row)
-                for row in self._session.bulk.for_ids(connection, _ROWS, ids, also="ORDER BY id, attribute")
+                for row in self._session.bulk.for_ids(connection, ROWS, ids, also="ORDER BY id, attribute")
             ]
 
     def put_opt_outs(
-        self, rows: Sequence[OptOutRow], *, gone: Sequence[str] = (), counts: Mapping[str, int] | None = None
+        self, rows: Sequence[OptOutRow], *, counts: Mapping[str, int] | None = None, session: int | None = None
     ) -> list[OptOutRow]:
         """Store changed rows, except those that another transaction has changed since they were read.
 
         Args:
             rows: the new rows, with the versions as read.
-            gone: contacts that Dynamics 365 no longer has; their rows are deleted.
             counts: added to today's opt-out counts.
+            session: whose claims are released.
 
         Returns:
-            The rows that were stored, with their new versions. Only these may be stored again: the version of a row
-            that was not stored may by chance be the one that ours would have.
+            The rows that were stored, with their new versions.
         """
 
         def work(connection: Connection) -> list[OptOutRow]:
@@ -291,8 +203,9 @@ class OptOuts:
             versions = {key: row.version for key, row in there.items()}
             stored = [row for row in rows if versions.get((row.id, row.attribute)) == row.version]
             self._rows.put(connection, there, stored)
-            self._rows.forget(connection, gone)
             self._rows.add_counts(connection, counts or {})
+            if session is not None:
+                self._release(connection, session)
             return [row._replace(version=row.version + 1) for row in stored]
 
         return self._session.database.write(work)
@@ -367,3 +280,21 @@ class OptOuts:
         with self._session.database.read() as connection:
             rows = connection.execute(sa.select(_C.kind, _C.number).where(_C.day == times.to_day_number(day)))
             return {row.kind: row.number for row in rows}
+
+
+def _due_ids(
+    connection: Connection, state: OptOutState, attributes: Sequence[str], after: str, limit: int
+) -> list[str]:
+    """Return the ids that `opt_outs_due` describes."""
+    text = sa.text(_DUE.format(state=int(state))).bindparams(sa.bindparam("attributes", expanding=True))
+    given = {"after": after, "attributes": list(attributes), "limit": limit}
+    return list(connection.execute(text, given).scalars())
+
+
+def _by_contact(rows: Iterable[OptOutRow], state: OptOutState, attributes: Sequence[str]) -> dict[str, list[OptOutRow]]:
+    """Return those of the rows that are in this state, by contact."""
+    found: dict[str, list[OptOutRow]] = {}
+    for row in rows:
+        if row.state == state and row.attribute in attributes:
+            found.setdefault(row.id, []).append(row)
+    return found

@@ -212,6 +212,11 @@ def after_missing_profile(row: OptOutRow, d365: int | None) -> OptOutRow:
     return _synced(row._replace(campaign=None, campaign_at=None, ours=0, d365=d365))
 
 
+def after_missing_contact(row: OptOutRow) -> OptOutRow:
+    """Return the row, synced, for a contact that Dynamics 365 does not have. It is decided again if it comes back."""
+    return _synced(row._replace(d365=None, d365_at=None))
+
+
 def after_write(row: OptOutRow, now: int) -> OptOutRow:
     """Return the row after the system to be written accepted the decided value."""
     if row.state == OptOutState.TO_CAMPAIGN:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.repositories import opt_outs
-from sync_assets.ledger.repositories.opt_outs import OptOutRows, OptOutsLeft
+from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
+from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow
 from sync_assets.ledger.storage.session import LedgerSession
-from sync_assets_tests.support.ledgers import Clock, capture, explain, guid
+from sync_assets_tests.support.ledgers import Clock, capture, explain, guid, push, row, session_of
 from sync_assets_tests.unit.ledger.opt_out_rows import (
     ATTRIBUTES,
     DECIDE,
@@ -25,6 +28,7 @@ from sync_assets_tests.unit.ledger.opt_out_rows import (
     decided,
     due,
     in_campaign,
+    opt_outs_page,
     state,
     stored,
     there,
@@ -85,11 +89,60 @@ def test_a_row_that_appeared_in_the_meantime_is_to_be_decided_anew(ledger: Ledge
     assert there(ledger, "ada") == before._replace(state=DECIDE, ask=1, version=before.version + 1)
 
 
-def test_contacts_that_are_gone_are_forgotten(ledger: Ledger) -> None:
-    state(ledger, ("ada", True, THEN), ("bob", True, THEN), push=True)
-    assert len(ledger.put_opt_outs([decided(there(ledger, "bob"), TO_D365)], gone=[guid("ada")])) == 1
+def test_opt_outs_of_a_deleted_contact_are_kept_until_its_profile_is_deleted(ledger: Ledger) -> None:
+    in_campaign(ledger, "ada", "bob")
+    contacts(ledger, ada=True, bob=True)
+    capture(ledger, deleted=["ada"])
+    assert {one.id for one in due(ledger)} == {guid("ada"), guid("bob")}
+    push(ledger)
     assert ledger.opt_outs_of([guid("ada")]) == []
-    assert [one.id for one in due(ledger, TO_D365)] == [guid("bob")]
+    assert [one.id for one in due(ledger)] == [guid("bob")]
+
+
+@pytest.mark.parametrize(("in_scope", "may_exist", "are_fields", "stored_then"), [
+    (True, True, False, True), (True, False, False, True), (False, True, False, True), (False, False, False, False),
+    (True, True, True, False), (True, False, True, False), (False, True, True, True), (False, False, True, False),
+])  # fmt: skip
+def test_an_opt_out_is_captured_if_its_profile_may_exist_and_no_record_carries_it(
+    ledger: Ledger, in_scope: bool, may_exist: bool, are_fields: bool, stored_then: bool
+) -> None:
+    if may_exist:
+        in_campaign(ledger, "ada")
+    capture(
+        ledger,
+        *([row("ada")] if in_scope else []),
+        out_of_scope=[] if in_scope else [guid("ada")],
+        filtered_out=[] if in_scope else [guid("ada")],
+        opt_outs=opt_outs_page(ada=True),
+        opt_outs_are_fields=are_fields,
+    )
+    assert (stored(ledger, "ada") is not None) == stored_then
+    assert [one.id for one in due(ledger)] == [guid("ada")] * (stored_then and may_exist)
+
+
+def test_a_contact_that_returns_is_decided_again_though_its_rows_bring_no_opt_outs(ledger: Ledger) -> None:
+    in_campaign(ledger, "ada")
+    state(ledger, ("ada", True, THEN))
+    ledger.put_opt_outs([rules.after_missing_contact(one) for one in due(ledger)])
+    assert due(ledger) == []
+    capture(ledger, row("ada"))
+    assert [(one.id, one.ask) for one in due(ledger)] == [(guid("ada"), 1)]
+
+
+def test_what_is_claimed_is_in_flight_for_a_hold_until_its_outcome_is_stored(ledger: Ledger) -> None:
+    contacts(ledger, ada=False)
+    state(ledger, ("ada", True, THEN))
+    decide(ledger, TO_D365)
+    session = session_of(ledger)
+    [claimed] = ledger.claim_opt_outs(TO_D365, ATTRIBUTES, session, limit=9).values()
+    assert ledger.hold("contact", guid("ada")).in_flight == 1
+    contacts(ledger, ada=True)  # a capture changes the row, and not the request
+    [held] = ledger.holds()
+    assert held.in_flight == 1
+    ledger.put_opt_outs([rules.after_write(one, 5) for one in claimed], session=session)
+    [held] = ledger.holds()
+    assert held.in_flight == 0
+    assert ledger.claim_opt_outs(TO_D365, ATTRIBUTES, session, limit=9) == {}
 
 
 def test_what_is_due_comes_contact_by_contact(ledger: Ledger) -> None:

@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 
 from sync_assets.ledger import FeedMoved, Ledger, Position, times
-from sync_assets.ledger.repositories import opt_outs
+from sync_assets.ledger.repositories import opt_out_rows
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow
-from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, row, save_page
+from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, push, row, save_page
 from sync_assets_tests.unit.ledger.opt_out_rows import (
     ATTRIBUTES,
     DECIDE,
@@ -117,7 +117,7 @@ def test_of_an_id_that_stands_twice_with_one_time_campaign_is_asked(ledger: Ledg
 
 
 def test_statements_come_by_the_thousand(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opt_outs, "_BATCH", 700)
+    monkeypatch.setattr(opt_out_rows, "_BATCH", 700)
     told: list[Told] = [(f"n{number}", number % 10 == 0, None) for number in range(3_000)]
     assert state(ledger, *told) == {"news": 300, "default": 2_700}
     assert state(ledger, *told, said=SAID + timedelta(days=1)) == {"known": 300, "default": 2_700}
@@ -201,10 +201,12 @@ def test_other_tables_have_no_opt_outs(ledger: Ledger) -> None:
     assert stored(ledger, "bob") is None
 
 
-def test_a_tombstone_forgets(ledger: Ledger) -> None:
+def test_the_deletion_of_the_profile_forgets(ledger: Ledger) -> None:
     in_campaign(ledger, "ada", "bob")
     state(ledger, ("ada", True, THEN), ("bob", True, THEN), push=True)
     capture(ledger, deleted=["ada"])
+    assert len(ledger.opt_outs_of([guid("ada")])) == 2
+    push(ledger)
     assert ledger.opt_outs_of([guid("ada")]) == []
     assert len(ledger.opt_outs_of([guid("bob")])) == 2
 

@@ -1,0 +1,180 @@
+"""Read and change opt-outs within the transactions of other repositories.
+
+Invariant: a row is only changed by a transaction that has read its current version.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy.engine import Connection
+
+from sync_assets.config.values import CONTACT
+from sync_assets.ledger import times
+from sync_assets.ledger.model import Outcome
+from sync_assets.ledger.rules import opt_outs as rules
+from sync_assets.ledger.rules.opt_outs import OptOutRow
+from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_COLUMNS = ", ".join(OptOutRow._fields)
+ROWS = f"SELECT {_COLUMNS} FROM sync_opt_out WHERE id"  # noqa: S608 - constants
+_SET = ", ".join(f"{name} = ?" for name in OptOutRow._fields[2:-1])
+_UPDATE = f"""
+    UPDATE sync_opt_out SET {_SET}, version = version + 1 WHERE id = ? AND attribute = ? AND version = ?
+"""  # noqa: S608
+# A row that was inserted since it was looked up is of another transaction: query Campaign before the decision.
+_INSERT = f"""
+    INSERT INTO sync_opt_out ({_COLUMNS}) VALUES ({", ".join("?" * len(OptOutRow._fields))})
+    ON CONFLICT (id, attribute) DO UPDATE SET state = 1, ask = 1, version = sync_opt_out.version + 1
+"""  # noqa: S608
+_THERE = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR uncertain > 0) AND id"
+_RECORDED = "SELECT id FROM sync_record WHERE table_name = ? AND id"
+_FOUND_THERE = "SELECT id FROM sync_existing_record WHERE table_name = ? AND id"
+_C = schema.opt_out_count.c
+_BATCH = 5_000
+
+
+class OptOutRows:
+    """Changes of `sync_opt_out` within the transactions of other repositories."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
+
+    def load(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOutRow]:
+        """Read and lock the rows of these contacts."""
+        found: dict[tuple[str, str], OptOutRow] = {}
+        lock = "ORDER BY id, attribute" + ("" if self._session.database.sqlite else " FOR UPDATE")
+        for start in range(0, len(ids), _BATCH):
+            for row in self._session.bulk.for_ids(connection, ROWS, ids[start : start + _BATCH], also=lock):
+                one = OptOutRow(*row)
+                found[one.id, one.attribute] = one
+        return found
+
+    def put(
+        self, connection: Connection, known: Mapping[tuple[str, str], OptOutRow], rows: Iterable[OptOutRow]
+    ) -> None:
+        """Write rows. known: the rows as read before; a row that is not among them is inserted."""
+        changed = [row for row in rows if (row.id, row.attribute) in known]
+        new = [row for row in rows if (row.id, row.attribute) not in known]
+        self._session.bulk.for_each(
+            connection, _UPDATE, [(*row[2:-1], row.id, row.attribute, row.version) for row in changed]
+        )
+        self._session.bulk.for_each(connection, _INSERT, [tuple(row) for row in new])
+
+    def apply_captured(
+        self, connection: Connection, captured: "pl.DataFrame", filtered_out: Sequence[str], *, are_fields: bool
+    ) -> None:
+        """Apply captured values of Dynamics 365.
+
+        Args:
+            connection: of the transaction.
+            captured: columns id and one Boolean per attribute (null: not opted out).
+            filtered_out: ids of rows that the filter excludes.
+            are_fields: True if the records of rows in scope carry the values, too.
+        """
+        attributes = [name for name in captured.columns if name != "id"]
+        ids: list[str] = captured["id"].to_list()
+        known = self.load(connection, ids)
+        there: set[str] | None = None
+        out = set(filtered_out)
+        rows: dict[tuple[str, str], OptOutRow] = {}
+        for name in attributes:
+            for id_, value in zip(ids, captured[name], strict=True):
+                row = known.get((id_, name))
+                if row is None and (not value or (are_fields and id_ not in out)):
+                    continue
+                if there is None:  # queried only if a row may change
+                    there = self._may_exist(connection, ids, filtered_out)
+                if row is None and id_ in out and id_ not in there:
+                    continue
+                start = row or OptOutRow(id_, name)
+                moved = rules.after_capture(
+                    start,
+                    int(bool(value)),
+                    "change in Dynamics 365",
+                    known=row is not None,
+                    may_exist_in_campaign=id_ in there,
+                )
+                if moved is not None:
+                    rows[id_, name] = moved
+        self.put(connection, known, rows.values())
+
+    def reconsider_returned(self, connection: Connection, ids: Sequence[str]) -> None:
+        """Make opt-outs due for a decision of captured contacts that Dynamics 365 did not have at the last decision."""
+        if not connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM sync_opt_out)").scalar_one():
+            return
+        known = self.load(connection, ids)
+        back = [row for row in known.values() if row.d365 is None]
+        self.put(connection, known, [rules.due_again(row, ask=True) for row in back])
+
+    def _may_exist(self, connection: Connection, ids: Sequence[str], filtered_out: Sequence[str]) -> set[str]:
+        """Return those of the contacts whose profile Campaign has or may have.
+
+        A profile in scope that was only found in a list of Campaign's records is read before its insert.
+        """
+        there = self._session.bulk.for_record_ids(connection, _THERE, ids, CONTACT)
+        found = self._session.bulk.for_ids(connection, _FOUND_THERE, filtered_out, CONTACT)
+        return {row[0] for row in (*there, *found)}
+
+    def apply_inserted(
+        self,
+        connection: Connection,
+        inserted: Mapping[str, Outcome],
+        met: Mapping[str, Iterable[str]],
+    ) -> None:
+        """Apply the outcomes of inserts.
+
+        Args:
+            connection: of the transaction.
+            inserted: by id, the outcomes of profiles that Campaign inserted with opt-outs.
+            met: by id, the attributes of profiles that existed before: they are due for a decision.
+        """
+        ids = [*inserted, *met]
+        if not ids:
+            return
+        now = self._session.now()
+        known = self.load(connection, ids)
+        rows: list[OptOutRow] = []
+        for id_, outcome in inserted.items():
+            at = now if outcome.inserted_at is None else min(times.to_micros(outcome.inserted_at), now)
+            for name, value in outcome.inserted_opt_outs:
+                row = known.get((id_, name)) or (OptOutRow(id_, name, campaign=None) if value else None)
+                if row is not None:
+                    rows.append(rules.after_insert(row, int(value), "change in Dynamics 365", at))
+        for id_, names in met.items():
+            rows += [
+                rules.after_existing_profile(
+                    known.get((id_, name), OptOutRow(id_, name)), "profile that was there before"
+                )
+                for name in names
+            ]
+        self.put(connection, known, rows)
+
+    def to_send(
+        self, connection: Connection, ids: Sequence[str], attributes: Sequence[str]
+    ) -> dict[str, tuple[tuple[str, bool], ...]]:
+        """Return by id the value of Dynamics 365 for each attribute, for contacts that have rows."""
+        by_id: dict[str, dict[str, bool]] = {}
+        for start in range(0, len(ids), _BATCH):
+            for row in self._session.bulk.for_ids(connection, ROWS, ids[start : start + _BATCH]):
+                one = OptOutRow(*row)
+                by_id.setdefault(one.id, {})[one.attribute] = bool(one.d365)
+        return {id_: tuple((name, found.get(name, False)) for name in attributes) for id_, found in by_id.items()}
+
+    def forget(self, connection: Connection, ids: Sequence[str]) -> None:
+        """Delete the rows of those contacts that have no record: Campaign has no profile of them any more."""
+        recorded = self._session.bulk.for_record_ids(connection, _RECORDED, ids, CONTACT)
+        gone = sorted(set(ids).difference(row[0] for row in recorded))
+        self._session.bulk.for_each(connection, "DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in gone])
+
+    def add_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
+        """Add to today's counts (UTC), by kind."""
+        day = times.to_day_number(times.from_micros(self._session.now()).date())
+        counted = [{"day": day, "kind": kind, "number": number} for kind, number in sorted(counts.items()) if number]
+        if counted:
+            new = self._session.upsert(schema.opt_out_count).values(counted)
+            more = _C.number + new.excluded.number
+            connection.execute(new.on_conflict_do_update(index_elements=["day", "kind"], set_={"number": more}))
