@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run, shown
+from sync_assets_tests.support.program import CONTACT as TABLE
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.waiting import until
 
@@ -41,13 +43,13 @@ def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orc
     started.runtime.close()
 
 
-def stays(orchestra: Orchestra, meanwhile: Callable[[], object]) -> Run:
+def stays(orchestra: Orchestra, meanwhile: Callable[[], object], contacts: int = N) -> Run:
     """The run that the sensor asks for. `meanwhile` is called once its first load is done."""
     failed: list[BaseException] = []
 
     def play() -> None:
         try:
-            until(lambda: len(orchestra.program.profiles()) == N, 30)
+            until(lambda: len(orchestra.program.profiles()) == contacts, 30)
             time.sleep(0.5)
             meanwhile()
         except BaseException as error:  # noqa: BLE001
@@ -82,6 +84,26 @@ def test_changes_that_come_while_it_stays_are_sent_at_once_by_the_same_run(orche
     assert (told["inserted"], told["updated"], told["engine_calls"]) == (N, 3, N + 5)
     assert run.days(CONTACT) == [today()] * 2  # after the first load, and the totals at the end
     assert orchestra.tick("d365_changes").skip_message == "contact: no change"
+
+
+def test_small_portions_of_deletions_while_it_stays_are_counted_together(
+    sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    program = Program(sandbox_factory(contacts=120), tmp_path, {**TABLE, "apply_deletes": True})
+    program.runs = {"linger_seconds": 3}
+    orchestra = Orchestra(program, dg.DagsterInstance.ephemeral())
+    with closing(orchestra.runtime) as runtime:
+
+        def delete() -> None:
+            for left in (118, 116, 114):  # 6 are 5 % of 120
+                program.sandbox.admin.delete("contact", 2)
+                until(lambda left=left: len(program.profiles()) == left, 20)
+            program.sandbox.admin.delete("contact", 1)
+            until(lambda: (feed := runtime.ledger.feed("contact")) is not None and feed.deletes == 1, 20)
+
+        stays(orchestra, delete, contacts=120)
+    assert len(program.profiles()) == 114
 
 
 def test_it_tells_what_it_did_once_a_minute_and_only_if_it_did_something(
