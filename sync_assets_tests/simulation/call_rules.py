@@ -30,8 +30,12 @@ def each_write(history: History) -> Iterator[tuple[Contract, Id, list[Request]]]
 
 
 def is_opt_out(contract: Contract, request: Request) -> bool:
-    """Return True for a request of the opt-out flow, which opt_out_rules.py judges."""
-    flags = {one.attribute for one in contract.opt_outs} - contract.attributes
+    """Return True for a request of the opt-out flow, which opt_out_rules.py judges.
+
+    In direction d365_to_campaign opt-outs are fields, and are sent without the key for contacts out of scope.
+    """
+    fields = set[str]() if contract.direction == "d365_to_campaign" else contract.attributes
+    flags = {one.attribute for one in contract.opt_outs} - fields
     return request.method == "PATCH" and bool(request.body) and set(request.body) <= flags
 
 

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
+from sync_assets_tests.simulation.call_rules import is_opt_out
 from sync_assets_tests.simulation.contract import Contract, OptOut
 from sync_assets_tests.simulation.expected_records import ExpectedRecords
-from sync_assets_tests.simulation.history import History, Id
+from sync_assets_tests.simulation.history import History, Id, Request
 from sync_assets_tests.simulation.observed import Moment, Row
 from sync_assets_tests.simulation.violation import Found, rule
 
@@ -158,7 +159,11 @@ def each_opt_out_in_campaign_is_due(history: History) -> Found:
     for contract, record in _contacts(history):
         for request in history.writes.get((contract.table.resource, record[1]), ()):
             pairs = [pair for pair in contract.opt_outs if pair.attribute in request.body]
-            if not pairs or contract.direction == "d365_to_campaign":
+            if contract.direction == "d365_to_campaign":
+                if is_opt_out(contract, request):
+                    yield from _never_said(history, record, pairs, request)
+                continue
+            if not pairs:
                 continue
             if contract.direction == "campaign_to_d365":
                 yield *record, f"event {request.sent.n} writes an opt-out to Campaign"
@@ -171,6 +176,13 @@ def each_opt_out_in_campaign_is_due(history: History) -> Found:
                     history, record, pair, request.sent.n
                 ):
                     yield *record, f"event {request.sent.n} sets {pair.attribute}, which Dynamics 365 never held"
+
+
+def _never_said(history: History, record: Id, pairs: list[OptOut], request: Request) -> Found:
+    rows = [one.after for one in history.changes[record] if one.moment.n < request.sent.n]
+    for pair in pairs:
+        if not any(_flag(pair, row) == request.body[pair.attribute] for row in rows):
+            yield *record, f"event {request.sent.n} sets {pair.attribute} as Dynamics 365 never did"
 
 
 def _ever_opted_out(history: History, record: Id, pair: OptOut, until: int) -> bool:
