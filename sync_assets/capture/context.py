@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import Head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import CapturedPage, Feed, Position, TooManyDeletes
+from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
 from sync_assets.mapping.table_mapping import TableMapping
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class CaptureResult:
             capture continues at the cursor.
         seconds: Duration of the capture.
         held_back: Set if the deletion guard stopped the deletions; everything else was stored.
-        cascading: Number of records of other tables that are deleted together with those of this table, by table.
+        orphans: The children that the deletions of this table orphan.
         unknown_codes: Option numbers without a label, by column.
     """
 
@@ -72,7 +73,7 @@ class CaptureResult:
     paused: bool = False
     seconds: float = 0.0
     held_back: TooManyDeletes | None = None
-    cascading: Counter[str] = field(default_factory=Counter[str])
+    orphans: OrphansOfDeletes = NO_ORPHANS
     unknown_codes: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict[str, set[int]](set))
 
     @property

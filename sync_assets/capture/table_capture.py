@@ -174,7 +174,7 @@ class Capture(CaptureContext):
 
     async def _carry_out_deletes(self, result: CaptureResult) -> None:
         """Turn the deletions found into pending deletes, unless the deletion guard holds them back as too many."""
-        result.cascading.update(await asyncio.to_thread(self.ledger.count_cascading_deletes, self.table.name))
+        result.orphans = await asyncio.to_thread(self.ledger.count_orphans_of_deletes, self.table.name)
         try:
             result.deleted += await asyncio.to_thread(
                 self.ledger.carry_out_deletes, self.table.name, max_share=self.max_delete_share

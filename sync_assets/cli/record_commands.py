@@ -62,6 +62,7 @@ def retry(
 def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")], as_json: Json = False) -> None:
     """Let a mass deletion that the guard stopped go ahead: the next capture of the table, once."""
     from sync_assets.cli.tables import show_approved  # noqa: PLC0415
+    from sync_assets.ledger.model import NO_ORPHANS  # noqa: PLC0415
 
     runtime = open_runtime()
     check_table(runtime, table)
@@ -70,7 +71,8 @@ def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")
         fail(f"{table} has never been captured, so there is nothing to delete. `sync-assets sync` captures it.")
     if feed.deletes:
         runtime.ledger.approve_deletes(table)
-    document = {"table": table, "approved": feed.deletes, "following": dict(feed.cascading) if feed.deletes else {}}
+    following = feed.orphans if feed.deletes else NO_ORPHANS
+    document = {"table": table, "approved": feed.deletes, "following": following.deleted, "orphaning": following.kept}
     print_document(document, as_json, show_approved)
 
 

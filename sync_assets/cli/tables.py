@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sync_assets.ledger.errors import with_them
+from sync_assets.ledger.model import OrphansOfDeletes
 from sync_assets.operations.status import (
     COLUMNS,
     held_back,
@@ -191,8 +192,8 @@ def show_approved(document: dict[str, Any]) -> None:
     if not approved:
         print_line(f"No deletion of {table} is held back, so there is nothing to approve.")
         return
-    cascading = with_them(document["following"])
-    print_line(f"The next capture of {table} lets {counted(approved, 'deletion')} go ahead{cascading}.")
+    orphans = with_them(OrphansOfDeletes(document["following"], document["orphaning"]))
+    print_line(f"The next capture of {table} lets {counted(approved, 'deletion')} go ahead{orphans}.")
 
 
 def print_line(text: str) -> None:

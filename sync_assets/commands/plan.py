@@ -22,6 +22,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
+from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import iso
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
@@ -94,7 +95,7 @@ class _Plan:
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
     unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
-    cascading: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    orphans: dict[str, OrphansOfDeletes] = field(default_factory=dict[str, OrphansOfDeletes])
     existing: ExistingPlanned = field(init=False)
 
     def __post_init__(self) -> None:
@@ -127,8 +128,8 @@ class _Plan:
         else:
             if warning := unknown_codes_warning(config.table, captured.result.unknown_codes):
                 self.unknown_codes[config.table] = warning
-            if captured.result.cascading and not captured.result.held_back:
-                self.cascading[config.table] = captured.result.cascading
+            if any(captured.result.orphans) and not captured.result.held_back:
+                self.orphans[config.table] = captured.result.orphans
             await self._push(config)
 
     async def _push(self, config: TableConfig) -> int:
@@ -168,10 +169,7 @@ class _Plan:
             "notes": [
                 *self.unknown_codes.values(),
                 *held_back({"tables": tables}),
-                *(
-                    f"{table}: its deletions go ahead{with_them(cascading)}."
-                    for table, cascading in self.cascading.items()
-                ),
+                *(f"{table}: its deletions go ahead{with_them(orphans)}." for table, orphans in self.orphans.items()),
                 *self._assumed_deletes(),
                 *self._unknown_outcomes(),
                 *(
@@ -210,6 +208,7 @@ class _Plan:
     def _table(self, config: TableConfig) -> dict[str, Any]:
         rehearsal, counts = self.rehearsals[config.table], self.ledger.counts().get(config.table)
         feed = self.ledger.feed(config.table)
+        orphans = self.orphans.get(config.table) or (feed.orphans if feed else NO_ORPHANS)
         return {
             "resource": config.resource,
             "insert": rehearsal.inserted,
@@ -223,7 +222,8 @@ class _Plan:
             "failed": counts.failed if counts else 0,
             "orphaned": counts.orphaned if counts else 0,
             "deletes_held_back": feed.deletes if feed else 0,
-            "deletes_following": self.cascading.get(config.table) or dict(feed.cascading if feed else {}),
+            "deletes_following": orphans.deleted,
+            "deletes_orphaning": orphans.kept,
             "uncertain": rehearsal.outcomes_unknown,
             "problem": str(self.troubled[config.table]) if config.table in self.troubled else None,
             "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},

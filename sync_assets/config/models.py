@@ -148,6 +148,9 @@ class Link(Model):
     PKey, looked up once per parent. `join`: a plain attribute takes the parent's key."""
     cardinality: Literal["one", "zero_or_one"] = "one"
     """`one`: waits for its parent. `zero_or_one`: is sent without it if need be."""
+    orphans: Literal["keep", "delete"] | None = None
+    """With cardinality `one`: does Campaign keep a child whose parent is gone for good, or is it deleted? Default:
+    `delete` if the table has `apply_deletes: true`, else `keep`."""
 
 
 Replacements = dict[Any, Annotated[Any, AfterValidator(plain)]]
@@ -197,6 +200,10 @@ class TableConfig(Model):
     def opt_outs(self) -> Mapping[str, OptOutMapping]:
         """The fields that are opt-outs, by column: only of contact, with direction d365_to_campaign."""
         return self._opt_outs
+
+    def keeps_orphans(self, link: Link) -> bool:
+        """Return True if Campaign keeps children whose parent is gone for good, as this link is configured."""
+        return link.orphans == "keep" or (link.orphans is None and not self.apply_deletes)
 
     def with_opt_outs(self, mappings: Mapping[str, OptOutMapping]) -> TableConfig:
         """Return the table with opt-outs as further fields, with replacements for their inversion, 0, 1 and null."""

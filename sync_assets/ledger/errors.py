@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.model import OrphansOfDeletes
 from sync_assets.plurals import counted
 
 SESSION_SECONDS = 30.0
@@ -58,28 +59,28 @@ class PayloadKeyMissing(LedgerError):
 class TooManyDeletes(LedgerError):
     """A read found more deletions than `max_delete_share` allows. They are held back; everything else was stored.
 
-    cascading: number of children that would be deleted with them, by table. allowed: number of deletions allowed, by
-    table, for `table` and the children's tables.
+    orphans: the children that these deletions would orphan. allowed: number of deletions allowed, by table, for `table`
+    and the tables of the children that would be deleted.
     """
 
-    def __init__(self, table: str, deletes: int, cascading: Mapping[str, int], allowed: Mapping[str, int]) -> None:
-        self.deletes, self.cascading = deletes, dict(cascading)
+    def __init__(self, table: str, deletes: int, orphans: OrphansOfDeletes, allowed: Mapping[str, int]) -> None:
+        self.deletes, self.orphans = deletes, orphans
         parts = " and ".join(
-            f"{allowed[name]:,}" if not cascading else f"{allowed[name]:,} of {name}" for name in [table, *cascading]
+            f"{allowed[name]:,}" if not orphans.deleted else f"{allowed[name]:,} of {name}"
+            for name in [table, *orphans.deleted]
         )
         super().__init__(
-            f"Dynamics 365 reports {counted(deletes, 'record')} of {table} as gone{with_them(cascading)}; "
+            f"Dynamics 365 reports {counted(deletes, 'record')} of {table} as gone{with_them(orphans)}; "
             f"max_delete_share allows {parts}.",
             f"They are held back. If that is right, `sync-assets approve-deletes {table}`, else look at Dynamics 365.",
         )
 
 
-def with_them(cascading: Mapping[str, int]) -> str:
-    """Return the end of a sentence about deleted records: the children deleted with them; empty if there are none."""
-    if not cascading:
-        return ""
-    parts = " and ".join(f"{records:,} of {table}" for table, records in cascading.items())
-    return f", and with them {parts} (they cannot stay in Campaign without their parent)"
+def with_them(orphans: OrphansOfDeletes) -> str:
+    """Return the end of a sentence about deleted records: the children that these orphan; empty if there are none."""
+    deleted, kept = (" and ".join(f"{records:,} of {table}" for table, records in one.items()) for one in orphans)
+    text = f", and with them {deleted} (`orphans: delete`)" if deleted else ""
+    return f"{text}; {kept} stay in Campaign without a parent (`orphans: keep`)" if kept else text
 
 
 class InMaintenance(LedgerError):

@@ -120,7 +120,7 @@ class Ledger:
         self.replay_everything = replays.replay_everything
         self.capture_wanted = replays.capture_wanted
         self.carry_out_deletes = deletions.carry_out_deletes
-        self.count_cascading_deletes = deletions.count_cascading_deletes
+        self.count_orphans_of_deletes = deletions.count_orphans_of_deletes
         self.change_mapping = mappings.change_mapping
         self.target = targets.target
         self.count_sent = targets.count_sent

@@ -3,7 +3,7 @@
 Here: plain values without behaviour. The rules are in rules/, the tables in storage/schema.py. Times are UTC.
 """
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import IntEnum
@@ -52,10 +52,33 @@ class State(IntEnum):
     WAITING = 2  # to be sent once its parents or children allow it, or its row was read again; see BlockReason
     FAILED = 3  # rejected by Campaign, or its row has a validation error; until it changes or is retried
     HELD = 4  # under a privacy hold: written to neither system
-    ORPHANED = 5  # must not exist in Campaign: a required parent is unavailable for good, or its lookup is empty
+    ORPHANED = 5  # nothing is sent: a required parent is gone for good, or its lookup is empty; see Orphaned
     EXCLUDED = 6  # of a person who had been deleted when the hold was released: never inserted or updated again
     UNCONFIRMED = 7  # as SYNCED, but an earlier request may still take effect: sent once more at its horizon
     TOMBSTONE = 8  # deleted in Campaign, but an earlier request may still take effect: deleted once more at its horizon
+
+
+class Orphaned(IntEnum):
+    """Whether a required parent is gone for good, and what Campaign's copy becomes. The numbers are stored."""
+
+    NO = 0
+    KEPT = 1  # Campaign keeps what it holds, and nothing is sent
+    DELETED = 2  # Campaign must not hold the record
+
+
+class OrphansOfDeletes(NamedTuple):
+    """Children in Campaign that deletions would orphan, by table: those that would be deleted, and those kept."""
+
+    deleted: dict[str, int] = {}  # noqa: RUF012 - never changed
+    kept: dict[str, int] = {}  # noqa: RUF012
+
+    @classmethod
+    def stored(cls, following: str | None) -> "OrphansOfDeletes":
+        """Read the JSON that `sync_feed.following` holds."""
+        return cls(*json.loads(following)) if following else cls()
+
+
+NO_ORPHANS = OrphansOfDeletes()
 
 
 class BlockReason(IntEnum):
@@ -63,15 +86,15 @@ class BlockReason(IntEnum):
 
     NONE = 0
     PARENT_PENDING = 1  # a parent is not acknowledged yet
-    PARENT_UNAVAILABLE = 2  # a required parent must not be in Campaign, so neither may the record
+    PARENT_UNAVAILABLE = 2  # a required parent is rejected, or was not captured and may still come
     REFETCH_REQUIRED = 3  # its row must be read again: an acknowledgement or a hold erased the payload
     CHILDREN_PENDING = 4  # pending delete, and its children are deleted or unlinked first
 
 
 WAITING_FOR = {
     BlockReason.NONE: "nothing",
-    BlockReason.PARENT_PENDING: "a parent that Campaign has not acknowledged yet, or a new parent that is "
-    "unavailable so far; until then Campaign keeps the former link",
+    BlockReason.PARENT_PENDING: "a parent that Campaign has not acknowledged yet; until then Campaign keeps the former "
+    "link",
     BlockReason.PARENT_UNAVAILABLE: "a parent that is rejected, or that may still come: its table was not read to its "
     "end yet",
     BlockReason.REFETCH_REQUIRED: "its row, which is to be read again from Dynamics 365",
@@ -112,24 +135,28 @@ class LinkSpec:
     required: Campaign never holds the child without this parent (cardinality one).
     keyed: sent as a link (style auto, key or pkey); if not, the payload itself holds the parent's key in a plain
     attribute (style join).
+    keep_orphans: Campaign keeps a child whose required parent is gone for good; if False, it is deleted.
     """
 
     attribute: str
     parent_table: str
     required: bool = True
     keyed: bool = True
+    keep_orphans: bool = False
 
 
 class LinkTo(NamedTuple):
     """A link to be sent with a record.
 
-    id: the parent's, None for no link. held: Campaign's record is known to hold exactly this link.
+    id: the parent's, None for no link. acknowledged: Campaign's record is known to hold exactly this link. parent: the
+    parent's record number and incarnation; None if there is no link, or the parent is not known to be in Campaign.
     """
 
     attribute: str
     id: str | None
     keyed: bool
-    held: bool = False
+    acknowledged: bool = False
+    parent: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +189,7 @@ class Feed:
     replay: that read was requested by `replay`, which also sends fields that updates leave out; reset likewise.
     page_size: most rows per page; None if Dynamics 365 never failed over a page's size.
     deletes_approved: an operator approved the deletions that the guard holds back.
-    deletes: deletions that the guard holds back. cascading: by table, the children that would be deleted with them.
+    deletes: deletions that the guard holds back. orphans: the children that these would orphan.
     kept_link, kept_kind: see KeptKind. kept_due: that read is at its end, so the link is to be polled for changes.
     read_as: the fingerprint of the last completed full read, as long as no row was read by another one since. Records
     that this read did not return are collected in sync_gone, or were processed as deleted or out of scope.
@@ -182,7 +209,7 @@ class Feed:
     deletes_approved: bool = False
     deletes: int = 0
     read_as: str | None = None
-    cascading: Mapping[str, int] = field(default_factory=dict[str, int])
+    orphans: OrphansOfDeletes = NO_ORPHANS
     kept_link: str | None = None
     kept_kind: KeptKind | None = None
     kept_due: bool = False
@@ -247,7 +274,8 @@ class PageResult:
 class Claimed(NamedTuple):
     """A pending record under a worker's lease, with what to send.
 
-    payload: JSON of an insert, without its keyed links; None for a delete, and for an update of links alone.
+    payload: JSON of an insert, without its keyed links; None for a delete, and for an update of links alone, which also
+    finds out whether Campaign holds a record whose last outcome is unknown.
     update_payload: JSON of an update where it differs, else None.
     hash: to be returned in the Outcome; None for a delete.
     attempts: requests since the record last changed.
@@ -259,6 +287,7 @@ class Claimed(NamedTuple):
     are decided by sync_assets/opt_out.
     resend: an update sends the whole payload, with the fields that an update would leave out.
     unknown_seconds: until no earlier request without an answer can take effect any more; None if none can.
+    incarnation: of the record in Campaign at the claim; 0 if it was never acknowledged.
     """
 
     seq: int
@@ -273,6 +302,7 @@ class Claimed(NamedTuple):
     opt_outs: tuple[tuple[str, bool], ...] = ()
     resend: bool = False
     unknown_seconds: float | None = None
+    incarnation: int = 0
 
     @property
     def update(self) -> str | None:
@@ -376,15 +406,17 @@ class Retried(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A record that must not exist in Campaign, since a required parent is unavailable for good."""
+    """A record that is not sent, since a required parent is gone for good. kept: Campaign holds it all the same."""
 
     table: str
     id: str
     parent_table: str
     loss: Loss
     since: datetime
+    kept: bool = False
 
     @property
     def reason(self) -> str:
         """The reason as shown to users."""
-        return LOST[self.loss].format(parent=self.parent_table)
+        kept = "; Campaign keeps it as it was, hidden if that parent is deleted there" if self.kept else ""
+        return f"{LOST[self.loss].format(parent=self.parent_table)}{kept}"

@@ -77,6 +77,7 @@ class LinkField:
     column: Column
     attribute: Attribute
     link: Link
+    keep_orphans: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class TableMapping:
                 field.link.table,
                 required=field.link.cardinality == "one",
                 keyed=field.link.style != "join",
+                keep_orphans=field.keep_orphans,
             )
             for field in self.links
         )
@@ -304,7 +306,7 @@ class _Compiler:
             )
         if link.style == "join" and attribute.type != "string":
             self._campaign.append(f"link `{link.field}`: `{link.to}` is no text; leave `style` out or name a text")
-        return LinkField(column, attribute, link)
+        return LinkField(column, attribute, link, self._config.keeps_orphans(link))
 
     def _filter(self) -> tuple[RowFilter | None, list[Column]]:
         if self._config.filters is None:
@@ -383,7 +385,8 @@ def _fingerprint(
     for link in config.links:
         # Style key or pkey is not included: it changes how a link is sent, not the prepared rows.
 
-        parts.append((link.field, link.to, link.table, "join" if link.style == "join" else "key", link.cardinality))
+        style = "join" if link.style == "join" else "key"
+        parts.append((link.field, link.to, link.table, style, link.cardinality, config.keeps_orphans(link)))
     if row_filter:
         rules = [(rule.column.name, rule.operator, rule.values) for rule in row_filter.rules]
         parts.append((row_filter.match, rules, row_filter.delete_filtered_out))

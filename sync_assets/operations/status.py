@@ -14,7 +14,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Reject
 from sync_assets.ledger.errors import with_them
-from sync_assets.ledger.model import WAITING_FOR
+from sync_assets.ledger.model import WAITING_FOR, OrphansOfDeletes
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.times import clock, iso
 from sync_assets.plurals import counted
@@ -104,7 +104,8 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
             "retried": _retried(runtime, config.table) if found and found.pending else None,
             "waiting_for": waiting_for(runtime, config.table) if found and found.waiting else {},
             "deletes_held_back": feed.deletes if feed else 0,
-            "deletes_following": dict(feed.cascading) if feed else {},
+            "deletes_following": feed.orphans.deleted if feed else {},
+            "deletes_orphaning": feed.orphans.kept if feed else {},
             "refused_in_updates": refused_attributes(runtime, config),
             "maintenance_since": iso(paused[config.table]) if config.table in paused else None,
             "feed": {
@@ -171,7 +172,8 @@ def held_back(document: Mapping[str, Any]) -> list[str]:
     """Return a line for each table whose deletions the guard holds back."""
     return [
         f"{table}: {counted(counts['deletes_held_back'], 'deletion', 'are')} held back"
-        f"{with_them(counts['deletes_following'])}: more than max_delete_share allows. If that is right, "
+        f"{with_them(OrphansOfDeletes(counts['deletes_following'], counts['deletes_orphaning']))}: more than "
+        "max_delete_share allows. If that is right, "
         f"`sync-assets approve-deletes {table}`, else look at Dynamics 365."
         for table, counts in document["tables"].items()
         if counts["deletes_held_back"]
@@ -269,9 +271,15 @@ def retried_records(runtime: Runtime, table: str | None) -> list[dict[str, Any]]
 
 
 def orphans(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
-    """Return the orphaned records, which are never sent, with the reasons."""
+    """Return the orphaned records, which are not sent, with the reasons. kept: Campaign holds the record."""
     return [
-        {"table": orphan.table, "id": orphan.id, "reason": orphan.reason, "since": iso(orphan.since)}
+        {
+            "table": orphan.table,
+            "id": orphan.id,
+            "reason": orphan.reason,
+            "since": iso(orphan.since),
+            "kept": orphan.kept,
+        }
         for orphan in runtime.ledger.orphans(table)
     ]
 

@@ -51,6 +51,11 @@ _KEY_NOT_FOUND = (
     "was sent to find this out, with {3} in {1}; no other is sent. If `key` becomes another attribute, delete it in "
     "Campaign."
 )
+_NOT_SHOWN = f"Campaign no longer shows this record: it was deleted there, or is hidden without its parent: {FORCE}"
+_HIDDEN = (
+    "Perhaps Campaign hides this record, since its link led to a record that is gone: publish the link with "
+    "cardinality 0 or 1, then retry; or delete the record in Campaign, then replay the table with --force."
+)
 READS = 3
 """Reads of the first record at most, while Campaign answers without a reason."""
 
@@ -94,6 +99,11 @@ class Delivery:
     pkey: str = ""
     stop: str | None = None
     unanswered: bool = False
+
+    def incarnation_of(self, record: Claimed) -> tuple[int, int]:
+        """Return the record's number and incarnation after this delivery, as the ledger counts it (transitions.py)."""
+        began = self.operation_done == "inserted" or record.operation == "insert"
+        return record.seq, record.incarnation + began
 
 
 def retry_wait(attempts: int) -> float:
@@ -212,10 +222,11 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
     return Outcome(
         record.seq,
         delivery.result,
-        record.hash,
+        None if done == "deleted" else record.hash,
         delivery.reason,
         delivery.wait,
-        record.links if made else tuple(link for link in record.links if not link.held),  # the links that were sent
+        # the links that were sent
+        record.links if made else tuple(link for link in record.links if not link.acknowledged),
         inserted_opt_outs=record.opt_outs if made else (),
         inserted_at=(now or datetime.now(UTC)) if made else None,
         existing_opt_outs=tuple(name for name, _ in record.opt_outs) if first and done == "updated" else (),
@@ -258,12 +269,17 @@ class _Write:
                 response = known
             else:
                 response = await (self._patch(known) if patch else self._post(known))
+            if response and response.kind == "missing":
+                return ResponseOutcome("done"), "deleted"
             if response:
                 return response, "updated" if patch else "inserted"
             patch = not patch
 
     async def _patch(self, known: Values) -> ResponseOutcome | None:
-        """Send a PATCH. Return None if the record does not exist and must be created by a POST."""
+        """Send a PATCH. Return None if the record does not exist and must be created by a POST.
+
+        The outcome `missing` is that of a record whose last outcome was unknown: it is not there, nor is it to be.
+        """
         record, records = self.record, self.records
         form = record.update if record.operation == "update" else record.payload
         response = await self._update(form, known)
@@ -273,9 +289,12 @@ class _Write:
                 records.addressing.note(KEY_UNIQUE, "yes")
             return response
         if self.rejected_post:
-            return self.rejected_post  # no record has our key, so the POST failed for another reason as well
+            # No record with our key is shown: the POST failed for another reason as well, or Campaign hides the record.
+            hidden = self.rejected_post.kind == "refused" and any(link.keyed and link.id for link in record.links)
+            reason = f"{self.rejected_post.reason} {_HIDDEN}" if hidden else self.rejected_post.reason
+            return replace(self.rejected_post, reason=reason)
         if record.payload is None:
-            return ResponseOutcome("refused", f"Campaign no longer holds this record: {FORCE}")
+            return response if record.outcome_unknown else ResponseOutcome("refused", _NOT_SHOWN)
         sure = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
         if not sure and not await self.key_works(records, record.id):
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))

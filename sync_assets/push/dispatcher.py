@@ -311,10 +311,8 @@ class _Push:
 
     async def _delivered(self, record: Claimed, delivery: Delivery, records: Records) -> None:
         result = self._result
-        if self._target.is_parent and delivery.operation_done == "deleted":
-            self._parent_keys.forget(self._target.resource, record.id)
-        elif self._target.is_parent and delivery.pkey:
-            self._parent_keys.remember(self._target.resource, record.id, delivery.pkey)
+        if self._target.is_parent and delivery.pkey and delivery.operation_done != "deleted":
+            self._parent_keys.remember(delivery.incarnation_of(record), delivery.pkey)
         if delivery.result in {"done", "refused"}:
             self._health.succeeded()
         else:

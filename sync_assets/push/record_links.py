@@ -124,7 +124,7 @@ class Links:
             id_, parent = sample
             found = await records.find(id_, guard)
             held = linked_pkey(found, attribute)
-            if held and await self._leads_to(held, target, parent, "", guard):
+            if held and await self._leads_to(held, target, LinkTo(attribute, parent, True), "", guard):
                 records.addressing.note(premise, "yes")
             elif not isinstance(found, ResponseOutcome) or found.kind == "missing":
                 await self._send_again(attribute)  # before the finding is noted, as in `verify`
@@ -147,7 +147,7 @@ class Links:
         """Return the values that the record's links are sent with, or why one of them cannot be sent.
 
         Args:
-            patch: True leaves out links that the record in Campaign already holds.
+            patch: True leaves out acknowledged links.
             by_pkey: True uses the parent's PKey whatever the style.
         """
         values: dict[str, str] = {}
@@ -155,7 +155,7 @@ class Links:
             if not by_pkey and self._by_key(target):
                 values[link.attribute] = str(link.id)
                 continue
-            pkey = await self._pkey(target, str(link.id), guard)
+            pkey = await self._pkey(target, link, guard)
             if isinstance(pkey, ResponseOutcome):
                 return pkey
             values[link.attribute] = pkey
@@ -169,13 +169,13 @@ class Links:
         """
         reason_text = reason.lower()
         named = [
-            (str(link.id), target)
+            (link, target)
             for link, target in self._sent(record, patch=False)
             if str(link.id) in reason_text and self._by_key(target)
         ]
         by_pkey = False
-        for id_, target in named:
-            if target.style == "auto" and not isinstance(await self._pkey(target, id_, guard), ResponseOutcome):
+        for link, target in named:
+            if target.style == "auto" and not isinstance(await self._pkey(target, link, guard), ResponseOutcome):
                 self._addressing(target).note(KEY_IN_LINK, "refused")
                 by_pkey = True
         return by_pkey
@@ -209,7 +209,8 @@ class Links:
                 # empty.
                 await self._send_again(link.attribute)
                 self._addressing(target).note(KEY_IN_LINK, "empty")
-            self._known.forget(target.resource, str(link.id))
+            if link.parent:
+                self._known.forget(link.parent)
         again = await self.values(record, guard, patch=False, by_pkey=True)
         if isinstance(again, ResponseOutcome):
             raise _NotShown
@@ -240,13 +241,13 @@ class Links:
         return [
             (link, self._targets[link.attribute])
             for link in record.links
-            if link.keyed and link.id and link.attribute in self._targets and not (patch and link.held)
+            if link.keyed and link.id and link.attribute in self._targets and not (patch and link.acknowledged)
         ]
 
     def unverified(self, record: Claimed, *, patch: bool = False) -> bool:
         """Return True if one of the record's links was not verified in this push.
 
-        patch: links that the record already holds do not count.
+        patch: acknowledged links do not count.
         """
         return any(link.attribute not in self._verified for link, _ in self._sent(record, patch=patch))
 
@@ -256,10 +257,10 @@ class Links:
     def _addressing(self, target: LinkTarget) -> Addressing:
         return self._parents[target.resource].addressing
 
-    async def _pkey(self, target: LinkTarget, id: str, guard: Guard) -> str | ResponseOutcome:
-        if known := self._known.get(target.resource, id):
+    async def _pkey(self, target: LinkTarget, link: LinkTo, guard: Guard) -> str | ResponseOutcome:
+        if link.parent and (known := self._known.get(link.parent)):
             return known
-        found = await self._parents[target.resource].find(id, guard)
+        found = await self._parents[target.resource].find(str(link.id), guard)
         if isinstance(found, ResponseOutcome):
             if found.kind != "missing":
                 return found
@@ -269,7 +270,8 @@ class Links:
                 f"replay {target.table} with --force.",
             )
         pkey = str(found["PKey"])
-        self._known.remember(target.resource, id, pkey)
+        if link.parent:
+            self._known.remember(link.parent, pkey)
         return pkey
 
     async def _wrong(
@@ -288,23 +290,23 @@ class Links:
             if link.attribute not in sent:
                 continue
             held = linked_pkey(found, link.attribute)
-            if not held or not await self._leads_to(held, target, str(link.id), sent[link.attribute], guard):
+            if not held or not await self._leads_to(held, target, link, sent[link.attribute], guard):
                 wrong.append((link, target))
             elif sent[link.attribute] == link.id:
                 self._addressing(target).note(KEY_IN_LINK, "resolved")
         return wrong
 
-    async def _leads_to(self, held: str, target: LinkTarget, id: str, sent: str, guard: Guard) -> bool:
-        if held in (sent, self._known.get(target.resource, id)):
+    async def _leads_to(self, held: str, target: LinkTarget, link: LinkTo, sent: str, guard: Guard) -> bool:
+        if held == sent or (link.parent and held == self._known.get(link.parent)):
             return True
         # PKeys are opaque and the same record may have several: its key decides.
         parents = self._parents[target.resource]
         parent = await parents.read(held, guard)
         if isinstance(parent, ResponseOutcome) and parent.kind != "missing":
             raise _NotShown
-        right = isinstance(parent, dict) and str(parent.get(target.key) or "").lower() == id
-        if right:
-            self._known.remember(target.resource, id, held)
+        right = isinstance(parent, dict) and str(parent.get(target.key) or "").lower() == link.id
+        if right and link.parent:
+            self._known.remember(link.parent, held)
         return right
 
 

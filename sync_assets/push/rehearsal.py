@@ -116,7 +116,7 @@ class Rehearsal:
 
     def _note(self, record: Claimed, delivery: Delivery) -> None:
         if self.target.is_parent and delivery.pkey:
-            self.parent_keys.remember(self.target.resource, record.id, delivery.pkey)
+            self.parent_keys.remember(delivery.incarnation_of(record), delivery.pkey)
         if delivery.operation_done:
             setattr(self, delivery.operation_done, getattr(self, delivery.operation_done) + 1)
         else:

@@ -16,10 +16,10 @@ def body(form: str | None, record: Claimed, key: str, *, patch: bool, values: Va
     """Return the JSON body of a request: the stored payload, and the record's keyed links.
 
     A link is sent with its value in `values`, else with the parent's key. Without `form` the body holds the links
-    alone.
+    alone, those that are plain attributes (`style: join`) as well.
 
     A POST leaves out links without a parent. A PATCH sends null for them, to remove the link, and leaves out links that
-    the record in Campaign already holds. A PATCH never contains the key: Campaign may refuse it, even with its present
+    are acknowledged. A PATCH never contains the key: Campaign may refuse it, even with its present
     value. A POST also carries the opt-outs that are True, so that the person is not mailed before the opt-outs are
     decided; a PATCH never changes opt-outs.
     """
@@ -27,8 +27,8 @@ def body(form: str | None, record: Claimed, key: str, *, patch: bool, values: Va
     stored = without(form, key) if patch else form or json.dumps({key: record.id})
     parts = [text] if (text := stored.strip()[1:-1]) else []
     for link in record.links:
-        if link.keyed and not (patch and link.held) and (link.id or patch):
-            value = {"PKey": known.get(link.attribute, link.id)} if link.id else None
+        if (link.keyed or form is None) and not (patch and link.acknowledged) and (link.id or (patch and link.keyed)):
+            value = {"PKey": known.get(link.attribute, link.id)} if link.id and link.keyed else link.id
             parts.append(f"{json.dumps(link.attribute)}:{json.dumps(value)}")
     if not patch:
         parts += [f"{json.dumps(attribute)}:true" for attribute, opted_out in record.opt_outs if opted_out]

@@ -97,7 +97,10 @@ def test_backup_and_approve_deletes_report_in_json(program: Program, tmp_path: P
     assert program.sync().status == 0
     copy = tmp_path / "copy.db"
     assert program.json("backup", str(copy)) == (0, {"file": str(copy), "bytes": copy.stat().st_size})
-    assert program.json("approve-deletes", "contact") == (0, {"table": "contact", "approved": 0, "following": {}})
+    assert program.json("approve-deletes", "contact") == (
+        0,
+        {"table": "contact", "approved": 0, "following": {}, "orphaning": {}},
+    )
 
 
 class TestPlanOfOneRecord:

@@ -27,6 +27,7 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
         "deletes_held_back": 0,
         "deletes_following": {},
         "refused_in_updates": [],
+        "deletes_orphaning": {},
         "maintenance_since": None,
         "problem": None,
         "feed": first.document["tables"]["contact"]["feed"],

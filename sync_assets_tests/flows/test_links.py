@@ -118,27 +118,108 @@ def test_an_order_without_a_contact_is_orphaned_and_keeps_no_sync_from_its_end(
     assert chain.orphans() == []
 
 
-def test_an_order_whose_contact_is_deleted_goes_with_it_and_is_orphaned(
-    sandbox_factory: SandboxFactory, tmp_path: Path
-) -> None:
-    """Its table keeps what is deleted, but Campaign would hide it."""
-    chain = Chain(sandbox_factory, tmp_path)
+def keeping(chain: Chain, orphans: str | None) -> Chain:
+    """Of orders and lines, Campaign keeps what is deleted. orphans: of their links; None: the default."""
     for table in chain.program.further:
         table["apply_deletes"] = False
-    ada, order, _ = chain.make()
+        if orphans:
+            table["links"] = [{**table["links"][0], "orphans": orphans}]
+    return chain
+
+
+@pytest.mark.parametrize("orphans", ["delete", "keep", None])
+def test_whether_the_orders_of_a_deleted_contact_stay_is_said_by_their_own_table(
+    sandbox_factory: SandboxFactory, tmp_path: Path, orphans: str | None
+) -> None:
+    chain = keeping(Chain(sandbox_factory, tmp_path), orphans)
+    ada, order, line = chain.make()
     assert chain.sync() == (0, calls(insert=3, read=8))
     chain.admin.delete("contact", [ada])
-    assert chain.sync() == (0, calls(delete=6, read=6))
-    assert [orphan["id"] for orphan in chain.orphans("new_order")] == [order]
+    planned = " ".join(chain.program.json("plan")[1]["notes"])
+    kept = orphans != "delete"
+    told = {"new_order": order, "new_orderline": line}
+    if kept:  # Campaign hides the order, whose contact is gone, and shows the line
+        assert "1 of new_order and 1 of new_orderline stay in Campaign without a parent" in planned
+        assert chain.sync() == (0, calls(delete=2, read=2))
+        assert [len(records) for records in chain.held().values()] == [0, 1, 1]
+        assert [one["cusOrderId"] for one in chain.admin.hidden("cusOrder")] == [order]
+    else:
+        assert "and with them 1 of new_order and 1 of new_orderline" in planned
+        assert chain.sync() == (0, calls(delete=6, read=6))
+        assert not any(chain.held().values())
+    assert {one["table"]: one["id"] for one in chain.orphans()} == told
+    assert {one["kept"] for one in chain.orphans()} == {kept}
+    assert chain.sync() == (0, calls())
+
+
+@pytest.mark.parametrize("orphans", ["delete", "keep"])
+@pytest.mark.parametrize("contact", ["none", "gone"])
+def test_an_order_whose_lookup_is_emptied_or_names_a_contact_that_is_gone_is_orphaned(
+    sandbox_factory: SandboxFactory, tmp_path: Path, orphans: str, contact: str
+) -> None:
+    """It waited for ever, with exit status 2. Its former contact stays, and so does the order, until that one goes."""
+    filters = {"rules": [{"field": "jobtitle", "is": "is_null"}]}
+    chain = keeping(Chain(sandbox_factory, tmp_path, filters=filters), orphans)
+    ada, order, line = chain.make()
+    assert chain.sync() == (0, calls(insert=3, read=8))
+    [out] = chain.admin.create("contact", {"firstname": "Bob", "jobtitle": "Ghost"})
+    chain.admin.change("new_order", [order], new_contactid=None if contact == "none" else out, new_name="Changed")
+    for _ in range(2):
+        assert chain.sync() == (0, calls())
+    assert {(one["id"], one["kept"]) for one in chain.orphans()} == {(order, True), (line, True)}
     chain.assert_no_hidden_child()
+    if orphans == "delete":
+        chain.admin.delete("contact", [ada])
+        assert chain.sync() == (0, calls(delete=6, read=6))
+        assert {(one["id"], one["kept"]) for one in chain.orphans()} == {(order, False), (line, False)}
+
+    chain.admin.change("contact", [out], jobtitle=None)
+    chain.admin.change("new_order", [order], new_contactid=out)
+    status, made = chain.sync()
+    assert (status, made["insert"] + made["update"]) == (0, 3)
+    held = chain.held()
+    assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][out]["PKey"]
+    assert chain.orphans() == []
+
+
+@pytest.mark.parametrize("cardinality", ["zero_or_one", "one"])
+def test_the_orders_of_a_profile_that_was_removed_and_is_made_anew_do_not_count_as_synced(
+    sandbox_factory: SandboxFactory, tmp_path: Path, cardinality: Literal["one", "zero_or_one"]
+) -> None:
+    """An order that may lack its profile is linked to the new one. Campaign hides another one: it is rejected."""
+    chain = Chain(sandbox_factory, tmp_path, cardinality=cardinality)
+    ada, order, _ = chain.make()
+    assert chain.sync()[0] == 0
+    chain.admin.post("/campaign/delete", {"resource": "profile", "keys": [ada]})
+    chain.admin.change("contact", [ada], firstname="Eve")
+    status, made = chain.sync()
+    assert made["insert"] == 1
+    held = chain.held()
+    if cardinality == "zero_or_one":
+        assert (status, made["update"]) == (0, 2)  # the contact's, which did not find it, and the order's link
+        assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][ada]["PKey"]
+        assert chain.sync() == (0, calls())
+        return
+    assert status == 2
+    assert [(one["id"], "hidden" in one["reason"]) for one in chain.program.json("rejects")[1]["rejects"]] == [
+        (order, True)
+    ]
+    chain.program.run("replay", "new_order", "--force")
+    assert chain.sync()[0] == 2
+    [rejected] = chain.program.json("rejects")[1]["rejects"]
+    assert "already exists" in rejected["reason"]
+    assert "Campaign hides this record" in rejected["reason"]
+    chain.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")  # as the reason says
+    chain.program.run("retry")
+    assert chain.sync()[0] == 0
+    held = chain.held()
+    assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][ada]["PKey"]
 
 
 def test_the_guard_counts_orders_and_lines_that_a_contact_takes_along(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
-    chain = Chain(sandbox_factory, tmp_path)
-    for table in chain.program.further:
-        table["apply_deletes"] = False
+    chain = keeping(Chain(sandbox_factory, tmp_path), "delete")
     contacts = [chain.make()[0] for _ in range(30)]
     for contact in contacts:
         for _ in range(3):

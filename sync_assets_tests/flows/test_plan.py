@@ -163,6 +163,7 @@ class TestOneTable:
             "orphaned": 0,
             "deletes_held_back": 0,
             "deletes_following": {},
+            "deletes_orphaning": {},
             "uncertain": 0,
             "problem": None,
             "engine_calls": calls(insert=20, read=2),

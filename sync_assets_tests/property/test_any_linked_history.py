@@ -8,7 +8,7 @@ time at which its record is sent again; until then it is under way, and may arri
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
@@ -17,8 +17,8 @@ import polars as pl
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sync_assets.ledger import BlockReason, Claimed, Ledger, Outcome, Position, State
-from sync_assets.ledger.model import LinkSpec
+from sync_assets.ledger import Claimed, Ledger, LinkSpec, Outcome, Position, State
+from sync_assets.ledger.model import OTHER, Orphaned
 from sync_assets_tests.property.conftest import few_and_many
 from sync_assets_tests.support.ledgers import (
     SCHEMA,
@@ -77,101 +77,102 @@ class World:
     withdrawn: dict[Key, Row] = field(default_factory=dict)  # as they last were, Campaign keeps what it has
     campaign: dict[Key, Held] = field(default_factory=dict)
     refused: set[Key] = field(default_factory=set)  # by Campaign, at the last request
-    # Those asked for since Campaign last said what it holds, with the parents that they may hang on by now.
-    in_doubt: dict[Key, set[Key]] = field(default_factory=dict)
+    # Those asked for since Campaign last said what it holds.
+    in_doubt: set[Key] = field(default_factory=set)
+    # Whether the ledger has it as an orphan that Campaign keeps.
+    is_kept: Callable[[Key], bool] = lambda key: False
+    # Removed by others, in Campaign, and not sent since.
+    removed: set[Key] = field(default_factory=set)
+    # Those whose parent was deleted in Campaign, as it may be, and not sent since.
+    kept: set[Key] = field(default_factory=set)
 
     def parents(self, key: Key, row: Row) -> list[tuple[LinkSpec, Key | None]]:
         named = ((link, row.parents[link.attribute]) for link in self.links[key[0]])
         return [(link, None if name is None else (link.parent_table, name)) for link, name in named]
 
-    def wanted(self, key: Key) -> bool:
-        """Whether Campaign should hold it, by all that D365 has said."""
+    def gone(self, key: Key | None) -> bool:
+        """Whether a parent is gone for good, by all that D365 has said: deleted, out of scope or orphaned."""
+        if key is None:
+            return True
+        kept = key in self.withdrawn and (key in self.campaign or key in self.removed)
+        return (key not in self.d365 and not kept) or self.orphaned(key) is not None
+
+    def orphaned(self, key: Key) -> str | None:
+        """Whether a parent that it needs is gone for good, and what becomes of Campaign's copy then: keep or delete."""
         row = self.d365.get(key)
-        if row is None:
-            needed = [self.former(key, link) for link in self.links[key[0]] if link.required]
-            return key in self.withdrawn and key in self.campaign and all(self.wanted(one) for one in needed if one)
-        needed = [(link, parent) for link, parent in self.parents(key, row) if link.required]
-        if all(parent is not None and self.wanted(parent) for _, parent in needed):
-            return True
-        return all(self.has_parent(key, *one) for one in needed) and not self.hangs_on_unwanted(key)
+        if row is None and key not in self.withdrawn:
+            return None
+        needed = [(link, self.former(key, link)) for link in self.links[key[0]]]
+        if row is not None:
+            needed = self.parents(key, row)
+        lost = [link for link, parent in needed if link.required and self.gone(parent)]
+        keep = all(link.keep_orphans or self.hangs(key, link) for link in lost)
+        return None if not lost else "keep" if keep else "delete"
 
-    def hangs_on_unwanted(self, key: Key) -> bool:
-        """Whether Campaign's record hangs on one that is to be deleted."""
-        hung_on = [self.former(key, link) for link in self.links[key[0]] if link.required or link.keyed]
-        return any(parent in self.campaign and not self.wanted(parent) for parent in hung_on if parent)
-
-    def has_parent(self, key: Key, link: LinkSpec, parent: Key | None) -> bool:
-        """Whether a child has a parent that it needs: the one that its row names, or the one on which it hangs in
-        Campaign, where it stays while its row names none that is in scope."""
-        if parent is not None and self.wanted(parent):
-            return True
+    def hangs(self, key: Key, link: LinkSpec) -> bool:
+        """Whether Campaign links it to a parent that stays there: it goes with that one at the earliest."""
         former = self.former(key, link)
-        return former is not None and former in self.campaign and self.wanted(former)
+        return former is not None and not self.gone(former) and former in self.campaign.keys() | self.removed
 
     def former(self, key: Key, link: LinkSpec) -> Key | None:
         held = self.campaign.get(key)
         name = held.links.get(link.attribute) if held else None
         return None if name is None else (link.parent_table, name)
 
-    def stays(self, key: Key, row: Row) -> bool:
-        """Whether Campaign is to keep it as it was, on a parent that its row no longer names."""
-        needed = [parent for link, parent in self.parents(key, row) if link.required]
-        return self.wanted(key) and not all(parent is not None and self.wanted(parent) for parent in needed)
-
     def may_go(self, key: Key) -> bool:
-        """Whether Campaign may be asked to delete it: unwanted, or a parent that it needs was refused. Or it cannot be
-        sent, and perhaps hangs on one that may go: it stays on a former parent, was refused, or waits in vain."""
+        """Whether Campaign may be asked to delete it: its row is gone, or a parent that it needs, if so configured."""
+        out = key not in self.d365 and (key not in self.withdrawn or key in self.in_doubt)
+        becomes = self.orphaned(key)
+        unheard = key in self.in_doubt and not all(link.keep_orphans for link in self.links[key[0]])
+        return out or becomes == "delete" or (becomes is not None and unheard)
+
+    def waits(self, key: Key, read: Callable[[str], bool]) -> bool:
+        """Whether a parent, or one above it, may still come: its table was never read, or others removed it."""
         row = self.d365.get(key)
-        if row is None or not self.wanted(key):
-            return True
-        binding = [link for link in self.links[key[0]] if link.required or link.keyed]
-        hung_on = {self.former(key, link) for link in binding} | self.in_doubt.get(key, set())
-        refused = row.refusal and (key in self.in_doubt or not all(link.keyed for link in binding))
-        in_vain = any(link in binding and parent in self.in_doubt for link, parent in self.parents(key, row))
-        stuck = self.stays(key, row) or refused or in_vain
-        if stuck and any(self.may_go(parent) for parent in hung_on if parent):
-            return True
-        needed = [parent for link, parent in self.parents(key, row) if link.required and parent]
-        parent_refused = [one in self.refused or self.d365.get(one, row).refusal is not None for one in needed]
-        return any(parent_refused) or any(self.may_go(parent) for parent in needed)
+        parents = [(link, parent) for link, parent in self.parents(key, row) if parent] if row else []
+        return any(
+            parent in self.removed
+            or (link.required and ((parent not in self.d365 and not read(parent[0])) or self.waits(parent, read)))
+            for link, parent in parents
+        )
 
     def arrive(self, key: Key, one: Claimed) -> None:
         """A request does in Campaign what it is to do."""
         if one.operation == "delete":
-            self.campaign.pop(key, None)
+            if self.campaign.pop(key, None):
+                self.unlink_children(key)
             return
         before = self.campaign.get(key)
-        assert before or one.payload, f"an update of links alone, but Campaign has no {key}"
+        if before is None and one.payload is None:
+            assert one.outcome_unknown, f"an update of links alone, but Campaign has no {key}"
+            return
         links = dict(before.links) if before else {}
         if one.payload:
             links |= {name: parent for name, parent in json.loads(one.payload).items() if name != "value"}
-        links |= {link.attribute: _name(self.links, key, link) for link in one.links if link.keyed}
+        alone = [link for link in one.links if link.keyed or (one.payload is None and link.id)]
+        links |= {link.attribute: _name(self.links, key, link) for link in alone if not (before and link.acknowledged)}
         assert one.hash is not None
         self.campaign[key] = Held(one.hash, links)
+        if one.links or one.payload:
+            self.kept.discard(key)
         self.check()
 
-    def doubt(self, key: Key) -> None:
-        """A request under way, or lost, may have linked it to the parents of its row, or left it where it was."""
-        row = self.d365.get(key) or self.withdrawn.get(key)
-        if row and key in self.in_doubt:
-            binding = [(link, parent) for link, parent in self.parents(key, row) if link.required or link.keyed]
-            named = [parent for _, parent in binding] + [self.former(key, link) for link, _ in binding]
-            self.in_doubt[key] |= {parent for parent in named if parent}
-
-    def unknown(self, key: Key) -> bool:
-        """Whether nobody hears what Campaign has of it, or of one above it, since nothing is sent after a request whose
-        answer was lost: its row is out of scope, and was refused before that, or it stays on a former parent."""
-        row = self.d365.get(key) or self.withdrawn.get(key)
-        if row is None:
-            return False
-        in_vain = self.stays(key, row) or (row.refusal is not None and key in self.withdrawn)
-        above = [parent for _, parent in self.parents(key, row) if parent]
-        return (in_vain and key in self.in_doubt) or any(map(self.unknown, above))
+    def unlink_children(self, key: Key, *, by_others: bool = False) -> None:
+        """Campaign empties the links to a record that is deleted: only those of orphans that it is to keep."""
+        for child, held in self.campaign.items():
+            for link in self.links[child[0]]:
+                if (link.parent_table, held.links.get(link.attribute)) != key or not (link.required or link.keyed):
+                    continue
+                assert by_others or self.is_kept(child), f"{key} is deleted, though {child} hangs on it"
+                self.kept.add(child)
+                if link.keyed:
+                    held.links[link.attribute] = None
 
     def check(self) -> None:
-        """At every moment: no child without a parent that it needs, no link that leads nowhere."""
+        """At every moment: no child without a parent that it needs, no link that leads nowhere, except orphans that
+        Campaign is to keep."""
         for key, held in self.campaign.items():
-            for link in self.links[key[0]]:
+            for link in self.links[key[0]] if key not in self.kept else ():
                 name = held.links.get(link.attribute)
                 if name is None:
                     assert not link.required, f"{key} has no {link.attribute}"
@@ -190,10 +191,12 @@ class History:
         self.clock = Clock()
         self.ledger = Ledger.open(url, clock=self.clock)
         self.seconds = 0.0
-        order = LinkSpec("cusContact", "contact", required=random.random() < 0.7, keyed=self.maybe())
-        line = LinkSpec("cusOrder", "order", required=random.random() < 0.7, keyed=self.maybe())
-        also = LinkSpec("cusReferrer", "contact", required=random.random() < 0.2, keyed=self.maybe())
+        order = LinkSpec("cusContact", "contact", random.random() < 0.7, self.maybe(), self.maybe())
+        line = LinkSpec("cusOrder", "order", random.random() < 0.7, self.maybe(), self.maybe())
+        also = LinkSpec("cusReferrer", "contact", random.random() < 0.2, self.maybe(), self.maybe())
         self.world = World({"contact": (), "order": (order,), "line": (line, also) if self.maybe() else (line,)})
+        self.world.is_kept = lambda key: self.becomes().get(key) == Orphaned.KEPT
+        self.orphans: set[Key] = set()  # that were kept, and not sent since
         note(str(self.world.links))
         self.open: dict[str, dict[int, Request]] = {owner: {} for owner in OWNERS}
         self.to_resend: dict[Key, int] = {}
@@ -211,13 +214,15 @@ class History:
             self.a_worker_dies: 1,
             self.time_goes_by: 2,
             self.somebody_retries: 1,
+            self.others_remove_a_contact: 1,
         }
         for _ in range(steps):
             step = self.random.choices(list(weights), list(weights.values()))[0]
             note(step.__name__)
             step()
             self.world.check()
-            self.orphans_are_nowhere_and_it_is_said_why()
+            self.orphans_are_said_and_why()
+            self.orphans |= {key for key, becomes in self.becomes().items() if becomes == Orphaned.KEPT}
             self.the_totals_are_those_of_the_records()
         self.everything_arrives_in_the_end()
 
@@ -298,30 +303,35 @@ class History:
             links=links,
             **rest,
         )
-        self.rows_are_let_go(table)
+        self.rows_are_let_go(table, complete=complete)
         for key, row in rows.items():
             self.world.d365[key] = row
             self.world.withdrawn.pop(key, None)
-            self.world.doubt(key)
         self.forget(gone, withdrawn=False)
         self.forget(withdrawn, withdrawn=True)
 
-    def rows_are_let_go(self, table: str) -> None:
-        """What the guard is told to follow from it is what follows from it."""
-        told = self.ledger.count_cascading_deletes(table)
-        before = self.leaving()
-        self.ledger.carry_out_deletes(table)
-        follows = Counter(of for of, _ in self.leaving() - before if of != table)
-        assert told == dict(follows), "the guard counts other records than those that go"
+    def rows_are_let_go(self, table: str, *, complete: bool) -> None:
+        """What the guard is told to follow from it is what follows from it.
 
-    def leaving(self) -> set[Key]:
-        """Records in Campaign that are to be deleted though their rows are there."""
+        At the end of a read, children become orphans, too, whose parents no read has ever found.
+        """
+        told = self.ledger.count_orphans_of_deletes(table)
+        before = self.becomes()
+        self.ledger.carry_out_deletes(table)
+        new = {key: becomes for key, becomes in self.becomes().items() if becomes > before.get(key, Orphaned.NO)}
+        for becomes, counted in ((Orphaned.DELETED, told.deleted), (Orphaned.KEPT, told.kept)):
+            follows = Counter(of for (of, _), found in new.items() if found == becomes)
+            assert Counter(counted) <= follows, f"the guard counts more orphans: {becomes.name}"
+            assert complete or counted == dict(follows), f"the guard counts other orphans: {becomes.name}"
+
+    def becomes(self) -> dict[Key, Orphaned]:
+        """Orphans in Campaign, and what becomes of them."""
         with self.ledger.database.read() as connection:
             rows = connection.exec_driver_sql(
-                "SELECT table_name, id FROM sync_record WHERE desired_hash IS NOT NULL AND gate IN (2, 4) "
+                "SELECT table_name, id, orphaned FROM sync_record WHERE desired_hash IS NOT NULL AND orphaned > 0 "
                 "AND state <> 4 AND (acked_hash IS NOT NULL OR uncertain > 0)"
             )
-            return {IDS[row[0], row[1]] for row in rows}
+            return {IDS[row[0], row[1]]: Orphaned(row[2]) for row in rows}
 
     def forget(self, keys: Sequence[Key], *, withdrawn: bool) -> None:
         for key in keys:
@@ -359,43 +369,47 @@ class History:
                 if earlier:
                     assert earlier.session not in live, "claimed while another worker holds it"
                     assert one.outcome_unknown
-                    if self.maybe():
+                    if self.maybe() and not self.leads_to_a_removed(key, earlier.claimed):
                         self.world.arrive(key, earlier.claimed)
             self.open[owner][one.seq] = Request(one, session, self.to_resend.get(key))
             self.check_what_is_to_be_sent(key, one)
-            self.world.in_doubt.setdefault(key, set())
-            self.world.doubt(key)
+            self.world.in_doubt.add(key)
 
     def check_what_is_to_be_sent(self, key: Key, one: Claimed) -> None:
         world = self.world
         row, held = world.d365.get(key) or world.withdrawn.get(key), world.campaign.get(key)
         if one.operation == "delete":
-            # What hangs on a former parent stays, unless nobody ever heard that it was inserted there.
-            unheard = one.outcome_unknown and stored(self.ledger)[one.id].acked_hash is None
-            assert world.may_go(key) or (unheard and row and world.stays(key, row)), "Campaign should hold it"
+            assert world.may_go(key), "Campaign should hold it"
             assert (one.hash, one.payload, one.links) == (None, None, ())
-            assert held or one.outcome_unknown, "a delete of nothing"
+            assert held or one.outcome_unknown or key in self.world.removed, "a delete of nothing"
+            return
+        if world.is_kept(key):
+            assert one.outcome_unknown, "an orphan is sent"
+            assert (one.payload, one.links) == (None, ())
             return
         assert row is not None
         ids = {link.attribute: link.id for link in one.links}
         for link, parent in world.parents(key, row):
             if link.required and key in world.d365:
-                assert parent in world.campaign, f"{key} is sent before {parent} is there"
+                assert parent in world.campaign or parent in self.world.removed, (
+                    f"{key} is sent before {parent} is there"
+                )
             if not link.keyed or ids[link.attribute] is not None:
                 assert ids[link.attribute] == (parent and guid(parent[1])) or key in world.withdrawn
-        if one.outcome_unknown:
+        if one.outcome_unknown or key in self.world.removed:
             return
         assert one.operation == ("update" if held else "insert")
+        joined = any(not link.keyed and not link.acknowledged for link in one.links)
         if one.payload is None:
             assert held
-            assert one.hash == held.hash
+            assert one.hash == (OTHER if joined else held.hash)
         # A row that the transform refused is followed by its links all the same, which are then sent alone.
         if key not in world.withdrawn and not (row.refusal and one.payload is None):
             assert one.hash == row.hash
             assert row.refusal is None
         links = {link.attribute: _name(world.links, key, link) for link in one.links if link.keyed}
         same = held and held.hash == one.hash and all(held.links[name] == to for name, to in links.items())
-        assert not same or key in self.to_resend, "a call that changes nothing"
+        assert not same or key in self.to_resend or key in self.orphans, "a call that changes nothing"
 
     def answers_come(self) -> None:
         owner = self.random.choice(OWNERS)
@@ -410,17 +424,30 @@ class History:
     def answer(self, request: Request, result: str) -> Outcome:
         one = request.claimed
         key = next(IDS[table, one.id] for table in TABLES if (table, one.id) in IDS)
+        made = key not in self.world.campaign and one.payload is not None
+        missing = key not in self.world.campaign and not made
+        if missing and result == "done" and not one.outcome_unknown and one.operation == "update":
+            result = "refused"
+        if result in ("done", "unknown, arrived") and self.leads_to_a_removed(key, one):
+            result = "refused" if result == "done" else "unknown"
         if result in ("done", "unknown, arrived"):
             self.world.arrive(key, one)
+            if not missing:
+                self.world.removed.discard(key)
         if result == "refused":
             self.world.refused.add(key)
         elif result == "done":
             self.world.refused.discard(key)
-            self.world.in_doubt.pop(key, None)
+            self.world.in_doubt.discard(key)
+            self.orphans.discard(key)
         if result == "done" and (one.hash is None or self.to_resend.get(key) == request.forced):
             self.to_resend.pop(key, None)
         said: Any = result.partition(",")[0]
-        return Outcome(one.seq, said, one.hash, "why", self.random.choice([None, 30]), one.links)
+        if said != "done":
+            return Outcome(one.seq, said, one.hash, "why", self.random.choice([None, 30]), one.links)
+        links = one.links if made else tuple(link for link in one.links if not link.acknowledged)
+        operation = "insert" if made else one.operation
+        return Outcome(one.seq, said, None if missing else one.hash, links=links, operation=operation)
 
     def a_worker_dies(self) -> None:
         """Requests it had sent may arrive. Its leases stay until they run out, or are given back for it."""
@@ -439,6 +466,20 @@ class History:
 
     def somebody_retries(self) -> None:
         self.ledger.retry(self.random.choice([None, *TABLES]))
+
+    def others_remove_a_contact(self) -> None:
+        """In Campaign, which the ledger does not hear of until the contact is sent again."""
+        contacts = [key for key in self.world.campaign if key[0] == "contact" and key not in self.world.in_doubt]
+        if contacts:
+            key = self.random.choice(contacts)
+            del self.world.campaign[key]
+            self.world.removed.add(key)
+            self.world.unlink_children(key, by_others=True)
+
+    def leads_to_a_removed(self, key: Key, one: Claimed) -> bool:
+        binding = {link.attribute for link in self.world.links[key[0]] if link.required or link.keyed}
+        names = {_name(self.world.links, key, link) for link in one.links if link.attribute in binding}
+        return any(("contact", name) in self.world.removed for name in names)
 
     def maybe(self) -> bool:
         return self.random.random() < 0.5
@@ -460,7 +501,10 @@ class History:
         self.seconds += 3600
         for table in TABLES:
             rows = {key: row._replace(refusal=None) for key, row in self.world.d365.items() if key[0] == table}
-            if self.ledger.feed(table):
+            if feed := self.ledger.feed(table):
+                if table == "contact" and self.world.removed:  # its children follow by themselves
+                    self.ledger.reset_feed(table, feed.version, resend=True)
+                    self.to_resend |= dict.fromkeys(rows, 0)
                 self.save(table, rows, complete=True)
         self.ledger.retry()
         self.the_totals_are_those_of_the_records()
@@ -470,32 +514,28 @@ class History:
         else:
             raise AssertionError("it goes round in circles")
         self.what_is_orphaned_has_lost_a_parent_for_good()
+        assert not self.world.removed & set(self.world.d365)
         assert all(times <= (2 if operation == "update" else 1) for (_, operation), times in self.sent.items())
         self.campaign_is_as_d365_says()
 
-    def orphans_are_nowhere_and_it_is_said_why(self) -> None:
-        """At every moment."""
+    def orphans_are_said_and_why(self) -> None:
+        """At every moment: orphans are nowhere, or kept, and it is said which."""
         orphaned = {one.id: one for one in stored(self.ledger).values() if one.state == State.ORPHANED}
-        assert all(one.gate == BlockReason.PARENT_UNAVAILABLE and one.acked_hash is None for one in orphaned.values())
         assert not any(one.uncertain for one in orphaned.values())
-        assert {orphan.id for orphan in self.ledger.orphans()} == set(orphaned)
+        assert all(one.orphaned == Orphaned.KEPT or one.acked_hash is None for one in orphaned.values())
+        told = {orphan.id: orphan.kept for orphan in self.ledger.orphans()}
+        assert told == {id_: one.acked_hash is not None for id_, one in orphaned.items()}
         assert sum(counts.orphaned for counts in self.ledger.counts().values()) == len(orphaned)
 
     def what_is_orphaned_has_lost_a_parent_for_good(self) -> None:
         """In the end, when every table that is captured at all was read to its end."""
         for one in stored(self.ledger).values():
             key = IDS[one.table_name, one.id]
-            if one.acked_hash is None and not one.uncertain and key in self.world.d365:
-                assert (one.state == State.ORPHANED) == self.lost(key), f"{key} is {State(one.state).name}"
+            if key in self.world.d365 and not self.world.waits(key, self.is_read):
+                assert (one.state == State.ORPHANED) == (self.world.orphaned(key) is not None), f"{key}: {one}"
 
-    def lost(self, key: Key) -> bool:
-        """Whether it has no place in Campaign, now or later, as things are."""
-        row = self.world.d365.get(key)
-        if row is None:
-            in_campaign = key in self.world.withdrawn and key in self.world.campaign
-            return not in_campaign and self.ledger.feed(key[0]) is not None
-        needed = [parent for link, parent in self.world.parents(key, row) if link.required]
-        return any(parent is None or (parent not in self.world.campaign and self.lost(parent)) for parent in needed)
+    def is_read(self, table: str) -> bool:
+        return self.ledger.feed(table) is not None
 
     def a_good_round(self) -> bool:
         found = False
@@ -518,10 +558,11 @@ class History:
         world = self.world
         for key in NAMES:
             row, held = world.d365.get(key), world.campaign.get(key)
-            if key in world.withdrawn or world.unknown(key):
+            becomes = world.orphaned(key)
+            if key in world.withdrawn or becomes == "keep" or world.waits(key, self.is_read):
                 continue
-            assert (held is not None) == world.wanted(key), f"{key}: {row} and {held}"
-            if row and held and not world.stays(key, row):
+            assert (held is not None) == (row is not None and becomes is None), f"{key}: {row} and {held}"
+            if row and held:
                 assert held.hash == row.hash
                 for link, parent in world.parents(key, row):
                     there = parent is not None and (not link.keyed or parent in world.campaign)

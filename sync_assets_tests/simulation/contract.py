@@ -15,13 +15,17 @@ EMPTY: Mapping[str, Any] = {"text": "", "integer": 0, "float": 0, "boolean": Fal
 
 
 class Link(NamedTuple):
-    """A link of a table. `to`: Campaign link, or with `style: join` an attribute."""
+    """A link of a table. `to`: Campaign link, or with `style: join` an attribute.
+
+    `keeps`: Campaign keeps a child whose required parent is gone for good; if False, the child is deleted.
+    """
 
     column: str
     to: str
     parent: str
     style: str
     required: bool
+    keeps: bool
 
     @property
     def loose(self) -> bool:
@@ -89,7 +93,7 @@ class Contract:
         self.opt_outs = [_opt_out(column, to) for column, to in opt_out.get("mappings", {}).items()]
         if self.direction == "disabled":
             self.opt_outs = []
-        self.links = [_link(one) for one in self.document.get("links", [])]
+        self.links = [_link(one, self.document) for one in self.document.get("links", [])]
         filters: Mapping[str, Any] = self.document.get("filters", {})
         self.delete_filtered_out: bool = filters.get("delete_filtered_out", False)
         self.apply_deletes: bool = self.document.get("apply_deletes", False)
@@ -123,6 +127,11 @@ class Contract:
     def ever_invalid(self, row: Row) -> bool:
         """Return True if the row has a validation error by any version."""
         return any(one.mapped(row).invalid is not None for one in self.versions)
+
+    def ever_keeps(self, to: str, *, keeps: bool) -> bool:
+        """Return True if orphans of this required link are kept (or deleted) by any version."""
+        links = [link for one in self.versions for link in one.links if link.to == to]
+        return any(link.required and link.keeps == keeps for link in links)
 
     def leaves(self, row: Row | None) -> bool:
         """Return True if a record of this row is to be deleted in Campaign."""
@@ -223,9 +232,10 @@ _OPERATORS: dict[str, Callable[[Any, list[Any]], bool]] = {
 }
 
 
-def _link(one: Mapping[str, Any]) -> Link:
+def _link(one: Mapping[str, Any], table: Mapping[str, Any]) -> Link:
     required = one.get("cardinality", "one") == "one"
-    return Link(one["field"], one["to"], one["table"], one.get("style", "auto"), required)
+    keeps = one.get("orphans", "delete" if table.get("apply_deletes", False) else "keep") == "keep"
+    return Link(one["field"], one["to"], one["table"], one.get("style", "auto"), required, keeps)
 
 
 def _opt_out(column: str, to: str | Mapping[str, Any]) -> OptOut:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from sync_assets_tests.simulation.contract import Mapped
+from sync_assets_tests.simulation.contract import Link, Mapped
 from sync_assets_tests.simulation.history import History, Id
-from sync_assets_tests.simulation.observed import Refusal
+from sync_assets_tests.simulation.observed import Refusal, Row
 
 
 class Expected(NamedTuple):
@@ -47,18 +47,29 @@ class ExpectedRecords:
         mapped = contract.mapped(row)
         if mapped.invalid:
             return Expected("open")
+        if self.lost(record, row):
+            return Expected("open")  # an orphan: kept, maybe until its former parent goes, or deleted
         for link in contract.links:
             parent = mapped.parents[link.to]
             if parent is None:
-                if link.required:
-                    return Expected("open")  # orphaned: never sent, or with its former parent
                 continue
             kind = self.of((link.parent, parent)).kind
-            if (kind in ("kept", "open") and not link.loose) or (kind == "absent" and link.required):
+            if kind in ("kept", "open") and not link.loose:
                 return Expected("open")
             if kind == "absent" and not link.loose:
                 mapped.parents[link.to] = None
         return Expected("present", mapped)
+
+    def lost(self, record: Id, row: Row) -> list[Link]:
+        """Return the required links of a row in scope whose parent is gone for good, or that name none."""
+        contract = self.history.contracts[record[0]]
+        parents = contract.mapped(row).parents
+        return [
+            link
+            for link in contract.links
+            if link.required
+            and ((parent := parents[link.to]) is None or self.of((link.parent, parent)).kind == "absent")
+        ]
 
     def _has_children_that_stay(self, record: Id) -> bool:
         """Return True if a child that cannot be moved or deleted is linked to the record: then it stays, too."""

@@ -146,6 +146,8 @@ def exactly_the_children_without_a_parent_wait(history: History) -> Found:
             continue
         if record in expected.held | expected.excluded:
             continue
+        if expected.lost(record, row) and id_ in ledger.waiting.get(table, ()):
+            yield *record, "it waits for a parent that is gone for good, instead of being orphaned"
         if _has_no_parent(history, contract, row) and not (waits or history.final_records(contract.table, id_)):
             yield *record, "a parent that it needs is not in Campaign; it neither waits nor is orphaned"
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from sync_assets_tests.simulation.call_rules import SLACK, each_write, is_opt_out, rows_since
+from sync_assets_tests.simulation.call_rules import each_write, rows_since
 from sync_assets_tests.simulation.contract import Contract
 from sync_assets_tests.simulation.history import History, Id, Request
 from sync_assets_tests.simulation.observed import Hold, Row
@@ -39,97 +37,58 @@ def children_go_before_their_parents(history: History) -> Found:
 
 
 def _linked_children(history: History, children: Contract, link: str, record: Id, request: Request) -> Found:
+    """Yield the children that are linked to a record as it is deleted, except orphans that Campaign is to keep."""
     for child in history.records_at(children.table.resource, request.sent.n):
-        key = child[children.table.key]
-        if history.known((children.table.table, key)) and history.target(child.get(link)) == record[1]:
-            yield *record, f"event {request.sent.n} deletes it, though {children.table.table} {key} is linked to it"
+        id_ = (children.table.table, child[children.table.key])
+        if not history.known(id_) or history.target(child.get(link)) != record[1]:
+            continue
+        if not (children.ever_keeps(link, keeps=True) and _orphaned(history, id_, request.sent.n)):
+            yield *record, f"event {request.sent.n} deletes it, though {id_[0]} {id_[1]} is linked to it"
 
 
-@rule("Deleted are records whose row is deleted or filtered out, if so configured, and children of such (how it works)")
+@rule("Deleted are records whose row is deleted or filtered out, if so configured, and orphans, if so (how it works)")
 def nothing_in_scope_is_deleted(history: History) -> Found:
     for contract, record, writes in each_write(history):
         for n, request in enumerate(writes):
-            if request.method != "DELETE" or _may_go(history, contract, record, writes[:n], request):
+            if request.method != "DELETE":
                 continue
-            lost = _lost_requests(history, contract, writes[:n], request.sent.n)
-            if not (lost and _cannot_be_sent(history, contract, record, lost, request.sent.n)):
+            sent = next((one for one in reversed(writes[:n]) if one.method != "DELETE" and one.acknowledged), None)
+            rows = rows_since(history, contract, record, sent, request.sent.n) if sent else []
+            rows = rows or _all_rows(history, record, request.sent.n)
+            if any(contract.ever_leaves(row) for row in rows):
+                continue
+            if not _orphaned(history, record, request.sent.n, keeps=False):
                 yield *record, f"event {request.sent.n} deletes it, though its row is in scope"
 
 
-def _may_go(history: History, contract: Contract, record: Id, earlier: list[Request], request: Request) -> bool:
-    """Return True if the row, or a row above it, was to be deleted at some time since it was sent last."""
-    sent = next((one for one in reversed(earlier) if one.method != "DELETE" and one.acknowledged), None)
-    rows = rows_since(history, contract, record, sent, request.sent.n) if sent else []
-    return _left_scope(history, contract, record, rows or _all_rows(history, record, request.sent.n), request.sent.n)
+def _orphaned(history: History, record: Id, until: int, *, keeps: bool | None = None) -> bool:
+    """Return True if the record had no parent that it requires at some time.
 
-
-def _lost_requests(history: History, contract: Contract, earlier: list[Request], until: int) -> list[Request]:
-    """Return the inserts and updates whose answer was lost, and after which no answer showed what Campaign holds."""
-    lost: list[Request] = []
-    for one in reversed(earlier):
-        if is_opt_out(contract, one):
-            continue
-        answered = one.delivered and not history.crashed(one.first.process, one.sent.n, until)
-        if answered and one.acknowledged:
-            break
-        if not answered and one.method != "DELETE":
-            lost.append(one)
-    return lost
-
-
-def _cannot_be_sent(history: History, contract: Contract, record: Id, lost: list[Request], until: int) -> bool:
-    """Return True for the two kinds of children that are deleted after a lost answer (how it works, link order)."""
-    since = lost[-1].sent.at - SLACK
-    rows = [row for row in history.rows(record, since, until) if row]
-    if any(one.method == "POST" for one in lost) and any(
-        _has_no_parent(history, contract, row, since, until) for row in rows
-    ):
+    keeps: only by links whose orphans Campaign keeps, or by those whose orphans are deleted; None: by any.
+    """
+    contract = history.contracts[record[0]]
+    required = [link for link in contract.links if link.required]
+    if keeps is not None:
+        required = [link for link in required if contract.ever_keeps(link.to, keeps=keeps)]
+    columns = {f"_{link.column}_value" for link in required}
+    rows = [row for row in _all_rows(history, record, until) if row is not None]
+    if any(row[column] is None for row in rows for column in columns):
         return True
-    return any(contract.ever_invalid(row) for row in rows) and any(
-        _left_scope(history, history.contracts[link.parent], parent, history.rows(parent, since, until), until)
-        for link, parent in history.parents_ever(record, until)
-        if not link.loose
-    )
+    parents = [parent for link, parent in history.parents_ever(record, until) if link in required]
+    return any(_gone(history, parent, until) for parent in parents)
 
 
-def _has_no_parent(history: History, contract: Contract, row: Row, since: datetime, until: int) -> bool:
-    """Return True if a required link of the row has no parent, or one that is unavailable at some time."""
-    for link in contract.links:
-        id_ = row[f"_{link.column}_value"]
-        if link.required and (id_ is None or _unavailable(history, (link.parent, id_), since, until)):
-            return True
-    return False
-
-
-def _unavailable(history: History, parent: Id, since: datetime, until: int) -> bool:
-    """Return True if a parent is to be deleted, or Campaign does not have it and it is not in scope or rejected."""
-    contract, rows = history.contracts[parent[0]], history.rows(parent, since, until)
-    if any(contract.ever_leaves(row) for row in rows):
+def _gone(history: History, parent: Id, until: int) -> bool:
+    """Return True if a parent was to be deleted, was not in scope and not in Campaign, or was an orphan itself."""
+    contract, rows = history.contracts[parent[0]], _all_rows(history, parent, until)
+    if not rows or any(contract.ever_leaves(row) for row in rows) or _orphaned(history, parent, until):
         return True
-    if history.with_key(contract.table.resource, parent[1], until):
-        return False
-    return any((refusal.table, refusal.id) == parent for refusal in history.seen.refusals) or any(
-        row is None
-        or not all(one.passes(row) for one in contract.versions)
-        or contract.ever_invalid(row)
-        or _has_no_parent(history, contract, row, since, until)
-        for row in rows
-    )
+    out = any(not one.wanted(row) for one in contract.versions for row in rows)
+    return out and not history.with_key(contract.table.resource, parent[1], until)
 
 
 def _all_rows(history: History, record: Id, until: int) -> list[Row | None]:
     return [change.after for change in history.changes[record] if change.moment.n < until]
-
-
-def _left_scope(history: History, contract: Contract, record: Id, rows: list[Row | None], until: int) -> bool:
-    if any(contract.ever_leaves(row) for row in rows):
-        return True
-    # A child that became an orphan goes with the parent to which Campaign has linked it, maybe one of long ago.
-    above = {parent for link, parent in history.parents_ever(record, until) if link.required}
-    return any(
-        _left_scope(history, history.contracts[parent[0]], parent, _all_rows(history, parent, until), until)
-        for parent in above
-    )
 
 
 @rule("A held contact is written on neither side (design, rule 5)")

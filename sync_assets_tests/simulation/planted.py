@@ -55,8 +55,8 @@ BUGS = (
     PlantedBug(
         "rules",
         "sync_assets.ledger.rules.record_state",
-        "if dependencies.has_children:",
-        "if dependencies.has_children and record.uncertain:",
+        "waits = dependencies.has_children",
+        "waits = dependencies.has_children and record.uncertain",
         "a parent is deleted before its children",
     ),
     PlantedBug(

@@ -175,12 +175,25 @@ def _invalid_line(history: HandwrittenHistory, *, answered: bool) -> None:
     history.report["rejected"] = {"new_orderline": {"l1"}}
 
 
-def test_an_invalid_child_with_a_lost_answer_is_deleted_before_its_parent_and_breaks_no_rule() -> None:
+def test_an_invalid_child_with_a_lost_answer_is_unlinked_before_its_parent_goes_and_breaks_no_rule() -> None:
     history = correct()
     _invalid_line(history, answered=False)
     history.remove("new_order", "o1")
-    history.call("DELETE", "cusOrderLine", "l1")
+    history.call("PATCH", "cusOrderLine", "l1", cusOrderLink=None)
     history.call("DELETE", "cusOrder", "o1")
+    assert check(history.observed()) == []
+
+
+def _keep_orphans(history: HandwrittenHistory) -> None:
+    history.configuration["tables"][1]["links"][0]["orphans"] = "keep"
+
+
+def test_an_orphan_that_its_table_keeps_stays_when_its_parent_goes_and_breaks_no_rule() -> None:
+    history = correct()
+    _keep_orphans(history)
+    history.remove("contact", "c1")
+    history.call("DELETE", "profile", "c1")
+    history.report["orphaned"] = {"new_order": {"o1"}}
     assert check(history.observed()) == []
 
 
@@ -404,12 +417,19 @@ def a_child_with_its_parent_is_deleted_after_a_lost_insert(history: HandwrittenH
 
 
 @breaks("nothing_in_scope_is_deleted")
-def a_child_that_lost_its_parent_is_deleted_after_an_answered_insert(history: HandwrittenHistory) -> None:
+def an_orphan_that_its_table_keeps_is_deleted(history: HandwrittenHistory) -> None:
+    _keep_orphans(history)
     history.put("new_order", "o2")
     history.call("POST", "cusOrder", "o2", cusName="first", cusStatus="", cusContactLink="c1")
     history.put("new_order", "o2", _new_contactid_value=None)
     history.call("DELETE", "cusOrder", "o2")
     history.report["orphaned"] = {"new_order": {"o2"}}
+
+
+@breaks("exactly_the_children_without_a_parent_wait")
+def an_orphan_waits(history: HandwrittenHistory) -> None:
+    history.put("new_order", "o2", _new_contactid_value=None)
+    history.report["waiting"] = {"new_order": {"o2"}}
 
 
 @breaks("nothing_in_scope_is_deleted")

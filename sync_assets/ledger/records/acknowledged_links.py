@@ -17,7 +17,7 @@ _L = schema.link.c
 
 
 class AcknowledgedLinks:
-    """Reads and resets acknowledged links (`sync_link.held`)."""
+    """Reads and resets acknowledged links (`sync_link.acked_id`)."""
 
     def __init__(self, session: LedgerSession, dependencies: DependencyStatus) -> None:
         self._session = session
@@ -30,21 +30,21 @@ class AcknowledgedLinks:
             for start in range(0, len(ids), BATCH):
                 found = self._session.bulk.find(connection, table, list(ids[start : start + BATCH]))
                 id_of = {seq: id_ for id_, seq in found.items()}
-                for link in self._dependencies.links(connection, list(id_of), "AND keyed = 1 AND held = 1"):
+                for link in self._dependencies.links(connection, list(id_of), "AND keyed = 1 AND acked_id = parent_id"):
                     links.setdefault(id_of[link.seq], {})[link.attribute] = str(link.parent_id)
         return links
 
     def one_acknowledged_link(self, table: str, attribute: str) -> tuple[str, str] | None:
         """Return (id, the parent's id) of any record that Campaign acknowledged with this link; None without one."""
-        held = (
+        acknowledged = (
             sa.select(_R.id, _L.parent_id)
             .join(schema.record, _R.seq == _L.seq)
-            .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.held == 1)
+            .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.acked_id == _L.parent_id)
             .where(_R.state == State.SYNCED.value)
             .limit(1)
         )
         with self._session.database.read() as connection:
-            row = connection.execute(held).one_or_none()
+            row = connection.execute(acknowledged).one_or_none()
         return None if row is None else (row.id, row.parent_id)
 
     def send_links_again(self, table: str, attribute: str) -> int:
@@ -63,18 +63,22 @@ class AcknowledgedLinks:
     def _unlink(self, connection: Connection, table: str, attribute: str) -> int:
         """Do one batch of `send_links_again`; return its number of records."""
         self._dependencies.lock_linked_records(connection)
-        held = (
+        acknowledged = (
             sa.select(_L.seq)
             .join(schema.record, _R.seq == _L.seq)
-            .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.held == 1)
+            .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.acked_id == _L.parent_id)
             .order_by(_L.seq)
             .limit(BATCH)
         )
-        seqs = list(connection.execute(held).scalars())
+        seqs = list(connection.execute(acknowledged).scalars())
         if seqs:
             tally = TotalsChange()
             self._session.bulk.for_seqs(
-                connection, "UPDATE sync_link SET held = 0", seqs, attribute, also="AND attribute = ?"
+                connection,
+                "UPDATE sync_link SET acked_id = NULL, acked_incarnation = NULL",
+                seqs,
+                attribute,
+                also="AND attribute = ?",
             )
             self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
             self._session.count(connection, tally)

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, Loss, Orphan, State
-from sync_assets.ledger.rules.dependencies import OUTCOME_UNKNOWN
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
@@ -24,12 +23,19 @@ STATES = {
     State.TOMBSTONE: "deleted",
 }
 """The state of a parent that a record waits for, as shown to users."""
-UNKNOWN, NO_PARENT = "not captured", "none: the lookup is empty"
+UNKNOWN = "not captured"
 
 _R = schema.record.c
 _SAME_SHORT_ID = sa.text(f"{schema.short_id('parent.id')} = {schema.short_id('sync_link.parent_id')}")
 _L = schema.link.c
 _WAITING = sa.text("state = 2")
+_P = schema.record.alias("parent")
+_JOINED = sa.and_(_SAME_SHORT_ID, _P.c.table_name == _L.parent_table, _P.c.id == _L.parent_id)
+_BLOCKS = sa.or_(
+    sa.and_(_L.required == 1, sa.or_(_P.c.seq.is_(None), _P.c.acked_hash.is_(None), _P.c.uncertain > 0)),
+    sa.and_(_L.keyed == 1, _P.c.state.in_((State.PENDING.value, State.WAITING.value)), _P.c.acked_hash.is_(None)),
+)
+"""SQL condition: a waiting child waits for this parent."""
 _ORPHANED = sa.text("sync_record.state > 1 AND sync_record.state = 5")  # served by the index of STUCK
 _BY_PARENT = (BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE)
 LISTED = 10_000
@@ -89,24 +95,18 @@ class BlockedRecords:
             .limit(_LOOKED_AT)
             .subquery()
         )
-        parent = schema.record.alias("parent")
-        absent = sa.or_(parent.c.state.is_(None), parent.c.state.not_in((0, 7)), parent.c.acked_hash.is_(None))
-        coming = parent.c.state.in_((State.PENDING.value, State.WAITING.value))
         by_state = (
-            sa.select(_L.parent_table, _L.parent_id.is_(None).label("none"), parent.c.state, sa.func.count())
+            sa.select(_L.parent_table, _P.c.state, sa.func.count())
             .select_from(waiting)
             .join(schema.link, _L.seq == waiting.c.seq)
-            .outerjoin(
-                parent,
-                sa.and_(_SAME_SHORT_ID, parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id),
-            )
-            .where(_L.held != OUTCOME_UNKNOWN, sa.or_(sa.and_(_L.required == 1, absent), coming))
-            .group_by(_L.parent_table, "none", parent.c.state)
+            .outerjoin(_P, _JOINED)
+            .where(_BLOCKS)
+            .group_by(_L.parent_table, _P.c.state)
         )
         with self._session.database.read() as connection:
             found = [
-                (name, NO_PARENT if none else UNKNOWN if state is None else STATES[State(state)], number)
-                for name, none, state, number in connection.execute(by_state)
+                (name, UNKNOWN if state is None else STATES[State(state)], number)
+                for name, state, number in connection.execute(by_state)
             ]
         return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
 
@@ -115,18 +115,10 @@ class BlockedRecords:
 
         Each with the parents that it waits for, which the ledger may have no record of.
         """
-        parent = schema.record.alias("parent")
         waiting = sa.select(_R.seq, _R.table_name, _R.id, _R.gate, _R.changed_at).where(schema.STUCK, _WAITING)
         if table is not None:
             waiting = waiting.where(_R.table_name == table)
-        blocked = (
-            sa.select(_L.seq, _L.parent_table, _L.parent_id, parent.c.state)
-            .outerjoin(
-                parent,
-                sa.and_(_SAME_SHORT_ID, parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id),
-            )
-            .where(_L.parent_id.is_not(None), _L.wanted == 0, _L.held != OUTCOME_UNKNOWN)
-        )
+        blocked = sa.select(_L.seq, _L.parent_table, _L.parent_id, _P.c.state).outerjoin(_P, _JOINED).where(_BLOCKS)
         with self._session.database.read() as connection:
             rows = connection.execute(waiting.order_by(_R.seq).limit(limit)).all()
             parents: defaultdict[int, list[BlockingParent]] = defaultdict(list)
@@ -151,7 +143,6 @@ class BlockedRecords:
 
         id: only the record with this id.
         """
-        parent = schema.record.alias("parent")
         orphaned = (
             sa.select(
                 _R.seq,
@@ -160,18 +151,15 @@ class BlockedRecords:
                 _R.failed_since,
                 _L.parent_table,
                 _L.parent_id,
-                _L.parent_gone,
-                parent.c.seq.label("parent"),
-                parent.c.state.label("parent_state"),
+                _L.parent_loss,
+                _R.acked_hash,
+                _P.c.orphaned.label("parent_orphaned"),
             )
             .join(schema.link, _L.seq == _R.seq)
-            .outerjoin(
-                parent,
-                sa.and_(_SAME_SHORT_ID, parent.c.table_name == _L.parent_table, parent.c.id == _L.parent_id),
-            )
+            .outerjoin(_P, _JOINED)
             .where(_ORPHANED)
-            .where(_L.required == 1, _L.held != OUTCOME_UNKNOWN)
-            .where(sa.or_(parent.c.seq.is_(None), parent.c.desired_hash.is_(None), parent.c.state == 5))
+            .where(_L.required == 1)
+            .where(sa.or_(_P.c.seq.is_(None), _P.c.desired_hash.is_(None), _P.c.orphaned > 0))
         )
         if table is not None:
             orphaned = orphaned.where(_R.table_name == table)
@@ -181,7 +169,14 @@ class BlockedRecords:
             # If a record has lost several parents, report the one with the most specific reason.
             rows = {row.seq: row for row in sorted(connection.execute(orphaned), key=_loss)}
         return [
-            Orphan(row.table_name, row.id, row.parent_table, _loss(row), times.from_micros(row.failed_since))
+            Orphan(
+                row.table_name,
+                row.id,
+                row.parent_table,
+                _loss(row),
+                times.from_micros(row.failed_since),
+                kept=row.acked_hash is not None,
+            )
             for _, row in sorted(rows.items())
         ]
 
@@ -197,6 +192,4 @@ class BlockedRecords:
 def _loss(row: Any) -> Loss:
     if row.parent_id is None:
         return Loss.NONE_NAMED
-    if row.parent_state == State.ORPHANED:
-        return Loss.ORPHANED
-    return Loss(row.parent_gone)
+    return Loss.ORPHANED if row.parent_orphaned else Loss(row.parent_loss)

@@ -37,7 +37,7 @@ LARGE_PAGE = 1000
 # Links of a table whose configuration changed, on records that no page of a full read returned.
 _OTHER_LINKS = """
     SELECT l.seq FROM sync_link l JOIN sync_record r ON r.seq = l.seq
-    WHERE r.table_name = ? AND l.attribute = ? AND (l.required <> ? OR l.keyed <> ?)
+    WHERE r.table_name = ? AND l.attribute = ? AND (l.required <> ? OR l.keyed <> ? OR l.keep_orphans <> ?)
 """
 
 
@@ -342,17 +342,13 @@ class Captures:
     def _apply_link_configuration(
         self, connection: Connection, table: str, links: Sequence[LinkSpec], tally: TotalsChange
     ) -> None:
-        """Apply a changed cardinality or style of links to records that the full read did not return, and re-evaluate.
-
-        Campaign keeps records whose rows are out of scope; with the old cardinality it would hide one once its parent
-        is deleted.
-        """
+        """Apply changed settings of links to records that the full read did not return, and re-evaluate these."""
         for link in links:
-            required, keyed = int(link.required), int(link.keyed)
-            others = self._session.execute(connection, _OTHER_LINKS, (table, link.attribute, required, keyed))
+            values = int(link.required), int(link.keyed), int(link.keep_orphans)
+            others = self._session.execute(connection, _OTHER_LINKS, (table, link.attribute, *values))
             other = others.scalars().all()
-            changed = "UPDATE sync_link SET required = ?, keyed = ? WHERE seq = ? AND attribute = ?"
-            self._session.bulk.for_each(connection, changed, [(required, keyed, seq, link.attribute) for seq in other])
+            changed = "UPDATE sync_link SET required = ?, keyed = ?, keep_orphans = ? WHERE seq = ? AND attribute = ?"
+            self._session.bulk.for_each(connection, changed, [(*values, seq, link.attribute) for seq in other])
             self._dependencies.reevaluate(
                 connection, self._session.bulk.states_of(connection, sorted(other)), (), tally
             )

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger import times
-from sync_assets.ledger.model import AcknowledgeResult, BlockReason, Claimed, LinkTo, Operation, Outcome, State
+from sync_assets.ledger.model import OTHER, AcknowledgeResult, Claimed, LinkTo, Operation, Orphaned, Outcome, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.targets import stored_target
 from sync_assets.ledger.repositories.maintenance import Maintenance
@@ -39,7 +39,10 @@ CLAIM_COLUMNS = (
     _R.desired_hash,
     _R.acked_hash,
     _R.attempts,
-    _R.gate,
+    _R.orphaned,
+    _R.incarnation,
+    _R.withdrawn,
+    _R.refusal,
     _R.unknown_until,
     sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery().label("ended"),
 )
@@ -216,17 +219,18 @@ class Claims:
             self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in removed])
             self._opt_outs.forget(connection, [record.id for record in removed if record.table_name == CONTACT])
             if has_links:
-                former_parents = self._dependencies.former_parents(connection, [record.seq for record in moved])
-                certain = [record.seq for record in moved if not record.uncertain]
-                self._dependencies.store_sent_links(connection, [by_seq[record.seq] for record in moved], certain)
-                self._dependencies.reevaluate(connection, moved, removed, tally, also=former_parents)
+                # Parents that Campaign's records may be linked to until now: their deletes may wait for these outcomes.
+                also = self._dependencies.leaving_parents(connection, [*moved, *removed])
+                answered = [(record, by_seq[record.seq]) for record in (*moved, *removed)]
+                self._dependencies.store_sent_links(connection, answered)
+                self._dependencies.reevaluate(connection, moved, removed, tally, also=also)
             self._session.count(connection, tally)
             self._session.count_calls(connection, calls or {}, now)
-            answered = [(record.id, by_seq[record.seq]) for record in held]
+            outcome_of = [(record.id, by_seq[record.seq]) for record in held]
             self._opt_outs.apply_inserted(
                 connection,
-                {id_: outcome for id_, outcome in answered if outcome.inserted_opt_outs},
-                {id_: outcome.existing_opt_outs for id_, outcome in answered if outcome.existing_opt_outs},
+                {id_: outcome for id_, outcome in outcome_of if outcome.inserted_opt_outs},
+                {id_: outcome.existing_opt_outs for id_, outcome in outcome_of if outcome.existing_opt_outs},
             )
             if self._history.kept:
                 self._history.answered(connection, ((record, by_seq[record.seq]) for record in held), now)
@@ -361,20 +365,27 @@ def _claimed(
     """
     uncertain, resend = bool(row.uncertain), bool(row.resend)
     unknown = uncertain or unknown_seconds is not None
-    if row.desired_hash is None or row.gate == BlockReason.PARENT_UNAVAILABLE:
+    if row.desired_hash is None or row.orphaned == Orphaned.DELETED:
         return Claimed(row.seq, row.id, "delete", None, None, None, row.attempts, unknown, resend=resend)
-    operation: Operation = "insert" if row.acked_hash is None else "update"
-    # An update of links alone does not change the acknowledged content.
-    content = row.acked_hash if operation == "update" and row.payload is None else row.desired_hash
-    # After a lost response, and for a resend, no link counts as held.
+    payload, update_payload, content = row.payload, row.update_payload, row.desired_hash
+    if row.orphaned:  # only its last outcome is to be found out
+        payload = update_payload = None
+        links = ()
+    # After a lost response, and for a resend, no link counts as acknowledged.
     if links and (uncertain or resend):
-        links = tuple(link._replace(held=False) for link in links)
+        links = tuple(link._replace(acknowledged=False) for link in links)
+    operation: Operation = "insert" if row.acked_hash is None and payload is not None else "update"
+    if payload is None:
+        # An update of links alone does not change the acknowledged content, as far as that is known.
+        sure = not (uncertain and (row.orphaned or row.withdrawn or row.refusal is not None))
+        same = row.acked_hash is not None and sure and all(link.keyed or link.acknowledged for link in links)
+        content = row.acked_hash if same else OTHER
     return Claimed(
         seq=row.seq,
         id=row.id,
         operation=operation,
-        payload=cipher.decrypt(row.payload, row.id),
-        update_payload=cipher.decrypt(row.update_payload, row.id),
+        payload=cipher.decrypt(payload, row.id),
+        update_payload=cipher.decrypt(update_payload, row.id),
         hash=content,
         attempts=row.attempts,
         outcome_unknown=unknown,
@@ -382,4 +393,5 @@ def _claimed(
         opt_outs=opt_outs,
         resend=resend,
         unknown_seconds=unknown_seconds,
+        incarnation=row.incarnation,
     )

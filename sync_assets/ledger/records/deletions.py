@@ -17,10 +17,10 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import TooManyDeletes
-from sync_assets.ledger.model import BlockReason, Loss, State
-from sync_assets.ledger.records import cascading_deletes
+from sync_assets.ledger.model import NO_ORPHANS, Loss, Orphaned, OrphansOfDeletes, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.rules import transitions
+from sync_assets.ledger.rules.dependencies import status_of_parents
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
@@ -36,8 +36,8 @@ _D = schema.deletion.c
 _T = schema.tally.c
 _R = schema.record.c
 _L = schema.link.c
-# A child that is deleted in Campaign because its parent was deleted counted then, as a cascading deletion.
-_UNCOUNTED = _R.gate.not_in([BlockReason.PARENT_UNAVAILABLE.value, BlockReason.CHILDREN_PENDING.value])
+# An orphan that is deleted in Campaign counted when its parent was deleted.
+_UNCOUNTED = _R.orphaned != Orphaned.DELETED.value
 _NEVER_THERE = sa.and_(_R.acked_hash.is_(None), _R.uncertain == 0)
 MOVED = ", ".join(f"{name} = ?" for name in transitions.DesiredUpdate._fields[:-1])
 MOVE = f"UPDATE sync_record SET {MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
@@ -47,7 +47,9 @@ _WITHDRAW = """
         reason = CASE WHEN ? THEN NULL ELSE reason END, attempts = CASE WHEN ? THEN 0 ELSE attempts END
     WHERE seq = ?
 """  # a record that is rejected now has a validation error: RecordState.refused_by_campaign
-_LOST = "UPDATE sync_link SET parent_gone = ? WHERE parent_table = ? AND parent_id"
+_LOST = "UPDATE sync_link SET parent_loss = ? WHERE parent_table = ? AND parent_id"
+_IN_CAMPAIGN = "SELECT seq, table_name FROM sync_record"
+_COUNTS = "AND (acked_hash IS NOT NULL OR uncertain > 0) AND state <> 4 ORDER BY table_name"
 _BACK = "DELETE FROM sync_gone WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
 _MISSING = """
     INSERT INTO sync_gone (seq, table_name, withdraw)
@@ -83,31 +85,67 @@ class Deletions:
         while self._session.database.write(lambda connection: self._carry_out(connection, table, _NEVER_THERE)):
             pass  # nothing of these is in Campaign, so the guard does not apply
         self._find_orphans(table)
-        cascading = self.count_cascading_deletes(table)
+        orphans = self.count_orphans_of_deletes(table)
         deletes, allowed = self._session.database.write(
-            lambda connection: self._guard(connection, table, max_share, cascading)
+            lambda connection: self._guard(connection, table, max_share, orphans)
         )
         if allowed is not None:
-            raise TooManyDeletes(table, deletes, cascading, allowed)
+            raise TooManyDeletes(table, deletes, orphans, allowed)
         while self._session.database.write(lambda connection: self._carry_out(connection, table)):
             pass
         done: dict[str, Any] = {"deletes": 0, "following": None, "deletes_approved": False}
         self._session.database.write(lambda connection: self._store_in_feed(connection, table, done))
         return deletes
 
-    def count_cascading_deletes(self, table: str) -> dict[str, int]:
-        """Count, by table, the children that would be deleted with the collected records of `table`.
+    def count_orphans_of_deletes(self, table: str) -> OrphansOfDeletes:
+        """Count, by table, the children in Campaign that the collected deletions of `table` would orphan.
 
-        These are children that cannot stay in Campaign without their parent: it would hide them, or they cannot be
-        unlinked.
+        A child under a privacy hold does not count.
         """
+        orphans = OrphansOfDeletes({}, {})
+        becomes: dict[int, Orphaned] = {}
         with self._session.database.read() as connection:
             if not self.has_collected(connection, table) or not self._dependencies.has_links(connection):
-                return {}
-            return cascading_deletes.count_by_table(connection, table, sqlite=self._session.database.sqlite)
+                return NO_ORPHANS
+            collected = sa.select(_G.seq).where(_G.table_name == table, _G.withdraw == 0).order_by(_G.seq)
+            seqs = list(connection.execute(collected).scalars())
+            for start in range(0, len(seqs), BATCH):
+                self._find_orphans_of(connection, seqs[start : start + BATCH], becomes)
+            found = sorted(becomes.keys() - set(seqs))
+            for start in range(0, len(found), BATCH):
+                some = self._session.bulk.for_seqs(connection, _IN_CAMPAIGN, found[start : start + BATCH], also=_COUNTS)
+                for seq, of in some:
+                    counts = orphans.deleted if becomes[seq] == Orphaned.DELETED else orphans.kept
+                    counts[of] = counts.get(of, 0) + 1
+        return orphans
+
+    def _find_orphans_of(self, connection: Connection, deleted: Sequence[int], becomes: dict[int, Orphaned]) -> None:
+        """Find the records that would become orphans if these records were deleted. Changes nothing.
+
+        becomes: by seq; those found by earlier calls, to which the new ones and the deleted records are added.
+        """
+        becomes |= dict.fromkeys(deleted, Orphaned.DELETED)
+        complete_tables, seqs = self._dependencies.read_to_their_end(connection), list(deleted)
+        while seqs:
+            level = self._dependencies.states(connection, seqs)
+            seqs = sorted(self._dependencies.children(connection, ((one.table_name, one.id) for one in level)))
+            links, _, found = self._dependencies.links_and_parents(connection, seqs, lock=False)
+            parents = {
+                key: parent._replace(orphaned=becomes.get(parent.seq, parent.orphaned)) for key, parent in found.items()
+            }
+            children = self._dependencies.states(connection, seqs)
+            new = {
+                child.seq: status_of_parents(child, links[child.seq], parents, complete_tables) for child in children
+            }
+            seqs = [
+                child.seq
+                for child in children
+                if child.desired_hash and new[child.seq].orphaned > becomes.get(child.seq, child.orphaned)
+            ]
+            becomes |= {seq: new[seq].orphaned for seq in seqs}
 
     def _guard(
-        self, connection: Connection, table: str, max_share: float, cascading: Mapping[str, int]
+        self, connection: Connection, table: str, max_share: float, orphans: OrphansOfDeletes
     ) -> tuple[int, dict[str, int] | None]:
         """Compare the collected deletions with what is allowed.
 
@@ -124,11 +162,11 @@ class Deletions:
             .where(_G.table_name == table, _G.withdraw == 0)
         )
         collected, uncounted = connection.execute(deletes).one()
-        numbers = {**cascading, table: uncounted}
+        numbers = {**orphans.deleted, table: uncounted}
         approved: dict[str, int] = {}
         feed = sa.select(_F.deletes_approved, _F.deletes, _F.following).where(_F.table_name == table)
         if (row := connection.execute(feed).one_or_none()) and row.deletes_approved:
-            approved = {**json.loads(row.following or "{}"), table: row.deletes}
+            approved = {**OrphansOfDeletes.stored(row.following).deleted, table: row.deletes}
         share = Decimal(str(max_share))  # as it is written: a float makes 62.99 of 35 % of 180
         allowed: dict[str, int] = {}
         known: dict[str, int] = {}
@@ -140,9 +178,9 @@ class Deletions:
         if passed:
             for name, number in numbers.items():
                 self._count_deletions(connection, name, number - approved.get(name, 0), known[name])
-        cascading_json = json.dumps(cascading) if cascading else None
+        following = json.dumps(orphans) if any(orphans) else None
         # What passed is approved, so that it passes and counts no second time if this process is killed now.
-        held = {"deletes": uncounted, "following": cascading_json, "deletes_approved": passed and any(numbers.values())}
+        held = {"deletes": uncounted, "following": following, "deletes_approved": passed and any(numbers.values())}
         self._store_in_feed(connection, table, held)
         return collected, None if passed else allowed
 

@@ -18,72 +18,75 @@ from collections.abc import Iterable, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.model import BlockReason, LinkSpec, LinkTo, Outcome, State
+from sync_assets.ledger.model import LinkSpec, LinkTo, Orphaned, Outcome, State
 from sync_assets.ledger.records.hold_records import HoldRecords, ReasonsByRecord, is_excluded, is_held
-from sync_assets.ledger.rules.dependencies import NO_LINK, TO_PARENT, Key, Link, status_of_parents
-from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, Placement, RecordState, reevaluate
+from sync_assets.ledger.rules.dependencies import (
+    FormerParent,
+    Key,
+    Link,
+    is_acknowledged,
+    stands,
+    status_of_parents,
+)
+from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, RecordState, reevaluate
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.bulk import STANDS
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _TURN = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
 
 _LINK = f"SELECT {', '.join(Link._fields)} FROM sync_link"  # noqa: S608 - constants
+_FORMER = {
+    "SELECT seq, attribute, parent_table, acked_id FROM sync_link": f"AND {schema.MOVED}",
+    "SELECT seq, attribute, parent_table, parent_id FROM sync_possible_link": "",
+}
 _STORE_STATE = """
-    UPDATE sync_record SET state = ?, gate = ?,
-        failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) WHEN ? THEN ? END, not_before = NULL,
+    UPDATE sync_record SET state = ?, gate = ?, orphaned = ?,
+        failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) END, not_before = NULL,
         payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END,
         reason = CASE WHEN ? AND state <> 3 THEN NULL ELSE reason END,
         attempts = CASE WHEN ? AND state <> 3 THEN 0 ELSE attempts END
 """  # a record rejected by re-evaluation has a validation error: RecordState.refused_by_campaign
 _PUT = """
-    INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed)
-    SELECT n.seq, ?, ?, n.id, ?, ? FROM {pairs} WHERE true
+    INSERT INTO sync_link (seq, attribute, parent_table, parent_id, required, keyed, keep_orphans)
+    SELECT n.seq, ?, ?, n.id, ?, ?, ? FROM {pairs} WHERE true
     ON CONFLICT (seq, attribute) DO UPDATE SET
-        held = CASE
-            WHEN sync_link.held = 1 AND coalesce(sync_link.parent_id, '') <> coalesce(excluded.parent_id, '') THEN 2
-            WHEN sync_link.held = 2 AND sync_link.other_id = excluded.parent_id THEN 1
-            ELSE sync_link.held END,
-        other_id = CASE
-            WHEN sync_link.held = 1 AND coalesce(sync_link.parent_id, '') <> coalesce(excluded.parent_id, '')
-                THEN sync_link.parent_id
-            WHEN sync_link.held = 2 AND sync_link.other_id = excluded.parent_id THEN NULL
-            ELSE sync_link.other_id END,
-        parent_gone = CASE WHEN sync_link.parent_id = excluded.parent_id THEN sync_link.parent_gone ELSE 0 END,
-        parent_table = excluded.parent_table, parent_id = excluded.parent_id,
-        required = excluded.required, keyed = excluded.keyed
+        parent_loss = CASE WHEN sync_link.parent_id = excluded.parent_id THEN sync_link.parent_loss ELSE 0 END,
+        parent_table = excluded.parent_table, parent_id = excluded.parent_id, required = excluded.required,
+        keyed = excluded.keyed, keep_orphans = excluded.keep_orphans
 """
-_SENT = """
-    UPDATE sync_link SET
-        held = CASE WHEN n.id IS NULL THEN 0 WHEN parent_id = n.id THEN 1 ELSE 2 END,
-        other_id = CASE WHEN parent_id = n.id THEN NULL ELSE n.id END
+_ACKNOWLEDGE = """
+    UPDATE sync_link SET acked_id = n.id, acked_incarnation = CASE WHEN n.id IS NOT NULL THEN CAST(? AS integer) END
     FROM {pairs} WHERE sync_link.seq = n.seq AND attribute = ?
 """
-_LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR gate IN (2, 4)) AND table_name = ? AND id"
-# A parent's delete waits for a child while Campaign may hold a link from it. A child joined by a plain attribute that
-# does not require its parent only counts if its own row is deleted, or (for a former parent) if it is pending. An
-# excluded child is never unlinked, so no parent that it does not require waits for it.
-_LINKED_PARENTS = """
-    SELECT l.parent_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
-    WHERE (l.held = 1 OR c.uncertain > 0)
-        AND (l.required = 1 OR (l.keyed = 1 AND c.state <> 6) OR c.desired_hash IS NULL)
-        AND l.parent_table = ? AND l.parent_id
-"""
-_LINKED_FORMER_PARENTS = """
-    SELECT l.other_id FROM sync_link l JOIN sync_record c ON c.seq = l.seq
-    WHERE l.held > 1
-        AND (l.required = 1 OR (l.keyed = 1 AND c.state <> 6) OR c.desired_hash IS NULL OR c.state = 1)
-        AND l.other_id IS NOT NULL AND l.parent_table = ? AND l.other_id
-"""
-_CHILDREN = "SELECT seq FROM sync_link WHERE parent_table = ? AND parent_id"
-_FORMER_CHILDREN = "SELECT seq FROM sync_link WHERE other_id IS NOT NULL AND parent_table = ? AND other_id"
-_PUT_POSSIBLE = """
-    INSERT INTO sync_link (seq, attribute, parent_table, other_id, required, keyed, held) VALUES (?, ?, ?, ?, ?, ?, 3)
-    ON CONFLICT (seq, attribute) DO NOTHING
-"""
-_AS_IN_CAMPAIGN = """
-    UPDATE sync_link SET parent_id = CASE held WHEN 2 THEN other_id END, held = CASE held WHEN 2 THEN 1 ELSE 0 END,
-        other_id = NULL
-"""
+_UNLINK = "UPDATE sync_link SET acked_id = NULL, acked_incarnation = NULL"
+_LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR orphaned = 2) AND table_name = ? AND id"
+
+
+def _of_parents(select: str, join: str = "", also: str = "") -> tuple[str, str, str]:
+    """Return three SELECTs of links by parent: the desired one, the acknowledged one that differs, a possible one."""
+    desired = f"{select} FROM sync_link l {join} WHERE {also} l.parent_table = ? AND l.parent_id"
+    acknowledged = f"{select.replace('parent_id', 'acked_id')} FROM sync_link l {join} WHERE {also}"
+    acknowledged += f" {schema.MOVED} AND l.parent_table = ? AND l.acked_id"
+    possible = f"{select} FROM sync_possible_link l {join} WHERE {also} l.parent_table = ? AND l.parent_id"
+    return desired, acknowledged, possible
+
+
+_CHILDREN = _of_parents("SELECT l.seq")
+# A parent's delete waits for a child while Campaign may hold a link from it that is to be removed: the child will be
+# relinked, unlinked or deleted. It does not wait for an orphan that Campaign keeps, nor for an excluded child, which is
+# only ever deleted.
+_CHILD = "JOIN sync_record c ON c.seq = l.seq"
+_WAITED_FOR = "(c.orphaned <> 1 OR c.uncertain > 0) AND (c.state <> 6 OR c.orphaned = 2) AND"
+_BINDS = f"(l.required = 1 OR l.keyed = 1) AND {_WAITED_FOR}"
+_LINKED_PARENTS = (
+    _of_parents("SELECT l.parent_id", _CHILD, f"(l.acked_id = l.parent_id OR c.uncertain > 0) AND {_BINDS}")[0],
+    _of_parents("SELECT l.parent_id", _CHILD, _BINDS)[1],
+    _of_parents("SELECT l.parent_id", _CHILD, _WAITED_FOR)[2],
+)
+_ADD_POSSIBLE = "INSERT INTO sync_possible_link VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_AS_IN_CAMPAIGN = "UPDATE sync_link SET parent_id = acked_id"
+_DIFFERS = "AND coalesce(parent_id, '') <> coalesce(acked_id, '')"
 
 
 class DependencyStatus:
@@ -123,50 +126,55 @@ class DependencyStatus:
             specs: the table's links. Stored links of other attributes are deleted.
             parents: by seq, the parents' ids in the order of `specs`.
             in_doubt: records with a request whose outcome is unknown. It may link them to the parents that they had
-                until now, so these are stored as parents that Campaign's record may be linked to.
+                until now, so these are stored as possible links.
         """
         now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
-        perhaps = [
-            (one.seq, f"{one.attribute} {one.parent_id}", one.parent_table, one.parent_id, one.required, one.keyed)
+        possible = [
+            (one.seq, one.attribute, one.parent_table, one.parent_id)
             for one in self.links(connection, in_doubt)
-            if one.parent_id and one.held != TO_PARENT and now.get((one.seq, one.attribute)) != one.parent_id
+            if one.binds and one.parent_id not in (None, one.acked_id, now.get((one.seq, one.attribute)))
         ]
-        self._session.bulk.for_each(connection, _PUT_POSSIBLE, perhaps)
+        self._session.bulk.for_each(connection, _ADD_POSSIBLE, possible)
         for index, spec in enumerate(specs):
             pairs = [(seq, ids[index]) for seq, ids in sorted(parents.items())]
-            values = (spec.attribute, spec.parent_table, int(spec.required), int(spec.keyed))
+            values = (spec.attribute, spec.parent_table, int(spec.required), int(spec.keyed), int(spec.keep_orphans))
             self._session.bulk.for_pairs(connection, _PUT, pairs, *values)
         known = ", ".join("?" * len(specs))
-        others = f"AND held <> 3 AND attribute NOT IN ({known})" if specs else "AND held <> 3"
+        others = f"AND attribute NOT IN ({known})" if specs else ""
         names = [spec.attribute for spec in specs]
         self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", list(parents), *names, also=others)
 
     def links_to_send(self, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
-        """Return by seq the links to be sent with these records."""
+        """Return by seq the links to be sent with these records: those to parents that stand in Campaign."""
+        links = self.links(connection, seqs)
+        parents = self._parents(connection, links, lock=False)
         found: dict[int, list[LinkTo]] = defaultdict(list)
-        for link in self.links(connection, seqs, "AND held <> 3"):
-            to = link.parent_id if link.wanted or not link.keyed else None
-            held = link.held == TO_PARENT and to == link.parent_id if to else link.held == NO_LINK
-            found[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), held))
-        return {seq: tuple(links) for seq, links in found.items()}
+        for link in links:
+            parent = parents.get((link.parent_table, link.parent_id or ""))
+            wanted = stands(parent) or not link.keyed
+            done = is_acknowledged(link, parent, wanted=wanted)
+            incarnation = (parent.seq, parent.incarnation) if parent and stands(parent) else None
+            to = link.parent_id if wanted else None
+            found[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), done, incarnation))
+        return {seq: tuple(its_links) for seq, its_links in found.items()}
 
-    def store_sent_links(self, connection: Connection, outcomes: Iterable[Outcome], certain: Sequence[int]) -> None:
-        """Store the links that Campaign acknowledged with records, and remove those of acknowledged deletes.
+    def store_sent_links(self, connection: Connection, outcomes: Sequence[tuple[RecordState, Outcome]]) -> None:
+        """Store the links that Campaign acknowledged, and remove those of deleted records.
 
-        certain: records without a request whose outcome is unknown.
+        outcomes: each with its record as it is now.
         """
-        done = [outcome for outcome in outcomes if outcome.result == "done"]
-        gone = [outcome.seq for outcome in done if outcome.hash is None]
-        self._session.bulk.for_seqs(
-            connection, "UPDATE sync_link SET held = 0, other_id = NULL", gone, also="AND held <> 3"
-        )
-        sent: dict[str, list[tuple[int, str | None]]] = defaultdict(list)
-        for outcome in done:
+        done = [(record, outcome) for record, outcome in outcomes if outcome.result == "done"]
+        deleted = [record.seq for record, outcome in done if outcome.hash is None]
+        self._session.bulk.for_seqs(connection, _UNLINK, deleted)
+        sent: dict[tuple[str, int | None], list[tuple[int, str | None]]] = defaultdict(list)
+        for record, outcome in done:
             for link in outcome.links if outcome.hash else ():
-                sent[link.attribute].append((outcome.seq, link.id))
-        for attribute, pairs in sorted(sent.items()):
-            self._session.bulk.for_pairs(connection, _SENT, pairs, attribute)
-        self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", certain, also="AND held = 3")
+                incarnation = link.parent[1] if link.parent else 0
+                sent[link.attribute, None if record.orphaned else incarnation].append((record.seq, link.id))
+        for (attribute, incarnation), pairs in sent.items():
+            self._session.bulk.for_pairs(connection, _ACKNOWLEDGE, pairs, incarnation, attribute)
+        certain = [record.seq for record, _ in outcomes if not record.uncertain]
+        self._session.bulk.for_seqs(connection, "DELETE FROM sync_possible_link", certain)
 
     def links(self, connection: Connection, seqs: Sequence[int], also: str = "") -> list[Link]:
         ordered = f"{also} ORDER BY seq, attribute"
@@ -194,43 +202,63 @@ class DependencyStatus:
         removed = list(removed)
         changed = [*changed, *removed]
         seqs = self.neighbours(connection, changed) | {record.seq for record in changed} | set(also)
-        self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", [record.seq for record in removed])
+        self._delete_links(connection, removed)
         while seqs:
             moved, forgotten = self._reevaluate_once(connection, sorted(seqs), tally)
             seqs = self.neighbours(connection, [*moved, *forgotten])
-            gone = [record.seq for record in forgotten]
-            self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", gone)
-            self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", gone)
+            self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in forgotten])
+            self._delete_links(connection, forgotten)
+
+    def _delete_links(self, connection: Connection, removed: Iterable[RecordState]) -> None:
+        seqs = [record.seq for record in removed]
+        for table in ("sync_link", "sync_possible_link"):
+            self._session.bulk.for_seqs(connection, f"DELETE FROM {table}", seqs)  # noqa: S608 - constants
 
     def neighbours(self, connection: Connection, records: Sequence[RecordState]) -> set[int]:
         """Return the seqs of the children of these records, and of those parents that are pending delete."""
         found = self.children(connection, [_key(record) for record in records])
         # A parent depends on its children only while it must not exist in Campaign.
-        for table, ids in _parent_ids(self.links(connection, [record.seq for record in records])).items():
-            found |= {row[0] for row in self._session.bulk.for_record_ids(connection, _LEAVING, ids, table)}
-        return found
+        return found | self.leaving_parents(connection, records)
+
+    def leaving_parents(self, connection: Connection, records: Sequence[RecordState]) -> set[int]:
+        """Return the seqs of those parents of these records, now or formerly, that must not exist in Campaign."""
+        seqs = [record.seq for record in records]
+        named = [*self.links(connection, seqs), *self.former_parents(connection, seqs)]
+        return {
+            row[0]
+            for table, ids in _parent_ids(named)
+            for row in self._session.bulk.for_record_ids(connection, _LEAVING, ids, table)
+        }
 
     def children(self, connection: Connection, keys: Iterable[Key]) -> set[int]:
         """Return the seqs of these records' children, by D365's lookups and by links that Campaign may hold."""
         return {
             row[0]
             for table, ids in _by_table(keys)
-            for statement in (_CHILDREN, _FORMER_CHILDREN)
+            for statement in _CHILDREN
             for row in self._session.bulk.for_ids(connection, statement, ids, table)
         }
 
-    def former_parents(self, connection: Connection, seqs: Sequence[int]) -> set[int]:
-        """Return the seqs of the former parents that Campaign's records are, or may be, still linked to."""
-        former = [link._replace(parent_id=None) for link in self.links(connection, seqs) if link.other_id]
-        return {parent.seq for parent in self._parents(connection, former).values()}
+    def former_parents(self, connection: Connection, seqs: Sequence[int]) -> list[FormerParent]:
+        """Return the parents that the lookups no longer name, and that Campaign's records are or may be linked to."""
+        return [
+            FormerParent(*row)
+            for select, also in _FORMER.items()
+            for row in self._session.bulk.for_seqs(connection, select, seqs, also=also)
+        ]
 
-    def _parents(self, connection: Connection, links: Iterable[Link]) -> dict[Key, RecordState]:
-        """Return the records of the parents that these links name, now or formerly."""
-        ids_by_table = _parent_ids(links).items()
-        seqs = [seq for table, ids in ids_by_table for seq in self._session.bulk.find(connection, table, ids).values()]
-        return {
-            (record.table_name, record.id): record for record in self._session.bulk.states_of(connection, sorted(seqs))
-        }
+    def _parents(
+        self, connection: Connection, links: Iterable[Link | FormerParent], *, lock: bool = True
+    ) -> dict[Key, RecordState]:
+        """Return the records of the parents that these links name."""
+        by_table = [self._session.bulk.find(connection, table, ids).values() for table, ids in _parent_ids(links)]
+        seqs = sorted(seq for seqs in by_table for seq in seqs)
+        records = self._session.bulk.states_of(connection, seqs) if lock else self.states(connection, seqs)
+        return {_key(record): record for record in records}
+
+    def states(self, connection: Connection, seqs: Sequence[int]) -> list[RecordState]:
+        """Read records without a lock."""
+        return [RecordState(*row) for row in self._session.bulk.for_seqs(connection, STANDS, seqs)]
 
     def _reevaluate_once(
         self, connection: Connection, seqs: Sequence[int], tally: TotalsChange
@@ -243,36 +271,18 @@ class DependencyStatus:
         records = self._session.bulk.states_of(connection, seqs)
         # Campaign keeps an out-of-scope record as it is, its links included.
         out_of_scope = [record.seq for record in records if record.withdrawn and not record.uncertain]
-        self._session.bulk.for_seqs(connection, _AS_IN_CAMPAIGN, out_of_scope, also="AND held <> 1")
-        links: dict[int, list[Link]] = defaultdict(list)
-        for link in self.links(connection, seqs):
-            links[link.seq].append(link)
-        parents = self._parents(connection, (link for its_links in links.values() for link in its_links))
-        complete_tables = self._read_to_their_end(connection) if links else set[str]()
-        reasons_by_record, new_owner = self._hold_records.follow(connection, records, links)
+        self._session.bulk.for_seqs(connection, _AS_IN_CAMPAIGN, out_of_scope, also=_DIFFERS)
+        links, former, parents = self.links_and_parents(connection, seqs)
+        complete_tables = self.read_to_their_end(connection) if links else set[str]()
+        reasons_by_record, new_owner = self._hold_records.follow(connection, records, links, former)
         statuses = {
-            record.seq: status_of_parents(
-                record,
-                links[record.seq],
-                parents,
-                complete_tables,
-                excluded=is_excluded(reasons_by_record.get(_key(record), frozenset())),
-            )
-            for record in records
+            record.seq: status_of_parents(record, links[record.seq], parents, complete_tables) for record in records
         }
-        wanted: dict[tuple[int, str], list[int]] = defaultdict(list)
-        for link, new in (pair for one in statuses.values() for pair in one.wanted):
-            if new != link.wanted:
-                wanted[new, link.attribute].append(link.seq)
-        for (new, attribute), of in wanted.items():
-            self._session.bulk.for_seqs(
-                connection, "UPDATE sync_link SET wanted = ?", of, new, attribute, also="AND attribute = ?"
-            )
         leaving = [
             record
             for record in records
             if record.may_exist_in_campaign
-            and (record.desired_hash is None or statuses[record.seq].block_reason == BlockReason.PARENT_UNAVAILABLE)
+            and (record.desired_hash is None or statuses[record.seq].orphaned == Orphaned.DELETED)
         ]
         with_children = self.with_linked_children(connection, leaving)
         records = self._no_longer_excluded(connection, records, reasons_by_record)
@@ -288,12 +298,37 @@ class DependencyStatus:
             if where is None:
                 tally.remove(record)
                 forgotten.append(record)
-            elif where != (record.state, record.gate):
+            elif (*where, one.orphaned) != (record.state, record.gate, record.orphaned):
                 tally.move(record, where.state)
-                moved.append(record._replace(state=where.state, gate=where.block_reason))
+                moved.append(record._replace(state=where.state, gate=where.block_reason, orphaned=one.orphaned))
         self._store_states(connection, moved)
+        before = {record.seq: record.orphaned for record in records}
+        kept = [one.seq for one in moved if one.orphaned == Orphaned.KEPT != before[one.seq]]
+        self._forget_incarnations(connection, kept)
         done = {record.seq for record in (*moved, *forgotten)}
         return [*moved, *(one for one in records if _key(one) in new_owner and one.seq not in done)], forgotten
+
+    def links_and_parents(
+        self, connection: Connection, seqs: Sequence[int], *, lock: bool = True
+    ) -> tuple[dict[int, list[Link]], dict[int, list[FormerParent]], dict[Key, RecordState]]:
+        """Return the links of these records, their former parents, and the records of all parents."""
+        links: dict[int, list[Link]] = defaultdict(list)
+        for link in self.links(connection, seqs):
+            links[link.seq].append(link)
+        former: dict[int, list[FormerParent]] = defaultdict(list)
+        for one in self.former_parents(connection, seqs) if links else ():
+            former[one.seq].append(one)
+        named = (one for by_record in (links, former) for its_links in by_record.values() for one in its_links)
+        return links, former, self._parents(connection, named, lock=lock)
+
+    def _forget_incarnations(self, connection: Connection, kept: Sequence[int]) -> None:
+        """Mark new orphans to be sent whole, with all links, once they have a parent again.
+
+        Nothing waits for them, so Campaign may remove their links, and them, with a parent at any time.
+        """
+        self._session.bulk.for_seqs(connection, "UPDATE sync_link SET acked_incarnation = NULL", kept)
+        again = "UPDATE sync_record SET resend = 1"
+        self._session.bulk.for_seqs(connection, again, kept, also="AND acked_hash IS NOT NULL AND resend = 0")
 
     def _no_longer_excluded(
         self, connection: Connection, records: Sequence[RecordState], reasons_by_record: ReasonsByRecord
@@ -310,16 +345,16 @@ class DependencyStatus:
     def _store_states(self, connection: Connection, moved: Iterable[RecordState]) -> None:
         """Store the state and block reason of these records."""
         now = self._session.now()
-        alike: dict[Placement, list[int]] = defaultdict(list)
+        alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)
         for record in moved:
-            alike[Placement(State(record.state), BlockReason(record.gate))].append(record.seq)
-        for (state, block_reason), seqs in alike.items():
+            alike[record.state, record.gate, record.orphaned].append(record.seq)
+        for (state, block_reason, loss), seqs in alike.items():
             failed, keep = state == State.FAILED, state not in (State.SYNCED, State.TOMBSTONE, *UNSENT)
             orphaned = state == State.ORPHANED
-            values = (state.value, block_reason.value, failed, now, orphaned, now, keep, keep, failed, failed)
+            values = (state, block_reason, loss, failed or orphaned, now, keep, keep, failed, failed)
             self._session.bulk.for_seqs(connection, _STORE_STATE, seqs, *values)
 
-    def _read_to_their_end(self, connection: Connection) -> set[str]:
+    def read_to_their_end(self, connection: Connection) -> set[str]:
         """Return the tables that are completely read and not in maintenance: rows without a record do not exist."""
         paused = sa.select(schema.maintenance.c.table_name)
         complete = sa.select(schema.feed.c.table_name).where(
@@ -332,7 +367,7 @@ class DependencyStatus:
         return {
             (table, row[0])
             for table, ids in _by_table(map(_key, records))
-            for statement in (_LINKED_PARENTS, _LINKED_FORMER_PARENTS)
+            for statement in _LINKED_PARENTS
             for row in self._session.bulk.for_ids(connection, statement, ids, table)
         }
 
@@ -349,9 +384,6 @@ def _by_table(keys: Iterable[Key]) -> list[tuple[str, list[str]]]:
     return sorted(ids.items())
 
 
-def _parent_ids(links: Iterable[Link]) -> dict[str, list[str]]:
-    """Return, by table, the ids of the parents that D365's lookups name or that Campaign may be linked to."""
-    by_table: dict[str, set[str]] = defaultdict(set)
-    for link in links:
-        by_table[link.parent_table] |= {id_ for id_ in (link.parent_id, link.other_id) if id_}
-    return {table: sorted(ids) for table, ids in sorted(by_table.items())}
+def _parent_ids(links: Iterable[Link | FormerParent]) -> list[tuple[str, list[str]]]:
+    """Group the ids of the parents that these links name by table."""
+    return _by_table(sorted({(link.parent_table, link.parent_id) for link in links if link.parent_id}))

@@ -6,7 +6,6 @@ Invariant: a cursor only moves by compare and set on the feed's version (`FeedMo
 a table cannot overwrite each other.
 """
 
-import json
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -14,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import FeedMoved, InMaintenance
-from sync_assets.ledger.model import Feed, FeedKind, KeptKind, Position
+from sync_assets.ledger.model import Feed, FeedKind, KeptKind, OrphansOfDeletes, Position
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.storage import schema
@@ -364,7 +363,7 @@ def _feed(row: Any) -> Feed:
         deletes_approved=row.deletes_approved,
         deletes=row.deletes,
         read_as=row.read_as,
-        cascading=json.loads(row.following) if row.following else {},
+        orphans=OrphansOfDeletes.stored(row.following),
         kept_link=row.kept_link,
         kept_kind=row.kept_kind,
         kept_due=row.kept_due,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.rules.dependencies import OUTCOME_UNKNOWN, Key, Link
+from sync_assets.ledger.rules.dependencies import FormerParent, Key, Link
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage.session import LedgerSession
 
@@ -56,28 +56,29 @@ class HeldRecord(NamedTuple):
 ReasonsByRecord = Mapping[Key, Set[HoldReason]]
 
 
-def hold_reasons(known: Set[HoldReason], links: Sequence[Link], of_parents: ReasonsByRecord) -> set[HoldReason]:
+def hold_reasons(
+    known: Set[HoldReason], links: Sequence[Link], former: Sequence[FormerParent], of_parents: ReasonsByRecord
+) -> set[HoldReason]:
     """Compute the reasons why a record is held or excluded, from its links.
 
     Args:
         known: the reasons stored so far.
         links: all links of the record, as captured.
-        of_parents: the stored reasons of the records that these links name, by table and id.
+        former: the parents that these no longer name, and that Campaign's record is or may be linked to.
+        of_parents: the stored reasons of the parents, by table and id.
     """
-    linked = {link.attribute for link in links if link.held != OUTCOME_UNKNOWN}
+    linked = {link.attribute for link in links}
     now = {one for one in known if one.attribute not in linked}
+    cleared = {link.attribute for link in links if link.parent_id is None}
+    for one in former:
+        through = of_parents.get((one.parent_table, one.parent_id), set[HoldReason]())
+        now |= {x._replace(attribute=one.attribute) for x in through if not x.gone or one.attribute in cleared}
     for link in links:
-        attribute = link.attribute
-        former = of_parents.get((link.parent_table, link.other_id), set[HoldReason]()) if link.other_id else ()
-        if link.held == OUTCOME_UNKNOWN:
-            attribute = attribute.partition(" ")[0]
-            through = {one for one in former if not one.gone}
-        elif link.parent_id is None:
-            through = {one for one in known if one.attribute == attribute} | set(former)
+        if link.parent_id is None:
+            now |= {one for one in known if one.attribute == link.attribute}
         else:
-            named = of_parents.get((link.parent_table, link.parent_id), set[HoldReason]())
-            through = set(named) | {one for one in former if not one.gone}
-        now |= {one._replace(attribute=attribute) for one in through}
+            through = of_parents.get((link.parent_table, link.parent_id), set[HoldReason]())
+            now |= {one._replace(attribute=link.attribute) for one in through}
     return now
 
 
@@ -92,7 +93,11 @@ class HoldRecords:
         return connection.exec_driver_sql("SELECT EXISTS (SELECT 1 FROM sync_hold_record)").scalar_one()
 
     def follow(
-        self, connection: Connection, records: Sequence[RecordState], links: Mapping[int, Sequence[Link]]
+        self,
+        connection: Connection,
+        records: Sequence[RecordState],
+        links: Mapping[int, Sequence[Link]],
+        former: Mapping[int, Sequence[FormerParent]],
     ) -> tuple[ReasonsByRecord, set[Key]]:
         """Update the hold reasons of these records.
 
@@ -102,13 +107,13 @@ class HoldRecords:
         if not self._held(connection):
             return {}, set()
         keys = {(record.table_name, record.id) for record in records}
-        for its_links in links.values():
-            keys |= {(link.parent_table, id_) for link in its_links for id_ in (link.parent_id, link.other_id) if id_}
+        for named in (*links.values(), *former.values()):
+            keys |= {(one.parent_table, one.parent_id) for one in named if one.parent_id}
         known = self._stored_reasons(connection, keys)
         now: dict[Key, Set[HoldReason]] = {}
         for record in records:
             key = (record.table_name, record.id)
-            now[key] = hold_reasons(known.get(key, set()), links.get(record.seq, ()), known)
+            now[key] = hold_reasons(known.get(key, set()), links.get(record.seq, ()), former.get(record.seq, ()), known)
         changed = {key for key, reasons in now.items() if reasons != known.get(key, set())}
         added = [(*_ids(key, one), one.gone) for key in sorted(changed) for one in now[key] - known.get(key, set())]
         removed = [_ids(key, one) for key in sorted(changed) for one in known.get(key, set()) - now[key]]

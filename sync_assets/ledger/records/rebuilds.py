@@ -11,7 +11,7 @@ Here: the cursor and the claims of a rebuild. The reading and comparing is done 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.model import BlockReason, Claimed, Rebuild, State
+from sync_assets.ledger.model import Claimed, Orphaned, Rebuild, State
 from sync_assets.ledger.records.claims import CLAIM_COLUMNS, write_claims
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
@@ -141,10 +141,7 @@ class Rebuilds:
                     _R.uncertain == 0,
                 ),
             )
-            stays = sa.and_(
-                _R.desired_hash.is_not(None),
-                _R.gate.not_in([BlockReason.PARENT_UNAVAILABLE.value, BlockReason.CHILDREN_PENDING.value]),
-            )
+            stays = sa.and_(_R.desired_hash.is_not(None), _R.orphaned != Orphaned.DELETED.value)
             wanted = (
                 sa.select(*CLAIM_COLUMNS, _R.uncertain, sa.literal(0).label("resend"))
                 .where(_R.seq.in_(list(known.values())), stays, asked_for, *schema.claimable(self._session.now()))

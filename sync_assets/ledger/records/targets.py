@@ -39,7 +39,7 @@ class Targets:
     def count_sent(self, table: str) -> tuple[int, int]:
         """Count the table's records that Campaign holds, or may hold, and the links of other records to them."""
         records = sa.select(sa.func.count()).where(_R.table_name == table, _SENT)
-        links = sa.select(sa.func.count()).where(_L.parent_table == table, _L.keyed == 1, _L.held == 1)
+        links = sa.select(sa.func.count()).where(_L.parent_table == table, _L.keyed == 1, _L.acked_id.is_not(None))
         with self._session.database.read() as connection:
             return connection.execute(records).scalar_one(), connection.execute(links).scalar_one()
 
@@ -81,13 +81,12 @@ class Targets:
         others = sa.select(_R.seq).where(ours, _R.state != State.SYNCED.value, _SENT).order_by(_R.seq)
         changed = list(connection.execute(others).scalars())
         in_scope = sa.select(_R.seq).where(ours, _R.withdrawn == 0)
-        connection.execute(sa.delete(schema.link).where(_L.held == 3, _L.seq.in_(in_scope)))
-        unlinked = {"held": 0, "other_id": None}
-        connection.execute(sa.update(schema.link).where(_L.seq.in_(in_scope), _L.held > 0).values(unlinked))
+        possible = schema.possible_link
+        connection.execute(sa.delete(possible).where(possible.c.seq.in_(in_scope)))
+        unlinked = sa.update(schema.link).where(_L.acked_id.is_not(None)).values(acked_id=None, acked_incarnation=None)
+        connection.execute(unlinked.where(_L.seq.in_(in_scope)))
         kept = sa.select(_R.id).where(ours, _R.withdrawn == 1)
-        linked = sa.case((_L.held == 1, _L.parent_id), else_=_L.other_id)
-        children = (_L.parent_table == table, _L.keyed == 1, _L.held.in_((1, 2)), linked.not_in(kept))
-        connection.execute(sa.update(schema.link).where(*children).values(unlinked))
+        connection.execute(unlinked.where(_L.parent_table == table, _L.keyed == 1, _L.acked_id.not_in(kept)))
         nothing = ("acked_hash", "acked_at", "payload", "update_payload", "row_hash", "insert_only_hash", "reason")
         waits = {"state": State.WAITING.value, "gate": BlockReason.REFETCH_REQUIRED.value}
         columns = dict.fromkeys((*nothing, "not_before", "session", "unknown_until"))

@@ -11,7 +11,7 @@ from datetime import date, datetime
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import BlockReason, Counts, Operation, Reject, Retried, Retry, State
+from sync_assets.ledger.model import Counts, Operation, Orphaned, Reject, Retried, Retry, State
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
@@ -79,7 +79,7 @@ class Reports:
 
     def pending_operations(self, table: str) -> dict[Operation, int]:
         """Count the table's pending records by operation; for a large backlog extrapolated from its oldest records."""
-        leaving = sa.or_(_R.desired_hash.is_(None), _R.gate == BlockReason.PARENT_UNAVAILABLE.value)
+        leaving = sa.or_(_R.desired_hash.is_(None), _R.orphaned == Orphaned.DELETED.value)
         takes = sa.case((leaving, "delete"), (_R.acked_hash.is_(None), "insert"), else_="update")
         oldest = (
             sa.select(takes.label("takes"))

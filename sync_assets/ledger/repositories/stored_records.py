@@ -12,9 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import BlockReason, Operation, State
-from sync_assets.ledger.rules.dependencies import OUTCOME_UNKNOWN, TO_PARENT
+from sync_assets.ledger.model import BlockReason, Operation, Orphaned, State
+from sync_assets.ledger.rules.dependencies import Link, is_acknowledged, stands
+from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.bulk import STANDS
 from sync_assets.ledger.storage.session import LedgerSession
 
 SHOWN = 20
@@ -110,7 +112,7 @@ class StoredRecords:
         collected = sa.select(schema.gone.c.seq).where(schema.gone.c.seq == row.seq)
         persons = sa.select(_H.hold_id).distinct().where(_H.table_name == row.table_name, _H.id == row.id)
         children, child_states = self._children(connection, row.table_name, row.id)
-        unwanted = row.desired_hash is None or row.gate == BlockReason.PARENT_UNAVAILABLE  # as in claims.claimed
+        unwanted = row.desired_hash is None or row.orphaned == Orphaned.DELETED  # as in claims.claimed
         return StoredRecord(
             table=row.table_name,
             id=row.id,
@@ -138,19 +140,23 @@ class StoredRecords:
         )
 
     def _links(self, connection: Connection, seq: int) -> tuple[StoredLink, ...]:
-        of_record = sa.select(schema.link).where(_L.seq == seq, _L.held != OUTCOME_UNKNOWN).order_by(_L.attribute)
-        return tuple(
-            StoredLink(
-                attribute=row.attribute,
-                table=row.parent_table,
-                id=row.parent_id,
-                required=bool(row.required),
-                keyed=bool(row.keyed),
-                wanted=bool(row.wanted),
-                acknowledged=row.held == TO_PARENT,
-                parent=self._parent(connection, row.parent_table, row.parent_id),
-            )
-            for row in connection.execute(of_record).all()
+        columns = [_L[name] for name in Link._fields]
+        rows = connection.execute(sa.select(*columns).where(_L.seq == seq).order_by(_L.attribute)).all()
+        return tuple(self._link(connection, Link(*row)) for row in rows)
+
+    def _link(self, connection: Connection, link: Link) -> StoredLink:
+        found = self._session.bulk.find(connection, link.parent_table, [link.parent_id]) if link.parent_id else {}
+        rows = self._session.bulk.for_seqs(connection, STANDS, list(found.values()))
+        parent = RecordState(*rows[0]) if rows else None
+        return StoredLink(
+            attribute=link.attribute,
+            table=link.parent_table,
+            id=link.parent_id,
+            required=bool(link.required),
+            keyed=bool(link.keyed),
+            wanted=stands(parent),
+            acknowledged=link.acked_id is not None and is_acknowledged(link, parent, wanted=True),
+            parent=self._parent(connection, link.parent_table, link.parent_id),
         )
 
     def _parent(self, connection: Connection, table: str, id: str | None) -> RelatedState | None:
@@ -159,7 +165,7 @@ class StoredRecords:
         return None if row is None else _state(row)
 
     def _children(self, connection: Connection, table: str, id: str) -> tuple[tuple[RelatedState, ...], Counter[State]]:
-        child = sa.and_(_L.parent_table == table, _L.parent_id == id, _L.held != OUTCOME_UNKNOWN)
+        child = sa.and_(_L.parent_table == table, _L.parent_id == id)
         seqs = sa.select(_L.seq).distinct().where(child).subquery()
         joined = _related().join(seqs, seqs.c.seq == _R.seq)
         first = connection.execute(joined.order_by(_R.table_name, _R.seq).limit(SHOWN)).all()

@@ -1,31 +1,22 @@
-"""Compute from a record's links and parents whether it may be sent, must wait, or must not exist in Campaign.
+"""Compute from a record's links and parents whether it may be sent, must wait, or is orphaned.
 
 Pure functions. The links and parents are read from the database by records/dependency_status.py; the resulting state of
 the record is computed by rules/record_state.py.
 """
 
 from collections.abc import Container, Mapping, Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
-from sync_assets.ledger.model import BlockReason, State
-from sync_assets.ledger.rules.record_state import RecordState, is_gone_for_good, parent_status
+from sync_assets.ledger.model import BlockReason, Orphaned, State
+from sync_assets.ledger.rules.record_state import RecordState
 
 Key = tuple[str, str]
 """Identifies a record: (table, id)."""
 
-# Values of Link.held: Campaign's record has no link; it is linked to parent_id; to other_id, its former parent; or a
-# request whose outcome is unknown may have linked it to other_id.
-NO_LINK = 0
-TO_PARENT = 1
-FORMER = 2
-OUTCOME_UNKNOWN = 3
-
 
 class Link(NamedTuple):
-    """A row of sync_link; storage/schema.py explains the columns.
-
-    parent_gone: why the parent is unavailable, see Loss; 0 if it is not, or if the reason was not captured.
-    """
+    """A row of sync_link; storage/schema.py explains the columns."""
 
     seq: int
     attribute: str
@@ -33,19 +24,41 @@ class Link(NamedTuple):
     parent_id: str | None
     required: int
     keyed: int
-    wanted: int
-    held: int
-    other_id: str | None
-    parent_gone: int = 0
+    keep_orphans: int
+    acked_id: str | None
+    acked_incarnation: int | None
+    parent_loss: int = 0
+
+    @property
+    def binds(self) -> bool:
+        """Return True if child and parent depend on each other. False for a plain attribute that may lead nowhere."""
+        return bool(self.required or self.keyed)
 
 
-class ParentStatus(NamedTuple):
-    """What a record's parents mean for it, see `Dependencies`. wanted: each link with its new sync_link.wanted."""
+class FormerParent(NamedTuple):
+    """A parent that the lookup no longer names, and that Campaign's record is or may be linked to."""
 
-    block_reason: BlockReason
-    relink: bool
-    orphaned: bool
-    wanted: list[tuple[Link, int]]
+    seq: int
+    attribute: str
+    parent_table: str
+    parent_id: str
+
+
+class ParentStatus(IntEnum):
+    """Whether a child may be linked to a parent. The first three numbers are those of BlockReason."""
+
+    STANDS = 0  # now
+    PENDING = 1  # once Campaign has acknowledged the parent
+    UNAVAILABLE = 2  # not unless the parent's row is corrected or captured
+    GONE = 3  # never: the parent is deleted, out of scope or orphaned, or the lookup is empty
+
+
+class StatusOfParents(NamedTuple):
+    """What a record's parents mean for it, see `record_state.Dependencies`."""
+
+    block_reason: BlockReason = BlockReason.NONE
+    relink: bool = False
+    orphaned: Orphaned = Orphaned.NO
 
 
 def status_of_parents(
@@ -53,85 +66,77 @@ def status_of_parents(
     links: Sequence[Link],
     parents: Mapping[Key, RecordState],
     read_to_their_end: Container[str],
-    *,
-    excluded: bool = False,
-) -> ParentStatus:
+) -> StatusOfParents:
     """Compute a record's dependency status from its links and the records of its parents.
+
+    An orphan that is to be deleted goes with the parent to which Campaign links it, or at once if that is gone. So the
+    guard against mass deletions counts it, also where Dynamics 365 empties the lookups of a deleted row's children.
 
     Args:
         record: the child.
         links: all links of the record.
-        parents: the records that the links name, now or formerly, as far as the ledger has any.
+        parents: the records that the links name, and acknowledged ones, as far as the ledger has any.
         read_to_their_end: tables whose full read is complete.
-        excluded: see record_state.Dependencies. The stored state may be that of before its hold was released.
     """
-    block_reason, relink, stuck, orphaned = BlockReason.NONE, False, False, False
-    wanted: list[tuple[Link, int]] = []
+    block_reason, relink, orphaned = BlockReason.NONE, False, Orphaned.NO
     for link in links:
-        parent = parents.get((link.parent_table, link.parent_id)) if link.parent_id else None
-        other = parents.get((link.parent_table, link.other_id)) if link.other_id else None
-        if link.held == OUTCOME_UNKNOWN:
+        if not link.binds:
             continue
-        status = parent_status(parent, link.held == TO_PARENT)
-        if (
-            link.required
-            and status == BlockReason.PARENT_UNAVAILABLE
-            and link.held == FORMER
-            and parent_status(other, True) == BlockReason.NONE
-        ):
-            # The new parent is unavailable, but Campaign links the child to the former one: keep it while that one is.
-            status, stuck = BlockReason.PARENT_PENDING, True
-        if link.required or (link.keyed and status == BlockReason.PARENT_PENDING):
-            block_reason = max(block_reason, status)
-            orphaned = orphaned or (
-                status == BlockReason.PARENT_UNAVAILABLE and is_link_lost(link, parent, read_to_their_end)
-            )
-            stuck = stuck or (status == BlockReason.PARENT_PENDING and parent is not None and _stays_unknown(parent))
-        new = int(status == BlockReason.NONE)
-        wanted.append((link, new))
-        if link.keyed and status != BlockReason.PARENT_PENDING:
-            relink = relink or link.held != (TO_PARENT if new else NO_LINK)
-    if any(
-        (stuck or _cannot_be_relinked(record, link)) and delays_parent(record, link, parents, excluded=excluded)
-        for link in links
-    ):
-        # It cannot be relinked, so the parent's delete would never be sent.
-        block_reason = BlockReason.PARENT_UNAVAILABLE
-    return ParentStatus(block_reason, relink, orphaned, wanted)
+        parent = parents.get((link.parent_table, link.parent_id)) if link.parent_id else None
+        status = parent_status(link, parent, read_to_their_end)
+        if link.required and status == ParentStatus.GONE:
+            linked = parents.get((link.parent_table, link.acked_id)) if link.acked_id else None
+            stays = linked is not None and linked.acked_hash is not None and not linked.must_not_exist_in_campaign
+            orphaned = max(orphaned, Orphaned.KEPT if link.keep_orphans or stays else Orphaned.DELETED)
+            continue
+        if link.required or status == ParentStatus.PENDING:
+            block_reason = max(block_reason, BlockReason(status))
+        if link.required or status != ParentStatus.PENDING:
+            wanted = bool(link.required) or status == ParentStatus.STANDS
+            relink = relink or bool(record.uncertain) or not is_acknowledged(link, parent, wanted=wanted)
+    return StatusOfParents(block_reason, relink, orphaned)
 
 
-def is_link_lost(link: Link, parent: RecordState | None, read_to_their_end: Container[str]) -> bool:
-    """Return True if the parent is unavailable permanently, or the lookup is empty."""
-    heard_of = bool(link.parent_gone) or link.parent_table in read_to_their_end
-    return link.parent_id is None or is_gone_for_good(parent, heard_of=heard_of)
+def parent_status(link: Link, parent: RecordState | None, read_to_their_end: Container[str]) -> ParentStatus:
+    """Return whether a child may be linked to the parent that its lookup names.
 
-
-def _stays_unknown(parent: RecordState) -> bool:
-    """Return True if a parent's outcome is unknown and no further request is due that would resolve it."""
-    return bool(parent.uncertain) and parent.state in (State.FAILED, State.WAITING)
-
-
-def _cannot_be_relinked(child: RecordState, link: Link) -> bool:
-    """Return True if a child cannot be relinked in Campaign since its row has a validation error.
-
-    Its keyed links may be sent alone, provided that the outcome of its last request is known.
+    A child that is not linked to the parent yet waits until no request for the parent has an unknown outcome: such a
+    request may be a delete that a later one overtook.
     """
-    return child.refusal is not None and (bool(child.uncertain) or not link.keyed)
+    if link.parent_id is None:
+        return ParentStatus.GONE
+    if parent is None:
+        known = link.parent_loss or link.parent_table in read_to_their_end
+        return ParentStatus.GONE if known else ParentStatus.UNAVAILABLE
+    if parent.must_not_exist_in_campaign or parent.orphaned:
+        return ParentStatus.GONE
+    if parent.acked_hash is None:
+        unavailable = parent.state == State.FAILED or parent.gate == BlockReason.PARENT_UNAVAILABLE
+        return ParentStatus.UNAVAILABLE if unavailable else ParentStatus.PENDING
+    if parent.uncertain and not is_acknowledged(link, parent, wanted=True):
+        return ParentStatus.PENDING
+    return ParentStatus.STANDS
 
 
-def delays_parent(child: RecordState, link: Link, parents: Mapping[Key, RecordState], *, excluded: bool) -> bool:
-    """Return True if a parent that is pending delete waits until this link is removed.
-
-    The same rule as dependency_status._LINKED_PARENTS and _LINKED_FORMER_PARENTS, for a child whose own row was not
-    deleted in Dynamics 365. Their case of a pending child with a plain attribute is left out: the parent waits for one
-    request only, whatever its outcome, so the child need not be deleted. A test compares the two rules.
-    """
-    if not (link.required or (link.keyed and not excluded)):
+def stands(parent: RecordState | None) -> bool:
+    """Return True if Campaign holds the parent, and is to hold it."""
+    if parent is None or parent.must_not_exist_in_campaign or parent.orphaned:
         return False
-    ids = [link.parent_id] if link.held == TO_PARENT or child.uncertain else []
-    ids += [link.other_id] if link.held in (FORMER, OUTCOME_UNKNOWN) else []
-    linked_parents = [parents.get((link.parent_table, id_)) for id_ in ids if id_]
-    return any(
-        parent is not None and parent.may_exist_in_campaign and parent.must_not_exist_in_campaign
-        for parent in linked_parents
-    )
+    return parent.acked_hash is not None
+
+
+def is_acknowledged(link: Link, parent: RecordState | None, *, wanted: bool) -> bool:
+    """Return True if Campaign acknowledged the link as it should be: to this incarnation of the parent, or to none.
+
+    parent: the record that the lookup names. wanted: False if the link is to be removed. A plain attribute (`join`)
+    leads to every incarnation of its parent.
+    """
+    if not wanted:
+        return not link.keyed or link.acked_id is None
+    if link.acked_id != link.parent_id:
+        return False
+    if link.acked_id is None:
+        return True
+    if link.acked_incarnation is None:
+        return False
+    return not link.keyed or parent is None or link.acked_incarnation == parent.incarnation

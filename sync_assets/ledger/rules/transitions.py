@@ -21,7 +21,7 @@ The state and block reason that follow from these columns are computed by record
 
 from typing import Any, NamedTuple
 
-from sync_assets.ledger.model import BlockReason, Outcome, State
+from sync_assets.ledger.model import OTHER, BlockReason, Outcome, State
 from sync_assets.ledger.rules.record_state import UNSENT, Placement, RecordState, placement
 from sync_assets.ledger.times import seconds
 
@@ -73,6 +73,7 @@ class Acknowledgement(NamedTuple):
     attempts: int
     failed_since: int | None
     not_before: int | None
+    incarnation: int
     acked_at: int | None  # None: keep the time
     seq: int
 
@@ -249,17 +250,19 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
     unanswered = outcome.unanswered or (outcome.result == "unknown" and record.unknown_until is None)
     unknown_until = now + horizon if unanswered else record.unknown_until
     answered = record._replace(acked_hash=acked, uncertain=uncertain, unknown_until=unknown_until, resend=resend)
-    # The content sent was already acknowledged: the request was made for the links, which are still to be sent.
-    relink = not done and bool(outcome.links) and outcome.hash == record.acked_hash
+    # The request was made for the links alone, which are still to be sent.
+    links_alone = outcome.hash is not None and outcome.hash in (record.acked_hash, OTHER)
+    relink = not done and bool(outcome.links) and links_alone
     dependencies = record.dependencies
     where = placement(answered, dependencies._replace(relink=True) if relink else dependencies)
     if where is None:
         return None
     state = where.state
-    asked_for = (
-        None if record.must_not_exist_in_campaign else record.desired_hash if record.has_payload else record.acked_hash
-    )
-    refused = outcome.result == "refused" and asked_for == outcome.hash and state not in UNSENT
+    if record.must_not_exist_in_campaign:
+        as_asked = outcome.hash is None
+    else:
+        as_asked = outcome.hash == record.desired_hash if record.has_payload else links_alone
+    refused = outcome.result == "refused" and as_asked and state not in (*UNSENT, State.ORPHANED)
     # If the row has a validation error by now, only what would be sent again counts as rejected: a delete, or links.
     refused = refused and (record.refusal is None or state == State.PENDING)
     if refused:
@@ -269,7 +272,8 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
     tried = refused or (not done and state in (State.PENDING, State.WAITING))
     since = record.failed_since if tried or state == State.FAILED else None
     since = now if tried and outcome.reason is not None and since is None else since
-    since = now if state == State.ORPHANED else since
+    if state == State.ORPHANED:
+        since = record.failed_since if record.state == State.ORPHANED else now
     wait = outcome.retry_after_seconds
     return Acknowledgement(
         state=state,
@@ -282,6 +286,7 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
         attempts=record.attempts + (not given_back) if tried else 0,
         failed_since=now if state == State.FAILED and since is None else since,
         not_before=now + seconds(wait) if state == State.PENDING and not done and wait is not None else None,
+        incarnation=record.incarnation + (done and acked is not None and is_insert(record.acked_hash, outcome)),
         acked_at=now if done else None,
         seq=record.seq,
     )
@@ -296,9 +301,18 @@ def after_acknowledgement(record: RecordState, acknowledgement: Acknowledgement)
         uncertain=acknowledgement.uncertain,
         unknown_until=acknowledgement.unknown_until,
         resend=acknowledgement.resend,
+        incarnation=acknowledgement.incarnation,
         attempts=acknowledgement.attempts,
         failed_since=acknowledgement.failed_since,
     )
+
+
+def is_insert(acked_hash: bytes | None, outcome: Outcome) -> bool:
+    """Return True if an acknowledged request began an incarnation of the record in Campaign.
+
+    It did if it inserted the record, or if none was acknowledged before: an earlier insert had no answer.
+    """
+    return outcome.operation == "insert" or acked_hash is None
 
 
 def storable(reason: str | None) -> str:

@@ -40,6 +40,8 @@ record = sa.Table(
     sa.Column("uncertain", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules/transitions
     sa.Column("resend", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules/transitions
     sa.Column("gate", sa.SmallInteger, nullable=False, server_default="0"),  # model.BlockReason
+    sa.Column("orphaned", sa.SmallInteger, nullable=False, server_default="0"),  # model.Orphaned
+    sa.Column("incarnation", sa.Integer, nullable=False, server_default="0"),  # number of acknowledged inserts
     # 1: out of scope: D365 no longer has the row, or the filter excludes it, and Campaign keeps what it holds.
     sa.Column("withdrawn", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("table_name", NAME, nullable=False),
@@ -127,7 +129,7 @@ feed = sa.Table(
     sa.Column("polled_at", sa.BigInteger, nullable=False),
     # 1: the read is complete, and the children that wait for rows which it did not return are not yet re-evaluated.
     sa.Column("orphans_due", sa.Boolean, nullable=False, server_default=sa.true()),
-    sa.Column("following", sa.Text),  # JSON: by table, children that would be deleted with those held back
+    sa.Column("following", sa.Text),  # JSON of model.OrphansOfDeletes: children of those held back
     sa.Column("read_as", sa.Text),  # the fingerprint under which every row was read; NULL: there is none
     sa.Column("kept_link", sa.Text),  # from before a read of several pages
     sa.Column("kept_kind", sa.Text),  # model.KeptKind
@@ -138,7 +140,8 @@ feed = sa.Table(
     sa.Column("replay", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
-# A record's links to its parents, one row for each configured link.
+# A record's links to its parents, one row for each configured link: the desired link, and the one that Campaign
+# acknowledged last. The record is pending while the two differ.
 link = sa.Table(
     "sync_link",
     metadata,
@@ -149,17 +152,30 @@ link = sa.Table(
     sa.Column("required", sa.SmallInteger, nullable=False),  # 1: no child without its parent (cardinality one)
     # 1: sent as a link (style auto, key or pkey); 0: a plain attribute (style join).
     sa.Column("keyed", sa.SmallInteger, nullable=False),
-    sa.Column("wanted", sa.SmallInteger, nullable=False, server_default="0"),  # 1: the parent may be linked
-    # What Campaign's record holds: 0 no link, 1 one to parent_id, 2 one to other_id. 3: an additional row of another
-    # attribute: a request whose outcome is unknown may have linked the record to other_id.
-    sa.Column("held", sa.SmallInteger, nullable=False, server_default="0"),
-    sa.Column("other_id", NAME),
+    # 1: Campaign keeps a child whose required parent is gone for good; 0: the child is deleted.
+    sa.Column("keep_orphans", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("acked_id", NAME),  # of the parent that Campaign's record was acknowledged to be linked to; NULL: none
+    sa.Column("acked_incarnation", sa.Integer),  # of that parent; NULL: not known, Campaign may have removed the link
     # model.Loss: why parent_id is unavailable; 0 while it is not, or if the reason was not captured.
-    sa.Column("parent_gone", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("parent_loss", sa.SmallInteger, nullable=False, server_default="0"),
 )
 sa.Index("sync_link_parent", link.c.parent_table, link.c.parent_id)
-_OTHER = sa.text("other_id IS NOT NULL")
-sa.Index("sync_link_other", link.c.parent_table, link.c.other_id, sqlite_where=_OTHER, postgresql_where=_OTHER)
+# Links that differ, by the acknowledged parent. Queries repeat the predicate literally.
+MOVED = "acked_id IS NOT NULL AND (parent_id IS NULL OR parent_id <> acked_id)"
+_MOVED = sa.text(MOVED)
+sa.Index("sync_link_acked", link.c.parent_table, link.c.acked_id, sqlite_where=_MOVED, postgresql_where=_MOVED)
+
+# Further parents that Campaign's record may be linked to: a request whose outcome is unknown named them, and the lookup
+# has changed since. Deleted once the outcome of every request is known.
+possible_link = sa.Table(
+    "sync_possible_link",
+    metadata,
+    sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False),  # the child's record
+    sa.Column("attribute", NAME, primary_key=True),
+    sa.Column("parent_table", NAME, primary_key=True),
+    sa.Column("parent_id", NAME, primary_key=True),
+)
+sa.Index("sync_possible_link_parent", possible_link.c.parent_table, possible_link.c.parent_id)
 
 # Deletions that a read has found so far. They are carried out when it is at its end, if the guard allows them.
 gone = sa.Table(
@@ -484,8 +500,8 @@ UNKNOWN_DUE = sa.and_(
     UNKNOWN,
     sa.or_(
         record.c.state.in_([7, 8]),
-        # Deleted since a parent is unavailable.
-        sa.and_(record.c.state != 1, record.c.gate == 2, record.c.acked_hash.is_(None), record.c.uncertain == 0),
+        # Deleted as an orphan.
+        sa.and_(record.c.state != 1, record.c.orphaned == 2, record.c.acked_hash.is_(None), record.c.uncertain == 0),
     ),
 )
 """Records that are sent or deleted once more when `unknown_until` has passed."""

@@ -55,7 +55,13 @@ def table(resource: str, complete: bool = True, at: str | None = AT) -> dict[str
         "synced": 30_000_000,
     }
     feed = {"position_saved_at": at, "polled_at": at, "complete": complete}
-    about = {"waiting_for": {}, "deletes_held_back": 0, "deletes_following": {}, "maintenance_since": None}
+    about = {
+        "waiting_for": {},
+        "deletes_held_back": 0,
+        "deletes_following": {},
+        "deletes_orphaning": {},
+        "maintenance_since": None,
+    }
     return {"resource": resource, **counts, **about, "feed": feed}
 
 

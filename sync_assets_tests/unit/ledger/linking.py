@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
-from sync_assets.ledger import BlockReason, Claimed, Ledger, LinkSpec, Outcome, State
+from sync_assets.ledger import BlockReason, Claimed, Ledger, LinkSpec, LinkTo, Outcome, State
 from sync_assets_tests.support.ledgers import capture, claim, linked, record, row, session_of
 
 NEEDED = LinkSpec("cusContact", "contact")
+KEPT = LinkSpec("cusContact", "contact", keep_orphans=True)
 OPTIONAL = LinkSpec("cusContact", "contact", required=False)
 JOINED = LinkSpec("cusContact", "contact", keyed=False)
 LOOSE = LinkSpec("cusContact", "contact", required=False, keyed=False)
@@ -36,6 +37,11 @@ def answer(ledger: Ledger, result: Any, *claimed: Claimed, **rest: Any) -> None:
     )
 
 
+def links_of(claimed: Claimed) -> tuple[LinkTo, ...]:
+    """Return the links to be sent, without the number and the incarnation of the parents."""
+    return tuple(link._replace(parent=None) for link in claimed.links)
+
+
 def sent(ledger: Ledger, table: str = "contact") -> list[str]:
     """Send all that is due of a table, with success; the operations."""
     operations: list[str] = []
@@ -52,7 +58,7 @@ def waits(ledger: Ledger, name: str, gate: BlockReason) -> bool:
 
 def orphaned(ledger: Ledger, name: str) -> bool:
     one = record(ledger, name)
-    return (one.state, one.gate) == (State.ORPHANED, BlockReason.PARENT_UNAVAILABLE) and one.failed_since is not None
+    return (one.state, one.gate) == (State.ORPHANED, BlockReason.NONE) and one.failed_since is not None
 
 
 def in_campaign(ledger: Ledger, link: LinkSpec = NEEDED) -> None:

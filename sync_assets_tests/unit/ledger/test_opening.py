@@ -74,7 +74,7 @@ def test_partial_indexes_are_partial_on_both_databases(url: str) -> None:
         "sync_record_pending",
         "sync_record_stuck",
         "sync_record_session",
-        "sync_link_other",
+        "sync_link_acked",
         "sync_opt_out_due",
     ):
         assert any(f"index {index} " in text and " where " in text for text in definitions)

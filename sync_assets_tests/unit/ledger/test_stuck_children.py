@@ -1,48 +1,61 @@
-"""Children in doubt, or that cannot be sent: they stay as they are, and no parent waits for them for ever."""
+"""Children whose outcome is unknown, or that cannot be sent whole: no parent waits for them for ever."""
+
+from dataclasses import replace
 
 import pytest
 
-from sync_assets.ledger import BlockReason, Ledger, LinkSpec
-from sync_assets_tests.support.ledgers import capture, claim, claim_one, linked, row
+from sync_assets.ledger import BlockReason, Ledger, LinkSpec, LinkTo
+from sync_assets.ledger.model import OTHER
+from sync_assets_tests.support.ledgers import capture, claim, claim_one, guid, linked, row
 from sync_assets_tests.unit.ledger.linking import (
     JOINED,
+    KEPT,
     LOOSE,
     NEEDED,
     OPTIONAL,
     answer,
     in_campaign,
     line,
+    links_of,
     order,
+    orphaned,
     sent,
     waits,
 )
 
 
-@pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
-@pytest.mark.parametrize("result", ["done", "later", "unknown", None])
-def test_a_child_whose_move_is_in_doubt_stays_until_a_parent_goes_that_it_perhaps_hangs_on(
-    ledger: Ledger, link: LinkSpec, result: str | None
+@pytest.mark.parametrize("keyed", [True, False], ids=["key", "join"])
+@pytest.mark.parametrize("keep", [True, False], ids=["keep", "delete"])
+@pytest.mark.parametrize("result", ["done", "later", "unknown"])
+def test_no_parent_is_deleted_to_which_a_request_may_link_a_child_before_its_outcome_is_known(
+    ledger: Ledger, keyed: bool, keep: bool, result: str
 ) -> None:
-    """Its row names no parent any more while its move is under way (None: still)."""
+    """The child's row names no parent any more while its move is under way: it is orphaned."""
+    link = replace(NEEDED, keyed=keyed, keep_orphans=keep)
     in_campaign(ledger, link)
-    line(ledger, "order")
-    assert sent(ledger, "line") == ["insert"]
     capture(ledger, row("bert"))
     sent(ledger)
     order(ledger, "bert", link=link)
     under_way = claim_one(ledger, table="order")
     order(ledger, None, link=link)
-    if result:
-        answer(ledger, result, under_way)
-    assert [claim(ledger, table=table) for table in ("line", "order")] == [[], []]
-    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
-    capture(ledger, deleted=["bert"])
-    gone = result not in ("later", None)  # of what is under way only the line may be asked for
-    assert sent(ledger, "line") == (["delete"] if result != "later" else [])
-    assert sent(ledger, "order") == (["delete"] if gone else [])
-    assert sent(ledger) == (["delete"] if result else [])
-    order(ledger, "anna", "b", link=link)
-    assert sent(ledger, "order") == ([] if result is None else ["insert"] if gone else ["update"])
+    capture(ledger, deleted=["anna", "bert"])
+    assert claim(ledger) == []
+    answer(ledger, result, under_way)
+    found_out = claim(ledger, table="order")
+    if keep:  # it is looked up if need be, and stays whatever it is linked to
+        assert [(one.operation, one.payload, one.links) for one in found_out] == (
+            [("update", None, ())] if result == "unknown" else []
+        )
+    else:
+        assert [one.operation for one in found_out] == ["delete"]
+        free = {"done": ["anna"], "later": ["bert"], "unknown": []}[result]  # what it is known not to be linked to
+        claimed = claim(ledger)
+        assert [one.id for one in claimed] == [guid(name) for name in free]
+        answer(ledger, "done", *claimed)
+    answer(ledger, "done", *found_out)
+    sent(ledger)
+    assert ledger.counts()["contact"].records == 0
+    assert orphaned(ledger, "order")
 
 
 def test_a_child_in_doubt_waits_for_a_parent_that_is_captured_later(ledger: Ledger) -> None:
@@ -58,44 +71,44 @@ def test_a_child_in_doubt_waits_for_a_parent_that_is_captured_later(ledger: Ledg
 
 
 @pytest.mark.parametrize("by", ["transform", "campaign"])
-def test_a_child_goes_before_its_parent_if_the_one_it_moves_to_is_in_doubt_and_not_to_be_sent(
-    ledger: Ledger, by: str
-) -> None:
+def test_a_parent_waits_for_a_child_that_waits_for_one_that_is_rejected(ledger: Ledger, by: str) -> None:
+    """All three are listed, and the correction of one row lets them go on."""
     in_campaign(ledger)
-    capture(ledger, row("bert"))
-    sent(ledger)
-    capture(ledger, row("bert", "b"))
-    answer(ledger, "unknown", claim_one(ledger))
-    if by == "campaign":
-        answer(ledger, "refused", claim_one(ledger))
-    else:
-        capture(ledger, row("bert", "c", refusal="too long"))
+    capture(ledger, row("bert", refusal="too long" if by == "transform" else None))
+    answer(ledger, "refused", *claim(ledger))
     order(ledger, "bert", "b")
-    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
     capture(ledger, deleted=["anna"])
-    assert [sent(ledger, table) for table in ("contact", "order", "contact")] == [[], ["delete"], ["delete"]]
+    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
+    assert ledger.waiting_parents("order") == [("contact", "rejected", 1)]
+    assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
+    assert claim(ledger) == []
     capture(ledger, row("bert", "d"))
-    assert [sent(ledger, table) for table in ("contact", "order")] == [["update"], ["insert"]]
+    assert [sent(ledger), sent(ledger, "order"), sent(ledger)] == [["insert"], ["update"], ["delete"]]
 
 
-def test_a_refused_child_goes_before_its_former_parent_if_its_link_cannot_be_sent_alone(ledger: Ledger) -> None:
-    """A link that is a plain attribute is part of the row's content."""
+def test_the_link_of_a_refused_child_is_sent_alone_also_if_it_is_a_plain_attribute(ledger: Ledger) -> None:
+    """Else its former parent could not be deleted before the row is corrected."""
     in_campaign(ledger, JOINED)
     capture(ledger, row("bert"))
     sent(ledger)
     order(ledger, "bert", "b", link=JOINED, refusal="too long")
-    assert claim(ledger, table="order") == []
     capture(ledger, deleted=["anna"])
-    assert [sent(ledger, table) for table in ("contact", "order", "contact")] == [[], ["delete"], ["delete"]]
+    assert claim(ledger) == []
+    child = claim_one(ledger, table="order")
+    assert (child.operation, child.payload, child.hash) == ("update", None, OTHER)
+    assert links_of(child) == (LinkTo("cusContact", guid("bert"), keyed=False),)
+    answer(ledger, "done", child)
+    assert sent(ledger) == ["delete"]
+    assert claim(ledger, table="order") == []
+    order(ledger, "bert", "c", link=JOINED)
+    assert sent(ledger, "order") == ["update"]
 
 
 @pytest.mark.parametrize("keyed", [True, False], ids=["key", "join"])
 @pytest.mark.parametrize("referrer", ["bert", "carl"])
-def test_a_child_that_stays_with_its_former_parent_keeps_no_other_parent_in_campaign(
-    ledger: Ledger, keyed: bool, referrer: str
-) -> None:
-    """It goes with one that it is linked to; a plain attribute that names one is left as it is."""
-    links = [NEEDED, LinkSpec("cusReferrer", "contact", required=False, keyed=keyed)]
+def test_an_orphan_that_campaign_keeps_delays_no_parent(ledger: Ledger, keyed: bool, referrer: str) -> None:
+    """Campaign removes a link to one that it need not have; a plain attribute that names one is left as it is."""
+    links = [KEPT, LinkSpec("cusReferrer", "contact", required=False, keyed=keyed)]
     capture(ledger, row("anna"), row("bert"), row("carl"))
     sent(ledger)
     page = linked([row("order")], cusContact=["anna"], cusReferrer=["bert"])
@@ -104,32 +117,8 @@ def test_a_child_that_stays_with_its_former_parent_keeps_no_other_parent_in_camp
     page = linked([row("order", "b")], cusContact=[None], cusReferrer=[referrer])
     capture(ledger, page=page, table="order", links=links)
     capture(ledger, deleted=["bert"])
-    assert sent(ledger, "order") == (["delete"] if keyed else [])
+    assert sent(ledger, "order") == []
     assert sent(ledger) == ["delete"]
-
-
-@pytest.mark.parametrize("link", [NEEDED, OPTIONAL], ids=["needed", "optional"])
-@pytest.mark.parametrize("known", [True, False], ids=["update", "insert"])
-def test_a_refused_child_in_doubt_goes_before_a_parent_on_which_it_perhaps_hangs(
-    ledger: Ledger, link: LinkSpec, known: bool
-) -> None:
-    """Only a delete makes certain what Campaign has. Once its row is mended, it is inserted again."""
-    capture(ledger, row("anna"), row("bert"))
-    sent(ledger)
-    if known:
-        order(ledger, "anna", link=link)
-        sent(ledger, "order")
-    order(ledger, "bert", "b", link=link)
-    answer(ledger, "unknown", claim_one(ledger, table="order"))
-    order(ledger, "anna", "c", link=link, refusal="too long")
-    assert claim(ledger, table="order") == []
-    capture(ledger, deleted=["bert"])
-    assert claim(ledger) == []
-    assert sent(ledger, "order") == ["delete"]
-    assert sent(ledger) == ["delete"]
-    assert [reject.reason for reject in ledger.rejects("order")] == ["too long"]
-    order(ledger, "anna", "d", link=link)
-    assert sent(ledger, "order") == ["insert"]
 
 
 @pytest.mark.parametrize("link", [NEEDED, OPTIONAL], ids=["delete", "links alone"])

@@ -40,7 +40,9 @@ def inventory(**counts: Any) -> Inventory:
 
 def planned(**counts: int) -> dict[str, Any]:
     kinds = ("insert", "update", "delete", "unchanged", "waiting", "failed", "held", "deletes_held_back")
-    return {"tables": {"contact": dict.fromkeys(kinds, 0) | counts | {"deletes_following": {}}}}
+    return {
+        "tables": {"contact": dict.fromkeys(kinds, 0) | counts | {"deletes_following": {}, "deletes_orphaning": {}}}
+    }
 
 
 def test_only_what_fails_has_to_be_mended_and_is_shown_with_the_warnings() -> None:

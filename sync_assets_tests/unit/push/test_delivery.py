@@ -10,7 +10,7 @@ from sync_assets.ledger import Claimed, LinkTo, Operation
 from sync_assets.push.delivery import Delivery, OperationDone, outcome
 
 TO_ADA = LinkTo("cusContactLink", "ada", keyed=True)
-HELD = LinkTo("cusContactLink", "ada", keyed=True, held=True)
+HELD = LinkTo("cusContactLink", "ada", keyed=True, acknowledged=True)
 BOTH = (("blackListEmail", True), ("blackListPhone", False))
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 

@@ -283,7 +283,8 @@ async def test_an_answer_that_names_no_cause_is_followed_by_another_attempt_afte
         (
             Push(),
             contact("update", payload=None),
-            "Campaign no longer holds this record: replay the table with --force.",
+            "Campaign no longer shows this record: it was deleted there, or is hidden without its parent: replay the "
+            "table with --force.",
         ),
         *(
             (
@@ -331,7 +332,7 @@ async def test_the_content_of_a_request_follows_from_what_the_ledger_wants(
 # --- links ---
 
 LINK = LinkTarget("cusContact", "contact", "profile", API, "externalId", required=False)
-KEYED = LinkTo("cusContact", ADA, keyed=True)
+KEYED = LinkTo("cusContact", ADA, keyed=True, parent=(1, 1))
 
 
 class LinkedPush:
@@ -408,7 +409,9 @@ async def test_the_links_of_the_first_record_are_read_back_and_of_the_second_not
 async def test_a_link_that_campaign_holds_is_neither_sent_nor_read_back() -> None:
     push = LinkedPush()
     push.campaign.holds("cusOrder", ORDER)
-    assert (await push.deliver("update", LinkTo("cusContact", ADA, keyed=True, held=True))).operation_done == "updated"
+    assert (
+        await push.deliver("update", LinkTo("cusContact", ADA, keyed=True, acknowledged=True))
+    ).operation_done == "updated"
     assert push.requests == "update cusOrder"
 
 
@@ -417,7 +420,9 @@ async def test_a_record_that_is_made_again_is_read_back_only_if_its_links_were_n
     await push.deliver()
     push.campaign.records["cusOrder"].clear()
     push.campaign.log.clear()
-    assert (await push.deliver("update", LinkTo("cusContact", ADA, keyed=True, held=True))).operation_done == "inserted"
+    assert (
+        await push.deliver("update", LinkTo("cusContact", ADA, keyed=True, acknowledged=True))
+    ).operation_done == "inserted"
     assert push.requests == "update cusOrder insert cusOrder"
 
 
@@ -425,7 +430,7 @@ async def test_an_unverified_link_that_is_not_sent_is_not_read_back() -> None:
     push = LinkedPush()
     await push.deliver()
     push.campaign.log.clear()
-    await push.deliver("update", KEYED, LinkTo("cusOther", ADA, keyed=True, held=True))
+    await push.deliver("update", KEYED, LinkTo("cusOther", ADA, keyed=True, acknowledged=True))
     assert push.requests == "update cusOrder"
 
 

@@ -53,7 +53,7 @@ class Sent:
         self.again.append(attribute)
 
     async def deliver(self, operation: str = "insert", *, held: bool = False) -> Any:
-        link = LinkTo("cusContact", ADA, keyed=True, held=held)
+        link = LinkTo("cusContact", ADA, keyed=True, acknowledged=held, parent=(1, 1))
         payload = f'{{"cusId":"{ORDER}"}}'
         record = Claimed(1, ORDER, operation, payload, None, b"h", 0, False, (link,))  # pyright: ignore[reportArgumentType]
         return await deliver(record, self.orders, no_guard, key_works, self.links)

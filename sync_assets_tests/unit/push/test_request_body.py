@@ -12,7 +12,7 @@ from sync_assets.push.request_body import body, without
 
 TO_ADA = LinkTo("cusContactLink", "ada", keyed=True)
 NOWHERE = LinkTo("cusContactLink", None, keyed=True)
-HELD = LinkTo("cusContactLink", "ada", keyed=True, held=True)
+HELD = LinkTo("cusContactLink", "ada", keyed=True, acknowledged=True)
 JOINED = LinkTo("cusContactId", "ada", keyed=False)
 
 

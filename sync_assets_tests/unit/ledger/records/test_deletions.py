@@ -1,6 +1,7 @@
 """Rows that are gone: collected while a read goes on, carried out at its end, guarded as a whole."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -207,14 +208,14 @@ def test_the_guard_counts_the_children_that_would_go_too(ledger: Ledger) -> None
     capture(ledger, page=more, table="order", links=[NEEDED])
     push(ledger, table="order")
     page(ledger, deleted=names[:5])
-    assert ledger.count_cascading_deletes("contact") == {"line": 5, "order": 10}
+    assert ledger.count_orphans_of_deletes("contact") == ({"line": 5, "order": 10}, {})
     with pytest.raises(TooManyDeletes, match=r"5 records of contact.*5 of line and 10 of order") as raised:
         ledger.carry_out_deletes("contact", max_share=0.05)
-    assert raised.value.cascading == {"line": 5, "order": 10}
+    assert raised.value.orphans == ({"line": 5, "order": 10}, {})
     assert "allows 5 of contact and 5 of line and 9 of order" in str(raised.value)
     feed = ledger.feed("contact")
     assert feed is not None
-    assert (feed.deletes, feed.cascading) == (5, {"line": 5, "order": 10})
+    assert (feed.deletes, feed.orphans) == (5, ({"line": 5, "order": 10}, {}))
     assert [claim(ledger, table=table) for table in ("contact", "order", "line")] == [[], [], []]
 
 
@@ -234,7 +235,7 @@ def test_an_approval_covers_what_it_was_asked_for_and_no_more(ledger: Ledger) ->
     assert len(push(ledger, table="order")) == 60
     feed = ledger.feed("contact")
     assert feed is not None
-    assert (feed.deletes, feed.cascading, feed.deletes_approved) == (0, {}, False)
+    assert (feed.deletes, feed.orphans, feed.deletes_approved) == (0, ({}, {}), False)
 
 
 def test_an_approval_holds_for_children_that_came_since_as_far_as_the_guard_lets_them(ledger: Ledger) -> None:
@@ -250,7 +251,7 @@ def test_an_approval_holds_for_children_that_came_since_as_far_as_the_guard_lets
 def test_children_that_may_do_without_their_parent_do_not_go_with_it(ledger: Ledger) -> None:
     names = in_campaign_with_orders(ledger, 200, OPTIONAL)
     page(ledger, deleted=names[:10])
-    assert ledger.count_cascading_deletes("contact") == {}
+    assert ledger.count_orphans_of_deletes("contact") == ({}, {})
     assert ledger.carry_out_deletes("contact", max_share=0.05) == 10
     assert {one.operation for one in push(ledger, table="order")} == {"update"}
     assert ledger.counts()["order"].synced == 200
@@ -262,7 +263,21 @@ def test_children_that_have_another_parent_by_now_or_are_held_are_not_counted(le
     capture(ledger, page=moved, table="order", links=[NEEDED])
     ledger.hold("contact", guid(names[1]))
     page(ledger, deleted=names[:2])
-    assert ledger.count_cascading_deletes("contact") == {}
+    assert ledger.count_orphans_of_deletes("contact") == ({}, {})
+
+
+def test_orphans_that_campaign_keeps_are_told_and_stop_no_deletion(ledger: Ledger) -> None:
+    """Their lines stay with them, though their table says to delete orphans: they are still linked to an order."""
+    keep = replace(NEEDED, keep_orphans=True)
+    names = in_campaign_with_orders(ledger, 200, keep, lines=20)
+    page(ledger, deleted=names[:10])
+    assert ledger.count_orphans_of_deletes("contact") == ({}, {"line": 10, "order": 10})
+    assert ledger.carry_out_deletes("contact", max_share=0.05) == 10
+    assert deletes(ledger) == 10
+    assert push(ledger, table="order") == []
+    assert push(ledger, table="line") == []
+    assert ledger.counts()["order"].orphaned == ledger.counts()["line"].orphaned == 10
+    assert all(orphan.kept for orphan in ledger.orphans("order"))
 
 
 # Full reads

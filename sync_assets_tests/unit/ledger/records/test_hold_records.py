@@ -5,7 +5,7 @@ import pytest
 from sync_assets.ledger import Ledger, LinkSpec, Outcome, State
 from sync_assets.ledger.records.hold_records import HeldRecord, HoldReason, hold_reasons
 from sync_assets.ledger.records.privacy_holds import Released
-from sync_assets.ledger.rules.dependencies import FORMER, OUTCOME_UNKNOWN, Link
+from sync_assets.ledger.rules.dependencies import FormerParent, Link
 from sync_assets_tests.support.ledgers import capture, claim, guid, linked, push, record, row, session_of, stored
 from sync_assets_tests.unit.ledger.records.test_privacy_holds import (
     ANNA,
@@ -21,29 +21,30 @@ ANNAS_ORDER, ANNAS_LINE = guid("anna's order"), guid("anna's line")
 HERS, HERS_GONE = HoldReason("contact", "anna", "to"), HoldReason("contact", "anna", "to", gone=1)
 
 
-def link(parent: str | None, held: int = 0, other: str | None = None) -> Link:
-    return Link(1, "to" if held != OUTCOME_UNKNOWN else f"to {other}", "contact", parent, 0, 1, 0, held, other)
+def link(parent: str | None) -> Link:
+    return Link(1, "to", "contact", parent, 0, 1, 0, None, None)
 
 
-# it was hers; its links; whose: while the hold stands, once she is gone
-TRUTH: dict[str, tuple[bool, list[Link], bool, bool]] = {
-    "its lookup names her": (False, [link("anna", 1)], True, True),
-    "its lookup was cleared, which is how it was hers": (True, [link(None)], True, True),
-    "its lookup is empty, and it never was hers": (False, [link(None)], False, False),
-    "its lookup was cleared, Campaign links it to her": (False, [link(None, FORMER, "anna")], True, True),
-    "its lookup names another, and it was hers": (True, [link("bert")], False, False),
-    "its lookup names another, Campaign links it to her": (True, [link("bert", FORMER, "anna")], True, False),
-    "a request may have linked it to her": (False, [link("bert"), link(None, OUTCOME_UNKNOWN, "anna")], True, False),
-    "the link is configured no more": (True, [], True, True),
+FORMERLY = [FormerParent(1, "to", "contact", "anna")]
+
+# it was hers; its links, and its former parents; whose: while the hold stands, once she is gone
+TRUTH: dict[str, tuple[bool, list[Link], list[FormerParent], bool, bool]] = {
+    "its lookup names her": (False, [link("anna")], [], True, True),
+    "its lookup was cleared, which is how it was hers": (True, [link(None)], [], True, True),
+    "its lookup is empty, and it never was hers": (False, [link(None)], [], False, False),
+    "its lookup was cleared, Campaign links it to her": (False, [link(None)], FORMERLY, True, True),
+    "its lookup names another, and it was hers": (True, [link("bert")], [], False, False),
+    "its lookup names another, Campaign may link it to her": (True, [link("bert")], FORMERLY, True, False),
+    "the link is configured no more": (True, [], [], True, True),
 }
 
 
 @pytest.mark.parametrize("case", TRUTH)
 def test_whose_a_record_is(case: str) -> None:
-    was, links, while_held, once_gone = TRUTH[case]
+    was, links, former, while_held, once_gone = TRUTH[case]
     for one, expected in ((HERS, while_held), (HERS_GONE, once_gone)):
         anna = one._replace(attribute="")
-        assert hold_reasons({one} if was else set(), links, {("contact", "anna"): {anna}}) == (
+        assert hold_reasons({one} if was else set(), links, former, {("contact", "anna"): {anna}}) == (
             {one} if expected else set()
         )
 
@@ -143,7 +144,7 @@ def test_an_excluded_order_that_cannot_be_sent_stays_when_a_parent_that_it_does_
     ledger.end_hold("contact", ANNA, gone=True)
     assert record(ledger, "order").state == State.EXCLUDED
     capture(ledger, deleted=[deleted])
-    assert ledger.count_cascading_deletes("contact") == {}
+    assert ledger.count_orphans_of_deletes("contact") == ({}, {})
     assert claim(ledger, table="order") == []
     assert [one.id for one in push(ledger)] == [guid(deleted)]
     assert record(ledger, "order").state == State.EXCLUDED

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import pytest
+
 from sync_assets.ledger import BlockReason, Claimed, Ledger, LinkSpec, Outcome, Rebuild, State
 from sync_assets.ledger.model import OTHER
 from sync_assets_tests.support.ledgers import (
@@ -158,16 +160,16 @@ def test_of_a_rebuild_that_was_killed_the_records_are_in_doubt_and_stay_pending(
 
 
 def test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campaign_holds(ledger: Ledger) -> None:
-    """The order stays with its former parent, so nothing is sent that would end the doubt, and its lines would wait."""
+    """The order waits for a new parent, so nothing is sent that would end the doubt, and its lines would wait."""
     capture(ledger, row("anna"))
     push(ledger)
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     push(ledger, table="order")
-    capture(ledger, page=linked([row("o")], cusContact=[None]), table="order", links=[TO_CONTACT])
+    capture(ledger, page=linked([row("o")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
     find(ledger, "o", table="order")
     ledger.end_session(session_of(ledger, "rebuild"))
-    capture(ledger, page=linked([row("o", "b")], cusContact=[None]), table="order", links=[TO_CONTACT])
-    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
+    capture(ledger, page=linked([row("o", "b")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
+    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
     assert claim(ledger, table="order") == []
     capture(ledger, page=linked([row("l")], cusOrder=["o"]), table="line", links=[LinkSpec("cusOrder", "order")])
     assert [one.operation for one in push(ledger, table="line")] == ["insert"]
@@ -216,12 +218,14 @@ def test_what_an_older_copy_says_of_a_link_is_put_right(ledger: Ledger) -> None:
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     push(ledger, table="order")
     capture(ledger, page=linked([row("o")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
-    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
+    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
     [child] = find(ledger, "o", table="order")
     ledger.acknowledge(
         session_of(ledger, "rebuild"), [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))]
     )
-    assert claim_one(ledger, table="order").operation == "delete"  # it may not be there without a parent
+    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
+    capture(ledger, deleted=["anna"])
+    assert push(ledger) != []  # the order is no longer linked to her
 
 
 def test_a_record_out_of_scope_stays_as_it_is_until_its_row_comes_back(ledger: Ledger) -> None:
@@ -234,11 +238,13 @@ def test_a_record_out_of_scope_stays_as_it_is_until_its_row_comes_back(ledger: L
     assert claim_one(ledger).operation == "update"
 
 
-def test_a_child_whose_parent_is_out_of_scope_is_left_alone(ledger: Ledger) -> None:
-    """Else Campaign would be asked to delete it."""
-    capture(ledger)
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_child_whose_parent_was_not_captured_is_left_alone(ledger: Ledger, complete: bool) -> None:
+    """It waits for its parent, or is an orphan that is not sent."""
+    capture(ledger, complete=complete)
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
-    assert find(ledger, "o", table="order") == []
+    holds_another(ledger, find(ledger, "o", table="order"))
+    assert record(ledger, "o").state == (State.ORPHANED if complete else State.WAITING)
     assert claim(ledger, table="order") == []
 
 

@@ -58,7 +58,7 @@ def test_a_child_is_linked_again_once_its_parent_was_sent_anew(sent: Ledger) -> 
     capture(sent, row("anna"))
     assert [one.operation for one in push(sent)] == ["insert"]
     [order] = claim(sent, table="order")
-    assert (order.operation, order.payload, [link.held for link in order.links]) == ("update", None, [False])
+    assert (order.operation, order.payload, [link.acknowledged for link in order.links]) == ("update", None, [False])
 
 
 def test_an_outcome_of_the_former_target_is_dropped(sent: Ledger) -> None:

@@ -2,53 +2,73 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 
 from sync_assets.ledger import State
-from sync_assets.ledger.model import BlockReason
+from sync_assets.ledger.model import BlockReason, Orphaned
 from sync_assets.ledger.rules.dependencies import (
-    FORMER,
-    OUTCOME_UNKNOWN,
     Link,
     ParentStatus,
-    is_link_lost,
+    StatusOfParents,
+    is_acknowledged,
+    parent_status,
+    stands,
     status_of_parents,
 )
 from sync_assets.ledger.rules.record_state import RecordState
-from sync_assets_tests.unit.ledger.rules.test_transitions import CHANGED, GONE, IN_DOUBT, NEW, REFUSED, SENT, stand
+from sync_assets_tests.unit.ledger.rules.test_transitions import CHANGED, GONE, IN_DOUBT, NEW, SENT, stand
 
 CHILD = stand(SENT)
-INVALID = stand(REFUSED, acked_hash=b"b" * 16)
 OPEN, COMING, ABSENT = BlockReason.NONE, BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE
+NO, KEPT, DELETED = Orphaned
 
-SYNCED, PENDING, DELETED = stand(SENT, state=State.SYNCED), stand(NEW), stand(GONE)
-FILTERED = stand(state=State.SYNCED, withdrawn=1)
-"""Out of scope before Campaign acknowledged it, with nothing left to send: it may stand in Campaign."""
-UNRESOLVED = stand(CHANGED, IN_DOUBT, state=State.FAILED)
-"""The outcome of a request is unknown, and no further request is due."""
 ROWS: dict[str, RecordState] = {
-    "synced": SYNCED,
-    "pending": PENDING,
-    "deleted": DELETED,
-    "filtered": FILTERED,
-    "unresolved": UNRESOLVED,
-    "unresolved, waiting": stand(CHANGED, IN_DOUBT, state=State.WAITING),
-    "resolving": stand(CHANGED, IN_DOUBT),
+    "synced": stand(SENT, state=State.SYNCED, incarnation=2),
+    "changed": stand(CHANGED, incarnation=2),
+    "rejected update": stand(CHANGED, state=State.FAILED, incarnation=2),
+    "out of scope": stand(SENT, state=State.SYNCED, withdrawn=1, incarnation=2),
+    "in doubt": stand(CHANGED, IN_DOUBT, incarnation=2),
+    "pending": stand(NEW),
     "waiting": stand(NEW, state=State.WAITING, gate=BlockReason.PARENT_PENDING),
+    "lost insert": stand(NEW, IN_DOUBT),
     "rejected": stand(NEW, state=State.FAILED),
+    "waiting for a rejected one": stand(NEW, state=State.WAITING, gate=BlockReason.PARENT_UNAVAILABLE),
+    "deleted": stand(GONE, incarnation=2),
     "deleted before it was sent": stand(GONE, acked_hash=None),
+    "kept orphan": stand(SENT, orphaned=KEPT, incarnation=2),
+    "deleted orphan": stand(SENT, orphaned=DELETED, incarnation=2),
 }
 PARENTS = {("contact", id_): row for id_, row in ROWS.items()}
+STATUS: dict[str | None, ParentStatus] = {
+    "synced": ParentStatus.STANDS,
+    "changed": ParentStatus.STANDS,
+    "rejected update": ParentStatus.STANDS,
+    "out of scope": ParentStatus.STANDS,
+    "in doubt": ParentStatus.PENDING,
+    "pending": ParentStatus.PENDING,
+    "waiting": ParentStatus.PENDING,
+    "lost insert": ParentStatus.PENDING,
+    "rejected": ParentStatus.UNAVAILABLE,
+    "waiting for a rejected one": ParentStatus.UNAVAILABLE,
+    "not captured": ParentStatus.UNAVAILABLE,
+    "deleted": ParentStatus.GONE,
+    "deleted before it was sent": ParentStatus.GONE,
+    "kept orphan": ParentStatus.GONE,
+    "deleted orphan": ParentStatus.GONE,
+    None: ParentStatus.GONE,
+}
 
 
-def link(parent: str | None, held: int = 0, other: str | None = None, **more: Any) -> Link:
-    columns: dict[str, Any] = {"required": 1, "keyed": 1, "wanted": 0, "held": held, "other_id": other}
+def link(parent: str | None, acked: str | None = None, incarnation: int | None = 2, **more: Any) -> Link:
+    columns: dict[str, Any] = {"required": 1, "keyed": 1, "keep_orphans": 0}
+    columns |= {"acked_id": acked, "acked_incarnation": incarnation if acked else None}
     return Link(1, "cusContact", "contact", parent, **columns | more)
 
 
-def status(record: RecordState, *links: Link, read: tuple[str, ...] = ()) -> ParentStatus:
+def status(record: RecordState, *links: Link, read: tuple[str, ...] = ()) -> StatusOfParents:
     return status_of_parents(record, links, PARENTS, read)
 
 
@@ -59,150 +79,119 @@ LOOSE: dict[str, Any] = {"required": 0, "keyed": 0}
 """A link is sent with the parent's key (keyed), or joined by a plain attribute; it may be required or not."""
 
 
+@pytest.mark.parametrize("parent", STATUS, ids=str)
+def test_a_parent_by_its_record_alone(parent: str | None) -> None:
+    record = ROWS.get(parent or "")
+    assert parent_status(link(parent), record, ()) == STATUS[parent]
+    in_campaign = STATUS[parent] == ParentStatus.STANDS or parent == "in doubt"
+    assert stands(record) is in_campaign, "a claim names the parents that Campaign holds"
+
+
 @pytest.mark.parametrize(
-    ("kind", "parent", "held", "other", "gate", "relink", "wanted"),
+    ("parent_loss", "read", "found"),
     [
-        # The parent stands in Campaign: the child goes, with its link if the record there does not hold it.
-        (REQUIRED, "synced", 0, None, OPEN, True, 1),
-        (OPTIONAL, "synced", 0, None, OPEN, True, 1),
-        (JOINED, "synced", 0, None, OPEN, False, 1),
-        (LOOSE, "synced", 0, None, OPEN, False, 1),
-        (REQUIRED, "synced", 1, None, OPEN, False, 1),
-        (REQUIRED, "synced", FORMER, "deleted", OPEN, True, 1),
-        (REQUIRED, "synced", FORMER, "synced", OPEN, True, 1),
-        (REQUIRED, "filtered", 1, None, OPEN, False, 1),
-        (REQUIRED, "filtered", 0, None, ABSENT, False, 0),
-        (REQUIRED, "resolving", 1, None, OPEN, False, 1),
+        (0, (), ParentStatus.UNAVAILABLE),
+        (0, ("order",), ParentStatus.UNAVAILABLE),
+        (1, (), ParentStatus.GONE),
+        (0, ("contact",), ParentStatus.GONE),
+    ],
+)
+def test_a_parent_without_a_record_may_come_until_its_table_is_read_or_its_loss_is_known(
+    parent_loss: int, read: tuple[str, ...], found: ParentStatus
+) -> None:
+    assert parent_status(link("not captured", parent_loss=parent_loss), None, read) == found
+
+
+def test_what_is_known_of_a_loss_does_not_outlive_the_loss() -> None:
+    assert parent_status(link("synced", parent_loss=1), ROWS["synced"], ("contact",)) == ParentStatus.STANDS
+    assert parent_status(link("rejected", parent_loss=1), ROWS["rejected"], ("contact",)) == ParentStatus.UNAVAILABLE
+
+
+def test_a_linked_child_goes_on_while_a_request_for_its_parent_is_unknown() -> None:
+    """An unlinked one waits, also one that was linked to an earlier incarnation, or perhaps is not linked any more."""
+    parent = ROWS["in doubt"]
+    assert parent_status(link("1", "1"), parent._replace(id="1"), ()) == ParentStatus.STANDS
+    for one in (link("1"), link("1", "1", 1), link("1", "1", None), link("1", "2")):
+        assert parent_status(one, parent, ()) == ParentStatus.PENDING
+
+
+@pytest.mark.parametrize(
+    ("kind", "acked", "incarnation", "wanted", "found"),
+    [
+        (REQUIRED, "synced", 2, True, True),
+        (REQUIRED, "synced", 1, True, False),
+        (REQUIRED, "synced", None, True, False),
+        (REQUIRED, "deleted", 2, True, False),
+        (REQUIRED, None, None, True, False),
+        (JOINED, "synced", 1, True, True),
+        (JOINED, "synced", None, True, False),
+        (JOINED, "deleted", 2, True, False),
+        (OPTIONAL, "synced", 2, False, False),
+        (OPTIONAL, "synced", None, False, False),
+        (OPTIONAL, None, None, False, True),
+        (LOOSE, "synced", 2, False, True),
+    ],
+)
+def test_an_acknowledged_link_names_parent_and_incarnation(
+    kind: dict[str, Any], acked: str | None, incarnation: int | None, wanted: bool, found: bool
+) -> None:
+    one = link("synced", acked, incarnation, **kind)
+    assert is_acknowledged(one, ROWS["synced"], wanted=wanted) is found
+
+
+@pytest.mark.parametrize(
+    ("kind", "parent", "acked", "expected"),
+    [
+        # The parent stands in Campaign: the child goes, with its link if that is not acknowledged.
+        (REQUIRED, "synced", None, StatusOfParents(OPEN, True)),
+        (OPTIONAL, "synced", None, StatusOfParents(OPEN, True)),
+        (JOINED, "synced", None, StatusOfParents(OPEN, True)),
+        (REQUIRED, "synced", "synced", StatusOfParents(OPEN, False)),
+        (REQUIRED, "synced", "deleted", StatusOfParents(OPEN, True)),
         # The parent will come: the child waits where the link names it.
-        (REQUIRED, "pending", 0, None, COMING, False, 0),
-        (OPTIONAL, "pending", 0, None, COMING, False, 0),
-        (JOINED, "pending", 0, None, COMING, False, 0),
-        (LOOSE, "pending", 0, None, OPEN, False, 0),
-        (REQUIRED, "pending", FORMER, "synced", COMING, False, 0),
-        (REQUIRED, "resolving", 0, None, COMING, False, 0),
-        # The parent will not come: a child that requires it must not stand there, another one loses its link.
-        (REQUIRED, "nowhere", 0, None, ABSENT, False, 0),
-        (REQUIRED, "deleted", 1, None, ABSENT, True, 0),
-        (JOINED, "deleted", 1, None, ABSENT, False, 0),
-        (OPTIONAL, "nowhere", 0, None, OPEN, False, 0),
-        (OPTIONAL, "deleted", 1, None, OPEN, True, 0),
-        (OPTIONAL, "deleted", FORMER, "synced", OPEN, True, 0),
-        (LOOSE, "deleted", 1, None, OPEN, False, 0),
-        (OPTIONAL, None, 1, None, OPEN, True, 0),
-        # Except that it stays with its former parent, as long as that one stands.
-        (REQUIRED, "nowhere", FORMER, "synced", COMING, False, 0),
-        (JOINED, "nowhere", FORMER, "synced", COMING, False, 0),
-        (REQUIRED, "nowhere", FORMER, "filtered", COMING, False, 0),
-        (REQUIRED, "nowhere", FORMER, "deleted", ABSENT, True, 0),
-        (REQUIRED, "nowhere", FORMER, None, ABSENT, True, 0),
-        (REQUIRED, "nowhere", 1, "synced", ABSENT, True, 0),
-        (LOOSE, "nowhere", FORMER, "synced", OPEN, False, 0),
+        (REQUIRED, "pending", None, StatusOfParents(COMING, True)),
+        (REQUIRED, "pending", "synced", StatusOfParents(COMING, True)),
+        (OPTIONAL, "pending", None, StatusOfParents(COMING, False)),
+        (JOINED, "pending", None, StatusOfParents(COMING, True)),
+        # The parent may come: a child that requires it waits, another one is sent without it.
+        (REQUIRED, "rejected", "synced", StatusOfParents(ABSENT, True)),
+        (JOINED, "not captured", None, StatusOfParents(ABSENT, True)),
+        (OPTIONAL, "rejected", "synced", StatusOfParents(OPEN, True)),
+        (OPTIONAL, "rejected", None, StatusOfParents(OPEN, False)),
+        # The parent is gone for good: a child that requires it is orphaned, another one loses its link.
+        (REQUIRED, "deleted", "deleted", StatusOfParents(OPEN, False, DELETED)),
+        (JOINED, None, None, StatusOfParents(OPEN, False, DELETED)),
+        # (but with the parent to which Campaign links it, if that stays)
+        (JOINED, None, "synced", StatusOfParents(OPEN, False, KEPT)),
+        (REQUIRED, "deleted", "synced", StatusOfParents(OPEN, False, KEPT)),
+        (REQUIRED, "kept orphan", "kept orphan", StatusOfParents(OPEN, False, KEPT)),
+        (REQUIRED, None, "deleted orphan", StatusOfParents(OPEN, False, DELETED)),
+        (REQUIRED, None, "not captured", StatusOfParents(OPEN, False, DELETED)),
+        (REQUIRED | {"keep_orphans": 1}, "deleted", "deleted", StatusOfParents(OPEN, False, KEPT)),
+        (OPTIONAL, "deleted", "deleted", StatusOfParents(OPEN, True)),
+        (OPTIONAL, None, None, StatusOfParents(OPEN, False)),
     ],
 )
-def test_one_link(
-    kind: dict[str, Any], parent: str | None, held: int, other: str | None, gate: BlockReason, relink: bool, wanted: int
-) -> None:
-    one = link(parent, held, other, **kind)
-    found = status(CHILD, one)
-    assert (found.block_reason, found.relink, found.wanted) == (gate, relink, [(one, wanted)])
+def test_one_link(kind: dict[str, Any], parent: str | None, acked: str | None, expected: StatusOfParents) -> None:
+    assert status(CHILD, link(parent, acked, **kind)) == expected
 
 
-def test_a_record_without_links_depends_on_nothing() -> None:
-    assert status(CHILD) == ParentStatus(OPEN, False, False, [])
+def test_a_plain_attribute_that_needs_no_parent_means_nothing() -> None:
+    for parent, uncertain in itertools.product(STATUS, (0, 1)):
+        assert status(CHILD._replace(uncertain=uncertain), link(parent, "synced", **LOOSE)) == StatusOfParents()
 
 
-def test_a_link_whose_last_request_is_unresolved_stays_as_it_is() -> None:
-    assert status(CHILD, link("nowhere", OUTCOME_UNKNOWN, "synced")) == ParentStatus(OPEN, False, False, [])
+def test_the_links_of_a_record_in_doubt_are_to_be_sent() -> None:
+    assert status(CHILD._replace(uncertain=1), link("synced", "synced")).relink
+    assert status(CHILD._replace(uncertain=1)) == StatusOfParents()
 
 
-def test_the_worst_parent_decides_and_no_later_link_takes_it_back() -> None:
-    worst, coming, good = link("nowhere"), link("pending"), link("synced")
-    for links in ((worst, coming, good), (good, coming, worst)):
-        found = status(CHILD, *links, read=("contact",))
-        assert (found.block_reason, found.relink, found.orphaned) == (ABSENT, True, True)
-        assert found.wanted == [(one, int(one is good)) for one in links]
-    unknown = link("nowhere", OUTCOME_UNKNOWN, "synced")
-    assert status(CHILD, unknown, coming).block_reason == COMING
-
-
-@pytest.mark.parametrize(
-    ("parent", "parent_gone", "read", "lost"),
-    [
-        (None, 0, (), True),
-        ("nowhere", 0, (), False),
-        ("nowhere", 1, (), True),
-        ("nowhere", 0, ("contact",), True),
-        ("nowhere", 0, ("order",), False),
-        ("deleted", 0, (), True),
-        ("rejected", 1, ("contact",), False),
-        ("deleted before it was sent", 0, (), True),
-    ],
-)
-def test_a_required_parent_is_lost_once_it_cannot_come(
-    parent: str | None, parent_gone: int, read: tuple[str, ...], lost: bool
-) -> None:
-    one = link(parent, parent_gone=parent_gone)
-    assert status(CHILD, one, read=read).orphaned is lost
-    assert is_link_lost(one, ROWS.get(parent or ""), read) is lost
-    assert not status(CHILD, one._replace(required=0), read=read).orphaned
-
-
-@pytest.mark.parametrize("parent", ["synced", "pending"])
-def test_a_parent_that_stands_or_comes_is_not_lost(parent: str) -> None:
-    assert not status(CHILD, link(parent, parent_gone=1), read=("contact",)).orphaned
-
-
-def test_a_child_that_stays_with_its_former_parent_is_not_lost() -> None:
-    assert not status(CHILD, link("nowhere", FORMER, "synced"), read=("contact",)).orphaned
-
-
-def test_stored_numbers_keep_their_meaning() -> None:
-    assert (FORMER, OUTCOME_UNKNOWN, link("synced").parent_gone) == (2, 3, 0)
-
-
-@pytest.mark.parametrize(
-    ("child", "links", "gate"),
-    [
-        # Of a row with a validation error only keyed links are sent, and only if no request is unresolved.
-        (INVALID, [link("deleted", 1, **LOOSE)], OPEN),
-        (INVALID, [link("deleted", 1, **OPTIONAL)], OPEN),
-        (INVALID._replace(uncertain=1), [link("deleted", 1, **OPTIONAL)], ABSENT),
-        (INVALID._replace(uncertain=1), [link("deleted", 0, **OPTIONAL)], ABSENT),
-        (CHILD._replace(uncertain=1), [link("deleted", 1, **OPTIONAL)], OPEN),
-        (INVALID, [link("synced", FORMER, "deleted", **JOINED)], ABSENT),
-        (INVALID, [link("synced", FORMER, "deleted", **REQUIRED)], OPEN),
-        (INVALID._replace(uncertain=1), [link("synced", FORMER, "deleted", **OPTIONAL)], ABSENT),
-        (INVALID._replace(uncertain=1), [link("synced", OUTCOME_UNKNOWN, "deleted", **OPTIONAL)], ABSENT),
-        (INVALID._replace(uncertain=1), [link("synced", 1, "deleted", **OPTIONAL)], OPEN),
-        (INVALID._replace(uncertain=1), [link("synced", 0, **OPTIONAL)], OPEN),
-        (INVALID._replace(uncertain=1), [link("deleted before it was sent", 1, **OPTIONAL)], OPEN),
-        (INVALID._replace(uncertain=1), [link(None, 1, **OPTIONAL)], OPEN),
-        (INVALID._replace(uncertain=1), [link("nowhere", 1, **OPTIONAL)], OPEN),
-        (CHILD, [link("synced", FORMER, "deleted", **JOINED)], OPEN),
-        # A child that stays with its former parent delays the delete of another one.
-        (CHILD, [link("nowhere", FORMER, "synced"), link("deleted", 1, **OPTIONAL)], ABSENT),
-        (CHILD, [link("nowhere", FORMER, "synced"), link("deleted", 0, **OPTIONAL)], COMING),
-        (CHILD, [link("nowhere", FORMER, "synced"), link("deleted", 1, **LOOSE)], COMING),
-        # So does one whose new parent stays unresolved.
-        (CHILD, [link("unresolved", FORMER, "deleted")], ABSENT),
-        (CHILD, [link("unresolved, waiting", FORMER, "deleted")], ABSENT),
-        (CHILD, [link("resolving", FORMER, "deleted")], COMING),
-        (CHILD, [link("pending", FORMER, "deleted")], COMING),
-        (CHILD, [link("waiting", FORMER, "deleted")], COMING),
-        (CHILD, [link("unresolved", 1), link("deleted", 1, **OPTIONAL)], OPEN),
-        (CHILD, [link("unresolved", FORMER, "synced")], COMING),
-        (CHILD, [link("unresolved", FORMER, "deleted", **OPTIONAL)], ABSENT),
-        (CHILD, [link("unresolved", FORMER, "deleted", **LOOSE)], OPEN),
-        (CHILD, [link("synced", FORMER, "deleted"), link("synced", 1)], OPEN),
-    ],
-)
-def test_a_child_that_cannot_be_relinked_goes_before_a_parent_that_is_to_be_deleted(
-    child: RecordState, links: list[Link], gate: BlockReason
-) -> None:
-    assert status(child, *links).block_reason == gate
-
-
-@pytest.mark.parametrize(("kind", "gate"), [(OPTIONAL, OPEN), (LOOSE, OPEN), (REQUIRED, ABSENT), (JOINED, ABSENT)])
-def test_an_excluded_child_goes_only_before_a_parent_that_it_requires(kind: dict[str, Any], gate: BlockReason) -> None:
-    child, links = INVALID._replace(uncertain=1), [link("synced", FORMER, "deleted", **kind)]
-    assert status_of_parents(child, links, PARENTS, (), excluded=True).block_reason == gate
+def test_the_worst_parent_decides_and_no_other_link_takes_it_back() -> None:
+    """Also, an orphan is deleted if one of the links that it lost says so."""
+    kinds: list[dict[str, Any]] = [REQUIRED, REQUIRED | {"keep_orphans": 1}, OPTIONAL]
+    every = [link(parent, **kind) for parent in STATUS for kind in kinds]
+    for links in itertools.permutations(every[::3] + every[1::7], 2):
+        found, alone = status(CHILD, *links), [status(CHILD, one) for one in links]
+        assert found.block_reason == max(one.block_reason for one in alone)
+        assert found.relink == any(one.relink for one in alone)
+        assert found.orphaned == max(one.orphaned for one in alone)

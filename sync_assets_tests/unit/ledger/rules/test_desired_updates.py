@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync_assets.ledger import Outcome, State
-from sync_assets.ledger.model import BlockReason, LinkTo
+from sync_assets.ledger.model import BlockReason, LinkTo, Orphaned
 from sync_assets.ledger.rules.record_state import Placement, RecordState
 from sync_assets.ledger.rules.transitions import (
     REASON_LENGTH,
@@ -31,7 +31,7 @@ OPEN, COMING, ABSENT = BlockReason.NONE, BlockReason.PARENT_PENDING, BlockReason
 PENDING, SYNCED, WAITING, FAILED = State.PENDING, State.SYNCED, State.WAITING, State.FAILED
 ROW = Row(hash=A, refusal=None, payload="{}", update_payload='{"u":1}', row_hash=7, insert_only_hash=8)
 INVALID = ROW._replace(refusal="too long", payload=None, update_payload=None)
-ORPHAN = stand(NEW, state=State.ORPHANED, gate=ABSENT, failed_since=THEN)
+ORPHAN = stand(NEW, state=State.ORPHANED, orphaned=Orphaned.DELETED, failed_since=THEN)
 
 
 # --- a captured row ---
@@ -86,8 +86,9 @@ def test_a_changed_row_writes_the_desired_state(record: RecordState, row: Row) -
         (stand(NEW, failed_since=THEN), INVALID, FAILED, OPEN, NOW, False),
         (stand(NEW, state=State.HELD), ROW._replace(hash=B), State.HELD, OPEN, None, False),
         (stand(NEW, state=State.EXCLUDED), ROW._replace(hash=B), State.EXCLUDED, OPEN, None, False),
-        (ORPHAN, ROW._replace(hash=B), State.ORPHANED, ABSENT, THEN, True),
-        (ORPHAN, INVALID, FAILED, ABSENT, NOW, False),
+        (ORPHAN, ROW._replace(hash=B), State.ORPHANED, OPEN, THEN, True),
+        (ORPHAN, INVALID, FAILED, OPEN, NOW, False),
+        (stand(CHANGED, gate=ABSENT, state=WAITING), ROW._replace(hash=b"c"), WAITING, ABSENT, None, True),
     ],
 )
 def test_the_state_after_a_changed_row(
@@ -188,7 +189,9 @@ def test_a_delete_that_is_stored_already_writes_nothing() -> None:
     [
         (stand(CHANGED), Placement(SYNCED, OPEN)),
         (stand(CHANGED, state=WAITING, gate=COMING), Placement(SYNCED, OPEN)),
-        (stand(CHANGED, gate=ABSENT), Placement(PENDING, ABSENT)),
+        (stand(CHANGED, gate=ABSENT), Placement(SYNCED, OPEN)),
+        (stand(CHANGED, orphaned=Orphaned.DELETED), Placement(PENDING, OPEN)),
+        (stand(CHANGED, orphaned=Orphaned.KEPT), Placement(State.ORPHANED, OPEN)),
         (stand(NEW, uncertain=1), Placement(PENDING, OPEN)),
         (stand(NEW, state=State.HELD), Placement(State.HELD, OPEN)),
     ],
@@ -235,6 +238,7 @@ def stored(state: State, acked: bytes | None, uncertain: int = 0, **more: Any) -
     failed = more.get("reason") not in (None, "no reason given")
     empty: dict[str, Any] = {"gate": OPEN, "resend": 0, "reason": None, "attempts": 0, "unknown_until": None}
     empty["failed_since"] = NOW if failed else None
+    empty["incarnation"] = 0
     return Acknowledgement(
         **{"state": state, "acked_hash": acked, "uncertain": uncertain, "not_before": None, "acked_at": None, "seq": 1}
         | empty
@@ -291,7 +295,7 @@ def stored(state: State, acked: bytes | None, uncertain: int = 0, **more: Any) -
         (
             ORPHAN._replace(uncertain=1, attempts=2),
             LATER,
-            stored(State.ORPHANED, None, gate=ABSENT, failed_since=NOW),
+            stored(State.ORPHANED, None, failed_since=THEN),
         ),
         # a request without an answer may take effect until its horizon: what is acknowledged before is provisional
         (stand(NEW, UNDER_WAY), UNANSWERED, stored(UNCONFIRMED, A, acked_at=NOW, unknown_until=LATE)),
@@ -334,14 +338,14 @@ def stored(state: State, acked: bytes | None, uncertain: int = 0, **more: Any) -
         ),
         (stand(GONE, UNDER_WAY), REJECTED, stored(PENDING, A, reason="no", attempts=3)),
         (
-            stand(CHANGED, UNDER_WAY, gate=ABSENT),
+            stand(CHANGED, UNDER_WAY, orphaned=Orphaned.DELETED),
             REJECTED,
-            stored(PENDING, B, gate=ABSENT, reason="no", attempts=3),
+            stored(PENDING, B, reason="no", attempts=3),
         ),
         (
-            stand(CHANGED, UNDER_WAY, gate=ABSENT),
+            stand(CHANGED, UNDER_WAY, orphaned=Orphaned.DELETED),
             Outcome(1, "refused", None, "no"),
-            stored(FAILED, B, gate=ABSENT, reason="no", attempts=3, failed_since=NOW),
+            stored(FAILED, B, reason="no", attempts=3, failed_since=NOW),
         ),
         (stand(NEW, UNDER_WAY, state=State.HELD), REJECTED, stored(State.HELD, None)),
         (stand(NEW, UNDER_WAY, state=State.EXCLUDED), REJECTED, stored(State.EXCLUDED, None)),
@@ -349,9 +353,9 @@ def stored(state: State, acked: bytes | None, uncertain: int = 0, **more: Any) -
         (stand(REFUSED, UNDER_WAY), REJECTED, stored(FAILED, None, failed_since=NOW)),
         (stand(REFUSED, UNDER_WAY, acked_hash=A), REJECTED, stored(FAILED, A, failed_since=NOW)),
         (
-            stand(REFUSED, UNDER_WAY, acked_hash=B, gate=ABSENT),
+            stand(REFUSED, UNDER_WAY, acked_hash=B, orphaned=Orphaned.DELETED),
             Outcome(1, "refused", None, "no"),
-            stored(FAILED, B, gate=ABSENT, reason="no", attempts=3, failed_since=NOW),
+            stored(FAILED, B, reason="no", attempts=3, failed_since=NOW),
         ),
         (
             stand(REFUSED, UNDER_WAY, acked_hash=A),
@@ -361,7 +365,8 @@ def stored(state: State, acked: bytes | None, uncertain: int = 0, **more: Any) -
     ],
 )  # fmt: skip
 def test_what_is_stored_of_an_outcome(record: RecordState, outcome: Outcome, expected: Acknowledgement | None) -> None:
-    assert after_outcome(record, outcome, now=NOW, horizon=HOUR) == expected
+    found = after_outcome(record, outcome, now=NOW, horizon=HOUR)
+    assert (found and found._replace(incarnation=0)) == expected
 
 
 @pytest.mark.parametrize(
@@ -376,9 +381,18 @@ def test_a_reason_is_stored_without_nul_and_not_too_long(reason: str | None, kep
 
 
 def test_an_acknowledgement_is_applied_to_the_record() -> None:
-    acknowledgement = Acknowledgement(2, 3, B, 1, NOW, 1, "no", 4, THEN, None, None, 1)
+    acknowledgement = Acknowledgement(2, 3, B, 1, NOW, 1, "no", 4, THEN, None, 5, None, 1)
     assert after_acknowledgement(stand(NEW), acknowledgement) == stand(
-        NEW, state=2, gate=3, acked_hash=B, uncertain=1, unknown_until=NOW, resend=1, attempts=4, failed_since=THEN
+        NEW,
+        state=2,
+        gate=3,
+        acked_hash=B,
+        uncertain=1,
+        unknown_until=NOW,
+        resend=1,
+        incarnation=5,
+        attempts=4,
+        failed_since=THEN,
     )
 
 

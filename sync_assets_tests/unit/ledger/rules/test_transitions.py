@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from sync_assets.ledger import Outcome, State
-from sync_assets.ledger.model import BlockReason, LinkTo
+from sync_assets.ledger.model import OTHER, BlockReason, LinkTo, Orphaned
 from sync_assets.ledger.rules.record_state import (
     Dependencies,
     Placement,
     RecordState,
-    parent_status,
     placement,
     reevaluate,
 )
@@ -25,6 +24,8 @@ PLAIN = RecordState(
     id="1",
     state=State.PENDING,
     gate=BlockReason.NONE,
+    orphaned=Orphaned.NO,
+    incarnation=0,
     desired_hash=A,
     acked_hash=None,
     uncertain=0,
@@ -49,7 +50,8 @@ OPEN, COMING, ABSENT = (
     Dependencies(block_reason=BlockReason.PARENT_PENDING),
     Dependencies(block_reason=BlockReason.PARENT_UNAVAILABLE),
 )
-HUNG_ON = Dependencies(block_reason=BlockReason.PARENT_UNAVAILABLE, has_children=True)
+LOST, KEPT = Dependencies(orphaned=Orphaned.DELETED), Dependencies(orphaned=Orphaned.KEPT)
+HUNG_ON = Dependencies(orphaned=Orphaned.DELETED, has_children=True)
 
 
 def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
@@ -71,7 +73,7 @@ def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
         (stand(NEW, ERASED), ABSENT, (State.WAITING, BlockReason.PARENT_UNAVAILABLE)),
         (stand(SENT), OPEN, (State.SYNCED, BlockReason.NONE)),
         (stand(SENT), COMING, (State.SYNCED, BlockReason.NONE)),
-        (stand(SENT), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(SENT), ABSENT, (State.SYNCED, BlockReason.NONE)),
         (stand(SENT), HUNG_ON, (State.WAITING, BlockReason.CHILDREN_PENDING)),
         (stand(SENT), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
         (
@@ -83,29 +85,37 @@ def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
         (stand(SENT, resend=1, payload="{}", has_payload=True), OPEN, (State.PENDING, BlockReason.NONE)),
         (stand(CHANGED), OPEN, (State.PENDING, BlockReason.NONE)),
         (stand(CHANGED), COMING, (State.WAITING, BlockReason.PARENT_PENDING)),
-        (stand(CHANGED), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(CHANGED), ABSENT, (State.WAITING, BlockReason.PARENT_UNAVAILABLE)),
         (stand(CHANGED), HUNG_ON, (State.WAITING, BlockReason.CHILDREN_PENDING)),
-        (stand(IN_DOUBT), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(IN_DOUBT), ABSENT, (State.WAITING, BlockReason.PARENT_UNAVAILABLE)),
         (stand(IN_DOUBT), OPEN, (State.PENDING, BlockReason.NONE)),
         (stand(SENT, IN_DOUBT), OPEN, (State.PENDING, BlockReason.NONE)),
-        # The open request may be a delete, asked for while a parent was away.
-        (
-            stand(SENT, IN_DOUBT, gate=BlockReason.PARENT_UNAVAILABLE),
-            OPEN,
-            (State.WAITING, BlockReason.REFETCH_REQUIRED),
-        ),
+        # An orphan is nowhere, deleted or kept; whether Campaign holds it is found out.
+        (stand(NEW), LOST, (State.ORPHANED, BlockReason.NONE)),
+        (stand(NEW), KEPT, (State.ORPHANED, BlockReason.NONE)),
+        (stand(CHANGED), LOST, (State.PENDING, BlockReason.NONE)),
+        (stand(CHANGED), KEPT, (State.ORPHANED, BlockReason.NONE)),
+        (stand(SENT), KEPT._replace(has_children=True), (State.ORPHANED, BlockReason.NONE)),
+        (stand(SENT, IN_DOUBT), KEPT, (State.PENDING, BlockReason.NONE)),
+        (stand(IN_DOUBT), LOST, (State.PENDING, BlockReason.NONE)),
+        (stand(REFUSED), LOST, (State.FAILED, BlockReason.NONE)),
+        (stand(REFUSED, acked_hash=B), KEPT, (State.FAILED, BlockReason.NONE)),
+        (stand(REFUSED, acked_hash=B), LOST, (State.PENDING, BlockReason.NONE)),
+        (stand(CHANGED, withdrawn=1), KEPT, (State.ORPHANED, BlockReason.NONE)),
+        (stand(CHANGED), KEPT._replace(excluded=True), (State.EXCLUDED, BlockReason.NONE)),
+        (stand(CHANGED), LOST._replace(excluded=True), (State.PENDING, BlockReason.NONE)),
+        # The open request may be a delete, asked for while a parent was gone.
+        (stand(SENT, IN_DOUBT, orphaned=Orphaned.DELETED), OPEN, (State.WAITING, BlockReason.REFETCH_REQUIRED)),
         (stand(SENT, IN_DOUBT, gate=BlockReason.PARENT_PENDING), OPEN, (State.WAITING, BlockReason.REFETCH_REQUIRED)),
-        (
-            stand(SENT, IN_DOUBT, gate=BlockReason.PARENT_UNAVAILABLE, withdrawn=1),
-            OPEN,
-            (State.PENDING, BlockReason.PARENT_UNAVAILABLE),
-        ),
+        (stand(SENT, IN_DOUBT, orphaned=Orphaned.DELETED, withdrawn=1), OPEN, (State.PENDING, BlockReason.NONE)),
         (stand(REFUSED), OPEN, (State.FAILED, BlockReason.NONE)),
-        (stand(REFUSED), ABSENT, (State.FAILED, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(REFUSED), ABSENT, (State.FAILED, BlockReason.NONE)),
         (stand(REFUSED, acked_hash=B), COMING, (State.FAILED, BlockReason.NONE)),
-        (stand(REFUSED, acked_hash=B), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(REFUSED, IN_DOUBT), OPEN, (State.FAILED, BlockReason.NONE)),
+        (stand(REFUSED, IN_DOUBT), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
+        (stand(REFUSED, IN_DOUBT), COMING._replace(relink=True), (State.FAILED, BlockReason.NONE)),
         (stand(GONE), OPEN, (State.PENDING, BlockReason.NONE)),
-        (stand(GONE), ABSENT, (State.PENDING, BlockReason.NONE)),
+        (stand(GONE), LOST, (State.PENDING, BlockReason.NONE)),
         (stand(GONE), Dependencies(has_children=True), (State.WAITING, BlockReason.CHILDREN_PENDING)),
         (stand(GONE), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
         (stand(GONE, acked_hash=None), OPEN, None),
@@ -115,7 +125,9 @@ def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
         (stand(SENT, OPEN_UNTIL), OPEN, (State.UNCONFIRMED, BlockReason.NONE)),
         (stand(SENT, OPEN_UNTIL, state=State.HELD), OPEN, (State.WAITING, BlockReason.REFETCH_REQUIRED)),
         (stand(SENT, OPEN_UNTIL), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
-        (stand(SENT, OPEN_UNTIL), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(SENT, OPEN_UNTIL), ABSENT, (State.UNCONFIRMED, BlockReason.NONE)),
+        (stand(SENT, OPEN_UNTIL), Dependencies(orphaned=Orphaned.DELETED), (State.PENDING, BlockReason.NONE)),
+        (stand(NEW, OPEN_UNTIL), Dependencies(orphaned=Orphaned.DELETED), (State.ORPHANED, BlockReason.NONE)),
         (stand(SENT, OPEN_UNTIL), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
         (stand(SENT, OPEN_UNTIL, withdrawn=1), OPEN, (State.SYNCED, BlockReason.NONE)),
         (stand(CHANGED, OPEN_UNTIL), OPEN, (State.PENDING, BlockReason.NONE)),
@@ -127,8 +139,10 @@ def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
         (stand(NEW, withdrawn=1), ABSENT, None),
         (stand(CHANGED, withdrawn=1), OPEN, (State.SYNCED, BlockReason.NONE)),
         (stand(CHANGED, withdrawn=1), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
-        (stand(CHANGED, withdrawn=1), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(CHANGED, withdrawn=1), ABSENT._replace(relink=True), (State.SYNCED, BlockReason.NONE)),
+        (stand(CHANGED, withdrawn=1), LOST, (State.PENDING, BlockReason.NONE)),
         (stand(IN_DOUBT, withdrawn=1), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(ERASED, IN_DOUBT, withdrawn=1), OPEN, (State.PENDING, BlockReason.NONE)),
     ],
 )
 def test_where_a_record_belongs(
@@ -137,6 +151,7 @@ def test_where_a_record_belongs(
     assert placement(record, dependencies) == where
 
 
+@pytest.mark.parametrize("orphaned", Orphaned)
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize(
     ("gate", "of_parents", "has_children"),
@@ -145,18 +160,18 @@ def test_where_a_record_belongs(
         (BlockReason.PARENT_PENDING, BlockReason.PARENT_PENDING, False),
         (BlockReason.PARENT_UNAVAILABLE, BlockReason.PARENT_UNAVAILABLE, False),
         (BlockReason.REFETCH_REQUIRED, BlockReason.NONE, False),
-        (BlockReason.CHILDREN_PENDING, BlockReason.PARENT_UNAVAILABLE, True),
+        (BlockReason.CHILDREN_PENDING, BlockReason.NONE, True),
     ],
 )
 def test_the_stored_columns_keep_the_dependencies(
-    state: State, gate: BlockReason, of_parents: BlockReason, has_children: bool
+    state: State, gate: BlockReason, of_parents: BlockReason, has_children: bool, orphaned: Orphaned
 ) -> None:
-    assert stand(NEW, state=state, gate=gate).dependencies == Dependencies(
+    assert stand(NEW, state=state, gate=gate, orphaned=orphaned).dependencies == Dependencies(
         held=state == State.HELD,
         block_reason=of_parents,
         has_children=has_children,
         relink=False,
-        orphaned=state == State.ORPHANED,
+        orphaned=orphaned,
         excluded=state == State.EXCLUDED,
     )
 
@@ -200,6 +215,7 @@ EVERY_TIES = [
         [BlockReason.NONE, BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE],
         [False, True],
         [False, True],
+        list(Orphaned),
     )
 ]
 
@@ -216,15 +232,16 @@ def test_whatever_is_claimable_may_be_sent() -> None:
         if where.state != State.PENDING:
             continue
         assert not dependencies.held
-        delete = record.desired_hash is None or where.block_reason == BlockReason.PARENT_UNAVAILABLE
+        delete = record.desired_hash is None or dependencies.orphaned == Orphaned.DELETED
         if delete:
             assert record.may_exist_in_campaign
             assert not dependencies.has_children
+        elif dependencies.orphaned:
+            assert record.uncertain, "an orphan is only looked up"
         else:
-            assert dependencies.block_reason != BlockReason.PARENT_UNAVAILABLE
-            assert dependencies.block_reason == BlockReason.NONE or (record.withdrawn and not record.uncertain)
-            assert record.has_payload or record.acked_hash is not None
-            links_alone = record.acked_hash is not None and not record.has_payload and dependencies.relink
+            assert dependencies.block_reason == BlockReason.NONE
+            assert record.has_payload or record.may_exist_in_campaign
+            links_alone = record.may_exist_in_campaign and not record.has_payload and dependencies.relink
             assert record.refusal is None or record.withdrawn or links_alone
 
 
@@ -234,7 +251,7 @@ def test_what_is_settled_has_nothing_to_send() -> None:
             assert record.desired_hash == record.acked_hash
             assert not any((record.uncertain, record.resend, dependencies.relink, dependencies.held))
             assert record.unknown_until is None
-            assert dependencies.block_reason != BlockReason.PARENT_UNAVAILABLE
+            assert not dependencies.orphaned
 
 
 def test_at_its_horizon_each_record_is_sent_or_deleted_once_more() -> None:
@@ -246,7 +263,7 @@ def test_at_its_horizon_each_record_is_sent_or_deleted_once_more() -> None:
             ended = record._replace(state=where.state, gate=where.block_reason, uncertain=1, unknown_until=None)
             again = placement(ended, dependencies)
             assert again
-            blocked = dependencies.has_children or dependencies.block_reason == BlockReason.PARENT_PENDING
+            blocked = dependencies.has_children or dependencies.block_reason != BlockReason.NONE
             assert again.state == State.PENDING or (again.state == State.WAITING and blocked)
 
 
@@ -254,7 +271,7 @@ def test_to_find_the_same_ties_again_moves_nothing() -> None:
     for record, dependencies in itertools.product(every_stand(), EVERY_TIES):
         where = reevaluate(record, dependencies)
         if where is not None:
-            again = record._replace(state=where.state, gate=where.block_reason)
+            again = record._replace(state=where.state, gate=where.block_reason, orphaned=dependencies.orphaned)
             if where.state in (State.SYNCED, State.HELD, State.TOMBSTONE):  # the payload goes with these
                 again = again._replace(payload=None, has_payload=False)
             assert reevaluate(again, dependencies) == where
@@ -279,9 +296,9 @@ def test_to_find_the_same_ties_again_moves_nothing() -> None:
             (State.FAILED, BlockReason.NONE),
         ),
         (
-            stand(REFUSED, acked_hash=A, state=State.FAILED, gate=BlockReason.PARENT_UNAVAILABLE, attempts=1),
-            ABSENT,
-            (State.FAILED, BlockReason.PARENT_UNAVAILABLE),
+            stand(REFUSED, acked_hash=A, state=State.FAILED, orphaned=Orphaned.DELETED, attempts=1),
+            LOST,
+            (State.FAILED, BlockReason.NONE),
         ),
         # (what only the transform refused was never sent)
         (
@@ -289,17 +306,14 @@ def test_to_find_the_same_ties_again_moves_nothing() -> None:
             Dependencies(relink=True),
             (State.PENDING, BlockReason.NONE),
         ),
-        (stand(REFUSED, acked_hash=A, state=State.FAILED), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
+        (stand(REFUSED, acked_hash=A, state=State.FAILED), LOST, (State.PENDING, BlockReason.NONE)),
         # ... unless the opposite is asked for,
-        (stand(CHANGED, state=State.FAILED), ABSENT, (State.PENDING, BlockReason.PARENT_UNAVAILABLE)),
-        (stand(NEW, state=State.FAILED), ABSENT, (State.WAITING, BlockReason.PARENT_UNAVAILABLE)),
-        (
-            stand(CHANGED, state=State.FAILED, gate=BlockReason.PARENT_UNAVAILABLE),
-            OPEN,
-            (State.PENDING, BlockReason.NONE),
-        ),
+        (stand(CHANGED, state=State.FAILED), LOST, (State.PENDING, BlockReason.NONE)),
+        (stand(CHANGED, state=State.FAILED, orphaned=Orphaned.DELETED), OPEN, (State.PENDING, BlockReason.NONE)),
         # or nothing any more, or it is held.
-        (stand(SENT, state=State.FAILED, gate=BlockReason.PARENT_UNAVAILABLE), OPEN, (State.SYNCED, BlockReason.NONE)),
+        (stand(SENT, state=State.FAILED, orphaned=Orphaned.DELETED), OPEN, (State.SYNCED, BlockReason.NONE)),
+        (stand(NEW, state=State.FAILED), LOST, (State.ORPHANED, BlockReason.NONE)),
+        (stand(CHANGED, state=State.FAILED), KEPT, (State.ORPHANED, BlockReason.NONE)),
         (stand(CHANGED, state=State.FAILED), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
         (stand(NEW, state=State.FAILED, withdrawn=1), OPEN, None),
     ],
@@ -311,30 +325,39 @@ def test_what_campaign_refused_once_its_ties_are_others(
 
 
 @pytest.mark.parametrize(
-    ("parent", "linked", "said"),
+    ("record", "outcome", "incarnation"),
     [
-        (None, False, BlockReason.PARENT_UNAVAILABLE),
-        (stand(NEW), False, BlockReason.PARENT_PENDING),
-        (stand(NEW, state=State.WAITING, gate=BlockReason.PARENT_PENDING), False, BlockReason.PARENT_PENDING),
-        (stand(NEW, state=State.WAITING, gate=BlockReason.REFETCH_REQUIRED), False, BlockReason.PARENT_PENDING),
-        (stand(NEW, state=State.WAITING, gate=BlockReason.PARENT_UNAVAILABLE), False, BlockReason.PARENT_UNAVAILABLE),
-        (stand(NEW, state=State.FAILED), False, BlockReason.PARENT_UNAVAILABLE),
-        (stand(IN_DOUBT), False, BlockReason.PARENT_PENDING),
-        (stand(SENT, state=State.SYNCED), False, BlockReason.NONE),
-        (stand(SENT, state=State.SYNCED, withdrawn=1), False, BlockReason.NONE),
-        (stand(CHANGED), False, BlockReason.NONE),
-        (stand(CHANGED, state=State.FAILED), False, BlockReason.NONE),
-        (stand(REFUSED, acked_hash=B, state=State.FAILED), False, BlockReason.NONE),
-        (stand(CHANGED, IN_DOUBT), False, BlockReason.PARENT_PENDING),
-        (stand(CHANGED, IN_DOUBT), True, BlockReason.NONE),
-        (stand(GONE), False, BlockReason.PARENT_UNAVAILABLE),
-        (stand(GONE), True, BlockReason.PARENT_UNAVAILABLE),
-        (stand(SENT, gate=BlockReason.PARENT_UNAVAILABLE), True, BlockReason.PARENT_UNAVAILABLE),
-        (stand(SENT, state=State.WAITING, gate=BlockReason.CHILDREN_PENDING), True, BlockReason.PARENT_UNAVAILABLE),
+        (stand(NEW), Outcome(1, "done", A, operation="insert"), 1),
+        (stand(NEW, IN_DOUBT), Outcome(1, "done", A, operation="update"), 1),
+        (stand(CHANGED, incarnation=1), Outcome(1, "done", A, operation="update"), 1),
+        (stand(CHANGED, incarnation=1), Outcome(1, "done", A, operation="insert"), 2),
+        (stand(CHANGED, incarnation=1), Outcome(1, "unknown", A, operation="insert"), 1),
+        (stand(NEW), Outcome(1, "refused", A, operation="insert"), 0),
+        (stand(CHANGED, incarnation=1, orphaned=Orphaned.DELETED), Outcome(1, "done", None, operation="delete"), 1),
     ],
 )
-def test_what_a_parent_says(parent: RecordState | None, linked: bool, said: BlockReason) -> None:
-    assert parent_status(parent, linked) == said
+def test_each_insert_begins_an_incarnation(record: RecordState, outcome: Outcome, incarnation: int) -> None:
+    acknowledgement = after_outcome(record, outcome, now=1, horizon=1)
+    assert acknowledgement is not None
+    assert acknowledgement.incarnation == incarnation
+
+
+def test_an_orphan_whose_request_is_refused_late_is_not_rejected() -> None:
+    record = stand(CHANGED, uncertain=1, orphaned=Orphaned.KEPT)
+    late = after_outcome(record, Outcome(1, "refused", A, "no"), now=1, horizon=1)
+    assert late is not None
+    assert (late.state, late.reason, late.failed_since) == (State.ORPHANED, None, 1)
+
+
+@pytest.mark.parametrize(("result", "state"), [("refused", State.FAILED), ("later", State.PENDING)])
+def test_links_alone_of_a_rejected_row_in_doubt_are_tried_again_only_if_they_were_not_refused(
+    result: Any, state: State
+) -> None:
+    record = stand(REFUSED, uncertain=2, state=State.PENDING)
+    outcome = Outcome(1, result, OTHER, "why", links=(LinkTo("cusContact", "1", keyed=True),))
+    acknowledgement = after_outcome(record, outcome, now=1, horizon=1)
+    assert acknowledgement is not None
+    assert (acknowledgement.state, acknowledgement.attempts) == (state, 1)
 
 
 @pytest.mark.parametrize("result", ["later", "refused", "unknown", "done"])
