@@ -49,7 +49,7 @@ _KEY_NOT_FOUND = (
     "Campaign does not find a record of {0} by {1}, with which it was sent ({2}). Make {1} an identification key of "
     "{0} and publish, publish a filter on it and name it in `filter`, or name another attribute as `key`. One record "
     "was sent to find this out, with {3} in {1}; no other is sent. If `key` becomes another attribute, delete it in "
-    "Campaign."
+    "Campaign, and run `sync-assets sync --accept-mapping`."
 )
 _NOT_SHOWN = f"Campaign no longer shows this record: it was deleted there, or is hidden without its parent: {FORCE}"
 _HIDDEN = (

@@ -310,6 +310,7 @@ def test_plotted_numbers_of_a_partition_are_the_totals_of_its_day(
 
 
 def test_the_hourly_confirmation_hides_no_check_of_a_run(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+    orchestra.program.sandbox.admin.settings("campaign", bare_data_policy=False)
     orchestra.program.sandbox.admin.change("contact", 1, emailaddress1="not-an-address")
     orchestra.execute(orchestra.asked("d365_changes")[0])
     checks = [one.key for one in check_specs(orchestra.runtime.config.tables[0])]

@@ -371,6 +371,7 @@ def first_sync(story: Story) -> None:
     assert refused in story.type("rejects contact --json")
     assert refused in story.type("rejects --csv")
     assert "No record waits." in story.type("rejects --waiting")
+    assert "No record is tried again." in story.type("rejects --retried")
     story.type(f"explain {refused} --json", 2)
     story.type(f"plan --diff {refused} --show-values")
     assert "No record is orphaned." in story.type("rejects contact --orphaned")

@@ -91,12 +91,13 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, rows: Parts) ->
         deciding = interruptible.run(decided())
     if failed:
         for finding in findings_of(failed[0]):
-            yield dg.AssetCheckResult(
-                passed=finding.passed,
-                asset_key=DECISIONS,
-                check_name=finding.check,
-                description=markdown(finding.message),
-            )
+            if finding.check in OPT_OUT_CHECKS:  # others are of the contact's table
+                yield dg.AssetCheckResult(
+                    passed=finding.passed,
+                    asset_key=DECISIONS,
+                    check_name=finding.check,
+                    description=markdown(finding.message),
+                )
         raise dg.Failure(str(failed[0]), allow_retries=False)
     left = runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)
     yield dg.MaterializeResult(
