@@ -116,8 +116,10 @@ def _certification(document: dict[str, Any]) -> Iterator[str]:
 
 def _opt_outs(data: dict[str, Any]) -> Iterator[str]:
     """Yield lines on opt-outs; none if they are disabled, or ordinary fields and nothing else is left to write."""
+    if data["direction"] == "disabled":
+        return
     left = any(data[kind] for kind in ("due", "refused", "held"))
-    if data["direction"] == "disabled" or (data["direction"] == "d365_to_campaign" and not left):
+    if data["direction"] == "d365_to_campaign" and not left:
         return
     last = f"the newest of {data['last_file_at']}" if data["last_file_at"] else "none was ever taken"
     yield (

@@ -123,6 +123,7 @@ def test_a_check_whose_answer_changes_while_it_stays_shows_the_new_one(
 ) -> None:
     monkeypatch.setattr(table_run, "REPORT_SECONDS", 0.5)
     admin = orchestra.program.sandbox.admin
+    admin.settings("campaign", bare_data_policy=False)
 
     def refuse() -> None:
         until(lambda: shown(orchestra.instance, REFUSED) == "SUCCEEDED", 10)
@@ -141,6 +142,7 @@ def test_the_last_answers_of_a_run_are_shown_although_a_watch_answered_meanwhile
     monkeypatch.setattr(table_run, "REPORT_SECONDS", 3600.0)
     orchestra.program.runs = {"linger_seconds": 15}  # the watch takes seconds on a busy machine
     admin = orchestra.program.sandbox.admin
+    admin.settings("campaign", bare_data_policy=False)
 
     def watch() -> None:
         assert orchestra.job("watch").checks["no_record_is_refused"] is True
@@ -159,6 +161,7 @@ def test_a_failed_check_that_a_watch_answered_stays_failed_whatever_the_run_repo
     monkeypatch.setattr(run_reports, "MATERIALIZE_SECONDS", seconds)
     orchestra.program.runs = {"linger_seconds": 15}  # the watch takes seconds on a busy machine
     admin = orchestra.program.sandbox.admin
+    admin.settings("campaign", bare_data_policy=False)
 
     def watch_then_change() -> None:
         [wrong] = admin.change("contact", 1, emailaddress1="not-an-address")

@@ -340,7 +340,7 @@ def a_lost_answer_makes_a_second_record(history: HandwrittenHistory) -> None:
 @breaks("calls_are_bounded")
 def a_rejected_record_is_tried_for_ever(history: HandwrittenHistory) -> None:
     _rejected(history)
-    for _ in range(10):
+    for _ in range(25):
         history.call("POST", "profile", "c3", status=500, firstName="bad")
 
 

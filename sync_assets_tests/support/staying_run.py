@@ -61,7 +61,10 @@ class StayingWorld(World):
         """Start the process with the present configuration, unless it runs."""
         if self._process:
             return
-        document = self.config.document() | {"runs": {"linger_seconds": 3600, "start_date": today()}}
+        document = self.config.document() | {
+            "runs": {"linger_seconds": 3600, "start_date": today()},
+            "guardrails": {"horizon_minutes": 0.05},
+        }
         (self.home / "config.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
         with (self.home / "log").open("ab") as log:
             self._process = start_module(__name__, [], self.environment, log)
@@ -96,7 +99,7 @@ class StayingWorld(World):
         return True
 
     def _is_quiet(self, since: datetime) -> bool:
-        """Return True if each feed was polled after `since` without news, and no record is pending."""
+        """Return True if each feed was polled after `since` without news, and no record is pending or unconfirmed."""
         assert self._process
         assert self._process.poll() is None, "the process has ended by itself"
         counts = self.ledger.counts()
@@ -106,7 +109,7 @@ class StayingWorld(World):
                 return False
             if self.ledger.ids_to_refetch(table, 1) or self.ledger.capture_wanted(table):
                 return False
-            if table in counts and counts[table].pending:
+            if table in counts and counts[table].pending + counts[table].unconfirmed:
                 return False
         return True
 

@@ -263,7 +263,8 @@ class Claims:
         refused = sa.select(_R.seq, _R.table_name, _R.refusal).where(
             schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN
         )
-        delayed = sa.select(_R.seq).where(schema.RETRIED)
+        pending = sa.select(schema.tally.c.table_name).where(schema.tally.c.state == State.PENDING.value)
+        delayed = sa.select(_R.seq).where(schema.RETRIED, _R.table_name.in_(pending))
         if table is not None:
             refused, delayed = refused.where(_R.table_name == table), delayed.where(_R.table_name == table)
         if id is not None:
