@@ -497,6 +497,7 @@ class History:
         """Workers die, nothing they had sent arrives. What was refused is mended. Then all goes well."""
         for requests in self.open.values():
             requests.clear()
+        self.ledger.expire_sessions(lambda worker: True)
         self.clock.advance(3600)
         self.seconds += 3600
         for table in TABLES:
