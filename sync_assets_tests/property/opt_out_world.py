@@ -16,7 +16,7 @@ from typing import Literal
 
 import polars as pl
 
-from sync_assets.campaign.addressing import Addressing
+from sync_assets.campaign.addressing import KEY_FOUND, Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets_tests.support.ledgers import Clock, guid
@@ -269,7 +269,7 @@ class Records:
     trouble: float
     resource: str = "profile"
     key: str = "externalId"
-    addressing: Addressing = field(default_factory=lambda: Addressing("url", unique=True))
+    addressing: Addressing = field(default_factory=lambda: Addressing("url", unique=True, found={KEY_FOUND: "yes"}))
 
     async def insert(self, body: bytes, guard: object = None) -> ResponseOutcome:
         return self._request(lambda: self._post(json.loads(body)))
