@@ -303,7 +303,7 @@ def test_done_files_are_archived_and_the_archive_is_pruned(program: Program, ids
 
 def test_done_files_are_deleted(program: Program, ids: Iterator[str]) -> None:
     switch_on(program, "campaign_to_d365", after="delete")
-    write_file(program, HEADER + says(next(ids)), "optout_daily.csv")
+    write_file(program, HEADER + says(next(ids)), "optout_deleted.csv")
     write_file(program, "of no use", "optout_broken.csv")
     assert program.sync().document["opt_out"]["files_processed"] == 1
     assert listed(program) == ["optout_broken.csv"]

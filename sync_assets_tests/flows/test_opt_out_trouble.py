@@ -84,7 +84,7 @@ def test_without_the_sftp_files_wait_and_everything_else_goes_on(
 ) -> None:
     spoil, says_ = CASES[case]
     waiting, changed = next(ids), next(ids)
-    write_file(program, HEADER + says(waiting), "optout_waiting.csv")
+    write_file(program, HEADER + says(waiting), f"optout_waiting_{waiting}.csv")
     spoil(program, tmp_path)
     program.sandbox.admin.change("contact", [changed], jobtitle=case)
     set_d365(program, changed, donotemail=True)
