@@ -84,7 +84,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             is_full=lambda: limited and backlog_is_full(ledger, config),
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
         ).run()
-        await asyncio.to_thread(ledger.count_captured, config.table, result.rows)
+        await asyncio.to_thread(ledger.runs.count_captured, config.table, result.rows)
         return Captured(replace(ready, findings=findings), result)
 
 
@@ -100,19 +100,19 @@ def _check_and_note(runtime: Runtime, ledger: Ledger, config: TableConfig, ready
         findings[-1] = replace(findings[-1], passed=True)
     if any(finding.stops for finding in findings):
         raise NotReady(config.table, findings)
-    if ledger.target(config.table) != (config.resource, config.key):
-        ledger.change_target(config.table, config.resource, config.key)
-    if ledger.known_types(config.table) != now:
-        ledger.note_types(config.table, now)
+    if ledger.targets.target(config.table) != (config.resource, config.key):
+        ledger.targets.change_target(config.table, config.resource, config.key)
+    if ledger.maintenance.known_types(config.table) != now:
+        ledger.maintenance.note_types(config.table, now)
     return findings
 
 
 def _note_mapping(runtime: Runtime, ledger: Ledger, table: str, fingerprint: str) -> None:
     """Store that the table has a new mapping, after which every row is read again. Raises MappingsTakeTurns."""
-    feed = ledger.feed(table)
+    feed = ledger.feeds.feed(table)
     if feed is None or feed.fingerprint == fingerprint:
         return
-    last = ledger.change_mapping(table, feed.fingerprint, fingerprint, accepted=runtime.accept_mapping)
+    last = ledger.mappings.change_mapping(table, feed.fingerprint, fingerprint, accepted=runtime.accept_mapping)
     if last and not runtime.accept_mapping:
         raise MappingsTakeTurns(table, last)
     if last:
@@ -134,7 +134,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         existing = await first_load(runtime, campaign, config, resource, seconds)
         if not existing.known:
             return Pushed(resource, findings, PushResult(calls=Counter(read=existing.calls), stopped=existing.stopped))
-        counts = await asyncio.to_thread(ledger.counts)
+        counts = await asyncio.to_thread(ledger.reports.counts)
         runtime.totals[f"sending {config.table}"] = counts[config.table].pending if config.table in counts else 0
         result = await push(
             ledger,
@@ -163,7 +163,7 @@ def opt_outs_due(runtime: Runtime, config: TableConfig) -> int:
     opt_out = runtime.config.opt_out
     if config.table != CONTACT or opt_out.direction != "d365_to_campaign":
         return 0
-    return runtime.ledger.opt_outs_left(opt_out.attributes).due
+    return runtime.ledger.opt_outs.left(opt_out.attributes).due
 
 
 async def _write_opt_outs(runtime: Runtime, result: PushResult) -> None:

@@ -87,7 +87,7 @@ async def drift(runtime: Runtime, config: TableConfig) -> Drift:
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     left = await asyncio.to_thread(lambda: runtime.calls_left)
     wanted = SAMPLE if left is None else min(SAMPLE, left)
-    ids = await asyncio.to_thread(ledger.sample_synced, config.table, SAMPLE, secrets.randbits(32))
+    ids = await asyncio.to_thread(ledger.reports.sample_synced, config.table, SAMPLE, secrets.randbits(32))
     result = Drift(sampled=len(ids), kept_back=max(0, len(ids) - wanted))
     if not ids[:wanted]:
         return result
@@ -98,9 +98,10 @@ async def drift(runtime: Runtime, config: TableConfig) -> Drift:
             result.moved = min(len(ids), wanted) - len(sent)
             target = Target.linked(runtime.config, config, ready.resource)
             known = {
-                one.resource: await asyncio.to_thread(ledger.dialect, one.resource) for one in with_parents(target)
+                one.resource: await asyncio.to_thread(ledger.dialect.found, one.resource)
+                for one in with_parents(target)
             }
-            links = await asyncio.to_thread(ledger.acknowledged_links, config.table, list(sent))
+            links = await asyncio.to_thread(ledger.links.acknowledged_links, config.table, list(sent))
             records = {one.resource: one.records(campaign, known[one.resource]) for one in with_parents(target)}
             left_out = refused_in_updates(known[config.resource])
             for _, members in sent.values():
@@ -122,7 +123,7 @@ async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list
         rows = transform(parser.parse(body).rows, mapping)
         for row in rows.select("id", "hash", "payload", "update_payload").iter_rows(named=True):
             sent[row["id"]] = (row["hash"], msgspec.json.decode(row["update_payload"] or row["payload"]))
-    acked = await asyncio.to_thread(ledger.acked_hashes, mapping.table, ids)
+    acked = await asyncio.to_thread(ledger.reports.acked_hashes, mapping.table, ids)
     return {id_: (hash_, members) for id_, (hash_, members) in sent.items() if acked.get(id_) == hash_}
 
 
@@ -167,7 +168,7 @@ def _not_found(id_: str, response: ResponseOutcome, resource: str, result: Drift
 def _forget_moved(ledger: Ledger, table: str, sent: Sent, result: Drift) -> None:
     """Remove records from the result that were sent again during the comparison: their differences prove nothing."""
     suspects = [*result.missing, *result.twice, *result.different]
-    acked = ledger.acked_hashes(table, suspects)
+    acked = ledger.reports.acked_hashes(table, suspects)
     moved = {id_ for id_ in suspects if acked.get(id_) != sent[id_][0]}
     result.moved += len(moved)
     result.compared -= len(moved)

@@ -126,13 +126,13 @@ async def existing_records(
 async def _find_out(comparison: Comparison, seconds: float | None, most: int | None) -> Existing:
     """Run `existing_records` under the lease."""
     ledger, listing, config = comparison.ledger, comparison.listing, comparison.config
-    state, first = await asyncio.to_thread(ledger.rebuild, config.table), None
+    state, first = await asyncio.to_thread(ledger.rebuilds.rebuild, config.table), None
     if state is None:
         look = await listing.look(comparison.resource)
         if not look.lists:
             if comparison.observer:
                 await comparison.observer.page(config, look.page.records, [], [])
-            await asyncio.to_thread(ledger.note_dialect, config.resource, {EXISTING: NONE})
+            await asyncio.to_thread(ledger.dialect.note, config.resource, {EXISTING: NONE})
             return Existing(known=True, calls=listing.calls)
         first = look.page
     if most is not None and (first is None or first.next):
@@ -142,8 +142,8 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
         if left > most:
             return Existing(known=False, calls=calls + left, estimated=records)
     # Records whose rows are not in the ledger yet cannot be compared, and would be inserted again.
-    feed = await asyncio.to_thread(ledger.feed, config.table)
-    state = await asyncio.to_thread(ledger.begin_listing, config.table, captured=bool(feed and feed.complete))
+    feed = await asyncio.to_thread(ledger.feeds.feed, config.table)
+    state = await asyncio.to_thread(ledger.rebuilds.begin_listing, config.table, captured=bool(feed and feed.complete))
     if not state.captured:
         comparison.runtime.notes.append(
             f"{config.table}: Campaign holds records with ids of Dynamics 365 already. Nothing is sent until the first "
@@ -159,24 +159,26 @@ async def leased(runtime: Runtime, config: TableConfig, *, wait_seconds: float =
     """Hold the lease on the list of a table's records; yield the session's epoch, None while another worker has it."""
     session, until = await asyncio.to_thread(lambda: runtime.session), time.monotonic() + wait_seconds
     ledger, epoch = session.ledger, session.epoch
-    while not (taken := await asyncio.to_thread(ledger.lease_listing, config.table, epoch)):
+    while not (taken := await asyncio.to_thread(ledger.rebuilds.lease_listing, config.table, epoch)):
         if time.monotonic() >= until:
             break
         await asyncio.sleep(0.2)
     try:
         yield epoch if taken else None
     finally:
-        await asyncio.to_thread(ledger.release_listing, config.table, epoch)
+        await asyncio.to_thread(ledger.rebuilds.release_listing, config.table, epoch)
 
 
 def needless(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if no list is under way, and none needs to begin now."""
-    return ledger.rebuild(config.table) is None and (begun(ledger, config) or not ledger.backlog(config.table))
+    return ledger.rebuilds.rebuild(config.table) is None and (
+        begun(ledger, config) or not ledger.reports.backlog(config.table)
+    )
 
 
 def begun(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if the search was done, or if records of the table were acknowledged before it existed."""
-    if EXISTING in ledger.dialect(config.resource):
+    if EXISTING in ledger.dialect.found(config.resource):
         return True
-    counts = ledger.counts().get(config.table)
-    return bool(counts and counts.synced and ledger.one_acknowledged(config.table))
+    counts = ledger.reports.counts().get(config.table)
+    return bool(counts and counts.synced and ledger.reports.one_acknowledged(config.table))

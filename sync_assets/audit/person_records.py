@@ -105,9 +105,9 @@ async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     await asyncio.to_thread(release_dead, ledger)
-    in_ledger = await asyncio.to_thread(ledger.is_known, CONTACT, id)
-    kin = await asyncio.to_thread(ledger.related, CONTACT, id)
-    known = {HeldRecord(CONTACT, id), *await asyncio.to_thread(ledger.records_of_hold, CONTACT, id)}
+    in_ledger = await asyncio.to_thread(ledger.holds.is_known, CONTACT, id)
+    kin = await asyncio.to_thread(ledger.holds.related, CONTACT, id)
+    known = {HeldRecord(CONTACT, id), *await asyncio.to_thread(ledger.holds.records_of_hold, CONTACT, id)}
     noted = {(one.table, one.id) for one in known}
     known |= {HeldRecord(one.table, one.id) for one in kin if (one.table, one.id) not in noted}
     reassigned: set[tuple[str, str]] = set()

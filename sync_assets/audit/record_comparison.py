@@ -83,7 +83,7 @@ class PageObserver(Protocol):
 
 def identifies(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if Campaign is known to refuse a second record with the same key."""
-    return Target.of(config).addressing(ledger.dialect(config.resource)).is_unique
+    return Target.of(config).addressing(ledger.dialect.found(config.resource)).is_unique
 
 
 def may_sort(config: TableConfig) -> bool:
@@ -130,8 +130,8 @@ class Comparison:
             # The list has shown the links that it acknowledged, so none has to be read back.
             seen = {f"{LINK_KEPT}{link.to}": "yes" for link in self.config.links if link.style != "join"}
             listed = {EXISTING: LISTED, KEY: self.config.key, **seen}
-            await asyncio.to_thread(self.ledger.note_dialect, self.config.resource, listed)
-            await asyncio.to_thread(self.ledger.end_rebuild, self.config.table)
+            await asyncio.to_thread(self.ledger.dialect.note, self.config.resource, listed)
+            await asyncio.to_thread(self.ledger.rebuilds.end_rebuild, self.config.table)
         return found
 
     async def reads_left(self, state: Rebuild | None, records: int) -> int:
@@ -202,19 +202,19 @@ class Comparison:
         """Compare a page of records with the ledger; return the new state, and the compared records for an observer."""
         ours = self.listing.ids(page)
         if capitals := any(record[self.config.key] != id_ for id_, record in ours.items()):
-            self.ledger.note_dialect(self.config.resource, {KEY: self.config.key, CAPITALS: "yes"})
+            self.ledger.dialect.note(self.config.resource, {KEY: self.config.key, CAPITALS: "yes"})
         self.keys.add(self.config.resource, self.listing.ours(page))
         if self.config.table == CONTACT and self.runtime.config.opt_out.active:
             names = self.runtime.config.opt_out.attributes
             stated = statements(list(ours.values()), self.config.key, names)
-            self.ledger.store_stated_opt_outs(stated, names, SOURCE, page.asked_at)
-        claimed, unknown = self.ledger.claim_found(
+            self.ledger.opt_outs.store_stated(stated, names, SOURCE, page.asked_at)
+        claimed, unknown = self.ledger.rebuilds.claim_found(
             self.config.table,
             list(ours),
             self.session,
             remember=capitals or not identifies(self.ledger, self.config),
         )
-        if left_out := refused_in_updates(self.ledger.dialect(self.config.resource)):
+        if left_out := refused_in_updates(self.ledger.dialect.found(self.config.resource)):
             claimed = [one._replace(update_payload=without(one.update, *left_out), resend=False) for one in claimed]
         parents = {link.to: self.runtime.config.table(link.table).resource for link in self.config.links}
         outcomes = [
@@ -223,7 +223,7 @@ class Comparison:
             )
             for record in claimed
         ]
-        self.ledger.acknowledge(self.session, outcomes)
+        self.ledger.claims.acknowledge(self.session, outcomes)
         equal = sum(outcome.hash != OTHER for outcome in outcomes)
         state = replace(
             state,
@@ -233,7 +233,7 @@ class Comparison:
             differing=state.differing + len(outcomes) - equal,
             unknown=state.unknown + unknown,
         )
-        self.ledger.put_rebuild(state)
+        self.ledger.rebuilds.put_rebuild(state)
         if self.observer is None:
             return state, []
         told = zip(claimed, outcomes, strict=True)

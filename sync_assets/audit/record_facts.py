@@ -121,10 +121,10 @@ async def record_facts(
 
 
 def _stored(ledger: Ledger, config: TableConfig, id_: str) -> RecordFacts:
-    stored = ledger.stored_record(config.table, id_)
+    stored = ledger.stored.stored_record(config.table, id_)
     persons = [id_] if config.table == CONTACT else [] if stored is None else stored.persons
-    held = [since for person in persons if (since := ledger.held_since(CONTACT, person))]
-    orphans = ledger.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
+    held = [since for person in persons if (since := ledger.holds.held_since(CONTACT, person))]
+    orphans = ledger.blocked.orphans(config.table, id_) if stored and stored.state == State.ORPHANED else []
     return RecordFacts(config, id_, stored, min(held, default=None), next((one.reason for one in orphans), None))
 
 
@@ -158,7 +158,9 @@ async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClien
     if facts.ready is None:
         return
     target = Target.linked(runtime.config, facts.config, facts.ready.resource)
-    dialects = {one.resource: await asyncio.to_thread(ledger.dialect, one.resource) for one in with_parents(target)}
+    dialects = {
+        one.resource: await asyncio.to_thread(ledger.dialect.found, one.resource) for one in with_parents(target)
+    }
     facts.refused_in_updates = among((one.to for one in facts.config.fields.values()), dialects[target.resource])
     records = {one.resource: one.records(campaign, dialects[one.resource]) for one in with_parents(target)}
     try:

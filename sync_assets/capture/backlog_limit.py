@@ -26,18 +26,18 @@ def backlog_is_full(ledger: Ledger, config: TableConfig) -> bool:
     Records that wait for a parent count as well while a parent's table is read in full, since they keep their payloads
     until that read is complete. Rejected and held records do not count: sending others does not make them fewer.
     """
-    if ledger.backlog(config.table, waiting=True) < MOST_PENDING:
+    if ledger.reports.backlog(config.table, waiting=True) < MOST_PENDING:
         return False  # asked for each page and each change, so that one query answers it nearly always
-    if ledger.rebuild(config.table):
+    if ledger.rebuilds.rebuild(config.table):
         return False  # Campaign's records are compared with the whole table, and nothing is sent before
-    feeds = [ledger.feed(link.table) for link in config.links]
+    feeds = [ledger.feeds.feed(link.table) for link in config.links]
     waiting = any(feed is None or not feed.complete for feed in feeds)
-    return ledger.backlog(config.table, waiting=waiting) >= MOST_PENDING
+    return ledger.reports.backlog(config.table, waiting=waiting) >= MOST_PENDING
 
 
 def paused_text(ledger: Ledger, config: TableConfig) -> str:
     """Return the message that the table's capture is paused, and what to do."""
-    number = ledger.backlog(config.table, waiting=True)
+    number = ledger.reports.backlog(config.table, waiting=True)
     return (
         f"The capture of {config.table} is paused at its cursor: {number:,} records are pending or wait for a parent, "
         f"and it continues below {MOST_PENDING:,}. Let Campaign accept them (`sync-assets sync`, or the sensors); "

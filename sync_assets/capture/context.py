@@ -124,7 +124,7 @@ class CaptureContext:
     async def keep_lease(self, wait_seconds: float = 0) -> None:
         """Take or keep the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""
         give_up_at = time.monotonic() + wait_seconds
-        while not await asyncio.to_thread(self.ledger.lease_feed, self.table.name, self.session):
+        while not await asyncio.to_thread(self.ledger.feeds.lease_feed, self.table.name, self.session):
             if time.monotonic() > give_up_at:
                 raise CaptureBusy(
                     f"Another run has been capturing {self.table.name} for over {wait_seconds:.0f} s.",
@@ -159,7 +159,7 @@ class CaptureContext:
         if self.is_full():
             raise BacklogFull
         delete_left = bool(self.mapping.row_filter and self.mapping.row_filter.delete_filtered_out)
-        saved = self.ledger.save_page(
+        saved = self.ledger.captures.save_page(
             self.table.name,
             CapturedPage(
                 page.rows,

@@ -102,12 +102,12 @@ class FeedPoller:
     async def _has_news(self, client: DataverseClient, config: TableConfig) -> bool:
         """Return True if a table has something to capture. Stores the poll in the ledger if it has not."""
         ledger = await asyncio.to_thread(lambda: self._runtime.ledger)
-        feed = await asyncio.to_thread(ledger.feed, config.table)
+        feed = await asyncio.to_thread(ledger.feeds.feed, config.table)
         if feed is None or feed.link is None or feed.kind == "page":
             return True
-        if await asyncio.to_thread(ledger.ids_to_refetch, config.table, 1):
+        if await asyncio.to_thread(ledger.blocked.ids_to_refetch, config.table, 1):
             return True  # rows that the capture has to read again by id
-        if await asyncio.to_thread(ledger.capture_wanted, config.table):
+        if await asyncio.to_thread(ledger.replays.capture_wanted, config.table):
             return True
         try:
             body = await client.page(feed.link, tracked=False, size=1, table=config.table, patience=POLL_PATIENCE)
@@ -119,5 +119,5 @@ class FeedPoller:
         client.endpoint.checked(delta_link)
         stale = datetime.now(UTC) - feed.saved_at > KEEP_LINK
         with suppress(FeedMoved):  # a capture moved the cursor meanwhile, so it polled the feed
-            await asyncio.to_thread(ledger.note_poll, config.table, feed.version, delta_link if stale else None)
+            await asyncio.to_thread(ledger.feeds.note_poll, config.table, feed.version, delta_link if stale else None)
         return False

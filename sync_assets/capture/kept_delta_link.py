@@ -63,7 +63,7 @@ async def first_page(capture: CaptureContext, link: str, feed: Feed | None) -> t
 
 async def catch_up(capture: CaptureContext, result: CaptureResult) -> None:
     """Follow the kept delta link, to capture changes made during the last read. Does nothing if none is due."""
-    feed = await asyncio.to_thread(capture.ledger.feed, capture.table.name)
+    feed = await asyncio.to_thread(capture.ledger.feeds.feed, capture.table.name)
     if feed is None or not feed.kept_due or feed.kept_link is None:
         return
     try:
@@ -75,7 +75,9 @@ async def catch_up(capture: CaptureContext, result: CaptureResult) -> None:
         if error.code == NO_SUCH_COLUMN:  # the link selects a column of an earlier mapping, which was deleted
             raise FeedExpired(str(error)) from error
         raise
-    await asyncio.to_thread(capture.ledger.keep_link, capture.table.name, feed.version, None, None, feed.fingerprint)
+    await asyncio.to_thread(
+        capture.ledger.feeds.keep_link, capture.table.name, feed.version, None, None, feed.fingerprint
+    )
 
 
 async def _is_accepted(capture: CaptureContext, link: str) -> bool:
@@ -108,7 +110,7 @@ async def _read_ids(capture: CaptureContext, feed: Feed | None) -> Feed:
                 trail.follow(head.next_link, len(head.value))
                 fetching = asyncio.create_task(fetch(capture, head.next_link, tracked=True))
             feed = await asyncio.to_thread(
-                capture.ledger.keep_link,
+                capture.ledger.feeds.keep_link,
                 capture.table.name,
                 feed.version if feed else None,
                 kept,

@@ -53,9 +53,9 @@ class PagePipeline:
         self._link, self._body = link, body
         self._tracked, self._alone = tracked, alone
         self._parse = parser(context.mapping).parse
-        same_rows = partial(ledger.same_rows, table)
+        same_rows = partial(ledger.captures.same_rows, table)
         self._unchanged = UnchangedRowFilter(context.mapping, same_rows) if skip_unchanged else None
-        self._make_page = partial(ledger.new_page, table) if new else LedgerPage
+        self._make_page = partial(ledger.captures.new_page, table) if new else LedgerPage
         self._trail = LinkTrail("Dynamics 365", table, link)
         self._without_rows: PreparedPage | None = None
         """A page without rows to read, prepared once: Polars takes as long for it as for some hundred rows."""

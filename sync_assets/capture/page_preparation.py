@@ -31,11 +31,12 @@ class PreparedPage:
 
     Attributes:
         read: Number of rows that Dynamics 365 sent.
-        rows: As Ledger.save_page takes them.
+        rows: As Ledger.captures.save_page takes them.
         deleted: Ids of tombstones.
         left: Ids of rows that the filter excludes.
         opt_outs: Of all rows, also of those in `left`; see `mapping.transform.opted_out`.
-        unchanged: (id, row hash) of rows that are unchanged since their last capture, as Ledger.save_page takes them.
+        unchanged: (id, row hash) of rows that are unchanged since their last capture, as `save_page` takes
+            them.
         unknown_codes: Option numbers without a label, by column.
         next_link: As in `dataverse.page_parser.Page`.
         delta_link: As in `dataverse.page_parser.Page`.

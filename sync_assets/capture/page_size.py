@@ -71,13 +71,13 @@ def too_large(capture: CaptureContext, error: ResponseTooLarge) -> D365Refused:
 
 async def begin(capture: CaptureContext) -> None:
     """Set the page size of the next read: the one stored with the feed, at most the configured one."""
-    feed = await asyncio.to_thread(capture.ledger.feed, capture.table.name)
+    feed = await asyncio.to_thread(capture.ledger.feeds.feed, capture.table.name)
     capture.size.rows = min(capture.page_size, (feed and feed.page_size) or capture.page_size)
 
 
 async def halve(capture: CaptureContext) -> None:
     """Halve the page size stored with the feed. A read in progress begins anew."""
-    feed = await asyncio.to_thread(capture.ledger.feed, capture.table.name)
+    feed = await asyncio.to_thread(capture.ledger.feeds.feed, capture.table.name)
     rows = max(1, capture.size.rows // 2)
     _log.warning(
         "Dynamics 365 fails on large pages, pages are halved", extra={"table": capture.table.name, "rows": rows}
@@ -85,5 +85,5 @@ async def halve(capture: CaptureContext) -> None:
     fingerprint = capture.mapping.fingerprint
     with suppress(FeedMoved):  # another capture goes on with this feed, and halves the size itself if needed
         await asyncio.to_thread(
-            capture.ledger.shrink_pages, capture.table.name, feed.version if feed else None, rows, fingerprint
+            capture.ledger.feeds.shrink_pages, capture.table.name, feed.version if feed else None, rows, fingerprint
         )

@@ -27,13 +27,13 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
     Does nothing if no replay is requested.
     """
     ledger, mapping, table = capture.ledger, capture.mapping, capture.table.name
-    request = await asyncio.to_thread(ledger.replay, table)
-    feed = await asyncio.to_thread(ledger.feed, table)
+    request = await asyncio.to_thread(ledger.replays.replay, table)
+    feed = await asyncio.to_thread(ledger.feeds.feed, table)
     if request is None or feed is None:
         return
     same_columns = request.fingerprint in (None, mapping.fingerprint) and feed.fingerprint == mapping.fingerprint
     if not same_columns and not request.resend:
-        await asyncio.to_thread(ledger.drop_replay, table)  # the mapping changed: the whole table is read again
+        await asyncio.to_thread(ledger.replays.drop_replay, table)  # the mapping changed: the whole table is read again
         return
     every_row = capture.client.first_page(capture.table, mapping.select)
     first_page = f"{every_row}&$filter={quote(condition)}" if (condition := within(request)) else every_row
@@ -44,7 +44,8 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
                 capture.store, page, feed.version, result, resend=request.resend, replay=True
             )
             request = (
-                await asyncio.to_thread(ledger.advance_replay, request, mapping.fingerprint, page.next_link) or request
+                await asyncio.to_thread(ledger.replays.advance_replay, request, mapping.fingerprint, page.next_link)
+                or request
             )
 
 
@@ -65,7 +66,7 @@ def capture_days(
     """
     before = None
     while True:
-        stored = ledger.ask_for_replay(table, *days, resend=resend)
+        stored = ledger.replays.ask_for_replay(table, *days, resend=resend)
         key = (stored.first, stored.last, stored.resend)
         if key == before:
             return

@@ -77,8 +77,8 @@ async def refetch_rows(capture: CaptureContext, result: CaptureResult) -> None:
     ledger, table = capture.ledger, capture.table
     tried: set[str] = set()
     while True:
-        feed = await asyncio.to_thread(ledger.feed, table.name)
-        ids = await asyncio.to_thread(ledger.ids_to_refetch, table.name, IDS_IN_A_QUERY)
+        feed = await asyncio.to_thread(ledger.feeds.feed, table.name)
+        ids = await asyncio.to_thread(ledger.blocked.ids_to_refetch, table.name, IDS_IN_A_QUERY)
         if feed is None or tried.issuperset(ids):
             return
         tried.update(ids)

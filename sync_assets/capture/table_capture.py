@@ -97,7 +97,7 @@ class Capture(CaptureContext):
                     await halve(self)
                 except FeedExpired:
                     _log.warning("The cursor expired, the table is read in full", extra={"table": self.table.name})
-                    feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
+                    feed = await asyncio.to_thread(self.ledger.feeds.feed, self.table.name)
                     if feed is None or resets == 2:
                         raise  # do not repeat full reads for ever
                     resets += 1
@@ -108,14 +108,14 @@ class Capture(CaptureContext):
             return result
         finally:
             result.seconds = time.monotonic() - started
-            await asyncio.to_thread(self.ledger.release_feed, self.table.name, self.session)
+            await asyncio.to_thread(self.ledger.feeds.release_feed, self.table.name, self.session)
 
     async def _start(self) -> tuple[str, bool, Feed | None, bytes | None]:
         """Return the first link, True if it belongs to a full read, the stored feed, and the page's body if fetched.
 
         Begins a full read if the mapping changed.
         """
-        feed = await asyncio.to_thread(self.ledger.feed, self.table.name)
+        feed = await asyncio.to_thread(self.ledger.feeds.feed, self.table.name)
         if feed and feed.fingerprint != self.mapping.fingerprint and feed.link is not None:
             feed = await asyncio.to_thread(self._reset, feed)
         if feed is None or feed.link is None:
@@ -155,7 +155,7 @@ class Capture(CaptureContext):
     def _reset(self, feed: Feed, *, expired: bool = False) -> Feed:
         """Begin a full read with the options (resend, replay) of the one in progress."""
         kept_options = {"resend": feed.resend, "replay": feed.replay}
-        return self.ledger.reset_feed(self.table.name, feed.version, expired=expired, **kept_options)
+        return self.ledger.feeds.reset_feed(self.table.name, feed.version, expired=expired, **kept_options)
 
     def _save(self, page: PreparedPage, feed: Feed | None, result: CaptureResult) -> Feed:
         """Store a page of the feed and the cursor after it."""
@@ -174,10 +174,10 @@ class Capture(CaptureContext):
 
     async def _carry_out_deletes(self, result: CaptureResult) -> None:
         """Turn the deletions found into pending deletes, unless the deletion guard holds them back as too many."""
-        result.orphans = await asyncio.to_thread(self.ledger.count_orphans_of_deletes, self.table.name)
+        result.orphans = await asyncio.to_thread(self.ledger.deletions.count_orphans_of_deletes, self.table.name)
         try:
             result.deleted += await asyncio.to_thread(
-                self.ledger.carry_out_deletes, self.table.name, max_share=self.max_delete_share
+                self.ledger.deletions.carry_out_deletes, self.table.name, max_share=self.max_delete_share
             )
         except TooManyDeletes as stopped:
             result.held_back = stopped

@@ -15,7 +15,7 @@ from sync_assets.dataverse.page_parser import AT_ONCE, Head, row_hashes
 from sync_assets.mapping.table_mapping import TableMapping
 
 SameRows = Callable[[Sequence[str], Sequence[int]], Sequence[int]]
-"""Returns, for ids and row hashes, the indexes of rows that the ledger has with this hash (Ledger.same_rows)."""
+"""Returns, for ids and row hashes, the indexes of rows that the ledger has with this hash (Captures.same_rows)."""
 UnchangedRows = Sequence[tuple[str, int]]
 """(id in lower case, row hash) of each row left unread."""
 

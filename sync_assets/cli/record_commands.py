@@ -66,11 +66,11 @@ def approve_deletes(table: Annotated[str, typer.Argument(help="A mapped table.")
 
     runtime = open_runtime()
     check_table(runtime, table)
-    feed = runtime.ledger.feed(table)
+    feed = runtime.ledger.feeds.feed(table)
     if feed is None:
         fail(f"{table} has never been captured, so there is nothing to delete. `sync-assets sync` captures it.")
     if feed.deletes:
-        runtime.ledger.approve_deletes(table)
+        runtime.ledger.feeds.approve_deletes(table)
     following = feed.orphans if feed.deletes else NO_ORPHANS
     document = {"table": table, "approved": feed.deletes, "following": following.deleted, "orphaning": following.kept}
     print_document(document, as_json, show_approved)

@@ -16,7 +16,7 @@ def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
     """Return the ledger's systems and those that the environment names; with `yes`, assign the ledger to the latter."""
     runtime.any_ledger = True
     runtime.settings.require("d365", "campaign")
-    ledger, known = runtime.ledger, runtime.ledger.systems()
+    ledger, known = runtime.ledger, runtime.ledger.systems.stored()
     named: dict[Side, tuple[str, str | None]] = {
         "d365": (runtime.settings.d365().url, interruptible.run(_organisation(runtime))),
         "campaign": (runtime.settings.campaign().url, None),
@@ -29,10 +29,10 @@ def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
         moved[side] = {"before": before and {"url": before.url, "identity": before.identity}}
         moved[side]["now"] = {"url": url, "identity": identity}
         if yes:
-            ledger.replace_system(side, url, identity)
+            ledger.systems.replace(side, url, identity)
             if side == "campaign":  # another instance may behave differently, so its findings are deleted
                 for table in runtime.config.tables:
-                    ledger.forget_dialect(table.resource)
+                    ledger.dialect.forget(table.resource)
     return {"ledger": ledger.where, "moved": moved, "accepted": bool(moved) and yes}
 
 

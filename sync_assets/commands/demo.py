@@ -155,8 +155,8 @@ def _first_jobs(environment: Mapping[str, str], port: int) -> None:
     while jobs:
         time.sleep(FIRST_JOBS_SECONDS)
         try:
-            feeds = [runtime.ledger.feed(config.table) for config in runtime.config.tables]
-            left = sum(counts.pending for counts in runtime.ledger.counts().values())
+            feeds = [runtime.ledger.feeds.feed(config.table) for config in runtime.config.tables]
+            left = sum(counts.pending for counts in runtime.ledger.reports.counts().values())
             if left or not all(feed and feed.complete for feed in feeds):
                 continue
             if not opted_out:

@@ -83,8 +83,8 @@ def migrate(
     runtime.settings.require("d365", "campaign")
     ledger, configuration = runtime.ledger, _hash(runtime.config)
     if from_start:
-        ledger.forget_migration_steps()
-    stored = {name: one for name, one in ledger.migration_steps().items() if one.configuration == configuration}
+        ledger.adobe_migration.forget_steps()
+    stored = {name: one for name, one in ledger.adobe_migration.steps().items() if one.configuration == configuration}
     steps = _Steps(runtime, stored, configuration, go=go, show_values=show_values)
     shown: list[dict[str, Any]] = []
     for number, name in enumerate(STEPS, 1):
@@ -97,8 +97,8 @@ def migrate(
             continue
         if made.todo or (made.question and not confirm(made.question)):
             break
-        ledger.note_migration_step(name, configuration, made.result)
-        stored[name] = ledger.migration_steps()[name]
+        ledger.adobe_migration.note_step(name, configuration, made.result)
+        stored[name] = ledger.adobe_migration.steps()[name]
         shown[-1] |= {"done_at": iso(stored[name].done_at), "question": None}
     following = next((name for name in STEPS if name not in stored), None)
     calls = {kind: runtime.calls[kind] for kind in CALL_KINDS}
@@ -153,7 +153,7 @@ class _Steps:
         inventory = Inventory(runtime, self.show_values)
         planned = plan(runtime, inventory)
         # A plan counts nothing in the ledger, but this command writes there anyway.
-        runtime.ledger.count_calls({(table, "read"): one.reads for table, one in inventory.tables.items()})
+        runtime.ledger.claims.count_calls({(table, "read"): one.reads for table, one in inventory.tables.items()})
         if planned.problems:
             raise _all_of(planned.problems)
         if stopped := [table for table, one in inventory.tables.items() if one.listing == "stopped"]:
@@ -187,8 +187,8 @@ class _Steps:
     def _note_beginning(self) -> None:
         """Store what the ledger has counted before the first sync: an invocation that is killed reports nothing."""
         if _BEGUN not in self.stored:
-            self.runtime.ledger.note_migration_step(_BEGUN, self.configuration, {"engine_calls": self._counted()})
-            self.stored[_BEGUN] = self.runtime.ledger.migration_steps()[_BEGUN]
+            self.runtime.ledger.adobe_migration.note_step(_BEGUN, self.configuration, {"engine_calls": self._counted()})
+            self.stored[_BEGUN] = self.runtime.ledger.adobe_migration.steps()[_BEGUN]
 
     def _made(self) -> dict[str, Any]:
         """Return the engine calls counted since `--go` began the first sync, and when that was; null if it did not."""
@@ -199,7 +199,7 @@ class _Steps:
 
     def _counted(self) -> dict[str, int]:
         """Return all engine calls that the ledger has counted, by kind."""
-        by_day = self.runtime.ledger.engine_calls_by_day(date.min, date.max).values()
+        by_day = self.runtime.ledger.reports.engine_calls_by_day(date.min, date.max).values()
         return {kind: sum(calls.get(kind, 0) for calls in by_day) for kind in CALL_KINDS}
 
 

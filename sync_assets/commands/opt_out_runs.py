@@ -50,7 +50,7 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
     except SyncAssetsError as error:  # an unreachable SFTP must not hold back changes of Dynamics 365
         runtime.problems.append(error)
     _process_due(runtime, lambda: run([CHANGES]))
-    if not runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes).due:
+    if not runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes).due:
         # A later run has made up for runs that ended early, so their reasons become warnings; those of files stay.
         runtime.warnings += [text for text in runtime.stopped[stopped:] if text not in waiting.refused]
         runtime.stopped[stopped:] = waiting.refused
@@ -139,12 +139,12 @@ def _process_due(runtime: Runtime, run: Callable[[], None]) -> None:
     """Poll profiles if that is due, then decide and write what is due, until nothing moves."""
     problems = len(runtime.problems)
     for _ in range(ROUNDS):
-        before = runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)
+        before = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
         if not before.due and not poll_is_due(runtime, datetime.now(UTC)):
             return
         run()
         if (
             len(runtime.problems) > problems
-            or runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes) == before
+            or runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes) == before
         ):
             return

@@ -76,9 +76,9 @@ def plan(runtime: Runtime, inventory: Inventory | None = None) -> Planned:
 
 def _end_maintenance(ledger: Ledger) -> list[str]:
     """End all maintenance in the scratch ledger, and return notes about it: tables are planned as if it had ended."""
-    paused = ledger.in_maintenance()
+    paused = ledger.maintenance.in_maintenance()
     for table in paused:
-        ledger.end_maintenance(table)
+        ledger.maintenance.end(table)
     return [
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
         f"{table}`."
@@ -135,7 +135,7 @@ class _Plan:
     async def _push(self, config: TableConfig) -> int:
         self.rehearsals[config.table].calls["read"] += await self.existing.find_out(config)
         activity = f"planning {config.table}"
-        pending = self.ledger.counts().get(config.table)
+        pending = self.ledger.reports.counts().get(config.table)
         self.runtime.totals[activity] = self.rehearsals[config.table].done + (pending.pending if pending else 0)
         progress = partial(self.runtime.progress, activity)
         return await self.rehearsals[config.table].push(self.ledger, progress)
@@ -145,12 +145,12 @@ class _Plan:
         while True:
             moved = sum([await self._push(config) for config in tables])
             for config in tables:
-                to_refetch = self.ledger.ids_to_refetch(config.table)
+                to_refetch = self.ledger.blocked.ids_to_refetch(config.table)
                 if to_refetch and to_refetch != refetched.get(config.table):
                     refetched[config.table] = to_refetch
                     moved += 1
                     await self._capture_and_push(config)
-            if not moved or not any(counts.pending for counts in self.ledger.counts().values()):
+            if not moved or not any(counts.pending for counts in self.ledger.reports.counts().values()):
                 return
 
     # --- result -------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class _Plan:
         """Return the opt-outs that the next sync decides or writes, by what is due; None without opt-out flows."""
         if not self.runtime.config.opt_out.active:
             return None
-        return asdict(self.ledger.opt_outs_left(self.runtime.config.opt_out.attributes))
+        return asdict(self.ledger.opt_outs.left(self.runtime.config.opt_out.attributes))
 
     def _opt_outs(self) -> list[str]:
         """Return a note on the number of opt-outs that are due.
@@ -195,7 +195,7 @@ class _Plan:
         """
         if not self.runtime.config.opt_out.active:
             return []
-        due = self.ledger.opt_outs_left(self.runtime.config.opt_out.attributes).due
+        due = self.ledger.opt_outs.left(self.runtime.config.opt_out.attributes).due
         told = (
             f"{counted(due, 'opt-out')} would be due for a decision, at one read and one update each at most; "
             if due
@@ -206,8 +206,8 @@ class _Plan:
         ]
 
     def _table(self, config: TableConfig) -> dict[str, Any]:
-        rehearsal, counts = self.rehearsals[config.table], self.ledger.counts().get(config.table)
-        feed = self.ledger.feed(config.table)
+        rehearsal, counts = self.rehearsals[config.table], self.ledger.reports.counts().get(config.table)
+        feed = self.ledger.feeds.feed(config.table)
         orphans = self.orphans.get(config.table) or (feed.orphans if feed else NO_ORPHANS)
         return {
             "resource": config.resource,
@@ -244,7 +244,7 @@ class _Plan:
             "two calls each, and finding out as two more; they cost one each if it does."
             for config in self.runtime.config.tables
             if self.rehearsals[config.table].deleted
-            and Target.of(config).addressing(self.ledger.dialect(config.resource)).key_in_delete is None
+            and Target.of(config).addressing(self.ledger.dialect.found(config.resource)).key_in_delete is None
         ]
 
     def _unknown_outcomes(self) -> list[str]:

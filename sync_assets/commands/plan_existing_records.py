@@ -65,6 +65,6 @@ class ExistingPlanned:
                 f"hold what they should cost nothing more. So the inserts of this plan are the most that there can be."
             )
         if not existing.known:  # only in the scratch ledger: the push is planned as if the list had been read
-            ledger.end_rebuild(config.table)
-            ledger.note_dialect(config.resource, {EXISTING: LISTED})
+            ledger.rebuilds.end_rebuild(config.table)
+            ledger.dialect.note(config.resource, {EXISTING: LISTED})
         return existing.calls

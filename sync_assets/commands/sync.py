@@ -110,7 +110,7 @@ def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterIn
 
     Killed runs are ended as well.
     """
-    paused = runtime.ledger.in_maintenance()
+    paused = runtime.ledger.maintenance.in_maintenance()
     going = [config for config in tables if config.table not in paused]
     quiet = quiet_tables(runtime, going)
     opt_outs = runtime.config.opt_out.active and any(config.table == CONTACT for config in going)
@@ -144,7 +144,7 @@ def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str], tr
     if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in runtime.problems):
         return 1
     if runtime.problems:
-        paused = runtime.ledger.in_maintenance()
+        paused = runtime.ledger.maintenance.in_maintenance()
         return 2 if any(table not in paused and not _failed(troubled.get(table, ())) for table in tables) else 1
     return 2 if _left(outcome, tables) or runtime.stopped else 0
 

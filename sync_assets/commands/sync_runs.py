@@ -106,7 +106,7 @@ def _push_the_rest(
                 with _noted(runtime, config, troubled):
                     run_flow(runtime, config, instance, [campaign_key(config)])
         for config in going:
-            to_refetch = runtime.ledger.ids_to_refetch(config.table)
+            to_refetch = runtime.ledger.blocked.ids_to_refetch(config.table)
             if to_refetch and to_refetch != refetched.get(config.table):
                 refetched[config.table] = to_refetch
                 with _noted(runtime, config, troubled):
@@ -115,7 +115,7 @@ def _push_the_rest(
         if not any(pending.values()) or time.monotonic() > give_up_at:
             return
         left = [config.table for config in going if pending[config.table]]
-        due = min(filter(None, map(runtime.ledger.next_due, left)), default=None)
+        due = min(filter(None, map(runtime.ledger.reports.next_due, left)), default=None)
         if pending == before and due is None:
             return
         longest = timedelta(seconds=WAIT_FOR_RETRY_SECONDS)
@@ -134,23 +134,23 @@ def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.Dagste
 
 
 def _goes(runtime: Runtime, config: TableConfig) -> bool:
-    return config.table not in runtime.ledger.in_maintenance()
+    return config.table not in runtime.ledger.maintenance.in_maintenance()
 
 
 def _pending(runtime: Runtime, config: TableConfig) -> int:
-    counts = runtime.ledger.counts().get(config.table)
+    counts = runtime.ledger.reports.counts().get(config.table)
     return counts.pending if counts else 0
 
 
 def _is_due(runtime: Runtime, config: TableConfig) -> bool:
     """Return True if a record of the table may be sent now."""
-    due = runtime.ledger.next_due(config.table)
+    due = runtime.ledger.reports.next_due(config.table)
     return due is not None and due <= datetime.now(UTC)
 
 
 def _is_leased(runtime: Runtime) -> bool:
     """Return True if another worker has claimed records."""
-    return any(counts.leased for counts in runtime.ledger.counts().values())
+    return any(counts.leased for counts in runtime.ledger.reports.counts().values())
 
 
 def run_flow(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CapturedPage:
-    """What one page of Dynamics 365 says about a table's rows, as `Ledger.save_page` stores it.
+    """What one page of Dynamics 365 says about a table's rows, as `Ledger.captures.save_page` stores it.
 
     rows: a data frame with the columns id (String, each id once), payload (String: JSON of an insert),
     update_payload (String or null: JSON of an update where it differs), hash (Binary, 16 bytes, of the update payload),

@@ -39,9 +39,9 @@ async def _volume(config: Config, table: TableConfig, ledger: Ledger, d365: Data
     (rows, in_scope), (created, modified) = await run_together(
         _sizes(d365, described, scope, now), _changes(d365, described, scope or "", now)
     )
-    counts, feed = ledger.counts().get(table.table), ledger.feed(table.table)
+    counts, feed = ledger.reports.counts().get(table.table), ledger.feeds.feed(table.table)
     captured = feed is not None and feed.complete
-    missing = ledger.pending_operations(table.table).get("insert", 0) if captured else 0
+    missing = ledger.reports.pending_operations(table.table).get("insert", 0) if captured else 0
     opt_outs = config.opt_out if table.table == CONTACT and config.opt_out.active else None
     return Volume(
         table=table.table,
@@ -108,8 +108,10 @@ def days_before(now: datetime) -> list[Interval]:
 def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
     """Return what a change of a table's records costs, by the configuration and the ledger's findings."""
     target = Target.linked(config, table)
-    addressing = target.addressing(ledger.dialect(target.resource))
-    parents = {parent.resource: parent.addressing(ledger.dialect(parent.resource)).found for parent in target.parents}
+    addressing = target.addressing(ledger.dialect.found(target.resource))
+    parents = {
+        parent.resource: parent.addressing(ledger.dialect.found(parent.resource)).found for parent in target.parents
+    }
     return Cost(
         update=addressing.update_calls,
         delete=addressing.delete_calls,
@@ -124,11 +126,11 @@ def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
 def _history(ledger: Ledger, table: str, now: datetime) -> History | None:
     """Return the engine calls of the whole UTC days before today; None if there are no such days."""
     today = now.astimezone(UTC).date()
-    first = ledger.first_engine_calls().get(table)
+    first = ledger.reports.first_engine_calls().get(table)
     if first is None or first >= today:
         return None
     begin = max(first, today - WINDOW * DAY)
-    calls = ledger.engine_calls_by_table(begin, today - DAY).get(table, {})
+    calls = ledger.reports.engine_calls_by_table(begin, today - DAY).get(table, {})
     return History((today - begin).days, calls.get("update", 0), calls.get("delete", 0))
 
 
@@ -142,7 +144,7 @@ def read_limits(config: Config, ledger: Ledger) -> Limits:
         per_second=guardrails.calls_per_second,
         concurrency=guardrails.concurrency,
         runs_a_day=DAY.total_seconds() / max(1.0, seconds),
-        busiest_hour=ledger.busiest_hour(),
+        busiest_hour=ledger.limits.busiest_hour(),
     )
 
 
@@ -150,7 +152,7 @@ def month_so_far(ledger: Ledger, now: datetime) -> Sequence[tuple[str, int]]:
     """Return the engine calls of the current UTC month by kind."""
     today = now.astimezone(UTC).date()
     totals: dict[str, int] = {}
-    for calls in ledger.engine_calls_by_day(today.replace(day=1), today).values():
+    for calls in ledger.reports.engine_calls_by_day(today.replace(day=1), today).values():
         for kind, number in calls.items():
             totals[kind] = totals.get(kind, 0) + number
     return sorted(totals.items())

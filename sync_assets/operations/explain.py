@@ -121,7 +121,7 @@ def _opt_outs(runtime: Runtime, facts: RecordFacts) -> list[ContactOptOut]:
         return []
     from sync_assets.opt_out.contact_opt_outs import contact_opt_outs  # noqa: PLC0415 - not where opt-outs are off
 
-    stored = {row.attribute: row for row in runtime.ledger.opt_outs_of([facts.id])}
+    stored = {row.attribute: row for row in runtime.ledger.opt_outs.of([facts.id])}
     row = facts.row.row(0, named=True) if facts.row is not None and facts.has_row else None
     modified = datetime.fromisoformat(row[MODIFIED]) if row and row[MODIFIED] else None
     profile = dict(facts.campaign.record) if facts.campaign.presence == "found" else None

@@ -159,7 +159,7 @@ class Inventory:
             return
         look_ups = cost_of(config, config.table(CONTACT), ledger).update - 1
         self.opt_out_calls["read"] += look_ups * self.opt_out_calls["update"]
-        while due := ledger.opt_outs_due(OptOutState.DECIDE, config.opt_out.attributes, after=after):
+        while due := ledger.opt_outs.due(OptOutState.DECIDE, config.opt_out.attributes, after=after):
             after = max(due)
             self.opt_out_calls["read"] += sum(any(row.ask for row in rows) for rows in due.values())
 

@@ -62,12 +62,12 @@ def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
     """Yield the lines of today's file."""
     day, document = now.astimezone(UTC).date(), status(runtime)
     yield {"kind": "log", "day": day.isoformat(), "at": iso(now), "version": version("sync_assets")}
-    calls = runtime.ledger.engine_calls_by_table(day)
+    calls = runtime.ledger.reports.engine_calls_by_table(day)
     for table, told in document["tables"].items():
         counted = {kind: calls.get(table, {}).get(kind, 0) for kind in CALL_KINDS}
         yield {"kind": "table", "table": table, **told, "engine_calls": counted}
     for table in document["tables"]:
-        for reason, records in runtime.ledger.reject_reasons(table):
+        for reason, records in runtime.ledger.reports.reject_reasons(table):
             yield {"kind": "reason", "table": table, "reason": reason, "records": records}
     for reject in islice(rejects(runtime, None), MOST_REFUSED):
         yield {"kind": "refused", **reject}

@@ -19,7 +19,7 @@ def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
     Raises SyncAssetsError for unknown tables.
     """
     _known(runtime, tables)
-    begun = [table for table in dict.fromkeys(tables) if runtime.ledger.begin_maintenance(table)]
+    begun = [table for table in dict.fromkeys(tables) if runtime.ledger.maintenance.begin(table)]
     return {"begun": begun, **listed(runtime)}
 
 
@@ -28,19 +28,19 @@ def off(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
 
     A table that is no longer mapped may be named.
     """
-    paused = runtime.ledger.in_maintenance()
+    paused = runtime.ledger.maintenance.in_maintenance()
     _known(runtime, [table for table in tables if table not in paused])
-    ended = [table for table in dict.fromkeys(tables) if runtime.ledger.end_maintenance(table)]
+    ended = [table for table in dict.fromkeys(tables) if runtime.ledger.maintenance.end(table)]
     return {"ended": ended, **listed(runtime)}
 
 
 def listed(runtime: Runtime) -> dict[str, Any]:
     """Return all tables in maintenance, with the time of its beginning and their pending records."""
-    counts = runtime.ledger.counts()
+    counts = runtime.ledger.reports.counts()
     return {
         "maintenance": [
             {"table": table, "since": iso(since), "pending": found.pending if (found := counts.get(table)) else 0}
-            for table, since in runtime.ledger.in_maintenance().items()
+            for table, since in runtime.ledger.maintenance.in_maintenance().items()
         ]
     }
 

@@ -41,20 +41,20 @@ def add(runtime: Runtime, given: str, *, force: bool = False) -> dict[str, Any]:
     """
     id_ = contact_id(given)
     release_dead(runtime.ledger)  # records of dead workers are not in flight
-    hold = runtime.ledger.hold(CONTACT, id_) if runtime.ledger.is_known(CONTACT, id_) else None
+    hold = runtime.ledger.holds.hold(CONTACT, id_) if runtime.ledger.holds.is_known(CONTACT, id_) else None
     found = interruptible.run(whereabouts(runtime, id_))
     if hold is None:
         if not (found.known or force):
             raise _unknown(id_, found)
-        hold = runtime.ledger.hold(CONTACT, id_, known=found.known)
+        hold = runtime.ledger.holds.hold(CONTACT, id_, known=found.known)
     new = hold.new
-    hold = runtime.ledger.add_to_hold(CONTACT, id_, found.records) or hold
+    hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, found.records) or hold
     give_up_at = time.monotonic() + WAIT_SECONDS
     while hold.in_flight and time.monotonic() < give_up_at:
         time.sleep(0.25)
         release_dead(runtime.ledger)
-        hold = runtime.ledger.add_to_hold(CONTACT, id_, ()) or hold
-    noted = sorted({(record.table, record.id) for record in runtime.ledger.records_of_hold(CONTACT, id_)})
+        hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, ()) or hold
+    noted = sorted({(record.table, record.id) for record in runtime.ledger.holds.records_of_hold(CONTACT, id_)})
     errors = [str(error) for error in (*found.d365.errors, *found.campaign.errors)]
     return {**_document(hold), "new": new, "noted": dict(Counter(table for table, _ in noted)), "errors": errors}
 
@@ -68,7 +68,7 @@ def release(runtime: Runtime, given: str) -> dict[str, Any]:
     Raises SyncAssetsError if there is no hold (most likely the id is mistyped), or if Dynamics 365 cannot be asked.
     """
     id_ = contact_id(given)
-    if not runtime.ledger.records_of_hold(CONTACT, id_):
+    if not runtime.ledger.holds.records_of_hold(CONTACT, id_):
         raise SyncAssetsError(f"{id_} is not on hold.", "`sync-assets hold list` shows who is.")
     try:
         gone = interruptible.run(is_gone(runtime, id_))
@@ -76,19 +76,19 @@ def release(runtime: Runtime, given: str) -> dict[str, Any]:
         raise SyncAssetsError(
             f"The hold stays: Dynamics 365 did not tell whether it still has {id_}. {error}", "Then release it again."
         ) from error
-    if gone and runtime.ledger.held_since(CONTACT, id_) is None:
+    if gone and runtime.ledger.holds.held_since(CONTACT, id_) is None:
         raise SyncAssetsError(
             f"{id_} is not on hold. Dynamics 365 does not have it, so the person's other records stay excluded.",
             "If the contact is restored, release it again.",
         )
-    released = runtime.ledger.end_hold(CONTACT, id_, gone=gone)
+    released = runtime.ledger.holds.end_hold(CONTACT, id_, gone=gone)
     freed, excluded = released or (0, 0)
     return {"id": id_, "released": freed, "gone": gone, "excluded": excluded}
 
 
 def listed(runtime: Runtime) -> dict[str, Any]:
     """Return all holds, the oldest first."""
-    return {"holds": [_document(hold) for hold in runtime.ledger.holds()]}
+    return {"holds": [_document(hold) for hold in runtime.ledger.holds.all()]}
 
 
 def verify(runtime: Runtime, given: str) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def verify(runtime: Runtime, given: str) -> dict[str, Any]:
     """
     id_ = contact_id(given)
     found = interruptible.run(whereabouts(runtime, id_))
-    since = runtime.ledger.held_since(CONTACT, id_)
+    since = runtime.ledger.holds.held_since(CONTACT, id_)
     return {
         "id": id_,
         "known": found.known,

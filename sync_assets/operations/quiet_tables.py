@@ -55,13 +55,13 @@ async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
 def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
     """Return True if, by the ledger, the table is complete, confirmed lately, within its limits, and has no backlog."""
     ledger = runtime.ledger
-    confirmed = ledger.confirmed_at(config.table)
+    confirmed = ledger.runs.confirmed_at(config.table)
     if confirmed is None or datetime.now(UTC) - confirmed > CONFIRM:
         return False
-    feed, counts = ledger.feed(config.table), ledger.counts().get(config.table)
+    feed, counts = ledger.feeds.feed(config.table), ledger.reports.counts().get(config.table)
     limits = guardrails.within_limits(runtime.config, config, guardrails.known_contacts(runtime))
     kept = all(finding.passed for finding in limits)
-    due = ledger.next_due(config.table)
+    due = ledger.reports.next_due(config.table)
     pending = (counts and counts.pending) or opt_outs_due(runtime, config)
     idle = not pending and (due is None or due > datetime.now(UTC))
     return feed is not None and feed.complete and idle and kept
@@ -73,6 +73,6 @@ async def _is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
         ready = await set_up(runtime, config)
     except SyncAssetsError:
         return False
-    feed = await asyncio.to_thread(runtime.ledger.feed, config.table)
+    feed = await asyncio.to_thread(runtime.ledger.feeds.feed, config.table)
     right = not any(finding.stops for finding in ready.findings)
     return right and feed is not None and feed.fingerprint == ready.mapping.fingerprint

@@ -78,7 +78,7 @@ def campaign_notes(runtime: Runtime, config: TableConfig, resource: Resource) ->
     return [
         guardrails.check_personal_data(runtime, config, resource),
         guardrails.engine_budget(
-            runtime, config, Target.of(config).addressing(runtime.ledger.dialect(config.resource))
+            runtime, config, Target.of(config).addressing(runtime.ledger.dialect.found(config.resource))
         ),
     ]
 

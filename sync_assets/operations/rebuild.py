@@ -27,8 +27,8 @@ from sync_assets.validation.schema_drift import target_finding
 def begin_anew(runtime: Runtime) -> None:
     """Begin a rebuild of every table, also if one is under way. The next sync goes on with those that never end."""
     for config in runtime.config.tables:
-        runtime.ledger.end_rebuild(config.table)
-        runtime.ledger.begin_rebuild(config.table)
+        runtime.ledger.rebuilds.end_rebuild(config.table)
+        runtime.ledger.rebuilds.begin_rebuild(config.table)
 
 
 async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> Rebuild:
@@ -37,13 +37,13 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
     Raises what the flows raise, and BudgetSpent; the results so far are stored.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
-    state = await asyncio.to_thread(ledger.begin_rebuild, config.table)
+    state = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, config.table)
     if not state.captured:
         captured = await capture_table(runtime, config)
         if captured.result.held_back:
             runtime.warnings.append(str(captured.result.held_back))
         state = replace(state, captured=True)
-        await asyncio.to_thread(ledger.put_rebuild, state)
+        await asyncio.to_thread(ledger.rebuilds.put_rebuild, state)
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
         findings = [*campaign_findings(config, resource), target_finding(ledger, config)]

@@ -39,7 +39,7 @@ def history(runtime: Runtime, given: str | None, table: str | None, limit: int) 
             "reason": one.reason,
             "run": one.run_id,
         }
-        for one in runtime.ledger.history(id_, table, limit=limit)
+        for one in runtime.ledger.history.entries(id_, table, limit=limit)
     ]
     decisions: list[dict[str, Any]] = []
     if id_ is not None and table in (None, CONTACT):
@@ -50,4 +50,4 @@ def history(runtime: Runtime, given: str | None, table: str | None, limit: int) 
 def prune_records(runtime: Runtime) -> int:
     """Delete entries older than `history.days`, all of them if no history is configured; return how many."""
     kept, now = runtime.config.history, datetime.now(UTC)
-    return runtime.ledger.prune_entries(now - timedelta(days=kept.days) if kept else now)
+    return runtime.ledger.history.prune_entries(now - timedelta(days=kept.days) if kept else now)

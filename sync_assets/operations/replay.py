@@ -38,20 +38,20 @@ def replayable(runtime: Runtime, table: str, first: date | None, last: date | No
         raise SyncAssetsError(
             f"`{' '.join(future)}` is in the future: today is {today} (UTC).", "Write a day up to today."
         )
-    if runtime.ledger.feed(table) is None:
+    if runtime.ledger.feeds.feed(table) is None:
         raise SyncAssetsError(
             f"{table} has never been captured, so there is nothing to replay.", "Run `sync-assets sync`."
         )
-    if since := runtime.ledger.in_maintenance().get(table):
+    if since := runtime.ledger.maintenance.in_maintenance().get(table):
         raise InMaintenance(table, since)
     return runtime.config.table(table)
 
 
 def forget_refused_updates(runtime: Runtime, config: TableConfig) -> None:
     """Let the next updates try again the attributes that Campaign refused in updates."""
-    refused = refused_in_updates(runtime.ledger.dialect(config.resource))
+    refused = refused_in_updates(runtime.ledger.dialect.found(config.resource))
     if refused:
-        runtime.ledger.forget_dialect(config.resource, *(f"{IN_UPDATES}{name}" for name in refused))
+        runtime.ledger.dialect.forget(config.resource, *(f"{IN_UPDATES}{name}" for name in refused))
 
 
 def capture_again(
@@ -66,7 +66,7 @@ def capture_again(
         forget_refused_updates(runtime, config)
     first, last = days
     if first is None and last is None:
-        runtime.ledger.replay_everything(config.table, resend=force)
+        runtime.ledger.replays.replay_everything(config.table, resend=force)
         capture()
         return
     days = (first or date.min, last or date.max)

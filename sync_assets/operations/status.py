@@ -54,7 +54,7 @@ def status(runtime: Runtime) -> dict[str, Any]:
         runtime.check_addresses(runtime.ledger)
     except OtherSystems as error:
         runtime.notes.append(str(error))
-    calls, opt_outs = runtime.ledger.engine_calls(today), runtime.ledger.opt_out_counts(today)
+    calls, opt_outs = runtime.ledger.reports.engine_calls(today), runtime.ledger.opt_outs.counts(today)
     report = stored_report(runtime.ledger, runtime.config)
     return document(runtime, calls, opt_outs) | {
         "killed_runs": _killed(runtime),
@@ -84,10 +84,10 @@ def _certification(report: StoredReport) -> dict[str, Any] | None:
 
 def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> dict[str, Any]:
     """Return counts per mapped table, the feed's position, engine calls by kind, and opt-outs by kind."""
-    counts, paused = runtime.ledger.counts(), runtime.ledger.in_maintenance()
+    counts, paused = runtime.ledger.reports.counts(), runtime.ledger.maintenance.in_maintenance()
     tables: dict[str, Any] = {}
     for config in runtime.config.tables:
-        found, feed = counts.get(config.table), runtime.ledger.feed(config.table)
+        found, feed = counts.get(config.table), runtime.ledger.feeds.feed(config.table)
         tables[config.table] = {
             "resource": config.resource,
             "pending": found.pending if found else 0,
@@ -98,7 +98,7 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
             "synced": found.synced if found else 0,
             "excluded": found.excluded if found else 0,
             "unconfirmed": found.unconfirmed if found else 0,
-            "unconfirmed_until": _iso(runtime.ledger.unconfirmed_until(config.table))
+            "unconfirmed_until": _iso(runtime.ledger.reports.unconfirmed_until(config.table))
             if found and found.unconfirmed
             else None,
             "retried": _retried(runtime, config.table) if found and found.pending else None,
@@ -127,7 +127,7 @@ def _iso(moment: datetime | None) -> str | None:
 
 def _retried(runtime: Runtime, table: str) -> dict[str, Any] | None:
     """Return what is known of the pending records whose requests got no answer that names a cause."""
-    found = runtime.ledger.retried(table)
+    found = runtime.ledger.reports.retried(table)
     if found is None:
         return None
     return {
@@ -147,9 +147,9 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
     `due`: still to be decided or written; `refused`: rejected by the side that was to be written; `held`: under a
     privacy hold; files by state; `last_file_at`: when the newest processed file was written.
     """
-    known = runtime.ledger.files()
+    known = runtime.ledger.opt_out_files.files()
     mapped = runtime.config.opt_out.attributes
-    left = runtime.ledger.opt_outs_left(mapped)
+    left = runtime.ledger.opt_outs.left(mapped)
     done = [file.modified for file in known if file.state == FileState.DONE]
     return {
         "direction": runtime.config.opt_out.direction,
@@ -165,7 +165,9 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
 
 def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
     """Return how many records of a table are waiting, by block reason in words."""
-    return {WAITING_FOR[reason]: number for reason, number in sorted(runtime.ledger.waiting_reasons(table).items())}
+    return {
+        WAITING_FOR[reason]: number for reason, number in sorted(runtime.ledger.blocked.waiting_reasons(table).items())
+    }
 
 
 def held_back(document: Mapping[str, Any]) -> list[str]:
@@ -218,7 +220,7 @@ def orphaned(document: Mapping[str, Any]) -> list[str]:
 def refused_attributes(runtime: Runtime, config: TableConfig) -> list[str]:
     """Return the attributes of a table that updates leave out, contrary to its mapping: Campaign refuses them there."""
     mapped = [field.to for field in config.fields.values() if field.apply_updates]
-    return among(mapped, runtime.ledger.dialect(config.resource))
+    return among(mapped, runtime.ledger.dialect.found(config.resource))
 
 
 def refused_updates(table: str, attributes: Sequence[str]) -> str:
@@ -251,7 +253,7 @@ def rejects(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
             "attempts": reject.attempts,
             "retryable": reject.retryable,
         }
-        for reject in [*runtime.ledger.rejects(table), *_refused_opt_outs(runtime, table)]
+        for reject in [*runtime.ledger.reports.rejects(table), *_refused_opt_outs(runtime, table)]
     ]
 
 
@@ -266,7 +268,7 @@ def retried_records(runtime: Runtime, table: str | None) -> list[dict[str, Any]]
             "attempts": one.attempts,
             "next_attempt": _iso(one.next_attempt),
         }
-        for one in runtime.ledger.retried_records(table)
+        for one in runtime.ledger.reports.retried_records(table)
     ]
 
 
@@ -280,7 +282,7 @@ def orphans(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
             "since": iso(orphan.since),
             "kept": orphan.kept,
         }
-        for orphan in runtime.ledger.orphans(table)
+        for orphan in runtime.ledger.blocked.orphans(table)
     ]
 
 
@@ -294,12 +296,12 @@ def waiting(runtime: Runtime, table: str | None) -> list[dict[str, Any]]:
             "since": iso(one.since),
             "parents": [{"table": to.table, "id": to.id, "state": to.state_text} for to in one.parents],
         }
-        for one in runtime.ledger.waiting(table)
+        for one in runtime.ledger.blocked.waiting(table)
     ]
 
 
 def _refused_opt_outs(runtime: Runtime, table: str | None) -> list[Reject]:
-    return runtime.ledger.refused_opt_outs() if table in (None, CONTACT) else []
+    return runtime.ledger.opt_outs.refused() if table in (None, CONTACT) else []
 
 
 def retry(runtime: Runtime, table: str | None, record: str | None) -> dict[str, int]:
@@ -307,9 +309,9 @@ def retry(runtime: Runtime, table: str | None, record: str | None) -> dict[str, 
 
     Returns how many, and how many stay rejected because of a validation error.
     """
-    retried = runtime.ledger.retry(table, record)
+    retried = runtime.ledger.claims.retry(table, record)
     if table in (None, CONTACT):
-        retried += runtime.ledger.retry_opt_outs(record)
-        retried += runtime.ledger.retry_files() if record is None else 0
-    left = [one for one in runtime.ledger.rejects(table) if not one.retryable and record in (None, one.id)]
+        retried += runtime.ledger.opt_outs.retry(record)
+        retried += runtime.ledger.opt_out_files.retry_files() if record is None else 0
+    left = [one for one in runtime.ledger.reports.rejects(table) if not one.retryable and record in (None, one.id)]
     return {"retried": retried, "not_retryable": len(left)}

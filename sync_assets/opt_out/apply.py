@@ -8,7 +8,7 @@ is still as it was read (`If-Match` with its etag). Campaign has no conditional 
 (decide.py). It is queried first if an earlier request may have been carried out.
 
 Invariant: the opt-outs of a request are claimed right before it, and no claim includes a contact under a privacy hold
-(Ledger.claim_opt_outs). A claim ends when its outcomes are stored.
+(Ledger.opt_outs.claim). A claim ends when its outcomes are stored.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ async def write_due(session: Session, side: Side) -> Applied:
     try:
         done = await (write_d365 if side == "d365" else write_campaign)(session)
     finally:
-        await asyncio.to_thread(session.ledger.release_opt_outs, session.epoch)
+        await asyncio.to_thread(session.ledger.opt_outs.release, session.epoch)
     session.runtime.opt_outs[TO_D365 if side == "d365" else TO_CAMPAIGN] += done.written
     return done
 
@@ -100,7 +100,7 @@ async def write_d365(session: Session) -> Applied:
         for result in await update_rows(session.d365, session.table, updates):
             _note(session, result, wanted[result.id], change, done)
         await asyncio.to_thread(
-            session.ledger.put_opt_outs, change.rows, counts={TO_D365: change.written}, session=session.epoch
+            session.ledger.opt_outs.put, change.rows, counts={TO_D365: change.written}, session=session.epoch
         )
         await session.keep_lease()
     return done
@@ -109,7 +109,7 @@ async def write_d365(session: Session) -> Applied:
 async def _claim(session: Session, state: OptOutState, after: str, limit: int) -> dict[str, list[OptOutRow]]:
     ledger = session.ledger
     return await asyncio.to_thread(
-        ledger.claim_opt_outs, state, session.attributes, session.epoch, after=after, limit=limit
+        ledger.opt_outs.claim, state, session.attributes, session.epoch, after=after, limit=limit
     )
 
 
@@ -183,7 +183,10 @@ async def write_campaign(session: Session) -> Applied:
         await sending.send(due)
         change = sending.change
         await asyncio.to_thread(
-            session.ledger.put_opt_outs, change.rows, counts={TO_CAMPAIGN: change.written}, session=session.epoch
+            session.ledger.opt_outs.put,
+            change.rows,
+            counts={TO_CAMPAIGN: change.written},
+            session=session.epoch,
         )
         if sending.denied:
             raise sending.denied

@@ -49,7 +49,7 @@ class Changes:
         with self._going_on():
             if poll or poll_is_due(self.runtime, now):
                 self.polled = await poll_profiles(self.runtime, now)
-        if self.failed and not self.runtime.ledger.opt_outs_left(self.runtime.config.opt_out.attributes).due:
+        if self.failed and not self.runtime.ledger.opt_outs.left(self.runtime.config.opt_out.attributes).due:
             return
         async with open_session(self.runtime) as session:
             self.deciding = await decide_due(session, self.audit)

@@ -91,7 +91,7 @@ def decisions_of(runtime: Runtime, id_: str, now: datetime) -> list[dict[str, An
 
 def _decisions(runtime: Runtime, id_: str, now: datetime) -> Iterator[dict[str, Any]]:
     since = now.astimezone(UTC) - timedelta(days=LOOK_BACK)
-    files = [file.partition for file in runtime.ledger.files() if file.modified >= since]
+    files = [file.partition for file in runtime.ledger.opt_out_files.files() if file.modified >= since]
     changes = [folder_of_changes(now - timedelta(days=days)) for days in range(LOOK_BACK + 1)]
     for partition in (*files, *changes):
         for frame in Parts(runtime.store, DECISIONS, [partition]):

@@ -107,7 +107,7 @@ async def parity(runtime: Runtime) -> Parity:
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     left = runtime.calls_left
     wanted = SAMPLE if left is None else min(SAMPLE, left)
-    ids = await asyncio.to_thread(ledger.sample_synced, CONTACT, SAMPLE, secrets.randbits(32))
+    ids = await asyncio.to_thread(ledger.reports.sample_synced, CONTACT, SAMPLE, secrets.randbits(32))
     found = Parity(kept_back=max(0, len(ids) - wanted))
     if not ids[:wanted]:
         return found
@@ -122,7 +122,7 @@ async def parity(runtime: Runtime) -> Parity:
 async def _compare(session: Session, ids: Sequence[str], found: Parity) -> None:
     columns = [column.name for column in session.columns.values()]
     here = await rows_now(session.d365, session.table, columns, ids)
-    rows = await asyncio.to_thread(session.ledger.opt_outs_of, ids)
+    rows = await asyncio.to_thread(session.ledger.opt_outs.of, ids)
     applied = {(row.id, row.attribute): row.campaign_at for row in rows if row.state == OptOutState.SYNCED}
     opt_out, now, free = session.runtime.config.opt_out, datetime.now(UTC), asyncio.Semaphore(AT_ONCE)
     verdicts: Counter[str] = Counter()

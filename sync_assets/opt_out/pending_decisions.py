@@ -79,16 +79,16 @@ class DecisionRun:
         """Yield the decisions in frames of SCHEMA. A frame is stored in the ledger when the next one is requested."""
         ledger, attributes, after = self.session.ledger, self.session.attributes, ""
         if self.session.direction == "campaign_to_d365":  # decided under a direction that wrote to Campaign
-            await asyncio.to_thread(ledger.reconsider_opt_outs, OptOutState.TO_CAMPAIGN)
+            await asyncio.to_thread(ledger.opt_outs.reconsider, OptOutState.TO_CAMPAIGN)
         while due := await asyncio.to_thread(
-            ledger.opt_outs_due, OptOutState.DECIDE, attributes, after=after, limit=BATCH
+            ledger.opt_outs.due, OptOutState.DECIDE, attributes, after=after, limit=BATCH
         ):
             after = max(due)
             batch = await self._decide(due)
             frame = batch.frame()
             yield frame
             self.decided += frame.height
-            await asyncio.to_thread(ledger.put_opt_outs, batch.rows)
+            await asyncio.to_thread(ledger.opt_outs.put, batch.rows)
             await self.session.count_calls()
             await self.session.keep_lease()
 

@@ -51,7 +51,7 @@ def _last_poll(runtime: Runtime, now: datetime) -> datetime | None:
 
     Clocks of several machines may differ by MARGIN.
     """
-    last = runtime.ledger.last_noted(POLL)
+    last = runtime.ledger.opt_out_files.last_noted(POLL)
     return None if last is not None and last - now > MARGIN else last
 
 
@@ -79,7 +79,7 @@ async def poll_profiles(runtime: Runtime, now: datetime) -> ProfilePoll:
                 runtime.progress("reading profiles", polled.profiles)
         finally:
             await runtime.count_calls(CONTACT, campaign.calls.take())
-    runtime.ledger.note(POLL, now)
+    runtime.ledger.opt_out_files.note(POLL, now)
     if last is None or last.date() < now.date():  # without export files nothing else removes old copies
         forget_copies(runtime)
     return polled

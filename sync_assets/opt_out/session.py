@@ -70,7 +70,7 @@ class Session:
             OptOutsBusy: another worker has held it for `wait_seconds`.
         """
         give_up_at = time.monotonic() + wait_seconds
-        while not await asyncio.to_thread(self.ledger.lease_feed, LEASE, self.epoch):
+        while not await asyncio.to_thread(self.ledger.feeds.lease_feed, LEASE, self.epoch):
             if time.monotonic() > give_up_at:
                 raise OptOutsBusy(
                     f"Another run has been writing opt-outs for over {wait_seconds:.0f} s.", "Let it finish first."
@@ -107,7 +107,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
             campaign=campaign,
             table=table,
             columns={column.attribute: column for column in opt_out_columns(config, table)},
-            records=target.records(campaign, await asyncio.to_thread(ledger.dialect, target.resource)),
+            records=target.records(campaign, await asyncio.to_thread(ledger.dialect.found, target.resource)),
             direction=_direction(config),
         )
 
@@ -123,7 +123,7 @@ async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
             yield session
         finally:
             await session.count_calls()
-            await asyncio.to_thread(session.ledger.release_feed, LEASE, session.epoch)
+            await asyncio.to_thread(session.ledger.feeds.release_feed, LEASE, session.epoch)
 
 
 def _direction(config: Config) -> ActiveDirection:

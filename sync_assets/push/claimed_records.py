@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 def acknowledged_others(ledger: Ledger, table: str, ids: Sequence[str]) -> list[str]:
     """Return the ids of up to OTHERS acknowledged records of a table, `ids` (at least one) excluded."""
-    sample = ledger.sample_synced(table, OTHERS + len(ids), len(ids[0]))
+    sample = ledger.reports.sample_synced(table, OTHERS + len(ids), len(ids[0]))
     return [other for other in sample if other not in ids][:OTHERS]
 
 
@@ -71,7 +71,7 @@ class ClaimedRecords:
     async def claim(self, limit: int) -> list[Claimed]:
         """Claim up to `limit` pending records of the table."""
         options = {"limit": limit, "opt_outs": self._opt_outs, "target": self._target}
-        records = await self._call(self._ledger.claim, self._table, self._session, **options)
+        records = await self._call(self._ledger.claims.claim, self._table, self._session, **options)
         self.without_outcome += len(records)
         if self.without_outcome:
             self.idle.clear()
@@ -87,26 +87,26 @@ class ClaimedRecords:
         Findings that were made with another key attribute than `key` are deleted from the ledger; then the result is
         empty.
         """
-        found = await self._call(self._ledger.dialect, resource)
+        found = await self._call(self._ledger.dialect.found, resource)
         if found.get(KEY, key) == key:
             return found
-        await self._call(self._ledger.forget_dialect, resource)
+        await self._call(self._ledger.dialect.forget, resource)
         return {}
 
     async def note_dialect(self, resource: str, found: Mapping[str, str]) -> None:
         """Store further findings about a Campaign resource (premise -> finding)."""
         for premise, finding in found.items():
             _log.debug("A premise was found out", extra={"resource": resource, "premise": premise, "found": finding})
-        await self._call(self._ledger.note_dialect, resource, found)
+        await self._call(self._ledger.dialect.note, resource, found)
 
     async def one_acknowledged_link(self, attribute: str) -> tuple[str, str] | None:
         """Return (id of a child, id of its parent) of a record acknowledged with this link; None if there is none."""
-        return await self._call(self._ledger.one_acknowledged_link, self._table, attribute)
+        return await self._call(self._ledger.links.one_acknowledged_link, self._table, attribute)
 
     async def send_links_again(self, attribute: str) -> None:
         """Make every record that was acknowledged with this link pending, so that the link is sent again."""
         await self.flush()
-        await self._call(self._ledger.send_links_again, self._table, attribute)
+        await self._call(self._ledger.links.send_links_again, self._table, attribute)
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Record the outcome of a claimed record; it is stored with the next batch."""
@@ -143,7 +143,7 @@ class ClaimedRecords:
                 return
             counts = {(self._table, kind): count for kind, count in calls.items()}
             try:
-                await self._call(self._ledger.acknowledge, self._session, outcomes, counts)
+                await self._call(self._ledger.claims.acknowledge, self._session, outcomes, counts)
             except Exception:
                 self._outcomes[:0] = outcomes
                 self.calls.put_back(calls)
@@ -164,7 +164,7 @@ class ClaimedRecords:
 
     async def release(self) -> None:
         """Release the records of the table that this session has claimed, by an earlier push too."""
-        await self._call(self._ledger.release, self._table, self._session)
+        await self._call(self._ledger.claims.release, self._table, self._session)
 
     async def _call(self, work: Callable[..., _T], *args: object, **options: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*args, **options))

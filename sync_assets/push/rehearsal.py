@@ -79,14 +79,14 @@ class Rehearsal:
         Returns:
             The number of records claimed.
         """
-        session, calls, total = await asyncio.to_thread(ledger.open_session, worker_id()), CallCounter(), 0
+        session, calls, total = await asyncio.to_thread(ledger.sessions.open, worker_id()), CallCounter(), 0
         target = self.target
-        known = await asyncio.to_thread(ledger.dialect, target.resource)
+        known = await asyncio.to_thread(ledger.dialect.found, target.resource)
         keys = {one.resource: one.key for one in (target, *target.parents)}
         client = _AcceptingClient(keys, known)
         if not self._records:
             for one in (target, *target.parents):
-                found = await asyncio.to_thread(ledger.dialect, one.resource)
+                found = await asyncio.to_thread(ledger.dialect.found, one.resource)
                 self._records[one.resource] = one.records(client, found)
             parents = {one.resource: self._records[one.resource] for one in target.parents}
             self._links = Links(target.links, parents, self.parent_keys, _nothing_to_send) if target.links else None
@@ -94,7 +94,7 @@ class Rehearsal:
             records.client, records.observer = client, counted(calls)
         records = self._records[target.resource]
         while claimed := await asyncio.to_thread(
-            ledger.claim, target.table, session, limit=BATCH, opt_outs=target.opt_outs
+            ledger.claims.claim, target.table, session, limit=BATCH, opt_outs=target.opt_outs
         ):
             outcomes: list[Outcome] = []
             for record in claimed:
@@ -102,7 +102,7 @@ class Rehearsal:
                 delivery = await deliver(record, records, _unguarded, _key_works, self._links)
                 self._note(record, delivery)
                 outcomes.append(outcome(record, delivery))
-            await asyncio.to_thread(ledger.acknowledge, session, outcomes)
+            await asyncio.to_thread(ledger.claims.acknowledge, session, outcomes)
             total += len(claimed)
             if progress:
                 progress(self.done)

@@ -89,14 +89,14 @@ class Target:
     ) -> Records:
         """Return the client for this resource's records.
 
-        found: the stored findings about the resource (Ledger.dialect).
+        found: the stored findings about the resource (Ledger.dialect.found).
         """
         return Records(client, self.api, self.resource, self.key, self.addressing(found), observer)
 
     def addressing(self, found: Mapping[str, str]) -> Addressing:
         """Return how the resource's records are addressed.
 
-        found: the stored findings about the resource (Ledger.dialect).
+        found: the stored findings about the resource (Ledger.dialect.found).
         """
         return Addressing.of(self.address, self.filter, self.unique, self.key, found)
 

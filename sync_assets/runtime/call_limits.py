@@ -151,14 +151,14 @@ class SharedSlots:
             return False
         self._limit = 0
         await self._idle()
-        await asyncio.to_thread(lambda: self._open_session().ledger.release_slots(self._owner))
+        await asyncio.to_thread(lambda: self._open_session().ledger.limits.release_slots(self._owner))
         self._recorded = (0, 0)
         return self._closing.is_set() or not self._waiting
 
     async def _renew(self) -> None:
         self._session = session = await asyncio.to_thread(self._open_session)
         ledger = session.ledger
-        workers = {worker.owner: worker for worker in await asyncio.to_thread(ledger.workers)}
+        workers = {worker.owner: worker for worker in await asyncio.to_thread(ledger.limits.workers)}
         mine = workers.pop(self._owner, None)
         if self._limit and mine is None:
             self._limit = 0  # our session has expired
@@ -174,7 +174,7 @@ class SharedSlots:
             self._limit = min(slots, share)
             return
         granted = await asyncio.to_thread(
-            ledger.lease_slots, self._owner, session.epoch, wanted=wanted, slots=slots, total=self._total
+            ledger.limits.lease_slots, self._owner, session.epoch, wanted=wanted, slots=slots, total=self._total
         )
         self._recorded = (wanted, granted)
         self._limit = min(granted, share)
@@ -207,7 +207,7 @@ class SharedRate:
 
     async def _reserve(self) -> None:
         calls = max(1, min(self._waiting, int(self._per_second * AHEAD_SECONDS)))
-        first = await asyncio.to_thread(lambda: self._ledger().reserve_starts(calls, self._per_second))
+        first = await asyncio.to_thread(lambda: self._ledger().limits.reserve_starts(calls, self._per_second))
         now = time.monotonic()
         self._starts.extend(now + first + n / self._per_second for n in range(calls))
 
@@ -243,7 +243,7 @@ class CallBudget:
     async def _return_rest(self) -> None:
         left, self._left = self._left, 0
         if left:
-            await asyncio.to_thread(lambda: self._ledger().return_calls(self._hour, left))
+            await asyncio.to_thread(lambda: self._ledger().limits.return_calls(self._hour, left))
 
     async def _reserve(self) -> None:
         now = time.monotonic()
@@ -251,7 +251,7 @@ class CallBudget:
         self._block = min(LARGEST_BLOCK, self._block * 2) if quick else max(FIRST_BLOCK, self._block // 2)
         self._reserved_at = now
         block = await asyncio.to_thread(
-            lambda: self._ledger().reserve_calls(self._block, per_day=self._per_day, per_hour=self._per_hour)
+            lambda: self._ledger().limits.reserve_calls(self._block, per_day=self._per_day, per_hour=self._per_hour)
         )
         if block.spent:
             raise BudgetSpent(block.spent)

@@ -200,7 +200,7 @@ class Runtime:
     def keep_history(self) -> None:
         """Let the ledger keep the history of records from now on, if the configuration asks for it."""
         if self.config.history is not None:
-            self.ledger.keep_history(self.run_id)
+            self.ledger.history.keep(self.run_id)
 
     @cached_property
     def store(self) -> Store:
@@ -214,12 +214,12 @@ class Runtime:
         if calls:
             self.calls.update(calls)
             counts = {(table, kind): number for kind, number in calls.items()}
-            await asyncio.to_thread(self.ledger.count_calls, counts)
+            await asyncio.to_thread(self.ledger.claims.count_calls, counts)
 
     @property
     def calls_today(self) -> int:
         """Engine calls of the current UTC day, of all processes that share the ledger."""
-        return sum(self.ledger.engine_calls(datetime.now(UTC).date()).values())
+        return sum(self.ledger.reports.engine_calls(datetime.now(UTC).date()).values())
 
     @property
     def calls_left(self) -> int | None:
@@ -227,13 +227,15 @@ class Runtime:
         limits = (self.config.guardrails.engine_calls_per_day, self.config.guardrails.engine_calls_per_hour)
         if limits == (None, None):
             return None
-        return min(max(0, limit - used) for limit, used in zip(limits, self.ledger.calls_taken(), strict=True) if limit)
+        return min(
+            max(0, limit - used) for limit, used in zip(limits, self.ledger.limits.calls_taken(), strict=True) if limit
+        )
 
     @property
     def calls_left_today(self) -> int | None:
         """Engine calls left in the budget of this UTC day alone; None without a limit."""
         limit = self.config.guardrails.engine_calls_per_day
-        return None if limit is None else max(0, limit - self.ledger.calls_taken()[0])
+        return None if limit is None else max(0, limit - self.ledger.limits.calls_taken()[0])
 
     def close(self) -> None:
         """End the session, and close the ledger, which removes erased payloads from SQLite's files."""
@@ -263,7 +265,7 @@ class Runtime:
     def _note_campaign(self, url: str) -> None:
         """Store Campaign's URL in the ledger, unless one is stored."""
         if not self.any_ledger and not self._campaign_noted:
-            self.ledger.note_system("campaign", url, None)
+            self.ledger.systems.note("campaign", url, None)
             self._campaign_noted = True
 
     @cached_property

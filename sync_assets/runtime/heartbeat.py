@@ -36,7 +36,7 @@ def heartbeat(runtime: Runtime, run_id: str) -> Iterator[None]:
         SessionExpired: the run was given up before.
     """
     session = runtime.session
-    if not session.ledger.begin_run(run_id, session.epoch):
+    if not session.ledger.runs.begin(run_id, session.epoch):
         raise SessionExpired
     before, runtime.run_id = runtime.run_id, run_id
     try:
@@ -44,7 +44,7 @@ def heartbeat(runtime: Runtime, run_id: str) -> Iterator[None]:
     finally:
         runtime.run_id = before
         with suppress(LedgerError):
-            session.ledger.end_run(run_id)
+            session.ledger.runs.end(run_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ REMEDY = (
 
 def killed_runs(ledger: Ledger) -> list[KilledRun]:
     """Return the runs whose process was killed and that were not given up yet, the oldest heartbeat first."""
-    found = [KilledRun(run_id, beat.at) for run_id, beat in ledger.heartbeats().items() if _is_killed(beat)]
+    found = [KilledRun(run_id, beat.at) for run_id, beat in ledger.runs.heartbeats().items() if _is_killed(beat)]
     return sorted(found, key=lambda run: (run.since, run.run_id))
 
 
@@ -79,9 +79,9 @@ def give_up_killed(ledger: Ledger) -> Mapping[str, Heartbeat]:
         The heartbeats afterwards, by run id.
     """
     release_dead(ledger)
-    beats = dict(ledger.heartbeats())
+    beats = dict(ledger.runs.heartbeats())
     for run_id, beat in beats.items():
-        if _is_killed(beat) and ledger.give_up_run(run_id, beat):
+        if _is_killed(beat) and ledger.runs.give_up(run_id, beat):
             _log.warning("A run was killed, its claims are released", extra={"run_id": run_id})
             beats[run_id] = Heartbeat(GIVEN_UP, datetime.now(UTC))
     return beats

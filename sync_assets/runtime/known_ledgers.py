@@ -55,8 +55,8 @@ def check_and_remember(
 
     remember: False if it may belong to other systems. Raises AnotherLedger if it is empty, and not the expected one.
     """
-    found = ledger.identity()
-    if expected and expected.id != found and ledger.is_empty():
+    found = ledger.systems.identity()
+    if expected and expected.id != found and ledger.systems.is_empty():
         raise AnotherLedger(config, expected, ledger.where)
     d365, campaign = urls
     if remember and d365 and campaign and (now := KnownLedger(d365, campaign, found, ledger.where)) != expected:

@@ -40,9 +40,9 @@ class LedgerNumber:
 
     def __init__(self, ledger: Ledger, config: Path) -> None:
         """Compare the ledger's number with the remembered one, and remember it from now on."""
-        self._ledger, self._file = ledger, config.with_name(f".{config.name}.{ledger.identity()}")
+        self._ledger, self._file = ledger, config.with_name(f".{config.name}.{ledger.systems.identity()}")
         known, self.is_older = self._read()
-        if ledger.number() < known and not self.is_older:
+        if ledger.sessions.number() < known and not self.is_older:
             self.is_older = True
             self._write(known)
         ledger.remember_numbers(self._remember)
@@ -55,7 +55,7 @@ class LedgerNumber:
     def accept(self) -> None:
         """Go on with this copy, which is the newest one from now on."""
         known, _ = self._read()
-        self._ledger.raise_number(known + 1)
+        self._ledger.sessions.raise_number(known + 1)
         self.is_older = False
         self._write(known + 1)
 

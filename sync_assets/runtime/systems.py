@@ -41,7 +41,7 @@ def check_addresses(ledger: Ledger, urls: Mapping[Side, str]) -> None:
     Raises:
         OtherSystems: a URL differs.
     """
-    for side, known in sorted(ledger.systems().items()):
+    for side, known in sorted(ledger.systems.stored().items()):
         url = urls.get(side, "")
         if url and not same_address(url, known.url):
             raise _other(ledger, known, f"{VARIABLES[side]} names {url}")
@@ -49,12 +49,12 @@ def check_addresses(ledger: Ledger, urls: Mapping[Side, str]) -> None:
 
 def check_organisation(ledger: Ledger, url: str, identity: str) -> None:
     """Store the id of the organisation at `url`, or compare it with the stored one. Raises OtherSystems."""
-    _compare(ledger, ledger.note_system("d365", url, identity), url, identity)
+    _compare(ledger, ledger.systems.note("d365", url, identity), url, identity)
 
 
 def compare_organisation(ledger: Ledger, url: str, identity: str) -> None:
     """Compare the id of the organisation at `url` with the stored one, and store nothing. Raises OtherSystems."""
-    if known := ledger.systems().get("d365"):
+    if known := ledger.systems.stored().get("d365"):
         _compare(ledger, known, url, identity)
 
 

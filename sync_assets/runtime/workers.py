@@ -53,7 +53,7 @@ def _of_this_machine(worker: str) -> tuple[int, str]:
 
 def release_dead(ledger: Ledger) -> int:
     """Let the sessions expire that are overdue, or whose process was killed on this machine; return how many."""
-    return ledger.expire_sessions(is_dead)
+    return ledger.sessions.expire(is_dead)
 
 
 class WorkerSession:
@@ -67,7 +67,7 @@ class WorkerSession:
         """Open a session, once those of killed processes have expired."""
         release_dead(ledger)
         self.ledger, self._renewed_at = ledger, clocks()
-        self.epoch = ledger.open_session(worker_id())
+        self.epoch = ledger.sessions.open(worker_id())
         self.has_expired = False
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -80,7 +80,7 @@ class WorkerSession:
     def renew(self) -> bool:
         """Renew the session. Return False once it has ended or expired. Raises LedgerError."""
         now = clocks()
-        if not self.ledger.renew_session(self.epoch):
+        if not self.ledger.sessions.renew(self.epoch):
             self.has_expired = True
             return False
         self._renewed_at = now
@@ -98,7 +98,7 @@ class WorkerSession:
         if self._thread:
             self._thread.join()
         with suppress(LedgerError):
-            self.ledger.end_session(self.epoch)
+            self.ledger.sessions.end(self.epoch)
 
     def _renew_until_ended(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):

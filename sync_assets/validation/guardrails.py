@@ -111,12 +111,12 @@ def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
 
 def known_contacts(runtime: Runtime) -> int:
     """Return the number of contacts in the ledger: those that passed the filter."""
-    counts = runtime.ledger.counts().get(CONTACT)
+    counts = runtime.ledger.reports.counts().get(CONTACT)
     return counts.records if counts else 0
 
 
 def _complete(runtime: Runtime) -> bool:
-    feed = runtime.ledger.feed(CONTACT)
+    feed = runtime.ledger.feeds.feed(CONTACT)
     return bool(feed and feed.complete)
 
 
@@ -325,7 +325,7 @@ def engine_budget(runtime: Runtime, table: TableConfig, addressing: Addressing) 
     addressing: how Campaign's records of the table are addressed, which decides about the cost.
     """
     spent = runtime.calls_today
-    projected = projected_calls(addressing, runtime.ledger.pending_operations(table.table))
+    projected = projected_calls(addressing, runtime.ledger.reports.pending_operations(table.table))
     limit = runtime.config.guardrails.engine_calls_per_day
     check = "engine_calls_are_within_the_budget"
     numbers = {"spent_today": spent, "projected": projected}

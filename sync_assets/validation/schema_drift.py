@@ -67,8 +67,8 @@ def findings_since_capture(ledger: Ledger, config: TableConfig, now: Types) -> l
 
     now: the types, as in `type_findings`. The types of another resource are no change of the former one's.
     """
-    known, target = ledger.known_types(config.table), target_finding(ledger, config)
-    if ledger.target(config.table) != (config.resource, config.key):
+    known, target = ledger.maintenance.known_types(config.table), target_finding(ledger, config)
+    if ledger.targets.target(config.table) != (config.resource, config.key):
         known = {place: type_ for place, type_ in known.items() if place[0] == "d365"}
     return [*type_findings(config, known, now), target]
 
@@ -79,8 +79,8 @@ def target_finding(ledger: Ledger, config: TableConfig) -> Finding:
     A target to which nothing was sent may be replaced.
     """
     check = "target_is_as_before"
-    resource, key = before = ledger.target(config.table) or (config.resource, config.key)
-    records, links = ledger.count_sent(config.table) if before != (config.resource, config.key) else (0, 0)
+    resource, key = before = ledger.targets.target(config.table) or (config.resource, config.key)
+    records, links = ledger.targets.count_sent(config.table) if before != (config.resource, config.key) else (0, 0)
     if not records:
         return Finding(check, True, CHECKS[check][1])
     linked = f", {counted(links, 'link')} of other tables to them are sent again" if links else ""

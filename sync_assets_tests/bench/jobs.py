@@ -39,9 +39,9 @@ async def _token() -> tuple[str, float]:
 
 async def capture(ledger: Ledger, url: str, page_rows: int) -> None:
     """Follows the feed to its end, into the ledger. One that was read before is read in full once more."""
-    feed = ledger.feed(TABLE_NAME)
+    feed = ledger.feeds.feed(TABLE_NAME)
     if feed:
-        ledger.reset_feed(TABLE_NAME, feed.version)
+        ledger.feeds.reset_feed(TABLE_NAME, feed.version)
     client = DataverseClient(url, CachedTokens(_token), context=ssl_context())
     session = WorkerSession(ledger)
     session.keep()
@@ -59,14 +59,14 @@ async def load(ledger: Ledger, url: str, page_rows: int, most: int, *, again: bo
     """Captures to the end of the feed beside pushes, as a run does: pauses with `most` pending records. again: all."""
     session = WorkerSession(ledger)
     session.keep()
-    if again and (feed := ledger.feed(TABLE_NAME)):
-        ledger.reset_feed(TABLE_NAME, feed.version)
+    if again and (feed := ledger.feeds.feed(TABLE_NAME)):
+        ledger.feeds.reset_feed(TABLE_NAME, feed.version)
     client = DataverseClient(url, CachedTokens(_token), context=ssl_context())
     rows = highest = 0
 
     def is_full() -> bool:
         nonlocal highest
-        highest = max(highest, pending := ledger.backlog(TABLE_NAME))
+        highest = max(highest, pending := ledger.reports.backlog(TABLE_NAME))
         return pending >= most
 
     job = Capture(ledger, client, TABLE, mapping(), session.epoch, page_size=page_rows, is_full=is_full)
@@ -77,7 +77,7 @@ async def load(ledger: Ledger, url: str, page_rows: int, most: int, *, again: bo
                 result = await job.run()
                 rows, paused = rows + result.rows, result.paused
                 # A run pushes for some time before it goes on: else each page would begin a capture of its own.
-                while paused and ledger.backlog(TABLE_NAME) > most - max(page_rows, most // 20):
+                while paused and ledger.reports.backlog(TABLE_NAME) > most - max(page_rows, most // 20):
                     await asyncio.sleep(0.1)
             meter.done(rows, highest=highest)
     finally:
@@ -102,11 +102,11 @@ async def drain(ledger: Ledger, url: str, in_flight: int) -> None:
 
 def acknowledge(ledger: Ledger) -> None:
     """As if all that is pending had been sent."""
-    session = ledger.open_session(worker_id())
+    session = ledger.sessions.open(worker_id())
     done = 0
     with Meter() as meter:
-        while records := ledger.claim(TABLE_NAME, session, limit=5000):
-            ledger.acknowledge(session, [Outcome(one.seq, "done", one.hash) for one in records])
+        while records := ledger.claims.claim(TABLE_NAME, session, limit=5000):
+            ledger.claims.acknowledge(session, [Outcome(one.seq, "done", one.hash) for one in records])
             done += len(records)
         meter.done(done)
 
@@ -182,7 +182,7 @@ def main() -> None:
     cipher = PayloadCipher((KEY,)) if arguments.encrypted else None
     with Ledger.open(arguments.ledger, cipher=cipher) as ledger:
         if arguments.history:
-            ledger.keep_history("0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b")
+            ledger.history.keep("0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b")
         if arguments.what == "capture":
             interruptible.run(capture(ledger, arguments.url, arguments.page_rows))
         elif arguments.what == "load":

@@ -90,17 +90,17 @@ def _questions(ledger: Ledger) -> Iterator[tuple[str, Callable[[], float]]]:
     """Each returns the seconds that it took."""
 
     def claim(number: int) -> float:
-        session = ledger.open_session("bench")
+        session = ledger.sessions.open("bench")
         with timed() as took:
-            ledger.claim(TABLE, session, limit=number)
-        ledger.end_session(session)
+            ledger.claims.claim(TABLE, session, limit=number)
+        ledger.sessions.end(session)
         return took[0]
 
     def settle(number: int) -> float:
-        session = ledger.open_session("bench")
-        records = ledger.claim(TABLE, session, limit=number)
+        session = ledger.sessions.open("bench")
+        records = ledger.claims.claim(TABLE, session, limit=number)
         with timed() as took:
-            ledger.acknowledge(session, [Outcome(one.seq, "done", one.hash) for one in records])
+            ledger.claims.acknowledge(session, [Outcome(one.seq, "done", one.hash) for one in records])
         return took[0]
 
     def ask(question: Callable[[], object]) -> float:
@@ -109,8 +109,10 @@ def _questions(ledger: Ledger) -> Iterator[tuple[str, Callable[[], float]]]:
         return took[0]
 
     asked: list[Callable[[], float]] = [
-        lambda: ask(ledger.counts),
-        lambda: ask(lambda: (ledger.backlog(TABLE), ledger.oldest_pending(TABLE), ledger.next_due())),
+        lambda: ask(ledger.reports.counts),
+        lambda: ask(
+            lambda: (ledger.reports.backlog(TABLE), ledger.reports.oldest_pending(TABLE), ledger.reports.next_due())
+        ),
         lambda: claim(1),
         lambda: settle(1),
         lambda: claim(BATCH),

@@ -167,7 +167,7 @@ class Life:
                 self._start(worker)
         victims, read_per_second = itertools.cycle(VICTIMS), 0.0
         for since in self._polls(phase):
-            counts, now = self.ledger.counts().get(TABLE_NAME, Counts()), self.campaign.counts()
+            counts, now = self.ledger.reports.counts().get(TABLE_NAME, Counts()), self.campaign.counts()
             sent = now["keys"] - before["keys"] if kills else now["patch"] - before["patch"]
             phase.see(sent, counts.records, counts.pending, since)
             self._check_workers()

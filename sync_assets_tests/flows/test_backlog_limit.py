@@ -44,7 +44,7 @@ def watched(program: Program) -> tuple[Synced, int]:
 
     def look(activity: str, records: int) -> None:
         nonlocal most
-        most = max(most, runtime.ledger.backlog("contact"))
+        most = max(most, runtime.ledger.reports.backlog("contact"))
 
     runtime.progress = look
     return program.sync(runtime), most
@@ -52,12 +52,12 @@ def watched(program: Program) -> tuple[Synced, int]:
 
 def pending(program: Program) -> int:
     with Ledger.open(program.runtime().settings.ledger_url) as ledger:
-        return ledger.backlog("contact")
+        return ledger.reports.backlog("contact")
 
 
 def complete(program: Program) -> bool:
     with Ledger.open(program.runtime().settings.ledger_url) as ledger:
-        feed = ledger.feed("contact")
+        feed = ledger.feeds.feed("contact")
         return feed is not None and feed.complete
 
 
@@ -116,7 +116,7 @@ class TestSync:
         refuse_inserts(chain.program)
         chain.program.sync()
         with Ledger.open(chain.program.runtime().settings.ledger_url) as ledger:
-            for table, counts in ledger.counts().items():
+            for table, counts in ledger.reports.counts().items():
                 assert counts.pending + counts.waiting < MOST + PAGE, table
         chain.admin.clear_faults()
         until(lambda: chain.sync()[0] == 0, 60)
@@ -153,7 +153,7 @@ class TestACampaignThatTakesNothing:
         assert program.sync().status == 0
         runtime = program.runtime()
         with closing(runtime):
-            runtime.ledger.replay_everything("contact", resend=True)
+            runtime.ledger.replays.replay_everything("contact", resend=True)
         orchestra = Orchestra(program, dg.DagsterInstance.ephemeral())
         run = orchestra.materialize(CONTACT)
         assert not run.success

@@ -233,7 +233,7 @@ def test_a_certification_replaces_the_findings_of_an_earlier_one(program: Progra
     def found() -> tuple[str | None, str | None]:
         certified(program)
         with Ledger.open(program.runtime().settings.ledger_url) as ledger:
-            known = ledger.dialect("profile")
+            known = ledger.dialect.found("profile")
         return known.get("key_in_url"), known.get("key_unique")
 
     assert found() == ("yes", "yes")
@@ -248,9 +248,9 @@ def test_the_ledger_counts_the_engine_calls_and_remembers_the_report(program: Pr
     _, status = program.json("status")
     assert status["engine_calls"] == document["engine_calls"] == program.sandbox.admin.engine_calls()
     with Ledger.open(program.runtime().settings.ledger_url) as ledger:
-        assert ledger.dialect(NAME).keys() >= {"certified_at", "version"}
-        assert "began" not in ledger.dialect(NAME)
-        assert ledger.dialect("profile")[f"certified Campaign: {GET}"] == f"workable: {YES}"
+        assert ledger.dialect.found(NAME).keys() >= {"certified_at", "version"}
+        assert "began" not in ledger.dialect.found(NAME)
+        assert ledger.dialect.found("profile")[f"certified Campaign: {GET}"] == f"workable: {YES}"
 
 
 def test_doctor_and_status_tell_when_the_systems_were_certified_and_what_is_not_workable(program: Program) -> None:
@@ -292,7 +292,7 @@ def test_a_budget_that_may_not_suffice_is_refused_before_the_first_write(program
 
 def test_two_certifications_of_one_ledger_do_not_work_at_once(program: Program) -> None:
     with Ledger.open(program.runtime().settings.ledger_url) as ledger:
-        assert ledger.lease_listing(NAME, session_of(ledger))
+        assert ledger.rebuilds.lease_listing(NAME, session_of(ledger))
         status, _, errors = program.run("certify", "--yes")
         assert (status, "Another `sync-assets certify`" in errors) == (1, True)
         assert program.sandbox.admin.engine_calls() == calls()

@@ -98,7 +98,7 @@ def test_a_set_up_that_fails_makes_one_check_red_with_the_cause_in_its_first_lin
     assert run.days(CONTACT) == run.days(PROFILE) == []
     assert orchestra.program.sandbox.admin.engine_calls() == calls()
     assert orchestra.program.sandbox.admin.dump_campaign() == []
-    assert orchestra.runtime.ledger.counts() == {}
+    assert orchestra.runtime.ledger.reports.counts() == {}
 
 
 def test_a_run_that_went_well_answers_every_check(orchestra: Orchestra) -> None:

@@ -151,10 +151,10 @@ def test_a_mass_deletion_spread_over_pages_and_interruptions_is_noticed_all_the_
     for _ in range(12):
         result = capture(runtime, page_size=4, apply_deletes=True, max_delete_share=0.05)
         assert "max_delete_share allows 10" in str(result.held_back)
-        assert runtime.ledger.counts()["contact"].pending == 0
-    runtime.ledger.approve_deletes("contact")
+        assert runtime.ledger.reports.counts()["contact"].pending == 0
+    runtime.ledger.feeds.approve_deletes("contact")
     assert capture(runtime, page_size=4, apply_deletes=True, max_delete_share=0.05).deleted >= 50
-    feed = runtime.ledger.feed("contact")
+    feed = runtime.ledger.feeds.feed("contact")
     assert feed is not None
     assert (feed.deletes, feed.deletes_approved) == (0, False)
     runtime.close()

@@ -320,7 +320,7 @@ def test_nothing_is_sent_before_the_first_read_is_complete(program: Program) -> 
         admin.fault("d365", "forbidden", path="/contacts", skip=8, times=1)  # pages of ids come first
         with pytest.raises(SyncAssetsError):
             capture(runtime, page_size=10)
-        assert runtime.ledger.counts()["contact"].pending == 20
+        assert runtime.ledger.reports.counts()["contact"].pending == 20
         for _ in range(2):
             pushed = asyncio.run(push_table(runtime, runtime.config.tables[0]))
             assert (pushed.result.done, pushed.result.stopped) == (0, None)
@@ -337,9 +337,9 @@ def test_a_second_process_that_sends_nothing_meanwhile_says_so_once(
     monkeypatch.setattr(existing_records, "WAIT_SECONDS", 0.1)
     with closing(program.runtime()) as runtime:
         capture(runtime)
-        assert runtime.ledger.lease_listing("contact", session_of(runtime.ledger, "another"))
+        assert runtime.ledger.rebuilds.lease_listing("contact", session_of(runtime.ledger, "another"))
         for _ in range(2):
             assert asyncio.run(push_table(runtime, runtime.config.tables[0])).result.done == 0
         assert ["another process is finding out" in note for note in runtime.notes].count(True) == 1
-        runtime.ledger.release_listing("contact", session_of(runtime.ledger, "another"))
+        runtime.ledger.rebuilds.release_listing("contact", session_of(runtime.ledger, "another"))
         assert asyncio.run(push_table(runtime, runtime.config.tables[0])).result.done == N

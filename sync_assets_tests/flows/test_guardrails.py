@@ -110,7 +110,7 @@ def test_a_broken_limit_is_a_failed_check_of_the_run_with_its_numbers(orchestra:
     assert isinstance(parts, dg.TableMetadataValue)
     holds = {str(row.data["part"]): row.data["holds"] for row in parts.records}
     assert (holds["contacts are within the limit"], holds["link depth is within the limit"]) == ("no", "yes")
-    assert orchestra.runtime.ledger.counts() == {}
+    assert orchestra.runtime.ledger.reports.counts() == {}
 
 
 def test_a_push_stops_at_a_limit_too_if_it_was_broken_since_the_capture(orchestra: Orchestra) -> None:

@@ -51,9 +51,9 @@ class TwoPeople(Chain):
         """Every row, to be sent whether it is equal or not."""
         runtime = self.program.runtime()
         for table in RESOURCES:
-            feed = runtime.ledger.feed(table)
+            feed = runtime.ledger.feeds.feed(table)
             assert feed is not None
-            runtime.ledger.reset_feed(table, feed.version, resend=True)
+            runtime.ledger.feeds.reset_feed(table, feed.version, resend=True)
         runtime.close()
 
     def status(self, count: str) -> list[int]:
@@ -167,7 +167,7 @@ def test_after_a_privacy_delete_nothing_is_made_again(people: TwoPeople) -> None
     assert {of for of in sent if of[0] != "GET"} == {("DELETE", False)}, "each delete finds nothing"
     assert not people.adas & {id_ for records in people.held().values() for id_ in records}
     runtime = people.program.runtime()
-    assert runtime.ledger.related("contact", people.ada) == []
+    assert runtime.ledger.holds.related("contact", people.ada) == []
     runtime.close()
     assert people.sync() == (0, calls())
 

@@ -79,7 +79,7 @@ def test_refused_records_are_tried_again(orchestra: Orchestra) -> None:
     admin.change("contact", 1, emailaddress1="not-an-address")
     orchestra.capture()
     orchestra.push()
-    assert orchestra.runtime.ledger.counts()["contact"].failed == 1
+    assert orchestra.runtime.ledger.reports.counts()["contact"].failed == 1
     assert does(orchestra, "retry_refused", "retry_records", table="contact").success
     assert orchestra.pending == 1
 
@@ -101,9 +101,9 @@ def test_a_mass_deletion_is_approved(orchestra: Orchestra) -> None:
 
 def test_a_table_goes_into_maintenance_and_on(orchestra: Orchestra) -> None:
     assert does(orchestra, "maintenance", "switch_maintenance", tables=["contact"]).success
-    assert orchestra.runtime.ledger.in_maintenance()
+    assert orchestra.runtime.ledger.maintenance.in_maintenance()
     assert does(orchestra, "maintenance", "switch_maintenance", tables=["contact"], on=False).success
-    assert not orchestra.runtime.ledger.in_maintenance()
+    assert not orchestra.runtime.ledger.maintenance.in_maintenance()
 
 
 def test_a_contact_is_held_and_released(orchestra: Orchestra) -> None:
@@ -120,9 +120,9 @@ def test_a_contact_is_held_and_released(orchestra: Orchestra) -> None:
 def test_a_mistyped_contact_is_held_only_by_force(orchestra: Orchestra) -> None:
     mistyped = "ffffffff-1111-4222-8333-444444444444"
     assert not does(orchestra, "privacy_hold", "hold", contact=mistyped, action="add").success
-    assert orchestra.runtime.ledger.holds() == []
+    assert orchestra.runtime.ledger.holds.all() == []
     assert does(orchestra, "privacy_hold", "hold", contact=mistyped, action="add", force=True).success
-    assert len(orchestra.runtime.ledger.holds()) == 1
+    assert len(orchestra.runtime.ledger.holds.all()) == 1
 
 
 def test_old_runs_are_deleted_failed_ones_later_and_their_days_stay_filled(orchestra: Orchestra) -> None:
@@ -153,7 +153,7 @@ def test_the_sensor_fills_no_day_again_whose_runs_were_deleted(
     orchestra.reload()
     then = datetime.now(UTC) - timedelta(days=3)
     with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: then) as earlier:
-        earlier.count_captured("contact", 1)
+        earlier.runs.count_captured("contact", 1)
     assert orchestra.materialize(CONTACT, days[2]).success
 
     def filled() -> set[str | None]:

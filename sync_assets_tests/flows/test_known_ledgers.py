@@ -139,6 +139,6 @@ def test_a_folder_that_cannot_be_written_remembers_nothing(program: Program) -> 
     (program.home / file.name).mkdir()  # also for root, who may write everywhere
     assert program.run("sync")[0] == 2
     with program.runtime().ledger as ledger:
-        number = f".config.yaml.{ledger.identity()}"
+        number = f".config.yaml.{ledger.systems.identity()}"
     assert {path.name for path in program.home.glob(".config.yaml.*")} == {number, file.name}
     assert (program.home / file.name).is_dir()

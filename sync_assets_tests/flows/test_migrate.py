@@ -272,12 +272,12 @@ def test_killed_in_a_step_it_continues_with_that_step(program: Program) -> None:
     process.communicate()
     adobes.admin.latency("campaign", 0)
     with closing(program.runtime()) as runtime:
-        before = runtime.ledger.migration_steps()
+        before = runtime.ledger.adobe_migration.steps()
     assert before.keys() == {"doctor", "switch_off"}
     status, document = program.json("migrate", "--yes")
     assert (status, document["next"]) == (2, "sync")
     with closing(program.runtime()) as runtime:
-        after = runtime.ledger.migration_steps()
+        after = runtime.ledger.adobe_migration.steps()
     assert {name: after[name] for name in before} == before
     assert results(document)["inventory"]["tables"] == {"contact": adobes.inventory()}
 
@@ -286,7 +286,7 @@ def counted(program: Program) -> Counter[str]:
     """The engine calls that the ledger has counted, by kind."""
     today = datetime.now(UTC).date()
     with closing(program.runtime()) as runtime:
-        by_day = runtime.ledger.engine_calls_by_day(today - timedelta(days=1), today).values()
+        by_day = runtime.ledger.reports.engine_calls_by_day(today - timedelta(days=1), today).values()
     return sum(map(Counter, by_day), Counter[str]())
 
 

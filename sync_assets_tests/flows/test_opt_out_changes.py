@@ -71,7 +71,7 @@ def test_sensors_alone_carry_what_a_poll_finds_without_any_file(orchestra: Orche
     assert run.steps == {"opt_out__changes"}
     assert sides(orchestra.program, id_) == (True, True)
     assert [row[1:] for row in table(run.metadata(CHANGES), "by_reason")] == [(1, "d365")]
-    last = orchestra.runtime.ledger.last_noted(POLL)
+    last = orchestra.runtime.ledger.opt_out_files.last_noted(POLL)
     assert last is not None
     assert before <= last <= datetime.now(UTC)
     [source] = audit(orchestra.program)["source"].to_list()
@@ -149,7 +149,7 @@ def test_a_poll_that_fails_keeps_nothing_back_that_is_due_without_it(orchestra: 
     assert sides(orchestra.program, id_) == (True, True)
     assert values(run, CHANGES)["campaign_written"] == 1
     assert run.check("everything_due_is_decided").passed
-    assert orchestra.runtime.ledger.last_noted(POLL) is None
+    assert orchestra.runtime.ledger.opt_out_files.last_noted(POLL) is None
     assert orchestra.tick(FILE).skip_message == "the last poll failed; it is tried again later"
 
 

@@ -214,7 +214,7 @@ def test_one_asset_alone_can_be_materialised(orchestra: Orchestra) -> None:
         assert run.success, run.errors
         assert run.days(key) == [partition]
         assert sides(orchestra.program, id_)[0] is holds
-    assert [file.state for file in orchestra.runtime.ledger.files()] == [FileState.DONE]
+    assert [file.state for file in orchestra.runtime.ledger.opt_out_files.files()] == [FileState.DONE]
 
 
 def test_a_file_that_nobody_has_read_is_not_done_with_by_deciding(orchestra: Orchestra) -> None:
@@ -224,7 +224,7 @@ def test_a_file_that_nobody_has_read_is_not_done_with_by_deciding(orchestra: Orc
     run = orchestra.materialize(DECISIONS, request.partition_key)
     assert not run.success
     assert "have not been read yet. Materialise campaign/opt_out_export along with it." in run.errors[0]
-    assert [file.state for file in orchestra.runtime.ledger.files()] == [FileState.SEEN]
+    assert [file.state for file in orchestra.runtime.ledger.opt_out_files.files()] == [FileState.SEEN]
 
 
 def test_a_run_of_profiles_compares_nothing(orchestra: Orchestra) -> None:

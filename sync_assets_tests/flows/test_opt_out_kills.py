@@ -139,7 +139,7 @@ def test_killed_between_the_write_to_d365_and_its_record(program: Program) -> No
     assert [in_d365(program, id_)["donotemail"] for id_ in mine] == [True] * 3
     versions = [in_d365(program, id_)["versionnumber"] for id_ in mine]
     with closing(program.runtime()) as runtime:
-        assert {row.state for row in runtime.ledger.opt_outs_of(mine)} == {2}  # to be written, as far as it knows
+        assert {row.state for row in runtime.ledger.opt_outs.of(mine)} == {2}  # to be written, as far as it knows
     done = program.sync()
     assert (done.status, done.document["opt_out"]["to_d365"]) == (0, 0), (done.problems, done.stopped)
     assert carried(program, since)[0] == 1
@@ -159,7 +159,7 @@ def test_killed_between_the_update_in_campaign_and_its_record(program: Program) 
     kill_sync(program, answered=sent, system="campaign", method="PATCH", path=mine[0])
     assert [sides(program, id_) for id_ in mine] == [(True, True)] * 3
     with closing(program.runtime()) as runtime:
-        assert {row.sent for row in runtime.ledger.opt_outs_of(mine)} == {1}
+        assert {row.sent for row in runtime.ledger.opt_outs.of(mine)} == {1}
     done = program.sync()
     assert (done.status, done.document["opt_out"]["to_campaign"]) == (0, 0), (done.problems, done.stopped)
     assert done.document["engine_calls"] == {"insert": 0, "update": 0, "delete": 0, "read": 3}  # asked, not told again
@@ -210,7 +210,7 @@ def test_killed_between_the_rows_and_the_ledger(program: Program) -> None:
     kill_sync(program, answered=read, system="sftp", path=name, skip=1)
     assert known_files(program)[name].state is FileState.SEEN
     with closing(program.runtime()) as runtime:
-        assert runtime.ledger.opt_outs_of(mine) == []
+        assert runtime.ledger.opt_outs.of(mine) == []
     done = program.sync()
     assert (done.status, done.document["opt_out"]["files_processed"], done.document["opt_out"]["to_d365"]) == (0, 1, 3)
     assert carried(program, since)[0] == 1

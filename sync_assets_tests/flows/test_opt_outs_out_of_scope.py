@@ -73,7 +73,7 @@ def test_a_profile_whose_deletion_is_held_back_is_opted_out_meanwhile(
     assert program.sync().status == 0
     assert not program.profiles().keys() & set(mine)
     with_rows = program.runtime()
-    assert with_rows.ledger.opt_outs_of(mine) == []
+    assert with_rows.ledger.opt_outs.of(mine) == []
     with_rows.close()
     assert_quiet(program)
 

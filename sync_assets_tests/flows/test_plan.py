@@ -110,10 +110,10 @@ def flown(program: Program) -> dict[str, Any]:
             for config in tables:
                 await capture_table(runtime, config)
                 await push_table(runtime, config)
-            while any(counts.pending for counts in runtime.ledger.counts().values()):
+            while any(counts.pending for counts in runtime.ledger.reports.counts().values()):
                 for config in tables:
                     await push_table(runtime, config)
-            refetch = any(runtime.ledger.ids_to_refetch(config.table, 1) for config in tables)
+            refetch = any(runtime.ledger.blocked.ids_to_refetch(config.table, 1) for config in tables)
 
     asyncio.run(fly())
     found = document(runtime, runtime.calls, runtime.opt_outs)
@@ -195,7 +195,7 @@ class TestOneTable:
         ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(5)))
         runtime = program.runtime()
         capture(runtime)
-        runtime.ledger.claim("contact", session_of(runtime.ledger, "another"), limit=2)
+        runtime.ledger.claims.claim("contact", session_of(runtime.ledger, "another"), limit=2)
         runtime.close()
         admin.change("contact", ids[:1], lastname="Changed")
         told = planned(program)["tables"]["contact"]
@@ -255,8 +255,8 @@ class TestOneTable:
         program.sandbox.admin.create("contact", *({"lastname": f"N{n}"} for n in range(3)))
         runtime = program.runtime()
         capture(runtime)
-        runtime.ledger.claim("contact", session_of(runtime.ledger, "gone"), limit=2)
-        runtime.ledger.end_session(session_of(runtime.ledger, "gone"))
+        runtime.ledger.claims.claim("contact", session_of(runtime.ledger, "gone"), limit=2)
+        runtime.ledger.sessions.end(session_of(runtime.ledger, "gone"))
         runtime.close()
         told = planned(program)
         assert told["tables"]["contact"]["uncertain"] == 2

@@ -110,7 +110,7 @@ def test_refusals_are_told_without_what_was_refused(watched: Program) -> None:
 
     admin.change("contact", [wrong], emailaddress1="right@example.org")
     with closing(watched.runtime()) as runtime:
-        runtime.ledger.retry()
+        runtime.ledger.claims.retry()
     status, output, errors = watched.run("sync")
     assert status == 0, errors
     assert ledger_payloads(watched) == 0
@@ -174,7 +174,7 @@ def test_a_row_that_the_mapping_refuses_is_not_kept(watched: Program, synced: Sy
     status, told = synced()
     assert status == 2, told
     with closing(watched.runtime()) as runtime:
-        reasons = [reject.reason for reject in runtime.ledger.rejects("contact")]
+        reasons = [reject.reason for reject in runtime.ledger.reports.rejects("contact")]
     assert len(reasons) > 40
     assert traces(watched, *told, *reasons) == set()
     assert ledger_payloads(watched) == 0

@@ -64,10 +64,10 @@ def test_a_second_sync_makes_no_run_and_next_to_no_history(kept: Program) -> Non
 
 
 def test_it_polls_the_feed_all_the_same(synced: Program) -> None:
-    before = synced.runtime().ledger.feed("contact")
+    before = synced.runtime().ledger.feeds.feed("contact")
     synced.sandbox.admin.clear_journal()
     synced.sync()
-    after = synced.runtime().ledger.feed("contact")
+    after = synced.runtime().ledger.feeds.feed("contact")
     assert before
     assert after
     assert after.polled_at > before.polled_at
@@ -186,7 +186,7 @@ def test_a_run_that_was_killed_is_ended_though_nothing_is_to_be_done(synced: Pro
     runtime = synced.runtime()
     earlier = datetime.now(UTC) - timedelta(minutes=2)
     with Ledger.open(runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.begin_run("a-run", session_of(then, "elsewhere:1:2"))
+        then.runs.begin("a-run", session_of(then, "elsewhere:1:2"))
     assert [run.run_id for run in killed_runs(runtime.ledger)] == ["a-run"]
     assert synced.sync().status == 0
     assert killed_runs(runtime.ledger) == []

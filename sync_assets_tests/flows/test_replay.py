@@ -54,7 +54,7 @@ def test_a_day_in_the_future_is_refused(synced: Program, option: str) -> None:
 def standing(program: Program) -> Replay | None:
     """The replay of days that is asked for and not done."""
     runtime = program.runtime()
-    found = runtime.ledger.replay("contact")
+    found = runtime.ledger.replays.replay("contact")
     runtime.close()
     return found
 
@@ -163,8 +163,10 @@ def interrupted(program: Program, ask: Any, requests: int = 2) -> tuple[Any, lis
 
 
 def test_a_replay_of_days_that_was_cut_off_goes_on_at_its_page_with_the_next_capture(synced: Program) -> None:
-    runtime, _ = interrupted(synced, lambda ledger: ledger.ask_for_replay("contact", date.min, date.max, resend=True))
-    assert runtime.ledger.counts()["contact"].pending == 20
+    runtime, _ = interrupted(
+        synced, lambda ledger: ledger.replays.ask_for_replay("contact", date.min, date.max, resend=True)
+    )
+    assert runtime.ledger.reports.counts()["contact"].pending == 20
     since = synced.sandbox.admin.last()
     result = capture(runtime, page_size=10)
     assert (result.rows, result.changed) == (30, 30)
@@ -177,7 +179,9 @@ def test_a_replay_of_days_that_was_cut_off_goes_on_at_its_page_with_the_next_cap
 
 
 def test_a_replay_of_a_table_that_was_cut_off_goes_on_at_its_page_when_it_is_repeated(synced: Program) -> None:
-    runtime, _ = interrupted(synced, lambda ledger: ledger.replay_everything("contact", resend=True), requests=3)
+    runtime, _ = interrupted(
+        synced, lambda ledger: ledger.replays.replay_everything("contact", resend=True), requests=3
+    )
     runtime.close()
     since = synced.sandbox.admin.last()
     assert replayed(synced, force=True).document["pending"] == N
@@ -205,7 +209,7 @@ def test_what_was_asked_for_before_is_done_first(synced: Program) -> None:
     days = by_day(synced)
     first, last = min(days), max(days)
     runtime = synced.runtime()
-    runtime.ledger.ask_for_replay("contact", first, first, resend=True)
+    runtime.ledger.replays.ask_for_replay("contact", first, first, resend=True)
     runtime.close()
     assert replayed(synced, last, last, force=True).document["pending"] == days[first] + days[last]
 
@@ -213,7 +217,7 @@ def test_what_was_asked_for_before_is_done_first(synced: Program) -> None:
 def test_a_row_that_changes_while_its_day_is_replayed_arrives_as_it_is_now(synced: Program) -> None:
     admin = synced.sandbox.admin
     runtime = synced.runtime()
-    runtime.ledger.ask_for_replay("contact", date.min, date.max)
+    runtime.ledger.replays.ask_for_replay("contact", date.min, date.max)
     changed: list[str] = []
 
     def change(result: CaptureResult) -> None:
@@ -230,7 +234,9 @@ def test_a_row_that_changes_while_its_day_is_replayed_arrives_as_it_is_now(synce
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_mapping_that_changes_while_days_are_replayed_reads_the_whole_table(synced: Program, force: bool) -> None:
-    runtime, _ = interrupted(synced, lambda ledger: ledger.ask_for_replay("contact", date.min, date.max, resend=force))
+    runtime, _ = interrupted(
+        synced, lambda ledger: ledger.replays.ask_for_replay("contact", date.min, date.max, resend=force)
+    )
     runtime.close()
     cut = {"firstname": {"to": "firstName", "truncate": True}}  # another mapping, and the same payloads all the same
     synced.table = {**CONTACT, "fields": CONTACT["fields"] | cut}
@@ -244,10 +250,10 @@ def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(
 ) -> None:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
     with in_memory(synced) as orchestra:
-        orchestra.runtime.ledger.ask_for_replay("contact", date.min, date.max, resend=True)
+        orchestra.runtime.ledger.replays.ask_for_replay("contact", date.min, date.max, resend=True)
         [request] = orchestra.asked("d365_changes")
         assert orchestra.execute(request).success
-        assert orchestra.runtime.ledger.replay("contact") is None
+        assert orchestra.runtime.ledger.replays.replay("contact") is None
         orchestra.settle()
         assert orchestra.pending == 0
     assert synced.sandbox.admin.engine_calls()["update"] == N

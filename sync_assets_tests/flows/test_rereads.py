@@ -73,7 +73,7 @@ def test_a_full_read_that_was_cut_off_deletes_nothing_until_it_is_complete(delet
     gap(deleting)
     interrupted(deleting, apply_deletes=True)
     runtime = deleting.runtime()
-    assert runtime.ledger.counts()["contact"].pending <= 6  # changes of the pages that were read, no deletion
+    assert runtime.ledger.reports.counts()["contact"].pending <= 6  # changes of the pages that were read, no deletion
     runtime.close()
     assert len(deleting.profiles()) == N
     since = deleting.sandbox.admin.last()

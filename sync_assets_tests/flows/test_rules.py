@@ -152,7 +152,7 @@ class TestFilters:
         [key] = create(program, {"jobtitle": "Teacher"})
         runtime = program.runtime()
         capture(runtime)
-        assert runtime.ledger.counts()["contact"].pending == 1
+        assert runtime.ledger.reports.counts()["contact"].pending == 1
         runtime.close()
 
         program.sandbox.admin.change("contact", [key], statecode=1)
@@ -249,9 +249,9 @@ class TestApplyUpdates:
         assert values(program, "birthDate")[later] == ["1980-01-01"]
 
         runtime = program.runtime()
-        feed = runtime.ledger.feed("contact")
+        feed = runtime.ledger.feeds.feed("contact")
         assert feed is not None
-        runtime.ledger.reset_feed("contact", feed.version, resend=True)  # as `replay --force` does
+        runtime.ledger.feeds.reset_feed("contact", feed.version, resend=True)  # as `replay --force` does
         runtime.close()
         assert synced(program) == calls(update=2)
         assert values(program, "birthDate")[key] == ["1992-01-01"]

@@ -126,14 +126,14 @@ def test_a_first_read_that_was_interrupted_at_page_3_goes_on_at_page_3(program: 
     admin.fault("d365", "forbidden", path="/contacts", skip=BEFORE_ROWS + 2, times=1)
     with pytest.raises(Exception, match=r"refuses|privilege"):
         capture(runtime, page_size=10)
-    assert runtime.ledger.counts()["contact"].pending == 20
+    assert runtime.ledger.reports.counts()["contact"].pending == 20
     since = admin.last()
     result = capture(runtime, page_size=10)
     assert (result.rows, result.new) == (30, 30)
     reads = [entry for entry in admin.journal("d365", since) if "/contacts" in entry["path"]]
     assert ["skiptoken" in read["path"] for read in reads] == [True, True, True, False, False]
     assert "deltatoken" in reads[-1]["path"]
-    assert runtime.ledger.counts()["contact"].pending == N
+    assert runtime.ledger.reports.counts()["contact"].pending == N
 
 
 def test_rows_changed_while_the_first_read_is_paged_are_not_missed(program: Program) -> None:
@@ -168,8 +168,8 @@ def test_leases_of_a_killed_worker_are_taken_over_at_once(program: Program) -> N
     runtime = program.runtime()
     capture(runtime)
     dead = "|".join([*worker_id().split("|")[:2], "999999", "1", "deadbeef"])
-    assert len(runtime.ledger.claim("contact", session_of(runtime.ledger, dead), limit=10)) == 10
-    assert runtime.ledger.lease_feed("contact", session_of(runtime.ledger, dead))
+    assert len(runtime.ledger.claims.claim("contact", session_of(runtime.ledger, dead), limit=10)) == 10
+    assert runtime.ledger.feeds.lease_feed("contact", session_of(runtime.ledger, dead))
     started = time.monotonic()
     assert program.sync().status == 0
     assert time.monotonic() - started < 60

@@ -119,7 +119,7 @@ def test_another_ledger_is_the_way_out(synced: Program, production: SandboxProce
 def test_another_organisation_behind_the_same_url_is_noticed_by_its_id(synced: Program) -> None:
     runtime = synced.runtime()
     with runtime.ledger as ledger:
-        ledger.replace_system("d365", synced.sandbox.env["D365_URL"], "0b1e0000-0000-4000-8000-00000000beef")
+        ledger.systems.replace("d365", synced.sandbox.env["D365_URL"], "0b1e0000-0000-4000-8000-00000000beef")
     admin = synced.sandbox.admin
     admin.change("contact", 1, jobtitle="Chief Engineer")
     admin.clear_journal()
@@ -150,7 +150,7 @@ def test_systems_that_moved_are_accepted_by_a_person(synced: Program, production
 def test_a_plan_notes_no_systems(program: Program) -> None:
     assert program.run("plan")[0] == 0
     with program.runtime().ledger as ledger:
-        assert ledger.systems() == {}
+        assert ledger.systems.stored() == {}
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_small_portions_of_deletions_while_it_stays_are_counted_together(
                 program.sandbox.admin.delete("contact", 2)
                 until(lambda left=left: len(program.profiles()) == left, 20)
             program.sandbox.admin.delete("contact", 1)
-            until(lambda: (feed := runtime.ledger.feed("contact")) is not None and feed.deletes == 1, 20)
+            until(lambda: (feed := runtime.ledger.feeds.feed("contact")) is not None and feed.deletes == 1, 20)
 
         stays(orchestra, delete, contacts=120)
     assert len(program.profiles()) == 114
@@ -271,10 +271,10 @@ def test_a_run_without_a_sign_of_life_is_ended_and_the_next_one_is_asked_for(orc
     """As after kill -9, on another machine or by another launcher: nothing but the ledger tells."""
     ledger, instance = orchestra.runtime.ledger, orchestra.instance
     dead, alive = (orchestra.under_way(table_tags("contact")) for _ in range(2))
-    ledger.begin_run(alive.run_id, session_of(ledger, f"{ELSEWHERE}alive"))
+    ledger.runs.begin(alive.run_id, session_of(ledger, f"{ELSEWHERE}alive"))
     earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
     with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.begin_run(dead.run_id, session_of(then, ELSEWHERE))
+        then.runs.begin(dead.run_id, session_of(then, ELSEWHERE))
     assert [run.run_id for run in end_killed(instance, ledger, "contact")] == [alive.run_id]
     ended = instance.get_run_by_id(dead.run_id)
     assert ended
@@ -290,7 +290,7 @@ def test_a_killed_run_that_a_person_started_is_ended_too(orchestra: Orchestra) -
     dead, foreign = orchestra.under_way({}), orchestra.under_way({})
     earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
     with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.begin_run(dead.run_id, session_of(then, ELSEWHERE))
+        then.runs.begin(dead.run_id, session_of(then, ELSEWHERE))
     assert end_killed(instance, ledger, "contact") == []
     now = {run.run_id: run.status for run in instance.get_runs()}
     assert now == {dead.run_id: dg.DagsterRunStatus.FAILURE, foreign.run_id: dg.DagsterRunStatus.STARTED}

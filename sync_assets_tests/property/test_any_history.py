@@ -85,10 +85,10 @@ class History:
         self.save(self.some_changes(), gone)
 
     def rows_are_captured_again_by_force(self) -> None:
-        feed = self.ledger.feed("contact")
+        feed = self.ledger.feeds.feed("contact")
         if feed is None:
             return
-        self.ledger.reset_feed("contact", feed.version, resend=True)
+        self.ledger.feeds.reset_feed("contact", feed.version, resend=True)
         changes = self.some_changes()
         self.save(changes, set())
         for name, refusal in {name: refusal for name, _, refusal in changes}.items():
@@ -104,15 +104,15 @@ class History:
     def all_rows_are_read_once_more(self) -> None:
         """Those that the ledger knows are left unread, and in all that comes after nobody can tell. Some have got
         another version meanwhile."""
-        feed = self.ledger.feed("contact")
+        feed = self.ledger.feeds.feed("contact")
         if feed is None:
             return
-        self.ledger.reset_feed("contact", feed.version)
+        self.ledger.feeds.reset_feed("contact", feed.version)
         rows = [self.as_sent[id_] for id_ in self.d365]
         for one in rows:
             one["row_hash"] += self.maybe()
         ids, hashes = [one["id"] for one in rows], [one["row_hash"] for one in rows]
-        same = set(self.ledger.same_rows("contact", ids, hashes))
+        same = set(self.ledger.captures.same_rows("contact", ids, hashes))
         read = [one for index, one in enumerate(rows) if index not in same]
         unchanged = [(ids[index], hashes[index]) for index in same]
         told = capture(self.ledger, *read, unchanged=unchanged, complete=True, missing_are_deleted=True)
@@ -142,7 +142,7 @@ class History:
     def a_worker_claims(self) -> None:
         owner = self.random.choice(OWNERS)
         limit = self.random.randint(1, 4)
-        session, live = session_of(self.ledger, owner), {one.epoch for one in self.ledger.sessions()}
+        session, live = session_of(self.ledger, owner), {one.epoch for one in self.ledger.sessions.all()}
         claimed = claim(self.ledger, owner, limit=limit)
         assert len(claimed) <= limit
         for one in claimed:
@@ -187,7 +187,7 @@ class History:
             result = result.partition(",")[0]
             outcomes.append(Outcome(seq, result, one.hash, "why", self.random.choice([None, 30])))
         calls = {("contact", "insert"): len(outcomes)}
-        settled = self.ledger.acknowledge(session_of(self.ledger, owner), outcomes, calls)
+        settled = self.ledger.claims.acknowledge(session_of(self.ledger, owner), outcomes, calls)
         self.calls += len(outcomes)
         assert settled.claims_lost == 0
         assert settled.synced + settled.removed + settled.pending + settled.failed == len(outcomes)
@@ -198,14 +198,14 @@ class History:
         self.dies(owner)
         if self.maybe():
             for other in OWNERS:
-                assert self.ledger.renew_session(session_of(self.ledger, other))
+                assert self.ledger.sessions.renew(session_of(self.ledger, other))
             be_overdue(self.ledger, owner)
-            assert self.ledger.expire_sessions() >= 1
+            assert self.ledger.sessions.expire() >= 1
 
     def a_worker_dies_and_is_released(self) -> None:
         owner = self.random.choice(OWNERS)
         self.dies(owner)
-        self.ledger.end_session(session_of(self.ledger, owner))
+        self.ledger.sessions.end(session_of(self.ledger, owner))
 
     def dies(self, owner: str) -> None:
         for request in self.open[owner].values():
@@ -214,7 +214,7 @@ class History:
 
     def a_worker_renews(self) -> None:
         owner = self.random.choice(OWNERS)
-        assert self.ledger.renew_session(session_of(self.ledger, owner))
+        assert self.ledger.sessions.renew(session_of(self.ledger, owner))
 
     def a_stranger_answers(self) -> None:
         """Answers of another worker than the one that holds the record change nothing."""
@@ -224,7 +224,9 @@ class History:
             for request in requests.values()
         ]
         before = stored(self.ledger)
-        assert self.ledger.acknowledge(session_of(self.ledger, "stranger"), outcomes).claims_lost == len(outcomes)
+        assert self.ledger.claims.acknowledge(session_of(self.ledger, "stranger"), outcomes).claims_lost == len(
+            outcomes
+        )
         assert stored(self.ledger) == before
 
     def time_goes_by(self) -> None:
@@ -234,7 +236,7 @@ class History:
 
     def somebody_retries(self) -> None:
         name = self.random.choice([None, *NAMES])
-        self.ledger.retry(None if name is None else "contact", name and guid(name))
+        self.ledger.claims.retry(None if name is None else "contact", name and guid(name))
 
     def maybe(self) -> bool:
         return self.random.random() < 0.5
@@ -282,9 +284,9 @@ class History:
     def the_totals_are_those_of_the_records(self) -> None:
         records = stored(self.ledger).values()
         states = [State(one.state) for one in records]
-        live = {one.epoch for one in self.ledger.sessions()}
+        live = {one.epoch for one in self.ledger.sessions.all()}
         held = sum(one.session in live for one in records)
-        counts = self.ledger.counts().get("contact", Counts())
+        counts = self.ledger.reports.counts().get("contact", Counts())
         assert counts == Counts(
             pending=states.count(State.PENDING),
             failed=states.count(State.FAILED),
@@ -292,16 +294,16 @@ class History:
             unconfirmed=states.count(State.UNCONFIRMED) + states.count(State.TOMBSTONE),
             leased=held,
         )
-        assert (self.ledger.next_due() is None) == (counts.pending + counts.unconfirmed == 0)
-        assert sum(self.ledger.engine_calls(self.clock.now.date()).values()) == self.calls
+        assert (self.ledger.reports.next_due() is None) == (counts.pending + counts.unconfirmed == 0)
+        assert sum(self.ledger.reports.engine_calls(self.clock.now.date()).values()) == self.calls
 
     def everything_arrives_in_the_end(self) -> None:
         """All workers die, nothing they had sent arrives; then one worker has a good day."""
         for requests in self.open.values():
             requests.clear()
-        self.ledger.expire_sessions(lambda worker: True)
+        self.ledger.sessions.expire(lambda worker: True)
         self.clock.advance(3600)
-        self.ledger.retry()
+        self.ledger.claims.retry()
         for _ in range(2):  # at the horizon of requests without an answer, records are sent once more
             self.all_is_sent()
             self.clock.advance(3600)
@@ -315,7 +317,7 @@ class History:
         while claimed := claim(self.ledger, "last", limit=3):
             for one in claimed:
                 self.arrive(one, True)
-            self.ledger.acknowledge(
+            self.ledger.claims.acknowledge(
                 session_of(self.ledger, "last"), [Outcome(one.seq, "done", one.hash) for one in claimed]
             )
             rounds += 1

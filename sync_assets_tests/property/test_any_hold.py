@@ -71,14 +71,14 @@ class History:
 
     def all_is_sent(self) -> None:
         for table in TABLES:
-            to_refetch = self.ledger.ids_to_refetch(table)
+            to_refetch = self.ledger.blocked.ids_to_refetch(table)
             for name in [*self.people, *self.parent]:
                 if guid(name) in to_refetch and name not in self.gone:
                     capture(self.ledger, row(name)) if table == "contact" else self.capture(table, name)
         for table in (*TABLES, *reversed(TABLES)):
             for one in claim(self.ledger, table=table):
                 assert not self.protected(one.id) or one.operation == "delete", one
-                self.ledger.acknowledge(
+                self.ledger.claims.acknowledge(
                     session_of(self.ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links)]
                 )
 
@@ -87,7 +87,7 @@ class History:
         if living:
             name = self.random.choice(living)
             self.held.add(name)
-            self.ledger.hold("contact", guid(name))
+            self.ledger.holds.hold("contact", guid(name))
 
     def a_contact_goes(self) -> None:
         """Only one that is held: what becomes of others' orders is told elsewhere."""
@@ -105,7 +105,7 @@ class History:
         if self.held:
             name = self.random.choice(sorted(self.held))
             self.held.discard(name)
-            self.ledger.end_hold("contact", guid(name), gone=name in self.gone)
+            self.ledger.holds.end_hold("contact", guid(name), gone=name in self.gone)
 
 
 def test_whatever_happens_nothing_is_made_or_changed_of_who_is_held_or_gone(ledgers: Ledgers) -> None:

@@ -252,12 +252,12 @@ class History:
     def everything_is_read_again(self) -> None:
         """A whole read, perhaps by force, that some rows are missing from."""
         table = self.random.choice(TABLES)
-        feed = self.ledger.feed(table)
+        feed = self.ledger.feeds.feed(table)
         if feed is None:
             return
         resend = self.random.random() < 0.3
         deleted = self.random.random() < 0.7
-        self.ledger.reset_feed(table, feed.version, resend=resend)
+        self.ledger.feeds.reset_feed(table, feed.version, resend=resend)
         rows = {k: r for k, r in self.world.d365.items() if k[0] == table and self.random.random() < 0.8}
         known = [
             *self.world.d365,
@@ -274,7 +274,7 @@ class History:
 
     def unread_rows_are_read_again(self) -> None:
         table = self.random.choice(TABLES)
-        to_refetch = [IDS[table, id_] for id_ in self.ledger.ids_to_refetch(table, 10)]
+        to_refetch = [IDS[table, id_] for id_ in self.ledger.blocked.ids_to_refetch(table, 10)]
         assert set(to_refetch) <= set(self.world.d365) | set(self.world.withdrawn)
         if to_refetch:
             self.save(table, {key: self.world.d365[key] for key in to_refetch if key in self.world.d365})
@@ -289,7 +289,7 @@ class History:
         complete: bool = False,
         **rest: Any,
     ) -> None:
-        feed = self.ledger.feed(table)
+        feed = self.ledger.feeds.feed(table)
         position = Position("next", "page", "columns", feed.read_id if feed else 1, complete)
         links = self.world.links[table]
         save_page(
@@ -315,9 +315,9 @@ class History:
 
         At the end of a read, children become orphans, too, whose parents no read has ever found.
         """
-        told = self.ledger.count_orphans_of_deletes(table)
+        told = self.ledger.deletions.count_orphans_of_deletes(table)
         before = self.becomes()
-        self.ledger.carry_out_deletes(table)
+        self.ledger.deletions.carry_out_deletes(table)
         new = {key: becomes for key, becomes in self.becomes().items() if becomes > before.get(key, Orphaned.NO)}
         for becomes, counted in ((Orphaned.DELETED, told.deleted), (Orphaned.KEPT, told.kept)):
             follows = Counter(of for (of, _), found in new.items() if found == becomes)
@@ -361,7 +361,7 @@ class History:
 
     def a_worker_claims(self) -> None:
         owner, table = self.random.choice(OWNERS), self.random.choice(TABLES)
-        session, live = session_of(self.ledger, owner), {one.epoch for one in self.ledger.sessions()}
+        session, live = session_of(self.ledger, owner), {one.epoch for one in self.ledger.sessions.all()}
         for one in claim(self.ledger, owner, limit=self.random.randint(1, 3), table=table):
             key = IDS[table, one.id]
             for requests in self.open.values():
@@ -419,7 +419,7 @@ class History:
                 continue
             del self.open[owner][seq]
             outcomes.append(self.answer(request, self.random.choice(RESULTS)))
-        assert self.ledger.acknowledge(session_of(self.ledger, owner), outcomes).claims_lost == 0
+        assert self.ledger.claims.acknowledge(session_of(self.ledger, owner), outcomes).claims_lost == 0
 
     def answer(self, request: Request, result: str) -> Outcome:
         one = request.claimed
@@ -457,7 +457,7 @@ class History:
                 self.answer(request, "unknown, arrived")
         self.open[owner].clear()
         if self.maybe():
-            self.ledger.end_session(session_of(self.ledger, owner))
+            self.ledger.sessions.end(session_of(self.ledger, owner))
 
     def time_goes_by(self) -> None:
         seconds = self.random.choice([1, 30, 61])
@@ -465,7 +465,7 @@ class History:
         self.seconds += seconds
 
     def somebody_retries(self) -> None:
-        self.ledger.retry(self.random.choice([None, *TABLES]))
+        self.ledger.claims.retry(self.random.choice([None, *TABLES]))
 
     def others_remove_a_contact(self) -> None:
         """In Campaign, which the ledger does not hear of until the contact is sent again."""
@@ -497,17 +497,17 @@ class History:
         """Workers die, nothing they had sent arrives. What was refused is mended. Then all goes well."""
         for requests in self.open.values():
             requests.clear()
-        self.ledger.expire_sessions(lambda worker: True)
+        self.ledger.sessions.expire(lambda worker: True)
         self.clock.advance(3600)
         self.seconds += 3600
         for table in TABLES:
             rows = {key: row._replace(refusal=None) for key, row in self.world.d365.items() if key[0] == table}
-            if feed := self.ledger.feed(table):
+            if feed := self.ledger.feeds.feed(table):
                 if table == "contact" and self.world.removed:  # its children follow by themselves
-                    self.ledger.reset_feed(table, feed.version, resend=True)
+                    self.ledger.feeds.reset_feed(table, feed.version, resend=True)
                     self.to_resend |= dict.fromkeys(rows, 0)
                 self.save(table, rows, complete=True)
-        self.ledger.retry()
+        self.ledger.claims.retry()
         self.the_totals_are_those_of_the_records()
         for _ in range(2):  # at the horizon of requests without an answer, records are sent once more
             for _ in range(12):
@@ -527,9 +527,9 @@ class History:
         orphaned = {one.id: one for one in stored(self.ledger).values() if one.state == State.ORPHANED}
         assert not any(one.uncertain for one in orphaned.values())
         assert all(one.orphaned == Orphaned.KEPT or one.acked_hash is None for one in orphaned.values())
-        told = {orphan.id: orphan.kept for orphan in self.ledger.orphans()}
+        told = {orphan.id: orphan.kept for orphan in self.ledger.blocked.orphans()}
         assert told == {id_: one.acked_hash is not None for id_, one in orphaned.items()}
-        assert sum(counts.orphaned for counts in self.ledger.counts().values()) == len(orphaned)
+        assert sum(counts.orphaned for counts in self.ledger.reports.counts().values()) == len(orphaned)
 
     def what_is_orphaned_has_lost_a_parent_for_good(self) -> None:
         """In the end, when every table that is captured at all was read to its end."""
@@ -539,24 +539,24 @@ class History:
                 assert (one.state == State.ORPHANED) == (self.world.orphaned(key) is not None), f"{key}: {one}"
 
     def is_read(self, table: str) -> bool:
-        return self.ledger.feed(table) is not None
+        return self.ledger.feeds.feed(table) is not None
 
     def a_good_round(self) -> bool:
         found = False
         for table in TABLES:
-            to_refetch = [IDS[table, id_] for id_ in self.ledger.ids_to_refetch(table, 10)]
+            to_refetch = [IDS[table, id_] for id_ in self.ledger.blocked.ids_to_refetch(table, 10)]
             if to_refetch:
                 self.save(table, {key: self.world.d365[key] for key in to_refetch})
             for one in claim(self.ledger, "last", table=table):
                 key = IDS[table, one.id]
                 self.check_what_is_to_be_sent(key, one)
                 self.sent[key, one.operation] += 1
-                self.ledger.acknowledge(
+                self.ledger.claims.acknowledge(
                     session_of(self.ledger, "last"), [self.answer(Request(one, 0, self.to_resend.get(key)), "done")]
                 )
                 self.the_totals_are_those_of_the_records()
                 found = True
-        return found or any(self.ledger.ids_to_refetch(table, 1) for table in TABLES)
+        return found or any(self.ledger.blocked.ids_to_refetch(table, 1) for table in TABLES)
 
     def campaign_is_as_d365_says(self) -> None:
         world = self.world

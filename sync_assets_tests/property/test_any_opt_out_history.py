@@ -99,15 +99,15 @@ class History:
     def a_contact_is_held_or_released(self) -> None:
         id_ = self.random.choice(IDS)
         if id_ in self.held:
-            self.ledger.end_hold("contact", id_, gone=False)
+            self.ledger.holds.end_hold("contact", id_, gone=False)
         else:
-            in_flight = self.ledger.hold("contact", id_).in_flight
+            in_flight = self.ledger.holds.hold("contact", id_).in_flight
             assert in_flight or id_ not in self.claimed or OPT_OUTS not in self.workers, "a request follows the hold"
         self.held ^= {id_}
 
     def somebody_retries(self) -> None:
-        self.ledger.retry()
-        self.ledger.retry_opt_outs()
+        self.ledger.claims.retry()
+        self.ledger.opt_outs.retry()
 
     def a_worker_goes_on(self) -> None:
         starts: dict[str, list[Callable[[], Steps]]] = {
@@ -152,7 +152,7 @@ class History:
     def state(self, file: File) -> None:
         """A statement that is older than one that was taken before changes nothing; at most Campaign is asked."""
         before = self.opt_outs()
-        self.ledger.store_stated_opt_outs(file.frame(), ATTRIBUTES, "file", file.written)
+        self.ledger.opt_outs.store_stated(file.frame(), ATTRIBUTES, "file", file.written)
         after = self.opt_outs()
         for id_, *_ in file.rows:
             for name in ATTRIBUTES:
@@ -172,7 +172,7 @@ class History:
         return rules.due_again(was, ask=True)._replace(**told)
 
     def opt_outs(self) -> dict[Key, OptOutRow]:
-        return {(one.id, one.attribute): one for one in self.ledger.opt_outs_of(IDS)}
+        return {(one.id, one.attribute): one for one in self.ledger.opt_outs.of(IDS)}
 
     # Workers
 
@@ -201,7 +201,7 @@ class History:
         owner = f"worker {self.owners}"
         carried = ATTRIBUTES if self.bidirectional else []
         try:
-            claimed = self.ledger.claim(
+            claimed = self.ledger.claims.claim(
                 "contact", session_of(self.ledger, owner), limit=self.random.randint(1, 3), opt_outs=carried
             )
             yield
@@ -210,9 +210,9 @@ class History:
                 records: Any = Records(self.world, one.id, self.trouble)
                 outcomes.append(outcome(one, at_once(deliver(one, records, nobody_minds, it_works)), self.clock.now))
             yield
-            self.ledger.acknowledge(session_of(self.ledger, owner), outcomes)
+            self.ledger.claims.acknowledge(session_of(self.ledger, owner), outcomes)
         finally:
-            self.ledger.end_session(session_of(self.ledger, owner))
+            self.ledger.sessions.end(session_of(self.ledger, owner))
 
     def exports(self) -> Steps:
         file = self.world.extract()
@@ -240,7 +240,7 @@ class History:
                 else:
                     decided.append(self.decided(one, told, now))
         yield
-        self.ledger.put_opt_outs(decided)
+        self.ledger.opt_outs.put(decided)
 
     def decided(
         self, one: OptOutRow, told: Mapping[str, tuple[bool, datetime | None]] | None, now: datetime
@@ -292,7 +292,7 @@ class History:
             else:
                 done += [self.again(one) for one in wanted]
         yield
-        self.ledger.put_opt_outs(done, session=session_of(self.ledger, OPT_OUTS))
+        self.ledger.opt_outs.put(done, session=session_of(self.ledger, OPT_OUTS))
         self.claimed = {}
 
     def again(self, one: OptOutRow) -> OptOutRow:
@@ -322,17 +322,17 @@ class History:
             else:
                 done += [rules.after_missing_profile(one, one.d365) for one in rows]
         yield
-        self.ledger.put_opt_outs(done, session=session_of(self.ledger, OPT_OUTS))
+        self.ledger.opt_outs.put(done, session=session_of(self.ledger, OPT_OUTS))
         self.claimed = {}
 
     def claim(self, state: OptOutState) -> dict[str, list[OptOutRow]]:
         session = session_of(self.ledger, OPT_OUTS)
-        self.ledger.release_opt_outs(session)  # those of a worker that died
-        self.claimed = self.ledger.claim_opt_outs(state, ATTRIBUTES, session, limit=self.random.randint(1, 3))
+        self.ledger.opt_outs.release(session)  # those of a worker that died
+        self.claimed = self.ledger.opt_outs.claim(state, ATTRIBUTES, session, limit=self.random.randint(1, 3))
         return self.claimed
 
     def due(self, state: OptOutState) -> dict[str, list[OptOutRow]]:
-        return self.ledger.opt_outs_due(state, ATTRIBUTES, limit=self.random.randint(1, 3))
+        return self.ledger.opt_outs.due(state, ATTRIBUTES, limit=self.random.randint(1, 3))
 
     def now(self) -> int:
         return times.to_micros(self.world.later())
@@ -341,7 +341,7 @@ class History:
 
     def nothing_held_is_due(self) -> None:
         for state in (OptOutState.DECIDE, OptOutState.TO_D365, OptOutState.TO_CAMPAIGN) if self.held else ():
-            assert not self.held & self.ledger.opt_outs_due(state, ATTRIBUTES).keys()
+            assert not self.held & self.ledger.opt_outs.due(state, ATTRIBUTES).keys()
 
     def everything_is_settled_in_the_end(self) -> None:
         """Workers die or come to their end, and all goes well from then on."""
@@ -359,16 +359,16 @@ class History:
             self.state(file)
         self.it_comes_to_rest()
         for id_ in sorted(self.held):
-            self.ledger.end_hold("contact", id_, gone=False)
+            self.ledger.holds.end_hold("contact", id_, gone=False)
         self.held.clear()
         self.it_comes_to_rest()
 
     def it_comes_to_rest(self) -> None:
         for number in range(ROUNDS):
             self.a_good_round()
-            left = self.ledger.opt_outs_left(ATTRIBUTES)
+            left = self.ledger.opt_outs.left(ATTRIBUTES)
             note(f"round {number}: {left}")
-            if not left.due and not self.ledger.counts()["contact"].pending:
+            if not left.due and not self.ledger.reports.counts()["contact"].pending:
                 break
         else:
             raise AssertionError("it goes round in circles")
@@ -376,12 +376,12 @@ class History:
         for _ in range(2):
             self.a_good_round()
         assert self.world.written == before, "written though both agree"
-        assert self.ledger.opt_outs_left(ATTRIBUTES).refused == 0
+        assert self.ledger.opt_outs.left(ATTRIBUTES).refused == 0
         self.both_sides_agree()
 
     def a_good_round(self) -> None:
         self.finish(self.captures())
-        self.save(self.page(self.ledger.ids_to_refetch("contact")))
+        self.save(self.page(self.ledger.blocked.ids_to_refetch("contact")))
         self.finish(self.pushes(), self.pushes(), self.pushes())
         self.finish(self.captures(), self.exports())
         self.state(self.files[-1])
@@ -391,7 +391,7 @@ class History:
             (OptOutState.TO_CAMPAIGN, self.writes_campaign),
         ]:
             for _ in IDS:
-                if self.ledger.opt_outs_due(state, ATTRIBUTES):
+                if self.ledger.opt_outs.due(state, ATTRIBUTES):
                     self.finish(work())
 
     def finish(self, *workers: Steps) -> None:

@@ -65,10 +65,10 @@ class History:
 
     def all_is_read_again(self) -> None:
         table = self.random.choice(TABLES)
-        feed = self.ledger.feed(table)
+        feed = self.ledger.feeds.feed(table)
         if feed is None:
             return
-        self.ledger.reset_feed(table, feed.version, resend=self.random.random() < 0.5)
+        self.ledger.feeds.reset_feed(table, feed.version, resend=self.random.random() < 0.5)
         for other, name in sorted(self.d365):
             if other == table:
                 self.captured(table, name)
@@ -89,7 +89,7 @@ class History:
             result: Any = self.random.choice(["done", "done", "refused", "later", "unknown"])
             if result == "done" or (result == "unknown" and self.random.random() < 0.5):
                 self.arrives(table, one)
-            self.ledger.acknowledge(
+            self.ledger.claims.acknowledge(
                 session_of(self.ledger, "worker"), [Outcome(one.seq, result, one.hash, "why", links=one.links)]
             )
 
@@ -104,20 +104,20 @@ class History:
             if self.random.random() < 0.5:
                 self.arrives(table, one)
         self.open.clear()
-        self.ledger.end_session(session_of(self.ledger, "worker"))
+        self.ledger.sessions.end(session_of(self.ledger, "worker"))
 
     def a_contact_is_held(self) -> None:
         name = self.random.choice(NAMES["contact"])
         self.held.add(name)
-        self.ledger.hold("contact", guid(name))
+        self.ledger.holds.hold("contact", guid(name))
 
     def a_contact_is_released(self) -> None:
         name = self.random.choice(NAMES["contact"])
-        assert (self.ledger.end_hold("contact", guid(name), gone=False) is None) == (name not in self.held)
+        assert (self.ledger.holds.end_hold("contact", guid(name), gone=False) is None) == (name not in self.held)
         self.held.discard(name)
 
     def somebody_retries(self) -> None:
-        self.ledger.retry()
+        self.ledger.claims.retry()
 
     def under_hold(self) -> set[tuple[str, str]]:
         """Of what D365 has now: held contacts, and what is linked to them."""
@@ -138,26 +138,26 @@ class History:
             if one.state == State.HELD:
                 assert (one.payload, one.update_payload) == (None, None)
         held = sum(one.state == State.HELD for one in records.values())
-        assert sum(counts.held for counts in self.ledger.counts().values()) == held
+        assert sum(counts.held for counts in self.ledger.reports.counts().values()) == held
 
     def in_the_end(self) -> None:
         """All holds end, all rows are read that must be, all is sent: Campaign has what D365 has."""
         self.a_worker_dies()
         for name in sorted(self.held):
-            self.ledger.end_hold("contact", guid(name), gone=False)
-        assert self.ledger.holds() == []
+            self.ledger.holds.end_hold("contact", guid(name), gone=False)
+        assert self.ledger.holds.all() == []
         for _ in range(30):
-            self.ledger.retry()
+            self.ledger.claims.retry()
             moved = False
             for table in TABLES:
-                for id_ in self.ledger.ids_to_refetch(table, 100):
+                for id_ in self.ledger.blocked.ids_to_refetch(table, 100):
                     at = self.names[id_]
                     assert at in self.d365, "a row that is gone is to be read"
                     self.captured(*at)
                     moved = True
                 for one in claim(self.ledger, table=table):
                     self.arrives(table, one)
-                    self.ledger.acknowledge(
+                    self.ledger.claims.acknowledge(
                         session_of(self.ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links)]
                     )
                     moved = True
@@ -166,7 +166,7 @@ class History:
         else:
             raise AssertionError("it goes round in circles")
         assert self.campaign == self.wanted()
-        assert not any(counts.held for counts in self.ledger.counts().values())
+        assert not any(counts.held for counts in self.ledger.reports.counts().values())
 
     def wanted(self) -> dict[tuple[str, str], bytes]:
         """Without required links all rows, else those whose parents are wanted."""

@@ -303,7 +303,9 @@ class Story:
         look = self.holds_always(since)
         expectation = Expectation(self.memory, rows, self.world.config, look)
         assert not (problems := expectation.problems()), "\n".join(problems)
-        assert {table: counts.pending for table, counts in self.world.ledger.counts().items() if counts.pending} == {}
+        assert {
+            table: counts.pending for table, counts in self.world.ledger.reports.counts().items() if counts.pending
+        } == {}
         self.calls_are_within_limits(rows, look, since)
         self.remember(rows, look)
         self.publish_stricter(look)

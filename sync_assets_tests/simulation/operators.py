@@ -55,11 +55,11 @@ class Operators:
 
     def replay(self, table: str, *, resend: bool) -> None:
         with Ledger.open(self._url) as ledger:
-            if ledger.replay_everything(table, resend=resend):
+            if ledger.replays.replay_everything(table, resend=resend):
                 kind = "forced replay" if resend else "replay"
                 self.replays.append(Replay(self._services.moment(), table, kind))
 
     def retry(self, table: str) -> None:
         with Ledger.open(self._url) as ledger:
-            ledger.retry(table)
+            ledger.claims.retry(table)
         self.replays.append(Replay(self._services.moment(), table, "retry"))

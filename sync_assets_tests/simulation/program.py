@@ -147,11 +147,11 @@ class Sync:
         refetched: dict[str, list[str]] = {}
         while going := [config for config in self._tables if config.table not in self._failed]:
             for config in going:
-                due = ledger.next_due(config.table)
+                due = ledger.reports.next_due(config.table)
                 if due is not None and due <= datetime.fromtimestamp(time.time(), UTC):
                     await self._flow(config, capture=False)
             for config in going:
-                to_refetch = ledger.ids_to_refetch(config.table)
+                to_refetch = ledger.blocked.ids_to_refetch(config.table)
                 if to_refetch and to_refetch != refetched.get(config.table):
                     refetched[config.table] = to_refetch
                     await self._flow(config, capture=True)
@@ -159,11 +159,13 @@ class Sync:
             pending = {config.table: now.get(config.table, 0) for config in going}
             if not any(pending.values()) or time.monotonic() > give_up_at:
                 return
-            due = min(filter(None, (ledger.next_due(table) for table in pending if pending[table])), default=None)
+            due = min(
+                filter(None, (ledger.reports.next_due(table) for table in pending if pending[table])), default=None
+            )
             if pending == before and due is None:
                 return
             pause = (due - datetime.fromtimestamp(time.time(), UTC)).total_seconds() if due else 0.5
-            if pause > WAIT_FOR_RETRY_SECONDS and not any(one.leased for one in ledger.counts().values()):
+            if pause > WAIT_FOR_RETRY_SECONDS and not any(one.leased for one in ledger.reports.counts().values()):
                 return
             if pending != before:
                 give_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -172,7 +174,7 @@ class Sync:
             release_dead(ledger)
 
     def _pending(self) -> dict[str, int]:
-        return {table: counts.pending for table, counts in self._runtime.ledger.counts().items()}
+        return {table: counts.pending for table, counts in self._runtime.ledger.reports.counts().items()}
 
     # Opt-outs
 
@@ -181,12 +183,12 @@ class Sync:
         await self._tried(self._files)
         runtime, attributes = self._runtime, self._runtime.config.opt_out.attributes
         for _ in range(ROUNDS):
-            before = runtime.ledger.opt_outs_left(attributes)
+            before = runtime.ledger.opt_outs.left(attributes)
             if not before.due and not poll_is_due(runtime, datetime.fromtimestamp(time.time(), UTC)):
                 return
             log = DecisionLog(runtime.store, folder_of_changes(datetime.now(UTC)), self._run_id)
             changes = Changes(runtime, log)
-            if not await self._tried(changes.settle) or runtime.ledger.opt_outs_left(attributes) == before:
+            if not await self._tried(changes.settle) or runtime.ledger.opt_outs.left(attributes) == before:
                 return
 
     async def _files(self) -> None:
@@ -209,7 +211,7 @@ class Sync:
         try:
             await asyncio.to_thread(self._store, file)
         except BadExport as error:
-            runtime.ledger.file_refused(file, str(error))
+            runtime.ledger.opt_out_files.file_refused(file, str(error))
             return
         except FileGone:
             return
@@ -233,10 +235,10 @@ class Sync:
 async def hold(runtime: Runtime, contact: str) -> None:
     """As `operations.privacy_hold.add`, repeated until both systems could be asked for the person's records."""
     release_dead(runtime.ledger)
-    runtime.ledger.hold(CONTACT, contact)
+    runtime.ledger.holds.hold(CONTACT, contact)
     while True:
         found = await whereabouts(runtime, contact)
-        runtime.ledger.add_to_hold(CONTACT, contact, found.records)
+        runtime.ledger.holds.add_to_hold(CONTACT, contact, found.records)
         if not (found.d365.errors or found.campaign.errors):
             return
         await asyncio.sleep(AGAIN_SECONDS)
@@ -244,9 +246,9 @@ async def hold(runtime: Runtime, contact: str) -> None:
 
 async def release(runtime: Runtime, contact: str) -> None:
     """As `operations.privacy_hold.release`, repeated until Dynamics 365 could be asked."""
-    while runtime.ledger.records_of_hold(CONTACT, contact):
+    while runtime.ledger.holds.records_of_hold(CONTACT, contact):
         try:
-            runtime.ledger.end_hold(CONTACT, contact, gone=await is_gone(runtime, contact))
+            runtime.ledger.holds.end_hold(CONTACT, contact, gone=await is_gone(runtime, contact))
         except SyncAssetsError:
             await asyncio.sleep(AGAIN_SECONDS)
         else:

@@ -17,14 +17,15 @@ from sync_assets_tests.support.world import FIELDS, FILTERS, IDS, JOINS, MORE
 def ledger_report(ledger: Ledger, today: date) -> LedgerReport:
     """Return what the ledger reports."""
     states = ("pending", "waiting", "failed", "held", "orphaned", "synced")
-    by_day = ledger.engine_calls_by_day(today - timedelta(days=60), today)
+    by_day = ledger.reports.engine_calls_by_day(today - timedelta(days=60), today)
     return LedgerReport(
         counts={
-            table: {state: getattr(counts, state) for state in states} for table, counts in ledger.counts().items()
+            table: {state: getattr(counts, state) for state in states}
+            for table, counts in ledger.reports.counts().items()
         },
-        waiting={table: frozenset(one.id for one in ledger.waiting(table)) for table in TABLES},
-        orphaned={table: frozenset(one.id for one in ledger.orphans(table)) for table in TABLES},
-        rejected={table: frozenset(one.id for one in ledger.rejects(table)) for table in TABLES},
+        waiting={table: frozenset(one.id for one in ledger.blocked.waiting(table)) for table in TABLES},
+        orphaned={table: frozenset(one.id for one in ledger.blocked.orphans(table)) for table in TABLES},
+        rejected={table: frozenset(one.id for one in ledger.reports.rejects(table)) for table in TABLES},
         engine_calls={day.isoformat(): dict(calls) for day, calls in by_day.items()},  # type: ignore[arg-type]
     )
 

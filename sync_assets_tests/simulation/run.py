@@ -197,9 +197,9 @@ class Simulation:
     def _left(self) -> int:
         """Return how much is left to do."""
         with self._ledger() as ledger:
-            pending = sum(counts.pending + counts.unconfirmed for counts in ledger.counts().values())
+            pending = sum(counts.pending + counts.unconfirmed for counts in ledger.reports.counts().values())
             attributes = self._config.opt_out.attributes if self._config.opt_out.active else []
-            return pending + (ledger.opt_outs_left(attributes).due if attributes else 0) + len(self._last_problems)
+            return pending + (ledger.opt_outs.left(attributes).due if attributes else 0) + len(self._last_problems)
 
     @contextmanager
     def _ledger(self) -> Generator[Ledger]:

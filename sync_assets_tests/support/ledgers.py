@@ -115,11 +115,11 @@ def save_page(
     version: int | None,
     **rest: Any,
 ) -> PageResult:
-    """Store a page. rest: further attributes of CapturedPage, and options of `Ledger.save_page`."""
+    """Store a page. rest: further attributes of CapturedPage, and options of `Ledger.captures.save_page`."""
     of_page = {field.name for field in dataclasses.fields(CapturedPage)}
     page = CapturedPage(rows, deleted, **{name: rest.pop(name) for name in of_page & rest.keys()})
     session = rest.pop("session", None) or session_of(ledger)
-    return ledger.save_page(table, page, position, version, session=session, **rest)
+    return ledger.captures.save_page(table, page, position, version, session=session, **rest)
 
 
 def capture(
@@ -142,7 +142,7 @@ def capture(
         page: Used instead of `rows`.
         rest: Further options of `save_page`.
     """
-    feed = ledger.feed(table)
+    feed = ledger.feeds.feed(table)
     position = Position(
         link="https://d365/next",
         kind="delta" if complete else "page",
@@ -153,19 +153,19 @@ def capture(
     deleted_ids = [guid(name) for name in deleted]
     rows_ = frame(rows) if page is None else page
     result = save_page(ledger, table, rows_, deleted_ids, position, feed and feed.version, **rest)
-    ledger.carry_out_deletes(table)
+    ledger.deletions.carry_out_deletes(table)
     return result
 
 
 def session_of(ledger: Ledger, worker: str = "worker") -> int:
     """Return the epoch of a worker's live session, opened if there is none."""
-    found = [session.epoch for session in ledger.sessions() if session.worker == worker]
-    return found[0] if found else ledger.open_session(worker)
+    found = [session.epoch for session in ledger.sessions.all() if session.worker == worker]
+    return found[0] if found else ledger.sessions.open(worker)
 
 
 def workers(ledger: Ledger) -> list[str]:
     """Return the workers that have a live session and claimed records."""
-    names = {session.epoch: session.worker for session in ledger.sessions()}
+    names = {session.epoch: session.worker for session in ledger.sessions.all()}
     return sorted({names[record.session] for record in stored(ledger).values() if record.session in names})
 
 
@@ -179,11 +179,11 @@ def be_overdue(ledger: Ledger, worker: str = "worker") -> None:
 def run_out(ledger: Ledger, worker: str = "worker") -> None:
     """Let a worker's session be overdue, and expire."""
     be_overdue(ledger, worker)
-    assert ledger.expire_sessions() == 1
+    assert ledger.sessions.expire() == 1
 
 
 def claim(ledger: Ledger, owner: str = "worker", *, limit: int = 1000, table: str = "contact") -> list[Claimed]:
-    return ledger.claim(table, session_of(ledger, owner), limit=limit)
+    return ledger.claims.claim(table, session_of(ledger, owner), limit=limit)
 
 
 def claim_one(ledger: Ledger, owner: str = "worker", **rest: Any) -> Claimed:
@@ -201,7 +201,7 @@ def settle(
     retry_after: float | None = None,
 ) -> AcknowledgeResult:
     """Acknowledge all claimed records with the same outcome."""
-    return ledger.acknowledge(
+    return ledger.claims.acknowledge(
         session_of(ledger, owner),
         [Outcome(one.seq, result, one.hash, reason, retry_after, one.links) for one in claimed],
         {},
@@ -244,7 +244,7 @@ def explain(ledger: Ledger, statement: str, values: Any) -> list[str]:
 
 def leases(ledger: Ledger) -> list[tuple[str, str]]:
     """Return the leases on captures and other work as (name, worker), without those whose session is not live."""
-    names = {session.epoch: session.worker for session in ledger.sessions()}
+    names = {session.epoch: session.worker for session in ledger.sessions.all()}
     with ledger.database.read() as connection:
         rows = connection.execute(sa.text("SELECT name, session FROM sync_lease ORDER BY name")).all()
     return [(name, names[session]) for name, session in rows if session in names]

@@ -56,5 +56,5 @@ def polling(orchestra: Orchestra, last: datetime | None = None) -> Orchestra:
     orchestra.program.opt_out["poll_profiles_minutes"] = 5
     orchestra.reload()
     if last:
-        orchestra.runtime.ledger.note(POLL, last)
+        orchestra.runtime.ledger.opt_out_files.note(POLL, last)
     return orchestra

@@ -86,13 +86,13 @@ def while_slow(program: Program, action: Callable[[], object], **fault: Any) -> 
 def known_files(program: Program) -> dict[str, OptOutFile]:
     """Return the files in the ledger by name; if several have the same name, the last one."""
     with closing(program.runtime()) as runtime:
-        return {file.name: file for file in runtime.ledger.files()}
+        return {file.name: file for file in runtime.ledger.opt_out_files.files()}
 
 
 def rejected_rows(program: Program, name: str) -> list[dict[str, Any]]:
     """Return the rejected rows of a file from the Parquet store."""
     with closing(program.runtime()) as runtime:
-        [partition] = [file.partition for file in runtime.ledger.files() if file.name == name]
+        [partition] = [file.partition for file in runtime.ledger.opt_out_files.files() if file.name == name]
         folder = Path(runtime.store.url(["campaign", "opt_out_rejected_rows"], partition))
     return pl.read_parquet(folder / "*.parquet").sort("line").rows(named=True)
 

@@ -251,14 +251,14 @@ class Orchestra:
 
     @property
     def feed(self) -> Feed:
-        feed = self.runtime.ledger.feed("contact")
+        feed = self.runtime.ledger.feeds.feed("contact")
         assert feed is not None
         return feed
 
     @property
     def pending(self) -> int:
         """Return the number of pending records."""
-        return self.runtime.ledger.backlog("contact")
+        return self.runtime.ledger.reports.backlog("contact")
 
 
 def shown(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> str:

@@ -95,7 +95,7 @@ class Bench:
         self.ledger_url = ledger_url
         self.ledger = Ledger.open(ledger_url)
         self.sandbox, self.admin = sandbox, sandbox.admin
-        self.ledger.note_dialect(PROFILE.resource, {KEY: PROFILE.key, KEY_FOUND: "yes"})
+        self.ledger.dialect.note(PROFILE.resource, {KEY: PROFILE.key, KEY_FOUND: "yes"})
         self._versions: dict[str, int | None] = {}
 
     def capture(
@@ -129,7 +129,7 @@ class Bench:
         position = Position("link", "delta", "fingerprint", complete=True)
         result = save_page(self.ledger, table, rows, list(deleted), position, self._versions.get(table))
         self._versions[table] = result.version
-        self.ledger.carry_out_deletes(table)
+        self.ledger.deletions.carry_out_deletes(table)
 
     async def push(
         self,
@@ -155,13 +155,13 @@ class Bench:
             return await push(self.ledger, opened, target, session=session, **options)
 
     def counts(self, table: str = "contact") -> Counts:
-        return self.ledger.counts().get(table, Counts())
+        return self.ledger.reports.counts().get(table, Counts())
 
     def rejects(self) -> dict[str, Reject]:
-        return {reject.id: reject for reject in self.ledger.rejects()}
+        return {reject.id: reject for reject in self.ledger.reports.rejects()}
 
     def calls_today(self) -> dict[str, int]:
-        return self.ledger.engine_calls(datetime.now(UTC).date())
+        return self.ledger.reports.engine_calls(datetime.now(UTC).date())
 
     def profiles(self, ids: Any) -> dict[str, list[Payload]]:
         """Return all profiles with these ids: a list for each id, so that duplicates show."""

@@ -102,12 +102,12 @@ class StayingWorld(World):
         """Return True if each feed was polled after `since` without news, and no record is pending or unconfirmed."""
         assert self._process
         assert self._process.poll() is None, "the process has ended by itself"
-        counts = self.ledger.counts()
+        counts = self.ledger.reports.counts()
         for table in RESOURCES:
-            feed = self.ledger.feed(table)
+            feed = self.ledger.feeds.feed(table)
             if feed is None or feed.kind != "delta" or not feed.complete or feed.polled_at <= since:
                 return False
-            if self.ledger.ids_to_refetch(table, 1) or self.ledger.capture_wanted(table):
+            if self.ledger.blocked.ids_to_refetch(table, 1) or self.ledger.replays.capture_wanted(table):
                 return False
             if table in counts and counts[table].pending + counts[table].unconfirmed:
                 return False

@@ -133,9 +133,9 @@ class Reading:
 
     def read_whole_table_next(self) -> None:
         """Let the next capture read the table in full, as `replay` does."""
-        feed = self.ledger.feed("contact")
+        feed = self.ledger.feeds.feed("contact")
         if feed:
-            self.ledger.reset_feed("contact", feed.version)
+            self.ledger.feeds.reset_feed("contact", feed.version)
 
     def acknowledge(self) -> None:
         push(self.ledger)

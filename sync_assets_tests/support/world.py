@@ -313,7 +313,7 @@ class World:
             self.simulated_kill.left = None
             self.systems.answers = lambda: None
             self.systems.stand(self.position)
-            self.ledger.expire_sessions(lambda worker: True)  # as those of a killed process (workers.release_dead)
+            self.ledger.sessions.expire(lambda worker: True)  # as those of a killed process (workers.release_dead)
 
     async def _interruptible(self, tables: Sequence[str], disturbance: Disturbance) -> None:
         running = asyncio.ensure_future(self._sync(tables))
@@ -356,17 +356,17 @@ class World:
         refetched: dict[str, list[str]] = {}
         for _ in range(ROUNDS):
             for config in configs:
-                if ledger.backlog(config.table):
+                if ledger.reports.backlog(config.table):
                     await push(config)
             for config in configs:
-                to_refetch = ledger.ids_to_refetch(config.table, 1000)
+                to_refetch = ledger.blocked.ids_to_refetch(config.table, 1000)
                 if to_refetch and to_refetch != refetched.get(config.table):
                     refetched[config.table] = to_refetch
                     await capture_table(runtime, config)
                     await push(config)
-            counts = ledger.counts()
+            counts = ledger.reports.counts()
             pending = {config.table: counts[config.table].pending for config in configs if config.table in counts}
-            due = ledger.next_due()
+            due = ledger.reports.next_due()
             if not any(pending.values()) or (pending == before and due is None):
                 return
             before = pending

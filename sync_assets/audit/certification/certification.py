@@ -128,7 +128,7 @@ def _check_budget(runtime: Runtime) -> None:
 async def _leased(runtime: Runtime) -> AsyncIterator[None]:
     """Hold the lease of certifications. Raises Busy."""
     session = await asyncio.to_thread(lambda: runtime.session)
-    if not await asyncio.to_thread(session.ledger.lease_listing, NAME, session.epoch):
+    if not await asyncio.to_thread(session.ledger.rebuilds.lease_listing, NAME, session.epoch):
         raise Busy(
             "Another `sync-assets certify` works with this ledger.",
             f"Wait for its end; if it was killed on another machine, for {SESSION_SECONDS:.0f} seconds.",
@@ -136,7 +136,7 @@ async def _leased(runtime: Runtime) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await asyncio.to_thread(session.ledger.release_listing, NAME, session.epoch)
+        await asyncio.to_thread(session.ledger.rebuilds.release_listing, NAME, session.epoch)
 
 
 @dataclass(slots=True)
@@ -169,14 +169,14 @@ class _Certification:
                 await self._remove_all(now)  # the mark stays: an answer may still be on its way
             raise
         if await self._remove_all(None):
-            await asyncio.to_thread(self.ledger.forget_dialect, NAME, BEGAN)
+            await asyncio.to_thread(self.ledger.dialect.forget, NAME, BEGAN)
 
     def _mark(self) -> tuple[datetime | None, datetime]:
         """Store that a run begins now; return when a run began that was killed, and now."""
         now = datetime.now(UTC)
-        former = self.ledger.dialect(NAME).get(BEGAN)
+        former = self.ledger.dialect.found(NAME).get(BEGAN)
         if former is None:
-            self.ledger.note_dialect(NAME, {BEGAN: now.isoformat()})
+            self.ledger.dialect.note(NAME, {BEGAN: now.isoformat()})
         return (datetime.fromisoformat(former) if former else None), now
 
     async def _subject(self, config: TableConfig, now: datetime) -> Subject:
@@ -290,9 +290,9 @@ def _store(ledger: Ledger, subjects: list[Subject], done: Certified) -> None:
         resource, found = subject.config.resource, subject.addressing.found
         if KEY_IN_URL not in found:
             continue  # no record was made, so nothing was found out
-        if ledger.dialect(resource).get(KEY, subject.config.key) != subject.config.key:
-            ledger.forget_dialect(resource)  # they were made with another key
+        if ledger.dialect.found(resource).get(KEY, subject.config.key) != subject.config.key:
+            ledger.dialect.forget(resource)  # they were made with another key
         else:
-            ledger.forget_dialect(resource, *_FOUND_ANEW, *((KEY_IN_LINK,) if KEY_IN_LINK in found else ()))
-        ledger.note_dialect(resource, found)
+            ledger.dialect.forget(resource, *_FOUND_ANEW, *((KEY_IN_LINK,) if KEY_IN_LINK in found else ()))
+        ledger.dialect.note(resource, found)
     stored_report.store(ledger, done.results, done.at)

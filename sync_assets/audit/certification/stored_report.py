@@ -58,20 +58,20 @@ def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime) -> Non
         premise = f"{CERTIFIED}{result.system}: {result.premise}"
         reports.setdefault(result.about or NAME, {})[premise] = f"{result.outcome}: {result.found}"
     for about, report in reports.items():
-        if former := [one for one in ledger.dialect(about) if one.startswith(CERTIFIED)]:
-            ledger.forget_dialect(about, *former)
-        ledger.note_dialect(about, report)
-    ledger.note_dialect(NAME, {CERTIFIED_AT: at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
+        if former := [one for one in ledger.dialect.found(about) if one.startswith(CERTIFIED)]:
+            ledger.dialect.forget(about, *former)
+        ledger.dialect.note(about, report)
+    ledger.dialect.note(NAME, {CERTIFIED_AT: at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
 
 
 def stored_report(ledger: Ledger, config: Config) -> StoredReport:
     """Return what the ledger has of the last certification."""
-    marks = ledger.dialect(NAME)
+    marks = ledger.dialect.found(NAME)
     names = dict.fromkeys(name for table in config.in_link_order for name in (table.table, table.resource))
     wrong = [
         NotWorkable(system, "" if about == NAME else about, premise, found.removeprefix(_NOT_WORKABLE))
         for about in (NAME, *names)
-        for known, found in sorted(ledger.dialect(about).items())
+        for known, found in sorted(ledger.dialect.found(about).items())
         if known.startswith(CERTIFIED) and found.startswith(_NOT_WORKABLE)
         for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
     ]

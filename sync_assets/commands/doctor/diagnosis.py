@@ -80,7 +80,7 @@ def examine(runtime: Runtime) -> list[Line]:
 
 def _ledger(runtime: Runtime) -> list[Line]:
     try:
-        counts = runtime.ledger.counts()
+        counts = runtime.ledger.reports.counts()
     except SyncAssetsError as error:
         return failed("ledger", error)
     if runtime.no_ledger:
@@ -107,7 +107,7 @@ def _of_other_systems(runtime: Runtime) -> list[Line]:
 
 async def _organisation(runtime: Runtime, d365: DataverseClient) -> list[Line]:
     """Check that the organisation is the ledger's. A ledger without one takes it over with the first sync."""
-    known = (await asyncio.to_thread(runtime.ledger.systems)).get("d365")
+    known = (await asyncio.to_thread(runtime.ledger.systems.stored)).get("d365")
     try:
         if known:
             await asyncio.to_thread(check_organisation, runtime.ledger, d365.url, await d365.organization_id())
@@ -202,7 +202,7 @@ async def _both(runtime: Runtime, *, counted: bool) -> list[Line]:
             broken = {str(one.ledger_error): one.ledger_error for one in asked if one.ledger_error}
             lines += [line for error in broken.values() for line in failed("ledger in use", error)]
             fit = [(one.config, one.ready.table, one.addressing) for one in asked if one.ready]
-            counts = runtime.ledger.counts() if counted else {}
+            counts = runtime.ledger.reports.counts() if counted else {}
             synced = {name: count.synced for name, count in counts.items()}
             lines += await volume_lines(fit, d365, synced, runtime.config.guardrails.engine_calls_per_day)
             lines += opt_outs
@@ -247,7 +247,7 @@ class _TableChecks:
     @property
     def addressing(self) -> Addressing:
         """Return how Campaign's records are addressed, by the ledger's findings if it is usable."""
-        found = self.runtime.ledger.dialect(self.config.resource) if self.counted else {}
+        found = self.runtime.ledger.dialect.found(self.config.resource) if self.counted else {}
         return Target.of(self.config).addressing(found)
 
     async def lines(self) -> list[Line]:
@@ -270,7 +270,7 @@ class _TableChecks:
             )
             lines += [line for part in told for line in part]
             if self.counted:
-                lines += position(config.table, runtime.ledger.feed(config.table), self.days)
+                lines += position(config.table, runtime.ledger.feeds.feed(config.table), self.days)
                 lines.append(_line(config, guardrails.engine_budget(runtime, config, self.addressing)))
                 if left_out := refused_attributes(runtime, config):
                     lines.append(Line("warn", f"{config.table}: updates", refused_updates(config.table, left_out)))
@@ -314,9 +314,9 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
     """
     target = Target.of(config)
     what = f"{config.table}: records are found by {config.key}"
-    held = runtime.ledger.one_acknowledged(config.table)
+    held = runtime.ledger.reports.one_acknowledged(config.table)
     calls = CallCounter()
-    records = target.records(campaign, runtime.ledger.dialect(target.resource), counting(calls))
+    records = target.records(campaign, runtime.ledger.dialect.found(target.resource), counting(calls))
     try:
         found = await records.find(held or str(uuid.uuid4()))
     except BudgetSpent as spent:

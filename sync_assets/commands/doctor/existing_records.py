@@ -27,7 +27,7 @@ async def existing_lines(
     Costs one engine call, or more if the list has more than one page.
     """
     what, ledger = f"{config.table}: records in Campaign before the first load", runtime.ledger
-    under_way = await asyncio.to_thread(ledger.rebuild, config.table)
+    under_way = await asyncio.to_thread(ledger.rebuilds.rebuild, config.table)
     if under_way is not None:
         return [Line("ok", what, f"the list is under way, {counted(under_way.records, 'record', 'were')} compared")]
     if await asyncio.to_thread(begun, ledger, config):

@@ -75,7 +75,7 @@ def _sftp(runtime: Runtime) -> list[Line]:
         Line("warn", "opt-outs: Campaign SFTP", f"{name} is passed over: {why}")
         for name, why in listing.passed_over[:5]
     ]
-    known = {(file.name, file.modified, file.size): file for file in runtime.ledger.files()}
+    known = {(file.name, file.modified, file.size): file for file in runtime.ledger.opt_out_files.files()}
     listed = [(file.name, file.modified, file.size) for file in listing.files]
     newest = newest_of(known.get(key) or OptOutFile(*key, seen_at=now, looked_at=now) for key in listed)
     late = is_overdue(export, newest, now)

@@ -66,7 +66,7 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
 def paused_assets(runtime: Runtime) -> frozenset[str]:
     """Return the assets of tables in maintenance; empty if the ledger cannot be read, so that alerts are still sent."""
     try:
-        paused = runtime.ledger.in_maintenance()
+        paused = runtime.ledger.maintenance.in_maintenance()
     except SyncAssetsError:
         return frozenset()
     tables = [config for config in runtime.config.tables if config.table in paused]

@@ -94,10 +94,10 @@ def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: I
     def approve(context: dg.OpExecutionContext, config: ApproveDeletes) -> None:
         def work() -> Numbers:
             _require_mapped(runtime, config.table)
-            feed = runtime.ledger.feed(config.table)
+            feed = runtime.ledger.feeds.feed(config.table)
             if feed is None or not feed.deletes:
                 return {"approved": 0}
-            runtime.ledger.approve_deletes(config.table)
+            runtime.ledger.feeds.approve_deletes(config.table)
             return {"approved": feed.deletes}
 
         _do(context, runtime, work)
@@ -191,5 +191,5 @@ def _replay(context: dg.OpExecutionContext, runtime: Runtime, config: Replay) ->
 
     with heartbeat(runtime, context.run_id):
         capture_again(runtime, table, (first, last), config.force, capture)
-    counts = runtime.ledger.counts().get(config.table)
+    counts = runtime.ledger.reports.counts().get(config.table)
     return {"rows": rows, "pending": counts.pending if counts else 0}

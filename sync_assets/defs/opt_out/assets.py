@@ -99,7 +99,7 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, rows: Parts) ->
                     description=markdown(finding.message),
                 )
         raise dg.Failure(str(failed[0]), allow_retries=False)
-    left = runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)
+    left = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
     yield dg.MaterializeResult(
         metadata={
             "dagster/partition_row_count": deciding.decided,

@@ -81,7 +81,7 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: b
             passed=False, asset_key=CHANGES, check_name=run_results.DECIDED, description=markdown(problems[0])
         )
         raise dg.Failure(" ".join(problems), allow_retries=False)
-    refused = runtime.ledger.refused_opt_outs()
+    refused = runtime.ledger.opt_outs.refused()
     yield dg.MaterializeResult(
         metadata=_metadata(runtime, done) | {"engine_calls": runtime.calls.total() - calls},
         check_results=[
@@ -96,7 +96,10 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: b
 
 def _metadata(runtime: Runtime, done: Changes) -> dict[str, Any]:
     """Return the numbers of a run. Without a poll its numbers are 0, so that the UI's plots have no gaps."""
-    polled, left = done.polled or ProfilePoll(), runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes)
+    polled, left = (
+        done.polled or ProfilePoll(),
+        runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes),
+    )
     return {
         "profiles_read": polled.profiles,
         **run_results.stated_metadata(polled.stated),
@@ -108,6 +111,6 @@ def _metadata(runtime: Runtime, done: Changes) -> dict[str, Any]:
         },
         "still_due": left.due,
         "held": left.held,
-        **run_results.refused_metadata(runtime.ledger.refused_opt_outs()),
+        **run_results.refused_metadata(runtime.ledger.opt_outs.refused()),
         **asset_metadata.links(runtime, runtime.config.table(CONTACT)),
     }

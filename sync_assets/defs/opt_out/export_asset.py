@@ -141,7 +141,7 @@ def _stage(
     try:
         return staging.spool_file(runtime, file, spool)
     except BadExport as error:
-        runtime.ledger.file_refused(file, str(error))
+        runtime.ledger.opt_out_files.file_refused(file, str(error))
         return error
     except FileGone as error:
         return _describe_missing(runtime, partition, file) if file.state == FileState.DONE else error

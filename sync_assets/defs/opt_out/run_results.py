@@ -68,7 +68,7 @@ def written_metadata(done: Applied, side: Side | None = None) -> dict[str, int]:
 
 def refused_by(runtime: Runtime, side: Side) -> list[Reject]:
     """Return the opt-outs that a side rejected and that have not changed since."""
-    return [one for one in runtime.ledger.refused_opt_outs() if _SYSTEMS[side] in one.reason]
+    return [one for one in runtime.ledger.opt_outs.refused() if _SYSTEMS[side] in one.reason]
 
 
 def refused_metadata(refused: Sequence[Reject]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
         now = datetime.now(UTC)
-        if CONTACT in runtime.ledger.in_maintenance():
+        if CONTACT in runtime.ledger.maintenance.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
         last = seen.reported
         due = last is None or abs(now - last) >= REPORTED or _is_hidden(context.instance, last)
@@ -147,8 +147,8 @@ def due_request(
         None if nothing is due or late, if a run of opt-outs is active, if contacts are in maintenance, or during a
             backoff.
     """
-    left = runtime.ledger.opt_outs_left(runtime.config.opt_out.attributes).due
-    if not (left or poll_is_late(runtime, now)) or CONTACT in runtime.ledger.in_maintenance():
+    left = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes).due
+    if not (left or poll_is_late(runtime, now)) or CONTACT in runtime.ledger.maintenance.in_maintenance():
         asked.pop(WORK, None)
         return None
     if active_runs(context, runtime.ledger, WORK):
@@ -174,10 +174,12 @@ def _restart_stalled(runtime: Runtime, found: folder.FolderPoll, now: datetime) 
     export = runtime.config.opt_out.export
     if not (export.restart_stalled and export.workflow_id and is_overdue(export, found.newest, now)):
         return None
-    last = runtime.ledger.last_noted(RESTART)
+    last = runtime.ledger.opt_out_files.last_noted(RESTART)
     if last is not None and abs(now - last) < RESTART_AFTER:
         return None
-    runtime.ledger.note(RESTART, now)  # before the request, so that a killed process does not start it twice an hour
+    runtime.ledger.opt_out_files.note(
+        RESTART, now
+    )  # before the request, so that a killed process does not start it twice an hour
     summary, status = "", ""
     try:
         status = interruptible.run(_start(runtime, export.workflow_id))

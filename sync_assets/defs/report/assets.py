@@ -62,7 +62,7 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
 
     days = collect(runtime, instance, now, _before(instance))
     yesterday = days[now.date() - timedelta(days=1)]
-    counts = runtime.ledger.counts()
+    counts = runtime.ledger.reports.counts()
     numbers: dict[str, float | None] = {
         "captured_yesterday": yesterday.captured,
         "pushed_yesterday": yesterday.pushed,

@@ -83,7 +83,7 @@ def collect(runtime: Runtime, instance: dg.DagsterInstance, now: datetime, befor
     anew = [day for day in days if not known or day >= max(known)]
     _latencies(runtime.config, instance, {day: days[day] for day in anew})
     _from_ledger(runtime, days)
-    counts = runtime.ledger.counts()
+    counts = runtime.ledger.reports.counts()
     today = days[now.date()]
     today.waiting = sum(one.waiting for one in counts.values())
     today.pending = sum(one.pending for one in counts.values())
@@ -105,15 +105,15 @@ def restored(document: Mapping[str, Any]) -> Days:
 
 
 def _from_ledger(runtime: Runtime, days: Days) -> None:
-    calls = runtime.ledger.engine_calls_by_day(min(days), max(days))
+    calls = runtime.ledger.reports.engine_calls_by_day(min(days), max(days))
     for day, one in days.items():
         one.calls = calls.get(day, {})
-        opt_outs = runtime.ledger.opt_out_counts(day)
+        opt_outs = runtime.ledger.opt_outs.counts(day)
         one.to_d365, one.to_campaign = opt_outs.get("to_d365", 0), opt_outs.get("to_campaign", 0)
         captured, pushed = Counter[str](), Counter[str]()
         for table in runtime.config.tables:
-            captured += runtime.ledger.day_counts(table.table, "d365", day)
-            pushed += runtime.ledger.day_counts(table.table, "campaign", day)
+            captured += runtime.ledger.runs.day_counts(table.table, "d365", day)
+            pushed += runtime.ledger.runs.day_counts(table.table, "campaign", day)
         one.captured = captured["new"] + captured["changed"] + captured["deleted"]
         one.pushed = pushed["inserted"] + pushed["updated"] + pushed["deleted"]
         one.refused = captured["refused_by_mapping"] + pushed["failed"]

@@ -68,7 +68,7 @@ def end_killed(
             silent = ours and _is_silent(beat, record.start_time, now)
             if silent and beat is None and not (origin and origin.location_name == location):
                 continue
-            over = silent and ledger.give_up_run(run.run_id, beat)
+            over = silent and ledger.runs.give_up(run.run_id, beat)
         if over:
             instance.report_run_failed(run, KILLED)
         elif ours:

@@ -97,7 +97,7 @@ def _compared(config: TableConfig, runtime: Runtime) -> Drift:
 def _answers(config: TableConfig, runtime: Runtime, found: Drift) -> list[dg.AssetCheckResult]:
     return [
         check_results.agreement(config, found),
-        check_results.one_record_each(config, found, runtime.ledger.reject_reasons(config.table)),
+        check_results.one_record_each(config, found, runtime.ledger.reports.reject_reasons(config.table)),
     ]
 
 

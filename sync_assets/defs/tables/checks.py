@@ -77,7 +77,7 @@ def answers(
         return [ready, refused(config, runtime), *backlog_results(config, runtime, now)]
     blocked = any(one.stops for one in findings)
     # If a wrong set-up prevented the first capture, `ready` reports it; a second failed check would only repeat it.
-    not_captured = blocked and runtime.ledger.feed(config.table) is None
+    not_captured = blocked and runtime.ledger.feeds.feed(config.table) is None
     polled = _not_captured_yet(config) if not_captured else feed_answer(config, runtime, now)
     return [ready, guarded(config, runtime), polled]
 
@@ -101,7 +101,7 @@ def _of_table(
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the wanted check results of one table. In maintenance `ready` keeps its last result."""
     ready = [key for side in SIDES if (key := dg.AssetCheckKey(side_key(config, side), READY)) in wanted]
-    since = runtime.ledger.in_maintenance().get(config.table)
+    since = runtime.ledger.maintenance.in_maintenance().get(config.table)
     if ready and since:
         yield from (as_before(instance, key, InMaintenance(config.table, since)) for key in ready)
     findings = readiness(runtime, config) if ready and not since else []
@@ -119,32 +119,36 @@ def ledger_results(config: TableConfig, runtime: Runtime, now: datetime) -> list
 
 def refused(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
     """Return the result of the check for rejected records. They fail this check, not the run that sent them."""
-    counts = runtime.ledger.counts().get(config.table)
-    return check_results.refused(config, counts, runtime.ledger.reject_reasons(config.table))
+    counts = runtime.ledger.reports.counts().get(config.table)
+    return check_results.refused(config, counts, runtime.ledger.reports.reject_reasons(config.table))
 
 
 def backlog_results(config: TableConfig, runtime: Runtime, now: datetime) -> list[dg.AssetCheckResult]:
     """Return the results of the checks for records that have been waiting, or pending, for too long."""
     ledger = runtime.ledger
-    counts = ledger.counts().get(config.table)
-    by_reason = {WAITING_FOR[reason]: number for reason, number in ledger.waiting_reasons(config.table).items()}
+    counts = ledger.reports.counts().get(config.table)
+    by_reason = {WAITING_FOR[reason]: number for reason, number in ledger.blocked.waiting_reasons(config.table).items()}
     return [
         check_results.waiting(
-            config, by_reason, ledger.oldest_waiting(config.table), now, ledger.waiting_parents(config.table)
+            config,
+            by_reason,
+            ledger.blocked.oldest_waiting(config.table),
+            now,
+            ledger.blocked.waiting_parents(config.table),
         ),
         check_results.backlog(
             config,
             counts.pending if counts else 0,
-            ledger.oldest_pending(config.table),
+            ledger.reports.oldest_pending(config.table),
             now,
-            ledger.retried(config.table),
+            ledger.reports.retried(config.table),
         ),
     ]
 
 
 def guarded(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
     """Return the result of the check that fails while the deletion guard holds deletions back. Other changes go on."""
-    feed = runtime.ledger.feed(config.table)
+    feed = runtime.ledger.feeds.feed(config.table)
     deletes = feed.deletes if feed else 0
     text = "No deletion is held back."
     if deletes:
@@ -164,9 +168,9 @@ def guarded(config: TableConfig, runtime: Runtime) -> dg.AssetCheckResult:
 
 def feed_answer(config: TableConfig, runtime: Runtime, now: datetime) -> dg.AssetCheckResult:
     """Return the result of the check that the feed is polled. In maintenance it passes for one day (FORGOTTEN)."""
-    since = runtime.ledger.in_maintenance().get(config.table)
+    since = runtime.ledger.maintenance.in_maintenance().get(config.table)
     if since is None:
-        return feed_result(config, runtime.ledger.feed(config.table), now)
+        return feed_result(config, runtime.ledger.feeds.feed(config.table), now)
     return dg.AssetCheckResult(
         passed=now - since < FORGOTTEN,
         asset_key=d365_key(config),

@@ -15,7 +15,7 @@ from sync_assets.runtime.context import Runtime
 
 def check_not_paused(runtime: Runtime, config: TableConfig) -> None:
     """Raise InMaintenance if the table is in maintenance."""
-    if since := runtime.ledger.in_maintenance().get(config.table):
+    if since := runtime.ledger.maintenance.in_maintenance().get(config.table):
         raise InMaintenance(config.table, since)
 
 

@@ -54,7 +54,7 @@ class Totals:
             "filtered_out": result.filtered_out,
             "pages": result.pages,
         }
-        runtime.ledger.add_day_counts(table, "d365", numbers)
+        runtime.ledger.runs.add_day_counts(table, "d365", numbers)
         self.captured.update(numbers)
         self.capture_seconds += result.seconds
         self.full_read |= result.full_read
@@ -73,7 +73,7 @@ class Totals:
             "engine_calls": sum(result.calls.values()),
             **{f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in asset_metadata.KINDS},
         }
-        runtime.ledger.add_day_counts(table, "campaign", numbers)
+        runtime.ledger.runs.add_day_counts(table, "campaign", numbers)
         self.pushed.update(numbers)
         self.push_seconds += result.seconds
         self.last_push = done
@@ -91,10 +91,10 @@ THIS_RUN = "this_run"
 
 def day_numbers(config: TableConfig, runtime: Runtime, side: Side, day: str) -> dict[str, Any]:
     """Return the numbers of an asset on a UTC day, of all its runs: those that Dagster plots by partition."""
-    counts = runtime.ledger.day_counts(config.table, side, date.fromisoformat(day))
+    counts = runtime.ledger.runs.day_counts(config.table, side, date.fromisoformat(day))
     if side == "campaign":
         return {name: counts[name] for name in PUSHED}
-    rows = runtime.ledger.captured_rows(config.table, date.fromisoformat(day))
+    rows = runtime.ledger.runs.captured_rows(config.table, date.fromisoformat(day))
     return {"dagster/partition_row_count": rows} | {name: counts[name] for name in CAPTURED}
 
 
@@ -107,7 +107,7 @@ def capture_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> di
         "rows_per_second": round(rows / seconds, 1) if seconds else 0.0,
         "seconds": round(seconds, 3),
     }
-    return {THIS_RUN: dg.MetadataValue.json(numbers), "backlog": runtime.ledger.backlog(config.table)}
+    return {THIS_RUN: dg.MetadataValue.json(numbers), "backlog": runtime.ledger.reports.backlog(config.table)}
 
 
 def capture_metadata(
@@ -138,14 +138,14 @@ def push_numbers(config: TableConfig, runtime: Runtime, totals: Totals) -> dict[
         **{name: round(value * 1000, 1) for name, value in latencies.items() if value is not None},
         "seconds": round(seconds, 3),
     }
-    return {THIS_RUN: dg.MetadataValue.json(numbers), "backlog": runtime.ledger.backlog(config.table)}
+    return {THIS_RUN: dg.MetadataValue.json(numbers), "backlog": runtime.ledger.reports.backlog(config.table)}
 
 
 def push_metadata(
     config: TableConfig, runtime: Runtime, totals: Totals, instance: dg.DagsterInstance
 ) -> dict[str, Any]:
     """Return the metadata of the result of `campaign/<resource>`: numbers of the whole run, columns and links."""
-    done, reasons = totals.last_push, runtime.ledger.reject_reasons(config.table)
+    done, reasons = totals.last_push, runtime.ledger.reports.reject_reasons(config.table)
     columns = {
         **(
             {asset_metadata.TYPES: asset_metadata.campaign_types(runtime.config, config, done.resource)} if done else {}

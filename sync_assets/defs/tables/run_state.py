@@ -69,7 +69,7 @@ class RunState:
             return
         self.failed[key] = failed
         with suppress(LedgerError):
-            runtime.ledger.forget_confirmation(config.table)
+            runtime.ledger.runs.forget_confirmation(config.table)
         found = causes(runtime, config, failed[0], side)
         self.found_at[config.table] = datetime.now(UTC)
         if side == "d365":

@@ -99,7 +99,7 @@ def changes_sensor(
         remapped = {config.table for config in tables if _remapped(config, seen)}
         polled_tables: set[str] = set()
         while True:
-            paused = runtime.ledger.in_maintenance()
+            paused = runtime.ledger.maintenance.in_maintenance()
             failing = {config.table for config in tables if _waits(config, runtime, seen)}
             going = [config for config in tables if config.table not in paused and config.table not in failing]
             followed = _followed(going, runtime, context)
@@ -179,14 +179,14 @@ def _remapped(config: TableConfig, seen: Seen) -> bool:
 
 def _worth_a_run(config: TableConfig, runtime: Runtime, seen: Seen, now: datetime) -> bool:
     """Return True if a run is to be requested: at once if the cursor moved, else with a backoff."""
-    feed = runtime.ledger.feed(config.table)
+    feed = runtime.ledger.feeds.feed(config.table)
     worth, seen.asked[config.table] = ask_again(seen.asked.get(config.table), feed.version if feed else 0, now)
     return worth
 
 
 def _waits(config: TableConfig, runtime: Runtime, seen: Seen) -> bool:
     """Return True during the backoff (10 s to 5 min) of a table whose last run did not move the cursor."""
-    feed, asked = runtime.ledger.feed(config.table), seen.asked.get(config.table)
+    feed, asked = runtime.ledger.feeds.feed(config.table), seen.asked.get(config.table)
     return asked is not None and not ask_again(asked, feed.version if feed else 0, datetime.now(UTC))[0]
 
 
@@ -240,7 +240,7 @@ def _confirmations(
                 metadata=day_numbers(config, runtime, "d365", today()) | {"polled_at": dg.MetadataValue.timestamp(now)},
             )
         )
-        counts = runtime.ledger.counts().get(config.table)
+        counts = runtime.ledger.reports.counts().get(config.table)
         if counts and not counts.pending:
             text = "Nothing is pending."
             events.append(
@@ -265,11 +265,11 @@ def _ended_days(
     """
     events: list[dg.AssetMaterialization] = []
     for config in quiet:
-        feed = runtime.ledger.feed(config.table)
+        feed = runtime.ledger.feeds.feed(config.table)
         if seen.filled.get(config.table) == today() or feed is None or not feed.complete:
             continue
         days = daily(runtime.config.runs.start_date).get_partition_keys()
-        first = (runtime.ledger.first_captured_day(config.table) or datetime.now(UTC).date()).isoformat()
+        first = (runtime.ledger.runs.first_captured_day(config.table) or datetime.now(UTC).date()).isoformat()
         missing: list[dg.AssetMaterialization] = []
         for side in SIDES:
             key = side_key(config, side)
@@ -349,7 +349,7 @@ def backlog_sensor(
         asked = msgspec.json.decode(context.cursor, type=dict[str, RunRequested]) if context.cursor else {}
         now = datetime.now(UTC)
         requests: list[dg.RunRequest] = []
-        paused = runtime.ledger.in_maintenance()
+        paused = runtime.ledger.maintenance.in_maintenance()
         for group in linked(tables):
             wanted = [c for c in group if c.table not in paused and _is_due(c, runtime, context, asked, now)]
             if wanted:
@@ -373,12 +373,12 @@ def _is_due(
     now: datetime,
 ) -> bool:
     """Return True if records of the table can be sent and no run of it is active; with a backoff while none is sent."""
-    counts, opt_outs = runtime.ledger.counts().get(config.table), opt_outs_due(runtime, config)
+    counts, opt_outs = runtime.ledger.reports.counts().get(config.table), opt_outs_due(runtime, config)
     pending = opt_outs + (counts.pending + counts.unconfirmed if counts else 0)
     if not pending:
         asked.pop(config.table, None)
         return False
-    due = now if opt_outs else runtime.ledger.next_due(config.table)
+    due = now if opt_outs else runtime.ledger.reports.next_due(config.table)
     if due is None or due > datetime.now(UTC) or active_runs(context, runtime.ledger, config.table):
         return False
     worth, asked[config.table] = ask_again(asked.get(config.table), pending, now)

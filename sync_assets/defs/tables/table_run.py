@@ -133,10 +133,10 @@ class TableRun:
         while config.table in self._full and not self._state.is_over(d365_key(config), campaign_key(config)):
             if not backlog_is_full(ledger, config):
                 self._capture(config)
-            pending = ledger.backlog(config.table)
+            pending = ledger.reports.backlog(config.table)
             if d365_key(config) not in self._state.failed:
                 self._push(config)
-            if backlog_is_full(ledger, config) and ledger.backlog(config.table) >= pending:
+            if backlog_is_full(ledger, config) and ledger.reports.backlog(config.table) >= pending:
                 self._runtime.warnings.append(paused_text(ledger, config))
                 return
 
@@ -145,7 +145,7 @@ class TableRun:
     def _capture_first(self, config: TableConfig) -> None:
         """Follow the feed; before that, read again the rows modified on the past days of the run's partitions."""
         ledger = self._runtime.ledger
-        if self._days is None or self._state.failed or ledger.feed(config.table) is None:
+        if self._days is None or self._state.failed or ledger.feeds.feed(config.table) is None:
             self._capture(config)
             return
         capture_days(ledger, config.table, self._days, resend=self._force, capture=lambda: self._capture(config))
@@ -184,7 +184,7 @@ class TableRun:
         key, runtime = campaign_key(config), self._runtime
         full, before = config.table in self._full, 0
         if full:
-            before = runtime.ledger.backlog(config.table)
+            before = runtime.ledger.reports.backlog(config.table)
         with reported(runtime, self._context, f"push of {config.table}") as failed:
             check_not_paused(runtime, config)
             guardrails.check_limits(runtime, config, reading=False)
@@ -201,7 +201,7 @@ class TableRun:
         if done.result.stopped:
             runtime.stopped.append(done.result.stopped)
             self._state.stopped[key] = done.result.stopped
-        if full and (done.result.stopped or runtime.ledger.backlog(config.table) >= before):
+        if full and (done.result.stopped or runtime.ledger.reports.backlog(config.table) >= before):
             self._fail_if_backlog_stays_full(config)
         return done.result.done > 0
 
@@ -210,7 +210,7 @@ class TableRun:
         ledger, table = self._runtime.ledger, config.table
         if table not in self._full or campaign_key(config) in self._state.in_maintenance:
             return
-        only_waits = ledger.backlog(table) < backlog_limit.MOST_PENDING  # for parents: no failure of this table
+        only_waits = ledger.reports.backlog(table) < backlog_limit.MOST_PENDING  # for parents: no failure of this table
         if only_waits or not backlog_is_full(ledger, config):
             return
         text = paused_text(ledger, config)
@@ -239,7 +239,10 @@ class TableRun:
                 now = time.monotonic()
                 if now - worked > runs.linger or now - started > runs.longest_run_minutes * 60:
                     return
-                if self._runtime.ledger.in_maintenance().keys() & {one.table for one in tables} or sources.changed():
+                if (
+                    self._runtime.ledger.maintenance.in_maintenance().keys() & {one.table for one in tables}
+                    or sources.changed()
+                ):
                     return
                 news = self._news(poller, tables)
                 if news is None:
@@ -266,7 +269,7 @@ class TableRun:
 
     def _worth(self, table: str) -> bool:
         """Return True if a table is to be captured: at once if the cursor moved, else with a backoff."""
-        feed = self._runtime.ledger.feed(table)
+        feed = self._runtime.ledger.feeds.feed(table)
         worth, self._asked[table] = ask_again(self._asked.get(table), feed.version if feed else 0, datetime.now(UTC))
         return worth
 
@@ -278,7 +281,7 @@ class TableRun:
 
     def _due(self, config: TableConfig) -> bool:
         """Return True if a pending record of the table may be sent now."""
-        due = self._runtime.ledger.next_due(config.table)
+        due = self._runtime.ledger.reports.next_due(config.table)
         return due is not None and due <= datetime.now(UTC)
 
     def _report(self) -> None:

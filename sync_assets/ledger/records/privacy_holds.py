@@ -198,7 +198,7 @@ class Holds:
 
         return self._session.database.write(work)
 
-    def holds(self) -> list[Hold]:
+    def all(self) -> list[Hold]:
         """Return all holds, the oldest first."""
         listed = sa.select(schema.hold).order_by(_H.since, _H.table_name, _H.id)
         with self._session.database.read() as connection:

@@ -31,7 +31,7 @@ class AdobeMigration:
     def __init__(self, session: LedgerSession) -> None:
         self._session = session
 
-    def migration_steps(self) -> dict[str, MigrationStep]:
+    def steps(self) -> dict[str, MigrationStep]:
         """Return the steps that are done, by name."""
         with self._session.database.read() as connection:
             return {
@@ -41,7 +41,7 @@ class AdobeMigration:
                 for row in connection.execute(sa.select(schema.adobe_migration))
             }
 
-    def note_migration_step(self, step: str, configuration: str, result: Mapping[str, Any]) -> None:
+    def note_step(self, step: str, configuration: str, result: Mapping[str, Any]) -> None:
         """Store a step as done now; it replaces an earlier result of the step."""
 
         def work(connection: sa.Connection) -> None:
@@ -51,6 +51,6 @@ class AdobeMigration:
 
         self._session.database.write(work)
 
-    def forget_migration_steps(self) -> None:
+    def forget_steps(self) -> None:
         """Delete all steps, so that the migration begins anew."""
         self._session.database.write(lambda connection: connection.execute(sa.delete(schema.adobe_migration)) and None)

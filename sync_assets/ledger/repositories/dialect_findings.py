@@ -20,13 +20,13 @@ class DialectFindings:
     def __init__(self, session: LedgerSession) -> None:
         self._session = session
 
-    def dialect(self, resource: str) -> dict[str, str]:
+    def found(self, resource: str) -> dict[str, str]:
         """Return the findings of a resource: premise -> finding."""
         with self._session.database.read() as connection:
             rows = connection.execute(sa.select(_D.premise, _D.found).where(_D.resource == resource))
             return {row.premise: row.found for row in rows}
 
-    def note_dialect(self, resource: str, found: Mapping[str, str]) -> None:
+    def note(self, resource: str, found: Mapping[str, str]) -> None:
         """Store findings of a resource; they replace earlier ones of the same premises."""
 
         def work(connection: sa.Connection) -> None:
@@ -42,7 +42,7 @@ class DialectFindings:
 
         self._session.database.write(work)
 
-    def forget_dialect(self, resource: str, *premises: str) -> None:
+    def forget(self, resource: str, *premises: str) -> None:
         """Delete findings of a resource, or all of them if no premises are given, so that they are tested again."""
         forgotten = sa.delete(schema.dialect).where(_D.resource == resource)
         if premises:

@@ -28,7 +28,7 @@ class Maintenance:
     def __init__(self, session: LedgerSession) -> None:
         self._session = session
 
-    def begin_maintenance(self, table: str) -> bool:
+    def begin(self, table: str) -> bool:
         """Put a table into maintenance. False if it was in maintenance already."""
 
         def work(connection: Connection) -> bool:
@@ -38,7 +38,7 @@ class Maintenance:
 
         return self._session.database.write(work)
 
-    def end_maintenance(self, table: str) -> bool:
+    def end(self, table: str) -> bool:
         """End a table's maintenance, and delete its known types: the data model found next is accepted.
 
         Returns:

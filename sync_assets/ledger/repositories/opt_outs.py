@@ -67,7 +67,7 @@ class OptOuts:
         self._sessions = sessions
         self._rows = rows
 
-    def store_stated_opt_outs(
+    def store_stated(
         self,
         statements: "pl.DataFrame",
         attributes: Sequence[str],
@@ -124,7 +124,7 @@ class OptOuts:
         self._session.database.write(work)
         return counts
 
-    def opt_outs_due(
+    def due(
         self, state: OptOutState, attributes: Sequence[str], *, after: str = "", limit: int = 500
     ) -> dict[str, list[OptOutRow]]:
         """Return up to `limit` contacts with rows in this state, ordered by id, with ids after `after`.
@@ -136,7 +136,7 @@ class OptOuts:
             found = self._session.bulk.for_ids(connection, ROWS, ids, also="ORDER BY id, attribute")
             return _by_contact((OptOutRow(*row) for row in found), state, attributes)
 
-    def claim_opt_outs(
+    def claim(
         self, state: OptOutState, attributes: Sequence[str], session: int, *, after: str = "", limit: int
     ) -> dict[str, list[OptOutRow]]:
         """Claim what `opt_outs_due` returns, until `put_opt_outs` or `release_opt_outs`: requests follow at once.
@@ -169,14 +169,14 @@ class OptOuts:
 
         return self._session.database.write(work)
 
-    def release_opt_outs(self, session: int) -> None:
+    def release(self, session: int) -> None:
         """Release the opt-outs that a session has claimed. The outcomes of its requests stay unknown."""
         self._session.database.write(lambda connection: self._release(connection, session))
 
     def _release(self, connection: Connection, session: int) -> None:
         connection.execute(sa.update(schema.opt_out).where(schema.CLAIMED, _O.session == session).values(session=None))
 
-    def opt_outs_of(self, ids: Sequence[str]) -> list[OptOutRow]:
+    def of(self, ids: Sequence[str]) -> list[OptOutRow]:
         """Return all rows of these contacts."""
         with self._session.database.read() as connection:
             return [
@@ -184,7 +184,7 @@ class OptOuts:
                 for row in self._session.bulk.for_ids(connection, ROWS, ids, also="ORDER BY id, attribute")
             ]
 
-    def put_opt_outs(
+    def put(
         self, rows: Sequence[OptOutRow], *, counts: Mapping[str, int] | None = None, session: int | None = None
     ) -> list[OptOutRow]:
         """Store changed rows, except those that another transaction has changed since they were read.
@@ -210,11 +210,11 @@ class OptOuts:
 
         return self._session.database.write(work)
 
-    def retry_opt_outs(self, id: str | None = None) -> int:
+    def retry(self, id: str | None = None) -> int:
         """Make rejected opt-outs, of one contact or of all, due for a decision again; return how many."""
         return self._again(_O.state == OptOutState.REFUSED.value, id)
 
-    def reconsider_opt_outs(self, state: OptOutState) -> int:
+    def reconsider(self, state: OptOutState) -> int:
         """Make opt-outs in a state due for a decision again, as after a change of direction; return how many."""
         return self._again(_O.state == state.value, None)
 
@@ -232,7 +232,7 @@ class OptOuts:
 
         return self._session.database.write(work)
 
-    def opt_outs_left(self, attributes: Sequence[str]) -> OptOutsLeft:
+    def left(self, attributes: Sequence[str]) -> OptOutsLeft:
         """Count the opt-outs of these attributes that are not synced, by state."""
         held = sa.exists().where(schema.hold.c.table_name == CONTACT, schema.hold.c.id == _O.id)
         left = (
@@ -256,7 +256,7 @@ class OptOuts:
             held=kept_back,
         )
 
-    def refused_opt_outs(self) -> list[Reject]:
+    def refused(self) -> list[Reject]:
         """Return the opt-outs that the system to be written rejected, as rejects of the contact."""
         wanted = sa.select(_O.id, _O.attribute, _O.reason, _O.failed_since, _O.attempts).where(
             schema.OPT_OUT_DUE, _O.state == OptOutState.REFUSED.value
@@ -275,7 +275,7 @@ class OptOuts:
             for row in rows
         ]
 
-    def opt_out_counts(self, day: date) -> dict[str, int]:
+    def counts(self, day: date) -> dict[str, int]:
         """Return the opt-out counts of a UTC day, by kind."""
         with self._session.database.read() as connection:
             rows = connection.execute(sa.select(_C.kind, _C.number).where(_C.day == times.to_day_number(day)))

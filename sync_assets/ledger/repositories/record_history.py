@@ -1,6 +1,6 @@
 """Store and read the history of records: per record and run the operation, its outcome and the reason. No values.
 
-Nothing is stored unless `keep_history` was called. Invariant: an entry is stored in the transaction that stores the
+Nothing is stored unless `keep` was called. Invariant: an entry is stored in the transaction that stores the
 outcome itself, so neither is ever stored without the other.
 """
 
@@ -57,7 +57,7 @@ class RecordHistory:
         self.kept = False
         """True if entries are stored."""
 
-    def keep_history(self, run_id: str | None) -> None:
+    def keep(self, run_id: str | None) -> None:
         """Store entries from now on, as those of this Dagster run (None outside one)."""
         self.kept, self._run_id = True, run_id
 
@@ -76,7 +76,7 @@ class RecordHistory:
         """Store the validation errors of those of these records that have one. Call it only if entries are `kept`."""
         self._session.bulk.for_record_ids(connection, _INVALID_ROWS, ids, now, self._run_id, table)
 
-    def history(self, id: str | None = None, table: str | None = None, *, limit: int) -> list[HistoryEntry]:
+    def entries(self, id: str | None = None, table: str | None = None, *, limit: int) -> list[HistoryEntry]:
         """Return the newest entries first, of one id, of one table, or of all."""
         wanted = sa.select(_H.at, _H.table_name, _H.id, _H.operation, _H.outcome, _H.reason, _H.run_id)
         if id is not None:

@@ -44,7 +44,7 @@ class Runs:
         self._session = session
         self._sessions = sessions
 
-    def begin_run(self, run_id: str, session: int) -> bool:
+    def begin(self, run_id: str, session: int) -> bool:
         """Store that a session works on a run, and delete old runs.
 
         Returns:
@@ -65,7 +65,7 @@ class Runs:
 
         return self._session.database.write(work)
 
-    def end_run(self, run_id: str) -> None:
+    def end(self, run_id: str) -> None:
         """Store that the work of a run ended by itself, so that its session is not expected to live."""
 
         def work(connection: Connection) -> None:
@@ -74,8 +74,8 @@ class Runs:
 
         self._session.database.write(work)
 
-    def give_up_run(self, run_id: str, seen: Heartbeat | None) -> bool:
-        """Store that the process of a run was killed. If it is alive after all, its `begin_run` returns False.
+    def give_up(self, run_id: str, seen: Heartbeat | None) -> bool:
+        """Store that the process of a run was killed. If it is alive after all, its `begin` returns False.
 
         Args:
             run_id: Dagster's id of the run.

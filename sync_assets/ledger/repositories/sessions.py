@@ -43,7 +43,7 @@ class Sessions:
         self.remember: Callable[[int], None] = lambda number: None
         """Called with the ledger's number after a change of it is stored."""
 
-    def open_session(self, worker: str) -> int:
+    def open(self, worker: str) -> int:
         """Open a session of a worker (runtime/workers.py); return its epoch. Old sessions are deleted."""
 
         def work(connection: Connection) -> int:
@@ -58,7 +58,7 @@ class Sessions:
         self.remember(epoch)
         return epoch
 
-    def renew_session(self, epoch: int) -> bool:
+    def renew(self, epoch: int) -> bool:
         """Renew a session for SESSION_SECONDS from now. Return False if it has ended or expired."""
 
         def work(connection: Connection) -> int | None:
@@ -71,12 +71,12 @@ class Sessions:
             self.remember(number)
         return number is not None
 
-    def end_session(self, epoch: int) -> None:
+    def end(self, epoch: int) -> None:
         """End a session. The outcomes of its requests that were not stored stay unknown."""
         ended = sa.update(schema.session).where(_S.epoch == epoch).values(live=0)
         self._session.database.write(lambda connection: connection.execute(ended) and None)
 
-    def expire_sessions(self, has_ended: Callable[[str], bool] = lambda worker: False) -> int:
+    def expire(self, has_ended: Callable[[str], bool] = lambda worker: False) -> int:
         """Let sessions expire that are overdue, or whose worker has ended; return how many.
 
         has_ended: returns True if the process of a worker is known to have ended.
@@ -97,7 +97,7 @@ class Sessions:
             found = over(connection, live)
         return self._session.database.write(work) if found else 0
 
-    def sessions(self) -> list[Session]:
+    def all(self) -> list[Session]:
         """Return the live sessions."""
         live = sa.select(_S.epoch, _S.worker, _S.until).where(_LIVE).order_by(_S.epoch)
         with self._session.database.read() as connection:

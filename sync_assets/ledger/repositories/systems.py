@@ -39,13 +39,13 @@ class Systems:
         with self._session.database.read() as connection:
             return not connection.execute(sa.select(sa.or_(*stored))).scalar_one()
 
-    def systems(self) -> dict[Side, System]:
+    def stored(self) -> dict[Side, System]:
         """Return the stored systems: none in a new ledger, or in one of a commit that did not store them."""
         with self._session.database.read() as connection:
             rows = connection.execute(sa.select(schema.system)).all()
             return {row.side: System(row.side, row.url, row.identity, times.from_micros(row.noted_at)) for row in rows}
 
-    def note_system(self, side: Side, url: str, identity: str | None) -> System:
+    def note(self, side: Side, url: str, identity: str | None) -> System:
         """Store a system unless one is stored already; return the stored one."""
 
         def work(connection: sa.Connection) -> None:
@@ -55,9 +55,9 @@ class Systems:
             connection.execute(new.on_conflict_do_nothing())
 
         self._session.database.write(work)
-        return self.systems()[side]
+        return self.stored()[side]
 
-    def replace_system(self, side: Side, url: str, identity: str | None) -> None:
+    def replace(self, side: Side, url: str, identity: str | None) -> None:
         """Replace a stored system that has moved to another address with its records."""
 
         def work(connection: sa.Connection) -> None:

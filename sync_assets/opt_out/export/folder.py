@@ -55,7 +55,7 @@ def poll_folder(runtime: Runtime, *, measure: bool = True) -> FolderPoll:
     export = runtime.config.opt_out.export
     with connect(runtime.settings.sftp()) as sftp:
         listing = sftp.listing(export.directory, export.pattern)
-        known = runtime.ledger.note_files((file.name, file.modified, file.size) for file in listing.files)
+        known = runtime.ledger.opt_out_files.note_files((file.name, file.modified, file.size) for file in listing.files)
         troubles = _tidy(sftp, export, [file for file in known if file.state == FileState.DONE])
         storage = measured(sftp, export) if measure else None
     waiting = in_order(file for file in known if file.state == FileState.SEEN)
@@ -64,7 +64,7 @@ def poll_folder(runtime: Runtime, *, measure: bool = True) -> FolderPoll:
         ready=ready,
         unsettled=[file for file in waiting if file not in ready],
         refused=[file for file in known if file.state == FileState.REFUSED],
-        newest=newest_of(runtime.ledger.files()),
+        newest=newest_of(runtime.ledger.opt_out_files.files()),
         storage=storage,
         passed_over=listing.passed_over,
         troubles=troubles,
@@ -108,7 +108,7 @@ def in_order(files: Iterable[OptOutFile]) -> list[OptOutFile]:
 
 def find(runtime: Runtime, partition: str) -> OptOutFile | None:
     """Return the stored file of a partition; of several within one second, the one that the last poll found."""
-    same = [file for file in runtime.ledger.files() if file.partition == partition]
+    same = [file for file in runtime.ledger.opt_out_files.files() if file.partition == partition]
     return max(same, key=lambda file: file.looked_at, default=None)
 
 

@@ -137,7 +137,7 @@ def state_file(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]
     if file.state != FileState.DONE:
         rejected = Parts(runtime.store, REJECTED_ROWS, [partition]).rows
         counts = {"files_processed": 1, "rejected_rows": rejected}
-        ledger.file_done(file, counts)
+        ledger.opt_out_files.file_done(file, counts)
         runtime.opt_outs.update(counts)
         forget_copies(runtime)
     return stated
@@ -183,5 +183,5 @@ def state(
     for frame in rows:
         told = [name for name in names if name in frame.columns]  # one may be mapped since the rows were stored
         for piece in frame.iter_slices(STATED_TOGETHER):
-            counts.update(ledger.store_stated_opt_outs(piece, told, source, stated_at, latest))
+            counts.update(ledger.opt_outs.store_stated(piece, told, source, stated_at, latest))
     return counts

@@ -189,7 +189,7 @@ def test_the_ledger_is_opened_by_its_role(databases: dict[str, str], monkeypatch
     monkeypatch.setenv("PGHOST", databases["PGHOST"])
     url = filled(OURS["code"]["environment"]["SYNC_ASSETS_LEDGER_URL"])
     with Ledger.open(url.replace("@postgres/", "@/")) as ledger:
-        assert ledger.counts() == {}
+        assert ledger.reports.counts() == {}
 
 
 @pytest.mark.parametrize(("role", "database"), [("dagster", "sync_assets"), ("sync_assets", "dagster")])

@@ -137,7 +137,7 @@ def test_all_arrives_once_and_by_itself_after_the_code_server_was_killed_twice(
     for name in ("code", "web", "daemon"):  # not before: each try is a process that imports Dagster
         until(partial(installation.services.healthy, name), START_SECONDS)
 
-    until(lambda: installation.runtime.ledger.counts()["contact"].pending == 0, START_SECONDS)
+    until(lambda: installation.runtime.ledger.reports.counts()["contact"].pending == 0, START_SECONDS)
     admin.latency("campaign", 300)
     before = admin.engine_calls()["update"]
     admin.change("contact", ids[:CHANGED], jobtitle="Changed")

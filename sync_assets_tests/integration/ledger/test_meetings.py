@@ -43,7 +43,7 @@ def orders(ledger: Ledger, *pairs: tuple[str, str | None], value: str = "a") -> 
 
 def answer(ledger: Ledger, table: str = "contact") -> None:
     claimed = claim(ledger, table=table)
-    ledger.acknowledge(
+    ledger.claims.acknowledge(
         session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links) for one in claimed]
     )
 
@@ -54,7 +54,7 @@ def test_a_child_that_is_captured_while_its_parent_is_answered_is_sent(ledger: L
         claimed = claim(ledger)
         done = [Outcome(one.seq, "done", one.hash) for one in claimed]
         at_once(
-            lambda done=done: ledger.acknowledge(session_of(ledger, "worker"), done),
+            lambda done=done: ledger.claims.acknowledge(session_of(ledger, "worker"), done),
             lambda n=n: orders(ledger, (f"{n}", f"anna{n}")),
         )
         assert [one.id for one in claim(ledger, f"worker{n}", table="order")] == [guid(f"order of {n}")]
@@ -116,7 +116,7 @@ def test_large_pages_of_children_and_answers_for_their_parents_do_not_block_each
         claimed = claim(ledger)
         done = [Outcome(one.seq, "done", one.hash) for one in claimed]
         at_once(
-            lambda done=done: ledger.acknowledge(session_of(ledger, "worker"), done),
+            lambda done=done: ledger.claims.acknowledge(session_of(ledger, "worker"), done),
             lambda pairs=pairs, n=n: orders(ledger, *pairs, value=str(n)),
         )
         answer(ledger, "order")

@@ -11,7 +11,7 @@ def test_processes_may_open_a_new_ledger_at_once(new_url: str) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
     assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
     with Ledger.open(new_url) as ledger:
-        assert ledger.counts() == {}
+        assert ledger.reports.counts() == {}
 
 
 def test_opening_an_up_to_date_ledger_is_cheap(url: str) -> None:

@@ -58,8 +58,8 @@ def test_two_workers_share_the_work_while_rows_change(real_ledger: Ledger, url: 
     assert all(sent), "one of them did nothing"
     twice = [one for one, times in Counter(map(tuple, sent[0] + sent[1])).items() if times > 1]
     assert twice == []
-    assert real_ledger.counts()["contact"] == Counts(synced=1500)
-    calls = real_ledger.engine_calls(datetime.now(UTC).date())
+    assert real_ledger.reports.counts()["contact"] == Counts(synced=1500)
+    calls = real_ledger.reports.engine_calls(datetime.now(UTC).date())
     assert calls == {"insert": len(sent[0]) + len(sent[1])}
     assert all(one.desired_hash == one.acked_hash for one in stored(real_ledger).values())
 
@@ -68,10 +68,10 @@ def test_two_captures_of_a_table_save_each_page_once(real_ledger: Ledger, url: s
     captures = [start("capture_all", url, name) for name in ("ada", "bob")]
     saved = [page for one in captures for page in result_after_ready(one)]
     assert sorted(map(str, saved)) == sorted(map(str, range(PAGES)))
-    feed = real_ledger.feed("contact")
+    feed = real_ledger.feeds.feed("contact")
     assert feed is not None
     assert feed.version == PAGES
-    assert real_ledger.counts()["contact"].pending == PAGES * PAGE
+    assert real_ledger.reports.counts()["contact"].pending == PAGES * PAGE
 
 
 def result_after_ready(process: Module) -> list[object]:
@@ -83,9 +83,9 @@ def test_a_capture_killed_at_any_moment_has_saved_whole_pages(real_ledger: Ledge
     for seed in range(3):
         kill_soon(start("capture_for_ever", url, "doomed"), seed)
         settle_down(real_ledger)
-        feed = real_ledger.feed("contact")
+        feed = real_ledger.feeds.feed("contact")
         pages = feed.version if feed else 0
-        assert real_ledger.counts().get("contact", Counts()) == Counts(pending=pages * KILLED_PAGE)
+        assert real_ledger.reports.counts().get("contact", Counts()) == Counts(pending=pages * KILLED_PAGE)
         assert len(stored(real_ledger)) == pages * KILLED_PAGE
 
 
@@ -94,13 +94,13 @@ def test_a_worker_killed_at_any_moment_has_settled_whole_batches(real_ledger: Le
     for seed in range(3):
         kill_soon(start("settle_for_ever", url, f"doomed{seed}"), seed)
         settle_down(real_ledger)
-        counts = real_ledger.counts()["contact"]
+        counts = real_ledger.reports.counts()["contact"]
         states = Counter(one.state for one in stored(real_ledger).values())
         assert (counts.synced, counts.pending) == (states[State.SYNCED] + states[State.UNCONFIRMED], states[1])
         assert counts.records == 20_000
-        assert real_ledger.engine_calls(datetime.now(UTC).date()).get("insert", 0) == counts.synced
-        assert real_ledger.counts()["contact"].leased in (0, 200)
-        real_ledger.expire_sessions(lambda worker: True)
+        assert real_ledger.reports.engine_calls(datetime.now(UTC).date()).get("insert", 0) == counts.synced
+        assert real_ledger.reports.counts()["contact"].leased in (0, 200)
+        real_ledger.sessions.expire(lambda worker: True)
 
 
 def settle_down(ledger: Ledger) -> None:
@@ -121,9 +121,11 @@ def test_threads_share_a_ledger(ledger: Ledger) -> None:
     def work(owner: str) -> None:
         try:
             while claimed := claim(ledger, owner, limit=50):
-                ledger.acknowledge(session_of(ledger, owner), [Outcome(one.seq, "done", one.hash) for one in claimed])
+                ledger.claims.acknowledge(
+                    session_of(ledger, owner), [Outcome(one.seq, "done", one.hash) for one in claimed]
+                )
                 sent.extend(one.seq for one in claimed)
-                ledger.counts()
+                ledger.reports.counts()
         except BaseException as error:  # noqa: BLE001 - shown by the test
             wrong.append(error)
 
@@ -134,7 +136,7 @@ def test_threads_share_a_ledger(ledger: Ledger) -> None:
         thread.join(60)
     assert wrong == []
     assert len(sent) == len(set(sent)) == 1200
-    assert ledger.counts()["contact"] == Counts(synced=1200)
+    assert ledger.reports.counts()["contact"] == Counts(synced=1200)
 
 
 def test_captures_and_answers_in_opposite_orders_do_not_block_each_other(ledger: Ledger) -> None:
@@ -159,7 +161,7 @@ def test_captures_and_answers_in_opposite_orders_do_not_block_each_other(ledger:
     while thread.is_alive():
         claimed = claim(ledger, limit=400)
         random.Random(len(claimed)).shuffle(claimed)
-        ledger.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash) for one in claimed])
+        ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash) for one in claimed])
     thread.join()
     assert wrong == []
-    assert ledger.counts()["contact"].records == 400
+    assert ledger.reports.counts()["contact"].records == 400

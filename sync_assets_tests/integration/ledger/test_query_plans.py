@@ -32,29 +32,29 @@ def operations(ledger: Ledger) -> dict[str, Callable[[], object]]:
     return {
         "capture of unchanged rows": lambda: capture(ledger, page=many(50)),
         "capture of changed rows": lambda: capture(ledger, page=many(20, "c")),
-        "rows that need not be read": lambda: ledger.same_rows(
+        "rows that need not be read": lambda: ledger.captures.same_rows(
             "contact", [guid(f"row{n}") for n in range(50)], [*range(50)]
         ),
         "capture of deletes": lambda: capture(ledger, deleted=["row21", "new1"]),
         "claim": lambda: claim(ledger, limit=10),
-        "renew": lambda: ledger.renew_session(session_of(ledger)),
-        "counts": ledger.counts,
+        "renew": lambda: ledger.sessions.renew(session_of(ledger)),
+        "counts": ledger.reports.counts,
         "settle": lambda: settle(ledger, "done", *claim(ledger, limit=10)),
         "settle of deletes": lambda: push(ledger),
-        "release": lambda: ledger.release("contact", session_of(ledger)),
-        "backlog": lambda: ledger.backlog("contact"),
-        "oldest pending": lambda: ledger.oldest_pending("contact"),
-        "next due": ledger.next_due,
-        "rejects": ledger.rejects,
-        "rejects of a table": lambda: ledger.rejects("contact"),
-        "pending operations": lambda: ledger.pending_operations("contact"),
-        "reject reasons": lambda: ledger.reject_reasons("contact"),
-        "sample of a large table": lambda: ledger.sample_synced("contact", 20, 1),
-        "acknowledged hashes": lambda: ledger.acked_hashes("contact", [guid("row1"), guid("row2")]),
-        "parents that are waited for": lambda: ledger.waiting_parents("order"),
+        "release": lambda: ledger.claims.release("contact", session_of(ledger)),
+        "backlog": lambda: ledger.reports.backlog("contact"),
+        "oldest pending": lambda: ledger.reports.oldest_pending("contact"),
+        "next due": ledger.reports.next_due,
+        "rejects": ledger.reports.rejects,
+        "rejects of a table": lambda: ledger.reports.rejects("contact"),
+        "pending operations": lambda: ledger.reports.pending_operations("contact"),
+        "reject reasons": lambda: ledger.reports.reject_reasons("contact"),
+        "sample of a large table": lambda: ledger.reports.sample_synced("contact", 20, 1),
+        "acknowledged hashes": lambda: ledger.reports.acked_hashes("contact", [guid("row1"), guid("row2")]),
+        "parents that are waited for": lambda: ledger.blocked.waiting_parents("order"),
         "rows that come back": lambda: capture(ledger, *[row(f"row{n}", "d") for n in range(30, 40)]),
-        "retry of one": lambda: ledger.retry("contact", guid("bad1")),
-        "retry": ledger.retry,
+        "retry of one": lambda: ledger.claims.retry("contact", guid("bad1")),
+        "retry": ledger.claims.retry,
     }
 
 
@@ -128,15 +128,15 @@ def test_claims_take_the_index_in_whose_order_they_want_the_records(
 
 @pytest.mark.parametrize("operation", ["of an id", "of all", "of a table", "prune"])
 def test_the_history_is_read_and_pruned_by_its_indexes(ledger: Ledger, clock: Clock, operation: str) -> None:
-    ledger.keep_history("run")
+    ledger.history.keep("run")
     capture(ledger, page=many(3000))
     push(ledger)
     ledger.database.write(lambda connection: connection.exec_driver_sql("ANALYZE"))
     does: dict[str, Callable[[], object]] = {
-        "of an id": lambda: ledger.history(guid("row7"), limit=50),
-        "of all": lambda: ledger.history(limit=50),
-        "of a table": lambda: ledger.history(table="contact", limit=50),
-        "prune": lambda: ledger.prune_entries(clock.now),
+        "of an id": lambda: ledger.history.entries(guid("row7"), limit=50),
+        "of all": lambda: ledger.history.entries(limit=50),
+        "of a table": lambda: ledger.history.entries(table="contact", limit=50),
+        "prune": lambda: ledger.history.prune_entries(clock.now),
     }
     plan = "\n".join(
         line for one in statements(ledger, does[operation], "sync_history") for line in explain(ledger, *one)

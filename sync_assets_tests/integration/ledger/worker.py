@@ -18,22 +18,22 @@ KILLED_PAGE = 500
 def push_all(ledger: Ledger, name: str) -> Iterator[list[tuple[int, str | None]]]:
     """Claim and acknowledge until the last page is in and nothing is left; says what was sent, batch by batch."""
     while True:
-        feed = ledger.feed("contact")
-        claimed = ledger.claim("contact", session_of(ledger, name), limit=40)
+        feed = ledger.feeds.feed("contact")
+        claimed = ledger.claims.claim("contact", session_of(ledger, name), limit=40)
         if not claimed:
-            if feed and feed.complete and not ledger.counts()["contact"].pending:
+            if feed and feed.complete and not ledger.reports.counts()["contact"].pending:
                 return
             time.sleep(0.05)
             continue
         outcomes = [Outcome(one.seq, "done", one.hash) for one in claimed]
-        ledger.acknowledge(session_of(ledger, name), outcomes, {("contact", "insert"): len(outcomes)})
+        ledger.claims.acknowledge(session_of(ledger, name), outcomes, {("contact", "insert"): len(outcomes)})
         yield [(one.seq, one.hash.hex() if one.hash else None) for one in claimed]
 
 
 def capture_all(ledger: Ledger, name: str) -> Iterator[list[int]]:
     """Capture PAGES pages, going on from wherever the feed stands; says which pages this process saved."""
     while True:
-        feed = ledger.feed("contact")
+        feed = ledger.feeds.feed("contact")
         page = int(feed.link or 0) if feed else 0
         if page == PAGES:
             return
@@ -48,7 +48,7 @@ def capture_all(ledger: Ledger, name: str) -> Iterator[list[int]]:
 
 def capture_for_ever(ledger: Ledger, name: str) -> Iterator[list[int]]:
     """New rows, page after page, until killed."""
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     version = feed.version if feed else None
     while True:
         rows = many(KILLED_PAGE, prefix=f"page{version}-")
@@ -59,9 +59,9 @@ def capture_for_ever(ledger: Ledger, name: str) -> Iterator[list[int]]:
 def settle_for_ever(ledger: Ledger, name: str) -> Iterator[list[int]]:
     """Claim and acknowledge, until killed."""
     while True:
-        claimed = ledger.claim("contact", session_of(ledger, name), limit=200)
+        claimed = ledger.claims.claim("contact", session_of(ledger, name), limit=200)
         outcomes = [Outcome(one.seq, "done", one.hash) for one in claimed]
-        ledger.acknowledge(session_of(ledger, name), outcomes, {("contact", "insert"): len(outcomes)})
+        ledger.claims.acknowledge(session_of(ledger, name), outcomes, {("contact", "insert"): len(outcomes)})
         yield []
 
 

@@ -56,7 +56,7 @@ def test_after_a_sync_all_agree_and_it_costs_a_read_each(synced: Synced, directi
     assert found == Parity(contacts=N, compared=2 * N)
     assert program.sandbox.admin.engine_calls()["read"] - before == N
     with closing(program.runtime()) as runtime:
-        assert runtime.ledger.engine_calls(datetime.now(UTC).date())["read"] >= N
+        assert runtime.ledger.reports.engine_calls(datetime.now(UTC).date())["read"] >= N
     questions = [one for one in program.sandbox.admin.journal("d365", since) if "/contacts" in one["path"]]
     assert len(questions) == 1  # all of Dynamics 365's at once
 
@@ -107,8 +107,8 @@ def test_what_d365_refused_to_take_is_found_although_the_file_brought_it(synced:
         set_d365(program, id_, donotemail=False)
     assert compare(program).wrong == 0
     with closing(program.runtime()) as runtime:
-        [row] = [row for row in runtime.ledger.opt_outs_of([never]) if row.attribute == "blackListEmail"]
-        runtime.ledger.put_opt_outs([after_rejection(row._replace(value=1), "Dynamics 365: no", row.stated_at or 0)])
+        [row] = [row for row in runtime.ledger.opt_outs.of([never]) if row.attribute == "blackListEmail"]
+        runtime.ledger.opt_outs.put([after_rejection(row._replace(value=1), "Dynamics 365: no", row.stated_at or 0)])
     assert compare(program).differing == {"blackListEmail": [never]}
     for id_ in (never, back):
         set_campaign(program, id_, blackListEmail=False)
@@ -119,12 +119,12 @@ def test_a_contact_on_hold_is_not_compared(synced: Synced) -> None:
     program = synced("bidirectional")
     held, *_ = opted_in(program)
     with closing(program.runtime()) as runtime:
-        runtime.ledger.hold("contact", held)
+        runtime.ledger.holds.hold("contact", held)
     set_campaign(program, held, datetime.now(UTC) - 30 * DAY, blackListEmail=True)
     assert compare(program) == Parity(contacts=N - 1, compared=2 * (N - 1))
     set_campaign(program, held, blackListEmail=False)
     with closing(program.runtime()) as runtime:
-        runtime.ledger.end_hold("contact", held, gone=False)
+        runtime.ledger.holds.end_hold("contact", held, gone=False)
 
 
 def test_the_days_budget_is_kept(synced: Synced) -> None:

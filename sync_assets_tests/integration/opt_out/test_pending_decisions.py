@@ -33,7 +33,7 @@ def test_an_opt_out_that_a_file_states_is_decided_though_the_profile_is_gone(
         asyncio.run(push_table(runtime, contact))
         now = datetime.now(UTC)
         file: pl.DataFrame = statements([{"externalId": id_, "blackListPhone": True}], "externalId", ATTRIBUTES)
-        runtime.ledger.store_stated_opt_outs(file, ATTRIBUTES, "file", now - timedelta(seconds=1))
+        runtime.ledger.opt_outs.store_stated(file, ATTRIBUTES, "file", now - timedelta(seconds=1))
         profile = {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]]}
         program.sandbox.admin.post("/campaign/delete", profile)
         set_d365(program, id_, donotemail=True)

@@ -23,7 +23,7 @@ async def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(bench: Ben
         await asyncio.sleep(after + random.uniform(0, 0.1))
         process.kill()
         process.communicate()
-        bench.ledger.expire_sessions(lambda worker: True)
+        bench.ledger.sessions.expire(lambda worker: True)
     killed_with = bench.counts()
     assert 0 < killed_with.synced < 3000
     bench.admin.latency("campaign", 0)

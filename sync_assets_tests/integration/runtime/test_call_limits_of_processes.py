@@ -35,7 +35,7 @@ async def test_two_processes_together_keep_to_the_requests_in_flight(bench: Benc
     assert bench.counts().synced == 600, told
     assert all(int(line.split()[0]) > 50 for line in told), told
     assert 10 <= most_in_flight(bench) <= 12
-    assert bench.ledger.workers() == []
+    assert bench.ledger.limits.workers() == []
 
 
 async def test_a_killed_process_leaves_its_part_to_the_others_at_once(bench: Bench) -> None:
@@ -45,7 +45,7 @@ async def test_a_killed_process_leaves_its_part_to_the_others_at_once(bench: Ben
     until(lambda: sent(bench) > 20)
     killed.kill()
     killed.communicate()
-    bench.ledger.end_session(session_of(bench.ledger, "killed"))
+    bench.ledger.sessions.end(session_of(bench.ledger, "killed"))
     started = time.monotonic()
     result = await bench.push(guardrails={"concurrency": 8}, concurrency=8)
     assert result.peak == 8
@@ -61,7 +61,7 @@ async def test_two_processes_together_never_exceed_the_days_budget(bench: Bench)
     assert any("engine_calls_per_day" in line for line in told), told
     assert sent(bench) == 250
     assert bench.counts().synced == 250
-    assert bench.ledger.calls_taken()[0] == 250
+    assert bench.ledger.limits.calls_taken()[0] == 250
 
 
 @on_both_databases

@@ -16,12 +16,12 @@ def test_what_the_process_of_a_killed_run_held_is_free_and_what_others_hold_is_n
     bench.capture(people(30))
     killed, other = f"{ELSEWHERE}push", f"{ELSEWHERE.replace('17', '18')}push"
     for worker, table in ((killed, "contact"), (other, "new_order")):
-        bench.ledger.claim("contact", session_of(bench.ledger, worker), limit=10)
-        bench.ledger.lease_slots(worker, session_of(bench.ledger, worker), wanted=8, slots=8, total=64)
-        bench.ledger.lease_feed(table, session_of(bench.ledger, worker))
-    bench.ledger.begin_run("run", session_of(bench.ledger, killed))
+        bench.ledger.claims.claim("contact", session_of(bench.ledger, worker), limit=10)
+        bench.ledger.limits.lease_slots(worker, session_of(bench.ledger, worker), wanted=8, slots=8, total=64)
+        bench.ledger.feeds.lease_feed(table, session_of(bench.ledger, worker))
+    bench.ledger.runs.begin("run", session_of(bench.ledger, killed))
     be_overdue(bench.ledger, killed)
     assert give_up_killed(bench.ledger)["run"].session == GIVEN_UP
     assert workers(bench.ledger) == [other]
-    assert [worker.owner for worker in bench.ledger.workers()] == [other]
+    assert [worker.owner for worker in bench.ledger.limits.workers()] == [other]
     assert leases(bench.ledger) == [("new_order", other)]

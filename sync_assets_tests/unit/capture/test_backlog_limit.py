@@ -34,7 +34,7 @@ def in_turns(reading: Reading) -> int:
     """
 
     def is_full() -> bool:
-        pending = reading.ledger.backlog("contact")
+        pending = reading.ledger.reports.backlog("contact")
         assert pending < MOST + PAGE
         return pending >= MOST
 
@@ -49,13 +49,13 @@ def in_turns(reading: Reading) -> int:
 def test_a_first_load_in_turns_captures_each_page_once(reading: Reading) -> None:
     assert in_turns(reading) >= 2
     assert reading.captured() == reading.expected()
-    feed = reading.ledger.feed("contact")
+    feed = reading.ledger.feeds.feed("contact")
     assert feed
     assert (feed.kind, feed.complete) == ("delta", True)
 
 
 def test_a_paused_capture_continues_at_the_page_after_its_cursor(reading: Reading) -> None:
-    assert reading.read(is_full=lambda: reading.ledger.backlog("contact") >= MOST).rows == 2 * PAGE
+    assert reading.read(is_full=lambda: reading.ledger.reports.backlog("contact") >= MOST).rows == 2 * PAGE
     result = reading.read()
     assert (result.paused, result.rows, result.new) == (False, N - 2 * PAGE, N - 2 * PAGE)
 
@@ -75,7 +75,7 @@ def test_a_full_read_in_turns_deletes_what_it_did_not_return_only_at_its_end(rea
     reading.admin.delete("contact", ids[:3])
     reading.admin.change("contact", ids[3:], lastname="Changed before")
     reading.mapping = mapping
-    paused = reading.read(is_full=lambda: reading.ledger.backlog("contact") >= MOST)
+    paused = reading.read(is_full=lambda: reading.ledger.reports.backlog("contact") >= MOST)
     assert (paused.paused, paused.deleted) == (True, 0)
     assert in_turns(reading) >= 2
     reading.acknowledge()
@@ -88,7 +88,7 @@ def test_what_changes_during_a_read_in_turns_arrives(reading: Reading, taken: st
     reading.admin.settings("d365", delta_link_taken=taken)
     ids = [row["contactid"] for row in reading.admin.dump_d365()]
     for rows in (ids[::2], ids[1::2]):
-        reading.read(is_full=lambda: reading.ledger.backlog("contact") >= MOST)
+        reading.read(is_full=lambda: reading.ledger.reports.backlog("contact") >= MOST)
         reading.admin.change("contact", rows, lastname="Changed meanwhile")
         reading.admin.create("contact", {"lastname": "New meanwhile"})
         reading.acknowledge()
@@ -107,13 +107,13 @@ def test_many_changes_are_captured_in_turns(reading: Reading) -> None:
 def test_days_are_replayed_in_turns(reading: Reading) -> None:
     reading.read()
     reading.acknowledge()
-    reading.ledger.ask_for_replay("contact", date.min, date.max, resend=True)
+    reading.ledger.replays.ask_for_replay("contact", date.min, date.max, resend=True)
     assert in_turns(reading) >= 2
-    assert reading.ledger.replay("contact") is None
+    assert reading.ledger.replays.replay("contact") is None
 
 
 def test_a_feed_that_expires_while_the_capture_is_paused_is_read_in_full(reading: Reading) -> None:
-    reading.read(is_full=lambda: reading.ledger.backlog("contact") >= MOST)
+    reading.read(is_full=lambda: reading.ledger.reports.backlog("contact") >= MOST)
     reading.admin.change("contact", N, lastname="Changed meanwhile")
     reading.admin.expire()
     reading.acknowledge()
@@ -122,7 +122,7 @@ def test_a_feed_that_expires_while_the_capture_is_paused_is_read_in_full(reading
 
 
 def test_records_that_campaign_rejects_do_not_stop_the_capture(reading: Reading) -> None:
-    while reading.read(is_full=lambda: reading.ledger.backlog("contact") >= MOST).paused:
+    while reading.read(is_full=lambda: reading.ledger.reports.backlog("contact") >= MOST).paused:
         settle(reading.ledger, "refused", *claim(reading.ledger), reason="why")
     assert reading.captured() == reading.expected()
 
@@ -175,8 +175,8 @@ class TestABacklogIsFull:
         assert not backlog_is_full(ledger, ORDER)
 
     def test_never_while_campaigns_records_are_compared_with_the_whole_table(self, ledger: Ledger) -> None:
-        ledger.begin_listing("contact", captured=False)
+        ledger.rebuilds.begin_listing("contact", captured=False)
         capture(ledger, row("anna"), row("ben"))
         assert not backlog_is_full(ledger, CONTACT)
-        ledger.end_rebuild("contact")
+        ledger.rebuilds.end_rebuild("contact")
         assert backlog_is_full(ledger, CONTACT)

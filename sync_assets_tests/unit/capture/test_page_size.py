@@ -73,14 +73,14 @@ def test_so_does_one_of_changes_or_of_a_table_that_was_read_before(reading: Read
 
 def test_the_size_grows_by_a_tenth_with_each_read_of_several_pages(reading: Reading) -> None:
     reading.read()
-    feed = reading.ledger.feed("contact")
+    feed = reading.ledger.feeds.feed("contact")
     assert feed
-    reading.ledger.shrink_pages("contact", feed.version, 4, feed.fingerprint)
+    reading.ledger.feeds.shrink_pages("contact", feed.version, 4, feed.fingerprint)
     sizes: list[int | None] = []
     for changed in (2, 10, 10):
         reading.admin.change("contact", changed, lastname=f"Changed {changed} {len(sizes)}")
         reading.read()
-        feed = reading.ledger.feed("contact")
+        feed = reading.ledger.feeds.feed("contact")
         sizes.append(feed and feed.page_size)
     assert sizes == [4, 5, 6]
 
@@ -114,7 +114,7 @@ def test_an_answer_of_too_many_bytes_is_asked_for_with_fewer_rows_down_to_one(
     monkeypatch.setitem(vars(reading.d365), "page", narrow)
     reading.read()
     assert reading.captured() == reading.expected()
-    feed = reading.ledger.feed("contact")
+    feed = reading.ledger.feeds.feed("contact")
     assert feed is not None
     assert (feed.page_size or 0) < 8
 
@@ -150,5 +150,5 @@ def test_what_is_no_matter_of_size_halves_nothing(reading: Reading, error: Excep
     else:
         with pytest.raises(Unavailable):
             reading.read()
-    feed = reading.ledger.feed("contact")
+    feed = reading.ledger.feeds.feed("contact")
     assert (feed is not None) is halved

@@ -73,7 +73,7 @@ async def test_options_that_nobody_has_named_are_collected_over_all_pages(progra
 async def test_rows_that_were_read_before_the_feed_moved_on_are_not_stored(runtime: Runtime) -> None:
     async with capturing(runtime) as capture:
         await capture.run()
-        before = runtime.ledger.feed("contact")
+        before = runtime.ledger.feeds.feed("contact")
         assert before is not None
         page = await first_page(capture)
         await capture.run()  # of another worker, which may have brought something newer
@@ -81,7 +81,7 @@ async def test_rows_that_were_read_before_the_feed_moved_on_are_not_stored(runti
             capture.store(page, before.version, CaptureResult())
         with pytest.raises(FeedMoved):
             capture.store(page, before.version, CaptureResult(), resend=True)
-        assert runtime.ledger.counts()["contact"].records == 50
+        assert runtime.ledger.reports.counts()["contact"].records == 50
         result = await capture.run()
         assert result.changed == 0
 
@@ -89,7 +89,7 @@ async def test_rows_that_were_read_before_the_feed_moved_on_are_not_stored(runti
 async def test_rows_beside_the_feed_leave_its_position_where_it_is(runtime: Runtime) -> None:
     async with capturing(runtime) as capture:
         await capture.run()
-        before = runtime.ledger.feed("contact")
+        before = runtime.ledger.feeds.feed("contact")
         assert before is not None
         after = capture.store(await first_page(capture), before.version, CaptureResult())
         assert (after.link, after.kind, after.complete) == (before.link, before.kind, before.complete)
@@ -103,12 +103,12 @@ async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(run
 
     def another_worker(result: CaptureResult) -> None:
         nonlocal moves
-        feed = runtime.ledger.feed("contact")
+        feed = runtime.ledger.feeds.feed("contact")
         if moves < 2 and feed is not None:
             moves += 1
-            runtime.ledger.note_poll("contact", feed.version, feed.link)
+            runtime.ledger.feeds.note_poll("contact", feed.version, feed.link)
 
-    runtime.ledger.ask_for_replay("contact", EARLIEST, LATEST, resend=True)
+    runtime.ledger.replays.ask_for_replay("contact", EARLIEST, LATEST, resend=True)
     async with capturing(runtime, page_size=20) as capture:
         watched = Capture(
             runtime.ledger,
@@ -121,12 +121,12 @@ async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(run
         )
         await watched.run()
     assert moves == 2
-    assert runtime.ledger.replay("contact") is None
-    assert runtime.ledger.counts()["contact"].pending == 50
+    assert runtime.ledger.replays.replay("contact") is None
+    assert runtime.ledger.reports.counts()["contact"].pending == 50
 
 
 async def test_a_table_that_is_captured_by_somebody_else_is_waited_for(runtime: Runtime) -> None:
-    assert runtime.ledger.lease_feed("contact", session_of(runtime.ledger, "somebody else"))
+    assert runtime.ledger.feeds.lease_feed("contact", session_of(runtime.ledger, "somebody else"))
     async with capturing(runtime, wait_seconds=0.3) as capture:
         with pytest.raises(CaptureBusy, match="Another run has been capturing contact"):
             await capture.run()
@@ -134,7 +134,7 @@ async def test_a_table_that_is_captured_by_somebody_else_is_waited_for(runtime: 
         waiting = asyncio.create_task(capture.run())
         await asyncio.sleep(0.3)
         assert not waiting.done()
-        runtime.ledger.release_feed("contact", session_of(runtime.ledger, "somebody else"))
+        runtime.ledger.feeds.release_feed("contact", session_of(runtime.ledger, "somebody else"))
         assert (await waiting).new == 50
 
 
@@ -163,7 +163,7 @@ async def test_a_feed_that_leads_back_to_a_page_ends_with_an_error_and_keeps_its
         assert len(asked) <= first + 3  # one more is fetched while a page is read
         monkeypatch.undo()
         await capture.run()
-    assert runtime.ledger.counts()["contact"].records == 50
+    assert runtime.ledger.reports.counts()["contact"].records == 50
 
 
 async def test_a_feed_that_always_answers_in_several_pages_ends_when_they_bring_nothing(

@@ -91,23 +91,23 @@ class Reader:
 
     async def read(self) -> tuple[CaptureResult, int]:
         """What a full read of all rows came to, and how many of them were left unread."""
-        feed = self.runtime.ledger.feed("contact")
+        feed = self.runtime.ledger.feeds.feed("contact")
         if feed:
-            self.runtime.ledger.reset_feed("contact", feed.version)
+            self.runtime.ledger.feeds.reset_feed("contact", feed.version)
         left: list[int] = []
-        save_page = self.runtime.ledger.save_page
+        save_page = self.runtime.ledger.captures.save_page
 
         def saved(*arguments: Any, **options: Any) -> Any:
             told = save_page(*arguments, **options)
             left.append(len(arguments[1].unchanged))
             return told
 
-        self.runtime.ledger.save_page = saved  # type: ignore[method-assign]
+        self.runtime.ledger.captures.save_page = saved  # type: ignore[method-assign]
         try:
             async with self.capture() as capture:
                 return await capture.run(), sum(left)
         finally:
-            self.runtime.ledger.save_page = save_page  # type: ignore[method-assign]
+            self.runtime.ledger.captures.save_page = save_page  # type: ignore[method-assign]
 
     async def first(self) -> None:
         await self.read()
@@ -202,9 +202,9 @@ async def test_all_rows_are_read_once_a_read_by_other_rules_has_begun(reader: Re
     """It was stopped at its first page; by the former rules nothing may be taken for read."""
     await reader.first()
     reader.configure(lastname="lastName")
-    feed = reader.runtime.ledger.feed("contact")
+    feed = reader.runtime.ledger.feeds.feed("contact")
     assert feed
-    reader.runtime.ledger.reset_feed("contact", feed.version)
+    reader.runtime.ledger.feeds.reset_feed("contact", feed.version)
 
     def stop(result: CaptureResult) -> None:
         raise Stopped
@@ -268,7 +268,7 @@ async def test_rows_that_were_sent_again_by_other_rules_are_read_by_the_former_o
     """`replay --force` reads beside the feed, which never got to know of the other rules."""
     await reader.first()
     before = {id_: one.desired_hash for id_, one in stored(reader.runtime.ledger).items()}
-    reader.runtime.ledger.ask_for_replay("contact", date.min, date.max, resend=True)
+    reader.runtime.ledger.replays.ask_for_replay("contact", date.min, date.max, resend=True)
     reader.configure(**{**CONTACT["fields"], "lastname": "firstName", "firstname": "lastName"})
 
     async def stop(*_: object, **__: object) -> None:
@@ -287,12 +287,12 @@ async def test_rows_that_were_sent_again_by_other_rules_are_read_by_the_former_o
 
 async def test_rows_that_are_to_be_sent_again_are_read(reader: Reader) -> None:
     await reader.first()
-    feed = reader.runtime.ledger.feed("contact")
+    feed = reader.runtime.ledger.feeds.feed("contact")
     assert feed
-    reader.runtime.ledger.reset_feed("contact", feed.version, resend=True)
+    reader.runtime.ledger.feeds.reset_feed("contact", feed.version, resend=True)
     async with reader.capture() as capture:
         await capture.run()
-    assert reader.runtime.ledger.counts()["contact"].pending == 50
+    assert reader.runtime.ledger.reports.counts()["contact"].pending == 50
 
 
 @pytest.mark.parametrize("apply_updates", [True, False])
@@ -326,7 +326,7 @@ async def test_a_record_that_moved_while_its_page_was_ready_is_read_after_all(
         asked.append(len(ids))
         return list(range(len(ids)))
 
-    monkeypatch.setattr(reader.runtime.ledger, "same_rows", all_known)
+    monkeypatch.setattr(reader.runtime.ledger.captures, "same_rows", all_known)
     result, _ = await reader.read()
     assert asked
     assert result.changed == 1

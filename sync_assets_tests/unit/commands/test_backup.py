@@ -29,7 +29,7 @@ def test_a_copy_holds_what_was_saved_while_the_ledger_is_in_use(tmp_path: Path) 
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with Ledger.open(f"sqlite:///{copy}") as copied:
         assert len(stored(copied)) == 1
-        assert copied.counts()["contact"].pending == 1
+        assert copied.reports.counts()["contact"].pending == 1
 
 
 @pytest.mark.parametrize("name", ["file:leak.db", "file:leak.db?mode=memory", ":memory:", "a b?.db"])

@@ -31,7 +31,7 @@ def line(ledger: Ledger, order: str | None) -> None:
 
 
 def answer(ledger: Ledger, result: Any, *claimed: Claimed, **rest: Any) -> None:
-    ledger.acknowledge(
+    ledger.claims.acknowledge(
         session_of(ledger, "worker"),
         [Outcome(one.seq, result, one.hash, "why", links=one.links, **rest) for one in claimed],
     )

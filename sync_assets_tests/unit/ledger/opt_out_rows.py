@@ -31,7 +31,7 @@ def statements(*told: Told, push: bool | None = None) -> pl.DataFrame:
 
 
 def state(ledger: Ledger, *told: Told, said: datetime = SAID, push: bool | None = None) -> Counter[Stated]:
-    return +ledger.store_stated_opt_outs(statements(*told, push=push), ATTRIBUTES, "file", said)
+    return +ledger.opt_outs.store_stated(statements(*told, push=push), ATTRIBUTES, "file", said)
 
 
 def opt_outs_page(**told: bool | None) -> pl.DataFrame:
@@ -50,7 +50,7 @@ def in_campaign(ledger: Ledger, *names: str) -> None:
 
 
 def stored(ledger: Ledger, name: str, attribute: str = EMAIL) -> OptOutRow | None:
-    return next((one for one in ledger.opt_outs_of([guid(name)]) if one.attribute == attribute), None)
+    return next((one for one in ledger.opt_outs.of([guid(name)]) if one.attribute == attribute), None)
 
 
 def there(ledger: Ledger, name: str, attribute: str = EMAIL) -> OptOutRow:
@@ -60,7 +60,7 @@ def there(ledger: Ledger, name: str, attribute: str = EMAIL) -> OptOutRow:
 
 
 def due(ledger: Ledger, state: OptOutState = DECIDE, **how: Any) -> list[OptOutRow]:
-    return [one for rows in ledger.opt_outs_due(state, ATTRIBUTES, **how).values() for one in rows]
+    return [one for rows in ledger.opt_outs.due(state, ATTRIBUTES, **how).values() for one in rows]
 
 
 def decided(one: OptOutRow, state: OptOutState, value: int = 1) -> OptOutRow:
@@ -73,4 +73,4 @@ def decided(one: OptOutRow, state: OptOutState, value: int = 1) -> OptOutRow:
 
 def decide(ledger: Ledger, state: OptOutState, value: int = 1) -> list[OptOutRow]:
     """All that is due is decided alike; as it stands then."""
-    return ledger.put_opt_outs([decided(one, state, value) for one in due(ledger)])
+    return ledger.opt_outs.put([decided(one, state, value) for one in due(ledger)])

@@ -36,7 +36,7 @@ def test_erased_payloads_are_gone_from_the_file(tmp_path: Path, size: int) -> No
         settle(ledger, "refused", *claim(ledger, limit=5), reason="no")
     assert PERSON.encode() in path.read_bytes()
     with Ledger.open(f"sqlite:///{path}") as ledger:
-        ledger.retry()
+        ledger.claims.retry()
         push(ledger)
     assert [file.name for file in tmp_path.iterdir()] == ["ledger.db"]
     assert PERSON.encode() not in path.read_bytes()
@@ -61,5 +61,5 @@ def test_what_is_still_to_be_sent_survives_that(tmp_path: Path) -> None:
         push(ledger)
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
         assert sum(one.payload is not None for one in stored(ledger).values()) == 5
-        assert ledger.retry() == 5
+        assert ledger.claims.retry() == 5
         assert len(claim(ledger, limit=10)) == 5

@@ -30,26 +30,28 @@ def file_of(ledger_url: str) -> Path:
 
 class TestMadeReady:
     def test_its_rows_are_stored_as_those_of_any_page(self, ledger: Ledger) -> None:
-        ready, plain = ledger.new_page("contact", frame(rows_of(1))), LedgerPage(frame(rows_of(2)))
+        ready, plain = ledger.captures.new_page("contact", frame(rows_of(1))), LedgerPage(frame(rows_of(2)))
         told = [capture(ledger, page=page) for page in (ready, plain)]
         assert [one.new for one in told] == [ROWS, ROWS]
-        assert ledger.counts()["contact"].pending == 2 * ROWS
+        assert ledger.reports.counts()["contact"].pending == 2 * ROWS
         records = stored(ledger)
         first, second = ([records[guid(f"anna {page} {n}")] for n in range(ROWS)] for page in (1, 2))
         assert [said(one) for one in first] == [said(one) for one in second]
 
     def test_it_is_not_stored_as_a_page_of_another_table(self, ledger: Ledger) -> None:
-        capture(ledger, page=ledger.new_page("contact", frame([row("anna")])), table="account")
+        capture(ledger, page=ledger.captures.new_page("contact", frame([row("anna")])), table="account")
         assert [one.table_name for one in stored(ledger).values()] == ["account"]
-        assert ledger.counts().keys() == {"account"}
+        assert ledger.reports.counts().keys() == {"account"}
 
     def test_rows_that_are_no_rows_are_refused_as_those_of_any_page(self, ledger: Ledger) -> None:
         with pytest.raises(ValueError, match="id is missing"):
-            ledger.new_page("contact", frame([row("anna")]).drop("id"))
+            ledger.captures.new_page("contact", frame([row("anna")]).drop("id"))
 
     def test_known_rows_and_refused_ones_are_stored_as_what_they_are(self, ledger: Ledger) -> None:
         capture(ledger, row("anna"))
-        page = ledger.new_page("contact", frame([row("anna", "b"), row("bert"), row("carl", refusal="too long")]))
+        page = ledger.captures.new_page(
+            "contact", frame([row("anna", "b"), row("bert"), row("carl", refusal="too long")])
+        )
         told = capture(ledger, page=page)
         assert (told.new, told.changed, told.invalid) == (1, 1, 1)
         assert {one.id: one.state for one in stored(ledger).values()} == {
@@ -60,7 +62,7 @@ class TestMadeReady:
         assert {one.id for one in claim(ledger)} == {guid("anna"), guid("bert")}
 
     def test_an_empty_page_may_be_made_ready(self, ledger: Ledger) -> None:
-        assert capture(ledger, page=ledger.new_page("contact", frame([]))).new == 0
+        assert capture(ledger, page=ledger.captures.new_page("contact", frame([]))).new == 0
 
 
 @pytest.mark.parametrize("ledgers", ["sqlite"], indirect=True)  # PostgreSQL has a process for that

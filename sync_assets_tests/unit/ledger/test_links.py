@@ -78,8 +78,8 @@ def test_a_child_without_a_parent_that_it_needs_waits_and_says_why(
     answer(ledger, "refused", *claim(ledger))
     order(ledger, contact, link=link)
     assert claim(ledger, table="order") == []
-    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
-    assert ledger.oldest_waiting("order") is not None
+    assert ledger.blocked.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
+    assert ledger.blocked.oldest_waiting("order") is not None
 
 
 def test_a_child_of_a_parent_that_is_filtered_out_before_it_was_sent_waits(ledger: Ledger) -> None:
@@ -137,9 +137,9 @@ def test_links_that_are_turned_away_are_tried_again_with_a_pause_and_then_refuse
     assert claim(ledger, table="order") == []
     clock.advance(31)
     answer(ledger, "refused", claim_one(ledger, table="order"))
-    assert [reject.id for reject in ledger.rejects("order")] == [guid("order")]
+    assert [reject.id for reject in ledger.reports.rejects("order")] == [guid("order")]
     assert claim(ledger, table="order") == []
-    ledger.retry("order")
+    ledger.claims.retry("order")
     assert sent(ledger, "order") == ["update"]
 
 
@@ -149,14 +149,14 @@ def test_what_waits_is_told_by_its_parents_and_how_these_stand(ledger: Ledger) -
         order(ledger, contact, name=name)
     order(ledger, "anna", name="o6", link=OPTIONAL)
     order(ledger, "carl", name="o7", link=OPTIONAL)  # is sent without it
-    assert ledger.waiting_parents("order") == [
+    assert ledger.blocked.waiting_parents("order") == [
         ("contact", "pending", 3),
         ("contact", "not captured", 1),
         ("contact", "rejected", 1),
     ]
     sent(ledger)
-    assert ("contact", "pending") not in {(table, state) for table, state, _ in ledger.waiting_parents("order")}
-    assert ledger.waiting_parents("contact") == []
+    assert ("contact", "pending") not in {(table, state) for table, state, _ in ledger.blocked.waiting_parents("order")}
+    assert ledger.blocked.waiting_parents("contact") == []
 
 
 # A parent waits for its children's end
@@ -177,11 +177,11 @@ def test_children_are_deleted_before_their_parent_and_inserted_after_it(ledger: 
     assert orphaned(ledger, "order")
     capture(ledger, row("anna"))
     assert waits(ledger, "order", BlockReason.PARENT_PENDING)
-    assert ledger.ids_to_refetch("order", 10) == []
+    assert ledger.blocked.ids_to_refetch("order", 10) == []
     sent(ledger)
     assert waits(ledger, "order", BlockReason.REFETCH_REQUIRED)
     assert claim(ledger, table="order") == []
-    assert ledger.ids_to_refetch("order", 10) == [guid("order")]
+    assert ledger.blocked.ids_to_refetch("order", 10) == [guid("order")]
     order(ledger, "anna", link=link)
     assert sent(ledger, "order") == ["insert"]
 
@@ -196,7 +196,7 @@ def test_a_chain_is_deleted_from_below(ledger: Ledger) -> None:
     assert claim(ledger) == []
     assert sent(ledger, "order") == ["delete"]
     assert sent(ledger) == ["delete"]
-    assert ledger.counts()["contact"].records == 0
+    assert ledger.reports.counts()["contact"].records == 0
 
 
 def test_a_chain_that_is_deleted_in_d365_leaves_nothing(ledger: Ledger) -> None:
@@ -206,7 +206,7 @@ def test_a_chain_that_is_deleted_in_d365_leaves_nothing(ledger: Ledger) -> None:
     assert claim(ledger) == []
     assert sent(ledger, "order") == ["delete"]
     assert sent(ledger) == ["delete"]
-    assert {table: counts.records for table, counts in ledger.counts().items()} == {"contact": 0, "order": 0}
+    assert {table: counts.records for table, counts in ledger.reports.counts().items()} == {"contact": 0, "order": 0}
 
 
 def test_a_parent_that_returns_before_anything_was_sent_costs_no_call(ledger: Ledger) -> None:
@@ -224,7 +224,7 @@ def test_a_parent_that_returns_while_its_child_is_being_deleted_has_it_read_agai
     answer(ledger, "unknown", claim_one(ledger, table="order"))
     capture(ledger, row("anna"))
     assert claim(ledger, table="order") == []
-    assert ledger.ids_to_refetch("order", 10) == [guid("order")]
+    assert ledger.blocked.ids_to_refetch("order", 10) == [guid("order")]
     order(ledger, "anna")
     child = claim_one(ledger, table="order")
     assert child.outcome_unknown
@@ -237,7 +237,7 @@ def test_a_delete_of_a_child_that_is_refused_keeps_its_parent(ledger: Ledger) ->
     answer(ledger, "refused", claim_one(ledger, table="order"))
     assert claim(ledger) == []
     assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
-    ledger.retry("order")
+    ledger.claims.retry("order")
     assert sent(ledger, "order") == ["delete"]
     assert sent(ledger) == ["delete"]
 
@@ -261,7 +261,7 @@ def test_a_refused_child_gives_its_parent_free_by_its_links_alone(ledger: Ledger
     assert (child.operation, child.payload, links_of(child)) == ("update", None, (LinkTo("cusContact", None, True),))
     answer(ledger, "done", child)
     assert record(ledger, "order").state == State.FAILED
-    assert [reject.reason for reject in ledger.rejects("order")] == ["too long"]
+    assert [reject.reason for reject in ledger.reports.rejects("order")] == ["too long"]
     assert sent(ledger) == ["delete"]
 
 
@@ -285,16 +285,16 @@ def test_the_links_of_a_child_whose_answer_was_lost_before_a_validation_error_ar
     child = claim_one(ledger, table="order")
     assert (child.operation, child.payload, child.hash) == ("update", None, OTHER)
     assert links_of(child) == (LinkTo("cusContact", guid("anna"), link.keyed),)
-    ledger.acknowledge(
+    ledger.claims.acknowledge(
         session_of(ledger, "worker"), [Outcome(child.seq, "done", OTHER if there else None, links=child.links)]
     )
-    assert [reject.reason for reject in ledger.rejects("order")] == ["too long"]
+    assert [reject.reason for reject in ledger.reports.rejects("order")] == ["too long"]
     capture(ledger, deleted=["anna"])
     if there:
         assert claim(ledger) == []
         assert sent(ledger, "order") == ["delete" if link.required else "update"]
     assert sent(ledger) == ["delete"]
-    assert [reject.reason for reject in ledger.rejects("order")] == ["too long"]
+    assert [reject.reason for reject in ledger.reports.rejects("order")] == ["too long"]
     capture(ledger, row("bert"))
     sent(ledger)
     order(ledger, "bert", "d", link=link)
@@ -444,7 +444,7 @@ def test_an_orphan_that_campaign_keeps_stays_as_it_is_until_it_has_a_parent_agai
     order(ledger, contact, "b", link=link)
     assert orphaned(ledger, "order")
     assert claim(ledger, table="order") == []
-    assert [orphan.kept for orphan in ledger.orphans()] == [True]
+    assert [orphan.kept for orphan in ledger.blocked.orphans()] == [True]
     capture(ledger, deleted=["anna"])
     assert sent(ledger) == ["delete"]
     assert orphaned(ledger, "order")
@@ -499,7 +499,7 @@ def test_a_parent_that_others_removed_and_that_is_made_anew_has_its_children_rel
     capture(ledger, row("anna", "b"))
     one = claim_one(ledger)
     assert one.operation == "update"
-    ledger.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
     assert record(ledger, "anna").incarnation == 2
     child = claim_one(ledger, table="order")
     assert (child.operation, child.payload, child.hash) == ("update", None, record(ledger, "order").acked_hash)
@@ -512,7 +512,7 @@ def test_a_plain_attribute_leads_to_a_parent_that_is_made_anew_by_itself(ledger:
     in_campaign(ledger, JOINED)
     capture(ledger, row("anna", "b"))
     one = claim_one(ledger)
-    ledger.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
     assert claim(ledger, table="order") == []
 
 
@@ -524,7 +524,7 @@ def test_a_child_that_was_sent_with_the_parents_former_pkey_is_sent_again(ledger
     child = claim_one(ledger, table="order")
     capture(ledger, row("anna", "b"))
     one = claim_one(ledger)
-    ledger.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
     answer(ledger, "done", child)
     again = claim_one(ledger, table="order")
     assert (again.payload, again.links[0].parent) == (None, (one.seq, 2))
@@ -555,7 +555,7 @@ def test_a_withdrawn_child_goes_with_a_parent_that_it_needs(ledger: Ledger) -> N
     capture(ledger, deleted=["anna"])
     assert sent(ledger, "order") == ["delete"]
     assert sent(ledger) == ["delete"]
-    assert ledger.counts()["order"].records == 0
+    assert ledger.reports.counts()["order"].records == 0
 
 
 def test_a_withdrawn_child_is_unlinked_from_an_optional_parent_and_else_left_as_it_is(ledger: Ledger) -> None:
@@ -592,9 +592,9 @@ def test_a_link_that_is_configured_no_more_ties_no_more(ledger: Ledger) -> None:
     in_campaign(ledger)
     capture(ledger, deleted=["anna"])
     assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
-    feed = ledger.feed("order")
+    feed = ledger.feeds.feed("order")
     assert feed is not None
-    ledger.reset_feed("order", feed.version)
+    ledger.feeds.reset_feed("order", feed.version)
     capture(ledger, row("order"), table="order", complete=True)
     assert sent(ledger) == ["delete"]
     assert [one.operation for one in claim(ledger, table="order")] == ["update"]
@@ -603,8 +603,8 @@ def test_a_link_that_is_configured_no_more_ties_no_more(ledger: Ledger) -> None:
 def test_a_link_that_becomes_optional_frees_the_child(ledger: Ledger) -> None:
     order(ledger, "nobody")
     assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
-    feed = ledger.feed("order")
+    feed = ledger.feeds.feed("order")
     assert feed is not None
-    ledger.reset_feed("order", feed.version)
+    ledger.feeds.reset_feed("order", feed.version)
     order(ledger, "nobody", link=OPTIONAL, complete=True)
     assert sent(ledger, "order") == ["insert"]

@@ -32,12 +32,12 @@ def test_a_ledger_is_made_where_there_is_none_and_found_again(new_url: str) -> N
 
 def test_a_ledger_has_an_id_of_its_own_from_the_beginning_and_keeps_it(new_url: str, tmp_path: Path) -> None:
     with Ledger.open(new_url) as ledger:
-        id_ = ledger.identity()
-        assert ledger.is_empty()
-        ledger.hold("contact", "4e1c0000-0000-4000-8000-000000000001")
+        id_ = ledger.systems.identity()
+        assert ledger.systems.is_empty()
+        ledger.holds.hold("contact", "4e1c0000-0000-4000-8000-000000000001")
     with Ledger.open(new_url) as ledger, Ledger.open(f"sqlite:///{tmp_path}/another.db") as another:
-        assert (ledger.identity(), ledger.is_empty()) == (id_, False)
-        assert another.identity() != id_
+        assert (ledger.systems.identity(), ledger.systems.is_empty()) == (id_, False)
+        assert another.systems.identity() != id_
 
 
 @pytest.mark.filterwarnings("ignore:(Skipped unsupported reflection|autogenerate skipping) .*expression-based")

@@ -25,7 +25,7 @@ def contacts_are_read(ledger: Ledger, *names: str) -> None:
 
 def told(ledger: Ledger, table: str | None = "order") -> dict[str, str]:
     """id -> why it is orphaned."""
-    return {orphan.id: orphan.reason for orphan in ledger.orphans(table)}
+    return {orphan.id: orphan.reason for orphan in ledger.blocked.orphans(table)}
 
 
 @pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
@@ -60,10 +60,10 @@ def test_a_child_of_a_parent_that_is_not_captured_waits_until_the_parents_are_re
 
 def test_a_parent_whose_table_is_in_maintenance_may_still_come(ledger: Ledger) -> None:
     contacts_are_read(ledger)
-    ledger.begin_maintenance("contact")
+    ledger.maintenance.begin("contact")
     order(ledger, "anna")
     assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
-    ledger.end_maintenance("contact")
+    ledger.maintenance.end("contact")
     capture(ledger, complete=True)
     assert orphaned(ledger, "order")
 
@@ -85,7 +85,7 @@ def test_a_child_of_a_refused_parent_waits_since_that_can_be_mended(ledger: Ledg
 
 def test_a_child_of_a_held_parent_is_held(ledger: Ledger) -> None:
     contacts_are_read(ledger)
-    ledger.hold("contact", guid("anna"))
+    ledger.holds.hold("contact", guid("anna"))
     order(ledger, "anna")
     assert record(ledger, "order").state == State.HELD
 
@@ -131,10 +131,10 @@ def test_what_became_of_a_former_parent_is_no_reason(ledger: Ledger) -> None:
 def test_a_record_is_orphaned_since_it_first_was(ledger: Ledger, clock: Clock) -> None:
     contacts_are_read(ledger)
     order(ledger, None)
-    [before] = ledger.orphans()
+    [before] = ledger.blocked.orphans()
     clock.advance(60)
     order(ledger, None, "b")
-    [after] = ledger.orphans()
+    [after] = ledger.blocked.orphans()
     assert after.since == before.since
     order(ledger, "anna", "c")
     capture(ledger, row("anna"))
@@ -152,10 +152,10 @@ def test_a_row_that_is_refused_is_refused_and_not_orphaned(ledger: Ledger) -> No
 def test_what_is_orphaned_is_counted_apart_and_waits_for_nothing(ledger: Ledger) -> None:
     contacts_are_read(ledger)
     order(ledger, None)
-    counts = ledger.counts()["order"]
+    counts = ledger.reports.counts()["order"]
     assert (counts.orphaned, counts.waiting, counts.records) == (1, 0, 1)
-    assert ledger.waiting_reasons("order") == {}
-    assert ledger.oldest_waiting("order") is None
+    assert ledger.blocked.waiting_reasons("order") == {}
+    assert ledger.blocked.oldest_waiting("order") is None
 
 
 def test_an_orphan_that_is_deleted_in_d365_is_forgotten(ledger: Ledger) -> None:
@@ -163,7 +163,7 @@ def test_an_orphan_that_is_deleted_in_d365_is_forgotten(ledger: Ledger) -> None:
     order(ledger, None)
     capture(ledger, deleted=["order"], table="order")
     assert guid("order") not in stored(ledger)
-    assert ledger.counts()["order"].records == 0
+    assert ledger.reports.counts()["order"].records == 0
 
 
 def test_a_known_loss_needs_no_complete_read(ledger: Ledger) -> None:
@@ -171,10 +171,10 @@ def test_a_known_loss_needs_no_complete_read(ledger: Ledger) -> None:
     contacts_are_read(ledger, "anna")
     order(ledger, "anna")
     sent(ledger, "order")
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
-    ledger.reset_feed("contact", feed.version)
+    ledger.feeds.reset_feed("contact", feed.version)
     capture(ledger, deleted=["anna"])
     sent(ledger, "order")
     sent(ledger)
-    assert [orphan.loss for orphan in ledger.orphans("order")] == [Loss.DELETED]
+    assert [orphan.loss for orphan in ledger.blocked.orphans("order")] == [Loss.DELETED]

@@ -25,26 +25,26 @@ Opened = Callable[[str], AbstractContextManager[Ledger]]
 
 def trample(ledger: Ledger) -> None:
     """Changes whatever can be changed."""
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
-    ledger.reset_feed("contact", feed.version)
+    ledger.feeds.reset_feed("contact", feed.version)
     capture(ledger, page=many(9, "c", prefix="pending"))
     capture(ledger, page=many(20, prefix="more"), deleted=["settled2"], complete=True, missing_are_deleted=True)
-    ledger.retry()
+    ledger.claims.retry()
     for table in ("contact", "new_order", "contact"):
         push(ledger, table=table)
-    ledger.count_calls({("contact", "insert"): 7})
-    ledger.lease_feed("contact", session_of(ledger, "us"))
+    ledger.claims.count_calls({("contact", "insert"): 7})
+    ledger.feeds.lease_feed("contact", session_of(ledger, "us"))
 
 
 def test_a_copy_holds_what_the_real_one_holds(real: Real) -> None:
     with Ledger.open(real.url) as ledger:
-        counts, reasons = ledger.counts(), ledger.waiting_reasons("new_order")
-        feed, rejects, records = ledger.feed("contact"), ledger.rejects(), stored(ledger)
+        counts, reasons = ledger.reports.counts(), ledger.blocked.waiting_reasons("new_order")
+        feed, rejects, records = ledger.feeds.feed("contact"), ledger.reports.rejects(), stored(ledger)
     with scratch_ledger(real.url) as copy:
-        assert copy.counts()["contact"].records == counts["contact"].records == 14
-        assert (copy.feed("contact"), copy.rejects()) == (feed, rejects)
-        assert copy.waiting_reasons("new_order") == reasons
+        assert copy.reports.counts()["contact"].records == counts["contact"].records == 14
+        assert (copy.feeds.feed("contact"), copy.reports.rejects()) == (feed, rejects)
+        assert copy.blocked.waiting_reasons("new_order") == reasons
         same = ("seq", "state", "gate", "desired_hash", "acked_hash", "payload", "attempts", "uncertain")
         assert {id_: [getattr(one, name) for name in same] for id_, one in stored(copy).items()} == {
             id_: [getattr(one, name) for name in same] for id_, one in records.items()
@@ -55,17 +55,17 @@ def test_whatever_is_done_to_the_copy_leaves_the_real_one_as_it_was(real: Real) 
     before = real.everything()
     with scratch_ledger(real.url) as copy:
         trample(copy)
-        assert copy.counts()["contact"].synced > 20
+        assert copy.reports.counts()["contact"].synced > 20
     assert real.everything() == before
 
 
 def test_nobody_holds_anything_of_the_copy(real: Real) -> None:
     with Ledger.open(real.url) as ledger:
-        pending = ledger.counts()["contact"]
+        pending = ledger.reports.counts()["contact"]
         assert (pending.pending, pending.leased) == (9, 2)
     with scratch_ledger(real.url) as copy:
         assert len(claim(copy)) == 9  # those that were put off, too
-        assert copy.lease_feed("contact", session_of(copy, "us"))
+        assert copy.feeds.lease_feed("contact", session_of(copy, "us"))
 
 
 def test_new_records_of_the_copy_come_after_all_others(real: Real) -> None:
@@ -182,11 +182,11 @@ class TestPostgres:
 
 def test_a_current_ledger_that_is_only_read_is_not_copied_and_stays_as_it_is(real: Real) -> None:
     with Ledger.open(real.url) as ledger:
-        counts, where = ledger.counts(), ledger.where
+        counts, where = ledger.reports.counts(), ledger.where
     before = real.everything()
     with ledger_to_read(real.url) as ledger:
-        assert (ledger.counts(), ledger.where) == (counts, where)
+        assert (ledger.reports.counts(), ledger.where) == (counts, where)
     assert real.everything() == before
     with ledger_to_read(real.url) as ledger, Ledger.open(real.url) as another:
-        another.count_calls({("contact", "insert"): 7})
-        assert ledger.engine_calls(datetime.now(UTC).date())["insert"] == 7, "a copy would not show it"
+        another.claims.count_calls({("contact", "insert"): 7})
+        assert ledger.reports.engine_calls(datetime.now(UTC).date())["insert"] == 7, "a copy would not show it"

@@ -33,7 +33,7 @@ def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: C
     anna = record(ledger, "anna")
     assert (anna.state, anna.acked_hash, anna.uncertain) == (State.SYNCED, hash_of("a"), 0)
     assert (anna.payload, anna.update_payload, anna.session) == (None, None, None)
-    assert ledger.counts()["contact"].synced == 1
+    assert ledger.reports.counts()["contact"].synced == 1
     assert claim(ledger) == []
 
 
@@ -61,7 +61,7 @@ def test_done_for_a_row_that_the_transform_refuses_by_now_leaves_it_failed(ledge
     capture(ledger, row("anna", "b", refusal="too long"))
     assert settle(ledger, "done", one) == result(failed=1)
     assert record(ledger, "anna").acked_hash == hash_of("a")
-    assert ledger.rejects()[0].reason == "too long"
+    assert ledger.reports.rejects()[0].reason == "too long"
 
 
 def test_a_done_delete_removes_the_record(ledger: Ledger) -> None:
@@ -88,7 +88,7 @@ def test_refused_fails_the_record_with_the_reason_and_keeps_what_to_send(ledger:
     anna, bert = claim(ledger)
     assert settle(ledger, "refused", anna, reason="RST-360000: bad date") == result(failed=1)
     settle(ledger, "done", bert)
-    reject = ledger.rejects("contact")[0]
+    reject = ledger.reports.rejects("contact")[0]
     assert (reject.table, reject.id, reject.reason) == ("contact", guid("anna"), "RST-360000: bad date")
     assert (reject.since, reject.attempts, reject.retryable) == (clock.now, 1, True)
     assert payload_of(record(ledger, "anna")) == '{"value":"a"}'
@@ -101,7 +101,7 @@ def test_refused_for_an_older_state_leaves_the_newer_one_pending(ledger: Ledger)
     capture(ledger, row("anna", "b"))
     assert settle(ledger, "refused", one, reason="no") == result(pending=1)
     assert claim_one(ledger).payload == '{"value":"b"}'
-    assert ledger.rejects() == []
+    assert ledger.reports.rejects() == []
 
 
 def test_refused_for_a_row_that_changed_back_settles_it(ledger: Ledger) -> None:
@@ -127,7 +127,7 @@ def test_a_refused_delete_fails(ledger: Ledger) -> None:
     push(ledger)
     capture(ledger, deleted=["anna"])
     assert settle(ledger, "refused", claim_one(ledger), reason="linked") == result(failed=1)
-    assert ledger.retry() == 1
+    assert ledger.claims.retry() == 1
     assert claim_one(ledger).operation == "delete"
 
 
@@ -135,7 +135,7 @@ def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna"))
     assert settle(ledger, "later", claim_one(ledger), reason="429", retry_after=30) == result(pending=1)
     assert claim(ledger) == []
-    assert ledger.next_due() == clock.now + timedelta(seconds=30)
+    assert ledger.reports.next_due() == clock.now + timedelta(seconds=30)
     clock.advance(30)
     one = claim_one(ledger)
     assert (one.attempts, one.outcome_unknown) == (1, False)
@@ -144,7 +144,7 @@ def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
 def test_a_record_given_back_unsent_was_no_attempt(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     one = claim_one(ledger)
-    ledger.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "later", one.hash)], {})
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "later", one.hash)], {})
     assert claim_one(ledger).attempts == 0
 
 
@@ -177,10 +177,12 @@ def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Led
     capture(ledger, row("anna"))
     one = claim_one(ledger, "first")
     assert settle(ledger, "done", one, owner="second") == result(claims_lost=1)
-    ledger.end_session(session_of(ledger, "first"))
+    ledger.sessions.end(session_of(ledger, "first"))
     assert settle(ledger, "done", one, owner="first") == result(claims_lost=1)
-    assert ledger.acknowledge(session_of(ledger, "first"), [Outcome(999_999, "done", b"")]) == result(claims_lost=1)
-    assert ledger.counts()["contact"].pending == 1
+    assert ledger.claims.acknowledge(session_of(ledger, "first"), [Outcome(999_999, "done", b"")]) == result(
+        claims_lost=1
+    )
+    assert ledger.reports.counts()["contact"].pending == 1
 
 
 def test_an_outcome_counts_once(ledger: Ledger) -> None:
@@ -198,21 +200,21 @@ def test_retry_makes_refused_records_pending_again(ledger: Ledger, clock: Clock)
     settle(ledger, "refused", *claim(ledger, table="account"), reason="no")
     since = clock.now
     clock.advance(60)
-    assert ledger.retry("contact", guid("anna")) == 1
-    assert ledger.retry("contact") == 1
-    assert ledger.retry() == 1
-    assert [reject.id for reject in ledger.rejects()] == [guid("carl")]
+    assert ledger.claims.retry("contact", guid("anna")) == 1
+    assert ledger.claims.retry("contact") == 1
+    assert ledger.claims.retry() == 1
+    assert [reject.id for reject in ledger.reports.rejects()] == [guid("carl")]
     one = claim(ledger, limit=1)[0]
     assert one.attempts == 1
     settle(ledger, "refused", one, reason="still no")
-    reject = ledger.rejects()[0]
+    reject = ledger.reports.rejects()[0]
     assert (reject.id, reject.reason, reject.since, reject.attempts) == (one.id, "still no", since, 2)
 
 
 def test_reasons_are_kept_short_and_free_of_nul(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     settle(ledger, "refused", claim_one(ledger), reason="a\x00b" + "c" * 5000)
-    reason = ledger.rejects()[0].reason
+    reason = ledger.reports.rejects()[0].reason
     assert reason.startswith("abc")
     assert len(reason) == 2000
 
@@ -221,20 +223,23 @@ def test_engine_calls_are_counted_with_the_outcomes_by_utc_day(ledger: Ledger, c
     capture(ledger, row("anna"))
     one = claim_one(ledger)
     today = clock.now.date()
-    ledger.acknowledge(
+    ledger.claims.acknowledge(
         session_of(ledger, "worker"),
         [Outcome(one.seq, "done", one.hash)],
         {("contact", "insert"): 1, ("contact", "read"): 2},
     )
-    ledger.acknowledge(session_of(ledger, "worker"), [], {("account", "insert"): 5, ("account", "delete"): 0})
-    ledger.count_calls({("contact", "read"): 1})
-    assert ledger.engine_calls(today) == {"insert": 6, "read": 3}
-    assert ledger.engine_calls_by_table(today) == {"contact": {"insert": 1, "read": 3}, "account": {"insert": 5}}
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [], {("account", "insert"): 5, ("account", "delete"): 0})
+    ledger.claims.count_calls({("contact", "read"): 1})
+    assert ledger.reports.engine_calls(today) == {"insert": 6, "read": 3}
+    assert ledger.reports.engine_calls_by_table(today) == {
+        "contact": {"insert": 1, "read": 3},
+        "account": {"insert": 5},
+    }
     clock.advance(24 * 3600)
-    assert ledger.engine_calls(clock.now.date()) == {}
-    ledger.count_calls({("contact", "read"): 1})
-    assert ledger.engine_calls(clock.now.date()) == {"read": 1}
-    assert ledger.engine_calls(today) == {"insert": 6, "read": 3}
+    assert ledger.reports.engine_calls(clock.now.date()) == {}
+    ledger.claims.count_calls({("contact", "read"): 1})
+    assert ledger.reports.engine_calls(clock.now.date()) == {"read": 1}
+    assert ledger.reports.engine_calls(today) == {"insert": 6, "read": 3}
 
 
 def test_a_large_batch_of_mixed_outcomes(ledger: Ledger) -> None:
@@ -242,6 +247,8 @@ def test_a_large_batch_of_mixed_outcomes(ledger: Ledger) -> None:
     claimed = claim(ledger, limit=2000)
     results = ("done", "refused", "later", "unknown")
     outcomes = [Outcome(one.seq, results[n % 4], one.hash, "why") for n, one in enumerate(claimed)]
-    assert ledger.acknowledge(session_of(ledger, "worker"), outcomes) == result(synced=500, failed=500, pending=1000)
-    counts = ledger.counts()["contact"]
+    assert ledger.claims.acknowledge(session_of(ledger, "worker"), outcomes) == result(
+        synced=500, failed=500, pending=1000
+    )
+    counts = ledger.reports.counts()["contact"]
     assert (counts.synced, counts.failed, counts.pending, counts.leased) == (500, 500, 1000, 0)

@@ -54,7 +54,7 @@ def test_no_parent_is_deleted_to_which_a_request_may_link_a_child_before_its_out
         answer(ledger, "done", *claimed)
     answer(ledger, "done", *found_out)
     sent(ledger)
-    assert ledger.counts()["contact"].records == 0
+    assert ledger.reports.counts()["contact"].records == 0
     assert orphaned(ledger, "order")
 
 
@@ -79,7 +79,7 @@ def test_a_parent_waits_for_a_child_that_waits_for_one_that_is_rejected(ledger: 
     order(ledger, "bert", "b")
     capture(ledger, deleted=["anna"])
     assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
-    assert ledger.waiting_parents("order") == [("contact", "rejected", 1)]
+    assert ledger.blocked.waiting_parents("order") == [("contact", "rejected", 1)]
     assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
     assert claim(ledger) == []
     capture(ledger, row("bert", "d"))
@@ -127,17 +127,17 @@ def test_what_campaign_refuses_of_a_row_that_the_transform_refuses_is_not_sent_a
 ) -> None:
     in_campaign(ledger, link)
     order(ledger, "anna", "b", link=link, refusal="too long")
-    assert [(one.reason, one.retryable) for one in ledger.rejects()] == [("too long", False)]
+    assert [(one.reason, one.retryable) for one in ledger.reports.rejects()] == [("too long", False)]
     capture(ledger, deleted=["anna"])
     answer(ledger, "refused", claim_one(ledger, table="order"))
     assert claim(ledger, table="order") == []
-    assert [(one.reason, one.attempts, one.retryable) for one in ledger.rejects()] == [("why", 1, True)]
-    assert ledger.reject_reasons("order") == [("why", 1)]
+    assert [(one.reason, one.attempts, one.retryable) for one in ledger.reports.rejects()] == [("why", 1, True)]
+    assert ledger.reports.reject_reasons("order") == [("why", 1)]
     assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
-    assert ledger.retry("order") == 1
+    assert ledger.claims.retry("order") == 1
     assert len(sent(ledger, "order")) == 1
     assert sent(ledger) == ["delete"]
-    assert [(one.reason, one.attempts, one.retryable) for one in ledger.rejects()] == [("too long", 0, False)]
+    assert [(one.reason, one.attempts, one.retryable) for one in ledger.reports.rejects()] == [("too long", 0, False)]
 
 
 def test_what_is_due_of_a_refused_row_is_due_again_after_it_was_not_for_a_while(ledger: Ledger) -> None:
@@ -148,7 +148,7 @@ def test_what_is_due_of_a_refused_row_is_due_again_after_it_was_not_for_a_while(
     answer(ledger, "later", claim_one(ledger, table="order"))
     capture(ledger, row("anna"))
     assert claim(ledger, table="order") == []
-    assert [(one.reason, one.attempts, one.retryable) for one in ledger.rejects()] == [("too long", 0, False)]
+    assert [(one.reason, one.attempts, one.retryable) for one in ledger.reports.rejects()] == [("too long", 0, False)]
     capture(ledger, deleted=["anna"])
     assert sent(ledger, "order") == ["update"]
     assert sent(ledger) == ["delete"]
@@ -171,4 +171,4 @@ def test_what_a_child_in_doubt_waits_for_is_its_new_parent_alone(ledger: Ledger)
     answer(ledger, "unknown", claim_one(ledger, table="order"))
     capture(ledger, row("carl"))
     order(ledger, "carl", "b")
-    assert ledger.waiting_parents("order") == [("contact", "pending", 1)]
+    assert ledger.blocked.waiting_parents("order") == [("contact", "pending", 1)]

@@ -27,7 +27,7 @@ ANNA = row("anna", row_hash=7)
 
 def same(ledger: Ledger, *rows: tuple[str, int], table: str = "contact") -> list[str]:
     """The names of the rows that the ledger knows."""
-    indexes = ledger.same_rows(table, [guid(name) for name, _ in rows], [digest for _, digest in rows])
+    indexes = ledger.captures.same_rows(table, [guid(name) for name, _ in rows], [digest for _, digest in rows])
     return [rows[index][0] for index in sorted(indexes)]
 
 
@@ -63,7 +63,7 @@ def deleted(ledger: Ledger) -> None:
 
 def withdrawn(ledger: Ledger) -> None:
     capture(ledger, out_of_scope=[guid("anna")])
-    ledger.carry_out_deletes("contact")
+    ledger.deletions.carry_out_deletes("contact")
 
 
 def forgotten(ledger: Ledger) -> None:
@@ -105,9 +105,9 @@ def test_a_row_that_changes_and_changes_back_is_known_by_the_hash_of_its_last_ch
 def test_an_unread_row_is_unchanged_and_still_there(ledger: Ledger) -> None:
     capture(ledger, ANNA, row("bert"), row("carl"), complete=True)
     push(ledger)
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed
-    ledger.reset_feed("contact", feed.version)
+    ledger.feeds.reset_feed("contact", feed.version)
     before = stored(ledger)
     told = capture(ledger, row("bert", "b"), unchanged=[(guid("anna"), 7)], complete=True, missing_are_deleted=True)
     assert (told.new, told.changed, told.unchanged, told.invalid) == (0, 1, 1, 0)
@@ -122,13 +122,13 @@ def test_an_unread_row_ends_what_an_earlier_tombstone_said(ledger: Ledger) -> No
     with pytest.raises(RowsMoved):
         save(ledger, unchanged=[(guid("anna"), 7)])
     save(ledger, ANNA)
-    assert ledger.carry_out_deletes("contact") == 0
+    assert ledger.deletions.carry_out_deletes("contact") == 0
     assert same(ledger, ("anna", 7)) == ["anna"]
 
 
 def save(ledger: Ledger, *rows: dict[str, Any], deleted: Sequence[str] = (), **rest: Any) -> None:
     """A page of the feed, nothing carried out yet."""
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed
     position = Position("next", "delta", "columns", feed.read_id)
     save_page(ledger, "contact", frame(rows), deleted, position, feed.version, **rest)
@@ -139,9 +139,9 @@ def test_rows_that_a_held_back_deletion_waits_for_are_read_by_the_next_full_read
     names = [f"row{n}" for n in range(200)]
     capture(ledger, *(row(name, row_hash=7) for name in names), complete=True)
     push(ledger)
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed
-    ledger.reset_feed("contact", feed.version)
+    ledger.feeds.reset_feed("contact", feed.version)
     page = frame([row(name, row_hash=7) for name in names[:20]])
     with pytest.raises(TooManyDeletes):
         save_all(ledger, page, deleted=[guid(name) for name in names[20:110]])  # and the rest is missing
@@ -149,11 +149,11 @@ def test_rows_that_a_held_back_deletion_waits_for_are_read_by_the_next_full_read
 
 
 def save_all(ledger: Ledger, page: pl.DataFrame, deleted: Sequence[str]) -> None:
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed
     position = Position("next", "delta", "columns", feed.read_id, complete=True)
     save_page(ledger, "contact", page, deleted, position, feed.version, missing_are_deleted=True)
-    ledger.carry_out_deletes("contact", 0.5)
+    ledger.deletions.carry_out_deletes("contact", 0.5)
 
 
 def test_an_opt_out_that_a_restored_row_takes_back_is_read(ledger: Ledger) -> None:
@@ -176,10 +176,10 @@ def test_a_row_that_moved_meanwhile_has_to_be_read_and_nothing_is_written(
 ) -> None:
     acknowledged(ledger)
     event(ledger)
-    before, feed = stored(ledger), ledger.feed("contact")
+    before, feed = stored(ledger), ledger.feeds.feed("contact")
     with pytest.raises(RowsMoved, match="contact"):
         capture(ledger, row("bert"), unchanged=[(guid("anna"), 7)])
-    assert (stored(ledger), ledger.feed("contact")) == (before, feed)
+    assert (stored(ledger), ledger.feeds.feed("contact")) == (before, feed)
 
 
 def test_links_of_an_unread_row_stay(ledger: Ledger) -> None:
@@ -189,9 +189,9 @@ def test_links_of_an_unread_row_stay(ledger: Ledger) -> None:
     child = linked([ANNA], account=["acme"])
     capture(ledger, page=child, links=[to_account], complete=True)
     push(ledger)
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed
-    ledger.reset_feed("contact", feed.version)
+    ledger.feeds.reset_feed("contact", feed.version)
     capture(ledger, page=linked([], account=[]), links=[to_account], unchanged=[(guid("anna"), 7)], complete=True)
     capture(ledger, deleted=["acme"], table="account")
     assert claim_one(ledger).operation == "delete"  # it still hangs on its parent
@@ -215,12 +215,12 @@ def test_the_rules_that_all_rows_were_read_by(
 ) -> None:
     """(fingerprint, whether the page is the last one), each of a read that begins again."""
     for fingerprint, complete in fingerprints:
-        feed = ledger.feed("contact")
+        feed = ledger.feeds.feed("contact")
         if feed:
-            feed = ledger.reset_feed("contact", feed.version)
+            feed = ledger.feeds.reset_feed("contact", feed.version)
         position = Position("next", "page", fingerprint, feed.read_id if feed else 1, complete=complete)
         save_page(ledger, "contact", frame([]), [], position, feed and feed.version)
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed
     assert feed.read_as == read_as
 
@@ -230,9 +230,9 @@ def test_rows_that_were_read_beside_the_feed_by_other_rules_end_that(
     ledger: Ledger, fingerprint: str, read_as: str | None
 ) -> None:
     capture(ledger, ANNA, complete=True)
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed
     save_page(ledger, "contact", frame([row("bert")]), [], None, feed.version, fingerprint=fingerprint)
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed
     assert feed.read_as == read_as

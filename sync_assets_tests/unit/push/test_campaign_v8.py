@@ -30,7 +30,7 @@ async def test_an_update_leaves_out_the_location_and_is_acknowledged(bench: Benc
     assert (await bench.push()).updated == 1
     [profile] = bench.profiles([id_])[id_]
     assert (profile["lastName"], profile["location"]["city"]) == ("Moved", "Paris")
-    assert bench.ledger.dialect("profile")["in updates: location"] == "no"
+    assert bench.ledger.dialect.found("profile")["in updates: location"] == "no"
 
 
 async def test_a_location_that_inserts_alone_carry_does_not_reject_an_update(bench: Bench) -> None:
@@ -69,6 +69,6 @@ async def test_a_bad_value_without_a_cause_is_tried_again_and_stops_no_other_rec
     bench.capture(payloads)
     result = await bench.push()
     assert (result.inserted, result.rejected, result.put_off, result.stopped) == (2, 0, 1, None)
-    [retried] = bench.ledger.retried_records("contact")
+    [retried] = bench.ledger.reports.retried_records("contact")
     assert (retried.id, retried.attempts) == (bad, 4)
     assert "Campaign named no cause" in (retried.reason or "")

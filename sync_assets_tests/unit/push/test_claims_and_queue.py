@@ -38,9 +38,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda ledger: ledger.hold("contact", guid("anna")),
+        lambda ledger: ledger.holds.hold("contact", guid("anna")),
         lambda ledger: capture(ledger, deleted=["anna"]),
-        lambda ledger: ledger.begin_maintenance("contact"),
+        lambda ledger: ledger.maintenance.begin("contact"),
     ],
     ids=["held", "deleted", "in maintenance"],
 )
@@ -96,7 +96,7 @@ def acknowledged_order(ledger: Ledger, campaign: LittleCampaign) -> None:
     sent(ledger)
     order(ledger, "anna", link=OPTIONAL)
     sent(ledger, "order")
-    ledger.note_dialect("cusOrder", {KEY: "cusId", KEY_FOUND: "yes"})
+    ledger.dialect.note("cusOrder", {KEY: "cusId", KEY_FOUND: "yes"})
     pkey = campaign.holds("profile", guid("anna"))
     campaign.holds("cusOrder", guid("order"), cusContact={"PKey": pkey})
 

@@ -215,7 +215,7 @@ async def test_a_refused_record_stands_with_campaigns_reason_without_personal_da
     assert "byron" not in reject.reason.lower()
     assert "@example" not in reject.reason
     assert (await bench.push()).calls == {}  # stands until it changes or is retried
-    assert bench.ledger.retry("contact", bad) == 1
+    assert bench.ledger.claims.retry("contact", bad) == 1
     assert (await bench.push()).rejected == 1
 
 
@@ -243,7 +243,7 @@ async def test_a_bare_error_is_tried_again_with_growing_waits_and_is_never_a_rej
     bench.capture(payloads)
     result = await bench.push()
     assert (result.inserted, result.rejected, result.put_off) == (29, 0, 1)
-    [retried] = bench.ledger.retried_records()
+    [retried] = bench.ledger.reports.retried_records()
     assert (retried.id, retried.attempts) == (bad, 4)
     assert "RST-360011" in (retried.reason or "")
     assert retried.since

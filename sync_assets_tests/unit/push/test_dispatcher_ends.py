@@ -34,7 +34,7 @@ async def test_calls_of_others_count_against_the_budget_while_the_push_goes_on(b
     bench.capture(people(200))
     bench.admin.latency("campaign", 100)
     others = {("contact", "update"): 1000}
-    asyncio.get_running_loop().call_later(0.3, lambda: bench.ledger.count_calls(others))
+    asyncio.get_running_loop().call_later(0.3, lambda: bench.ledger.claims.count_calls(others))
     result = await bench.push(guardrails={"engine_calls_per_day": 500}, concurrency=4)
     assert "engine_calls_per_day" in (result.stopped or "")
     assert bench.counts().synced == result.inserted < 200
@@ -42,7 +42,7 @@ async def test_calls_of_others_count_against_the_budget_while_the_push_goes_on(b
 
 async def test_without_any_budget_nothing_is_sent(bench: Bench):
     bench.capture(people(5))
-    bench.ledger.count_calls({("contact", "update"): 10})
+    bench.ledger.claims.count_calls({("contact", "update"): 10})
     assert (await bench.push(guardrails={"engine_calls_per_day": 10})).stopped is not None
     assert bench.admin.journal("campaign") == []
 
@@ -137,15 +137,15 @@ async def test_a_record_that_hangs_holds_none_of_the_others_back(bench: Bench):
     bench.capture(contacts)
     await bench.push()
     bench.capture({id_: payload | {"lastName": "Lovelace"} for id_, payload in contacts.items()})
-    session = bench.ledger.open_session("first")
-    hanging = bench.ledger.claim("contact", session, limit=1)[0]
-    bench.ledger.acknowledge(session, [Outcome(hanging.seq, "later", hanging.hash)])
+    session = bench.ledger.sessions.open("first")
+    hanging = bench.ledger.claims.claim("contact", session, limit=1)[0]
+    bench.ledger.claims.acknowledge(session, [Outcome(hanging.seq, "later", hanging.hash)])
     bench.admin.fault("campaign", "slow", path=hanging.id, delay_ms=2_000)
     result = await bench.push(concurrency=1, client={"timeout": 0.2, "patience": 0.3})
     assert (result.updated, result.rejected) == (19, 0)
-    assert [one.id for one in bench.ledger.retried_records("contact")] == [hanging.id]
+    assert [one.id for one in bench.ledger.reports.retried_records("contact")] == [hanging.id]
     bench.admin.clear_faults()
-    bench.ledger.retry()
+    bench.ledger.claims.retry()
     assert (await bench.push()).updated == 1
 
 

@@ -134,6 +134,6 @@ async def test_a_push_that_ends_between_a_post_and_its_read_back_does_not_forget
 async def test_findings_about_another_key_are_forgotten(campaign: LittleCampaign, tmp_path: Path) -> None:
     """Else some of them would be taken for the new key's once one of that is stored."""
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
-        ledger.note_dialect("profile", {KEY: "cusOldId", "key_unique": "yes", "key_in_delete": "yes"})
+        ledger.dialect.note("profile", {KEY: "cusOldId", "key_unique": "yes", "key_in_delete": "yes"})
         await push(ledger, campaign, Target("contact", "profile"), session=session_of(ledger, uuid.uuid4().hex))
-        assert ledger.dialect("profile") == {}
+        assert ledger.dialect.found("profile") == {}

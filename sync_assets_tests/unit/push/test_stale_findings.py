@@ -191,5 +191,5 @@ async def test_whether_the_key_works_is_asked_again_after_a_question_without_an_
             session=session_of(ledger, "one"),
             concurrency=1,
         )
-        assert (result.rejected, list(ledger.rejects())) == (0, [])
+        assert (result.rejected, list(ledger.reports.rejects())) == (0, [])
         assert result.deleted == 2

@@ -61,13 +61,13 @@ async def test_the_hours_budget_stops_a_push_likewise(bench: Bench) -> None:
     result = await bench.push(guardrails={"engine_calls_per_hour": 20})
     assert "engine_calls_per_hour" in (result.stopped or "")
     assert sent(bench) == 20
-    assert bench.ledger.calls_taken() == (20, 20)
+    assert bench.ledger.limits.calls_taken() == (20, 20)
 
 
 async def test_a_push_gives_back_the_calls_that_it_did_not_need(bench: Bench) -> None:
     bench.capture(people(30))
     await bench.push(guardrails={"engine_calls_per_day": 1000})
-    assert bench.ledger.calls_taken() == (30, 30)
+    assert bench.ledger.limits.calls_taken() == (30, 30)
 
 
 async def test_a_call_that_never_reached_the_engine_is_not_taken_from_the_budget(bench: Bench) -> None:
@@ -75,7 +75,7 @@ async def test_a_call_that_never_reached_the_engine_is_not_taken_from_the_budget
     bench.admin.fault("campaign", "throttle", times=5, retry_after=0)
     result = await bench.push(guardrails={"engine_calls_per_day": 20})
     assert result.stopped is None
-    assert (sent(bench), bench.counts().synced, bench.ledger.calls_taken()[0]) == (20, 20, 20)
+    assert (sent(bench), bench.counts().synced, bench.ledger.limits.calls_taken()[0]) == (20, 20, 20)
 
 
 async def test_a_push_that_is_stopped_does_not_wait_for_its_turn(bench: Bench) -> None:
@@ -95,7 +95,7 @@ async def test_an_idle_worker_gives_its_slots_back(bench: Bench, monkeypatch: py
     seen: list[int] = []
 
     def watched(_: int) -> None:
-        seen.append(len(bench.ledger.workers()))
+        seen.append(len(bench.ledger.limits.workers()))
 
     await bench.push(progress=watched)  # one record is tried again after a second
     assert {0, 1} <= set(seen[1:])
@@ -110,8 +110,8 @@ async def test_calls_that_were_not_made_within_their_hour_return_to_the_days_bud
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=clock) as ledger:
         budget = CallBudget(lambda: ledger, per_day=1000, per_hour=None)
         await budget.take()
-        assert ledger.calls_taken()[0] > 1  # a block
+        assert ledger.limits.calls_taken()[0] > 1  # a block
         clock.advance(3600)
         await budget.take()
         await budget.return_rest()
-        assert ledger.calls_taken()[0] == 2
+        assert ledger.limits.calls_taken()[0] == 2

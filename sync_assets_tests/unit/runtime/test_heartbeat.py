@@ -36,7 +36,7 @@ def beat(url: str, run_id: str, worker: str, ago: timedelta) -> None:
     """Let a worker begin a run that long ago, and give no sign of life since."""
     with Ledger.open(url, clock=lambda: datetime.now(UTC) - ago) as then:
         session = session_of(then, worker)
-        assert then.begin_run(run_id, session)
+        assert then.runs.begin(run_id, session)
         if not then.database.sqlite and ago > SILENT_AFTER:
             run_out(then, worker)
 
@@ -64,7 +64,7 @@ def test_a_run_whose_work_has_ended_was_not_killed(ledger: Ledger, tmp_path: Pat
     url = f"sqlite:///{tmp_path}/ledger.db"
     beat(url, "run", f"{ELSEWHERE}a", SILENT)
     with Ledger.open(url, clock=lambda: datetime.now(UTC) - SILENT) as then:
-        then.end_run("run")
+        then.runs.end("run")
     assert killed_runs(ledger) == []
     assert give_up_killed(ledger)["run"].session == ENDED
 
@@ -101,7 +101,7 @@ def test_a_process_sends_nothing_more_before_others_may_have_its_claims_by_eithe
 
 def test_a_process_whose_session_has_expired_has_no_right_to_it_any_more(ledger: Ledger) -> None:
     session = WorkerSession(ledger)
-    assert ledger.expire_sessions(lambda worker: True) == 1
+    assert ledger.sessions.expire(lambda worker: True) == 1
     assert not session.renew()
     assert (session.is_valid(), session.has_expired) == (False, True)
 
@@ -114,7 +114,7 @@ def test_a_session_is_kept_until_it_ends(ledger: Ledger, monkeypatch: pytest.Mon
     session.keep()
     until(lambda: len(numbers) > 3)
     session.end()
-    assert ledger.sessions() == []
+    assert ledger.sessions.all() == []
 
 
 def test_a_killed_process_on_this_machine_is_noticed_by_the_sessions_of_others(
@@ -123,8 +123,8 @@ def test_a_killed_process_on_this_machine_is_noticed_by_the_sessions_of_others(
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.02)
     session = WorkerSession(ledger)
     session.keep()
-    ledger.open_session(killed_here())
-    until(lambda: [one.epoch for one in ledger.sessions()] == [session.epoch])
+    ledger.sessions.open(killed_here())
+    until(lambda: [one.epoch for one in ledger.sessions.all()] == [session.epoch])
     session.end()
 
 
@@ -145,10 +145,10 @@ def test_what_a_process_claimed_stays_its_own_while_its_session_lives(ledger: Le
 def test_a_run_notes_its_beginning_and_its_end(tmp_path: Path) -> None:
     runtime = Runtime({"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
     with heartbeat(runtime, "run"):
-        begun = runtime.ledger.heartbeats()["run"]
+        begun = runtime.ledger.runs.heartbeats()["run"]
         assert (begun.worker or "").split("|")[2] == str(os.getpid())
         assert runtime.session_is_valid()
-    assert runtime.ledger.heartbeats()["run"].session == ENDED
+    assert runtime.ledger.runs.heartbeats()["run"].session == ENDED
     runtime.close()
 
 
@@ -156,7 +156,7 @@ def test_the_session_of_a_run_that_has_expired_is_replaced_when_the_run_has_ende
     runtime = Runtime({"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
     with heartbeat(runtime, "run"):
         first = runtime.session
-        runtime.ledger.expire_sessions(lambda worker: True)
+        runtime.ledger.sessions.expire(lambda worker: True)
         assert {one.session for one in give_up_killed(runtime.ledger).values()} == {GIVEN_UP}
         assert not first.renew()
         assert runtime.session is first

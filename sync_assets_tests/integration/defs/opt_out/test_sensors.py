@@ -207,8 +207,8 @@ def test_files_are_asked_for_one_after_the_other_in_the_order_of_the_times_in_th
         partition = asked_partition(orchestra)
         assert partition
         taken.append(partition.partition("@")[0])
-        [file] = [file for file in orchestra.runtime.ledger.files() if file.partition == partition]
-        orchestra.runtime.ledger.file_done(file, {})
+        [file] = [file for file in orchestra.runtime.ledger.opt_out_files.files() if file.partition == partition]
+        orchestra.runtime.ledger.opt_out_files.file_done(file, {})
     assert taken == sorted(names)
     assert why_not(orchestra) == "no new file"
 
@@ -225,15 +225,15 @@ def test_a_refused_file_is_left_alone_until_it_is_retried_or_written_again(orche
     name = write_file(orchestra.program, HEADER)
     why_not(orchestra)
     partition = asked_partition(orchestra)
-    [file] = orchestra.runtime.ledger.files()
-    orchestra.runtime.ledger.file_refused(file, "it is of no use")
+    [file] = orchestra.runtime.ledger.opt_out_files.files()
+    orchestra.runtime.ledger.opt_out_files.file_refused(file, "it is of no use")
     assert why_not(orchestra) == "no new file"
     orchestra.later(FILE, days=1)
     assert why_not(orchestra) == "no new file"
-    assert orchestra.runtime.ledger.retry_files() == 1
+    assert orchestra.runtime.ledger.opt_out_files.retry_files() == 1
     assert asked_partition(orchestra) == partition
-    [file] = orchestra.runtime.ledger.files()
-    orchestra.runtime.ledger.file_refused(file, "it is of no use")
+    [file] = orchestra.runtime.ledger.opt_out_files.files()
+    orchestra.runtime.ledger.opt_out_files.file_refused(file, "it is of no use")
     write_file(orchestra.program, HEADER + says(str(uuid.uuid4())), name)
     why_not(orchestra)
     assert (asked_partition(orchestra) or "").startswith(f"{name}@")
@@ -332,13 +332,13 @@ def test_nobody_is_polled_unless_that_is_wanted(orchestra: Orchestra) -> None:
 def test_a_poll_is_asked_for_at_once_and_then_as_often_as_configured(orchestra: Orchestra) -> None:
     reconfigure(orchestra, poll_profiles_minutes=5)
     assert is_asked_for_changes(orchestra)
-    orchestra.runtime.ledger.note(POLL, datetime.now(UTC))  # as the run does
+    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC))  # as the run does
     assert why_not(orchestra) == "no new file"
 
 
 def test_a_poll_is_due_again_after_its_minutes(orchestra: Orchestra) -> None:
     reconfigure(orchestra, poll_profiles_minutes=5)
-    orchestra.runtime.ledger.note(POLL, datetime.now(UTC) - timedelta(minutes=4, seconds=50))
+    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC) - timedelta(minutes=4, seconds=50))
     assert why_not(orchestra) == "no new file"
     reconfigure(orchestra, poll_profiles_minutes=4)
     assert is_asked_for_changes(orchestra)
@@ -355,7 +355,7 @@ def test_a_poll_that_fails_is_tried_again_ever_more_rarely(orchestra: Orchestra)
 
 def test_files_come_before_polls(orchestra: Orchestra) -> None:
     reconfigure(orchestra, poll_profiles_minutes=5)
-    orchestra.runtime.ledger.note(POLL, datetime.now(UTC))
+    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC))
     write_file(orchestra.program, HEADER)
     why_not(orchestra)
     orchestra.later(FILE, minutes=5)
@@ -368,16 +368,16 @@ def test_a_poll_that_is_late_is_asked_for_though_the_sftp_cannot_be_reached(orch
     reconfigure(orchestra, poll_profiles_minutes=5)
     orchestra.program.more = {"CAMPAIGN_SFTP_PORT": "1"}
     orchestra.reload()
-    orchestra.runtime.ledger.note(POLL, datetime.now(UTC) - timedelta(minutes=10))
+    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC) - timedelta(minutes=10))
     assert "SFTP" in orchestra.failure(FILE)
     assert is_asked_for_changes(orchestra, "backlog")
 
 
 def test_a_poll_is_asked_for_after_the_clock_was_set_back(orchestra: Orchestra) -> None:
     reconfigure(orchestra, poll_profiles_minutes=5)
-    orchestra.runtime.ledger.note(POLL, datetime.now(UTC) + timedelta(days=1))
+    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC) + timedelta(days=1))
     assert is_asked_for_changes(orchestra)
-    orchestra.runtime.ledger.note(POLL, datetime.now(UTC))  # as the run does
+    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC))  # as the run does
     assert why_not(orchestra) == "no new file"
 
 
@@ -407,7 +407,7 @@ def test_an_export_that_stopped_is_started_and_that_is_noted(in_step: Orchestra)
     metadata = {name: value.value for name, value in told.metadata.items()}
     assert metadata == {"workflow": "WKF12", "status_before": "error", "started": True}
     assert started(orchestra, since) == 1
-    assert orchestra.runtime.ledger.last_noted(RESTART)
+    assert orchestra.runtime.ledger.opt_out_files.last_noted(RESTART)
     new = {path.name for path in exports(orchestra.program).iterdir()} - {"optout_old.csv"}
     assert len(new) == 1  # the workflow has written its file
     assert not events(orchestra.tick(FILE), dg.AssetObservation)
@@ -438,7 +438,7 @@ def _last_started(orchestra: Orchestra, moment: datetime) -> None:
     database = orchestra.program.home / f"{moment:%H%M}.db"
     orchestra.program.more = {"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{database}"}
     orchestra.reload()
-    orchestra.runtime.ledger.note(RESTART, moment)
+    orchestra.runtime.ledger.opt_out_files.note(RESTART, moment)
 
 
 def test_a_workflow_that_cannot_be_started_is_noted_as_well_and_the_files_go_on(orchestra: Orchestra) -> None:
@@ -518,13 +518,13 @@ def test_what_does_not_move_is_asked_for_ever_more_rarely(due: Orchestra) -> Non
 
 def test_a_contact_on_hold_is_not_due(due: Orchestra) -> None:
     [id_] = [row.id for row in _due_rows(due)]
-    due.runtime.ledger.hold("contact", id_)
+    due.runtime.ledger.holds.hold("contact", id_)
     assert not due.asked("backlog")
 
 
 def _due_rows(orchestra: Orchestra) -> list[Any]:
     ids = [row["contactid"] for row in orchestra.program.sandbox.admin.dump_d365()]
-    return [row for row in orchestra.runtime.ledger.opt_outs_of(ids) if row.state]
+    return [row for row in orchestra.runtime.ledger.opt_outs.of(ids) if row.state]
 
 
 def test_from_campaign_alone_a_change_of_d365_is_never_due(orchestra: Orchestra) -> None:

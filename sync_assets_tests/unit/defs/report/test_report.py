@@ -73,14 +73,14 @@ def test_it_is_of_fourteen_days_the_last_of_which_is_today(now: datetime) -> Non
 
 
 def test_it_adds_up_what_the_runs_of_a_day_did(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -> None:
-    counted = runtime.ledger.add_day_counts
+    counted = runtime.ledger.runs.add_day_counts
     counted("contact", "d365", {"new": 5, "changed": 2, "unchanged": 100, "deleted": 1, "refused_by_mapping": 1})
     counted("contact", "d365", {"new": 1})
     for failed in (4, 0):
         counted("contact", "campaign", {"inserted": 3, "updated": 2, "deleted": 1, "failed": failed})
     note(instance, 40.0, 90.0, 10)
     note(instance, 900.0, 950.0, 1)
-    runtime.ledger.count_calls({("contact", "insert"): 9, ("contact", "read"): 2})
+    runtime.ledger.claims.count_calls({("contact", "insert"): 9, ("contact", "read"): 2})
     today = collect(runtime, instance, now, {})[now.date()]
     assert today == Day(
         captured=9,
@@ -137,7 +137,7 @@ def test_what_a_report_keeps_comes_back_and_what_another_version_kept_does_no_ha
 def test_materialised_twice_it_goes_on_from_the_first(runtime: Runtime, instance: dg.DagsterInstance) -> None:
     asset = next(one for one in build_definitions(runtime).assets or () if REPORT in one.keys)  # pyright: ignore
     assert isinstance(asset, dg.AssetsDefinition)
-    runtime.ledger.add_day_counts("contact", "d365", {"new": 7})
+    runtime.ledger.runs.add_day_counts("contact", "d365", {"new": 7})
     found: list[Any] = []
     for _ in range(2):
         done = dg.materialize([asset], instance=instance, resources={**systems()})

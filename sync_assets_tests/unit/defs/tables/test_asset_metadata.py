@@ -112,7 +112,7 @@ def test_calls_are_told_by_day_and_against_the_budget(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(DEMO.read_text() + "\nguardrails: {engine_calls_per_day: 200}\n")
     runtime = Runtime({"SYNC_ASSETS_CONFIG": str(file), "DAGSTER_HOME": str(tmp_path)})
-    runtime.ledger.count_calls({("contact", "insert"): 40, ("contact", "read"): 10})
+    runtime.ledger.claims.count_calls({("contact", "insert"): 40, ("contact", "read"): 10})
     told = asset_metadata.calls_by_day(runtime)
     runtime.close()
     assert isinstance(told, dg.TableMetadataValue)

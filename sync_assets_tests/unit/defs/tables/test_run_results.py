@@ -20,5 +20,5 @@ def test_the_backlog_is_what_is_pending_without_what_waits(tmp_path: Path) -> No
         order(ledger, "anna")
         capture(ledger, row("free"), table="order")
         runtime = Runtime({}, _ledger=ledger)
-        assert (ledger.counts()["order"].pending, ledger.counts()["order"].waiting) == (1, 1)
+        assert (ledger.reports.counts()["order"].pending, ledger.reports.counts()["order"].waiting) == (1, 1)
         assert [numbers(config, runtime, Totals())["backlog"] for numbers in (capture_numbers, push_numbers)] == [1, 1]

@@ -11,27 +11,27 @@ LINK = "cusContact"
 
 def test_an_acknowledged_link_is_sent_again_alone(ledger: Ledger) -> None:
     in_campaign(ledger)
-    assert ledger.send_links_again("order", LINK) == 1
+    assert ledger.links.send_links_again("order", LINK) == 1
     [again] = claim(ledger, table="order")
     assert (again.operation, again.payload) == ("update", None)
     assert links_of(again) == (LinkTo(LINK, guid("anna"), keyed=True),)
     answer(ledger, "done", again)
-    assert ledger.counts()["order"].synced == 1
+    assert ledger.reports.counts()["order"].synced == 1
     assert claim(ledger, table="order") == []
 
 
 def test_a_record_without_the_link_has_nothing_to_send(ledger: Ledger) -> None:
     order(ledger, None, link=OPTIONAL)
     assert sent(ledger, "order") == ["insert"]
-    assert ledger.send_links_again("order", LINK) == 0
+    assert ledger.links.send_links_again("order", LINK) == 0
     assert claim(ledger, table="order") == []
 
 
 def test_other_tables_and_other_links_stay(ledger: Ledger) -> None:
     in_campaign(ledger)
-    assert ledger.send_links_again("line", LINK) == 0
-    assert ledger.send_links_again("order", "cusStore") == 0
-    assert ledger.counts()["order"].synced == 1
+    assert ledger.links.send_links_again("line", LINK) == 0
+    assert ledger.links.send_links_again("order", "cusStore") == 0
+    assert ledger.reports.counts()["order"].synced == 1
 
 
 def test_an_update_under_way_that_left_the_link_out_does_not_acknowledge_it(ledger: Ledger) -> None:
@@ -39,8 +39,8 @@ def test_an_update_under_way_that_left_the_link_out_does_not_acknowledge_it(ledg
     order(ledger, "anna", "b", link=NEEDED)
     [under_way] = claim(ledger, table="order")
     assert links_of(under_way) == (LinkTo(LINK, guid("anna"), keyed=True, acknowledged=True),)
-    ledger.send_links_again("order", LINK)
-    ledger.acknowledge(session_of(ledger, "worker"), [Outcome(under_way.seq, "done", under_way.hash, links=())])
+    ledger.links.send_links_again("order", LINK)
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(under_way.seq, "done", under_way.hash, links=())])
     [again] = claim(ledger, table="order")
     assert (again.payload, links_of(again)) == (None, (LinkTo(LINK, guid("anna"), keyed=True),))
 
@@ -64,7 +64,9 @@ def test_after_a_lost_answer_no_link_counts_as_held(ledger: Ledger) -> None:
 
 def test_the_links_that_campaigns_records_hold_are_told_by_id(ledger: Ledger) -> None:
     in_campaign(ledger)
-    assert ledger.acknowledged_links("order", [guid("order"), guid("nothing")]) == {guid("order"): {LINK: guid("anna")}}
+    assert ledger.links.acknowledged_links("order", [guid("order"), guid("nothing")]) == {
+        guid("order"): {LINK: guid("anna")}
+    }
     capture(ledger, row("bert"))
     order(ledger, "bert")  # what Campaign holds is still the other one
-    assert ledger.acknowledged_links("order", [guid("order")]) == {}
+    assert ledger.links.acknowledged_links("order", [guid("order")]) == {}

@@ -12,7 +12,7 @@ def test_a_child_is_listed_with_its_parent_until_that_is_acknowledged(ledger: Le
     capture(ledger, row("anna"))
     order(ledger, "anna")
     line(ledger, "order")
-    found = ledger.waiting()
+    found = ledger.blocked.waiting()
     assert [(one.table, one.id, one.block_reason) for one in found] == [
         ("order", guid("order"), BlockReason.PARENT_PENDING),
         ("line", guid("line"), BlockReason.PARENT_PENDING),
@@ -21,20 +21,20 @@ def test_a_child_is_listed_with_its_parent_until_that_is_acknowledged(ledger: Le
         (BlockingParent("contact", guid("anna"), "pending"),),
         (BlockingParent("order", guid("order"), "waiting"),),
     ]
-    assert [one.table for one in ledger.waiting("line")] == ["line"]
-    assert len(ledger.waiting(limit=1)) == 1
+    assert [one.table for one in ledger.blocked.waiting("line")] == ["line"]
+    assert len(ledger.blocked.waiting(limit=1)) == 1
     sent(ledger)
-    assert [one.table for one in ledger.waiting()] == ["line"]
+    assert [one.table for one in ledger.blocked.waiting()] == ["line"]
 
 
 def test_a_parent_that_was_not_captured_is_named(ledger: Ledger) -> None:
     order(ledger, "anna")
-    [one] = ledger.waiting()
+    [one] = ledger.blocked.waiting()
     assert one.parents == (BlockingParent("contact", guid("anna"), UNKNOWN),)
 
 
 def test_a_delete_that_waits_for_children_names_no_parent(ledger: Ledger) -> None:
     in_campaign(ledger)
     capture(ledger, deleted=["anna"])
-    assert [one.block_reason for one in ledger.waiting("contact")] == [BlockReason.CHILDREN_PENDING]
-    assert ledger.waiting("contact")[0].parents == ()
+    assert [one.block_reason for one in ledger.blocked.waiting("contact")] == [BlockReason.CHILDREN_PENDING]
+    assert ledger.blocked.waiting("contact")[0].parents == ()

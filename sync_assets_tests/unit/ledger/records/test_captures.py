@@ -38,7 +38,7 @@ def test_a_new_row_is_pending_with_its_payload(ledger: Ledger, clock: Clock) -> 
     assert (anna.desired_hash, anna.acked_hash) == (hash_of("a"), None)
     assert payload_of(anna) == '{"value":"a","once":"1990"}'
     assert anna.update_payload in ('{"value":"a"}', b'{"value":"a"}')
-    assert ledger.backlog("contact") == 1
+    assert ledger.reports.backlog("contact") == 1
 
 
 def test_an_unchanged_row_writes_nothing(ledger: Ledger, clock: Clock) -> None:
@@ -71,7 +71,7 @@ def test_five_changes_are_one_record_to_send(ledger: Ledger) -> None:
     for value in "abcde":
         capture(ledger, row("anna", value))
     assert claim_one(ledger).payload == '{"value":"e"}'
-    assert ledger.counts()["contact"].pending == 1
+    assert ledger.reports.counts()["contact"].pending == 1
 
 
 def test_a_row_that_changes_back_needs_no_call_and_loses_its_payload(ledger: Ledger) -> None:
@@ -114,7 +114,7 @@ def test_a_row_that_the_transform_refuses_fails_with_its_reason(ledger: Ledger, 
     assert capture(ledger, row("anna", refusal="email: 300 characters")) == result(invalid=1, version=1)
     anna = record(ledger, "anna")
     assert (anna.state, anna.payload) == (State.FAILED, None)
-    reject = ledger.rejects("contact")[0]
+    reject = ledger.reports.rejects("contact")[0]
     assert (reject.id, reject.reason, reject.since) == (guid("anna"), "email: 300 characters", clock.now)
     assert not reject.retryable
     assert claim(ledger) == []
@@ -124,13 +124,13 @@ def test_a_refused_row_that_becomes_acceptable_is_sent(ledger: Ledger) -> None:
     capture(ledger, row("anna", refusal="no"))
     assert capture(ledger, row("anna")) == result(changed=1, version=2)
     assert claim_one(ledger).operation == "insert"
-    assert ledger.rejects() == []
+    assert ledger.reports.rejects() == []
 
 
 def test_another_refusal_is_news(ledger: Ledger) -> None:
     capture(ledger, row("anna", refusal="no"))
     assert capture(ledger, row("anna", refusal="still no")) == result(invalid=1, version=2)
-    assert ledger.rejects()[0].reason == "still no"
+    assert ledger.reports.rejects()[0].reason == "still no"
 
 
 def test_a_known_record_that_is_refused_stays_as_it_is_in_campaign(ledger: Ledger) -> None:
@@ -159,7 +159,7 @@ def test_a_row_deleted_before_it_was_sent_is_forgotten(ledger: Ledger) -> None:
     capture(ledger, row("anna"), row("bert", refusal="no"))
     assert capture(ledger, deleted=["anna", "bert"]) == result(deleted=2, version=2)
     assert stored(ledger) == {}
-    assert ledger.counts()["contact"].records == 0
+    assert ledger.reports.counts()["contact"].records == 0
 
 
 def test_a_row_deleted_after_it_was_sent_is_a_delete(ledger: Ledger) -> None:
@@ -203,7 +203,7 @@ def test_deletes_count_after_the_rows_of_their_page(ledger: Ledger) -> None:
 def test_a_forced_read_sends_every_row_again_as_a_whole(ledger: Ledger) -> None:
     capture(ledger, row("anna", insert_only="1990"), row("bert"), complete=True)
     push(ledger)
-    ledger.reset_feed("contact", 1, resend=True)
+    ledger.feeds.reset_feed("contact", 1, resend=True)
     assert capture(ledger, row("anna", insert_only="1990")) == result(changed=1, version=3)
     assert capture(ledger, row("bert"), complete=True) == result(changed=1, version=4)
     sent = push(ledger)
@@ -218,9 +218,9 @@ def test_an_answer_to_an_earlier_request_does_not_count_as_sending_again(ledger:
     push(ledger)
     capture(ledger, row("anna", "b", insert_only="1990"))
     under_way = claim_one(ledger)
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
-    ledger.reset_feed("contact", feed.version, resend=True)
+    ledger.feeds.reset_feed("contact", feed.version, resend=True)
     capture(ledger, row("anna", "b", insert_only="1990"), complete=True)
     settle(ledger, "done", under_way)
     assert claim_one(ledger).payload == '{"value":"b","once":"1990"}'
@@ -236,7 +236,7 @@ def test_texts_of_all_kinds_come_back_as_they_were(ledger: Ledger) -> None:
 
 def test_a_nul_in_a_refusal_is_dropped_since_one_of_the_databases_knows_none(ledger: Ledger) -> None:
     capture(ledger, row("anna", refusal="a\x00b"))
-    assert ledger.rejects()[0].reason == "ab"
+    assert ledger.reports.rejects()[0].reason == "ab"
     assert capture(ledger, row("anna", refusal="a\x00b")) == result(unchanged=1, version=2)
 
 
@@ -258,7 +258,7 @@ def test_columns_may_come_in_any_order_and_wholly_null_ones_without_a_type(ledge
 def test_rows_of_the_wrong_form_are_refused_as_a_whole(ledger: Ledger, page: pl.DataFrame, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         save_page(ledger, "contact", page, [], Position("link", "page", "f"), None)
-    assert ledger.feed("contact") is None
+    assert ledger.feeds.feed("contact") is None
 
 
 def test_tables_are_apart(ledger: Ledger) -> None:
@@ -266,7 +266,7 @@ def test_tables_are_apart(ledger: Ledger) -> None:
     capture(ledger, row("anna", "b"), table="account")
     assert [one.payload for one in claim(ledger, table="account")] == ['{"value":"b"}']
     capture(ledger, deleted=["anna"], table="lead")
-    assert ledger.counts()["contact"].pending == 1
+    assert ledger.reports.counts()["contact"].pending == 1
 
 
 def test_records_are_apart_whose_ids_begin_and_end_alike(ledger: Ledger) -> None:
@@ -278,7 +278,7 @@ def test_records_are_apart_whose_ids_begin_and_end_alike(ledger: Ledger) -> None
     told = capture(ledger, anna, {**row("b", "b"), "id": ids[1]}, carl)
     assert told == result(new=1, changed=1, unchanged=1, version=2)
     assert {(one.id, one.operation) for one in push(ledger)} == {(ids[1], "update"), (ids[2], "insert")}
-    assert ledger.acked_hashes("contact", ids[:2]) == {ids[0]: hash_of("a"), ids[1]: hash_of("b")}
+    assert ledger.reports.acked_hashes("contact", ids[:2]) == {ids[0]: hash_of("a"), ids[1]: hash_of("b")}
     capture(ledger, out_of_scope=[ids[1]])
     assert {id_ for id_, one in stored(ledger).items() if one.withdrawn} == {ids[1]}
 
@@ -291,10 +291,10 @@ def test_a_large_page_of_new_changed_unchanged_and_deleted_rows(ledger: Ledger) 
     assert capture(ledger, page=page, deleted=gone) == result(
         new=1000, changed=1500, unchanged=1000, deleted=500, version=2
     )
-    assert ledger.counts()["contact"].pending == 3000
+    assert ledger.reports.counts()["contact"].pending == 3000
     operations = [one.operation for one in push(ledger)]
     assert {kind: operations.count(kind) for kind in set(operations)} == {"insert": 1000, "update": 1500, "delete": 500}
-    assert ledger.counts()["contact"].synced == 3500
+    assert ledger.reports.counts()["contact"].synced == 3500
 
 
 def test_a_row_that_is_withdrawn_before_its_update_was_sent_leaves_campaign_as_it_is(ledger: Ledger) -> None:
@@ -304,7 +304,7 @@ def test_a_row_that_is_withdrawn_before_its_update_was_sent_leaves_campaign_as_i
     capture(ledger, out_of_scope=[guid("anna")])
     assert push(ledger) == []
     assert record(ledger, "anna").payload is None
-    assert ledger.counts()["contact"].synced == 1
+    assert ledger.reports.counts()["contact"].synced == 1
     capture(ledger, row("anna", "b"))  # back in scope
     assert [one.operation for one in push(ledger)] == ["update"]
 
@@ -320,7 +320,7 @@ def test_a_full_read_deletes_what_campaign_kept_out_of_scope_and_no_longer_has_a
     capture(ledger, row("anna"), row("bert"), complete=True)
     push(ledger)
     told = capture(ledger, out_of_scope=[guid("anna"), guid("bert")])
-    ledger.reset_feed("contact", told.version)
+    ledger.feeds.reset_feed("contact", told.version)
     capture(ledger, complete=True, out_of_scope=[guid("bert")], missing_are_deleted=True)
     assert [(one.id, one.operation) for one in claim(ledger)] == [(guid("anna"), "delete")]
 
@@ -329,7 +329,7 @@ def test_what_campaign_kept_stays_if_a_full_read_does_not_delete(ledger: Ledger)
     capture(ledger, row("anna"), complete=True)
     push(ledger)
     told = capture(ledger, out_of_scope=[guid("anna")])
-    ledger.reset_feed("contact", told.version)
+    ledger.feeds.reset_feed("contact", told.version)
     capture(ledger, complete=True)
     assert claim(ledger) == []
     assert record(ledger, "anna").state == State.SYNCED
@@ -343,7 +343,7 @@ def test_a_child_kept_out_of_scope_follows_a_stricter_cardinality(ledger: Ledger
     capture(ledger, page=linked([row("order")], cusContact=["anna"]), table="order", links=[lax], complete=True)
     push(ledger, table="order")
     told = capture(ledger, page=linked([], cusContact=[]), table="order", links=[lax], out_of_scope=[guid("order")])
-    ledger.reset_feed("order", told.version)
+    ledger.feeds.reset_feed("order", told.version)
     capture(ledger, page=linked([], cusContact=[]), table="order", links=[strict], complete=True)
     assert claim(ledger, table="order") == []
 

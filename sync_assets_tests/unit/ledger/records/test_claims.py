@@ -61,9 +61,9 @@ def test_what_a_push_left_claimed_is_released_as_uncertain(ledger: Ledger) -> No
     capture(ledger, row("carl"), table="account")
     claim(ledger, "first")
     claim(ledger, "first", table="account")
-    assert ledger.counts()["contact"].leased == 2
-    assert ledger.release("contact", session_of(ledger, "first")) == 2
-    assert (ledger.counts()["contact"].leased, ledger.counts()["account"].leased) == (0, 1)
+    assert ledger.reports.counts()["contact"].leased == 2
+    assert ledger.claims.release("contact", session_of(ledger, "first")) == 2
+    assert (ledger.reports.counts()["contact"].leased, ledger.reports.counts()["account"].leased) == (0, 1)
     assert [one.outcome_unknown for one in claim(ledger, "second")] == [True, True]
 
 
@@ -73,9 +73,9 @@ def test_an_answer_after_the_session_expired_is_not_stored_and_its_calls_are_cou
     capture(ledger, row("anna"))
     one, session = claim_one(ledger, "slow"), session_of(ledger, "slow")
     run_out(ledger, "slow")
-    told = ledger.acknowledge(session, [Outcome(one.seq, "done", one.hash)], {("contact", "insert"): 1})
+    told = ledger.claims.acknowledge(session, [Outcome(one.seq, "done", one.hash)], {("contact", "insert"): 1})
     assert (told.synced, told.claims_lost) == (0, 1)
-    assert ledger.engine_calls(clock.now.date()) == {"insert": 1}
+    assert ledger.reports.engine_calls(clock.now.date()) == {"insert": 1}
     assert claim_one(ledger, "next").outcome_unknown
 
 
@@ -106,7 +106,7 @@ HORIZON = 900
 
 def unanswered(ledger: Ledger, one: Claimed) -> None:
     """Acknowledge a record whose first request got no answer, and whose second one was successful."""
-    ledger.acknowledge(
+    ledger.claims.acknowledge(
         session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links, unanswered=True)]
     )
 
@@ -118,21 +118,26 @@ def test_what_is_acknowledged_after_a_lost_answer_is_sent_once_more_at_its_horiz
     one, other = claim(ledger)
     unanswered(ledger, one)
     settle(ledger, "done", other)
-    counts = ledger.counts()["contact"]
+    counts = ledger.reports.counts()["contact"]
     assert (counts.synced, counts.unconfirmed, counts.pending, counts.records) == (2, 1, 0, 2)
     at = clock.now + timedelta(seconds=HORIZON)
-    assert ledger.next_due() == ledger.next_due("contact") == ledger.unconfirmed_until("contact") == at
-    assert ledger.unconfirmed_until("account") is None
+    assert (
+        ledger.reports.next_due()
+        == ledger.reports.next_due("contact")
+        == ledger.reports.unconfirmed_until("contact")
+        == at
+    )
+    assert ledger.reports.unconfirmed_until("account") is None
     clock.advance(HORIZON - 1)
     assert claim(ledger) == []
     clock.advance(1)
-    assert ledger.next_due("contact") == clock.now
+    assert ledger.reports.next_due("contact") == clock.now
     again = claim_one(ledger)
     assert (again.id, again.operation, again.payload, again.unknown_seconds) == (one.id, "update", one.payload, None)
     settle(ledger, "done", again)
-    counts = ledger.counts()["contact"]
+    counts = ledger.reports.counts()["contact"]
     assert (counts.synced, counts.unconfirmed) == (2, 0)
-    assert ledger.next_due() is None
+    assert ledger.reports.next_due() is None
     assert stored(ledger)[one.id].payload is None
 
 
@@ -141,13 +146,13 @@ def test_a_record_that_is_deleted_after_a_lost_answer_is_deleted_once_more(ledge
     settle(ledger, "unknown", claim_one(ledger))
     capture(ledger, deleted=["anna"])
     assert [one.operation for one in push(ledger)] == ["delete"]
-    counts = ledger.counts()["contact"]
+    counts = ledger.reports.counts()["contact"]
     assert (counts.synced, counts.unconfirmed, counts.records) == (0, 1, 0)
     assert claim(ledger) == []
     clock.advance(HORIZON)
     assert [one.operation for one in push(ledger)] == ["delete"]
     assert stored(ledger) == {}
-    assert ledger.counts()["contact"].unconfirmed == 0
+    assert ledger.reports.counts()["contact"].unconfirmed == 0
 
 
 def test_a_row_that_comes_back_before_the_horizon_is_sent_at_once_and_once_more(ledger: Ledger, clock: Clock) -> None:
@@ -160,7 +165,7 @@ def test_a_row_that_comes_back_before_the_horizon_is_sent_at_once_and_once_more(
     one = claim_one(ledger)
     assert (one.operation, one.outcome_unknown, one.unknown_seconds) == ("insert", True, HORIZON - 60)
     settle(ledger, "done", one)
-    assert ledger.counts()["contact"].unconfirmed == 1
+    assert ledger.reports.counts()["contact"].unconfirmed == 1
     clock.advance(HORIZON)
     assert [one.operation for one in push(ledger)] == ["update"]
 
@@ -172,17 +177,17 @@ def test_the_last_request_of_a_dead_worker_may_take_effect_until_its_horizon(
     capture(ledger, row("anna"))
     claim(ledger, "dead")
     if ends == "released":
-        ledger.release("contact", session_of(ledger, "dead"))
+        ledger.claims.release("contact", session_of(ledger, "dead"))
     else:
-        ledger.expire_sessions(lambda worker: True)
+        ledger.sessions.expire(lambda worker: True)
     clock.advance(60)
-    [related] = ledger.related("contact", guid("anna"))
+    [related] = ledger.holds.related("contact", guid("anna"))
     assert related.unknown_until
     one = claim_one(ledger, "second")
     assert one.unknown_seconds
     assert HORIZON - 60 <= one.unknown_seconds <= HORIZON  # PostgreSQL: by its own clock
     settle(ledger, "done", one, owner="second")
-    assert ledger.counts()["contact"].unconfirmed == 1
+    assert ledger.reports.counts()["contact"].unconfirmed == 1
 
 
 def test_a_request_that_is_claimed_after_the_horizon_is_the_last_to_take_effect(ledger: Ledger, clock: Clock) -> None:
@@ -190,7 +195,7 @@ def test_a_request_that_is_claimed_after_the_horizon_is_the_last_to_take_effect(
     settle(ledger, "unknown", claim_one(ledger))
     clock.advance(HORIZON)
     push(ledger)
-    assert ledger.counts()["contact"].unconfirmed == 0
+    assert ledger.reports.counts()["contact"].unconfirmed == 0
 
 
 def test_records_whose_requests_failed_come_behind_all_others(ledger: Ledger, clock: Clock) -> None:
@@ -199,11 +204,11 @@ def test_records_whose_requests_failed_come_behind_all_others(ledger: Ledger, cl
     since = clock.now
     clock.advance(5)
     capture(ledger, row("bert"), row("carl"))
-    found = ledger.retried("contact")
+    found = ledger.reports.retried("contact")
     assert found == Retried(1, since, since + timedelta(seconds=1), "no answer")
-    assert ledger.retried_records() == ledger.retried_records("contact")
-    assert [(one.id, one.attempts, one.since) for one in ledger.retried_records()] == [(guid("anna"), 1, since)]
-    assert ledger.retried("account") is None
+    assert ledger.reports.retried_records() == ledger.reports.retried_records("contact")
+    assert [(one.id, one.attempts, one.since) for one in ledger.reports.retried_records()] == [(guid("anna"), 1, since)]
+    assert ledger.reports.retried("account") is None
     assert [one.id for one in claim(ledger, limit=2)] == [guid("bert"), guid("carl")]
     assert [one.id for one in claim(ledger, limit=2)] == [guid("anna")]
 
@@ -212,7 +217,7 @@ def test_a_retry_ends_the_wait_of_records_whose_requests_failed(ledger: Ledger) 
     capture(ledger, row("anna"), row("bert"))
     settle(ledger, "later", *claim(ledger), reason="RST-360011", retry_after=3600)
     assert claim(ledger) == []
-    assert ledger.retry("account") == 0
-    assert ledger.retry("contact", guid("anna")) == 1
+    assert ledger.claims.retry("account") == 0
+    assert ledger.claims.retry("contact", guid("anna")) == 1
     assert [(one.id, one.attempts) for one in claim(ledger)] == [(guid("anna"), 1)]
-    assert ledger.retry() == 1
+    assert ledger.claims.retry() == 1

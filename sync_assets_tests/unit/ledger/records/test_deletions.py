@@ -26,7 +26,7 @@ from sync_assets_tests.unit.ledger.linking import NEEDED, OPTIONAL
 
 def page(ledger: Ledger, names: Sequence[str] = (), deleted: Sequence[str] = (), **rest: Any) -> None:
     """A page of a read that goes on, unlike `helpers.capture`, which carries out what is gone."""
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     position = Position("next", "page", "columns", feed.read_id if feed else 1, rest.pop("complete", False))
     gone = [guid(name) for name in deleted]
     rows = frame([row(name) for name in names])
@@ -40,9 +40,9 @@ def in_campaign(ledger: Ledger, count: int) -> list[str]:
 
 
 def read_again(ledger: Ledger) -> None:
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
-    ledger.reset_feed("contact", feed.version)
+    ledger.feeds.reset_feed("contact", feed.version)
 
 
 def deletes(ledger: Ledger) -> int:
@@ -52,7 +52,7 @@ def deletes(ledger: Ledger) -> int:
 
 
 def held_back(ledger: Ledger) -> int:
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
     return feed.deletes
 
@@ -62,16 +62,16 @@ def test_nothing_is_deleted_before_the_read_is_at_its_end(ledger: Ledger) -> Non
     page(ledger, deleted=["row0"])
     assert deletes(ledger) == 0
     page(ledger, deleted=["row1"])
-    assert ledger.carry_out_deletes("contact") == 2
+    assert ledger.deletions.carry_out_deletes("contact") == 2
     assert deletes(ledger) == 2
-    assert ledger.carry_out_deletes("contact") == 0
+    assert ledger.deletions.carry_out_deletes("contact") == 0
 
 
 def test_a_row_that_a_later_page_brings_is_not_gone(ledger: Ledger) -> None:
     in_campaign(ledger, 2)
     page(ledger, deleted=["row0", "row1"])
     page(ledger, ["row0"])
-    assert ledger.carry_out_deletes("contact") == 1
+    assert ledger.deletions.carry_out_deletes("contact") == 1
     assert [one.id for one in claim(ledger)] == [guid("row1")]
     assert record(ledger, "row0").state == State.SYNCED
 
@@ -81,13 +81,13 @@ def test_a_deletion_that_is_collected_survives_the_process(url: str) -> None:
         in_campaign(ledger, 2)
         page(ledger, deleted=["row0"])
     with Ledger.open(url) as ledger:
-        assert ledger.carry_out_deletes("contact") == 1
+        assert ledger.deletions.carry_out_deletes("contact") == 1
 
 
 def test_few_known_records_are_not_guarded(ledger: Ledger) -> None:
     names = in_campaign(ledger, 100)
     page(ledger, deleted=names)
-    assert ledger.carry_out_deletes("contact", max_share=0.05) == 100
+    assert ledger.deletions.carry_out_deletes("contact", max_share=0.05) == 100
 
 
 @pytest.mark.parametrize(("gone", "allowed"), [(10, True), (11, False)])
@@ -96,11 +96,11 @@ def test_the_guard_sees_the_deletions_of_all_pages_as_one(ledger: Ledger, gone: 
     page(ledger, deleted=names[:6])
     page(ledger, deleted=names[6:gone])
     if allowed:
-        assert ledger.carry_out_deletes("contact", max_share=0.05) == gone
+        assert ledger.deletions.carry_out_deletes("contact", max_share=0.05) == gone
         assert (deletes(ledger), held_back(ledger)) == (gone, 0)
         return
     with pytest.raises(TooManyDeletes, match="11") as raised:
-        ledger.carry_out_deletes("contact", max_share=0.05)
+        ledger.deletions.carry_out_deletes("contact", max_share=0.05)
     assert raised.value.remedy
     assert (deletes(ledger), held_back(ledger)) == (0, 11)
 
@@ -110,7 +110,7 @@ def test_deletions_count_for_a_day_unless_they_were_approved(ledger: Ledger, clo
 
     def delete(number: int) -> int:
         page(ledger, deleted=[names.pop() for _ in range(number)])
-        carried_out = ledger.carry_out_deletes("contact", max_share=0.05)
+        carried_out = ledger.deletions.carry_out_deletes("contact", max_share=0.05)
         push(ledger)
         return carried_out
 
@@ -121,12 +121,12 @@ def test_deletions_count_for_a_day_unless_they_were_approved(ledger: Ledger, clo
         with pytest.raises(TooManyDeletes, match="allows 0"):
             delete(1)
         assert held_back(ledger) == held
-    ledger.approve_deletes("contact")
+    ledger.feeds.approve_deletes("contact")
     assert delete(0) == 2
     clock.advance(12 * 3600 + 61)  # the first ones are more than a day ago
     with pytest.raises(TooManyDeletes, match="allows 12"):
         delete(13)
-    ledger.approve_deletes("contact")
+    ledger.feeds.approve_deletes("contact")
     assert delete(12) == 25
     with pytest.raises(TooManyDeletes, match="allows 0"):
         delete(1)
@@ -135,17 +135,17 @@ def test_deletions_count_for_a_day_unless_they_were_approved(ledger: Ledger, clo
 def test_a_table_that_falls_below_the_guarded_size_stays_guarded_for_a_day(ledger: Ledger) -> None:
     names = in_campaign(ledger, 102)
     page(ledger, deleted=names[:5])
-    assert ledger.carry_out_deletes("contact", max_share=0.05) == 5
+    assert ledger.deletions.carry_out_deletes("contact", max_share=0.05) == 5
     push(ledger)
     page(ledger, deleted=names[5:])
     with pytest.raises(TooManyDeletes):
-        ledger.carry_out_deletes("contact", max_share=0.05)
+        ledger.deletions.carry_out_deletes("contact", max_share=0.05)
 
 
 def test_the_guard_lets_exactly_its_share_through(ledger: Ledger) -> None:
     names = in_campaign(ledger, 180)
     page(ledger, deleted=names[:63])  # 35 %, which is a little less in floating point
-    assert ledger.carry_out_deletes("contact", max_share=0.35) == 63
+    assert ledger.deletions.carry_out_deletes("contact", max_share=0.35) == 63
 
 
 def test_what_the_guard_holds_back_stays_collected_until_it_is_approved_once(ledger: Ledger) -> None:
@@ -153,14 +153,14 @@ def test_what_the_guard_holds_back_stays_collected_until_it_is_approved_once(led
     page(ledger, deleted=names[:50])
     for _ in range(2):
         with pytest.raises(TooManyDeletes):
-            ledger.carry_out_deletes("contact", max_share=0.05)
+            ledger.deletions.carry_out_deletes("contact", max_share=0.05)
     capture_goes_on(ledger)
-    assert ledger.approve_deletes("contact")
-    assert ledger.carry_out_deletes("contact", max_share=0.05) == 50
+    assert ledger.feeds.approve_deletes("contact")
+    assert ledger.deletions.carry_out_deletes("contact", max_share=0.05) == 50
     assert (deletes(ledger), held_back(ledger)) == (50, 0)
     page(ledger, deleted=names[50:100])
     with pytest.raises(TooManyDeletes):
-        ledger.carry_out_deletes("contact", max_share=0.05)
+        ledger.deletions.carry_out_deletes("contact", max_share=0.05)
 
 
 def capture_goes_on(ledger: Ledger) -> None:
@@ -172,9 +172,9 @@ def test_rows_that_come_back_end_a_stopped_deletion(ledger: Ledger) -> None:
     names = in_campaign(ledger, 200)
     page(ledger, deleted=names[:50])
     with pytest.raises(TooManyDeletes):
-        ledger.carry_out_deletes("contact", max_share=0.05)
+        ledger.deletions.carry_out_deletes("contact", max_share=0.05)
     page(ledger, names[:45])
-    assert ledger.carry_out_deletes("contact", max_share=0.05) == 5
+    assert ledger.deletions.carry_out_deletes("contact", max_share=0.05) == 5
     assert held_back(ledger) == 0
 
 
@@ -182,7 +182,7 @@ def test_more_than_a_batch_is_carried_out(ledger: Ledger, monkeypatch: pytest.Mo
     monkeypatch.setattr("sync_assets.ledger.records.deletions.BATCH", 7)
     names = in_campaign(ledger, 20)
     page(ledger, deleted=names)
-    assert ledger.carry_out_deletes("contact") == 20
+    assert ledger.deletions.carry_out_deletes("contact") == 20
     assert deletes(ledger) == 20
 
 
@@ -208,12 +208,12 @@ def test_the_guard_counts_the_children_that_would_go_too(ledger: Ledger) -> None
     capture(ledger, page=more, table="order", links=[NEEDED])
     push(ledger, table="order")
     page(ledger, deleted=names[:5])
-    assert ledger.count_orphans_of_deletes("contact") == ({"line": 5, "order": 10}, {})
+    assert ledger.deletions.count_orphans_of_deletes("contact") == ({"line": 5, "order": 10}, {})
     with pytest.raises(TooManyDeletes, match=r"5 records of contact.*5 of line and 10 of order") as raised:
-        ledger.carry_out_deletes("contact", max_share=0.05)
+        ledger.deletions.carry_out_deletes("contact", max_share=0.05)
     assert raised.value.orphans == ({"line": 5, "order": 10}, {})
     assert "allows 5 of contact and 5 of line and 9 of order" in str(raised.value)
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
     assert (feed.deletes, feed.orphans) == (5, ({"line": 5, "order": 10}, {}))
     assert [claim(ledger, table=table) for table in ("contact", "order", "line")] == [[], [], []]
@@ -223,17 +223,17 @@ def test_an_approval_covers_what_it_was_asked_for_and_no_more(ledger: Ledger) ->
     names = in_campaign_with_orders(ledger, 200)
     page(ledger, deleted=names[:20])
     with pytest.raises(TooManyDeletes, match="20 of order"):
-        ledger.carry_out_deletes("contact", max_share=0.05)
-    ledger.approve_deletes("contact")
+        ledger.deletions.carry_out_deletes("contact", max_share=0.05)
+    ledger.feeds.approve_deletes("contact")
     page(ledger, deleted=names[20:60])
     with pytest.raises(TooManyDeletes, match="60 records of contact"):
-        ledger.carry_out_deletes("contact", max_share=0.05)
+        ledger.deletions.carry_out_deletes("contact", max_share=0.05)
     with pytest.raises(TooManyDeletes, match="60 records of contact"):  # the approval is used up
-        ledger.carry_out_deletes("contact", max_share=0.05)
-    ledger.approve_deletes("contact")
-    assert ledger.carry_out_deletes("contact", max_share=0.05) == 60
+        ledger.deletions.carry_out_deletes("contact", max_share=0.05)
+    ledger.feeds.approve_deletes("contact")
+    assert ledger.deletions.carry_out_deletes("contact", max_share=0.05) == 60
     assert len(push(ledger, table="order")) == 60
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
     assert (feed.deletes, feed.orphans, feed.deletes_approved) == (0, ({}, {}), False)
 
@@ -242,28 +242,28 @@ def test_an_approval_holds_for_children_that_came_since_as_far_as_the_guard_lets
     names = in_campaign_with_orders(ledger, 200)
     page(ledger, deleted=names[:20])
     with pytest.raises(TooManyDeletes):
-        ledger.carry_out_deletes("contact", max_share=0.05)
-    ledger.approve_deletes("contact")
+        ledger.deletions.carry_out_deletes("contact", max_share=0.05)
+    ledger.feeds.approve_deletes("contact")
     page(ledger, deleted=names[20:30])
-    assert ledger.carry_out_deletes("contact", max_share=0.05) == 30
+    assert ledger.deletions.carry_out_deletes("contact", max_share=0.05) == 30
 
 
 def test_children_that_may_do_without_their_parent_do_not_go_with_it(ledger: Ledger) -> None:
     names = in_campaign_with_orders(ledger, 200, OPTIONAL)
     page(ledger, deleted=names[:10])
-    assert ledger.count_orphans_of_deletes("contact") == ({}, {})
-    assert ledger.carry_out_deletes("contact", max_share=0.05) == 10
+    assert ledger.deletions.count_orphans_of_deletes("contact") == ({}, {})
+    assert ledger.deletions.carry_out_deletes("contact", max_share=0.05) == 10
     assert {one.operation for one in push(ledger, table="order")} == {"update"}
-    assert ledger.counts()["order"].synced == 200
+    assert ledger.reports.counts()["order"].synced == 200
 
 
 def test_children_that_have_another_parent_by_now_or_are_held_are_not_counted(ledger: Ledger) -> None:
     names = in_campaign_with_orders(ledger, 3)
     moved = linked([row(f"order of {names[0]}")], cusContact=[names[2]])
     capture(ledger, page=moved, table="order", links=[NEEDED])
-    ledger.hold("contact", guid(names[1]))
+    ledger.holds.hold("contact", guid(names[1]))
     page(ledger, deleted=names[:2])
-    assert ledger.count_orphans_of_deletes("contact") == ({}, {})
+    assert ledger.deletions.count_orphans_of_deletes("contact") == ({}, {})
 
 
 def test_orphans_that_campaign_keeps_are_told_and_stop_no_deletion(ledger: Ledger) -> None:
@@ -271,13 +271,13 @@ def test_orphans_that_campaign_keeps_are_told_and_stop_no_deletion(ledger: Ledge
     keep = replace(NEEDED, keep_orphans=True)
     names = in_campaign_with_orders(ledger, 200, keep, lines=20)
     page(ledger, deleted=names[:10])
-    assert ledger.count_orphans_of_deletes("contact") == ({}, {"line": 10, "order": 10})
-    assert ledger.carry_out_deletes("contact", max_share=0.05) == 10
+    assert ledger.deletions.count_orphans_of_deletes("contact") == ({}, {"line": 10, "order": 10})
+    assert ledger.deletions.carry_out_deletes("contact", max_share=0.05) == 10
     assert deletes(ledger) == 10
     assert push(ledger, table="order") == []
     assert push(ledger, table="line") == []
-    assert ledger.counts()["order"].orphaned == ledger.counts()["line"].orphaned == 10
-    assert all(orphan.kept for orphan in ledger.orphans("order"))
+    assert ledger.reports.counts()["order"].orphaned == ledger.reports.counts()["line"].orphaned == 10
+    assert all(orphan.kept for orphan in ledger.blocked.orphans("order"))
 
 
 # Full reads
@@ -287,10 +287,10 @@ def test_a_repeated_full_read_lets_go_of_what_it_did_not_bring(ledger: Ledger) -
     names = in_campaign(ledger, 6)
     read_again(ledger)
     page(ledger, names[:2], missing_are_deleted=True)
-    assert ledger.carry_out_deletes("contact") == 0  # the read is not complete
+    assert ledger.deletions.carry_out_deletes("contact") == 0  # the read is not complete
     page(ledger, [names[2], "new"], missing_are_deleted=True)
     page(ledger, names[3:4], complete=True, missing_are_deleted=True)
-    assert ledger.carry_out_deletes("contact") == 2
+    assert ledger.deletions.carry_out_deletes("contact") == 2
     assert {one.id: one.operation for one in claim(ledger)} == {
         guid("row4"): "delete",
         guid("row5"): "delete",
@@ -304,21 +304,21 @@ def test_a_full_read_that_starts_over_forgets_what_it_had_seen(ledger: Ledger) -
     page(ledger, names[:1], missing_are_deleted=True)
     read_again(ledger)
     page(ledger, names[1:], complete=True, missing_are_deleted=True)
-    assert ledger.carry_out_deletes("contact") == 1
+    assert ledger.deletions.carry_out_deletes("contact") == 1
     assert [one.id for one in claim(ledger)] == [guid("row0")]
 
 
 def test_the_first_full_read_compares_with_nothing(ledger: Ledger) -> None:
     page(ledger, ["anna"], missing_are_deleted=True)
     page(ledger, ["bert"], complete=True, missing_are_deleted=True)
-    assert ledger.carry_out_deletes("contact") == 0
+    assert ledger.deletions.carry_out_deletes("contact") == 0
     assert len(claim(ledger)) == 2
 
 
 def test_changes_after_a_full_read_compare_with_nothing(ledger: Ledger) -> None:
     in_campaign(ledger, 2)
     page(ledger, ["row0"], complete=True, missing_are_deleted=True)
-    assert ledger.carry_out_deletes("contact") == 0
+    assert ledger.deletions.carry_out_deletes("contact") == 0
 
 
 def test_other_tables_are_not_missing(ledger: Ledger) -> None:
@@ -326,8 +326,8 @@ def test_other_tables_are_not_missing(ledger: Ledger) -> None:
     in_campaign(ledger, 1)
     read_again(ledger)
     page(ledger, ["row0"], complete=True, missing_are_deleted=True)
-    assert ledger.carry_out_deletes("contact") == 0
-    assert ledger.carry_out_deletes("order") == 0
+    assert ledger.deletions.carry_out_deletes("contact") == 0
+    assert ledger.deletions.carry_out_deletes("order") == 0
     assert len(stored(ledger)) == 2
 
 
@@ -336,7 +336,7 @@ def test_what_a_full_read_did_not_bring_is_withdrawn_if_it_is_not_to_be_deleted(
     capture(ledger, row("never sent"))
     read_again(ledger)
     page(ledger, complete=True)
-    assert ledger.carry_out_deletes("contact") == 0
+    assert ledger.deletions.carry_out_deletes("contact") == 0
     assert claim(ledger) == []
     assert [(one.id, one.withdrawn, one.state) for one in stored(ledger).values()] == [(guid("row0"), 1, State.SYNCED)]
 
@@ -348,7 +348,7 @@ def test_a_withdrawn_record_stays_in_campaign_and_goes_on_when_its_row_comes_bac
     in_campaign(ledger, 1)
     page(ledger, out_of_scope=[guid("row0")])
     assert claim(ledger) == []
-    assert ledger.counts()["contact"].synced == 1
+    assert ledger.reports.counts()["contact"].synced == 1
     page(ledger, ["row0"])
     assert claim(ledger) == []
     capture(ledger, row("row0", "b"))
@@ -369,12 +369,12 @@ def test_a_withdrawn_record_that_was_never_sent_is_forgotten(ledger: Ledger) -> 
     capture(ledger, row("anna"), row("bert", refusal="no"))
     page(ledger, out_of_scope=[guid("anna"), guid("bert")])
     assert stored(ledger) == {}
-    assert ledger.counts()["contact"].records == 0
+    assert ledger.reports.counts()["contact"].records == 0
 
 
 def test_a_withdrawn_record_that_is_deleted_in_d365_is_deleted(ledger: Ledger) -> None:
     in_campaign(ledger, 1)
     page(ledger, out_of_scope=[guid("row0")])
     page(ledger, deleted=["row0"])
-    assert ledger.carry_out_deletes("contact") == 1
+    assert ledger.deletions.carry_out_deletes("contact") == 1
     assert deletes(ledger) == 1

@@ -15,12 +15,12 @@ def save(ledger: Ledger, position: Position, expected: int | None, *rows: dict[s
 
 
 def test_there_is_no_feed_before_the_first_page(ledger: Ledger) -> None:
-    assert ledger.feed("contact") is None
+    assert ledger.feeds.feed("contact") is None
 
 
 def test_the_first_page_makes_the_feed(ledger: Ledger, clock: Clock) -> None:
     assert save(ledger, FIRST, None, row("anna")) == 1
-    assert ledger.feed("contact") == Feed(
+    assert ledger.feeds.feed("contact") == Feed(
         table="contact",
         link="https://d365/page2",
         kind="page",
@@ -37,14 +37,14 @@ def test_the_first_page_makes_the_feed(ledger: Ledger, clock: Clock) -> None:
 def test_feeds_of_tables_are_apart(ledger: Ledger) -> None:
     save(ledger, FIRST, None)
     save_page(ledger, "account", frame([]), [], FIRST, None)
-    assert [feed and feed.table for feed in map(ledger.feed, ("account", "contact"))] == ["account", "contact"]
+    assert [feed and feed.table for feed in map(ledger.feeds.feed, ("account", "contact"))] == ["account", "contact"]
 
 
 def test_the_delta_link_completes_the_read_and_it_stays_complete(ledger: Ledger) -> None:
     save(ledger, FIRST, None)
     save(ledger, replace(FIRST, link="https://d365/delta", kind="delta", complete=True), 1)
     assert save(ledger, replace(FIRST, link="https://d365/delta/page2"), 2) == 3
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
     assert feed.complete
     assert (feed.kind, feed.link) == ("page", "https://d365/delta/page2")
@@ -55,24 +55,24 @@ def test_a_page_read_from_another_version_is_not_stored(ledger: Ledger, expected
     save(ledger, FIRST, None)
     save(ledger, FIRST, 1)
     save(ledger, FIRST, 2)
-    before = ledger.feed("contact")
+    before = ledger.feeds.feed("contact")
     with pytest.raises(FeedMoved, match="another capture has moved it"):
         save(ledger, FIRST, expected, row("anna"))
     assert stored(ledger) == {}
-    assert ledger.counts()["contact"].records == 0
-    assert ledger.feed("contact") == before
+    assert ledger.reports.counts()["contact"].records == 0
+    assert ledger.feeds.feed("contact") == before
 
 
 def test_a_page_can_not_expect_a_version_of_a_feed_that_is_not_there(ledger: Ledger) -> None:
     with pytest.raises(FeedMoved):
         save(ledger, FIRST, 1, row("anna"))
-    assert ledger.feed("contact") is None
+    assert ledger.feeds.feed("contact") is None
     assert stored(ledger) == {}
 
 
 def test_a_page_of_another_full_read_is_not_stored(ledger: Ledger) -> None:
     save(ledger, FIRST, None)
-    ledger.reset_feed("contact", 1)
+    ledger.feeds.reset_feed("contact", 1)
     with pytest.raises(FeedMoved):
         save(ledger, replace(FIRST, read_id=1), 2, row("anna"))
     assert stored(ledger) == {}
@@ -81,47 +81,47 @@ def test_a_page_of_another_full_read_is_not_stored(ledger: Ledger) -> None:
 def test_reset_begins_a_new_full_read(ledger: Ledger, clock: Clock) -> None:
     save(ledger, replace(FIRST, complete=True), None)
     clock.advance(60)
-    feed = ledger.reset_feed("contact", 1)
-    assert feed == ledger.feed("contact")
+    feed = ledger.feeds.reset_feed("contact", 1)
+    assert feed == ledger.feeds.feed("contact")
     assert (feed.read_id, feed.link, feed.complete, feed.version) == (2, None, False, 2)
     assert feed.saved_at == clock.now
     with pytest.raises(FeedMoved):
-        ledger.reset_feed("contact", 1)
+        ledger.feeds.reset_feed("contact", 1)
 
 
 def test_a_poll_that_found_nothing_moves_the_time_only(ledger: Ledger, clock: Clock) -> None:
     save(ledger, FIRST, None)
     saved_at = clock.now
     clock.advance(30)
-    feed = ledger.note_poll("contact", 1)
-    assert feed == ledger.feed("contact")
+    feed = ledger.feeds.note_poll("contact", 1)
+    assert feed == ledger.feeds.feed("contact")
     assert (feed.version, feed.link, feed.saved_at, feed.polled_at) == (1, FIRST.link, saved_at, clock.now)
 
 
 def test_a_poll_may_bring_a_fresh_delta_link(ledger: Ledger, clock: Clock) -> None:
     save(ledger, FIRST, None)
     clock.advance(30)
-    feed = ledger.note_poll("contact", 1, "https://d365/delta2")
+    feed = ledger.feeds.note_poll("contact", 1, "https://d365/delta2")
     assert (feed.version, feed.link, feed.kind, feed.saved_at) == (2, "https://d365/delta2", "delta", clock.now)
     with pytest.raises(FeedMoved):
-        ledger.note_poll("contact", 1)
+        ledger.feeds.note_poll("contact", 1)
 
 
 def test_one_capture_of_a_table_at_a_time(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.lease_feed("contact", session_of(ledger, "first"))
-    assert not ledger.lease_feed("contact", session_of(ledger, "second"))
-    assert ledger.lease_feed("account", session_of(ledger, "second"))
-    ledger.release_feed("contact", session_of(ledger, "second"))  # not the second's to give back
-    assert not ledger.lease_feed("contact", session_of(ledger, "second"))
-    ledger.release_feed("contact", session_of(ledger, "first"))
-    assert ledger.lease_feed("contact", session_of(ledger, "second"))
+    assert ledger.feeds.lease_feed("contact", session_of(ledger, "first"))
+    assert not ledger.feeds.lease_feed("contact", session_of(ledger, "second"))
+    assert ledger.feeds.lease_feed("account", session_of(ledger, "second"))
+    ledger.feeds.release_feed("contact", session_of(ledger, "second"))  # not the second's to give back
+    assert not ledger.feeds.lease_feed("contact", session_of(ledger, "second"))
+    ledger.feeds.release_feed("contact", session_of(ledger, "first"))
+    assert ledger.feeds.lease_feed("contact", session_of(ledger, "second"))
 
 
 def test_a_capture_lease_is_free_once_its_session_has_expired(ledger: Ledger) -> None:
-    assert ledger.lease_feed("contact", session_of(ledger, "first"))
+    assert ledger.feeds.lease_feed("contact", session_of(ledger, "first"))
     run_out(ledger, "first")
-    assert ledger.lease_feed("contact", session_of(ledger, "second"))
-    assert not ledger.lease_feed("contact", session_of(ledger, "first"))
+    assert ledger.feeds.lease_feed("contact", session_of(ledger, "second"))
+    assert not ledger.feeds.lease_feed("contact", session_of(ledger, "first"))
 
 
 def test_an_empty_page_moves_the_position(ledger: Ledger) -> None:

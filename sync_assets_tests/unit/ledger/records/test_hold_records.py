@@ -51,7 +51,7 @@ def test_whose_a_record_is(case: str) -> None:
 
 def unlinked(ledger: Ledger, *, required: bool = True) -> None:
     """Anna is held, then deleted in Dynamics 365, which clears her order's lookup."""
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     capture(ledger, deleted=["anna"])
     below(ledger, "order", "anna's order", None, required=required)
 
@@ -66,12 +66,12 @@ def test_an_order_whose_lookup_the_deletion_clears_stays_with_the_hold(
         push_all(ledger)
     unlinked(ledger, required=required)
     assert_held(ledger, *ANNAS)
-    assert ledger.records_of_hold("contact", ANNA) == [
+    assert ledger.holds.records_of_hold("contact", ANNA) == [
         HeldRecord("contact", ANNA),
         HeldRecord("line", ANNAS_LINE, "parent"),
         HeldRecord("order", ANNAS_ORDER, "parent"),
     ]
-    assert {(one.table, one.id) for one in ledger.related("contact", ANNA)} == {
+    assert {(one.table, one.id) for one in ledger.holds.related("contact", ANNA)} == {
         ("contact", ANNA),
         ("order", ANNAS_ORDER),
         ("line", ANNAS_LINE),
@@ -87,7 +87,7 @@ def test_of_a_person_who_is_gone_nothing_is_made_or_changed_after_the_release(
     if sent:
         push_all(ledger)
     unlinked(ledger, required=required)
-    released = ledger.end_hold("contact", ANNA, gone=True)
+    released = ledger.holds.end_hold("contact", ANNA, gone=True)
     assert released is not None
     assert released.records == 3
     hers = {ANNA, ANNAS_ORDER, ANNAS_LINE}
@@ -98,13 +98,15 @@ def test_of_a_person_who_is_gone_nothing_is_made_or_changed_after_the_release(
         for table in reversed(TABLES):
             for one in claim(ledger, table=table):
                 assert one.id not in hers | {guid("a late line")} or one.operation == "delete"
-                ledger.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links)])
+                ledger.claims.acknowledge(
+                    session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, links=one.links)]
+                )
     assert ANNA not in stored(ledger)
     for name in ("anna's order", "anna's line", "a late line"):
         one = record(ledger, name)
         assert (one.state, one.payload) == (State.EXCLUDED, None)
-    assert (ledger.counts()["order"].excluded, ledger.counts()["line"].excluded) == (1, 2)
-    assert not any(counts.waiting or counts.held for counts in ledger.counts().values())
+    assert (ledger.reports.counts()["order"].excluded, ledger.reports.counts()["line"].excluded) == (1, 2)
+    assert not any(counts.waiting or counts.held for counts in ledger.reports.counts().values())
 
 
 def test_campaigns_records_of_a_person_who_is_gone_are_deleted_only_where_it_would_hide_them(ledger: Ledger) -> None:
@@ -113,9 +115,9 @@ def test_campaigns_records_of_a_person_who_is_gone_are_deleted_only_where_it_wou
         family(ledger, required=required)
         push_all(ledger)
         unlinked(ledger, required=required)
-        ledger.end_hold("contact", ANNA, gone=True)
+        ledger.holds.end_hold("contact", ANNA, gone=True)
         assert set(push_all_upwards(ledger)) == deleted
-        ledger.end_hold("contact", ANNA, gone=False)
+        ledger.holds.end_hold("contact", ANNA, gone=False)
 
 
 @pytest.mark.parametrize("deleted", ["anna", "bert"])
@@ -135,16 +137,16 @@ def test_an_excluded_order_that_cannot_be_sent_stays_when_a_parent_that_it_does_
     push(ledger, table="order")
     order("anna", "b")
     [one] = claim(ledger, table="order")
-    ledger.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "unknown", one.hash, links=one.links)])
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "unknown", one.hash, links=one.links)])
     order("anna", "c", "too long")
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     if deleted == "anna":
         capture(ledger, deleted=["anna"])
         order(None, "c", "too long")
-    ledger.end_hold("contact", ANNA, gone=True)
+    ledger.holds.end_hold("contact", ANNA, gone=True)
     assert record(ledger, "order").state == State.EXCLUDED
     capture(ledger, deleted=[deleted])
-    assert ledger.count_orphans_of_deletes("contact") == ({}, {})
+    assert ledger.deletions.count_orphans_of_deletes("contact") == ({}, {})
     assert claim(ledger, table="order") == []
     assert [one.id for one in push(ledger)] == [guid(deleted)]
     assert record(ledger, "order").state == State.EXCLUDED
@@ -166,7 +168,7 @@ def test_an_order_that_is_given_to_another_contact_follows_normally_after_the_re
     unlinked(ledger)
     below(ledger, "order", "anna's order", "bert", "b")
     assert record(ledger, "anna's order").state == State.WAITING, "nothing in Campaign hangs on her"
-    assert ledger.end_hold("contact", ANNA, gone=gone) == Released(1, 0)
+    assert ledger.holds.end_hold("contact", ANNA, gone=gone) == Released(1, 0)
     below(ledger, "order", "anna's order", "bert", "b")
     below(ledger, "line", "anna's line", "anna's order", "b")
     assert {ANNAS_ORDER, ANNAS_LINE} <= set(push_all(ledger))
@@ -176,9 +178,12 @@ def test_an_excluded_order_that_is_given_to_another_contact_is_read_again_and_se
     family(ledger, required=False)
     push_all(ledger)
     unlinked(ledger, required=False)
-    ledger.end_hold("contact", ANNA, gone=True)
+    ledger.holds.end_hold("contact", ANNA, gone=True)
     below(ledger, "order", "anna's order", "bert", "b", required=False)
-    assert (ledger.ids_to_refetch("order"), ledger.ids_to_refetch("line")) == ([ANNAS_ORDER], [ANNAS_LINE])
+    assert (ledger.blocked.ids_to_refetch("order"), ledger.blocked.ids_to_refetch("line")) == (
+        [ANNAS_ORDER],
+        [ANNAS_LINE],
+    )
     below(ledger, "order", "anna's order", "bert", "b", required=False)
     below(ledger, "line", "anna's line", "anna's order", required=False)
     # The line as well, which may have been deleted in Campaign. Of Anna herself only the delete is sent.
@@ -188,12 +193,12 @@ def test_an_excluded_order_that_is_given_to_another_contact_is_read_again_and_se
 def test_a_second_release_ends_the_exclusion(ledger: Ledger) -> None:
     family(ledger)
     unlinked(ledger)
-    assert ledger.end_hold("contact", ANNA, gone=True) == Released(3, 2)
+    assert ledger.holds.end_hold("contact", ANNA, gone=True) == Released(3, 2)
     capture(ledger, row("anna"))
     push(ledger)
     assert record(ledger, "anna").state == State.EXCLUDED
-    assert ledger.end_hold("contact", ANNA, gone=False) == Released(0, 0)
-    assert ledger.end_hold("contact", ANNA, gone=False) is None
+    assert ledger.holds.end_hold("contact", ANNA, gone=False) == Released(0, 0)
+    assert ledger.holds.end_hold("contact", ANNA, gone=False) is None
     capture(ledger, row("anna"))
     below(ledger, "order", "anna's order", "anna")
     below(ledger, "line", "anna's line", "anna's order")
@@ -203,15 +208,15 @@ def test_a_second_release_ends_the_exclusion(ledger: Ledger) -> None:
 def test_a_second_hold_takes_excluded_records_again(ledger: Ledger) -> None:
     family(ledger)
     unlinked(ledger)
-    ledger.end_hold("contact", ANNA, gone=True)
-    ledger.hold("contact", ANNA)
+    ledger.holds.end_hold("contact", ANNA, gone=True)
+    ledger.holds.hold("contact", ANNA)
     assert_held(ledger, *ANNAS)
 
 
 def test_records_that_the_ledger_does_not_know_are_held_when_they_come(ledger: Ledger) -> None:
-    assert ledger.add_to_hold("contact", ANNA, []) is None
-    ledger.hold("contact", ANNA)
-    ledger.add_to_hold("contact", ANNA, [HeldRecord("order", ANNAS_ORDER, "parent")])
+    assert ledger.holds.add_to_hold("contact", ANNA, []) is None
+    ledger.holds.hold("contact", ANNA)
+    ledger.holds.add_to_hold("contact", ANNA, [HeldRecord("order", ANNAS_ORDER, "parent")])
     below(ledger, "order", "anna's order", None, required=False)
     assert_held(ledger, "anna's order")
     below(ledger, "order", "anna's order", "bert", "b", required=False)
@@ -222,9 +227,9 @@ def test_a_withdrawn_parent_whose_insert_a_hold_erased_keeps_no_child_waiting_fo
     capture(ledger, row("anna"))
     [one] = claim(ledger)
     below(ledger, "order", "anna's order", "anna", required=False)
-    ledger.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "unknown", one.hash)])
-    ledger.hold("contact", ANNA)
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "unknown", one.hash)])
+    ledger.holds.hold("contact", ANNA)
     capture(ledger, out_of_scope=[ANNA])
-    ledger.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, gone=False)
     below(ledger, "order", "anna's order", "anna", required=False)
     assert ANNAS_ORDER in push_all(ledger)

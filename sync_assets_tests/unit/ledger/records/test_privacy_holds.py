@@ -66,7 +66,7 @@ def push_all(ledger: Ledger) -> list[str]:
 def _sent(ledger: Ledger, table: str) -> list[Claimed]:
     claimed = claim(ledger, table=table)
     outcomes = [Outcome(one.seq, "done", one.hash, links=one.links) for one in claimed]
-    ledger.acknowledge(session_of(ledger, "worker"), outcomes)
+    ledger.claims.acknowledge(session_of(ledger, "worker"), outcomes)
     return claimed
 
 
@@ -86,37 +86,37 @@ def assert_held(ledger: Ledger, *names: str) -> None:
 
 def test_a_hold_takes_the_row_and_all_below_it_and_leaves_the_others(ledger: Ledger, clock: Clock) -> None:
     family(ledger)
-    hold = ledger.hold("contact", ANNA)
+    hold = ledger.holds.hold("contact", ANNA)
     assert (hold.id, hold.since, hold.known, hold.records, hold.new) == (ANNA, clock.now, True, 3, True)
     assert (hold.in_flight, hold.in_flight_until) == (0, None)
     assert_held(ledger, *ANNAS)
     assert push_all(ledger) == [guid("bert"), guid("bert's order")]
-    counts = ledger.counts()
+    counts = ledger.reports.counts()
     assert [counts[table].held for table in TABLES] == [1, 1, 1]
     assert [counts[table].synced for table in TABLES] == [1, 1, 0]
 
 
 def test_a_hold_may_be_repeated(ledger: Ledger, clock: Clock) -> None:
     family(ledger)
-    since = ledger.hold("contact", ANNA).since
+    since = ledger.holds.hold("contact", ANNA).since
     clock.advance(60)
-    again = ledger.hold("contact", ANNA)
+    again = ledger.holds.hold("contact", ANNA)
     assert (again.since, again.records, again.new) == (since, 3, False)
-    assert [(hold.id, hold.since, hold.records) for hold in ledger.holds()] == [(ANNA, since, 3)]
-    assert ledger.counts()["contact"].held == 1
+    assert [(hold.id, hold.since, hold.records) for hold in ledger.holds.all()] == [(ANNA, since, 3)]
+    assert ledger.reports.counts()["contact"].held == 1
 
 
 def test_a_released_insert_waits_until_its_row_was_read_again(ledger: Ledger) -> None:
     family(ledger)
-    ledger.hold("contact", ANNA)
-    assert ledger.end_hold("contact", ANNA, gone=False) == Released(3, 0)
-    assert ledger.holds() == []
+    ledger.holds.hold("contact", ANNA)
+    assert ledger.holds.end_hold("contact", ANNA, gone=False) == Released(3, 0)
+    assert ledger.holds.all() == []
     assert states(ledger, *ANNAS) == [
         (State.WAITING, BlockReason.REFETCH_REQUIRED),
         (State.WAITING, BlockReason.PARENT_PENDING),
         (State.WAITING, BlockReason.PARENT_PENDING),
     ]
-    assert ledger.ids_to_refetch("contact", 10) == [ANNA]
+    assert ledger.blocked.ids_to_refetch("contact", 10) == [ANNA]
     capture(ledger, row("anna"))
     assert claim_one(ledger, limit=1).payload == '{"value":"a"}'
 
@@ -124,9 +124,9 @@ def test_a_released_insert_waits_until_its_row_was_read_again(ledger: Ledger) ->
 def test_what_campaign_holds_already_is_settled_again(ledger: Ledger) -> None:
     family(ledger)
     push_all(ledger)
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     assert_held(ledger, *ANNAS)
-    assert ledger.end_hold("contact", ANNA, gone=False) == Released(3, 0)
+    assert ledger.holds.end_hold("contact", ANNA, gone=False) == Released(3, 0)
     assert {state for state, _ in states(ledger, *ANNAS)} == {State.SYNCED}
     assert push_all(ledger) == []
 
@@ -134,13 +134,13 @@ def test_what_campaign_holds_already_is_settled_again(ledger: Ledger) -> None:
 def test_a_change_under_a_hold_is_known_but_not_its_content(ledger: Ledger) -> None:
     family(ledger)
     push_all(ledger)
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     capture(ledger, row("anna", "b", insert_only="1990"))
     below(ledger, "order", "anna's order", "anna", "b")
     assert_held(ledger, *ANNAS)
     assert record(ledger, "anna").desired_hash == hash_of("b")
     assert push_all(ledger) == []
-    ledger.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, gone=False)
     assert states(ledger, "anna", "anna's order") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)] * 2
     assert push_all(ledger) == []
 
@@ -155,7 +155,7 @@ def test_a_change_under_a_hold_is_known_but_not_its_content(ledger: Ledger) -> N
 
 def test_a_row_that_says_the_same_again_is_no_news_under_a_hold(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     told = capture(ledger, row("anna"))
     assert (told.new, told.changed, told.unchanged) == (0, 0, 1)
 
@@ -163,23 +163,23 @@ def test_a_row_that_says_the_same_again_is_no_news_under_a_hold(ledger: Ledger) 
 def test_all_to_be_sent_again_includes_held_rows_once_they_are_free(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     push(ledger)
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     capture(ledger, row("anna"), resend=True)
     assert push(ledger) == []
-    ledger.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, gone=False)
     assert states(ledger, "anna") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)]
     capture(ledger, row("anna"))
     assert push(ledger)[0].payload == '{"value":"a"}'
 
 
 def test_a_hold_may_come_before_the_row(ledger: Ledger) -> None:
-    hold = ledger.hold("contact", ANNA)
+    hold = ledger.holds.hold("contact", ANNA)
     assert (hold.known, hold.records) == (False, 1)
-    assert ledger.counts()["contact"].held == 1
+    assert ledger.reports.counts()["contact"].held == 1
     family(ledger)
     assert_held(ledger, *ANNAS)
     assert push_all(ledger) == [guid("bert"), guid("bert's order")]
-    [listed] = ledger.holds()
+    [listed] = ledger.holds.all()
     assert (listed.known, listed.records) == (True, 3)
 
 
@@ -187,12 +187,12 @@ def test_a_hold_may_come_before_the_row(ledger: Ledger) -> None:
 def test_children_are_held_though_the_row_was_never_captured(ledger: Ledger, required: bool) -> None:
     """It may be filtered out, or its table's turn comes later."""
     below(ledger, "order", "early", "anna", required=required)
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     below(ledger, "order", "late", "anna", required=required)
     below(ledger, "line", "a line", "late", required=required)
     assert_held(ledger, "early", "late", "a line")
     assert push_all(ledger) == []
-    ledger.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, gone=False)
     assert ANNA not in stored(ledger), "a record was left that says nothing"
     if required:
         assert states(ledger, "early", "late") == [(State.WAITING, BlockReason.PARENT_UNAVAILABLE)] * 2
@@ -202,19 +202,19 @@ def test_children_are_held_though_the_row_was_never_captured(ledger: Ledger, req
 
 def test_a_row_that_the_transform_refuses_is_held_and_refused_again_afterwards(ledger: Ledger) -> None:
     capture(ledger, row("anna", refusal="too long"))
-    ledger.hold("contact", ANNA)
-    assert ledger.rejects() == []
-    ledger.end_hold("contact", ANNA, gone=False)
-    assert [(one.id, one.reason) for one in ledger.rejects()] == [(ANNA, "too long")]
+    ledger.holds.hold("contact", ANNA)
+    assert ledger.reports.rejects() == []
+    ledger.holds.end_hold("contact", ANNA, gone=False)
+    assert [(one.id, one.reason) for one in ledger.reports.rejects()] == [(ANNA, "too long")]
 
 
 def test_what_campaign_refused_is_held_and_cannot_be_retried(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     settle(ledger, "refused", claim_one(ledger), reason="no")
-    ledger.hold("contact", ANNA)
-    assert (ledger.retry(), ledger.retry("contact", ANNA)) == (0, 0)
+    ledger.holds.hold("contact", ANNA)
+    assert (ledger.claims.retry(), ledger.claims.retry("contact", ANNA)) == (0, 0)
     assert_held(ledger, "anna")
-    ledger.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, gone=False)
     assert states(ledger, "anna") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)]
 
 
@@ -224,12 +224,12 @@ def test_a_request_under_way_is_told_of_and_its_answer_changes_nothing_about_the
 ) -> None:
     capture(ledger, row("anna"))
     one = claim_one(ledger)
-    hold = ledger.hold("contact", ANNA)
+    hold = ledger.holds.hold("contact", ANNA)
     assert hold.in_flight == 1
-    assert hold.in_flight_until == ledger.sessions()[0].until
+    assert hold.in_flight_until == ledger.sessions.all()[0].until
     settle(ledger, result, one, reason="why")
     assert_held(ledger, "anna")
-    [listed] = ledger.holds()
+    [listed] = ledger.holds.all()
     assert (listed.in_flight, listed.in_flight_until) == (0, None)
     clock.advance(3600)
     assert claim(ledger) == []
@@ -239,19 +239,19 @@ def test_a_session_that_expired_is_nobody_at_work(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     claim_one(ledger)
     run_out(ledger)
-    assert ledger.hold("contact", ANNA).in_flight == 0
+    assert ledger.holds.hold("contact", ANNA).in_flight == 0
 
 
 def test_after_a_delete_in_both_systems_the_release_leads_to_deletes_only(ledger: Ledger) -> None:
     family(ledger)
     push_all(ledger)
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     capture(ledger, row("anna", "b"))
     for table, name in (("line", "anna's line"), ("order", "anna's order"), ("contact", "anna")):
         capture(ledger, deleted=[name], table=table)
     assert push_all(ledger) == []
     assert_held(ledger, *ANNAS)
-    ledger.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, gone=False)
     sent = [(one.id, one.operation) for table in reversed(TABLES) for one in _sent(ledger, table)]
     assert sent == [(guid("anna's line"), "delete"), (guid("anna's order"), "delete"), (ANNA, "delete")]
     assert {guid("bert"), guid("bert's order")} == stored(ledger).keys()
@@ -259,22 +259,22 @@ def test_after_a_delete_in_both_systems_the_release_leads_to_deletes_only(ledger
 
 def test_a_row_that_was_never_sent_and_is_gone_stays_held_until_released_then_nothing_is_left(ledger: Ledger) -> None:
     family(ledger)
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     capture(ledger, deleted=["anna"])
     capture(ledger, deleted=["anna's order"], table="order")
     assert_held(ledger, *ANNAS)
-    [hold] = ledger.holds()
+    [hold] = ledger.holds.all()
     assert (hold.known, hold.records) == (False, 3)
     capture(ledger, deleted=["anna's line"], table="line")
-    assert ledger.end_hold("contact", ANNA, gone=False) == Released(3, 0)
+    assert ledger.holds.end_hold("contact", ANNA, gone=False) == Released(3, 0)
     assert not {guid(name) for name in ANNAS} & stored(ledger).keys()
-    assert all(ledger.counts()[table].held == 0 for table in TABLES)
+    assert all(ledger.reports.counts()[table].held == 0 for table in TABLES)
 
 
 def test_a_row_that_comes_back_is_still_held(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     push(ledger)
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     capture(ledger, deleted=["anna"])
     capture(ledger, row("anna", "c"))
     assert_held(ledger, "anna")
@@ -286,23 +286,23 @@ def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str
     capture(ledger, row("anna"))
     if sent != "never":
         settle(ledger, "done" if sent == "settled" else "unknown", claim_one(ledger))
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     capture(ledger, row("anna", "b"))
     capture(ledger, out_of_scope=[ANNA])
-    ledger.end_hold("contact", ANNA, gone=False)
-    assert ledger.ids_to_refetch("contact", 10) == []
+    ledger.holds.end_hold("contact", ANNA, gone=False)
+    assert ledger.blocked.ids_to_refetch("contact", 10) == []
     found_out = [(one.operation, one.payload, one.links) for one in push(ledger)]
     assert found_out == ([("update", None, ())] if sent == "unknown" else [])
-    assert ledger.counts()["contact"].waiting == 0
+    assert ledger.reports.counts()["contact"].waiting == 0
 
 
 def test_an_order_that_leaves_a_held_contact_is_held_as_long_as_campaigns_hangs_on_it(ledger: Ledger) -> None:
     family(ledger)
     push_all(ledger)
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     below(ledger, "order", "anna's order", "bert", "b")
     assert_held(ledger, "anna's order", "anna's line")
-    ledger.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, gone=False)
     below(ledger, "order", "anna's order", "bert", "b")
     assert push_all(ledger) == [guid("anna's order")]
 
@@ -310,7 +310,7 @@ def test_an_order_that_leaves_a_held_contact_is_held_as_long_as_campaigns_hangs_
 def test_an_order_that_comes_to_a_held_contact_is_held(ledger: Ledger) -> None:
     family(ledger)
     push_all(ledger)
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     below(ledger, "order", "bert's order", "anna", "b")
     assert_held(ledger, "bert's order")
 
@@ -318,24 +318,24 @@ def test_an_order_that_comes_to_a_held_contact_is_held(ledger: Ledger) -> None:
 def test_what_two_holds_keep_back_is_free_after_the_second(ledger: Ledger) -> None:
     family(ledger)
     push_all(ledger)
-    ledger.hold("contact", ANNA)
-    ledger.hold("order", guid("anna's order"))
-    assert ledger.end_hold("contact", ANNA, gone=False) == Released(1, 0)
+    ledger.holds.hold("contact", ANNA)
+    ledger.holds.hold("order", guid("anna's order"))
+    assert ledger.holds.end_hold("contact", ANNA, gone=False) == Released(1, 0)
     assert_held(ledger, "anna's order", "anna's line")
-    assert ledger.end_hold("order", guid("anna's order"), gone=False) == Released(2, 0)
+    assert ledger.holds.end_hold("order", guid("anna's order"), gone=False) == Released(2, 0)
 
 
 def test_ending_a_hold_that_there_is_not(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    assert ledger.end_hold("contact", ANNA, gone=False) is None
-    assert ledger.held_since("contact", ANNA) is None
+    assert ledger.holds.end_hold("contact", ANNA, gone=False) is None
+    assert ledger.holds.held_since("contact", ANNA) is None
     assert len(push(ledger)) == 1
 
 
 def test_kin_tells_ids_and_marks(ledger: Ledger) -> None:
     family(ledger)
     settle(ledger, "done", *claim(ledger))
-    kin = ledger.related("contact", ANNA)
+    kin = ledger.holds.related("contact", ANNA)
     assert [(one.table, one.id) for one in kin] == [
         ("contact", ANNA),
         ("order", guid("anna's order")),
@@ -359,6 +359,6 @@ def test_holds_and_captures_in_threads_end_with_all_children_held(ledger: Ledger
 
     thread = threading.Thread(target=capture_orders)
     thread.start()
-    ledger.hold("contact", ANNA)
+    ledger.holds.hold("contact", ANNA)
     thread.join()
     assert_held(ledger, *orders)

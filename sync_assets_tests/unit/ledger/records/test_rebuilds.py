@@ -27,13 +27,13 @@ TO_CONTACT = LinkSpec("cusContact", "contact")
 
 
 def find(ledger: Ledger, *names: str, table: str = "contact", owner: str = "rebuild") -> list[Claimed]:
-    claimed, unknown = ledger.claim_found(table, [guid(name) for name in names], session_of(ledger, owner))
+    claimed, unknown = ledger.rebuilds.claim_found(table, [guid(name) for name in names], session_of(ledger, owner))
     assert not unknown
     return claimed
 
 
 def holds_another(ledger: Ledger, claimed: Sequence[Claimed]) -> None:
-    ledger.acknowledge(
+    ledger.claims.acknowledge(
         session_of(ledger, "rebuild"), [Outcome(one.seq, "done", OTHER, links=one.links) for one in claimed]
     )
 
@@ -49,27 +49,27 @@ def test_a_record_that_waits_is_compared_by_what_an_update_would_send(ledger: Le
 
 
 def test_a_rebuild_stands_until_it_is_ended_and_goes_on_where_it_was(ledger: Ledger) -> None:
-    assert ledger.rebuild("contact") is None
-    assert ledger.begin_rebuild("contact") == Rebuild("contact")
+    assert ledger.rebuilds.rebuild("contact") is None
+    assert ledger.rebuilds.begin_rebuild("contact") == Rebuild("contact")
     reached = Rebuild("contact", True, "https://campaign/page2", 500, 400, 90, 10)
-    ledger.put_rebuild(reached)
-    assert ledger.begin_rebuild("contact") == ledger.rebuild("contact") == reached
-    assert ledger.rebuild("order") is None
-    ledger.end_rebuild("contact")
-    assert ledger.rebuild("contact") is None
+    ledger.rebuilds.put_rebuild(reached)
+    assert ledger.rebuilds.begin_rebuild("contact") == ledger.rebuilds.rebuild("contact") == reached
+    assert ledger.rebuilds.rebuild("order") is None
+    ledger.rebuilds.end_rebuild("contact")
+    assert ledger.rebuilds.rebuild("contact") is None
 
 
 def test_all_rows_are_read_again_and_each_is_to_be_sent_once(ledger: Ledger) -> None:
     capture(ledger, row("anna"), complete=True)
     push(ledger)
-    ledger.ask_for_replay("contact", DAY, DAY)
-    ledger.begin_rebuild("contact")
-    feed = ledger.feed("contact")
+    ledger.replays.ask_for_replay("contact", DAY, DAY)
+    ledger.rebuilds.begin_rebuild("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
     assert (feed.link, feed.resend, feed.complete, feed.read_id) == (None, True, False, 2)
-    assert ledger.replay("contact") is None
-    assert ledger.begin_rebuild("contact") == Rebuild("contact")
-    again = ledger.feed("contact")
+    assert ledger.replays.replay("contact") is None
+    assert ledger.rebuilds.begin_rebuild("contact") == Rebuild("contact")
+    again = ledger.feeds.feed("contact")
     assert again == feed  # the read that is under way is not begun anew
     capture(ledger, row("anna"), complete=True)
     [anna] = find(ledger, "anna")
@@ -92,17 +92,19 @@ def test_a_record_that_holds_something_else_is_updated_without_what_is_sent_once
 
 def test_ids_that_the_ledger_does_not_know_are_counted_and_left_alone(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    claimed, unknown = ledger.claim_found("contact", [guid("anna"), guid("eve")], session_of(ledger, "rebuild"))
+    claimed, unknown = ledger.rebuilds.claim_found(
+        "contact", [guid("anna"), guid("eve")], session_of(ledger, "rebuild")
+    )
     assert ([one.id for one in claimed], unknown) == ([guid("anna")], 1)
-    assert ledger.claim_found("order", [guid("anna")], session_of(ledger, "rebuild")) == ([], 1)
+    assert ledger.rebuilds.claim_found("order", [guid("anna")], session_of(ledger, "rebuild")) == ([], 1)
 
 
 def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_row_comes_into_scope(
     ledger: Ledger,
 ) -> None:
-    ledger.claim_found("contact", [guid("anna")], session_of(ledger, "rebuild"))
-    ledger.claim_found("contact", [guid("bert")], session_of(ledger, "rebuild"), remember=False)
-    ledger.claim_found("order", [guid("carl")], session_of(ledger, "rebuild"))
+    ledger.rebuilds.claim_found("contact", [guid("anna")], session_of(ledger, "rebuild"))
+    ledger.rebuilds.claim_found("contact", [guid("bert")], session_of(ledger, "rebuild"), remember=False)
+    ledger.rebuilds.claim_found("order", [guid("carl")], session_of(ledger, "rebuild"))
     capture(ledger, row("anna"), row("bert"), row("carl"))
     sent = {one.id: (one.operation, one.outcome_unknown) for one in claim(ledger)}
     assert sent == {
@@ -113,7 +115,7 @@ def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_ro
 
 
 def test_once_it_was_acknowledged_it_is_a_record_like_any_other(ledger: Ledger) -> None:
-    ledger.claim_found("contact", [guid("anna")], session_of(ledger, "rebuild"))
+    ledger.rebuilds.claim_found("contact", [guid("anna")], session_of(ledger, "rebuild"))
     capture(ledger, row("anna"))
     push(ledger)
     capture(ledger, row("anna", "b"))
@@ -121,26 +123,26 @@ def test_once_it_was_acknowledged_it_is_a_record_like_any_other(ledger: Ledger) 
 
 
 def test_a_list_before_a_first_load_goes_on_once_all_rows_were_captured(ledger: Ledger) -> None:
-    assert ledger.begin_listing("contact", captured=False) == Rebuild("contact")
-    assert ledger.begin_listing("contact", captured=True) == Rebuild("contact", captured=True)
-    ledger.put_rebuild(Rebuild("contact", True, "https://campaign/page2", 500))
-    assert ledger.begin_listing("contact", captured=False) == ledger.rebuild("contact")
-    assert ledger.begin_rebuild("contact") == Rebuild("contact", True, "https://campaign/page2", 500)
+    assert ledger.rebuilds.begin_listing("contact", captured=False) == Rebuild("contact")
+    assert ledger.rebuilds.begin_listing("contact", captured=True) == Rebuild("contact", captured=True)
+    ledger.rebuilds.put_rebuild(Rebuild("contact", True, "https://campaign/page2", 500))
+    assert ledger.rebuilds.begin_listing("contact", captured=False) == ledger.rebuilds.rebuild("contact")
+    assert ledger.rebuilds.begin_rebuild("contact") == Rebuild("contact", True, "https://campaign/page2", 500)
 
 
 def test_one_worker_lists_the_records_of_a_table_beside_another_one_that_captures_it(
     ledger: Ledger, clock: Clock
 ) -> None:
-    assert ledger.lease_feed("contact", session_of(ledger, "capture"))
-    assert ledger.lease_listing("contact", session_of(ledger, "one"))
-    assert ledger.lease_listing("contact", session_of(ledger, "one"))
-    assert not ledger.lease_listing("contact", session_of(ledger, "two"))
-    ledger.release_listing("contact", session_of(ledger, "two"))
-    assert not ledger.lease_listing("contact", session_of(ledger, "two"))
+    assert ledger.feeds.lease_feed("contact", session_of(ledger, "capture"))
+    assert ledger.rebuilds.lease_listing("contact", session_of(ledger, "one"))
+    assert ledger.rebuilds.lease_listing("contact", session_of(ledger, "one"))
+    assert not ledger.rebuilds.lease_listing("contact", session_of(ledger, "two"))
+    ledger.rebuilds.release_listing("contact", session_of(ledger, "two"))
+    assert not ledger.rebuilds.lease_listing("contact", session_of(ledger, "two"))
     run_out(ledger, "one")
-    assert ledger.lease_listing("contact", session_of(ledger, "two"))
-    ledger.release_listing("contact", session_of(ledger, "two"))
-    assert ledger.lease_listing("contact", session_of(ledger, "one"))
+    assert ledger.rebuilds.lease_listing("contact", session_of(ledger, "two"))
+    ledger.rebuilds.release_listing("contact", session_of(ledger, "two"))
+    assert ledger.rebuilds.lease_listing("contact", session_of(ledger, "one"))
 
 
 def test_what_another_worker_is_sending_is_left_to_it_until_its_session_is_over(ledger: Ledger) -> None:
@@ -155,7 +157,7 @@ def test_what_another_worker_is_sending_is_left_to_it_until_its_session_is_over(
 def test_of_a_rebuild_that_was_killed_the_records_are_in_doubt_and_stay_pending(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     find(ledger, "anna")
-    ledger.end_session(session_of(ledger, "rebuild"))
+    ledger.sessions.end(session_of(ledger, "rebuild"))
     assert claim_one(ledger).outcome_unknown  # so that it is not inserted blindly
 
 
@@ -167,9 +169,9 @@ def test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campai
     push(ledger, table="order")
     capture(ledger, page=linked([row("o")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
     find(ledger, "o", table="order")
-    ledger.end_session(session_of(ledger, "rebuild"))
+    ledger.sessions.end(session_of(ledger, "rebuild"))
     capture(ledger, page=linked([row("o", "b")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
-    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
+    assert ledger.blocked.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
     assert claim(ledger, table="order") == []
     capture(ledger, page=linked([row("l")], cusOrder=["o"]), table="line", links=[LinkSpec("cusOrder", "order")])
     assert [one.operation for one in push(ledger, table="line")] == ["insert"]
@@ -184,7 +186,7 @@ def test_a_refused_row_that_campaign_holds_is_deleted_there_when_it_goes(ledger:
 
 
 def test_a_held_record_stays_held(ledger: Ledger) -> None:
-    ledger.hold("contact", guid("anna"))
+    ledger.holds.hold("contact", guid("anna"))
     capture(ledger, row("anna"))
     holds_another(ledger, find(ledger, "anna"))
     assert record(ledger, "anna").state == State.HELD
@@ -202,10 +204,10 @@ def test_a_child_whose_parent_is_still_to_be_sent_waits_and_is_known_to_be_there
     capture(ledger, row("anna"))
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     [child] = find(ledger, "o", table="order")
-    ledger.acknowledge(
+    ledger.claims.acknowledge(
         session_of(ledger, "rebuild"), [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))]
     )
-    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
+    assert ledger.blocked.waiting_reasons("order") == {BlockReason.PARENT_PENDING: 1}
     push(ledger)
     sent = claim_one(ledger, table="order")
     assert (sent.operation, sent.links[0].id) == ("update", guid("anna"))
@@ -218,12 +220,12 @@ def test_what_an_older_copy_says_of_a_link_is_put_right(ledger: Ledger) -> None:
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     push(ledger, table="order")
     capture(ledger, page=linked([row("o")], cusContact=["nobody"]), table="order", links=[TO_CONTACT])
-    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
+    assert ledger.blocked.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
     [child] = find(ledger, "o", table="order")
-    ledger.acknowledge(
+    ledger.claims.acknowledge(
         session_of(ledger, "rebuild"), [Outcome(child.seq, "done", OTHER, links=(child.links[0]._replace(id=None),))]
     )
-    assert ledger.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
+    assert ledger.blocked.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
     capture(ledger, deleted=["anna"])
     assert push(ledger) != []  # the order is no longer linked to her
 
@@ -254,7 +256,7 @@ def test_a_link_that_campaign_does_not_hold_is_sent_alone(ledger: Ledger) -> Non
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
     [child] = find(ledger, "o", table="order")
     unlinked = (child.links[0]._replace(id=None),)
-    ledger.acknowledge(session_of(ledger, "rebuild"), [Outcome(child.seq, "done", child.hash, links=unlinked)])
+    ledger.claims.acknowledge(session_of(ledger, "rebuild"), [Outcome(child.seq, "done", child.hash, links=unlinked)])
     sent = claim_one(ledger, table="order")
     assert (sent.operation, sent.payload, sent.links[0].id) == ("update", None, guid("anna"))
     assert find(ledger, "o", table="order") == []

@@ -13,7 +13,7 @@ FIRST, LAST = date(2026, 11, 1), date(2026, 11, 24)
 
 
 def asked(ledger: Ledger, *, resend: bool = False) -> Replay:
-    return ledger.ask_for_replay("contact", FIRST, LAST, resend=resend)
+    return ledger.replays.ask_for_replay("contact", FIRST, LAST, resend=resend)
 
 
 def in_step(ledger: Ledger, *names: str) -> None:
@@ -23,20 +23,20 @@ def in_step(ledger: Ledger, *names: str) -> None:
 
 
 def test_a_replay_stands_until_its_last_page_is_in(ledger: Ledger) -> None:
-    assert ledger.replay("contact") is None
+    assert ledger.replays.replay("contact") is None
     read = asked(ledger, resend=True)
-    assert read == ledger.replay("contact") == Replay("contact", FIRST, LAST, True)
-    after = ledger.advance_replay(read, "columns", "https://d365/page2")
-    assert after == ledger.replay("contact") == replace(read, fingerprint="columns", link="https://d365/page2")
+    assert read == ledger.replays.replay("contact") == Replay("contact", FIRST, LAST, True)
+    after = ledger.replays.advance_replay(read, "columns", "https://d365/page2")
+    assert after == ledger.replays.replay("contact") == replace(read, fingerprint="columns", link="https://d365/page2")
     assert after is not None
-    assert ledger.advance_replay(after, "columns", None) is None
-    assert ledger.replay("contact") is None
+    assert ledger.replays.advance_replay(after, "columns", None) is None
+    assert ledger.replays.replay("contact") is None
 
 
 def test_asking_again_goes_on_with_what_is_under_way(ledger: Ledger) -> None:
-    ledger.advance_replay(asked(ledger), "columns", "https://d365/page2")
+    ledger.replays.advance_replay(asked(ledger), "columns", "https://d365/page2")
     assert asked(ledger).link == "https://d365/page2"
-    other = ledger.ask_for_replay("contact", LAST, LAST, resend=True)
+    other = ledger.replays.ask_for_replay("contact", LAST, LAST, resend=True)
     assert (other.first, other.resend) == (FIRST, False)  # who wants something else sees that it must wait
 
 
@@ -44,69 +44,69 @@ def test_asking_again_goes_on_with_what_is_under_way(ledger: Ledger) -> None:
     ("first", "last"), [(date.min, LAST), (FIRST, date.max), (date(1969, 12, 31), date(1970, 1, 1))]
 )
 def test_days_are_kept_as_they_were_given(ledger: Ledger, first: date, last: date) -> None:
-    stands = ledger.ask_for_replay("contact", first, last)
+    stands = ledger.replays.ask_for_replay("contact", first, last)
     assert (stands.first, stands.last) == (first, last)
 
 
 def test_replays_of_tables_are_apart(ledger: Ledger) -> None:
     asked(ledger)
-    assert ledger.replay("account") is None
-    ledger.drop_replay("account")
-    assert ledger.replay("contact") is not None
+    assert ledger.replays.replay("account") is None
+    ledger.replays.drop_replay("account")
+    assert ledger.replays.replay("contact") is not None
 
 
 def test_a_page_that_another_capture_has_read_meanwhile_does_not_count(ledger: Ledger) -> None:
     read = asked(ledger)
-    ledger.advance_replay(read, "columns", "https://d365/page2")
+    ledger.replays.advance_replay(read, "columns", "https://d365/page2")
     with pytest.raises(FeedMoved):
-        ledger.advance_replay(read, "columns", "https://d365/page2")
-    ledger.drop_replay("contact")
+        ledger.replays.advance_replay(read, "columns", "https://d365/page2")
+    ledger.replays.drop_replay("contact")
     with pytest.raises(FeedMoved):
-        ledger.advance_replay(read, "columns", None)
+        ledger.replays.advance_replay(read, "columns", None)
 
 
 def test_a_whole_table_is_replayed_by_a_full_read(ledger: Ledger) -> None:
     in_step(ledger, "anna")
     asked(ledger)
-    begun = ledger.replay_everything("contact")
+    begun = ledger.replays.replay_everything("contact")
     assert begun is not None
     assert (begun.link, begun.complete, begun.resend, begun.read_id) == (None, False, False, 2)
-    assert ledger.replay("contact") is None  # those days are among all days
+    assert ledger.replays.replay("contact") is None  # those days are among all days
 
 
 def test_asking_again_for_a_whole_table_goes_on_with_the_read_that_is_under_way(ledger: Ledger) -> None:
     in_step(ledger, "anna", "bert")
-    ledger.replay_everything("contact")
+    ledger.replays.replay_everything("contact")
     capture(ledger, row("anna"))
-    before = ledger.feed("contact")
-    assert ledger.replay_everything("contact") == before
-    forced = ledger.replay_everything("contact", resend=True)
+    before = ledger.feeds.feed("contact")
+    assert ledger.replays.replay_everything("contact") == before
+    forced = ledger.replays.replay_everything("contact", resend=True)
     assert forced is not None
     assert (forced.read_id, forced.resend) == (3, True)  # what was read unforced must be sent, too
     capture(ledger, row("anna"))
     assert (
-        ledger.replay_everything("contact", resend=True)
-        == ledger.replay_everything("contact")
-        == ledger.feed("contact")
+        ledger.replays.replay_everything("contact", resend=True)
+        == ledger.replays.replay_everything("contact")
+        == ledger.feeds.feed("contact")
     )
 
 
 def test_a_forced_replay_of_days_makes_that_of_the_whole_table_a_forced_one(ledger: Ledger) -> None:
     in_step(ledger, "anna")
     asked(ledger, resend=True)
-    begun = ledger.replay_everything("contact")
+    begun = ledger.replays.replay_everything("contact")
     assert begun is not None
     assert begun.resend
 
 
 def test_a_table_that_was_never_captured_can_not_be_replayed(ledger: Ledger) -> None:
-    assert ledger.replay_everything("contact", resend=True) is None
+    assert ledger.replays.replay_everything("contact", resend=True) is None
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_equal_rows_of_a_full_read_are_sent_again_if_it_is_forced(ledger: Ledger, force: bool) -> None:
     in_step(ledger, "anna", "bert")
-    ledger.replay_everything("contact", resend=force)
+    ledger.replays.replay_everything("contact", resend=force)
     capture(ledger, row("anna"))
     capture(ledger, row("bert"), complete=True)
     assert len(push(ledger)) == (2 if force else 0)
@@ -115,23 +115,23 @@ def test_equal_rows_of_a_full_read_are_sent_again_if_it_is_forced(ledger: Ledger
 
 
 def test_a_capture_is_wanted_for_a_replay_and_for_deletions_that_somebody_approved(ledger: Ledger) -> None:
-    assert not ledger.capture_wanted("contact")
+    assert not ledger.replays.capture_wanted("contact")
     asked(ledger)
-    assert ledger.capture_wanted("contact")
-    assert not ledger.capture_wanted("account")
-    ledger.drop_replay("contact")
+    assert ledger.replays.capture_wanted("contact")
+    assert not ledger.replays.capture_wanted("account")
+    ledger.replays.drop_replay("contact")
     in_step(ledger, *(f"row{n}" for n in range(101)))
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
     gone = [guid(f"row{n}") for n in range(50)]
     save_page(ledger, "contact", frame([]), gone, None, feed.version)
     with pytest.raises(TooManyDeletes, match="approve-deletes contact"):
-        ledger.carry_out_deletes("contact", max_share=0.1)
-    assert not ledger.capture_wanted("contact")
-    ledger.approve_deletes("contact")
-    assert ledger.capture_wanted("contact")
-    assert ledger.carry_out_deletes("contact", max_share=0.1) == 50
-    assert not ledger.capture_wanted("contact")
+        ledger.deletions.carry_out_deletes("contact", max_share=0.1)
+    assert not ledger.replays.capture_wanted("contact")
+    ledger.feeds.approve_deletes("contact")
+    assert ledger.replays.capture_wanted("contact")
+    assert ledger.deletions.carry_out_deletes("contact", max_share=0.1) == 50
+    assert not ledger.replays.capture_wanted("contact")
 
 
 class TestFieldsThatAreNotUpdated:
@@ -142,7 +142,7 @@ class TestFieldsThatAreNotUpdated:
         capture(ledger, page=page.with_columns(pl.lit(once, pl.Int64).alias("insert_only_hash")), replay=replay)
 
     def pending(self, ledger: Ledger) -> int:
-        return ledger.counts()["contact"].pending
+        return ledger.reports.counts()["contact"].pending
 
     def test_a_replay_sends_the_whole_row_if_one_differs(self, ledger: Ledger) -> None:
         self.row_with(ledger, 1)
@@ -205,7 +205,7 @@ class TestFieldsThatAreNotUpdated:
         self.row_with(ledger, 1)
         capture(ledger, complete=True)
         push(ledger)
-        ledger.replay_everything("contact")
+        ledger.replays.replay_everything("contact")
         self.row_with(ledger, 2)
         capture(ledger, complete=True)
         push(ledger)
@@ -220,11 +220,11 @@ def test_a_replay_goes_on_and_any_other_full_read_gives_way_to_it(
     ledger: Ledger, complete: bool, replay: bool, goes_on: bool
 ) -> None:
     capture(ledger, row("ada"), complete=True)
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed
-    feed = ledger.reset_feed("contact", feed.version, replay=replay)
+    feed = ledger.feeds.reset_feed("contact", feed.version, replay=replay)
     capture(ledger, row("ada"), complete=complete)
-    after = ledger.replay_everything("contact")
+    after = ledger.replays.replay_everything("contact")
     assert after is not None
     assert after.replay
     assert (after.read_id == feed.read_id) is goes_on

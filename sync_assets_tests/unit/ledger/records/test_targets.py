@@ -16,9 +16,9 @@ ORDERS = TableConfig.model_validate(
 @pytest.fixture
 def sent(ledger: Ledger) -> Ledger:
     """Anna is in step, Bert was deleted in Dynamics 365, Carl is out of scope, an order hangs on Anna."""
-    ledger.change_target("contact", "profile", "externalId")
-    ledger.change_target("order", "cusOrder", "cusOrderId")
-    ledger.note_dialect("profile", {"existing records": "none"})
+    ledger.targets.change_target("contact", "profile", "externalId")
+    ledger.targets.change_target("order", "cusOrder", "cusOrderId")
+    ledger.dialect.note("profile", {"existing records": "none"})
     capture(ledger, row("anna"), row("bert"), row("carl"), complete=True)
     push(ledger)
     order = linked([row("order")], cusContact=["anna"])
@@ -29,31 +29,31 @@ def sent(ledger: Ledger) -> Ledger:
 
 
 def test_the_target_is_stored_and_replaced_by_the_same_one_for_nothing(ledger: Ledger) -> None:
-    assert ledger.target("contact") is None
-    ledger.change_target("contact", "profile", "externalId")
-    assert ledger.target("contact") == ("profile", "externalId")
-    assert ledger.count_sent("contact") == (0, 0)
+    assert ledger.targets.target("contact") is None
+    ledger.targets.change_target("contact", "profile", "externalId")
+    assert ledger.targets.target("contact") == ("profile", "externalId")
+    assert ledger.targets.count_sent("contact") == (0, 0)
 
 
 def test_another_target_forgets_what_was_acknowledged(sent: Ledger) -> None:
-    assert sent.count_sent("contact") == (3, 1)
-    sent.change_target("contact", "cusPerson", "cusPersonId")
-    assert sent.target("contact") == ("cusPerson", "cusPersonId")
-    assert sent.count_sent("contact") == (0, 0)
+    assert sent.targets.count_sent("contact") == (3, 1)
+    sent.targets.change_target("contact", "cusPerson", "cusPersonId")
+    assert sent.targets.target("contact") == ("cusPerson", "cusPersonId")
+    assert sent.targets.count_sent("contact") == (0, 0)
     anna = record(sent, "anna")
     assert (anna.state, anna.gate, anna.acked_hash) == (State.WAITING, BlockReason.REFETCH_REQUIRED, None)
-    assert sent.stored_record("contact", guid("bert")) is None
+    assert sent.stored.stored_record("contact", guid("bert")) is None
     assert record(sent, "carl").state == State.SYNCED
-    feed = sent.feed("contact")
+    feed = sent.feeds.feed("contact")
     assert feed is not None
     assert (feed.complete, feed.link) == (False, None)
-    counts = sent.counts()["contact"]
+    counts = sent.reports.counts()["contact"]
     assert (counts.waiting, counts.synced, counts.records) == (1, 1, 2)
-    assert sent.count_sent("order") == (1, 0)
+    assert sent.targets.count_sent("order") == (1, 0)
 
 
 def test_a_child_is_linked_again_once_its_parent_was_sent_anew(sent: Ledger) -> None:
-    sent.change_target("contact", "cusPerson", "cusPersonId")
+    sent.targets.change_target("contact", "cusPerson", "cusPersonId")
     assert not claim(sent, table="order")
     capture(sent, row("anna"))
     assert [one.operation for one in push(sent)] == ["insert"]
@@ -64,7 +64,7 @@ def test_a_child_is_linked_again_once_its_parent_was_sent_anew(sent: Ledger) -> 
 def test_an_outcome_of_the_former_target_is_dropped(sent: Ledger) -> None:
     capture(sent, row("anna", "b"))
     [anna] = [one for one in claim(sent) if one.id == guid("anna")]
-    sent.change_target("contact", "cusPerson", "cusPersonId")
+    sent.targets.change_target("contact", "cusPerson", "cusPersonId")
     assert settle(sent, "done", anna).claims_lost == 1
     assert record(sent, "anna").acked_hash is None
 
@@ -74,7 +74,7 @@ def test_a_request_without_an_answer_to_the_former_target_holds_nothing_up(sent:
     [anna] = [one for one in claim(sent) if one.id == guid("anna")]
     settle(sent, "unknown", anna)
     assert record(sent, "anna").unknown_until is not None
-    sent.change_target("contact", "cusPerson", "cusPersonId")
+    sent.targets.change_target("contact", "cusPerson", "cusPersonId")
     capture(sent, row("anna", "b"))
     [anna] = claim(sent)
     assert (anna.operation, anna.outcome_unknown) == ("insert", False)
@@ -83,16 +83,16 @@ def test_a_request_without_an_answer_to_the_former_target_holds_nothing_up(sent:
 
 
 def test_a_worker_with_the_former_target_claims_nothing_more(sent: Ledger) -> None:
-    sent.change_target("contact", "cusPerson", "cusPersonId")
+    sent.targets.change_target("contact", "cusPerson", "cusPersonId")
     capture(sent, row("anna"))
     session, former = session_of(sent), ("profile", "externalId")
-    assert not sent.claim("contact", session, limit=9, target=former)
-    assert len(sent.claim("contact", session, limit=9, target=("cusPerson", "cusPersonId"))) == 1
+    assert not sent.claims.claim("contact", session, limit=9, target=former)
+    assert len(sent.claims.claim("contact", session, limit=9, target=("cusPerson", "cusPersonId"))) == 1
 
 
 def test_what_was_found_about_the_new_resource_is_found_out_again(sent: Ledger) -> None:
-    sent.change_target("contact", "profile", "cusPersonId")
-    assert sent.dialect("profile") == {}
+    sent.targets.change_target("contact", "profile", "cusPersonId")
+    assert sent.dialect.found("profile") == {}
 
 
 @pytest.mark.parametrize("sent", ["nothing", "pending", "outcome unknown", "acknowledged"])
@@ -103,7 +103,7 @@ def test_another_target_fails_exactly_if_a_record_was_sent_to_the_former_one(
     ledger: Ledger, sent: str, target: tuple[str, str] | None
 ) -> None:
     if target:
-        ledger.change_target("new_order", *target)
+        ledger.targets.change_target("new_order", *target)
     if sent != "nothing":
         capture(ledger, row("one"), table="new_order")
     if sent == "outcome unknown":
@@ -115,8 +115,8 @@ def test_another_target_fails_exactly_if_a_record_was_sent_to_the_former_one(
 
 
 def test_types_of_another_resource_are_no_change(ledger: Ledger) -> None:
-    ledger.change_target("new_order", "cusLine", "cusOrderId")
-    ledger.note_types("new_order", {("campaign", "cusName"): "string", ("d365", "new_name"): "string"})
+    ledger.targets.change_target("new_order", "cusLine", "cusOrderId")
+    ledger.maintenance.note_types("new_order", {("campaign", "cusName"): "string", ("d365", "new_name"): "string"})
     now = {("campaign", "cusName"): "integer", ("d365", "new_name"): "memo"}
     found = {one.check: one.passed for one in findings_since_capture(ledger, ORDERS, now)}
     assert found == {

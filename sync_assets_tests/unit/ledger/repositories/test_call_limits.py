@@ -13,7 +13,7 @@ HOUR = 3600.0
 
 
 def lease(ledger: Ledger, owner: str, slots: int) -> int:
-    return ledger.lease_slots(owner, session_of(ledger, owner), wanted=slots, slots=slots, total=64)
+    return ledger.limits.lease_slots(owner, session_of(ledger, owner), wanted=slots, slots=slots, total=64)
 
 
 def test_workers_get_what_the_others_leave(ledger: Ledger) -> None:
@@ -22,41 +22,41 @@ def test_workers_get_what_the_others_leave(ledger: Ledger) -> None:
     assert lease(ledger, "c", 1) == 0
     assert lease(ledger, "a", 30) == 30
     assert lease(ledger, "b", 40) == 34
-    assert [(w.owner, w.slots) for w in ledger.workers()] == [("a", 30), ("b", 34), ("c", 0)]
+    assert [(w.owner, w.slots) for w in ledger.limits.workers()] == [("a", 30), ("b", 34), ("c", 0)]
 
 
 def test_slots_come_free_with_their_worker_or_with_its_session(ledger: Ledger) -> None:
     lease(ledger, "a", 64)
-    ledger.release_slots("a")
+    ledger.limits.release_slots("a")
     assert lease(ledger, "b", 64) == 64
     assert lease(ledger, "c", 64) == 0
     run_out(ledger, "b")
-    assert [worker.owner for worker in ledger.workers()] == ["c"]
+    assert [worker.owner for worker in ledger.limits.workers()] == ["c"]
     assert lease(ledger, "c", 64) == 64
 
 
 def test_many_at_once_never_hold_more_than_all(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as threads:
         granted = list(threads.map(lambda n: lease(ledger, f"w{n}", 20), range(8)))
-    assert sum(granted) == sum(worker.slots for worker in ledger.workers()) == 64
+    assert sum(granted) == sum(worker.slots for worker in ledger.limits.workers()) == 64
 
 
 def test_starts_follow_one_another_at_the_rate(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.reserve_starts(5, 10.0) == 0.0
-    assert ledger.reserve_starts(1, 10.0) == pytest.approx(0.5)
-    assert ledger.reserve_starts(1, 10.0) == pytest.approx(0.6)
+    assert ledger.limits.reserve_starts(5, 10.0) == 0.0
+    assert ledger.limits.reserve_starts(1, 10.0) == pytest.approx(0.5)
+    assert ledger.limits.reserve_starts(1, 10.0) == pytest.approx(0.6)
     clock.advance(2)
-    assert ledger.reserve_starts(1, 10.0) == 0.0
+    assert ledger.limits.reserve_starts(1, 10.0) == 0.0
 
 
 def test_a_clock_that_was_set_back_stops_nothing(ledger: Ledger, clock: Clock) -> None:
-    ledger.reserve_starts(1, 10.0)
+    ledger.limits.reserve_starts(1, 10.0)
     clock.advance(-2 * HOUR)
-    assert ledger.reserve_starts(1, 10.0) == 0.0
+    assert ledger.limits.reserve_starts(1, 10.0) == 0.0
 
 
 def reserve(ledger: Ledger, calls: int, day: int | None = None, hour: int | None = None) -> tuple[int, str | None]:
-    block = ledger.reserve_calls(calls, per_day=day, per_hour=hour)
+    block = ledger.limits.reserve_calls(calls, per_day=day, per_hour=hour)
     return block.calls, block.spent
 
 
@@ -76,10 +76,10 @@ def test_no_worker_gets_more_than_a_quarter_of_what_is_left(ledger: Ledger) -> N
 
 
 def test_calls_that_were_not_made_are_given_back(ledger: Ledger) -> None:
-    block = ledger.reserve_calls(2, per_day=8, per_hour=None)
-    assert ledger.calls_taken() == (2, 2)
-    ledger.return_calls(block.hour, 2)
-    assert ledger.calls_taken() == (0, 0)
+    block = ledger.limits.reserve_calls(2, per_day=8, per_hour=None)
+    assert ledger.limits.calls_taken() == (2, 2)
+    ledger.limits.return_calls(block.hour, 2)
+    assert ledger.limits.calls_taken() == (0, 0)
 
 
 def test_the_hours_budget_begins_anew_with_the_hour_the_days_with_the_day(ledger: Ledger, clock: Clock) -> None:
@@ -94,24 +94,24 @@ def test_the_hours_budget_begins_anew_with_the_hour_the_days_with_the_day(ledger
 
 
 def test_calls_counted_before_there_was_a_budget_belong_to_it(ledger: Ledger) -> None:
-    ledger.count_calls({("contact", "insert"): 90})
-    assert ledger.calls_taken() == (90, 0)
+    ledger.claims.count_calls({("contact", "insert"): 90})
+    assert ledger.limits.calls_taken() == (90, 0)
     assert reserve(ledger, 500, day=100) == (2, None)
-    ledger.count_calls({("contact", "insert"): 2})  # those that were reserved
-    assert ledger.calls_taken()[0] == 92
+    ledger.claims.count_calls({("contact", "insert"): 2})  # those that were reserved
+    assert ledger.limits.calls_taken()[0] == 92
 
 
 def test_many_at_once_never_reserve_more_than_the_budget(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as threads:
         got = list(threads.map(lambda _: reserve(ledger, 7, day=100)[0], range(60)))
-    assert sum(got) == ledger.calls_taken()[0] == 100
+    assert sum(got) == ledger.limits.calls_taken()[0] == 100
 
 
 def test_the_busiest_hour_is_that_with_most_calls_under_a_budget(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.busiest_hour() == 0
-    ledger.count_calls({("contact", "insert"): 900})
-    assert ledger.busiest_hour() == 0, "without a budget hours are not stored"
+    assert ledger.limits.busiest_hour() == 0
+    ledger.claims.count_calls({("contact", "insert"): 900})
+    assert ledger.limits.busiest_hour() == 0, "without a budget hours are not stored"
     for calls in (30, 50, 20):
-        ledger.reserve_calls(calls, per_day=None, per_hour=1000)
+        ledger.limits.reserve_calls(calls, per_day=None, per_hour=1000)
         clock.advance(HOUR)
-    assert ledger.busiest_hour() == 50
+    assert ledger.limits.busiest_hour() == 50

@@ -10,66 +10,66 @@ from sync_assets_tests.unit.ledger.opt_out_rows import THEN, due, in_campaign, s
 
 
 def claimed(ledger: Ledger, table: str = "contact") -> int:
-    return len(ledger.claim(table, session_of(ledger, f"worker of {table}"), limit=10))
+    return len(ledger.claims.claim(table, session_of(ledger, f"worker of {table}"), limit=10))
 
 
 def test_nothing_of_it_is_handed_out_until_it_is_over(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    assert ledger.begin_maintenance("contact")
+    assert ledger.maintenance.begin("contact")
     assert claimed(ledger) == 0
     with pytest.raises(
         InMaintenance, match=r"contact is in maintenance since 20.* `sync-assets maintenance off contact`"
     ):
-        ledger.lease_feed("contact", session_of(ledger, "ada"))
-    assert ledger.counts()["contact"].pending == 1
-    assert ledger.end_maintenance("contact")
+        ledger.feeds.lease_feed("contact", session_of(ledger, "ada"))
+    assert ledger.reports.counts()["contact"].pending == 1
+    assert ledger.maintenance.end("contact")
     assert claimed(ledger) == 1
-    assert ledger.lease_feed("contact", session_of(ledger, "ada"))
+    assert ledger.feeds.lease_feed("contact", session_of(ledger, "ada"))
 
 
 def test_other_tables_go_on(ledger: Ledger) -> None:
     capture(ledger, row("o"), table="new_order")
-    ledger.begin_maintenance("contact")
+    ledger.maintenance.begin("contact")
     assert claimed(ledger, "new_order") == 1
-    assert ledger.lease_feed("new_order", session_of(ledger, "ada"))
+    assert ledger.feeds.lease_feed("new_order", session_of(ledger, "ada"))
 
 
 def test_who_holds_the_feed_when_it_begins_is_told_at_the_next_page(ledger: Ledger) -> None:
-    assert ledger.lease_feed("contact", session_of(ledger, "ada"))
-    ledger.begin_maintenance("contact")
+    assert ledger.feeds.lease_feed("contact", session_of(ledger, "ada"))
+    ledger.maintenance.begin("contact")
     with pytest.raises(InMaintenance):
-        ledger.lease_feed("contact", session_of(ledger, "ada"))
-    ledger.release_feed("contact", session_of(ledger, "ada"))
+        ledger.feeds.lease_feed("contact", session_of(ledger, "ada"))
+    ledger.feeds.release_feed("contact", session_of(ledger, "ada"))
     assert leases(ledger) == []
 
 
 def test_it_begins_once_and_says_since_when(ledger: Ledger) -> None:
-    ledger.begin_maintenance("contact")
-    before = ledger.in_maintenance()
-    assert not ledger.begin_maintenance("contact")
-    assert ledger.in_maintenance() == before
+    ledger.maintenance.begin("contact")
+    before = ledger.maintenance.in_maintenance()
+    assert not ledger.maintenance.begin("contact")
+    assert ledger.maintenance.in_maintenance() == before
     assert before.keys() == {"contact"}
-    assert ledger.end_maintenance("contact")
-    assert not ledger.end_maintenance("contact")
-    assert ledger.in_maintenance() == {}
+    assert ledger.maintenance.end("contact")
+    assert not ledger.maintenance.end("contact")
+    assert ledger.maintenance.in_maintenance() == {}
 
 
 def test_types_are_remembered_by_table_until_others_are_noted_or_its_maintenance_ends(ledger: Ledger) -> None:
     types = {("d365", "nickname"): "string", ("campaign", "cusNickname"): "string"}
-    ledger.note_types("contact", types)
-    ledger.note_types("new_order", {("d365", "new_name"): "string"})
-    assert ledger.known_types("contact") == types
-    ledger.note_types("contact", {("d365", "nickname"): "memo"})
-    assert ledger.known_types("contact") == {("d365", "nickname"): "memo"}
-    ledger.end_maintenance("contact")  # whether it was in one or not: somebody has looked
-    assert ledger.known_types("contact") == {}
-    assert ledger.known_types("new_order") == {("d365", "new_name"): "string"}
+    ledger.maintenance.note_types("contact", types)
+    ledger.maintenance.note_types("new_order", {("d365", "new_name"): "string"})
+    assert ledger.maintenance.known_types("contact") == types
+    ledger.maintenance.note_types("contact", {("d365", "nickname"): "memo"})
+    assert ledger.maintenance.known_types("contact") == {("d365", "nickname"): "memo"}
+    ledger.maintenance.end("contact")  # whether it was in one or not: somebody has looked
+    assert ledger.maintenance.known_types("contact") == {}
+    assert ledger.maintenance.known_types("new_order") == {("d365", "new_name"): "string"}
 
 
 def test_no_opt_out_is_decided_or_written_meanwhile_and_none_is_lost(ledger: Ledger) -> None:
     in_campaign(ledger, "anna")
-    ledger.begin_maintenance("contact")
+    ledger.maintenance.begin("contact")
     state(ledger, ("anna", True, THEN))
     assert due(ledger) == []
-    ledger.end_maintenance("contact")
+    ledger.maintenance.end("contact")
     assert len(due(ledger)) == 1

@@ -15,7 +15,7 @@ def turns(ledger: Ledger, clock: Clock, *mappings: str, accepted: bool = False) 
     found: list[bool] = []
     for before, now in pairwise(mappings):
         clock.advance(HOUR)
-        found.append(ledger.change_mapping("contact", before, now, accepted=accepted) is not None)
+        found.append(ledger.mappings.change_mapping("contact", before, now, accepted=accepted) is not None)
     return found
 
 
@@ -50,4 +50,4 @@ def test_a_day_later_it_is_a_change_like_any_other(ledger: Ledger, clock: Clock)
 
 def test_each_table_has_its_own(ledger: Ledger, clock: Clock) -> None:
     turns(ledger, clock, "a", "b", "a")
-    assert ledger.change_mapping("new_order", "a", "b") is None
+    assert ledger.mappings.change_mapping("new_order", "a", "b") is None

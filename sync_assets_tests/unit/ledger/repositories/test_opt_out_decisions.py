@@ -43,8 +43,8 @@ def test_a_decision_is_due_on_the_side_that_is_to_be_written(ledger: Ledger) -> 
     assert due(ledger) == []
     [one] = due(ledger, TO_D365)
     assert (one.value, one.version) == (1, 1)
-    ledger.put_opt_outs([rules.after_write(one, 5)], counts={"to_d365": 1})
-    assert ledger.opt_outs_left(ATTRIBUTES) == OptOutsLeft()
+    ledger.opt_outs.put([rules.after_write(one, 5)], counts={"to_d365": 1})
+    assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft()
     assert (there(ledger, "ada").state, there(ledger, "ada").d365) == (SETTLED, 1)
 
 
@@ -53,7 +53,7 @@ def test_an_answer_that_comes_after_a_newer_word_changes_nothing(ledger: Ledger)
     [one] = decide(ledger, TO_D365)
     state(ledger, ("ada", False, THEN + timedelta(days=1)))
     before = there(ledger, "ada")
-    assert ledger.put_opt_outs([rules.after_write(one, 5)]) == []
+    assert ledger.opt_outs.put([rules.after_write(one, 5)]) == []
     assert there(ledger, "ada") == before
     assert due(ledger) == [before]
 
@@ -64,10 +64,10 @@ def test_what_was_stored_may_be_put_again_as_it_stands_and_nothing_else(ledger: 
     contacts(ledger, ada=True, bob=True)
     before = decide(ledger, TO_CAMPAIGN)
     contacts(ledger, ada=False)
-    marked = ledger.put_opt_outs([one._replace(sent=1) for one in before])
+    marked = ledger.opt_outs.put([one._replace(sent=1) for one in before])
     assert marked == [there(ledger, "bob")]
     assert there(ledger, "ada").version == next(one.version for one in before if one.id == guid("ada")) + 1
-    assert [one.version for one in ledger.put_opt_outs([rules.after_write(one, 5) for one in marked])] == [3]
+    assert [one.version for one in ledger.opt_outs.put([rules.after_write(one, 5) for one in marked])] == [3]
     assert (there(ledger, "ada").state, there(ledger, "bob").state) == (DECIDE, SETTLED)
 
 
@@ -75,7 +75,7 @@ def test_a_row_that_was_forgotten_meanwhile_does_not_come_back(ledger: Ledger) -
     state(ledger, ("ada", True, THEN))
     [one] = due(ledger)
     capture(ledger, deleted=["ada"])
-    assert ledger.put_opt_outs([decided(one, TO_D365)]) == []
+    assert ledger.opt_outs.put([decided(one, TO_D365)]) == []
     assert stored(ledger, "ada") is None
 
 
@@ -95,7 +95,7 @@ def test_opt_outs_of_a_deleted_contact_are_kept_until_its_profile_is_deleted(led
     capture(ledger, deleted=["ada"])
     assert {one.id for one in due(ledger)} == {guid("ada"), guid("bob")}
     push(ledger)
-    assert ledger.opt_outs_of([guid("ada")]) == []
+    assert ledger.opt_outs.of([guid("ada")]) == []
     assert [one.id for one in due(ledger)] == [guid("bob")]
 
 
@@ -123,7 +123,7 @@ def test_an_opt_out_is_captured_if_its_profile_may_exist_and_no_record_carries_i
 def test_a_contact_that_returns_is_decided_again_though_its_rows_bring_no_opt_outs(ledger: Ledger) -> None:
     in_campaign(ledger, "ada")
     state(ledger, ("ada", True, THEN))
-    ledger.put_opt_outs([rules.after_missing_contact(one) for one in due(ledger)])
+    ledger.opt_outs.put([rules.after_missing_contact(one) for one in due(ledger)])
     assert due(ledger) == []
     capture(ledger, row("ada"))
     assert [(one.id, one.ask) for one in due(ledger)] == [(guid("ada"), 1)]
@@ -134,31 +134,31 @@ def test_what_is_claimed_is_in_flight_for_a_hold_until_its_outcome_is_stored(led
     state(ledger, ("ada", True, THEN))
     decide(ledger, TO_D365)
     session = session_of(ledger)
-    [claimed] = ledger.claim_opt_outs(TO_D365, ATTRIBUTES, session, limit=9).values()
-    assert ledger.hold("contact", guid("ada")).in_flight == 1
+    [claimed] = ledger.opt_outs.claim(TO_D365, ATTRIBUTES, session, limit=9).values()
+    assert ledger.holds.hold("contact", guid("ada")).in_flight == 1
     contacts(ledger, ada=True)  # a capture changes the row, and not the request
-    [held] = ledger.holds()
+    [held] = ledger.holds.all()
     assert held.in_flight == 1
-    ledger.put_opt_outs([rules.after_write(one, 5) for one in claimed], session=session)
-    [held] = ledger.holds()
+    ledger.opt_outs.put([rules.after_write(one, 5) for one in claimed], session=session)
+    [held] = ledger.holds.all()
     assert held.in_flight == 0
-    assert ledger.claim_opt_outs(TO_D365, ATTRIBUTES, session, limit=9) == {}
+    assert ledger.opt_outs.claim(TO_D365, ATTRIBUTES, session, limit=9) == {}
 
 
 def test_what_is_due_comes_contact_by_contact(ledger: Ledger) -> None:
     names = sorted((f"n{number}" for number in range(5)), key=guid)
     state(ledger, *[(name, True, THEN) for name in names], push=True)
-    first = ledger.opt_outs_due(DECIDE, ATTRIBUTES, limit=2)
+    first = ledger.opt_outs.due(DECIDE, ATTRIBUTES, limit=2)
     assert list(first) == [guid(name) for name in names[:2]]
     assert [[one.attribute for one in rows] for rows in first.values()] == [ATTRIBUTES, ATTRIBUTES]
-    assert list(ledger.opt_outs_due(DECIDE, ATTRIBUTES, after=max(first))) == [guid(name) for name in names[2:]]
-    assert [one.attribute for one in ledger.opt_outs_due(DECIDE, [PUSH])[guid("n0")]] == [PUSH]
-    assert ledger.opt_outs_due(TO_D365, ATTRIBUTES) == {}
+    assert list(ledger.opt_outs.due(DECIDE, ATTRIBUTES, after=max(first))) == [guid(name) for name in names[2:]]
+    assert [one.attribute for one in ledger.opt_outs.due(DECIDE, [PUSH])[guid("n0")]] == [PUSH]
+    assert ledger.opt_outs.due(TO_D365, ATTRIBUTES) == {}
 
 
 def test_of_a_contact_only_that_is_due_which_is_in_that_state(ledger: Ledger) -> None:
     state(ledger, ("ada", True, THEN), push=True)
-    ledger.put_opt_outs([decided(there(ledger, "ada"), TO_D365)])
+    ledger.opt_outs.put([decided(there(ledger, "ada"), TO_D365)])
     assert [(one.attribute, one.state) for one in due(ledger)] == [(PUSH, DECIDE)]
     assert [(one.attribute, one.state) for one in due(ledger, TO_D365)] == [(EMAIL, TO_D365)]
 
@@ -182,29 +182,29 @@ def test_a_contact_on_hold_is_never_due_and_goes_on_when_it_is_released(ledger: 
     for given in DECIDE, TO_D365, TO_CAMPAIGN:
         if given != DECIDE:
             decide(ledger, given)
-        ledger.hold("contact", guid("ada"))
+        ledger.holds.hold("contact", guid("ada"))
         assert [one.id for one in due(ledger, given)] == [guid("bob")]
-        assert ledger.opt_outs_left(ATTRIBUTES).held == 1
-        ledger.end_hold("contact", guid("ada"), gone=False)
+        assert ledger.opt_outs.left(ATTRIBUTES).held == 1
+        ledger.holds.end_hold("contact", guid("ada"), gone=False)
         assert len(due(ledger, given)) == 2
-        ledger.put_opt_outs([rules.due_again(one, ask=False) for one in due(ledger, given)])
+        ledger.opt_outs.put([rules.due_again(one, ask=False) for one in due(ledger, given)])
 
 
 def test_words_of_a_contact_on_hold_are_heard(ledger: Ledger) -> None:
     in_campaign(ledger, "ada")
-    ledger.hold("contact", guid("ada"))
+    ledger.holds.hold("contact", guid("ada"))
     assert state(ledger, ("ada", True, THEN)) == {"news": 1}
     contacts(ledger, ada=True)
     assert due(ledger) == []
-    ledger.end_hold("contact", guid("ada"), gone=False)
+    ledger.holds.end_hold("contact", guid("ada"), gone=False)
     assert [(one.campaign, one.d365) for one in due(ledger)] == [(1, 1)]
 
 
 def test_a_hold_on_a_row_of_another_table_is_none_on_the_contact(ledger: Ledger) -> None:
     state(ledger, ("ada", True, THEN))
-    ledger.hold("account", guid("ada"))
+    ledger.holds.hold("account", guid("ada"))
     assert len(due(ledger)) == 1
-    assert ledger.opt_outs_left(ATTRIBUTES) == OptOutsLeft(decide=1)
+    assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft(decide=1)
 
 
 # What was refused
@@ -212,7 +212,7 @@ def test_a_hold_on_a_row_of_another_table_is_none_on_the_contact(ledger: Ledger)
 
 def refuse(ledger: Ledger, clock: Clock, reason: str = "no") -> None:
     refused = [rules.after_rejection(one, reason, times.to_micros(clock.now)) for one in due(ledger, TO_D365)]
-    ledger.put_opt_outs(refused)
+    ledger.opt_outs.put(refused)
 
 
 def test_what_was_refused_stands_as_a_reject_until_it_is_retried(ledger: Ledger, clock: Clock) -> None:
@@ -220,18 +220,18 @@ def test_what_was_refused_stands_as_a_reject_until_it_is_retried(ledger: Ledger,
     decide(ledger, TO_D365)
     since = clock.now
     refuse(ledger, clock)
-    assert ledger.opt_outs_left(ATTRIBUTES) == OptOutsLeft(refused=2)
-    assert ledger.retry_opt_outs(guid("ada")) == 1
+    assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft(refused=2)
+    assert ledger.opt_outs.retry(guid("ada")) == 1
     assert [one.id for one in due(ledger)] == [guid("ada")]
-    [reject] = ledger.refused_opt_outs()
+    [reject] = ledger.opt_outs.refused()
     told = (reject.table, reject.id, reject.reason, reject.since, reject.attempts, reject.retryable)
     assert told == ("contact", guid("bob"), f"{EMAIL}: no", since, 1, True)
-    assert ledger.retry_opt_outs() == 1
-    assert ledger.retry_opt_outs() == 0
+    assert ledger.opt_outs.retry() == 1
+    assert ledger.opt_outs.retry() == 0
     clock.advance(60)
     decide(ledger, TO_D365)
     refuse(ledger, clock, "still no")
-    assert {(one.reason, one.since, one.attempts) for one in ledger.refused_opt_outs()} == {
+    assert {(one.reason, one.since, one.attempts) for one in ledger.opt_outs.refused()} == {
         (f"{EMAIL}: still no", since, 2)
     }
 
@@ -240,14 +240,14 @@ def test_campaign_is_asked_again_before_a_retry(ledger: Ledger, clock: Clock) ->
     state(ledger, ("ada", True, THEN))
     decide(ledger, TO_D365)
     refuse(ledger, clock)
-    ledger.retry_opt_outs()
+    ledger.opt_outs.retry()
     assert [one.ask for one in due(ledger)] == [1]
 
 
 def test_decisions_may_be_reconsidered(ledger: Ledger) -> None:
     state(ledger, ("ada", True, THEN), ("bob", True, THEN))
     ada, bob = due(ledger)
-    ledger.put_opt_outs([decided(ada, TO_CAMPAIGN), decided(bob, TO_D365)])
-    assert ledger.reconsider_opt_outs(TO_CAMPAIGN) == 1
+    ledger.opt_outs.put([decided(ada, TO_CAMPAIGN), decided(bob, TO_D365)])
+    assert ledger.opt_outs.reconsider(TO_CAMPAIGN) == 1
     assert [(one.id, one.value, one.ask) for one in due(ledger)] == [(ada.id, None, 1)]
     assert [one.id for one in due(ledger, TO_D365)] == [bob.id]

@@ -19,7 +19,7 @@ Listed = tuple[str, datetime, int]
 
 
 def look(ledger: Ledger, *listed: Listed) -> dict[str, OptOutFile]:
-    found = ledger.note_files(listed)
+    found = ledger.opt_out_files.note_files(listed)
     assert len({file.name for file in found}) == len(found) == len(listed)
     return {file.name: file for file in found}
 
@@ -46,12 +46,16 @@ def test_a_file_is_first_seen_and_then_looked_at_again(ledger: Ledger, clock: Cl
 
 def test_files_come_the_oldest_first(ledger: Ledger) -> None:
     twin = ("a_twin.csv", THEN, 9_000)
-    assert [file.name for file in ledger.note_files([TUESDAY, twin, MONDAY])] == [MONDAY[0], twin[0], TUESDAY[0]]
-    assert [file.name for file in ledger.files()] == [MONDAY[0], twin[0], TUESDAY[0]]
+    assert [file.name for file in ledger.opt_out_files.note_files([TUESDAY, twin, MONDAY])] == [
+        MONDAY[0],
+        twin[0],
+        TUESDAY[0],
+    ]
+    assert [file.name for file in ledger.opt_out_files.files()] == [MONDAY[0], twin[0], TUESDAY[0]]
 
 
 def test_a_file_that_is_listed_twice_is_one(ledger: Ledger) -> None:
-    assert len(ledger.note_files([TUESDAY, TUESDAY])) == 1
+    assert len(ledger.opt_out_files.note_files([TUESDAY, TUESDAY])) == 1
 
 
 @pytest.mark.parametrize("grown", [(TUESDAY[0], THEN, 2_001), (TUESDAY[0], THEN + timedelta(seconds=1), 2_000)])
@@ -59,7 +63,7 @@ def test_a_file_that_is_still_written_is_another_one_at_each_look(ledger: Ledger
     look(ledger, TUESDAY)
     clock.advance(60)
     assert look_at(ledger, grown) == OptOutFile(*grown, seen_at=clock.now, looked_at=clock.now)
-    assert ledger.files() == [look_at(ledger, grown)]
+    assert ledger.opt_out_files.files() == [look_at(ledger, grown)]
 
 
 def test_a_file_that_went_before_it_was_taken_is_forgotten(ledger: Ledger, clock: Clock) -> None:
@@ -72,28 +76,28 @@ def test_a_file_that_went_before_it_was_taken_is_forgotten(ledger: Ledger, clock
 def test_a_file_that_is_done_stays_done(ledger: Ledger, clock: Clock) -> None:
     file = look_at(ledger, TUESDAY)
     clock.advance(5)
-    ledger.file_done(file, {"files_processed": 1, "rejected_rows": 3})
+    ledger.opt_out_files.file_done(file, {"files_processed": 1, "rejected_rows": 3})
     done_at = clock.now
     clock.advance(60)
-    for found in (look_at(ledger, TUESDAY), ledger.files()[0]):
+    for found in (look_at(ledger, TUESDAY), ledger.opt_out_files.files()[0]):
         assert (found.state, found.done_at, found.reason) == (FileState.DONE, done_at, None)
-    assert ledger.opt_out_counts(clock.now.date()) == {"files_processed": 1, "rejected_rows": 3}
+    assert ledger.opt_outs.counts(clock.now.date()) == {"files_processed": 1, "rejected_rows": 3}
 
 
 def test_a_file_that_is_done_is_remembered_when_it_went(ledger: Ledger) -> None:
-    ledger.file_done(look_at(ledger, MONDAY), {})
+    ledger.opt_out_files.file_done(look_at(ledger, MONDAY), {})
     assert list(look(ledger, TUESDAY)) == [TUESDAY[0]]
-    assert [file.name for file in ledger.files()] == [MONDAY[0], TUESDAY[0]]
+    assert [file.name for file in ledger.opt_out_files.files()] == [MONDAY[0], TUESDAY[0]]
     assert look(ledger, MONDAY, TUESDAY)[MONDAY[0]].state == FileState.DONE
 
 
 def test_the_same_name_written_again_is_another_file(ledger: Ledger) -> None:
     first = look_at(ledger, TUESDAY)
-    ledger.file_done(first, {})
+    ledger.opt_out_files.file_done(first, {})
     again = look_at(ledger, (TUESDAY[0], THEN + timedelta(days=1), TUESDAY[2]))
     assert again.state == FileState.SEEN
     assert again.partition != first.partition
-    assert [file.state for file in ledger.files()] == [FileState.DONE, FileState.SEEN]
+    assert [file.state for file in ledger.opt_out_files.files()] == [FileState.DONE, FileState.SEEN]
 
 
 def test_a_partition_names_the_file_and_its_time(ledger: Ledger) -> None:
@@ -103,58 +107,58 @@ def test_a_partition_names_the_file_and_its_time(ledger: Ledger) -> None:
 def test_a_file_that_went_while_it_was_taken_is_done_all_the_same(ledger: Ledger) -> None:
     file = look_at(ledger, TUESDAY)
     look(ledger)
-    ledger.file_done(file, {})
-    assert [one.state for one in ledger.files()] == [FileState.DONE]
+    ledger.opt_out_files.file_done(file, {})
+    assert [one.state for one in ledger.opt_out_files.files()] == [FileState.DONE]
 
 
 def test_a_file_of_no_use_stands_with_the_reason_until_it_is_retried(ledger: Ledger, clock: Clock) -> None:
-    ledger.file_done(look(ledger, MONDAY, TUESDAY)[MONDAY[0]], {})
-    ledger.file_refused(look(ledger, MONDAY, TUESDAY)[TUESDAY[0]], "no column `externalId`")
+    ledger.opt_out_files.file_done(look(ledger, MONDAY, TUESDAY)[MONDAY[0]], {})
+    ledger.opt_out_files.file_refused(look(ledger, MONDAY, TUESDAY)[TUESDAY[0]], "no column `externalId`")
     refused = look(ledger, MONDAY, TUESDAY)[TUESDAY[0]]
     assert (refused.state, refused.reason) == (FileState.REFUSED, "no column `externalId`")
-    assert ledger.retry_files() == 1
+    assert ledger.opt_out_files.retry_files() == 1
     waiting = look(ledger, MONDAY, TUESDAY)[TUESDAY[0]]
     assert (waiting.state, waiting.reason, waiting.done_at) == (FileState.SEEN, None, None)
-    assert ledger.retry_files() == 0
-    assert ledger.opt_out_counts(clock.now.date()) == {}
+    assert ledger.opt_out_files.retry_files() == 0
+    assert ledger.opt_outs.counts(clock.now.date()) == {}
 
 
 def test_a_file_of_no_use_that_went_or_was_written_again_is_forgotten(ledger: Ledger) -> None:
-    ledger.file_refused(look_at(ledger, TUESDAY), "empty")
+    ledger.opt_out_files.file_refused(look_at(ledger, TUESDAY), "empty")
     again = look_at(ledger, (TUESDAY[0], THEN + timedelta(hours=1), 2_500))
-    assert ledger.files() == [again]
-    ledger.file_refused(again, "empty")
+    assert ledger.opt_out_files.files() == [again]
+    ledger.opt_out_files.file_refused(again, "empty")
     look(ledger)
-    assert ledger.files() == []
+    assert ledger.opt_out_files.files() == []
 
 
 def test_a_refused_file_can_be_done_after_all(ledger: Ledger) -> None:
     file = look_at(ledger, TUESDAY)
-    ledger.file_refused(file, "cut off")
-    ledger.file_done(file, {})
-    assert [(one.state, one.reason) for one in ledger.files()] == [(FileState.DONE, None)]
+    ledger.opt_out_files.file_refused(file, "cut off")
+    ledger.opt_out_files.file_done(file, {})
+    assert [(one.state, one.reason) for one in ledger.opt_out_files.files()] == [(FileState.DONE, None)]
 
 
 def test_the_last_poll_and_the_last_restart_are_noted_beside_the_files(ledger: Ledger) -> None:
-    assert ledger.last_noted(POLL) is None
-    ledger.note(POLL, THEN)
-    ledger.note(POLL, THEN + timedelta(minutes=5))
-    ledger.note(POLL, THEN + timedelta(minutes=5))
-    ledger.note(RESTART, THEN - timedelta(days=1))
-    assert ledger.last_noted(POLL) == THEN + timedelta(minutes=5)
-    assert ledger.last_noted(RESTART) == THEN - timedelta(days=1)
+    assert ledger.opt_out_files.last_noted(POLL) is None
+    ledger.opt_out_files.note(POLL, THEN)
+    ledger.opt_out_files.note(POLL, THEN + timedelta(minutes=5))
+    ledger.opt_out_files.note(POLL, THEN + timedelta(minutes=5))
+    ledger.opt_out_files.note(RESTART, THEN - timedelta(days=1))
+    assert ledger.opt_out_files.last_noted(POLL) == THEN + timedelta(minutes=5)
+    assert ledger.opt_out_files.last_noted(RESTART) == THEN - timedelta(days=1)
 
 
 def test_a_note_that_comes_late_does_not_take_the_last_one_back(ledger: Ledger) -> None:
-    ledger.note(POLL, THEN)
-    ledger.note(POLL, THEN - timedelta(hours=1))
-    assert ledger.last_noted(POLL) == THEN
+    ledger.opt_out_files.note(POLL, THEN)
+    ledger.opt_out_files.note(POLL, THEN - timedelta(hours=1))
+    assert ledger.opt_out_files.last_noted(POLL) == THEN
 
 
 def test_a_note_of_a_clock_that_was_set_back_since_is_dropped_by_the_next_one(ledger: Ledger, clock: Clock) -> None:
-    ledger.note(POLL, clock.now + timedelta(days=1))
-    ledger.note(POLL, clock.now)
-    assert ledger.last_noted(POLL) == clock.now
+    ledger.opt_out_files.note(POLL, clock.now + timedelta(days=1))
+    ledger.opt_out_files.note(POLL, clock.now)
+    assert ledger.opt_out_files.last_noted(POLL) == clock.now
 
 
 def test_a_file_that_was_seen_before_the_clock_was_set_back_settles(ledger: Ledger, clock: Clock) -> None:
@@ -167,9 +171,9 @@ def test_a_file_that_was_seen_before_the_clock_was_set_back_settles(ledger: Ledg
 
 
 def test_notes_are_no_files(ledger: Ledger) -> None:
-    ledger.note(POLL, THEN)
-    ledger.note(RESTART, THEN)
-    assert ledger.files() == []
+    ledger.opt_out_files.note(POLL, THEN)
+    ledger.opt_out_files.note(RESTART, THEN)
+    assert ledger.opt_out_files.files() == []
     assert look(ledger) == {}
-    assert ledger.retry_files() == 0
-    assert ledger.last_noted(POLL) == ledger.last_noted(RESTART) == THEN
+    assert ledger.opt_out_files.retry_files() == 0
+    assert ledger.opt_out_files.last_noted(POLL) == ledger.opt_out_files.last_noted(RESTART) == THEN

@@ -70,9 +70,9 @@ def test_each_attribute_is_a_matter_of_its_own(ledger: Ledger) -> None:
 def test_a_file_that_is_stated_again_is_no_news(ledger: Ledger) -> None:
     told: list[Told] = [("ada", True, THEN), ("bob", False, THEN), ("cid", True, None), ("dot", False, None)]
     assert state(ledger, *told) == {"news": 3, "default": 1}
-    before = ledger.opt_outs_of([guid(name) for name, *_ in told])
+    before = ledger.opt_outs.of([guid(name) for name, *_ in told])
     assert state(ledger, *told) == {"known": 3, "default": 1}
-    assert ledger.opt_outs_of([guid(name) for name, *_ in told]) == before
+    assert ledger.opt_outs.of([guid(name) for name, *_ in told]) == before
 
 
 def test_an_older_file_is_stale(ledger: Ledger) -> None:
@@ -91,7 +91,7 @@ def test_a_file_is_older_only_if_it_was_written_before_the_last_statement(ledger
     state(ledger, ("ada", True, None), ("bob", True, None))
     for name, written, kind in (("ada", SAID - an_hour, "stale"), ("bob", SAID + an_hour, "news")):
         told = statements((name, False, None))
-        assert +ledger.store_stated_opt_outs(told, ATTRIBUTES, "file", SAID - 5 * an_hour, written) == {kind: 1}
+        assert +ledger.opt_outs.store_stated(told, ATTRIBUTES, "file", SAID - 5 * an_hour, written) == {kind: 1}
     assert (there(ledger, "ada").ask, there(ledger, "bob").ask) == (0, 1)
     assert there(ledger, "bob").stated_at == times.to_micros(SAID)
 
@@ -103,7 +103,7 @@ def test_of_an_id_that_stands_twice_the_later_change_counts_in_any_order(ledger:
     state(ledger, ("cid", False, None), ("cid", True, THEN), ("dot", True, THEN), ("dot", False, None))
     assert (there(ledger, "cid").campaign, there(ledger, "dot").campaign) == (1, 1)
     state(ledger, ("eve", False, THEN), ("eve", True, None))
-    assert [(one.campaign, one.ask) for one in ledger.opt_outs_of([guid("eve")])] == [(0, 0)]
+    assert [(one.campaign, one.ask) for one in ledger.opt_outs.of([guid("eve")])] == [(0, 0)]
 
 
 def test_of_an_id_that_stands_twice_without_times_the_opt_out_counts_in_any_order(ledger: Ledger) -> None:
@@ -123,7 +123,7 @@ def test_statements_come_by_the_thousand(ledger: Ledger, monkeypatch: pytest.Mon
     assert state(ledger, *told, said=SAID + timedelta(days=1)) == {"known": 300, "default": 2_700}
     turned: list[Told] = [(name, not value, THEN) for name, value, _ in told]
     assert state(ledger, *turned) == {"news": 3_000}
-    assert ledger.opt_outs_left(ATTRIBUTES) == OptOutsLeft(decide=3_000)
+    assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft(decide=3_000)
 
 
 def test_an_empty_frame_says_nothing(ledger: Ledger) -> None:
@@ -142,10 +142,10 @@ def test_an_opt_out_is_stored_with_its_page_or_not_at_all(ledger: Ledger) -> Non
     contacts_without_ids = opt_outs_page(bob=True).drop("id")
     with pytest.raises(pl.exceptions.ColumnNotFoundError):
         save_page(ledger, "contact", frame([row("bob")]), [], position, 1, opt_outs=contacts_without_ids)
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
     assert feed.version == 1
-    assert ledger.counts()["contact"].records == 1
+    assert ledger.reports.counts()["contact"].records == 1
 
 
 def test_contacts_that_are_not_opted_out_cost_no_row(ledger: Ledger) -> None:
@@ -205,10 +205,10 @@ def test_the_deletion_of_the_profile_forgets(ledger: Ledger) -> None:
     in_campaign(ledger, "ada", "bob")
     state(ledger, ("ada", True, THEN), ("bob", True, THEN), push=True)
     capture(ledger, deleted=["ada"])
-    assert len(ledger.opt_outs_of([guid("ada")])) == 2
+    assert len(ledger.opt_outs.of([guid("ada")])) == 2
     push(ledger)
-    assert ledger.opt_outs_of([guid("ada")]) == []
-    assert len(ledger.opt_outs_of([guid("bob")])) == 2
+    assert ledger.opt_outs.of([guid("ada")]) == []
+    assert len(ledger.opt_outs.of([guid("bob")])) == 2
 
 
 def test_a_page_that_brings_a_contact_and_its_tombstone_forgets(ledger: Ledger) -> None:
@@ -231,21 +231,21 @@ def test_what_is_left_is_counted_by_what_is_to_be_done(ledger: Ledger, clock: Cl
     state(ledger, *told, push=True)
     rows = [one for one in due(ledger) if one.attribute == EMAIL]
     moved = [decided(one, side) for one, side in zip(rows, [TO_D365, TO_D365, TO_CAMPAIGN, SETTLED], strict=False)]
-    ledger.put_opt_outs([*moved, rules.after_rejection(rows[4], "no", times.to_micros(clock.now))])
-    ledger.hold("contact", rows[0].id)
-    ledger.hold("contact", rows[3].id)
-    left = ledger.opt_outs_left([EMAIL])
+    ledger.opt_outs.put([*moved, rules.after_rejection(rows[4], "no", times.to_micros(clock.now))])
+    ledger.holds.hold("contact", rows[0].id)
+    ledger.holds.hold("contact", rows[3].id)
+    left = ledger.opt_outs.left([EMAIL])
     assert left == OptOutsLeft(decide=1, to_d365=1, to_campaign=1, refused=1, held=1)
     assert left.due == 3
-    assert ledger.opt_outs_left([PUSH]) == OptOutsLeft(decide=4, held=2)
-    assert ledger.opt_outs_left([]) == OptOutsLeft()
+    assert ledger.opt_outs.left([PUSH]) == OptOutsLeft(decide=4, held=2)
+    assert ledger.opt_outs.left([]) == OptOutsLeft()
 
 
 def test_what_was_done_is_counted_by_utc_day(ledger: Ledger, clock: Clock) -> None:
     today = clock.now.date()
-    ledger.put_opt_outs([], counts={"to_d365": 2, "to_campaign": 0})
-    ledger.put_opt_outs([], counts={"to_d365": 1, "to_campaign": 4})
-    assert ledger.opt_out_counts(today) == {"to_d365": 3, "to_campaign": 4}
+    ledger.opt_outs.put([], counts={"to_d365": 2, "to_campaign": 0})
+    ledger.opt_outs.put([], counts={"to_d365": 1, "to_campaign": 4})
+    assert ledger.opt_outs.counts(today) == {"to_d365": 3, "to_campaign": 4}
     clock.advance(24 * 3600)
-    assert ledger.opt_out_counts(clock.now.date()) == {}
-    assert ledger.opt_out_counts(today) == {"to_d365": 3, "to_campaign": 4}
+    assert ledger.opt_outs.counts(clock.now.date()) == {}
+    assert ledger.opt_outs.counts(today) == {"to_d365": 3, "to_campaign": 4}

@@ -26,7 +26,7 @@ from sync_assets_tests.unit.ledger.opt_out_rows import (
 
 
 def claimed(ledger: Ledger, *names: str) -> list[Claimed]:
-    found = ledger.claim("contact", session_of(ledger, "worker"), limit=100, opt_outs=ATTRIBUTES)
+    found = ledger.claims.claim("contact", session_of(ledger, "worker"), limit=100, opt_outs=ATTRIBUTES)
     assert {one.id for one in found} == {guid(name) for name in names}
     return found
 
@@ -34,7 +34,7 @@ def claimed(ledger: Ledger, *names: str) -> list[Claimed]:
 def settle(
     ledger: Ledger, one: Claimed, delivery: Delivery, *, owner: str = "worker", at: datetime | None = None
 ) -> None:
-    ledger.acknowledge(session_of(ledger, owner), [outcome(one, delivery, at)])
+    ledger.claims.acknowledge(session_of(ledger, owner), [outcome(one, delivery, at)])
 
 
 def test_a_new_profile_is_made_with_opt_outs_and_with_nothing_that_is_none(ledger: Ledger) -> None:

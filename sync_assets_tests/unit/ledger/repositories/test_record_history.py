@@ -28,28 +28,30 @@ from sync_assets_tests.support.ledgers import (
 
 def told(ledger: Ledger, **which: Any) -> list[tuple[str, str, str, str | None]]:
     """Return (id, operation, outcome, reason), the newest entry first."""
-    return [(one.id, one.operation, one.outcome, one.reason) for one in ledger.history(**{"limit": 100, **which})]
+    return [
+        (one.id, one.operation, one.outcome, one.reason) for one in ledger.history.entries(**{"limit": 100, **which})
+    ]
 
 
 def answer(ledger: Ledger, result: Any, operation: Any, reason: str | None = None) -> None:
     one = claim_one(ledger)
     outcome = Outcome(one.seq, result, one.hash, reason, links=one.links, operation=operation)
-    ledger.acknowledge(session_of(ledger, "worker"), [outcome])
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [outcome])
 
 
 def test_without_keep_history_nothing_is_stored(ledger: Ledger) -> None:
     capture(ledger, row("anna"), row("bert", refusal="too long"))
     push(ledger)
-    assert ledger.history(limit=10) == []
+    assert ledger.history.entries(limit=10) == []
 
 
 def test_each_outcome_is_an_entry_with_its_operation_reason_and_run(ledger: Ledger, clock: Clock) -> None:
-    ledger.keep_history("run 1")
+    ledger.history.keep("run 1")
     capture(ledger, row("anna"))
     answer(ledger, "refused", "insert", "RST-360000: bad date")
-    ledger.retry()
+    ledger.claims.retry()
     answer(ledger, "later", "insert", "503")
-    ledger.keep_history("run 2")
+    ledger.history.keep("run 2")
     answer(ledger, "unknown", "insert", "The answer was lost.")
     answer(ledger, "done", "update", "a word on success")
     capture(ledger, deleted=["anna"])
@@ -66,40 +68,42 @@ def test_each_outcome_is_an_entry_with_its_operation_reason_and_run(ledger: Ledg
         (anna, "insert", "deferred", "503"),
         (anna, "insert", "rejected", "RST-360000: bad date"),
     ]
-    assert [one.run_id for one in ledger.history(limit=10)] == ["run 2"] * 4 + ["run 1"] * 2
+    assert [one.run_id for one in ledger.history.entries(limit=10)] == ["run 2"] * 4 + ["run 1"] * 2
     times = {clock.now, clock.now - timedelta(seconds=900)}
-    assert {(one.table, one.at) for one in ledger.history(limit=10)} == {("contact", at) for at in times}
+    assert {(one.table, one.at) for one in ledger.history.entries(limit=10)} == {("contact", at) for at in times}
 
 
 def test_a_claim_that_was_given_back_unsent_is_no_entry(ledger: Ledger) -> None:
-    ledger.keep_history(None)
+    ledger.history.keep(None)
     capture(ledger, row("anna"))
     settle(ledger, "later", claim_one(ledger))
-    assert ledger.history(limit=10) == []
+    assert ledger.history.entries(limit=10) == []
 
 
 def test_the_outcome_of_a_claim_that_another_worker_took_is_no_entry(ledger: Ledger) -> None:
-    ledger.keep_history(None)
+    ledger.history.keep(None)
     capture(ledger, row("anna"))
     lost = claim_one(ledger, "first")
     run_out(ledger, "first")
     claim_one(ledger, "second")
     settle(ledger, "done", lost, owner="first")
-    assert ledger.history(limit=10) == []
+    assert ledger.history.entries(limit=10) == []
 
 
 def test_a_rejection_of_a_state_that_has_changed_meanwhile_is_an_entry(ledger: Ledger) -> None:
-    ledger.keep_history(None)
+    ledger.history.keep(None)
     capture(ledger, row("anna"))
     one = claim_one(ledger)
     capture(ledger, row("anna", "b"))
     settle(ledger, "refused", one, reason="no")
-    assert ledger.rejects() == []
-    assert [(one.outcome, one.reason, one.run_id) for one in ledger.history(limit=10)] == [("rejected", "no", None)]
+    assert ledger.reports.rejects() == []
+    assert [(one.outcome, one.reason, one.run_id) for one in ledger.history.entries(limit=10)] == [
+        ("rejected", "no", None)
+    ]
 
 
 def test_a_validation_error_is_an_entry_once_however_often_its_row_is_captured(ledger: Ledger) -> None:
-    ledger.keep_history("run")
+    ledger.history.keep("run")
     for _ in range(2):
         capture(ledger, row("anna"), row("bert", refusal="too long"))
     bert = guid("bert")
@@ -109,25 +113,25 @@ def test_a_validation_error_is_an_entry_once_however_often_its_row_is_captured(l
 
 
 def test_entries_are_found_by_id_and_table_the_newest_ones_first(ledger: Ledger) -> None:
-    ledger.keep_history("run")
+    ledger.history.keep("run")
     capture(ledger, page=many(20))
     capture(ledger, row("row3"), table="account")
     push(ledger)
     push(ledger, table="account")
-    assert [(one.table, one.id) for one in ledger.history(guid("row3"), limit=5)] == [
+    assert [(one.table, one.id) for one in ledger.history.entries(guid("row3"), limit=5)] == [
         ("account", guid("row3")),
         ("contact", guid("row3")),
     ]
-    assert [one.table for one in ledger.history(guid("row3"), "contact", limit=5)] == ["contact"]
-    assert [one.table for one in ledger.history(table="account", limit=5)] == ["account"]
-    assert [one.table for one in ledger.history(limit=3)] == ["account", "contact", "contact"]
+    assert [one.table for one in ledger.history.entries(guid("row3"), "contact", limit=5)] == ["contact"]
+    assert [one.table for one in ledger.history.entries(table="account", limit=5)] == ["account"]
+    assert [one.table for one in ledger.history.entries(limit=3)] == ["account", "contact", "contact"]
 
 
 def test_any_reason_can_be_stored(ledger: Ledger) -> None:
-    ledger.keep_history("run")
+    ledger.history.keep("run")
     capture(ledger, row("anna"))
     answer(ledger, "refused", "insert", "a\x00b\x1f\"%s?'\n\\u0000 " + "ü" * REASON_LENGTH)
-    [one] = ledger.history(limit=1)
+    [one] = ledger.history.entries(limit=1)
     assert one.reason == ("ab\x1f\"%s?'\n\\u0000 " + "ü" * REASON_LENGTH)[:REASON_LENGTH]
 
 
@@ -135,7 +139,7 @@ def test_any_reason_can_be_stored(ledger: Ledger) -> None:
 def test_a_transaction_that_fails_stores_neither_the_acknowledgement_nor_the_entry(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    ledger.keep_history("run")
+    ledger.history.keep("run")
     capture(ledger, row("anna"))
     one = claim_one(ledger)
 
@@ -146,11 +150,11 @@ def test_a_transaction_that_fails_stores_neither_the_acknowledgement_nor_the_ent
     monkeypatch.setattr(session, failing, fail)
     with pytest.raises(RuntimeError):
         settle(ledger, "done", one)
-    assert (ledger.history(limit=1), ledger.counts()["contact"].synced) == ([], 0)
+    assert (ledger.history.entries(limit=1), ledger.reports.counts()["contact"].synced) == ([], 0)
 
 
 def test_a_batch_is_one_statement(ledger: Ledger) -> None:
-    ledger.keep_history("run")
+    ledger.history.keep("run")
     capture(ledger, page=many(300))
     statements: list[tuple[str, bool]] = []
     claimed = claim(ledger)
@@ -162,28 +166,28 @@ def test_a_batch_is_one_statement(ledger: Ledger) -> None:
     event.listen(engine, "before_cursor_execute", heard)
     settle(ledger, "done", *claimed)
     assert [many for statement, many in statements if "sync_history" in statement] == [False]
-    assert len(ledger.history(limit=1000)) == 300
+    assert len(ledger.history.entries(limit=1000)) == 300
 
 
 @pytest.fixture
 def two_days(ledger: Ledger, clock: Clock) -> Callable[[], list[str]]:
     """Twenty entries of the first day and one of the second one."""
-    ledger.keep_history("run")
+    ledger.history.keep("run")
     capture(ledger, page=many(20))
     push(ledger)
     clock.advance(86_400)
     capture(ledger, row("anna"))
     push(ledger)
-    return lambda: [one.id for one in ledger.history(limit=100)]
+    return lambda: [one.id for one in ledger.history.entries(limit=100)]
 
 
 def test_entries_older_than_a_time_are_pruned_in_parts(
     ledger: Ledger, clock: Clock, two_days: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record_history, "PRUNED_TOGETHER", 7)
-    assert ledger.prune_entries(clock.now - timedelta(days=1)) == 0
-    assert ledger.prune_entries(clock.now) == 20
+    assert ledger.history.prune_entries(clock.now - timedelta(days=1)) == 0
+    assert ledger.history.prune_entries(clock.now) == 20
     assert two_days() == [guid("anna")]
-    assert ledger.prune_entries(clock.now + timedelta(seconds=1)) == 1
+    assert ledger.history.prune_entries(clock.now + timedelta(seconds=1)) == 1
     assert two_days() == []
-    assert ledger.prune_entries(clock.now) == 0
+    assert ledger.history.prune_entries(clock.now) == 0

@@ -10,72 +10,75 @@ from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, hash_
 
 
 def test_counts_are_by_table_and_state(ledger: Ledger) -> None:
-    assert ledger.counts() == {}
+    assert ledger.reports.counts() == {}
     capture(ledger, page=many(5))
     push(ledger)
     capture(ledger, row("anna"), row("bert"), row("carl", refusal="no"))
     claim(ledger, limit=1)
     capture(ledger, table="account")
-    counts = ledger.counts()
+    counts = ledger.reports.counts()
     assert counts == {"account": Counts(), "contact": Counts(pending=2, failed=1, synced=5, leased=1)}
     assert counts["contact"].records == 8
 
 
 def test_engine_calls_of_several_days_are_by_day_and_kind(ledger: Ledger, clock: Clock) -> None:
     first = clock.now.date()
-    ledger.count_calls({("contact", "insert"): 2, ("contact", "read"): 1})
-    ledger.count_calls({("order", "insert"): 3})
+    ledger.claims.count_calls({("contact", "insert"): 2, ("contact", "read"): 1})
+    ledger.claims.count_calls({("order", "insert"): 3})
     clock.advance(2 * 86400)
-    ledger.count_calls({("contact", "update"): 4})
+    ledger.claims.count_calls({("contact", "update"): 4})
     last = clock.now.date()
-    assert ledger.engine_calls_by_day(first, last) == {first: {"insert": 5, "read": 1}, last: {"update": 4}}
-    assert ledger.engine_calls_by_day(last, last) == {last: {"update": 4}}
+    assert ledger.reports.engine_calls_by_day(first, last) == {first: {"insert": 5, "read": 1}, last: {"update": 4}}
+    assert ledger.reports.engine_calls_by_day(last, last) == {last: {"update": 4}}
 
 
 def test_engine_calls_of_several_days_are_summed_by_table_and_kind(ledger: Ledger, clock: Clock) -> None:
     first = clock.now.date()
-    assert ledger.first_engine_calls() == {}
-    ledger.count_calls({("contact", "update"): 2, ("contact", "read"): 1})
+    assert ledger.reports.first_engine_calls() == {}
+    ledger.claims.count_calls({("contact", "update"): 2, ("contact", "read"): 1})
     clock.advance(2 * 86400)
-    ledger.count_calls({("contact", "update"): 4, ("order", "delete"): 3})
+    ledger.claims.count_calls({("contact", "update"): 4, ("order", "delete"): 3})
     last = clock.now.date()
-    assert ledger.engine_calls_by_table(first, last) == {"contact": {"update": 6, "read": 1}, "order": {"delete": 3}}
-    assert ledger.engine_calls_by_table(first) == {"contact": {"update": 2, "read": 1}}
-    assert ledger.first_engine_calls() == {"contact": first, "order": last}
+    assert ledger.reports.engine_calls_by_table(first, last) == {
+        "contact": {"update": 6, "read": 1},
+        "order": {"delete": 3},
+    }
+    assert ledger.reports.engine_calls_by_table(first) == {"contact": {"update": 2, "read": 1}}
+    assert ledger.reports.first_engine_calls() == {"contact": first, "order": last}
 
 
 def test_the_oldest_pending_change(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.oldest_pending("contact") is None
+    assert ledger.reports.oldest_pending("contact") is None
     start = clock.now
     capture(ledger, row("anna"))
     clock.advance(60)
     capture(ledger, row("bert"))
-    assert ledger.oldest_pending("contact") == start
+    assert ledger.reports.oldest_pending("contact") == start
     capture(ledger, deleted=["anna"])
-    assert ledger.oldest_pending("contact") == clock.now
+    assert ledger.reports.oldest_pending("contact") == clock.now
 
 
 def test_next_due_is_now_while_something_can_be_claimed(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.next_due() is None
+    assert ledger.reports.next_due() is None
     capture(ledger, row("anna"), row("bert"))
-    assert ledger.next_due() == clock.now
+    assert ledger.reports.next_due() == clock.now
     one, other = claim(ledger)
-    assert ledger.next_due() == ledger.sessions()[0].until
+    assert ledger.reports.next_due() == ledger.sessions.all()[0].until
     settle(ledger, "later", one, retry_after=20)
-    assert ledger.next_due() == ledger.next_due("contact") == clock.now + timedelta(seconds=20)
-    assert ledger.next_due("account") is None
+    assert ledger.reports.next_due() == ledger.reports.next_due("contact") == clock.now + timedelta(seconds=20)
+    assert ledger.reports.next_due("account") is None
     settle(ledger, "done", other)
     clock.advance(21)
-    assert ledger.next_due() == clock.now
+    assert ledger.reports.next_due() == clock.now
     push(ledger)
-    assert ledger.next_due() is None
+    assert ledger.reports.next_due() is None
 
 
 def test_rejects_are_listed_by_table_in_the_order_in_which_they_came(ledger: Ledger) -> None:
     capture(ledger, *[row(name, refusal="no") for name in ("zoe", "anna", "mia")])
     capture(ledger, row("bert", refusal="no"), table="account")
-    assert [reject.id for reject in ledger.rejects("contact")] == [guid("zoe"), guid("anna"), guid("mia")]
-    assert [reject.table for reject in ledger.rejects()] == ["contact", "contact", "contact", "account"]
+    assert [reject.id for reject in ledger.reports.rejects("contact")] == [guid("zoe"), guid("anna"), guid("mia")]
+    assert [reject.table for reject in ledger.reports.rejects()] == ["contact", "contact", "contact", "account"]
 
 
 def test_reasons_are_counted_by_kind_the_most_frequent_first(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,10 +89,10 @@ def test_reasons_are_counted_by_kind_the_most_frequent_first(ledger: Ledger, mon
     settle(ledger, "refused", other, reason=f"RST-360011 No such parent {guid('zoe')}.")
     capture(ledger, row("carl", refusal="another table's"), table="account")
     expected = [("jobtitle: <n> characters, at most 100", 3), ("RST-360011 No such parent <id>.", 2)]
-    assert ledger.reject_reasons("contact") == expected
-    assert ledger.reject_reasons("order") == []
+    assert ledger.reports.reject_reasons("contact") == expected
+    assert ledger.reports.reject_reasons("order") == []
     monkeypatch.setattr("sync_assets.ledger.repositories.reports.MOST_REASONS", 1)
-    assert ledger.reject_reasons("contact") == expected[:1]
+    assert ledger.reports.reject_reasons("contact") == expected[:1]
 
 
 @pytest.mark.parametrize("small", [20_000, 0], ids=["a small table", "a large table"])
@@ -97,19 +100,19 @@ def test_a_sample_holds_settled_records_of_its_table_each_once(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, small: int
 ) -> None:
     monkeypatch.setattr(reports, "_SMALL", small)
-    assert ledger.sample_synced("contact", 10, 1) == []
+    assert ledger.reports.sample_synced("contact", 10, 1) == []
     capture(ledger, page=many(300))
     capture(ledger, page=many(50, prefix="order"), table="account")
     push(ledger)
     push(ledger, table="account")
     capture(ledger, page=many(20, "b"))  # pending again
     settled = {guid(f"row{n}") for n in range(20, 300)}
-    sample = ledger.sample_synced("contact", 100, 1)
+    sample = ledger.reports.sample_synced("contact", 100, 1)
     assert len(set(sample)) == len(sample) == 100
     assert set(sample) <= settled
-    assert ledger.sample_synced("contact", 100, 1) == sample
-    assert set(ledger.sample_synced("contact", 100, 2)) != set(sample)
-    assert set(ledger.sample_synced("contact", 1000, 1)) == settled
+    assert ledger.reports.sample_synced("contact", 100, 1) == sample
+    assert set(ledger.reports.sample_synced("contact", 100, 2)) != set(sample)
+    assert set(ledger.reports.sample_synced("contact", 1000, 1)) == settled
 
 
 def test_a_sample_that_finds_nothing_comes_to_an_end(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +121,7 @@ def test_a_sample_that_finds_nothing_comes_to_an_end(ledger: Ledger, monkeypatch
     capture(ledger, row("anna"))
     push(ledger)
     capture(ledger, page=many(50, prefix="order"), table="account")
-    assert ledger.sample_synced("contact", 5, 1) == [guid("anna")]
+    assert ledger.reports.sample_synced("contact", 5, 1) == [guid("anna")]
 
 
 def test_acknowledged_hashes_are_those_of_settled_records(ledger: Ledger) -> None:
@@ -126,10 +129,10 @@ def test_acknowledged_hashes_are_those_of_settled_records(ledger: Ledger) -> Non
     push(ledger)
     capture(ledger, row("bert", "b"), row("carl"))
     ids = [guid(name) for name in ("anna", "bert", "carl", "nobody")]
-    assert ledger.acked_hashes("contact", ids) == {guid("anna"): hash_of("a")}
-    assert ledger.acked_hashes("account", ids) == {}
-    assert ledger.acked_hashes("contact", []) == {}
-    assert len(ledger.acked_hashes("contact", [guid("anna"), *(guid(str(n)) for n in range(1200))])) == 1
+    assert ledger.reports.acked_hashes("contact", ids) == {guid("anna"): hash_of("a")}
+    assert ledger.reports.acked_hashes("account", ids) == {}
+    assert ledger.reports.acked_hashes("contact", []) == {}
+    assert len(ledger.reports.acked_hashes("contact", [guid("anna"), *(guid(str(n)) for n in range(1200))])) == 1
 
 
 @pytest.mark.parametrize("judged", [100_000, 4])
@@ -137,15 +140,15 @@ def test_what_is_pending_is_told_by_what_it_takes(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch, judged: int
 ) -> None:
     monkeypatch.setattr(reports, "_JUDGED", judged)
-    assert ledger.pending_operations("contact") == {}
+    assert ledger.reports.pending_operations("contact") == {}
     capture(ledger, page=many(3))
     push(ledger)
     capture(ledger, row("row0", "b"), row("row1", "b"), deleted=["row2"])
-    ledger.carry_out_deletes("contact", max_share=1.0)
+    ledger.deletions.carry_out_deletes("contact", max_share=1.0)
     clock.advance(1)
     capture(ledger, page=many(6, prefix="new"))
     capture(ledger, row("carl", refusal="no"))
-    told = ledger.pending_operations("contact")
+    told = ledger.reports.pending_operations("contact")
     if judged > 9:
         assert told == {"insert": 6, "update": 2, "delete": 1}
     else:  # the oldest four of nine tell for all

@@ -8,78 +8,78 @@ from sync_assets_tests.support.ledgers import Clock, run_out, session_of
 
 
 def sessions(ledger: Ledger) -> dict[str, int]:
-    return {run_id: beat.session for run_id, beat in ledger.heartbeats().items()}
+    return {run_id: beat.session for run_id, beat in ledger.runs.heartbeats().items()}
 
 
 def test_a_run_has_the_sign_of_life_of_its_session(ledger: Ledger, clock: Clock) -> None:
     session = session_of(ledger)
-    assert ledger.begin_run("run", session)
-    first = ledger.heartbeats()["run"]
+    assert ledger.runs.begin("run", session)
+    first = ledger.runs.heartbeats()["run"]
     assert (first.session, first.worker) == (session, "worker")
     clock.advance(5)
-    ledger.renew_session(session)
-    assert ledger.heartbeats()["run"].at > first.at
+    ledger.sessions.renew(session)
+    assert ledger.runs.heartbeats()["run"].at > first.at
     run_out(ledger)
-    assert ledger.heartbeats()["run"].worker is None
+    assert ledger.runs.heartbeats()["run"].worker is None
 
 
 def test_a_run_whose_session_lives_is_not_given_up(ledger: Ledger) -> None:
-    ledger.begin_run("run", session_of(ledger))
-    seen = ledger.heartbeats()["run"]
-    assert not ledger.give_up_run("run", seen)
+    ledger.runs.begin("run", session_of(ledger))
+    seen = ledger.runs.heartbeats()["run"]
+    assert not ledger.runs.give_up("run", seen)
     run_out(ledger)
-    assert ledger.give_up_run("run", seen)
-    assert not ledger.begin_run("run", session_of(ledger))
-    ledger.end_run("run")
+    assert ledger.runs.give_up("run", seen)
+    assert not ledger.runs.begin("run", session_of(ledger))
+    ledger.runs.end("run")
     assert sessions(ledger) == {"run": GIVEN_UP}
 
 
 def test_a_run_that_never_gave_a_sign_of_life_is_given_up_before_it_can(ledger: Ledger) -> None:
-    assert ledger.give_up_run("run", None)
-    assert not ledger.begin_run("run", session_of(ledger))
-    ledger.begin_run("other", session_of(ledger))
-    assert not ledger.give_up_run("other", None)
+    assert ledger.runs.give_up("run", None)
+    assert not ledger.runs.begin("run", session_of(ledger))
+    ledger.runs.begin("other", session_of(ledger))
+    assert not ledger.runs.give_up("other", None)
 
 
 def test_the_next_step_of_a_run_whose_step_has_ended_begins_it_again(ledger: Ledger) -> None:
     session = session_of(ledger)
-    ledger.begin_run("run", session)
-    ledger.end_run("run")
+    ledger.runs.begin("run", session)
+    ledger.runs.end("run")
     assert sessions(ledger) == {"run": ENDED}
-    assert ledger.begin_run("run", session)
+    assert ledger.runs.begin("run", session)
     assert sessions(ledger) == {"run": session}
 
 
 def test_what_earlier_runs_left_is_removed_and_a_run_at_work_is_not(ledger: Ledger, clock: Clock) -> None:
     for run_id in ("killed", "ended", "long"):
-        ledger.begin_run(run_id, session_of(ledger, f"of {run_id}"))
-    ledger.end_run("ended")
+        ledger.runs.begin(run_id, session_of(ledger, f"of {run_id}"))
+    ledger.runs.end("ended")
     run_out(ledger, "of killed")
     clock.advance(ENDED_KEPT_SECONDS + 1)
-    ledger.begin_run("run", session_of(ledger, "of long"))
+    ledger.runs.begin("run", session_of(ledger, "of long"))
     assert sessions(ledger).keys() == {"killed", "long", "run"}
     clock.advance(KEPT_SECONDS + 1)
-    ledger.begin_run("next", session_of(ledger, "of long"))
+    ledger.runs.begin("next", session_of(ledger, "of long"))
     assert sessions(ledger).keys() == {"long", "run", "next"}
 
 
 def test_numbers_are_added_up_by_table_side_and_day(ledger: Ledger, clock: Clock) -> None:
     day = clock.now.date()
     for _ in range(2):
-        ledger.add_day_counts("contact", "d365", {"new": 3, "deleted": 0})
-    ledger.add_day_counts("contact", "campaign", {"deleted": 1})
-    ledger.add_day_counts("account", "d365", {"new": 7})
+        ledger.runs.add_day_counts("contact", "d365", {"new": 3, "deleted": 0})
+    ledger.runs.add_day_counts("contact", "campaign", {"deleted": 1})
+    ledger.runs.add_day_counts("account", "d365", {"new": 7})
     clock.advance(86_400)
-    ledger.add_day_counts("contact", "d365", {"new": 1})
-    assert ledger.day_counts("contact", "d365", day) == {"new": 6}
-    assert ledger.day_counts("contact", "campaign", day) == {"deleted": 1}
-    assert ledger.day_counts("contact", "d365", clock.now.date()) == {"new": 1}
+    ledger.runs.add_day_counts("contact", "d365", {"new": 1})
+    assert ledger.runs.day_counts("contact", "d365", day) == {"new": 6}
+    assert ledger.runs.day_counts("contact", "campaign", day) == {"deleted": 1}
+    assert ledger.runs.day_counts("contact", "d365", clock.now.date()) == {"new": 1}
 
 
 def test_the_first_day_of_a_table_is_that_of_its_first_capture_even_without_rows(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.first_captured_day("contact") is None
+    assert ledger.runs.first_captured_day("contact") is None
     first = clock.now.date()
-    ledger.count_captured("contact", 0)
+    ledger.runs.count_captured("contact", 0)
     clock.advance(86_400 * 2)
-    ledger.count_captured("contact", 5)
-    assert ledger.first_captured_day("contact") == first
+    ledger.runs.count_captured("contact", 5)
+    assert ledger.runs.first_captured_day("contact") == first

@@ -9,15 +9,15 @@ from sync_assets_tests.unit.ledger.linking import in_campaign, order, sent
 
 
 def stored(ledger: Ledger, name: str, table: str = "contact") -> StoredRecord:
-    found = ledger.stored_record(table, guid(name))
+    found = ledger.stored.stored_record(table, guid(name))
     assert found is not None
     return found
 
 
 def test_an_id_without_a_record_has_none(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    assert ledger.stored_record("contact", guid("bert")) is None
-    assert ledger.stored_record("order", guid("anna")) is None
+    assert ledger.stored.stored_record("contact", guid("bert")) is None
+    assert ledger.stored.stored_record("order", guid("anna")) is None
 
 
 def test_a_captured_record_is_to_be_inserted_then_synced_then_updated(ledger: Ledger) -> None:
@@ -89,7 +89,7 @@ def test_of_many_children_all_are_counted_and_the_first_are_named(ledger: Ledger
 
 def test_a_record_of_a_held_person_names_the_person(ledger: Ledger) -> None:
     in_campaign(ledger)
-    ledger.hold("contact", guid("anna"))
+    ledger.holds.hold("contact", guid("anna"))
     assert stored(ledger, "order", "order").persons == (guid("anna"),)
     assert stored(ledger, "order", "order").state == State.HELD
 
@@ -97,7 +97,7 @@ def test_a_record_of_a_held_person_names_the_person(ledger: Ledger) -> None:
 def test_a_deletion_that_the_guard_holds_back_is_collected(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     sent(ledger)
-    feed = ledger.feed("contact")
+    feed = ledger.feeds.feed("contact")
     assert feed is not None
     save_page(ledger, "contact", frame([]), [guid("anna")], None, feed.version)
     assert stored(ledger, "anna").deletion_collected

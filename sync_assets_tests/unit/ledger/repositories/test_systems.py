@@ -6,17 +6,17 @@ from sync_assets.ledger import Ledger
 
 
 def test_the_first_one_that_is_noted_stays(ledger: Ledger) -> None:
-    assert ledger.systems() == {}
-    assert ledger.note_system("d365", "https://a.example", "org-a").identity == "org-a"
-    assert ledger.note_system("d365", "https://b.example", "org-b").url == "https://a.example"
-    ledger.note_system("campaign", "https://c.example/acme", None)
-    assert [(s.side, s.url, s.identity) for s in sorted(ledger.systems().values())] == [
+    assert ledger.systems.stored() == {}
+    assert ledger.systems.note("d365", "https://a.example", "org-a").identity == "org-a"
+    assert ledger.systems.note("d365", "https://b.example", "org-b").url == "https://a.example"
+    ledger.systems.note("campaign", "https://c.example/acme", None)
+    assert [(s.side, s.url, s.identity) for s in sorted(ledger.systems.stored().values())] == [
         ("campaign", "https://c.example/acme", None),
         ("d365", "https://a.example", "org-a"),
     ]
 
 
 def test_one_that_moved_takes_its_place(ledger: Ledger) -> None:
-    ledger.note_system("d365", "https://a.example", "org-a")
-    ledger.replace_system("d365", "https://b.example", "org-b")
-    assert ledger.systems()["d365"][1:3] == ("https://b.example", "org-b")
+    ledger.systems.note("d365", "https://a.example", "org-a")
+    ledger.systems.replace("d365", "https://b.example", "org-b")
+    assert ledger.systems.stored()["d365"][1:3] == ("https://b.example", "org-b")

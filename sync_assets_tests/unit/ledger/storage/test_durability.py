@@ -47,7 +47,7 @@ def test_a_power_cut_after_a_capture_or_an_acknowledgement_loses_neither(
         settle(ledger, "done", *claim(ledger, limit=5))
         capture(ledger, row("last"))
         with after_power_cut(files) as left:
-            assert left.counts() == ledger.counts()
+            assert left.reports.counts() == ledger.reports.counts()
             states = [record.state for record in stored(left).values()]
             assert (states.count(State.SYNCED), len(states)) == (5, 1500 * pages + 1)
 
