@@ -14,7 +14,6 @@ import pytest
 from sync_assets.sandbox.entra import Entra, app
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sandbox_process import SandboxProcess
-from sync_assets_tests.support.signed_in import tls
 
 ORG = "https://org.example"
 
@@ -118,12 +117,6 @@ def test_a_resource_with_a_slash_at_its_end_gives_a_scope_with_two(sign_in: Sign
     assert sign_in.ask(scope=f"{ORG}//.default").status_code == 200
 
 
-def test_the_older_endpoint_tells_numbers_as_text(sign_in: SignIn) -> None:
-    told = sign_in.ask("oauth2/token", scope="", resource=ORG).json()
-    assert told["expires_in"] == "3599"
-    assert told["resource"] == ORG
-
-
 # Microsoft's libraries, unpatched, over TLS
 
 
@@ -169,23 +162,6 @@ def test_msal_hands_on_the_refusal_of_a_wrong_secret(env: dict[str, str]) -> Non
     assert told is not None
     assert told["error"] == "invalid_client"
     assert told["error_codes"] == [7000215]
-
-
-@pytest.mark.parametrize(("secret", "status"), [(None, 200), ("wrong", 401)])
-def test_a_secret_is_taken_from_the_http_basic_header_that_discovery_advertises(
-    env: dict[str, str], secret: str | None, status: int
-) -> None:
-    login, tenant = env["D365_AUTHORITY"], env["D365_TENANT_ID"]
-    with httpx.Client(verify=tls(env), trust_env=False) as client:
-        discovered = client.get(f"{login}/{tenant}/v2.0/.well-known/openid-configuration").json()
-        assert "client_secret_basic" in discovered["token_endpoint_auth_methods_supported"]
-        form = {"grant_type": "client_credentials", "scope": f"{env['D365_URL']}/.default"}
-        basic = (env["D365_CLIENT_ID"], secret or env["D365_CLIENT_SECRET"])
-        answer = client.post(discovered["token_endpoint"], data=form, auth=basic)
-        assert answer.status_code == status
-        for unreadable in ("Basic ???", "Basic", "Bearer x"):
-            refused = client.post(discovered["token_endpoint"], data=form, headers={"authorization": unreadable})
-            assert (refused.status_code, refused.json()["error_codes"]) == (400, [900144])
 
 
 def test_faults_of_the_sign_in(process: SandboxProcess, env: dict[str, str]) -> None:

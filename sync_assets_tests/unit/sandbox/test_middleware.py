@@ -96,36 +96,6 @@ async def test_slow_and_latency_delay_the_work(system: System) -> None:
     assert system.last()[2:] == (201, "insert", None)
 
 
-async def test_any_status_body_and_headers(system: System) -> None:
-    await system.start()
-    system.fault("status", status=418, body="short", content_type="text/x", headers={"x-y": 5})
-    answer = await system.client.post("/")
-    assert (answer.status_code, answer.text) == (418, "short")
-    assert (answer.headers["content-type"], answer.headers["x-y"]) == ("text/x", "5")
-    assert system.done == []
-    assert system.last() == ("POST", "/", 418, None, "status")
-
-
-@pytest.mark.parametrize(
-    ("kind", "status", "retry_after"), [("throttle", 429, "7"), ("unavailable", 503, "7"), ("unauthorized", 401, None)]
-)
-async def test_plain_refusals(system: System, kind: str, status: int, retry_after: str | None) -> None:
-    await system.start()
-    system.fault(kind, retry_after=7)
-    answer = await system.client.post("/")
-    assert (answer.status_code, answer.headers.get("retry-after")) == (status, retry_after)
-
-
-async def test_the_journal_knows_when_a_request_came_and_when_it_was_answered(system: System) -> None:
-    await system.start()
-    for _ in range(2):
-        await system.client.post("/")
-    first, second = system.journal.entries()
-    assert first.answered is not None
-    assert second.answered is not None
-    assert first.began <= first.answered <= second.began <= second.answered
-
-
 @pytest.mark.parametrize("kind", ["throttle", "cut_before"])
 async def test_a_system_may_tell_what_a_refused_request_was_about(system: System, kind: str) -> None:
     await system.start(key=lambda scope, body: f"{scope['path']} {body.decode()}")
@@ -153,11 +123,6 @@ async def test_a_bug_of_the_system_is_a_500_in_the_journal(system: System) -> No
     await system.start()
     assert (await system.client.post("/broken")).status_code == 500
     assert system.last()[2] == 500
-
-
-async def test_a_taken_port_is_told(system: System) -> None:
-    with pytest.raises(OSError, match=f"port {system.listener.port} cannot be used: .* choose another --port"):
-        Listener(system.listener.port)
 
 
 async def test_a_refusal_without_a_time_to_wait(system: System) -> None:

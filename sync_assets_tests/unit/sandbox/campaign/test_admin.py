@@ -61,25 +61,6 @@ async def test_the_dump_shows_hidden_children(admin: httpx.AsyncClient, http: ht
     assert (await admin.get("/campaign/dump?resource=nothing")).status_code == 400
 
 
-async def test_changes_and_deletes_by_key_or_pkey(admin: httpx.AsyncClient, http: httpx.AsyncClient) -> None:
-    await http.post(EXT, json={"externalId": "a"})
-    pkey = (await http.post(EXT, json={})).json()["PKey"]
-    told = {
-        "keys": ["a"],
-        "set": {"blackListEmail": True},
-        "raw": {"blackListEmailLastModified": "2020-01-01 00:00:00.000Z"},
-    }
-    assert (await admin.post("/campaign/change", json=told)).json() == {"changed": 1}
-    read = (await http.get(f"{EXT}/a")).json()
-    assert (read["blackListEmail"], read["blackListEmailLastModified"]) == (True, "2020-01-01 00:00:00.000Z")
-    for wrong in ({"keys": ["b"]}, {"keys": ["a"], "set": {"age": 1}}, {"keys": ["a"], "raw": {"shoeSize": 1}}):
-        answer = await admin.post("/campaign/change", json=wrong)
-        assert answer.status_code == 400
-        assert answer.json()["error"]
-    assert (await admin.post("/campaign/delete", json={"pkeys": [pkey]})).json() == {"deleted": 1}
-    assert len((await admin.get("/campaign/dump")).json()) == 1
-
-
 async def test_settings_are_shown_changed_and_refused_when_unknown(
     admin: httpx.AsyncClient, campaign: Campaign
 ) -> None:
@@ -156,8 +137,3 @@ async def test_changed_profiles_only_and_no_file_on_a_quiet_day(
     clock.now += 3600
     assert await export(admin, only_changed=True) is None
     assert await export(admin, only_changed=True, keep_empty=True, name="empty.csv") == "empty.csv"
-
-
-async def test_without_a_folder_there_is_no_export(admin: httpx.AsyncClient, campaign: Campaign) -> None:
-    campaign.exports = None
-    assert (await admin.post("/campaign/export", json={})).status_code == 400

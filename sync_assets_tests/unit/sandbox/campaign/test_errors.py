@@ -90,14 +90,6 @@ async def test_a_business_key_cannot_be_changed(http: httpx.AsyncClient) -> None
         assert (await http.patch(path, json={"externalId": "id-1"})).status_code == 200
 
 
-async def test_a_key_may_not_be_taken_from_another_record(http: httpx.AsyncClient) -> None:
-    await http.post(EXT, json={"externalId": "id-1"})
-    pkey = (await http.post(EXT, json={})).json()["PKey"]
-    answer = await http.patch(f"{EXT}/{pkey}", json={"externalId": "id-1"})
-    assert answer.status_code == 500
-    assert "already exists" in answer.text
-
-
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 async def test_an_unknown_key_is_404_with_the_documented_text(http: httpx.AsyncClient, method: str) -> None:
     answer = await http.request(method, f"{EXT}/nobody", json={})
@@ -133,11 +125,6 @@ async def test_a_body_that_is_no_json_object(http: httpx.AsyncClient, content: b
 async def test_unknown_paths_are_404(http: httpx.AsyncClient, path: str) -> None:
     answer = await http.get(path)
     assert (answer.status_code, answer.text) == (404, f"{RST} Error rc=-2003")
-
-
-@pytest.mark.parametrize("method", ["PUT", "HEAD", "OPTIONS"])
-async def test_other_methods_are_404(http: httpx.AsyncClient, method: str) -> None:
-    assert (await http.request(method, EXT)).status_code == 404
 
 
 async def test_switches_for_long_strings_and_reasons(http: httpx.AsyncClient, campaign: Campaign) -> None:

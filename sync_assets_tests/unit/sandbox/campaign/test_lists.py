@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,12 +47,6 @@ async def test_pages_of_25_until_there_is_no_next(http: httpx.AsyncClient, campa
     assert pages[0]["content"][0]["href"] == f"{BASE}{EXT}/{pages[0]['content'][0]['PKey']}"
 
 
-async def test_a_full_last_page_has_no_next(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    fill(campaign, 50)
-    assert [len(page["content"]) for page in await follow(http, EXT)] == [25, 25]
-    assert (await http.get("/profileAndServicesExt/cusOrder")).json()["content"] == []
-
-
 async def test_inserts_and_deletes_between_pages_skip_and_double_nothing(
     http: httpx.AsyncClient, campaign: Campaign
 ) -> None:
@@ -74,45 +67,6 @@ async def test_a_big_table_pages_only_when_forced(http: httpx.AsyncClient, campa
     campaign.configure({"big_table_threshold": 59})
     assert len(await follow(http, EXT)) == 1
     assert len(await follow(http, f"{EXT}?_forcePagination=true")) == 3
-
-
-async def test_older_builds_give_relative_links_with_double_slashes(
-    http: httpx.AsyncClient, campaign: Campaign
-) -> None:
-    fill(campaign, 30)
-    campaign.configure({"relative_links": True, "double_slash_links": True})
-    page = (await http.get(f"{EXT}/byText?text=&_lineCount=20")).json()
-    assert page["next"]["href"].startswith("/profileAndServicesExt/profile//byText?text=&_lineCount=20&_lineStart=@")
-    assert page["count"]["href"].startswith("/profileAndServicesExt/profile//byText/_count?")
-    assert len((await http.get(page["next"]["href"])).json()["content"]) == 10
-    assert (await http.get(page["count"]["href"])).json() == {"count": 30}
-
-
-@pytest.mark.parametrize("order", ["email%20desc", "email%2520desc", "email+desc", "email desc"])
-async def test_sorting_also_with_the_blank_encoded_twice(
-    http: httpx.AsyncClient, campaign: Campaign, order: str
-) -> None:
-    fill(campaign, 30)
-    pages = await follow(http, f"{EXT}?_order={order}&_lineCount=7")
-    emails = [record["email"] for page in pages for record in page["content"]]
-    assert emails == sorted(emails, reverse=True)
-    assert len(emails) == 30
-
-
-async def test_sorting_by_several_attributes_and_by_an_unknown_one(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    fill(campaign, 9)
-    pages = await follow(http, f"{EXT}?_order=cusScore desc,externalId")
-    assert ids(pages) == [f"id-{n:03d}" for n in (2, 5, 8, 1, 4, 7, 0, 3, 6)]
-    answer = await http.get(f"{EXT}?_order=shoeSize")
-    assert (answer.status_code, "'shoeSize' attribute unknown" in answer.text) == (500, True)
-
-
-async def test_a_list_of_one_attribute_is_a_list_of_strings(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    fill(campaign, 12)
-    page = (await http.get(f"{EXT}/externalId?_lineCount=10")).json()
-    assert page["content"] == [f"id-{n:03d}" for n in range(10)]
-    assert (await http.get(page["next"]["href"])).json()["content"] == ["id-010", "id-011"]
-    assert (await http.get(f"{EXT}/domain?_lineCount=1")).json()["content"] == ["example.com"]
 
 
 async def test_filters_in_the_path(http: httpx.AsyncClient, campaign: Campaign) -> None:
@@ -137,61 +91,6 @@ async def test_filters_in_the_path(http: httpx.AsyncClient, campaign: Campaign) 
         f"{EXT}/profile?profile=@nothing",
     ):
         assert ids([(await http.get(url)).json()]) == [], url
-
-
-async def test_a_missing_filter_parameter_compares_as_empty(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    fill(campaign, 3)
-    campaign.insert(campaign.views[VIEW], {"email": "foreign@example.com"})
-    found = (await http.get(f"{EXT}/byExternalId?externalid=id-001")).json()["content"]
-    assert [record["email"] for record in found] == ["foreign@example.com"]
-
-
-async def test_by_text_is_case_sensitive_and_prefix_only(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    for last, email in (("Byron", "ada@example.com"), ("Adams", "b@example.com"), ("Madad", "c@example.com")):
-        campaign.insert(campaign.views[VIEW], {"lastName": last, "email": email})
-
-    async def found(query: str) -> list[str]:
-        return [record["lastName"] for record in (await http.get(f"{EXT}/byText?{query}")).json()["content"]]
-
-    assert await found("text=ad") == ["Byron"]
-    assert await found("text=Ad") == ["Adams"]
-    assert await found("text=M&filterType=lastName") == ["Madad"]
-    assert await found("text=ada&filterType=lastName") == []
-    assert (await http.get(f"{EXT}/byText?text=a&filterType=shoeSize")).status_code == 500
-
-
-async def test_published_filters_are_settings(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    fill(campaign, 9)
-    assert (await http.get(f"{EXT}/byScore?score_parameter=2")).status_code == 404
-    campaign.configure({"filters": {"profile": {"byScore": {"attribute": "cusScore", "parameter": "score_parameter"}}}})
-    assert ids(await follow(http, f"{EXT}/byScore?score_parameter=2")) == ["id-002", "id-005", "id-008"]
-    assert (await http.get(f"{EXT}/byScore?score_parameter=x")).status_code == 500
-
-
-async def test_two_filters_on_the_key_must_both_hold(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    fill(campaign, 3)
-    also = {"attribute": "externalId", "parameter": "also_parameter"}
-    campaign.configure({"filters": {"profile": {"byAlso": also}}})
-    url = f"{EXT}/byExternalId/byAlso?externalId_parameter="
-    assert ids([(await http.get(f"{url}id-001&also_parameter=id-001")).json()]) == ["id-001"]
-    for parameters in ("id-001&also_parameter=id-002", "nobody&also_parameter=id-002"):
-        assert ids([(await http.get(url + parameters)).json()]) == []
-
-
-async def test_unknown_parameters_are_ignored_bad_known_ones_are_not(
-    http: httpx.AsyncClient, campaign: Campaign
-) -> None:
-    fill(campaign, 30)
-    assert len((await http.get(f"{EXT}?limit=5&page=0")).json()["content"]) == 25
-    assert (await http.get(f"{EXT}?_lineCount=many")).status_code == 500
-    assert (await http.get(f"{EXT}?_lineStart=@made-up")).status_code == 500
-    pkey = (await http.get(f"{EXT}/id-001")).json()["PKey"]
-    assert (await http.get(f"{EXT}?_lineStart={pkey}")).status_code == 500
-
-
-async def test_a_name_with_json_behind_it(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    fill(campaign, 1)
-    assert len((await http.get(f"{EXT}.json")).json()["content"]) == 1
 
 
 @given(number=st.integers(0, 40), size=st.integers(1, 45), order=st.sampled_from(["", "&_order=cusScore desc"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import httpx
-import pytest
 
 from sync_assets.sandbox.campaign import Campaign
 
@@ -12,12 +11,6 @@ EXT = "/profileAndServicesExt"
 
 def words(text: str) -> set[str]:
     return set(text.split())
-
-
-MEMBERS = words(
-    "PKey apiName category dataPolicy desc displayFormat help label lazyLoaded length mandatory metadata privacy "
-    "queryable readOnly resName resType sortable type"
-)
 
 
 async def test_a_resource_has_the_documented_members(http: httpx.AsyncClient) -> None:
@@ -29,21 +22,6 @@ async def test_a_resource_has_the_documented_members(http: httpx.AsyncClient) ->
     assert (told["apiName"], told["schema"], told["type"]) == ("resourceType", "nms:recipient", "item")
     assert not told["PKey"].startswith("@")
     assert (await http.get(told["href"])).json() == told
-
-
-async def test_every_attribute_has_nineteen_members_and_those_of_its_type(http: httpx.AsyncClient) -> None:
-    content = (await http.get(f"{EXT}/resourceType/profile")).json()["content"]
-    assert len(MEMBERS) == 19
-    for name, told in content.items():
-        extra = {
-            "enumeration": {"values"},
-            "link": {"resTarget", "unbound"},
-            "collection": {"resTarget", "unbound"},
-            "group": {"content"},
-        }.get(told["type"], set())
-        assert set(told) == MEMBERS | extra, name
-        assert told["apiName"] == name
-        assert isinstance(told["length"], str)
 
 
 async def test_types_lengths_policies_and_enumerations(http: httpx.AsyncClient) -> None:
@@ -94,51 +72,6 @@ async def test_links_name_their_target_and_their_side(http: httpx.AsyncClient) -
     assert (told["resType"], told["resTarget"], told["unbound"]) == ("link", "profile", False)
     told = profile["cusOrderslink"]
     assert (told["resType"], told["resTarget"], told["unbound"]) == ("link", "cusOrder", True)
-
-
-async def test_a_resource_with_people_in_it_that_is_not_linked_to_profile(http: httpx.AsyncClient) -> None:
-    content = (await http.get("/customResources/resourceType/cusStore")).json()["content"]
-    assert {"cusManagerFirstName", "cusManagerLastName", "cusEmail", "cusPhone", "cusStreet"} <= set(content)
-    assert not [name for name, told in content.items() if told["type"] in ("link", "collection")]
-
-
-async def test_filters_are_told_with_a_sample_url(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    campaign.configure({"filters": {"profile": {"byScore": {"attribute": "cusScore", "parameter": "score_parameter"}}}})
-    href = (await http.get(f"{EXT}/resourceType/profile")).json()["filters"]["href"]
-    told = (await http.get(href)).json()
-    assert {"byEmail", "byText", "byExternalId", "byScore"} <= set(told)
-    assert set(told["byText"]) == words(
-        "PKey category condition data formType fragmentName label metadata resName webPage webPageName"
-    )
-    assert told["byScore"]["data"] == "/profileAndServicesExt/profile/byScore?score_parameter=$value"
-
-
-@pytest.mark.parametrize(
-    ("api", "resources"),
-    [
-        ("profileAndServices", {"profile", "service"}),
-        ("profileAndServicesExt", {"profile", "service", "orgUnitBase", "geoUnitBase", "cusOrder", "cusOrderLine"}),
-        ("customResources", {"cusStore"}),
-    ],
-)
-async def test_the_service_document_lists_what_the_api_serves(
-    http: httpx.AsyncClient, api: str, resources: set[str]
-) -> None:
-    told = (await http.get(f"/{api}/")).json()
-    assert told.pop("apiName") == "resourceType"
-    assert set(told) == resources
-    for name, entry in told.items():
-        assert set(entry) == {"content", "data", "help", "href", "name", "type"}
-        assert entry["data"] == f"/{api}/{name}/"
-        assert (await http.get(entry["href"])).json()["name"] == name
-        assert (await http.get(entry["data"])).status_code == 200
-
-
-async def test_unknown_resources_and_writing_metadata_are_404(http: httpx.AsyncClient) -> None:
-    assert (await http.get(f"{EXT}/resourceType/cusNothing")).status_code == 404
-    assert (await http.get(f"{EXT}/resourceType/cusStore")).status_code == 404, "not linked to profile"
-    assert (await http.post(f"{EXT}/resourceType/profile", json={})).status_code == 404
-    assert (await http.get(f"{EXT}/resourceType")).status_code == 404
 
 
 async def test_an_extension_that_was_never_published_is_no_api_at_all(

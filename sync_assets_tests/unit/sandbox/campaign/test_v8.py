@@ -74,21 +74,3 @@ async def test_no_patch_changes_the_location_and_the_answer_names_an_attribute(h
     answer = await http.patch(f"{EXT}/profile/k", json={"location": {"city": "Rome"}})
     assert (answer.status_code, answer.text) == (500, "'zipCode' property is not valid for the 'profile' resource.")
     assert (await http.get(f"{EXT}/profile/k")).json()["location"]["city"] == "Paris"
-
-
-async def test_the_marketing_history_of_a_profile_is_not_served(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    path = f"/profileAndServices/history/{(await http.get(f'{EXT}/profile/k')).json()['PKey']}"
-    assert (await http.get(path)).status_code == 404
-    campaign.configure({"dialect": "standard"})
-    assert (await http.get(path)).status_code == 200
-
-
-async def test_organizational_units_are_not_served_and_the_time_zone_by_the_ext_api_only(
-    http: httpx.AsyncClient, campaign: Campaign
-) -> None:
-    assert (await http.get(f"{EXT}/orgUnitBase")).status_code == 404
-    assert "timeZone" in (await http.get(f"{EXT}/profile/k")).json()
-    assert "timeZone" not in (await http.get("/profileAndServices/profile/k")).json()
-    campaign.configure({"dialect": "standard"})
-    assert (await http.get(f"{EXT}/orgUnitBase")).status_code == 200
-    assert "timeZone" in (await http.get("/profileAndServices/profile/k")).json()

@@ -113,66 +113,7 @@ def test_a_page_of_changes_may_hold_the_earlier_state_of_a_row_first(
         assert versions == sorted(set(versions)), "an earlier state has an earlier version"
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7])
-def test_repeats_fit_in_the_page_that_was_asked_for_and_end_with_the_present(api: WebApi, size: int) -> None:
-    api.org.switches.page_repeats = True
-    delta, ids = delta_after_changes(api)
-    pages, _ = api.pages(delta, f"odata.maxpagesize={size}")
-    assert max(map(len, pages)) <= size
-    last = {item.get("contactid", item.get("id")): shown([item])[0] for page in pages for item in page}
-    assert last == dict(zip(ids, ["a3", "m2", "n1", "-"], strict=True))
-    assert sum(map(len, pages)) == (4 if size == 1 else 6)
-
-
-def test_first_reads_hold_no_repeats(api: WebApi) -> None:
-    api.org.switches.page_repeats = True
-    delta_after_changes(api)
-    assert sorted(shown(api.get("contacts?$select=firstname", TRACK).rows)) == ["a3", "m2", "n1"]
-
-
-def test_earlier_states_follow_undone_writes_and_new_columns(api: WebApi) -> None:
-    api.org.switches.page_repeats = True
-    api.org.switches.metadata_change_expires = False
-    delta, [changed, *_] = delta_after_changes(api)
-    target = {"@odata.type": "Microsoft.Dynamics.CRM.contact", "contactid": changed}
-    targets = [target | {"firstname": "a4"}, target | {"firstname": "x" * 51}]
-    assert api.post("contacts/Microsoft.Dynamics.CRM.UpdateMultiple", {"Targets": targets}).status == 400
-    assert "a4" not in shown(api.get(delta).rows)
-    api.org.change_column(api.org.stores["contact"], "new_extra", {"type": "String", "max_length": 5})
-    rows = api.get(f"contacts?$select=firstname,new_extra&{delta.rpartition('&')[2]}").rows
-    assert {row["new_extra"] for row in rows if "contactid" in row} == {None}
-
-
 # Large pages
-
-
-@pytest.mark.parametrize("prefer", ["", TRACK])
-def test_a_page_larger_than_the_memory(api: WebApi, prefer: str) -> None:
-    for _ in range(3):
-        api.new()
-
-    def ask(size: int) -> Any:
-        return api.get("contacts?$select=firstname", ",".join(filter(None, (prefer, f"odata.maxpagesize={size}"))))
-
-    assert ask(5000).status == 200
-    api.org.switches.memory_limit_rows = 1250
-    for size in (5000, 2500, 1251):
-        reply = ask(size)
-        assert (reply.status, "insufficient system memory" in reply.message) == (500, True)
-    assert api.get("contacts?$select=firstname", prefer).status == 500, "as many as may be are asked for"
-    assert len(ask(1250).rows) == 3
-    assert len(api.get("contacts?$select=firstname&$top=1").rows) == 1
-    page = ask(2).json
-    assert api.get(page["@odata.nextLink"], "odata.maxpagesize=5000").status == 500
-    assert api.get(page["@odata.nextLink"], "odata.maxpagesize=2").status == 200
-
-
-def test_a_delta_larger_than_the_memory(api: WebApi) -> None:
-    delta = api.get("contacts?$select=firstname", TRACK).json["@odata.deltaLink"]
-    api.org.switches.memory_limit_rows = 2
-    api.new()
-    assert api.get(delta).status == 500
-    assert len(api.get(delta, "odata.maxpagesize=2").rows) == 1
 
 
 # Clocks
