@@ -17,7 +17,7 @@ webserver          the guard before Dagster's web server
 alerts, scaffold   incidents and notifications; a first configuration
 sandbox            local systems for tests and demonstrations
 
-Arrows point one way, see docs/architecture.md; `.importlinter` checks it.
+Arrows point one way, see docs/dev/architecture.md; `.importlinter` checks it.
 """
 
 from sync_assets.performance import return_large_buffers

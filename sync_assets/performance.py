@@ -1,6 +1,6 @@
 """Settings of the interpreter and the C library that make the program faster or smaller. There are none elsewhere.
 
-Each is measured (docs/benchmarks.md). Importing this module imports nothing heavy.
+Each is measured (docs/dev/benchmarks.md). Importing this module imports nothing heavy.
 """
 
 from __future__ import annotations

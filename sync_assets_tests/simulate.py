@@ -1,6 +1,6 @@
 """Play simulated runs: `python -m sync_assets_tests.simulate --seconds 600 [--seed N] [--start N] [--postgresql]`.
 
-Each seed is some days of changes, faults and syncs on a simulated clock (docs/simulation.md). A failure prints its
+Each seed is some days of changes, faults and syncs on a simulated clock (docs/dev/simulation.md). A failure prints its
 seed, the commit and a shortened history. Exit status: 0 if no seed fails, else 1.
 """
 

@@ -42,7 +42,8 @@ AT_ONCE = 8
 """Reads in flight, few enough not to slow down pushes that run at the same time."""
 
 TWICE = re.compile(r"\bmore than one\b|\balready exists\b|duplicate key", re.IGNORECASE)
-"""Matches refusals which show that two records have, or would have, the same key (docs/references/campaign.md 5)."""
+"""Matches refusals which show that two records have, or would have, the same key
+(docs/dev/references/campaign.md 5)."""
 
 
 @dataclass(slots=True)

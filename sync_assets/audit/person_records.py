@@ -32,7 +32,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 
 PARENTS_IN_A_QUERY = 100
-"""A URL may have 32,768 characters (docs/references/dataverse.md 2.1); one parent takes about 80 of them."""
+"""A URL may have 32,768 characters (docs/dev/references/dataverse.md 2.1); one parent takes about 80 of them."""
 PAGE = 250
 """Rows of a page: Dynamics 365 may fail on larger ones (capture/page_size.py), and a person has few rows."""
 

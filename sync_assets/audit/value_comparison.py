@@ -2,7 +2,7 @@
 
 Values that are read back can differ from those written: names are re-cased (smartCase), texts trimmed, telephone
 numbers formatted, times given milliseconds, and empty values shown as their type's empty value
-(docs/references/campaign.md 1, 2).
+(docs/dev/references/campaign.md 1, 2).
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """The Campaign client: metadata of resources, engine calls on records and lists, and a count of these calls.
 
 Here: which request fetches what. Not here: retries, waits and token renewal (`http.Endpoint`), and what an answer means
-(`dialect`). Source: docs/references/campaign.md 1, 3, 4, 5 and
+(`dialect`). Source:
 https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/get-started-apis.html
+https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/global-concepts/verbs.html
+https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/troubleshooting.html
 """
 
 from __future__ import annotations
@@ -205,7 +207,7 @@ class CampaignClient:
         return meant and f"Did you mean `{meant}`? Correct `resource` of its table in the configuration."
 
     async def resources(self) -> dict[str, str]:
-        """Return all resources by name, with the API that serves them (section 3); no engine call.
+        """Return all resources by name, with the API that serves them; no engine call.
 
         A resource that both APIs serve is listed with profileAndServicesExt. Raises what `resource` raises, but not
         NotPublished if an instance has only one of the APIs.
@@ -234,7 +236,7 @@ class CampaignClient:
     def _address(self, link: str) -> str:
         """Return the address of a link.
 
-        Links of older builds are relative to `/campaign`, or to the host (section 4).
+        Links of older builds are relative to `/campaign`, or to the host (docs/dev/references/campaign.md 4).
         """
         if link.startswith(f"{self._base_path}/"):
             return f"{self.url}/campaign{link.removeprefix(self._base_path)}"

@@ -1,8 +1,8 @@
 """Campaign's dialect: what an HTTP answer means for the record that was sent.
 
 The only module that interprets Campaign's answers. Most of its refusals are a 500 with lines of text, so the text
-decides and the status only helps (docs/references/campaign.md 5, Errors and Retry rule; docs/references/campaign.md 13
-for Campaign v8).
+decides and the status only helps (docs/dev/references/campaign.md 5, Errors and Retry rule;
+docs/dev/references/campaign.md 13 for Campaign v8).
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def _kind(text: str, operation: Operation, key: str) -> Kind:
     if operation == "insert" and _EXISTS.search(text):
         return "exists_already"
     if _NOT_FOUND.search(text) or _NOT_A_PKEY.search(text):
-        # Campaign uses the same words for a link in the body whose target does not exist (section 5, Errors).
+        # Campaign uses the same words for a link in the body whose target does not exist
+        # (docs/dev/references/campaign.md 5, Errors).
         return "missing" if operation != "insert" and key and key in text else "refused"
     if _PERMANENT.search(text) and not _TEMPORARY.search(text):
         return "refused"

@@ -1,6 +1,7 @@
 """The metadata of a resource: its attributes with types, lengths and enumeration values.
 
-Here: plain values. Not here: how they are fetched (`client.py`). Source: docs/references/campaign.md 3.
+Here: plain values. Not here: how they are fetched (`client.py`). Source:
+https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/global-concepts/metadata-mechanism.html
 """
 
 from __future__ import annotations

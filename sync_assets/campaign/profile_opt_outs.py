@@ -1,6 +1,8 @@
 """Read opt-outs through the API: of the profiles that changed last, and of a single profile.
 
-Source: docs/references/campaign.md 1, 2, 4.
+Source:
+https://experienceleague.adobe.com/docs/campaign-standard/using/developing/datamodel/datamodel-profile.html
+https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/privacy-management/managing-ccpa-opt-out.html
 """
 
 from __future__ import annotations
@@ -68,8 +70,8 @@ async def changed_profiles(
 def _oldest(times: Sequence[datetime | None], border: datetime) -> bool:
     """Return True if all further profiles changed before the border.
 
-    Raises CampaignRefused if the list is not in order: Campaign ignores parameters that it does not know (section 4),
-    and an unordered list does not show where to stop.
+    Raises CampaignRefused if the list is not in order: Campaign ignores parameters that it does not know
+    (docs/dev/references/campaign.md 4), and an unordered list does not show where to stop.
     """
     known = [time for time in times if time is not None]
     if any(later > earlier for earlier, later in pairwise(known)):

@@ -248,7 +248,7 @@ class Records:
         """Look a record up by a published filter.
 
         Only records that carry our key count: Campaign ignores an unknown parameter, and would return all records
-        (docs/references/campaign.md 4).
+        (docs/dev/references/campaign.md 4).
         """
         path = f"{self._path}/{given.name}?{given.parameter}={quote(key, safe='')}&_lineCount=5"
         answer, read = await self._ask("read", path, given.name, None, guard)

@@ -1,7 +1,8 @@
 """Parse Campaign's description of a resource (`resourceType/<name>`) into plain values.
 
 Tolerant: a missing member is read as "not known", since only parts of the format are documented and its shape differs
-between builds. Source: docs/references/campaign.md 3.
+between builds. Source:
+https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/global-concepts/metadata-mechanism.html
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _HIGH_LEVEL: dict[str, AttributeType] = {
 _DIGITS = 18
 """Digits of a number at most; a longer one is ignored."""
 _LOCATION = ("address1", "address2", "address3", "address4", "city", "countryCode", "stateCode", "zipCode")
-"""The members of a profile's `location` (section 2), for builds that describe the group without its parts."""
+"""The members of a profile's `location`, for builds that describe the group without its parts."""
 
 
 def read_resource(name: str, api: str, described: dict[str, Any], filters: dict[str, Any]) -> Resource:

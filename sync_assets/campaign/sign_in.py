@@ -1,6 +1,6 @@
 """Sign-in at Adobe IMS by client credentials (OAuth server-to-server).
 
-Source: docs/references/campaign.md 6 and
+Source:
 https://developer.adobe.com/developer-console/docs/guides/authentication/ServerToServerAuthentication/implementation
 """
 
@@ -38,7 +38,7 @@ TRIES = 4
 LONGEST_WAIT = 30.0
 """Seconds of a `Retry-After` that a sign-in waits for; after a longer one it ends, and the caller may come again."""
 DAY = 24 * 60 * 60
-"""Seconds. A token is valid no longer than this (section 1), whatever `expires_in` is."""
+"""Seconds. A token is valid no longer than this (docs/dev/references/campaign.md 1), whatever `expires_in` is."""
 
 _REACH = "Check CAMPAIGN_IMS_URL and the network; nothing is lost, run it again later."
 

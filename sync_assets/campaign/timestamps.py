@@ -1,6 +1,6 @@
 """Campaign's format of times: `YYYY-MM-DD hh:mm:ss.mmmZ`, in UTC; `""` for none.
 
-Source: docs/references/campaign.md 1.
+Source: docs/dev/references/campaign.md 1.
 """
 
 from __future__ import annotations

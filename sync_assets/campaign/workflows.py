@@ -1,7 +1,8 @@
 """Workflows of Campaign: read the state of one, and start it. No engine calls.
 
-Source: docs/references/campaign.md 7. The life cycle is documented; that the API shows it as `logicalStatus` is
-inferred.
+The life cycle is documented; that the API shows it as `logicalStatus` is assumed. Source:
+https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/managing-workflows/controlling-a-workflow.html
+https://experienceleague.adobe.com/docs/campaign-standard/using/managing-processes-and-data/executing-a-workflow/workflow-life-cycle.html
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 The query returns rows as they are now; they are stored without moving the cursor.
 
 Invariant: a replay never overwrites a newer row. The feed's version is read before the query and must be the same when
-the rows are stored; later changes are in the feed, which is followed afterwards. Source: docs/references/dataverse.md
-2.2 and 2.3.
+the rows are stored; later changes are in the feed, which is followed afterwards. Source:
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filter-rows
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/page-results
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def capture_days(
 def within(days: Replay) -> str:
     """Return the OData condition that rows were modified on these days; empty if they are not limited.
 
-    `modifiedon` is UTC, in whole seconds (docs/references/dataverse.md 2.4).
+    `modifiedon` is UTC, in whole seconds (docs/dev/references/dataverse.md 2.4).
     """
     conditions: list[str] = []
     if days.first > date.min:

@@ -12,7 +12,7 @@ Invariants:
 - Reads beside the feed happen under the same lease, and before the feed is followed to its end, so that later changes
   are stored after them.
 
-Source of the rules: docs/references/dataverse.md 1.5 and
+Source:
 https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
 """
 

@@ -1,6 +1,6 @@
 """The console script `sync-assets`: its commands read arguments, call one operation and print.
 
-Scripts rely on the names and exit statuses that docs/operations.md lists; they do not change. With `--json`, standard
+Scripts rely on the names and exit statuses that docs/commands.md lists; they do not change. With `--json`, standard
 output holds one document and nothing else; progress and errors go to standard error. Imports are lazy, so that `--help`
 is fast.
 """
@@ -74,7 +74,7 @@ def main() -> None:
             end(INTERRUPTED, "Interrupted.")
     except typer.Abort:
         end(1, "Nothing was answered.")
-    except _UsageError as error:  # status 1 (could not run): 2 has another meaning (docs/operations.md)
+    except _UsageError as error:  # status 1 (could not run): 2 has another meaning (docs/commands.md)
         text = error.format_message().strip()
         path = error.ctx.command_path if error.ctx else "sync-assets"
         end(1, text if text and text.isprintable() else "A command is missing.", then=f"See `{path} --help`.")

@@ -21,7 +21,7 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
 STAGE = "-mkt-stage"
-"""The end of the name of a stage tenant (docs/references/campaign.md 1)."""
+"""The end of the name of a stage tenant (docs/dev/references/campaign.md 1)."""
 
 
 class NotConfirmed(SyncAssetsError):

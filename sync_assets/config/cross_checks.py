@@ -25,7 +25,8 @@ CONTENT = {
     *("email", "domain", "firstName", "middleName", "lastName", "salutation", "title", "gender", "birthDate", "age"),
     *("phone", "mobilePhone", "fax", "emailFormat", "preferredLanguage", "timeZone", *OPT_OUT_ATTRIBUTES),
 }
-"""Attributes with the content of a profile (docs/references/campaign.md 2): people change them, and may share them."""
+"""Attributes with the content of a profile (docs/dev/references/campaign.md 2): people change them, and may share
+them."""
 ID_ALONE = "name an attribute for the Dynamics 365 id alone, as in `externalId` or `cusOrderId`"
 ALLOWS = "followemail"
 """The only column of Microsoft's whose true means allow."""
@@ -268,7 +269,7 @@ def _is_mistyped_profile(resource: Any) -> bool:
 
 def _polarity(mappings: dict[Any, Any]) -> Iterator[Finding]:
     """Check Microsoft's columns whose polarity is known: true of `donot…` means do not, of `followemail` allow
-    (docs/references/dataverse.md 2.6)."""
+    (docs/dev/references/dataverse.md 2.6)."""
     for field, mapping in mappings.items():
         where, to = ("opt_out", "mappings", field), _target(mapping)
         inverted = _dict(mapping).get("inverted", False)

@@ -1,4 +1,4 @@
-"""Read the environment variables as typed, frozen values: addresses, secrets, folders (docs/configuration.md).
+"""Read the environment variables as typed, frozen values: addresses, secrets, folders (docs/environment.md).
 
 All missing or invalid variables are reported at once, by name.
 

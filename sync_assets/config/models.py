@@ -105,7 +105,7 @@ class FilterRule(Model):
             values = plain_list(value)
             if values is None:
                 raise refused(f"`is: {operator}` needs a list of values", "write `value: [1, 2]`")
-            if None in values or "" in values:  # an empty text is stored as null (docs/references/dataverse.md 2.4)
+            if None in values or "" in values:  # an empty text is stored as null (docs/dev/references/dataverse.md 2.4)
                 what = "null" if None in values else "an empty text, which is null in Dynamics 365"
                 raise refused(f"`is: {operator}` cannot look for {what}", "use a rule with `is: is_null` or `not_null`")
         elif "value" not in self.model_fields_set:
@@ -223,7 +223,7 @@ class TableConfig(Model):
 
 
 class Guardrails(Model):
-    """Limits that stop the program before the first write (docs/references/campaign.md 14)."""
+    """Limits that stop the program before the first write (docs/dev/references/campaign.md 14)."""
 
     max_contacts: Count = 30_000_000
     """Contacts at most."""
@@ -299,7 +299,7 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _opt_outs_are_fields(self) -> Self:
-        """Add opt-outs to contact's fields with direction d365_to_campaign (docs/references/campaign.md 14). Every
+        """Add opt-outs to contact's fields with direction d365_to_campaign (docs/dev/references/campaign.md 14). Every
         reader of the tables gets them so."""
         if self.opt_out.direction == "d365_to_campaign":
             mappings = self.opt_out.mappings

@@ -31,7 +31,7 @@ WRITES_D365: tuple[Direction, ...] = ("campaign_to_d365", "bidirectional")
 
 DateLayout = Literal["xml", "yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyydd", "ddyyyymm", "yyyyddmm"]
 DateFormat = Literal["auto", DateLayout]
-"""The date formats of Campaign's Extract file (docs/references/campaign.md 8); auto: determined from the file."""
+"""The date formats of Campaign's Extract file (docs/dev/references/campaign.md 8); auto: determined from the file."""
 
 
 def sftp_folder(value: str, example: str) -> str:
@@ -70,7 +70,7 @@ class OptOutMapping(Model):
 
 class Export(Model):
     """The file that a Campaign workflow writes with the opt-outs of changed profiles
-    (docs/references/campaign.md 8)."""
+    (docs/dev/references/campaign.md 8)."""
 
     directory: Text = "d365_loads/exports"
     """As seen after sign-in, or from the root as in `/d365_loads/exports`."""

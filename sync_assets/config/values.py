@@ -25,7 +25,7 @@ OPT_OUT_ATTRIBUTES = (
     "blackListPushnotification",
     "ccpaOptOut",
 )
-"""All opt-out attributes of Campaign (docs/references/campaign.md 2)."""
+"""All opt-out attributes of Campaign (docs/dev/references/campaign.md 2)."""
 CHANGED_SUFFIX = "LastModified"
 """Ends the name of the attribute, and of the column in our frames, with the time at which an opt-out changed."""
 

@@ -1,8 +1,8 @@
 """Update existing rows, many in one request (`$batch`), and return which updates succeeded and why the others did not.
 
 Each update is a PATCH with `If-Match`, which can change a row and never create one. The updates are independent: there
-is no change set, and a refused update does not stop the rest. Source: docs/references/dataverse.md 3.1, 3.3, 3.4, 4
-and https://learn.microsoft.com/power-apps/developer/data-platform/webapi/execute-batch-operations-using-web-api
+is no change set, and a refused update does not stop the rest. Source:
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/execute-batch-operations-using-web-api
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RowUpdate:
     `if_match`: update only while the row has this etag (`W/"…"`); `*`: whatever etag it has.
 
     Raises ValueError for an update that could do harm: `If-Match` is never left out, since that would create a row
-    where there is none (section 3.1).
+    where there is none (docs/dev/references/dataverse.md 3.1).
     """
 
     id: str
@@ -184,7 +184,7 @@ class _Slice:
     def _wait(self, parts: Sequence[Response], attempt: int) -> float:
         """Return the seconds until the next attempt.
 
-        A `Retry-After` holds back every task of the client (section 4).
+        A `Retry-After` holds back every task of the client (docs/dev/references/dataverse.md 4).
         """
         longest = max((seconds for part in parts if (seconds := _retry_after_of(part)) is not None), default=None)
         wait = backoff(attempt) if longest is None else longest + random.uniform(0, 0.25)  # noqa: S311

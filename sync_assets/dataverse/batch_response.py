@@ -1,7 +1,7 @@
 """Split the answer to a `$batch` into the answers of its parts. Pure; any bytes at all give parts or HttpError.
 
 Tolerant of the differences between servers and proxies: a quoted or a bare boundary, CRLF or LF, text before the first
-and after the last part. Source: docs/references/dataverse.md 3.3 and
+and after the last part. Source:
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/execute-batch-operations-using-web-api
 """
 

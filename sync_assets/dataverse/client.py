@@ -1,7 +1,7 @@
 """The Dataverse client: metadata, the change feed, and rows by id.
 
 Here: which request fetches what, and what the error codes of answers mean. Not here: retries, waits and token renewal
-(`http.Endpoint`). Source: docs/references/dataverse.md 1 to 4 and
+(`http.Endpoint`). Source:
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/compose-http-requests-handle-errors
 """
 
@@ -34,7 +34,7 @@ MAX_PAGE = 5000
 LIMITS = Limits(largest=64 << 20, seconds=300.0)
 """A page of 5,000 rows has some 10 MB; 64 MiB allow 13 KB for each row."""
 IDS_IN_A_QUERY = 250
-"""A URL may have 32,768 characters (section 2.1); an id takes 45 of them."""
+"""A URL may have 32,768 characters (docs/dev/references/dataverse.md 2.1); an id takes 45 of them."""
 
 _TYPES: dict[str, ColumnType] = {
     "BigInt": "bigint",
@@ -78,7 +78,7 @@ class D365Refused(SyncAssetsError):
 
 
 NO_SUCH_TABLE = ("0x80060888", "0x80040217")
-"""Error codes for metadata that does not exist (section 3.4)."""
+"""Error codes for metadata that does not exist (docs/dev/references/dataverse.md 3.4)."""
 NO_SUCH_COLUMN = "0x80060888"
 """Error code for a column that does not exist, in `$select` or in a condition."""
 _TRACKING_OFF = "Change tracking is not enabled in Dynamics 365{about}."
@@ -222,8 +222,8 @@ class DataverseClient:
     ) -> AsyncIterator[bytes]:
         """Yield the present rows with these ids, in answers that `PageParser` reads; deleted rows are missing.
 
-        Queried by `In` (section 2.2), IDS_IN_A_QUERY ids at a time. `size`: most rows of a page. Raises what `page`
-        raises, and EndlessRead.
+        Queried by `In` (docs/dev/references/dataverse.md 2.2), IDS_IN_A_QUERY ids at a time. `size`: most rows of a
+        page. Raises what `page` raises, and EndlessRead.
         """
         columns = ",".join(select)
         for start in range(0, len(ids), IDS_IN_A_QUERY):
@@ -239,7 +239,7 @@ class DataverseClient:
                 link = trail.follow(head.next_link, len(head.value))
 
     async def record_count(self, table: str) -> int | None:
-        """Return the number of rows, from a snapshot up to a day old (section 2.3); None if the answer lacks it."""
+        """Return the number of rows, from a snapshot up to a day old; None if the answer lacks it."""
         answer = await self._json(f"RetrieveTotalRecordCount(EntityNames=['{quote(table)}'])", table)
         with understood("the number of rows"):
             counts = answer.get("EntityRecordCountCollection") or {}
@@ -308,7 +308,8 @@ def unreadable(what: str) -> HttpError:
 def _column(item: dict[str, Any]) -> Column:
     type_name = (item.get("AttributeTypeName") or {}).get("Value", "")
     type_ = "multiselect" if type_name == "MultiSelectPicklistType" else _TYPES.get(item.get("AttributeType", ""))
-    # Virtual columns such as `statuscodename` belong to another column and can't be selected (section 2.2).
+    # Virtual columns such as `statuscodename` belong to another column and can't be selected
+    # (docs/dev/references/dataverse.md 2.2).
     readable = item.get("IsValidForRead", True) and not (type_ is None and item.get("AttributeOf"))
     updatable = bool(item.get("IsValidForUpdate", True))
     return Column(item["LogicalName"], type_ or "other", readable=bool(readable), updatable=updatable)
@@ -372,7 +373,7 @@ _MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
 
 
 def refusal(answer: Response, table: str = "") -> D365Refused:
-    """Return the error for a refused answer. Source: section 3.4."""
+    """Return the error for a refused answer. Source: docs/dev/references/dataverse.md 3.4."""
     try:
         error: dict[str, Any] = answer.json()["error"]
         code, message = str(error.get("code", "")), str(error.get("message", ""))

@@ -1,7 +1,7 @@
 """The metadata of a table: its key, its columns with their types, the labels of options.
 
-Here: plain values. Not here: how they are fetched (`client.py`). Source: docs/references/dataverse.md 2.4, 2.5
-and https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query-metadata-web-api
+Here: plain values. Not here: how they are fetched (`client.py`). Source:
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query-metadata-web-api
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Column:
 
     Attributes:
         labels: option value -> label (empty if it has none), for booleans (0, 1) and choices.
-        updatable: False if Dataverse silently ignores writes to the column (section 2.5).
+        updatable: False if Dataverse silently ignores writes to the column (docs/dev/references/dataverse.md 2.5).
         label, max_length, targets: only of a table from `DataverseClient.described`; max_length in characters, targets:
             the tables that a lookup points to.
     """
@@ -44,7 +44,7 @@ class Column:
 
     @property
     def select_name(self) -> str:
-        """Return the column's name in `$select` and in rows: lookups are `_name_value` (section 2.4)."""
+        """Return the column's name in `$select` and in rows: lookups are `_name_value`."""
         return f"_{self.name}_value" if self.type == "lookup" else self.name
 
 

@@ -1,7 +1,9 @@
 """Parse a page of rows from Dataverse into a typed Polars frame, and its tombstones into ids. Pure.
 
 The rows are decoded into typed structs, so that a wrong type is an error with its place, and a number stays the text
-that was sent (Money and Decimal are exact). Source: docs/references/dataverse.md 1.2, 1.3, 2.4.
+that was sent (Money and Decimal are exact). Source:
+https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/select-columns
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Privileges are read with `RetrieveUserSetOfPrivilegesByNames`, which includes the depth given by the roles of teams
 (Microsoft: `RetrieveUserPrivileges` shows those as `Basic`, whatever they are). The names of privileges are in each
-table's metadata. Errors and the need of organisation-level read: docs/references/dataverse.md 1.1, 3.4, 5.
+table's metadata. Errors and the need of organisation-level read: docs/dev/references/dataverse.md 1.1, 3.4, 5.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Count rows in Dynamics 365 by a query, also beyond the highest number that one query counts.
 
 Dataverse counts at most 5,000 rows in a query (500 of an elastic table) and says in an annotation that there are more
-(docs/references/dataverse.md 2.3, https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/count-rows).
+(https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/count-rows).
 A larger count is the sum over intervals of a column of times, each halved until it can be counted. The number of
 queries is limited; what is left then makes the result a lower bound.
 """

@@ -1,4 +1,9 @@
-"""Read the present values of some columns of some rows, by id. Source: docs/references/dataverse.md 2.2 to 2.4."""
+"""Read the present values of some columns of some rows, by id.
+
+Source:
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filter-rows
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/page-results
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Sign-in at Entra ID by client credentials, through msal: with a secret, a certificate or a federated token.
 
-Source: docs/references/dataverse.md 5 and
+Source:
 https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow
 https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 """

@@ -1,9 +1,9 @@
 """Send single HTTP requests with aiohttp: TLS, proxies, deadlines, response limits.
 
 httpx's own transport is quadratic in the number of requests in flight, and its requests and responses cost half of the
-processor time of a call (docs/benchmarks.md A), so calls are sent by `AiohttpClient`; code that uses httpx, such as
-the sign-in, sends through the same client (httpx_transport.py). The published bridge between the two re-quotes URLs and
-reports a lost response as a failed connection, but we must distinguish whether a request may have been carried out.
+processor time of a call (docs/dev/measurements.md A), so `AiohttpClient` sends all calls; code that uses httpx, such
+as the sign-in, sends through the same client (httpx_transport.py). The published bridge between the two re-quotes URLs
+and reports a lost response as a failed connection, but we must distinguish whether a request may have been carried out.
 Retries are not here, but in client.py.
 
 Invariant: no error has aiohttp's as its cause: that may quote an address with its query, or what was received.
@@ -76,7 +76,7 @@ class AiohttpClient:
 
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(ssl=self._context, limit=self._connections, keepalive_timeout=30)
-        # No cookies: Dataverse's affinity cookie would pin us to one server (docs/references/dataverse.md 4).
+        # No cookies: Dataverse's affinity cookie would pin us to one server (docs/dev/references/dataverse.md 4).
         # No trust_env: for each request it would look up ~/.netrc and the proxy in a thread.
         session = aiohttp.ClientSession(
             connector=connector,

@@ -14,7 +14,7 @@ from sync_assets.mapping.filters import TIME_FORMAT
 from sync_assets.mapping.table_mapping import Field
 
 _PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z$"
-"""A time to the second, the form in which Dataverse writes nearly all times (docs/references/dataverse.md 2.4)."""
+"""A time to the second, the form in which Dataverse writes nearly all times (docs/dev/references/dataverse.md 2.4)."""
 
 
 def plain_times(rows: pl.DataFrame, fields: Iterable[Field]) -> set[str]:

@@ -1,6 +1,6 @@
 """The conversion for each pair of a Dynamics 365 column type and a Campaign attribute type. Pure, without data.
 
-The pairs: docs/references/campaign.md 14 and docs/references/dataverse.md 2.4. How a conversion is computed:
+The pairs: docs/dev/references/campaign.md 14 and docs/dev/references/dataverse.md 2.4. How a conversion is computed:
 `conversion_expressions.py`.
 """
 
@@ -128,7 +128,8 @@ def named_value(text: str, attribute: Attribute) -> str | None:
 
 
 def empty_value(attribute: Attribute) -> str | bool | int:
-    """Return what Campaign shows for an attribute without a value; floats as text (docs/references/campaign.md 1)."""
+    """Return what Campaign shows for an attribute without a value; floats as text
+    (docs/dev/references/campaign.md 1)."""
     match attribute.type:
         case "integer":
             return 0

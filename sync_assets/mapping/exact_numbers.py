@@ -1,6 +1,6 @@
 """Numbers as exact text in one canonical spelling, as in JSON and without an exponent. Pure.
 
-Floats lose digits, and Polars changed their spelling between versions (docs/benchmarks.md F). So numbers with a
+Floats lose digits, and Polars changed their spelling between versions (docs/dev/measurements.md F). So numbers with a
 fraction stay the text that Dataverse sent; here that text gets one form, so that equal numbers get equal hashes.
 """
 

@@ -1,7 +1,7 @@
 """Write a table's row filter as a condition of Dataverse's `$filter`, to count the rows in scope by a query. Pure.
 
 Captures do not use it: the change feed takes no filter, and `filters.py` decides. Both compare alike
-(docs/references/dataverse.md 2.2); a rule that a query cannot express in the same way makes the whole filter
+(docs/dev/references/dataverse.md 2.2); a rule that a query cannot express in the same way makes the whole filter
 inexpressible.
 """
 

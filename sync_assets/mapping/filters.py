@@ -1,6 +1,6 @@
 """Filters: which rows of a page are in scope. Applied before any conversion, on the values of Dynamics 365. Pure.
 
-Comparison is Dynamics 365's own (docs/references/dataverse.md 2.2): texts without regard to case, and a rule on an
+Comparison is Dynamics 365's own (docs/dev/references/dataverse.md 2.2): texts without regard to case, and a rule on an
 empty column is never met, except `is_null`.
 """
 

@@ -1,6 +1,6 @@
 """Guess by their names which columns and attributes hold personal data. Pure.
 
-Only used to warn (docs/references/campaign.md 14): email, telephone, names of people, addresses, dates of birth.
+Only used to warn (docs/dev/references/campaign.md 14): email, telephone, names of people, addresses, dates of birth.
 """
 
 from __future__ import annotations

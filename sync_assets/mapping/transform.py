@@ -1,7 +1,7 @@
 """Transform rows as Dataverse sends them into payloads for Campaign, with their hashes. Pure, on Polars frames.
 
 Whole columns at a time: Polars writes the JSON of a row once, and the hash is computed from that same text. The hashes
-are the only loop over rows. Forms of values: docs/references/campaign.md 1.
+are the only loop over rows. Forms of values: docs/dev/references/campaign.md 1.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Tree = dict[str, "Attribute | Tree"]
 def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     """Filter, replace and convert `rows`: one output row for each row that passes the filter, in their order.
 
-    Only the last row of each id counts (a feed may repeat a row, docs/references/dataverse.md 8). To get the rows that
-    do not pass, call `filters.filter_rows` first.
+    Only the last row of each id counts (a feed may repeat a row, docs/dev/references/dataverse.md 8). To get the rows
+    that do not pass, call `filters.filter_rows` first.
 
     Returns:
         A frame with these columns:
@@ -197,7 +197,7 @@ def _tree(mapping: TableMapping, *, updates_only: bool) -> Tree:
     """Return the members of a payload as a tree.
 
     The key is in both forms: an update is addressed by it, so it repeats the present value; Campaign refuses only
-    another value (docs/references/campaign.md 5, "changed business key").
+    another value (docs/dev/references/campaign.md 5, "changed business key").
     """
     attributes = [field.attribute for field in mapping.fields if field.apply_updates or not updates_only]
     attributes += [field.attribute for field in mapping.links if field.link.style == "join"]

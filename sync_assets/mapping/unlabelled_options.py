@@ -1,7 +1,7 @@
 """Find options in rows that have no label: their numbers are sent where a label was wanted. Pure.
 
 This happens when an option was removed from a choice while rows still hold it, or has no label (`UserLocalizedLabel`
-may be null, docs/references/dataverse.md 2.5). The row is sent all the same, and a warning is given once.
+may be null, docs/dev/references/dataverse.md 2.5). The row is sent all the same, and a warning is given once.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ LEAST_MEASURED = 3_600
 POLL_PAGE = 500
 """Profiles in a page of a poll for opt-outs (campaign/profile_opt_outs.py)."""
 INITIAL_RECORDS = 15_000_000
-"""Records in total of an initial sync that Adobe documents as the maximum (docs/references/campaign.md 14)."""
+"""Records in total of an initial sync that Adobe documents as the maximum (docs/dev/references/campaign.md 14)."""
 
 Bound = Literal["exact", "at most", "at least"]
 Calls = Counter[str]

@@ -144,8 +144,8 @@ def _answered(answer: SystemAnswer) -> dict[str, Any]:
 def _not_seen(found: Whereabouts) -> dict[str, list[str]]:
     """Return the acknowledged children that Campaign does not show, by table.
 
-    They were deleted there, or are hidden because their parent was deleted (docs/references/campaign.md 5). No request
-    distinguishes the two.
+    They were deleted there, or are hidden because their parent was deleted (docs/dev/references/campaign.md 5). No
+    request distinguishes the two.
     """
     unseen: dict[str, list[str]] = {}
     for one in found.related:

@@ -39,7 +39,7 @@ def unknown_tables(runtime: Runtime, names: Sequence[str]) -> SyncAssetsError | 
 
 
 def status(runtime: Runtime) -> dict[str, Any]:
-    """Return the document of `status --json` (docs/operations.md); engine calls are those of the current UTC day.
+    """Return the document of `status --json` (docs/commands.md); engine calls are those of the current UTC day.
 
     Works with a ledger of other systems as well: that becomes a note.
     """

@@ -1,6 +1,6 @@
 """Decide which opt-out value both systems should hold, and which system must be written. One pure function.
 
-The rule is Adobe's (docs/references/campaign.md 14): Dynamics 365 has one modification time per record, Campaign
+The rule is Adobe's (docs/dev/references/campaign.md 14): Dynamics 365 has one modification time per record, Campaign
 one per attribute. Campaign newer: Campaign's value. Dynamics 365 newer or equal: an opt-out on either side wins.
 
 Missing values and times are handled so that no person is contacted through a channel that they opted out of:

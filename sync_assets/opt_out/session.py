@@ -1,7 +1,8 @@
 """Open a session for opt-outs: both clients signed in, the mapping checked, and the opt-out lease taken.
 
 Invariant: one worker at a time decides and writes opt-outs, under the lease. Their volume is small compared with that
-of profiles, and the limits of Dynamics 365 per user (docs/references/dataverse.md 4) do not rise with a second worker.
+of profiles, and the limits of Dynamics 365 per user (docs/dev/references/dataverse.md 4) do not rise with a second
+worker.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Adapt the number of requests in flight: raise it while the server keeps pace, lower it when it throttles or slows.
 
 Pure, except for `RequestSlots`, which makes tasks wait for a free slot. Campaign publishes no rate limits
-(docs/references/campaign.md 10), so its capacity is measured: the time of an answer is compared with the best time
+(docs/dev/references/campaign.md 10), so its capacity is measured: the time of an answer is compared with the best time
 of the last minute, and an answer 429, 502, 503 or 504, or a lost one, halves the number at once.
 """
 

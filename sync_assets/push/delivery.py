@@ -1,6 +1,6 @@
 """Deliver one claimed record: which requests are sent, in which order, and the record's outcome.
 
-The rules (docs/how-it-works.md, Push): an insert is one POST, an update one PATCH by the key, a delete one DELETE, by
+The rules (docs/capture-and-push.md): an insert is one POST, an update one PATCH by the key, a delete one DELETE, by
 the key where Campaign takes it, else by the PKey after a look-up. A POST whose key is taken becomes a PATCH, since the
 record there carries our id; a PATCH that finds no record becomes a POST. If an earlier POST may have arrived, PATCH
 comes first, so that no record is created twice.

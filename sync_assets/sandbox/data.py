@@ -1,6 +1,6 @@
 """Generate sample rows for the sandbox's Dynamics 365: contacts, their orders, and order lines.
 
-Rows are dictionaries with Dataverse logical names and the values of the Web API (docs/references/dataverse.md 2.4):
+Rows are dictionaries with Dataverse logical names and the values of the Web API (docs/dev/references/dataverse.md 2.4):
 GUIDs in lower case, `YYYY-MM-DD` dates, `YYYY-MM-DDThh:mm:ssZ` times in whole seconds, choices as numbers, multiple
 choices as "1,9", empty values as None. Lookups have their logical name (`new_contactid`) and hold the GUID of the other
 row.

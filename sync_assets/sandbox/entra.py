@@ -1,4 +1,4 @@
-"""Emulator of Microsoft Entra ID for clients with a secret or an assertion (docs/references/dataverse.md 5).
+"""Emulator of Microsoft Entra ID for clients with a secret or an assertion (docs/dev/references/dataverse.md 5).
 
 Serves discovery, as msal and azure-identity request it, and the token endpoint, with the errors that an operator is
 likely to see. Tokens are random and stored in this process only, so the emulator of Dataverse validates them here.

@@ -1,4 +1,4 @@
-"""Emulator of Adobe's sign-in (IMS) for server-to-server credentials (docs/references/campaign.md 6)."""
+"""Emulator of Adobe's sign-in (IMS) for server-to-server credentials (docs/dev/references/campaign.md 6)."""
 
 from __future__ import annotations
 

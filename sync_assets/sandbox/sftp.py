@@ -1,4 +1,5 @@
-"""Emulator of Campaign's SFTP server: sign-in by RSA key, one user, one directory tree (docs/references/campaign.md 8).
+"""Emulator of Campaign's SFTP server: sign-in by RSA key, one user, one directory tree
+(docs/dev/references/campaign.md 8).
 
 Runs in threads, as paramiko does; `record` and the fault rules are called in these threads.
 

@@ -1,8 +1,8 @@
 """Measure how alike a Dynamics 365 name and a Campaign name are. Pure.
 
 Both are normalised: `emailaddress1` and `email`, `address1_city` and `location.city`, `new_LastVisit`, `new_lastvisit`
-and `cusLastVisit`. Sources, prefixes included: columns of contact in docs/references/dataverse.md 2.6, attributes of
-profile in docs/references/campaign.md 2.
+and `cusLastVisit`. Sources, prefixes included: columns of contact in docs/dev/references/dataverse.md 2.6, attributes
+of profile in docs/dev/references/campaign.md 2.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from sync_assets.config.values import CONTACT, PROFILE
 from sync_assets.dataverse.metadata import Column
 
 KNOWN_TABLES = {CONTACT: PROFILE}
-"""Table -> resource that Adobe's integration maps out of the box (docs/references/campaign.md 14)."""
+"""Table -> resource that Adobe's integration maps out of the box (docs/dev/references/campaign.md 14)."""
 
 KNOWN_KEYS = {PROFILE: "externalId"}
-"""Resource -> the attribute that holds the Dynamics 365 id (docs/references/campaign.md 14)."""
+"""Resource -> the attribute that holds the Dynamics 365 id (docs/dev/references/campaign.md 14)."""
 
 KNOWN_PAIRS: dict[tuple[str, str], dict[str, str]] = {
     (CONTACT, PROFILE): {
@@ -41,11 +41,11 @@ KNOWN_PAIRS: dict[tuple[str, str], dict[str, str]] = {
     }
 }
 """Columns and attributes with the same meaning. Adobe's pages name only the pair of tables and `location.address2`
-(docs/references/campaign.md 14); the others follow from the two vendors' data models.
+(docs/dev/references/campaign.md 14); the others follow from the two vendors' data models.
 """
 
 ISO_CODES = {"location.countryCode": "address1_country", "location.stateCode": "address1_stateorprovince"}
-"""Attributes for codes such as `US` -> columns for the same as free text (docs/references/campaign.md 2)."""
+"""Attributes for codes such as `US` -> columns for the same as free text (docs/dev/references/campaign.md 2)."""
 
 LEAST_ALIKE = 0.75
 

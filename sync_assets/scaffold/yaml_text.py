@@ -31,7 +31,7 @@ OPT_OUT_PAIRS = {
     "donotpostalmail": "blackListPostalMail",
 }
 """Columns of contact with the same meaning as an attribute. Adobe maps none by itself
-(docs/references/campaign.md 14).
+(docs/dev/references/campaign.md 14).
 """
 
 _HEAD = f"""\

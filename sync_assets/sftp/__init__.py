@@ -1,4 +1,4 @@
-"""The client of the Campaign SFTP, which holds opt-out files and logs (docs/references/campaign.md 8).
+"""The client of the Campaign SFTP, which holds opt-out files and logs (docs/dev/references/campaign.md 8).
 
 client                    list, read, write, move and remove files: start reading here
 remote_files, read_ahead  the names and kinds of files that are accepted; a file as a stream

@@ -1,4 +1,4 @@
-"""The client of the Campaign SFTP (docs/references/campaign.md 8).
+"""The client of the Campaign SFTP (docs/dev/references/campaign.md 8).
 
 Files are listed, read, written as a whole, archived and removed, nothing else; symbolic links, folders and devices are
 neither followed nor opened. A file that is still being written looks like any other, so each step can require the file

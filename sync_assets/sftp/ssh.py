@@ -2,7 +2,7 @@
 
 The server's identity comes first: a host key that the settings' known_hosts file does not have is refused before we
 send anything about ourselves. We sign in with the settings' private key file and nothing else: no agent, no key or
-known_hosts file of the user's own, no password (docs/references/campaign.md 8, Campaign SFTP).
+known_hosts file of the user's own, no password (docs/dev/references/campaign.md 8, Campaign SFTP).
 """
 
 from __future__ import annotations

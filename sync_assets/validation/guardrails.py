@@ -1,7 +1,8 @@
 """Guardrails: limits that stop a run before its first write, and notes that only warn.
 
 Here: the limits with their numbers, as findings (findings.py). The assets report them as checks and stop at those that
-block; `doctor` shows them as lines. Sources: docs/references/campaign.md 14, docs/configuration.md.
+block; `doctor` shows them as lines. Source:
+https://experienceleague.adobe.com/docs/campaign-standard/using/integrating-with-adobe-cloud/campaign-and-microsoft-dynamics-365/d365-acs-notices-and-recommendations.html
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ async def _told_contacts(runtime: Runtime) -> int | None:
 
 
 async def count_contacts(config: Config, client: DataverseClient) -> int | None:
-    """Return the number of contacts in Dynamics 365, from its last snapshot (docs/references/dataverse.md 2.3).
+    """Return the number of contacts in Dynamics 365, from its last snapshot (docs/dev/references/dataverse.md 2.3).
 
     None if Dynamics 365 refuses to answer, or if a filter or no mapping at all makes the number irrelevant.
     """
@@ -203,7 +204,7 @@ def longest_chain(config: Config, table: str) -> list[str]:
 
 
 def supported_types(mapping: TableMapping) -> Finding:
-    """Warn of columns that are sent as text because Campaign lacks their type (docs/references/campaign.md 14)."""
+    """Warn of columns that are sent as text because Campaign lacks their type (docs/dev/references/campaign.md 14)."""
     others = [f"{field.column.name} ({field.column.type})" for field in mapping.fields if field.column.type in AS_TEXT]
     text = f"columns that travel as texts: {', '.join(others)}" if others else NOTES["types_are_supported"][1]
     return _note("types_are_supported", not others, text, {"as_text": len(others)})
@@ -213,7 +214,8 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
     """Warn if the table holds personal data without a link to profile, or that a deleted profile leaves behind.
 
     A privacy request finds only data that is linked to a profile, and deletes it with the profile only if the links
-    cascade (docs/references/campaign.md 14). `resources`: the metadata known, at least that of the table's resource.
+    cascade (docs/dev/references/campaign.md 14). `resources`: the metadata known, at least that of the table's
+    resource.
     """
     check, known = "personal_data_is_linked_to_profile", {resource.name: resource for resource in resources}
     own = known[table.resource]
@@ -354,4 +356,4 @@ PRIVACY_ORDER = (
     "in Campaign by the Privacy Service, wait and check, delete in Dynamics 365, check, and release the hold; a plain "
     "deletion leaves traces in Campaign's logs"
 )
-"""Shown where `apply_deletes` is on (docs/references/campaign.md 14)."""
+"""Shown where `apply_deletes` is on (docs/dev/references/campaign.md 14)."""

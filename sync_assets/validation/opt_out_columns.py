@@ -2,7 +2,8 @@
 
 A value must become a boolean without loss, so a column needs two options, or is a number or a choice of 0 and 1. The
 configuration decides which of the two means "do not"; for Microsoft's own columns that is checked at load
-(`cross_checks.py`), here it is compared with the labels. Source: docs/references/dataverse.md 2.4 to 2.6.
+(`cross_checks.py`), here it is compared with the labels. Source:
+https://learn.microsoft.com/power-apps/developer/data-platform/reference/entities/contact
 """
 
 from __future__ import annotations

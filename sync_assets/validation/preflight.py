@@ -138,7 +138,7 @@ def _attributes(config: TableConfig, resource: Resource) -> Finding:
 def _key(config: TableConfig, resource: Resource) -> Finding:
     """Return the finding on the key.
 
-    The metadata has no documented member for uniqueness (docs/references/campaign.md 3); some builds have one.
+    The metadata has no documented member for uniqueness (docs/dev/references/campaign.md 3); some builds have one.
     """
     if problem := key_problem(resource, config.key):
         return Finding("key_is_unique", False, problem)

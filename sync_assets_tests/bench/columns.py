@@ -1,6 +1,6 @@
 """The columns of the benchmark's one table: 50 of realistic types. For servers and peers, so standard library only.
 
-Types and proportions follow a real `contact` (docs/references/dataverse.md 2.4): mostly texts, some choices, dates,
+Types and proportions follow a real `contact` (docs/dev/references/dataverse.md 2.4): mostly texts, some choices, dates,
 money, booleans, a memo, two lookups; many columns are often empty.
 """
 
@@ -58,7 +58,7 @@ LABEL = "@OData.Community.Display.V1.FormattedValue"
 LABELLED = frozenset(
     {"picklist", "state", "status", "boolean", "date", "datetime", "money", "decimal", "double", "integer", "lookup"}
 )
-"""Types whose values Dataverse also shows as people read them, if asked to (docs/references/dataverse.md 2.4)."""
+"""Types whose values Dataverse also shows as people read them, if asked to (docs/dev/references/dataverse.md 2.4)."""
 
 
 def prefer(page_rows: str, labels: bool) -> str:

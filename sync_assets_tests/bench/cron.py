@@ -16,7 +16,7 @@ from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 EVERY_SECONDS = 60.0
 AIRBYTE_ROWS, PYTHON_RECORDS = 10_700, 1_610
-"""Rows and records a second, from docs/benchmarks.md: Airbyte's CDK reads, `requests` in 32 threads writes."""
+"""Rows and records a second, from docs/dev/benchmarks.md: Airbyte's CDK reads, `requests` in 32 threads writes."""
 
 
 class Cron:

@@ -2,8 +2,8 @@
 
 `python -m sync_assets_tests.bench.push_server`. Base URL: `http://127.0.0.1:<port>/<milliseconds>`, so that one server
 has every latency. POST -> 201 with the whole record (some 1.2 kB), PATCH of a record -> 200 {"PKey", "href"}, GET ->
-200 with the record; 404 without one (docs/references/campaign.md 5). `GET /counts` tells what arrived since the last
-`DELETE /counts`, and how often a key came that had been sent before.
+200 with the record; 404 without one (docs/dev/references/campaign.md 5). `GET /counts` tells what arrived since the
+last `DELETE /counts`, and how often a key came that had been sent before.
 """
 
 from __future__ import annotations

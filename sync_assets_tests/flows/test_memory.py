@@ -9,7 +9,7 @@ from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 MOST = 400
-"""MiB, for any number of contacts (100,000 were measured; docs/benchmarks.md)."""
+"""MiB, for any number of contacts (100,000 were measured; docs/dev/benchmarks.md)."""
 
 PAGE = 1000
 """Rows a page, so that a few thousand contacts are several pages."""

@@ -40,7 +40,7 @@ from sync_assets_tests.support.waiting import until
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "sync_assets" / "docs"
 OTHERS = (ROOT / "deploy" / "README.md", *sorted((ROOT / ".github").glob("*.md")))
-PAGES = (ROOT / "README.md", *OTHERS, *sorted(DOCS.glob("*.md")))
+PAGES = (ROOT / "README.md", *OTHERS, *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("dev/*.md")))
 README = PAGES[0].read_text(encoding="utf-8")
 CONFIGURATION = (DOCS / "configuration.md").read_text(encoding="utf-8")
 OPERATIONS = (DOCS / "operations.md").read_text(encoding="utf-8")
@@ -420,7 +420,7 @@ def maintenance(story: Story) -> None:
 
 
 def privacy_delete(story: Story) -> None:
-    """In the order that docs/security-and-privacy.md gives."""
+    """In the order that docs/privacy.md gives."""
     admin, [contact, *_] = story.admin, [row["contactid"] for row in story.admin.dump_d365()]
     story.type(f"hold add {contact} --force")
     pkey = story.program.profiles()[contact]["PKey"]

@@ -311,7 +311,7 @@ class TestPicklists:
 
 
 class TestTypes:
-    """The types of docs/references/dataverse.md 2.4 to Campaign's types. Texts show every digit."""
+    """The types of docs/dev/references/dataverse.md 2.4 to Campaign's types. Texts show every digit."""
 
     TEXTS = [f"location.address{n}" for n in (1, 2, 3, 4)]  # noqa: RUF012
 

@@ -1,6 +1,6 @@
 """What Campaign should hold after a sync: worked out from D365, the configuration and what stood there before.
 
-Written from docs/how-it-works.md and docs/configuration.md, row by row, without any code of the program. History
+Written from docs/links-and-deletions.md and docs/configuration.md, row by row, without any code of the program. History
 matters in few places, all of them where Campaign keeps what it had: rows deleted without apply_deletes, rows that left
 their filter without delete_filtered_out, and rows that are refused. What such a record may be after a sync that was
 disturbed is not determined: the version before, or one that was on its way.

@@ -1,4 +1,4 @@
-"""The walks of docs/data-flows.md lead through files and functions that exist."""
+"""The walks of docs/dev/data-flows.md lead through files and functions that exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import sync_assets
 
 PACKAGE = Path(sync_assets.__file__).parent
-TEXT = (PACKAGE / "docs" / "data-flows.md").read_text(encoding="utf-8")
+TEXT = (PACKAGE / "docs" / "dev" / "data-flows.md").read_text(encoding="utf-8")
 WALKS = {
     title: re.findall(r"^\d+\. `([^`]+)` `([^`]+)`:", part, re.MULTILINE)
     for title, part in re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)

@@ -153,7 +153,7 @@ def test_every_link_of_a_page_leads_to_a_file() -> None:
 
 
 def test_no_number_of_a_heading_is_used_twice_in_a_page() -> None:
-    for page in DOCS.joinpath("references").glob("*.md"):
+    for page in DOCS.joinpath("dev", "references").glob("*.md"):
         numbers = [match["section"] for match in HEADING.finditer(page.read_text("utf-8"))]
         assert len(numbers) == len(set(numbers)), named(page)
 

@@ -10,5 +10,5 @@ link_premises   links by PKey and by key; unlinking
 value_premises  sub-fields, opt-outs, empty, long and odd values; reasons of errors
 dynamics_premises  what can be read of Dynamics 365, to which nothing is written
 
-Source of the premises: docs/references/campaign.md 2, 4, 5, 13 and docs/references/dataverse.md 8.
+Source of the premises: docs/dev/references/campaign.md 2, 4, 5, 13 and docs/dev/references/dataverse.md 8.
 """

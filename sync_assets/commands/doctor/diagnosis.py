@@ -310,7 +310,7 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
     """Look up a record by its key: an acknowledged one, or else a random id that no record has.
 
     A key that identifies nothing does not find the first. The second proves nothing, unless Campaign's error is another
-    than missing (docs/references/campaign.md 5). Costs one engine call, the read.
+    than missing (docs/dev/references/campaign.md 5). Costs one engine call, the read.
     """
     target = Target.of(config)
     what = f"{config.table}: records are found by {config.key}"

@@ -23,8 +23,8 @@ CLOCK_MINUTES = 5
 EXPIRES_SOON_DAYS = 30
 """A certificate that ends within so many days causes a warning."""
 EVERYTHING = "System Administrator"
-"""The role that the customer's own set-up guide asks for (docs/references/campaign.md 14), with far more rights than
-needed.
+"""The role that the customer's own set-up guide asks for (docs/dev/references/campaign.md 14), with far more rights
+than needed.
 """
 _GRANT = "in the Power Platform admin centre give a security role of the application user"
 
@@ -132,7 +132,7 @@ async def _window(client: DataverseClient) -> tuple[list[Line], int | None]:
 def position(table: str, feed: Feed | None, days: int | None, now: datetime | None = None) -> list[Line]:
     """Return a line with the age of the feed's position.
 
-    It warns from half of the window on (docs/references/dataverse.md 1.4).
+    It warns from half of the window on (docs/dev/references/dataverse.md 1.4).
     """
     if feed is None or not days:
         return []

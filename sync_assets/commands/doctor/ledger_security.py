@@ -5,7 +5,7 @@ from __future__ import annotations
 from sync_assets.operations.diagnosis_line import Line
 from sync_assets.runtime.context import Runtime
 
-_KEY = "set SYNC_ASSETS_LEDGER_KEY_FILE, see docs/security-and-privacy.md"
+_KEY = "set SYNC_ASSETS_LEDGER_KEY_FILE, see docs/privacy.md"
 
 
 def ledger_lines(runtime: Runtime) -> list[Line]:

@@ -15,7 +15,7 @@ from sync_assets.runtime.context import Runtime
 
 EXTENSION = "profileAndServicesExt"
 RSA_BITS = 2048
-"""The key length that the Campaign Control Panel requires (docs/references/campaign.md 8)."""
+"""The key length that the Campaign Control Panel requires (docs/dev/references/campaign.md 8)."""
 
 _EMEA, _APAC = "Europe, the Middle East and Africa", "Asia Pacific"
 REGIONS = {
@@ -77,7 +77,7 @@ def variable_lines(runtime: Runtime, needed: list[System]) -> list[Line]:
 
 
 async def campaign_lines(config: Config, campaign: CampaignClient) -> list[Line]:
-    """Sign in, and check that the API of profiles is published (docs/references/campaign.md 1). No engine call."""
+    """Sign in, and check that the API of profiles is published (docs/dev/references/campaign.md 1). No engine call."""
     what = "Campaign"
     try:
         await campaign.endpoint.sign_in()

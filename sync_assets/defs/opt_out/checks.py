@@ -33,7 +33,7 @@ TEXTS = {
     ROOM: "The Campaign SFTP is known to be less than 80 % full.",
 }
 WARN_SHARE, ERROR_SHARE = 0.8, 0.9
-"""Used share of the SFTP storage, as in Campaign's own alerts (docs/references/campaign.md 8)."""
+"""Used share of the SFTP storage, as in Campaign's own alerts (docs/dev/references/campaign.md 8)."""
 
 
 def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
@@ -119,7 +119,7 @@ def arrives(
 def room(export: Export, storage: "Storage | None", troubles: Sequence[str] = ()) -> dg.AssetCheckResult:
     """Return the result of the check that the SFTP server has space.
 
-    A full server breaks Campaign's workflows (docs/references/campaign.md 8).
+    A full server breaks Campaign's workflows (docs/dev/references/campaign.md 8).
 
     Args:
         export: Configuration of the export file.

@@ -103,7 +103,7 @@ def campaign_types(config: Config, table: TableConfig, found: Resource) -> dg.Me
 def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineage:
     """Return the Dynamics 365 columns that each attribute comes from; a link also depends on the parent's key."""
     source = d365_key(table)
-    # The key column of contacts and custom tables is `<table>id` (docs/references/dataverse.md 0); only activities
+    # The key column of contacts and custom tables is `<table>id` (docs/dev/references/dataverse.md 0); only activities
     # differ.
     deps = {table.key: [dg.TableColumnDep(source, f"{table.table}id")]}
     deps |= {field.to: [dg.TableColumnDep(source, name)] for name, field in table.fields.items()}

@@ -1,4 +1,4 @@
-"""Privacy holds: begin and release holds on a person's records, and report what they cover (docs/architecture.md).
+"""Privacy holds: begin and release holds on a person's records, and report what they cover (docs/dev/architecture.md).
 
 Which records belong to the person is stored by hold_records.py.
 

@@ -1,8 +1,8 @@
 """Compute a record's columns after a capture, a delete, a withdrawal or the outcome of a request. Pure functions.
 
-The model (docs/architecture.md): a record has a desired state, what Campaign should hold, and an acknowledged state,
-what Campaign accepted last. It is to be sent exactly while the two differ, or while it is not known that they are
-equal: the outcome of a request is unknown (`uncertain`), or everything is to be sent again (`resend`).
+The model (docs/dev/architecture.md): a record has a desired state, what Campaign should hold, and an acknowledged
+state, what Campaign accepted last. It is to be sent exactly while the two differ, or while it is not known that they
+are equal: the outcome of a request is unknown (`uncertain`), or everything is to be sent again (`resend`).
 
 Two columns are raised when a record is claimed, so that an outcome can be related to what preceded the request:
 

@@ -1,5 +1,5 @@
 """Statements on thousands of records at once, which bypass SQLAlchemy's own insert: it costs a third of the rate
-(docs/benchmarks.md C). What differs in them between SQLite and PostgreSQL is in `bulk_sqlite` and `bulk_postgres`.
+(docs/dev/measurements.md C). `bulk_sqlite` and `bulk_postgres` hold the differences of the two databases.
 """
 
 from collections.abc import Mapping, Sequence

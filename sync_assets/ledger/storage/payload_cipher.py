@@ -2,7 +2,7 @@
 
 An erased payload stays readable where a database keeps old bytes: in PostgreSQL's heap until the page is reused, in its
 write-ahead log, and in archives and backups made of both. A payload that was encrypted is unreadable in all of these
-without the key, and for ever once its key is destroyed (docs/security-and-privacy.md).
+without the key, and for ever once its key is destroyed (docs/privacy.md).
 
 AES-256-GCM with a random nonce for each payload, by `cryptography`. The id of the record is authenticated with it, so
 that a payload moved to another record is refused. NIST allows 2^32 payloads under one key with random nonces

@@ -1,6 +1,6 @@
 """Parse the seven date layouts of Campaign's Extract file activity, column by column. Pure functions.
 
-The seven layouts: docs/references/campaign.md 8. All but XML may have `/`, `-`, `.` or nothing between
+The seven layouts: docs/dev/references/campaign.md 8. All but XML may have `/`, `-`, `.` or nothing between
 their parts, a year of two digits (20xx), and a time `hh:mm:ss`, with or without a fraction of a second, after a space
 or a `T`. Only XML has a time zone; every other time counts as UTC. A date without a time is the start of its day.
 """

@@ -1,6 +1,6 @@
 """Read an opt-out export file of Campaign: yield batches of valid rows, and of rejected rows with reasons.
 
-Adobe does not document the layout of the file (docs/references/campaign.md 8), so columns, separator, encoding
+Adobe does not document the layout of the file (docs/dev/references/campaign.md 8), so columns, separator, encoding
 and dates are configured (`opt_out.export`, docs/configuration.md) and everything in the file is validated.
 
 Invariants: memory does not grow with the file. No reason or error holds a cell's content: it may be personal data.
@@ -197,7 +197,7 @@ def _batch(rows: Rows, checker: CellChecker) -> Batch:
 def time_in_name(name: str) -> datetime | None:
     """Parse the time (UTC) at which a file was written from its name, as in `optout_20261124_060000.csv.gz`; or None.
 
-    Campaign appends it to the label (docs/references/campaign.md 8); if there are several, the last one counts.
+    Campaign appends it to the label (docs/dev/references/campaign.md 8); if there are several, the last one counts.
     """
     for stamp in reversed(_stamp.findall(PurePosixPath(name).name)):
         with suppress(ValueError):

@@ -20,10 +20,10 @@ LABELS = {
     "blackListPostalMail": "No longer contact by direct mail",
     "blackListPushnotification": "No longer contact by push notification",
 }
-"""The documented labels of attributes, which a header has unless they were changed (docs/references/campaign.md 8).
+"""The documented labels of attributes, which a header has unless they were changed (docs/dev/references/campaign.md 8).
 No source documents the label of ccpaOptOut."""
 WITHOUT_TIME = "blackListPushnotification"
-"""The only attribute that Campaign exports without a time of change (docs/references/campaign.md 2)."""
+"""The only attribute that Campaign exports without a time of change (docs/dev/references/campaign.md 2)."""
 _LOOKED_AT = 100
 """Lines in which columns of times are looked for."""
 _BY_LABELS = (

@@ -1,7 +1,7 @@
 """Decompress and decode an export file, and split it into physical lines in groups of bounded size. No CSV here.
 
-A file may be damaged in these ways (docs/references/campaign.md 8): cut off while it was uploaded, written again under
-the same name, zipped or encrypted by the workflow's post-processing, in another encoding than expected.
+A file may be damaged in these ways (docs/dev/references/campaign.md 8): cut off while it was uploaded, written again
+under the same name, zipped or encrypted by the workflow's post-processing, in another encoding than expected.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Parse the lines of an export file as CSV, and pick the needed cells of each row.
 
 Quoting follows RFC 4180, parsed by Python's csv in strict mode: a row with invalid quotes is rejected, never repaired.
-Campaign's Extract file has no string delimiter by default (docs/references/campaign.md 8), so a quote in a name is
+Campaign's Extract file has no string delimiter by default (docs/dev/references/campaign.md 8), so a quote in a name is
 common.
 
 Invariant: an invalid quote rejects its own row, not the rows after it.
@@ -25,7 +25,7 @@ from sync_assets.opt_out.export.lines import MOST_CHARACTERS, BadExport
 
 TRUE = ("1", "true", "yes")
 FALSE = ("0", "false", "no")
-"""Accepted spellings of booleans, in any case (docs/references/campaign.md 8)."""
+"""Accepted spellings of booleans, in any case (docs/dev/references/campaign.md 8)."""
 
 _guid = re.compile(GUID.pattern, re.IGNORECASE)
 _identifier = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")

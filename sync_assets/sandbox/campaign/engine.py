@@ -1,6 +1,6 @@
 """The state of a Campaign instance, and the operations on records: insert, update, delete, resolve, links.
 
-Source: docs/references/campaign.md 4 and 5.
+Source: docs/dev/references/campaign.md 4 and 5.
 """
 
 from __future__ import annotations

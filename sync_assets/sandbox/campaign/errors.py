@@ -1,4 +1,5 @@
-"""Error answers of Campaign: lines of text, nearly always with status 500 (docs/references/campaign.md 5, Errors)."""
+"""Error answers of Campaign: lines of text, nearly always with status 500 (docs/dev/references/campaign.md 5,
+Errors)."""
 
 from __future__ import annotations
 

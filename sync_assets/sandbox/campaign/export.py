@@ -1,4 +1,4 @@
-"""Write the daily opt-out file as a Campaign workflow does (docs/references/campaign.md 8)."""
+"""Write the daily opt-out file as a Campaign workflow does (docs/dev/references/campaign.md 8)."""
 
 from __future__ import annotations
 

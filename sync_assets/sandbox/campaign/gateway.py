@@ -1,6 +1,6 @@
 """Adobe's gateway in front of Campaign: authorization, rate limit, and their errors.
 
-Source: docs/references/campaign.md 5, Errors.
+Source: docs/dev/references/campaign.md 5, Errors.
 
 Invariant: a request that the gateway refuses does not reach the engine, so it is no engine call.
 """

@@ -1,6 +1,6 @@
 """Marketing history of a profile, as `profileAndServices/history/<PKey>` serves it. No delivery is ever sent here.
 
-Its attributes are those of Adobe's data model and of answers in public code (docs/references/campaign.md 12):
+Its attributes are those of Adobe's data model and of answers in public code (docs/dev/references/campaign.md 12):
 https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/interacting-with-marketing-history.html
 """
 

@@ -1,4 +1,4 @@
-"""List requests of the API: filters in the path, order, pages, counts (docs/references/campaign.md 4)."""
+"""List requests of the API: filters in the path, order, pages, counts (docs/dev/references/campaign.md 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metadata of resources, as `resourceType` and `/metadata` serve them (docs/references/campaign.md 3).
+"""Metadata of resources, as `resourceType` and `/metadata` serve them (docs/dev/references/campaign.md 3).
 
 Inferred: the high-level types `date` and `datetime`, the shape of `values`, that a group such as `location` nests its
 attributes in a `content` of its own, and `revIntegrity` of links, which is shown only if a setting says so.

@@ -1,6 +1,6 @@
 """Data model of the emulated instance: the built-in resources that the sync uses, and some custom resources.
 
-Names, lengths and types of profile: docs/references/campaign.md 2.
+Names, lengths and types of profile: docs/dev/references/campaign.md 2.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ class FilterSetting(msgspec.Struct, forbid_unknown_fields=True):
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """Settings of one instance.
 
-    Defaults are the behaviour that docs/references/campaign.md states as documented, else the one that is harder for a
-    client.
+    Defaults are the behaviour that docs/dev/references/campaign.md states as documented, else the one that is harder
+    for a client.
     """
 
     dialect: Literal["standard", "v8"] = "standard"
@@ -136,9 +136,9 @@ _V8: dict[str, Any] = {
     "time_zone_in_ext_only": True,
 }
 DIALECTS: dict[str, dict[str, Any]] = {"standard": {name: getattr(Settings(), name) for name in _V8}, "v8": _V8}
-"""Settings by dialect. Adobe documents those of v8 (docs/references/campaign.md 13), except: its limit of requests is a
-number of the contract; that it stores a link by a business key as 0, and answers 200 to a DELETE of a custom resource,
-is assumed."""
+"""Settings by dialect. Adobe documents those of v8 (docs/dev/references/campaign.md 13), except: its limit of requests
+is a number of the contract; that it stores a link by a business key as 0, and answers 200 to a DELETE of a custom
+resource, is assumed."""
 
 
 class BadSettings(ValueError):

@@ -1,6 +1,6 @@
 """Convert values of JSON bodies into stored values: types, lengths, data policies.
 
-Source: docs/references/campaign.md 1, 2, 5.
+Source: docs/dev/references/campaign.md 1, 2, 5.
 
 A converter returns the stored value, or raises CampaignError. Text is accepted for each type, since Campaign's layers
 below JSON use text. null and "" are stored as the type's empty value.

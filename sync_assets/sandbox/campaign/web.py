@@ -1,6 +1,6 @@
 """ASGI app of Campaign's REST API: routes a request to the engine, and answers it.
 
-Source: docs/references/campaign.md 1, 4, 5, 12.
+Source: docs/dev/references/campaign.md 1, 4, 5, 12.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Workflows in the API: status, queued commands, external signals (docs/references/campaign.md 7)."""
+"""Workflows in the API: status, queued commands, external signals (docs/dev/references/campaign.md 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Emulator of a Dataverse organization in memory, with the Web API v9.2 (docs/references/dataverse.md).
+"""Emulator of a Dataverse organization in memory, with the Web API v9.2 (docs/dev/references/dataverse.md).
 
 api, call            the ASGI app, and one request; start reading here
 listing, tracking, cookies   lists, change tracking, and the tokens in their links

@@ -1,6 +1,6 @@
 """Actions and functions of the Web API: writes of several rows, and queries about the organization.
 
-Source: docs/references/dataverse.md 2.3, 3.2.
+Source: docs/dev/references/dataverse.md 2.3, 3.2.
 """
 
 from __future__ import annotations

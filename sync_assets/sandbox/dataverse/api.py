@@ -1,4 +1,4 @@
-"""ASGI app of the Web API: validation of tokens, routing, errors (docs/references/dataverse.md 0, 3.4, 5)."""
+"""ASGI app of the Web API: validation of tokens, routing, errors (docs/dev/references/dataverse.md 0, 3.4, 5)."""
 
 from __future__ import annotations
 

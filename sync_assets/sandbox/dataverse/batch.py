@@ -1,6 +1,6 @@
 """`$batch`: several requests in one, and change sets, which are executed in a transaction.
 
-Source: docs/references/dataverse.md 3.3.
+Source: docs/dev/references/dataverse.md 3.3.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _PREFERENCE = re.compile(r'\s*([\w.\-]+)\s*(?:=\s*("[^"]*"|[^,;]*))?\s*(?:[,;]|$
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """The supported preferences of the `Prefer` header (docs/references/dataverse.md 1.2, 2.3, 3.1, 3.3)."""
+    """The supported preferences of the `Prefer` header (docs/dev/references/dataverse.md 1.2, 2.3, 3.1, 3.3)."""
 
     track_changes: bool = False
     page_size: int | None = None
@@ -206,7 +206,8 @@ def applied(*preferences: str | None) -> list[tuple[bytes, bytes]]:
 
 
 def error_answer(error: DataverseError, prefer: Preferences | None = None) -> Answer:
-    """Return an error answer (docs/references/dataverse.md 3.4), with more members if all annotations are requested."""
+    """Return an error answer (docs/dev/references/dataverse.md 3.4), with more members if all annotations are
+    requested."""
     body: dict[str, Any] = {"code": error.code, "message": error.message}
     if prefer is not None and prefer.wants("Microsoft.PowerApps.CDS.HelpLink"):
         details = "Microsoft.PowerApps.CDS"

@@ -1,4 +1,5 @@
-"""Types for tables and columns with the properties of Dataverse's metadata (docs/references/dataverse.md 2.4, 2.5)."""
+"""Types for tables and columns with the properties of Dataverse's metadata (docs/dev/references/dataverse.md 2.4,
+2.5)."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ class Column:
     required: Literal["None", "SystemRequired", "ApplicationRequired", "Recommended"] = "None"
     readable: bool = True
     read_only: bool = False
-    """Set by the server; a written value is ignored (docs/references/dataverse.md 2.5)."""
+    """Set by the server; a written value is ignored (docs/dev/references/dataverse.md 2.5)."""
     precision: int = 2
     behavior: Literal["UserLocal", "DateOnly", "TimeZoneIndependent"] = "UserLocal"
     format: str = ""

@@ -1,6 +1,6 @@
 """Encode and decode the `$skiptoken` of a next link: XML within encoded XML, as the real server writes it.
 
-Source: docs/references/dataverse.md 2.3.
+Source: docs/dev/references/dataverse.md 2.3.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Build the Web API's metadata documents of tables, columns, relationships and options.
 
-Source: docs/references/dataverse.md 2.5.
+Source: docs/dev/references/dataverse.md 2.5.
 """
 
 from __future__ import annotations

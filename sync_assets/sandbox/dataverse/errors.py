@@ -1,4 +1,4 @@
-"""Error answers of Dataverse, with their codes and texts (docs/references/dataverse.md 1.4, 2.2, 3.4)."""
+"""Error answers of Dataverse, with their codes and texts (docs/dev/references/dataverse.md 1.4, 2.2, 3.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parse `$filter` into a predicate over rows (docs/references/dataverse.md 2.2).
+"""Parse `$filter` into a predicate over rows (docs/dev/references/dataverse.md 2.2).
 
 The logic is three-valued, as in the real server's database: a comparison with null is neither true nor false (None
 here), and only rows with a true result are returned. So `not contains(lastname,'x')` excludes rows without a last name.

@@ -1,4 +1,4 @@
-"""Parse keys in parentheses after an entity set, and references to rows (docs/references/dataverse.md 3.1)."""
+"""Parse keys in parentheses after an entity set, and references to rows (docs/dev/references/dataverse.md 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answer `GET /contacts`: filtered, ordered, paged reads of a table (docs/references/dataverse.md 2.1 to 2.3)."""
+"""Answer `GET /contacts`: filtered, ordered, paged reads of a table (docs/dev/references/dataverse.md 2.1 to 2.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Answer requests for metadata: `EntityDefinitions`, `RelationshipDefinitions` (docs/references/dataverse.md 2.5)."""
+"""Answer requests for metadata: `EntityDefinitions`, `RelationshipDefinitions`
+(docs/dev/references/dataverse.md 2.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators and functions of `$filter`, as predicates over stored rows (docs/references/dataverse.md 2.2)."""
+"""Operators and functions of `$filter`, as predicates over stored rows (docs/dev/references/dataverse.md 2.2)."""
 
 from __future__ import annotations
 

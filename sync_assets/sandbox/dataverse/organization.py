@@ -151,8 +151,8 @@ class Organization:
         found.pop(store.table.key, None)
         inactive = "statecode" in store.position and old[store.position["statecode"]] == 1
         if inactive and self.switches.inactive_read_only and "statecode" not in found:
-            # It is not known if and how the real server refuses this (docs/references/dataverse.md 8); code and text
-            # are invented.
+            # It is not known if and how the real server refuses this (docs/dev/references/dataverse.md 8); code and
+            # text are invented.
             raise DataverseError(
                 400, "0x80040203", f"The {store.table.name} with Id {row_id} is inactive and read-only."
             )

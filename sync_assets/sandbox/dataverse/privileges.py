@@ -1,7 +1,7 @@
 """Privileges of the caller's role: their enforcement, and the Web API's functions and metadata about them.
 
-Source: docs/references/dataverse.md 1.1, 3.4, 5, which has only the error codes of the functions bound to the user. The
-shape of their answers is that of Microsoft's pages on `RetrieveUserSetOfPrivilegesByNames` and the complex type
+Source: docs/dev/references/dataverse.md 1.1, 3.4, 5, which has only the error codes of the functions bound to the user.
+The shape of their answers is that of Microsoft's pages on `RetrieveUserSetOfPrivilegesByNames` and the complex type
 `RolePrivilege`.
 """
 

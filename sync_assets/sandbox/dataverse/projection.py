@@ -1,4 +1,4 @@
-"""Convert rows into JSON: selected columns, and requested annotations (docs/references/dataverse.md 2.1, 2.4)."""
+"""Convert rows into JSON: selected columns, and requested annotations (docs/dev/references/dataverse.md 2.1, 2.4)."""
 
 from __future__ import annotations
 

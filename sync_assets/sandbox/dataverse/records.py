@@ -1,4 +1,4 @@
-"""Answer requests for single rows: create, read, change, delete (docs/references/dataverse.md 3.1)."""
+"""Answer requests for single rows: create, read, change, delete (docs/dev/references/dataverse.md 3.1)."""
 
 from __future__ import annotations
 

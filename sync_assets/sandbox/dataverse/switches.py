@@ -1,6 +1,6 @@
 """Settings of the Dataverse emulator that can be changed while it runs.
 
-Most of them are for behaviour that no public source documents (docs/references/dataverse.md 8); the default is the
+Most of them are for behaviour that no public source documents (docs/dev/references/dataverse.md 8); the default is the
 choice of that page.
 """
 
@@ -20,7 +20,7 @@ Access = Literal["Read", "Write"]
 
 
 class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    # In the order of docs/references/dataverse.md 8
+    # In the order of docs/dev/references/dataverse.md 8
     status_expired: int = 400
     """HTTP status for an expired delta token."""
     status_tracking_off: int = 400

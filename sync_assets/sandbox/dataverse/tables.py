@@ -1,6 +1,6 @@
 """Definitions of the emulated tables: contact, two custom tables below it, and the tables that lookups refer to.
 
-contact has the columns that Microsoft ships (docs/references/dataverse.md 2.6), and some custom columns.
+contact has the columns that Microsoft ships (docs/dev/references/dataverse.md 2.6), and some custom columns.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ CONTACT = Table(
         Column("new_score", "Integer", "Score", minimum=-100_000, maximum=100_000),
         Column("new_balance", "Decimal", "Balance"),
         Column("new_lastvisit", "DateTime", "Last Visit"),
-        # Its format is DateOnly, but its behaviour is not, so it has a time (docs/references/dataverse.md 2.4).
+        # Its format is DateOnly, but its behaviour is not, so it has a time (docs/dev/references/dataverse.md 2.4).
         Column("new_membersince", "DateTime", "Member Since", format="DateOnly"),
         Column("new_appointment", "DateTime", "Appointment", behavior="TimeZoneIndependent"),
         _flag("new_vip", "VIP"),

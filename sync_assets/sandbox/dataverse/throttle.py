@@ -1,4 +1,4 @@
-"""Service protection limits: number, execution time and concurrency of requests (docs/references/dataverse.md 4).
+"""Service protection limits: number, execution time and concurrency of requests (docs/dev/references/dataverse.md 4).
 
 Off unless a switch sets a limit. The same answers can be injected as faults.
 """

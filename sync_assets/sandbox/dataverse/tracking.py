@@ -1,4 +1,5 @@
-"""Change tracking: first reads, delta reads, their tokens, and the expiry of these (docs/references/dataverse.md 1).
+"""Change tracking: first reads, delta reads, their tokens, and the expiry of these
+(docs/dev/references/dataverse.md 1).
 
 Both kinds of reads use the present data. A first read returns the rows by id, so it misses no row that exists during
 the whole read. A delta read returns the rows written in (since, until] by version, then the tombstones. `until` is set

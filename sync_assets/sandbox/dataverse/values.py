@@ -1,6 +1,6 @@
 """Convert values of columns from JSON into stored values, and these into formatted text.
 
-Source: docs/references/dataverse.md 2.4.
+Source: docs/dev/references/dataverse.md 2.4.
 
 Stored values are those that the Web API shows, so that a page of rows needs no conversion: text, bool, int, float
 (Double), Decimal with the column's fixed scale (Decimal, Money), times as `YYYY-MM-DDThh:mm:ssZ`, dates as

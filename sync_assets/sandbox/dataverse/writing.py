@@ -1,4 +1,4 @@
-"""Convert the JSON body of a write into changes of columns (docs/references/dataverse.md 2.5, 3.1)."""
+"""Convert the JSON body of a write into changes of columns (docs/dev/references/dataverse.md 2.5, 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peer, reading: dlt's rest_api source into Parquet files, its fastest way (docs/benchmarks.md D).
+"""Peer, reading: dlt's rest_api source into Parquet files, its fastest way (docs/dev/measurements.md D).
 
 `python -m sync_assets_tests.bench.peers.read_dlt URL PAGE_ROWS LABELS`, by a Python that has `dlt[parquet]`.
 """

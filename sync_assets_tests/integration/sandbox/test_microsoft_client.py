@@ -1,4 +1,5 @@
-"""Microsoft's own Dataverse client, as installed and unpatched, against the sandbox (docs/references/dataverse.md 6).
+"""Microsoft's own Dataverse client, as installed and unpatched, against the sandbox
+(docs/dev/references/dataverse.md 6).
 
 It signs in with azure-identity over the sandbox's sign-in, trusts its certificate authority through the environment,
 and does everything that it can do with rows, with metadata as far as it only reads, and with batches.
@@ -285,8 +286,8 @@ def test_a_bad_column_is_told_with_its_code(client: DataverseClient) -> None:
 
 
 def test_its_repeated_create_makes_two_rows_when_an_answer_is_lost(client: DataverseClient, admin: Admin) -> None:
-    """The trap of docs/references/dataverse.md 6: it repeats a POST after a broken connection. The sandbox shows the
-    result."""
+    """The trap of docs/dev/references/dataverse.md 6: it repeats a POST after a broken connection. The sandbox shows
+    the result."""
     client.records.list("contact", top=1)  # so that the metadata is known
     admin.fault("d365", "cut_after", times=1, method="POST", path="/contacts$")
     client.records.create("contact", {"lastname": "lost answer"})

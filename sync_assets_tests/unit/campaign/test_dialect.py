@@ -1,6 +1,6 @@
 """What Campaign's answers mean, and that no personal data is kept of its reasons.
 
-The texts are those of docs/references/campaign.md 5, Errors.
+The texts are those of docs/dev/references/campaign.md 5, Errors.
 """
 
 from __future__ import annotations

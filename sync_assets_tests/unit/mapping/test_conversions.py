@@ -31,7 +31,7 @@ PAIRS: dict[ColumnType, str] = {
     "guid": "string",
     "other": "string",
 }
-"""Column type -> attribute types that it becomes without replacements (docs/references/campaign.md 14)."""
+"""Column type -> attribute types that it becomes without replacements (docs/dev/references/campaign.md 14)."""
 
 
 def test_the_pairs() -> None:

@@ -221,7 +221,7 @@ async def test_a_refused_record_stands_with_campaigns_reason_without_personal_da
 
 async def test_a_key_that_is_taken_by_a_record_that_cannot_be_reached_is_refused(bench: Bench):
     """An order without its parent is hidden: it can be neither seen nor changed, but its key is taken
-    (docs/references/campaign.md 5)."""
+    (docs/dev/references/campaign.md 5)."""
     order, nobody = new_ids(2)
     bench.admin.post(
         "/campaign/records", {"resource": "cusOrder", "records": [{"cusOrderId": order, "cusName": "hidden"}]}

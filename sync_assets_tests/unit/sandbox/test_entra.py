@@ -1,4 +1,4 @@
-"""Sign-in (docs/references/dataverse.md 5), with Microsoft's own libraries and by hand."""
+"""Sign-in (docs/dev/references/dataverse.md 5), with Microsoft's own libraries and by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The customer's whole set-up list, each question with its good and its bad answer (docs/references/campaign.md 14)."""
+"""The customer's whole set-up list, each question with its good and its bad answer
+(docs/dev/references/campaign.md 14)."""
 
 from __future__ import annotations
 

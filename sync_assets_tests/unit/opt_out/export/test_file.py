@@ -1,7 +1,7 @@
 """An export file is read strictly: what is good, in batches and in order.
 
-The format: docs/references/campaign.md 8. Any content at all: test_any_export_file.py. Its bytes: test_lines.py. Its
-header and rows: test_rows.py. Its dates: test_cells.py.
+The format: docs/dev/references/campaign.md 8. Any content at all: test_any_export_file.py. Its bytes: test_lines.py.
+Its header and rows: test_rows.py. Its dates: test_cells.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`dialect: v8`: the emulator answers as Campaign v8 (docs/references/campaign.md 13)."""
+"""`dialect: v8`: the emulator answers as Campaign v8 (docs/dev/references/campaign.md 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`$batch`: docs/references/dataverse.md 3.3 and 7, item 2."""
+"""`$batch`: docs/dev/references/dataverse.md 3.3 and 7, item 2."""
 
 from __future__ import annotations
 

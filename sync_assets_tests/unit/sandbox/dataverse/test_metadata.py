@@ -1,4 +1,4 @@
-"""Metadata: docs/references/dataverse.md 2.5 and 7, item 3."""
+"""Metadata: docs/dev/references/dataverse.md 2.5 and 7, item 3."""
 
 from __future__ import annotations
 

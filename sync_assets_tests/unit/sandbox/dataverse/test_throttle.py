@@ -1,4 +1,4 @@
-"""Service protection limits: docs/references/dataverse.md 4."""
+"""Service protection limits: docs/dev/references/dataverse.md 4."""
 
 from __future__ import annotations
 

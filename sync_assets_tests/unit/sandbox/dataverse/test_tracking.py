@@ -1,4 +1,4 @@
-"""Change tracking: docs/references/dataverse.md 1, 7 (items 6 and 7) and the switches of 8."""
+"""Change tracking: docs/dev/references/dataverse.md 1, 7 (items 6 and 7) and the switches of 8."""
 
 from __future__ import annotations
 
