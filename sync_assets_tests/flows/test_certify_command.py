@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sync_assets_tests.support.certifying import chained
-from sync_assets_tests.support.premises import DOCUMENTED, V8, Position, on_positions
+from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, V8, Position, on_positions
 from sync_assets_tests.support.program import Program, calls
 
 
@@ -49,7 +49,7 @@ def assert_nothing_private(program: Program, text: str) -> None:
 
 
 @on_positions(DOCUMENTED, V8, quick=(DOCUMENTED, V8))
-def test_the_page_on_certification_shows_what_a_run_prints(program: Program) -> None:
+def test_the_page_on_certification_shows_what_a_run_finds(program: Program, position: Position) -> None:
     program.sandbox.admin.publish_link("cusOrder", "cusContactLink", "zero_or_one")
     program.table["fields"] = program.table["fields"] | {"gendercode": "gender"}
     program.further = [
@@ -63,12 +63,20 @@ def test_the_page_on_certification_shows_what_a_run_prints(program: Program) -> 
             ],
         }
     ]
-    program.more["COLUMNS"] = "116"
-    status, output, errors = program.run("certify", "--yes")
+    status, output, errors = program.run("certify", "--yes", "--json")
     assert status == 0, errors
     page = (Path(__file__).parents[2] / "sync_assets" / "docs" / "certification.md").read_text(encoding="utf-8")
-    shown = "\n".join(line.rstrip() for line in output.splitlines()).strip()
-    assert f"```text\n{shown}\n```" in page, shown
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
+    shown = {cells[0]: cells[1:] for cells in rows}
+    for one in json.loads(output)["premises"]:
+        cells = shown[one["premise"]]
+        if one["outcome"] == "not tried":
+            assert len(cells) == 1, one
+        else:
+            standard, v8, program_does = cells
+            found = re.sub(r"^\d+ rows", "N rows", one["found"])
+            assert found == (v8 if position is POSITIONS[V8] and v8 != "the same" else standard), one
+            assert one["program"] in program_does, one
 
 
 def test_a_premise_that_is_not_workable_ends_the_command_with_1(program: Program) -> None:

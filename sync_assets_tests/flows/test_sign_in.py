@@ -14,9 +14,9 @@ from sync_assets_tests.support.app_credentials import AppCertificate, federated_
 from sync_assets_tests.support.opt_outs import HEADER, switch_on, write_file
 from sync_assets_tests.support.program import Program, calls
 
-PAGE = Path(__file__).parents[2] / "sync_assets" / "docs" / "configuration.md"
+PAGE = Path(__file__).parents[2] / "sync_assets" / "docs" / "environment.md"
 DOCUMENTED = re.findall(
-    r"^\| [^|]+ \| `([^`]+)` \|$", PAGE.read_text("utf-8").partition("Errors of a wrong credential**")[2], re.M
+    r"^\| [^|]+ \| `([^`]+)` \|$", PAGE.read_text("utf-8").partition("## Errors of a wrong credential")[2], re.M
 )
 """The errors that the page shows; `…` stands for what differs from case to case."""
 PASSWORD = "sesame-of-the-app"

@@ -37,6 +37,10 @@ TEST = re.compile(r"`(?P<file>(?:unit|integration|flows|property)/[\w/]+\.py)::(
 MODULE = re.compile(r"(?<![\w/.-])(?:\w+/)*\w+\.py\b")
 CITED_TEST = re.compile(r"\w+\.py::\w+")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+MOST_WORDS = 1250
+"""Of a page, without its tables: some five minutes."""
+LOOKED_UP = {"sync_assets/docs/runbooks.md"}
+"""Pages of sections of which a reader needs one."""
 OTHER_SOURCES = ("draft-ietf-secsh-filexfer",)
 """Documents outside of the repository whose sections a file may cite by number."""
 
@@ -87,8 +91,8 @@ def modules(code: str) -> set[str]:
 
 
 def exists(name: str, beside: Path) -> bool:
-    """Return True if a document is in `sync_assets/docs`, in the folder of the code, or in one above it."""
-    folders = [PACKAGE, DOCS, *beside.relative_to(ROOT).parents]
+    """Return True if a document is in `docs` or `docs/dev`, in the folder of the code, or in one above it."""
+    folders = [PACKAGE, DOCS, DOCS / "dev", *beside.relative_to(ROOT).parents]
     return any((ROOT / folder / name).is_file() for folder in folders)
 
 
@@ -158,6 +162,24 @@ def test_no_number_of_a_heading_is_used_twice_in_a_page() -> None:
         assert len(numbers) == len(set(numbers)), named(page)
 
 
+def words(text: str) -> int:
+    """Count the words of a page outside of tables, blocks of code and definitions of links."""
+    prose = re.sub(r"^(?:\||    |\[[^\]]+\]: ).*$", "", FENCED.sub("", text), flags=re.MULTILINE)
+    return len(prose.split())
+
+
+def test_each_page_is_read_in_five_minutes_or_is_a_table() -> None:
+    pages_to_read = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("dev/*.md"), *DOCS.glob("dev/decisions/*.md")]
+    found = {named(page): words(page.read_text("utf-8")) for page in pages_to_read}
+    assert {page: count for page, count in found.items() if count > MOST_WORDS and page not in LOOKED_UP} == {}
+
+
+def test_the_architecture_names_each_package() -> None:
+    table = rows(DOCS / "dev" / "architecture.md", "| package | holds |")
+    told = {name for first, *_ in table for name in re.findall(r"`(\w+)`", first)}
+    assert told == {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("__")}
+
+
 def rows(page: Path, heading: str) -> list[list[str]]:
     """Return the cells of the table that begins with that heading."""
     table = page.read_text("utf-8").partition(f"\n{heading}\n")[2].partition("\n\n")[0]
@@ -180,8 +202,8 @@ def test_every_test_that_a_page_names_exists() -> None:
 
 
 def test_each_measure_of_the_security_page_names_the_tests_that_hold_it() -> None:
-    measures = {subject for subject, _ in rows(DOCS / "security-and-privacy.md", "| subject | measure |")}
-    claims = rows(DOCS / "threat-model.md", "| subject | claim | held by |")
+    measures = {subject for subject, _ in rows(DOCS / "security.md", "| subject | measure |")}
+    claims = rows(DOCS / "dev" / "security-tests.md", "| subject | claim | held by |")
     assert len(measures) > 10
     assert {subject for subject, *_ in claims} == measures | {"privacy"}
     assert [claim for _, claim, tests in claims if not TEST.search(tests)] == []

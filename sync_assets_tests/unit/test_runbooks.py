@@ -1,4 +1,4 @@
-"""There is a runbook for each alarm, and none for what raises none (docs/operations.md)."""
+"""There is a runbook for each alarm, and none for what raises none (docs/runbooks.md)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sync_assets.config.environment import SANDBOX_CONFIG
 from sync_assets.definitions import build_definitions
 from sync_assets.runtime.context import Runtime
 
-PAGE = Path(__file__).parents[2] / "sync_assets" / "docs" / "operations.md"
-RUNBOOKS = PAGE.read_text("utf-8").partition("\n## Runbooks\n")[2].partition("\n## ")[0]
+PAGE = Path(__file__).parents[2] / "sync_assets" / "docs" / "runbooks.md"
+RUNBOOKS = PAGE.read_text("utf-8").partition("\n## Alarms\n")[2]
 PARTS = dict(part.split("\n", 1) for part in RUNBOOKS.split("\n### ")[1:])
 OF_KIND: dict[str, tuple[str, ...]] = {
     "run": ("A run failed", "A run was killed"),

@@ -120,7 +120,7 @@ async def _bad_value(subject: Subject) -> None:
     elif kind == "done":
         subject.report(BAD_VALUE, "accepted", "Values are checked against the metadata before they are sent.")
     else:
-        way = "The record is tried three times more, then rejected without a reason; the others go on."
+        way = "The record stays pending and is sent again, ever more rarely; the others go on."
         subject.report(BAD_VALUE, "refused, without the reason", way)
 
 

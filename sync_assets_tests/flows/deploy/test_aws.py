@@ -219,8 +219,8 @@ def test_each_alarm_reaches_the_topic_when_it_begins_and_ends_and_has_a_runbook(
     alarm = ALARMS[name]
     assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": "AlarmTopicArn"}]
     runbook = alarm["AlarmDescription"].partition("Runbook: ")[2]
-    operations = (ROOT / "sync_assets" / "docs" / "operations.md").read_text(encoding="utf-8")
-    assert f"\n### {runbook}\n" in operations
+    runbooks = (ROOT / "sync_assets" / "docs" / "runbooks.md").read_text(encoding="utf-8")
+    assert f"\n### {runbook}\n" in runbooks
 
 
 def test_a_silent_daemon_is_found_by_the_lines_that_dagster_writes() -> None:
