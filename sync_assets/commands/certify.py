@@ -21,7 +21,9 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
 STAGE = "-mkt-stage"
-"""The end of the name of a stage tenant (docs/dev/references/campaign.md 1)."""
+"""The end of the name of a stage tenant. Source:
+https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/about-campaign-standard-apis/setting-up-api-access.html
+"""
 
 
 class NotConfirmed(SyncAssetsError):

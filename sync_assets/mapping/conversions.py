@@ -1,7 +1,8 @@
 """The conversion for each pair of a Dynamics 365 column type and a Campaign attribute type. Pure, without data.
 
-The pairs: docs/dev/references/campaign.md 14 and docs/dev/references/dataverse.md 2.4. How a conversion is computed:
-`conversion_expressions.py`.
+How a conversion is computed: `conversion_expressions.py`. Source of the pairs:
+https://experienceleague.adobe.com/docs/campaign-standard/using/integrating-with-adobe-cloud/campaign-and-microsoft-dynamics-365/d365-acs-using-the-integration.html
+https://learn.microsoft.com/power-apps/developer/data-platform/entity-attribute-metadata
 """
 
 from __future__ import annotations

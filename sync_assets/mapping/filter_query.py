@@ -1,8 +1,8 @@
 """Write a table's row filter as a condition of Dataverse's `$filter`, to count the rows in scope by a query. Pure.
 
-Captures do not use it: the change feed takes no filter, and `filters.py` decides. Both compare alike
-(docs/dev/references/dataverse.md 2.2); a rule that a query cannot express in the same way makes the whole filter
-inexpressible.
+Captures do not use it: the change feed takes no filter, and `filters.py` decides. Both compare alike; a
+rule that a query cannot express in the same way makes the whole filter inexpressible. Source:
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filter-rows
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Filters: which rows of a page are in scope. Applied before any conversion, on the values of Dynamics 365. Pure.
 
-Comparison is Dynamics 365's own (docs/dev/references/dataverse.md 2.2): texts without regard to case, and a rule on an
-empty column is never met, except `is_null`.
+Comparison is Dynamics 365's own: texts without regard to case, and a rule on an empty column is never met, except
+`is_null`. Source:
+https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filter-rows
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _MATCHES_PART: dict[str, Callable[[pl.Expr, str], pl.Expr]] = {
 }
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%.fZ"
-"""The format of Dataverse's times, for Polars; the fraction is optional, and in practice always missing (section
-2.4).
+"""The format of Dataverse's times, for Polars; the fraction is optional, and in practice always missing
+(docs/dev/references/dataverse.md 2.4).
 """
 
 

@@ -1,7 +1,7 @@
 """Decide which opt-out value both systems should hold, and which system must be written. One pure function.
 
-The rule is Adobe's (docs/dev/references/campaign.md 14): Dynamics 365 has one modification time per record, Campaign
-one per attribute. Campaign newer: Campaign's value. Dynamics 365 newer or equal: an opt-out on either side wins.
+The rule is Adobe's: Dynamics 365 has one modification time per record, Campaign one per attribute. Campaign newer:
+Campaign's value. Dynamics 365 newer or equal: an opt-out on either side wins.
 
 Missing values and times are handled so that no person is contacted through a channel that they opted out of:
 
@@ -10,6 +10,9 @@ Missing values and times are handled so that no person is contacted through a ch
 - Campaign has no time of change: the value was never changed there as far as known, so it is not newer.
 - Dynamics 365 has no modification time: Campaign is not known to be newer, so an opt-out on either side wins.
 - Times are compared in whole seconds, Dynamics 365's resolution: the same second counts as equal.
+
+Source:
+https://experienceleague.adobe.com/docs/campaign-standard/using/integrating-with-adobe-cloud/campaign-and-microsoft-dynamics-365/d365-acs-notices-and-recommendations.html
 """
 
 from __future__ import annotations

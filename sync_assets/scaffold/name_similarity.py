@@ -1,8 +1,9 @@
 """Measure how alike a Dynamics 365 name and a Campaign name are. Pure.
 
 Both are normalised: `emailaddress1` and `email`, `address1_city` and `location.city`, `new_LastVisit`, `new_lastvisit`
-and `cusLastVisit`. Sources, prefixes included: columns of contact in docs/dev/references/dataverse.md 2.6, attributes
-of profile in docs/dev/references/campaign.md 2.
+and `cusLastVisit`. Sources of the names, prefixes included:
+https://learn.microsoft.com/power-apps/developer/data-platform/reference/entities/contact
+https://experienceleague.adobe.com/docs/campaign-standard/using/developing/datamodel/datamodel-profile.html
 """
 
 from __future__ import annotations
