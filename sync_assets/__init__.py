@@ -11,7 +11,7 @@ mapping            rows to payloads, pure
 validation         checks before the first write
 runtime            what the flows of a process share
 ledger             desired state against acknowledged state: all that the program stores
-dataverse, campaign, sftp, parquet   clients and files
+dataverse, campaign, sftp             clients
 http, config, errors, performance, foreign_text    below all of them
 webserver          the guard before Dagster's web server
 alerts, scaffold   incidents and notifications; a first configuration

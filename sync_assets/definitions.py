@@ -57,14 +57,12 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     # Imported only if needed: each run loads the definitions anew, and installations without opt-outs need not wait.
     if runtime.config.opt_out.active:
         from sync_assets.defs.opt_out.assets import opt_out_assets  # noqa: PLC0415
-        from sync_assets.defs.opt_out.assets import resources as opt_out_resources  # noqa: PLC0415
         from sync_assets.defs.opt_out.checks import watch_checks  # noqa: PLC0415
         from sync_assets.defs.opt_out.sensors import due_request, opt_out_file_sensor  # noqa: PLC0415
 
         assets += opt_out_assets(runtime)
         checks.append(watch_checks(runtime))
         sensors.append(opt_out_file_sensor(runtime, status))
-        resources |= opt_out_resources(runtime)
         other = (due_request, [CHANGES])
     report = report_asset(runtime)
     assets.append(report)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sync_assets.audit.existing_records import first_load
@@ -169,10 +169,8 @@ def opt_outs_due(runtime: Runtime, config: TableConfig) -> int:
 async def _write_opt_outs(runtime: Runtime, result: PushResult) -> None:
     """Decide and write what `opt_outs_due` counts. A problem is the push's."""
     from sync_assets.opt_out.changes import Changes  # noqa: PLC0415 - most pushes need none
-    from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes  # noqa: PLC0415
 
-    audit = DecisionLog(runtime.store, folder_of_changes(datetime.now(UTC)), runtime.run_id or "push")
-    changes = Changes(runtime, audit)
+    changes = Changes(runtime)
     await changes.settle()
     if changes.failed:
         raise changes.failed[0]

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from sync_assets.defs.opt_out.asset_keys import CHANGES, file_chain
-from sync_assets.defs.opt_out.assets import opt_out_assets, resources
+from sync_assets.defs.opt_out.assets import opt_out_assets
 from sync_assets.defs.opt_out.partitions import WORK, add_partition, run_tags
 from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.defs.tables.assets import table_assets
@@ -38,7 +38,7 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
     assets = [*table_assets(runtime), *opt_out_assets(runtime)]
 
     def run(keys: list[dg.AssetKey], partition: str | None = None) -> None:
-        execute(runtime, instance, assets, keys, partition, run_tags(), resources(runtime))
+        execute(runtime, instance, assets, keys, partition, run_tags())
 
     def take(partition: str) -> None:
         add_partition(instance, partition)

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_
 
 from sync_assets.config.alerts import Alerts
 from sync_assets.config.log_export import Logs
-from sync_assets.config.opt_out import Export, OptOutConfig, OptOutMapping, Storage
+from sync_assets.config.opt_out import Export, OptOutConfig, OptOutMapping
 from sync_assets.config.record_history import History
 from sync_assets.config.runs import Runs
 from sync_assets.config.values import (
@@ -52,7 +52,6 @@ __all__ = [
     "Owners",
     "Replacements",
     "Runs",
-    "Storage",
     "TableConfig",
 ]
 
@@ -271,8 +270,6 @@ class Config(Model):
     """One entry per table. A table and a resource may each stand here once."""
     opt_out: OptOutConfig = OptOutConfig()
     """Opt-outs between contact and profile."""
-    storage: Storage = Storage()
-    """Where the rows of opt-out files, and what was decided on them, are kept as Parquet."""
     logs: Logs = Logs()
     """What the program did, as a file a day on the Campaign SFTP."""
     history: History | None = None

@@ -1,9 +1,7 @@
-"""Models of the parts `opt_out` and `storage` of the configuration file (docs/configuration.md)."""
+"""Models of the part `opt_out` of the configuration file (docs/configuration.md)."""
 
 from __future__ import annotations
 
-import re
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
@@ -192,45 +190,3 @@ class OptOutConfig(Model):
     def attributes(self) -> list[str]:
         """The mapped Campaign attributes."""
         return [mapping.to for mapping in self.mappings.values()]
-
-
-class Storage(Model):
-    """The location of the Parquet tables: rows of opt-out files, and decisions."""
-
-    directory: Text | None = None
-    """A local folder, from the root as in `/srv/sync_assets`. null: a folder in DAGSTER_HOME."""
-    s3_bucket: Text | None = None
-    """S3 instead of a folder. Signs in by the usual AWS environment."""
-    s3_prefix: Text = "sync_assets"
-    """The folder within the bucket."""
-
-    @field_validator("directory")
-    @classmethod
-    def _absolute(cls, value: str | None) -> str | None:
-        """Reject relative paths: daemon, web server and runs may each start in another folder."""
-        if value and not (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
-            raise refused(
-                f"`{value}` is a relative folder, and every process may start in another one",
-                "write it from the root, as in `/srv/sync_assets`; S3 has its own key, `s3_bucket`",
-            )
-        return value
-
-    @field_validator("s3_bucket")
-    @classmethod
-    def _bucket_name(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value and info.data.get("directory"):
-            raise refused("`directory` and `s3_bucket` exclude each other", "keep one of the two")
-        if value and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
-            raise refused(
-                f"`{value}` is no name of a bucket", "write the name alone; a folder in it belongs into `s3_prefix`"
-            )
-        return value
-
-    @field_validator("s3_prefix")
-    @classmethod
-    def _plain_prefix(cls, value: str) -> str:
-        if not re.fullmatch(r"[\w.=-]+(/[\w.=-]+)*", value, re.ASCII):
-            raise refused(
-                f"`{value}` is no folder of a bucket", "write e.g. `s3_prefix: sync_assets`, without `/` at its ends"
-            )
-        return value

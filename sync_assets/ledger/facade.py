@@ -22,6 +22,7 @@ from sync_assets.ledger.repositories.call_limits import CallLimits
 from sync_assets.ledger.repositories.dialect_findings import DialectFindings
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.mapping_changes import MappingChanges
+from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecisions
 from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.opt_outs import OptOuts
@@ -91,7 +92,8 @@ class Ledger:
 
         # Privacy holds and opt-outs
         self.holds = Holds(session, hold_records, dependencies, opt_out_rows)
-        self.opt_outs = OptOuts(session, self.sessions, opt_out_rows)
+        self.opt_out_decisions = OptOutDecisions(session)
+        self.opt_outs = OptOuts(session, self.sessions, opt_out_rows, self.opt_out_decisions)
         self.opt_out_files = OptOutFiles(session, opt_out_rows)
 
         # Operations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sync_assets.audit.record_agreement import Reason
@@ -22,6 +22,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.times import iso
 from sync_assets.operations.record_id import record_id
 from sync_assets.operations.status import CALL_KINDS, unknown_tables
+from sync_assets.opt_out.decide import without_value
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from sync_assets.opt_out.contact_opt_outs import ContactOptOut
 
 IN_STEP, UNKNOWN, NOT_IN_STEP = 0, 1, 2
-_WITHOUT_VALUE = {"an opt-out wins": "Dynamics 365 is newer, or as old"}
-"""Reason of a decision that names the value -> the same rule without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,17 +168,15 @@ def _shown(one: ContactOptOut, show_values: bool) -> dict[str, Any]:
 
 
 def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool) -> list[dict[str, Any]]:
-    """Return the decisions of the last days on a contact's opt-outs, the newest first."""
-    from sync_assets.opt_out.contact_opt_outs import decisions_of  # noqa: PLC0415 - as above
-
+    """Return the decisions about a contact's opt-outs, the newest first."""
     return [
         {
-            "decided_at": iso(one["decided_at"]),
-            "attribute": one["attribute"],
-            "value": one["value"] if show_values else value_shape(one["value"]),
-            "write": one["write"],
-            "reason": one["reason"] if show_values else _WITHOUT_VALUE.get(one["reason"], one["reason"]),
-            "source": one["source"],
+            "decided_at": iso(one.decided_at),
+            "attribute": one.attribute,
+            "value": one.value if show_values else value_shape(one.value),
+            "write": one.write,
+            "reason": one.reason if show_values else without_value(one.reason),
+            "source": one.source,
         }
-        for one in decisions_of(runtime, contact, datetime.now(UTC))
+        for one in runtime.ledger.opt_out_decisions.of_contact(contact)
     ]

@@ -4,13 +4,12 @@ decide              the policy: which value wins, and why; one pure function: st
 export              an export file on the SFTP -> validated rows, and their statements in the ledger
 profile_polling     statements from profiles that changed, through Campaign's API
 pending_decisions   decide all opt-outs that are due
-decision_log        the audit: every decision as a row of Parquet
 apply               write decided values to the system that does not hold them
 changes             poll, decide and write in one call, for everything that is due without a file
 parity              compare a sample of contacts in both systems
 session             clients, ledger and lease for all of these
-tables              keys of the Parquet tables
 
-The last values of both systems are stored in the ledger (ledger/rules/opt_outs.py). Which columns may be mapped is
+The last values of both systems are stored in the ledger (ledger/rules/opt_outs.py), as is every decision
+(ledger/repositories/opt_out_decisions.py). Which columns may be mapped is
 defined in validation/opt_out_columns.py. Dagster's assets and sensors are not here, but in defs/.
 """

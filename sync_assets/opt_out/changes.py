@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from sync_assets.errors import SyncAssetsError
 from sync_assets.opt_out.apply import Applied, sides, write_due
 from sync_assets.opt_out.decide import Side
-from sync_assets.opt_out.decision_log import DecisionLog
-from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due
+from sync_assets.opt_out.pending_decisions import DecisionRun, day_without_file, decide_due
 from sync_assets.opt_out.profile_polling import ProfilePoll, poll_is_due, poll_profiles
 from sync_assets.opt_out.session import OptOutsBusy, open_session
 from sync_assets.runtime.context import Runtime
@@ -30,7 +29,6 @@ class Changes:
     """
 
     runtime: Runtime
-    audit: DecisionLog
     failed: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
     polled: ProfilePoll | None = None
     deciding: DecisionRun | None = None
@@ -52,7 +50,7 @@ class Changes:
         if self.failed and not self.runtime.ledger.opt_outs.left(self.runtime.config.opt_out.attributes).due:
             return
         async with open_session(self.runtime) as session:
-            self.deciding = await decide_due(session, self.audit)
+            self.deciding = await decide_due(session, day_without_file(now))
             for side in sides(session.direction):
                 with self._going_on():
                     self.written[side] = await write_due(session, side)

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
-
-import polars as pl
 
 from sync_assets.campaign.profile_opt_outs import opt_out
 from sync_assets.config.models import Config
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.opt_out.decide import Decision, decide
-from sync_assets.opt_out.decision_log import folder_of_changes
-from sync_assets.opt_out.tables import DECISIONS
-from sync_assets.parquet.store import Parts
-from sync_assets.runtime.context import Runtime
 
-LOOK_BACK = 15
-"""Days whose decisions, and export files, are searched."""
 STATES = {
     OptOutState.SYNCED: "synced",
     OptOutState.DECIDE: "due for a decision",
@@ -79,23 +71,6 @@ def contact_opt_outs(
             now = decide(config.opt_out.direction, here, modified, there, changed)
         found.append(ContactOptOut(column, mapping.to, stored.get(mapping.to), here, there, changed, now))
     return found
-
-
-def decisions_of(runtime: Runtime, id_: str, now: datetime) -> list[dict[str, Any]]:
-    """Return the decisions on one contact of the last days, the newest first, in the columns of the audit.
-
-    Raises StoreError.
-    """
-    return sorted(_decisions(runtime, id_, now), key=lambda one: one["decided_at"], reverse=True)
-
-
-def _decisions(runtime: Runtime, id_: str, now: datetime) -> Iterator[dict[str, Any]]:
-    since = now.astimezone(UTC) - timedelta(days=LOOK_BACK)
-    files = [file.partition for file in runtime.ledger.opt_out_files.files() if file.modified >= since]
-    changes = [folder_of_changes(now - timedelta(days=days)) for days in range(LOOK_BACK + 1)]
-    for partition in (*files, *changes):
-        for frame in Parts(runtime.store, DECISIONS, [partition]):
-            yield from frame.filter(pl.col("contact") == id_).iter_rows(named=True)
 
 
 def _flag(value: Any, *, inverted: bool) -> bool | None:

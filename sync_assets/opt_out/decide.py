@@ -77,6 +77,11 @@ def decide(  # noqa: PLR0911 - a table of cases
     return Decision(True, "campaign" if held else "d365", "an opt-out wins")
 
 
+def without_value(reason: str) -> str:
+    """Return the reason of a decision in words that do not tell the value."""
+    return "Dynamics 365 is newer, or as old" if reason == "an opt-out wins" else reason
+
+
 def _newer(campaign: datetime | None, d365: datetime | None) -> bool:
     if campaign is None or d365 is None:
         return False

@@ -2,19 +2,16 @@
 
 Dynamics 365 is read for each decision; Campaign is queried where its value is not known.
 
-Invariant: each batch of decisions is yielded to the audit before it is stored in the ledger. If the process is killed
-in between, the batch is decided and audited once more.
+Invariant: each batch is stored in one transaction, the opt-outs with their decisions (the audit).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
-
-import polars as pl
 
 from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
@@ -23,10 +20,10 @@ from sync_assets.dataverse.row_queries import RowNow, rows_now
 from sync_assets.http.client import HttpError, SignInRefused
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
+from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
 from sync_assets.opt_out.decide import Decision, Side, decide
-from sync_assets.opt_out.decision_log import DecisionLog
 from sync_assets.opt_out.session import Session
 from sync_assets.task_group import run_together
 
@@ -38,25 +35,6 @@ QUESTIONS = 16
 CampaignValues = Mapping[str, tuple[bool | None, datetime | None]]
 """Attribute -> (Campaign's value, time of change)."""
 
-SCHEMA = pl.Schema(
-    {
-        "contact": pl.String,
-        "column": pl.String,
-        "attribute": pl.String,
-        "d365": pl.Boolean,
-        "d365_modified": pl.Datetime("us", "UTC"),
-        "campaign": pl.Boolean,
-        "campaign_changed": pl.Datetime("us", "UTC"),
-        "value": pl.Boolean,
-        "write": pl.String,
-        "reason": pl.String,
-        "source": pl.String,
-        "decided_at": pl.Datetime("us", "UTC"),
-    }
-)
-"""Columns of the audit, one row per decision. Values are in Campaign's sense: true is opted out. `write`: the system to
-be written, null if none."""
-
 NO_CONTACT = "the contact is not in Dynamics 365"
 NO_PROFILE = "the profile is not in Campaign"
 _STATES = {None: OptOutState.SYNCED, "d365": OptOutState.TO_D365, "campaign": OptOutState.TO_CAMPAIGN}
@@ -66,17 +44,19 @@ _STATES = {None: OptOutState.SYNCED, "d365": OptOutState.TO_D365, "campaign": Op
 class DecisionRun:
     """The progress of a run of decisions.
 
-    decided: number of decided opt-outs. problem: why Campaign was not queried for all contacts for which it had to be.
-    unanswered: number of contacts without a response; they stay due, all others are decided.
+    partition: of the decisions in the audit: the file's, or the day's (`day_without_file`). decided: the stored
+    decisions by (reason, system to be written or ""). problem: why Campaign was not queried for all contacts for which
+    it had to be. unanswered: number of contacts without a response; they stay due, all others are decided.
     """
 
     session: Session
-    decided: int = 0
+    partition: str
+    decided: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     problem: str | None = None
     unanswered: int = 0
 
-    async def decisions(self) -> AsyncIterator[pl.DataFrame]:
-        """Yield the decisions in frames of SCHEMA. A frame is stored in the ledger when the next one is requested."""
+    async def run(self) -> None:
+        """Decide everything that is due."""
         ledger, attributes, after = self.session.ledger, self.session.attributes, ""
         if self.session.direction == "campaign_to_d365":  # decided under a direction that wrote to Campaign
             await asyncio.to_thread(ledger.opt_outs.reconsider, OptOutState.TO_CAMPAIGN)
@@ -85,10 +65,9 @@ class DecisionRun:
         ):
             after = max(due)
             batch = await self._decide(due)
-            frame = batch.frame()
-            yield frame
-            self.decided += frame.height
-            await asyncio.to_thread(ledger.opt_outs.put, batch.rows)
+            stored = await asyncio.to_thread(ledger.opt_outs.decide, batch.rows, self.partition, batch.decisions)
+            self.decided.update((one.reason, one.write or "") for one in stored)
+            self.session.runtime.progress("deciding opt-outs", self.decided.total())
             await self.session.count_calls()
             await self.session.keep_lease()
 
@@ -149,25 +128,25 @@ class DecisionRun:
         return answers
 
 
-async def decide_due(session: Session, audit: DecisionLog) -> DecisionRun:
-    """Decide everything that is due, and store each decision in the audit before the ledger."""
-    deciding = DecisionRun(session)
-    async for frame in deciding.decisions():
-        await asyncio.to_thread(audit.keep, frame)
-        session.runtime.progress("deciding opt-outs", deciding.decided + frame.height)
+async def decide_due(session: Session, partition: str) -> DecisionRun:
+    """Decide everything that is due. partition: see DecisionRun."""
+    deciding = DecisionRun(session, partition)
+    await deciding.run()
     return deciding
 
 
+def day_without_file(moment: datetime) -> str:
+    """Return the partition of decisions made without a file: one per UTC day."""
+    return f"(changes)@{moment.astimezone(UTC):%Y-%m-%d}"
+
+
 class _Batch:
-    """The decisions of a batch of contacts: rows for the ledger and rows for the audit."""
+    """The decisions of a batch of contacts: the changed opt-outs, and the rows of the audit."""
 
     def __init__(self, session: Session, moment: datetime) -> None:
         self._session, self._moment = session, moment
         self.rows: list[OptOutRow] = []
-        self._told: list[tuple[Any, ...]] = []
-
-    def frame(self) -> pl.DataFrame:
-        return pl.DataFrame(self._told, schema=SCHEMA, orient="row")
+        self.decisions: list[OptOutDecision] = []
 
     def decide(self, row: OptOutRow, here: RowNow, told: tuple[bool | None, datetime | None] | None) -> None:
         d365, modified = self._d365(row, here), here.modified
@@ -244,10 +223,22 @@ class _Batch:
             (None, None, decision) if isinstance(decision, str) else (decision.value, decision.write, decision.reason)
         )
         column = self._session.columns[row.attribute].name
-        self._told.append(
-            (row.id, column, row.attribute, d365, modified, campaign, changed, value, write, reason, row.source,
-             self._moment)
-        )  # fmt: skip
+        self.decisions.append(
+            OptOutDecision(
+                contact=row.id,
+                column=column,
+                attribute=row.attribute,
+                d365=d365,
+                d365_modified=modified,
+                campaign=campaign,
+                campaign_changed=changed,
+                value=value,
+                write=write,
+                reason=reason,
+                source=row.source,
+                decided_at=self._moment,
+            )
+        )
 
 
 def _said(row: OptOutRow, told: tuple[bool | None, datetime | None] | None) -> tuple[bool | None, datetime | None]:

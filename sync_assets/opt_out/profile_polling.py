@@ -11,7 +11,7 @@ from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger.repositories.opt_out_files import POLL
 from sync_assets.ledger.rules.opt_outs import Stated
-from sync_assets.opt_out.export.staging import forget_copies, state
+from sync_assets.opt_out.export.staging import state
 from sync_assets.runtime.context import Runtime
 
 LATE = timedelta(minutes=5)
@@ -80,6 +80,4 @@ async def poll_profiles(runtime: Runtime, now: datetime) -> ProfilePoll:
         finally:
             await runtime.count_calls(CONTACT, campaign.calls.take())
     runtime.ledger.opt_out_files.note(POLL, now)
-    if last is None or last.date() < now.date():  # without export files nothing else removes old copies
-        forget_copies(runtime)
     return polled

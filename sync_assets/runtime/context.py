@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from sync_assets.http.client import CachedTokens
     from sync_assets.ledger import Ledger
     from sync_assets.ledger.storage.payload_cipher import PayloadCipher
-    from sync_assets.parquet.store import Store
     from sync_assets.runtime.listed_keys import ListedKeys
     from sync_assets.runtime.older_ledgers import LedgerNumber
     from sync_assets.runtime.workers import WorkerSession
@@ -201,13 +200,6 @@ class Runtime:
         """Let the ledger keep the history of records from now on, if the configuration asks for it."""
         if self.config.history is not None:
             self.ledger.history.keep(self.run_id)
-
-    @cached_property
-    def store(self) -> Store:
-        """The Parquet store of opt-out files and decisions."""
-        from sync_assets.parquet.store import open_store  # Polars  # noqa: PLC0415
-
-        return open_store(self.config.storage, self.settings.home / "parquet", self.settings.ca_bundle)
 
     async def count_calls(self, table: str, calls: Mapping[Operation, int]) -> None:
         """Add engine calls of a table, by kind, to the ledger's and the process's counts."""

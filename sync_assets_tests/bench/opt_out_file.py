@@ -2,7 +2,7 @@
 
 A file of `--rows` rows lies on the sandbox's SFTP: 1 % opted out, with the time of that change, the others as nearly
 all rows of nearly all files are. 1,000 of the opted-out ones are contacts of Dynamics 365. Measured, each in a process
-of its own: the file into Parquet, validated; its rows into the ledger; and a whole `sync`, decisions and writes
+of its own: the file read and validated; its rows into the ledger; and a whole `sync`, decisions and writes
 included, on another copy of the installation. Memory: resident at most, and what the process grew by when it worked.
 
 With `--timed` every row tells a time of change, as if everybody had once opted in: each of them is news, and decided.
@@ -34,7 +34,7 @@ CONTACTS = 1_000
 OPTED_OUT = 0.01
 NAME = "optout_20261120_060000.csv"
 CHANGED = "2026-11-19T10:00:00.000Z"
-STEPS = {"parquet": "file into Parquet", "ledger": "Parquet into the ledger", "sync": "a whole sync"}
+STEPS = {"read": "file read", "ledger": "file read, into the ledger", "sync": "a whole sync"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the file")
     parser.add_argument("--timed", action="store_true", help="every row tells a time of change")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--step", choices=("parquet", "ledger"), help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=("read", "ledger"), help=argparse.SUPPRESS)
     told = parser.parse_args(arguments)
     if told.step:
         print(json.dumps(asdict(_step(told.step))))
@@ -87,7 +87,7 @@ def _measure(sandbox: SandboxProcess, folder: Path, rows: int, timed: bool) -> t
         file.write(HEADER)
         file.writelines(_rows(rows, ids, CHANGED if timed else ""))
     found: list[Measured] = []
-    for step in ("parquet", "ledger"):
+    for step in ("read", "ledger"):
         _say(STEPS[step])
         command = [sys.executable, "-m", "sync_assets_tests.bench.opt_out_file", "--step", step]
         done = subprocess.run(command, env=by_steps.env, check=True, stdout=subprocess.PIPE, text=True)
@@ -113,31 +113,20 @@ def _rows(count: int, contacts: Sequence[str], changed: str) -> Iterator[str]:
 
 def _step(step: str) -> Measured:
     """In a process of its own, with the environment of an installation."""
-    from sync_assets.defs.opt_out.asset_keys import EXPORT
     from sync_assets.opt_out.export import folder as files
     from sync_assets.opt_out.export import staging
-    from sync_assets.opt_out.export.file import time_in_name
-    from sync_assets.parquet.store import Parts
-    from sync_assets.parquet.writer import write_parts
     from sync_assets.runtime.context import Runtime
 
     with closing(Runtime()) as runtime, tempfile.TemporaryDirectory() as folder:
         files.poll_folder(runtime)
         [file] = files.poll_folder(runtime).ready
-        store = runtime.store
         begun, started = _resident("VmRSS"), time.perf_counter()
-        if step == "parquet":
-            spool = staging.StagedRows(Path(folder))
-            taken = staging.spool_file(runtime, file, spool)
-            write_parts(store, EXPORT.path, file.partition, "bench", spool.frames(staging.GOOD))
-            rows = taken.rows
-        else:
-            parts, moment = Parts(store, EXPORT.path, [file.partition]), time_in_name(file.name)
-            assert moment is not None
-            staging.state(runtime.ledger, parts, runtime.config.opt_out.attributes, file.partition, moment)
-            rows = parts.rows
+        spool = staging.StagedRows(Path(folder))
+        taken = staging.spool_file(runtime, file, spool)
+        if step == "ledger":
+            staging.state_file(runtime, file, taken, spool)
         seconds, peak = time.perf_counter() - started, _resident("VmHWM")
-    return Measured(step, rows, seconds, peak, peak - begun)
+    return Measured(step, taken.rows, seconds, peak, peak - begun)
 
 
 def _sync(program: Program, rows: int) -> Measured:

@@ -199,7 +199,7 @@ def test_killed_while_the_file_is_read(program: Program, monkeypatch: pytest.Mon
 
 
 def test_killed_between_the_rows_and_the_ledger(program: Program) -> None:
-    """The rows stand as Parquet; the ledger has heard of none."""
+    """The file was read; the ledger has none of its statements."""
     mine = contacts(program, 3)
     name = to_d365(program, *mine)
     since = program.sandbox.admin.last()

@@ -207,7 +207,7 @@ def test_a_contact_that_is_gone_is_not_made_again_by_its_profile(program: Progra
     assert done.status == 0, (done.problems, done.stopped)
     assert writes(program, since) == {"d365": 0, "campaign": 0}
     assert id_ not in {row["contactid"] for row in admin.dump_d365()}
-    assert audit(program).rows(named=True)[-1]["reason"] == "the contact is not in Dynamics 365"
+    assert audit(program)[-1].reason == "the contact is not in Dynamics 365"
 
     def asked(since: int) -> int:
         return sum(id_ in entry["path"] for entry in admin.journal(since=since))
@@ -267,7 +267,7 @@ def test_an_opt_in_is_decided_anew_if_the_contact_has_changed_in_between(program
     admin.settings("d365", clock_offset_seconds=0)
     assert done.status == 0, (done.problems, done.stopped)
     assert sides(program, id_) == (True, True)
-    reasons = [row["reason"] for row in audit(program).rows(named=True) if row["contact"] == id_]
+    reasons = [one.reason for one in audit(program) if one.contact == id_]
     assert reasons[-2:] == ["Campaign is newer", "an opt-out wins"]
     patches = [entry for entry in admin.journal("campaign", since) if entry["method"] == "PATCH"]
     assert [entry["key"] for entry in patches].count(id_) == 1

@@ -6,7 +6,6 @@ import itertools
 import time
 from datetime import UTC, datetime, timedelta
 
-import polars as pl
 import pytest
 
 from sync_assets.config.opt_out import ActiveDirection
@@ -14,6 +13,7 @@ from sync_assets.opt_out.decide import decide
 from sync_assets_tests.support.opt_outs import (
     HOUR,
     assert_quiet,
+    audit,
     in_d365,
     modified,
     set_campaign,
@@ -259,8 +259,7 @@ def test_every_decision_stands_in_the_audit(program: Program) -> None:
     set_campaign(program, id_, changed, blackListEmail=False)
     name = program.sandbox.admin.export()
     program.sync()
-    kept = pl.read_parquet(program.home / "dagster" / "parquet" / "opt_out" / "decisions" / "*" / "*.parquet")
-    [decision] = kept.filter(pl.col("contact") == id_).rows(named=True)
+    [decision] = [one._asdict() for one in audit(program) if one.contact == id_]
     assert (
         decision
         | {

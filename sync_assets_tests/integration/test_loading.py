@@ -37,7 +37,7 @@ def test_the_code_location_loads_without_any_environment_variable_or_library_tha
     assert list(tmp_path.iterdir()) == []
 
 
-OPT_OUT_MODULES = ["sync_assets.defs.opt_out.assets", "sync_assets.defs.opt_out.sensors", "sync_assets.parquet.store"]
+OPT_OUT_MODULES = ["sync_assets.defs.opt_out.assets", "sync_assets.defs.opt_out.sensors"]
 
 
 @pytest.mark.parametrize(

@@ -29,15 +29,11 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.opt_out.apply import sides, write_due
 from sync_assets.opt_out.changes import Changes
-from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes
 from sync_assets.opt_out.export import folder, staging
 from sync_assets.opt_out.export.file import BadExport
 from sync_assets.opt_out.pending_decisions import decide_due
 from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.opt_out.session import open_session
-from sync_assets.opt_out.tables import EXPORT, REJECTED_ROWS
-from sync_assets.parquet.store import Parts
-from sync_assets.parquet.writer import write_parts
 from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
@@ -186,8 +182,7 @@ class Sync:
             before = runtime.ledger.opt_outs.left(attributes)
             if not before.due and not poll_is_due(runtime, datetime.fromtimestamp(time.time(), UTC)):
                 return
-            log = DecisionLog(runtime.store, folder_of_changes(datetime.now(UTC)), self._run_id)
-            changes = Changes(runtime, log)
+            changes = Changes(runtime)
             if not await self._tried(changes.settle) or runtime.ledger.opt_outs.left(attributes) == before:
                 return
 
@@ -209,27 +204,22 @@ class Sync:
         """As the assets of a file's partition do."""
         runtime, partition = self._runtime, file.partition
         try:
-            await asyncio.to_thread(self._store, file)
+            await asyncio.to_thread(self._take, file)
         except BadExport as error:
             runtime.ledger.opt_out_files.file_refused(file, str(error))
             return
         except FileGone:
             return
-        await asyncio.to_thread(staging.state_file, runtime, partition, Parts(runtime.store, EXPORT, [partition]))
         async with open_session(runtime) as both:
-            await decide_due(both, DecisionLog(runtime.store, partition, self._run_id))
+            await decide_due(both, partition)
         for side in sides(both.direction):
             async with open_session(runtime) as both:
                 await write_due(both, side)
 
-    def _store(self, file: OptOutFile) -> None:
+    def _take(self, file: OptOutFile) -> None:
         with tempfile.TemporaryDirectory(dir=self._runtime.settings.home) as place:
             rows = staging.StagedRows(Path(place))
-            taken = staging.spool_file(self._runtime, file, rows)
-            store, partition = self._runtime.store, file.partition
-            if taken.bad or store.published(REJECTED_ROWS, partition):
-                write_parts(store, REJECTED_ROWS, partition, self._run_id, rows.frames(staging.BAD))
-            write_parts(store, EXPORT, partition, self._run_id, rows.frames(staging.GOOD))
+            staging.state_file(self._runtime, file, staging.spool_file(self._runtime, file, rows), rows)
 
 
 async def hold(runtime: Runtime, contact: str) -> None:

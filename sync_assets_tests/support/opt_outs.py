@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import polars as pl
 
+from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets_tests.support import plain_runs
 from sync_assets_tests.support.program import Program
@@ -90,11 +90,10 @@ def known_files(program: Program) -> dict[str, OptOutFile]:
 
 
 def rejected_rows(program: Program, name: str) -> list[dict[str, Any]]:
-    """Return the rejected rows of a file from the Parquet store."""
+    """Return the rejected rows of a file from the ledger."""
     with closing(program.runtime()) as runtime:
         [partition] = [file.partition for file in runtime.ledger.opt_out_files.files() if file.name == name]
-        folder = Path(runtime.store.url(["campaign", "opt_out_rejected_rows"], partition))
-    return pl.read_parquet(folder / "*.parquet").sort("line").rows(named=True)
+        return [row._asdict() for row in runtime.ledger.opt_out_decisions.rejected_rows(partition)]
 
 
 def checks(asset: str = "campaign/opt_out_export") -> dict[str, dg.AssetCheckResult]:
@@ -102,10 +101,10 @@ def checks(asset: str = "campaign/opt_out_export") -> dict[str, dg.AssetCheckRes
     return plain_runs.CHECKS[dg.AssetKey(asset.split("/"))]
 
 
-def audit(program: Program) -> pl.DataFrame:
+def audit(program: Program) -> list[OptOutDecision]:
     """Return all decisions so far, oldest first."""
-    kept = program.home / "dagster" / "parquet" / "opt_out" / "decisions"
-    return pl.read_parquet(kept / "*" / "*.parquet").sort("decided_at") if kept.exists() else pl.DataFrame()
+    with closing(program.runtime()) as runtime:
+        return runtime.ledger.opt_out_decisions.all()[::-1]
 
 
 def opted_in(program: Program) -> Iterator[str]:

@@ -18,7 +18,6 @@ import dagster as dg
 import pytest
 
 from sync_assets.commands import replay, sync_runs
-from sync_assets.defs.opt_out.asset_keys import DECISIONS, EXPORT, PARQUET
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.lazy_instance import lazy_instance
@@ -53,10 +52,6 @@ def execute(
 ) -> None:
     """Stand in for `sync_runs.execute`. An error that an asset does not catch is raised."""
     before, run_id = (len(runtime.problems), len(runtime.stopped)), str(uuid.uuid4())
-    stored = SimpleNamespace(
-        asset_key=EXPORT, run_id=run_id, has_asset_partitions=True, asset_partition_keys=[partition],
-        add_output_metadata=lambda *_: None,
-    )  # fmt: skip
     try:
         for asset in assets:  # what an asset depends on stands before it
             keys = asset.keys & set(selection)
@@ -73,12 +68,8 @@ def execute(
             given: dict[str, Any] = {}
             if function.has_config_arg():
                 given["config"] = function.get_config_arg().annotation()
-            if DECISIONS in keys:
-                given["rows"] = (resources or {})[PARQUET].load_input(stored)
             CHECKS.update({key: {} for key in keys})
             for result in function.decorated_fn(context, **given):
-                if isinstance(result, dg.Output):
-                    (resources or {})[PARQUET].handle_output(stored, result.value)
                 checked = [result] if isinstance(result, dg.AssetCheckResult) else getattr(result, "check_results", ())
                 for one in checked:
                     CHECKS[one.asset_key or next(iter(keys))][str(one.check_name)] = one

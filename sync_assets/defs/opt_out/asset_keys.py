@@ -5,15 +5,12 @@
 import dagster as dg
 
 from sync_assets.config.models import Config
-from sync_assets.opt_out import tables
 
-EXPORT = dg.AssetKey(tables.EXPORT)
-DECISIONS = dg.AssetKey(tables.DECISIONS)
+EXPORT = dg.AssetKey(["campaign", "opt_out_export"])
+DECISIONS = dg.AssetKey(["opt_out", "decisions"])
 CHANGES = dg.AssetKey(["opt_out", "changes"])
 CONTACT_OPT_OUT = dg.AssetKey(["d365", "contact_opt_out"])
 PROFILE_OPT_OUT = dg.AssetKey(["campaign", "profile_opt_out"])
-PARQUET = "opt_out_parquet"
-"""Resource key of the IO manager."""
 
 
 def file_chain(config: Config) -> list[dg.AssetKey]:

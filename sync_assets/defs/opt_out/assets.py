@@ -14,10 +14,9 @@ import dagster as dg
 
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.opt_out import opt_out_metadata, run_results
-from sync_assets.defs.opt_out.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PARQUET, PROFILE_OPT_OUT
+from sync_assets.defs.opt_out.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
 from sync_assets.defs.opt_out.changes_asset import changes_asset
 from sync_assets.defs.opt_out.export_asset import export_asset
-from sync_assets.defs.opt_out.io_manager import ParquetParts
 from sync_assets.defs.opt_out.partitions import WORK, opt_out_files
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import OF_TABLES, bound
@@ -26,21 +25,13 @@ from sync_assets.defs.tables import asset_metadata
 from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.apply import Applied, write_campaign, write_d365, write_due
 from sync_assets.opt_out.decide import Side, decide
-from sync_assets.opt_out.decision_log import DecisionLog
-from sync_assets.opt_out.export import staging
 from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due
 from sync_assets.opt_out.session import open_session
-from sync_assets.parquet.store import Parts
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
 from sync_assets.validation.opt_out_columns import OPT_OUT_CHECKS
 from sync_assets.validation.preflight import findings_of
-
-
-def resources(runtime: Runtime) -> dict[str, Any]:
-    """Return the resources of the opt-out assets besides the systems: the IO manager."""
-    return {PARQUET: ParquetParts(lambda: runtime.store)}
 
 
 def opt_out_assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
@@ -56,8 +47,8 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
         key=DECISIONS,
         group_name="opt_out",
         partitions_def=opt_out_files,
-        ins={"rows": dg.AssetIn(key=EXPORT, input_manager_key=PARQUET)},
-        kinds={"polars", "parquet"},
+        deps=[EXPORT],
+        kinds={"python"},
         owners=list(runtime.config.owners.opt_out),
         metadata=opt_out_metadata.decisions(runtime.config, decide),
         description="What is decided of each opt-out that may differ: both values, both times, the value that both "
@@ -71,23 +62,21 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
         op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
-    def decisions(context: dg.AssetExecutionContext, rows: Parts) -> Iterator[Any]:
+    def decisions(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with closing(bound(runtime, context.resources, OF_TABLES)) as its:
-            yield from _decide(context, its, rows)
+            yield from _decide(context, its)
 
     return decisions
 
 
-def _decide(context: dg.AssetExecutionContext, runtime: Runtime, rows: Parts) -> Iterator[Any]:
-    partition = context.partition_key
-    audit, calls = DecisionLog(runtime.store, partition, context.run_id), runtime.calls.total()
+def _decide(context: dg.AssetExecutionContext, runtime: Runtime) -> Iterator[Any]:
+    partition, calls = context.partition_key, runtime.calls.total()
 
     async def decided() -> DecisionRun:
         async with open_session(runtime) as session:
-            return await decide_due(session, audit)
+            return await decide_due(session, partition)
 
     with reported(runtime, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
-        stated = staging.state_file(runtime, partition, rows)
         deciding = interruptible.run(decided())
     if failed:
         for finding in findings_of(failed[0]):
@@ -102,9 +91,8 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, rows: Parts) ->
     left = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
     yield dg.MaterializeResult(
         metadata={
-            "dagster/partition_row_count": deciding.decided,
-            **run_results.stated_metadata(stated),
-            **run_results.decided_metadata(audit),
+            "dagster/partition_row_count": deciding.decided.total(),
+            **run_results.decided_metadata(runtime, deciding),
             "to_d365": left.to_d365,
             "to_campaign": left.to_campaign,
             "held": left.held,

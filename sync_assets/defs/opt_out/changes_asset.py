@@ -4,7 +4,6 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -20,7 +19,6 @@ from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_keys import d365_key
 from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.changes import Changes
-from sync_assets.opt_out.decision_log import DecisionLog, folder_of_changes
 from sync_assets.opt_out.profile_polling import ProfilePoll
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
@@ -44,7 +42,7 @@ def changes_asset(runtime: Runtime) -> dg.AssetsDefinition:
         key=CHANGES,
         group_name="opt_out",
         deps=contacts,
-        kinds={"dynamics365", "adobecampaign", "parquet"},
+        kinds={"dynamics365", "adobecampaign"},
         owners=list(config.owners.opt_out),
         metadata=opt_out_metadata.changes(config, Changes.settle),
         tags={"sync/pii": "true"},
@@ -67,11 +65,7 @@ def changes_asset(runtime: Runtime) -> dg.AssetsDefinition:
 
 
 def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: bool) -> Iterator[Any]:
-    audit, calls = (
-        DecisionLog(runtime.store, folder_of_changes(datetime.now(UTC)), context.run_id),
-        runtime.calls.total(),
-    )
-    done = Changes(runtime, audit)
+    calls, done = runtime.calls.total(), Changes(runtime)
     with reported(runtime, context, "run of opt-outs") as failed, heartbeat(runtime, context.run_id):
         done.failed = failed
         interruptible.run(done.settle(poll=poll))
@@ -103,7 +97,7 @@ def _metadata(runtime: Runtime, done: Changes) -> dict[str, Any]:
     return {
         "profiles_read": polled.profiles,
         **run_results.stated_metadata(polled.stated),
-        **run_results.decided_metadata(done.audit),
+        **(run_results.decided_metadata(runtime, done.deciding) if done.deciding else {}),
         **{
             name: number
             for side, one in done.written.items()

@@ -1,24 +1,24 @@
 """Define the asset `campaign/opt_out_export`: the validated rows of an export file on Campaign's SFTP server.
 
-If a processed file was removed from the server, its rows are read from the Parquet store. So every file can be
-materialised again. That changes nothing, since the ledger ignores statements that are older than those it has.
+Its run also stores the statements of these rows in the ledger; `opt_out/decisions` decides what is due after that. A
+file can be materialised again as long as it is on the server. That changes nothing, since the ledger ignores statements
+that are older than those it has.
 """
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 
-from sync_assets.defs.opt_out import opt_out_metadata
-from sync_assets.defs.opt_out.asset_keys import EXPORT, PARQUET
+from sync_assets.defs.opt_out import opt_out_metadata, run_results
+from sync_assets.defs.opt_out.asset_keys import EXPORT
 from sync_assets.defs.opt_out.partitions import WORK, opt_out_files
 from sync_assets.defs.opt_out.run_results import SHOWN, stop
 from sync_assets.defs.partitions import TABLE_TAG
@@ -26,13 +26,11 @@ from sync_assets.defs.resources import LEDGER, SFTP, bound
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import check_results
 from sync_assets.foreign_text import markdown
-from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
+from sync_assets.ledger.repositories.opt_out_files import FileState
+from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export import staging
 from sync_assets.opt_out.export.file import BadExport
-from sync_assets.opt_out.tables import REJECTED_ROWS
-from sync_assets.parquet.store import Parts
-from sync_assets.parquet.writer import write_parts
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
 from sync_assets.sftp import FileGone
@@ -41,19 +39,11 @@ READABLE = "the_file_can_be_read"
 VALID = "every_row_is_valid"
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A file that is not on the SFTP server: it was processed before, or it is unknown.
-
-    Attributes:
-        text: Explanation for the user.
-        rows: Number of its valid rows in the Parquet store; None if none are kept.
-        bad: Number of its rejected rows in the Parquet store.
-    """
+class Missing(NamedTuple):
+    """A file that is not on the SFTP server. text: for the user. taken: it was processed before it was removed."""
 
     text: str
-    rows: int | None = None
-    bad: int = 0
+    taken: bool
 
 
 USED = {SFTP, LEDGER}
@@ -69,13 +59,11 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
         key=EXPORT,
         group_name="opt_out",
         partitions_def=opt_out_files,
-        io_manager_key=PARQUET,
-        kinds={"adobecampaign", "sftp", "parquet"},
+        kinds={"adobecampaign", "sftp", "polars"},
         owners=list(runtime.config.owners.opt_out),
         metadata=opt_out_metadata.export(runtime.config, staging.spool_file),
         description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
-        f"(`{export.directory}/{export.pattern}`). A file that was taken and is gone from there is read from the rows "
-        f"that were kept of it as Parquet, for {export.keep_days} days; after that nothing is decided of it.",
+        f"(`{export.directory}/{export.pattern}`), as statements in the ledger.",
         check_specs=[
             dg.AssetCheckSpec(
                 READABLE, asset=EXPORT, blocking=True, description="The file is whole, has its columns, and times."
@@ -98,13 +86,13 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
     def _export_file(context: dg.AssetExecutionContext, runtime: Runtime, spool: staging.StagedRows) -> Iterator[Any]:
         partition = context.partition_key
         with reported(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
-            taken = _stage(runtime, partition, spool)
+            taken = _take(runtime, partition, spool)
         if failed:
             raise dg.Failure(str(failed[0]), allow_retries=False)
         if isinstance(taken, Missing):
-            yield from _missing_results(runtime, partition, taken)
+            yield _missing_result(taken)
             return
-        if not isinstance(taken, staging.Staged):
+        if not isinstance(taken, tuple):
             # A file that cannot be read, or that changed or vanished meanwhile, must not block the files after it: the
             # run fails after the check result, and the sensor goes on with the next file.
             yield dg.AssetCheckResult(
@@ -113,83 +101,75 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
             context.log.error(str(taken))
             stop(runtime, f"{partition}: {taken}")
             return
-        with heartbeat(runtime, context.run_id):  # the IO manager writes rows during `yield`, which may take minutes
-            _keep_rejected(runtime, partition, context.run_id, spool, taken)
-            yield dg.Output(spool.frames(staging.GOOD), metadata=_staged_metadata(taken))
-        yield dg.AssetCheckResult(
-            passed=not taken.warnings,
-            asset_key=EXPORT,
-            check_name=READABLE,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=markdown("; ".join(taken.warnings)) or "It could be read.",
+        staged, stated = taken
+        yield dg.MaterializeResult(
+            metadata=_metadata(staged) | run_results.stated_metadata(stated),
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=not staged.warnings,
+                    asset_key=EXPORT,
+                    check_name=READABLE,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description=markdown("; ".join(staged.warnings)) or "It could be read.",
+                ),
+                _valid(runtime, partition, staged),
+            ],
         )
-        yield _valid(runtime, partition, taken, spool)
 
     return export_rows
 
 
-def _stage(
+def _take(
     runtime: Runtime, partition: str, spool: staging.StagedRows
-) -> staging.Staged | Missing | BadExport | FileGone:
-    """Stage the rows of a partition's file; else return why that is not possible, which may be no error (Missing)."""
+) -> tuple[staging.Staged, Counter[Stated]] | Missing | BadExport | FileGone:
+    """Stage a partition's file and store its statements.
+
+    Returns:
+        The staged rows and the number of statements by kind; or why there are none, which may be no error (Missing).
+    """
     file = files.find(runtime, partition)
     if file is None:
         return Missing(
             f"No file of this partition ({partition}) is known: it was removed from the SFTP before it was taken, or "
-            "never stood there. Nothing is decided of it."
+            "never stood there. Nothing is decided of it.",
+            taken=False,
         )
     try:
-        return staging.spool_file(runtime, file, spool)
+        staged = staging.spool_file(runtime, file, spool)
     except BadExport as error:
         runtime.ledger.opt_out_files.file_refused(file, str(error))
         return error
     except FileGone as error:
-        return _describe_missing(runtime, partition, file) if file.state == FileState.DONE else error
+        if file.state != FileState.DONE:
+            return error
+        return Missing(
+            f"{file.name} was taken on {file.done_at:%Y-%m-%d} and is no longer on the SFTP. What it stated is in the "
+            "ledger; nothing is decided of it again.",
+            taken=True,
+        )
+    return staged, staging.state_file(runtime, file, staged, spool)
 
 
-def _describe_missing(runtime: Runtime, partition: str, file: OptOutFile) -> Missing:
-    """Describe a processed file that is no longer on the server. Its rows are kept about as long as files are."""
-    store, start = runtime.store, f"{file.name} was taken on {file.done_at:%Y-%m-%d} and is no longer on the SFTP"
-    if not store.published(EXPORT.path, partition):
-        return Missing(f"{start}, and its rows are no longer kept. Nothing is decided of it again.")
-    rows, bad = Parts(store, EXPORT.path, [partition]).rows, Parts(store, REJECTED_ROWS, [partition]).rows
-    return Missing(f"{start}. Its rows were kept and are read from {store.url(EXPORT.path, partition)}.", rows, bad)
-
-
-def _missing_results(runtime: Runtime, partition: str, missing: Missing) -> Iterator[Any]:
-    """Yield the output and the check results of a missing file. The rows in the Parquet store are not changed."""
-    numbers = {"dagster/partition_row_count": missing.rows or 0, "rejected_rows": missing.bad}
-    yield dg.Output(None, metadata=numbers | {"read_from": "kept rows" if missing.rows is not None else "nothing"})
-    yield dg.AssetCheckResult(
-        passed=missing.rows is not None,
-        asset_key=EXPORT,
-        check_name=READABLE,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=markdown(missing.text),
-    )
-    text = "No row was left out." if missing.rows is not None else "No row of it was read."
-    if missing.bad:
-        where = runtime.store.url(REJECTED_ROWS, partition)
-        text = f"Rows left out when the file was taken: {missing.bad:,}. All of them: {where}."
-    yield dg.AssetCheckResult(
-        passed=not missing.bad,
-        asset_key=EXPORT,
-        check_name=VALID,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=text,
-        metadata={"rejected_rows": missing.bad},
+def _missing_result(missing: Missing) -> dg.MaterializeResult[Any]:
+    """Return the result of a partition without a file."""
+    return dg.MaterializeResult(
+        metadata={"dagster/partition_row_count": 0},
+        check_results=[
+            dg.AssetCheckResult(
+                passed=missing.taken,
+                asset_key=EXPORT,
+                check_name=READABLE,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=markdown(missing.text),
+            ),
+            dg.AssetCheckResult(passed=True, asset_key=EXPORT, check_name=VALID, description="No row of it was read."),
+        ],
     )
 
 
-def _keep_rejected(
-    runtime: Runtime, partition: str, run_id: str, spool: staging.StagedRows, taken: staging.Staged
-) -> None:
-    if taken.bad or runtime.store.published(REJECTED_ROWS, partition):
-        write_parts(runtime.store, REJECTED_ROWS, partition, run_id, spool.frames(staging.BAD))
-
-
-def _staged_metadata(taken: staging.Staged) -> dict[str, Any]:
+def _metadata(taken: staging.Staged) -> dict[str, Any]:
     return {
+        "dagster/partition_row_count": taken.good,
         "rows": taken.rows,
         "good_rows": taken.good,
         "rejected_rows": taken.bad,
@@ -201,14 +181,12 @@ def _staged_metadata(taken: staging.Staged) -> dict[str, Any]:
     }
 
 
-def _valid(runtime: Runtime, partition: str, taken: staging.Staged, spool: staging.StagedRows) -> dg.AssetCheckResult:
+def _valid(runtime: Runtime, partition: str, taken: staging.Staged) -> dg.AssetCheckResult:
     """Return the result of the check that no row was rejected; it shows the first ones by line, id and reason."""
-    bad = (row for frame in spool.frames(staging.BAD) for row in frame.select("line", "id", "reason").iter_rows())
-    shown = list(islice(bad, SHOWN))
+    shown = runtime.ledger.opt_out_decisions.rejected_rows(partition, SHOWN) if taken.bad else []
     text = "Every row is valid."
     if taken.bad:
-        where = runtime.store.url(REJECTED_ROWS, partition)
-        text = f"{taken.bad:,} of {taken.rows:,} rows were left out; the others go on. All of them: {where}."
+        text = f"{taken.bad:,} of {taken.rows:,} rows were left out; the others go on."
     return dg.AssetCheckResult(
         passed=not taken.bad,
         asset_key=EXPORT,
@@ -219,7 +197,7 @@ def _valid(runtime: Runtime, partition: str, taken: staging.Staged, spool: stagi
             "rejected_rows": taken.bad,
             "reasons": check_results.table(("reason", "records"), taken.reasons.most_common(SHOWN)),
             "first_rows": check_results.table(
-                ("line", "id", "reason"), [(str(line), id_ or "", reason) for line, id_, reason in shown]
+                ("line", "id", "reason"), [(str(row.line), row.id or "", row.reason) for row in shown]
             ),
         },
     )

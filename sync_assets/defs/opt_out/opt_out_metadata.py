@@ -13,22 +13,21 @@ from sync_assets.defs.opt_out.asset_keys import DECISIONS, EXPORT
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_keys import d365_key
 from sync_assets.opt_out.export.cells import good_schema
-from sync_assets.opt_out.pending_decisions import SCHEMA as DECISION
 
-_OF_A_DECISION = {
-    "contact": "the contact's id",
-    "column": "the column of contact",
-    "attribute": "the opt-out attribute of its profile",
-    "d365": "opted out, as Dynamics 365 has it",
-    "d365_modified": "when the contact was last modified",
-    "campaign": "opted out, as Campaign has it",
-    "campaign_changed": "when Campaign's attribute changed",
-    "value": "what both sides are to hold",
-    "write": "the side that is written; empty: they agree",
-    "reason": "why",
-    "source": "what gave rise to it",
-    "decided_at": "when it was decided",
-}
+_OF_A_DECISION = [
+    dg.TableColumn("contact", "string", "the contact's id"),
+    dg.TableColumn("column", "string", "the column of contact"),
+    dg.TableColumn("attribute", "string", "the opt-out attribute of its profile"),
+    dg.TableColumn("d365", "boolean", "opted out, as Dynamics 365 has it"),
+    dg.TableColumn("d365_modified", "datetime", "when the contact was last modified"),
+    dg.TableColumn("campaign", "boolean", "opted out, as Campaign has it"),
+    dg.TableColumn("campaign_changed", "datetime", "when Campaign's attribute changed"),
+    dg.TableColumn("value", "boolean", "what both sides are to hold"),
+    dg.TableColumn("write", "string", "the side that is written; empty: they agree"),
+    dg.TableColumn("reason", "string", "why"),
+    dg.TableColumn("source", "string", "what caused the decision"),
+    dg.TableColumn("decided_at", "datetime", "when it was decided"),
+]
 
 
 def export(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
@@ -52,7 +51,7 @@ def decisions(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]
         "campaign": [dg.TableColumnDep(EXPORT, to) for to in stated],
         "campaign_changed": [dg.TableColumnDep(EXPORT, f"{to}{CHANGED_SUFFIX}") for to in stated],
     }
-    return _page(config, function, _decided(), deps)
+    return _page(config, function, _OF_A_DECISION, deps)
 
 
 def changes(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
@@ -64,11 +63,7 @@ def changes(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:
     if config.opt_out.direction == "bidirectional":
         contact = d365_key(config.table(CONTACT))
         deps["d365"] = [dg.TableColumnDep(contact, name) for name in config.opt_out.mappings]
-    return _page(config, function, _decided(), deps)
-
-
-def _decided() -> list[dg.TableColumn]:
-    return [dg.TableColumn(name, _type(kind), _OF_A_DECISION[name]) for name, kind in DECISION.items()]
+    return _page(config, function, _OF_A_DECISION, deps)
 
 
 def contact_opt_out(config: Config, function: Callable[..., Any]) -> Mapping[str, Any]:

@@ -14,8 +14,7 @@ from sync_assets.ledger import Reject
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.opt_out.apply import Applied
-from sync_assets.opt_out.decide import Side
-from sync_assets.opt_out.decision_log import DecisionLog
+from sync_assets.opt_out.decide import Side, without_value
 from sync_assets.opt_out.pending_decisions import DecisionRun
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
@@ -36,15 +35,22 @@ def stated_metadata(stated: Counter[Stated]) -> dict[str, int]:
     return {f"stated_{kind}": stated[kind] for kind in get_args(Stated)}
 
 
-def decided_metadata(audit: DecisionLog) -> dict[str, Any]:
-    """Return the numbers of decisions, by reason and by the side to write, and the URL of the decision log."""
+def decided_metadata(runtime: Runtime, deciding: DecisionRun) -> dict[str, Any]:
+    """Return the numbers of decisions, by reason and by the side to write, and the partition's last decisions.
+
+    These are shown without the values, which are personal data: `explain --show-values` shows them.
+    """
+    shown = runtime.ledger.opt_out_decisions.of_partition(deciding.partition, SHOWN)
     return {
-        "decisions": audit.reasons.total(),
+        "decisions": deciding.decided.total(),
         "by_reason": check_results.table(
             ("reason", "side written", "records"),
-            [(reason, side, number) for (reason, side), number in audit.reasons.most_common()],
+            [(reason, side, number) for (reason, side), number in deciding.decided.most_common()],
         ),
-        "audit": audit.url,
+        "last_decisions": check_results.table(
+            ("contact", "attribute", "side written", "reason", "source"),
+            [(one.contact, one.attribute, one.write or "", without_value(one.reason), one.source) for one in shown],
+        ),
     }
 
 

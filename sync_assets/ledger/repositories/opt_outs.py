@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Reject
+from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision, OptOutDecisions
 from sync_assets.ledger.repositories.opt_out_rows import ROWS, OptOutRows
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import opt_outs as rules
@@ -62,10 +63,13 @@ class OptOutsLeft:
 class OptOuts:
     """Reads and writes `sync_opt_out` and `sync_opt_out_count`."""
 
-    def __init__(self, session: LedgerSession, sessions: Sessions, rows: OptOutRows) -> None:
+    def __init__(
+        self, session: LedgerSession, sessions: Sessions, rows: OptOutRows, decisions: OptOutDecisions
+    ) -> None:
         self._session = session
         self._sessions = sessions
         self._rows = rows
+        self._decisions = decisions
 
     def store_stated(
         self,
@@ -199,16 +203,39 @@ class OptOuts:
         """
 
         def work(connection: Connection) -> list[OptOutRow]:
-            there = self._rows.load(connection, list(dict.fromkeys(row.id for row in rows)))
-            versions = {key: row.version for key, row in there.items()}
-            stored = [row for row in rows if versions.get((row.id, row.attribute)) == row.version]
-            self._rows.put(connection, there, stored)
+            stored = self._put(connection, rows)
             self._rows.add_counts(connection, counts or {})
             if session is not None:
                 self._release(connection, session)
             return [row._replace(version=row.version + 1) for row in stored]
 
         return self._session.database.write(work)
+
+    def decide(
+        self, rows: Sequence[OptOutRow], partition: str, decisions: Sequence[OptOutDecision]
+    ) -> list[OptOutDecision]:
+        """Store decided rows as `put` does, each with its decision in the audit; return the decisions of those stored.
+
+        Args:
+            rows: the new rows, with the versions as read.
+            partition: that the decisions belong to.
+            decisions: about these rows; a row that is to be retried has none.
+        """
+
+        def work(connection: Connection) -> list[OptOutDecision]:
+            stored = {(row.id, row.attribute) for row in self._put(connection, rows)}
+            valid = [one for one in decisions if (one.contact, one.attribute) in stored]
+            self._decisions.add(connection, partition, valid)
+            return valid
+
+        return self._session.database.write(work)
+
+    def _put(self, connection: Connection, rows: Sequence[OptOutRow]) -> list[OptOutRow]:
+        there = self._rows.load(connection, list(dict.fromkeys(row.id for row in rows)))
+        versions = {key: row.version for key, row in there.items()}
+        stored = [row for row in rows if versions.get((row.id, row.attribute)) == row.version]
+        self._rows.put(connection, there, stored)
+        return stored
 
     def retry(self, id: str | None = None) -> int:
         """Make rejected opt-outs, of one contact or of all, due for a decision again; return how many."""

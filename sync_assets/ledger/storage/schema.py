@@ -334,6 +334,39 @@ OPT_OUT_DUE = sa.text("state > 0")
 sa.Index("sync_opt_out_due", opt_out.c.state, opt_out.c.id, sqlite_where=OPT_OUT_DUE, postgresql_where=OPT_OUT_DUE)
 sa.Index("sync_opt_out_session", opt_out.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
 
+# Every decision about an opt-out: the audit. Values are in Campaign's sense: 1 is opted out.
+opt_out_decision = sa.Table(
+    "sync_opt_out_decision",
+    metadata,
+    sa.Column("number", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("partition", NAME, nullable=False),  # of the file, or the day of a decision without a file
+    sa.Column("contact", NAME, nullable=False),
+    sa.Column("column", sa.Text, nullable=False),
+    sa.Column("attribute", sa.Text, nullable=False),
+    sa.Column("d365", sa.SmallInteger),
+    sa.Column("d365_modified", sa.BigInteger),
+    sa.Column("campaign", sa.SmallInteger),
+    sa.Column("campaign_changed", sa.BigInteger),
+    sa.Column("value", sa.SmallInteger),
+    sa.Column("write", sa.Text),  # the system that is written; NULL: none
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("decided_at", sa.BigInteger, nullable=False),
+)
+sa.Index("sync_opt_out_decision_contact", opt_out_decision.c.contact)
+sa.Index("sync_opt_out_decision_partition", opt_out_decision.c.partition)
+
+# Rows of export files that were left out, for `export.keep_days`.
+opt_out_rejected_row = sa.Table(
+    "sync_opt_out_rejected_row",
+    metadata,
+    sa.Column("partition", NAME, primary_key=True),
+    sa.Column("line", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("id", sa.Text),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("stored_at", sa.BigInteger, nullable=False),
+)
+
 # Opt-out files on the Campaign SFTP. A file that is written again is another row.
 opt_out_file = sa.Table(
     "sync_opt_out_file",

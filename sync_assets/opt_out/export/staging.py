@@ -1,4 +1,4 @@
-"""Stage the validated rows of an export file on disk, then store their statements in the ledger.
+"""Take an export file: validate its rows, stage them on disk, then store their statements in the ledger.
 
 Invariants: a file is validated completely before any of its statements is stored, so a file that is cut off at its last
 line changes nothing. Memory holds one batch.
@@ -11,24 +11,25 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
 
 from sync_assets.config.models import Config
-from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.repositories.opt_out_decisions import RejectedRow
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export.file import Layout, read_export, time_in_name
-from sync_assets.opt_out.tables import EXPORT, REJECTED_ROWS
-from sync_assets.parquet.store import Parts, Replaced
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import RemoteFile, connect
 
 STATED_TOGETHER = 5_000
 """Rows per transaction of the ledger."""
+REJECTED_KEPT = 10_000
+"""Most rejected rows of a file that the ledger keeps: the first ones. All are counted by reason."""
 GOOD, BAD = "good", "bad"
 
 
@@ -64,6 +65,11 @@ class StagedRows:
     def frames(self, kind: str) -> Iterator[pl.DataFrame]:
         for path in sorted(self._folder.glob(f"{kind}-*.parquet")):
             yield pl.read_parquet(path)
+
+    def rejected(self) -> Iterator[RejectedRow]:
+        """Yield the rejected rows in the order of the file."""
+        for frame in self.frames(BAD):
+            yield from map(RejectedRow._make, frame.select(RejectedRow._fields).iter_rows())
 
 
 def layout(config: Config) -> Layout:
@@ -106,48 +112,24 @@ def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
     return taken
 
 
-def state_file(runtime: Runtime, partition: str, rows: Parts) -> Counter[Stated]:
-    """Store the statements of a partition's file in the ledger; the first time, mark the file as done.
+def state_file(runtime: Runtime, file: OptOutFile, taken: Staged, spool: StagedRows) -> Counter[Stated]:
+    """Store a staged file's statements and rejected rows in the ledger; the first time, mark the file as done.
 
-    A file that is not stored in the ledger has no effect: its statements may be older than decisions made since.
-
-    Args:
-        runtime: of the process.
-        partition: key of the file's partition.
-        rows: the validated rows of the file; empty if they have been removed since.
+    A statement that is older than the one that the ledger has changes nothing, so a file may be taken again.
 
     Returns:
         The number of statements by kind.
-
-    Raises:
-        SyncAssetsError: the file is not done, and its rows have not been read yet.
     """
-    ledger, file = runtime.ledger, files.find(runtime, partition)
-    if file is None:
-        return Counter()
-    if file.state != FileState.DONE and not runtime.store.published(EXPORT, partition):
-        raise SyncAssetsError(
-            f"The rows of {partition} have not been read yet.", f"Materialise {'/'.join(EXPORT)} along with it."
-        )
-    attributes, moments = runtime.config.opt_out.attributes, _written_at(file)
-    try:
-        stated = state(ledger, rows, attributes, partition, *moments)
-    except Replaced:  # another run has read the same file at the same time
-        stated = state(ledger, rows.anew(), attributes, partition, *moments)
+    ledger, export = runtime.ledger, runtime.config.opt_out.export
+    ledger.opt_out_decisions.replace_rejected_rows(file.partition, list(islice(spool.rejected(), REJECTED_KEPT)))
+    frames, names = spool.frames(GOOD), runtime.config.opt_out.attributes
+    stated = state(ledger, frames, names, file.partition, *_written_at(file))
     if file.state != FileState.DONE:
-        rejected = Parts(runtime.store, REJECTED_ROWS, [partition]).rows
-        counts = {"files_processed": 1, "rejected_rows": rejected}
+        counts = {"files_processed": 1, "rejected_rows": taken.bad}
         ledger.opt_out_files.file_done(file, counts)
         runtime.opt_outs.update(counts)
-        forget_copies(runtime)
+        ledger.opt_out_decisions.prune_rejected_rows(datetime.now(UTC) - timedelta(days=export.keep_days))
     return stated
-
-
-def forget_copies(runtime: Runtime) -> None:
-    """Remove the stored rows of files that are older than `export.keep_days`. Decisions are never removed."""
-    long_ago = datetime.now(UTC) - timedelta(days=runtime.config.opt_out.export.keep_days)
-    for asset in (EXPORT, REJECTED_ROWS):
-        runtime.store.prune(asset, long_ago)
 
 
 def _written_at(file: OptOutFile) -> tuple[datetime, datetime]:
@@ -174,14 +156,13 @@ def state(
     Args:
         ledger: the ledger.
         rows: frames in the columns of `good_schema`.
-        names: mapped attributes; those without a column are ignored.
+        names: mapped attributes.
         source: what the statements come from, for the log of decisions.
         stated_at: when Campaign made the statements, at the earliest.
         latest: when Campaign made them, at the latest; None: at `stated_at`.
     """
     counts: Counter[Stated] = Counter()
     for frame in rows:
-        told = [name for name in names if name in frame.columns]  # one may be mapped since the rows were stored
         for piece in frame.iter_slices(STATED_TOGETHER):
-            counts.update(ledger.opt_outs.store_stated(piece, told, source, stated_at, latest))
+            counts.update(ledger.opt_outs.store_stated(piece, names, source, stated_at, latest))
     return counts

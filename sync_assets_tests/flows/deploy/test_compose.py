@@ -84,7 +84,7 @@ def test_they_write_to_volumes_and_a_temporary_folder_only(service: str) -> None
         *told.get("tmpfs", ())
     }
     assert told["read_only"] is True
-    of_code = {"/var/lib/sync_assets", "/opt/dagster/parquet", "/run/sync_assets"}
+    of_code = {"/var/lib/sync_assets", "/run/sync_assets"}
     assert writable == (of_code if service == "code" else set()) | {"/tmp"}
 
 

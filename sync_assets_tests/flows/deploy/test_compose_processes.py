@@ -176,6 +176,6 @@ def test_all_arrives_once_and_by_itself_after_the_code_server_was_killed_twice(
     home = installation.services.home
     ours = {"dagster.yaml", "workspace.yaml", *(path.name for path in home.glob("*.log"))}
     # The containers' root is read-only. `logs` is in a volume; Dagster's web server does without `.logs_queue`.
-    assert {path.name for path in home.iterdir()} - ours <= {"logs", "parquet", ".logs_queue"}
+    assert {path.name for path in home.iterdir()} - ours <= {"logs", ".logs_queue"}
     with capsys.disabled():
         print(f"everything there {took[0]:.0f} s and {took[1]:.0f} s after the code server was started again")

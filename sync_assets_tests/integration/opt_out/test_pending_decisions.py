@@ -12,7 +12,6 @@ import polars as pl
 from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.flows import capture_table, push_table
 from sync_assets.opt_out.changes import Changes
-from sync_assets.opt_out.decision_log import DecisionLog
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import in_d365, opted_in, set_d365, switch_on
 from sync_assets_tests.support.program import Program
@@ -38,5 +37,5 @@ def test_an_opt_out_that_a_file_states_is_decided_though_the_profile_is_gone(
         program.sandbox.admin.post("/campaign/delete", profile)
         set_d365(program, id_, donotemail=True)
         asyncio.run(capture_table(runtime, contact))
-        asyncio.run(Changes(runtime, DecisionLog(runtime.store, "changes", "run")).settle())
+        asyncio.run(Changes(runtime).settle())
     assert in_d365(program, id_)["donotphone"] is True

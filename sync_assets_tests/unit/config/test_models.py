@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sync_assets.config.environment import SANDBOX_CONFIG
 from sync_assets.config.loader import ConfigError, load_config, parse_config
-from sync_assets.config.models import Config, Guardrails, Storage
+from sync_assets.config.models import Config, Guardrails
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 
 HEAD = """\
@@ -141,7 +141,6 @@ class TestWhatTheFileSays:
             "workflow_id": None,
             "restart_stalled": False,
         }
-        assert config.storage.model_dump() == {"directory": None, "s3_bucket": None, "s3_prefix": "sync_assets"}
         assert config.guardrails.model_dump() == {
             "max_contacts": 30_000_000,
             "max_custom_entities": 5,
@@ -160,12 +159,11 @@ class TestWhatTheFileSays:
         config = load_config(SANDBOX_CONFIG)
         assert config.guardrails == Guardrails()
         assert config.opt_out.direction == "disabled"
-        assert config.storage == Storage()
 
         def keys(model: object) -> set[str]:
             return set(getattr(model, "model_fields", {}))
 
-        parts = [config, config.tables[0], config.opt_out, config.opt_out.export, config.storage]
+        parts = [config, config.tables[0], config.opt_out, config.opt_out.export]
         parts += [config.logs, config.guardrails]
         missing = [key for part in parts for key in keys(type(part)) if f"{key}:" not in text]
         assert missing == []

@@ -154,48 +154,6 @@ class TestTheExportFile:
         assert len(parse_config(mapped(mappings, "bidirectional"), "f.yaml").opt_out.mappings) == 8
 
 
-class TestStorage:
-    def test_a_folder_or_a_bucket(self) -> None:
-        folder = parse_config(HEAD + "storage: {directory: /srv/sync}\n", "f.yaml").storage
-        assert (folder.directory, folder.s3_bucket) == ("/srv/sync", None)
-        assert parse_config(HEAD + "storage: {directory: 'D:\\sync'}\n", "f.yaml").storage.directory == "D:\\sync"
-        bucket = parse_config(HEAD + "storage: {s3_bucket: acme-opt.outs, s3_prefix: a/b_1}\n", "f.yaml").storage
-        assert (bucket.directory, bucket.s3_bucket, bucket.s3_prefix) == (None, "acme-opt.outs", "a/b_1")
-
-    @pytest.mark.parametrize(
-        ("written", "told"),
-        [
-            ("directory: /srv, s3_bucket: acme", "`directory` and `s3_bucket` exclude each other; keep one of the two"),
-            (
-                "directory: data/sync",
-                "`data/sync` is a relative folder, and every process may start in another one; write it from the root, "
-                "as in `/srv/sync_assets`; S3 has its own key, `s3_bucket`",
-            ),
-            (
-                "s3_bucket: s3://acme/folder",
-                "`s3://acme/folder` is no name of a bucket; write the name alone; a folder in it belongs into "
-                "`s3_prefix`",
-            ),
-            (
-                "s3_bucket: A",
-                "`A` is no name of a bucket; write the name alone; a folder in it belongs into `s3_prefix`",
-            ),
-            (
-                "s3_bucket: acme, s3_prefix: /a/",
-                "`/a/` is no folder of a bucket; write e.g. `s3_prefix: sync_assets`, without `/` at its ends",
-            ),
-            ("bucket: acme", "unknown key `bucket`; did you mean `s3_bucket`?"),
-        ],
-    )
-    def test_what_is_refused(self, written: str, told: str) -> None:
-        assert the_problem(f"{HEAD}storage: {{{written}}}\n") == f"f.yaml:7: {told}"
-
-    def test_credentials_are_no_part_of_it(self) -> None:
-        problem = the_problem(HEAD + "storage: {s3_bucket: acme, aws_secret_access_key: hunter2}\n")
-        assert "looks like a secret, and secrets never stand in this file" in problem
-        assert "hunter2" not in problem
-
-
 MAPPINGS = "donotemail: blackListEmail\nfollowemail: {to: blackListPhone, inverted: true}"
 
 

@@ -114,11 +114,11 @@ def test_each_says_what_it_is(configured: Any) -> None:
     found = specs(configured("bidirectional", directory="a/folder", pattern="out_*.csv"))
     kinds = {name: found[name].kinds for name in BACK | {TO_CAMPAIGN}}
     assert kinds == {
-        EXPORT: {"adobecampaign", "sftp", "parquet"},
-        DECISIONS: {"polars", "parquet"},
+        EXPORT: {"adobecampaign", "sftp", "polars"},
+        DECISIONS: {"python"},
         TO_D365: {"dynamics365"},
         TO_CAMPAIGN: {"adobecampaign"},
-        CHANGES: {"dynamics365", "adobecampaign", "parquet"},
+        CHANGES: {"dynamics365", "adobecampaign"},
     }
     assert "`a/folder/out_*.csv`" in (found[EXPORT].description or "")
     assert "direction bidirectional" in (found[DECISIONS].description or "")

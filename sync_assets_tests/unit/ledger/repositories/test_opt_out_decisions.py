@@ -8,6 +8,7 @@ import pytest
 
 from sync_assets.ledger import Ledger, times
 from sync_assets.ledger.repositories import opt_outs
+from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision, RejectedRow
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
@@ -251,3 +252,43 @@ def test_decisions_may_be_reconsidered(ledger: Ledger) -> None:
     assert ledger.opt_outs.reconsider(TO_CAMPAIGN) == 1
     assert [(one.id, one.value, one.ask) for one in due(ledger)] == [(ada.id, None, 1)]
     assert [one.id for one in due(ledger, TO_D365)] == [bob.id]
+
+
+# The audit
+
+
+def decision(name: str, reason: str = "an opt-out wins") -> OptOutDecision:
+    return OptOutDecision(
+        guid(name), "donotemail", EMAIL, True, THEN, None, None, True, "campaign", reason, "file", THEN
+    )
+
+
+def test_a_decision_is_stored_with_the_opt_out_that_it_changes_and_not_without(ledger: Ledger) -> None:
+    state(ledger, ("ada", True, THEN), ("bob", True, THEN))
+    rows = [rules.due_again(there(ledger, name), ask=True) for name in ("ada", "bob")]
+    state(ledger, ("bob", False, THEN + timedelta(days=1)))  # another transaction has changed it meanwhile
+    kept = ledger.opt_outs.decide(rows, "file@1", [decision("ada"), decision("bob")])
+    assert kept == ledger.opt_out_decisions.all() == [decision("ada")]
+
+
+def test_decisions_are_found_by_contact_and_by_partition_the_last_one_first(ledger: Ledger) -> None:
+    first, second = decision("ada", "Campaign decides"), decision("ada")
+    for partition, one in (("file@1", first), ("(changes)@2026-11-24", second), ("file@1", decision("bob"))):
+        state(ledger, (("ada" if one.contact == guid("ada") else "bob"), True, THEN))
+        row = there(ledger, "ada" if one.contact == guid("ada") else "bob")
+        ledger.opt_outs.decide([rules.due_again(row, ask=True)], partition, [one])
+    assert ledger.opt_out_decisions.of_contact(guid("ada")) == [second, first]
+    assert ledger.opt_out_decisions.of_partition("file@1") == [decision("bob"), first]
+    assert ledger.opt_out_decisions.of_partition("file@1", 1) == [decision("bob")]
+
+
+def test_rejected_rows_of_a_file_replace_the_earlier_ones_and_are_pruned_by_age(ledger: Ledger, clock: Clock) -> None:
+    decisions = ledger.opt_out_decisions
+    decisions.replace_rejected_rows("file@1", [RejectedRow(2, None, "no id"), RejectedRow(9, "x", "no value")])
+    decisions.replace_rejected_rows("file@1", [RejectedRow(7, "y", "no value"), RejectedRow(3, None, "no id")])
+    assert decisions.rejected_rows("file@1") == [RejectedRow(3, None, "no id"), RejectedRow(7, "y", "no value")]
+    assert decisions.rejected_rows("file@1", 1) == [RejectedRow(3, None, "no id")]
+    decisions.prune_rejected_rows(clock.now)
+    assert len(decisions.rejected_rows("file@1")) == 2
+    decisions.prune_rejected_rows(clock.now + timedelta(seconds=1))
+    assert decisions.rejected_rows("file@1") == []

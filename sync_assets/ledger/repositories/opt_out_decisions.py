@@ -1,0 +1,119 @@
+"""Store every decision about an opt-out, which is the audit, and the rejected rows of export files.
+
+Invariant: a decision is stored in the transaction that changes the opt-out (`OptOuts.decide`), and never removed.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import times
+from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage.session import LedgerSession
+
+_D = schema.opt_out_decision.c
+_R = schema.opt_out_rejected_row.c
+_TIMES, _FLAGS = ("d365_modified", "campaign_changed", "decided_at"), ("d365", "campaign", "value")
+
+
+class OptOutDecision(NamedTuple):
+    """One decision. Values are in Campaign's sense: True is opted out, None is no value.
+
+    contact: its id. column, attribute: of the opt-out in both systems. d365_modified: when the contact was last
+    modified. campaign_changed: when Campaign's attribute changed. value: what both systems should hold. write: the
+    system that is written, None if none is. source: what caused the decision.
+    """
+
+    contact: str
+    column: str
+    attribute: str
+    d365: bool | None
+    d365_modified: datetime | None
+    campaign: bool | None
+    campaign_changed: datetime | None
+    value: bool | None
+    write: str | None
+    reason: str
+    source: str
+    decided_at: datetime
+
+
+class RejectedRow(NamedTuple):
+    """A row of an export file that was left out: its line, its contact's id as far as it has one, and why."""
+
+    line: int
+    id: str | None
+    reason: str
+
+
+class OptOutDecisions:
+    """Reads and writes `sync_opt_out_decision` and `sync_opt_out_rejected_row`."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session
+
+    def add(self, connection: Connection, partition: str, decisions: Iterable[OptOutDecision]) -> None:
+        """Store decisions within the transaction of the opt-outs that they change."""
+        rows = [{"partition": partition, **_stored(one)} for one in decisions]
+        if rows:
+            connection.execute(sa.insert(schema.opt_out_decision), rows)
+
+    def of_partition(self, partition: str, limit: int | None = None) -> list[OptOutDecision]:
+        """Return the decisions of a file's partition, or of a day without a file, the last one first."""
+        return self._read(sa.select(schema.opt_out_decision).where(_D.partition == partition).limit(limit))
+
+    def of_contact(self, contact: str) -> list[OptOutDecision]:
+        """Return the decisions about a contact, the last one first."""
+        return self._read(sa.select(schema.opt_out_decision).where(_D.contact == contact))
+
+    def all(self) -> list[OptOutDecision]:
+        """Return all decisions, the last one first."""
+        return self._read(sa.select(schema.opt_out_decision))
+
+    def _read(self, wanted: sa.Select[Any]) -> list[OptOutDecision]:
+        with self._session.database.read() as connection:
+            return [_decision(row) for row in connection.execute(wanted.order_by(_D.number.desc()))]
+
+    def replace_rejected_rows(self, partition: str, rows: Sequence[RejectedRow]) -> None:
+        """Store the rejected rows of a file in place of those of an earlier read."""
+        now = self._session.now()
+
+        def work(connection: Connection) -> None:
+            connection.execute(sa.delete(schema.opt_out_rejected_row).where(_R.partition == partition))
+            if rows:
+                stored = [{"partition": partition, "stored_at": now, **row._asdict()} for row in rows]
+                connection.execute(sa.insert(schema.opt_out_rejected_row), stored)
+
+        self._session.database.write(work)
+
+    def rejected_rows(self, partition: str, limit: int | None = None) -> list[RejectedRow]:
+        """Return the rejected rows of a file by line, until they are pruned."""
+        wanted = sa.select(_R.line, _R.id, _R.reason).where(_R.partition == partition).order_by(_R.line).limit(limit)
+        with self._session.database.read() as connection:
+            return [RejectedRow(*row) for row in connection.execute(wanted)]
+
+    def prune_rejected_rows(self, before: datetime) -> None:
+        """Remove the rejected rows that were stored before a time."""
+        old = sa.delete(schema.opt_out_rejected_row).where(_R.stored_at < times.to_micros(before))
+        self._session.database.write(lambda connection: connection.execute(old) and None)
+
+
+def _stored(decision: OptOutDecision) -> dict[str, Any]:
+    row = decision._asdict()
+    for name in _TIMES:
+        row[name] = None if row[name] is None else times.to_micros(row[name])
+    for name in _FLAGS:
+        row[name] = None if row[name] is None else int(row[name])
+    return row
+
+
+def _decision(row: Any) -> OptOutDecision:
+    values = {name: getattr(row, name) for name in OptOutDecision._fields}
+    for name in _TIMES:
+        values[name] = None if values[name] is None else times.from_micros(values[name])
+    for name in _FLAGS:
+        values[name] = None if values[name] is None else bool(values[name])
+    return OptOutDecision(**values)
