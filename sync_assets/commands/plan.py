@@ -186,7 +186,8 @@ class _Plan:
         """Return the opt-outs that the next sync decides or writes, by what is due; None without opt-out flows."""
         if not self.runtime.config.opt_out.active:
             return None
-        return asdict(self.ledger.opt_outs.left(self.runtime.config.opt_out.attributes))
+        left = asdict(self.ledger.opt_outs.left(self.runtime.config.opt_out.attributes))
+        return {kind: number for kind, number in left.items() if not kind.startswith("unconfirmed")}
 
     def _opt_outs(self) -> list[str]:
         """Return a note on the number of opt-outs that are due.

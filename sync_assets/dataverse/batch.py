@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgspec
@@ -23,7 +23,7 @@ from sync_assets.dataverse.batch_response import is_multipart, read_parts, row_i
 from sync_assets.dataverse.client import API, D365Refused, DataverseClient, refusal
 from sync_assets.dataverse.metadata import Table
 from sync_assets.guids import GUID
-from sync_assets.http.client import HttpError, Response, SignInRefused, Unavailable, backoff, retry_after
+from sync_assets.http.client import HttpError, Response, SignInRefused, Unavailable, backoff, is_lost, retry_after
 from sync_assets.http.redaction import redact
 from sync_assets.task_group import run_together
 
@@ -72,11 +72,14 @@ class UpdateResult:
     missing  there is no such row
     changed  the row has another etag; after a lost answer our own write may have changed it: read the row again
     refused  never for this row as it is
+
+    unanswered: an earlier request with this update got no answer, so it may still take effect.
     """
 
     id: str
     kind: Literal["done", "missing", "changed", "refused"]
     reason: str = ""
+    unanswered: bool = False
 
 
 async def update_rows(client: DataverseClient, table: Table, updates: Sequence[RowUpdate]) -> list[UpdateResult]:
@@ -115,16 +118,18 @@ class _Slice:
     unanswered: set[int] = field(default_factory=set[int])  # updates that were left without an answer once
     failed: Counter[int] = field(default_factory=Counter[int])  # how often Dataverse failed on an update
     status: int = 0  # of the last answer to a whole request
+    lost: set[int] = field(default_factory=set[int])  # updates of a request that got no answer
 
     async def carry_out(self) -> list[UpdateResult]:
         patience = self.client.endpoint.patience
         left = list(range(len(self.updates)))
         give_up_at, attempt = time.monotonic() + patience, 0
         while True:
-            parts = await self._send([self.updates[number] for number in left])
+            parts = await self._send(left)
             again = [number for number, part in zip(left, parts, strict=True) if not self._acknowledge(number, part)]
             if not again:
-                return [self.results[number] for number in range(len(self.updates))]
+                unanswered = self.lost | self.unanswered
+                return [replace(self.results[n], unanswered=n in unanswered) for n in range(len(self.updates))]
             if len(again) < len(left):  # there is progress, so the patience starts anew
                 give_up_at, attempt = time.monotonic() + patience, 0
             wait = self._wait([part for part in parts if part], attempt)
@@ -136,8 +141,14 @@ class _Slice:
             await asyncio.sleep(wait)
             left, attempt = again, attempt + 1
 
-    async def _send(self, updates: Sequence[RowUpdate]) -> list[Response | None]:
-        """Return the answer to each of the updates; None where there is none."""
+    async def _send(self, numbers: Sequence[int]) -> list[Response | None]:
+        """Return the answer to each of these updates; None where there is none."""
+
+        def observe(kind: str, status: int | None, seconds: float) -> None:
+            if is_lost(kind, status):
+                self.lost.update(numbers)
+
+        updates = [self.updates[number] for number in numbers]
         boundary = f"batch_{uuid.uuid4()}"
         answer = await self.client.endpoint.send(
             "POST",
@@ -147,6 +158,7 @@ class _Slice:
                 "Content-Type": f'multipart/mixed; boundary="{boundary}"',
                 "Prefer": "odata.continue-on-error",
             },
+            observer=observe,
             repeat_unknown=True,  # setting the same values twice does no harm
         )
         self.status = answer.status

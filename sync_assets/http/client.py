@@ -56,6 +56,7 @@ __all__ = [
     "Throttle",
     "TokenSource",
     "Unavailable",
+    "is_lost",
     "ssl_context",
 ]
 
@@ -176,6 +177,12 @@ Observer = Callable[[str, int | None, float], None]
 
 Used to count calls.
 """
+
+
+def is_lost(kind: str, status: int | None) -> bool:
+    """Return True if a single request, as an Observer sees it, is a write without an answer: it may take effect."""
+    return kind != "read" and (status is None or status in LOST_BEHIND_GATEWAY)
+
 
 Guard = Callable[[], None]
 """Called right before each single request is sent, with no await in between; raises to prevent it."""

@@ -134,6 +134,7 @@ def _document(hold: Hold) -> dict[str, Any]:
         "records": hold.records,
         "in_flight": hold.in_flight,
         "in_flight_until": iso(hold.in_flight_until) if hold.in_flight_until else None,
+        "certain_at": iso(hold.certain_at) if hold.certain_at else None,
     }
 
 
@@ -179,8 +180,15 @@ def show_added(document: dict[str, Any]) -> None:
             f"Requests for {counted(document['in_flight'], 'record')} are still under way after {WAIT_SECONDS:.0f} s. "
             "Delete nothing yet; repeat `hold add`, until it reports none."
         )
+    _show_certain_at(document, "Delete nothing before that.")
     for error in document["errors"]:
         typer.echo(f"Not all of this person's records could be asked for: {error} Then repeat `hold add`.")
+
+
+def _show_certain_at(document: dict[str, Any], remedy: str) -> None:
+    if document["certain_at"]:
+        at = clock(datetime.fromisoformat(document["certain_at"]))
+        typer.echo(f"not certain before {at}: a request got no answer, and may still take effect. {remedy}")
 
 
 def show_released(document: dict[str, Any]) -> None:
@@ -231,10 +239,6 @@ def show_whereabouts(document: dict[str, Any]) -> None:
         )
     if not document["known"]:
         typer.echo("No deletion is proved: no trace of this contact was found here. Check the id.")
-    if document["certain_at"]:
-        typer.echo(
-            f"not certain before {clock(datetime.fromisoformat(document['certain_at']))}: a request to Campaign got no "
-            "answer, and may still take effect. Verify again after that."
-        )
+    _show_certain_at(document, "Verify again after that.")
     if document["held_since"] is None:
         typer.echo("The contact is not on hold, so it may be written again.")

@@ -145,7 +145,8 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
     """Return the counts of opt-outs.
 
     `due`: still to be decided or written; `refused`: rejected by the side that was to be written; `held`: under a
-    privacy hold; files by state; `last_file_at`: when the newest processed file was written.
+    privacy hold; `unconfirmed`: synced, and compared once more at the horizon of a lost answer; files by state;
+    `last_file_at`: when the newest processed file was written.
     """
     known = runtime.ledger.opt_out_files.files()
     mapped = runtime.config.opt_out.attributes
@@ -158,6 +159,8 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
         "due": left.due,
         "refused": left.refused,
         "held": left.held,
+        "unconfirmed": left.unconfirmed,
+        "unconfirmed_until": _iso(left.unconfirmed_until),
         "files_waiting": sum(file.state == FileState.SEEN for file in known),
         "files_refused": sum(file.state == FileState.REFUSED for file in known),
     }
@@ -183,13 +186,22 @@ def held_back(document: Mapping[str, Any]) -> list[str]:
 
 
 def unconfirmed(document: Mapping[str, Any]) -> list[str]:
-    """Return a line for each table with records that are sent once more at the horizon of their lost answers."""
-    return [
+    """Return a line for each table with records that are sent once more at the horizon of their lost answers.
+
+    And one for opt-outs.
+    """
+    lines = [
         f"{table}: {counted(counts['unconfirmed'], 'record', 'are')} sent once more by "
         f"{clock(datetime.fromisoformat(counts['unconfirmed_until']))}, since answers to earlier requests were lost."
         for table, counts in document["tables"].items()
         if counts.get("unconfirmed_until")
     ]
+    if until := document["opt_out"].get("unconfirmed_until"):
+        lines.append(
+            f"{counted(document['opt_out']['unconfirmed'], 'opt-out', 'are')} compared once more by "
+            f"{clock(datetime.fromisoformat(until))}, since answers to earlier requests were lost."
+        )
+    return lines
 
 
 def retried(document: Mapping[str, Any]) -> list[str]:

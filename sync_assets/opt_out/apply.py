@@ -8,14 +8,15 @@ is still as it was read (`If-Match` with its etag). Campaign has no conditional 
 (decide.py). It is queried first if an earlier request may have been carried out.
 
 Invariant: the opt-outs of a request are claimed right before it, and no claim includes a contact under a privacy hold
-(Ledger.opt_outs.claim). A claim ends when its outcomes are stored.
+(Ledger.opt_outs.claim). A claim ends when its outcomes are stored. A request without an answer may take effect until
+its horizon: then its opt-outs are decided once more.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -26,7 +27,7 @@ from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.dataverse.batch import BATCHES_AT_ONCE, ROWS_IN_A_BATCH, RowUpdate, UpdateResult, update_rows
 from sync_assets.dataverse.row_queries import RowNow, rows_now
-from sync_assets.http.client import HttpError, SignInRefused
+from sync_assets.http.client import HttpError, OutcomeUnknown, SignInRefused, is_lost
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import times
 from sync_assets.ledger.rules import opt_outs as rules
@@ -64,10 +65,14 @@ class Applied:
 
 @dataclass(slots=True)
 class _Change:
-    """The outcomes of the opt-outs that were claimed at once: rows to store, and how many of them were written."""
+    """The outcomes of the opt-outs that were claimed at once: rows to store, and how many of them were written.
+
+    unanswered: contacts with a write that got no answer, even if a later one did.
+    """
 
     rows: list[OptOutRow] = field(default_factory=list[OptOutRow])
     written: int = 0
+    unanswered: set[str] = field(default_factory=set[str])
 
 
 def sides(direction: ActiveDirection) -> tuple[Side, ...]:
@@ -99,11 +104,19 @@ async def write_d365(session: Session) -> Applied:
         updates = [_update(session, id_, rows, here[id_]) for id_, rows in wanted.items()]
         for result in await update_rows(session.d365, session.table, updates):
             _note(session, result, wanted[result.id], change, done)
-        await asyncio.to_thread(
-            session.ledger.opt_outs.put, change.rows, counts={TO_D365: change.written}, session=session.epoch
-        )
+        await _store(session, TO_D365, change)
         await session.keep_lease()
     return done
+
+
+async def _store(session: Session, kind: str, change: _Change) -> None:
+    await asyncio.to_thread(
+        session.ledger.opt_outs.put,
+        change.rows,
+        counts={kind: change.written},
+        session=session.epoch,
+        unanswered=change.unanswered,
+    )
 
 
 async def _claim(session: Session, state: OptOutState, after: str, limit: int) -> dict[str, list[OptOutRow]]:
@@ -147,6 +160,8 @@ def _update(session: Session, id_: str, rows: list[OptOutRow], here: RowNow) -> 
 
 
 def _note(session: Session, result: UpdateResult, rows: list[OptOutRow], change: _Change, done: Applied) -> None:
+    if result.unanswered:
+        change.unanswered.add(result.id)
     if result.kind == "done":
         change.rows += [rules.after_write(row, _now()) for row in rows]
         change.written += len(rows)
@@ -181,13 +196,7 @@ async def write_campaign(session: Session) -> Applied:
         after = max(due)
         sending = _Sending(session, done)
         await sending.send(due)
-        change = sending.change
-        await asyncio.to_thread(
-            session.ledger.opt_outs.put,
-            change.rows,
-            counts={TO_CAMPAIGN: change.written},
-            session=session.epoch,
-        )
+        await _store(session, TO_CAMPAIGN, sending.change)
         if sending.denied:
             raise sending.denied
         await session.count_calls()
@@ -206,20 +215,23 @@ class _Sending:
         await run_together(*(self._one(id_, rows) for id_, rows in due.items()))
 
     async def _one(self, id_: str, rows: list[OptOutRow]) -> None:
-        ask = any(row.sent for row in rows)
+        def observe(kind: str, status: int | None, seconds: float) -> None:
+            if is_lost(kind, status):
+                self.change.unanswered.add(id_)
+
+        records = replace(self._session.records, observer=observe)
         try:
-            held = await self._holds_already(id_, rows) if ask else False
+            held = await self._holds_already(id_, rows) if any(row.unknown_until for row in rows) else False
             if held is True:
                 self.change.rows += [rules.after_write(row, _now()) for row in rows]
                 self._done.already += len(rows)
             else:
-                said = held or await self._session.records.update(id_, self._body(rows))
-                self._note(rows, said)
-        except BudgetSpent as error:
-            self.change.rows += [row._replace(sent=int(ask)) for row in rows]  # not sent
-            self._done.problem = str(error)
-        except HttpError as error:  # outcome unknown: `sent` stays 1, so Campaign is queried first next time
-            self._done.unanswered += len(rows)
+                self._note(rows, held or await records.update(id_, self._body(rows)))
+        except (BudgetSpent, HttpError) as error:
+            self.change.rows += rows
+            if isinstance(error, OutcomeUnknown):
+                self.change.unanswered.add(id_)
+            self._done.unanswered += 0 if isinstance(error, BudgetSpent) else len(rows)
             self._done.problem = str(error)
 
     async def _holds_already(self, id_: str, rows: list[OptOutRow]) -> bool | ResponseOutcome:
@@ -243,8 +255,10 @@ class _Sending:
             change.rows += [rules.after_missing_profile(row, row.d365) for row in rows]
             done.gone += 1
         elif said.kind == "denied":
+            change.rows += rows
             self.denied = access_denied(said.reason)
         elif said.kind == "transient":
+            change.rows += rows
             done.unanswered += len(rows)
             done.problem = done.problem or f"Campaign fails on opt-outs: {redact(said.reason, None)}"
         else:

@@ -58,6 +58,7 @@ class DecisionRun:
     async def run(self) -> None:
         """Decide everything that is due."""
         ledger, attributes, after = self.session.ledger, self.session.attributes, ""
+        await asyncio.to_thread(ledger.opt_outs.end_unknown)
         if self.session.direction == "campaign_to_d365":  # decided under a direction that wrote to Campaign
             await asyncio.to_thread(ledger.opt_outs.reconsider, OptOutState.TO_CAMPAIGN)
         while due := await asyncio.to_thread(

@@ -20,13 +20,13 @@ from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.records import Records
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import (
-    LOST_BEHIND_GATEWAY,
     HttpError,
     NotSent,
     NotTrusted,
     Observer,
     OutcomeUnknown,
     Unavailable,
+    is_lost,
 )
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.campaign_health import CampaignHealth
@@ -104,8 +104,7 @@ class _Answers:
     def note(self, kind: str, status: int | None) -> None:
         # A POST counts whatever its answer: if the delivery ends without an outcome, the record may exist.
         self.lost = self.lost or status is None or (kind == "insert" and CallCounter.is_call(status))
-        no_answer = status is None or status in LOST_BEHIND_GATEWAY
-        self.unanswered = self.unanswered or (no_answer and kind != "read")
+        self.unanswered = self.unanswered or is_lost(kind, status)
 
     def unknown_or_later(self, reason: str | None = None, wait: float | None = None) -> Delivery:
         """Return the delivery of a record without an answer about it."""

@@ -304,7 +304,7 @@ class History:
         yield
         done: list[OptOutRow] = []
         for id_, rows in due.items():
-            in_doubt = any(one.sent for one in rows)
+            in_doubt = any(one.unknown_until for one in rows)
             values = {one.attribute: bool(one.value) for one in rows}
             told = self.world.told_by_api(id_) if in_doubt else None
             if in_doubt and told is None:

@@ -30,8 +30,6 @@ SLOW_SECONDS = 20.0
 LATE_SECONDS, GIVEN_UP_SECONDS = 600.0, 3.0
 """How long after it was sent a late request may be handled, within the program's horizon, and when its caller has given
 up at the latest."""
-LATE_WITH_OPT_OUTS = 3.0
-"""The former where opt-outs are written: their requests have no horizon."""
 REFUSALS = ("throttle", "unavailable", "unauthorized")
 KINDS = ("not_sent", "cut_before", "cut_after", "late", "slow", "no_answer", "invalid_body",
          "invalid_body_after", "gateway", "repeated", *REFUSALS)  # fmt: skip
@@ -63,14 +61,10 @@ class Network:
     """Carries requests of the program to the services.
 
     repeats_posts: True if a POST may arrive twice. Without unique keys nothing could prevent a second record then.
-    late_seconds: how long after it was sent a late request may be handled.
     """
 
-    def __init__(
-        self, services: Services, chance: random.Random, *, repeats_posts: bool, late_seconds: float = LATE_SECONDS
-    ) -> None:
+    def __init__(self, services: Services, chance: random.Random, *, repeats_posts: bool) -> None:
         self._services, self._random, self.repeats_posts = services, chance, repeats_posts
-        self._late_seconds = late_seconds
         self._plans: list[tuple[FaultPlan, random.Random]] = []
         self._handling: set[asyncio.Task[Any]] = set()
         self.faults: Counter[str] = Counter()
@@ -111,7 +105,7 @@ class Network:
             if fault == "cut_before":
                 raise OutcomeUnknown(f"{method} {system} gave no answer (simulated).")
             return self._in_place(system, fault)
-        longest = {"slow": SLOW_SECONDS, "late": self._late_seconds}.get(fault or "", 0.0)
+        longest = {"slow": SLOW_SECONDS, "late": LATE_SECONDS}.get(fault or "", 0.0)
         before = self._random.uniform(0, longest)
         repeated = fault == "repeated" and (method != "POST" or self.repeats_posts)
         lost = fault in ANSWERS_LOST

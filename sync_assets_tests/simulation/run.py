@@ -23,7 +23,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
 from sync_assets_tests.simulation.ledgers import MEMORY, Ledgers
-from sync_assets_tests.simulation.network import LATE_SECONDS, LATE_WITH_OPT_OUTS, Network
+from sync_assets_tests.simulation.network import Network
 from sync_assets_tests.simulation.observed import Hold, Moment, Observed
 from sync_assets_tests.simulation.operators import Operators
 from sync_assets_tests.simulation.people import People
@@ -116,7 +116,6 @@ class Simulation:
             self.services,
             chance,
             repeats_posts="unique_keys" not in scenario.position.campaign,
-            late_seconds=LATE_WITH_OPT_OUTS if scenario.opt_out else LATE_SECONDS,
         )
         self.operators = Operators(self.services, self.network, url)
         self._file = home / "config.yaml"

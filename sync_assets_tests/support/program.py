@@ -163,8 +163,9 @@ class Program:
     def pass_horizon(self) -> None:
         """Let the horizon of all requests without an answer pass, and the waits before the next attempts."""
         runtime = self.runtime()
-        past = "UPDATE sync_record SET unknown_until = unknown_until - 900000000, not_before = NULL"
-        runtime.ledger.database.write(lambda connection: connection.exec_driver_sql(past) and None)
+        past = "UPDATE sync_{} SET unknown_until = unknown_until - 900000000"
+        for statement in (f"{past.format('record')}, not_before = NULL", past.format("opt_out")):
+            runtime.ledger.database.write(lambda connection: connection.exec_driver_sql(statement) and None)  # noqa: B023
         runtime.close()
 
     # State of both systems

@@ -36,7 +36,10 @@ _RELATED = """
         payload IS NOT NULL, (SELECT max(s.until) FROM sync_session s WHERE s.live = 1 AND (
             s.epoch = sync_record.session OR table_name = 'contact'
                 AND s.epoch IN (SELECT o.session FROM sync_opt_out o WHERE o.id = sync_record.id))),
-        (SELECT until FROM sync_session WHERE epoch = sync_record.session), unknown_until
+        (SELECT until FROM sync_session WHERE epoch = sync_record.session), unknown_until,
+        (SELECT max(s.until) FROM sync_opt_out o JOIN sync_session s ON s.epoch = o.session
+            WHERE table_name = 'contact' AND o.id = sync_record.id),
+        (SELECT max(o.unknown_until) FROM sync_opt_out o WHERE table_name = 'contact' AND o.id = sync_record.id)
     FROM sync_record
 """
 
@@ -47,7 +50,7 @@ class RelatedRecord(NamedTuple):
     wanted: D365 had the row when it was last captured. may_exist_in_campaign: Campaign holds the record, or may hold
     it. payload: the ledger stores a payload that is still to be sent. leased_until: end of the session of a worker
     that has claimed the record or its opt-outs and may be sending them; None without one. unknown_until: a request
-    without an answer may take effect until then; None if none can.
+    without an answer, for the record or its opt-outs, may take effect until then; None if none can.
     """
 
     table: str
@@ -66,8 +69,8 @@ class Hold:
 
     known: D365 or Campaign has the row, as far as the ledger was informed. records: number of held records, the row
     itself and its descendants. in_flight: of these, records that a worker claimed before, or whose opt-outs it claimed;
-    what it sends cannot be recalled. in_flight_until: the end of the last such session. new: True if this call created
-    the hold.
+    what it sends cannot be recalled. in_flight_until: the end of the last such session. certain_at: until then a
+    request that got no answer may take effect; None: none can. new: True if this call created the hold.
     """
 
     table: str
@@ -77,6 +80,7 @@ class Hold:
     records: int
     in_flight: int = 0
     in_flight_until: datetime | None = None
+    certain_at: datetime | None = None
     new: bool = False
 
 
@@ -266,6 +270,7 @@ class Holds:
             records=len(held),
             in_flight=len(leased),
             in_flight_until=max(leased, default=None),
+            certain_at=max((kin.unknown_until for kin in held if kin.unknown_until), default=None),
             new=new,
         )
 
@@ -305,8 +310,12 @@ def _hold_query(table: str, id: str) -> sa.Select[Any]:
 
 
 def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
-    _, table, id_, state, wanted, there, payload, live_until, session_until, unknown_until = row
-    unknown = unknown_at_claim(unknown_until, uncertain=True, session_until=session_until, now=now, horizon=horizon)
+    _, table, id_, state, wanted, there, payload, live_until, *of_record, opt_outs_session, opt_outs_unknown = row
+    until = [
+        unknown_at_claim(unknown, uncertain=True, session_until=session_until, now=now, horizon=horizon)
+        for session_until, unknown in (of_record, (opt_outs_session, opt_outs_unknown))
+    ]
+    unknown = max(filter(None, until), default=None)
     return RelatedRecord(
         table,
         id_,

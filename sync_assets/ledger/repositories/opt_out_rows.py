@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ", ".join(OptOutRow._fields)
 ROWS = f"SELECT {_COLUMNS} FROM sync_opt_out WHERE id"  # noqa: S608 - constants
-_SET = ", ".join(f"{name} = ?" for name in OptOutRow._fields[2:-1])
+_SET = ", ".join(f"{name} = ?" for name in OptOutRow._fields[2:-2])
 _UPDATE = f"""
     UPDATE sync_opt_out SET {_SET}, version = version + 1 WHERE id = ? AND attribute = ? AND version = ?
 """  # noqa: S608
@@ -60,7 +60,7 @@ class OptOutRows:
         changed = [row for row in rows if (row.id, row.attribute) in known]
         new = [row for row in rows if (row.id, row.attribute) not in known]
         self._session.bulk.for_each(
-            connection, _UPDATE, [(*row[2:-1], row.id, row.attribute, row.version) for row in changed]
+            connection, _UPDATE, [(*row[2:-2], row.id, row.attribute, row.version) for row in changed]
         )
         self._session.bulk.for_each(connection, _INSERT, [tuple(row) for row in new])
 

@@ -3,11 +3,13 @@
 Here: reading and writing rows. The states are computed by rules/opt_outs.py.
 
 Invariants: a row is only changed by a transaction that has read its current version. The rows of a contact under a
-privacy hold are kept but never due, and none are due while the table contact is in maintenance.
+privacy hold are kept but never due, and none are due while the table contact is in maintenance. A claim that ends
+without an answer may take effect until its horizon (rules/transitions.py): a newer value is provisional until then, and
+the row is due for a decision once more at its horizon.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING
@@ -29,9 +31,8 @@ from sync_assets.ledger.storage.session import LedgerSession
 if TYPE_CHECKING:
     import polars as pl
 
-_CLAIM = (
-    "UPDATE sync_opt_out SET session = ?, sent = CASE state WHEN 3 THEN 1 ELSE sent END WHERE id = ? AND attribute = ?"
-)
+_CLAIM = "UPDATE sync_opt_out SET session = ? WHERE id = ? AND attribute = ?"
+_ANSWERED = "UPDATE sync_opt_out SET session = NULL WHERE session = ? AND id = ? AND attribute = ?"
 _HELD = "SELECT id FROM sync_hold WHERE table_name = 'contact' AND id"
 _DUE = """
     SELECT DISTINCT id FROM sync_opt_out o
@@ -41,18 +42,26 @@ _DUE = """
     ORDER BY id LIMIT :limit
 """
 _O = schema.opt_out.c
+_S = schema.session.c
+_UNCONFIRMED = sa.and_(schema.UNKNOWN, _O.state == OptOutState.SYNCED.value)
 _C = schema.opt_out_count.c
 
 
 @dataclass(frozen=True, slots=True)
 class OptOutsLeft:
-    """Number of opt-outs that are not synced, by state. held: those of contacts under a privacy hold."""
+    """Number of opt-outs that are not synced, by state. held: those of contacts under a privacy hold.
+
+    unconfirmed: those that are synced, and due for a decision once more at the horizon of a lost answer.
+    unconfirmed_until: when the last of them is.
+    """
 
     decide: int = 0
     to_d365: int = 0
     to_campaign: int = 0
     refused: int = 0
     held: int = 0
+    unconfirmed: int = 0
+    unconfirmed_until: datetime | None = None
 
     @property
     def due(self) -> int:
@@ -143,7 +152,7 @@ class OptOuts:
     def claim(
         self, state: OptOutState, attributes: Sequence[str], session: int, *, after: str = "", limit: int
     ) -> dict[str, list[OptOutRow]]:
-        """Claim what `opt_outs_due` returns, until `put_opt_outs` or `release_opt_outs`: requests follow at once.
+        """Claim what `opt_outs_due` returns, until `put` or `release`: requests follow at once.
 
         A hold waits for the rows that are locked here, so that it either is seen, or sees the claim.
 
@@ -155,7 +164,7 @@ class OptOuts:
             limit: most contacts to claim.
 
         Returns:
-            The rows by contact. `sent` is 1 if an earlier request may have been carried out.
+            The rows by contact. `unknown_until` is set if an earlier request may have been carried out.
 
         Raises:
             SessionExpired: of the session.
@@ -163,6 +172,7 @@ class OptOuts:
 
         def work(connection: Connection) -> dict[str, list[OptOutRow]]:
             self._sessions.require(connection, session)
+            self._release(connection, _O.session.not_in(schema.LIVE_EPOCHS))
             ids = _due_ids(connection, state, attributes, after, limit)
             rows = self._rows.load(connection, ids)
             held = {row[0] for row in self._session.bulk.for_ids(connection, _HELD, ids)}
@@ -175,10 +185,40 @@ class OptOuts:
 
     def release(self, session: int) -> None:
         """Release the opt-outs that a session has claimed. The outcomes of its requests stay unknown."""
-        self._session.database.write(lambda connection: self._release(connection, session))
+        self._session.database.write(lambda connection: self._release(connection, _O.session == session))
 
-    def _release(self, connection: Connection, session: int) -> None:
-        connection.execute(sa.update(schema.opt_out).where(schema.CLAIMED, _O.session == session).values(session=None))
+    def _release(self, connection: Connection, of: sa.ColumnElement[bool]) -> None:
+        """End claims whose requests got no answer: they may take effect until their horizon."""
+        now = self._session.now()
+        until = sa.select(sa.case((_S.until < now, _S.until), else_=now)).where(_S.epoch == _O.session)
+        ended = sa.func.coalesce(until.correlate(schema.opt_out).scalar_subquery(), now)
+        only_d365 = sa.and_(_O.state == 2, sa.func.coalesce(_O.unknown_side, 2) == 2)
+        unknown = {
+            "session": None,
+            "unknown_until": ended + self._session.horizon,
+            "unknown_side": sa.case((only_d365, 2), else_=3),
+        }
+        connection.execute(sa.update(schema.opt_out).where(schema.CLAIMED, of).values(unknown))
+
+    def end_unknown(self) -> None:
+        """Make opt-outs due for a decision whose requests without an answer can take effect no more.
+
+        Campaign is queried unless these went to Dynamics 365, which is read for each decision.
+        """
+
+        def work(connection: Connection) -> None:
+            self._release(connection, _O.session.not_in(schema.LIVE_EPOCHS))
+            past = sa.and_(schema.UNKNOWN, _O.unknown_until <= self._session.now())
+            ids = sorted(set(connection.execute(sa.select(_O.id).where(past)).scalars()))
+            if not ids:
+                return
+            known = self._rows.load(connection, ids)
+            ended = connection.execute(sa.select(_O.id, _O.attribute, _O.unknown_side).where(past)).all()
+            connection.execute(sa.update(schema.opt_out).where(past).values(unknown_until=None, unknown_side=None))
+            due = [rules.due_again(known[id_, attribute], ask=side != 2) for id_, attribute, side in sorted(ended)]
+            self._rows.put(connection, known, due)
+
+        self._session.database.write(work)
 
     def of(self, ids: Sequence[str]) -> list[OptOutRow]:
         """Return all rows of these contacts."""
@@ -189,24 +229,33 @@ class OptOuts:
             ]
 
     def put(
-        self, rows: Sequence[OptOutRow], *, counts: Mapping[str, int] | None = None, session: int | None = None
+        self,
+        rows: Sequence[OptOutRow],
+        *,
+        counts: Mapping[str, int] | None = None,
+        session: int | None = None,
+        unanswered: Collection[str] = (),
     ) -> list[OptOutRow]:
         """Store changed rows, except those that another transaction has changed since they were read.
 
         Args:
             rows: the new rows, with the versions as read.
             counts: added to today's opt-out counts.
-            session: whose claims are released.
+            session: whose claims are released. Those that are not among `rows` got no answer.
+            unanswered: contacts with an earlier request without an answer.
 
         Returns:
             The rows that were stored, with their new versions.
         """
 
         def work(connection: Connection) -> list[OptOutRow]:
+            if session is not None:
+                self._rows.load(connection, list(dict.fromkeys(row.id for row in rows)))  # locked in order
+                answered = [(session, row.id, row.attribute) for row in rows if row.id not in unanswered]
+                self._session.bulk.for_each(connection, _ANSWERED, answered)
+                self._release(connection, _O.session == session)
             stored = self._put(connection, rows)
             self._rows.add_counts(connection, counts or {})
-            if session is not None:
-                self._release(connection, session)
             return [row._replace(version=row.version + 1) for row in stored]
 
         return self._session.database.write(work)
@@ -267,6 +316,9 @@ class OptOuts:
             .where(schema.OPT_OUT_DUE, _O.attribute.in_(list(attributes)))
             .group_by(_O.state, "held")
         )
+        of_these = sa.and_(_UNCONFIRMED, _O.attribute.in_(list(attributes)))
+        past = sa.func.sum(sa.case((_O.unknown_until <= self._session.now(), 1), else_=0))
+        unconfirmed = sa.select(sa.func.count(), past, sa.func.max(_O.unknown_until)).where(of_these)
         numbers: Counter[int] = Counter()
         kept_back = 0
         with self._session.database.read() as connection:
@@ -275,12 +327,15 @@ class OptOuts:
                     kept_back += number
                 else:
                     numbers[state] += number
+            later, at_once, last = connection.execute(unconfirmed).one()
         return OptOutsLeft(
-            decide=numbers[OptOutState.DECIDE],
+            decide=numbers[OptOutState.DECIDE] + (at_once or 0),
             to_d365=numbers[OptOutState.TO_D365],
             to_campaign=numbers[OptOutState.TO_CAMPAIGN],
             refused=numbers[OptOutState.REFUSED],
             held=kept_back,
+            unconfirmed=later - (at_once or 0),
+            unconfirmed_until=times.from_micros(last) if later else None,
         )
 
     def refused(self) -> list[Reject]:

@@ -32,7 +32,10 @@ class OptOutState(IntEnum):
 
 
 class OptOutRow(NamedTuple):
-    """A row of sync_opt_out; schema.py explains the columns. Flags are 0 or 1, times are microseconds since 1970."""
+    """A row of sync_opt_out; schema.py explains the columns. Flags are 0 or 1, times are microseconds since 1970.
+
+    unknown_until: only read: claims and their outcomes write it (repositories/opt_outs.py), whatever else changes.
+    """
 
     id: str
     attribute: str
@@ -45,12 +48,12 @@ class OptOutRow(NamedTuple):
     state: int = OptOutState.SYNCED
     ask: int = 0
     value: int | None = None
-    sent: int = 0
     attempts: int = 0
     failed_since: int | None = None
     reason: str | None = None
     source: str = ""
     version: int = 0
+    unknown_until: int | None = None
 
 
 def _due(row: OptOutRow, source: str, *, ask: bool = False) -> OptOutRow:
@@ -59,7 +62,6 @@ def _due(row: OptOutRow, source: str, *, ask: bool = False) -> OptOutRow:
         state=OptOutState.DECIDE,
         ask=1 if ask else row.ask,
         value=None,
-        sent=0,
         attempts=0,
         failed_since=None,
         reason=None,
@@ -69,7 +71,7 @@ def _due(row: OptOutRow, source: str, *, ask: bool = False) -> OptOutRow:
 
 def _synced(row: OptOutRow) -> OptOutRow:
     """Return the row as synced, with the decision and earlier attempts cleared."""
-    return row._replace(state=OptOutState.SYNCED, ask=0, value=None, sent=0, attempts=0, failed_since=None, reason=None)
+    return row._replace(state=OptOutState.SYNCED, ask=0, value=None, attempts=0, failed_since=None, reason=None)
 
 
 def after_statement(
@@ -204,7 +206,7 @@ def after_decision(
     )
     if state == OptOutState.SYNCED:
         return _synced(held)
-    return held._replace(state=state, ask=0, value=value, sent=0, reason=None)
+    return held._replace(state=state, ask=0, value=value, reason=None)
 
 
 def after_missing_profile(row: OptOutRow, d365: int | None) -> OptOutRow:
@@ -234,7 +236,6 @@ def after_rejection(row: OptOutRow, reason: str, now: int) -> OptOutRow:
     return row._replace(
         state=OptOutState.REFUSED,
         attempts=row.attempts + 1,
-        sent=0,
         reason=storable(reason),
         failed_since=row.failed_since or now,
     )

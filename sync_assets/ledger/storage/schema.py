@@ -322,8 +322,9 @@ opt_out = sa.Table(
     sa.Column("state", sa.SmallInteger, nullable=False),  # rules.opt_outs.OptOutState
     sa.Column("ask", sa.SmallInteger, nullable=False, server_default="0"),  # 1: Campaign must be queried first
     sa.Column("value", sa.SmallInteger),  # decided: the value that both sides should hold
-    sa.Column("sent", sa.SmallInteger, nullable=False, server_default="0"),  # 1: Campaign may have been sent the value
     sa.Column("session", sa.BigInteger),  # that claimed it last; NULL: no request is under way
+    sa.Column("unknown_until", sa.BigInteger),  # the horizon of its requests without an answer
+    sa.Column("unknown_side", sa.SmallInteger),  # OptOutState TO_D365 if all of them went there, else TO_CAMPAIGN
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("failed_since", sa.BigInteger),
     sa.Column("reason", sa.Text),
@@ -333,6 +334,7 @@ opt_out = sa.Table(
 OPT_OUT_DUE = sa.text("state > 0")
 sa.Index("sync_opt_out_due", opt_out.c.state, opt_out.c.id, sqlite_where=OPT_OUT_DUE, postgresql_where=OPT_OUT_DUE)
 sa.Index("sync_opt_out_session", opt_out.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
+sa.Index("sync_opt_out_unknown", opt_out.c.unknown_until, sqlite_where=UNKNOWN, postgresql_where=UNKNOWN)
 
 # Every decision about an opt-out: the audit. Values are in Campaign's sense: 1 is opted out.
 opt_out_decision = sa.Table(

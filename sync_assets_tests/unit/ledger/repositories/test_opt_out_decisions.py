@@ -65,7 +65,7 @@ def test_what_was_stored_may_be_put_again_as_it_stands_and_nothing_else(ledger: 
     contacts(ledger, ada=True, bob=True)
     before = decide(ledger, TO_CAMPAIGN)
     contacts(ledger, ada=False)
-    marked = ledger.opt_outs.put([one._replace(sent=1) for one in before])
+    marked = ledger.opt_outs.put([one._replace(reason="no") for one in before])
     assert marked == [there(ledger, "bob")]
     assert there(ledger, "ada").version == next(one.version for one in before if one.id == guid("ada")) + 1
     assert [one.version for one in ledger.opt_outs.put([rules.after_write(one, 5) for one in marked])] == [3]
@@ -292,3 +292,56 @@ def test_rejected_rows_of_a_file_replace_the_earlier_ones_and_are_pruned_by_age(
     assert len(decisions.rejected_rows("file@1")) == 2
     decisions.prune_rejected_rows(clock.now + timedelta(seconds=1))
     assert decisions.rejected_rows("file@1") == []
+
+
+# Requests without an answer
+
+
+@pytest.mark.parametrize("end", ["no answer", "an answer to a repeated request", "released", "died"])
+@pytest.mark.parametrize("side", [TO_D365, TO_CAMPAIGN])
+def test_a_request_without_an_answer_makes_its_opt_out_due_once_more_at_its_horizon(
+    ledger: Ledger, clock: Clock, side: rules.OptOutState, end: str
+) -> None:
+    state(ledger, ("ada", True, THEN), ("bob", True, THEN))
+    decide(ledger, side)
+    session = session_of(ledger)
+    claimed = ledger.opt_outs.claim(side, ATTRIBUTES, session, limit=2)
+    assert {row.unknown_until for rows in claimed.values() for row in rows} == {None}
+    [ada], [bob] = (claimed[guid(name)] for name in ("ada", "bob"))
+    done = rules.after_write(ada, 5) if end == "an answer to a repeated request" else ada
+    if end in ("released", "died"):
+        ledger.opt_outs.put([rules.after_write(bob, 5)])
+        ledger.sessions.end(session) if end == "died" else ledger.opt_outs.release(session)
+    else:
+        ledger.opt_outs.put([done, rules.after_write(bob, 5)], session=session, unanswered={ada.id})
+    ledger.opt_outs.end_unknown()
+    state(ledger, ("ada", False, THEN + timedelta(days=1)))  # a newer value
+    decide(ledger, SETTLED, value=0)
+    left = ledger.opt_outs.left(ATTRIBUTES)
+    assert (left.due, left.unconfirmed) == (0, 2 if end in ("released", "died") else 1)
+    assert left.unconfirmed_until is not None
+    ledger.opt_outs.end_unknown()
+    assert due(ledger) == []
+
+    clock.advance(15 * 60 + 60)
+    assert ledger.opt_outs.left(ATTRIBUTES).due == left.unconfirmed
+    ledger.opt_outs.end_unknown()
+    assert [(one.id, one.ask) for one in due(ledger) if one.id == ada.id] == [(ada.id, int(side == TO_CAMPAIGN))]
+    decide(ledger, SETTLED, value=0)
+    assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft()
+
+
+def test_a_value_that_changes_while_a_request_is_under_way_does_not_hide_its_horizon(
+    ledger: Ledger, clock: Clock
+) -> None:
+    state(ledger, ("ada", True, THEN))
+    decide(ledger, TO_D365)
+    session = session_of(ledger)
+    [[ada]] = ledger.opt_outs.claim(TO_D365, ATTRIBUTES, session, limit=1).values()
+    state(ledger, ("ada", False, THEN + timedelta(days=1)))
+    assert ledger.opt_outs.put([ada], session=session, unanswered={ada.id}) == []
+    decide(ledger, SETTLED, value=0)
+    assert ledger.opt_outs.left(ATTRIBUTES).unconfirmed == 1
+    clock.advance(15 * 60)
+    ledger.opt_outs.end_unknown()
+    assert len(due(ledger)) == 1

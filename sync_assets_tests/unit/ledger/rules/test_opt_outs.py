@@ -33,11 +33,11 @@ def row(campaign: int | None, campaign_at: int | None = None, stated_at: int | N
 
 def due(before: OptOutRow, **changes: int | None) -> OptOutRow:
     """The row is to be decided, with nothing left of earlier tries."""
-    tries = {"value": None, "sent": 0, "attempts": 0, "failed_since": None, "reason": None}
+    tries = {"value": None, "attempts": 0, "failed_since": None, "reason": None}
     return before._replace(**{**tries, "state": DECIDE, "source": "why", **changes})
 
 
-TRIED = {"state": REFUSED, "value": 1, "sent": 1, "attempts": 2, "failed_since": 5, "reason": "no"}
+TRIED = {"state": REFUSED, "value": 1, "attempts": 2, "failed_since": 5, "reason": "no"}
 """What tries leave in a row."""
 
 
@@ -53,8 +53,8 @@ def test_stored_numbers_keep_their_meaning() -> None:
 
 
 def test_no_row_means_that_the_contact_never_opted_out() -> None:
-    nothing = dict.fromkeys(("campaign_at", "stated_at", "d365_at", "value", "failed_since", "reason"))
-    zero = dict.fromkeys(("campaign", "ours", "d365", "state", "ask", "sent", "attempts", "version"), 0)
+    nothing = dict.fromkeys(("campaign_at", "stated_at", "d365_at", "value", "failed_since", "reason", "unknown_until"))
+    zero = dict.fromkeys(("campaign", "ours", "d365", "state", "ask", "attempts", "version"), 0)
     assert NOBODY._asdict() == {"id": "ada", "attribute": "blackListEmail", "source": "", **nothing, **zero}
 
 
@@ -271,7 +271,7 @@ class TestDecided:
         before = row(1, THEN, d365=0, ours=1)._replace(**{**TRIED, "value": None}, source="why")
         held = {"campaign": 0, "campaign_at": THEN + 1, "d365": 1, "d365_at": THEN + 2}
         after = self.decided(before, state)
-        assert after == before._replace(**held, state=state, value=1, sent=0, reason=None)
+        assert after == before._replace(**held, state=state, value=1, reason=None)
         assert (after.attempts, after.failed_since) == (2, 5)  # as long as it was not taken
 
     def test_both_agree(self) -> None:
@@ -309,8 +309,8 @@ class TestWritten:
 
 class TestRefused:
     def test_it_stands_with_its_reason_until_something_changes(self) -> None:
-        before = row(0, THEN, d365=1, state=TO_CAMPAIGN, value=1, sent=1)
-        told = {"state": REFUSED, "attempts": 1, "sent": 0, "reason": "no", "failed_since": NOW}
+        before = row(0, THEN, d365=1, state=TO_CAMPAIGN, value=1)
+        told = {"state": REFUSED, "attempts": 1, "reason": "no", "failed_since": NOW}
         assert rules.after_rejection(before, "no", NOW) == before._replace(**told)
 
     def test_tries_are_counted_from_the_first_one_on(self) -> None:
