@@ -333,7 +333,7 @@ class Captures:
         records: list[RecordState] = self._session.bulk.states_of(connection, sorted(seqs.values()))
         # A link may no longer be configured.
         former_neighbours = self._dependencies.neighbours(connection, records) if everything else set[int]()
-        in_doubt = [record.seq for record in records if record.uncertain]
+        in_doubt = [record.seq for record in records if record.uncertain or record.unknown_until]
         self._dependencies.put_links(
             connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt
         )

@@ -70,7 +70,8 @@ _STORE_AS_DESIRED = f"{_store('desired_hash')}{_ERASED}"
 """For records that Campaign holds as they are desired: most of a batch differ in the hash only."""
 _CLAIM = """
     UPDATE sync_record SET session = ?, unknown_until = ?,
-        uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END
+        uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END,
+        incarnation = incarnation + CASE WHEN desired_hash IS NULL OR orphaned = 2 THEN 1 ELSE 0 END
 """
 
 
@@ -296,7 +297,7 @@ class Claims:
         tally = TotalsChange()
         self._dependencies.lock_linked_records(connection)
         seqs = list(connection.execute(due.order_by(_R.seq).limit(_AT_ONCE)).scalars())
-        ended = "UPDATE sync_record SET uncertain = 1, unknown_until = NULL"
+        ended = "UPDATE sync_record SET uncertain = CASE WHEN session IS NULL THEN 1 ELSE 2 END, unknown_until = NULL"
         self._session.bulk.for_seqs(connection, ended, seqs)
         self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
         self._session.count(connection, tally)

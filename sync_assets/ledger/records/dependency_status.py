@@ -77,10 +77,11 @@ _CHILDREN = _of_parents("SELECT l.seq")
 # relinked, unlinked or deleted. It does not wait for an orphan that Campaign keeps, nor for an excluded child, which is
 # only ever deleted.
 _CHILD = "JOIN sync_record c ON c.seq = l.seq"
+_UNKNOWN = "(c.uncertain > 0 OR c.unknown_until IS NOT NULL)"
 _WAITED_FOR = "(c.orphaned <> 1 OR c.uncertain > 0) AND (c.state <> 6 OR c.orphaned = 2) AND"
 _BINDS = f"(l.required = 1 OR l.keyed = 1) AND {_WAITED_FOR}"
 _LINKED_PARENTS = (
-    _of_parents("SELECT l.parent_id", _CHILD, f"(l.acked_id = l.parent_id OR c.uncertain > 0) AND {_BINDS}")[0],
+    _of_parents("SELECT l.parent_id", _CHILD, f"(l.acked_id = l.parent_id OR {_UNKNOWN}) AND {_BINDS}")[0],
     _of_parents("SELECT l.parent_id", _CHILD, _BINDS)[1],
     _of_parents("SELECT l.parent_id", _CHILD, _WAITED_FOR)[2],
 )
@@ -125,14 +126,14 @@ class DependencyStatus:
             connection: of the transaction.
             specs: the table's links. Stored links of other attributes are deleted.
             parents: by seq, the parents' ids in the order of `specs`.
-            in_doubt: records with a request whose outcome is unknown. It may link them to the parents that they had
-                until now, so these are stored as possible links.
+            in_doubt: records with a request without an answer. It may link them to the parents that they had until now,
+                so these are stored as possible links.
         """
         now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
         possible = [
             (one.seq, one.attribute, one.parent_table, one.parent_id)
             for one in self.links(connection, in_doubt)
-            if one.binds and one.parent_id not in (None, one.acked_id, now.get((one.seq, one.attribute)))
+            if one.binds and one.parent_id not in (None, now.get((one.seq, one.attribute)))
         ]
         self._session.bulk.for_each(connection, _ADD_POSSIBLE, possible)
         for index, spec in enumerate(specs):
@@ -173,7 +174,7 @@ class DependencyStatus:
                 sent[link.attribute, None if record.orphaned else incarnation].append((record.seq, link.id))
         for (attribute, incarnation), pairs in sent.items():
             self._session.bulk.for_pairs(connection, _ACKNOWLEDGE, pairs, incarnation, attribute)
-        certain = [record.seq for record, _ in outcomes if not record.uncertain]
+        certain = [record.seq for record, _ in outcomes if not record.uncertain and record.unknown_until is None]
         self._session.bulk.for_seqs(connection, "DELETE FROM sync_possible_link", certain)
 
     def links(self, connection: Connection, seqs: Sequence[int], also: str = "") -> list[Link]:

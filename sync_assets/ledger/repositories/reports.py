@@ -136,7 +136,8 @@ class Reports:
 
     def unconfirmed_until(self, table: str) -> datetime | None:
         """Return when the last of the table's unconfirmed records is sent once more; None if there is none."""
-        last = sa.select(sa.func.max(_R.unknown_until)).where(_R.table_name == table, schema.UNKNOWN_DUE)
+        of_table = (_R.table_name == table, schema.UNKNOWN, _R.state.in_([State.UNCONFIRMED, State.TOMBSTONE]))
+        last = sa.select(sa.func.max(_R.unknown_until)).where(*of_table)
         with self._session.database.read() as connection:
             return _instant(connection.execute(last).scalar())
 

@@ -101,7 +101,8 @@ def parent_status(link: Link, parent: RecordState | None, read_to_their_end: Con
     """Return whether a child may be linked to the parent that its lookup names.
 
     A child that is not linked to the parent yet waits until no request for the parent has an unknown outcome: such a
-    request may be a delete that a later one overtook.
+    request may be a delete that a later one overtook. The delete may take effect until its horizon, also after a later
+    one was acknowledged. A record in its first incarnation was never deleted, so its children do not wait for that.
     """
     if link.parent_id is None:
         return ParentStatus.GONE
@@ -113,7 +114,8 @@ def parent_status(link: Link, parent: RecordState | None, read_to_their_end: Con
     if parent.acked_hash is None:
         unavailable = parent.state == State.FAILED or parent.gate == BlockReason.PARENT_UNAVAILABLE
         return ParentStatus.UNAVAILABLE if unavailable else ParentStatus.PENDING
-    if parent.uncertain and not is_acknowledged(link, parent, wanted=True):
+    perhaps_deleted = parent.uncertain or (parent.unknown_until is not None and parent.incarnation > 1)
+    if perhaps_deleted and not is_acknowledged(link, parent, wanted=True):
         return ParentStatus.PENDING
     return ParentStatus.STANDS
 

@@ -19,7 +19,7 @@ class RecordState(NamedTuple):
     """The columns of a stored record (`sync_record`) that determine its state.
 
     seq: the record's number. gate: its BlockReason. orphaned: see model.Orphaned. incarnation: number of acknowledged
-    inserts. desired_hash: None if the row was deleted in Dynamics 365.
+    inserts, and of deletes that were claimed. desired_hash: None if the row was deleted in Dynamics 365.
     acked_hash: None if Campaign acknowledged nothing. uncertain, resend: 0, 1 or 2, see rules/transitions.py.
     unknown_until: see rules/transitions.py; None if no request without an answer can take effect any more. withdrawn: 1
     if the row is out of scope and Campaign keeps what it holds. refusal: the validation error of the row, None if it

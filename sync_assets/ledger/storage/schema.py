@@ -41,7 +41,7 @@ record = sa.Table(
     sa.Column("resend", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules/transitions
     sa.Column("gate", sa.SmallInteger, nullable=False, server_default="0"),  # model.BlockReason
     sa.Column("orphaned", sa.SmallInteger, nullable=False, server_default="0"),  # model.Orphaned
-    sa.Column("incarnation", sa.Integer, nullable=False, server_default="0"),  # number of acknowledged inserts
+    sa.Column("incarnation", sa.Integer, nullable=False, server_default="0"),  # acknowledged inserts, and deletes
     # 1: out of scope: D365 no longer has the row, or the filter excludes it, and Campaign keeps what it holds.
     sa.Column("withdrawn", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("table_name", NAME, nullable=False),
@@ -165,8 +165,8 @@ MOVED = "acked_id IS NOT NULL AND (parent_id IS NULL OR parent_id <> acked_id)"
 _MOVED = sa.text(MOVED)
 sa.Index("sync_link_acked", link.c.parent_table, link.c.acked_id, sqlite_where=_MOVED, postgresql_where=_MOVED)
 
-# Further parents that Campaign's record may be linked to: a request whose outcome is unknown named them, and the lookup
-# has changed since. Deleted once the outcome of every request is known.
+# Further parents that Campaign's record may be linked to: a request without an answer named them, and the lookup has
+# changed since. Deleted once the outcome of every request is known, and none can take effect late.
 possible_link = sa.Table(
     "sync_possible_link",
     metadata,
@@ -531,15 +531,10 @@ adobe_migration = sa.Table(
 )
 
 
-UNKNOWN_DUE = sa.and_(
-    UNKNOWN,
-    sa.or_(
-        record.c.state.in_([7, 8]),
-        # Deleted as an orphan.
-        sa.and_(record.c.state != 1, record.c.orphaned == 2, record.c.acked_hash.is_(None), record.c.uncertain == 0),
-    ),
-)
-"""Records that are sent or deleted once more when `unknown_until` has passed."""
+UNKNOWN_DUE = sa.and_(UNKNOWN, record.c.state != 1)
+"""Records whose outcome counts as unknown when `unknown_until` has passed, so that they are sent or deleted once more.
+A claim does that for pending ones.
+"""
 
 
 def claimable(now: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:

@@ -7,6 +7,7 @@ import pytest
 
 from sync_assets.ledger import BlockReason, Ledger, LinkSpec, Outcome, State
 from sync_assets.ledger.model import OTHER, LinkTo
+from sync_assets.ledger.storage.session import HORIZON_SECONDS
 from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, record, row, session_of
 from sync_assets_tests.unit.ledger.linking import (
     EVERY,
@@ -269,7 +270,7 @@ def test_a_refused_child_gives_its_parent_free_by_its_links_alone(ledger: Ledger
 @pytest.mark.parametrize("operation", ["insert", "update"])
 @pytest.mark.parametrize("there", [True, False])
 def test_the_links_of_a_child_whose_answer_was_lost_before_a_validation_error_are_sent_alone(
-    ledger: Ledger, link: LinkSpec, operation: str, there: bool
+    ledger: Ledger, clock: Clock, link: LinkSpec, operation: str, there: bool
 ) -> None:
     """That shows whether Campaign holds it, so that no parent waits until the row is corrected."""
     capture(ledger, row("anna"))
@@ -293,6 +294,12 @@ def test_the_links_of_a_child_whose_answer_was_lost_before_a_validation_error_ar
     if there:
         assert claim(ledger) == []
         assert sent(ledger, "order") == ["delete" if link.required else "update"]
+    assert claim(ledger) == []  # the lost request may link it to anna once more
+    clock.advance(HORIZON_SECONDS)
+    again = claim_one(ledger, table="order")
+    assert again.operation == ("delete" if link.required else "update")
+    content = OTHER if there and not link.required else None
+    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(again.seq, "done", content, links=again.links)])
     assert sent(ledger) == ["delete"]
     assert [reject.reason for reject in ledger.reports.rejects("order")] == ["too long"]
     capture(ledger, row("bert"))
@@ -382,7 +389,9 @@ def test_a_child_that_moves_there_and_back_needs_no_call(ledger: Ledger) -> None
 
 
 @pytest.mark.parametrize("result", ["done", "unknown"])
-def test_a_child_that_moves_on_while_its_insert_is_under_way_keeps_both_parents(ledger: Ledger, result: str) -> None:
+def test_a_child_that_moves_on_while_its_insert_is_under_way_keeps_both_parents(
+    ledger: Ledger, clock: Clock, result: str
+) -> None:
     """The insert may still link it to the former one."""
     capture(ledger, row("anna"), row("bert"))
     sent(ledger)
@@ -394,6 +403,10 @@ def test_a_child_that_moves_on_while_its_insert_is_under_way_keeps_both_parents(
     answer(ledger, result, under_way)
     assert claim(ledger) == []
     assert sent(ledger, "order") == ["update" if result == "done" else "insert"]
+    if result == "unknown":
+        assert claim(ledger) == []
+        clock.advance(HORIZON_SECONDS)
+        assert sent(ledger, "order") == ["update"]
     assert sent(ledger) == ["delete"]
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from sync_assets.ledger import BlockReason, Ledger, LinkSpec, LinkTo
 from sync_assets.ledger.model import OTHER
-from sync_assets_tests.support.ledgers import capture, claim, claim_one, guid, linked, row
+from sync_assets.ledger.storage.session import HORIZON_SECONDS
+from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, linked, row
 from sync_assets_tests.unit.ledger.linking import (
     JOINED,
     KEPT,
@@ -28,7 +29,7 @@ from sync_assets_tests.unit.ledger.linking import (
 @pytest.mark.parametrize("keep", [True, False], ids=["keep", "delete"])
 @pytest.mark.parametrize("result", ["done", "later", "unknown"])
 def test_no_parent_is_deleted_to_which_a_request_may_link_a_child_before_its_outcome_is_known(
-    ledger: Ledger, keyed: bool, keep: bool, result: str
+    ledger: Ledger, clock: Clock, keyed: bool, keep: bool, result: str
 ) -> None:
     """The child's row names no parent any more while its move is under way: it is orphaned."""
     link = replace(NEEDED, keyed=keyed, keep_orphans=keep)
@@ -54,6 +55,11 @@ def test_no_parent_is_deleted_to_which_a_request_may_link_a_child_before_its_out
         answer(ledger, "done", *claimed)
     answer(ledger, "done", *found_out)
     sent(ledger)
+    if result == "unknown" and not keep:
+        assert waits(ledger, "bert", BlockReason.CHILDREN_PENDING)
+        clock.advance(HORIZON_SECONDS)
+        assert sent(ledger, "order") == ["delete"]
+        sent(ledger)
     assert ledger.reports.counts()["contact"].records == 0
     assert orphaned(ledger, "order")
 

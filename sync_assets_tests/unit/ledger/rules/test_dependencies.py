@@ -31,6 +31,8 @@ ROWS: dict[str, RecordState] = {
     "rejected update": stand(CHANGED, state=State.FAILED, incarnation=2),
     "out of scope": stand(SENT, state=State.SYNCED, withdrawn=1, incarnation=2),
     "in doubt": stand(CHANGED, IN_DOUBT, incarnation=2),
+    "may vanish": stand(SENT, state=State.UNCONFIRMED, unknown_until=1, incarnation=2),
+    "lost insert arrived": stand(SENT, state=State.UNCONFIRMED, unknown_until=1, incarnation=1),
     "pending": stand(NEW),
     "waiting": stand(NEW, state=State.WAITING, gate=BlockReason.PARENT_PENDING),
     "lost insert": stand(NEW, IN_DOUBT),
@@ -48,6 +50,8 @@ STATUS: dict[str | None, ParentStatus] = {
     "rejected update": ParentStatus.STANDS,
     "out of scope": ParentStatus.STANDS,
     "in doubt": ParentStatus.PENDING,
+    "may vanish": ParentStatus.PENDING,
+    "lost insert arrived": ParentStatus.STANDS,
     "pending": ParentStatus.PENDING,
     "waiting": ParentStatus.PENDING,
     "lost insert": ParentStatus.PENDING,
@@ -83,7 +87,7 @@ LOOSE: dict[str, Any] = {"required": 0, "keyed": 0}
 def test_a_parent_by_its_record_alone(parent: str | None) -> None:
     record = ROWS.get(parent or "")
     assert parent_status(link(parent), record, ()) == STATUS[parent]
-    in_campaign = STATUS[parent] == ParentStatus.STANDS or parent == "in doubt"
+    in_campaign = STATUS[parent] == ParentStatus.STANDS or parent in ("in doubt", "may vanish")
     assert stands(record) is in_campaign, "a claim names the parents that Campaign holds"
 
 
@@ -107,9 +111,10 @@ def test_what_is_known_of_a_loss_does_not_outlive_the_loss() -> None:
     assert parent_status(link("rejected", parent_loss=1), ROWS["rejected"], ("contact",)) == ParentStatus.UNAVAILABLE
 
 
-def test_a_linked_child_goes_on_while_a_request_for_its_parent_is_unknown() -> None:
+@pytest.mark.parametrize("name", ["in doubt", "may vanish"])
+def test_a_linked_child_goes_on_while_a_request_for_its_parent_is_unknown(name: str) -> None:
     """An unlinked one waits, also one that was linked to an earlier incarnation, or perhaps is not linked any more."""
-    parent = ROWS["in doubt"]
+    parent = ROWS[name]
     assert parent_status(link("1", "1"), parent._replace(id="1"), ()) == ParentStatus.STANDS
     for one in (link("1"), link("1", "1", 1), link("1", "1", None), link("1", "2")):
         assert parent_status(one, parent, ()) == ParentStatus.PENDING
