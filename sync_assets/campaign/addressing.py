@@ -45,6 +45,10 @@ yes and a UTC day: it took the value that it held already, after it had refused 
 
 HIDDEN = 3
 """Records that Campaign hides, since they lack a parent, after which others are sent without a proof of the key."""
+REJECTED = 3
+"""Rejected inserts, which made no record, after which PROOFS inserts are sent at once while the key is not proven."""
+PROOFS = 8
+"""Inserts in flight then, and so the most records that are made if the key identifies nothing."""
 BARE_ERRORS = 3
 """Errors without a reason, on keys of records that exist, after which Campaign counts as not accepting keys in URLs."""
 
@@ -73,6 +77,7 @@ class Addressing:
         suspected: attributes that an error without a reason has made suspect at once, since then.
         first_update: held while an update finds out whether Campaign takes its groups, or while one is searched.
         hidden: records that were sent to prove the key, and that Campaign hides.
+        rejected: records that were sent to prove the key, and that Campaign rejected.
         first_insert: held while an insert finds out whether records are found by the key.
     """
 
@@ -88,7 +93,8 @@ class Addressing:
     suspected: set[str] = field(default_factory=set[str])
     first_update: asyncio.Lock = field(default_factory=asyncio.Lock)
     hidden: int = 0
-    first_insert: asyncio.Lock = field(default_factory=asyncio.Lock)
+    rejected: int = 0
+    first_insert: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     _deleting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -185,12 +191,19 @@ class Addressing:
 
     @property
     def needs_proof(self) -> bool:
-        """Return True if the next insert is to be sent alone and read back by the key.
+        """Return True if the next insert is to be sent alone, or after rejections with few others, and read back.
 
         An update that found its record does not save that read: whether one is answered before depends on time, and
         `plan` and `estimate` foretell each call.
         """
         return self.found.get(KEY_FOUND) != "yes" and self.hidden < HIDDEN
+
+    def insert_rejected(self) -> None:
+        """Count an insert that made no record while the key is not proven: see REJECTED."""
+        self.rejected += 1
+        if self.rejected == REJECTED:
+            for _ in range(PROOFS - 1):
+                self.first_insert.release()
 
     def may_refuse(self, attribute: str) -> bool:
         """Return True if an update was perhaps refused because of this attribute; tested once a day at most."""

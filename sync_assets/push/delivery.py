@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
-from sync_assets.campaign.addressing import IN_UPDATES, KEY_FOUND, KEY_UNIQUE, refused_in_updates
+from sync_assets.campaign.addressing import IN_UPDATES, KEY_FOUND, KEY_UNIQUE, PROOFS, REJECTED, refused_in_updates
 from sync_assets.campaign.client import access_denied
 from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
 from sync_assets.campaign.records import Records
@@ -47,8 +47,8 @@ _NO_KEY = (
 FORCE = "replay the table with --force."
 _KEY_NOT_FOUND = (
     "Campaign does not find a record of {0} by {1}, with which it was sent ({2}). Make {1} an identification key of "
-    "{0} and publish, publish a filter on it and name it in `filter`, or name another attribute as `key`. One record "
-    "was sent to find this out, with {3} in {1}; no other is sent. If `key` becomes another attribute, delete it in "
+    "{0} and publish, publish a filter on it and name it in `filter`, or name another attribute as `key`. The record "
+    "with {3} in {1} was sent to find this out{4}; no other is sent. If `key` becomes another attribute, delete it in "
     "Campaign, and run `sync-assets sync --accept-mapping`."
 )
 _NOT_SHOWN = f"Campaign no longer shows this record: it was deleted there, or is hidden without its parent: {FORCE}"
@@ -116,8 +116,8 @@ async def deliver(
 ) -> Delivery:
     """Send one record to Campaign.
 
-    Until Campaign was seen to find a record by the key, inserts are sent one at a time, and read back by the key: if it
-    identifies nothing, no record of the table could ever be updated.
+    Until Campaign was seen to find a record by the key, inserts are sent one at a time (a few at once after rejected
+    ones), and read back by the key: if it identifies nothing, no record of the table could ever be updated.
 
     Args:
         record: the claimed record.
@@ -145,12 +145,14 @@ async def _deliver_first(
     addressing = records.addressing
     just_tried = KEY_FOUND in addressing.news
     if addressing.found.get(KEY_FOUND) == "no" and (just_tried or not await key_works(records, record.id)):
-        reason = _KEY_NOT_FOUND.format(records.resource, records.key, "tried again", "its Dynamics 365 id")
+        reason = _KEY_NOT_FOUND.format(records.resource, records.key, "tried again", "its Dynamics 365 id", "")
         return Delivery("later", stop=reason)
     delivery = await _deliver(record, records, guard, key_works, links)
     if delivery.operation_done == "updated":
         addressing.note(KEY_FOUND, "yes")  # it exists already, and the update found it by the key
-    if delivery.operation_done != "inserted":
+    if delivery.result == "refused":
+        addressing.insert_rejected()
+    if delivery.operation_done != "inserted" or addressing.found.get(KEY_FOUND) == "yes":
         return delivery
     found, reads = await records.find(record.id, guard), 1
     while isinstance(found, ResponseOutcome) and found.kind == "transient" and reads < READS:
@@ -162,7 +164,8 @@ async def _deliver_first(
             return delivery
         addressing.note(KEY_FOUND, "no")
         reason = redact(redact(found.reason, record.payload), record.update_payload)
-        return replace(delivery, stop=_KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id))
+        others = f", and after rejected records up to {PROOFS - 1} others" if addressing.rejected >= REJECTED else ""
+        return replace(delivery, stop=_KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others))
     addressing.note(KEY_FOUND, "yes")
     return delivery
 
