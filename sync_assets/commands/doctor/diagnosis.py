@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 
 from sync_assets.campaign.addressing import Addressing
-from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
+from sync_assets.campaign.client import SILENCE, BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import counted as counting
 from sync_assets.commands.doctor.certification import certification_lines
@@ -47,6 +47,9 @@ from sync_assets.task_group import run_together
 from sync_assets.validation import guardrails
 from sync_assets.validation.preflight import Finding, Ready, findings_of, preflight
 from sync_assets.validation.schema_drift import findings_since_capture, types_of
+
+SHORTEST_HORIZON_MINUTES = 3 * SILENCE / 60
+"""No answer that arrives has taken more than SILENCE seconds, so none that is measured calls for a longer horizon."""
 
 
 def examine(runtime: Runtime) -> list[Line]:
@@ -132,6 +135,12 @@ def _guardrails(runtime: Runtime, *, counted: bool) -> list[Line]:
         ]
     if deleting := ", ".join(table.table for table in config.tables if table.apply_deletes):
         lines.append(Line("warn", f"{deleting}: the order of a privacy delete", guardrails.PRIVACY_ORDER))
+    if (minutes := config.guardrails.horizon_minutes) < SHORTEST_HORIZON_MINUTES:
+        message = (
+            f"guardrails.horizon_minutes is {minutes:g}; Campaign has {SILENCE:.0f} s for an answer, and "
+            f"a request may take effect later. Set at least {SHORTEST_HORIZON_MINUTES:g}; the default is 15"
+        )
+        lines.append(Line("warn", "horizon of requests without an answer", message))
     return lines
 
 

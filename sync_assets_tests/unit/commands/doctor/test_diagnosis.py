@@ -149,6 +149,17 @@ def test_each_table_costs_the_engine_calls_that_are_told(program: Program, ask: 
         assert runtime.calls_today == 4
 
 
+def test_a_horizon_that_hardly_outlasts_the_wait_for_an_answer_is_a_warning(program: Program, ask: Ask) -> None:
+    what = "horizon of requests without an answer"
+    program.guardrails = {"horizon_minutes": 4.5}
+    assert what not in ask()
+    program.guardrails = {"horizon_minutes": 4.4}
+    outcome, message = ask()[what]
+    assert outcome == "warn"
+    assert "is 4.4; Campaign has 90 s for an answer, and a request may take effect later" in message
+    assert "Set at least 4.5" in message
+
+
 def test_slow_systems_are_asked_at_the_same_time(program: Program, ask: Ask) -> None:
     admin = program.sandbox.admin
     switch_on(program, "bidirectional")
