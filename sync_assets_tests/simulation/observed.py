@@ -146,7 +146,10 @@ class EngineCall:
 class RecordChange:
     """A change in Campaign that other people made, to records of ours (opt-outs) or of theirs.
 
-    `before`: None if it was inserted. `after`: None if it was deleted.
+    Attributes:
+        before: None if it was inserted.
+        after: None if it was deleted.
+        by: `program` for a request that was sent to a former target (checker.py).
     """
 
     moment: Moment
@@ -154,6 +157,7 @@ class RecordChange:
     pkey: str
     before: Record | None
     after: Record | None
+    by: Literal["others", "program"] = "others"
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,15 @@ class Hold:
     since: Moment
     until: Moment | None = None
     released: Moment | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """An answer of `hold verify`. `gone`: whether it said that neither system has the contact, nor will."""
+
+    contact: str
+    moment: Moment
+    gone: bool
 
 
 @dataclass(frozen=True)
@@ -246,6 +259,9 @@ class Observed:
         idle: True if the last sync ended by itself with healthy services and nothing pending.
         end: The end of the run.
         replaced: Earlier configurations, in order, with the moment at which each was replaced between two syncs.
+        restored: When the ledger was copied, and when the copy took its place and was rebuilt.
+        verified: In order.
+        retargeted: When profiles got another key attribute, and the tables before; `tables` have the new one.
         unanswered: Requests about records that were sent and did not reach the engine, without an answer of the
             gateway: their sender cannot know whether they are engine calls.
     """
@@ -268,3 +284,6 @@ class Observed:
     end: Moment
     replaced: tuple[tuple[Moment, Mapping[str, Any]], ...] = ()
     unanswered: tuple[tuple[Moment, CallKind], ...] = ()
+    restored: tuple[tuple[Moment, Moment], ...] = ()
+    verified: tuple[Verification, ...] = ()
+    retargeted: tuple[Moment, tuple[Table, ...]] | None = None

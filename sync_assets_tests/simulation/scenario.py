@@ -20,8 +20,12 @@ from sync_assets_tests.support.world import JOINS, LINKS, LOOKUPS, PARENTS, Conf
 
 TABLES = tuple(RESOURCES)
 ROWS = {"contact": 4, "new_order": 4, "new_orderline": 4}
+EDGES_FROM = 7_000_000
+"""Seeds below are older than `add_edge_moves`, and keep their meaning."""
 HOUR, DAY = 3600.0, 86_400.0
 DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional", "bidirectional")
+NEW_KEY = "cusJobTitle"
+"""The key attribute of profiles after a change of the target."""
 OPT_OUTS = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}
 
 
@@ -63,10 +67,21 @@ class Scenario:
             position |= POSITIONS[name]
         return position
 
-    def document(self, rules: Mapping[str, TableRules] | None = None) -> dict[str, Any]:
-        """Return the configuration file. rules: of the tables; those of the start unless given."""
-        configuration = Configuration(dict(rules or self.rules), self.position)
-        return configuration.document() | ({"opt_out": dict(self.opt_out)} if self.opt_out else {})
+    def document(self, rules: Mapping[str, TableRules] | None = None, profile_key: str | None = None) -> dict[str, Any]:
+        """Return the configuration file.
+
+        Args:
+            rules: Of the tables; those of the start unless given.
+            profile_key: The key attribute of profiles, if it was changed.
+        """
+        document = Configuration(dict(rules or self.rules), self.position).document()
+        if profile_key:
+            contact = document["tables"][-1]
+            contact["key"] = profile_key
+            if "filter" in contact:
+                name = f"by{profile_key[0].upper()}{profile_key[1:]}"
+                contact["filter"] = {"name": name, "parameter": f"{profile_key}_parameter"}
+        return document | ({"opt_out": dict(self.opt_out)} if self.opt_out else {})
 
     def links(self) -> dict[str, Any]:
         """Return the definitions of the links in Campaign."""
@@ -101,6 +116,8 @@ def scenario(seed: int) -> Scenario:
         Random(f"rare {seed}")
     )  # of its own, so that the seeds keep the meaning of their other moves
     direction = random.choice(DIRECTIONS)
+    if seed >= EDGES_FROM:
+        timeline.add_edge_moves(Random(f"edges {seed}"), files=direction in ("campaign_to_d365", "bidirectional"))
     opt_out: dict[str, Any] = {}
     if direction != "disabled":
         opt_out = {"direction": direction, "mappings": OPT_OUTS, "export": {"settle_seconds": random.choice((0, 60))}}
@@ -206,6 +223,35 @@ class _Timeline:
         if random.random() < 0.25:
             table, change = random.choice(TABLES), random.choice(("more", "filtered", "apply_deletes"))
             self._add(random.choice(syncs) - 0.5, "change_mapping", table=table, change=change)
+
+    def add_edge_moves(self, random: Random, *, files: bool) -> None:
+        """Add a ledger that is set back, a privacy delete beside syncs, a record that others remove, another target.
+
+        files: opt-outs come in files, which name the key.
+        """
+        syncs = [move.at for move in self._moves if move.kind == "sync"]
+        if random.random() < 0.3:
+            copied, back = sorted((random.choice(syncs), random.choice(syncs)))
+            self._add(copied - 0.4, "back_up")
+            self._add(back + random.uniform(5, 700), "set_back")
+        if random.random() < 0.3:
+            at, row = random.choice(syncs) + random.uniform(0, 3), random.randrange(ROWS["contact"])
+            self._add(at, "hold", row=row, during=True)
+            if random.random() < 0.7:
+                at += random.uniform(2, 200)
+                self._add(at, "remove_record", table="contact", row=row, children=True)
+                children = random.choice(("remove_link", "cascade"))
+                self._add(at + 1, "delete_row", table="contact", row=row, children=children)
+            for within in (10, 100, 1000):
+                self._add(at + random.uniform(2, within), "verify", row=row)
+            self._add(at + random.choice((60.0, 1000.0, 2 * HOUR)), "release", row=row, during=True)
+        if random.random() < 0.3:
+            at, table = random.choice(syncs) + random.uniform(-300, 300), random.choice(TABLES)
+            self._add(at, "remove_record", table=table, row=random.randrange(ROWS[table]), children=False)
+            self._add(at + random.uniform(1, 2 * HOUR), "replay", table=table, resend=True)
+        if random.random() < 0.4 and not files:
+            for at in (random.choice(syncs) - 0.5, random.choice(syncs) + random.uniform(600, 900)):
+                self._add(at, "change_target")
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])

@@ -9,7 +9,7 @@ import pytest
 
 from sync_assets_tests.simulation.checker import RULES, check
 from sync_assets_tests.simulation.handwritten import HandwrittenHistory, document
-from sync_assets_tests.simulation.observed import Hold, Moment, Refusal, Replay
+from sync_assets_tests.simulation.observed import Hold, Moment, Refusal, Replay, Verification
 
 
 def correct(direction: str = "bidirectional") -> HandwrittenHistory:
@@ -132,6 +132,27 @@ def test_a_link_whose_read_back_had_no_answer_is_sent_once_more_and_breaks_no_ru
         history.call("PATCH", "cusOrder", "o1", cusContactLink="c1")
         history.call("GET", "cusOrder", "o1", answered=answered)
     assert check(history.observed()) == []
+
+
+def test_a_trial_of_what_campaign_holds_after_a_refused_update_breaks_no_rule() -> None:
+    history = correct()
+    history.other("profile", "@c1", {"firstName": "held"})
+    history.put("contact", "c1", firstname="bad")
+    history.further["refusals"] = (Refusal("contact", "c1", history.moment()),)
+    history.call("PATCH", "profile", "c1", status=500, firstName="bad")
+    history.report["rejected"] = {"contact": {"c1"}}
+    history.call("GET", "profile", "c1")
+    history.call("PATCH", "profile", "c1", status=500, firstName="held")
+    assert not _codes(history)
+
+
+def test_an_insert_whose_read_back_had_no_answer_is_sent_once_more_and_breaks_no_rule() -> None:
+    history = correct()
+    history.put("contact", "c5")
+    history.call("POST", "profile", "c5", firstName="ada")
+    history.call("GET", "profile", "c5", answered=False)
+    history.call("PATCH", "profile", "c5", firstName="ada")
+    assert not _codes(history)
 
 
 def test_a_row_that_leaves_the_filter_stays_in_campaign() -> None:
@@ -484,6 +505,25 @@ def a_held_contact_is_written(history: HandwrittenHistory) -> None:
     history.put("contact", "c1", firstname="joan")
     history.call("PATCH", "profile", "c1", firstName="joan")
     history.further["holds"] = (Hold("c1", since),)
+
+
+@breaks("held_contacts_are_left_alone")
+def an_order_of_a_held_contact_is_written(history: HandwrittenHistory) -> None:
+    since = history.moment()
+    history.put("new_order", "o1", new_name="second")
+    history.call("PATCH", "cusOrder", "o1", cusName="second")
+    history.further["holds"] = (Hold("c1", since),)
+
+
+@breaks("who_is_gone_stays_gone")
+def a_late_insert_makes_a_person_who_was_said_to_be_gone(history: HandwrittenHistory) -> None:
+    history.put("contact", "c9")
+    sent = history.moment()
+    history.remove("contact", "c9")
+    history.further["holds"] = (Hold("c9", history.moment()),)
+    history.further["verified"] = (Verification("c9", history.moment(), gone=True),)
+    history.call("POST", "profile", "c9", answered=False, firstName="ada")
+    history.calls[-1] = replace(history.calls[-1], sent=sent)
 
 
 @breaks("dynamics_gets_opt_outs_only")
