@@ -10,13 +10,15 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import polars as pl
 
 from sync_assets.capture.page_preparation import PreparedPage
 from sync_assets.dataverse.client import MAX_PAGE, D365Refused, DataverseClient
 from sync_assets.dataverse.metadata import Table
-from sync_assets.dataverse.page_parser import Head
+from sync_assets.dataverse.page_parser import ROW_VERSION, Head, Page
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import CapturedPage, Feed, Position, TooManyDeletes
 from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
@@ -174,7 +176,6 @@ class CaptureContext:
             position,
             version,
             session=self.session,
-            fingerprint=self.mapping.fingerprint,
             **how,
         )
         _log.debug("A page is stored", extra={"table": self.table.name, "rows": page.read})
@@ -183,12 +184,27 @@ class CaptureContext:
         result.filtered_out += len(page.left)
         result.new += saved.new
         result.changed += saved.changed
-        result.unchanged += saved.unchanged
+        result.unchanged += saved.unchanged + page.older
         result.invalid += saved.invalid
         for column, codes in page.unknown_codes.items():
             result.unknown_codes[column].update(codes)
         self.progress(result)
         return saved.feed
+
+    def without_older(self, page: Page) -> Page:
+        """Return a page without the rows of which the ledger has newer ones. Not to be called in a full read.
+
+        A replica of Dynamics 365 may lag behind the one that answered an earlier read. Rows without a version stay.
+        """
+        versions = page.rows[ROW_VERSION]
+        least = versions.min()
+        if not isinstance(least, int):
+            return page
+        ids = page.rows[self.mapping.table_key.select_name].str.to_lowercase()
+        stored = self.ledger.captures.row_versions(self.table.name, ids.to_list(), above=least)
+        newest = ids.replace_strict(stored, default=None, return_dtype=pl.Int64)
+        rows = page.rows.filter((versions >= newest).fill_null(True))
+        return replace(page, rows=rows, older=page.rows.height - rows.height)
 
     def next_link(self, page: Head | PreparedPage) -> str:
         """Return the link to follow after a page of the feed. Raises D365Refused if there is none, ForeignLink."""

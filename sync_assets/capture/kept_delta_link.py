@@ -7,10 +7,16 @@ for each read of several pages a delta link from before its first row is kept, a
 - A full read of a table that has a feed (a replay, a changed mapping) keeps the feed's link.
 - A first load, and a full read after that link expired, reads only the ids first, with change tracking. The link of
   *that* read stands for a time before the first row is read: earlier changes are in the rows (deleted rows are missing
-  there), later changes follow the link. The link includes its `$select`, so it returns ids only; their rows are then
-  read by id.
+  there), later changes follow the link.
 - A read of changes with several pages keeps the link that returned them. Followed again, it returns them once more, and
-  all later changes; rows whose hash the ledger has are left unread.
+  all later changes.
+
+Whatever columns the kept link selects, only ids, versions and tombstones are taken from its pages. Rows that the ledger
+does not have in that version, and tombstones of records that are not to be deleted yet, are read by id.
+
+Dataverse may send an id both as a row and as a tombstone, if the row was deleted and created anew with its id, or
+changed and deleted. Their order means nothing, since tombstones come last only "usually". After a read of several pages
+the kept link shows such an id; if one page has it both ways, the link of that page is followed once more as well.
 
 The kept link is requested after the read's own delta link was received and before that one is followed, so no time lies
 between the two. A read of one page needs no kept link.
@@ -26,16 +32,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from sync_assets.capture.context import RENEW_SECONDS, CaptureContext, CaptureResult
-from sync_assets.capture.page_pipeline import PagePipeline
-from sync_assets.capture.page_preparation import prepare_page
 from sync_assets.capture.page_size import fetch
-from sync_assets.capture.rows_by_id import rows_by_id
+from sync_assets.capture.rows_by_id import store_rows
 from sync_assets.dataverse.client import NO_SUCH_COLUMN, D365Refused, FeedExpired, TrackingOff
-from sync_assets.dataverse.page_parser import changed_ids, read_head
+from sync_assets.dataverse.page_parser import changes, read_head
 from sync_assets.http.pagination import LinkTrail
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ async def first_page(capture: CaptureContext, link: str, feed: Feed | None) -> t
     body = await fetch(capture, link, tracked=True)
     if not read_head(body).next_link:
         return body, feed
-    if feed and feed.kept_kind == "ids" and feed.kept_link and await _is_accepted(capture, feed.kept_link):
+    if feed and feed.kept_kind == "delta" and feed.kept_link and await _is_accepted(capture, feed.kept_link):
         return body, feed
     return None, await _read_ids(capture, feed)  # the body is older than the kept link, so it must not be used
 
@@ -67,10 +70,7 @@ async def catch_up(capture: CaptureContext, result: CaptureResult) -> None:
     if feed is None or not feed.kept_due or feed.kept_link is None:
         return
     try:
-        if feed.kept_kind == "rows" and feed.fingerprint == capture.mapping.fingerprint:
-            feed = await _read_rows(capture, feed, feed.kept_link, result)
-        else:
-            feed = await _read_changed(capture, feed, feed.kept_link, result)
+        feed = await _read_changes(capture, feed, feed.kept_link, result)
     except D365Refused as error:
         if error.code == NO_SUCH_COLUMN:  # the link selects a column of an earlier mapping, which was deleted
             raise FeedExpired(str(error)) from error
@@ -114,7 +114,7 @@ async def _read_ids(capture: CaptureContext, feed: Feed | None) -> Feed:
                 capture.table.name,
                 feed.version if feed else None,
                 kept,
-                "page" if head.next_link else "ids",
+                "page" if head.next_link else "delta",
                 capture.mapping.fingerprint,
             )
             if not head.next_link:
@@ -127,28 +127,16 @@ async def _read_ids(capture: CaptureContext, feed: Feed | None) -> Feed:
         await asyncio.gather(fetching, return_exceptions=True)
 
 
-async def _read_rows(capture: CaptureContext, feed: Feed, link: str, result: CaptureResult) -> Feed:
-    """Read the changes of several pages once more, together with the changes made while they were read."""
-    skip = feed.read_as == feed.fingerprint
-    pipeline = PagePipeline(capture, link, tracked=False, skip_unchanged=skip, alone=False)
-    async with aclosing(pipeline.pages()) as pages:
-        async for page in pages:
-            capture.next_link(page)
-            feed = await asyncio.to_thread(capture.store, page, feed.version, result)
-    return feed
-
-
-async def _read_changed(capture: CaptureContext, feed: Feed, link: str, result: CaptureResult) -> Feed:
-    """Read the present rows of all ids that the link returns. An id without a row is a deletion."""
-    key = capture.mapping.table_key.select_name
+async def _read_changes(capture: CaptureContext, feed: Feed, link: str, result: CaptureResult) -> Feed:
+    """Follow the kept link, and read by id the rows that the ledger does not have in the version of their change."""
+    key, captures = capture.mapping.table_key.select_name, capture.ledger.captures
     following, trail = link, LinkTrail("Dynamics 365", capture.table.name, link)
     while following:
-        body = await fetch(capture, following, tracked=False)
-        head = read_head(body)
+        head = read_head(await fetch(capture, following, tracked=False))
         capture.next_link(head)
-        async for page in rows_by_id(capture, changed_ids(head, key)):
-            ready = await asyncio.to_thread(prepare_page, page, capture.mapping)
-            feed = await asyncio.to_thread(capture.store, ready, feed.version, result)
-            await capture.keep_lease()
+        versions, deleted = changes(head, key)
+        ids = await asyncio.to_thread(captures.ids_to_read, capture.table.name, versions, deleted)
+        feed = await store_rows(capture, ids, feed, result)
+        await capture.keep_lease()
         following = trail.follow(head.next_link, len(head.value))
     return feed

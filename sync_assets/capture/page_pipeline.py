@@ -17,7 +17,6 @@ from functools import partial
 from sync_assets.capture.context import RENEW_SECONDS, CaptureContext
 from sync_assets.capture.page_preparation import PreparedPage, parser, prepare_page
 from sync_assets.capture.page_size import fetch
-from sync_assets.capture.rows_by_id import with_certain_deletions
 from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.page_parser import Head, Page, peek
 from sync_assets.http.pagination import LinkTrail
@@ -33,7 +32,7 @@ class PagePipeline:
         tracked: True to request pages with change tracking, as in a full read.
         skip_unchanged: True to leave rows unread whose hash the ledger has (`unchanged_rows`).
         new: True if most rows are new to the ledger, so that the pages are packed for insertion ahead of storing.
-        alone: True if the first page may be the only one of its read.
+        newer: True to leave out rows of which the ledger has newer ones.
         body: Of the first page, if it was fetched before.
     """
 
@@ -45,13 +44,13 @@ class PagePipeline:
         tracked: bool,
         skip_unchanged: bool = False,
         new: bool = False,
-        alone: bool = True,
+        newer: bool = False,
         body: bytes | None = None,
     ) -> None:
         ledger, table = context.ledger, context.table.name
         self._context = context
         self._link, self._body = link, body
-        self._tracked, self._alone = tracked, alone
+        self._tracked, self._newer = tracked, newer
         self._parse = parser(context.mapping).parse
         same_rows = partial(ledger.captures.same_rows, table)
         self._unchanged = UnchangedRowFilter(context.mapping, same_rows) if skip_unchanged else None
@@ -117,21 +116,22 @@ class PagePipeline:
         """Prepare the parsed page, and begin to parse the next one."""
         page, unchanged = await self._parsing
         if page.next_link:
-            self._alone = False
             self._parsing = asyncio.create_task(self._parse_next())
-        page = await with_certain_deletions(self._context, page, alone=self._alone)
         return await asyncio.to_thread(self._prepared, page, unchanged)
 
     def _prepared(self, page: Page, unchanged: UnchangedRows) -> PreparedPage:
+        if self._newer:
+            page = self._context.without_older(page)
         if page.rows.height:
             return prepare_page(page, self._context.mapping, unchanged, self._make_page)
         if self._without_rows is None:
             self._without_rows = prepare_page(page, self._context.mapping, make_page=self._make_page)
         return replace(
             self._without_rows,
-            read=len(unchanged),
+            read=len(unchanged) + page.older,
             deleted=page.deleted,
             unchanged=unchanged,
+            older=page.older,
             next_link=page.next_link,
             delta_link=page.delta_link,
         )

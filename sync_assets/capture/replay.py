@@ -2,8 +2,8 @@
 
 The query returns rows as they are now; they are stored without moving the cursor.
 
-Invariant: a replay never overwrites a newer row. The feed's version is read before the query and must be the same when
-the rows are stored; later changes are in the feed, which is followed afterwards. Source:
+Invariant: a replay never overwrites a newer row, see rows_by_id.py; a forced one stores whatever the query returns.
+Source:
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filter-rows
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/page-results
 """
@@ -39,7 +39,8 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
     every_row = capture.client.first_page(capture.table, mapping.select)
     first_page = f"{every_row}&$filter={quote(condition)}" if (condition := within(request)) else every_row
     link = request.link if same_columns and request.link else first_page
-    async with aclosing(PagePipeline(capture, link, tracked=False).pages()) as pages:
+    pipeline = PagePipeline(capture, link, tracked=False, newer=not request.resend)
+    async with aclosing(pipeline.pages()) as pages:
         async for page in pages:
             feed = await asyncio.to_thread(
                 capture.store, page, feed.version, result, resend=request.resend, replay=True

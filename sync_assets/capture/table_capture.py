@@ -131,20 +131,12 @@ class Capture(CaptureContext):
         """
         link, full, feed, body = await self._start()
         result.full_read |= full
-        # Only valid if all rows were read with this mapping and none with another one since, and if the full read is
-        # not to send all rows again.
-        rules = self.mapping.fingerprint
-        skip = (
-            skip_unchanged
-            and full
-            and feed is not None
-            and feed.read_as == feed.fingerprint == rules
-            and not feed.resend
-        )
-        skip &= not (feed and feed.replay and any(not one.apply_updates for one in self.mapping.fields))
         new = full and (feed is None or feed.read_id == 1)  # a first load
-        alone, brought = feed is None or feed.kept_link is None, full
-        pipeline = PagePipeline(self, link, tracked=full, skip_unchanged=skip, new=new, alone=alone, body=body)
+        again = full and not new and feed is not None and feed.fingerprint == self.mapping.fingerprint
+        skip = skip_unchanged and again and not (feed and feed.resend)  # else all rows are to be sent again
+        skip &= not (feed and feed.replay and any(not one.apply_updates for one in self.mapping.fields))
+        brought = full
+        pipeline = PagePipeline(self, link, tracked=full, skip_unchanged=skip, new=new, newer=not full, body=body)
         async with aclosing(pipeline.pages()) as pages:
             async for page in pages:
                 self.next_link(page)
@@ -168,6 +160,7 @@ class Capture(CaptureContext):
             read_id=feed.read_id if feed else 1,
             complete=done or bool(feed and feed.complete),
             end=done,
+            again=page.both_ways,
         )
         version = feed.version if feed else None
         return self.store(page, version, result, position, missing_are_deleted=self.apply_deletes)

@@ -1,4 +1,4 @@
-"""Filter rows out of a repeated full read whose bytes are the same as at their last capture: they are left unread.
+"""Leave rows of a repeated full read unread whose bytes and mapping are the same as at their last capture.
 
 A table is read in full again if its feed expired, or for a replay. Nearly all its rows are then unchanged; parsing and
 transforming them would be three quarters of the work of such a read.
@@ -33,6 +33,7 @@ class UnchangedRowFilter:
         row = msgspec.defstruct("RowHead", [("id", str)], rename=names, gc=False)
         self._row: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._same_rows = same_rows
+        self._fingerprint = mapping.fingerprint
 
     def part(self, head: Head) -> tuple[Head, UnchangedRows]:
         """Return the page with the rows to read only, and the unchanged rows.
@@ -45,7 +46,7 @@ class UnchangedRowFilter:
             for at in range(0, len(head.value), AT_ONCE):
                 raws = head.value[at : at + AT_ONCE]
                 rows += self._row.decode_lines(b"\n".join(raws))
-                hashes += row_hashes(raws)
+                hashes += row_hashes(raws, self._fingerprint)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return head, ()
         ids = [row.id.lower() for row in rows]

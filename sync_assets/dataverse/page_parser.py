@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from struct import unpack
 from typing import Any
@@ -37,6 +37,9 @@ _JSON_TYPES: dict[ColumnType, Any] = {
 """Column type -> the JSON that its values must be; all other types are strings or null."""
 
 
+ROW_VERSION = "row version"
+ROW_HASH = "row hash"
+"""Columns of a page beside the selected ones. Names of Dataverse's columns have no spaces."""
 AT_ONCE = 128
 """Rows decoded in one step, which holds the interpreter lock for about half a millisecond: threads that fetch and store
 other pages wait no longer than that.
@@ -59,17 +62,17 @@ class Page:
     """One parsed page.
 
     Attributes:
-        rows: one column per selected column.
+        rows: one column per selected column, ROW_VERSION and ROW_HASH.
         deleted: ids, in lower case.
         next_link, delta_link: exactly one of them is set in a complete answer.
-        row_hashes: see the function `row_hashes`; one for each row, or empty.
+        older: number of rows left out, since the ledger has newer ones.
     """
 
     rows: pl.DataFrame
     deleted: list[str]
     next_link: str | None
     delta_link: str | None
-    row_hashes: Sequence[int] = field(default=(), repr=False)
+    older: int = 0
 
 
 class Head(msgspec.Struct):
@@ -83,12 +86,24 @@ class Head(msgspec.Struct):
 _HEAD = msgspec.json.Decoder(Head)
 
 
-def row_hashes(raws: Sequence[msgspec.Raw]) -> tuple[int, ...]:
+def row_hashes(raws: Sequence[msgspec.Raw], fingerprint: str = "") -> list[int]:
     """Return a signed 64-bit hash of each row as it was sent, its version and the order of its members included.
 
-    Rows with equal hashes are the same row. The hash covers computed columns, whose changes do not change the version.
+    Rows with equal hashes are the same row, read by the same mapping. The hash covers computed columns, whose changes
+    do not change the version. fingerprint: of the mapping.
     """
-    return unpack(f">{len(raws)}q", b"".join([sha256(raw).digest()[:8] for raw in raws]))
+    (salt,) = unpack(">q", sha256(fingerprint.encode()).digest()[:8])
+    hashes = unpack(f">{len(raws)}q", b"".join([sha256(raw).digest()[:8] for raw in raws]))
+    return [one ^ salt for one in hashes]
+
+
+def row_versions(etags: Sequence[str | None]) -> pl.Series:
+    """Return the `versionnumber` in each etag, `W/"<versionnumber>"`; null for an etag of another form.
+
+    The versions of an organization's rows increase with each write.
+    """
+    texts = pl.Series(ROW_VERSION, etags, pl.String)
+    return texts.str.extract(r'^W/"([0-9]{1,19})"$').cast(pl.Int64, strict=False)
 
 
 class _Tombstone(msgspec.Struct):
@@ -100,17 +115,20 @@ class PageParser:
     """Parse pages of one selection.
 
     columns: the names in `$select` with their types. table, key: the table and its primary key, which no row may lack;
-    empty for rows that may.
+    empty for rows that may. fingerprint: of the mapping, see `row_hashes`.
     """
 
-    def __init__(self, columns: Mapping[str, ColumnType], *, table: str = "", key: str = "") -> None:
+    def __init__(
+        self, columns: Mapping[str, ColumnType], *, table: str = "", key: str = "", fingerprint: str = ""
+    ) -> None:
         self._columns = dict(columns)
-        self._table, self._key = table, key
+        self._table, self._key, self._fingerprint = table, key, fingerprint
         fields = {f"c{n}": name for n, name in enumerate(self._columns)}
+        types = [(f"c{n}", _JSON_TYPES.get(type_, str | None)) for n, type_ in enumerate(self._columns.values())]
         row = msgspec.defstruct(
             "Row",
-            [(f"c{n}", _JSON_TYPES.get(type_, str | None)) for n, type_ in enumerate(self._columns.values())],
-            rename=fields,
+            [*types, ("etag", str | None, None)],
+            rename={**fields, "etag": "@odata.etag"},
             gc=False,
         )
         self._item = msgspec.json.Decoder(row)
@@ -137,34 +155,36 @@ class PageParser:
         raws = head.value
         deleted: list[str] = []
         hashes: list[int] = []
+        etags: list[str | None] = []
         columns: list[list[Any]] = [[] for _ in self._columns]
         for at in range(0, len(raws), AT_ONCE):
-            items = self._decode(raws[at : at + AT_ONCE], deleted)
-            for column, values in zip(columns, zip(*map(astuple, items), strict=True), strict=False):
+            rows, items = self._decode(raws[at : at + AT_ONCE], deleted)
+            for column, values in zip((*columns, etags), zip(*map(astuple, items), strict=True), strict=False):
                 column.extend(values)
-            if not deleted:
-                hashes += row_hashes(raws[at : at + AT_ONCE])
+            hashes += row_hashes(rows, self._fingerprint)
         if self._key and None in columns[list(self._columns).index(self._key)]:
             raise BadPage(
                 f"Dynamics 365 sent a row of {self._table} whose id ({self._key}) is null. Its page was not stored.",
                 "Find the row in Dynamics 365, or a proxy that changes answers; the capture goes on at this page.",
             )
-        known = () if deleted else hashes  # a page with a tombstone has no hashes
-        return Page(self._frame(columns), deleted, head.next_link, head.delta_link, known)
+        frame = self._frame(columns).with_columns(row_versions(etags), pl.Series(ROW_HASH, hashes, pl.Int64))
+        return Page(frame, deleted, head.next_link, head.delta_link)
 
-    def _decode(self, raws: Sequence[msgspec.Raw], deleted: list[str]) -> list[Any]:
-        """Return the decoded rows, and append the ids of tombstones to `deleted`."""
+    def _decode(self, raws: Sequence[msgspec.Raw], deleted: list[str]) -> tuple[Sequence[msgspec.Raw], list[Any]]:
+        """Return the rows, raw and decoded, and append the ids of tombstones to `deleted`."""
         try:
-            return self._item.decode_lines(b"\n".join(raws))
+            return raws, self._item.decode_lines(b"\n".join(raws))
         except msgspec.ValidationError:  # a tombstone lacks a row's columns; any other item raises again below
+            rows: list[msgspec.Raw] = []
             items: list[Any] = []
             for raw in raws:
                 tombstone = _tombstone(raw)
                 if tombstone:
                     deleted.append(tombstone.id.lower())
                 else:
+                    rows.append(raw)
                     items.append(self._item.decode(raw))
-            return items
+            return rows, items
 
     def _frame(self, columns: Sequence[list[Any]]) -> pl.DataFrame:
         series: list[pl.Series] = []
@@ -205,11 +225,19 @@ def has_news(body: bytes) -> tuple[bool, str | None]:
 
 
 def changed_ids(head: Head, key: str) -> list[str]:
-    """Return the ids of the rows and tombstones of a page, in lower case, each once. Raises BadPage.
+    """Return the ids of the rows and tombstones of a page, in lower case, each once. Raises BadPage."""
+    versions, deleted = changes(head, key)
+    return list(dict.fromkeys([*versions, *deleted]))
 
-    Other members are ignored. key: the column of the table's primary key.
+
+def changes(head: Head, key: str) -> tuple[dict[str, int | None], list[str]]:
+    """Return the versions of the rows of a page, by id, and the ids of its tombstones, in lower case. Raises BadPage.
+
+    Of a row that the page has several times, the highest version. Other members are ignored. key: the column of the
+    table's primary key.
     """
-    item = msgspec.defstruct("Item", [("key", str | None, None), ("id", str | None, None)], rename={"key": key})
+    members = [("key", str | None, None), ("id", str | None, None), ("etag", str | None, None)]
+    item = msgspec.defstruct("Item", members, rename={"key": key, "etag": "@odata.etag"})
     try:
         items: list[Any] = msgspec.json.Decoder(item).decode_lines(b"\n".join(head.value))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -217,7 +245,9 @@ def changed_ids(head: Head, key: str) -> list[str]:
     ids = [str(item.key or item.id or "") for item in items]
     if "" in ids:
         raise BadPage("Dynamics 365 sent a change without an id.")
-    return list(dict.fromkeys(id_.lower() for id_ in ids))
+    rows = [item for item in items if item.key]
+    versions = zip([row.key.lower() for row in rows], row_versions([row.etag for row in rows]), strict=True)
+    return dict(sorted(versions, key=lambda one: one[1] or 0)), [item.id.lower() for item in items if not item.key]
 
 
 def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:

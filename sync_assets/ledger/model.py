@@ -10,10 +10,6 @@ from enum import IntEnum
 from typing import Literal, NamedTuple
 
 FeedKind = Literal["page", "delta"]
-KeptKind = Literal["page", "ids", "rows"]
-"""What the link that was kept from before a read of several pages returns. page: the next page of a read of ids alone,
-whose last page carries the delta link to be kept; ids: ids of the rows that changed since; rows: those rows, with the
-columns of the feed's mapping."""
 Operation = Literal["insert", "update", "delete"]
 Result = Literal["done", "refused", "later", "unknown"]
 HistoryOperation = Literal["insert", "update", "delete", "link", "compare", "validate"]
@@ -36,6 +32,7 @@ INSERTED = (
     "failed_since",
     "changed_at",
     "row_hash",
+    "row_version",
     "insert_only_hash",
 )
 """The columns of a new record, in the order of prepared_page.LedgerPage.records."""
@@ -169,6 +166,7 @@ class Position:
     read_id: number of the full read, the first of the table is 1.
     complete: True if this page was the last one of the full read, or came after it.
     end: True if this page was the last one available and carried the delta link.
+    again: True if the link that returned this page of changes is to be followed once more (Feed.kept_link).
     """
 
     link: str | None
@@ -177,6 +175,7 @@ class Position:
     read_id: int = 1
     complete: bool = False
     end: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +189,9 @@ class Feed:
     page_size: most rows per page; None if Dynamics 365 never failed over a page's size.
     deletes_approved: an operator approved the deletions that the guard holds back.
     deletes: deletions that the guard holds back. orphans: the children that these would orphan.
-    kept_link, kept_kind: see KeptKind. kept_due: that read is at its end, so the link is to be polled for changes.
-    read_as: the fingerprint of the last completed full read, as long as no row was read by another one since. Records
-    that this read did not return are collected in sync_gone, or were processed as deleted or out of scope.
+    kept_link: a delta link from before a read of several pages; or, of the kind `page`, the next page of a read of ids
+    alone, whose last page carries the delta link to be kept. kept_due: that read is at its end, so the link is to be
+    polled for changes.
     saved_at: when the cursor last moved; polled_at: when D365 was last polled successfully.
     """
 
@@ -208,10 +207,9 @@ class Feed:
     polled_at: datetime
     deletes_approved: bool = False
     deletes: int = 0
-    read_as: str | None = None
     orphans: OrphansOfDeletes = NO_ORPHANS
     kept_link: str | None = None
-    kept_kind: KeptKind | None = None
+    kept_kind: FeedKind | None = None
     kept_due: bool = False
     replay: bool = False
     page_size: int | None = None

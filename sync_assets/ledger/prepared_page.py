@@ -21,8 +21,8 @@ COLUMNS: dict[str, pl.DataType] = {
 }
 ROW_HASH = "row_hash"
 """An optional column, Int64: hash of the row as D365 sent it. Without the column it is unknown for all rows."""
-
-
+ROW_VERSION = "row_version"
+"""An optional column, Int64: Dataverse's version of the row. Without the column it is unknown for all rows."""
 INSERT_ONLY_HASH = "insert_only_hash"
 """An optional column, Int64: hash of the insert-only fields. Missing if the table has none."""
 
@@ -48,7 +48,7 @@ class LedgerPage:
         """Check and convert the rows.
 
         Args:
-            rows: the columns COLUMNS, one for each link, and optionally ROW_HASH and INSERT_ONLY_HASH.
+            rows: the columns COLUMNS, one for each link, and optionally ROW_HASH, ROW_VERSION and INSERT_ONLY_HASH.
             links: the table's links.
             in_order: sorts the rows, as Bulk.in_order does.
 
@@ -59,7 +59,7 @@ class LedgerPage:
         if rows.is_empty():
             rows = pl.DataFrame(schema=columns)
         _check(rows, columns)
-        left_out = [name for name in (ROW_HASH, INSERT_ONLY_HASH) if name not in rows.columns]
+        left_out = [name for name in (ROW_HASH, ROW_VERSION, INSERT_ONLY_HASH) if name not in rows.columns]
         self.insert_only = INSERT_ONLY_HASH not in left_out
         """True if the table has insert-only fields."""
         rows = rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in left_out)
@@ -75,19 +75,21 @@ class LedgerPage:
             pl.col("refusal").cast(pl.String).str.replace_all("\x00", "", literal=True),
             pl.when(accepted).then(pl.col("payload")).cast(pl.String),
             pl.when(accepted).then(pl.col("update_payload")).cast(pl.String),
-            pl.col(ROW_HASH),
             pl.col(INSERT_ONLY_HASH),
+            pl.col(ROW_HASH),
+            pl.col(ROW_VERSION),
         )
         self.ids: list[str] = self._rows["id"].to_list()
         # Hexadecimal; None for a row with a validation error, which the hash alone cannot show to be unchanged.
         known = pl.when(accepted).then(pl.col("hash").bin.encode("hex"))
         self.hashes: list[str | None] = rows.select(known).to_series().to_list()
         self.row_hashes: list[int | None] = rows[ROW_HASH].to_list()
+        self.row_versions: list[int | None] = rows[ROW_VERSION].to_list()
         self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
 
     def row(self, index: int) -> Row:
         """Return the row at an index of `ids`."""
-        return Row(*self._rows.row(index)[1:])
+        return Row(*self._rows.row(index)[1:-2])
 
     def parents(self, ids: Container[str]) -> Iterator[tuple[str, tuple[str | None, ...]]]:
         """Yield (id, parents' ids in the order of `links`) for the rows with these ids."""

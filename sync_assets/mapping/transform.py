@@ -13,6 +13,7 @@ from hashlib import blake2b
 import polars as pl
 
 from sync_assets.campaign.metadata import Attribute
+from sync_assets.dataverse.page_parser import ROW_VERSION
 from sync_assets.ledger.prepared_page import INSERT_ONLY_HASH
 from sync_assets.mapping.conversion_expressions import converted, plain_times, refusal_reason
 from sync_assets.mapping.conversions import empty_value
@@ -31,8 +32,8 @@ Tree = dict[str, "Attribute | Tree"]
 def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     """Filter, replace and convert `rows`: one output row for each row that passes the filter, in their order.
 
-    Only the last row of each id counts (a feed may repeat a row, docs/dev/references/dataverse.md 8). To get the rows
-    that do not pass, call `filters.filter_rows` first.
+    Of each id one row counts (`last_of_each`; a feed may repeat a row, docs/dev/references/dataverse.md 8). To get the
+    rows that do not pass, call `filters.filter_rows` first.
 
     Returns:
         A frame with these columns:
@@ -85,8 +86,8 @@ def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
 def opted_out(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame | None:
     """Return the opt-outs in `rows`: id (lower case), and a Boolean column for each attribute, True for opted out.
 
-    Null where the row has no value, or a number that is neither 0 nor 1. Only the last row of each id counts. None if
-    the mapping carries no opt-outs.
+    Null where the row has no value, or a number that is neither 0 nor 1. Of each id one row counts (`last_of_each`).
+    None if the mapping carries no opt-outs.
     """
     if not mapping.opt_outs:
         return None
@@ -100,13 +101,17 @@ def opted_out(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame | None:
 
 
 def last_of_each(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
-    """Return the last row of each id, in their order. Call it before any filter.
+    """Return of each id the row with the highest version, the last one without versions. Call it before any filter.
 
     An earlier row may pass a filter that the last one does not, and the reverse. In nearly all pages ids are unique,
     which counting them shows faster.
     """
-    ids = rows[mapping.table_key.select_name].str.to_lowercase()
-    return rows if ids.n_unique() == rows.height else rows.filter(ids.is_last_distinct())
+    id_ = pl.col(mapping.table_key.select_name).str.to_lowercase()
+    if rows.select(id_.n_unique()).item() == rows.height:
+        return rows
+    if ROW_VERSION in rows.columns:
+        rows = rows.sort(ROW_VERSION, nulls_last=False, maintain_order=True)
+    return rows.filter(id_.is_last_distinct())
 
 
 def _id(mapping: TableMapping) -> pl.Expr:

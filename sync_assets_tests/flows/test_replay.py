@@ -233,6 +233,21 @@ def test_a_row_that_changes_while_its_day_is_replayed_arrives_as_it_is_now(synce
 
 
 @pytest.mark.parametrize("force", [False, True])
+def test_a_replay_of_days_answered_by_a_replica_that_lags_keeps_the_newer_row_unless_it_is_forced(
+    synced: Program, force: bool
+) -> None:
+    admin = synced.sandbox.admin
+    admin.change("contact", 3, jobtitle="Newest")
+    assert synced.sync().document["engine_calls"] == calls(update=3)
+    admin.settings("d365", lagging_queries=True)
+    assert replayed(synced, date(2000, 1, 1), force=force).document["pending"] == (N if force else 0)
+    admin.settings("d365", lagging_queries=False)
+    assert synced.sync().document["engine_calls"] == calls(update=N if force else 0)
+    newest = [profile for profile in synced.profiles().values() if profile["cusJobTitle"] == "Newest"]
+    assert len(newest) == (0 if force else 3)
+
+
+@pytest.mark.parametrize("force", [False, True])
 def test_a_mapping_that_changes_while_days_are_replayed_reads_the_whole_table(synced: Program, force: bool) -> None:
     runtime, _ = interrupted(
         synced, lambda ledger: ledger.replays.ask_for_replay("contact", date.min, date.max, resend=force)

@@ -167,6 +167,30 @@ def test_rows_that_come_back_are_not_held_back_any_more(sandbox_factory: Sandbox
     program.assert_in_step()
 
 
+def test_an_organization_that_was_restored_from_a_backup_goes_back_in_campaign_too(deleting: Program) -> None:
+    admin = deleting.sandbox.admin
+    changed = admin.change("contact", 3, jobtitle="After the backup")
+    assert deleting.sync().document["engine_calls"] == calls(update=3)
+    admin.restore()
+    assert deleting.sync().document["engine_calls"] == calls(update=3)
+    deleting.assert_in_step()
+    admin.change("contact", changed[:1], jobtitle="After the restore")  # with a version that another row had before
+    assert deleting.sync().document["engine_calls"] == calls(update=1)
+    deleting.assert_in_step()
+
+
+def test_rows_whose_etags_are_no_versions_are_captured_in_the_order_of_the_reads(deleting: Program) -> None:
+    admin = deleting.sandbox.admin
+    admin.settings("d365", etags="opaque", page_limit=20)
+    deleted = gap(deleting)
+    assert deleting.sync().document["engine_calls"] == calls(insert=2, update=4, delete=4, read=4)
+    admin.change("contact", 30, jobtitle="Changes of several pages")
+    admin.delete("contact", deleted_later := [row["contactid"] for row in admin.dump_d365()][-2:])
+    assert deleting.sync().document["engine_calls"] == calls(update=30, delete=2, read=2)
+    deleting.assert_in_step()
+    assert not {*deleted, *deleted_later} & deleting.profiles().keys()
+
+
 class TestChildrenOfAParentThatComesBack:
     """Their payload was erased when Campaign acknowledged it, so their rows are read again to be inserted."""
 
@@ -175,10 +199,16 @@ class TestChildrenOfAParentThatComesBack:
         rules = [{"field": "statecode", "is": "eq", "value": 0}]
         return Chain(sandbox_factory, tmp_path, filters={"rules": rules, "delete_filtered_out": True})
 
-    def leave(self, chain: Chain) -> tuple[str, str, str]:
-        """A contact with an order with a line, in Campaign until the contact leaves its filter."""
+    def leave(self, chain: Chain, **order: str) -> tuple[str, str, str]:
+        """A contact with an order with a line, in Campaign until the contact leaves its filter.
+
+        order: changes of the order before that.
+        """
         ids = chain.make()
         assert chain.sync() == (0, calls(insert=3, read=8))
+        if order:
+            chain.admin.change("new_order", [ids[1]], **order)
+            assert chain.sync()[0] == 0
         chain.admin.change("contact", [ids[0]], statecode=1)
         status, _ = chain.sync()
         assert status == 0  # the children are orphaned
@@ -200,6 +230,17 @@ class TestChildrenOfAParentThatComesBack:
         chain.admin.change("contact", [contact], statecode=0)
         assert chain.sync() == (0, calls(insert=3, read=2))
         assert chain.held()["cusOrder"][order]["cusName"] == "Changed"
+
+    def test_but_not_as_a_replica_that_lags_still_has_them(self, chain: Chain) -> None:
+        contact, order, line = self.leave(chain, new_name="Changed")
+        chain.admin.settings("d365", lagging_queries=True)
+        chain.admin.change("contact", [contact], statecode=0)
+        assert chain.sync()[0] == 2
+        assert chain.held()["cusOrder"] == {}
+        chain.admin.settings("d365", lagging_queries=False)
+        assert chain.sync()[0] == 0
+        assert chain.held()["cusOrder"][order]["cusName"] == "Changed"
+        assert [list(records) for records in chain.held().values()] == [[contact], [order], [line]]
 
     def test_unless_they_were_deleted_meanwhile(self, chain: Chain) -> None:
         contact, order, line = self.leave(chain)

@@ -24,6 +24,7 @@ SCHEMA = {
     "hash": pl.Binary,
     "refusal": pl.String,
     "row_hash": pl.Int64,
+    "row_version": pl.Int64,
 }
 
 
@@ -68,6 +69,7 @@ def row(
     insert_only: str = "",
     refusal: str | None = None,
     row_hash: int | None = None,
+    row_version: int | None = None,
 ) -> dict[str, Any]:
     """Return a captured row.
 
@@ -77,6 +79,7 @@ def row(
         insert_only: Value of a field that is not sent on update, and so not part of the hash.
         refusal: A validation error; None if the row is valid.
         row_hash: Of the row's bytes; None if unknown.
+        row_version: Of the row in Dataverse; None if unknown.
     """
     update = f'{{"value":"{value}"}}'
     insert = f'{{"value":"{value}","once":"{insert_only}"}}' if insert_only else update
@@ -87,6 +90,7 @@ def row(
         "hash": hash_of(value),
         "refusal": refusal,
         "row_hash": row_hash,
+        "row_version": row_version,
     }
 
 

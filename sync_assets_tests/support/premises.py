@@ -153,6 +153,7 @@ POSITIONS: dict[str, Position] = {
             {"system": "d365", "kind": "empty_pages", "path": r"/(contact|new_order)", "every": 3, "method": "GET"},
         )
     ),
+    "etags are no versions": Position(d365={"etags": "opaque"}) | SMALL_PAGES,
     "the clock of Dynamics 365 is a day ahead": Position(d365={"clock_offset_seconds": 86_400}),
     "the clock of Dynamics 365 is a day behind": Position(d365={"clock_offset_seconds": -86_400}),
     "another dialect of Dataverse": Position(
@@ -165,7 +166,8 @@ POSITIONS: dict[str, Position] = {
     | BARE_ERRORS
     | Position({"links_by_key": "empty"})
     | TOKEN_AT_END
-    | REPEATS,
+    | REPEATS
+    | Position(d365={"etags": "opaque"}),
 }
 
 

@@ -130,6 +130,10 @@ class Admin:
         """Let all delta tokens of the table expire."""
         self.post("/d365/expire", {"table": table})
 
+    def restore(self) -> None:
+        """Put the organization back to the state before the last write of each row, with the versions of then."""
+        self.post("/d365/restore", {})
+
     # Campaign
 
     def dump_campaign(self, resource: str = "profile") -> list[dict[str, Any]]:

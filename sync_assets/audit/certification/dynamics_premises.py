@@ -93,7 +93,7 @@ async def _pages(client: DataverseClient, table: Table) -> list[PremiseResult]:
         else:
             results.append(_result(name, premise, f"{len(heads)} pages of {size}: the same rows, each once", way))
     text = "an id is repeated in a page" if repeated else "no id is repeated in a page"
-    return [*results, _result(name, REPEATED, text, "The last one counts.")]
+    return [*results, _result(name, REPEATED, text, "The newest one counts.")]
 
 
 async def _largest(client: DataverseClient, table: Table, link: str, *, tracked: bool) -> tuple[int, bytes]:

@@ -6,7 +6,7 @@ by deletions.py when the read is at its end.
 Invariant: a page and its cursor are stored in one transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
@@ -39,6 +39,8 @@ _OTHER_LINKS = """
     SELECT l.seq FROM sync_link l JOIN sync_record r ON r.seq = l.seq
     WHERE r.table_name = ? AND l.attribute = ? AND (l.required <> ? OR l.keyed <> ? OR l.keep_orphans <> ?)
 """
+_VERSIONS = "SELECT id, row_version FROM sync_record WHERE table_name = ? AND id"
+_EXISTING = "AND desired_hash IS NOT NULL AND seq NOT IN (SELECT seq FROM sync_gone WHERE table_name = ?)"
 
 
 class Captures:
@@ -70,7 +72,6 @@ class Captures:
         expected_version: int | None,
         *,
         session: int,
-        fingerprint: str = "",
         resend: bool = False,
         replay: bool = False,
         missing_are_deleted: bool = False,
@@ -82,11 +83,9 @@ class Captures:
         Args:
             table: logical name in Dataverse.
             page: the rows and deletions. Deletions are carried out later, see `carry_out_deletes`.
-            position: the cursor after the page. None leaves it where it is, for rows that were read outside the feed
-                with the columns `fingerprint`.
+            position: the cursor after the page. None leaves it where it is, for rows that were read outside the feed.
             expected_version: the feed's version when the page was read; None before the first page.
             session: epoch of the session that captures.
-            fingerprint: see `position`.
             resend: send the rows again even if they are unchanged. Also if the feed requests it for the read under way.
             replay: send rows also if only fields differ that updates leave out. Also if the feed requests it.
             missing_are_deleted: when a full read is complete, the rows that it did not return are deleted. If False
@@ -109,7 +108,7 @@ class Captures:
             now = self._session.now()
             tally = TotalsChange()
             if position is None:
-                feed, reading = self._feeds.touch(connection, table, expected_version, fingerprint), ReadMode()
+                feed, reading = self._feeds.touch(connection, table, expected_version), ReadMode()
             else:
                 feed, reading = self._feeds.advance(connection, table, position, expected_version, now)
             again = resend or reading.resend
@@ -127,6 +126,7 @@ class Captures:
                 self._history.invalid_rows(connection, table, moved, now)
             deletes = self._delete(connection, table, deleted, tally)
             self._put_out_of_scope(connection, table, page.out_of_scope, tally)
+            self._store_versions(connection, table, page.filtered_out)
             if bound is not None:
                 self._deletions.note_seen(connection, table, [*stored.known, *unchanged], page.out_of_scope)
             # Unchanged rows are not among the collected deletions: `same_rows` excludes those.
@@ -135,7 +135,7 @@ class Captures:
                 self._deletions.note_missing(connection, table, bound, withdraw=not missing_are_deleted)
             if page.links or self._dependencies.has_links(connection):
                 self._deletions.mark_lost(connection, table, not_wanted, Loss.DELETED)
-                self._deletions.mark_lost(connection, table, page.filtered_out, Loss.FILTERED_OUT)
+                self._deletions.mark_lost(connection, table, [*page.filtered_out], Loss.FILTERED_OUT)
                 self._store_links(connection, table, rows, moved, everything=bound is not None, tally=tally)
                 if bound is not None and last_page:
                     self._apply_link_configuration(connection, table, page.links, tally)
@@ -145,7 +145,7 @@ class Captures:
                     self._opt_outs.reconsider_returned(connection, rows.ids)
                 else:
                     self._opt_outs.apply_captured(
-                        connection, page.opt_outs, page.filtered_out, are_fields=page.opt_outs_are_fields
+                        connection, page.opt_outs, [*page.filtered_out], are_fields=page.opt_outs_are_fields
                     )
                 self._opt_outs.forget(connection, deleted)
             return PageResult(
@@ -173,15 +173,36 @@ class Captures:
     def same_rows(self, table: str, ids: Sequence[str], row_hashes: Sequence[int]) -> list[int]:
         """Return the indexes of rows whose bytes are those captured last, so that `save_page` would find no change.
 
-        Only valid if all rows of the table were read with the same columns since (Feed.read_as).
-
         Args:
             table: logical name in Dataverse.
             ids: of the rows.
-            row_hashes: of the rows' bytes, 64 bits, signed, in the order of `ids`.
+            row_hashes: of the rows' bytes and their mapping, 64 bits, signed, in the order of `ids`.
         """
         with self._session.database.read() as connection:
             return [index for index, _ in self._session.bulk.same_rows(connection, table, ids, row_hashes)]
+
+    def row_versions(self, table: str, ids: Sequence[str], *, above: int) -> dict[str, int]:
+        """Return by id the versions captured last, of those of the ids for which it is higher than `above`."""
+        with self._session.database.read() as connection:
+            found = self._session.bulk.for_record_ids(
+                connection, _VERSIONS, ids, table, above, also="AND row_version > ?"
+            )
+        return {row[0]: row[1] for row in found}
+
+    def ids_to_read(self, table: str, versions: Mapping[str, int | None], deleted: Sequence[str]) -> list[str]:
+        """Return the ids of changes that are not captured yet, as far as versions show.
+
+        Args:
+            table: logical name in Dataverse.
+            versions: of changed rows, by id.
+            deleted: ids of tombstones. Those without a record, or of a record that is to be deleted, are captured.
+        """
+        ids = [*versions, *deleted]
+        with self._session.database.read() as connection:
+            found = self._session.bulk.for_record_ids(connection, _VERSIONS, ids, table, table, also=_EXISTING)
+        stored: dict[str, int | None] = {row[0]: row[1] for row in found}
+        changed = [id_ for id_, version in versions.items() if version is None or (stored.get(id_) or -1) < version]
+        return list(dict.fromkeys([*changed, *(id_ for id_ in deleted if id_ in stored)]))
 
     def new_page(self, table: str, rows: "pl.DataFrame", links: Sequence[LinkSpec] = ()) -> "LedgerPage":
         """Prepare a page whose rows are probably all new, as in a first load, so that `save_page` has less to do.
@@ -256,9 +277,10 @@ class Captures:
         encrypted = [self._encrypted_move(move, id_) for move, id_ in zip(moves, ids, strict=True)]
         self._session.bulk.for_each(connection, MOVE, encrypted)
         self._session.bulk.for_each(connection, "UPDATE sync_record SET insert_only_hash = ? WHERE seq = ?", to_insert)
-        moved = {move.seq for move in moves}
-        sent = [(page.row_hashes[index], seq) for index, seq in stored.resent if seq not in moved]
-        self._session.bulk.for_each(connection, "UPDATE sync_record SET row_hash = ? WHERE seq = ?", sent)
+        sent = [(page.row_hashes[index], page.row_versions[index], seq) for index, seq in stored.resent]
+        self._session.bulk.for_each(
+            connection, "UPDATE sync_record SET row_hash = ?, row_version = ? WHERE seq = ?", sent
+        )
         # The records left were purged between the two queries, when their delete was acknowledged: insert them.
         fresh += known.values()
         failed = 0
@@ -304,6 +326,13 @@ class Captures:
         """Mark the records of these ids as out of scope."""
         seqs = list(self._session.bulk.find(connection, table, ids).values())
         self._deletions.mark_deleted_or_out_of_scope(connection, seqs, tally, withdraw=True)
+
+    def _store_versions(self, connection: Connection, table: str, versions: Mapping[str, int | None]) -> None:
+        """Store the versions of rows outside the filter with their records."""
+        seqs = self._session.bulk.find(connection, table, [*versions])
+        values = [(versions[id_], seq, versions[id_]) for id_, seq in seqs.items()]
+        differs = "UPDATE sync_record SET row_version = ? WHERE seq = ? AND row_version IS DISTINCT FROM ?"
+        self._session.bulk.for_each(connection, differs, values)
 
     def _drop_collected(self, connection: Connection, table: str, ids: Sequence[str], deleted: Sequence[str]) -> None:
         """Remove the rows of this page from the collected deletions, unless the page itself deletes them."""

@@ -58,6 +58,12 @@ _MISSING = """
         AND NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.seq = r.seq)
     ON CONFLICT (seq) DO NOTHING
 """
+# In an organization that was restored from a backup such a row may be created again with a lower version.
+_NO_VERSION = """
+    UPDATE sync_record SET row_version = NULL, row_hash = NULL
+    WHERE seq IN (SELECT seq FROM sync_gone WHERE table_name = ?)
+        AND NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.seq = sync_record.seq)
+"""
 
 
 class Deletions:
@@ -339,4 +345,5 @@ class Deletions:
         in_order = self._record_count(connection, table) * 4 > bound
         missing = _MISSING.replace("{table}", "(r.table_name || '')" if in_order else "r.table_name")
         self._session.execute(connection, missing, values)
+        self._session.execute(connection, _NO_VERSION, (table,))
         connection.execute(sa.delete(schema.seen).where(schema.seen.c.table_name == table))

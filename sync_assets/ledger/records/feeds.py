@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import FeedMoved, InMaintenance
-from sync_assets.ledger.model import Feed, FeedKind, KeptKind, OrphansOfDeletes, Position
+from sync_assets.ledger.model import Feed, FeedKind, OrphansOfDeletes, Position
 from sync_assets.ledger.repositories.maintenance import Maintenance
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.storage import schema
@@ -22,13 +22,10 @@ from sync_assets.ledger.storage.session import LedgerSession
 _F = schema.feed.c
 _L = schema.lease.c
 _PAGE: FeedKind = "page"
-_IDS: KeptKind = "ids"
-_ROWS: KeptKind = "rows"
 _DELTA = sa.and_(_F.kind == "delta", _F.link.is_not(None))
-_LINKED = sa.or_(_F.kept_link.is_not(None), _DELTA)
 LARGEST_PAGE = 5_000
 """Rows: Dataverse's own limit of a page."""
-_SEVERAL = sa.or_(sa.and_(_F.kind == _PAGE, _F.link.is_not(None)), _F.kept_kind == _ROWS)  # ended after several
+_SEVERAL = sa.and_(_F.link.is_not(None), sa.or_(_F.kind == _PAGE, _F.kept_link.is_not(None)))  # ended after several
 _GROWN = _F.page_size + _F.page_size // 10 + 1
 _COUNTED = {"preserve_rowcount": True}  # else an INSERT has no rowcount
 
@@ -81,7 +78,7 @@ class Feeds:
         return self._session.database.write(work)
 
     def keep_link(
-        self, table: str, expected_version: int | None, link: str | None, kind: KeptKind | None, fingerprint: str
+        self, table: str, expected_version: int | None, link: str | None, kind: FeedKind | None, fingerprint: str
     ) -> Feed:
         """Store a link from before the rows of a full read, whose changes are captured after it; None removes it.
 
@@ -89,7 +86,7 @@ class Feeds:
             table: logical name in Dataverse.
             expected_version: the feed's version as read; None before the first page of the table.
             link: the link to keep.
-            kind: what the link returns.
+            kind: see Feed.kept_link.
             fingerprint: of the selected columns, for a feed that is created by this call.
 
         Raises:
@@ -129,7 +126,7 @@ class Feeds:
             feed = _move(connection, table, expected_version, {"page_size": rows})
             if feed.kind == "page" and feed.link is not None:
                 feed = self.reset(connection, table, feed.version, resend=feed.resend, replay=feed.replay)
-            under_way = feed.kept_kind == "rows" and not feed.kept_due
+            under_way = feed.kind == "delta" and feed.kept_link is not None and not feed.kept_due
             if under_way or feed.kept_kind == "page":
                 changes = {"link": feed.kept_link} if under_way else {}
                 feed = _move(connection, table, feed.version, {**changes, "kept_link": None, "kept_kind": None})
@@ -220,8 +217,7 @@ class Feeds:
             "replay": replay,
             "saved_at": self._session.now(),
             "kept_link": sa.null() if expired else sa.func.coalesce(_F.kept_link, sa.case((_DELTA, _F.link))),
-            # Under another mapping a link of the feed returns other columns, but the same ids.
-            "kept_kind": sa.null() if expired else sa.case((_F.kept_kind == _PAGE, _F.kept_kind), (_LINKED, _IDS)),
+            "kept_kind": sa.null() if expired else sa.func.coalesce(_F.kept_kind, sa.case((_DELTA, _F.kind))),
             "kept_due": False,
         }
         return _move(connection, table, expected_version, changes)
@@ -249,9 +245,6 @@ class Feeds:
             "read_bound": sa.null() if position.complete else _F.read_bound,
             "saved_at": now,
             "polled_at": now,
-            "read_as": position.fingerprint
-            if position.complete
-            else sa.case((_F.fingerprint == position.fingerprint, _F.read_as)),
             **_kept(position),
         }
         feed = _move(connection, table, expected_version, changes, read_id=position.read_id)
@@ -273,7 +266,6 @@ class Feeds:
             version=1,
             saved_at=now,
             polled_at=now,
-            read_as=position.fingerprint if position.complete else None,
             **kept,
         )
         row = connection.execute(new.on_conflict_do_nothing().returning(schema.feed)).one_or_none()
@@ -281,17 +273,16 @@ class Feeds:
             raise _moved(connection, table, None)
         return _feed(row)
 
-    def touch(self, connection: Connection, table: str, expected_version: int | None, fingerprint: str) -> Feed:
-        """Raise the feed's version without moving its cursor, for rows read with the columns `fingerprint`."""
+    def touch(self, connection: Connection, table: str, expected_version: int | None) -> Feed:
+        """Raise the feed's version without moving its cursor, for rows read beside the feed."""
         if expected_version is None:
             raise ValueError("rows beside a feed need the feed's version")
-        still = sa.case((_F.read_as == fingerprint, _F.read_as))
-        return _move(connection, table, expected_version, {"read_as": still})
+        return _move(connection, table, expected_version, {})
 
 
 def _kept(position: Position) -> dict[str, Any]:
     """Return the changes of the feed's kept link that follow from a page."""
-    if position.end:
+    if position.end and not position.again:
         # During a full read of a single page nothing can have changed.
         one_page = _F.link.is_(None)
         return {
@@ -302,11 +293,11 @@ def _kept(position: Position) -> dict[str, Any]:
         }
     if position.kind == "page":
         return {}
-    # A delta read of several pages: the link of the first page returns what changes meanwhile.
+    # A delta read of several pages: the link of the first page returns the changes made meanwhile.
     return {
         "kept_link": sa.func.coalesce(_F.kept_link, _F.link),
-        "kept_kind": sa.func.coalesce(_F.kept_kind, sa.literal(_ROWS)),
-        "kept_due": False,
+        "kept_kind": sa.func.coalesce(_F.kept_kind, _F.kind),
+        "kept_due": position.end,
     }
 
 
@@ -362,7 +353,6 @@ def _feed(row: Any) -> Feed:
         polled_at=times.from_micros(row.polled_at),
         deletes_approved=row.deletes_approved,
         deletes=row.deletes,
-        read_as=row.read_as,
         orphans=OrphansOfDeletes.stored(row.following),
         kept_link=row.kept_link,
         kept_kind=row.kept_kind,

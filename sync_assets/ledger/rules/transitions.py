@@ -32,14 +32,13 @@ class Row(NamedTuple):
     """A captured row after the transform.
 
     hash: of the update payload. refusal: the validation error, None if there is none. payload, update_payload: JSON.
-    row_hash: of the row as Dynamics 365 sent it. insert_only_hash: of the fields that are sent with inserts only.
+    insert_only_hash: of the fields that are sent with inserts only.
     """
 
     hash: bytes
     refusal: str | None
     payload: str | None
     update_payload: str | None
-    row_hash: int | None = None
     insert_only_hash: int | None = None
 
 
@@ -56,7 +55,6 @@ class DesiredUpdate(NamedTuple):
     changed_at: int
     payload: str | None
     update_payload: str | None
-    row_hash: int | None
     seq: int
 
 
@@ -131,7 +129,6 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
         changed_at=now,
         payload=row.payload if keep else None,
         update_payload=row.update_payload if keep else None,
-        row_hash=row.row_hash,
         seq=record.seq,
     )
 
@@ -188,7 +185,6 @@ def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
         changed_at=now,
         payload=None,
         update_payload=None,
-        row_hash=None,
         seq=record.seq,
     )
 

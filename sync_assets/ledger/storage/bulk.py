@@ -37,7 +37,7 @@ class Differing(NamedTuple):
     """How a page's rows compare with the stored records, see Bulk.differing. Indexes are those of the page's ids.
 
     fresh: indexes without a record. differing: (index, seq) of records that the row may change. known: seqs of all
-    records found. resent: (index, seq) of records whose row came in other bytes.
+    records found. resent: (index, seq) of records whose row came in other bytes, or has no hash.
     """
 
     fresh: list[int]

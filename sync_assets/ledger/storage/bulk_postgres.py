@@ -19,6 +19,7 @@ _INTEGERS = {
     "failed_since": "bigint",
     "changed_at": "bigint",
     "row_hash": "bigint",
+    "row_version": "bigint",
     "insert_only_hash": "bigint",
 }
 # Forces one index lookup per row of a page. With stale statistics, or none, PostgreSQL would scan all records of the
@@ -74,7 +75,7 @@ class PostgresBulk(Bulk):
             }),
                 string_agg(r.seq::text, ','),
                 string_agg(p.n - 1 || ':' || r.seq, ',')
-                    FILTER (WHERE r.seq IS NOT NULL AND r.row_hash IS DISTINCT FROM p.row_hash)
+                    FILTER (WHERE r.seq IS NOT NULL AND (r.row_hash = p.row_hash) IS NOT TRUE)
             FROM unnest(
                 string_to_array(?, chr(31)), string_to_array(?, chr(31), ''), string_to_array(?, ',', '')::bigint[]
             ) WITH ORDINALITY p (id, hash, row_hash, n)

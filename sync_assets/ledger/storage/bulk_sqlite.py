@@ -73,7 +73,7 @@ class SqliteBulk(Bulk):
             }),
                 json_group_array(r.seq) FILTER (WHERE r.seq IS NOT NULL),
                 json_group_array(json_array(p.key, r.seq))
-                    FILTER (WHERE r.seq IS NOT NULL AND r.row_hash IS NOT ({_ROW_HASH}))
+                    FILTER (WHERE r.seq IS NOT NULL AND (r.row_hash = {_ROW_HASH}) IS NOT TRUE)
             FROM json_each(?) p LEFT JOIN sync_record r
                 ON {short_id("r.id")} = {short_id("substr(p.value, 53)")}
                 AND r.table_name = ? AND r.id = substr(p.value, 53)

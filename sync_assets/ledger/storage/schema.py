@@ -52,8 +52,10 @@ record = sa.Table(
     sa.Column("reason", sa.Text),  # of the last rejection, or why a request failed
     sa.Column("payload", PAYLOAD),  # stored only while it is to be sent
     sa.Column("update_payload", PAYLOAD),
-    # Of the row as D365 sent it last; NULL: not known, or the row causes a warning. See bulk.same_rows.
+    # Of the row as D365 sent it last, and of the mapping; NULL: not known, or the row causes a warning: bulk.same_rows.
     sa.Column("row_hash", sa.BigInteger),
+    # Of the row as D365 sent it last; NULL: not known, or the last full read did not return the row.
+    sa.Column("row_version", sa.BigInteger),
     # Of the insert-only fields as they were last to be sent; NULL: not known, or there are none.
     sa.Column("insert_only_hash", sa.BigInteger),
     sa.UniqueConstraint("table_name", "id", name="sync_record_id").ddl_if(dialect="postgresql"),
@@ -130,9 +132,8 @@ feed = sa.Table(
     # 1: the read is complete, and the children that wait for rows which it did not return are not yet re-evaluated.
     sa.Column("orphans_due", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("following", sa.Text),  # JSON of model.OrphansOfDeletes: children of those held back
-    sa.Column("read_as", sa.Text),  # the fingerprint under which every row was read; NULL: there is none
     sa.Column("kept_link", sa.Text),  # from before a read of several pages
-    sa.Column("kept_kind", sa.Text),  # model.KeptKind
+    sa.Column("kept_kind", sa.Text),  # model.FeedKind
     # That read is at its end: the link is to be polled.
     sa.Column("kept_due", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("page_size", sa.Integer),  # most rows per page; NULL: Dynamics 365 never failed over one

@@ -68,6 +68,7 @@ def routes(org: Organization) -> list[Route]:
       API, its row must exist
     - `POST hide {"table", "ids"}`: hide rows from the caller's role
     - `POST expire {"table"}`: let all delta tokens of the table expire
+    - `POST restore`: go back to the state before the last write of each changed row, as a restored backup does
     - `POST tracking {"table", "enabled"}`: switch change tracking on or off
     - `POST metadata {"table", "column", "set": {...} | "remove": true}`: change, add or remove a column;
       `{"table"}` alone: a metadata change without an effect on columns
@@ -113,6 +114,10 @@ def routes(org: Organization) -> list[Route]:
         org.expire_tokens(org.store(body.table))
         return {}
 
+    def restore(body: TableBody) -> Any:
+        org.restore()
+        return {}
+
     def tracking(body: Tracking) -> Any:
         org.store(body.table).change_tracking = body.enabled
         org.metadata_version += 1
@@ -142,8 +147,8 @@ def routes(org: Organization) -> list[Route]:
     actions = {
         "load": _posted(load, Load), "create": _posted(create, Create), "change": _posted(change, Change),
         "delete": _posted(delete, RowSelection), "hide": _posted(hide, RowSelection),
-        "expire": _posted(expire, TableBody), "tracking": _posted(tracking, Tracking),
-        "metadata": _posted(metadata, Metadata),
+        "expire": _posted(expire, TableBody), "restore": _posted(restore, TableBody),
+        "tracking": _posted(tracking, Tracking), "metadata": _posted(metadata, Metadata),
     }  # fmt: skip
     return [
         Route("/d365/dump", _guarded(dump)),

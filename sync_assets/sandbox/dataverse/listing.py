@@ -51,6 +51,8 @@ def list_rows(call: Call, store: Store) -> Answer:
         following = cookies.Cookie(page=cookie.page + 1, last=page[-1][store.key_at], order=order_values)
         next_link["@odata.nextLink"] = link(call, "$skiptoken", cookies.encode(following, tracked=False))
     document |= next_link if org.switches.delta_link_first else {}
+    if org.switches.lagging_queries:
+        page = [store.previous.get(row[store.key_at], row) for row in page]
     document["value"] = list(map(shown.show, page))
     document |= next_link
     return json_answer(

@@ -34,6 +34,7 @@ from sync_assets.sandbox.dataverse.tables import BUSINESS_UNIT_ID, ORGANIZATION_
 from sync_assets.sandbox.dataverse.values import scaled, time_text
 
 FIRST_VERSION = 900_000
+_FACTOR = 0x9E3779B97F4A7C15  # odd, so that different versions have different products
 
 
 class Organization:
@@ -108,9 +109,9 @@ class Organization:
         self.row(store, row_id)
         return row_id
 
-    @staticmethod
-    def etag(store: Store, row: Row) -> str:
-        return f'W/"{row[store.version_at]}"'
+    def etag(self, store: Store, row: Row) -> str:
+        version = row[store.version_at]
+        return f'W/"{version}"' if self.switches.etags == "version" else f'W/"{version * _FACTOR % 2**64:016x}v"'
 
     # Writing
 
@@ -261,6 +262,18 @@ class Organization:
         """Let all delta tokens of the table expire."""
         self.version += 1
         store.expired_before = self.version
+
+    def restore(self) -> None:
+        """Go back to the state before the last write of each changed row, as a restored backup does.
+
+        Versions go back as well, so that delta tokens issued since are expired.
+        """
+        for store in self.stores.values():
+            for row_id, old in list(store.previous.items()):
+                store.restore(row_id, old, len(store.tombstones))
+        self.version = max(row[store.version_at] for store in self.stores.values() for row in store.rows.values())
+        for store in self.stores.values():
+            store.forget_after(self.version)
 
     def hide(self, store: Store, row_ids: Iterable[str]) -> None:
         """Hide rows from the caller's role."""

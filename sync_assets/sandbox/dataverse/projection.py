@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -68,7 +69,7 @@ class Projection:
         return list(columns.values())
 
     def _plain(self) -> Show:
-        version_at = self._store.version_at
+        version_at, etag = self._store.version_at, partial(self._org.etag, self._store)
         readable = [column for column in self.columns if column.readable]
         unreadable = {column.json_name: None for column in self.columns if not column.readable}
         names = [column.json_name for column in readable]
@@ -77,7 +78,7 @@ class Projection:
 
         def show(row: Row) -> dict[str, Any]:
             return {
-                "@odata.etag": f'W/"{row[version_at]}"',
+                "@odata.etag": etag(row),
                 **dict(zip(names, values(row), strict=False)),
                 **unreadable,
             }
@@ -85,7 +86,7 @@ class Projection:
         return show
 
     def _annotated(self, wanted: list[str]) -> Show:
-        version_at = self._store.version_at
+        etag = partial(self._org.etag, self._store)
         fields = [
             (
                 self._store.position[column.name] if column.readable else None,
@@ -96,7 +97,7 @@ class Projection:
         ]
 
         def show(row: Row) -> dict[str, Any]:
-            shown: dict[str, Any] = {"@odata.etag": f'W/"{row[version_at]}"'}
+            shown: dict[str, Any] = {"@odata.etag": etag(row)}
             for position, name, notes in fields:
                 value = None if position is None else row[position]
                 if value is not None:

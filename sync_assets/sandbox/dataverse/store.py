@@ -113,6 +113,12 @@ class Store:
         elif now is not None:
             del ids[bisect_left(ids, row_id)]
 
+    def forget_after(self, version: int) -> None:
+        """Remove the history of later versions."""
+        last = bisect_right(self._log_versions, version)
+        del self._log_versions[last:], self._log_ids[last:]
+        self.tombstones = [stone for stone in self.tombstones if stone.version <= version]
+
     def ids(self) -> list[str]:
         """Return all ids, ascending: the default order of rows."""
         if not self._ids_sorted:

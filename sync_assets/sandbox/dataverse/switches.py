@@ -46,6 +46,11 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     inactive_read_only: bool = False
     """Refuse a PATCH of an inactive row."""
 
+    etags: Literal["version", "opaque"] = "version"
+    """Form of a row's etag. version: `W/"<versionnumber>"`; opaque: another text for each version, without an order."""
+    lagging_queries: bool = False
+    """Reads without change tracking return rows as they were before their last write, as a replica that lags does."""
+
     # Other behaviour
     metadata_change_expires: bool = True
     """A metadata change of a table lets its delta tokens expire (1.4)."""

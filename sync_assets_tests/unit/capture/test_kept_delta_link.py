@@ -115,13 +115,35 @@ class TestWhatItAsksFor:
         reading.read()
         assert reading.asked() == ["changes"]
 
-    def test_changes_of_several_pages_are_asked_for_twice_and_unread_the_second_time(self, reading: Reading) -> None:
+    def test_changes_of_several_pages_are_asked_for_twice_and_not_read_by_id_in_the_same_version(
+        self, reading: Reading
+    ) -> None:
         reading.read()
         reading.acknowledge()
         reading.admin.change("contact", 6, lastname="Changed")
         result = reading.read()
         assert reading.asked() == ["changes", "next", "changes", "next", "changes"]
-        assert (result.changed, result.unchanged) == (6, 6)
+        assert (result.rows, result.changed, result.unchanged) == (6, 6, 0)
+
+    def test_rows_without_versions_are_read_by_id_the_second_time(self, reading: Reading) -> None:
+        reading.admin.settings("d365", etags="opaque")
+        try:
+            reading.read()
+            reading.acknowledge()
+            reading.admin.change("contact", 6, lastname="Changed")
+            result = reading.read()
+        finally:
+            reading.admin.settings("d365", etags="version")
+        assert reading.asked() == ["changes", "next", "changes", "by id", "next", "by id", "changes"]
+        assert (result.rows, result.changed, result.unchanged) == (12, 6, 6)
+
+    def test_deletions_of_several_pages_are_not_read_by_id(self, reading: Reading) -> None:
+        reading.read()
+        reading.acknowledge()
+        reading.admin.delete("contact", 6)
+        assert reading.read().deleted == 6
+        assert "by id" not in reading.asked()
+        assert reading.captured() == reading.expected()
 
 
 def test_a_link_that_was_kept_and_names_a_column_that_is_gone_is_not_waited_for(reading: Reading) -> None:
@@ -186,7 +208,7 @@ class TestIdsThatAreARowAndDeleted:
         reading.acknowledge()
         self.anew(reading, monkeypatch, next(iter(reading.captured())))
         result = reading.read()
-        assert (reading.asked(), result.changed, result.deleted) == (["changes", "by id"], 1, 0)
+        assert (reading.asked(), result.changed, result.deleted) == (["changes", "changes", "by id", "changes"], 1, 0)
         assert reading.captured() == reading.expected()
 
     def test_also_if_its_deletion_comes_on_another_page(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.capture.page_preparation import PreparedPage, parser, prepare_page
-from sync_assets.dataverse.page_parser import changed_ids, peek
+from sync_assets.dataverse.page_parser import changed_ids, changes, peek
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets_tests.support.sample_tables import ID, mapping
 
@@ -28,7 +28,7 @@ def page(rules: TableMapping, *rows: dict[str, Any]) -> PreparedPage:
 def said(found: PreparedPage) -> tuple[list[str], list[str]]:
     """(names of the rows that are in scope, ids of those that left it)"""
     payloads = found.rows.records(range(len(found.rows.ids)), "contact", 0)["payload"]
-    return [json.loads(payload)["cusText"] for payload in payloads], found.left
+    return [json.loads(payload)["cusText"] for payload in payloads], [*found.left]
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,15 @@ def test_a_page_means_what_its_last_row_of_each_id_means(rows: list[tuple[int, i
     assert said(page(HIGH, *sent)) == said(page(HIGH, *kept))
 
 
+@pytest.mark.parametrize("versions", [(1, 2), (2, 1), (9, 10), (10, 9)])
+def test_of_rows_with_versions_the_newest_one_decides_wherever_it_stands(versions: tuple[int, int]) -> None:
+    rows = [{"score": 9, "lastname": str(one), "@odata.etag": f'W/"{one}"'} for one in versions]
+    found = page(HIGH, *rows)
+    assert said(found) == ([str(max(versions))], [])
+    assert found.rows.row_versions == [max(versions)]
+    assert page(HIGH, {**rows[0], "score": 1}).left == {ID: versions[0]}
+
+
 class TestIdsOfChanges:
     def ids(self, *items: dict[str, Any]) -> list[str]:
         head = peek(json.dumps({"value": items}).encode())
@@ -66,6 +75,13 @@ class TestIdsOfChanges:
     def test_rows_and_deletions_alike_each_id_once(self) -> None:
         gone = {"id": "2E", "reason": "deleted"}
         assert self.ids({"contactid": "2e"}, gone, {"contactid": "1A", "id": "none of ours"}) == ["2e", "1a"]
+
+    def test_versions_of_rows_the_highest_of_each_and_deletions(self) -> None:
+        rows = [{"contactid": id_, "@odata.etag": etag} for id_, etag in (("A", 'W/"9"'), ("b", "x"), ("a", 'W/"10"'))]
+        for items in (rows, rows[::-1]):
+            head = peek(json.dumps({"value": [*items, {"id": "A", "reason": "deleted"}]}).encode())
+            assert head
+            assert changes(head, "contactid") == ({"a": 10, "b": None}, ["a"])
 
     @pytest.mark.parametrize(
         "item", [{}, {"contactid": None}, {"contactid": 7}, {"contactid": "", "reason": "deleted"}]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.dataverse.metadata import ColumnType
-from sync_assets.dataverse.page_parser import AT_ONCE, BadPage, PageParser, peek, row_hashes
+from sync_assets.dataverse.page_parser import AT_ONCE, ROW_HASH, ROW_VERSION, BadPage, PageParser, peek, row_hashes
 
 COLUMNS: dict[str, ColumnType] = {
     "contactid": "guid",
@@ -39,7 +39,7 @@ def page(*rows: object, **links: str) -> bytes:
 
 def parse(body: bytes) -> tuple[list[dict[str, object]], list[str]]:
     found = PageParser(COLUMNS).parse(body)
-    return found.rows.to_dicts(), found.deleted
+    return found.rows.drop(ROW_VERSION, ROW_HASH).to_dicts(), found.deleted
 
 
 def test_rows_and_links() -> None:
@@ -54,9 +54,21 @@ def test_rows_and_links() -> None:
             "gendercode": pl.Int64,
             "annualincome": pl.String,
             "modifiedon": pl.String,
+            ROW_VERSION: pl.Int64,
+            ROW_HASH: pl.Int64,
         }
     )
-    assert found.rows.row(0) == ("6f", "Ada", True, 2, "1.5", "2026-11-24T10:00:00Z")
+    assert found.rows.row(0)[:-2] == ("6f", "Ada", True, 2, "1.5", "2026-11-24T10:00:00Z")
+
+
+def test_the_version_of_a_row_is_the_number_in_its_etag_if_it_has_that_form() -> None:
+    forms = {
+        'W/"1048576"': 1048576, f'W/"{2**63 - 1}"': 2**63 - 1, f'W/"{2**63}"': None, f'W/"{10**19}"': None,
+        "1048576": None, '"7"': None, 'W/"7': None, 'W/"-7"': None, 'W/"7a"': None, "": None, None: None,
+    }  # fmt: skip
+    rows = [{**ROW, "@odata.etag": etag} for etag in forms] + [{n: v for n, v in ROW.items() if n != "@odata.etag"}]
+    found = PageParser(COLUMNS).parse(page(TOMBSTONE, *rows)).rows
+    assert found[ROW_VERSION].to_list() == [*forms.values(), None]
 
 
 def test_the_delta_link_may_stand_before_the_rows() -> None:
@@ -83,18 +95,21 @@ def test_rows_are_told_apart_by_each_byte_that_was_sent() -> None:
     found = PageParser(COLUMNS).parse(body)
     head = peek(body)
     assert head
-    assert list(found.row_hashes) == list(row_hashes(head.value))
-    assert found.row_hashes[0] == found.row_hashes[4]
-    assert len(set(found.row_hashes)) == 4
-    assert all(-(2**63) <= one < 2**63 for one in found.row_hashes)
-    assert row_hashes([]) == ()
+    hashes = found.rows[ROW_HASH].to_list()
+    assert hashes == row_hashes(head.value)
+    assert hashes[0] == hashes[4]
+    assert len(set(hashes)) == 4
+    assert row_hashes([]) == []
+    other = PageParser(COLUMNS, fingerprint="other rules").parse(body).rows[ROW_HASH].to_list()
+    assert other == row_hashes(head.value, "other rules")
+    assert not set(other) & set(hashes)
 
 
 @pytest.mark.parametrize("at", [0, 1, AT_ONCE, AT_ONCE + 1])
-def test_a_page_with_a_deletion_tells_no_row_by_its_bytes(at: int) -> None:
+def test_rows_beside_a_deletion_have_the_hashes_of_their_own_bytes(at: int) -> None:
     rows: list[object] = [{**ROW, "contactid": str(n)} for n in range(AT_ONCE + 1)]
-    assert len(PageParser(COLUMNS).parse(page(*rows)).row_hashes) == len(rows)
-    assert not PageParser(COLUMNS).parse(page(*rows[:at], TOMBSTONE, *rows[at:])).row_hashes
+    alone = PageParser(COLUMNS).parse(page(*rows))
+    assert PageParser(COLUMNS).parse(page(*rows[:at], TOMBSTONE, *rows[at:])).rows.equals(alone.rows)
 
 
 def test_deletions_stand_apart_from_rows() -> None:
@@ -120,7 +135,8 @@ def test_a_text_that_looks_like_a_deletion_is_none() -> None:
 def test_a_column_named_reason_is_none_either() -> None:
     columns: dict[str, ColumnType] = {"id": "guid", "reason": "string"}
     found = PageParser(columns).parse(page({"id": "1", "reason": "moved"}))
-    assert (found.rows.to_dicts(), found.deleted) == ([{"id": "1", "reason": "moved"}], [])
+    rows = found.rows.drop(ROW_VERSION, ROW_HASH).to_dicts()
+    assert (rows, found.deleted) == ([{"id": "1", "reason": "moved"}], [])
 
 
 @pytest.mark.parametrize("wrong", [{"gendercode": "2"}, {"donotemail": 1}, {"firstname": 12}, {"gendercode": 1.5}])

@@ -109,7 +109,7 @@ def test_it_is_said_what_became_of_the_parent(ledger: Ledger, filtered_out: bool
         sent(ledger)
     order(ledger, "anna")
     sent(ledger, "order")
-    gone = [guid("anna")] if filtered_out else []
+    gone = {guid("anna"): 7} if filtered_out else {}
     capture(ledger, deleted=["anna"], filtered_out=gone, complete=True)
     if was_sent:
         assert sent(ledger, "order") == ["delete"]

@@ -197,42 +197,76 @@ def test_links_of_an_unread_row_stay(ledger: Ledger) -> None:
     assert claim_one(ledger).operation == "delete"  # it still hangs on its parent
 
 
-@pytest.mark.parametrize(
-    ("fingerprints", "read_as"),
-    [
-        ([("one", False)], None),
-        ([("one", True)], "one"),
-        ([("one", True), ("one", False)], "one"),
-        ([("one", True), ("two", False)], None),
-        ([("one", True), ("two", False), ("one", False)], None),
-        ([("one", True), ("two", False), ("one", False), ("one", True)], "one"),
-        ([("one", True), ("two", True)], "two"),
-        ([("one", False), ("one", True)], "one"),
-    ],
-)
-def test_the_rules_that_all_rows_were_read_by(
-    ledger: Ledger, fingerprints: list[tuple[str, bool]], read_as: str | None
-) -> None:
-    """(fingerprint, whether the page is the last one), each of a read that begins again."""
-    for fingerprint, complete in fingerprints:
+class TestVersions:
+    """Of rows as Dynamics 365 sent them last."""
+
+    def versions(self, ledger: Ledger, above: int = 0) -> dict[str, int]:
+        names = {guid(name): name for name in ("anna", "bert", "carl")}
+        found = ledger.captures.row_versions("contact", [*names], above=above)
+        return {names[id_]: version for id_, version in found.items()}
+
+    def to_read(self, ledger: Ledger, *deleted: str, **versions: int | None) -> list[str]:
+        names = {guid(name): name for name in ("anna", "bert", "carl")}
+        given = {guid(name): version for name, version in versions.items()}
+        ids = ledger.captures.ids_to_read("contact", given, [guid(name) for name in deleted])
+        return sorted(names[id_] for id_ in ids)
+
+    def test_those_above_a_version_are_found(self, ledger: Ledger) -> None:
+        capture(ledger, row("anna", row_version=LARGEST), row("bert", row_version=5), row("carl"))
+        assert self.versions(ledger) == {"anna": LARGEST, "bert": 5}
+        assert self.versions(ledger, above=5) == {"anna": LARGEST}
+        assert ledger.captures.row_versions("account", [guid("anna")], above=0) == {}
+
+    @pytest.mark.parametrize("value", ["a", "b"], ids=["an equal payload", "another payload"])
+    @pytest.mark.parametrize("row_hash", [None, 8], ids=["with a warning", "without"])
+    def test_a_row_that_comes_again_has_its_new_version(self, ledger: Ledger, value: str, row_hash: int | None) -> None:
+        capture(ledger, row("anna", row_hash=None if row_hash is None else 7, row_version=5))
+        push(ledger)
+        capture(ledger, row("anna", value, row_hash=row_hash, row_version=6))
+        assert self.versions(ledger) == {"anna": 6}
+
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_a_row_that_leaves_the_filter_has_its_new_version(self, ledger: Ledger, kept: bool) -> None:
+        capture(ledger, row("anna", row_version=5))
+        push(ledger)
+        left = {guid("anna"): 6, guid("bert"): 7}
+        if kept:
+            capture(ledger, out_of_scope=[*left], filtered_out=left)
+        else:
+            capture(ledger, deleted=["anna", "bert"], filtered_out=left)
+        assert self.versions(ledger) == {"anna": 6}
+
+    @pytest.mark.parametrize("missing_are_deleted", [True, False])
+    def test_a_row_that_a_full_read_did_not_return_may_come_in_any_version(
+        self, ledger: Ledger, missing_are_deleted: bool
+    ) -> None:
+        """As in an organization that was restored from a backup, in which it is created once more."""
+        capture(ledger, row("anna", row_version=5, row_hash=7), row("bert", row_version=6), complete=True)
+        push(ledger)
         feed = ledger.feeds.feed("contact")
-        if feed:
-            feed = ledger.feeds.reset_feed("contact", feed.version)
-        position = Position("next", "page", fingerprint, feed.read_id if feed else 1, complete=complete)
-        save_page(ledger, "contact", frame([]), [], position, feed and feed.version)
-    feed = ledger.feeds.feed("contact")
-    assert feed
-    assert feed.read_as == read_as
+        assert feed
+        ledger.feeds.reset_feed("contact", feed.version)
+        capture(ledger, row("bert", row_version=4), complete=True, missing_are_deleted=missing_are_deleted)
+        assert self.versions(ledger) == {"bert": 4}
+        capture(ledger, row("anna", row_version=5, row_hash=7), complete=True)
+        assert self.versions(ledger) == {"anna": 5, "bert": 4}
 
+    def test_changes_of_the_stored_version_or_an_older_one_need_no_read(self, ledger: Ledger) -> None:
+        capture(ledger, row("anna", row_version=5), row("bert"))
+        assert self.to_read(ledger, anna=5, bert=5, carl=5) == ["bert", "carl"]
+        assert self.to_read(ledger, anna=4, bert=None) == ["bert"]
+        assert self.to_read(ledger, anna=6) == self.to_read(ledger, anna=None) == ["anna"]
+        assert self.to_read(ledger) == []
 
-@pytest.mark.parametrize(("fingerprint", "read_as"), [("columns", "columns"), ("others", None), ("", None)])
-def test_rows_that_were_read_beside_the_feed_by_other_rules_end_that(
-    ledger: Ledger, fingerprint: str, read_as: str | None
-) -> None:
-    capture(ledger, ANNA, complete=True)
-    feed = ledger.feeds.feed("contact")
-    assert feed
-    save_page(ledger, "contact", frame([row("bert")]), [], None, feed.version, fingerprint=fingerprint)
-    feed = ledger.feeds.feed("contact")
-    assert feed
-    assert feed.read_as == read_as
+    def test_tombstones_of_records_that_are_not_to_be_deleted_need_a_read_and_rows_of_those_that_are(
+        self, ledger: Ledger
+    ) -> None:
+        capture(ledger, row("anna", row_version=5), row("bert", row_version=5))
+        push(ledger)
+        assert self.to_read(ledger, "anna", "carl", anna=5) == ["anna"]
+        save(ledger, deleted=[guid("anna")])
+        assert self.to_read(ledger, "anna", "bert") == ["bert"]
+        assert self.to_read(ledger, "anna", anna=5) == ["anna"]
+        ledger.deletions.carry_out_deletes("contact")
+        assert self.to_read(ledger, "anna") == []
+        assert self.to_read(ledger, anna=5) == ["anna"]

@@ -113,7 +113,7 @@ def test_an_opt_out_is_captured_if_its_profile_may_exist_and_no_record_carries_i
         ledger,
         *([row("ada")] if in_scope else []),
         out_of_scope=[] if in_scope else [guid("ada")],
-        filtered_out=[] if in_scope else [guid("ada")],
+        filtered_out={} if in_scope else {guid("ada"): None},
         opt_outs=opt_outs_page(ada=True),
         opt_outs_are_fields=are_fields,
     )

@@ -29,7 +29,7 @@ from sync_assets_tests.unit.ledger.rules.test_transitions import CHANGED, ERASED
 NOW, THEN = 1_000_000_000, 5
 OPEN, COMING, ABSENT = BlockReason.NONE, BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE
 PENDING, SYNCED, WAITING, FAILED = State.PENDING, State.SYNCED, State.WAITING, State.FAILED
-ROW = Row(hash=A, refusal=None, payload="{}", update_payload='{"u":1}', row_hash=7, insert_only_hash=8)
+ROW = Row(hash=A, refusal=None, payload="{}", update_payload='{"u":1}', insert_only_hash=8)
 INVALID = ROW._replace(refusal="too long", payload=None, update_payload=None)
 ORPHAN = stand(NEW, state=State.ORPHANED, orphaned=Orphaned.DELETED, failed_since=THEN)
 
@@ -69,7 +69,7 @@ def test_a_changed_row_writes_the_desired_state(record: RecordState, row: Row) -
     update = after_capture(record, row, resend=False, now=NOW)
     assert update is not None
     assert (update.desired_hash, update.refusal, update.changed_at) == (row.hash, row.refusal, NOW)
-    assert (update.row_hash, update.seq, update.withdrawn) == (7, 1, 0)
+    assert (update.seq, update.withdrawn) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,6 @@ def test_the_state_after_a_changed_row(
         changed_at=NOW,
         payload=row.payload if keeps_payload else None,
         update_payload=row.update_payload if keeps_payload else None,
-        row_hash=7,
         seq=1,
     )
 
@@ -154,7 +153,7 @@ def test_whether_the_next_request_sends_all_fields(
 
 @pytest.mark.parametrize("payload", ["{}", None])
 def test_a_desired_update_is_applied_to_the_record(payload: str | None) -> None:
-    update = DesiredUpdate(2, 3, B, "too long", THEN, 1, 1, NOW, payload, None, 9, 1)
+    update = DesiredUpdate(2, 3, B, "too long", THEN, 1, 1, NOW, payload, None, 1)
     after = after_update(stand(CHANGED, attempts=2, has_payload=payload is None), update)
     assert after == stand(
         CHANGED, attempts=2, state=2, gate=3, desired_hash=B, refusal="too long", failed_since=THEN, resend=1,
@@ -177,7 +176,7 @@ def test_a_desired_update_is_applied_to_the_record(payload: str | None) -> None:
     ],
 )
 def test_the_state_after_a_delete(record: RecordState, state: State, gate: BlockReason) -> None:
-    assert after_delete(record, now=NOW) == DesiredUpdate(state, gate, None, None, None, 0, 0, NOW, None, None, None, 1)
+    assert after_delete(record, now=NOW) == DesiredUpdate(state, gate, None, None, None, 0, 0, NOW, None, None, 1)
 
 
 def test_a_delete_that_is_stored_already_writes_nothing() -> None:
