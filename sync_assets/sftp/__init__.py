@@ -2,11 +2,10 @@
 
 client                    list, read, write, move and remove files: start reading here
 remote_files, read_ahead  the names and kinds of files that are accepted; a file as a stream
-ssh, known_hosts          connection, host key and sign-in
+ssh, known_hosts          connection, algorithms, host key and sign-in
 private_key               the key to sign in with
 errors                    what can go wrong
-algorithms                which algorithms of SSH are accepted
-protocol                  the SFTP protocol
+protocol                  paramiko's SFTP client, with its answers checked
 """
 
 from sync_assets.sftp.client import Listing, Sftp, Storage, connect

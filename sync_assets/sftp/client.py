@@ -8,6 +8,7 @@ to be as it was listed.
 from __future__ import annotations
 
 import fnmatch
+import stat
 import time
 import uuid
 from collections.abc import Generator
@@ -17,11 +18,12 @@ from io import BufferedReader
 from itertools import islice
 from typing import BinaryIO
 
-from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_OP_UNSUPPORTED
+from paramiko import SFTPAttributes
+from paramiko.sftp import SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OP_UNSUPPORTED
 
 from sync_assets.config.environment import SftpSettings
 from sync_assets.sftp.errors import SftpError
-from sync_assets.sftp.protocol import Attributes, Refused, SftpProtocol, printable
+from sync_assets.sftp.protocol import Refused, SftpProtocol, printable
 from sync_assets.sftp.read_ahead import PIECE, Reading
 from sync_assets.sftp.remote_files import (
     FileGone,
@@ -116,22 +118,15 @@ class Sftp:
         files.sort(key=lambda file: (file.modified, file.name))
         return Listing(tuple(files), tuple(sorted(passed_over)))
 
-    def _entries(self, path: bytes) -> Generator[tuple[bytes, Attributes]]:
-        handle = self._wire.open_folder(path)
-        entries, until = 0, time.monotonic() + LISTING_SECONDS
-        try:
-            while names := self._wire.names(handle):
-                entries += len(names)
-                if entries > MOST_ENTRIES or time.monotonic() > until:
-                    raise SftpError(
-                        f"The list of {printable(path)} on {self._wire.server} does not end: {entries:,} entries "
-                        "so far.",
-                        "Remove old files there, or name the folder of the exports in opt_out.export.directory.",
-                    )
-                yield from names
-        finally:
-            with suppress(Refused, SftpError):  # the list is complete, or another error is being raised
-                self._wire.close(handle)
+    def _entries(self, path: bytes) -> Generator[tuple[bytes, SFTPAttributes]]:
+        until = time.monotonic() + LISTING_SECONDS
+        for number, entry in enumerate(self._wire.entries(path), 1):
+            if number > MOST_ENTRIES or time.monotonic() > until:
+                raise SftpError(
+                    f"The list of {printable(path)} on {self._wire.server} does not end: {number:,} entries so far.",
+                    "Remove old files there, or name the folder of the exports in opt_out.export.directory.",
+                )
+            yield entry
 
     def find(self, directory: str, name: str) -> RemoteFile | None:
         """Return the regular file of that name; None if there is none."""
@@ -194,9 +189,12 @@ class Sftp:
                 self._make_folder(folder)
         with refusals(self._wire, f"write {printable(path)}", no_such_folder(self._wire, path_of(directory))):
             try:
-                self._wire.write_file(part, content)
+                with self._wire.open(part, "wx") as stream:
+                    stream.write(content)
+                if self._wire.lstat(part).st_size != len(content):  # closing a file tells no errors
+                    raise Refused(SFTP_FAILURE, "it is not complete there")
                 try:
-                    self._wire.replace(part, path)
+                    self._wire.posix_rename(part, path)
                 except Refused as refused:
                     if refused.code != SFTP_OP_UNSUPPORTED:
                         raise
@@ -211,12 +209,13 @@ class Sftp:
     def storage(self, directory: str) -> Storage | None:
         """Return the space of the folder's file system; None if the server does not report it. Raises NoSuchFolder."""
         path = path_of(directory)
-        try:
-            numbers = self._wire.statvfs(path)
-        except Refused as refused:
-            if refused.code == SFTP_NO_SUCH_FILE:
-                raise no_such_folder(self._wire, path) from refused
-            return None
+        with refusals(self._wire, f"measure {printable(path)}", no_such_folder(self._wire, path)):
+            try:
+                numbers = self._wire.statvfs(path)
+            except Refused as refused:
+                if refused.code == SFTP_NO_SUCH_FILE:
+                    raise
+                return None
         _, fragment, blocks, free, free_for_us = numbers[:5]
         used = fragment * (blocks - free)
         return Storage(used, used + fragment * free_for_us)
@@ -229,17 +228,18 @@ class Sftp:
         used, left, folders = 0, MOST_MEASURED, [b"."]
         while folders and left > 0:
             path = folders.pop()
-            try:
-                for name, found in islice(self._entries(path), left):
-                    left -= 1
-                    used += (found.size or 0) if found.is_file else 0
-                    if found.is_folder and name not in (b".", b".."):
-                        folders.append(path + b"/" + name)
-            except Refused:
-                continue
+            with refusals(self._wire, f"measure {printable(path)}", no_such_folder(self._wire, path)):
+                try:
+                    for name, found in islice(self._entries(path), left):
+                        left -= 1
+                        used += (found.st_size or 0) if stat.S_ISREG(found.st_mode or 0) else 0
+                        if stat.S_ISDIR(found.st_mode or 0) and name not in (b".", b".."):
+                            folders.append(path + b"/" + name)
+                except Refused:
+                    continue
         return used
 
-    def _look(self, path: bytes) -> Attributes | None:
+    def _look(self, path: bytes) -> SFTPAttributes | None:
         """Return the attributes of an entry, without following links; None if there is none."""
         try:
             with refusals(self._wire, f"look at {printable(path)}", gone(self._wire, path)):
@@ -252,8 +252,8 @@ class Sftp:
         found = self._look(path)
         if found is None:
             with refusals(self._wire, f"make {printable(path)}", no_such_folder(self._wire, path)):
-                self._wire.make_folder(path)
-        elif not found.is_folder:
+                self._wire.mkdir(path)
+        elif not stat.S_ISDIR(found.st_mode or 0):
             raise SftpError(
                 f"{printable(path)} on {self._wire.server} is no folder, so nothing can be put there.",
                 "Rename what is in the way.",

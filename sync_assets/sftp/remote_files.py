@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import paramiko
+from paramiko import SFTPAttributes
 from paramiko.sftp import SFTP_NO_SUCH_FILE, SFTP_PERMISSION_DENIED
 
 from sync_assets.sftp.errors import SftpError
-from sync_assets.sftp.protocol import Attributes, Refused, SftpProtocol, printable
+from sync_assets.sftp.protocol import Refused, SftpProtocol, printable
 
 _CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Unicode's control and format characters and line ends: a name with one cannot be shown as it is."""
@@ -71,22 +73,22 @@ def wrong_with_name(name: bytes) -> str | None:
     return None
 
 
-def wrong_with_kind(found: Attributes) -> str | None:
+def wrong_with_kind(found: SFTPAttributes) -> str | None:
     """Return why an entry of that kind is not accepted; None if it is."""
-    if found.mode is None or found.size is None or found.modified is None:
+    if found.st_mode is None or found.st_size is None or found.st_mtime is None:
         return "the server does not tell its kind, size and time"
-    if stat.S_ISLNK(found.mode):
+    if stat.S_ISLNK(found.st_mode):
         return "a symbolic link"
-    if stat.S_ISDIR(found.mode):
+    if stat.S_ISDIR(found.st_mode):
         return "a folder"
-    return None if stat.S_ISREG(found.mode) else "no regular file"
+    return None if stat.S_ISREG(found.st_mode) else "no regular file"
 
 
-def remote_file(name: str, found: Attributes) -> RemoteFile:
+def remote_file(name: str, found: SFTPAttributes) -> RemoteFile:
     """Return a file from its attributes, whose kind must be accepted."""
-    assert found.size is not None
-    assert found.modified is not None
-    return RemoteFile(name, found.size, datetime.fromtimestamp(found.modified, UTC))
+    assert found.st_size is not None
+    assert found.st_mtime is not None
+    return RemoteFile(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
 def regular_file(wire: SftpProtocol, path: bytes, name: str, expected: RemoteFile | None = None) -> RemoteFile:
@@ -133,6 +135,8 @@ def refusals(wire: SftpProtocol, deed: str, missing: SftpError) -> Generator[Non
     """
     try:
         yield
+    except paramiko.SFTPError as error:
+        raise wire.no_sftp() from error
     except Refused as refused:
         if refused.code == SFTP_NO_SUCH_FILE:
             raise missing from refused

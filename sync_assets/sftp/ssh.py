@@ -20,7 +20,6 @@ from paramiko.ssh_exception import IncompatiblePeer
 from sync_assets.config.environment import SftpSettings
 from sync_assets.http.transport import NotSent
 from sync_assets.http.tunnel import open_connection
-from sync_assets.sftp.algorithms import OFFER_MODERN, modern_algorithms_only
 from sync_assets.sftp.errors import HostKeyRefused, SftpError, SignInRefused, Unreachable
 from sync_assets.sftp.known_hosts import HostKey, KnownKeys, known_keys
 from sync_assets.sftp.private_key import private_key
@@ -29,6 +28,27 @@ SECOND_TRY_AFTER = 1.0
 """Seconds to wait after a connection that was cut before the server sent anything."""
 KEEP_ALIVE = 30
 """Seconds of silence before we send a keep-alive: firewalls drop idle connections."""
+
+# The accepted algorithms, the preferred first: no CBC, MD5 or SHA-1, which paramiko still offers. Source: RFC 9142 and
+# the defaults of https://man.openbsd.org/ssh_config
+OFFER_MODERN = (
+    "Its software or settings are out of date: have its owner offer AES in CTR or GCM mode, HMAC with SHA-2, and key "
+    "exchange by Curve25519, ECDH or a Diffie-Hellman group of 2,048 bits and more with SHA-2."
+)
+CIPHERS = (
+    *("aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com"),
+    *("aes256-ctr", "aes192-ctr", "aes128-ctr"),
+)
+MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
+KEY_EXCHANGES = (
+    *("mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"),
+    *("ecdh-sha2-nistp256", "ecdh-sha2-nistp384", "ecdh-sha2-nistp521"),
+    *("diffie-hellman-group16-sha512", "diffie-hellman-group-exchange-sha256", "diffie-hellman-group14-sha256"),
+)
+SIGNATURES = (
+    *("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    *("rsa-sha2-512", "rsa-sha2-256"),
+)
 
 _REACH = (
     "Check CAMPAIGN_SFTP_HOST and CAMPAIGN_SFTP_PORT, and that the public IP address of this machine is on the allow "
@@ -47,6 +67,15 @@ class _Silent(Unreachable):
 def place(settings: SftpSettings) -> str:
     """Return the server's name in errors."""
     return f"SFTP {settings.host}:{settings.port}"
+
+
+def modern_algorithms_only(transport: paramiko.Transport) -> None:
+    """Restrict a transport to the algorithms above that the installed paramiko has."""
+    options = transport.get_security_options()
+    options.ciphers = [name for name in CIPHERS if name in options.ciphers]
+    options.digests = [name for name in MACS if name in options.digests]
+    options.kex = [name for name in KEY_EXCHANGES if name in options.kex]
+    options.key_types = [name for name in SIGNATURES if name in options.key_types]
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import pytest
 from paramiko.sftp import SFTP_OP_UNSUPPORTED
 
 from sync_assets.sftp import Sftp, SftpError, connect
-from sync_assets.sftp.protocol import PIECE, Refused, SftpProtocol
+from sync_assets.sftp.protocol import Refused, SftpProtocol
+from sync_assets.sftp.read_ahead import PIECE
 from sync_assets_tests.unit.sftp.conftest import Served
 
 
@@ -52,7 +53,7 @@ def test_a_server_that_cannot_replace_removes_the_old_one_first(
     def unsupported(wire: SftpProtocol, path: bytes, target: bytes) -> None:
         raise Refused(SFTP_OP_UNSUPPORTED, "Operation unsupported")
 
-    monkeypatch.setattr(SftpProtocol, "replace", unsupported)
+    monkeypatch.setattr(SftpProtocol, "posix_rename", unsupported)
     for content in (b"old", b"new"):
         sftp.put(served.directory, "day.jsonl", content)
         assert names(served) == ["day.jsonl"]

@@ -28,8 +28,8 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.proxy import environment_proxy
 from sync_assets.sandbox import sftp as sandbox
 from sync_assets.sftp import HostKeyRefused, SftpError, SignInRefused, Unreachable, connect, ssh
-from sync_assets.sftp.algorithms import modern_algorithms_only
 from sync_assets.sftp.known_hosts import known_keys
+from sync_assets.sftp.ssh import modern_algorithms_only
 from sync_assets_tests.support.openssh import KEY_TYPES, OpenSsh, make_key, public
 from sync_assets_tests.support.proxy_server import ProxyServer
 from sync_assets_tests.unit.sftp.conftest import Served
