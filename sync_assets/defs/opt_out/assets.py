@@ -22,6 +22,7 @@ from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import asset_metadata
+from sync_assets.flows import Outcome
 from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.apply import Applied, write_campaign, write_d365, write_due
 from sync_assets.opt_out.decide import Side, decide
@@ -34,15 +35,25 @@ from sync_assets.validation.opt_out_columns import OPT_OUT_CHECKS
 from sync_assets.validation.preflight import findings_of
 
 
-def opt_out_assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
-    """Return the opt-out assets for the configured direction; none if opt-outs are disabled."""
+def resources(runtime: Runtime) -> dict[str, Any]:
+    """Return the resources of the opt-out assets besides the systems: the IO manager."""
+    return {PARQUET: ParquetParts(lambda: runtime.store)}
+
+
+def opt_out_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.AssetsDefinition]:
+    """Return the opt-out assets for the configured direction; none if opt-outs are disabled.
+
+    outcome: receives what a run of them finds, for a caller in the same process.
+    """
     if not runtime.config.opt_out.active:
         return []
-    assets = [export_asset(runtime), _decisions(runtime), changes_asset(runtime), _contact_opt_out(runtime)]
-    return [*assets, _profile_opt_out(runtime)] if runtime.config.opt_out.direction == "bidirectional" else assets
+    made = (export_asset, _decisions, changes_asset, _contact_opt_out)
+    assets = [asset(runtime, outcome) for asset in made]
+    bidirectional = runtime.config.opt_out.direction == "bidirectional"
+    return [*assets, _profile_opt_out(runtime, outcome)] if bidirectional else assets
 
 
-def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
+def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     @dg.asset(
         key=DECISIONS,
         group_name="opt_out",
@@ -64,19 +75,21 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
     )
     def decisions(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with closing(bound(runtime, context.resources, OF_TABLES)) as its:
-            yield from _decide(context, its)
+            yield from _decide(context, its, outcome or Outcome(), rows)
 
     return decisions
 
 
-def _decide(context: dg.AssetExecutionContext, runtime: Runtime) -> Iterator[Any]:
-    partition, calls = context.partition_key, runtime.calls.total()
+def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, rows: Parts) -> Iterator[Any]:
+    partition = context.partition_key
+    audit, calls = DecisionLog(runtime.store, partition, context.run_id), runtime.calls.total()
 
     async def decided() -> DecisionRun:
         async with open_session(runtime) as session:
             return await decide_due(session, partition)
 
-    with reported(runtime, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
+    with reported(outcome, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
+        stated = staging.state_file(runtime, partition, rows)
         deciding = interruptible.run(decided())
     if failed:
         for finding in findings_of(failed[0]):
@@ -103,13 +116,14 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime) -> Iterator[Any
             dg.AssetCheckResult(passed=True, asset_key=DECISIONS, check_name=name, description=text)
             for name, (_, text) in OPT_OUT_CHECKS.items()
         ]
-        + [run_results.everything_due_is_decided(runtime, DECISIONS, deciding)],
+        + [run_results.everything_due_is_decided(outcome, DECISIONS, deciding)],
     )
 
 
-def _contact_opt_out(runtime: Runtime) -> dg.AssetsDefinition:
+def _contact_opt_out(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     return _writes(
         runtime,
+        outcome,
         CONTACT_OPT_OUT,
         "d365",
         "Opt-outs of contacts in Dynamics 365, as decided: written where they differ, never where they agree.",
@@ -118,9 +132,10 @@ def _contact_opt_out(runtime: Runtime) -> dg.AssetsDefinition:
     )
 
 
-def _profile_opt_out(runtime: Runtime) -> dg.AssetsDefinition:
+def _profile_opt_out(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     return _writes(
         runtime,
+        outcome,
         PROFILE_OPT_OUT,
         "campaign",
         "Opt-outs of profiles in Campaign, as decided: written where they differ, never where they agree.",
@@ -130,7 +145,13 @@ def _profile_opt_out(runtime: Runtime) -> dg.AssetsDefinition:
 
 
 def _writes(
-    runtime: Runtime, key: dg.AssetKey, side: Side, description: str, kind: str, page: Mapping[str, Any]
+    runtime: Runtime,
+    outcome: Outcome | None,
+    key: dg.AssetKey,
+    side: Side,
+    description: str,
+    kind: str,
+    page: Mapping[str, Any],
 ) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
@@ -148,19 +169,21 @@ def _writes(
     )
     def written(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with closing(bound(runtime, context.resources, OF_TABLES)) as its:
-            yield from _write(context, its, key, side)
+            yield from _write(context, its, outcome or Outcome(), key, side)
 
     return written
 
 
-def _write(context: dg.AssetExecutionContext, runtime: Runtime, key: dg.AssetKey, side: Side) -> Iterator[Any]:
+def _write(
+    context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, key: dg.AssetKey, side: Side
+) -> Iterator[Any]:
     calls = runtime.calls.total()
 
     async def written() -> Applied:
         async with open_session(runtime) as session:
             return await write_due(session, side)
 
-    with reported(runtime, context, f"writing of {key.to_user_string()}") as failed, heartbeat(runtime, context.run_id):
+    with reported(outcome, context, f"writing of {key.to_user_string()}") as failed, heartbeat(runtime, context.run_id):
         done = interruptible.run(written())
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)
@@ -174,4 +197,4 @@ def _write(context: dg.AssetExecutionContext, runtime: Runtime, key: dg.AssetKey
         },
         check_results=[run_results.no_opt_out_is_refused(key, refused)],
     )
-    run_results.stop(runtime, done.problem)
+    run_results.stop(outcome, done.problem)

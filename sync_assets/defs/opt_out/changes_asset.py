@@ -17,6 +17,7 @@ from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_keys import d365_key
+from sync_assets.flows import Outcome
 from sync_assets.foreign_text import markdown
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.profile_polling import ProfilePoll
@@ -31,7 +32,7 @@ class ChangesConfig(dg.Config):
     poll: bool = False
 
 
-def changes_asset(runtime: Runtime) -> dg.AssetsDefinition:
+def changes_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     """Define the asset."""
     config, direction = runtime.config, runtime.config.opt_out.direction
     # Depends on all partitions of contacts, since a due opt-out may come from any day. With the last partition only,
@@ -59,14 +60,18 @@ def changes_asset(runtime: Runtime) -> dg.AssetsDefinition:
     )
     def changes(context: dg.AssetExecutionContext, config: ChangesConfig) -> Iterator[Any]:
         with closing(bound(runtime, context.resources, OF_TABLES)) as its:
-            yield from _run_changes(context, its, poll=config.poll)
+            yield from _run_changes(context, its, outcome or Outcome(), poll=config.poll)
 
     return changes
 
 
-def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: bool) -> Iterator[Any]:
-    calls, done = runtime.calls.total(), Changes(runtime)
-    with reported(runtime, context, "run of opt-outs") as failed, heartbeat(runtime, context.run_id):
+def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, *, poll: bool) -> Iterator[Any]:
+    audit, calls = (
+        DecisionLog(runtime.store, folder_of_changes(datetime.now(UTC)), context.run_id),
+        runtime.calls.total(),
+    )
+    done = Changes(runtime, audit)
+    with reported(outcome, context, "run of opt-outs") as failed, heartbeat(runtime, context.run_id):
         done.failed = failed
         interruptible.run(done.settle(poll=poll))
     problems = list(dict.fromkeys(map(str, failed)))
@@ -79,13 +84,13 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, *, poll: b
     yield dg.MaterializeResult(
         metadata=_metadata(runtime, done) | {"engine_calls": runtime.calls.total() - calls},
         check_results=[
-            run_results.everything_due_is_decided(runtime, CHANGES, done.deciding),
+            run_results.everything_due_is_decided(outcome, CHANGES, done.deciding),
             run_results.no_opt_out_is_refused(CHANGES, refused),
         ],
     )
     if problems:
         raise dg.Failure(" ".join(problems), allow_retries=False)
-    run_results.stop(runtime, *(one.problem for one in done.written.values()))
+    run_results.stop(outcome, *(one.problem for one in done.written.values()))
 
 
 def _metadata(runtime: Runtime, done: Changes) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.resources import LEDGER, SFTP, bound
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables import check_results
+from sync_assets.flows import Outcome
 from sync_assets.foreign_text import markdown
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.rules.opt_outs import Stated
@@ -50,7 +51,7 @@ USED = {SFTP, LEDGER}
 """Resources of the asset."""
 
 
-def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
+def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     """Define the asset."""
     export = runtime.config.opt_out.export
     expected = timedelta(hours=export.expected_every_hours)
@@ -81,12 +82,14 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
     def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
         its = bound(runtime, context.resources, USED)
         with closing(its), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
-            yield from _export_file(context, its, staging.StagedRows(Path(folder)))
+            yield from _export_file(context, its, outcome or Outcome(), staging.StagedRows(Path(folder)))
 
-    def _export_file(context: dg.AssetExecutionContext, runtime: Runtime, spool: staging.StagedRows) -> Iterator[Any]:
+    def _export_file(
+        context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, spool: staging.StagedRows
+    ) -> Iterator[Any]:
         partition = context.partition_key
-        with reported(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
-            taken = _take(runtime, partition, spool)
+        with reported(outcome, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
+            taken = _stage(runtime, partition, spool)
         if failed:
             raise dg.Failure(str(failed[0]), allow_retries=False)
         if isinstance(taken, Missing):
@@ -99,7 +102,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
                 passed=False, asset_key=EXPORT, check_name=READABLE, description=markdown(str(taken))
             )
             context.log.error(str(taken))
-            stop(runtime, f"{partition}: {taken}")
+            stop(outcome, f"{partition}: {taken}")
             return
         staged, stated = taken
         yield dg.MaterializeResult(

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import dagster as dg
 
 from sync_assets.defs.tables import check_results
+from sync_assets.flows import Outcome
 from sync_assets.foreign_text import markdown
 from sync_assets.ledger import Reject
 from sync_assets.ledger.rules.opt_outs import Stated
@@ -85,16 +86,16 @@ def refused_metadata(refused: Sequence[Reject]) -> dict[str, Any]:
     return {"refused_by_reason": check_results.table(("reason", "records"), reasons)}
 
 
-def everything_due_is_decided(runtime: Runtime, key: dg.AssetKey, deciding: DecisionRun) -> dg.AssetCheckResult:
+def everything_due_is_decided(outcome: Outcome, key: dg.AssetKey, deciding: DecisionRun) -> dg.AssetCheckResult:
     """Return the result of the check that fails if Campaign did not answer for some contacts.
 
-    Also adds the failure to `runtime.stopped`. The run goes on, since the other decisions are to be written.
+    Also adds the failure to the outcome. The run goes on, since the other decisions are to be written.
     """
     text = "Everything that was due is decided."
     if deciding.unanswered:
         text = f"Campaign could not be asked about {counted(deciding.unanswered, 'contact')}; these opt-outs stay due."
         text = f"{text} {deciding.problem or ''}".strip()
-        runtime.stopped.append(text)
+        outcome.stopped.append(text)
     return dg.AssetCheckResult(
         passed=not deciding.unanswered,
         asset_key=key,
@@ -123,7 +124,7 @@ def no_opt_out_is_refused(key: dg.AssetKey, refused: Sequence[Reject]) -> dg.Ass
     )
 
 
-def stop(runtime: Runtime, *problems: str | None) -> None:
+def stop(outcome: Outcome, *problems: str | None) -> None:
     """Fail the run if there is a problem, after its results were yielded, since some work was not done.
 
     Raises:
@@ -131,5 +132,5 @@ def stop(runtime: Runtime, *problems: str | None) -> None:
     """
     found = [problem for problem in problems if problem]
     if found:
-        runtime.stopped += found
+        outcome.stopped += found
         raise dg.Failure(" ".join(dict.fromkeys(found)), allow_retries=False)

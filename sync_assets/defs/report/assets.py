@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.defs.resources import LEDGER, bound
-from sync_assets.defs.run_errors import reported
+from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_keys import campaign_key
 from sync_assets.runtime.context import Runtime
@@ -41,10 +41,8 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
         required_resource_keys={LEDGER},
     )
     def daily_sync(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        with closing(bound(runtime, context.resources, [LEDGER])) as its:
-            with reported(its, context, "report") as failed:
-                return dg.MaterializeResult(metadata=make_report(its, context.instance, datetime.now(UTC)))
-            raise dg.Failure(str(failed[0]), allow_retries=False)
+        with closing(bound(runtime, context.resources, [LEDGER])) as its, failing("report"):
+            return dg.MaterializeResult(metadata=make_report(its, context.instance, datetime.now(UTC)))
 
     return daily_sync
 

@@ -23,7 +23,7 @@ from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
 from sync_assets.defs.tables.checks import check_alone, check_specs
 from sync_assets.defs.tables.table_run import TableRun
-from sync_assets.flows import capture_table, push_table
+from sync_assets.flows import Outcome, capture_table, push_table
 from sync_assets.runtime.context import Runtime
 
 FRESH = timedelta(hours=3)
@@ -36,9 +36,14 @@ class TableRunConfig(dg.Config):
     force: bool = False
 
 
-def table_assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
-    """Return the assets of all mapped tables, one definition for each group of linked tables."""
-    return [_group(tables, runtime) for tables in linked(runtime.config.in_link_order)]
+def table_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.AssetsDefinition]:
+    """Return the assets of all mapped tables, one definition for each group of linked tables.
+
+    Args:
+        runtime: Of the definitions.
+        outcome: Receives what a run of them finds, for a caller in the same process.
+    """
+    return [_group(tables, runtime, outcome) for tables in linked(runtime.config.in_link_order)]
 
 
 def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
@@ -60,7 +65,7 @@ def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
     return groups
 
 
-def _group(tables: Sequence[TableConfig], runtime: Runtime) -> dg.AssetsDefinition:
+def _group(tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     """Define the assets of a group of linked tables, which share one op."""
     names = ", ".join(config.table for config in tables)
 
@@ -77,7 +82,7 @@ def _group(tables: Sequence[TableConfig], runtime: Runtime) -> dg.AssetsDefiniti
     def sync_tables(context: dg.AssetExecutionContext, config: TableRunConfig) -> Iterator[Any]:
         with closing(bound(runtime, context.resources, OF_TABLES)) as its:
             if context.selected_asset_keys:
-                yield from TableRun(context, its, tables, force=config.force).results()
+                yield from TableRun(context, its, tables, outcome or Outcome(), force=config.force).results()
             else:
                 yield from check_alone(context, its, tables)
 

@@ -42,7 +42,7 @@ from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.run_results import capture_numbers, day_numbers, push_numbers
 from sync_assets.defs.tables.run_state import RunState
 from sync_assets.errors import SyncAssetsError, public_message
-from sync_assets.flows import capture_table, push_table
+from sync_assets.flows import Outcome, capture_table, push_table
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
 from sync_assets.operations.readiness import campaign_notes, types_note
 from sync_assets.runtime import interruptible
@@ -76,13 +76,20 @@ class TableRun:
         context: Of the run.
         runtime: With the resources of the run.
         tables: The group, in link order.
+        outcome: Receives what the run finds, for a caller in this process.
         force: For past-day partitions, send the rows again even if they equal what Campaign acknowledged.
     """
 
     def __init__(
-        self, context: dg.AssetExecutionContext, runtime: Runtime, tables: Sequence[TableConfig], *, force: bool = False
+        self,
+        context: dg.AssetExecutionContext,
+        runtime: Runtime,
+        tables: Sequence[TableConfig],
+        outcome: Outcome,
+        *,
+        force: bool = False,
     ) -> None:
-        self._context, self._runtime, self._force = context, runtime, force
+        self._context, self._runtime, self._outcome, self._force = context, runtime, outcome, force
         selected = context.selected_asset_keys
         self._to_capture = [config for config in tables if d365_key(config) in selected]
         self._to_push = [config for config in tables if campaign_key(config) in selected]
@@ -91,7 +98,6 @@ class TableRun:
         self._follows = FOLLOWS_TAG in context.run.tags and runtime.config.runs.linger > 0
         self._state = RunState.of(config.table for config in self._tables)
         self._full: set[str] = set()  # tables whose last capture paused
-        self._warned: set[str] = set()
         self._asked: dict[str, RunRequested] = {}
         self._reports, self._reported = RunReports(context), 0.0
         self._assets = AssetResults(context, runtime, self._reports, self._state)
@@ -103,7 +109,7 @@ class TableRun:
             dg.Failure: After the results, if the work of a selected asset failed or was stopped.
         """
         with ExitStack() as stack:
-            with reported(self._runtime, self._context, "run") as failed:
+            with reported(self._outcome, self._context, "run") as failed:
                 stack.enter_context(heartbeat(self._runtime, self._context.run_id))
             if failed:
                 self._state.failed = dict.fromkeys(self._context.selected_asset_keys, failed)
@@ -137,7 +143,7 @@ class TableRun:
             if d365_key(config) not in self._state.failed:
                 self._push(config)
             if backlog_is_full(ledger, config) and ledger.reports.backlog(config.table) >= pending:
-                self._runtime.warnings.append(paused_text(ledger, config))
+                self._note([paused_text(ledger, config)])
                 return
 
     # --- One table -----------------------------------------------------------------------------------------------
@@ -156,7 +162,7 @@ class TableRun:
         Return True if it had rows or deletions; False also if the capture failed.
         """
         key, runtime = d365_key(config), self._runtime
-        with reported(runtime, self._context, f"capture of {config.table}") as failed:
+        with reported(self._outcome, self._context, f"capture of {config.table}") as failed:
             check_not_paused(runtime, config)
             limits = guardrails.check_limits(runtime, config, reading=True)
             done = interruptible.run(capture_table(runtime, config, limited=True))
@@ -164,10 +170,7 @@ class TableRun:
             self._state.record_failure(runtime, config, "d365", failed)
             return False
         warning = unknown_codes_warning(config.table, done.result.unknown_codes)
-        if warning and warning not in self._warned:
-            self._warned.add(warning)
-            self._context.log.warning(warning)
-            runtime.warnings.append(warning)
+        self._note([*done.notes, *([warning] if warning else [])])
         self._state.totals[config.table].add_capture(runtime, config.table, done)
         self._state.done.add(key)
         self._state.merge_findings(config.table, "d365", [*done.ready.findings, *limits, types_note(done.ready)])
@@ -185,7 +188,7 @@ class TableRun:
         full, before = config.table in self._full, 0
         if full:
             before = runtime.ledger.reports.backlog(config.table)
-        with reported(runtime, self._context, f"push of {config.table}") as failed:
+        with reported(self._outcome, self._context, f"push of {config.table}") as failed:
             check_not_paused(runtime, config)
             guardrails.check_limits(runtime, config, reading=False)
             seconds = SEND_SECONDS if self._follows else TURN_SECONDS if full else None
@@ -198,8 +201,9 @@ class TableRun:
         self._state.totals[config.table].add_push(runtime, config.table, done)
         self._state.done.add(key)
         self._state.merge_findings(config.table, "campaign", [*done.findings, *notes])
+        self._note(done.notes)
         if done.result.stopped:
-            runtime.stopped.append(done.result.stopped)
+            self._outcome.stopped.append(done.result.stopped)
             self._state.stopped[key] = done.result.stopped
         if full and (done.result.stopped or runtime.ledger.reports.backlog(config.table) >= before):
             self._fail_if_backlog_stays_full(config)
@@ -215,9 +219,16 @@ class TableRun:
             return
         text = paused_text(ledger, config)
         self._state.stopped[d365_key(config)] = text
-        self._runtime.stopped.append(text)
+        self._outcome.stopped.append(text)
         others = [one for one in self._state.findings[table] if one.side == "d365"]
         self._state.merge_findings(config.table, "d365", [*others, Finding("capture_goes_on", False, text, at="d365")])
+
+    def _note(self, notes: Sequence[str]) -> None:
+        """Add notes to the outcome and the run's log, each of them once."""
+        for note in notes:
+            if note not in self._outcome.notes:
+                self._context.log.warning(note)
+        self._outcome.note(notes)
 
     # --- Staying -------------------------------------------------------------------------------------------------
 
