@@ -23,7 +23,7 @@ from sync_assets.config.values import CONTACT  # noqa: E402
 from sync_assets.defs.dagster_internals import detach_copies_of_output, find_migrations_by_path  # noqa: E402
 from sync_assets.defs.operations.jobs import SHORT, operator_jobs  # noqa: E402
 from sync_assets.defs.opt_out.asset_keys import CHANGES  # noqa: E402
-from sync_assets.defs.report.assets import report_asset  # noqa: E402
+from sync_assets.defs.report import report_asset  # noqa: E402
 from sync_assets.defs.resources import systems  # noqa: E402
 from sync_assets.defs.tables.asset_keys import audit_key, campaign_key, d365_key  # noqa: E402
 from sync_assets.defs.tables.assets import table_assets  # noqa: E402
