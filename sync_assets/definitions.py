@@ -19,16 +19,14 @@ keep_loaded_objects()  # once for Dagster's objects, before the modules of this 
 
 from sync_assets import logs  # noqa: E402
 from sync_assets.config.models import TableConfig  # noqa: E402
-from sync_assets.config.values import CONTACT  # noqa: E402
+from sync_assets.defs.asset_keys import CHANGES, campaign_key, d365_key  # noqa: E402
 from sync_assets.defs.dagster_internals import detach_copies_of_output, find_migrations_by_path  # noqa: E402
 from sync_assets.defs.operations.jobs import SHORT, operator_jobs  # noqa: E402
-from sync_assets.defs.opt_out.asset_keys import CHANGES  # noqa: E402
 from sync_assets.defs.report import report_asset  # noqa: E402
 from sync_assets.defs.resources import systems  # noqa: E402
-from sync_assets.defs.tables.asset_keys import audit_key, campaign_key, d365_key  # noqa: E402
 from sync_assets.defs.tables.assets import table_assets  # noqa: E402
-from sync_assets.defs.tables.audit_assets import Comparison, audit_asset  # noqa: E402
-from sync_assets.defs.tables.checks import check_specs  # noqa: E402
+from sync_assets.defs.tables.audit_assets import audit_asset  # noqa: E402
+from sync_assets.defs.tables.checks import table_checks  # noqa: E402
 from sync_assets.defs.tables.sensors import backlog_sensor, changes_sensor  # noqa: E402
 from sync_assets.runtime.context import Runtime  # noqa: E402
 
@@ -48,7 +46,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
     checks: list[dg.AssetChecksDefinition] = []
     assets = table_assets(runtime)
-    audits = [audit_asset(table, runtime, _further(table, runtime)) for table in tables]
+    audits = [audit_asset(table, runtime) for table in tables]
     assets += audits
     of_tables = _of_tables(tables)
     sensors = [changes_sensor(tables, runtime, status, of_tables[0])]
@@ -57,7 +55,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     # Imported only if needed: each run loads the definitions anew, and installations without opt-outs need not wait.
     if runtime.config.opt_out.active:
         from sync_assets.defs.opt_out.assets import opt_out_assets  # noqa: PLC0415
-        from sync_assets.defs.opt_out.checks import watch_checks  # noqa: PLC0415
+        from sync_assets.defs.opt_out.export_asset import watch_checks  # noqa: PLC0415
         from sync_assets.defs.opt_out.sensors import due_request, opt_out_file_sensor  # noqa: PLC0415
 
         assets += opt_out_assets(runtime)
@@ -79,7 +77,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
 
         watched = Watched.of([*assets, *checks], [sensor.name for sensor in sensors])
         sensors.append(alert_sensor(runtime, watched, status))
-    watched_checks = [spec.key for table in tables for spec in check_specs(table)]
+    watched_checks = [spec.key for table in tables for spec in table_checks(table)]
     watch = dg.define_asset_job(
         "watch",
         selection=dg.AssetSelection.checks(*watched_checks, *(key for check in checks for key in check.check_keys)),
@@ -133,16 +131,6 @@ def _of_tables(tables: Sequence[TableConfig]) -> list[Any]:
             "send_backlog", selection=dg.AssetSelection.assets(*sent), description="Sends what is pending."
         ),
     ]
-
-
-def _further(table: TableConfig, runtime: Runtime) -> list[Comparison]:
-    """Return additional checks of a table's audit: the comparison of opt-outs, for contacts."""
-    if table.table != CONTACT or runtime.config.opt_out.direction == "disabled":
-        return []
-    from sync_assets.defs.opt_out.checks import parity_answer, parity_spec  # noqa: PLC0415
-
-    key = audit_key(table)
-    return [Comparison(parity_spec(key), lambda its: parity_answer(its, key))]
 
 
 @dg.definitions

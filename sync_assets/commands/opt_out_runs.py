@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from sync_assets.defs.opt_out.asset_keys import CHANGES, file_chain
+from sync_assets.defs.asset_keys import CHANGES, file_chain
 from sync_assets.defs.opt_out.assets import opt_out_assets
-from sync_assets.defs.opt_out.partitions import WORK, add_partition, run_tags
+from sync_assets.defs.partitions import WORK, add_partition, table_tags
 from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.errors import SyncAssetsError
@@ -40,7 +40,7 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
     def run(keys: list[dg.AssetKey], partition: str | None = None) -> Outcome:
         found = Outcome()
         assets = [*table_assets(runtime), *opt_out_assets(runtime, found)]
-        execute(found, instance, assets, keys, partition, run_tags(), resources(runtime))
+        execute(found, instance, assets, keys, partition, table_tags(WORK))
         return found
 
     def take(partition: str) -> Outcome:

@@ -7,9 +7,9 @@ from datetime import date
 from typing import Any
 
 from sync_assets.commands.sync_runs import run_flow
+from sync_assets.defs.asset_keys import d365_key
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.tables.active_runs import end_killed
-from sync_assets.defs.tables.asset_keys import d365_key
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Outcome
 from sync_assets.operations.replay import capture_again, replayable

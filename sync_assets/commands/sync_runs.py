@@ -11,18 +11,17 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 
 from sync_assets.campaign.client import NoInstance
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
+from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import table_tags, today
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.active_runs import end_killed
-from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets.errors import SyncAssetsError, public_message
@@ -172,7 +171,6 @@ def execute(
     selection: list[dg.AssetKey],
     partition: str | None,
     tags: dict[str, str],
-    resources: dict[str, Any] | None = None,
 ) -> None:
     """Run one Dagster run.
 
@@ -183,11 +181,10 @@ def execute(
         selection: The assets that the run materialises.
         partition: None if the assets have none.
         tags: Of the run.
-        resources: Besides the systems.
     """
     try:
         job = dg.define_asset_job(JOB, selection=dg.AssetSelection.assets(*selection))
-        named = dg.Definitions(assets=assets, jobs=[job], resources={**systems(), **(resources or {})})
+        named = dg.Definitions(assets=assets, jobs=[job], resources={**systems()})
         result = named.resolve_job_def(JOB).execute_in_process(
             instance=instance,
             raise_on_error=False,

@@ -18,17 +18,17 @@ from typing import Any, cast
 import dagster as dg
 
 from sync_assets.config.models import Config
+from sync_assets.defs.asset_keys import REPORT, campaign_key
 from sync_assets.defs.resources import LEDGER, bound
+from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.defs.tables.asset_keys import campaign_key
 from sync_assets.defs.tables.asset_metadata import DAYS, KINDS
-from sync_assets.defs.tables.run_results import THIS_RUN
+from sync_assets.defs.tables.table_work import THIS_RUN
 from sync_assets.ledger import Counts
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 
-REPORT = dg.AssetKey(["report", "daily_sync"])
 KEPT = "days"
 """Metadata key under which a report stores what the next report needs of its days."""
 AT_ONCE = 1000
@@ -84,15 +84,16 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
     counts = runtime.ledger.reports.counts()
     yesterday, today = days[now.date() - timedelta(days=1)], days[now.date()]
     kept = {day.isoformat(): {name: one[name] for name in _KEPT_NUMBERS if name in one} for day, one in days.items()}
-    return {
+    values = {
         "report": dg.MetadataValue.md(page(runtime.config, days, counts, now)),
         **{f"{name}_yesterday": number for name, number in yesterday.items()},
         "pending_now": today["pending"],
         "waiting_now": today["waiting"],
         "refused_now": sum(one.failed for one in counts.values()),
         "engine_calls_by_day": asset_metadata.calls_by_day(runtime, now),
-        KEPT: dg.MetadataValue.json(kept),
+        KEPT: kept,
     }
+    return metadata(values)
 
 
 def _last_report(instance: dg.DagsterInstance) -> Mapping[str, Any]:

@@ -76,6 +76,18 @@ def failing(what: str) -> Iterator[None]:
         raise dg.Failure(public_message(error, what), allow_retries=False) from None
 
 
+def fail_if_stopped(outcome: Outcome, *reasons: str | None) -> None:
+    """Fail the run if there is a reason why some work was not done. Call it after the results were yielded.
+
+    Raises:
+        dg.Failure: One of the reasons is not None.
+    """
+    found = [reason for reason in reasons if reason]
+    if found:
+        outcome.stopped += found
+        raise dg.Failure(" ".join(dict.fromkeys(found)), allow_retries=False)
+
+
 CANNOT = "Cannot go on: "
 """Prefix of a tick's skip reason while a sensor waits after a failed tick. Alerts detect failing sensors by it."""
 FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0

@@ -1,7 +1,7 @@
 """Call the assets of a run of `sync` one after the other, without the engine of Dagster that plans and records a run.
 
 The engine takes half of the processor time of a `sync` of a few records. All that is ours in a run is executed: flows,
-checks, errors, heartbeats, the IO manager. Left out are the plan, the resources and the events; tests of those, and of
+checks, errors, heartbeats. Left out are the plan, the resources and the events; tests of those, and of
 what a run leaves in Dagster, set `Program.dagster`.
 """
 
@@ -48,14 +48,9 @@ def execute(
     selection: Sequence[dg.AssetKey],
     partition: str | None,
     tags: dict[str, str],
-    resources: dict[str, Any] | None = None,
 ) -> None:
     """Stand in for `sync_runs.execute`. An error that an asset does not catch is raised."""
     run_id = str(uuid.uuid4())
-    stored = SimpleNamespace(
-        asset_key=EXPORT, run_id=run_id, has_asset_partitions=True, asset_partition_keys=[partition],
-        add_output_metadata=lambda *_: None,
-    )  # fmt: skip
     try:
         for asset in assets:  # what an asset depends on stands before it
             keys = asset.keys & set(selection)

@@ -3,7 +3,7 @@
 Tables that are connected by links share one op. It works in link order and can run any subset of its assets; a run that
 stays follows the changes of all its tables (`table_run.py`).
 
-Here: the definitions. Metadata of a run is in `run_results.py`, check results in `checks.py`, columns, links and code
+Here: the definitions. Metadata of a run is in `table_work.py`, checks in `checks.py`, columns, links and code
 references in `asset_metadata.py`.
 """
 
@@ -17,11 +17,11 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.config.models import TableConfig
+from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.defs.partitions import TABLE_TAG, daily
 from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
-from sync_assets.defs.tables.checks import check_alone, check_specs
+from sync_assets.defs.tables.checks import check_alone, table_checks
 from sync_assets.defs.tables.table_run import TableRun
 from sync_assets.flows import Outcome, capture_table, push_table
 from sync_assets.runtime.context import Runtime
@@ -72,7 +72,7 @@ def _group(tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | N
     @dg.multi_asset(
         name=f"sync_{tables[0].table}",
         specs=[spec for config in tables for spec in (_d365_spec(config, runtime), _campaign_spec(config, runtime))],
-        check_specs=[spec for config in tables for spec in check_specs(config)],
+        check_specs=[spec for config in tables for spec in table_checks(config)],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
         description=f"Captures and sends, in link order: {names}.",

@@ -13,10 +13,11 @@ import yaml
 
 from sync_assets.definitions import build_definitions
 from sync_assets.defs import report
-from sync_assets.defs.report import KEPT, REPORT, collect, make_report, page, window
+from sync_assets.defs.asset_keys import REPORT
+from sync_assets.defs.report import KEPT, collect, make_report, page, window
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.asset_metadata import DAYS
-from sync_assets.defs.tables.run_results import THIS_RUN
+from sync_assets.defs.tables.table_work import THIS_RUN
 from sync_assets.ledger import Counts
 from sync_assets.runtime.context import Runtime
 
