@@ -11,9 +11,9 @@ import dagster as dg
 import pytest
 import yaml
 
-from sync_assets.definitions import build_definitions
 from sync_assets.defs import report
 from sync_assets.defs.asset_keys import REPORT
+from sync_assets.defs.build import build_definitions
 from sync_assets.defs.report import KEPT, collect, make_report, page, window
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.asset_metadata import DAYS

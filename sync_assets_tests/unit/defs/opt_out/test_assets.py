@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sync_assets.config.opt_out import ActiveDirection
-from sync_assets.definitions import build_definitions
+from sync_assets.defs.build import build_definitions
 from sync_assets.defs.partitions import opt_out_files
 from sync_assets.runtime.context import Runtime
 

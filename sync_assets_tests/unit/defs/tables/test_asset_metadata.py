@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 import sync_assets
-from sync_assets.definitions import build_definitions
+from sync_assets.defs.build import build_definitions
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.runtime.context import Runtime
 
