@@ -1,6 +1,6 @@
 """Dynamics 365 contacts and custom entities into Adobe Campaign Standard, as Dagster data assets.
 
-definitions        what Dagster loads
+definitions        what Dagster loads: `defs` builds them
 cli                the command line; commands: what it does
 defs               every Dagster object
 operations         what an operator does, from the command line or a job
@@ -19,7 +19,3 @@ sandbox            local systems for tests and demonstrations
 
 Arrows point one way, see docs/dev/architecture.md; `.importlinter` checks it.
 """
-
-from sync_assets.performance import return_large_buffers
-
-return_large_buffers()

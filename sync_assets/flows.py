@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -31,19 +32,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """The result of a capture, with the checked table."""
+    """The result of a capture, with the checked table. notes: what was accepted."""
 
     ready: Ready
     result: CaptureResult
+    notes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """The result of a push, with the metadata of its resource and the findings."""
+    """The result of a push, with the metadata of its resource, the findings, and notes about Campaign's records."""
 
     resource: Resource
     findings: list[Finding]
     result: PushResult
+    notes: list[str]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The result of the flows of one run or of several, for the command that started them.
+
+    Attributes:
+        problems: Errors that prevented a flow.
+        stopped: Reasons why a flow ended before its work was done.
+        notes: Warnings, and what the program did by itself; each of them once.
+        interrupted: True if a signal ended the run.
+    """
+
+    problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
+    stopped: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+    interrupted: bool = False
+
+    def note(self, texts: Iterable[str]) -> None:
+        """Add notes that are not among them yet."""
+        self.notes = list(dict.fromkeys([*self.notes, *texts]))
+
+    def add(self, other: Outcome) -> None:
+        """Add the result of another run."""
+        self.problems += other.problems
+        self.stopped += other.stopped
+        self.note(other.notes)
 
 
 class MappingsTakeTurns(SyncAssetsError):
@@ -69,8 +99,8 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
         )
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         runtime.check_not_older()
-        findings = await asyncio.to_thread(_check_and_note, runtime, ledger, config, ready)
-        await asyncio.to_thread(_note_mapping, runtime, ledger, config.table, ready.mapping.fingerprint)
+        findings, notes = await asyncio.to_thread(_check_and_store, runtime, ledger, config, ready)
+        notes += await asyncio.to_thread(_store_mapping, runtime, ledger, config.table, ready.mapping.fingerprint)
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
         result = await Capture(
@@ -85,18 +115,21 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
         ).run()
         await asyncio.to_thread(ledger.runs.count_captured, config.table, result.rows)
-        return Captured(replace(ready, findings=findings), result)
+        return Captured(replace(ready, findings=findings), result, notes)
 
 
-def _check_and_note(runtime: Runtime, ledger: Ledger, config: TableConfig, ready: Ready) -> list[Finding]:
-    """Return all findings of a table whose types and target are unchanged or accepted, and store these.
+def _check_and_store(
+    runtime: Runtime, ledger: Ledger, config: TableConfig, ready: Ready
+) -> tuple[list[Finding], list[str]]:
+    """Store a table's types and target. Return all findings, and a note if another target was accepted.
 
     Raises NotReady if a type or the target changed.
     """
+    notes: list[str] = []
     now = types_of(ready.mapping)
     findings = [*ready.findings, *findings_since_capture(ledger, config, now)]
     if runtime.accept_mapping and not findings[-1].passed:
-        runtime.notes.append(f"{config.table}: {findings[-1].message}. Accepted.")
+        notes.append(f"{config.table}: {findings[-1].message}. Accepted.")
         findings[-1] = replace(findings[-1], passed=True)
     if any(finding.stops for finding in findings):
         raise NotReady(config.table, findings)
@@ -104,19 +137,21 @@ def _check_and_note(runtime: Runtime, ledger: Ledger, config: TableConfig, ready
         ledger.targets.change_target(config.table, config.resource, config.key)
     if ledger.maintenance.known_types(config.table) != now:
         ledger.maintenance.note_types(config.table, now)
-    return findings
+    return findings, notes
 
 
-def _note_mapping(runtime: Runtime, ledger: Ledger, table: str, fingerprint: str) -> None:
-    """Store that the table has a new mapping, after which every row is read again. Raises MappingsTakeTurns."""
+def _store_mapping(runtime: Runtime, ledger: Ledger, table: str, fingerprint: str) -> list[str]:
+    """Store that the table has a new mapping, after which every row is read again. Return a note if one is due.
+
+    Raises MappingsTakeTurns.
+    """
     feed = ledger.feeds.feed(table)
     if feed is None or feed.fingerprint == fingerprint:
-        return
+        return []
     last = ledger.mappings.change_mapping(table, feed.fingerprint, fingerprint, accepted=runtime.accept_mapping)
     if last and not runtime.accept_mapping:
         raise MappingsTakeTurns(table, last)
-    if last:
-        runtime.notes.append(str(MappingsTakeTurns(table, last)))
+    return [str(MappingsTakeTurns(table, last))] if last else []
 
 
 async def push_table(runtime: Runtime, config: TableConfig, seconds: float | None = None) -> Pushed:
@@ -133,7 +168,8 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         runtime.keep_history()
         existing = await first_load(runtime, campaign, config, resource, seconds)
         if not existing.known:
-            return Pushed(resource, findings, PushResult(calls=Counter(read=existing.calls), stopped=existing.stopped))
+            nothing = PushResult(calls=Counter(read=existing.calls), stopped=existing.stopped)
+            return Pushed(resource, findings, nothing, existing.notes)
         counts = await asyncio.to_thread(ledger.reports.counts)
         runtime.totals[f"sending {config.table}"] = counts[config.table].pending if config.table in counts else 0
         result = await push(
@@ -151,7 +187,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         result.calls["read"] += existing.calls
     if await asyncio.to_thread(opt_outs_due, runtime, config):
         await _write_opt_outs(runtime, result)
-    return Pushed(resource, findings, result)
+    return Pushed(resource, findings, result, existing.notes)
 
 
 def opt_outs_due(runtime: Runtime, config: TableConfig) -> int:

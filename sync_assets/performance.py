@@ -1,6 +1,7 @@
 """Settings of the interpreter and the C library that make the program faster or smaller. There are none elsewhere.
 
-Each is measured (docs/dev/benchmarks.md). Importing this module imports nothing heavy.
+Each is measured (docs/dev/benchmarks.md). Importing this module changes nothing: the entry points of our processes call
+it (`cli/main.py`, `definitions.py`). It imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -47,10 +48,23 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 def keep_loaded_objects() -> None:
     """Exempt all objects that exist now from garbage collection, since they live as long as the process.
 
-    While modules load, the collector would walk through Dagster's objects again and again: a quarter of a second of the
-    start of each run. While records are sent, it would walk through our own.
+    While records are sent, the collector would walk through Dagster's objects and our own again and again.
     """
     gc.freeze()
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Collect no garbage while modules and definitions are loaded, and exempt these from collection afterwards.
+
+    The start of each run takes a third of a second less processor time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        keep_loaded_objects()
+        gc.enable()
 
 
 _intervals: list[float] = []  # before each capture that runs now; the first one is Python's

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sync_assets.audit.record_comparison import (
@@ -49,6 +49,7 @@ class Existing:
         calls: reads made, or reads that the list would take if it was too long to be read.
         estimated: in that case, the number of records of the resource.
         stopped: why the list ended early; None if it simply continues with the next call.
+        notes: for people.
     """
 
     known: bool
@@ -56,6 +57,7 @@ class Existing:
     calls: int = 0
     estimated: int | None = None
     stopped: str | None = None
+    notes: list[str] = field(default_factory=list[str])
 
 
 async def first_load(
@@ -69,9 +71,9 @@ async def first_load(
         existing = await existing_records(runtime, campaign, config, resource, runtime.listed_keys, seconds=seconds)
     except (BudgetSpent, CampaignRefused, HttpError) as error:
         return Existing(known=False, stopped=str(error))
-    if existing.found is not None:
-        runtime.notes.append(shown(config, existing.found))
-    return existing
+    if existing.found is None:
+        return existing
+    return replace(existing, notes=[*existing.notes, shown(config, existing.found)])
 
 
 def shown(config: TableConfig, found: Rebuild) -> str:
@@ -113,9 +115,7 @@ async def existing_records(
                 f"{config.table}: another process is finding out which records Campaign holds already. This "
                 "process sends nothing of the table until that is done."
             )
-            if note not in runtime.notes:  # `sync` tries again twice a second
-                runtime.notes.append(note)
-            return Existing(known=False)
+            return Existing(known=False, notes=[note])
         if await asyncio.to_thread(needless, ledger, config):  # another worker has done it meanwhile
             return Existing(known=True)
         listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
@@ -145,13 +145,13 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
     feed = await asyncio.to_thread(ledger.feeds.feed, config.table)
     state = await asyncio.to_thread(ledger.rebuilds.begin_listing, config.table, captured=bool(feed and feed.complete))
     if not state.captured:
-        comparison.runtime.notes.append(
+        note = (
             f"{config.table}: Campaign holds records with ids of Dynamics 365 already. Nothing is sent until the first "
             "read of the table is complete and they were compared with it."
         )
-        return Existing(known=False, calls=listing.calls)
+        return Existing(known=False, calls=listing.calls, notes=[note])
     found = await comparison.run(state, first, seconds)
-    return Existing(found is not None, found, listing.calls + comparison.learnt)
+    return Existing(found is not None, found, listing.calls + comparison.learnt, notes=comparison.warnings)
 
 
 @asynccontextmanager

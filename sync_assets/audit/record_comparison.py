@@ -99,6 +99,7 @@ class Comparison:
         session: epoch of the process's session, which holds the lease.
         observer: receives each page; None for none.
         learnt: reads that were made for the PKeys of parents.
+        warnings: for people, after `run`.
     """
 
     runtime: Runtime
@@ -109,6 +110,7 @@ class Comparison:
     session: int
     observer: PageObserver | None = field(default=None, kw_only=True)
     learnt: int = 0
+    warnings: list[str] = field(default_factory=list[str])
 
     @property
     def config(self) -> TableConfig:
@@ -181,7 +183,7 @@ class Comparison:
         Records listed before an interruption are not included; the resource's audit counts them all.
         """
         name, key = self.config.resource, self.config.key
-        self.runtime.warnings.append(
+        self.warnings.append(
             f"{repeated:,} records of {name} in Campaign carry a {key} that another one carries, too. No further one "
             f"is made, and Campaign chooses which of them is updated. Merge them there, or delete what is too many."
         )

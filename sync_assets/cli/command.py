@@ -38,12 +38,9 @@ def open_runtime(*, creates: bool = False) -> Runtime:
 
 
 def close_runtimes() -> None:
-    """Close the runtimes and print what they noted."""
+    """Close the runtimes."""
     while _RUNTIMES:
-        runtime = _RUNTIMES.pop()
-        runtime.close()
-        for note in runtime.notes:
-            say(note)
+        _RUNTIMES.pop().close()
 
 
 def private_files() -> None:

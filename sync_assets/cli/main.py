@@ -66,7 +66,9 @@ def main() -> None:
     """Run the console script. An exit status other than 0 ends with a line on standard error, see `command.end`."""
     from sync_assets.errors import SyncAssetsError, foreign  # noqa: PLC0415
     from sync_assets.logs import configure  # noqa: PLC0415
+    from sync_assets.performance import return_large_buffers  # noqa: PLC0415
 
+    return_large_buffers()
     try:
         configure(os.environ)
         # Every other exit status than 0 is a SystemExit of `command.end`, except that of Typer on Ctrl-C.

@@ -24,9 +24,9 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
     import dagster as dg  # noqa: PLC0415
 
     from sync_assets.alerts.incidents import incidents  # noqa: PLC0415
-    from sync_assets.definitions import build_definitions  # noqa: PLC0415
     from sync_assets.defs.alerts.dagster_state import Watched, read_state  # noqa: PLC0415
     from sync_assets.defs.alerts.sensor import killed, paused_assets  # noqa: PLC0415
+    from sync_assets.defs.build import build_definitions  # noqa: PLC0415
     from sync_assets.defs.instance.command_line import dagster_instance, instance_folder  # noqa: PLC0415
 
     definitions = build_definitions(runtime)

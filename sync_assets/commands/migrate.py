@@ -178,7 +178,7 @@ class _Steps:
             if done.status == 1:
                 raise _all_of(done.problems)
             result, found = self._made() | {"foretold": foretold}, done.document
-            if done.problems or runtime.stopped or in_maintenance(found, list(found["tables"])) or _unfinished(found):
+            if done.problems or done.ended_early or in_maintenance(found, list(found["tables"])) or _unfinished(found):
                 return StepResult(result, todo=[*map(str, done.problems), *done.stopped, done.ending])
         left = left_over(found)
         question = f"The first sync left: {left} (`sync-assets rejects`). Is the migration done without that?"

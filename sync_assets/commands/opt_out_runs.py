@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from sync_assets.defs.opt_out.asset_keys import CHANGES, file_chain
+from sync_assets.defs.asset_keys import CHANGES, file_chain
 from sync_assets.defs.opt_out.assets import opt_out_assets
-from sync_assets.defs.opt_out.partitions import WORK, add_partition, run_tags
+from sync_assets.defs.partitions import WORK, add_partition, table_tags
 from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import Outcome
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.opt_out.export import folder
 from sync_assets.opt_out.profile_polling import poll_is_due
@@ -32,28 +33,33 @@ ROUNDS = 20
 Execute = Callable[..., None]
 
 
-def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execute) -> None:
-    """Run all flows of opt-outs. Their problems are in `runtime.problems` afterwards."""
+def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execute) -> Outcome:
+    """Run all flows of opt-outs, and return their outcome."""
     end_killed(instance, runtime.ledger, WORK)
-    assets = [*table_assets(runtime), *opt_out_assets(runtime)]
 
-    def run(keys: list[dg.AssetKey], partition: str | None = None) -> None:
-        execute(runtime, instance, assets, keys, partition, run_tags())
+    def run(keys: list[dg.AssetKey], partition: str | None = None) -> Outcome:
+        found = Outcome()
+        assets = [*table_assets(runtime), *opt_out_assets(runtime, found)]
+        execute(found, instance, assets, keys, partition, table_tags(WORK))
+        return found
 
-    def take(partition: str) -> None:
+    def take(partition: str) -> Outcome:
         add_partition(instance, partition)
-        run(file_chain(runtime.config), partition)
+        return run(file_chain(runtime.config), partition)
 
-    stopped, waiting = len(runtime.stopped), _WaitingFiles(runtime, take)
+    waiting = _WaitingFiles(runtime, take)
+    whole = waiting.found
     try:
         waiting.consume()
     except SyncAssetsError as error:  # an unreachable SFTP must not hold back changes of Dynamics 365
-        runtime.problems.append(error)
-    _process_due(runtime, lambda: run([CHANGES]))
+        whole.problems.append(error)
+    whole.add(_process_due(runtime, lambda: run([CHANGES])))
     if not runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes).due:
-        # A later run has made up for runs that ended early, so their reasons become warnings; those of files stay.
-        runtime.warnings += [text for text in runtime.stopped[stopped:] if text not in waiting.refused]
-        runtime.stopped[stopped:] = waiting.refused
+        # A later run has made up for runs that ended early, so their reasons become notes; those of files stay.
+        whole.note(whole.stopped)
+        whole.stopped = []
+    whole.stopped += waiting.refused
+    return whole
 
 
 Version = tuple[str, datetime, int]
@@ -66,13 +72,16 @@ def _version(file: OptOutFile) -> Version:
 class _WaitingFiles:
     """Process the files that wait in the folder.
 
-    `refused`: the entries of `runtime.stopped` about files that could not be processed and are still present.
+    Attributes:
+        found: The outcome of their runs.
+        refused: Reasons why files that are still present could not be processed.
     """
 
-    def __init__(self, runtime: Runtime, run: Callable[[str], None]) -> None:
+    def __init__(self, runtime: Runtime, run: Callable[[str], Outcome]) -> None:
         self._runtime, self._run = runtime, run
         self._tried: dict[Version, list[str]] = {}
         self._announced: set[str] = set()
+        self.found = Outcome()
         self.refused: list[str] = []
 
     def consume(self) -> None:
@@ -85,9 +94,8 @@ class _WaitingFiles:
             self._report(seen)
             ready = [file for file in seen.ready if _version(file) not in self._tried]
             for file in ready:
-                problems = len(runtime.problems)
                 self._take(file)
-                if len(runtime.problems) > problems:
+                if self.found.problems:
                     return  # the same problem would stop the other files
             if ready:
                 continue  # poll again: processed files have been tidied away
@@ -96,17 +104,16 @@ class _WaitingFiles:
             if time.monotonic() > give_up_at:
                 names = ", ".join(file.name for file in seen.unsettled)
                 self.refused.append(f"{names}: still being written after {waited:.0f} s; left for the next sync.")
-                runtime.stopped.append(self.refused[-1])
                 return
             self._announce(seen.unsettled)
             runtime.progress("waiting for files to settle", 0)
             time.sleep(POLL_SECONDS)
 
     def _take(self, file: OptOutFile) -> None:
-        stopped = self._runtime.stopped
-        before = len(stopped)
-        self._run(file.partition)
-        texts = [text for text in stopped[before:] if text.startswith(f"{file.partition}: ")]
+        found = self._run(file.partition)
+        texts = [text for text in found.stopped if text.startswith(f"{file.partition}: ")]
+        found.stopped = [text for text in found.stopped if text not in texts]
+        self.found.add(found)
         self._tried[_version(file)] = texts
         self.refused += texts
 
@@ -121,30 +128,27 @@ class _WaitingFiles:
             self._runtime.announce(f"Waiting {seconds} s for {names} to settle; longer if it is still being written.")
 
     def _report(self, seen: folder.FolderPoll) -> None:
-        """Add warnings about the folder's files, and drop what this sync reported of files that are no longer present.
+        """Add notes about the folder's files, and drop those of this sync about files that are no longer present.
 
         A changed file counts as another one, which is processed in its turn.
         """
-        runtime, directory = self._runtime, self._runtime.config.opt_out.export.directory
+        directory = self._runtime.config.opt_out.export.directory
         texts = [f"{name} in {directory} is passed over: {why}." for name, why in seen.passed_over]
         texts += [*seen.troubles, *(f"{file.partition}: {file.reason}" for file in seen.refused)]
-        runtime.warnings.extend(text for text in texts if text not in runtime.warnings)
+        self.found.note(texts)
         present = {_version(file) for file in (*seen.ready, *seen.unsettled, *seen.refused)}
         gone = {text for version, texts in self._tried.items() if version not in present for text in texts}
         self.refused = [text for text in self.refused if text not in gone]
-        runtime.stopped[:] = [text for text in runtime.stopped if text not in gone]
 
 
-def _process_due(runtime: Runtime, run: Callable[[], None]) -> None:
+def _process_due(runtime: Runtime, run: Callable[[], Outcome]) -> Outcome:
     """Poll profiles if that is due, then decide and write what is due, until nothing moves."""
-    problems = len(runtime.problems)
+    whole = Outcome()
     for _ in range(ROUNDS):
         before = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
         if not before.due and not poll_is_due(runtime, datetime.now(UTC)):
-            return
-        run()
-        if (
-            len(runtime.problems) > problems
-            or runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes) == before
-        ):
-            return
+            break
+        whole.add(run())
+        if whole.problems or runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes) == before:
+            break
+    return whole

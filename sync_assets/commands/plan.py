@@ -126,6 +126,8 @@ class _Plan:
         except (NotReady, D365Refused, BadPage, CampaignRefused) as error:
             self.troubled[config.table] = error
         else:
+            for note in captured.notes:
+                self.runtime.announce(note)
             if warning := unknown_codes_warning(config.table, captured.result.unknown_codes):
                 self.unknown_codes[config.table] = warning
             if any(captured.result.orphans) and not captured.result.held_back:

@@ -15,7 +15,6 @@ from sync_assets.operations.rebuild import begin_anew, new_keys, pages_of, rebui
 from sync_assets.operations.status import COLUMNS, document, held_back, unknown_tables
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.validation.guardrails import check_limits
 
 FOUND = ("records", "equal", "differing", "unknown")
@@ -43,25 +42,23 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
     runtime.settings.require("d365", "campaign")
     runtime.accept_older(lambda: begin_anew(runtime))
     found: dict[str, Any] = {}
+    notes: list[str] = []
     problem: SyncAssetsError | None = None
     with new_keys() as keys:
         for config in tables:
             try:
                 check_limits(runtime, config, reading=True)
-                found[config.table] = _rebuild(runtime, config, keys)
+                rebuilt, more = interruptible.run(rebuild_table(runtime, config, keys))
+                found[config.table] = {name: asdict(rebuilt)[name] for name in FOUND}
+                notes += more
             except SyncAssetsError as error:
                 problem = error
                 break
     whole = document(runtime, runtime.calls, {})
     for table, counts in found.items():
         counts |= {name: whole["tables"][table][name] for name in COLUMNS}
-    notes = [*dict.fromkeys([*runtime.warnings, *held_back({"tables": {t: whole["tables"][t] for t in found}})])]
-    return Rebuilt({"tables": found, "engine_calls": whole["engine_calls"]}, notes, problem)
-
-
-def _rebuild(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> dict[str, Any]:
-    result = interruptible.run(rebuild_table(runtime, config, keys))
-    return {name: asdict(result)[name] for name in FOUND}
+    notes += held_back({"tables": {t: whole["tables"][t] for t in found}})
+    return Rebuilt({"tables": found, "engine_calls": whole["engine_calls"]}, [*dict.fromkeys(notes)], problem)
 
 
 def rehearse(runtime: Runtime, only: Sequence[str] = ()) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from datetime import date
 from typing import Any
 
 from sync_assets.commands.sync_runs import run_flow
+from sync_assets.defs.asset_keys import d365_key
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.tables.active_runs import end_killed
-from sync_assets.defs.tables.asset_keys import d365_key
 from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import Outcome
 from sync_assets.operations.replay import capture_again, replayable
 from sync_assets.operations.status import COLUMNS, document, held_back
 from sync_assets.runtime.context import Runtime
@@ -45,15 +46,18 @@ def replay(
     with dagster_instance() as instance:
         release_dead(runtime.ledger)
         end_killed(instance, runtime.ledger, table)
-        capture_again(
-            runtime, config, (first, last), force, lambda: run_flow(runtime, config, instance, [d365_key(config)])
-        )
-    return _result(runtime, table)
+        found = Outcome()
+
+        def capture() -> None:
+            found.add(run_flow(runtime, config, instance, [d365_key(config)]))
+
+        capture_again(runtime, config, (first, last), force, capture)
+    return _result(runtime, table, found)
 
 
-def _result(runtime: Runtime, table: str) -> Replayed:
+def _result(runtime: Runtime, table: str, found: Outcome) -> Replayed:
     whole = document(runtime, {}, {})
     counts = whole["tables"][table]
     summary = {"table": table, **{name: counts[name] for name in COLUMNS}}
     of_table = {"tables": {table: counts}}
-    return Replayed(summary, runtime.problems, [*runtime.warnings, *held_back(of_table), *runtime.stopped])
+    return Replayed(summary, found.problems, [*found.notes, *held_back(of_table), *found.stopped])

@@ -15,7 +15,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import MappingsTakeTurns
+from sync_assets.flows import MappingsTakeTurns, Outcome
 from sync_assets.foreign_text import one_line
 from sync_assets.operations.quiet_tables import quiet_tables
 from sync_assets.operations.status import document, held_back, in_maintenance, retried, unknown_tables
@@ -61,6 +61,7 @@ class Synced:
         document: what `sync --json` prints.
         problems: why a flow could not run.
         stopped: why a flow ended early, and further notes for people.
+        ended_early: True if a flow ended before its work was done.
         status: the exit status.
         ending: why it is not 0, and the command that leads on; empty if it is 0.
     """
@@ -68,6 +69,7 @@ class Synced:
     document: dict[str, Any]
     problems: list[SyncAssetsError]
     stopped: list[str]
+    ended_early: bool
     status: int
     ending: str = ""
 
@@ -83,29 +85,32 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
     runtime.check_not_older()  # an unusable ledger, or one of other systems, is an error before anything else, too
+    found = Outcome()
     troubled: Troubled = {}
     try:
         check_configuration(runtime.config, tables)
     except BeyondLimits as error:
-        runtime.problems.append(error)
+        found.problems.append(error)
     else:
         release_dead(runtime.ledger)
-        troubled = _run(runtime, tables, instance)
+        found, troubled = _run(runtime, tables, instance)
     if runtime.config.logs.export:
-        _export_log(runtime)
+        found.stopped += _export_log(runtime)
     outcome = document(runtime, runtime.calls, runtime.opt_outs)
     for table, counts in outcome["tables"].items():
         counts["problem"] = str(troubled[table][0]) if table in troubled else None
     paused = in_maintenance(outcome, [config.table for config in tables])
-    status = _status(runtime, outcome, [config.table for config in tables], troubled) or (2 if paused else 0)
+    status = _status(runtime, found, outcome, troubled, [config.table for config in tables]) or (2 if paused else 0)
     if status != 1:
         DeadManSwitch(runtime).ping()
-    notes = [*runtime.warnings, *paused, *held_back(outcome), *retried(outcome), *runtime.stopped]
-    ending = _ending(runtime, outcome, [config.table for config in tables]) if status else ""
-    return Synced(outcome, runtime.problems, notes, status, ending)
+    notes = [*found.notes, *paused, *held_back(outcome), *retried(outcome), *found.stopped]
+    ending = _ending(found, outcome, [config.table for config in tables]) if status else ""
+    return Synced(outcome, found.problems, notes, bool(found.stopped), status, ending)
 
 
-def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None) -> Troubled:
+def _run(
+    runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None
+) -> tuple[Outcome, Troubled]:
     """Run the flows that have something to do, or were last confirmed more than an hour ago.
 
     Killed runs are ended as well.
@@ -116,50 +121,53 @@ def _run(runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterIn
     opt_outs = runtime.config.opt_out.active and any(config.table == CONTACT for config in going)
     all_quiet = not opt_outs and all(config.table in quiet for config in going)
     if all_quiet and not killed_runs(runtime.ledger):
-        return {}
+        return Outcome(), {}
     from sync_assets.commands.sync_runs import run_flows  # Dagster is slow to import  # noqa: PLC0415
 
     keep_loaded_objects()
     return run_flows(runtime, tables, quiet, instance)
 
 
-def _export_log(runtime: Runtime) -> None:
-    """Export the log. A failure is reported, and does not make the whole sync a failure."""
+def _export_log(runtime: Runtime) -> list[str]:
+    """Export the log. Return why that failed, which does not make the whole sync a failure."""
     from sync_assets.operations.log_export import export_log  # noqa: PLC0415
 
     try:
         export_log(runtime)
     except SyncAssetsError as error:
-        runtime.stopped.append(f"The log was not written to the Campaign SFTP: {error}")
+        return [f"The log was not written to the Campaign SFTP: {error}"]
+    return []
 
 
-def _status(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str], troubled: Troubled) -> int:
+def _status(
+    runtime: Runtime, found: Outcome, outcome: dict[str, Any], troubled: Troubled, tables: Sequence[str]
+) -> int:
     """Return the exit status.
 
     0: nothing is left to be done. 2: records or opt-outs are rejected, held, held back, waiting or pending, or the
     set-up of a table must be corrected while other tables could run. 1: no table could run, a service failed, or a
     problem is not one of a table.
     """
-    of_tables = [problem for found in troubled.values() for problem in found]
-    if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in runtime.problems):
+    of_tables = [problem for those in troubled.values() for problem in those]
+    if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in found.problems):
         return 1
-    if runtime.problems:
+    if found.problems:
         paused = runtime.ledger.maintenance.in_maintenance()
         return 2 if any(table not in paused and not _failed(troubled.get(table, ())) for table in tables) else 1
-    return 2 if _left(outcome, tables) or runtime.stopped else 0
+    return 2 if _left(outcome, tables) or found.stopped else 0
 
 
-def _ending(runtime: Runtime, outcome: dict[str, Any], tables: Sequence[str]) -> str:
+def _ending(found: Outcome, outcome: dict[str, Any], tables: Sequence[str]) -> str:
     """Return why something is left to be done, and the command that leads on, in one line."""
-    if runtime.problems:
+    if found.problems:
         faulty = [table for table in tables if outcome["tables"][table]["problem"]]
         return f"Not done, as said above: {', '.join(faulty) or 'opt-outs'}. `sync-assets doctor` checks the set-up."
     left = _left(outcome, tables)
-    if left and not runtime.stopped:
+    if left and not found.stopped:
         command = LEFT[next(iter(left))][1]
         table = next((name for name in tables if outcome["tables"][name]["deletes_held_back"]), "")
         return f"Left: {left_over(outcome, tables)}. Go on with `{command.format(table=table)}`."
-    why = one_line(f"Not all could be done: {[*runtime.stopped, *in_maintenance(outcome, tables)][0]}")
+    why = one_line(f"Not all could be done: {[*found.stopped, *in_maintenance(outcome, tables)][0]}")
     return why if "`sync-assets " in why else f"{why} Then run `sync-assets sync` again."
 
 

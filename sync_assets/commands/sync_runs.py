@@ -8,24 +8,24 @@ stopped a flow.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import dagster as dg
 
 from sync_assets.campaign.client import NoInstance
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
+from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import table_tags, today
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.active_runs import end_killed
-from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets.errors import SyncAssetsError, public_message
+from sync_assets.flows import Outcome
 from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import OtherSystems
@@ -43,58 +43,54 @@ Troubled = dict[str, list[SyncAssetsError | str]]
 
 def run_flows(
     runtime: Runtime, tables: Sequence[TableConfig], quiet: Collection[str], instance: dg.DagsterInstance | None
-) -> Troubled:
+) -> tuple[Outcome, Troubled]:
     """Run all flows of the tables except the quiet ones, then those of opt-outs.
 
     Args:
-        runtime: Afterwards holds the problems of all flows.
+        runtime: The environment, ledger and clients.
         tables: In link order.
         quiet: Names of tables that need no capture.
         instance: The Dagster instance; None: that of DAGSTER_HOME.
 
+    Returns:
+        The outcome of all flows, and the tables that could not go on.
+
     Raises:
         OtherSystems: The ledger belongs to other systems.
     """
+    whole, troubled = Outcome(), Troubled()
     with nullcontext(instance) if instance else dagster_instance() as opened:
-        return _run_flows(runtime, tables, quiet, opened)
-
-
-def _run_flows(
-    runtime: Runtime, tables: Sequence[TableConfig], quiet: Collection[str], instance: dg.DagsterInstance
-) -> Troubled:
-    troubled: Troubled = {}
-    for config in tables:
-        end_killed(instance, runtime.ledger, config.table)
-        if _goes(runtime, config) and config.table not in quiet:
-            with _noted(runtime, config, troubled):
-                _capture_and_push(runtime, config, instance)
-            for problem in runtime.problems:
+        for config in tables:
+            end_killed(opened, runtime.ledger, config.table)
+            if not _goes(runtime, config) or config.table in quiet:
+                continue
+            _note(runtime, config, _capture_and_push(runtime, config, opened), whole, troubled)
+            for problem in whole.problems:
                 if isinstance(problem, OtherSystems):
                     raise problem  # all other flows would fail alike
                 if isinstance(problem, NoInstance):
-                    return troubled  # likewise
-    _push_the_rest(runtime, tables, instance, troubled)
-    if runtime.config.opt_out.active and any(config.table == CONTACT and _goes(runtime, config) for config in tables):
-        from sync_assets.commands.opt_out_runs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
+                    return whole, troubled  # likewise
+        _push_the_rest(runtime, tables, opened, whole, troubled)
+        contacts = [config for config in tables if config.table == CONTACT and _goes(runtime, config)]
+        if runtime.config.opt_out.active and contacts:
+            from sync_assets.commands.opt_out_runs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
 
-        sync_opt_outs(runtime, instance, execute)
-    return troubled
+            whole.add(sync_opt_outs(runtime, opened, execute))
+    return whole, troubled
 
 
-@contextmanager
-def _noted(runtime: Runtime, config: TableConfig, troubled: Troubled) -> Iterator[None]:
-    """Record problems that arise inside the block as the table's, and announce them: other tables may take hours."""
-    problems, stopped = len(runtime.problems), len(runtime.stopped)
-    yield
-    if found := [*runtime.problems[problems:], *runtime.stopped[stopped:]]:
-        troubled.setdefault(config.table, []).extend(found)
-        for problem in found:
+def _note(runtime: Runtime, config: TableConfig, found: Outcome, whole: Outcome, troubled: Troubled) -> None:
+    """Add the outcome of a table's run to that of all, and announce its problems: other tables may take hours."""
+    whole.add(found)
+    if problems := [*found.problems, *found.stopped]:
+        troubled.setdefault(config.table, []).extend(problems)
+        for problem in problems:
             if not isinstance(problem, OtherSystems):  # ends the whole command, which prints it
                 runtime.announce(str(problem))
 
 
 def _push_the_rest(
-    runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance, troubled: Troubled
+    runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance, whole: Outcome, troubled: Troubled
 ) -> None:
     """Send what the first runs left pending. A problem with one table does not stop the others."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -103,14 +99,13 @@ def _push_the_rest(
     while going := [config for config in tables if config.table not in troubled and _goes(runtime, config)]:
         for config in going:
             if _is_due(runtime, config):
-                with _noted(runtime, config, troubled):
-                    run_flow(runtime, config, instance, [campaign_key(config)])
+                found = run_flow(runtime, config, instance, [campaign_key(config)])
+                _note(runtime, config, found, whole, troubled)
         for config in going:
             to_refetch = runtime.ledger.blocked.ids_to_refetch(config.table)
             if to_refetch and to_refetch != refetched.get(config.table):
                 refetched[config.table] = to_refetch
-                with _noted(runtime, config, troubled):
-                    _capture_and_push(runtime, config, instance)
+                _note(runtime, config, _capture_and_push(runtime, config, instance), whole, troubled)
         pending = {config.table: _pending(runtime, config) for config in going}
         if not any(pending.values()) or time.monotonic() > give_up_at:
             return
@@ -129,8 +124,8 @@ def _push_the_rest(
         release_dead(runtime.ledger)
 
 
-def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance) -> None:
-    run_flow(runtime, config, instance, [d365_key(config), campaign_key(config)])
+def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance) -> Outcome:
+    return run_flow(runtime, config, instance, [d365_key(config), campaign_key(config)])
 
 
 def _goes(runtime: Runtime, config: TableConfig) -> bool:
@@ -158,32 +153,38 @@ def run_flow(
     config: TableConfig,
     instance: dg.DagsterInstance,
     selection: list[dg.AssetKey],
-) -> None:
+) -> Outcome:
     """Run one Dagster run of a table, in today's partition.
 
     A run that only sends is tagged, so that sensors still follow the table's changes beside it.
     """
     tags = table_tags(config.table) | ({BACKLOG_TAG: "yes"} if selection == [campaign_key(config)] else {})
-    execute(runtime, instance, table_assets(runtime), selection, today(), tags)
+    found = Outcome()
+    execute(found, instance, table_assets(runtime, found), selection, today(), tags)
+    return found
 
 
 def execute(
-    runtime: Runtime,
+    found: Outcome,
     instance: dg.DagsterInstance,
     assets: list[dg.AssetsDefinition],
     selection: list[dg.AssetKey],
     partition: str | None,
     tags: dict[str, str],
-    resources: dict[str, Any] | None = None,
 ) -> None:
-    """Run one Dagster run. Its problems are in `runtime.problems` afterwards: the assets add them.
+    """Run one Dagster run.
 
-    partition: None if the assets have none.
+    Args:
+        found: The outcome of the run, which the assets add to.
+        instance: The Dagster instance.
+        assets: Made with that outcome.
+        selection: The assets that the run materialises.
+        partition: None if the assets have none.
+        tags: Of the run.
     """
-    before = len(runtime.problems), len(runtime.stopped)
     try:
         job = dg.define_asset_job(JOB, selection=dg.AssetSelection.assets(*selection))
-        named = dg.Definitions(assets=assets, jobs=[job], resources={**systems(), **(resources or {})})
+        named = dg.Definitions(assets=assets, jobs=[job], resources={**systems()})
         result = named.resolve_job_def(JOB).execute_in_process(
             instance=instance,
             raise_on_error=False,
@@ -193,11 +194,11 @@ def execute(
         )
     except dg.DagsterError as error:  # before any step ran: the other flows go on
         named = ", ".join(key.to_user_string() for key in selection)
-        runtime.problems.append(SyncAssetsError(public_message(error, f"run of {named}")))
+        found.problems.append(SyncAssetsError(public_message(error, f"run of {named}")))
         return
-    if runtime.interrupted:
+    if found.interrupted:
         raise KeyboardInterrupt
-    if not result.success and before == (len(runtime.problems), len(runtime.stopped)):
-        runtime.problems.append(
+    if not (result.success or found.problems or found.stopped):
+        found.problems.append(
             SyncAssetsError(f"The Dagster run {result.run_id} failed.", "Look at its events in the UI, under Runs.")
         )

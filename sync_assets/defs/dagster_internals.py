@@ -1,7 +1,7 @@
 """Read check results, freshness states and sensor ticks, guard the UI and the code server, and mend a leak, through
 private Dagster APIs; each function states why.
 
-No other module imports `dagster._core`, except `instance/event_storage.py` for SQL on Dagster's storage. Dagster may
+No other module imports `dagster._core`, except `instance/history.py` for SQL on Dagster's storage. Dagster may
 change any of these APIs; `test_dagster_internals.py` calls each on a real instance and fails with its name.
 """
 

@@ -1,7 +1,7 @@
-"""Daily partitions (UTC) of the table assets, and the tags of runs.
+"""Daily partitions (UTC) of the table assets, dynamic partitions of opt-out files, and the tags of runs.
 
 A row belongs to the partition of the day on which its change was captured; the rows of the first load belong to the
-first day. Partitions of opt-out files are in `opt_out/partitions.py`.
+first day. Each export file has a partition; `opt_out/changes` has none.
 """
 
 from __future__ import annotations
@@ -11,10 +11,29 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 
 import dagster as dg
+from sqlalchemy import exc
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 TABLE_TAG = "sync/table"
 """Tag of every run of this project: its tables, comma-separated, for display."""
+
+
+WORK = "opt-outs"
+"""Used instead of a table in the tags of opt-out runs; the sensors request one at a time."""
+
+opt_out_files = dg.DynamicPartitionsDefinition(name="opt_out_files")
+
+
+def add_partition(instance: dg.DagsterInstance, partition: str) -> None:
+    """Add the partition of a file to the instance if it is missing.
+
+    On SQLite, Dagster checks and inserts in two steps; another `sync` or a sensor may add the partition in between.
+    """
+    try:
+        instance.add_dynamic_partitions(str(opt_out_files.name), [partition])
+    except exc.IntegrityError:
+        if not instance.has_dynamic_partition(str(opt_out_files.name), partition):
+            raise
 
 
 @lru_cache(maxsize=8)

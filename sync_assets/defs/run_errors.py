@@ -18,20 +18,19 @@ from functools import wraps
 import dagster as dg
 
 from sync_assets.errors import SyncAssetsError, foreign, public_message
+from sync_assets.flows import Outcome
 from sync_assets.ledger.errors import InMaintenance
-from sync_assets.runtime.context import Runtime
 
 
 @contextmanager
-def reported(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> Iterator[list[SyncAssetsError]]:
-    """Catch the errors of a flow, report them to the runtime and the run's log, and yield the list that collects them.
+def reported(outcome: Outcome, context: dg.AssetExecutionContext, what: str) -> Iterator[list[SyncAssetsError]]:
+    """Catch the errors of a flow, add them to the outcome and the run's log, and yield the list that collects them.
 
     Of an error that is not ours only the type and the lines of code are kept, since its text may quote a row.
     `InMaintenance` is logged as a warning, not as an error.
 
     Args:
-        runtime: Receives the error in `problems`, or the warning in `warnings`; `interrupted` is set if the run is
-            interrupted.
+        outcome: Receives the error as a problem, or the warning as a note.
         context: Of the run whose log shows the error.
         what: The activity, as in `capture of contact`.
 
@@ -46,18 +45,18 @@ def reported(runtime: Runtime, context: dg.AssetExecutionContext, what: str) -> 
         yield failed
     except InMaintenance as why:  # intended by an operator, so no error
         failed.append(why)
-        runtime.warnings.append(str(why))
+        outcome.note([str(why)])
         context.log.warning(str(why))
         return
     except SyncAssetsError as error:
         failed.append(error)
     except (KeyboardInterrupt, asyncio.CancelledError, dg.DagsterExecutionInterruptedError):
-        runtime.interrupted = True
+        outcome.interrupted = True
         raise
     except Exception as error:  # noqa: BLE001
         failed.append(foreign(error, f"The {what} stopped at"))
     for error in failed:
-        runtime.problems.append(error)
+        outcome.problems.append(error)
         context.log.error(str(error))
 
 
@@ -75,6 +74,18 @@ def failing(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001
         raise dg.Failure(public_message(error, what), allow_retries=False) from None
+
+
+def fail_if_stopped(outcome: Outcome, *reasons: str | None) -> None:
+    """Fail the run if there is a reason why some work was not done. Call it after the results were yielded.
+
+    Raises:
+        dg.Failure: One of the reasons is not None.
+    """
+    found = [reason for reason in reasons if reason]
+    if found:
+        outcome.stopped += found
+        raise dg.Failure(" ".join(dict.fromkeys(found)), allow_retries=False)
 
 
 CANNOT = "Cannot go on: "

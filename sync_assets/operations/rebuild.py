@@ -31,17 +31,17 @@ def begin_anew(runtime: Runtime) -> None:
         runtime.ledger.rebuilds.begin_rebuild(config.table)
 
 
-async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> Rebuild:
-    """Rebuild one table, from where an earlier call stopped.
+async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> tuple[Rebuild, list[str]]:
+    """Rebuild one table, from where an earlier call stopped. Return the result, and notes for people.
 
     Raises what the flows raise, and BudgetSpent; the results so far are stored.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
-    state = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, config.table)
+    state, notes = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, config.table), list[str]()
     if not state.captured:
         captured = await capture_table(runtime, config)
         if captured.result.held_back:
-            runtime.warnings.append(str(captured.result.held_back))
+            notes.append(str(captured.result.held_back))
         state = replace(state, captured=True)
         await asyncio.to_thread(ledger.rebuilds.put_rebuild, state)
     async with runtime.campaign() as campaign:
@@ -56,9 +56,10 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
                 raise SyncAssetsError(
                     f"Another process lists the records of {config.resource}.", "Wait until it has ended, and repeat."
                 )
-            found = await Comparison(runtime, ledger, listing, resource, keys, session).run(state)
+            comparison = Comparison(runtime, ledger, listing, resource, keys, session)
+            found = await comparison.run(state)
         assert found is not None  # no time limit was passed
-        return found
+        return found, notes + comparison.warnings
 
 
 async def pages_of(runtime: Runtime, config: TableConfig) -> tuple[int, int]:

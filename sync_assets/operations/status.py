@@ -41,19 +41,19 @@ def unknown_tables(runtime: Runtime, names: Sequence[str]) -> SyncAssetsError | 
 def status(runtime: Runtime) -> dict[str, Any]:
     """Return the document of `status --json` (docs/commands.md); engine calls are those of the current UTC day.
 
-    Works with a ledger of other systems as well: that becomes a note.
+    Works with a ledger of other systems as well, and announces it.
     """
     today = datetime.now(UTC).date()
     runtime.any_ledger = True
     if not runtime.settings.config_named:
-        runtime.notes.append(
+        runtime.announce(
             "SYNC_ASSETS_CONFIG is not set: these are the tables of the sandbox's configuration. "
             "Set it to the path of your configuration file."
         )
     try:
         runtime.check_addresses(runtime.ledger)
     except OtherSystems as error:
-        runtime.notes.append(str(error))
+        runtime.announce(str(error))
     calls, opt_outs = runtime.ledger.reports.engine_calls(today), runtime.ledger.opt_outs.counts(today)
     report = stored_report(runtime.ledger, runtime.config)
     return document(runtime, calls, opt_outs) | {

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from sync_assets.config.environment import Settings
 from sync_assets.config.loader import load_config
-from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.parent_keys import ParentKeys
 
 if TYPE_CHECKING:
@@ -39,13 +38,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Runtime:
-    """The environment, clients and results of one process.
+    """The environment, clients and counters of one process. What a flow finds, it returns.
 
     environment: the variables.
     calls: engine calls that this process made, by kind. opt_outs: its opt-out counts, by kind.
-    problems: errors that prevented a flow. stopped: reasons why a flow ended early. warnings, notes: messages, of
-    which notes report automatic actions. The command line prints all four.
-    interrupted: True if a signal ended a flow.
     progress: called with (activity, number of records). totals: by activity, the number of records at its end as far as
     known.
     any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
@@ -61,11 +57,6 @@ class Runtime:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     calls: Counter[str] = field(default_factory=Counter[str])
     opt_outs: Counter[str] = field(default_factory=Counter[str])
-    problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
-    interrupted: bool = False
-    stopped: list[str] = field(default_factory=list[str])
-    warnings: list[str] = field(default_factory=list[str])
-    notes: list[str] = field(default_factory=list[str])
     progress: Callable[[str, int], None] = lambda what, records: None
     totals: dict[str, int] = field(default_factory=dict[str, int])
     parent_keys: ParentKeys = field(default_factory=ParentKeys)

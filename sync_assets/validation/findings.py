@@ -6,8 +6,9 @@ turn findings into asset checks, `doctor` into lines.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Side = Literal["d365", "campaign"]
 
@@ -36,7 +37,7 @@ class Finding:
     """The result of one check of CHECKS, or of another list; then `at` is the side of the asset that has the check.
 
     Attributes:
-        numbers: the counts that the check is about, by name.
+        numbers: the counts, times and tables that the check is about, by name.
         blocks: True if nothing is written while the check fails.
     """
 
@@ -44,7 +45,7 @@ class Finding:
     passed: bool
     message: str
     at: Side | None = None
-    numbers: dict[str, int] = field(default_factory=dict[str, int])
+    numbers: Mapping[str, Any] = field(default_factory=dict[str, Any])
     blocks: bool = True
 
     @property

@@ -19,7 +19,7 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.http.client import CachedTokens, ssl_context
 from sync_assets.ledger import Ledger, Outcome
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
-from sync_assets.performance import keep_loaded_objects
+from sync_assets.performance import keep_loaded_objects, return_large_buffers
 from sync_assets.push.dispatcher import push
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.workers import WorkerSession, worker_id
@@ -178,6 +178,7 @@ def main() -> None:
     if arguments.what == "status":
         status(arguments.ledger)
         return
+    return_large_buffers()
     keep_loaded_objects()  # as each process that runs a sync does
     cipher = PayloadCipher((KEY,)) if arguments.encrypted else None
     with Ledger.open(arguments.ledger, cipher=cipher) as ledger:

@@ -16,10 +16,10 @@ from sync_assets.defs import run_errors
 from sync_assets.defs.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
 from sync_assets.defs.tables import sensors
 from sync_assets.defs.tables.asset_metadata import COLUMNS_VERSION, LINEAGE, SCHEMA, TYPES
-from sync_assets.defs.tables.checks import check_specs
+from sync_assets.defs.tables.checks import table_checks
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
-from sync_assets.defs.tables.run_results import PUSHED
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG
+from sync_assets.defs.tables.table_work import NUMBERS
 from sync_assets.ledger import Ledger
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, in_memory, shown
 from sync_assets_tests.support.program import Program, calls
@@ -262,7 +262,7 @@ def test_past_days_are_one_run_that_reads_the_rows_modified_on_them_again_and_se
     run = in_step.materialize_all(CONTACT, PROFILE, force=True, tags={RANGE_START: first, RANGE_END: last})
     assert run.metadata(PROFILE, last)["this_run"]["updated"] == len(modified)
     told = run.metadata(PROFILE, first)
-    assert told == {**dict.fromkeys(PUSHED, 0), "counted_with": last}
+    assert told == {**dict.fromkeys(NUMBERS["campaign"], 0), "counted_with": last}
     in_step.program.assert_in_step()
 
 
@@ -313,7 +313,7 @@ def test_the_hourly_confirmation_hides_no_check_of_a_run(orchestra: Orchestra, m
     orchestra.program.sandbox.admin.settings("campaign", bare_data_policy=False)
     orchestra.program.sandbox.admin.change("contact", 1, emailaddress1="not-an-address")
     orchestra.execute(orchestra.asked("d365_changes")[0])
-    checks = [one.key for one in check_specs(orchestra.runtime.config.tables[0])]
+    checks = [one.key for one in table_checks(orchestra.runtime.config.tables[0])]
     before = {key: shown(orchestra.instance, key) for key in checks}
     assert sorted(before.values()) == ["FAILED", *["SUCCEEDED"] * 6]
     orchestra.tick("d365_changes")

@@ -16,7 +16,7 @@ from sync_assets.audit import existing_records, record_list
 from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets.commands.plan import plan
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import push_table
+from sync_assets.flows import Outcome, push_table
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain, load_by_adobes_tool, lose
 from sync_assets_tests.support.ledgers import session_of
@@ -68,8 +68,7 @@ class TestWhereCampaignHoldsOurRecordsAlready:
         load_by_adobes_tool(program)
         program.sandbox.admin.add_profiles({"lastName": "Eve", "externalId": str(uuid.uuid4())})
         with closing(program.runtime()) as runtime:
-            program.sync(runtime)
-            [note] = [note for note in runtime.notes if "stood in Campaign" in note]
+            [note] = [note for note in program.sync(runtime).stopped if "stood in Campaign" in note]
         assert note == (
             "contact: 51 records of profile stood in Campaign before the first load. 50 hold what they should, 0 are "
             "to be updated; 1 carry an id that is not in scope and stay as they are."
@@ -181,8 +180,8 @@ class TestWhereTheKeyIdentifiesNothing:
         twice = [one["externalId"] for one in admin.dump_campaign()[:2]]
         admin.add_profiles(*({"lastName": "Again", "externalId": id_} for id_ in twice))
         with closing(program.runtime()) as runtime:
-            program.sync(runtime)
-            assert [text for text in runtime.warnings if text.startswith("2 records of profile in Campaign carry")]
+            told = program.sync(runtime).stopped
+            assert [text for text in told if text.startswith("2 records of profile in Campaign carry")]
         assert len(admin.dump_campaign()) == N + 2
 
     def test_a_row_that_comes_into_scope_later_finds_its_record(self, program: Program) -> None:
@@ -324,7 +323,7 @@ def test_nothing_is_sent_before_the_first_read_is_complete(program: Program) -> 
         for _ in range(2):
             pushed = asyncio.run(push_table(runtime, runtime.config.tables[0]))
             assert (pushed.result.done, pushed.result.stopped) == (0, None)
-        assert any("Nothing is sent until" in note for note in runtime.notes)
+            assert "Nothing is sent until" in pushed.notes[0]
     looked = [entry for entry in admin.journal("campaign", since) if entry["engine"]]
     assert [entry["method"] for entry in looked] == ["GET"]
     assert program.sync().document["engine_calls"] == calls(read=1)
@@ -338,8 +337,11 @@ def test_a_second_process_that_sends_nothing_meanwhile_says_so_once(
     with closing(program.runtime()) as runtime:
         capture(runtime)
         assert runtime.ledger.rebuilds.lease_listing("contact", session_of(runtime.ledger, "another"))
+        found = Outcome()
         for _ in range(2):
-            assert asyncio.run(push_table(runtime, runtime.config.tables[0])).result.done == 0
-        assert ["another process is finding out" in note for note in runtime.notes].count(True) == 1
+            pushed = asyncio.run(push_table(runtime, runtime.config.tables[0]))
+            assert pushed.result.done == 0
+            found.note(pushed.notes)
+        assert ["another process is finding out" in note for note in found.notes] == [True]
         runtime.ledger.rebuilds.release_listing("contact", session_of(runtime.ledger, "another"))
         assert asyncio.run(push_table(runtime, runtime.config.tables[0])).result.done == N

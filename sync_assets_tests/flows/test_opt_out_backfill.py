@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.commands import opt_out_runs
-from sync_assets.defs.opt_out.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, file_chain
+from sync_assets.defs.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, file_chain
 from sync_assets_tests.support.opt_out_runs import FILE, polling, values
 from sync_assets_tests.support.opt_outs import (
     EARLIER,

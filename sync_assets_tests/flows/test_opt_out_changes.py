@@ -11,7 +11,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from sync_assets.defs.opt_out.asset_keys import CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT
+from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT
 from sync_assets.ledger.repositories.opt_out_files import POLL
 from sync_assets_tests.support.opt_out_runs import CONTACT_STEP, FILE, N, apart, polling, rest, table, take, values
 from sync_assets_tests.support.opt_outs import (

@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.defs.opt_out.partitions import WORK
+from sync_assets.defs.partitions import WORK
 from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.ledger.errors import SESSION_SECONDS
 from sync_assets.ledger.repositories.opt_out_files import FileState

@@ -19,7 +19,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from sync_assets.definitions import build_definitions
+from sync_assets.defs.build import build_definitions
 from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
 from sync_assets.defs.run_errors import SensorFailed
 from sync_assets.flows import capture_table, push_table

@@ -1,7 +1,7 @@
 """Call the assets of a run of `sync` one after the other, without the engine of Dagster that plans and records a run.
 
 The engine takes half of the processor time of a `sync` of a few records. All that is ours in a run is executed: flows,
-checks, errors, heartbeats, the IO manager. Left out are the plan, the resources and the events; tests of those, and of
+checks, errors, heartbeats. Left out are the plan, the resources and the events; tests of those, and of
 what a run leaves in Dagster, set `Program.dagster`.
 """
 
@@ -19,7 +19,7 @@ import pytest
 
 from sync_assets.commands import replay, sync_runs
 from sync_assets.errors import SyncAssetsError
-from sync_assets.runtime.context import Runtime
+from sync_assets.flows import Outcome
 from sync_assets_tests.support.lazy_instance import lazy_instance
 
 _LOG = logging.getLogger(__name__)
@@ -42,16 +42,15 @@ def plain_runs() -> Iterator[None]:
 
 
 def execute(
-    runtime: Runtime,
+    found: Outcome,
     instance: dg.DagsterInstance,
     assets: Sequence[dg.AssetsDefinition],
     selection: Sequence[dg.AssetKey],
     partition: str | None,
     tags: dict[str, str],
-    resources: dict[str, Any] | None = None,
 ) -> None:
     """Stand in for `sync_runs.execute`. An error that an asset does not catch is raised."""
-    before, run_id = (len(runtime.problems), len(runtime.stopped)), str(uuid.uuid4())
+    run_id = str(uuid.uuid4())
     try:
         for asset in assets:  # what an asset depends on stands before it
             keys = asset.keys & set(selection)
@@ -74,5 +73,5 @@ def execute(
                 for one in checked:
                     CHECKS[one.asset_key or next(iter(keys))][str(one.check_name)] = one
     except dg.Failure:
-        if before == (len(runtime.problems), len(runtime.stopped)):
-            runtime.problems.append(SyncAssetsError(f"The Dagster run {run_id} failed."))  # without the cause, as there
+        if not (found.problems or found.stopped):
+            found.problems.append(SyncAssetsError(f"The Dagster run {run_id} failed."))  # without the cause, as there

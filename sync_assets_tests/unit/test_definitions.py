@@ -11,7 +11,7 @@ import yaml
 
 from sync_assets.config.loader import ConfigError
 from sync_assets.config.runs import DEFAULT_START
-from sync_assets.definitions import build_definitions
+from sync_assets.defs.build import build_definitions
 from sync_assets.defs.resources import systems
 from sync_assets.runtime.context import Runtime
 

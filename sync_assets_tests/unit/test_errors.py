@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from sync_assets.defs.opt_out.partitions import add_partition
+from sync_assets.defs.partitions import add_partition
 from sync_assets.errors import SyncAssetsError, code_places, foreign, public_message, reason
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from sync_assets.alerts.incidents import Kind
 from sync_assets.config.environment import SANDBOX_CONFIG
-from sync_assets.definitions import build_definitions
+from sync_assets.defs.build import build_definitions
 from sync_assets.runtime.context import Runtime
 
 PAGE = Path(__file__).parents[2] / "sync_assets" / "docs" / "runbooks.md"

@@ -10,7 +10,7 @@ from sync_assets.campaign.workflows import workflow
 from sync_assets.config.models import Config
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.dataverse.client import DataverseClient
-from sync_assets.defs.opt_out.checks import ERROR_SHARE, is_overdue, watch_results
+from sync_assets.defs.opt_out.findings import ERROR_SHARE, is_overdue, watch_findings
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.operations.diagnosis_line import Line, failed
@@ -80,10 +80,10 @@ def _sftp(runtime: Runtime) -> list[Line]:
     newest = newest_of(known.get(key) or OptOutFile(*key, seen_at=now, looked_at=now) for key in listed)
     late = is_overdue(export, newest, now)
     seen = FolderPoll(ready=[], unsettled=[], refused=[], newest=newest, storage=storage)
-    arrives, room = watch_results(export, seen, now)
+    arrives, room = watch_findings(export, seen, now)
     full = storage is not None and storage.share >= ERROR_SHARE
-    lines.append(Line("warn" if late else "ok", "opt-outs: export file", str(arrives.description)))
-    lines.append(Line("fail" if full else "ok" if room.passed else "warn", "opt-outs: room", str(room.description)))
+    lines.append(Line("warn" if late else "ok", "opt-outs: export file", arrives.message))
+    lines.append(Line("fail" if full else "ok" if room.passed else "warn", "opt-outs: room", room.message))
     return lines
 
 

@@ -3,27 +3,57 @@
 Kept: the last event of each partition, so that it counts as materialised for good; of assets without partitions, and of
 each check, the last one of each day, and after `FAILED_FACTOR` times the retention only the very last one. So the
 history grows by some kilobytes a day, however much changes.
+
+Runs are read and deleted by Dagster's public methods. What these cannot do is SQL here, and nowhere else: keep an event
+of a deleted run, and delete events without a run, check results, the SQLite database of a deleted run and the unused
+pages of SQLite files (measured in docs/dev/decisions/dagster-history.md). All names imported from `dagster._core`
+are private; a test of this module fails if one of them changes.
 """
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
-
-from sync_assets.defs.instance.event_storage import History
+import sqlalchemy as sa
+from dagster._core.instance import RUNLESS_RUN_ID
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    AssetEventTagsTable,
+    SqlEventLogStorageTable,
+)
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
 FAILED_FACTOR = 4
 """Failed runs are kept this many times as long as others."""
-BATCH = 500
+LASTING = ("ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "FRESHNESS_STATE_CHANGE")
+"""Event types of which Dagster needs the last event of each partition, or of the asset."""
+ANSWERED = ("SUCCEEDED", "FAILED")
+"""Execution statuses of completed checks."""
+AT_ONCE = 500
+"""Rows of one transaction: few, since Dagster waits only seconds for a lock on its databases."""
+ORPHAN_AGE = timedelta(days=1)
+"""The database of an unknown run is removed only from this age on, since the run may be newer than the list of runs."""
+REBUILD_FREE_SHARE, REBUILD_FREE_BYTES, REBUILD_MOST_BYTES = 0.25, 1_000_000, 500_000_000
+"""A SQLite file is rebuilt if at least this share and this number of bytes of it are unused. Dagster cannot write
+meanwhile; a file with more used bytes than the last number would take too long."""
+BUSY_SECONDS = 5.0
+"""How long a rebuild waits for a lock on the file."""
+
 _ENDED = {
     1: [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED],
     FAILED_FACTOR: [dg.DagsterRunStatus.FAILURE],
 }
+_E, _T, _C = SqlEventLogStorageTable.c, AssetEventTagsTable.c, AssetCheckExecutionsTable.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,39 +97,204 @@ def prune_history(instance: dg.DagsterInstance, owned: Owned, keep_days: int, no
     Returns:
         The number of deleted runs by status, of `events` and `checks`, and `bytes_freed` in SQLite files.
     """
-    history = History(instance, owned.assets)
+    storage = StoredEvents(instance, owned.assets)
     before, days_since = now - timedelta(days=keep_days), now - timedelta(days=keep_days * FAILED_FACTOR)
-    kept = history.kept_events(days_since)
-    deleted: Counter[str] = Counter()
+    kept, deleted, gone = storage.kept_events(days_since), Counter[str](), set[str]()
     for factor, statuses in _ENDED.items():
         old = dg.RunsFilter(statuses=statuses, updated_before=now - timedelta(days=keep_days * factor))
-        ours = [run for run in _runs(instance, old) if owned.has(run)]
-        for begin in range(0, len(ours), BATCH):
-            some = ours[begin : begin + BATCH]
-            history.release([run.run_id for run in some], kept)
-            for run in some:
-                _delete(instance, history, run)
-                deleted[run.status.value.lower()] += 1
-    runs = set(instance.get_run_ids())
-    checks = history.kept_checks(days_since)
-    deleted["checks"] = history.prune_checks(before, checks, runs)
-    events_of_checks = {event for event in checks.values() if event is not None}
-    deleted["events"] = history.prune_events(before, kept | events_of_checks, runs)
-    history.remove_databases(runs, now)
-    deleted["bytes_freed"] = history.compact()
+        for run in [run for run in _runs(instance, old) if owned.has(run)]:
+            storage.detach(run.run_id, kept)
+            instance.delete_run(run.run_id)
+            # Output stored elsewhere (S3, for example) may be protected from deletion: that storage has its retention.
+            with suppress(Exception):
+                instance.compute_log_manager.delete_logs(prefix=[run.run_id])
+            deleted[run.status.value.lower()] += 1
+            gone.add(run.run_id)
+    existing = set(instance.get_run_ids())
+    kept_checks = storage.kept_checks(days_since)
+    deleted["checks"] = storage.delete_checks(before, kept_checks, existing)
+    deleted["events"] = storage.delete_events(before, kept | set(filter(None, kept_checks.values())))
+    storage.remove_databases(existing, gone, now)
+    deleted["bytes_freed"] = sum(rebuilt(file) for file in storage.shared_files())
     return deleted
 
 
 def _runs(instance: dg.DagsterInstance, wanted: dg.RunsFilter) -> Iterator[dg.DagsterRun]:
     cursor: str | None = None
-    while runs := instance.get_runs(wanted, cursor=cursor, limit=BATCH):
-        yield from runs
-        cursor = runs[-1].run_id
+    while records := instance.get_run_records(wanted, cursor=cursor, limit=AT_ONCE):
+        yield from (record.dagster_run for record in records)
+        cursor = records[-1].dagster_run.run_id
 
 
-def _delete(instance: dg.DagsterInstance, history: History, run: dg.DagsterRun) -> None:
-    instance.delete_run(run.run_id)
-    history.remove_database_of(run.run_id)
-    # Output stored elsewhere (S3, for example) may be protected from deletion: that storage has its own retention.
-    with suppress(Exception):
-        instance.compute_log_manager.delete_logs(prefix=[run.run_id])
+class StoredEvents:
+    """The stored events and check results of some assets on a Dagster instance, which may have others.
+
+    Invariant: events that must outlive their run become events without a run, as sensors report them.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -> None:
+        self._instance, self._storage = instance, sql_storage(instance)
+        keys = [key.to_string() for key in assets]
+        self._lasting = sa.and_(_E.asset_key.in_(keys), _E.dagster_event_type.in_(LASTING))
+        self._events, self._checks = _E.asset_key.in_(keys), _C.asset_key.in_(keys)
+
+    def kept_events(self, days_since: datetime) -> set[int]:
+        """Return the ids of events that must outlive their runs.
+
+        Of each asset and event type: the last event of each partition; of events without a partition, the last one of
+        each day since `days_since`, and the last one of all.
+        """
+        of, without = (_E.asset_key, _E.dagster_event_type), sa.and_(self._lasting, _E.partition.is_(None))
+        recent = sa.and_(without, _E.timestamp >= _midnight(days_since))
+        return {
+            *self._last(_E.id, self._lasting, *of, _E.partition),
+            *self._last(_E.id, recent, *of, sa.func.date(_E.timestamp)),
+        }
+
+    def kept_checks(self, days_since: datetime) -> dict[int, int | None]:
+        """Return the ids of check results that must outlive their runs, each with the id of its event (None: no event).
+
+        Of each check: the last result of each day since `days_since`, and the last one of all.
+        """
+        answered, at = sa.and_(self._checks, _C.execution_status.in_(ANSWERED)), _C.evaluation_event_timestamp
+        recent, of = sa.and_(answered, at >= _midnight(days_since)), (_C.asset_key, _C.check_name)
+        kept = {*self._last(_C.id, answered, *of), *self._last(_C.id, recent, *of, sa.func.date(at))}
+        found: dict[int, int | None] = {}
+        for some in _batches(sorted(kept)):
+            query = sa.select(_C.id, _C.evaluation_event_storage_id).where(_C.id.in_(some))
+            found |= {row[0]: row[1] for row in self._rows(query)}
+        return found
+
+    def detach(self, run_id: str, kept: Collection[int]) -> None:
+        """Turn the kept events of a run into events without a run, so that they stay when the run is deleted."""
+        of_run = sa.select(_E.id).where(_E.run_id == run_id, _E.dagster_event_type.in_(LASTING))
+        for some in _batches([row[0] for row in self._rows(of_run) if row[0] in kept]):
+            with self._storage.index_connection() as connection:
+                for row_id, event in connection.execute(sa.select(_E.id, _E.event).where(_E.id.in_(some))).fetchall():
+                    detached = {"run_id": RUNLESS_RUN_ID, "event": without_run(event)}
+                    connection.execute(sa.update(SqlEventLogStorageTable).where(_E.id == row_id).values(detached))
+
+    def delete_events(self, before: datetime, kept: Collection[int]) -> int:
+        """Delete events without a run that are older than `before`, but the kept ones. Return how many.
+
+        SQLite has copies of them in a database of their own, which nothing reads.
+        """
+        old = sa.and_(self._events, _E.run_id == RUNLESS_RUN_ID, _E.timestamp < _naive(before))
+        ids = [row[0] for row in self._rows(sa.select(_E.id).where(old)) if row[0] not in kept]
+        for some in _batches(ids):
+            with self._storage.index_connection() as connection:
+                connection.execute(sa.delete(AssetEventTagsTable).where(_T.event_id.in_(some)))
+                connection.execute(sa.delete(SqlEventLogStorageTable).where(_E.id.in_(some)))
+        if isinstance(self._storage, SqliteEventLogStorage) and self._file(RUNLESS_RUN_ID).exists():
+            with self._storage.run_connection(RUNLESS_RUN_ID) as connection:
+                connection.execute(sa.delete(SqlEventLogStorageTable).where(old))
+        return len(ids)
+
+    def delete_checks(self, before: datetime, kept: Collection[int], runs: Collection[str]) -> int:
+        """Delete check results that are older than `before` and belong to none of `runs`, but the kept ones.
+
+        Among them are checks that never completed. Return how many.
+        """
+        old = sa.and_(self._checks, _C.evaluation_event_timestamp < _naive(before))
+        rows = self._rows(sa.select(_C.id, _C.run_id).where(old))
+        ids = [row_id for row_id, run_id in rows if row_id not in kept and not (run_id and run_id in runs)]
+        for some in _batches(ids):
+            with self._storage.index_connection() as connection:
+                connection.execute(sa.delete(AssetCheckExecutionsTable).where(_C.id.in_(some)))
+        return len(ids)
+
+    def remove_databases(self, existing: Collection[str], gone: Collection[str], now: datetime) -> None:
+        """Remove the SQLite databases of the runs that are gone, and from ORPHAN_AGE on those of unknown runs."""
+        if not isinstance(self._storage, SqliteEventLogStorage):
+            return
+        for run_id in set(self._storage.get_all_run_ids()) - set(existing):
+            file = self._file(run_id)
+            with suppress(OSError):  # on Windows a file that is open cannot be removed; the next call removes it
+                if run_id in gone or now - datetime.fromtimestamp(file.stat().st_mtime, UTC) > ORPHAN_AGE:
+                    for end in ("-wal", "-shm", ""):
+                        file.with_name(file.name + end).unlink(missing_ok=True)
+
+    def shared_files(self) -> list[Path]:
+        """Return the instance's SQLite files except those of single runs; none if the storage is not SQLite on disk."""
+        storages = [self._storage.index_connection]
+        for name in ("run_storage", "schedule_storage"):
+            connect = getattr(unwrapped(getattr(self._instance, name), name), "connect", None)
+            storages += [connect] if connect else []
+        files: list[Path] = []
+        for connect in storages:
+            with connect() as connection:
+                if connection.dialect.name == "sqlite":
+                    _, _, file = connection.execute(sa.text("PRAGMA database_list")).one()
+                    files += [Path(file)] if file else []
+        return [*files, self._file(RUNLESS_RUN_ID)] if isinstance(self._storage, SqliteEventLogStorage) else files
+
+    def _file(self, run_id: str) -> Path:
+        assert isinstance(self._storage, SqliteEventLogStorage)
+        return Path(self._storage.path_for_shard(run_id))
+
+    def _last(self, row_id: Any, where: Any, *group: Any) -> list[int]:
+        """Return the id of the last row of each group."""
+        return [row[0] for row in self._rows(sa.select(sa.func.max(row_id)).where(where).group_by(*group))]
+
+    def _rows(self, query: sa.Executable) -> Sequence[Any]:
+        with self._storage.index_connection() as connection:
+            return connection.execute(query).fetchall()
+
+
+def without_run(event: str) -> str:
+    """Convert a stored event (JSON) into one without a run. Pure."""
+    return json.dumps({**json.loads(event), "run_id": RUNLESS_RUN_ID})
+
+
+def rebuilt(file: Path) -> int:
+    """Rebuild a SQLite file if much of it is unused. Safe while Dagster works: reads go on, writes wait.
+
+    Returns:
+        The number of bytes given back to the disk: 0 if little is unused, if the file is too large, or if Dagster holds
+        a lock on it for longer than BUSY_SECONDS.
+    """
+    if not file.exists():
+        return 0
+    before = file.stat().st_size
+    with (
+        suppress(sqlite3.OperationalError),
+        closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as database,
+    ):
+        page, pages, free = (
+            int(database.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        if free * page < REBUILD_FREE_BYTES or free < pages * REBUILD_FREE_SHARE:
+            return 0
+        if (pages - free) * page > REBUILD_MOST_BYTES:
+            return 0
+        database.execute("VACUUM")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return max(0, before - file.stat().st_size)
+
+
+def sql_storage(instance: dg.DagsterInstance) -> SqlEventLogStorage:
+    """Return the event log storage. All of Dagster's are SQL storages: SQLite, PostgreSQL, in memory."""
+    storage = unwrapped(instance.event_log_storage, "event_log_storage")
+    assert isinstance(storage, SqlEventLogStorage)
+    return storage
+
+
+def unwrapped(storage: Any, name: str) -> Any:
+    """Return the storage inside Dagster's wrapper: Dagster wraps one storage of all purposes into one for each."""
+    inner = getattr(storage, "_storage", None)
+    return storage if inner is None else getattr(inner, name)
+
+
+def _naive(moment: datetime) -> datetime:
+    """Return a time as Dagster stores it: UTC without a time zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def _midnight(moment: datetime) -> datetime:
+    return _naive(moment).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _batches(rows: Sequence[int]) -> Iterator[Sequence[int]]:
+    for begin in range(0, len(rows), AT_ONCE):
+        yield rows[begin : begin + AT_ONCE]

@@ -15,7 +15,7 @@ import dagster as dg
 
 from sync_assets.capture.backlog_limit import paused_text
 from sync_assets.defs.operations.explain_job import explain_op
-from sync_assets.defs.partitions import under_way_tag
+from sync_assets.defs.partitions import WORK, under_way_tag
 from sync_assets.defs.run_errors import failing
 from sync_assets.flows import capture_table
 from sync_assets.operations.record_history import prune_records
@@ -131,7 +131,6 @@ def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: I
         def work() -> Numbers:
             # Imports Dagster's storage and Alembic, which other runs need not load.
             from sync_assets.defs.instance.history import Owned, prune_history  # noqa: PLC0415
-            from sync_assets.defs.opt_out.partitions import WORK  # noqa: PLC0415
 
             origin = context.run.remote_job_origin
             owned = Owned(

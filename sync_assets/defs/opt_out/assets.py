@@ -1,48 +1,69 @@
-"""Define the assets downstream of an export file: decisions about opt-outs, and their writes to both systems.
+"""Define the opt-out assets but that of the file: decisions, their writes to both systems, and work without a file.
 
-A thin layer: each asset runs one flow of `sync_assets.opt_out`. Metadata and check results are in `run_results.py`, the
-asset of the file in `export_asset.py`, the asset of work without a file in `changes_asset.py`.
+A thin layer: each asset runs one flow of `sync_assets.opt_out`. Findings are in `findings.py`, columns and lineage in
+`opt_out_metadata.py`, the asset of the file in `export_asset.py`.
 """
 
-# No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
+# No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config` at run time.
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 import dagster as dg
 
 from sync_assets.config.values import CONTACT
-from sync_assets.defs.opt_out import opt_out_metadata, run_results
-from sync_assets.defs.opt_out.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
-from sync_assets.defs.opt_out.changes_asset import changes_asset
-from sync_assets.defs.opt_out.export_asset import export_asset
-from sync_assets.defs.opt_out.partitions import WORK, opt_out_files
-from sync_assets.defs.partitions import TABLE_TAG
+from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, d365_key
+from sync_assets.defs.opt_out import findings, opt_out_metadata
+from sync_assets.defs.opt_out.export_asset import SHOWN, export_asset, stated_numbers
+from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
 from sync_assets.defs.resources import OF_TABLES, bound
-from sync_assets.defs.run_errors import reported
+from sync_assets.defs.results import Rows, check_result, check_specs, metadata, selected
+from sync_assets.defs.run_errors import fail_if_stopped, reported
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.foreign_text import markdown
+from sync_assets.flows import Outcome
+from sync_assets.ledger import Reject
+from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.opt_out.apply import Applied, write_campaign, write_d365, write_due
-from sync_assets.opt_out.decide import Side, decide
+from sync_assets.opt_out.changes import Changes
+from sync_assets.opt_out.decide import Side, decide, without_value
 from sync_assets.opt_out.pending_decisions import DecisionRun, decide_due
+from sync_assets.opt_out.profile_polling import ProfilePoll
 from sync_assets.opt_out.session import open_session
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
-from sync_assets.validation.opt_out_columns import OPT_OUT_CHECKS
+from sync_assets.validation.findings import Finding
 from sync_assets.validation.preflight import findings_of
 
+_SYSTEMS: dict[Side, str] = {"d365": "Dynamics 365: ", "campaign": "Campaign: "}
+"""Text in the reason of a rejected opt-out that names the system which rejected it, by side."""
+_APPLIED = {
+    "written": "written",
+    "held_already": "already",
+    "to_be_decided_again": "again",
+    "refused": "refused",
+    "no_longer_there": "gone",
+    "unanswered": "unanswered",
+}
+"""Metadata key -> attribute of the result of writes."""
 
-def opt_out_assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
-    """Return the opt-out assets for the configured direction; none if opt-outs are disabled."""
+
+def opt_out_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.AssetsDefinition]:
+    """Return the opt-out assets for the configured direction; none if opt-outs are disabled.
+
+    outcome: receives what a run of them finds, for a caller in the same process.
+    """
+    direction = runtime.config.opt_out.direction
     if not runtime.config.opt_out.active:
         return []
-    assets = [export_asset(runtime), _decisions(runtime), changes_asset(runtime), _contact_opt_out(runtime)]
-    return [*assets, _profile_opt_out(runtime)] if runtime.config.opt_out.direction == "bidirectional" else assets
+    assets = [export_asset(runtime, outcome), _decisions(runtime, outcome), _changes(runtime, outcome)]
+    assets.append(_writes(runtime, outcome, CONTACT_OPT_OUT))
+    return [*assets, _writes(runtime, outcome, PROFILE_OPT_OUT)] if direction == "bidirectional" else assets
 
 
-def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
+def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     @dg.asset(
         key=DECISIONS,
         group_name="opt_out",
@@ -54,124 +75,190 @@ def _decisions(runtime: Runtime) -> dg.AssetsDefinition:
         description="What is decided of each opt-out that may differ: both values, both times, the value that both "
         "sides are to hold, why, and which side is written (direction "
         f"{runtime.config.opt_out.direction}). Kept for audit.",
-        check_specs=[
-            dg.AssetCheckSpec(name, asset=DECISIONS, blocking=True, description=text)
-            for name, (_, text) in OPT_OUT_CHECKS.items()
-        ]
-        + [dg.AssetCheckSpec(run_results.DECIDED, asset=DECISIONS, description=run_results.DECIDED_TEXT)],
+        check_specs=check_specs(DECISIONS, findings.COLUMNS | findings.ALL_DECIDED, findings.COLUMNS),
         op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
     def decisions(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with closing(bound(runtime, context.resources, OF_TABLES)) as its:
-            yield from _decide(context, its)
+            yield from _decide(context, its, outcome or Outcome())
 
     return decisions
 
 
-def _decide(context: dg.AssetExecutionContext, runtime: Runtime) -> Iterator[Any]:
+def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome) -> Iterator[Any]:
     partition, calls = context.partition_key, runtime.calls.total()
 
     async def decided() -> DecisionRun:
         async with open_session(runtime) as session:
             return await decide_due(session, partition)
 
-    with reported(runtime, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
+    with reported(outcome, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
         deciding = interruptible.run(decided())
     if failed:
-        for finding in findings_of(failed[0]):
-            if finding.check in OPT_OUT_CHECKS:  # others are of the contact's table
-                yield dg.AssetCheckResult(
-                    passed=finding.passed,
-                    asset_key=DECISIONS,
-                    check_name=finding.check,
-                    description=markdown(finding.message),
-                )
+        yield from selected(context, DECISIONS, findings_of(failed[0]))  # others are of the contact's table
         raise dg.Failure(str(failed[0]), allow_retries=False)
     left = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
-    yield dg.MaterializeResult(
-        metadata={
-            "dagster/partition_row_count": deciding.decided.total(),
-            **run_results.decided_metadata(runtime, deciding),
-            "to_d365": left.to_d365,
-            "to_campaign": left.to_campaign,
-            "held": left.held,
-            "engine_calls": runtime.calls.total() - calls,
-            **asset_metadata.links(runtime, runtime.config.table(CONTACT)),
-        },
-        check_results=[
-            dg.AssetCheckResult(passed=True, asset_key=DECISIONS, check_name=name, description=text)
-            for name, (_, text) in OPT_OUT_CHECKS.items()
-        ]
-        + [run_results.everything_due_is_decided(runtime, DECISIONS, deciding)],
-    )
+    numbers = {
+        "dagster/partition_row_count": deciding.decided.total(),
+        **_decided(runtime, deciding),
+        "to_d365": left.to_d365,
+        "to_campaign": left.to_campaign,
+        "held": left.held,
+        "engine_calls": runtime.calls.total() - calls,
+    }
+    columns = [Finding(name, True, text) for name, text in findings.COLUMNS.items()]
+    yield _result(runtime, DECISIONS, numbers, [*columns, _note_undecided(outcome, deciding)])
 
 
-def _contact_opt_out(runtime: Runtime) -> dg.AssetsDefinition:
-    return _writes(
-        runtime,
-        CONTACT_OPT_OUT,
-        "d365",
-        "Opt-outs of contacts in Dynamics 365, as decided: written where they differ, never where they agree.",
-        "dynamics365",
-        opt_out_metadata.contact_opt_out(runtime.config, write_d365),
-    )
+def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.AssetsDefinition:
+    config, side = runtime.config, "d365" if key == CONTACT_OPT_OUT else "campaign"
+    if side == "d365":
+        kind, objects, page = "dynamics365", "contacts in Dynamics 365", opt_out_metadata.contact_opt_out
+        function: Any = write_d365
+    else:
+        kind, objects, page = "adobecampaign", "profiles in Campaign", opt_out_metadata.profile_opt_out
+        function = write_campaign
 
-
-def _profile_opt_out(runtime: Runtime) -> dg.AssetsDefinition:
-    return _writes(
-        runtime,
-        PROFILE_OPT_OUT,
-        "campaign",
-        "Opt-outs of profiles in Campaign, as decided: written where they differ, never where they agree.",
-        "adobecampaign",
-        opt_out_metadata.profile_opt_out(runtime.config, write_campaign),
-    )
-
-
-def _writes(
-    runtime: Runtime, key: dg.AssetKey, side: Side, description: str, kind: str, page: Mapping[str, Any]
-) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
         group_name="opt_out",
         partitions_def=opt_out_files,
         deps=[DECISIONS],
         kinds={kind},
-        owners=list(runtime.config.owners.opt_out),
-        metadata=page,
+        owners=list(config.owners.opt_out),
+        metadata=page(config, function),
         tags={"sync/pii": "true"},
-        description=f"{description} A run writes all that is due; running it again retries what is left.",
-        check_specs=[dg.AssetCheckSpec(run_results.ACCEPTED, asset=key, description=run_results.ACCEPTED_TEXT)],
+        description=f"Opt-outs of {objects}, as decided: written where they differ, never where they agree. A run "
+        "writes all that is due; running it again retries what is left.",
+        check_specs=check_specs(key, findings.ALL_ACCEPTED),
         op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
     def written(context: dg.AssetExecutionContext) -> Iterator[Any]:
         with closing(bound(runtime, context.resources, OF_TABLES)) as its:
-            yield from _write(context, its, key, side)
+            yield from _write(context, its, outcome or Outcome(), key, side)
 
     return written
 
 
-def _write(context: dg.AssetExecutionContext, runtime: Runtime, key: dg.AssetKey, side: Side) -> Iterator[Any]:
+def _write(
+    context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, key: dg.AssetKey, side: Side
+) -> Iterator[Any]:
     calls = runtime.calls.total()
 
     async def written() -> Applied:
         async with open_session(runtime) as session:
             return await write_due(session, side)
 
-    with reported(runtime, context, f"writing of {key.to_user_string()}") as failed, heartbeat(runtime, context.run_id):
+    with reported(outcome, context, f"writing of {key.to_user_string()}") as failed, heartbeat(runtime, context.run_id):
         done = interruptible.run(written())
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)
-    refused = run_results.refused_by(runtime, side)
-    yield dg.MaterializeResult(
-        metadata={
-            **run_results.written_metadata(done),
-            "engine_calls": runtime.calls.total() - calls,
-            **run_results.refused_metadata(refused),
-            **asset_metadata.links(runtime, runtime.config.table(CONTACT)),
-        },
-        check_results=[run_results.no_opt_out_is_refused(key, refused)],
+    refused = [one for one in runtime.ledger.opt_outs.refused() if _SYSTEMS[side] in one.reason]
+    numbers = {**_applied(done), "engine_calls": runtime.calls.total() - calls, **_by_reason(refused)}
+    yield _result(runtime, key, numbers, [findings.accepted(refused)])
+    fail_if_stopped(outcome, done.problem)
+
+
+class ChangesConfig(dg.Config):
+    """`poll`: read the profiles that changed since the last poll from Campaign's API now, even if no poll is due."""
+
+    poll: bool = False
+
+
+def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
+    """Define `opt_out/changes`: decide and write all opt-outs that are due without an export file."""
+    config, direction = runtime.config, runtime.config.opt_out.direction
+    # Depends on all partitions of contacts, since a due opt-out may come from any day. With the last partition only,
+    # Dagster would show the asset as unsynced after each run of contacts, even if no opt-out changed.
+    contacts = [d365_key(config.table(CONTACT))] if direction == "bidirectional" else []
+
+    @dg.asset(
+        key=CHANGES,
+        group_name="opt_out",
+        deps=contacts,
+        kinds={"dynamics365", "adobecampaign"},
+        owners=list(config.owners.opt_out),
+        metadata=opt_out_metadata.changes(config, Changes.settle),
+        tags={"sync/pii": "true"},
+        description="Everything that is due without a file: profiles are polled if `poll_profiles_minutes` says so, "
+        "then opt-outs are decided and written where the two sides differ (direction "
+        f"{direction}). A run writes all that is due; running it again retries what is left. Each decision is kept for "
+        "audit.",
+        check_specs=check_specs(CHANGES, findings.ALL_DECIDED | findings.ALL_ACCEPTED),
+        op_tags={TABLE_TAG: WORK},
+        required_resource_keys=OF_TABLES,
     )
-    run_results.stop(runtime, done.problem)
+    def changes(context: dg.AssetExecutionContext, config: ChangesConfig) -> Iterator[Any]:
+        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
+            yield from _run_changes(context, its, outcome or Outcome(), poll=config.poll)
+
+    return changes
+
+
+def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, *, poll: bool) -> Iterator[Any]:
+    calls, done = runtime.calls.total(), Changes(runtime)
+    with reported(outcome, context, "run of opt-outs") as failed, heartbeat(runtime, context.run_id):
+        done.failed = failed
+        interruptible.run(done.settle(poll=poll))
+    problems = " ".join(dict.fromkeys(map(str, failed)))
+    if done.deciding is None:
+        yield check_result(CHANGES, Finding(findings.DECIDED, False, str(failed[0])))
+        raise dg.Failure(problems, allow_retries=False)
+    refused, left = runtime.ledger.opt_outs.refused(), runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
+    polled = done.polled or ProfilePoll()  # without a poll its numbers are 0, so that the UI's plots have no gaps
+    numbers: dict[str, Any] = {"profiles_read": polled.profiles, **stated_numbers(polled.stated)}
+    numbers |= _decided(runtime, done.deciding)
+    for side, written in done.written.items():
+        numbers |= _applied(written, f"{side}_")
+    numbers |= {"still_due": left.due, "held": left.held, **_by_reason(refused)}
+    numbers["engine_calls"] = runtime.calls.total() - calls
+    checks = [_note_undecided(outcome, done.deciding), findings.accepted(refused)]
+    yield _result(runtime, CHANGES, numbers, checks)
+    if problems:
+        raise dg.Failure(problems, allow_retries=False)
+    fail_if_stopped(outcome, *(one.problem for one in done.written.values()))
+
+
+def _result(
+    runtime: Runtime, key: dg.AssetKey, numbers: Mapping[str, Any], found: Sequence[Finding]
+) -> dg.MaterializeResult[Any]:
+    links = asset_metadata.links(runtime, runtime.config.table(CONTACT))
+    return dg.MaterializeResult(
+        metadata=metadata(numbers) | links, check_results=[check_result(key, one) for one in found]
+    )
+
+
+def _note_undecided(outcome: Outcome, deciding: DecisionRun) -> Finding:
+    """Return the finding about decisions; if it fails, the run goes on, since the others are to be written."""
+    found = findings.decided(deciding)
+    if not found.passed:
+        outcome.stopped.append(found.message)
+    return found
+
+
+def _decided(runtime: Runtime, deciding: DecisionRun) -> dict[str, Any]:
+    """Return the numbers of decisions, by reason and by the side to write, and the partition's last decisions.
+
+    These are shown without the values, which are personal data: `explain --show-values` shows them.
+    """
+    by_reason = [(reason, side, number) for (reason, side), number in deciding.decided.most_common()]
+    last = runtime.ledger.opt_out_decisions.of_partition(deciding.partition, SHOWN)
+    shown = [(one.contact, one.attribute, one.write or "", without_value(one.reason), one.source) for one in last]
+    return {
+        "decisions": deciding.decided.total(),
+        "by_reason": Rows(("reason", "side written", "records"), by_reason),
+        "last_decisions": Rows(("contact", "attribute", "side written", "reason", "source"), shown),
+    }
+
+
+def _applied(done: Applied, prefix: str = "") -> dict[str, int]:
+    """Return the numbers of opt-outs by the outcome of their write."""
+    return {f"{prefix}{name}": getattr(done, attribute) for name, attribute in _APPLIED.items()}
+
+
+def _by_reason(refused: Sequence[Reject]) -> dict[str, Rows]:
+    """Return a table of rejected opt-outs by reason; empty if there are none."""
+    reasons = Counter(kind_of_reason(one.reason) for one in refused).most_common(SHOWN)
+    return {"refused_by_reason": Rows(("reason", "records"), reasons)} if reasons else {}

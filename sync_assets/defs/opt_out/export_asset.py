@@ -11,21 +11,20 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import dagster as dg
 
-from sync_assets.defs.opt_out import opt_out_metadata, run_results
-from sync_assets.defs.opt_out.asset_keys import EXPORT
-from sync_assets.defs.opt_out.partitions import WORK, opt_out_files
-from sync_assets.defs.opt_out.run_results import SHOWN, stop
-from sync_assets.defs.partitions import TABLE_TAG
+from sync_assets.defs.asset_keys import EXPORT
+from sync_assets.defs.opt_out import opt_out_metadata
+from sync_assets.defs.opt_out.findings import FILE, READABLE, VALID, WATCH, watch_findings
+from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
 from sync_assets.defs.resources import LEDGER, SFTP, bound
-from sync_assets.defs.run_errors import reported
-from sync_assets.defs.tables import check_results
-from sync_assets.foreign_text import markdown
+from sync_assets.defs.results import Rows, check_result, check_specs, metadata, selected
+from sync_assets.defs.run_errors import fail_if_stopped, failing, reported
+from sync_assets.flows import Outcome
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
@@ -34,9 +33,9 @@ from sync_assets.opt_out.export.file import BadExport
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
 from sync_assets.sftp import FileGone
+from sync_assets.validation.findings import Finding
 
-READABLE = "the_file_can_be_read"
-VALID = "every_row_is_valid"
+SHOWN = 20
 
 
 class Missing(NamedTuple):
@@ -50,8 +49,8 @@ USED = {SFTP, LEDGER}
 """Resources of the asset."""
 
 
-def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
-    """Define the asset."""
+def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
+    """Define the asset. outcome: receives what a run finds, for a caller in the same process."""
     export = runtime.config.opt_out.export
     expected = timedelta(hours=export.expected_every_hours)
 
@@ -64,14 +63,7 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
         metadata=opt_out_metadata.export(runtime.config, staging.spool_file),
         description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
         f"(`{export.directory}/{export.pattern}`), as statements in the ledger.",
-        check_specs=[
-            dg.AssetCheckSpec(
-                READABLE, asset=EXPORT, blocking=True, description="The file is whole, has its columns, and times."
-            ),
-            dg.AssetCheckSpec(
-                VALID, asset=EXPORT, description="No row was left out because something is wrong with it."
-            ),
-        ],
+        check_specs=check_specs(EXPORT, FILE, [READABLE]),
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=max(expected * 1.25, timedelta(minutes=2)), warn_window=max(expected, timedelta(minutes=1))
         ),
@@ -81,42 +73,36 @@ def export_asset(runtime: Runtime) -> dg.AssetsDefinition:
     def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
         its = bound(runtime, context.resources, USED)
         with closing(its), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
-            yield from _export_file(context, its, staging.StagedRows(Path(folder)))
-
-    def _export_file(context: dg.AssetExecutionContext, runtime: Runtime, spool: staging.StagedRows) -> Iterator[Any]:
-        partition = context.partition_key
-        with reported(runtime, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
-            taken = _take(runtime, partition, spool)
-        if failed:
-            raise dg.Failure(str(failed[0]), allow_retries=False)
-        if isinstance(taken, Missing):
-            yield _missing_result(taken)
-            return
-        if not isinstance(taken, tuple):
-            # A file that cannot be read, or that changed or vanished meanwhile, must not block the files after it: the
-            # run fails after the check result, and the sensor goes on with the next file.
-            yield dg.AssetCheckResult(
-                passed=False, asset_key=EXPORT, check_name=READABLE, description=markdown(str(taken))
-            )
-            context.log.error(str(taken))
-            stop(runtime, f"{partition}: {taken}")
-            return
-        staged, stated = taken
-        yield dg.MaterializeResult(
-            metadata=_metadata(staged) | run_results.stated_metadata(stated),
-            check_results=[
-                dg.AssetCheckResult(
-                    passed=not staged.warnings,
-                    asset_key=EXPORT,
-                    check_name=READABLE,
-                    severity=dg.AssetCheckSeverity.WARN,
-                    description=markdown("; ".join(staged.warnings)) or "It could be read.",
-                ),
-                _valid(runtime, partition, staged),
-            ],
-        )
+            yield from _export_file(context, its, outcome or Outcome(), staging.StagedRows(Path(folder)))
 
     return export_rows
+
+
+def _export_file(
+    context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcome, spool: staging.StagedRows
+) -> Iterator[Any]:
+    partition = context.partition_key
+    with reported(outcome, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
+        taken = _take(runtime, partition, spool)
+    if failed:
+        raise dg.Failure(str(failed[0]), allow_retries=False)
+    if isinstance(taken, Missing):
+        found = [
+            Finding(READABLE, taken.taken, taken.text, blocks=False),
+            Finding(VALID, True, "No row of it was read."),
+        ]
+        yield _result({"dagster/partition_row_count": 0}, found)
+    elif isinstance(taken, tuple):
+        staged, stated = taken
+        text = "; ".join(staged.warnings) or "It could be read."
+        readable = Finding(READABLE, not staged.warnings, text, blocks=False)
+        yield _result(_numbers(staged) | stated_numbers(stated), [readable, _valid(runtime, partition, staged)])
+    else:
+        # A file that cannot be read, or that changed or vanished meanwhile, must not block the files after it: the
+        # run fails after the check result, and the sensor goes on with the next file.
+        yield check_result(EXPORT, Finding(READABLE, False, str(taken)))
+        context.log.error(str(taken))
+        fail_if_stopped(outcome, f"{partition}: {taken}")
 
 
 def _take(
@@ -150,24 +136,11 @@ def _take(
     return staged, staging.state_file(runtime, file, staged, spool)
 
 
-def _missing_result(missing: Missing) -> dg.MaterializeResult[Any]:
-    """Return the result of a partition without a file."""
-    return dg.MaterializeResult(
-        metadata={"dagster/partition_row_count": 0},
-        check_results=[
-            dg.AssetCheckResult(
-                passed=missing.taken,
-                asset_key=EXPORT,
-                check_name=READABLE,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=markdown(missing.text),
-            ),
-            dg.AssetCheckResult(passed=True, asset_key=EXPORT, check_name=VALID, description="No row of it was read."),
-        ],
-    )
+def _result(numbers: dict[str, Any], found: list[Finding]) -> dg.MaterializeResult[Any]:
+    return dg.MaterializeResult(metadata=metadata(numbers), check_results=[check_result(EXPORT, one) for one in found])
 
 
-def _metadata(taken: staging.Staged) -> dict[str, Any]:
+def _numbers(taken: staging.Staged) -> dict[str, Any]:
     return {
         "dagster/partition_row_count": taken.good,
         "rows": taken.rows,
@@ -177,27 +150,40 @@ def _metadata(taken: staging.Staged) -> dict[str, Any]:
         "file_bytes": taken.bytes,
         "seconds": round(taken.seconds, 3),
         "rows_per_second": round(taken.rows / taken.seconds, 1) if taken.seconds else 0.0,
-        **({"dates": taken.dates} if taken.dates else {}),
+        "dates": taken.dates or None,
     }
 
 
-def _valid(runtime: Runtime, partition: str, taken: staging.Staged) -> dg.AssetCheckResult:
-    """Return the result of the check that no row was rejected; it shows the first ones by line, id and reason."""
+def stated_numbers(stated: Counter[Stated]) -> dict[str, int]:
+    """Return the numbers of opt-outs that Campaign stated, by their effect on the ledger (`rules.opt_outs.Stated`)."""
+    return {f"stated_{kind}": stated[kind] for kind in get_args(Stated)}
+
+
+def _valid(runtime: Runtime, partition: str, taken: staging.Staged) -> Finding:
+    """Return the finding that no row was rejected; it shows the first ones by line, id and reason."""
     shown = runtime.ledger.opt_out_decisions.rejected_rows(partition, SHOWN) if taken.bad else []
     text = "Every row is valid."
     if taken.bad:
         text = f"{taken.bad:,} of {taken.rows:,} rows were left out; the others go on."
-    return dg.AssetCheckResult(
-        passed=not taken.bad,
-        asset_key=EXPORT,
-        check_name=VALID,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=text,
-        metadata={
-            "rejected_rows": taken.bad,
-            "reasons": check_results.table(("reason", "records"), taken.reasons.most_common(SHOWN)),
-            "first_rows": check_results.table(
-                ("line", "id", "reason"), [(str(row.line), row.id or "", row.reason) for row in shown]
-            ),
-        },
+    numbers = {
+        "rejected_rows": taken.bad,
+        "reasons": Rows(("reason", "records"), taken.reasons.most_common(SHOWN)),
+        "first_rows": Rows(("line", "id", "reason"), [(str(row.line), row.id or "", row.reason) for row in shown]),
+    }
+    return Finding(VALID, not taken.bad, text, numbers=numbers, blocks=False)
+
+
+def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
+    """Define the checks of the asset that poll the SFTP folder."""
+
+    @dg.multi_asset_check(
+        name="opt_out_export_watch",
+        specs=check_specs(EXPORT, WATCH),
+        can_subset=True,  # else the UI could not execute one of them
     )
+    def watch(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        with failing("look at the SFTP"):
+            seen = files.poll_folder(runtime)
+        yield from selected(context, EXPORT, watch_findings(runtime.config.opt_out.export, seen, datetime.now(UTC)))
+
+    return watch

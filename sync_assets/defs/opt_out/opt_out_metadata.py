@@ -9,9 +9,8 @@ import dagster as dg
 
 from sync_assets.config.models import Config
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
-from sync_assets.defs.opt_out.asset_keys import DECISIONS, EXPORT
+from sync_assets.defs.asset_keys import DECISIONS, EXPORT, d365_key
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.defs.tables.asset_keys import d365_key
 from sync_assets.opt_out.export.cells import good_schema
 
 _OF_A_DECISION = [

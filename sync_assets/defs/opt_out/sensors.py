@@ -14,10 +14,11 @@ import msgspec
 
 from sync_assets.campaign.workflows import start, workflow
 from sync_assets.config.values import CONTACT
+from sync_assets.defs.asset_keys import CHANGES, EXPORT, file_chain
 from sync_assets.defs.dagster_internals import evaluation
-from sync_assets.defs.opt_out.asset_keys import CHANGES, EXPORT, file_chain
-from sync_assets.defs.opt_out.checks import is_overdue, watch_results
-from sync_assets.defs.opt_out.partitions import WORK, opt_out_files, run_tags
+from sync_assets.defs.opt_out.findings import is_overdue, watch_findings
+from sync_assets.defs.partitions import WORK, opt_out_files, table_tags
+from sync_assets.defs.results import check_result
 from sync_assets.defs.run_errors import with_backoff
 from sync_assets.defs.tables.active_runs import active_runs
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
@@ -123,11 +124,11 @@ def _partitions(request: dg.RunRequest | None) -> list[dg.AddDynamicPartitionsRe
 
 
 def _file_request(runtime: Runtime, partition: str) -> dg.RunRequest:
-    return dg.RunRequest(partition_key=partition, asset_selection=file_chain(runtime.config), tags=run_tags())
+    return dg.RunRequest(partition_key=partition, asset_selection=file_chain(runtime.config), tags=table_tags(WORK))
 
 
 def _changes_request() -> dg.RunRequest:
-    return dg.RunRequest(asset_selection=[CHANGES], tags=run_tags())
+    return dg.RunRequest(asset_selection=[CHANGES], tags=table_tags(WORK))
 
 
 def due_request(
@@ -166,7 +167,8 @@ def _is_hidden(instance: dg.DagsterInstance, reported: datetime) -> bool:
 def _reports(
     runtime: Runtime, instance: dg.DagsterInstance, found: folder.FolderPoll, now: datetime
 ) -> list[dg.AssetCheckEvaluation]:
-    return [evaluation(instance, result) for result in watch_results(runtime.config.opt_out.export, found, now)]
+    watched = watch_findings(runtime.config.opt_out.export, found, now)
+    return [evaluation(instance, check_result(EXPORT, one)) for one in watched]
 
 
 def _restart_stalled(runtime: Runtime, found: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:

@@ -1,7 +1,7 @@
 """Build the metadata of assets that describes them: columns, lineage, links to both systems, code references.
 
 Here: metadata of the table assets, from the mapping and from the metadata that a run read from both systems; and
-helpers that all assets share. The numbers of a run are in `run_results.py`.
+helpers that all assets share. The numbers of a run are in `table_work.py`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import dagster as dg
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import Config, FieldMapping, TableConfig
 from sync_assets.dataverse.metadata import Table
-from sync_assets.defs.tables import check_results
-from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
+from sync_assets.defs.asset_keys import campaign_key, d365_key
+from sync_assets.defs.results import Rows
 from sync_assets.push.target import opt_outs_of_new_records
 from sync_assets.runtime.context import Runtime
 
@@ -92,12 +92,10 @@ def campaign_schema(config: Config, table: TableConfig) -> dg.TableSchema:
     )
 
 
-def campaign_types(config: Config, table: TableConfig, found: Resource) -> dg.MetadataValue:
+def campaign_types(config: Config, table: TableConfig, found: Resource) -> Rows:
     """Return the types of the mapped attributes, from Campaign's metadata of the resource, as a table."""
     names = (column.name for column in campaign_schema(config, table).columns)
-    return check_results.table(
-        ("attribute", "type"), [(name, one.type) for name in names if (one := found.attributes.get(name))]
-    )
+    return Rows(("attribute", "type"), [(name, one.type) for name in names if (one := found.attributes.get(name))])
 
 
 def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineage:
@@ -197,7 +195,7 @@ def table_code(config: Config, table: TableConfig, function: Callable[..., Any])
 # --- Tables of numbers ------------------------------------------------------------------------------------------------
 
 
-def calls_by_day(runtime: Runtime, now: datetime | None = None) -> dg.MetadataValue:
+def calls_by_day(runtime: Runtime, now: datetime | None = None) -> Rows:
     """Return Campaign engine calls of all tables in the last DAYS days, by day and kind, with the share of the budget.
 
     Days without calls are left out; the newest day is first.
@@ -210,4 +208,4 @@ def calls_by_day(runtime: Runtime, now: datetime | None = None) -> dg.MetadataVa
         total = sum(calls.values())
         share = (f"{total / budget:.0%}",) if budget else ()
         rows.append((day.isoformat(), *(calls.get(kind, 0) for kind in KINDS), total, *share))
-    return check_results.table(("day", *KINDS, "all", *(("of budget",) if budget else ())), rows)
+    return Rows(("day", *KINDS, "all", *(("of budget",) if budget else ())), rows)

@@ -3,7 +3,7 @@
 Tables that are connected by links share one op. It works in link order and can run any subset of its assets; a run that
 stays follows the changes of all its tables (`table_run.py`).
 
-Here: the definitions. Metadata of a run is in `run_results.py`, check results in `checks.py`, columns, links and code
+Here: the definitions. Metadata of a run is in `table_work.py`, checks in `checks.py`, columns, links and code
 references in `asset_metadata.py`.
 """
 
@@ -17,13 +17,13 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.config.models import TableConfig
+from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.defs.partitions import TABLE_TAG, daily
 from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.tables import asset_metadata
-from sync_assets.defs.tables.asset_keys import campaign_key, d365_key
-from sync_assets.defs.tables.checks import check_alone, check_specs
+from sync_assets.defs.tables.checks import check_alone, table_checks
 from sync_assets.defs.tables.table_run import TableRun
-from sync_assets.flows import capture_table, push_table
+from sync_assets.flows import Outcome, capture_table, push_table
 from sync_assets.runtime.context import Runtime
 
 FRESH = timedelta(hours=3)
@@ -36,9 +36,14 @@ class TableRunConfig(dg.Config):
     force: bool = False
 
 
-def table_assets(runtime: Runtime) -> list[dg.AssetsDefinition]:
-    """Return the assets of all mapped tables, one definition for each group of linked tables."""
-    return [_group(tables, runtime) for tables in linked(runtime.config.in_link_order)]
+def table_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.AssetsDefinition]:
+    """Return the assets of all mapped tables, one definition for each group of linked tables.
+
+    Args:
+        runtime: Of the definitions.
+        outcome: Receives what a run of them finds, for a caller in the same process.
+    """
+    return [_group(tables, runtime, outcome) for tables in linked(runtime.config.in_link_order)]
 
 
 def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
@@ -60,14 +65,14 @@ def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
     return groups
 
 
-def _group(tables: Sequence[TableConfig], runtime: Runtime) -> dg.AssetsDefinition:
+def _group(tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     """Define the assets of a group of linked tables, which share one op."""
     names = ", ".join(config.table for config in tables)
 
     @dg.multi_asset(
         name=f"sync_{tables[0].table}",
         specs=[spec for config in tables for spec in (_d365_spec(config, runtime), _campaign_spec(config, runtime))],
-        check_specs=[spec for config in tables for spec in check_specs(config)],
+        check_specs=[spec for config in tables for spec in table_checks(config)],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
         description=f"Captures and sends, in link order: {names}.",
@@ -77,7 +82,7 @@ def _group(tables: Sequence[TableConfig], runtime: Runtime) -> dg.AssetsDefiniti
     def sync_tables(context: dg.AssetExecutionContext, config: TableRunConfig) -> Iterator[Any]:
         with closing(bound(runtime, context.resources, OF_TABLES)) as its:
             if context.selected_asset_keys:
-                yield from TableRun(context, its, tables, force=config.force).results()
+                yield from TableRun(context, its, tables, outcome or Outcome(), force=config.force).results()
             else:
                 yield from check_alone(context, its, tables)
 

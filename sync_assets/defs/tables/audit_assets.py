@@ -1,6 +1,6 @@
 """Define the assets `campaign/<resource>_audit`: a sample of records, read back daily and compared with what was sent.
 
-The comparison is in `audit/drift.py`, the check results in `check_results.py`.
+The comparisons are in `audit/drift.py` and `opt_out/parity.py`, their findings in `findings.py`.
 
 The assets have no partitions, and no other op materialises them, so the results of their checks stay valid until the
 next comparison.
@@ -8,69 +8,60 @@ next comparison.
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import dagster as dg
 
 from sync_assets.audit.drift import Drift, drift
 from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
+from sync_assets.defs.asset_keys import audit_key, campaign_key
 from sync_assets.defs.resources import OF_TABLES, bound
+from sync_assets.defs.results import check_specs, selected
 from sync_assets.defs.run_errors import failing
-from sync_assets.defs.tables import asset_metadata, check_results
-from sync_assets.defs.tables.asset_keys import audit_key, campaign_key
+from sync_assets.defs.tables import asset_metadata, findings
+from sync_assets.defs.tables.findings import CONDITIONS, OPT_OUTS_AGREE, OPT_OUTS_CONDITION
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.validation.findings import Finding
 
 DAILY = timedelta(hours=24)
-COUNTS = ("sampled", "compared", "moved", "unanswered", "kept_back")
 
 
-class Comparison(NamedTuple):
-    """An additional check of an audit: its spec, and the function that evaluates it."""
-
-    spec: dg.AssetCheckSpec
-    answer: Callable[[Runtime], dg.AssetCheckResult]
-
-
-def audit_asset(config: TableConfig, runtime: Runtime, further: Sequence[Comparison] = ()) -> dg.AssetsDefinition:
-    """Define the audit of one resource.
+def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
+    """Define the audit of one resource; that of profiles compares opt-outs, too, if these are synchronised.
 
     A run costs one engine call for each compared record and for each of its parents (`audit/drift.py`).
-
-    Args:
-        config: The mapped table.
-        runtime: Of the definitions.
-        further: Additional checks, such as the comparison of opt-outs.
     """
-    key = audit_key(config)
-    specs = [
-        dg.AssetCheckSpec(name, asset=key, description=check_results.TEXTS[name]) for name in check_results.AUDIT_CHECKS
-    ] + [one.spec for one in further]
+    key, conditions = audit_key(config), dict(CONDITIONS["audit"])
+    if config.table == CONTACT and runtime.config.opt_out.direction != "disabled":
+        conditions[OPT_OUTS_AGREE] = OPT_OUTS_CONDITION
 
     @dg.multi_asset(
         name=f"audit_{config.table}",
         specs=[_spec(config, runtime, key)],
-        check_specs=specs,
+        check_specs=check_specs(key, conditions),
         can_subset=True,  # the UI can execute the checks without the asset, and one of them alone
         description=f"Compares a sample of {config.resource} with what was sent.",
         required_resource_keys=OF_TABLES,
     )
     def audit(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        names = {one.name for one in context.selected_asset_check_keys}
-        sampled = context.selected_asset_keys or names & {*check_results.AUDIT_CHECKS}
-        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
-            found = _compared(config, its) if sampled else None
-            results = _answers(config, its, found) if found else []
-            results += [_answer(one, its) for one in further if one.spec.name in names]
-        if context.selected_asset_keys and found:
-            numbers = {name: getattr(found, name) for name in COUNTS}
-            numbers |= {"differing": len(found.different), "missing": len(found.missing), "twice": len(found.twice)}
-            yield dg.MaterializeResult(asset_key=key, metadata=numbers, check_results=list(wanted(context, results)))
+        wanted, found, results = {one.name for one in context.selected_asset_check_keys}, Drift(), list[Finding]()
+        with closing(bound(runtime, context.resources, OF_TABLES)) as its, failing("comparison"):
+            if context.selected_asset_keys or wanted & {*CONDITIONS["audit"]}:
+                found = interruptible.run(drift(its, config))
+                reasons = its.ledger.reports.reject_reasons(config.table)
+                results += [findings.agreement(config.table, found), findings.one_record_each(config, found, reasons)]
+            if OPT_OUTS_AGREE in wanted:
+                results.append(_opt_outs(its))
+        checked = selected(context, key, results)
+        if context.selected_asset_keys:
+            yield dg.MaterializeResult(asset_key=key, metadata=_numbers(found), check_results=checked)
         else:
-            yield from wanted(context, results)
+            yield from checked
 
     return audit
 
@@ -88,27 +79,14 @@ def _spec(config: TableConfig, runtime: Runtime, key: dg.AssetKey) -> dg.AssetSp
     )
 
 
-def _compared(config: TableConfig, runtime: Runtime) -> Drift:
-    """Compare a sample. Raises dg.Failure if that fails."""
-    with failing("comparison"):
-        return interruptible.run(drift(runtime, config))
+def _opt_outs(runtime: Runtime) -> Finding:
+    """Compare the opt-outs of a sample of contacts on both sides."""
+    # Imported only if needed: each run loads the definitions anew, and installations without opt-outs need not wait.
+    from sync_assets.opt_out.parity import parity  # noqa: PLC0415
+
+    return findings.opt_outs_agree(interruptible.run(parity(runtime)))
 
 
-def _answers(config: TableConfig, runtime: Runtime, found: Drift) -> list[dg.AssetCheckResult]:
-    return [
-        check_results.agreement(config, found),
-        check_results.one_record_each(config, found, runtime.ledger.reports.reject_reasons(config.table)),
-    ]
-
-
-def _answer(comparison: Comparison, runtime: Runtime) -> dg.AssetCheckResult:
-    with failing("comparison of opt-outs"):
-        return comparison.answer(runtime)
-
-
-def wanted(
-    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, results: Sequence[dg.AssetCheckResult]
-) -> Iterator[dg.AssetCheckResult]:
-    """Yield the results of the checks that the run selects."""
-    names = {key.name for key in context.selected_asset_check_keys}
-    yield from (result for result in results if result.check_name in names)
+def _numbers(found: Drift) -> dict[str, Any]:
+    numbers = {name: getattr(found, name) for name in ("sampled", "compared", "moved", "unanswered", "kept_back")}
+    return numbers | {"differing": len(found.different), "missing": len(found.missing), "twice": len(found.twice)}

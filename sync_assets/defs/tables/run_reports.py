@@ -1,20 +1,32 @@
-"""Report the numbers and check results of a run that stays, while it stays.
+"""Report the numbers and check results of a run: while it stays, and at its end.
 
-Needed because Dagster stores the results of a step only when the step ends, and shows the checks of a run as in
-progress until they have a result.
+While it stays they are reported as events, since Dagster stores the results of a step only when the step ends, and
+shows the checks of a run as in progress until they have a result.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import dagster as dg
 
-from sync_assets.defs.dagster_internals import answered_since, evaluation
+from sync_assets.config.models import TableConfig
+from sync_assets.defs.asset_keys import side_key
+from sync_assets.defs.dagster_internals import answered_since, evaluation, latest_answers
 from sync_assets.defs.partitions import today, version_tags
-from sync_assets.defs.tables.checks import POLLED_CHECK
+from sync_assets.defs.results import check_key, check_result, selected
+from sync_assets.defs.tables import findings
+from sync_assets.defs.tables.checks import as_before, table_findings
+from sync_assets.defs.tables.findings import POLLED, READY
+from sync_assets.defs.tables.table_work import TableWork, day_numbers
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import InMaintenance
+from sync_assets.operations.readiness import failure
+from sync_assets.runtime.context import Runtime
+from sync_assets.validation.findings import Side
 
 MATERIALIZE_SECONDS = 3600.0
 """Interval in which a run that stays materialises today's partition, in seconds: freshness policies count nothing else.
@@ -22,23 +34,32 @@ Reports between are observations: a materialisation hides check results of other
 
 
 class RunReports:
-    """The reports of one run: its numbers, and evaluations of its checks.
+    """The reports of one run.
 
     Dagster keeps one row for each check of a run, in the order in which the runs were planned, and shows the last row,
     as not evaluated if it belongs to another run and is older than the asset's last materialisation. A result of this
     run therefore replaces the one before it, unless another run or a sensor has answered the check since this run was
     planned: then the result is stored without a run, as the last row, and again after each materialisation.
-
-    Args:
-        context: Of the run.
     """
 
-    def __init__(self, context: dg.AssetExecutionContext) -> None:
-        self._context = context
+    def __init__(self, context: dg.AssetExecutionContext, runtime: Runtime) -> None:
+        self._context, self._instance, self._runtime = context, context.instance, runtime
         self._last: dict[dg.AssetCheckKey, tuple[object, ...]] = {}
         self._materialized_at: dict[dg.AssetKey, float] = {}
 
-    def report_numbers(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
+    # --- While the run stays -------------------------------------------------------------------------------------
+
+    def report(self, work: TableWork) -> None:
+        """Report a table's numbers if there is new work, and the check results that changed."""
+        for side in work.sides if work.changed else ():
+            numbers = day_numbers(work.config, self._runtime, side, today()) | work.numbers(side)
+            self._report_numbers(side_key(work.config, side), numbers)
+        work.changed = False
+        for side in work.sides:
+            if work.of[side].done:
+                self._report_checks(self._checks(work, side))
+
+    def _report_numbers(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
         """Report numbers of today's partition: first and hourly as a materialisation, else as an observation."""
         now = time.monotonic()
         if now - self._materialized_at.get(key, -MATERIALIZE_SECONDS) < MATERIALIZE_SECONDS:
@@ -48,46 +69,111 @@ class RunReports:
         event = dg.AssetMaterialization(key, metadata=numbers, partition=today(), tags=version_tags())
         self._context.log_event(event)
         for check in self._answered_by_others([one for one in self._last if one.asset_key == key]):
-            del self._last[check]  # hidden now: `report_checks` reports it again
+            del self._last[check]  # hidden now: `_report_checks` reports it again
 
-    def report_checks(self, results: Iterable[dg.AssetCheckResult]) -> None:
+    def _report_checks(self, results: Iterable[dg.AssetCheckResult]) -> None:
         """Report the results that differ from the last reported ones; equal ones would only let the history grow."""
-        changed = [one for one in results if self._last.get(_key(one)) != _content(one)]
-        others = self._answered_by_others(map(_key, changed))
+        changed = [one for one in results if self._last.get(check_key(one)) != _content(one)]
+        others = self._answered_by_others(map(check_key, changed))
         for result in changed:
-            self._last[_key(result)] = _content(result)
-            if _key(result) in others:
-                self._report_without_run(result)
+            self._last[check_key(result)] = _content(result)
+            event = evaluation(self._instance, result)
+            if check_key(result) in others:
+                self._instance.report_runless_asset_event(event)
             else:
                 # `log_event` takes evaluations, but its annotation does not list them.
-                self._context.log_event(cast("Any", evaluation(self._context.instance, result)))
+                self._context.log_event(cast("Any", event))
 
-    def repeat_hidden(self, results: Iterable[dg.AssetCheckResult]) -> None:
+    # --- At its end ----------------------------------------------------------------------------------------------
+
+    def not_begun(self, config: TableConfig, side: Side, error: SyncAssetsError) -> list[dg.AssetCheckResult]:
+        """Return one failed check `ready` with the reason why the run could not begin.
+
+        The other checks need the ledger, which cannot be used in this case.
+        """
+        return selected(self._context, side_key(config, side), [findings.ready([failure(side, error)])])
+
+    def results(self, work: TableWork) -> Iterator[Any]:
+        """Yield the results of a table's selected assets; of an asset whose work failed, only its checks."""
+        for side in work.sides:
+            key, one = side_key(work.config, side), work.of[side]
+            if one.maintenance:
+                answers = self._answers_before(key, one.maintenance)
+                numbers = {"passed_over": str(one.maintenance)}
+                yield dg.MaterializeResult(asset_key=key, metadata=numbers, check_results=answers)
+                self._repeat_hidden(answers)
+                continue
+            checks = self._checks(work, side)
+            if one.done and not one.error:
+                self._add_numbers(work, side)
+                version = dg.DataVersion(today())  # see version_tags
+                yield dg.MaterializeResult(asset_key=key, check_results=checks, data_version=version)
+            else:
+                yield from checks
+            # Computed anew, since another run may have answered a check while these were stored.
+            self._repeat_hidden(self._checks(work, side))
+        self._report_campaign(work)
+
+    def _answers_before(self, key: dg.AssetKey, why: InMaintenance) -> list[dg.AssetCheckResult]:
+        """Return the last results of the asset's checks again."""
+        own = [one for one in self._context.selected_asset_check_keys if one.asset_key == key]
+        return [as_before(self._instance, check, why) for check in own]
+
+    def _checks(self, work: TableWork, side: Side) -> list[dg.AssetCheckResult]:
+        """Return the results, as of now, of an asset's checks that the run selects."""
+        found = table_findings(self._runtime, work.config, side, work.set_up, datetime.now(UTC))
+        results = selected(self._context, side_key(work.config, side), found)
+        return [self._newest(one, work.found_at) if one.check_name == READY else one for one in results]
+
+    def _newest(self, ready: dg.AssetCheckResult, found_at: datetime | None) -> dg.AssetCheckResult:
+        """Return another run's result of `ready` if it is newer than this run's findings, which would replace it."""
+        key = check_key(ready)
+        other = latest_answers(self._instance, [key]).get(key)
+        if not (other and other.at and other.evaluation and found_at):
+            return ready
+        if other.run_id == self._context.run_id or other.at <= found_at:
+            return ready
+        return dg.AssetCheckResult(
+            passed=other.evaluation.passed,
+            asset_key=key.asset_key,
+            check_name=READY,
+            severity=other.evaluation.severity,
+            description=other.evaluation.description,
+            metadata=dict(other.evaluation.metadata),
+        )
+
+    def _add_numbers(self, work: TableWork, side: Side) -> None:
+        """Add each partition's numbers of its day, and the run's to the last one; the others refer to it."""
+        *_, last = self._context.partition_keys
+        of_run = work.result_metadata(side, self._instance)
+        for partition in self._context.partition_keys:
+            numbers = day_numbers(work.config, self._runtime, side, partition)
+            numbers |= of_run if partition == last else {"counted_with": last}
+            self._context.add_asset_metadata(numbers, asset_key=side_key(work.config, side), partition_key=partition)
+
+    def _report_campaign(self, work: TableWork) -> None:
+        """Report findings of Campaign's side that stop, if the run captures only and so has no check of that side."""
+        key, found = side_key(work.config, "campaign"), [one for one in work.set_up if one.side == "campaign"]
+        is_selected = dg.AssetCheckKey(key, READY) in self._context.selected_asset_check_keys
+        if not is_selected and any(one.stops for one in found):
+            result = check_result(key, findings.ready(found))
+            self._instance.report_runless_asset_event(evaluation(self._instance, result))
+
+    def _repeat_hidden(self, results: Iterable[dg.AssetCheckResult]) -> None:
         """Report the final results that Dagster would not show, since others answered their checks meanwhile.
 
         Call it after the run's last materialisation of the asset is stored, which hides the results before it.
         """
-        results = list(results)
-        others = self._answered_by_others(map(_key, results))
-        for result in results:
-            if _key(result) in others:
-                self._report_without_run(result)
-
-    def _report_without_run(self, result: dg.AssetCheckResult) -> None:
-        instance = self._context.instance
-        instance.report_runless_asset_event(evaluation(instance, result))
+        by_key = {check_key(one): one for one in results}
+        for key in self._answered_by_others(by_key):
+            self._instance.report_runless_asset_event(evaluation(self._instance, by_key[key]))
 
     def _answered_by_others(self, checks: Iterable[dg.AssetCheckKey]) -> set[dg.AssetCheckKey]:
         """Return the checks of which Dagster would show another result than this run's."""
-        return answered_since(self._context.instance, list(checks), self._context.run_id)
-
-
-def _key(result: dg.AssetCheckResult) -> dg.AssetCheckKey:
-    assert result.asset_key
-    return dg.AssetCheckKey(result.asset_key, str(result.check_name))
+        return answered_since(self._instance, list(checks), self._context.run_id)
 
 
 def _content(result: dg.AssetCheckResult) -> tuple[object, ...]:
     """Return what a change of a result is judged by. The text of a poll has its time, which always changes."""
-    text = None if result.check_name == POLLED_CHECK and result.passed else result.description
+    text = None if result.check_name == POLLED and result.passed else result.description
     return result.passed, result.severity, text

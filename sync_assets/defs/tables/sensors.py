@@ -18,16 +18,16 @@ import msgspec
 from sync_assets.alerts.dead_man_switch import DeadManSwitch
 from sync_assets.capture.feed_polling import FeedPoll, FeedPoller
 from sync_assets.config.models import TableConfig
+from sync_assets.defs.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.dagster_internals import evaluation, latest_answers
 from sync_assets.defs.partitions import daily, table_tags, today, under_way_tag, version_tags
 from sync_assets.defs.run_errors import with_backoff
 from sync_assets.defs.tables.active_runs import active_runs
-from sync_assets.defs.tables.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.tables.assets import linked
-from sync_assets.defs.tables.checks import SIDES, check_specs, ledger_results
+from sync_assets.defs.tables.checks import SIDES, aging_results, table_checks
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
-from sync_assets.defs.tables.run_results import day_numbers
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG, poll_seconds
+from sync_assets.defs.tables.table_work import day_numbers
 from sync_assets.flows import opt_outs_due
 from sync_assets.operations.quiet_tables import CONFIRM
 from sync_assets.runtime.context import Runtime
@@ -211,7 +211,7 @@ def _request(tables: Sequence[TableConfig], keys: Sequence[dg.AssetKey], tags: d
     return dg.RunRequest(
         partition_key=today(),
         asset_selection=list(keys),
-        asset_check_keys=[one.key for config in tables for one in check_specs(config) if one.asset_key in keys],
+        asset_check_keys=[one.key for config in tables for one in table_checks(config) if one.asset_key in keys],
         tags={**table_tags(*(config.table for config in tables)), **tags},
     )
 
@@ -289,7 +289,7 @@ def _hidden_results(
     quiet: Iterable[TableConfig], instance: dg.DagsterInstance, materialized: Collection[dg.AssetKey]
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Yield again the last check results that runs stored of these assets, which the sensor's materialisations hide."""
-    checks = [one.key for config in quiet for one in check_specs(config) if one.asset_key in materialized]
+    checks = [one.key for config in quiet for one in table_checks(config) if one.asset_key in materialized]
     for answer in latest_answers(instance, checks).values():
         if answer.run_id and answer.evaluation:
             yield answer.evaluation
@@ -309,7 +309,7 @@ def _reports(
         if last and abs(now - last) < CHECKED and not (asked and last < asked.at <= now):
             continue
         seen.reported[config.table] = now
-        events += [evaluation(instance, result) for result in ledger_results(config, runtime, now)]
+        events += [evaluation(instance, result) for result in aging_results(runtime, config, now)]
     return events
 
 

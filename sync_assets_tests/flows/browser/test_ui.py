@@ -71,7 +71,7 @@ def test_the_runs_page_tells_which_tables_and_which_day_a_run_was_about(ui: Ui) 
     assert ui.page.get_by_text("Success", exact=True).count() == 3
 
 
-def test_the_report_is_made_by_a_click_and_shows_pictures_and_numbers(ui: Ui, synchronised: Program) -> None:
+def test_the_report_is_made_by_a_click_and_shows_its_tables(ui: Ui, synchronised: Program) -> None:
     ui.open("/assets/report/daily_sync")
     ui.page.get_by_role("button", name="Materialize").first.click()
     ui.reads("Launched run", exact=False)
@@ -83,10 +83,6 @@ def test_the_report_is_made_by_a_click_and_shows_pictures_and_numbers(ui: Ui, sy
         f"1 refused, 0 opt-outs written to Dynamics 365 and 0 to Campaign, {calls} engine calls of {BUDGET:,}",
         exact=False,
     )
-    pictures = ui.page.locator("img[alt*='by day']")
-    assert pictures.count() == 6
-    widths = pictures.evaluate_all("all => all.map(one => one.complete ? one.naturalWidth : 0)")
-    assert all(width > 100 for width in widths)  # a picture that the browser refuses has none
     assert ui.row("cusOrderLine", "new_orderline").is_visible()
 
 

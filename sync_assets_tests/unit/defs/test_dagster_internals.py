@@ -173,7 +173,7 @@ def test_a_process_of_dagster_dev_that_is_not_known_is_not_started(monkeypatch: 
 def test_no_other_module_imports_what_dagster_keeps_for_itself() -> None:
     private = re.compile(r"^\s*(?:from|import) dagster\._", re.MULTILINE)
     modules = {path.name for path in PACKAGE.rglob("*.py") if private.search(path.read_text(encoding="utf-8"))}
-    assert modules == {"dagster_internals.py", "event_storage.py"}
+    assert modules == {"dagster_internals.py", "history.py"}
 
 
 def test_the_migrations_of_sqlite_are_found_by_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,11 @@ import pytest
 
 from sync_assets.config.models import Export
 from sync_assets.defs import run_errors
+from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
 from sync_assets.defs.instance.command_line import dagster_instance
-from sync_assets.defs.opt_out.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
-from sync_assets.defs.opt_out.checks import watch_results
-from sync_assets.defs.opt_out.partitions import run_tags
-from sync_assets.defs.partitions import table_tags
+from sync_assets.defs.opt_out.findings import watch_findings
+from sync_assets.defs.partitions import WORK, table_tags
+from sync_assets.defs.results import check_result
 from sync_assets.defs.tables import sensors as ingress_sensors
 from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART
 from sync_assets.opt_out.export.folder import poll_folder
@@ -98,7 +98,7 @@ def is_asked_for_changes(orchestra: Orchestra, sensor: str = FILE) -> bool:
     assert request.asset_selection == [CHANGES]
     assert request.partition_key is None
     assert not request.run_config  # whether a poll is due is found out by the run
-    assert request.tags.items() >= run_tags().items()
+    assert request.tags.items() >= table_tags(WORK).items()
     assert not data.dynamic_partitions_requests
     return True
 
@@ -142,7 +142,7 @@ def test_a_file_is_taken_at_the_second_look_by_a_run_of_a_partition_of_its_own(
     assert request.partition_key == "optout_20261124_040000.csv@2026-11-24T04:00:07Z"
     assert request.asset_selection == assets
     assert {key.asset_key for key in request.asset_check_keys or ()} == set(assets)
-    assert request.tags.items() >= run_tags().items()
+    assert request.tags.items() >= table_tags(WORK).items()
     assert orchestra.instance.get_dynamic_partitions("opt_out_files") == [request.partition_key]
 
 
@@ -166,7 +166,7 @@ def test_while_a_run_of_opt_outs_is_under_way_no_other_is_asked_for(
 ) -> None:
     write_file(orchestra.program, HEADER)
     why_not(orchestra)
-    run = orchestra.under_way(run_tags(), status)
+    run = orchestra.under_way(table_tags(WORK), status)
     assert why_not(orchestra) == "a run of opt-outs is under way"
     orchestra.instance.delete_run(run.run_id)
     assert asked_partition(orchestra)
@@ -316,7 +316,8 @@ def test_they_tell_how_old_the_newest_file_is_and_how_full_the_sftp(
 def test_the_sensor_and_the_check_say_the_same(orchestra: Orchestra) -> None:
     write_file(orchestra.program, HEADER, "optout_old.csv", modified=datetime.now(UTC) - timedelta(days=3))
     told = events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
-    found = watch_results(Export(), poll_folder(orchestra.runtime), datetime.now(UTC))
+    seen = watch_findings(Export(), poll_folder(orchestra.runtime), datetime.now(UTC))
+    found = [check_result(EXPORT, one) for one in seen]
     assert [(one.check_name, one.passed, one.severity, one.metadata.keys()) for one in told] == [
         (one.check_name, one.passed, one.severity, one.metadata.keys()) for one in found
     ]
@@ -502,7 +503,7 @@ def test_records_and_opt_outs_are_asked_for_in_one_tick(due: Orchestra) -> None:
 
 
 def test_while_a_run_of_opt_outs_is_under_way_they_wait(due: Orchestra) -> None:
-    run = due.under_way(run_tags())
+    run = due.under_way(table_tags(WORK))
     assert not due.asked("backlog")
     due.instance.delete_run(run.run_id)
     assert due.asked("backlog")

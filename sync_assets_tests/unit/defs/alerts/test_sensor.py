@@ -15,7 +15,7 @@ from sync_assets.commands.alerts import open_incidents
 from sync_assets.commands.alerts import test_notifications as send_test
 from sync_assets.commands.doctor.diagnosis import _alerts
 from sync_assets.config.loader import ConfigError, load_config
-from sync_assets.definitions import build_definitions
+from sync_assets.defs.build import build_definitions
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.little_server import LittleServer, answer

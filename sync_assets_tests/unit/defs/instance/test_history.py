@@ -8,15 +8,24 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from sync_assets.defs.instance.event_storage import Last, rebuilt, to_keep
-from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history
-from sync_assets_tests.support.past_history import OWNED, READY, ROWS, THEIRS, Past, empty_past, moment, partition
+from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history, rebuilt
+from sync_assets_tests.support.past_history import (
+    AUDIT,
+    OWNED,
+    READY,
+    RECORDS,
+    ROWS,
+    THEIRS,
+    Past,
+    empty_past,
+    moment,
+    partition,
+)
 
 KEEP = 3
 """`keep_days` of these tests."""
@@ -108,17 +117,21 @@ def test_output_of_a_deleted_run_is_deleted_with_it(past: Past, tmp_path: Path) 
     assert not folder.exists()
 
 
-def test_only_the_last_of_a_day_is_kept_and_of_long_ago_only_the_last_of_all() -> None:
-    long_ago, lately = date(2026, 1, 1), date(2026, 3, 1)
-    lasts = [
-        Last(1, ("a", "x"), None, long_ago),
-        Last(2, ("a", "x"), None, lately),
-        Last(3, ("a", "y"), None, long_ago),
-        Last(4, ("b", "x"), "2026-01-01", None),
-    ]
-    assert to_keep(lasts, date(2026, 2, 1)) == {2, 3, 4}
-    assert to_keep(lasts, date(2026, 1, 1)) == {1, 2, 3, 4}
-    assert to_keep([], lately) == set()
+def test_of_an_asset_without_partitions_the_last_of_a_day_is_kept_and_of_long_ago_only_the_last_of_all(
+    past: Past,
+) -> None:
+    for at in (moment(0), moment(1), moment(10, 1), moment(10, 2), moment(11)):
+        past.report(at, dg.AssetMaterialization(AUDIT))
+    for at in (moment(0), moment(1)):
+        past.report(at, dg.AssetMaterialization(RECORDS))
+    deleted = prune_history(past.instance, OWNED, KEEP, moment(KEEP * FAILED_FACTOR + 5))
+    assert deleted["events"] == 4
+
+    def days(key: dg.AssetKey) -> list[float]:
+        return [one.timestamp for one in past.instance.fetch_materializations(key, limit=10).records]
+
+    assert days(AUDIT) == [moment(11).timestamp(), moment(10, 2).timestamp()]
+    assert days(RECORDS) == [moment(1).timestamp()]
 
 
 def test_a_file_that_is_mostly_unused_is_rebuilt_while_others_read_and_write(tmp_path: Path) -> None:
@@ -154,7 +167,7 @@ def test_a_file_that_is_mostly_unused_is_rebuilt_while_others_read_and_write(tmp
 
 
 def test_a_file_that_is_locked_is_left_for_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_assets.defs.instance.event_storage.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("sync_assets.defs.instance.history.BUSY_SECONDS", 0.1)
     file = tmp_path / "runs.db"
     with closing(sqlite3.connect(file, isolation_level=None)) as database:
         database.execute("CREATE TABLE events (event TEXT)")

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from sync_assets.config.opt_out import ActiveDirection
-from sync_assets.definitions import build_definitions
-from sync_assets.defs.opt_out.partitions import opt_out_files
+from sync_assets.defs.build import build_definitions
+from sync_assets.defs.partitions import opt_out_files
 from sync_assets.runtime.context import Runtime
 
 CONTACT = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "lastName"}}

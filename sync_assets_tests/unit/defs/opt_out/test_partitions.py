@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import Connection, Engine, event, exc
 
-from sync_assets.defs.opt_out.partitions import add_partition, opt_out_files
+from sync_assets.defs.partitions import add_partition, opt_out_files
 
 NAME = str(opt_out_files.name)
 

@@ -6,18 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sync_assets.config.models import TableConfig
-from sync_assets.defs.tables.checks import POLL_OVERDUE, feed_result
+from sync_assets.defs.tables.findings import POLL_OVERDUE, polled
 from sync_assets.ledger import Feed
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-CONTACT = TableConfig.model_validate(
-    {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"firstname": "firstName"}}
-)
 
 
-def feed(polled: timedelta, saved: timedelta = timedelta(days=3), complete: bool = True) -> Feed:
-    return Feed("contact", "link", "delta", "f", complete, 1, 7, False, NOW - saved, NOW - polled)
+def feed(since_poll: timedelta, saved: timedelta = timedelta(days=3), complete: bool = True) -> Feed:
+    return Feed("contact", "link", "delta", "f", complete, 1, 7, False, NOW - saved, NOW - since_poll)
 
 
 @pytest.mark.parametrize(
@@ -31,11 +27,11 @@ def feed(polled: timedelta, saved: timedelta = timedelta(days=3), complete: bool
     ],
 )
 def test_what_the_check_says(found: Feed | None, passed: bool, says: str) -> None:
-    result = feed_result(CONTACT, found, NOW)
+    result = polled("contact", found, NOW)
     assert result.passed is passed
-    assert says in (result.description or "")
+    assert says in result.message
 
 
 def test_a_failing_check_says_what_to_do() -> None:
-    result = feed_result(CONTACT, feed(timedelta(hours=2)), NOW)
-    assert "Start the sensor d365_changes" in (result.description or "")
+    result = polled("contact", feed(timedelta(hours=2)), NOW)
+    assert "Start the sensor d365_changes" in result.message

@@ -1,4 +1,4 @@
-"""Names of Dagster's own that event_storage.py uses: these tests fail where Dagster moves one of them."""
+"""Names of Dagster's own that history.py uses: these tests fail where Dagster moves one of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 
-from sync_assets.defs.instance import event_storage
+from sync_assets.defs.instance import history
 from sync_assets.defs.instance.command_line import PACKAGED
-from sync_assets.defs.instance.event_storage import (
+from sync_assets.defs.instance.history import (
     ANSWERED,
     LASTING,
     RUNLESS_RUN_ID,
@@ -47,7 +47,7 @@ ANSWERED_AT = {"evaluation_event_timestamp", "evaluation_event_storage_id"}
     ],
 )
 def test_tables_have_their_columns_and_every_time_is_utc_without_a_zone(table: str, columns: set[str]) -> None:
-    found: sa.Table = getattr(event_storage, table)
+    found: sa.Table = getattr(history, table)
     assert columns <= set(found.columns.keys())
     assert not any(getattr(column.type, "timezone", False) for column in found.columns)
 
@@ -75,9 +75,9 @@ def test_sqlite_has_one_database_a_run_and_three_that_runs_share(
         for name in ("run_storage", "schedule_storage"):
             assert hasattr(unwrapped(getattr(instance, name), name), "connect")
         instance.report_runless_asset_event(dg.AssetMaterialization("rows"))
-        files = {file.name for file in event_storage.History(instance, ())._shared_files()}
+        files = {file.name for file in history.StoredEvents(instance, ()).shared_files()}
         assert files == {"index.db", "runs.db", "schedules.db", ".db"}
-        assert all(file.exists() for file in event_storage.History(instance, ())._shared_files())
+        assert all(file.exists() for file in history.StoredEvents(instance, ()).shared_files())
         assert Path(storage.path_for_shard("some-run")).name == "some-run.db"
 
 

@@ -9,19 +9,26 @@ import dagster as dg
 import pytest
 
 from sync_assets.config.models import Export
-from sync_assets.defs.opt_out.checks import agree, arrives, is_overdue, room, watch_results
+from sync_assets.defs.asset_keys import EXPORT
+from sync_assets.defs.opt_out.findings import arrives, is_overdue, room, watch_findings
+from sync_assets.defs.results import check_result, metadata
+from sync_assets.defs.tables.findings import opt_outs_agree
 from sync_assets.opt_out.export.folder import FolderPoll
 from sync_assets.opt_out.parity import Parity
 from sync_assets.sftp import Storage
+from sync_assets.validation.findings import Finding
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
-PROFILE = dg.AssetKey(["campaign", "profile"])
 GB = 1_000_000_000
 
 
-def numbers(result: dg.AssetCheckResult) -> dict[str, Any]:
-    return {name: value.value for name, value in result.metadata.items()}
+def severity(found: Finding) -> dg.AssetCheckSeverity:
+    return check_result(EXPORT, found).severity
+
+
+def numbers(found: Finding) -> dict[str, Any]:
+    return {name: getattr(value, "value", value) for name, value in metadata(found.numbers).items()}
 
 
 # export_arrives_in_time
@@ -45,7 +52,7 @@ def test_a_file_is_overdue_once_it_is_older_than_one_is_expected(age: timedelta 
 
 def test_a_file_that_came_in_time_is_told_with_its_age() -> None:
     result = arrives(Export(), NOW - timedelta(hours=3, minutes=30), NOW)
-    assert result.description == "The newest file is 3 h 30 min old, one is expected every 24 h."
+    assert result.message == "The newest file is 3 h 30 min old, one is expected every 24 h."
     assert numbers(result) == {
         "expected_every_hours": 24.0,
         "hours": 3.5,
@@ -55,8 +62,8 @@ def test_a_file_that_came_in_time_is_told_with_its_age() -> None:
 
 def test_an_export_that_stopped_is_an_error_that_says_what_to_do() -> None:
     result = arrives(Export(workflow_id="WKF12"), NOW - timedelta(days=3), NOW)
-    assert (result.passed, result.severity) == (False, ERROR)
-    said = result.description or ""
+    assert (result.passed, severity(result)) == (False, ERROR)
+    said = result.message
     assert said.startswith("The newest file is 3 d 0 h old")
     assert "Look at workflow WKF12 in Campaign and start it again at once" in said
     assert "opt-outs made in Campaign do not reach Dynamics 365 meanwhile" in said
@@ -64,20 +71,20 @@ def test_an_export_that_stopped_is_an_error_that_says_what_to_do() -> None:
 
 
 def test_which_workflow_is_meant_need_not_be_configured() -> None:
-    assert "Look at the export workflow" in (arrives(Export(), NOW - timedelta(days=3), NOW).description or "")
+    assert "Look at the export workflow" in arrives(Export(), NOW - timedelta(days=3), NOW).message
 
 
 def test_an_export_that_has_yet_to_begin_is_a_warning() -> None:
     """A new installation is not broken, and an export that has another name than we look for is told all the same."""
     result = arrives(Export(directory="d365_loads/exports", pattern="optout_*.csv*"), None, NOW)
-    assert (result.passed, result.severity) == (False, WARN)
-    assert "No file `optout_*.csv*` has been seen in d365_loads/exports yet." in (result.description or "")
+    assert (result.passed, severity(result)) == (False, WARN)
+    assert "No file `optout_*.csv*` has been seen in d365_loads/exports yet." in result.message
 
 
 def test_names_that_cannot_be_taken_are_told_with_the_reason() -> None:
     result = arrives(Export(), NOW, NOW, (("optout_link.csv", "a symbolic link"),))
     assert result.passed
-    assert "Passed over in d365_loads/exports: 1." in (result.description or "")
+    assert "Passed over in d365_loads/exports: 1." in result.message
     [record] = numbers(result)["passed_over"].records
     assert record.data == {"name": "optout_link.csv", "why": "a symbolic link"}
 
@@ -86,7 +93,7 @@ def test_names_that_cannot_be_taken_are_told_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("used", "passed", "severity", "says"),
+    ("used", "passed", "worst", "says"),
     [
         (0, True, WARN, "0% full"),
         (79, True, WARN, "The SFTP is 79% full (79.0 of 100.0 GB)."),
@@ -97,11 +104,11 @@ def test_names_that_cannot_be_taken_are_told_with_the_reason() -> None:
     ],
 )
 def test_room_is_told_as_campaigns_own_alerts_tell_it(
-    used: int, passed: bool, severity: dg.AssetCheckSeverity, says: str
+    used: int, passed: bool, worst: dg.AssetCheckSeverity, says: str
 ) -> None:
     result = room(Export(), Storage(used * GB, 100 * GB))
-    assert (result.passed, result.severity) == (passed, severity)
-    assert says in (result.description or "")
+    assert (result.passed, severity(result)) == (passed, worst)
+    assert says in result.message
     assert numbers(result) == {
         "share_used": used / 100,
         "used_bytes": used * GB,
@@ -112,27 +119,27 @@ def test_room_is_told_as_campaigns_own_alerts_tell_it(
 
 @pytest.mark.parametrize(("after", "hint"), [("keep", True), ("archive", True), ("delete", False)])
 def test_the_configuration_that_makes_room_is_named_where_it_is_not_used(after: Any, hint: bool) -> None:
-    assert ("`export.after: delete`" in (room(Export(after=after), Storage(9, 10)).description or "")) is hint
+    assert ("`export.after: delete`" in room(Export(after=after), Storage(9, 10)).message) is hint
 
 
 def test_a_server_that_does_not_report_its_space_is_unknown_and_not_fine() -> None:
     result = room(Export(), None)
-    assert (result.passed, result.severity) == (False, WARN)
-    assert (result.description or "").startswith("Unknown: the SFTP server does not report how full it is.")
-    assert "`opt_out.export.capacity_mb`" in (result.description or "")
+    assert (result.passed, severity(result)) == (False, WARN)
+    assert result.message.startswith("Unknown: the SFTP server does not report how full it is.")
+    assert "`opt_out.export.capacity_mb`" in result.message
     assert numbers(result) == {"not_tidied_up": 0}
 
 
 def test_files_that_cannot_be_tidied_up_are_a_warning_before_they_fill_it() -> None:
     result = room(Export(), Storage(1, 10), ["optout_1.csv may not be removed.", "optout_2.csv may not be removed."])
-    assert (result.passed, result.severity) == (False, WARN)
-    assert (result.description or "").endswith("tidied up: 2. The first: optout_1.csv may not be removed.")
+    assert (result.passed, severity(result)) == (False, WARN)
+    assert result.message.endswith("tidied up: 2. The first: optout_1.csv may not be removed.")
     assert numbers(result)["not_tidied_up"] == 2
 
 
 def test_one_look_answers_both() -> None:
     look = FolderPoll([], [], [], NOW, Storage(1, 10), (("a", "a folder"),), ["trouble"])
-    results = {result.check_name: result for result in watch_results(Export(), look, NOW)}
+    results = {result.check: result for result in watch_findings(Export(), look, NOW)}
     assert results.keys() == {"export_arrives_in_time", "sftp_has_room"}
     assert "passed_over" in numbers(results["export_arrives_in_time"])
     assert numbers(results["sftp_has_room"])["not_tidied_up"] == 1
@@ -158,15 +165,15 @@ def test_one_look_answers_both() -> None:
     ],
 )
 def test_what_the_comparison_says(found: Parity, passed: bool, says: str) -> None:
-    result = agree(PROFILE, found)
-    assert (result.passed, result.asset_key) == (passed, PROFILE)
-    assert result.severity is (ERROR if found.wrong else WARN)
-    assert says in (result.description or "")
+    result = opt_outs_agree(found)
+    assert result.passed is passed
+    assert severity(result) is (ERROR if found.wrong else WARN)
+    assert says in result.message
 
 
 def test_a_comparison_that_fails_names_attributes_and_ids_and_what_to_do() -> None:
     ids = [f"id-{n}" for n in range(7)]
-    result = agree(PROFILE, Parity(contacts=9, compared=18, differing={"ccpaOptOut": ["x"], "blackListEmail": ids}))
+    result = opt_outs_agree(Parity(contacts=9, compared=18, differing={"ccpaOptOut": ["x"], "blackListEmail": ids}))
     told = numbers(result)
     assert [record.data for record in told.pop("attributes").records] == [
         {"attribute": "blackListEmail", "records": 7, "ids": "id-0, id-1, id-2, id-3, id-4"},
@@ -180,4 +187,4 @@ def test_a_comparison_that_fails_names_attributes_and_ids_and_what_to_do() -> No
         "unanswered": 0,
         "kept_back_by_budget": 0,
     }
-    assert "sync-assets rejects" in (result.description or "")
+    assert "sync-assets rejects" in result.message

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.tables.run_results import Totals, capture_numbers, push_numbers
+from sync_assets.defs.tables.checks import SIDES
+from sync_assets.defs.tables.table_work import TableWork
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.ledgers import capture, row
@@ -21,4 +22,5 @@ def test_the_backlog_is_what_is_pending_without_what_waits(tmp_path: Path) -> No
         capture(ledger, row("free"), table="order")
         runtime = Runtime({}, _ledger=ledger)
         assert (ledger.reports.counts()["order"].pending, ledger.reports.counts()["order"].waiting) == (1, 1)
-        assert [numbers(config, runtime, Totals())["backlog"] for numbers in (capture_numbers, push_numbers)] == [1, 1]
+        work = TableWork(runtime, config, [])
+        assert [work.numbers(side)["backlog"] for side in SIDES] == [1, 1]

@@ -1,11 +1,18 @@
-"""The keys of the assets of a mapped table."""
+"""The keys of all assets."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
 import dagster as dg
 
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.validation.findings import Side
+
+EXPORT = dg.AssetKey(["campaign", "opt_out_export"])
+DECISIONS = dg.AssetKey(["opt_out", "decisions"])
+CHANGES = dg.AssetKey(["opt_out", "changes"])
+CONTACT_OPT_OUT = dg.AssetKey(["d365", "contact_opt_out"])
+PROFILE_OPT_OUT = dg.AssetKey(["campaign", "profile_opt_out"])
+REPORT = dg.AssetKey(["report", "daily_sync"])
 
 
 def d365_key(config: TableConfig) -> dg.AssetKey:
@@ -26,3 +33,9 @@ def audit_key(config: TableConfig) -> dg.AssetKey:
 def side_key(config: TableConfig, side: Side) -> dg.AssetKey:
     """Return the key of the table's asset on a side."""
     return d365_key(config) if side == "d365" else campaign_key(config)
+
+
+def file_chain(config: Config) -> list[dg.AssetKey]:
+    """Return the assets that a run of an export file materialises, in order."""
+    keys = [EXPORT, DECISIONS, CONTACT_OPT_OUT]
+    return [*keys, PROFILE_OPT_OUT] if config.opt_out.direction == "bidirectional" else keys

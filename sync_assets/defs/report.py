@@ -1,0 +1,272 @@
+"""Define the asset `report/daily_sync`: the last fourteen days as tables, and numbers that Dagster plots.
+
+All numbers are totals of the ledger, except latencies, which are in the results of runs only, and the states at the end
+of a day. So each report stores these in its metadata, and the next one reads only the results since the last of these
+days.
+
+Invariant: the page holds numbers and names of tables only, no ids or values of records.
+"""
+
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, cast
+
+import dagster as dg
+
+from sync_assets.config.models import Config
+from sync_assets.defs.asset_keys import REPORT, campaign_key
+from sync_assets.defs.resources import LEDGER, bound
+from sync_assets.defs.results import metadata
+from sync_assets.defs.run_errors import failing
+from sync_assets.defs.tables import asset_metadata
+from sync_assets.defs.tables.asset_metadata import DAYS, KINDS
+from sync_assets.defs.tables.table_work import THIS_RUN
+from sync_assets.ledger import Counts
+from sync_assets.plurals import counted
+from sync_assets.runtime.context import Runtime
+
+KEPT = "days"
+"""Metadata key under which a report stores what the next report needs of its days."""
+AT_ONCE = 1000
+"""Events in one read of Dagster's storage."""
+LATE_SECONDS = 30.0
+"""Numbers that a run reports within this time after midnight, in seconds, count for the day before."""
+LATENCIES = ("latency_p50_ms", "latency_p95_ms")
+_KEPT_NUMBERS = (*LATENCIES, "waiting", "pending")
+
+Numbers = dict[str, float]
+"""The numbers of one UTC day, by name. A number that is not known is missing: latencies of a day without engine calls,
+`waiting` and `pending` of a day without a report."""
+Days = dict[date, Numbers]
+
+
+def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
+    """Define the asset. `definitions.py` schedules it daily."""
+    # It depends on no particular day, so on the last partition. It has no dependency on opt-out assets: as long as they
+    # were never materialised, the UI would show a warning when the report is materialised.
+    last = dg.LastPartitionMapping()
+
+    @dg.asset(
+        key=REPORT,
+        group_name="report",
+        deps=[dg.AssetDep(campaign_key(one), partition_mapping=last) for one in runtime.config.in_link_order],
+        kinds={"markdown"},
+        owners=list(runtime.config.owners.report),
+        description=f"The last {DAYS} days: changes captured, pushed, waiting, rejected, opt-outs by direction, "
+        "Campaign's latency, engine calls against the budget. See `report` of its metadata; the numbers of yesterday "
+        "are plotted. Made every morning; materialise it to see today so far.",
+        metadata=asset_metadata.code(runtime.config, make_report),
+        freshness_policy=dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=30), warn_window=timedelta(hours=25)
+        ),
+        required_resource_keys={LEDGER},
+    )
+    def daily_sync(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        with closing(bound(runtime, context.resources, [LEDGER])) as its, failing("report"):
+            return dg.MaterializeResult(metadata=make_report(its, context.instance, datetime.now(UTC)))
+
+    return daily_sync
+
+
+def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -> dict[str, Any]:
+    """Return the report's metadata: the page, numbers of yesterday and of now, and the days for the next report.
+
+    Args:
+        runtime: Provides configuration and ledger.
+        instance: Holds the results of runs and the last report.
+        now: UTC.
+    """
+    days = collect(runtime, instance, now, _last_report(instance))
+    counts = runtime.ledger.reports.counts()
+    yesterday, today = days[now.date() - timedelta(days=1)], days[now.date()]
+    kept = {day.isoformat(): {name: one[name] for name in _KEPT_NUMBERS if name in one} for day, one in days.items()}
+    values = {
+        "report": dg.MetadataValue.md(page(runtime.config, days, counts, now)),
+        **{f"{name}_yesterday": number for name, number in yesterday.items()},
+        "pending_now": today["pending"],
+        "waiting_now": today["waiting"],
+        "refused_now": sum(one.failed for one in counts.values()),
+        "engine_calls_by_day": asset_metadata.calls_by_day(runtime, now),
+        KEPT: kept,
+    }
+    return metadata(values)
+
+
+def _last_report(instance: dg.DagsterInstance) -> Mapping[str, Any]:
+    """Return what the last report stored of its days; empty if there is none."""
+    event = instance.get_latest_materialization_event(REPORT)
+    stored = event.asset_materialization.metadata.get(KEPT) if event and event.asset_materialization else None
+    return cast("Mapping[str, Any]", stored.value) if stored else {}
+
+
+# --- Numbers ----------------------------------------------------------------------------------------------------------
+
+
+def window(now: datetime) -> list[date]:
+    """Return the days of a report made at `now` (UTC), oldest first; the last one is today."""
+    return [now.date() - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
+
+
+def collect(runtime: Runtime, instance: dg.DagsterInstance, now: datetime, before: Mapping[str, Any]) -> Days:
+    """Return the numbers of all days of the window.
+
+    Args:
+        runtime: Provides configuration and ledger.
+        instance: Holds the results of runs.
+        now: UTC.
+        before: What the last report stored of its days.
+    """
+    stored = {date.fromisoformat(day): numbers for day, numbers in before.items()}
+    calls = runtime.ledger.reports.engine_calls_by_day(window(now)[0], now.date())
+    days = {day: _of_ledger(runtime, day, calls.get(day, {})) for day in window(now)}
+    unfinished = [day for day in days if not stored or day >= max(stored)]
+    for day, numbers in days.items():
+        numbers.update({} if day in unfinished else stored.get(day, {}))
+    for day, latencies in _latencies(runtime.config, instance, unfinished).items():
+        days[day].update(latencies)
+    counts = runtime.ledger.reports.counts().values()
+    days[now.date()] |= {"waiting": sum(c.waiting for c in counts), "pending": sum(c.pending for c in counts)}
+    return days
+
+
+def _of_ledger(runtime: Runtime, day: date, calls: Mapping[str, int]) -> Numbers:
+    captured, pushed, opt_outs = Counter[str](), Counter[str](), runtime.ledger.opt_outs.counts(day)
+    for table in runtime.config.tables:
+        captured += runtime.ledger.runs.day_counts(table.table, "d365", day)
+        pushed += runtime.ledger.runs.day_counts(table.table, "campaign", day)
+    return {
+        "captured": captured["new"] + captured["changed"] + captured["deleted"],
+        "pushed": pushed["inserted"] + pushed["updated"] + pushed["deleted"],
+        "refusals": captured["refused_by_mapping"] + pushed["failed"],
+        "opt_outs_to_d365": opt_outs.get("to_d365", 0),
+        "opt_outs_to_campaign": opt_outs.get("to_campaign", 0),
+        **{f"engine_calls_{kind}": calls.get(kind, 0) for kind in KINDS},
+        "engine_calls": sum(calls.values()),
+    }
+
+
+def _latencies(config: Config, instance: dg.DagsterInstance, days: Sequence[date]) -> Days:
+    """Return the latencies of these days: the medians of the runs' values, weighted by their engine calls."""
+    results: dict[date, list[Mapping[str, Any]]] = {day: [] for day in days}
+    since = datetime.combine(min(days), time(), UTC).timestamp()
+    for table in config.tables:
+        for day, numbers in _last_results(instance, campaign_key(table), since):
+            if day in days and LATENCIES[0] in numbers:
+                results[day].append(numbers)
+    return {
+        day: {name: _median((one[name], one["engine_calls"]) for one in those) for name in LATENCIES}
+        for day, those in results.items()
+        if those
+    }
+
+
+def _last_results(
+    instance: dg.DagsterInstance, key: dg.AssetKey, since: float
+) -> Iterator[tuple[date, Mapping[str, Any]]]:
+    """Yield the numbers that each run reported last for an asset, with the day to which they belong.
+
+    A run that stays reports its numbers repeatedly, each time summed since its beginning, so only its last report
+    counts. A run that ends at midnight reports a moment later (LATE_SECONDS).
+
+    Args:
+        instance: Holds the materialisations.
+        key: Of the asset.
+        since: Unix time, in seconds, of the first event.
+    """
+    cursor: str | None = None
+    counted_runs: set[str] = set()
+    wanted = dg.AssetRecordsFilter(asset_key=key, after_timestamp=since - 0.001)
+    while True:
+        found = instance.fetch_materializations(wanted, limit=AT_ONCE, cursor=cursor)
+        for record in found.records:
+            event = record.asset_materialization
+            if event and record.run_id not in counted_runs and (own := event.metadata.get(THIS_RUN)):
+                day = datetime.fromtimestamp(record.timestamp - LATE_SECONDS, UTC).date()
+                yield day, cast("Mapping[str, Any]", own.value)
+                counted_runs |= {record.run_id} - {""}
+        if not found.has_more:
+            return
+        cursor = found.cursor
+
+
+def _median(weighted: Iterable[tuple[float, int]]) -> float:
+    """Return the weighted median of (value, weight) pairs, of which there is at least one."""
+    ordered = sorted(weighted)
+    half = sum(weight for _, weight in ordered) / 2
+    for value, weight in ordered:
+        half -= weight
+        if half <= 0:
+            return value
+    return ordered[-1][0]
+
+
+# --- Page -------------------------------------------------------------------------------------------------------------
+
+
+def page(config: Config, days: Days, counts: Mapping[str, Counts], now: datetime) -> str:
+    """Return the page in Markdown: sentences about two days, record states now, and a table of all days.
+
+    Args:
+        config: The whole configuration.
+        days: The days of the report, oldest first.
+        counts: Records by state, by table.
+        now: UTC.
+    """
+    parts = [
+        f"**{now:%Y-%m-%d %H:%M} UTC.** Days are those of UTC; the last one is not over.",
+        f"**Yesterday:** {_summary(config, days[now.date() - timedelta(days=1)])}",
+        f"**Today so far:** {_summary(config, days[now.date()])}",
+        "**Records now**",
+        _states(config, counts),
+        "**Day by day**",
+        _table(config, days),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(config: Config, day: Numbers) -> str:
+    captured, pushed, calls = int(day["captured"]), int(day["pushed"]), int(day["engine_calls"])
+    text = f"{counted(captured, 'change')} captured, {counted(pushed, 'record')} pushed, {day['refusals']:,} refused"
+    if config.opt_out.active:
+        opt_outs = counted(int(day["opt_outs_to_d365"]), "opt-out")
+        text += f", {opt_outs} written to Dynamics 365 and {day['opt_outs_to_campaign']:,} to Campaign"
+    budget = config.guardrails.engine_calls_per_day
+    return f"{text}, {calls:,} engine calls" + (f" of {budget:,} ({calls / budget:.0%})." if budget else ".")
+
+
+def _states(config: Config, counts: Mapping[str, Counts]) -> str:
+    rows = [
+        [one.table, one.resource, *map(_number, (c.synced, c.pending, c.waiting, c.failed, c.held))]
+        for one in config.in_link_order
+        for c in (counts.get(one.table, Counts()),)
+    ]
+    return _markdown(("table", "resource", "synced", "pending", "waiting", "rejected", "held"), rows, texts=2)
+
+
+def _table(config: Config, days: Days) -> str:
+    columns = {"captured": "captured", "pushed": "pushed", "refusals": "refusals", "waiting": "waiting"}
+    if config.opt_out.active:
+        columns |= {"opt_outs_to_d365": "opt-outs to D365", "opt_outs_to_campaign": "to Campaign"}
+    columns |= {"latency_p50_ms": "median ms", "latency_p95_ms": "95 % ms"}
+    columns |= {f"engine_calls_{kind}": kind for kind in KINDS} | {"engine_calls": "all calls"}
+    budget = config.guardrails.engine_calls_per_day
+    rows = [
+        [day.isoformat(), *(_number(numbers.get(name)) for name in columns)]
+        + ([f"{numbers['engine_calls'] / budget:.0%}"] if budget else [])
+        for day, numbers in reversed(days.items())
+    ]
+    return _markdown(("day", *columns.values(), *(["of the budget"] if budget else [])), rows, texts=1)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _markdown(names: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int) -> str:
+    """Return a Markdown table. The first `texts` columns are left-aligned texts, the others right-aligned numbers."""
+    lines = [names, ["---" if at < texts else "---:" for at in range(len(names))], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

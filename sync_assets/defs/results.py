@@ -1,0 +1,86 @@
+"""Convert what flows and checks found into Dagster's values: metadata, specs of checks, and results of checks. Pure.
+
+Invariant: metadata holds counts, ids, names and reasons, never values of a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import dagster as dg
+
+from sync_assets.foreign_text import markdown
+from sync_assets.validation.findings import Finding
+
+
+class Rows(NamedTuple):
+    """A table of metadata: the names of its columns, and its rows."""
+
+    names: Sequence[str]
+    rows: Sequence[Sequence[str | int]]
+
+
+def metadata(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as metadata: numbers and texts as they are; times (UTC), `Rows` and documents in Dagster's types.
+
+    A value that is None is left out.
+    """
+    return {name: _value(value) for name, value in values.items() if value is not None}
+
+
+def _value(value: Any) -> Any:
+    match value:
+        case datetime():
+            return dg.MetadataValue.timestamp(value)
+        case Rows():
+            return _table(*value)
+        case Mapping():
+            return dg.MetadataValue.json(value)
+        case _:
+            return value
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str | int]]) -> dg.MetadataValue:
+    """Return a table. A column is numeric if its name is `records` or its first value is an int."""
+    numbers = {name for at, name in enumerate(names) if name == "records" or (rows and isinstance(rows[0][at], int))}
+    columns = [dg.TableColumn(name, "int" if name in numbers else "string") for name in names]
+    records = [dg.TableRecord(dict(zip(names, row, strict=True))) for row in rows]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
+
+
+def check_specs(
+    key: dg.AssetKey, conditions: Mapping[str, str], blocking: Collection[str] = ()
+) -> list[dg.AssetCheckSpec]:
+    """Return the specs of an asset's checks. conditions: by name, the condition under which the check passes."""
+    return [
+        dg.AssetCheckSpec(name, asset=key, description=text, blocking=name in blocking)
+        for name, text in conditions.items()
+    ]
+
+
+def check_result(key: dg.AssetKey, found: Finding) -> dg.AssetCheckResult:
+    """Return a finding as the result of the asset's check of that name: an error if it blocks, else a warning."""
+    return dg.AssetCheckResult(
+        passed=found.passed,
+        asset_key=key,
+        check_name=found.check,
+        severity=dg.AssetCheckSeverity.ERROR if found.blocks else dg.AssetCheckSeverity.WARN,
+        description=markdown(found.message),
+        metadata=metadata(found.numbers),
+    )
+
+
+def check_key(result: dg.AssetCheckResult) -> dg.AssetCheckKey:
+    """Return the key of the check that a result of `check_result` is of."""
+    assert result.asset_key
+    return dg.AssetCheckKey(result.asset_key, str(result.check_name))
+
+
+def selected(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, key: dg.AssetKey, findings: Iterable[Finding]
+) -> list[dg.AssetCheckResult]:
+    """Return the results of those of an asset's checks that the run selects."""
+    wanted = context.selected_asset_check_keys
+    return [check_result(key, one) for one in findings if dg.AssetCheckKey(key, one.check) in wanted]

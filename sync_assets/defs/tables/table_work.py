@@ -1,0 +1,215 @@
+"""One table's work in a run: what its captures and pushes found so far, and the metadata that the UI shows of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+
+from sync_assets.capture.context import CaptureResult
+from sync_assets.config.models import TableConfig
+from sync_assets.defs.asset_keys import side_key
+from sync_assets.defs.results import Rows, metadata
+from sync_assets.defs.tables import asset_metadata
+from sync_assets.defs.tables.asset_metadata import KINDS
+from sync_assets.defs.tables.checks import SIDES
+from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import Captured, Pushed
+from sync_assets.ledger.errors import InMaintenance, LedgerError
+from sync_assets.operations.readiness import causes
+from sync_assets.push.dispatcher import PushResult
+from sync_assets.runtime.context import Runtime
+from sync_assets.validation.findings import Finding, Side
+
+_RESULTS: Mapping[Side, Mapping[str, str]] = {
+    "d365": {
+        "rows_captured": "rows",
+        "new": "new",
+        "changed": "changed",
+        "unchanged": "unchanged",
+        "refused_by_mapping": "invalid",
+        "deleted": "deleted",
+        "filtered_out": "filtered_out",
+        "pages": "pages",
+    },
+    "campaign": {
+        "inserted": "inserted",
+        "updated": "updated",
+        "deleted": "deleted",
+        "failed": "rejected",
+        "put_off": "put_off",
+    },
+}
+"""Metadata key -> attribute of the result of a capture or a push."""
+_CALLS = ("engine_calls", *(f"engine_calls_{kind}" for kind in KINDS))
+NUMBERS: Mapping[Side, tuple[str, ...]] = {
+    "d365": tuple(_RESULTS["d365"]),
+    "campaign": (*_RESULTS["campaign"], *_CALLS),
+}
+"""The metadata keys of an asset's numbers that are counted by day."""
+THIS_RUN = "this_run"
+"""Metadata key of a run's own numbers. Dagster does not plot them: it plots the last value of each partition."""
+
+
+@dataclass(slots=True)
+class AssetWork:
+    """The work that a run did for one asset so far.
+
+    Attributes:
+        numbers: Summed over its captures or pushes, by metadata key.
+        seconds: Duration of these.
+        done: True if one of them was completed.
+        error: Why the last one failed; None if it did not.
+        stopped: Why the last one stopped before its end; empty if it did not.
+        maintenance: Set if the table is in maintenance.
+    """
+
+    numbers: Counter[str] = field(default_factory=Counter[str])
+    seconds: float = 0.0
+    done: bool = False
+    error: SyncAssetsError | None = None
+    stopped: str = ""
+    maintenance: InMaintenance | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the run does not go on with it, as text; empty if it does."""
+        return str(self.error or self.stopped or self.maintenance or "")
+
+    def add(self, result: CaptureResult | PushResult, numbers: Mapping[str, int]) -> None:
+        self.numbers.update(numbers)
+        self.seconds += result.seconds
+        self.done = True
+
+
+class TableWork:
+    """The work of one table.
+
+    Attributes:
+        config: The mapped table.
+        sides: Of the assets that the run materialises.
+        of: The work by side.
+        captured: The result of the last capture, with the table's metadata; None if there was none.
+        pushed: The result of the last push, with the resource's metadata; None if there was none.
+        set_up: Findings about the table's set-up on both sides.
+        found_at: When these were found last, UTC; None if there are none.
+        changed: True if something was captured or sent since the last report.
+        is_full: True if the last capture paused, since too many records are pending.
+    """
+
+    def __init__(self, runtime: Runtime, config: TableConfig, keys: Collection[dg.AssetKey]) -> None:
+        self._runtime, self.config = runtime, config
+        self.sides: list[Side] = [side for side in SIDES if side_key(config, side) in keys]
+        self.of: dict[Side, AssetWork] = {side: AssetWork() for side in SIDES}
+        self.captured: Captured | None = None
+        self.pushed: Pushed | None = None
+        self.set_up: list[Finding] = []
+        self.found_at: datetime | None = None
+        self.changed = self.is_full = False
+        self._full_read = False
+
+    @property
+    def is_over(self) -> bool:
+        """Return True if the work of an asset failed, was stopped or is in maintenance."""
+        return any(one.reason for one in self.of.values())
+
+    def add_capture(self, done: Captured, findings: list[Finding]) -> None:
+        """Add a capture's numbers to those of the run, and to those of the day in the ledger, and its findings."""
+        result, self.captured = done.result, done
+        self._add("d365", result, findings, {})
+        self._full_read |= result.full_read
+        self.changed |= result.rows > 0 or result.deleted > 0
+        self.is_full = result.paused
+
+    def add_push(self, done: Pushed, findings: list[Finding]) -> None:
+        """Add a push's numbers and findings in the same way."""
+        result, self.pushed = done.result, done
+        calls = {f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in KINDS}
+        self._add("campaign", result, findings, {"engine_calls": sum(result.calls.values()), **calls})
+        self.changed |= result.done > 0 or result.rejected > 0
+        self.of["campaign"].stopped = result.stopped or self.of["campaign"].stopped
+
+    def _add(
+        self, side: Side, result: CaptureResult | PushResult, findings: list[Finding], more: Mapping[str, int]
+    ) -> None:
+        numbers = {name: getattr(result, attribute) for name, attribute in _RESULTS[side].items()} | dict(more)
+        self._runtime.ledger.runs.add_day_counts(self.config.table, side, numbers)
+        self.of[side].add(result, numbers)
+        self.merge_findings(side, findings)
+
+    def fail(self, side: Side, error: SyncAssetsError) -> None:
+        """Record that the work of one asset failed, with findings that show the cause, or that it is in maintenance."""
+        if isinstance(error, InMaintenance):
+            self.of[side].maintenance = error
+            return
+        self.of[side].error = error
+        with suppress(LedgerError):
+            self._runtime.ledger.runs.forget_confirmation(self.config.table)
+        found = causes(self._runtime, self.config, error, side)
+        if side == "d365":
+            self.set_up = []
+        self.merge_findings(side, found)
+
+    def merge_findings(self, side: Side, found: list[Finding]) -> None:
+        """Store the findings of a capture or a push. Earlier findings of the other side are kept."""
+        self.found_at = datetime.now(UTC)
+        others = [one for one in self.set_up if one.side != side] or [one for one in found if one.side != side]
+        self.set_up = [*others, *(one for one in found if one.side == side)]
+
+    # --- Metadata ------------------------------------------------------------------------------------------------
+
+    def numbers(self, side: Side) -> dict[str, Any]:
+        """Return the metadata of the run's numbers up to now; latencies (ms) are those of the last push."""
+        one = self.of[side]
+        numbers: dict[str, Any] = {**one.numbers, "seconds": round(one.seconds, 3)}
+        if side == "d365":
+            numbers |= {"full_read": self._full_read, "rows_per_second": self._rate(side, "rows_captured")}
+        else:
+            numbers["records_per_second"] = self._rate(side, "inserted", "updated", "deleted", "failed")
+        if side == "campaign" and self.pushed:
+            result = self.pushed.result
+            latencies = {"latency_p50_ms": result.latency_p50, "latency_p95_ms": result.latency_p95}
+            numbers |= {name: round(value * 1000, 1) for name, value in latencies.items() if value is not None}
+        return metadata({THIS_RUN: numbers, "backlog": self._runtime.ledger.reports.backlog(self.config.table)})
+
+    def _rate(self, side: Side, *names: str) -> float:
+        one = self.of[side]
+        return round(sum(one.numbers[name] for name in names) / one.seconds, 1) if one.seconds else 0.0
+
+    def result_metadata(self, side: Side, instance: dg.DagsterInstance) -> dict[str, Any]:
+        """Return the metadata of an asset's result: numbers of the whole run, columns and links.
+
+        instance: holds the results of earlier runs.
+        """
+        runtime, config, columns = self._runtime, self.config, dict[str, Any]()
+        more: dict[str, Any] = {}
+        if side == "d365" and self.captured:
+            schema = asset_metadata.d365_schema(runtime.config, config, self.captured.ready.table)
+            columns[asset_metadata.SCHEMA] = schema
+        if side == "campaign":
+            columns[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime.config, config)
+            if self.pushed:
+                types = asset_metadata.campaign_types(runtime.config, config, self.pushed.resource)
+                columns |= metadata({asset_metadata.TYPES: types})
+            reasons = runtime.ledger.reports.reject_reasons(config.table)
+            more["refused_by_reason"] = Rows(("reason", "records"), reasons) if reasons else None
+            more["engine_calls_by_day"] = asset_metadata.calls_by_day(runtime)
+        return {
+            **self.numbers(side),
+            **metadata(more),
+            **asset_metadata.if_changed(instance, side_key(config, side), columns),
+            **asset_metadata.links(runtime, config),
+        }
+
+
+def day_numbers(config: TableConfig, runtime: Runtime, side: Side, day: str) -> dict[str, Any]:
+    """Return the numbers of an asset on a UTC day, of all its runs: those that Dagster plots by partition."""
+    on, runs = date.fromisoformat(day), runtime.ledger.runs
+    counts = runs.day_counts(config.table, side, on)
+    rows = {"dagster/partition_row_count": runs.captured_rows(config.table, on)} if side == "d365" else {}
+    return rows | {name: counts[name] for name in NUMBERS[side]}
