@@ -1,7 +1,7 @@
 """paramiko's SFTP client with checked answers, status codes and time limits; names and paths are bytes.
 
 What paramiko offers no public method for (names as bytes, answers to pieces that are requested ahead) stands on its
-`_request`, `_async_request` and `_read_response` (docs/decisions/sftp-protocol.md). For one thread at a time.
+`_request`, `_async_request` and `_read_response` (docs/dev/decisions/sftp-protocol.md). For one thread at a time.
 """
 
 from __future__ import annotations

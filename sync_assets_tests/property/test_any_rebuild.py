@@ -89,7 +89,7 @@ class Rebuilding(Story):
         async def all_tables() -> None:
             with new_keys() as keys:
                 for config in runtime.config.in_link_order:
-                    found = await rebuild_table(runtime, config, keys)
+                    found, _ = await rebuild_table(runtime, config, keys)
                     self.told["equal"] += found.equal
                     self.told["differing"] += found.differing
 
