@@ -23,9 +23,8 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
     """Return the open incidents, the longest first; needs no configured channel."""
     import dagster as dg  # noqa: PLC0415
 
-    from sync_assets.alerts.incidents import incidents  # noqa: PLC0415
-    from sync_assets.defs.alerts.dagster_state import Watched, read_state  # noqa: PLC0415
-    from sync_assets.defs.alerts.sensor import killed, paused_assets  # noqa: PLC0415
+    from sync_assets.defs.alerts.dagster_state import Watched  # noqa: PLC0415
+    from sync_assets.defs.alerts.sensor import find_incidents  # noqa: PLC0415
     from sync_assets.defs.build import build_definitions  # noqa: PLC0415
     from sync_assets.defs.instance.command_line import dagster_instance, instance_folder  # noqa: PLC0415
 
@@ -33,11 +32,9 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
     mine = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
     sensors = [one.name for one in definitions.sensors or ()]
     watched = Watched.of((one for one in mine if isinstance(one, dg.AssetsDefinition)), sensors)
-    alerts = runtime.config.alerts
     # Without a folder there were no runs; a command that only reads must not create it.
     with dagster_instance() if instance_folder().exists() else dg.DagsterInstance.ephemeral() as instance:
-        seen = read_state(instance, watched, datetime.now(UTC), paused_assets(runtime), killed(runtime))
-    found = incidents(seen, warnings=alerts is None or alerts.warnings)
+        found, _ = find_incidents(runtime, instance, watched, datetime.now(UTC))
     return {
         "troubles": [
             {"kind": one.kind, "what": one.what, "since": iso(one.since), "said": one.said, "remedy": one.remedy}

@@ -9,8 +9,8 @@ import dagster as dg
 
 from sync_assets.config.environment import Settings
 from sync_assets.config.loader import load_config
-from sync_assets.defs import dagster_internals
 from sync_assets.errors import SyncAssetsError
+from sync_assets.launching import servers
 from sync_assets.launching.code_server import CodeServerGuard
 
 MODULE = ("--module-name", "sync_assets.definitions")
@@ -27,7 +27,7 @@ def code_server(arguments: Sequence[str]) -> None:
     """
     words = [*MODULE, *arguments]
     if "--help" in arguments:
-        dagster_internals.run_code_server(words, lambda _: "Refused by sync_assets: this server only prints its help.")
+        servers.run_code_server(words, lambda _: "Refused by sync_assets: this server only prints its help.")
     if not os.environ.get("DAGSTER_HOME"):
         raise SyncAssetsError(
             "DAGSTER_HOME is not set.", "Name the folder with the dagster.yaml of web server and daemon."
@@ -38,4 +38,4 @@ def code_server(arguments: Sequence[str]) -> None:
     settings.campaign()
     settings.alerts()
     with dg.DagsterInstance.get() as instance:
-        dagster_internals.run_code_server(words, CodeServerGuard(instance).refusal)
+        servers.run_code_server(words, CodeServerGuard(instance).refusal)

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from sync_assets.defs import dagster_internals
 from sync_assets.defs.instance.command_line import instance_folder, prepare
 from sync_assets.errors import SyncAssetsError
+from sync_assets.launching import servers
 from sync_assets.webserver.guard import HOSTS_VARIABLE, UiGuard, allowed_hosts
 
 WEB = ("-m", "sync_assets.cli", "web")
@@ -32,7 +32,7 @@ def web(arguments: Sequence[str], announce: Callable[[str], None]) -> None:
     hosts = allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))
     _name_home(arguments)
     with _dagsters_errors():
-        dagster_internals.run_webserver(
+        servers.run_webserver(
             arguments,
             UiGuard,
             partial(_raise_taken, "web", arguments),
@@ -50,7 +50,7 @@ def dev(arguments: Sequence[str]) -> None:
     allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
     _name_home(arguments)
     with _dagsters_errors():
-        dagster_internals.run_dev(arguments, webserver=WEB, taken=partial(_raise_taken, "dev", arguments))
+        servers.run_dev(arguments, webserver=WEB, taken=partial(_raise_taken, "dev", arguments))
 
 
 def _raise_taken(command: str, arguments: Sequence[str], port: int) -> None:

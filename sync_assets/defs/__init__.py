@@ -2,14 +2,15 @@
 
 Logic that does not need Dagster belongs in the packages next to this one, which do not import Dagster.
 
+build             which objects exist: start reading here
 tables/           assets, checks, sensors and runs of the mapped tables
 opt_out/          the same for opt-outs
+report            the daily report
 alerts/           state of the instance, and the sensor that sends notifications
-report/           the daily report
 operations/       jobs for operators
-instance/         the Dagster instance: opening it, pruning its history, SQL on its storage
-resources         systems as Dagster resources
-partitions        daily partitions, and run tags
+instance/         the Dagster instance: opening it, pruning its history
+results           metadata and results of checks from plain values
+asset_keys, partitions, resources   keys, partitions and run tags, systems as Dagster resources
 run_errors        errors in runs and sensors
-dagster_internals every use of Dagster's private API except SQL on its storage
+dagster_internals private API of Dagster's for reading, without SQL
 """

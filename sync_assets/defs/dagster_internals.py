@@ -1,16 +1,15 @@
-"""Read check results, freshness states and sensor ticks, guard the UI and the code server, and mend a leak, through
-private Dagster APIs; each function states why.
+"""Read check results, freshness states and sensor ticks, and mend two defects of Dagster's, through private APIs of
+Dagster; each function states why.
 
-No other module imports `dagster._core`, except `instance/history.py` for SQL on Dagster's storage. Dagster may
-change any of these APIs; `test_dagster_internals.py` calls each on a real instance and fails with its name.
+Elsewhere only `instance/history.py` and `launching/servers.py` import private names of Dagster. It may change any of
+these APIs; `test_dagster_internals.py` calls each on a real instance and fails with its name.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -27,7 +26,6 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
 )
-from dagster._utils import is_port_in_use
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,164 +215,3 @@ def detach_copies_of_output() -> None:
     """
     detached = SimpleNamespace(Popen=partial(subprocess.Popen, start_new_session=True))
     setattr(compute_logs, "subprocess", detached)  # noqa: B010
-
-
-def run_webserver(
-    arguments: Sequence[str],
-    guard: Callable[..., Any],
-    taken: Callable[[int], None],
-    announce: Callable[[str], None],
-    **options: Any,
-) -> None:
-    """Run `dagster-webserver` with an ASGI middleware around its application. Does not return.
-
-    Args:
-        arguments: Those of `dagster-webserver`; its environment variables count, too.
-        guard: Class of the middleware.
-        taken: Called before anything is loaded if the port that the arguments name is in use; raises.
-        announce: Called with the address before it is served: at log level `warning` Dagster does not name it.
-        options: Arguments of the middleware.
-
-    Reason: no option of `dagster-webserver` adds a middleware, and the functions that make its application are private.
-    """
-    import uvicorn  # noqa: PLC0415
-    from dagster_webserver import cli  # noqa: PLC0415  slow, and no run needs it
-    from dagster_webserver.webserver import DagsterWebserver  # noqa: PLC0415
-    from starlette.middleware import Middleware  # noqa: PLC0415
-
-    own = DagsterWebserver.build_middleware
-
-    def with_guard(self: DagsterWebserver[Any, Any]) -> list[Middleware]:
-        return [Middleware(guard, **options), *own(self)]
-
-    chosen = _chosen(cli.cli, arguments, "DAGSTER_WEBSERVER", taken)
-
-    def run(app: Any, *, host: str, port: int, **more: Any) -> None:
-        announce(f"http://{host}:{port}{chosen['path_prefix']}")
-        uvicorn.run(app, host=host, port=port, **more)
-
-    DagsterWebserver.build_middleware = with_guard
-    setattr(cli, "uvicorn", SimpleNamespace(run=run))  # noqa: B010
-    cli.cli.main([*arguments], prog_name="sync-assets web", auto_envvar_prefix="DAGSTER_WEBSERVER")
-
-
-def _chosen(command: Any, arguments: Sequence[str], prefix: str, taken: Callable[[int], None]) -> dict[str, Any]:
-    """Return the options of a command of Dagster's, whose port must be free; wrong ones are left to the command."""
-    chosen = command.make_context("", [*arguments], auto_envvar_prefix=prefix, resilient_parsing=True).params
-    if (port := int(chosen.get("port") or 0)) and is_port_in_use(chosen.get("host") or "127.0.0.1", port):
-        taken(port)
-    return chosen
-
-
-def run_dev(arguments: Sequence[str], webserver: Sequence[str], taken: Callable[[int], None]) -> None:
-    """Run `dagster dev` with another web server. Does not return.
-
-    Args:
-        arguments: Those of `dagster dev`.
-        webserver: Arguments with which Python starts the web server; Dagster appends its options.
-        taken: The same: `dagster dev` goes on without a web server that finds its port in use.
-
-    Reason: `dagster dev` starts `python -m dagster_webserver`, and no option names another module. A process that is
-    neither web server nor daemon raises KeyError: then Dagster has changed, and the web server might be unguarded.
-    """
-    from dagster._cli import dev  # noqa: PLC0415  for the command line alone
-
-    name = "open_ipc_subprocess"
-    start = getattr(dev, name)
-    modules = {"dagster_webserver": webserver, "dagster._daemon": ("-m", "dagster._daemon")}
-
-    def started(parts: Sequence[str], **options: Any) -> Any:
-        python, _, module, *rest = parts
-        return start([python, *modules[module], *rest], **options)
-
-    _chosen(dev.dev_command, arguments, "DAGSTER_CLI_DEV", taken)
-    warnings.filterwarnings("ignore", "Function `dev_command`")  # advises a command without the guard
-    setattr(dev, name, started)
-    dev.dev_command.main([*arguments], prog_name="sync-assets dev", auto_envvar_prefix="DAGSTER_CLI_DEV")
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteCall:
-    """A call of the code server, before it is answered.
-
-    Attributes:
-        name: Of the method in Dagster's gRPC service.
-        instance_ref: The caller's description of the Dagster instance; None if the call has none.
-        run_config: The configuration that the call resolves.
-        run_id: The run that the call starts; None if it has none.
-    """
-
-    name: str
-    instance_ref: Any = None
-    run_config: Mapping[str, Any] | None = None
-    run_id: str | None = None
-
-
-def remote_calls() -> frozenset[str]:
-    """Return the names of all calls of Dagster's gRPC service.
-
-    Reason: the service's description is private.
-    """
-    from dagster._grpc.__generated__ import dagster_api_pb2  # noqa: PLC0415
-
-    return frozenset(dagster_api_pb2.DESCRIPTOR.services_by_name["DagsterApi"].methods_by_name)
-
-
-def run_code_server(arguments: Sequence[str], refusal: Callable[[RemoteCall], str | None]) -> None:
-    """Run `dagster code-server start` with a check before each call. Does not return.
-
-    Args:
-        arguments: Those of `dagster code-server start`; its environment variables count, too.
-        refusal: Return why a call is refused, None if it is answered.
-
-    Reason: the server has no option for a check, and the class that answers is private.
-    """
-    from dagster._cli.code_server import start_command  # noqa: PLC0415  slow, and no run needs it
-    from dagster._grpc import proxy_server  # noqa: PLC0415
-
-    own = proxy_server.DagsterProxyApiServicer
-    checked = {name: _checked(getattr(own, name, None), name, refusal) for name in remote_calls()}
-    proxy_server.DagsterProxyApiServicer = type(own.__name__, (own,), checked)
-    start_command.main([*arguments], prog_name="sync-assets code-server", auto_envvar_prefix="DAGSTER_CODE_SERVER")
-
-
-def _checked(answer: Callable[..., Any] | None, name: str, refusal: Callable[[RemoteCall], str | None]) -> Any:
-    from grpc import StatusCode  # noqa: PLC0415
-
-    def answered(self: Any, request: Any, context: Any) -> Any:
-        if why := refusal(_remote_call(name, request)):
-            context.abort(StatusCode.PERMISSION_DENIED, why)  # raises
-        if answer is None:
-            return context.abort(StatusCode.UNIMPLEMENTED, name)
-        return answer(self, request, context)
-
-    return answered
-
-
-def _remote_call(name: str, request: Any) -> RemoteCall:
-    """Read the arguments of a call, which are text in one field of the request, if its type has such a field."""
-    from dagster._grpc import types  # noqa: PLC0415
-    from dagster._serdes import deserialize_value  # noqa: PLC0415
-
-    arguments: Mapping[str, tuple[str, Any]] = {
-        "ExecutionPlanSnapshot": ("serialized_execution_plan_snapshot_args", types.ExecutionPlanSnapshotArgs),
-        "ExternalPartitionNames": ("serialized_partition_names_args", types.PartitionNamesArgs),
-        "ExternalPartitionConfig": ("serialized_partition_args", types.PartitionArgs),
-        "ExternalPartitionTags": ("serialized_partition_args", types.PartitionArgs),
-        "ExternalPartitionSetExecutionParams": (
-            "serialized_partition_set_execution_param_args",
-            types.PartitionSetExecutionParamArgs,
-        ),
-        "ExternalScheduleExecution": (
-            "serialized_external_schedule_execution_args",
-            types.ExternalScheduleExecutionArgs,
-        ),
-        "ExternalSensorExecution": ("serialized_external_sensor_execution_args", types.SensorExecutionArgs),
-        "StartRun": ("serialized_execute_run_args", types.ExecuteExternalJobArgs),
-    }
-    known = arguments.get(name.removeprefix("Sync"))
-    if known is None:
-        return RemoteCall(name)
-    field, kind = known
-    found = deserialize_value(getattr(request, field), kind)
-    return RemoteCall(name, *(getattr(found, part, None) for part in ("instance_ref", "run_config", "run_id")))

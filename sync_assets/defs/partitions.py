@@ -13,7 +13,6 @@ from functools import lru_cache
 import dagster as dg
 from sqlalchemy import exc
 
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 TABLE_TAG = "sync/table"
 """Tag of every run of this project: its tables, comma-separated, for display."""
 

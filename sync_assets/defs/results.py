@@ -7,19 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import dagster as dg
 
 from sync_assets.foreign_text import markdown
-from sync_assets.validation.findings import Finding
-
-
-class Rows(NamedTuple):
-    """A table of metadata: the names of its columns, and its rows."""
-
-    names: Sequence[str]
-    rows: Sequence[Sequence[str | int]]
+from sync_assets.validation.findings import Finding, Rows
 
 
 def metadata(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What decides which runs and calls are accepted: the run coordinator, the code server's guard."""
+"""Our own servers: which runs and calls they accept, and how they are started."""

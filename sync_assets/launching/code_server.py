@@ -10,7 +10,8 @@ Invariant: a call that Dagster adds in a later version is refused until it is li
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
@@ -31,17 +32,21 @@ WITH_INSTANCE = frozenset({
 """Calls that take the caller's instance; None stands for that of the code server."""
 
 
-class Call(Protocol):
-    """A call: see `RemoteCall` of defs/dagster_internals.py."""
+@dataclass(frozen=True, slots=True)
+class RemoteCall:
+    """A call of the code server, before it is answered.
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def instance_ref(self) -> Any: ...
-    @property
-    def run_config(self) -> Mapping[str, Any] | None: ...
-    @property
-    def run_id(self) -> str | None: ...
+    Attributes:
+        name: Of the method in Dagster's gRPC service.
+        instance_ref: The caller's description of the Dagster instance; None if the call has none.
+        run_config: The configuration that the call resolves.
+        run_id: The run that the call starts; None if it has none.
+    """
+
+    name: str
+    instance_ref: Any = None
+    run_config: Mapping[str, Any] | None = None
+    run_id: str | None = None
 
 
 class CodeServerGuard:
@@ -54,7 +59,7 @@ class CodeServerGuard:
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
 
-    def refusal(self, call: Call) -> str | None:
+    def refusal(self, call: RemoteCall) -> str | None:
         """Return why a call is refused, None if it is answered. The text quotes nothing of the call."""
         if call.name in WITHOUT_INSTANCE:
             return None

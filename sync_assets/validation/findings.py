@@ -6,9 +6,9 @@ turn findings into asset checks, `doctor` into lines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Side = Literal["d365", "campaign"]
 
@@ -30,6 +30,13 @@ CHECKS: dict[str, tuple[Side, str]] = {
 }
 """Check name -> (side of the asset that has the check, description when it passes). All of them block, but a link that
 is stricter in the configuration than in Campaign (link_cardinality.py)."""
+
+
+class Rows(NamedTuple):
+    """A table among the numbers of a finding: the names of its columns, and its rows."""
+
+    names: Sequence[str]
+    rows: Sequence[Sequence[str | int]]
 
 
 @dataclass(frozen=True, slots=True)

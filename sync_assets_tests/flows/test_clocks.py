@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from sync_assets.defs.partitions import RANGE_END, today
+from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
 from sync_assets_tests.support.opt_outs import sides, switch_on
-from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, in_memory
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, RANGE_END, Orchestra, in_memory
 from sync_assets_tests.support.program import Program
 
 DAY = 86_400

@@ -13,15 +13,14 @@ import pytest
 
 from sync_assets.capture import feed_polling
 from sync_assets.defs import run_errors
-from sync_assets.defs.partitions import RANGE_END, RANGE_START, TABLE_TAG, table_tags, today
+from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
 from sync_assets.defs.tables import sensors
-from sync_assets.defs.tables.asset_metadata import COLUMNS_VERSION, LINEAGE, SCHEMA, TYPES
 from sync_assets.defs.tables.checks import table_checks
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG
 from sync_assets.defs.tables.table_work import NUMBERS
 from sync_assets.ledger import Ledger
-from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, in_memory, shown
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, RANGE_END, RANGE_START, Orchestra, in_memory, shown
 from sync_assets_tests.support.program import Program, calls
 
 N = 50
@@ -378,21 +377,6 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     [today_s] = told["engine_calls_by_day"].records
     assert today_s.data == {"day": today(), "insert": N + 1, "update": 5, "delete": 0, "read": 2, "all": N + 8}
     assert told["campaign"] == in_step.program.sandbox.env["CAMPAIGN_URL"] + "/campaign/profileAndServicesExt/profile"
-
-
-def test_columns_are_in_the_results_by_which_they_changed(in_step: Orchestra) -> None:
-    """The definitions have them all the time; each result would repeat kilobytes."""
-    of_today = {RANGE_START: today(), RANGE_END: today()}
-    told = [in_step.materialize_all(CONTACT, PROFILE, tags=of_today) for _ in range(2)]
-    in_step.program.table = {**in_step.program.table, "fields": {"lastname": "lastName", "emailaddress1": "email"}}
-    in_step.reload()
-    told.append(in_step.materialize_all(CONTACT, PROFILE, tags=of_today))
-    for key, names in {CONTACT: {SCHEMA}, PROFILE: {TYPES, LINEAGE}}.items():
-        first, second, third = (run.metadata(key, today()) for run in told)
-        assert names <= first.keys()
-        assert not names & second.keys()
-        assert names <= third.keys()
-        assert first[COLUMNS_VERSION] == second[COLUMNS_VERSION] != third[COLUMNS_VERSION]
 
 
 def test_a_refused_record_leaves_the_run_green_and_its_check_red_until_it_is_put_right(orchestra: Orchestra) -> None:

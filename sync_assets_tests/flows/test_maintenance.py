@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sync_assets.alerts.incidents import incidents
+from sync_assets.alerts.incidents import open_incidents
 from sync_assets.commands.plan import plan
 from sync_assets.commands.replay import replay
 from sync_assets.defs.alerts.dagster_state import Watched, read_state
@@ -115,7 +115,7 @@ def test_a_column_of_another_type_stops_its_table_alone_until_somebody_has_looke
     assert run.checks["d365/new_order ready"] is False
     mine = [*(orchestra.definitions.assets or ()), *(orchestra.definitions.asset_checks or ())]
     watched = Watched.of(one for one in mine if isinstance(one, dg.AssetsDefinition))
-    told = incidents(read_state(orchestra.instance, watched, datetime.now(UTC)), warnings=False)
+    told = open_incidents(read_state(orchestra.instance, watched, datetime.now(UTC)).wrong, warnings=False)
     assert [one.what for one in told] == ["Check ready of d365/new_order does not hold"]
 
     off(orchestra.runtime, ["new_order"])

@@ -29,6 +29,8 @@ from sync_assets_tests.support.program import Program
 
 CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
 AUDIT = dg.AssetKey(["campaign", "profile_audit"])
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+"""Tags by which Dagster gives a run several partitions."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """As `sync` runs. To word each event for a terminal that shows none takes a tenth of a run."""
 

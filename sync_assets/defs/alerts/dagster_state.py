@@ -1,6 +1,6 @@
 """Read failed steps, failed checks, stale assets and failing sensors from the Dagster instance, for alerts.
 
-Which of these are incidents is decided in `sync_assets.alerts.incidents`.
+Which of these are notified is decided in `sync_assets.alerts.incidents`.
 
 Invariant: the number of queries has a limit that does not depend on the number of runs, events and ticks.
 """
@@ -11,14 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import dagster as dg
 
-from sync_assets.alerts.incidents import FailedCheck, FailedSensor, FailedStep, InstanceState, Stale
+from sync_assets.alerts.incidents import Incident, failed_check, failed_sensor, failed_step, stale_asset
 from sync_assets.defs.dagster_internals import CheckAnswer, Tick, freshness, latest_answers, sensor_ticks
 from sync_assets.defs.run_errors import CANNOT, SensorFailed
-from sync_assets.runtime.heartbeat import KilledRun
 
 LOOK_BACK = timedelta(days=1)
 MOST_RUNS, MOST_READ = 200, 40
@@ -67,22 +66,15 @@ class Watched:
         return cls(steps, fresh, frozenset(sensors))
 
 
-def read_state(
-    instance: dg.DagsterInstance,
-    watched: Watched,
-    now: datetime,
-    paused: frozenset[str] = frozenset(),
-    killed: Sequence[KilledRun] = (),
-) -> InstanceState:
-    """Read the present state of the watched objects.
+class InstanceState(NamedTuple):
+    """What is wrong on the instance, and when each step last succeeded."""
 
-    Args:
-        instance: The Dagster instance.
-        watched: Objects to read.
-        now: UTC.
-        paused: Assets of tables in maintenance; passed through.
-        killed: Killed runs, from the ledger; passed through.
-    """
+    wrong: list[Incident]
+    good: dict[str, datetime]
+
+
+def read_state(instance: dg.DagsterInstance, watched: Watched, now: datetime) -> InstanceState:
+    """Read the present state of the watched objects. now: UTC."""
     assets = [key for step in watched.steps.values() for key in step.assets]
     answers = latest_answers(instance, [key for step in watched.steps.values() for key in step.checks])
     made = {
@@ -92,15 +84,14 @@ def read_state(
     }
     done = {key: answer.at.timestamp() for key, answer in answers.items() if answer.at}
     good = {name: moment for name, step in watched.steps.items() if (moment := _last_good(step, made, done))}
-    return InstanceState(
-        failed=list(_failed(instance, watched.steps, good, made, now)),
-        checks=list(_failed_checks(answers.values())),
-        stale=list(_stale(instance, watched.fresh)),
-        sensors=list(_failed_sensors(instance, watched.sensors, now)),
-        good=good,
-        paused=paused,
-        killed=killed,
-    )
+    stale = freshness(instance, watched.fresh).items()
+    wrong = [
+        *_failed(instance, watched.steps, good, made, now),
+        *_failed_checks(answers.values()),
+        *(stale_asset(key.to_user_string(), since, warns=state == "warning") for key, (state, since) in stale),
+        *_failed_sensors(instance, watched.sensors, now),
+    ]
+    return InstanceState(wrong, good)
 
 
 def _last_good(
@@ -116,31 +107,20 @@ def _last_good(
     return datetime.fromtimestamp(max(found), UTC) if found else None
 
 
-def _failed_checks(answers: Iterable[CheckAnswer]) -> Iterator[FailedCheck]:
+def _failed_checks(answers: Iterable[CheckAnswer]) -> Iterator[Incident]:
     for answer in answers:
         result = answer.evaluation
         if answer.failed and result and answer.at:
-            yield FailedCheck(
-                asset=answer.key.asset_key.to_user_string(),
-                name=answer.key.name,
-                run_id=answer.run_id,
-                at=answer.at,
-                error=result.severity == dg.AssetCheckSeverity.ERROR,
-                said=result.description or "",
-            )
+            asset, warns = answer.key.asset_key.to_user_string(), result.severity == dg.AssetCheckSeverity.WARN
+            yield failed_check(asset, answer.key.name, answer.run_id, answer.at, result.description or "", warns=warns)
 
 
-def _stale(instance: dg.DagsterInstance, keys: Sequence[dg.AssetKey]) -> Iterator[Stale]:
-    for key, (state, since) in freshness(instance, keys).items():
-        yield Stale(key.to_user_string(), since, state == "late")
-
-
-def _failed_sensors(instance: dg.DagsterInstance, names: frozenset[str], now: datetime) -> Iterator[FailedSensor]:
+def _failed_sensors(instance: dg.DagsterInstance, names: frozenset[str], now: datetime) -> Iterator[Incident]:
     """Yield the sensors whose last finished tick raised, or waited after one that did (`run_errors.CANNOT`)."""
     for name, ticks in sorted(sensor_ticks(instance, names, MOST_TICKS).items()):
         failed = list(takewhile(_failed_tick, ticks))
         if failed and failed[0].at > now - LOOK_BACK:
-            yield FailedSensor(name, failed[-1].at, _message(failed[0]))
+            yield failed_sensor(name, failed[-1].at, _message(failed[0]))
 
 
 def _failed_tick(tick: Tick) -> bool:
@@ -167,7 +147,7 @@ def _failed(
     good: Mapping[str, datetime],
     made: Mapping[dg.AssetKey, float],
     now: datetime,
-) -> Iterator[FailedStep]:
+) -> Iterator[Incident]:
     """Yield the last failure of each step that has not succeeded since.
 
     A step of several assets has succeeded once all assets of the failed run were materialised: it may have failed for
@@ -194,7 +174,7 @@ def _failed(
         reasons = {name: why for name, why in _step_failures(instance, run.run_id) if name in steps}
         for name, why in (reasons or dict.fromkeys(undecided, "Its process ended before it was done.")).items():
             if name not in handled and not is_over(name, run, at):
-                yield FailedStep(name, steps[name].of, run.run_id, at, why)
+                yield failed_step(name, steps[name].of, run.run_id, at, why)
             handled.add(name)
 
 

@@ -8,21 +8,24 @@ as sent, and is repeated ever more rarely (notifications.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import msgspec
 
 from sync_assets.alerts.channels import ChannelError, NoAnswer, Send, senders
-from sync_assets.alerts.incidents import Incident, incidents
+from sync_assets.alerts.incidents import Incident, killed_run, open_incidents
 from sync_assets.alerts.messages import subject, text
 from sync_assets.alerts.notifications import Memory, notifications, unanswered
 from sync_assets.config.alerts import Alerts
 from sync_assets.defs.alerts.dagster_state import Watched, read_state
+from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.run_errors import with_backoff
+from sync_assets.defs.tables.checks import SIDES
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.heartbeat import KilledRun, killed_runs
+from sync_assets.runtime.heartbeat import killed_runs
 
 LOOK_SECONDS = 29
 """Seconds between two ticks; rounded up to 30 by the daemon's interval of 5 s."""
@@ -44,17 +47,15 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
         name="alerts",
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=default_status,
-        description="Tells of failed runs, checks and sensors, and of stale data, once, and again when that is over.",
+        description="Notifies about failed runs, checks and sensors and about stale data, and again when each is "
+        "resolved.",
     )
     @with_backoff("alerts")
     def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
         now = datetime.now(UTC)
-        seen = read_state(context.instance, watched, now, paused_assets(runtime), killed(runtime))
-        wrong = incidents(seen, warnings=alerts.warnings)
-        memory, lines = tell_all(
-            alerts, senders(runtime), wrong, seen.good, memory, now, runtime.settings.alerts().ui_url
-        )
+        wrong, good = find_incidents(runtime, context.instance, watched, now)
+        memory, lines = tell_all(alerts, senders(runtime), wrong, good, memory, now, runtime.settings.alerts().ui_url)
         for line in lines:
             if not line.endswith(NO_NEWS):  # Dagster stores a file for each tick that logs a line
                 context.log.info(line)
@@ -63,22 +64,22 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
     return tell
 
 
-def paused_assets(runtime: Runtime) -> frozenset[str]:
-    """Return the assets of tables in maintenance; empty if the ledger cannot be read, so that alerts are still sent."""
-    try:
-        paused = runtime.ledger.maintenance.in_maintenance()
-    except SyncAssetsError:
-        return frozenset()
-    tables = [config for config in runtime.config.tables if config.table in paused]
-    return frozenset(name for one in tables for name in (f"d365/{one.table}", f"campaign/{one.resource}"))
+def find_incidents(
+    runtime: Runtime, instance: dg.DagsterInstance, watched: Watched, now: datetime
+) -> tuple[list[Incident], Mapping[str, datetime]]:
+    """Return the incidents to notify, and when each step last succeeded.
 
-
-def killed(runtime: Runtime) -> Sequence[KilledRun]:
-    """Return killed runs that Dagster still shows as started; empty if the ledger cannot be read."""
-    try:
-        return killed_runs(runtime.ledger)
-    except SyncAssetsError:
-        return ()
+    Alerts are sent also if the ledger cannot be read, which holds killed runs and the tables in maintenance.
+    """
+    seen, paused, killed = read_state(instance, watched, now), frozenset[str](), list[Incident]()
+    with suppress(SyncAssetsError):
+        names = runtime.ledger.maintenance.in_maintenance()
+        tables = [config for config in runtime.config.tables if config.table in names]
+        paused = frozenset(side_key(one, side).to_user_string() for one in tables for side in SIDES)
+        killed = [killed_run(run) for run in killed_runs(runtime.ledger)]
+    alerts = runtime.config.alerts
+    warnings = alerts is None or alerts.warnings
+    return open_incidents([*seen.wrong, *killed], warnings=warnings, paused=paused), seen.good
 
 
 def tell_all(

@@ -19,7 +19,7 @@ from sync_assets.defs.opt_out import findings, opt_out_metadata
 from sync_assets.defs.opt_out.export_asset import SHOWN, export_asset, stated_numbers
 from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
 from sync_assets.defs.resources import OF_TABLES, bound
-from sync_assets.defs.results import Rows, check_result, check_specs, metadata, selected
+from sync_assets.defs.results import check_result, check_specs, metadata, selected
 from sync_assets.defs.run_errors import fail_if_stopped, reported
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.flows import Outcome
@@ -34,7 +34,7 @@ from sync_assets.opt_out.session import open_session
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
-from sync_assets.validation.findings import Finding
+from sync_assets.validation.findings import Finding, Rows
 from sync_assets.validation.preflight import findings_of
 
 _SYSTEMS: dict[Side, str] = {"d365": "Dynamics 365: ", "campaign": "Campaign: "}

@@ -22,7 +22,7 @@ from sync_assets.defs.opt_out import opt_out_metadata
 from sync_assets.defs.opt_out.findings import FILE, READABLE, VALID, WATCH, watch_findings
 from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
 from sync_assets.defs.resources import LEDGER, SFTP, bound
-from sync_assets.defs.results import Rows, check_result, check_specs, metadata, selected
+from sync_assets.defs.results import check_result, check_specs, metadata, selected
 from sync_assets.defs.run_errors import fail_if_stopped, failing, reported
 from sync_assets.flows import Outcome
 from sync_assets.ledger.repositories.opt_out_files import FileState
@@ -33,7 +33,7 @@ from sync_assets.opt_out.export.file import BadExport
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
 from sync_assets.sftp import FileGone
-from sync_assets.validation.findings import Finding
+from sync_assets.validation.findings import Finding, Rows
 
 SHOWN = 20
 

@@ -10,12 +10,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sync_assets.config.models import Export
-from sync_assets.defs.results import Rows
 from sync_assets.defs.tables.findings import SHOWN_IDS, duration
 from sync_assets.ledger import Reject
 from sync_assets.opt_out.pending_decisions import DecisionRun
 from sync_assets.plurals import counted
-from sync_assets.validation.findings import Finding
+from sync_assets.validation.findings import Finding, Rows
 from sync_assets.validation.opt_out_columns import OPT_OUT_CHECKS
 
 if TYPE_CHECKING:

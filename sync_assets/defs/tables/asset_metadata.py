@@ -6,7 +6,6 @@ helpers that all assets share. The numbers of a run are in `table_work.py`.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,20 +17,15 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import Config, FieldMapping, TableConfig
 from sync_assets.dataverse.metadata import Table
 from sync_assets.defs.asset_keys import campaign_key, d365_key
-from sync_assets.defs.results import Rows
 from sync_assets.push.target import opt_outs_of_new_records
 from sync_assets.runtime.context import Runtime
+from sync_assets.validation.findings import Rows
 
 SCHEMA, LINEAGE, REFERENCES = "dagster/column_schema", "dagster/column_lineage", "dagster/code_references"
 """Metadata keys that Dagster's UI displays in its own way."""
 TYPES = "attribute_types"
 NO_TYPE = ""
 """Type of a column in an asset's definition: the configuration has no types, only the result of a run has them."""
-COLUMNS_VERSION = "columns_version"
-"""Metadata key in the result of each run. The columns are only in results in which this version changed."""
-LOOK_BACK, AT_ONCE = 100, 10
-"""The last version is searched in this many materialisations, read in pages of AT_ONCE. Many, because a run that stays
-reports one each minute."""
 KEY = dg.TableColumnConstraints(nullable=False, unique=True)
 KINDS = ("insert", "update", "delete", "read")
 DAYS = 14
@@ -118,34 +112,6 @@ def _how(field: FieldMapping) -> str:
     """Return the options of a mapped field as a suffix of its description."""
     once = "" if field.apply_updates else "; on first load and replay only"
     return once + ("; cut to its length" if field.truncate else "")
-
-
-def if_changed(instance: dg.DagsterInstance, key: dg.AssetKey, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the version of an asset's column metadata, and the metadata itself only if the version is new.
-
-    Args:
-        instance: Holds the results of earlier runs.
-        key: Of the asset.
-        columns: Metadata by key, such as SCHEMA and LINEAGE. They take kilobytes, too much to repeat in each result.
-    """
-    text = "".join(dg.serialize_value(value) for value in columns.values())
-    version = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-    return {COLUMNS_VERSION: version} | ({} if version == _last_version(instance, key) else dict(columns))
-
-
-def _last_version(instance: dg.DagsterInstance, key: dg.AssetKey) -> object:
-    """Return the version in the latest result that has one; None if none of the last LOOK_BACK results has one."""
-    cursor: str | None = None
-    for _ in range(LOOK_BACK // AT_ONCE):
-        found = instance.fetch_materializations(key, limit=AT_ONCE, cursor=cursor)
-        for record in found.records:
-            noted = record.asset_materialization
-            if noted and COLUMNS_VERSION in noted.metadata:
-                return noted.metadata[COLUMNS_VERSION].value
-        if not found.has_more:
-            break
-        cursor = found.cursor
-    return None
 
 
 # --- Links, code, owners ----------------------------------------------------------------------------------------------

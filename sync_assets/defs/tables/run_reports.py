@@ -145,7 +145,7 @@ class RunReports:
     def _add_numbers(self, work: TableWork, side: Side) -> None:
         """Add each partition's numbers of its day, and the run's to the last one; the others refer to it."""
         *_, last = self._context.partition_keys
-        of_run = work.result_metadata(side, self._instance)
+        of_run = work.result_metadata(side)
         for partition in self._context.partition_keys:
             numbers = day_numbers(work.config, self._runtime, side, partition)
             numbers |= of_run if partition == last else {"counted_with": last}

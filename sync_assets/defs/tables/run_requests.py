@@ -6,6 +6,8 @@ from datetime import datetime
 
 import msgspec
 
+from sync_assets.runtime.context import Runtime
+
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
 """Backoff in seconds between two runs that make no progress: the first and the longest wait; doubled each time."""
 
@@ -45,3 +47,9 @@ def ask_again(asked: RunRequested | None, left: int, now: datetime) -> tuple[boo
     if abs((now - asked.at).total_seconds()) < asked.wait:  # a later time: the clock was set back since
         return False, asked
     return True, RunRequested(left, now, min(LONGEST_WAIT, asked.wait * 2))
+
+
+def feed_version(runtime: Runtime, table: str) -> int:
+    """Return a number that each capture of the table changes: the amount of work of a request to capture it."""
+    feed = runtime.ledger.feeds.feed(table)
+    return feed.version if feed else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,16 +21,18 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.dagster_internals import evaluation, latest_answers
 from sync_assets.defs.partitions import daily, table_tags, today, under_way_tag, version_tags
+from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import with_backoff
 from sync_assets.defs.tables.active_runs import active_runs
 from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.checks import SIDES, aging_results, table_checks
-from sync_assets.defs.tables.run_requests import RunRequested, ask_again
+from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version
 from sync_assets.defs.tables.table_run import FOLLOWS_TAG, poll_seconds
 from sync_assets.defs.tables.table_work import day_numbers
 from sync_assets.flows import opt_outs_due
 from sync_assets.operations.quiet_tables import CONFIRM
 from sync_assets.runtime.context import Runtime
+from sync_assets.validation.findings import Side
 from sync_assets.validation.guardrails import check_configuration
 
 HOLD_SECONDS = 9.5
@@ -120,17 +122,11 @@ def changes_sensor(
         worth = {
             config.table for config in idle if config.table in changed and _worth_a_run(config, runtime, seen, now)
         }
-        requests: list[dg.RunRequest] = []
-        for group in groups:
-            ready = [config for config in group if config in idle]
-            # A table that fails ends its run, so one that is expected to fail gets a run of its own.
-            alone = [c for c in ready if c.table in polled.refused or (c.table in worth and seen.asked[c.table].again)]
-            together = [config for config in ready if config not in alone]
-            if not runtime.config.runs.linger:
-                together = [config for config in together if config.table in worth]
-            if any(config.table in worth for config in together):
-                requests.append(_following(together))
-            requests += [_following([config]) for config in alone if config.table in worth]
+        requests = [
+            request
+            for group in groups
+            for request in _requests([c for c in group if c in idle], runtime, seen, worth, polled.refused)
+        ]
         if not polled.refused:
             switch.ping()
         materialized = [
@@ -149,6 +145,28 @@ def changes_sensor(
         )
 
     return d365_changes
+
+
+def _requests(
+    ready: Sequence[TableConfig], runtime: Runtime, seen: Seen, worth: Collection[str], refused: Collection[str]
+) -> Iterator[dg.RunRequest]:
+    """Yield the requests for runs of a group of linked tables.
+
+    Args:
+        ready: The tables of the group that no run captures.
+        runtime: Of the definitions.
+        seen: The cursor.
+        worth: Tables that a run is to be requested for.
+        refused: Tables whose feed cannot be polled.
+    """
+    # A table that fails ends its run, so one that is expected to fail gets a run of its own.
+    alone = [c for c in ready if c.table in refused or (c.table in worth and seen.asked[c.table].again)]
+    together = [config for config in ready if config not in alone]
+    if not runtime.config.runs.linger:
+        together = [config for config in together if config.table in worth]
+    if any(config.table in worth for config in together):
+        yield _following(together)
+    yield from (_following([config]) for config in alone if config.table in worth)
 
 
 def _followed(tables: Sequence[TableConfig], runtime: Runtime, context: dg.SensorEvaluationContext) -> set[str]:
@@ -179,15 +197,15 @@ def _remapped(config: TableConfig, seen: Seen) -> bool:
 
 def _worth_a_run(config: TableConfig, runtime: Runtime, seen: Seen, now: datetime) -> bool:
     """Return True if a run is to be requested: at once if the cursor moved, else with a backoff."""
-    feed = runtime.ledger.feeds.feed(config.table)
-    worth, seen.asked[config.table] = ask_again(seen.asked.get(config.table), feed.version if feed else 0, now)
+    asked = seen.asked.get(config.table)
+    worth, seen.asked[config.table] = ask_again(asked, feed_version(runtime, config.table), now)
     return worth
 
 
 def _waits(config: TableConfig, runtime: Runtime, seen: Seen) -> bool:
     """Return True during the backoff (10 s to 5 min) of a table whose last run did not move the cursor."""
-    feed, asked = runtime.ledger.feeds.feed(config.table), seen.asked.get(config.table)
-    return asked is not None and not ask_again(asked, feed.version if feed else 0, datetime.now(UTC))[0]
+    asked = seen.asked.get(config.table)
+    return asked is not None and not ask_again(asked, feed_version(runtime, config.table), datetime.now(UTC))[0]
 
 
 def _why_not(tables: Sequence[TableConfig], polled_tables: set[str], failing: set[str], paused: Collection[str]) -> str:
@@ -224,65 +242,55 @@ def _following(tables: Sequence[TableConfig]) -> dg.RunRequest:
 
 def _confirmations(
     quiet: Iterable[TableConfig], runtime: Runtime, seen: Seen, now: datetime
-) -> list[dg.AssetMaterialization]:
-    """Return materialisations that confirm, hourly and without a run, today's partitions of quiet tables."""
-    events: list[dg.AssetMaterialization] = []
+) -> Iterator[dg.AssetMaterialization]:
+    """Yield materialisations that confirm, hourly and without a run, today's partitions of quiet tables."""
     for config in quiet:
         if abs(now - seen.confirmed.setdefault(config.table, now)) < CONFIRM:
             continue
         seen.confirmed[config.table] = now
-        events.append(
-            dg.AssetMaterialization(
-                d365_key(config),
-                partition=today(),
-                tags=version_tags(),
-                description="The change feed was polled and holds nothing new.",
-                metadata=day_numbers(config, runtime, "d365", today()) | {"polled_at": dg.MetadataValue.timestamp(now)},
-            )
-        )
+        text = "The change feed was polled and holds nothing new."
+        yield _without_run(runtime, config, "d365", today(), text, {"polled_at": now})
         counts = runtime.ledger.reports.counts().get(config.table)
         if counts and not counts.pending:
-            text = "Nothing is pending."
-            events.append(
-                dg.AssetMaterialization(
-                    campaign_key(config),
-                    partition=today(),
-                    tags=version_tags(),
-                    description=text,
-                    metadata=day_numbers(config, runtime, "campaign", today()),
-                )
-            )
-    return events
+            yield _without_run(runtime, config, "campaign", today(), "Nothing is pending.")
+
+
+def _without_run(
+    runtime: Runtime, config: TableConfig, side: Side, day: str, text: str, more: Mapping[str, Any] | None = None
+) -> dg.AssetMaterialization:
+    """Return a materialisation of a day's partition that is no result of a run, with the numbers of that day."""
+    return dg.AssetMaterialization(
+        side_key(config, side),
+        partition=day,
+        tags=version_tags() if day == today() else None,
+        description=text,
+        metadata=day_numbers(config, runtime, side, day) | metadata(more or {}),
+    )
 
 
 def _ended_days(
     quiet: Iterable[TableConfig], runtime: Runtime, instance: dg.DagsterInstance, seen: Seen
-) -> list[dg.AssetMaterialization]:
-    """Return materialisations of past days on which no run was needed, since these partitions are complete as well.
+) -> Iterator[dg.AssetMaterialization]:
+    """Yield materialisations of past days on which no run was needed, since these partitions are complete as well.
 
     Once a day for each quiet table, only after its first load, and of no day before it. At most MOST_DAYS for each
-    table; the next ticks return the others.
+    table; the next ticks yield the others.
     """
-    events: list[dg.AssetMaterialization] = []
     for config in quiet:
         feed = runtime.ledger.feeds.feed(config.table)
         if seen.filled.get(config.table) == today() or feed is None or not feed.complete:
             continue
-        days = daily(runtime.config.runs.start_date).get_partition_keys()
         first = (runtime.ledger.runs.first_captured_day(config.table) or datetime.now(UTC).date()).isoformat()
-        missing: list[dg.AssetMaterialization] = []
-        for side in SIDES:
-            key = side_key(config, side)
-            there = instance.get_materialized_partitions(key)
-            for day in days:
-                if first <= day < today() and day not in there:
-                    counted = day_numbers(config, runtime, side, day)
-                    text = "The day has ended, and no run was needed."
-                    missing.append(dg.AssetMaterialization(key, partition=day, description=text, metadata=counted))
-        events += missing[:MOST_DAYS]
+        days = [day for day in daily(runtime.config.runs.start_date).get_partition_keys() if first <= day < today()]
+        missing: list[tuple[Side, str]] = [
+            (side, day)
+            for side in SIDES
+            for day in sorted({*days} - instance.get_materialized_partitions(side_key(config, side)))
+        ]
+        for side, day in missing[:MOST_DAYS]:
+            yield _without_run(runtime, config, side, day, "The day has ended, and no run was needed.")
         if len(missing) <= MOST_DAYS:
             seen.filled[config.table] = today()
-    return events
 
 
 def _hidden_results(

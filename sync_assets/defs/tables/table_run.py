@@ -34,7 +34,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import past_days, today
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.run_reports import RunReports
-from sync_assets.defs.tables.run_requests import RunRequested, ask_again
+from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version
 from sync_assets.defs.tables.table_work import TableWork
 from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import Outcome, capture_table, push_table
@@ -280,8 +280,8 @@ class TableRun:
 
     def _worth(self, table: str) -> bool:
         """Return True if a table is to be captured: at once if the cursor moved, else with a backoff."""
-        feed = self._runtime.ledger.feeds.feed(table)
-        worth, self._asked[table] = ask_again(self._asked.get(table), feed.version if feed else 0, datetime.now(UTC))
+        version = feed_version(self._runtime, table)
+        worth, self._asked[table] = ask_again(self._asked.get(table), version, datetime.now(UTC))
         return worth
 
     def _step(self, work: TableWork, news: bool) -> bool:

@@ -14,7 +14,7 @@ import dagster as dg
 from sync_assets.capture.context import CaptureResult
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
-from sync_assets.defs.results import Rows, metadata
+from sync_assets.defs.results import metadata
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_metadata import KINDS
 from sync_assets.defs.tables.checks import SIDES
@@ -24,7 +24,7 @@ from sync_assets.ledger.errors import InMaintenance, LedgerError
 from sync_assets.operations.readiness import causes
 from sync_assets.push.dispatcher import PushResult
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.findings import Finding, Side
+from sync_assets.validation.findings import Finding, Rows, Side
 
 _RESULTS: Mapping[Side, Mapping[str, str]] = {
     "d365": {
@@ -181,30 +181,21 @@ class TableWork:
         one = self.of[side]
         return round(sum(one.numbers[name] for name in names) / one.seconds, 1) if one.seconds else 0.0
 
-    def result_metadata(self, side: Side, instance: dg.DagsterInstance) -> dict[str, Any]:
-        """Return the metadata of an asset's result: numbers of the whole run, columns and links.
-
-        instance: holds the results of earlier runs.
-        """
-        runtime, config, columns = self._runtime, self.config, dict[str, Any]()
-        more: dict[str, Any] = {}
+    def result_metadata(self, side: Side) -> dict[str, Any]:
+        """Return the metadata of an asset's result: numbers of the whole run, columns and links."""
+        runtime, config, more = self._runtime, self.config, dict[str, Any]()
         if side == "d365" and self.captured:
             schema = asset_metadata.d365_schema(runtime.config, config, self.captured.ready.table)
-            columns[asset_metadata.SCHEMA] = schema
+            more[asset_metadata.SCHEMA] = schema
         if side == "campaign":
-            columns[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime.config, config)
-            if self.pushed:
-                types = asset_metadata.campaign_types(runtime.config, config, self.pushed.resource)
-                columns |= metadata({asset_metadata.TYPES: types})
+            more[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime.config, config)
             reasons = runtime.ledger.reports.reject_reasons(config.table)
             more["refused_by_reason"] = Rows(("reason", "records"), reasons) if reasons else None
             more["engine_calls_by_day"] = asset_metadata.calls_by_day(runtime)
-        return {
-            **self.numbers(side),
-            **metadata(more),
-            **asset_metadata.if_changed(instance, side_key(config, side), columns),
-            **asset_metadata.links(runtime, config),
-        }
+        if side == "campaign" and self.pushed:
+            types = asset_metadata.campaign_types(runtime.config, config, self.pushed.resource)
+            more[asset_metadata.TYPES] = types
+        return self.numbers(side) | metadata(more) | asset_metadata.links(runtime, config)
 
 
 def day_numbers(config: TableConfig, runtime: Runtime, side: Side, day: str) -> dict[str, Any]:

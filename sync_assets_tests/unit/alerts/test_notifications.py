@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.alerts.channels import ChannelError, NoAnswer, Send
-from sync_assets.alerts.incidents import FailedCheck, FailedStep, Incident, InstanceState, Stale, incidents
+from sync_assets.alerts.incidents import (
+    Incident,
+    failed_check,
+    failed_step,
+    killed_run,
+    open_incidents,
+    stale_asset,
+)
 from sync_assets.alerts.messages import SHOWN, subject, text
 from sync_assets.alerts.notifications import Memory, Notifications, Notified, notifications
 from sync_assets.config.alerts import Alerts
@@ -17,13 +24,13 @@ from sync_assets.runtime.heartbeat import KilledRun
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
 DAY = timedelta(days=1)
-BROKEN = FailedCheck("campaign/profile", "mapped_attributes_exist", "r1", NOW, error=True, said="cusVip is gone.")
-FAILED = FailedStep("d365__contact", "d365/contact", "0123456789", NOW, "Dynamics 365 cannot be reached.")
-OLD = Stale("d365/contact", NOW, error=True)
+BROKEN = failed_check("campaign/profile", "mapped_attributes_exist", "r1", NOW, "cusVip is gone.", warns=False)
+FAILED = failed_step("d365__contact", "d365/contact", "0123456789", NOW, "Dynamics 365 cannot be reached.")
+OLD = stale_asset("d365/contact", NOW, warns=False)
 
 
-def wrong(*, warnings: bool = True, **found: object) -> list[Incident]:
-    return incidents(InstanceState(**found), warnings=warnings)  # type: ignore[arg-type]
+def wrong(*found: Incident, warnings: bool = True, paused: frozenset[str] = frozenset()) -> list[Incident]:
+    return open_incidents(found, warnings=warnings, paused=paused)
 
 
 def tell(now_wrong: list[Incident], told: Memory, now: datetime, **good: datetime) -> tuple[Notifications, Memory]:
@@ -31,7 +38,7 @@ def tell(now_wrong: list[Incident], told: Memory, now: datetime, **good: datetim
 
 
 def test_trouble_names_what_it_is_since_when_what_to_do_and_where_it_is_shown() -> None:
-    found, _ = tell(wrong(failed=[FAILED], checks=[BROKEN], stale=[OLD]), {}, NOW)
+    found, _ = tell(wrong(FAILED, BROKEN, OLD), {}, NOW)
     told = text(found, "https://dagster.example.com")
     for part in (
         "mapped_attributes_exist of campaign/profile",
@@ -49,8 +56,8 @@ def test_trouble_names_what_it_is_since_when_what_to_do_and_where_it_is_shown() 
 
 
 def test_a_killed_run_is_told_with_what_to_do_until_something_is_made_of_it() -> None:
-    run = KilledRun("0123456789", NOW)
-    found, told = tell(wrong(killed=[run]), {}, NOW)
+    run = killed_run(KilledRun("0123456789", NOW))
+    found, told = tell(wrong(run), {}, NOW)
     said = text(found, "https://dagster.example.com")
     assert "• The process of run 01234567 was killed, since 2026-11-25 10:00 UTC. The run still counts as" in said
     assert "What to do: Nothing is lost. The sensor `d365_changes` marks the run failed" in said
@@ -61,39 +68,39 @@ def test_a_killed_run_is_told_with_what_to_do_until_something_is_made_of_it() ->
 
 
 def test_a_run_that_failed_because_of_a_check_is_told_as_that_check() -> None:
-    step = FailedStep("campaign__profile", "campaign/profile", "r1", NOW, "the same words")
-    assert [trouble.kind for trouble in wrong(failed=[step], checks=[BROKEN])] == ["check"]
-    other = FailedStep("campaign__profile", "campaign/profile", "r2", NOW, "")
-    assert {trouble.kind for trouble in wrong(failed=[other], checks=[BROKEN])} == {"check", "run"}
-    capture = FailedStep("d365__contact", "d365/contact", "r2", NOW, "contact was not synchronised: cusVip is gone.")
-    assert [trouble.kind for trouble in wrong(failed=[capture], checks=[BROKEN])] == ["check"]
+    step = failed_step("campaign__profile", "campaign/profile", "r1", NOW, "the same words")
+    assert [trouble.kind for trouble in wrong(step, BROKEN)] == ["check"]
+    other = failed_step("campaign__profile", "campaign/profile", "r2", NOW, "")
+    assert {trouble.kind for trouble in wrong(other, BROKEN)} == {"check", "run"}
+    capture = failed_step("d365__contact", "d365/contact", "r2", NOW, "contact was not synchronised: cusVip is gone.")
+    assert [trouble.kind for trouble in wrong(capture, BROKEN)] == ["check"]
 
 
 def test_warnings_are_told_unless_nobody_wants_them() -> None:
-    warns = FailedCheck("campaign/profile", "backlog_is_young", "r1", NOW, error=False, said="old")
-    late = Stale("d365/contact", NOW, error=False)
-    assert len(wrong(checks=[warns], stale=[late])) == 2
-    assert wrong(warnings=False, checks=[warns], stale=[late]) == []
+    warns = failed_check("campaign/profile", "backlog_is_young", "r1", NOW, "old", warns=True)
+    late = stale_asset("d365/contact", NOW, warns=True)
+    assert len(wrong(warns, late)) == 2
+    assert wrong(warns, late, warnings=False) == []
 
 
 def test_data_of_a_table_in_maintenance_may_be_old() -> None:
-    assert wrong(stale=[OLD], paused=frozenset({"d365/contact"})) == []
+    assert wrong(OLD, paused=frozenset({"d365/contact"})) == []
 
 
 def test_the_same_trouble_is_told_once_and_again_after_a_day_with_its_beginning() -> None:
-    found, told = tell(wrong(checks=[BROKEN]), {}, NOW)
+    found, told = tell(wrong(BROKEN), {}, NOW)
     assert len(found.new) == 1
-    later = FailedCheck(BROKEN.asset, BROKEN.name, "r2", NOW + timedelta(hours=5), error=True, said="the same")
-    found, told = tell(wrong(checks=[later]), told, NOW + timedelta(hours=23, minutes=59))
+    later = failed_check(BROKEN.asset, BROKEN.check, "r2", NOW + timedelta(hours=5), "the same", warns=False)
+    found, told = tell(wrong(later), told, NOW + timedelta(hours=23, minutes=59))
     assert not found
-    found, told = tell(wrong(checks=[later]), told, NOW + DAY)
+    found, told = tell(wrong(later), told, NOW + DAY)
     assert [(one.since, found.new) for one in found.again] == [(NOW, [])]
-    found, told = tell(wrong(checks=[later]), told, NOW + DAY * 1.5)
+    found, told = tell(wrong(later), told, NOW + DAY * 1.5)
     assert not found
 
 
 def test_what_is_over_is_told_once() -> None:
-    _, told = tell(wrong(checks=[BROKEN], stale=[OLD]), {}, NOW)
+    _, told = tell(wrong(BROKEN, OLD), {}, NOW)
     found, told = tell([], told, NOW + timedelta(hours=1))
     assert {one.what for one in found.solved} == {
         "Check mapped_attributes_exist of campaign/profile does not hold",
@@ -105,7 +112,7 @@ def test_what_is_over_is_told_once() -> None:
 
 
 def test_a_failed_run_is_over_when_its_step_did_its_work_and_not_when_it_is_out_of_sight() -> None:
-    _, told = tell(wrong(failed=[FAILED]), {}, NOW)
+    _, told = tell(wrong(FAILED), {}, NOW)
     found, kept = tell([], told, NOW + DAY * 2)
     assert not found
     assert kept == told
@@ -118,9 +125,9 @@ def test_a_failed_run_is_over_when_its_step_did_its_work_and_not_when_it_is_out_
 
 def test_a_long_list_is_cut_and_says_how_much_is_missing() -> None:
     many = [
-        FailedCheck(f"campaign/r{n}", "no_record_is_refused", "r", NOW, error=True, said="x" * 5000) for n in range(30)
+        failed_check(f"campaign/r{n}", "no_record_is_refused", "r", NOW, "x" * 5000, warns=False) for n in range(30)
     ]
-    told = text(tell(wrong(checks=many), {}, NOW)[0], "")
+    told = text(tell(wrong(*many), {}, NOW)[0], "")
     assert told.count("\n• ") == SHOWN
     assert "and 10 more" in told
     assert len(told) < 20_000
@@ -181,13 +188,13 @@ def test_a_channel_that_was_down_hears_it_later_and_the_other_one_does_not_hear_
 
     alerts = Alerts(webhook=True)
     first, said = tell_all(
-        alerts, {"webhook": fails, "email": lambda _, b: heard.append(b)}, wrong(checks=[BROKEN]), {}, {}, NOW, ""
+        alerts, {"webhook": fails, "email": lambda _, b: heard.append(b)}, wrong(BROKEN), {}, {}, NOW, ""
     )
     assert said[0] == "webhook: not told, it is tried again. The webhook cannot be reached."
     assert len(heard) == 1
     late: list[str] = []
     both = {"webhook": lambda _, b: late.append(b), "email": lambda _, b: heard.append(b)}  # type: ignore[misc]
-    after, _ = tell_all(alerts, both, wrong(checks=[BROKEN]), {}, first, NOW + timedelta(seconds=30), "")  # type: ignore[arg-type]
+    after, _ = tell_all(alerts, both, wrong(BROKEN), {}, first, NOW + timedelta(seconds=30), "")  # type: ignore[arg-type]
     assert (len(late), len(heard)) == (1, 1)
     assert isinstance(after["webhook"]["check campaign/profile mapped_attributes_exist"], Notified)
 
@@ -205,12 +212,12 @@ def test_a_notice_without_an_answer_is_sent_again_after_hours_that_grow_and_not_
     memory: dict[str, Memory] = {}
     for tick in range(20 * 120):
         now = NOW + tick * timedelta(seconds=30)
-        memory, _ = tell_all(alerts, {"webhook": send}, wrong(checks=[BROKEN]), {}, memory, now, "")
+        memory, _ = tell_all(alerts, {"webhook": send}, wrong(BROKEN), {}, memory, now, "")
     assert [(at - NOW) / timedelta(hours=1) for at in sent] == [0, 1, 3, 7, 13, 19]
     silent = False
     for hours in (25, 26, 30, 31):
         now = NOW + timedelta(hours=hours)
-        memory, _ = tell_all(alerts, {"webhook": send}, wrong(checks=[BROKEN]), {}, memory, now, "")
+        memory, _ = tell_all(alerts, {"webhook": send}, wrong(BROKEN), {}, memory, now, "")
     assert [(at - NOW) / timedelta(hours=1) for at in sent[6:]] == [25, 31], "the first answer makes it usual again"
     silent = True
     now += timedelta(seconds=30)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._cli import dev
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 from dagster._core.execution import compute_logs
 from dagster._core.storage import sql
@@ -26,8 +23,6 @@ from sync_assets.defs.dagster_internals import (
     find_migrations_by_path,
     freshness,
     latest_answers,
-    run_dev,
-    run_webserver,
     sensor_ticks,
 )
 from sync_assets_tests.support.orchestra import shown
@@ -113,67 +108,10 @@ def test_an_instance_without_sensors_has_no_ticks(instance: dg.DagsterInstance) 
     assert sensor_ticks(instance, ["d365_changes"], 10) == {}
 
 
-class Marked:
-    """A middleware that can be told from others."""
-
-    def __init__(self, app: Any, name: str) -> None:
-        self.app, self.name = app, name
-
-
-def test_the_web_servers_application_is_made_with_the_guard_outermost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The options of both commands are Dagster's, so that its own command parses them."""
-    from dagster_webserver import cli  # a second that each worker would pay
-    from dagster_webserver.webserver import DagsterWebserver
-
-    monkeypatch.setattr(cli, "uvicorn", vars(cli)["uvicorn"])  # put back at the end
-    monkeypatch.setattr(DagsterWebserver, "build_middleware", DagsterWebserver.build_middleware)  # put back at the end
-    with pytest.raises(SystemExit) as ended:
-        run_webserver(["--version"], Marked, taken=[].append, announce=[].append, name="guard")
-    assert ended.value.code == 0
-    context: Any = None
-    app = DagsterWebserver(context).create_asgi_app()
-    assert next((one.cls, one.kwargs) for one in app.user_middleware) == (Marked, {"name": "guard"})
-    assert app.user_middleware[-1].cls.__module__.startswith("dagster")  # its own is kept
-
-
-def test_dagster_dev_starts_the_other_web_server_and_its_own_daemon(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    started: list[list[str]] = []
-
-    def start(parts: list[str], **_: Any) -> Any:
-        started.append(parts)
-        return subprocess.Popen([sys.executable, "-c", ""])  # ends at once, and with it `dagster dev`
-
-    monkeypatch.setattr(dev, "open_ipc_subprocess", start)
-    monkeypatch.setattr(dev, "_CHECK_SUBPROCESS_INTERVAL", 0.01)
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    for variable in ("DAGSTER_IS_DEV_CLI", "DAGSTER_verbose"):
-        monkeypatch.setenv(variable, "")  # it sets them in this process
-    for function in ("configure_loggers", "setup_interrupt_handlers"):
-        monkeypatch.setattr(dev, function, lambda **_: None)
-    arguments = ["--empty-workspace", "-p", "1", "--use-legacy-code-server-behavior"]
-    taken: list[int] = []
-    with pytest.raises(SystemExit):
-        run_dev(arguments, webserver=("-m", "ours", "web"), taken=taken.append)
-    assert taken == []
-    web, daemon = started
-    assert web[1:6] == ["-m", "ours", "web", "--port", "1"]
-    assert daemon[1:4] == ["-m", "dagster._daemon", "run"]
-
-
-def test_a_process_of_dagster_dev_that_is_not_known_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dev, "open_ipc_subprocess", None)
-    monkeypatch.setattr(dev.dev_command, "main", lambda *_, **__: None)
-    run_dev([], webserver=(), taken=[].append)
-    with pytest.raises(KeyError, match="another_web_server"):
-        vars(dev)["open_ipc_subprocess"](["python", "-m", "another_web_server"])
-
-
 def test_no_other_module_imports_what_dagster_keeps_for_itself() -> None:
     private = re.compile(r"^\s*(?:from|import) dagster\._", re.MULTILINE)
     modules = {path.name for path in PACKAGE.rglob("*.py") if private.search(path.read_text(encoding="utf-8"))}
-    assert modules == {"dagster_internals.py", "history.py"}
+    assert modules == {"dagster_internals.py", "history.py", "servers.py"}
 
 
 def test_the_migrations_of_sqlite_are_found_by_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,20 @@
-"""Partitions are the days from the first one to today; what a run of past days is about."""
+"""Partitions are the days from the first one to today, or files; what a run of past days is about."""
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
+from sqlalchemy import Connection, Engine, event, exc
 
-from sync_assets.defs.partitions import daily, past_days, today
+from sync_assets.defs.partitions import add_partition, daily, opt_out_files, past_days, today
 
+NAME = str(opt_out_files.name)
 YESTERDAY, BEFORE = (datetime.now(UTC).date() - timedelta(days=n) for n in (1, 2))
 
 
@@ -28,3 +35,40 @@ def test_the_first_partition_is_the_start_date_and_the_last_one_is_today() -> No
 )
 def test_days_that_are_over_are_read_again(keys: list[str], days: tuple[date, date] | None) -> None:
     assert past_days(keys) == days
+
+
+def test_a_partition_that_somebody_else_adds_at_the_same_moment_is_there_once(tmp_path: Path) -> None:
+    """Dagster has looked whether it is there, and then another process is faster."""
+    came_between: list[str] = []
+
+    def other_process(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith("INSERT INTO dynamic_partitions") or came_between:
+            return
+        came_between.append(statement)
+        with closing(sqlite3.connect(str(connection.engine.url.database))) as other, other:
+            other.execute(
+                "INSERT INTO dynamic_partitions (partitions_def_name, partition) VALUES (?, ?)", (NAME, "a file")
+            )
+
+    event.listen(Engine, "before_cursor_execute", other_process)
+    try:
+        with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+            add_partition(instance, "a file")
+            add_partition(instance, "a file")
+            assert instance.get_dynamic_partitions(NAME) == ["a file"]
+    finally:
+        event.remove(Engine, "before_cursor_execute", other_process)
+    assert came_between
+
+
+def test_another_trouble_of_the_storage_is_told(tmp_path: Path) -> None:
+    def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO dynamic_partitions"):
+            raise exc.IntegrityError(statement, None, Exception("another constraint"))
+
+    event.listen(Engine, "before_cursor_execute", refuse)
+    try:
+        with dg.DagsterInstance.local_temp(str(tmp_path)) as instance, pytest.raises(exc.IntegrityError):
+            add_partition(instance, "a file")
+    finally:
+        event.remove(Engine, "before_cursor_execute", refuse)

@@ -16,13 +16,20 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
 from dagster._utils.error import serializable_error_info_from_exc_info
 
-from sync_assets.alerts.incidents import InstanceState, incidents
-from sync_assets.defs.alerts.dagster_state import Watched, read_state
+from sync_assets.alerts.incidents import Incident, Kind, open_incidents
+from sync_assets.defs.alerts.dagster_state import InstanceState, Watched, read_state
 from sync_assets.defs.run_errors import CANNOT, SensorFailed
 
 SOURCE, TARGET = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
 SPEC = dg.AssetCheckSpec("mapped_columns_exist", asset=SOURCE, blocking=True)
 QUESTION = dg.AssetCheckKey(SOURCE, "feed")
+
+
+NOTHING = InstanceState([], {})
+
+
+def of_kind(seen: InstanceState, kind: Kind) -> list[Incident]:
+    return [one for one in seen.wrong if one.kind == kind]
 
 
 class World:
@@ -84,7 +91,10 @@ class World:
 
     @property
     def wrong(self) -> list[str]:
-        return [trouble.what.replace(trouble.path[5:13], "…") for trouble in incidents(self.look(), warnings=True)]
+        return [
+            trouble.what.replace(trouble.path[5:13], "…")
+            for trouble in open_incidents(self.look().wrong, warnings=True)
+        ]
 
 
 @pytest.fixture
@@ -94,7 +104,7 @@ def world() -> Iterator[World]:
 
 
 def test_nothing_is_wrong_before_anything_ran_and_after_all_went_well(world: World) -> None:
-    assert world.look() == InstanceState()
+    assert world.look() == NOTHING
     world.run()
     world.ask()
     assert world.wrong == []
@@ -102,9 +112,9 @@ def test_nothing_is_wrong_before_anything_ran_and_after_all_went_well(world: Wor
 
 def test_a_failed_run_is_told_by_its_step_in_our_words_and_is_over_with_the_next_good_one(world: World) -> None:
     world.run(source=dg.Failure("D365 cannot be reached. Check D365_URL.", allow_retries=False))
-    [failed] = world.look().failed
-    assert (failed.step, failed.of, failed.said) == (
-        "d365__contact",
+    [failed] = of_kind(world.look(), "run")
+    assert (failed.id, failed.asset, failed.said) == (
+        "run d365__contact",
         "d365/contact",
         "D365 cannot be reached. Check D365_URL.",
     )
@@ -116,7 +126,7 @@ def test_a_failed_run_is_told_by_its_step_in_our_words_and_is_over_with_the_next
 
 def test_the_words_of_an_error_that_is_not_ours_are_not_told(world: World) -> None:
     world.run(target=ValueError("jane.doe@example.com"))
-    [failed] = world.look().failed
+    [failed] = of_kind(world.look(), "run")
     assert failed.said == "It stopped at an error of the program: ValueError."
     assert "jane" not in repr(world.look())
 
@@ -125,12 +135,12 @@ def test_of_many_failures_the_last_one_is_told(world: World) -> None:
     world.run(target=dg.Failure("first", allow_retries=False))
     world.run(TARGET, target=dg.Failure("second", allow_retries=False))
     world.run(source=dg.Failure("third", allow_retries=False))
-    assert {failed.said for failed in world.look().failed} == {"second", "third"}
+    assert {failed.said for failed in of_kind(world.look(), "run")} == {"second", "third"}
 
 
 def test_a_check_that_says_no_is_told_instead_of_the_run_that_it_stopped(world: World) -> None:
     world.run(column=True)
-    [told] = incidents(world.look(), warnings=True)
+    [told] = open_incidents(world.look().wrong, warnings=True)
     assert told.what == "Check mapped_columns_exist of d365/contact does not hold"
     assert told.said == "nickname is gone"
     world.run()
@@ -159,19 +169,19 @@ def test_stale_data_is_told_as_the_freshness_daemon_says(world: World) -> None:
         world.instance._report_runless_asset_event(change)
 
     becomes(FreshnessState.FAIL, FreshnessState.PASS)
-    [stale] = world.look().stale
-    assert (stale.asset, stale.error) == ("d365/contact", True)
-    assert abs(stale.at - moment) < timedelta(seconds=5)
+    [stale] = of_kind(world.look(), "freshness")
+    assert (stale.asset, stale.warns) == ("d365/contact", False)
+    assert abs(stale.since - moment) < timedelta(seconds=5)
     becomes(FreshnessState.PASS, FreshnessState.FAIL)
-    assert world.look().stale == []
+    assert of_kind(world.look(), "freshness") == []
 
 
 def test_a_run_whose_process_died_is_told_for_what_it_did_not_do(world: World) -> None:
     run = dg.DagsterRun("job", step_keys_to_execute=None, asset_selection=frozenset({TARGET}))
     world.instance.add_run(run)
     world.instance.report_run_failed(run, "killed")
-    [failed] = world.look().failed
-    assert (failed.of, failed.said) == ("campaign/profile", "Its process ended before it was done.")
+    [failed] = of_kind(world.look(), "run")
+    assert (failed.asset, failed.said) == ("campaign/profile", "Its process ended before it was done.")
 
 
 def test_runs_of_others_on_the_same_instance_are_not_ours(world: World) -> None:
@@ -180,7 +190,7 @@ def test_runs_of_others_on_the_same_instance_are_not_ours(world: World) -> None:
         raise ValueError
 
     dg.materialize([theirs], instance=world.instance, raise_on_error=False)
-    assert world.look() == InstanceState()
+    assert world.look() == NOTHING
 
 
 class Sensors:
@@ -216,7 +226,7 @@ class Sensors:
 
     @property
     def wrong(self) -> list[str]:
-        return [trouble.what for trouble in incidents(self.look(), warnings=False)]
+        return [trouble.what for trouble in open_incidents(self.look().wrong, warnings=False)]
 
     def stop(self) -> None:
         self.instance.update_instigator_state(self.state.with_status(InstigatorStatus.STOPPED))
@@ -245,9 +255,9 @@ def test_a_sensor_that_cannot_go_on_is_told_since_its_first_such_tick_and_is_ove
     began = sensors.at
     sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("D365 refused us: 403.")))
     sensors.tick(TickStatus.STARTED)
-    [failed] = sensors.look().sensors
-    assert (failed.name, failed.said) == ("d365_changes", "D365 refused us: 403.")
-    assert abs(failed.at - began) < timedelta(milliseconds=1)
+    [failed] = sensors.look().wrong
+    assert (failed.id, failed.said) == ("sensor d365_changes", "D365 refused us: 403.")
+    assert abs(failed.since - began) < timedelta(milliseconds=1)
     assert sensors.wrong == ["The sensor d365_changes fails"]
     sensors.tick(TickStatus.SUCCESS)
     assert sensors.wrong == []
@@ -255,7 +265,7 @@ def test_a_sensor_that_cannot_go_on_is_told_since_its_first_such_tick_and_is_ove
 
 def test_a_tick_that_dagster_itself_ends_is_told_by_its_type(sensors: Sensors) -> None:
     sensors.tick(TickStatus.FAILURE, failed_tick(ValueError("jane.doe@example.com")))
-    [failed] = sensors.look().sensors
+    [failed] = sensors.look().wrong
     assert failed.said == "It stopped at an error of the program: ValueError."
 
 

@@ -11,11 +11,11 @@ import pytest
 from sync_assets.audit.drift import Drift
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key
-from sync_assets.defs.results import Rows, check_result, metadata
+from sync_assets.defs.results import check_result, metadata
 from sync_assets.defs.tables import findings
 from sync_assets.defs.tables.findings import CONDITIONS
 from sync_assets.ledger import Counts
-from sync_assets.validation.findings import Finding
+from sync_assets.validation.findings import Finding, Rows
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
