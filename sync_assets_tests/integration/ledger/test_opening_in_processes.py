@@ -17,7 +17,7 @@ def test_processes_may_open_a_new_ledger_at_once(new_url: str) -> None:
 def test_opening_an_up_to_date_ledger_is_cheap(url: str) -> None:
     """Neither Alembic nor Polars is loaded: `sync-assets status` has to be quick."""
     program = (
-        f"import sys; from sync_assets.ledger import Ledger; Ledger.open({url!r}).counts(); "
+        f"import sys; from sync_assets.ledger import Ledger; Ledger.open({url!r}).reports.counts(); "
         "assert not {'alembic', 'polars'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
