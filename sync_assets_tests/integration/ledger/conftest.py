@@ -1,4 +1,4 @@
-"""Every test of the ledger runs on both databases, SQLite and PostgreSQL, and must see the same."""
+"""Processes, threads, locks and query plans: on both databases, SQLite and PostgreSQL."""
 
 from sync_assets_tests.support.ledger_fixtures import (
     clock,
@@ -6,9 +6,12 @@ from sync_assets_tests.support.ledger_fixtures import (
     ledgers,
     migrated_postgres,
     new_url,
+    on_both_databases,
     sqlite_template,
     url,
 )
 from sync_assets_tests.support.scratch_ledgers import real, temporary
 
 __all__ = ["clock", "ledger", "ledgers", "migrated_postgres", "new_url", "real", "sqlite_template", "temporary", "url"]
+
+pytest_generate_tests = on_both_databases
