@@ -34,7 +34,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from sync_assets_tests.support.migration_scripts import read_migration_scripts_once
+from sync_assets_tests.support.shared_caches import read_migration_scripts_once
 
 _LENGTH = struct.Struct("!I")
 _SHARED, _END = "FORKED_BY_TESTS", "end"

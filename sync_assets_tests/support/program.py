@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -207,15 +208,19 @@ def calls(insert: int = 0, update: int = 0, delete: int = 0, read: int = 0) -> d
     return {"insert": insert, "update": update, "delete": delete, "read": read}
 
 
+@asynccontextmanager
+async def capturing(runtime: Runtime, **options: Any) -> AsyncIterator[Capture]:
+    """Yield a capture of the program's first table, after the preflight, without Dagster. options: of Capture."""
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        ready = await preflight(runtime.config.tables[0], d365, campaign)
+        yield Capture(runtime.ledger, d365, ready.table, ready.mapping, runtime.session.epoch, **options)
+
+
 def capture(runtime: Runtime, **options: Any) -> CaptureResult:
-    """Capture the program's first table once, without Dagster. options: of Capture."""
+    """Capture the program's first table once."""
 
     async def run() -> CaptureResult:
-        config = runtime.config.tables[0]
-        async with runtime.d365() as d365, runtime.campaign() as campaign:
-            ready = await preflight(config, d365, campaign)
-            return await Capture(
-                runtime.ledger, d365, ready.table, ready.mapping, runtime.session.epoch, **options
-            ).run()
+        async with capturing(runtime, **options) as one:
+            return await one.run()
 
     return asyncio.run(run())
