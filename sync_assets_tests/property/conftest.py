@@ -7,10 +7,9 @@ from sync_assets_tests.support.ledger_fixtures import (
     ledgers,
     migrated_postgres,
     on_both_databases,
-    sqlite_template,
 )
 
-__all__ = ["clock", "few_and_many", "ledgers", "migrated_postgres", "sqlite_template"]
+__all__ = ["clock", "few_and_many", "ledgers", "migrated_postgres"]
 
 pytest_generate_tests = on_both_databases
 

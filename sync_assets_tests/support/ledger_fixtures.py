@@ -1,6 +1,5 @@
 """Pytest fixtures for empty ledgers on SQLite or PostgreSQL, made quickly."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,15 +8,8 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.storage.schema import identity, metadata
-from sync_assets_tests.support.ledgers import Clock, Ledgers
+from sync_assets_tests.support.ledgers import Clock, Ledgers, new_sqlite_ledger
 from sync_assets_tests.support.postgres import PostgresServer
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ledger") / "template.db"
-    Ledger.open(f"sqlite:///{path}").close()
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +31,7 @@ def ledgers(request: pytest.FixtureRequest, tmp_path: Path) -> Ledgers:
     On PostgreSQL, the next one is the last one emptied, which is fast.
     """
     if getattr(request, "param", "sqlite") == "sqlite":
-        template: Path = request.getfixturevalue("sqlite_template")
-
-        def fresh_file(number: int) -> str:
-            path = tmp_path / f"ledger_{number}.db"
-            shutil.copyfile(template, path)
-            return f"sqlite:///{path}"
-
-        return Ledgers("sqlite", fresh_file)
+        return Ledgers("sqlite", lambda number: new_sqlite_ledger(tmp_path / f"ledger_{number}.db"))
 
     url: str = request.getfixturevalue("migrated_postgres")
 

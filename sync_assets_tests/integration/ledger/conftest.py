@@ -7,11 +7,10 @@ from sync_assets_tests.support.ledger_fixtures import (
     migrated_postgres,
     new_url,
     on_both_databases,
-    sqlite_template,
     url,
 )
 from sync_assets_tests.support.scratch_ledgers import real, temporary
 
-__all__ = ["clock", "ledger", "ledgers", "migrated_postgres", "new_url", "real", "sqlite_template", "temporary", "url"]
+__all__ = ["clock", "ledger", "ledgers", "migrated_postgres", "new_url", "real", "temporary", "url"]
 
 pytest_generate_tests = on_both_databases

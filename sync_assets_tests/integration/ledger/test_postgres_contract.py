@@ -88,7 +88,10 @@ from sync_assets_tests.unit.ledger.repositories.test_mapping_changes import (
     test_two_that_take_turns_are_noticed_before_the_third_round,
 )
 from sync_assets_tests.unit.ledger.repositories.test_opt_out_decisions import (
+    test_a_decision_is_stored_with_the_opt_out_that_it_changes_and_not_without,
     test_an_opt_out_is_captured_if_its_profile_may_exist_and_no_record_carries_it,
+    test_decisions_are_found_by_contact_and_by_partition_the_last_one_first,
+    test_rejected_rows_of_a_file_replace_the_earlier_ones_and_are_pruned_by_age,
     test_what_is_claimed_is_in_flight_for_a_hold_until_its_outcome_is_stored,
     test_what_is_due_is_found_by_its_index,
     test_what_was_refused_stands_as_a_reject_until_it_is_retried,
