@@ -16,10 +16,9 @@ import pytest
 from hypothesis import settings
 
 from sync_assets_tests.support import forked_commands
-from sync_assets_tests.support.compiled_statements import share_compiled_statements
-from sync_assets_tests.support.migration_scripts import read_migration_scripts_once
 from sync_assets_tests.support.postgres import postgres
 from sync_assets_tests.support.sandbox_process import SandboxProcess
+from sync_assets_tests.support.shared_caches import read_migration_scripts_once, share_compiled_statements
 
 __all__ = ["postgres"]
 

@@ -1,1 +1,1 @@
-"""The benchmark: how fast the program is beside the machine's limit and beside its peers. See README.md."""
+"""The benchmark: how fast the program is beside its peers and beside another checkout. See README.md."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from sync_assets.dataverse.metadata import ColumnType
 
 TABLE_NAME, SET_NAME, KEY = "contact", "contacts", "contactid"
+TOKEN = "x" * 1100
+"""As long as the tokens of both systems."""
 
 COLUMNS: dict[str, ColumnType] = {
     **dict.fromkeys(("firstname", "lastname", "middlename", "nickname"), "string"),

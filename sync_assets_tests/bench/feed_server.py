@@ -1,6 +1,6 @@
 """Dataverse as the benchmark reads it: a change feed of any number of rows, from pages made beforehand.
 
-`python -m sync_assets_tests.bench.feed_server [--page-rows N] [--gzip] [--labels]`. Organisation URL:
+`python -m sync_assets_tests.bench.feed_server [--page-rows N] [--labels]`. Organisation URL:
 `http://127.0.0.1:<port>/<rows>`, so that one server has tables of every size. Pages have as many rows as
 `odata.maxpagesize` asks for, at most N; the last one carries a delta link, behind which nothing ever changes. Where the
 key alone is selected, rows have nothing else. `POST /<rows>/change` changes the rows of each hundredth page, once.
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from sync_assets_tests.bench.columns import KEY, SET_NAME, entity_definition
 from sync_assets_tests.bench.rows import PageTemplate, page_ids
-from sync_assets_tests.bench.wire import Connection, answer, serve
+from sync_assets_tests.bench.servers import Connection, answer, serve
 
 DISTINCT_PAGES = 4
 CHANGED_EVERY = 100
@@ -29,14 +29,11 @@ _ODATA = "OData-Version: 4.0\r\n"
 class Feed:
     """All that the server knows; connections share it."""
 
-    def __init__(self, page_rows: int, gzip: bool, labels: bool) -> None:
-        self.page_rows, self.gzip = page_rows, gzip
+    def __init__(self, page_rows: int, labels: bool) -> None:
+        self.page_rows = page_rows
         self.changed: set[int] = set()  # tables, by their number of rows
         self.templates = [PageTemplate(seed, page_rows) for seed in range(DISTINCT_PAGES)]
         self.labelled = [PageTemplate(seed, page_rows, labels=True) for seed in range(DISTINCT_PAGES if labels else 0)]
-        if gzip:
-            for template in [*self.templates, *self.labelled]:
-                template.packed_page(page_ids(0, 1), ("nextLink", ""))  # compressed now, not under the clock
 
     def page(
         self,
@@ -45,7 +42,6 @@ class Feed:
         size: int,
         number: int,
         *,
-        packed: bool,
         labels: bool,
         select: str = "",
         changes: bool = False,
@@ -66,9 +62,6 @@ class Feed:
             return answer("200 OK", f'{{"value":[{value}],"@odata.{link[0]}":{json.dumps(link[1])}}}'.encode(), _ODATA)
         other = number + (changed and number % CHANGED_EVERY == 0)
         template = (self.labelled if labels and self.labelled else self.templates)[other % DISTINCT_PAGES]
-        if packed:
-            body = template.packed_page(page_ids(number, count), link)
-            return answer("200 OK", body, f"{_ODATA}Content-Encoding: gzip\r\n")
         return answer("200 OK", template.page(page_ids(number, count), link), _ODATA)
 
 
@@ -96,11 +89,9 @@ class Organisation(Connection):
             if since and not changes:
                 number = -(-rows // size)  # behind the last page: nothing
             base = f"http://{_host(head)}/{rows}/api/data/v9.2"
-            packed, labels = feed.gzip and b"gzip" in head, b"include-annotations" in head
+            labels = b"include-annotations" in head
             select = query.get("$select", [""])[0]
-            self.transport.write(
-                feed.page(base, rows, size, number, packed=packed, labels=labels, select=select, changes=changes)
-            )
+            self.transport.write(feed.page(base, rows, size, number, labels=labels, select=select, changes=changes))
 
 
 def _host(head: bytes) -> str:
@@ -111,10 +102,9 @@ def _host(head: bytes) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page-rows", type=int, default=5000)
-    parser.add_argument("--gzip", action="store_true")
     parser.add_argument("--labels", action="store_true")
     arguments = parser.parse_args()
-    Organisation.feed = Feed(arguments.page_rows, arguments.gzip, arguments.labels)
+    Organisation.feed = Feed(arguments.page_rows, arguments.labels)
     serve(Organisation)
 
 

@@ -1,92 +1,174 @@
-"""`latency`: how long a change in Dynamics 365 takes to stand in Campaign, under `dagster dev` with its sensors.
+"""`latency`: the time from a change in Dynamics 365 to the answer of Campaign, under `dagster dev` with its sensors.
 
-By default one change after the other, at odd moments, so that no clock of Dagster's is met by design. Also: one each
-some seconds, and the first one after a silence in which no run stays. The sandbox's journal has the time at which
-Campaign's engine took each. Many a second are `load.py`.
+One change after the other at odd moments, so that no clock of Dagster's is met by design; or one each some seconds, or
+each after a silence in which no run stays. The sandbox's journal has the time at which Campaign's engine took a record.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
+import sqlite3
 import statistics
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from random import Random
+from typing import Any
 
-from sync_assets_tests.bench.live import Changes, System, live
-from sync_assets_tests.bench.measure import Result, Run, progress
+from sync_assets.defs.instance.command_line import PACKAGED
+from sync_assets.defs.partitions import TABLE_TAG, today
+from sync_assets_tests.bench.measure import BenchError, Result, Run, checkout_environment, progress
 from sync_assets_tests.bench.stage import Report, Settings, Target
+from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 CONTACTS = 200
-CHANGES, SILENCES, MINUTES = 50, 20, 10.0
+START_SECONDS, CHANGE_SECONDS, REST_SECONDS, SETTLE_SECONDS = 180.0, 60.0, 300.0, 10.0
 PAUSES = (0.5, 6.0)
 """Seconds between an arrival and the next change, at random."""
-SILENCE_LINGER, SILENCE_PAUSES = 3.0, (0.0, 10.0)
+SILENCE_LINGER, SILENCE_PAUSES = 3, (0.0, 10.0)
 """Seconds that a run stays in the bench of silences, and those after its end: the sensor's tick is 9.5 s long."""
+_ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
-def latency(settings: Settings, system: System = live) -> Report:
-    """The report of the way that the settings ask for; `system` yields the running system."""
-    if settings.silence:
-        return _after_silences(system, settings.changes or SILENCES)
-    if settings.every:
-        return _at_pace(system, settings.every, settings.minutes or MINUTES)
-    return _at_odd_moments(system, settings.changes or CHANGES)
+@dataclass
+class Live:
+    """The running system, the changes made in it, and the seconds until Campaign had each."""
 
+    sandbox: SandboxProcess
+    home: Path
+    dagster: DagsterDev
+    contacts: list[str]
+    seconds: list[float] = field(default_factory=list[float])
+    sent: int = 0
+    _pending: list[tuple[str, datetime]] = field(default_factory=list[tuple[str, datetime]])
+    _made: int = 0
+    _since: int = 0
 
-def _at_odd_moments(system: System, number: int) -> Report:
-    with system(CONTACTS) as running:
-        chance, changes = Random(5), Changes(running)
+    def wait(self, condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+        """Raises BenchError with `otherwise` if the condition is not met within `seconds`."""
+        until = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > until:
+                raise BenchError(f"{otherwise} in time; dagster said: {self.dagster.said[-600:]}")
+            time.sleep(0.05)
+
+    def runs(self, since: datetime | None = None) -> int:
+        """Count the runs that capture or send: those under way, or, with `since`, those that ended later, too."""
+        query = "SELECT status, end_time FROM runs WHERE run_id IN (SELECT run_id FROM run_tags WHERE key = ?)"
+        with closing(sqlite3.connect(self.home / "dagster" / "history" / "runs.db", timeout=30)) as database:
+            found = database.execute(query, (TABLE_TAG,)).fetchall()
+        return sum(
+            status not in _ENDED or (since is not None and (ended or 0.0) >= since.timestamp())
+            for status, ended in found
+        )
+
+    def rest(self) -> None:
+        """Wait until no run is under way, and none has begun for a second."""
+        for _ in range(5):
+            self.wait(lambda: not self.runs(), REST_SECONDS, "the last run did not end")
+            time.sleep(0.2)
+
+    def make(self) -> None:
+        """Give the next contact a job title that none had before."""
+        contact = self.contacts[self._made % len(self.contacts)]
+        self._made += 1
         began = datetime.now(UTC)
-        for one in range(number):
-            time.sleep(chance.uniform(*PAUSES))
-            changes.make()
-            changes.arrive()
-            progress(f"change {one + 1}/{number}: {changes.seconds[-1]:.2f} s")
-        runs = running.runs(since=began)
-    return _report("change to Campaign, dagster dev", changes, runs, (1.0, 1.5))
+        self.sandbox.admin.change("contact", [contact], jobtitle=f"Bench {self._made}")
+        self._pending.append((contact, began))
+
+    def all_arrived(self) -> bool:
+        """Read the journal on."""
+        for entry in self.sandbox.admin.journal("campaign", self._since):
+            self._since = max(self._since, entry["n"])
+            if entry["engine"] in ("insert", "update"):
+                self.sent += 1
+                key, at = (entry["key"] or "").lower(), datetime.fromisoformat(entry["at"])
+                came = [began for contact, began in self._pending if contact == key and began <= at]
+                self.seconds += [(at - began).total_seconds() for began in came]
+                self._pending = [one for one in self._pending if one[0] != key or one[1] > at]
+        return not self._pending
+
+    def arrive(self) -> None:
+        self.wait(self.all_arrived, CHANGE_SECONDS, f"{len(self._pending)} changes did not arrive")
 
 
-def _after_silences(system: System, number: int) -> Report:
-    with system(CONTACTS, {"linger_seconds": SILENCE_LINGER}) as running:
-        chance, changes = Random(5), Changes(running)
-        began = datetime.now(UTC)
-        for one in range(number):
-            running.rest()
-            time.sleep(chance.uniform(*SILENCE_PAUSES))
-            changes.make()
-            changes.arrive()
-            progress(f"silence {one + 1}/{number}: {changes.seconds[-1]:.2f} s")
-        runs = running.runs(since=began)
-    return _report("first change after a silence, dagster dev", changes, runs, (None, 6.0))
+@contextmanager
+def live(root: Path, runs: dict[str, Any]) -> Iterator[Live]:
+    """Start the sandbox, and `dagster dev` of a checkout with its sensors on. runs: this part of the configuration."""
+    with (
+        SandboxProcess(CONTACTS) as sandbox,
+        tempfile.TemporaryDirectory(prefix="bench-dagster-", ignore_cleanup_errors=True) as folder,
+    ):
+        home = Path(folder)
+        program = Program(sandbox, home, runs={"start_date": today(), **runs}, more={"SYNC_ASSETS_AUTOSTART": "1"})
+        environment = program.env | checkout_environment(root)
+        shutil.copy(PACKAGED, home / "dagster" / "dagster.yaml")
+        contacts = [row["contactid"] for row in sandbox.admin.dump_d365()]
+        with dagster_dev(home, environment) as dagster:
+            running = Live(sandbox, home, dagster, contacts)
+            in_campaign = lambda: len(program.profiles()) == len(contacts)  # noqa: E731
+            running.wait(in_campaign, START_SECONDS, "the first sync was not done")
+            time.sleep(SETTLE_SECONDS)
+            running._since = sandbox.admin.last()
+            yield running
 
 
-def _at_pace(system: System, every: float, minutes: float) -> Report:
-    with system(CONTACTS) as running:
-        changes, began = Changes(running), datetime.now(UTC)
-        changes.at_pace(max(1, round(minutes * 60 / every)), every)
-        runs = running.runs(since=began)
-    return _report(f"a change each {every:g} s for {minutes:g} min, dagster dev", changes, runs, (1.0, 1.5))
-
-
-def _report(name: str, changes: Changes, runs: int, wanted: tuple[float | None, float]) -> Report:
-    """wanted: the median in seconds, if any, and the 95th percentile."""
-    report, seconds = Report("latency", "changes"), changes.seconds
-    result = Result(name, [Run(1, one) for one in seconds])
-    median, p95 = statistics.median(seconds), percentile(seconds, 0.95)
-    result.told = {
-        "changes": len(seconds), "median_seconds": round(median, 3), "p95_seconds": round(p95, 3),
-        "min_seconds": round(min(seconds), 3), "max_seconds": round(max(seconds), 3),
-        "runs_meanwhile": runs, "rows_sent": changes.sent,
-    }  # fmt: skip
-    report.results.append(result)
-    if wanted[0] is not None:
-        report.targets.append(Target(f"{name}, median", median, wanted[0], "s", most=True))
-    report.targets.append(Target(f"{name}, p95", p95, wanted[1], "s", most=True))
+def latency(settings: Settings) -> Report:
+    """Measure in the way that the settings ask for; with two checkouts one after the other, in parts."""
+    report = Report("latency", "changes")
+    parts = settings.repeat if settings.before else 1
+    for _ in range(parts):
+        for end, root in settings.versions:
+            _part(report, settings, f"change to Campaign, dagster dev{end}", root, max(1, settings.changes // parts))
+    for result in report.results:
+        seconds = sorted(run.seconds for run in result.runs)
+        median, p95 = statistics.median(seconds), percentile(seconds, 0.95)
+        figures = {"median_s": median, "p95_s": p95, "min_s": seconds[0], "max_s": seconds[-1]}
+        result.details |= {name: round(value, 3) for name, value in figures.items()}
+        if not settings.silence:
+            report.targets.append(Target(f"{result.name}, median", median, 1.0, "s", most=True))
+        report.targets.append(Target(f"{result.name}, p95", p95, 6.0 if settings.silence else 1.5, "s", most=True))
     return report
 
 
+def _part(report: Report, settings: Settings, name: str, root: Path, changes: int) -> None:
+    with live(root, {"linger_seconds": SILENCE_LINGER} if settings.silence else {}) as running:
+        began, chance = datetime.now(UTC), Random(5)
+        if settings.every:
+            at_pace(running, round(settings.minutes * 60 / settings.every), settings.every)
+        for number in range(0 if settings.every else changes):
+            if settings.silence:
+                running.rest()
+            time.sleep(chance.uniform(*(SILENCE_PAUSES if settings.silence else PAUSES)))
+            running.make()
+            running.arrive()
+            progress(f"{name}, change {number + 1}/{changes}: {running.seconds[-1]:.2f} s")
+        result = report.named(name)
+        if not result:
+            report.results.append(result := Result(name, details={"runs_meanwhile": 0, "rows_sent": 0}))
+        result.runs += [Run(1, seconds) for seconds in running.seconds]
+        result.details["runs_meanwhile"] += running.runs(began)
+        result.details["rows_sent"] += running.sent
+
+
+def at_pace(running: Live, number: int, every: float) -> None:
+    """Make so many changes, one each `every` seconds whether the last one has arrived or not; wait for all."""
+    began = time.monotonic()
+    for one in range(number):
+        while (left := began + one * every - time.monotonic()) > 0:
+            running.all_arrived()
+            time.sleep(min(left, 0.5))
+        running.make()
+    running.arrive()
+
+
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that so large a share of them does not exceed. Pure."""
+    """Return the value that so large a share of the values does not exceed. Pure."""
     return sorted(values)[max(0, math.ceil(len(values) * share) - 1)]

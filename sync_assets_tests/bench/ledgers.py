@@ -1,6 +1,6 @@
-"""Ledgers for measured runs: empty ones and copies of filled ones, in SQLite and in PostgreSQL.
+"""Databases for measured runs: empty ones, and copies of filled ledgers, in SQLite and in PostgreSQL.
 
-PostgreSQL is the server of the tests (postgres.py) with its default settings, so it syncs to disk.
+PostgreSQL is the server of the tests (support/postgres.py) with its default settings, so it syncs to disk.
 """
 
 from __future__ import annotations
@@ -12,125 +12,88 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 import psycopg
 from psycopg import sql
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
-from sync_assets.ledger import Ledger
+from sync_assets_tests.bench.measure import ROOT
 from sync_assets_tests.support.postgres import running_server
 
 
-class Ledgers(Protocol):
-    """One kind of database. URLs are SQLAlchemy's."""
+class Ledgers:
+    """SQLite files. `root`: the checkout whose program opens them, which makes a ledger of an empty database."""
 
-    name: str
-    options: tuple[str, ...]
-    """For the jobs that open one."""
-
-    def fresh(self) -> str:
-        """An empty ledger."""
-        ...
-
-    def copy(self, url: str) -> str:
-        """A copy of a ledger that nobody has open."""
-        ...
-
-    def tidy(self, url: str) -> None:
-        """What the database does by itself within minutes: what a benchmark has just left behind is cleared away."""
-        ...
-
-    def drop(self, url: str) -> None: ...
-
-    def bytes(self, url: str) -> int:
-        """What the ledger takes on disk."""
-        ...
-
-    def cpu_seconds(self) -> float:
-        """Processor time of the server so far, of connections that are closed; 0 where there is none."""
-        ...
-
-
-class SqliteLedgers:
     name = "SQLite"
-    options: tuple[str, ...] = ()
+    root = ROOT
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._numbers = itertools.count(1)
 
-    def _file(self) -> Path:
-        return self._folder / f"ledger-{next(self._numbers)}.db"
-
     def fresh(self) -> str:
-        url = f"sqlite:///{self._file()}"
-        Ledger.open(url).close()
-        return url
+        """Return the URL of an empty database."""
+        return f"sqlite:///{self._folder / f'ledger-{next(self._numbers)}.db'}"
 
     def copy(self, url: str) -> str:
-        copied = self._file()
-        shutil.copyfile(url.removeprefix("sqlite:///"), copied)
-        return f"sqlite:///{copied}"
+        """Return a copy of a ledger that nobody has open."""
+        copied = self.fresh()
+        shutil.copyfile(url.removeprefix("sqlite:///"), copied.removeprefix("sqlite:///"))
+        return copied
 
     def tidy(self, url: str) -> None:
-        """Nothing: SQLite reuses what is free and keeps no versions."""
+        """Do what the database does by itself within minutes; SQLite does nothing."""
 
     def drop(self, url: str) -> None:
         for end in ("", "-wal", "-shm"):
             Path(url.removeprefix("sqlite:///") + end).unlink(missing_ok=True)
 
     def bytes(self, url: str) -> int:
+        """Return the size on disk."""
         files = (Path(url.removeprefix("sqlite:///") + end) for end in ("", "-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
 
     def cpu_seconds(self) -> float:
+        """Return the processor time of the database's server so far, of connections that are closed."""
         return 0.0
 
 
-class PostgresLedgers:
+class PostgresLedgers(Ledgers):
+    """Databases of one server. `admin`: the URL of a database beside them."""
+
     name = "PostgreSQL"
-    options: tuple[str, ...] = ()
 
     def __init__(self, admin: str) -> None:
-        """admin: the URL of a database beside those of the ledgers."""
         self._admin = make_url(admin)
         self._numbers = itertools.count(1)
         with self._connection() as connection:
-            told = connection.execute("SHOW data_directory").fetchone()
-        assert told
-        self._server = psutil.Process(int((Path(told[0]) / "postmaster.pid").read_text().split()[0]))
+            folder = connection.execute("SHOW data_directory").fetchone()
+        assert folder
+        self._server = psutil.Process(int((Path(folder[0]) / "postmaster.pid").read_text().split()[0]))
 
-    def _connection(self) -> psycopg.Connection:
-        plain = self._admin.set(drivername="postgresql").render_as_string(hide_password=False)
+    def _connection(self, url: URL | None = None) -> psycopg.Connection:
+        plain = (url or self._admin).set(drivername="postgresql").render_as_string(hide_password=False)
         return psycopg.connect(plain, autocommit=True)
 
-    def _create(self, template: str | None) -> str:
+    def _create(self, template: str) -> str:
         name = f"bench_{next(self._numbers)}"
-        made = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-            sql.Identifier(name), sql.Identifier(template or "template1")
-        )
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         with self._connection() as connection:
-            connection.execute(made)
+            connection.execute(create)
         return self._admin.set(database=name).render_as_string(hide_password=False)
 
     def fresh(self) -> str:
-        url = self._create(None)
-        Ledger.open(url).close()
-        return url
+        return self._create("template1")
 
     def copy(self, url: str) -> str:
-        copied = self._create(make_url(url).database)
+        copied = self._create(make_url(url).database or "")
         with self._connection() as connection:
             connection.execute("CHECKPOINT")  # else it comes while a run is measured
         return copied
 
     def tidy(self, url: str) -> None:
-        """Autovacuum looks once a minute."""
-        with psycopg.connect(
-            make_url(url).set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True
-        ) as connection:
+        with self._connection(make_url(url)) as connection:
             connection.execute("VACUUM ANALYZE")
 
     def drop(self, url: str) -> None:
@@ -141,19 +104,19 @@ class PostgresLedgers:
     def bytes(self, url: str) -> int:
         """Without the server's write-ahead log, at most some GB."""
         with self._connection() as connection:
-            found = connection.execute("SELECT pg_database_size(%s)", [make_url(url).database]).fetchone()
-        assert found
-        return found[0]
+            size = connection.execute("SELECT pg_database_size(%s)", [make_url(url).database]).fetchone()
+        assert size
+        return size[0]
 
     def cpu_seconds(self) -> float:
         times = self._server.cpu_times()
         return times.children_user + times.children_system
 
 
-def encrypted(ledgers: Ledgers) -> Ledgers:
-    """The same database, for ledgers whose payloads are encrypted."""
+def of_checkout(ledgers: Ledgers, end: str, root: Path) -> Ledgers:
+    """Return the same database for the program of a checkout; `end`: of its name."""
     other = copy(ledgers)
-    other.name, other.options = f"{ledgers.name}, encrypted", ("--encrypted",)
+    other.name, other.root = f"{ledgers.name}{end}", root
     return other
 
 
@@ -161,7 +124,7 @@ def encrypted(ledgers: Ledgers) -> Ledgers:
 def sqlite_ledgers() -> Iterator[Ledgers]:
     folder = tempfile.mkdtemp(prefix="bench-ledgers-")
     try:
-        yield SqliteLedgers(Path(folder))
+        yield Ledgers(Path(folder))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

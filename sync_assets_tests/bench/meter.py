@@ -1,7 +1,6 @@
-"""What a measured process says of itself: time, processor time, peak memory. Needs the standard library only.
+"""How a measured process reports time, processor time and peak memory. Needs the standard library only.
 
-The result is one JSON document in the file that BENCH_RESULT names, so that a peer may print what it likes. Ends:
-whoever measures calls `done(items)` once.
+The result is one JSON document in the file that BENCH_RESULT names, so that a peer may print what it likes.
 """
 
 from __future__ import annotations
@@ -22,30 +21,26 @@ class Meter:
         self._started, self._cpu = time.perf_counter(), _processor_seconds()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def __exit__(self, *_: object) -> None: ...
 
     def done(self, items: int, **more: Any) -> None:
-        seconds = time.perf_counter() - self._started
-        report(items, seconds, cpu_seconds=_processor_seconds() - self._cpu, **more)
+        """Write the result; `items`: rows or records since the begin."""
+        seconds, cpu = time.perf_counter() - self._started, _processor_seconds() - self._cpu
+        figures = {"items": items, "seconds": seconds, "cpu_seconds": cpu, "peak_bytes": peak_bytes(), **more}
+        Path(os.environ["BENCH_RESULT"]).write_text(json.dumps(figures), encoding="utf-8")
 
 
-def report(items: int, seconds: float, **more: Any) -> None:
-    """Writes the result; `items`: rows or records in `seconds`."""
-    document = json.dumps({"items": items, "seconds": seconds, "peak_bytes": peak_bytes(), **more})
-    where = os.environ.get("BENCH_RESULT")
-    if where:
-        Path(where).write_text(document, encoding="utf-8")
-    else:
-        print(document)
+def peak_bytes(pid: int | str = "self") -> int:
+    """Return the most memory that a process had resident; 0 if it has ended.
 
-
-def peak_bytes() -> int:
-    """The most memory that this process ever had resident. `ru_maxrss` would also count the process that began it."""
+    `ru_maxrss`, for this process on other systems, would also count the process that began it.
+    """
     if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+        try:
+            lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

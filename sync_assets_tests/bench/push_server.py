@@ -13,7 +13,7 @@ import json
 import time
 from collections import Counter, deque
 
-from sync_assets_tests.bench.wire import Connection, answer, serve
+from sync_assets_tests.bench.servers import Connection, answer, serve
 
 KEY = b'"externalId":"'
 TICK = 0.001

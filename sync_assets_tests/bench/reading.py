@@ -1,85 +1,93 @@
-"""`capture` and `noop`: reading a feed for the first time, and reading it again unchanged."""
+"""`capture`, `memory` and `noop`: reading a feed for the first time, a larger one, and once more unchanged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from sync_assets_tests.bench.ledgers import Ledgers
-from sync_assets_tests.bench.measure import BenchError, Result, Run, module, rounds, run
-from sync_assets_tests.bench.peers.known import READING, reader, ready
+from sync_assets_tests.bench.measure import BenchError, Run, rounds, run
+from sync_assets_tests.bench.peers.known import AIRBYTE, READING, ready
 from sync_assets_tests.bench.stage import Report, Stage, Target
 
-LIMIT = "limit: a bare socket that reads the bytes"
 PEAK_MB = 400
+TIMES, GROWTH = 5, 1.1
+"""Peak memory with five times the rows is at most a tenth more."""
 
 
 def ours(ledgers: Ledgers) -> str:
     return f"sync_assets capture, {ledgers.name}"
 
 
-def again(ledgers: Ledgers) -> str:
-    return f"sync_assets re-read, {ledgers.name}"
-
-
 def capture(stage: Stage) -> Report:
-    """A first load: parsed, transformed, hashed and in the ledger; the peers only read, dlt into files."""
-    report = Report("capture", "rows")
-    settings = stage.settings
+    """Measure a first load: parsed, transformed, hashed and in the ledger; the peers read, and forget the rows."""
+    report, settings = Report("capture", "rows"), stage.settings
     url = stage.feed.url(settings.rows)
-    runs: dict[str, Callable[[], Run]] = {LIMIT: lambda: run(module("raw_client", "read", url))}
-    runs |= {ours(ledgers): lambda one=ledgers: _first_load(stage, one) for ledgers in stage.databases}
-    commands = ready(READING, settings.peers, report.say)
-    runs |= {
-        name: reader(command, url, settings.page_rows, labels=settings.labels) for name, command in commands.items()
+    runs: dict[str, Callable[[], Run]] = {
+        ours(one): lambda one=one: _first_load(stage, one, settings.rows) for one in stage.databases
     }
-    if settings.labels:
-        report.say("Peers also ask for the labels of choices (formatted values); ours have them from the metadata.")
-    found = rounds(runs, settings.repeat, report.say)
-    report.results = with_limit(found)
-    _compare_with_peers(stage, report)
+    for name, command in ready(READING, settings.peers, report.say).items():
+        words = [*command, url, str(settings.page_rows), "labels" if settings.labels else ""]
+        runs[name] = lambda words=words: run(words)
+    report.results = list(rounds(runs, settings.repeat, report.say).values())
+    airbyte = report.named(AIRBYTE)
+    for ledgers in stage.databases:
+        if mine := report.named(ours(ledgers)):
+            if airbyte:
+                name = f"{mine.name} against {AIRBYTE}"
+                report.targets.append(Target(name, mine.rate / airbyte.rate, 2.0, "times"))
+            name = f"{mine.name}: peak memory of {settings.rows:,} rows"
+            report.targets.append(Target(name, mine.peak_mb, PEAK_MB, "MB", most=True))
+    return report
+
+
+def memory(stage: Stage) -> Report:
+    """Measure that the memory of a capture does not follow the number of rows."""
+    report, sizes = Report("memory", "rows"), (stage.settings.rows, TIMES * stage.settings.rows)
+    runs: dict[str, Callable[[], Run]] = {}
+    for ledgers in stage.databases:
+        for rows in sizes:
+            runs[f"{ours(ledgers)}, {rows:,} rows"] = lambda one=ledgers, rows=rows: _first_load(stage, one, rows)
+    found = rounds(runs, 1, report.say)
+    report.results = list(found.values())
+    for ledgers in stage.databases:
+        few, many = (found.get(f"{ours(ledgers)}, {rows:,} rows") for rows in sizes)
+        if few and many:
+            ratio = many.peak_mb / few.peak_mb
+            report.targets.append(Target(f"peak memory: {many.name}", ratio, GROWTH, "times", most=True))
     return report
 
 
 def noop(stage: Stage) -> Report:
-    """Everything read once more after all of it was acknowledged: nothing to write, nothing to send."""
-    report = Report("noop", "rows")
-    rows, done = stage.settings.rows, dict[str, str]()
+    """Measure reading everything once more after it was acknowledged: nothing to write, nothing to send."""
+    report, rows, done = Report("noop", "rows"), stage.settings.rows, dict[str, str]()
     runs: dict[str, Callable[[], Run]] = {}
     for ledgers in stage.databases:
-        done[ledgers.name] = ledgers.fresh()
-        stage.capture(ledgers, done[ledgers.name], rows)
-        run(module("jobs", "acknowledge", done[ledgers.name], *ledgers.options))
-        ledgers.tidy(done[ledgers.name])
-        runs[ours(ledgers)] = lambda one=ledgers: _first_load(stage, one)
-        runs[again(ledgers)] = lambda one=ledgers: stage.on_copy(
-            one, done[one.name], lambda ledger: _second_read(stage, one, ledger)
+        ledger = done[ledgers.name] = ledgers.fresh()
+        stage.capture(ledgers, ledger, rows)
+        stage.acknowledge(ledgers, ledger)
+        ledgers.tidy(ledger)
+        runs[ours(ledgers)] = lambda one=ledgers: _first_load(stage, one, rows)
+        runs[f"sync_assets re-read, {ledgers.name}"] = lambda one=ledgers: stage.on_copy(
+            one, done[one.name], lambda copied: _second_read(stage, one, copied)
         )
     found = rounds(runs, stage.settings.repeat, report.say)
     report.results = list(found.values())
     for ledgers in stage.databases:
         ledgers.drop(done[ledgers.name])
-        first, second = found.get(ours(ledgers)), found.get(again(ledgers))
+        first, second = found.get(ours(ledgers)), found.get(f"sync_assets re-read, {ledgers.name}")
         if first and second:
-            second.told = {"calls": max(one.more["calls"] for one in second.runs)}
+            second.details = {"calls": max(one.more["calls"] for one in second.runs)}
             report.targets += [
                 Target(f"re-read against capture, {ledgers.name}", second.rate / first.rate, 1.3, "times"),
-                Target(f"engine calls after a re-read, {ledgers.name}", second.told["calls"], 0, "calls", most=True),
+                Target(f"engine calls after a re-read, {ledgers.name}", second.details["calls"], 0, "calls", most=True),
             ]
     return report
 
 
-def with_limit(found: dict[str, Result], limit: str = LIMIT) -> list[Result]:
-    """All results, each with the limit that was measured beside it."""
-    most = found[limit].rate if limit in found else None
-    for name, result in found.items():
-        result.limit = None if name == limit else most
-    return list(found.values())
-
-
-def _first_load(stage: Stage, ledgers: Ledgers) -> Run:
+def _first_load(stage: Stage, ledgers: Ledgers, rows: int) -> Run:
     ledger = ledgers.fresh()
     try:
-        return stage.capture(ledgers, ledger, stage.settings.rows)
+        return stage.capture(ledgers, ledger, rows)
     finally:
         ledgers.drop(ledger)
 
@@ -93,16 +101,3 @@ def _second_read(stage: Stage, ledgers: Ledgers, ledger: str) -> Run:
     counts = stage.campaign.counts()
     done.more["calls"] = sent.more["calls"] + counts["post"] + counts["patch"] + counts["other"]
     return done
-
-
-def _compare_with_peers(stage: Stage, report: Report) -> None:
-    for ledgers in stage.databases:
-        mine = report.named(ours(ledgers))
-        if not mine:
-            continue
-        for peer, wanted in ((READING[3], 3.0), (READING[2], 3.0), (READING[1], 1.0)):
-            if other := report.named(peer.name):
-                name = f"capture against {peer.name}, {ledgers.name}"
-                report.targets.append(Target(name, mine.rate / other.rate, wanted, "times"))
-        name = f"peak memory of a capture of {stage.settings.rows:,} rows, {ledgers.name}"
-        report.targets.append(Target(name, mine.peak_mb, PEAK_MB, "MB", most=True))

@@ -7,7 +7,6 @@ are random and the same each time, so that a second read finds nothing changed.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from random import Random
 
@@ -16,28 +15,14 @@ from sync_assets_tests.bench.columns import COLUMNS, KEY, LABEL, LABELLED, OPTIO
 _FIRST = ["Ada", "Jürgen", "Siân", "Zoë", "Aoife", "Hans-Peter", "Łukasz", "Mary Jane", "François", "Ngọc", "Олена"]
 _LAST = ["Byron", "O'Neill", "Müller-Lüdenscheidt", "McDonald", "Ó Briain", "García Márquez", "佐藤", "von der Leyen"]
 _CITIES = ["London", "München", "L'Haÿ-les-Roses", "St. Ives", "Kraków", "Dún Laoghaire", "São Paulo", "Wien"]
-_WORDS = [
-    "customer",
-    "asked",
-    "about",
-    "delivery",
-    "of",
-    "the",
-    "order",
-    "will",
-    "call",
-    "again",
-    "invoice",
-    "was",
-    "late",
-]
+_WORDS = ["customer", "asked", "about", "delivery", "of", "the", "order", "will", "call", "again", "invoice", "late"]
 _EMPTY = {"memo": 0.6, "date": 0.4, "money": 0.5, "decimal": 0.3, "double": 0.5, "integer": 0.5, "picklist": 0.2}
 """How often a column of a type is null; texts: see `_RARE`. States, booleans and the lookup of the owner never are."""
 _RARE = {"middlename", "nickname", "fax", "address1_line2", "address2_line1", "address2_city", "governmentid"}
 _NEVER = {"firstname", "lastname", "emailaddress1", "createdon", "statecode", "statuscode", "ownerid"}
 
 PLACEHOLDER = b"\x01" * 36
-"""Stands for an id in what is compressed: control characters are nowhere else in a page."""
+"""Stands for an id: control characters are nowhere else in a page."""
 
 
 def page_ids(number: int, size: int) -> list[bytes]:
@@ -61,8 +46,6 @@ class PageTemplate:
             self._before.append(f"{behind}{before}".encode())
             behind = f"{after},"
         self._behind = [f"{after},".encode() for _, _, after in rows]
-        self._packed: list[bytes] = []
-        self._tails: list[bytes] = []
 
     def page(self, ids: Sequence[bytes], link: tuple[str, str]) -> bytes:
         """The page with these ids (as many rows as there are ids, at least one); `link`: name and address."""
@@ -70,29 +53,9 @@ class PageTemplate:
         parts[0::2], parts[1::2] = self._before[: len(ids)], ids
         return b"".join([*parts, self._end(len(ids), link)])
 
-    def packed_page(self, ids: Sequence[bytes], link: tuple[str, str]) -> bytes:
-        """The same, gzipped. The rows were compressed beforehand; ids are put between them uncompressed."""
-        if not self._packed:
-            self._pack()
-        stored = [b"\x00\x24\x00\xdb\xff" + id_ for id_ in ids]  # a stored block of 36 bytes
-        parts = [b""] * (2 * len(ids))
-        parts[0::2], parts[1::2] = self._packed[: len(ids)], stored
-        end = self._end(len(ids), link)
-        last = b"\x01" + len(end).to_bytes(2, "little") + (len(end) ^ 0xFFFF).to_bytes(2, "little") + end
-        whole = self.page(ids, link)
-        check = zlib.crc32(whole).to_bytes(4, "little") + (len(whole) & 0xFFFFFFFF).to_bytes(4, "little")
-        return b"".join([b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", *parts, last, check])
-
     def _end(self, rows: int, link: tuple[str, str]) -> bytes:
         """Behind the last id: the rest of its row and the link."""
         return self._behind[rows - 1][:-1] + f'],"@odata.{link[0]}":{json.dumps(link[1])}}}'.encode()
-
-    def _pack(self) -> None:
-        squeeze = zlib.compressobj(6, zlib.DEFLATED, -15)
-        for text in self._before:
-            self._packed.append(squeeze.compress(text) + squeeze.flush(zlib.Z_SYNC_FLUSH))
-            squeeze.compress(PLACEHOLDER)
-            squeeze.flush(zlib.Z_SYNC_FLUSH)
 
 
 def row_text(chance: Random, *, labels: bool = False) -> str:

@@ -1,36 +1,102 @@
-"""The benchmark's servers as processes: started, asked, stopped with whoever uses them."""
+"""The benchmark's servers: the least HTTP/1.1 that they need, on uvloop, and the processes in which they run.
+
+A server says `{"port": N}` on standard output once it listens, and stops when its standard input ends, so that it never
+outlives the process that started it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sync_assets_tests.bench.measure import ROOT
+import uvloop
+
+from sync_assets_tests.bench.measure import ROOT, module
+
+_LENGTH = b"content-length:"
+
+
+def answer(status: str, body: bytes, more: str = "") -> bytes:
+    """Return a complete answer; `more`: further header lines, each with its line end."""
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json;charset=utf-8\r\n{more}"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class Connection(asyncio.Protocol):
+    """One connection. `answered` gets method, target, head (with the request line) and body of each request."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def answered(self, method: bytes, target: bytes, head: bytes, body: bytes) -> None:
+        raise NotImplementedError
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        data = self._rest + data if self._rest else data
+        while data:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                break
+            head = data[:end]
+            at = head.lower().find(_LENGTH)
+            length = 0
+            if at >= 0:
+                line_end = head.find(b"\r\n", at)
+                length = int(head[at + len(_LENGTH) : line_end if line_end >= 0 else end])
+            whole = end + 4 + length
+            if len(data) < whole:
+                break
+            method, target, _ = head[: head.find(b"\r\n")].split(b" ", 2)
+            self.answered(method, target, head, data[end + 4 : whole])
+            data = data[whole:]
+        self._rest = data
+
+
+def serve(connection: Callable[[], Connection]) -> None:
+    """Listen on a free port of the loopback until standard input ends."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(connection, "127.0.0.1", 0, backlog=1024)
+        print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
+        await loop.run_in_executor(None, sys.stdin.read)
+        server.close()
+
+    uvloop.run(run())
 
 
 @contextmanager
-def _server(module: str, *arguments: str) -> Iterator[str]:
-    """Starts it; yields its base URL."""
-    command = [sys.executable, "-m", f"sync_assets_tests.bench.{module}", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+def _server(name: str, *arguments: str) -> Iterator[str]:
+    """Start a server; yield its base URL."""
+    process = subprocess.Popen(module(name, *arguments), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin
     assert process.stdout
-    try:
-        yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
-    finally:
-        process.stdin.close()
-        process.stdout.close()
+    with process:
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _ask(url: str, method: str) -> bytes:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method)) as answered:
+        return answered.read()
 
 
 @dataclass(frozen=True)
@@ -38,12 +104,12 @@ class FeedServer:
     base: str
 
     def url(self, rows: int) -> str:
-        """The organisation whose table has so many rows."""
+        """Return the organisation whose table has so many rows."""
         return f"{self.base}/{rows}"
 
     def change(self, rows: int) -> None:
-        """Changes each hundredth page of that table."""
-        urllib.request.urlopen(urllib.request.Request(f"{self.url(rows)}/change", method="POST")).close()
+        """Change each hundredth page of that table."""
+        _ask(f"{self.url(rows)}/change", "POST")
 
 
 @dataclass(frozen=True)
@@ -51,22 +117,20 @@ class PushServer:
     base: str
 
     def url(self, milliseconds: int) -> str:
-        """The Campaign that answers after so many milliseconds."""
+        """Return the Campaign that answers after so many milliseconds."""
         return f"{self.base}/{milliseconds}"
 
     def counts(self) -> dict[str, Any]:
-        """What arrived since `forget`: post, patch, get, absent, twice, duplicates, keyless, other, keys."""
-        with urllib.request.urlopen(f"{self.base}/counts") as said:
-            return json.load(said)
+        """Return what arrived since `forget`: post, patch, get, absent, twice, duplicates, keyless, other, keys."""
+        return json.loads(_ask(f"{self.base}/counts", "GET"))
 
     def forget(self) -> None:
-        urllib.request.urlopen(urllib.request.Request(f"{self.base}/counts", method="DELETE")).close()
+        _ask(f"{self.base}/counts", "DELETE")
 
 
 @contextmanager
-def feed_server(page_rows: int = 5000, *, gzip: bool = False, labels: bool = False) -> Iterator[FeedServer]:
-    switches = [name for name, on in (("--gzip", gzip), ("--labels", labels)) if on]
-    with _server("feed_server", "--page-rows", str(page_rows), *switches) as base:
+def feed_server(page_rows: int = 5000, *, labels: bool = False) -> Iterator[FeedServer]:
+    with _server("feed_server", "--page-rows", str(page_rows), *(["--labels"] if labels else [])) as base:
         yield FeedServer(base)
 
 

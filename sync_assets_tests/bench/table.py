@@ -1,13 +1,22 @@
-"""The benchmark's table as our own code sees it: metadata of both systems and the mapping between them."""
+"""The benchmark's table as our own code sees it: metadata of both systems, the mapping, the payloads of its rows."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
+from sync_assets.mapping.transform import transform
 from sync_assets.push.dispatcher import Target
 from sync_assets_tests.bench.columns import COLUMNS, KEY, OPTIONS, SET_NAME, TABLE_NAME
+from sync_assets_tests.bench.rows import PageTemplate, page_ids
+
+PAGE = 1000
+ELSEWHERE = 1_000_000
+"""Numbers of pages that no feed has, so that peers send keys of their own."""
 
 _TARGETS: dict[ColumnType, AttributeType] = {
     "boolean": "boolean",
@@ -49,7 +58,18 @@ TARGET = Target(TABLE_NAME, RESOURCE.name)
 
 
 def mapping() -> TableMapping:
-    """Every column to an attribute of its own."""
+    """Return a mapping of every column to an attribute of its own."""
     fields = {name: attribute.path for name, attribute in ATTRIBUTES.items()}
     given = {"table": TABLE_NAME, "resource": RESOURCE.name, "key": "externalId", "fields": fields}
     return compile_mapping(TableConfig.model_validate(given), TABLE, RESOURCE)
+
+
+def write_bodies(file: Path, count: int) -> None:
+    """Write the payloads of so many inserts, as our transform makes them of the feed's rows, a line each."""
+    mapped, template = mapping(), PageTemplate(0, PAGE)
+    parser = PageParser({name: mapped.column_types[name] for name in mapped.select})
+    with file.open("w", encoding="utf-8") as lines:
+        for number in range(-(-count // PAGE)):
+            body = template.page(page_ids(ELSEWHERE + number, PAGE), ("deltaLink", ""))
+            rows = transform(parser.parse(body).rows, mapped).head(count - number * PAGE)
+            lines.writelines(f"{payload}\n" for payload in rows["payload"])

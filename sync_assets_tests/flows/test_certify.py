@@ -12,7 +12,7 @@ import pytest
 
 from sync_assets.audit.certification.stored_report import NAME
 from sync_assets.ledger import Ledger
-from sync_assets_tests.support.certifying import certified, chained, doctors_lines, left, not_workable, rows
+from sync_assets_tests.flows.certifying import certified, chained, doctors_lines, left, not_workable, rows
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.premises import DOCUMENTED, NO_KEYS_IN_URLS, POSITIONS, V8, Position, on_positions
 from sync_assets_tests.support.program import Program, calls

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets_tests.support.certifying import chained
+from sync_assets_tests.flows.certifying import chained
 from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, V8, Position, on_positions
 from sync_assets_tests.support.program import Program, calls
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from sync_assets.audit.certification.subject import PREFIX
-from sync_assets_tests.support.certifying import certified, chained, doctors_lines, killed_at, left
+from sync_assets_tests.flows.certifying import certified, chained, doctors_lines, killed_at, left
 from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, Position
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.waiting import until

@@ -20,7 +20,7 @@ from sync_assets.campaign.timestamps import moment
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Response
 from sync_assets.http.redaction import REASON_LENGTH, redact
-from sync_assets_tests.support.foreign import PEOPLE, assert_no_people, bodies, documents, objects
+from sync_assets_tests.property.foreign import PEOPLE, assert_no_people, bodies, documents, objects
 
 pytestmark = pytest.mark.usefixtures("no_collection")
 

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from sync_assets_tests.property.placed_story import QUICK_SEED, SEED, PlacedStory
+from sync_assets_tests.property.staying_run import StayingWorld
 from sync_assets_tests.property.test_any_sequence import TABLES, systems
 from sync_assets_tests.support.premises import DOCUMENTED
-from sync_assets_tests.support.staying_run import StayingWorld
 from sync_assets_tests.support.waiting import until
 from sync_assets_tests.support.world import LINKS, ById, Look, Systems, TableRules
 

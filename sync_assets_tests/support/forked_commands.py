@@ -29,12 +29,13 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from sync_assets_tests.support.migration_scripts import read_migration_scripts_once
+from sync_assets_tests.support.shared_caches import read_migration_scripts_once
 
 _LENGTH = struct.Struct("!I")
 _SHARED, _END = "FORKED_BY_TESTS", "end"
@@ -64,11 +65,14 @@ _LIBRARIES = (
 
 
 class Forked:
-    """A started process, with the attributes and methods of `subprocess.Popen` that tests use."""
+    """A started process, with the attributes and methods of `subprocess.Popen` that tests use.
 
-    def __init__(self, connection: socket.socket, pid: int) -> None:
+    A sandbox stops when `stdin` is closed.
+    """
+
+    def __init__(self, connection: socket.socket, pid: int, stdin: IO[bytes] | None = None) -> None:
         self._connection = connection
-        self.pid = pid
+        self.pid, self.stdin = pid, stdin
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -111,21 +115,15 @@ class Command(Forked):
         self.stdout, self.stderr = stdout, stderr
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for the end, and return standard output and standard error."""
-        read = ["", ""]
-
-        def drain(index: int, stream: IO[str]) -> None:
-            read[index] = stream.read()
-
-        threads = [threading.Thread(target=drain, args=one) for one in enumerate((self.stdout, self.stderr))]
-        for thread in threads:
-            thread.start()
-        self.wait(timeout)
-        for thread in threads:
-            thread.join()
-        self.stdout.close()
-        self.stderr.close()
-        return read[0], read[1]
+        """Wait for the end, and return standard output and standard error. Kill it if it takes longer."""
+        with self.stdout, self.stderr, ThreadPoolExecutor(2) as pool:
+            output, errors = pool.submit(self.stdout.read), pool.submit(self.stderr.read)
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()  # else its pipes stay open
+                raise
+            return output.result(), errors.result()
 
 
 class Module(Forked):
@@ -133,7 +131,8 @@ class Module(Forked):
 
     def __init__(self, connection: socket.socket, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
         super().__init__(connection, pid)
-        self.stdin, self.stdout = stdin, stdout
+        self.stdin: IO[bytes] = stdin
+        self.stdout = stdout
 
     def communicate(self, timeout: float | None = None) -> tuple[bytes, None]:
         """Close standard input, wait for the end, and return standard output."""
@@ -142,14 +141,6 @@ class Module(Forked):
             output = self.stdout.read()
         self.wait(timeout)
         return output, None
-
-
-class ForkedSandbox(Forked):
-    """A started sandbox, which stops when `stdin` is closed."""
-
-    def __init__(self, connection: socket.socket, pid: int, stdin: IO[bytes]) -> None:
-        super().__init__(connection, pid)
-        self.stdin = stdin
 
 
 def start_command(
@@ -177,13 +168,13 @@ def start_module(module: str, arguments: Sequence[str], env: Mapping[str, str], 
     return Module(connection, pid, os.fdopen(stdin, "wb", buffering=0), os.fdopen(stdout, "rb"))
 
 
-def start_sandbox(arguments: Sequence[str], stderr: IO[bytes]) -> ForkedSandbox:
+def start_sandbox(arguments: Sequence[str], stderr: IO[bytes]) -> Forked:
     """Start `python -m sync_assets.sandbox` with these arguments, and with the environment of this process."""
     end, stdin = os.pipe()
     files = (end, sys.__stdout__.fileno() if sys.__stdout__ else end, stderr.fileno())
     connection, pid = _start("sandbox", arguments, os.environ, Path.cwd(), files)
     os.close(end)
-    return ForkedSandbox(connection, pid, os.fdopen(stdin, "wb"))
+    return Forked(connection, pid, os.fdopen(stdin, "wb"))
 
 
 def _start(

@@ -1,6 +1,5 @@
-"""Pytest fixtures for empty ledgers on SQLite and PostgreSQL, made quickly."""
+"""Pytest fixtures for empty ledgers on SQLite or PostgreSQL, made quickly."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,17 +8,8 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.storage.schema import identity, metadata
-from sync_assets_tests.support.ledgers import Clock, Ledgers
+from sync_assets_tests.support.ledgers import Clock, Ledgers, new_sqlite_ledger
 from sync_assets_tests.support.postgres import PostgresServer
-
-DATABASES = ["sqlite", "postgresql"]
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ledger") / "template.db"
-    Ledger.open(f"sqlite:///{path}").close()
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -34,18 +24,14 @@ def migrated_postgres(postgres: PostgresServer) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=DATABASES)
+@pytest.fixture
 def ledgers(request: pytest.FixtureRequest, tmp_path: Path) -> Ledgers:
-    """Return a source of URLs of empty ledgers. On PostgreSQL, the next one is the last one emptied, which is fast."""
-    if request.param == "sqlite":
-        template: Path = request.getfixturevalue("sqlite_template")
+    """Return a source of URLs of empty ledgers: on SQLite, or on the database that the test's parameter names.
 
-        def fresh_file(number: int) -> str:
-            path = tmp_path / f"ledger_{number}.db"
-            shutil.copyfile(template, path)
-            return f"sqlite:///{path}"
-
-        return Ledgers("sqlite", fresh_file)
+    On PostgreSQL, the next one is the last one emptied, which is fast.
+    """
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return Ledgers("sqlite", lambda number: new_sqlite_ledger(tmp_path / f"ledger_{number}.db"))
 
     url: str = request.getfixturevalue("migrated_postgres")
 
@@ -60,16 +46,23 @@ def ledgers(request: pytest.FixtureRequest, tmp_path: Path) -> Ledgers:
     return Ledgers("postgresql", emptied)
 
 
+def on_both_databases(metafunc: pytest.Metafunc) -> None:
+    """Run a test that uses `ledgers` on both databases, unless it is for one of them."""
+    chosen = [mark for mark in metafunc.definition.iter_markers("parametrize") if mark.args[0] == "ledgers"]
+    if "ledgers" in metafunc.fixturenames and not chosen:
+        metafunc.parametrize("ledgers", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
 def url(ledgers: Ledgers) -> str:
     """Return the URL of an empty ledger."""
     return ledgers.fresh()
 
 
-@pytest.fixture(params=DATABASES)
-def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture
+def new_url(ledgers: Ledgers, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Return the URL of a database without a ledger."""
-    if request.param == "sqlite":
+    if ledgers.kind == "sqlite":
         yield f"sqlite:///{tmp_path}/new/ledger.db"
     else:
         server: PostgresServer = request.getfixturevalue("postgres")

@@ -3,10 +3,13 @@
 import dataclasses
 import hashlib
 import itertools
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -39,6 +42,20 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+
+@cache
+def _empty_ledger() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.db"
+        Ledger.open(f"sqlite:///{path}").close()
+        return path.read_bytes()
+
+
+def new_sqlite_ledger(path: Path) -> str:
+    """Make an empty ledger at a path, by a copy: the migrations would take longer. Return its URL."""
+    path.write_bytes(_empty_ledger())
+    return f"sqlite:///{path}"
 
 
 @dataclass

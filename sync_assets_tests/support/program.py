@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import uuid
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +24,12 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.commands import sync_runs
 from sync_assets.commands.sync import Synced, sync
 from sync_assets.defs.partitions import today
-from sync_assets.ledger import Ledger
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import preflight
 from sync_assets_tests.support import plain_runs
 from sync_assets_tests.support.forked_commands import Command, start_command
 from sync_assets_tests.support.lazy_instance import lazy_instance
+from sync_assets_tests.support.ledgers import new_sqlite_ledger
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 CONTACT: dict[str, Any] = {
@@ -106,11 +104,11 @@ class Program:
         return Runtime(self.env)
 
     def make_ledger(self) -> None:
-        """Create the default ledger, unless it exists, by a copy: the migrations would take longer."""
+        """Create the default ledger, unless it exists."""
         ledger = Path(self.env["DAGSTER_HOME"]) / "ledger.db"
         elsewhere = any(name.startswith(("SYNC_ASSETS_LEDGER", "DAGSTER_HOME")) for name in self.more)
         if not elsewhere and not ledger.exists():
-            shutil.copy(Path(_template().name) / "ledger.db", ledger)
+            new_sqlite_ledger(ledger)
             with closing(sqlite3.connect(ledger)) as connection, connection:
                 connection.execute("UPDATE sync_identity SET id = ?", (str(uuid.uuid4()),))
 
@@ -196,27 +194,23 @@ class Program:
             assert contact["donotfax"] == profile["cusVip"]
 
 
-@cache
-def _template() -> tempfile.TemporaryDirectory[str]:
-    """Return the folder of an empty ledger, which is deleted when this process ends."""
-    folder = tempfile.TemporaryDirectory(prefix="ledger_")
-    Ledger.open(f"sqlite:///{folder.name}/ledger.db").close()
-    return folder
-
-
 def calls(insert: int = 0, update: int = 0, delete: int = 0, read: int = 0) -> dict[str, int]:
     return {"insert": insert, "update": update, "delete": delete, "read": read}
 
 
+@asynccontextmanager
+async def capturing(runtime: Runtime, **options: Any) -> AsyncIterator[Capture]:
+    """Yield a capture of the program's first table, after the preflight, without Dagster. options: of Capture."""
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        ready = await preflight(runtime.config.tables[0], d365, campaign)
+        yield Capture(runtime.ledger, d365, ready.table, ready.mapping, runtime.session.epoch, **options)
+
+
 def capture(runtime: Runtime, **options: Any) -> CaptureResult:
-    """Capture the program's first table once, without Dagster. options: of Capture."""
+    """Capture the program's first table once."""
 
     async def run() -> CaptureResult:
-        config = runtime.config.tables[0]
-        async with runtime.d365() as d365, runtime.campaign() as campaign:
-            ready = await preflight(config, d365, campaign)
-            return await Capture(
-                runtime.ledger, d365, ready.table, ready.mapping, runtime.session.epoch, **options
-            ).run()
+        async with capturing(runtime, **options) as one:
+            return await one.run()
 
     return asyncio.run(run())

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import httpx
 
-from sync_assets_tests.support.forked_commands import ForkedSandbox, start_sandbox
+from sync_assets_tests.support.forked_commands import Forked, start_sandbox
 from sync_assets_tests.support.premises import of_the_environment
 
 START_SECONDS = 60
@@ -153,7 +153,7 @@ class Admin:
         return self.post("/campaign/export", options)["file"]
 
 
-def _start(arguments: list[str], stderr: IO[bytes], fresh: bool) -> subprocess.Popen[bytes] | ForkedSandbox:
+def _start(arguments: list[str], stderr: IO[bytes], fresh: bool) -> subprocess.Popen[bytes] | Forked:
     if not fresh and hasattr(os, "fork"):
         return start_sandbox(arguments, stderr)
     command = [sys.executable, "-m", "sync_assets.sandbox", *arguments]

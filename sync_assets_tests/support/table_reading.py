@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.dataverse.client import ServerFailed
 from sync_assets.ledger import Ledger
 from sync_assets.validation.preflight import preflight
-from sync_assets_tests.support.ledgers import push, session_of, stored
+from sync_assets_tests.support.ledgers import new_sqlite_ledger, push, session_of, stored
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.world import SimulatedKill
@@ -41,8 +40,6 @@ class Reading:
         self.home, self.page_size = home, page_size
         self.sandbox = SandboxProcess(contacts=0)
         self.admin = self.sandbox.admin
-        self.template = home / "template.sqlite"
-        Ledger.open(f"sqlite:///{self.template}").close()
         self.before: Callable[[int], None] = lambda number: None
         self.links: list[str] = []
         self.sizes: list[int] = []
@@ -113,8 +110,7 @@ class Reading:
     def _ledger(self) -> Iterator[Ledger]:
         self.ledgers += 1
         path = self.home / f"{self.ledgers}.sqlite"
-        shutil.copy(self.template, path)
-        ledger = Ledger.open(f"sqlite:///{path}")
+        ledger = Ledger.open(new_sqlite_ledger(path))
         try:
             yield ledger
         finally:

@@ -7,7 +7,6 @@ opening connections, tokens, metadata, and creating the ledger's schema.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -26,6 +25,7 @@ from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, RESOURCES
+from sync_assets_tests.support.ledgers import new_sqlite_ledger
 from sync_assets_tests.support.premises import POSITIONS, Position
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -104,8 +104,6 @@ class Systems:
         # Rejections have reasons: one without a reason is retried several times, which is slow (push/delivery.py).
         self.admin.settings("campaign", bare_data_policy=False)
         self.switches = {system: self.admin.settings(system) for system in ("campaign", "d365")}
-        self.template = home / "template.sqlite"
-        Ledger.open(f"sqlite:///{self.template}").close()
         self.runner = asyncio.Runner()
         self._open = AsyncExitStack()
         self.answers: Callable[[], None] = lambda: None
@@ -259,9 +257,7 @@ class World:
         """Number of pushes of the last sync, by table."""
         self.published = {table: TableRules() for table in PARENTS}
         self.publish()
-        file = systems.home / f"ledger-{number}.sqlite"
-        shutil.copy(systems.template, file)
-        self.url = f"sqlite:///{file}"
+        self.url = new_sqlite_ledger(systems.home / f"ledger-{number}.sqlite")
         self.ledger = Ledger.open(self.url)
         self.simulated_kill = SimulatedKill(self.ledger)
 

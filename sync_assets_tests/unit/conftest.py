@@ -3,20 +3,17 @@ capture (see capturing.py)."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.support.ledger_fixtures import sqlite_template
+from sync_assets_tests.support.ledgers import new_sqlite_ledger
 from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.pushing import Bench
 from sync_assets_tests.support.sandbox_process import SandboxProcess
-
-__all__ = ["sqlite_template"]
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +32,10 @@ def systems() -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, sqlite_template: Path) -> Path:
-    """A folder for a `Program`, with an empty ledger, which takes longer to make than to copy."""
+def home(tmp_path: Path) -> Path:
+    """A folder for a `Program`, with an empty ledger."""
     (tmp_path / "dagster").mkdir()
-    shutil.copyfile(sqlite_template, tmp_path / "dagster" / "ledger.db")
+    new_sqlite_ledger(tmp_path / "dagster" / "ledger.db")
     return tmp_path
 
 
@@ -50,9 +47,7 @@ def program(systems: SandboxProcess, home: Path) -> Program:
 @pytest.fixture
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if getattr(request, "param", "sqlite") == "sqlite":
-        template: Path = request.getfixturevalue("sqlite_template")
-        shutil.copyfile(template, tmp_path / "ledger.db")
-        yield f"sqlite:///{tmp_path}/ledger.db"
+        yield new_sqlite_ledger(tmp_path / "ledger.db")
     else:
         server: PostgresServer = request.getfixturevalue("postgres")
         with server.database() as url:

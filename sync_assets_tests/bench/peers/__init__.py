@@ -1,1 +1,1 @@
-"""What others read and write with, each a program of its own: see `known.py`."""
+"""The clients of other projects that are measured, each a program of its own: see `known.py`."""

@@ -1,8 +1,4 @@
-"""Which peers there are, and what it takes to run them. What has to be installed goes into `.bench/`, once.
-
-dlt and Airbyte's CDK get environments of their own: they would fight with what this project pins. A peer that cannot be
-had is told with the reason, never left out in silence.
-"""
+"""The peers, and how they are installed: into `.bench/`, once. One that cannot be had is reported with the reason."""
 
 from __future__ import annotations
 
@@ -10,75 +6,60 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
-from sync_assets_tests.bench.measure import ROOT, Run, run
+from sync_assets_tests.bench.measure import ROOT, module
 
 FOLDER = ROOT / ".bench"
 INSTALL_SECONDS = 900
-WRITE_IN_FLIGHT = 64
-
-_PACKAGES = {
-    "dlt": "dlt[parquet]==1.31.0",
-    "airbyte": "airbyte-cdk==7.39.1",
-    "adobe": "@adobe/aio-lib-campaign-standard@4.0.3",
-}
+AIRBYTE, ADOBE = "Airbyte CDK", "Adobe's Node client, 64 in flight"
+_PACKAGES = {"airbyte": "airbyte-cdk==7.39.1", "adobe": "@adobe/aio-lib-campaign-standard@4.0.3"}
 
 
 class Missing(Exception):
-    """A peer that cannot be had; the message says why."""
+    """Raised when a peer cannot be had; the message has the reason."""
 
 
-@dataclass(frozen=True)
-class Peer:
-    """`needs`: what it has to be given before it runs, a Python or a folder; raises Missing. `light`: needs this Python
-    only."""
+class Peer(NamedTuple):
+    """`command`: installs it and returns its command without arguments; raises Missing. `light`: this Python has it."""
 
     name: str
-    command: Callable[[str], Sequence[str]]
-    needs: Callable[[], str]
+    command: Callable[[], Sequence[str]]
     light: bool = False
 
-    def ready(self) -> Sequence[str]:
-        """The command without its arguments. Installs what is needed."""
-        return self.command(self.needs())
+
+def _ours(name: str, package: str) -> Callable[[], Sequence[str]]:
+    """Return the command of a peer in this Python, if it has the package."""
+
+    def command() -> Sequence[str]:
+        if find_spec(package) is None:
+            raise Missing(f"{package} is not installed here; install sync_assets[test]")
+        return module(f"peers.{name}")
+
+    return command
 
 
-def _ours(module: str) -> Callable[[], str]:
-    """This Python, if it has the module."""
-
-    def needs() -> str:
-        if find_spec(module) is None:
-            raise Missing(f"{module} is not installed here; install sync_assets[test]")
-        return sys.executable
-
-    return needs
-
-
-def _python(name: str) -> Callable[[], str]:
-    def needs() -> str:
-        folder = FOLDER / name
-        python = folder / "bin" / "python"
-        if not _installed(name):
-            _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-            _run([str(python), "-m", "pip", "install", "--quiet", _PACKAGES[name]])
-            _note(name)
-        return str(python)
-
-    return needs
+def _airbyte() -> Sequence[str]:
+    """An environment of its own: it needs other versions than this project."""
+    python = FOLDER / "airbyte" / "bin" / "python"
+    if not _installed("airbyte"):
+        _run([sys.executable, "-m", "venv", "--clear", str(FOLDER / "airbyte")])
+        _run([str(python), "-m", "pip", "install", "--quiet", _PACKAGES["airbyte"]])
+        _mark("airbyte").write_text(_PACKAGES["airbyte"])
+    return [str(python), *module("peers.read_airbyte")[1:]]
 
 
-def _node() -> str:
+def _adobe() -> Sequence[str]:
     folder = FOLDER / "adobe"
     if not shutil.which("node"):
         raise Missing("there is no node on this machine")
     if not _installed("adobe"):
         folder.mkdir(parents=True, exist_ok=True)
         _run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), _PACKAGES["adobe"]])
-        _note("adobe")
-    return str(folder)
+        _mark("adobe").write_text(_PACKAGES["adobe"])
+    return ["node", str(Path(__file__).with_name("write_adobe.js")), str(folder)]
 
 
 def _mark(name: str) -> Path:
@@ -87,10 +68,6 @@ def _mark(name: str) -> Path:
 
 def _installed(name: str) -> bool:
     return _mark(name).is_file() and _mark(name).read_text() == _PACKAGES[name]
-
-
-def _note(name: str) -> None:
-    _mark(name).write_text(_PACKAGES[name])
 
 
 def _run(command: Sequence[str]) -> None:
@@ -102,49 +79,29 @@ def _run(command: Sequence[str]) -> None:
         raise Missing(f"it could not be installed: {(done.stderr or done.stdout).strip()[-200:]}")
 
 
-def _module(name: str) -> Callable[[str], Sequence[str]]:
-    return lambda python: [python, "-m", f"sync_assets_tests.bench.peers.{name}"]
-
-
 READING = (
-    Peer("requests loop", _module("read_requests"), _ours("requests"), light=True),
-    Peer("Microsoft's client, list_pages", _module("read_microsoft"), _ours("PowerPlatform.Dataverse"), light=True),
-    Peer("dlt rest_api to Parquet", _module("read_dlt"), _python("dlt")),
-    Peer("Airbyte CDK", _module("read_airbyte"), _python("airbyte")),
+    Peer("Microsoft's client, list_pages", _ours("read_microsoft", "PowerPlatform.Dataverse"), light=True),
+    Peer(AIRBYTE, _airbyte),
 )
-"""Command arguments: the organisation's URL, rows in a page, `labels` or nothing."""
+"""Arguments of the commands: the organisation's URL, rows in a page, `labels` or nothing."""
 
 WRITING = (
-    Peer("requests loop", _module("write_requests"), _ours("requests"), light=True),
-    Peer("requests, 32 threads", _module("write_requests"), _ours("requests"), light=True),
-    Peer(
-        "Adobe's Node client, 64 in flight",
-        lambda folder: ["node", str(Path(__file__).with_name("write_adobe.js")), folder],
-        _node,
-    ),
+    Peer("requests, 32 threads", _ours("write_requests", "requests"), light=True),
+    Peer(ADOBE, _adobe),
 )
-"""Command arguments: Campaign's URL, the file of bodies, seconds, requests in flight."""
-IN_FLIGHT = {"requests loop": 1, "requests, 32 threads": 32}
+"""Arguments of the commands: Campaign's URL, the file of bodies, seconds, requests in flight."""
+IN_FLIGHT = {"requests, 32 threads": 32, ADOBE: 64}
 
 
-def ready(peers: Sequence[Peer], which: str, say: Callable[[str], None]) -> dict[str, Sequence[str]]:
-    """Name -> command of those that can be had; of the others `say` is told why not. which: of `stage.Peers`."""
+def ready(peers: Sequence[Peer], wanted: str, say: Callable[[str], None]) -> dict[str, Sequence[str]]:
+    """Return name -> command; `say` gets the reason for those that cannot be had. wanted: of `stage.Peers`."""
     commands: dict[str, Sequence[str]] = {}
     for peer in peers:
-        if which == "none" or (which == "light" and not peer.light):
-            say(f"{peer.name}: not measured, it was not asked for (--peers {which})")
+        if wanted == "none" or (wanted == "light" and not peer.light):
+            say(f"{peer.name}: not measured (--peers {wanted})")
             continue
         try:
-            commands[peer.name] = peer.ready()
-        except Missing as why:
-            say(f"{peer.name}: not measured, {why}")
+            commands[peer.name] = peer.command()
+        except Missing as reason:
+            say(f"{peer.name}: not measured, {reason}")
     return commands
-
-
-def reader(command: Sequence[str], url: str, page_rows: int, *, labels: bool) -> Callable[[], Run]:
-    return lambda: run([*command, url, str(page_rows), "labels" if labels else ""])
-
-
-def writer(name: str, command: Sequence[str], url: str, bodies: Path, seconds: float) -> Callable[[], Run]:
-    in_flight = IN_FLIGHT.get(name, WRITE_IN_FLIGHT)
-    return lambda: run([*command, url, str(bodies), str(seconds), str(in_flight)])

@@ -11,13 +11,13 @@ from typing import Any
 from azure.core.credentials import AccessToken
 from PowerPlatform.Dataverse.client import DataverseClient
 
-from sync_assets_tests.bench.columns import COLUMNS, KEY, LABEL, TABLE_NAME, select_name
+from sync_assets_tests.bench.columns import COLUMNS, KEY, LABEL, TABLE_NAME, TOKEN, select_name
 from sync_assets_tests.bench.meter import Meter
 
 
 class Credential:
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        return AccessToken("x" * 1100, int(time.time()) + 86_400)
+        return AccessToken(TOKEN, int(time.time()) + 86_400)
 
 
 def main(url: str, page_rows: str, labels: str) -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import requests
 
+from sync_assets_tests.bench.columns import TOKEN
 from sync_assets_tests.bench.meter import Meter
 
 
 def main(url: str, bodies: str, seconds: str, threads: str) -> None:
     records = iter(Path(bodies).read_bytes().splitlines())
     address = f"{url}/campaign/profileAndServicesExt/profile"
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {'x' * 1100}"}
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
     taking, done = threading.Lock(), 0
 
     def work() -> int:

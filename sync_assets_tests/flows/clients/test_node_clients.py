@@ -22,7 +22,7 @@ import pytest
 
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.app_credentials import AppCertificate
-from sync_assets_tests.support.relay import Relay
+from sync_assets_tests.support.proxy_server import Relay
 
 pytestmark = pytest.mark.slow  # npm installs the clients; a change of the sandbox is answered by unit/sandbox first
 

@@ -15,7 +15,6 @@ import pytest
 
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.app_credentials import AppCertificate, federated_identity, federated_token
-from sync_assets_tests.support.dlt_client import dlt_client
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 COLUMNS = "contactid,lastname,modifiedon"
@@ -120,8 +119,20 @@ def load(sandbox: SandboxProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path))
     dlt = pytest.importorskip("dlt", reason="no dlt here: install the extra `test` to run this test")
     rest_api = pytest.importorskip("dlt.sources.rest_api")
+    authority = f"{sandbox.env['D365_AUTHORITY']}/{sandbox.env['D365_TENANT_ID']}"
     source: Any = {
-        "client": dlt_client(sandbox.env, 20),
+        "client": {
+            "base_url": f"{sandbox.env['D365_URL']}/api/data/v9.2/",
+            "headers": {"Prefer": "odata.maxpagesize=20"},
+            "auth": {
+                "type": "oauth2_client_credentials",
+                "access_token_url": f"{authority}/oauth2/v2.0/token",
+                "client_id": sandbox.env["D365_CLIENT_ID"],
+                "client_secret": sandbox.env["D365_CLIENT_SECRET"],
+                "access_token_request_data": {"scope": f"{sandbox.env['D365_URL']}/.default"},
+            },
+            "paginator": {"type": "json_link", "next_url_path": "'@odata.nextLink'"},
+        },
         "resources": [
             {
                 "name": "contacts",

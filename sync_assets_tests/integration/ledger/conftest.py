@@ -1,4 +1,4 @@
-"""Every test of the ledger runs on both databases, SQLite and PostgreSQL, and must see the same."""
+"""Processes, threads, locks and query plans: on both databases, SQLite and PostgreSQL."""
 
 from sync_assets_tests.support.ledger_fixtures import (
     clock,
@@ -6,9 +6,11 @@ from sync_assets_tests.support.ledger_fixtures import (
     ledgers,
     migrated_postgres,
     new_url,
-    sqlite_template,
+    on_both_databases,
     url,
 )
 from sync_assets_tests.support.scratch_ledgers import real, temporary
 
-__all__ = ["clock", "ledger", "ledgers", "migrated_postgres", "new_url", "real", "sqlite_template", "temporary", "url"]
+__all__ = ["clock", "ledger", "ledgers", "migrated_postgres", "new_url", "real", "temporary", "url"]
+
+pytest_generate_tests = on_both_databases

@@ -19,7 +19,7 @@ def test_one_that_is_killed_leaves_nothing_anywhere(real: Real, temporary: Path)
         "import sys; from sync_assets.ledger.scratch import scratch_ledger\n"
         "from sync_assets_tests.support.ledgers import capture, many\n"
         f"with scratch_ledger({real.url!r}) as copy:\n"
-        "    capture(copy, page=many(60_000, 'Jane Doe ' * 20, prefix='more'))\n"
+        "    capture(copy, page=many(15_000, 'Jane Doe ' * 200, prefix='more'))\n"
         "    print('copied', flush=True); sys.stdin.read()\n"
     )
     before = real.everything()

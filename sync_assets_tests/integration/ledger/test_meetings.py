@@ -10,7 +10,7 @@ from sync_assets.ledger.storage.database_errors import Collided
 from sync_assets_tests.support.ledgers import capture, claim, guid, linked, row, session_of, stored
 
 TO_CONTACT = LinkSpec("cusContact", "contact")
-ROUNDS = 25
+ROUNDS = 10
 
 
 def at_once(*jobs: Callable[[], object]) -> None:

@@ -15,7 +15,7 @@ async def test_kill_9_at_any_moment_loses_nothing_and_doubles_nothing(bench: Ben
     payloads = people(3000)
     bench.capture(payloads)
     bench.admin.latency("campaign", 100)
-    for after in (0.15, 0.9, 0.4, 1.2):
+    for after in (0.15, 0.9):
         [process] = start_pushers(bench, [f"killed after {after}"])
         before = len(bench.engine())
         while process.poll() is None and len(bench.engine()) == before:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from sync_assets_tests.support.forked_commands import Module
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.pushing import Bench, on_both_databases, people, start_pushers
@@ -53,7 +55,7 @@ async def test_a_killed_process_leaves_its_part_to_the_others_at_once(bench: Ben
     assert time.monotonic() - started < 60
 
 
-@on_both_databases
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 async def test_two_processes_together_never_exceed_the_days_budget(bench: Bench) -> None:
     bench.capture(people(600))
     told = ended(*start_pushers(bench, ("one", "two"), engine_calls_per_day=250))
@@ -64,7 +66,6 @@ async def test_two_processes_together_never_exceed_the_days_budget(bench: Bench)
     assert bench.ledger.limits.calls_taken()[0] == 250
 
 
-@on_both_databases
 async def test_two_processes_together_keep_to_the_calls_a_second(bench: Bench) -> None:
     bench.capture(people(120))
     ended(*start_pushers(bench, ("one", "two"), calls_per_second=40))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -13,7 +12,7 @@ from sync_assets.capture import backlog_limit
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger import Ledger
-from sync_assets_tests.support.ledgers import capture, claim, leases, push, row, settle
+from sync_assets_tests.support.ledgers import capture, claim, leases, new_sqlite_ledger, push, row, settle
 from sync_assets_tests.support.table_reading import Reading
 from sync_assets_tests.unit.ledger.linking import order
 
@@ -147,10 +146,8 @@ class TestABacklogIsFull:
         monkeypatch.setattr(backlog_limit, "MOST_PENDING", 2)
 
     @pytest.fixture
-    def ledger(self, tmp_path: Path, sqlite_template: Path) -> Iterator[Ledger]:
-        path = tmp_path / "ledger.db"
-        shutil.copyfile(sqlite_template, path)
-        with Ledger.open(f"sqlite:///{path}") as opened:
+    def ledger(self, tmp_path: Path) -> Iterator[Ledger]:
+        with Ledger.open(new_sqlite_ledger(tmp_path / "ledger.db")) as opened:
             yield opened
 
     def test_with_as_many_pending_records_as_the_limit(self, ledger: Ledger) -> None:

@@ -19,9 +19,8 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.http.pagination import EndlessRead
 from sync_assets.ledger import FeedMoved, Replay
 from sync_assets.runtime.context import Runtime
-from sync_assets_tests.support.capturing import capturing
 from sync_assets_tests.support.ledgers import session_of
-from sync_assets_tests.support.program import CONTACT, Program
+from sync_assets_tests.support.program import CONTACT, Program, capturing
 
 EARLIEST, LATEST = date.min, date.max
 

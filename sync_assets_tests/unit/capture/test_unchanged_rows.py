@@ -17,9 +17,8 @@ from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.client import DataverseClient, FeedExpired
 from sync_assets.dataverse.page_parser import Head, peek, row_hashes
 from sync_assets.ledger.records.captures import Captures
-from sync_assets_tests.support.capturing import capturing
 from sync_assets_tests.support.ledgers import payload_of, push, stored
-from sync_assets_tests.support.program import CONTACT, Program
+from sync_assets_tests.support.program import CONTACT, Program, capturing
 from sync_assets_tests.support.sample_tables import mapping
 
 RULES = mapping({"lastname": "cusText"})

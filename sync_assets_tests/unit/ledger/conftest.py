@@ -1,4 +1,6 @@
-"""Every test of the ledger runs on both databases, SQLite and PostgreSQL, and must see the same."""
+"""Tests of the ledger run on SQLite; integration/ledger/test_postgres_contract.py names those for PostgreSQL, too."""
+
+import pytest
 
 from sync_assets_tests.support.ledger_fixtures import (
     clock,
@@ -6,9 +8,15 @@ from sync_assets_tests.support.ledger_fixtures import (
     ledgers,
     migrated_postgres,
     new_url,
-    sqlite_template,
+    on_both_databases,
     url,
 )
 from sync_assets_tests.support.scratch_ledgers import real, temporary
 
-__all__ = ["clock", "ledger", "ledgers", "migrated_postgres", "new_url", "real", "sqlite_template", "temporary", "url"]
+__all__ = ["clock", "ledger", "ledgers", "migrated_postgres", "new_url", "real", "temporary", "url"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """With --thorough all tests run on both databases."""
+    if metafunc.config.getoption("thorough"):
+        on_both_databases(metafunc)

@@ -135,7 +135,7 @@ def test_a_file_that_is_no_ledger_is_told(tmp_path: Path, temporary: Path) -> No
     assert path.read_text().startswith("not a database")
 
 
-def test_a_full_disk_is_told_with_the_way_out(sqlite_template: Path, temporary: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_with_the_way_out(temporary: Path, tmp_path: Path) -> None:
     large = tmp_path / "large.db"
     with closing(sqlite3.connect(large)) as connection:
         connection.execute("CREATE TABLE notes (text)")

@@ -18,8 +18,8 @@ from sync_assets.push.dispatcher import Target, push
 from sync_assets.push.record_links import LinkTarget
 from sync_assets.push.record_queue import RecordQueue
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of
-from sync_assets_tests.support.little_campaign import API, LittleCampaign
 from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
+from sync_assets_tests.unit.push.little_campaign import API, LittleCampaign
 
 LINK = LinkTarget("cusContact", "contact", "profile", API, "externalId", required=False)
 ORDERS = Target("order", "cusOrder", key="cusId", links=(LINK,), parents=(Target("contact", "profile"),))

@@ -26,7 +26,7 @@ from sync_assets.push import delivery
 from sync_assets.push.delivery import MAX_POSTS, SUSPECTED_AFTER, Delivery, StillUnknown, deliver
 from sync_assets.push.record_links import Links, LinkTarget
 from sync_assets.runtime.parent_keys import ParentKeys
-from sync_assets_tests.support.little_campaign import API, BARE, LittleCampaign, absent
+from sync_assets_tests.unit.push.little_campaign import API, BARE, LittleCampaign, absent
 
 BOILERPLATE = "RST-360011 An error has occurred - please contact your administrator."
 

@@ -19,8 +19,8 @@ from sync_assets.push.dispatcher import Target, push
 from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets_tests.support.ledgers import capture, guid, record, row, session_of
-from sync_assets_tests.support.little_campaign import API, BARE, LittleCampaign
 from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
+from sync_assets_tests.unit.push.little_campaign import API, BARE, LittleCampaign
 
 ADA = "11111111-1111-1111-1111-111111111111"
 ORDER = "22222222-2222-2222-2222-222222222222"

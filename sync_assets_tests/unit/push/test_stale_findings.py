@@ -21,9 +21,9 @@ from sync_assets.ledger import Claimed, Ledger
 from sync_assets.push.delivery import deliver
 from sync_assets.push.dispatcher import Target, push
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of
-from sync_assets_tests.support.little_campaign import BARE, LittleCampaign
-from sync_assets_tests.support.little_campaign import BY_KEY as BY_FILTER
 from sync_assets_tests.unit.ledger.linking import sent
+from sync_assets_tests.unit.push.little_campaign import BARE, LittleCampaign
+from sync_assets_tests.unit.push.little_campaign import BY_KEY as BY_FILTER
 
 ADA = "11111111-1111-1111-1111-111111111111"
 BERT = "22222222-2222-2222-2222-222222222222"

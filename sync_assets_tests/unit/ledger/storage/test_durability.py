@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sync_assets.ledger import Ledger, State
 from sync_assets_tests.support.ledgers import capture, claim, many, row, settle, stored
 from sync_assets_tests.support.postgres import PostgresServer
-from sync_assets_tests.support.synced_files import SyncedFiles, synced_files
+from sync_assets_tests.unit.ledger.storage.synced_files import SyncedFiles, synced_files
 
 
 @pytest.fixture
