@@ -63,6 +63,8 @@ class ClaimedRecords:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="push-ledger")
         self.calls = CallCounter()
         self.stored_calls: Counter[str] = Counter()
+        self.take_findings: Callable[[], Mapping[str, Mapping[str, str]]] = dict[str, dict[str, str]]
+        """Returns the findings to store before the next outcomes, which may rely on them; see `note_dialect`."""
         self.without_outcome = 0
         """Records claimed and without an outcome so far."""
         self.idle = asyncio.Event()
@@ -128,7 +130,7 @@ class ClaimedRecords:
             stored()
 
     async def flush(self) -> None:
-        """Store all outcomes and counted calls.
+        """Store all findings, outcomes and counted calls.
 
         Once begun it runs to its end, even if the caller is cancelled meanwhile.
         """
@@ -139,10 +141,12 @@ class ClaimedRecords:
             self._full.clear()
             outcomes, self._outcomes = self._outcomes, []
             calls = self.calls.take()
-            if not outcomes and not calls:
-                return
             counts = {(self._table, kind): count for kind, count in calls.items()}
             try:
+                for resource, found in self.take_findings().items():
+                    await self.note_dialect(resource, found)
+                if not outcomes and not calls:
+                    return
                 await self._call(self._ledger.claims.acknowledge, self._session, outcomes, counts)
             except Exception:
                 self._outcomes[:0] = outcomes

@@ -126,6 +126,7 @@ class _Push:
     ) -> None:
         self._parent_keys, self._session_is_valid = parent_keys, session_is_valid
         self._claims, self._client, self._target = claims, client, target
+        claims.take_findings = self._take_findings
         self._progress = progress
         self._concurrency = max(1, concurrency)
         self._result = PushResult()
@@ -186,12 +187,13 @@ class _Push:
         addressing = self._addressing[target.resource]
         return Records(self._client, target.api, target.resource, target.key, addressing, observe)
 
-    async def _remember(self) -> None:
-        """Store the findings that this push made."""
+    def _take_findings(self) -> dict[str, dict[str, str]]:
+        """Return the findings that are not stored yet (resource -> premise -> finding), which then count as stored."""
+        taken: dict[str, dict[str, str]] = {}
         for resource, addressing in self._addressing.items():
             if len(addressing.news) > (KEY in addressing.news):  # more than the key that findings belong to
-                news, addressing.news = addressing.news, {}
-                await self._claims.note_dialect(resource, news)
+                taken[resource], addressing.news = addressing.news, {}
+        return taken
 
     async def _wind_up(
         self, feeder: asyncio.Task[None], senders: list[asyncio.Task[None]], helpers: list[asyncio.Task[None]]
@@ -211,10 +213,7 @@ class _Push:
         await asyncio.gather(feeder, *senders, *helpers, return_exceptions=True)
         for record in self._queue.left():
             self._give_back(record, _Answers())
-        try:
-            await self._remember()
-        finally:
-            await self._claims.give_up()
+        await self._claims.give_up()
 
     def _stop(self, reason: str) -> None:
         """End the push before all is sent. The first reason is the one reported."""

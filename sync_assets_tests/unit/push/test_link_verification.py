@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sync_assets.campaign.addressing import KEY, KEY_IN_URL
+from sync_assets.campaign.addressing import KEY, KEY_FOUND, KEY_IN_URL
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.http.client import NotSent, OutcomeUnknown, Response
 from sync_assets.ledger import Claimed, Ledger, LinkTo
@@ -137,3 +139,34 @@ async def test_findings_about_another_key_are_forgotten(campaign: LittleCampaign
         ledger.dialect.note("profile", {KEY: "cusOldId", "key_unique": "yes", "key_in_delete": "yes"})
         await push(ledger, campaign, Target("contact", "profile"), session=session_of(ledger, uuid.uuid4().hex))
         assert ledger.dialect.found("profile") == {}
+
+
+async def test_a_killed_push_does_not_send_the_links_that_it_had_mended_again(
+    campaign: LittleCampaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finding is stored before the outcomes that rely on it, else the next push finds it out at their expense."""
+    killed = tmp_path / "killed.db"
+    campaign.holds("profile", guid("anna"))
+    campaign.links_by_key = "empty"
+    target = Target("order", "cusOrder", key="cusId", links=(LINK,), parents=(Target("contact", "profile"),))
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        capture(ledger, row("anna"))
+        sent(ledger)
+        ledger.dialect.note("cusOrder", {KEY: "cusId", KEY_FOUND: "yes"})
+        order(ledger, "anna", link=OPTIONAL)
+        stored = ledger.claims.acknowledge
+
+        def stored_then_killed(session: int, outcomes: Any, calls: Any) -> object:
+            result = stored(session, outcomes, calls)
+            if outcomes and not killed.exists():
+                with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+                    connection.execute(f"VACUUM INTO '{killed}'")
+            return result
+
+        monkeypatch.setattr(ledger.claims, "acknowledge", stored_then_killed)
+        await push(ledger, campaign, target, session=session_of(ledger))
+    before = len(campaign.log)
+    with Ledger.open(f"sqlite:///{killed}") as ledger:
+        order(ledger, "anna", link=OPTIONAL, name="second")
+        await push(ledger, campaign, target, session=session_of(ledger, uuid.uuid4().hex))
+    assert "update" not in [operation for operation, _ in campaign.log[before:]]
