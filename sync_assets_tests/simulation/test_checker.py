@@ -134,6 +134,18 @@ def test_a_link_whose_read_back_had_no_answer_is_sent_once_more_and_breaks_no_ru
     assert check(history.observed()) == []
 
 
+def test_a_trial_of_what_campaign_holds_after_a_refused_update_breaks_no_rule() -> None:
+    history = correct()
+    history.other("profile", "@c1", {"firstName": "held"})
+    history.put("contact", "c1", firstname="bad")
+    history.further["refusals"] = (Refusal("contact", "c1", history.moment()),)
+    history.call("PATCH", "profile", "c1", status=500, firstName="bad")
+    history.report["rejected"] = {"contact": {"c1"}}
+    history.call("GET", "profile", "c1")
+    history.call("PATCH", "profile", "c1", status=500, firstName="held")
+    assert not _codes(history)
+
+
 def test_a_row_that_leaves_the_filter_stays_in_campaign() -> None:
     history = correct()
     history.put("contact", "c4", firstname="lin")
