@@ -110,6 +110,7 @@ def _may_have_changed(history: History, record: Id, resource: str, before: Reque
     return (
         history.crashed(before.first.process, since, until)
         or history.others_changed(resource, record[1], since, until)
+        or history.restored(since, until)
         or any(
             one.table == record[0] and one.kind == "forced replay" and since <= one.moment.n <= until
             for one in history.seen.replays
@@ -231,6 +232,7 @@ def calls_are_bounded(history: History) -> Found:
             + _parents_moved(history, contract, record, since, end)
             + sum(one.table == record[0] for one in history.seen.replays)
             + len(history.seen.crashes)
+            + len(history.seen.restored)
             + sum(1 for change in history.seen.others if change.resource == contract.table.resource)
             + processes * len(contract.links)
             + sum(one.delivered is None for one in requests)

@@ -126,7 +126,9 @@ def only_refused_records_are_rejected(history: History) -> Found:
         refused = {one.id for one in history.seen.refusals if one.table == table}
         for id_ in sorted(ids - refused):
             rows: list[Row | None] = [change.after for change in history.changes[table, id_]]
-            if not any(row is not None and contract.mapped(row).invalid for row in rows):
+            invalid = any(row is not None and contract.mapped(row).invalid for row in rows)
+            removed = (table, id_) in history.removed_by_others or history.hidden_by_others((table, id_))
+            if not (invalid or removed):
                 yield table, id_, f"it is rejected; expected: {expected.of((table, id_)).kind}"
 
 
@@ -146,7 +148,13 @@ def exactly_the_children_without_a_parent_wait(history: History) -> Found:
             continue
         if record in expected.held | expected.excluded:
             continue
-        if expected.lost(record, row) and id_ in ledger.waiting.get(table, ()):
+        children_go_first = any(
+            record == parent
+            for child in history.removed_by_others
+            if child[1] in ledger.rejected.get(child[0], ())
+            for _, parent in history.parents_ever(child)
+        )
+        if expected.lost(record, row) and id_ in ledger.waiting.get(table, ()) and not children_go_first:
             yield *record, "it waits for a parent that is gone for good, instead of being orphaned"
         if _has_no_parent(history, contract, row) and not (waits or history.final_records(contract.table, id_)):
             yield *record, "a parent that it needs is not in Campaign; it neither waits nor is orphaned"
@@ -192,6 +200,8 @@ def the_ledger_counts_each_engine_call_once(history: History) -> Found:
 
 def _lost_by_a_crash(history: History, request: Request) -> bool:
     since, until = request.sent.at, request.sent.at + UNSTORED
+    if history.restored(request.sent.n, request.sent.n):
+        return True
     return any(of == request.first.process and since <= moment.at <= until for moment, of in history.seen.crashes)
 
 

@@ -113,6 +113,10 @@ class History:
         """Return True if another configuration came into force from `since` to before event `until`."""
         return any(since <= moment.at and moment.n < until for moment, _ in self.seen.replaced)
 
+    def restored(self, since: int, until: int) -> bool:
+        """Return True if the ledger was set back between two events, or before the first one was stored in it."""
+        return any(copied.n <= until and since <= moment.n for copied, moment in self.seen.restored)
+
     def _record_changes(self) -> Iterator[tuple[int, str, str, Record | None]]:
         for call in self.seen.calls:
             if call.took_effect:
@@ -203,6 +207,24 @@ class History:
             and key in ((change.before or {}).get(name), (change.after or {}).get(name))
             for change in self.seen.others
         )
+
+    @cached_property
+    def removed_by_others(self) -> set[Id]:
+        """Records of ours that other people deleted in Campaign, by table and id."""
+        contracts = [
+            (one, self.by_resource[one.resource]) for one in self.seen.others if one.resource in self.by_resource
+        ]
+        return {
+            (contract.table.table, one.before[contract.table.key])
+            for one, contract in contracts
+            if one.before and one.after is None
+        }
+
+    def hidden_by_others(self, record: Id) -> bool:
+        """Return True if Campaign hides the record at the end since others removed a parent: no request mends that."""
+        held = self.final_records(self.contracts[record[0]].table, record[1])
+        parents = {parent for _, parent in self.parents_ever(record)}
+        return any(not one.get("_visible", True) for one in held) and not self.removed_by_others.isdisjoint(parents)
 
     # Requests
 

@@ -197,6 +197,15 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class Verification:
+    """An answer of `hold verify`. `gone`: whether it said that neither system has the contact, nor will."""
+
+    contact: str
+    moment: Moment
+    gone: bool
+
+
+@dataclass(frozen=True)
 class Replay:
     """A replay of all rows of a table, or a retry of its rejected records (`kind`)."""
 
@@ -246,6 +255,8 @@ class Observed:
         idle: True if the last sync ended by itself with healthy services and nothing pending.
         end: The end of the run.
         replaced: Earlier configurations, in order, with the moment at which each was replaced between two syncs.
+        restored: When the ledger was copied, and when the copy took its place and was rebuilt.
+        verified: In order.
         unanswered: Requests about records that were sent and did not reach the engine, without an answer of the
             gateway: their sender cannot know whether they are engine calls.
     """
@@ -268,3 +279,5 @@ class Observed:
     end: Moment
     replaced: tuple[tuple[Moment, Mapping[str, Any]], ...] = ()
     unanswered: tuple[tuple[Moment, CallKind], ...] = ()
+    restored: tuple[tuple[Moment, Moment], ...] = ()
+    verified: tuple[Verification, ...] = ()

@@ -91,17 +91,41 @@ def _all_rows(history: History, record: Id, until: int) -> list[Row | None]:
     return [change.after for change in history.changes[record] if change.moment.n < until]
 
 
-@rule("A held contact is written on neither side (design, rule 5)")
+@rule("A held contact is written on neither side, nor are the person's other records (design, rule 5)")
 def held_contacts_are_left_alone(history: History) -> Found:
     for hold in history.seen.holds:
         until = hold.until.n if hold.until else history.seen.end.n
-        resource = history.contracts["contact"].table.resource
-        for request in history.writes.get((resource, hold.contact), ()):
-            if hold.since.n < request.sent.n < until:
-                yield "contact", hold.contact, f"event {request.sent.n} writes it in Campaign"
+        for contract, record, writes in each_write(history):
+            for request in writes:
+                if hold.since.n < request.sent.n < until and _belongs(history, contract, record, hold, request.sent.n):
+                    yield *record, f"event {request.sent.n} writes it in Campaign"
         for change in history.changes["contact", hold.contact]:
             if change.by == "program" and hold.since.n < change.moment.n < until:
                 yield "contact", hold.contact, f"event {change.moment.n} writes it in Dynamics 365"
+
+
+@rule("`hold verify` says gone once no request can make a record of the person again (how it works, lost answers)")
+def who_is_gone_stays_gone(history: History) -> Found:
+    resource = history.contracts["contact"].table.resource
+    for one in history.seen.verified:
+        if not one.gone:
+            continue
+        if history.with_key(resource, one.contact, one.moment.n) or history.row(("contact", one.contact), one.moment.n):
+            yield "contact", one.contact, f"event {one.moment.n} says that it is gone, and a system has it"
+        holds = [hold for hold in history.seen.holds if hold.contact == one.contact and hold.since.n < one.moment.n]
+        until = holds[-1].until.n if holds and holds[-1].until else history.seen.end.n
+        for (of, id_), requests in history.writes.items():
+            record = (history.by_resource[of].table.table, id_)
+            for call in (call for request in requests for call in request.calls):
+                later = call.took_effect and call.after and one.moment.n < call.handled.n < until
+                if later and _only_ever(history, record, ("contact", one.contact)):
+                    yield *record, f"event {call.handled.n} writes it after event {one.moment.n} said that it is gone"
+
+
+def _only_ever(history: History, record: Id, person: Id) -> bool:
+    """Return True for a person, and for a record that named no other one."""
+    parents = [parent for _, parent in history.parents_ever(record)]
+    return record == person or (bool(parents) and all(_only_ever(history, parent, person) for parent in parents))
 
 
 @rule("The records of a person without a contact at the release are never inserted or updated again (privacy delete)")
@@ -139,5 +163,6 @@ RULES = (
     children_go_before_their_parents,
     nothing_in_scope_is_deleted,
     held_contacts_are_left_alone,
+    who_is_gone_stays_gone,
     excluded_records_are_not_sent,
 )

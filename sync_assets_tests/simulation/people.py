@@ -8,9 +8,11 @@ from typing import Any
 
 from sync_assets.sandbox.campaign import export
 from sync_assets.sandbox.campaign.store import Record as StoredRecord
+from sync_assets.sandbox.campaign.store import Table
 from sync_assets_tests.simulation.observed import ExportFile, Moment, RecordChange
 from sync_assets_tests.simulation.scenario import OPT_OUTS, row_id
 from sync_assets_tests.simulation.services import Services
+from sync_assets_tests.support.chain_configuration import RESOURCES
 from sync_assets_tests.support.world import IDS, LOOKUPS, PARENTS
 
 
@@ -56,6 +58,21 @@ class People:
         record = self._services.campaign.tables["profile"].by_key.get(row_id("contact", row))
         if record is not None:
             self._change_record("profile", record, {attribute: value})
+
+    def remove_record(self, table: str, row: int, children: bool) -> None:
+        """Remove a record of ours. children: with all that is linked to it, as for a privacy request."""
+        store = self._services.campaign.tables[RESOURCES[table]]
+        if (record := store.by_key.get(row_id(table, row))) is not None:
+            self._remove(store, record, children=children)
+
+    def _remove(self, table: Table, record: StoredRecord, *, children: bool) -> None:
+        services = self._services
+        for child, _, serial in list(services.campaign.children(table, record)) if children else ():
+            self._remove(child, child.records[serial], children=True)
+        before = services.shown(table, record)
+        services.campaign.delete(table, record)
+        change = RecordChange(services.moment(), table.resource.name, record.pkey, before, None)
+        services.others.append(change)
 
     def foreign_record(self, number: int, name: str) -> None:
         """Insert a profile without our id, or change it."""

@@ -27,6 +27,7 @@ from sync_assets.http.client import CachedTokens, HttpError
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
+from sync_assets.operations.rebuild import begin_anew, new_keys, rebuild_table
 from sync_assets.opt_out.apply import sides, write_due
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.export import folder, staging
@@ -223,13 +224,13 @@ class Sync:
 
 
 async def hold(runtime: Runtime, contact: str) -> None:
-    """As `operations.privacy_hold.add`, repeated until both systems could be asked for the person's records."""
-    release_dead(runtime.ledger)
+    """As `operations.privacy_hold.add`, repeated until both systems could be asked, and no request is in flight."""
     runtime.ledger.holds.hold(CONTACT, contact)
     while True:
+        release_dead(runtime.ledger)
         found = await whereabouts(runtime, contact)
-        runtime.ledger.holds.add_to_hold(CONTACT, contact, found.records)
-        if not (found.d365.errors or found.campaign.errors):
+        held = runtime.ledger.holds.add_to_hold(CONTACT, contact, found.records)
+        if held and not (held.in_flight or found.d365.errors or found.campaign.errors):
             return
         await asyncio.sleep(AGAIN_SECONDS)
 
@@ -245,8 +246,22 @@ async def release(runtime: Runtime, contact: str) -> None:
             return
 
 
-def runtime_of(environment: Mapping[str, str], config: Config) -> SimulatedRuntime:
+async def rebuild(runtime: Runtime) -> None:
+    """As `commands.rebuild`, repeated some times until both systems could be asked; later syncs go on with it."""
+    runtime.accept_older(lambda: begin_anew(runtime))
+    with new_keys() as keys:
+        for config in runtime.config.in_link_order:
+            for _ in range(ROUNDS):
+                try:
+                    await rebuild_table(runtime, config, keys)
+                except SyncAssetsError:
+                    await asyncio.sleep(AGAIN_SECONDS)
+                else:
+                    break
+
+
+def runtime_of(environment: Mapping[str, str], config: Config, *, accept_mapping: bool = True) -> SimulatedRuntime:
     """Return the runtime of a new process. config: that of its configuration file, parsed before."""
-    runtime = SimulatedRuntime(environment, accept_mapping=True, parent_keys=ParentKeys(clock=time.monotonic))
+    runtime = SimulatedRuntime(environment, accept_mapping=accept_mapping, parent_keys=ParentKeys(clock=time.monotonic))
     vars(runtime).update(config=config, _d365_tokens=CachedTokens(runtime.sign_in))
     return runtime

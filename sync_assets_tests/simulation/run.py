@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sqlite3
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,16 +19,17 @@ from typing import Any
 
 import yaml
 
+from sync_assets.audit.person_records import whereabouts
 from sync_assets.config.loader import load_config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
 from sync_assets_tests.simulation.ledgers import MEMORY, Ledgers
 from sync_assets_tests.simulation.network import LATE_SECONDS, LATE_WITH_OPT_OUTS, Network
-from sync_assets_tests.simulation.observed import Hold, Moment, Observed
+from sync_assets_tests.simulation.observed import Hold, Moment, Observed, Verification
 from sync_assets_tests.simulation.operators import Operators
 from sync_assets_tests.simulation.people import People
-from sync_assets_tests.simulation.program import SimulatedRuntime, Sync, hold, release, runtime_of
+from sync_assets_tests.simulation.program import SimulatedRuntime, Sync, hold, rebuild, release, runtime_of
 from sync_assets_tests.simulation.report import ledger_report, mapped_tables
 from sync_assets_tests.simulation.scenario import TABLES, Scenario, row_id
 from sync_assets_tests.simulation.services import Services
@@ -135,6 +137,11 @@ class Simulation:
         self.crashes: list[tuple[Moment, int]] = []
         self.holds: list[Hold] = []
         self.replaced: list[tuple[Moment, dict[str, Any]]] = []
+        self._copied: tuple[Moment, list[Hold]] | None = None
+        self._restoring = False
+        self._holding: set[str] = set()
+        self.restored: list[tuple[Moment, Moment]] = []
+        self.verified: list[Verification] = []
 
     async def run(self) -> Run:
         for move in self.scenario.moves:
@@ -223,8 +230,8 @@ class Simulation:
             self._configure()
 
     def sync(self, tables: Sequence[str], *, together: bool, machine: str, crash: int | None) -> None:
-        """Start a process that syncs, unless two are at work."""
-        if len(self._syncs) < WORKERS:
+        """Start a process that syncs, unless two are at work or the ledger is being restored."""
+        if len(self._syncs) < WORKERS and not self._restoring:
             process = self._started_process(machine, crash)
             task = asyncio.create_task(self._process(process, tables, together=together))
             self._syncs[task] = process.number
@@ -271,30 +278,99 @@ class Simulation:
         process = RUNNING[self._started] = Process(self._started, machine, crash)
         return process
 
-    def hold(self, row: int) -> None:
-        """Place a contact on hold, unless a sync or another command is at work: it may have sent a request before."""
+    def hold(self, row: int, *, during: bool = False) -> None:
+        """Place a contact on hold. during: also while a sync or another command is at work."""
         id_ = row_id("contact", row)
 
         async def command() -> None:
-            await self._run_until_ended(self._started_process("here", None), lambda runtime: hold(runtime, id_))
+            self._holding.add(id_)
+            await self._command(lambda runtime: hold(runtime, id_))
             self.holds.append(Hold(id_, self.services.moment()))
+            self._holding.discard(id_)
 
-        if not (self._syncs or any(one.contact == id_ and one.until is None for one in self.holds)):
+        held = id_ in self._holding or any(one.contact == id_ and one.until is None for one in self.holds)
+        if not (held or self._restoring or (self._syncs and not during)):
             self._syncs[asyncio.create_task(command())] = 0
 
-    def release(self, row: int) -> None:
-        """Release a contact from hold."""
+    def verify(self, row: int) -> None:
+        """Ask whether a contact on hold is gone."""
+        id_ = row_id("contact", row)
+
+        async def command() -> None:
+            async def work(runtime: SimulatedRuntime) -> None:
+                found = await whereabouts(runtime, id_)
+                self.verified.append(Verification(id_, self.services.moment(), found.gone))
+
+            await self._command(work)
+
+        if any(one.contact == id_ and one.until is None for one in self.holds) and not self._restoring:
+            self._syncs[asyncio.create_task(command())] = 0
+
+    def release(self, row: int, *, during: bool = False) -> None:
+        """Release a contact from hold. during: also while a sync or another command is at work."""
         id_ = row_id("contact", row)
         held = next((one for one in self.holds if one.contact == id_ and one.until is None), None)
-        if held and not self._syncs:
+        if held and not (self._restoring or (self._syncs and not during)):
             at, until = self.holds.index(held), self.services.moment()
             self.holds[at] = replace(held, until=until)
 
             async def command() -> None:
-                await self._run_until_ended(self._started_process("here", None), lambda runtime: release(runtime, id_))
+                await self._command(lambda runtime: release(runtime, id_))
                 self.holds[at] = replace(self.holds[at], released=self.services.moment())
 
             self._syncs[asyncio.create_task(command())] = 0
+
+    async def _command(self, work: Callable[[SimulatedRuntime], Coroutine[Any, Any, None]]) -> None:
+        await self._run_until_ended(self._started_process("here", None), work)
+
+    def back_up(self) -> None:
+        """Copy the ledger, unless a sync is at work."""
+        if not self._syncs and self._url.startswith("sqlite"):
+            self._copy(self._ledger_file, self._copy_file)
+            self._copied = self.services.moment(), list(self.holds)
+
+    def set_back(self) -> None:
+        """Put the copy in place of the ledger, sync and rebuild, unless a sync is at work or holds changed since.
+
+        The sync must be refused if anything was written since.
+        """
+        if self._copied and not self._syncs and self._copied[1] == self.holds:
+            self._restoring = True
+            self._syncs[asyncio.create_task(self._restored(self._copied[0]))] = 0
+            self._copied = None
+
+    async def _restored(self, copied: Moment) -> None:
+        wrote = self._writes_since(copied)
+        self._copy(self._copy_file, self._ledger_file)
+        before = self.services.moment()
+        await self._process(self._started_process("here", None), TABLES, together=False)
+        refused = any("Run `sync-assets rebuild`" in problem for problem in self._last_problems)
+        unreachable = len(self._last_problems) >= len(TABLES)
+        if wrote and (self._writes_since(before) or not (refused or unreachable)):
+            raise Stuck(f"a sync with an older ledger was not refused: {self._last_problems}")
+        await self._command(rebuild)
+        self.restored.append((copied, self.services.moment()))
+        self._restoring = False
+
+    def _writes_since(self, moment: Moment) -> bool:
+        """Return True if the program wrote to one of the systems after a moment."""
+        calls = (call.handled for call in self.services.calls)
+        return any(one.by == "program" and one.moment.n > moment.n for one in self.services.rows) or any(
+            call.method != "GET" and call.sent.n > moment.n for call in calls
+        )
+
+    @property
+    def _ledger_file(self) -> Path:
+        return Path(self._url.removeprefix("sqlite:///"))
+
+    @property
+    def _copy_file(self) -> Path:
+        return self._file.with_name("copy.db")
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
+            one.backup(other)
 
     # What is left
 
@@ -321,4 +397,6 @@ class Simulation:
             end=services.moment(),
             replaced=tuple(self.replaced),
             unanswered=tuple(services.unanswered),
+            restored=tuple(self.restored),
+            verified=tuple(self.verified),
         )

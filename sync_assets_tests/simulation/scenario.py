@@ -20,6 +20,8 @@ from sync_assets_tests.support.world import JOINS, LINKS, LOOKUPS, PARENTS, Conf
 
 TABLES = tuple(RESOURCES)
 ROWS = {"contact": 4, "new_order": 4, "new_orderline": 4}
+EDGES_FROM = 7_000_000
+"""Seeds below are older than `add_edge_moves`, and keep their meaning."""
 HOUR, DAY = 3600.0, 86_400.0
 DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional", "bidirectional")
 OPT_OUTS = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}
@@ -100,6 +102,8 @@ def scenario(seed: int) -> Scenario:
     timeline.add_rare_moves(
         Random(f"rare {seed}")
     )  # of its own, so that the seeds keep the meaning of their other moves
+    if seed >= EDGES_FROM:
+        timeline.add_edge_moves(Random(f"edges {seed}"))
     direction = random.choice(DIRECTIONS)
     opt_out: dict[str, Any] = {}
     if direction != "disabled":
@@ -206,6 +210,29 @@ class _Timeline:
         if random.random() < 0.25:
             table, change = random.choice(TABLES), random.choice(("more", "filtered", "apply_deletes"))
             self._add(random.choice(syncs) - 0.5, "change_mapping", table=table, change=change)
+
+    def add_edge_moves(self, random: Random) -> None:
+        """Add a ledger that is set back, a privacy delete beside syncs, and a record that others remove in Campaign."""
+        syncs = [move.at for move in self._moves if move.kind == "sync"]
+        if random.random() < 0.3:
+            copied, back = sorted((random.choice(syncs), random.choice(syncs)))
+            self._add(copied - 0.4, "back_up")
+            self._add(back + random.uniform(5, 700), "set_back")
+        if random.random() < 0.3:
+            at, row = random.choice(syncs) + random.uniform(0, 3), random.randrange(ROWS["contact"])
+            self._add(at, "hold", row=row, during=True)
+            if random.random() < 0.7:
+                at += random.uniform(2, 200)
+                self._add(at, "remove_record", table="contact", row=row, children=True)
+                children = random.choice(("remove_link", "cascade"))
+                self._add(at + 1, "delete_row", table="contact", row=row, children=children)
+            for within in (10, 100, 1000):
+                self._add(at + random.uniform(2, within), "verify", row=row)
+            self._add(at + random.choice((60.0, 1000.0, 2 * HOUR)), "release", row=row, during=True)
+        if random.random() < 0.3:
+            at, table = random.choice(syncs) + random.uniform(-300, 300), random.choice(TABLES)
+            self._add(at, "remove_record", table=table, row=random.randrange(ROWS[table]), children=False)
+            self._add(at + random.uniform(1, 2 * HOUR), "replay", table=table, resend=True)
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])

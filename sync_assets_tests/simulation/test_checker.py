@@ -9,7 +9,7 @@ import pytest
 
 from sync_assets_tests.simulation.checker import RULES, check
 from sync_assets_tests.simulation.handwritten import HandwrittenHistory, document
-from sync_assets_tests.simulation.observed import Hold, Moment, Refusal, Replay
+from sync_assets_tests.simulation.observed import Hold, Moment, Refusal, Replay, Verification
 
 
 def correct(direction: str = "bidirectional") -> HandwrittenHistory:
@@ -496,6 +496,25 @@ def a_held_contact_is_written(history: HandwrittenHistory) -> None:
     history.put("contact", "c1", firstname="joan")
     history.call("PATCH", "profile", "c1", firstName="joan")
     history.further["holds"] = (Hold("c1", since),)
+
+
+@breaks("held_contacts_are_left_alone")
+def an_order_of_a_held_contact_is_written(history: HandwrittenHistory) -> None:
+    since = history.moment()
+    history.put("new_order", "o1", new_name="second")
+    history.call("PATCH", "cusOrder", "o1", cusName="second")
+    history.further["holds"] = (Hold("c1", since),)
+
+
+@breaks("who_is_gone_stays_gone")
+def a_late_insert_makes_a_person_who_was_said_to_be_gone(history: HandwrittenHistory) -> None:
+    history.put("contact", "c9")
+    sent = history.moment()
+    history.remove("contact", "c9")
+    history.further["holds"] = (Hold("c9", history.moment()),)
+    history.further["verified"] = (Verification("c9", history.moment(), gone=True),)
+    history.call("POST", "profile", "c9", answered=False, firstName="ada")
+    history.calls[-1] = replace(history.calls[-1], sent=sent)
 
 
 @breaks("dynamics_gets_opt_outs_only")
