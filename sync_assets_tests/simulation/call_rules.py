@@ -127,13 +127,16 @@ def _link_not_verified(history: History, contract: Contract, record: Id, before:
 
 
 def _confirms(history: History, record: Id, resource: str, before: Request, now: Request) -> bool:
-    """Return True if a request is sent once more, since one without an answer could overtake the last one."""
+    """Return True if a request is sent once more, since one without an answer could overtake the last one.
+
+    The outcome of a write that is read back is unknown until then, too.
+    """
     lost = [
         one.sent
-        for one in history.writes.get((resource, record[1]), ())
+        for one in history.about(resource, record[1])
         if one.delivered is None or history.crashed(one.first.process, one.sent.n, now.sent.n)
     ]
-    lost += [sent for sent, kind in history.seen.unanswered if kind != "read"]
+    lost += [sent for sent, _ in history.seen.unanswered]
     lost += [moment for moment, _ in history.seen.crashes]
     return any(sent.n < now.sent.n and before.sent.at < sent.at + HORIZON + SLACK for sent in lost)
 

@@ -146,6 +146,15 @@ def test_a_trial_of_what_campaign_holds_after_a_refused_update_breaks_no_rule() 
     assert not _codes(history)
 
 
+def test_an_insert_whose_read_back_had_no_answer_is_sent_once_more_and_breaks_no_rule() -> None:
+    history = correct()
+    history.put("contact", "c5")
+    history.call("POST", "profile", "c5", firstName="ada")
+    history.call("GET", "profile", "c5", answered=False)
+    history.call("PATCH", "profile", "c5", firstName="ada")
+    assert not _codes(history)
+
+
 def test_a_row_that_leaves_the_filter_stays_in_campaign() -> None:
     history = correct()
     history.put("contact", "c4", firstname="lin")
