@@ -59,7 +59,7 @@ def _others_deleted(history: History, contract: Contract, id_: str, since: int) 
     return any(
         change.after is None and (change.before or {}).get(key) == id_ and change.moment.n > since
         for change in history.seen.others
-        if change.resource == resource
+        if change.resource == resource and change.by == "others"
     )
 
 
@@ -90,7 +90,7 @@ def _attributes_of_others(history: History, contract: Contract, id_: str, since:
             before.get(contract.table.key),
             after.get(contract.table.key),
         )
-        if mine and change.moment.n > since:
+        if mine and change.moment.n > since and change.by == "others":
             names |= {name for name in contract.attributes if _differs(before, after, name)}
             names |= {link.to for link in contract.links if before.get(link.to) != after.get(link.to)}
     return names

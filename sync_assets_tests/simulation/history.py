@@ -211,13 +211,11 @@ class History:
     @cached_property
     def removed_by_others(self) -> set[Id]:
         """Records of ours that other people deleted in Campaign, by table and id."""
-        contracts = [
-            (one, self.by_resource[one.resource]) for one in self.seen.others if one.resource in self.by_resource
-        ]
         return {
-            (contract.table.table, one.before[contract.table.key])
-            for one, contract in contracts
-            if one.before and one.after is None
+            (table.table, one.before[table.key])
+            for table in self.seen.tables
+            for one in self.seen.others
+            if one.resource == table.resource and one.by == "others" and one.before and one.after is None
         }
 
     def hidden_by_others(self, record: Id) -> bool:
@@ -251,6 +249,9 @@ class History:
 
     def shown_before(self, resource: str, key: str, n: int) -> bool:
         """Return True if an answer before event `n` showed the program that Campaign holds the record."""
+        name = self.by_resource[resource].table.key
+        if any(one.by == "program" and (one.after or {}).get(name) == key for one in self.seen.others):
+            return True
         return any(
             request.delivered is not None
             and request.delivered.n < n

@@ -78,6 +78,11 @@ class Network:
     def add(self, plan: FaultPlan) -> None:
         self._plans.append((plan, random.Random(plan.seed)))
 
+    @property
+    def carries(self) -> bool:
+        """Return True while a request is under way, even if its caller has given it up."""
+        return bool(self._handling)
+
     def end_faults(self) -> None:
         """End all fault plans."""
         self._plans.clear()

@@ -146,7 +146,10 @@ class EngineCall:
 class RecordChange:
     """A change in Campaign that other people made, to records of ours (opt-outs) or of theirs.
 
-    `before`: None if it was inserted. `after`: None if it was deleted.
+    Attributes:
+        before: None if it was inserted.
+        after: None if it was deleted.
+        by: `program` for a request that was sent to a former target (checker.py).
     """
 
     moment: Moment
@@ -154,6 +157,7 @@ class RecordChange:
     pkey: str
     before: Record | None
     after: Record | None
+    by: Literal["others", "program"] = "others"
 
 
 @dataclass(frozen=True)
@@ -257,6 +261,7 @@ class Observed:
         replaced: Earlier configurations, in order, with the moment at which each was replaced between two syncs.
         restored: When the ledger was copied, and when the copy took its place and was rebuilt.
         verified: In order.
+        retargeted: When profiles got another key attribute, and the tables before; `tables` have the new one.
         unanswered: Requests about records that were sent and did not reach the engine, without an answer of the
             gateway: their sender cannot know whether they are engine calls.
     """
@@ -281,3 +286,4 @@ class Observed:
     unanswered: tuple[tuple[Moment, CallKind], ...] = ()
     restored: tuple[tuple[Moment, Moment], ...] = ()
     verified: tuple[Verification, ...] = ()
+    retargeted: tuple[Moment, tuple[Table, ...]] | None = None

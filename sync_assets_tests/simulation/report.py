@@ -37,8 +37,8 @@ _COLUMNS = {
 
 
 @cache
-def mapped_tables() -> tuple[Table, ...]:
-    """Return the mapped tables, as both systems describe them."""
+def mapped_tables(profile_key: str | None = None) -> tuple[Table, ...]:
+    """Return the mapped tables, as both systems describe them. profile_key: the key attribute if it was changed."""
     found: list[Table] = []
     described = {table.name: {column.name: column for column in table.columns} for table in DATAVERSE_TABLES}
     for table, resource in RESOURCES.items():
@@ -51,7 +51,7 @@ def mapped_tables() -> tuple[Table, ...]:
                 table,
                 resource,
                 IDS[table],
-                KEY_OF_RESOURCE[resource],
+                (table == "contact" and profile_key) or KEY_OF_RESOURCE[resource],
                 {
                     name: Column(_COLUMNS[column.type], column.options or {})  # type: ignore[arg-type]
                     for name, column in columns.items()

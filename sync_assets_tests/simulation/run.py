@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import sqlite3
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,19 +18,19 @@ from typing import Any
 
 import yaml
 
-from sync_assets.audit.person_records import whereabouts
 from sync_assets.config.loader import load_config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets_tests.simulation.clock import PROCESS, RUNNING, Clock, Process, SimulatedLoop, simulated
+from sync_assets_tests.simulation.commands import Commands, Stuck
 from sync_assets_tests.simulation.ledgers import MEMORY, Ledgers
 from sync_assets_tests.simulation.network import LATE_SECONDS, LATE_WITH_OPT_OUTS, Network
-from sync_assets_tests.simulation.observed import Hold, Moment, Observed, Verification
+from sync_assets_tests.simulation.observed import Moment, Observed
 from sync_assets_tests.simulation.operators import Operators
 from sync_assets_tests.simulation.people import People
-from sync_assets_tests.simulation.program import SimulatedRuntime, Sync, hold, rebuild, release, runtime_of
+from sync_assets_tests.simulation.program import SimulatedRuntime, Sync, runtime_of
 from sync_assets_tests.simulation.report import ledger_report, mapped_tables
-from sync_assets_tests.simulation.scenario import TABLES, Scenario, row_id
+from sync_assets_tests.simulation.scenario import TABLES, Scenario
 from sync_assets_tests.simulation.services import Services
 from sync_assets_tests.simulation.sftp_server import sftp_in_place
 
@@ -39,10 +38,6 @@ WORKERS = 2
 SYNC_SECONDS = 4 * 3600.0
 """A sync that takes longer is stuck: `sync` waits for minutes at most."""
 LAST_SYNCS = 8
-
-
-class Stuck(AssertionError):
-    """Raised if a sync does not end, or the program raises an error of its own."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ def _quiet_python() -> Generator[None]:
 
 
 class Simulation:
-    """One run. Methods named as kinds of moves carry them out, here, in `People` and in `Operators`."""
+    """One run. Methods named as kinds of moves carry them out, here, in `People`, `Operators` and `Commands`."""
 
     def __init__(self, scenario: Scenario, clock: Clock, chance: Random, url: str, home: Path) -> None:
         self.scenario, self.clock = scenario, clock
@@ -127,28 +122,27 @@ class Simulation:
             "SYNC_ASSETS_LEDGER_URL": url,
             "DAGSTER_HOME": str(home),
         }
-        self._rules = dict(scenario.rules)
-        self._configure()
+        self.rules = dict(scenario.rules)
+        self._key: str | None = None
+        self.configure()
         self._url = url
         self._syncs: dict[asyncio.Task[None], int] = {}
         self._started = 0
         self._last_problems: list[str] = []
         self.journal: list[str] = []
         self.crashes: list[tuple[Moment, int]] = []
-        self.holds: list[Hold] = []
         self.replaced: list[tuple[Moment, dict[str, Any]]] = []
-        self._copied: tuple[Moment, list[Hold]] | None = None
-        self._restoring = False
-        self._holding: set[str] = set()
-        self.restored: list[tuple[Moment, Moment]] = []
-        self.verified: list[Verification] = []
+        self.accept_mapping = True
+        self.exclusive = False
+        """A command needs that no other one begins."""
+        self.commands = Commands(self, url, home)
 
     async def run(self) -> Run:
         for move in self.scenario.moves:
             await self._until(move.at)
             self.note(str(move))
             self._check_syncs()
-            actor = next(one for one in (self, self.people, self.operators) if hasattr(one, move.kind))
+            actor = next(one for one in (self, self.people, self.operators, self.commands) if hasattr(one, move.kind))
             getattr(actor, move.kind)(**move.values)
         while self._syncs:
             await self._wait_for_a_sync()
@@ -215,26 +209,48 @@ class Simulation:
 
     # The program
 
-    def _configure(self) -> None:
-        """Write the configuration file for all processes that start from now on."""
-        self._document = self.scenario.document(self._rules)
-        self._file.write_text(yaml.safe_dump(self._document), encoding="utf-8")
+    def configure(self, key: str | None = None) -> None:
+        """Write the configuration file for all processes that start from now on. key: the new one of profiles."""
+        self._key = key or self._key
+        self.document = self.scenario.document(self.rules, self._key)
+        self._file.write_text(yaml.safe_dump(self.document), encoding="utf-8")
         self._config = load_config(self._file)
 
     def change_mapping(self, table: str, change: str) -> None:
         """Map a column more or less, filter or no longer, or switch deletions on, unless a sync is at work."""
-        if not self._syncs:
-            self.replaced.append((self.services.moment(), self._document))
-            value = change == "apply_deletes" or not getattr(self._rules[table], change)
-            self._rules[table] = replace(self._rules[table], **{change: value})
-            self._configure()
+        if not self._syncs and not (self._key and (table, change) == ("contact", "more")):  # the key is not mapped
+            self.replaced.append((self.services.moment(), self.document))
+            value = change == "apply_deletes" or not getattr(self.rules[table], change)
+            self.rules[table] = replace(self.rules[table], **{change: value})
+            self.configure()
 
     def sync(self, tables: Sequence[str], *, together: bool, machine: str, crash: int | None) -> None:
-        """Start a process that syncs, unless two are at work or the ledger is being restored."""
-        if len(self._syncs) < WORKERS and not self._restoring:
+        """Start a process that syncs, unless two are at work or a command needs that none is."""
+        if len(self._syncs) < WORKERS and not self.exclusive:
             process = self._started_process(machine, crash)
             task = asyncio.create_task(self._process(process, tables, together=together))
             self._syncs[task] = process.number
+
+    @property
+    def at_work(self) -> bool:
+        """Return True while a sync or a command is at work."""
+        return bool(self._syncs)
+
+    def start(self, command: Coroutine[Any, Any, None], *, beside_others: bool = False) -> None:
+        """Start a command, unless an exclusive one is at work, or any other one and not `beside_others`."""
+        if self.exclusive or (self._syncs and not beside_others):
+            command.close()
+        else:
+            self._syncs[asyncio.create_task(command)] = 0
+
+    async def command(self, work: Callable[[SimulatedRuntime], Coroutine[Any, Any, None]]) -> None:
+        """Run a command in a process of its own."""
+        await self._run_until_ended(self._started_process("here", None), work)
+
+    async def sync_once(self) -> list[str]:
+        """Sync in a process that does not crash, and return its problems."""
+        await self._process(self._started_process("here", None), TABLES, together=False)
+        return self._last_problems
 
     async def _process(self, process: Process, tables: Sequence[str], *, together: bool) -> None:
         problems: list[SyncAssetsError] = []
@@ -250,7 +266,7 @@ class Simulation:
         self, process: Process, work: Callable[[SimulatedRuntime], Coroutine[Any, Any, None]]
     ) -> None:
         """Run a process until it ends or crashes."""
-        runtime = runtime_of(self._environment, self._config)
+        runtime = runtime_of(self._environment, self._config, accept_mapping=self.accept_mapping)
 
         async def worked() -> None:
             try:
@@ -278,100 +294,6 @@ class Simulation:
         process = RUNNING[self._started] = Process(self._started, machine, crash)
         return process
 
-    def hold(self, row: int, *, during: bool = False) -> None:
-        """Place a contact on hold. during: also while a sync or another command is at work."""
-        id_ = row_id("contact", row)
-
-        async def command() -> None:
-            self._holding.add(id_)
-            await self._command(lambda runtime: hold(runtime, id_))
-            self.holds.append(Hold(id_, self.services.moment()))
-            self._holding.discard(id_)
-
-        held = id_ in self._holding or any(one.contact == id_ and one.until is None for one in self.holds)
-        if not (held or self._restoring or (self._syncs and not during)):
-            self._syncs[asyncio.create_task(command())] = 0
-
-    def verify(self, row: int) -> None:
-        """Ask whether a contact on hold is gone."""
-        id_ = row_id("contact", row)
-
-        async def command() -> None:
-            async def work(runtime: SimulatedRuntime) -> None:
-                found = await whereabouts(runtime, id_)
-                self.verified.append(Verification(id_, self.services.moment(), found.gone))
-
-            await self._command(work)
-
-        if any(one.contact == id_ and one.until is None for one in self.holds) and not self._restoring:
-            self._syncs[asyncio.create_task(command())] = 0
-
-    def release(self, row: int, *, during: bool = False) -> None:
-        """Release a contact from hold. during: also while a sync or another command is at work."""
-        id_ = row_id("contact", row)
-        held = next((one for one in self.holds if one.contact == id_ and one.until is None), None)
-        if held and not (self._restoring or (self._syncs and not during)):
-            at, until = self.holds.index(held), self.services.moment()
-            self.holds[at] = replace(held, until=until)
-
-            async def command() -> None:
-                await self._command(lambda runtime: release(runtime, id_))
-                self.holds[at] = replace(self.holds[at], released=self.services.moment())
-
-            self._syncs[asyncio.create_task(command())] = 0
-
-    async def _command(self, work: Callable[[SimulatedRuntime], Coroutine[Any, Any, None]]) -> None:
-        await self._run_until_ended(self._started_process("here", None), work)
-
-    def back_up(self) -> None:
-        """Copy the ledger, unless a sync is at work."""
-        if not self._syncs and self._url.startswith("sqlite"):
-            self._copy(self._ledger_file, self._copy_file)
-            self._copied = self.services.moment(), list(self.holds)
-
-    def set_back(self) -> None:
-        """Put the copy in place of the ledger, sync and rebuild, unless a sync is at work or holds changed since.
-
-        The sync must be refused if anything was written since.
-        """
-        if self._copied and not self._syncs and self._copied[1] == self.holds:
-            self._restoring = True
-            self._syncs[asyncio.create_task(self._restored(self._copied[0]))] = 0
-            self._copied = None
-
-    async def _restored(self, copied: Moment) -> None:
-        wrote = self._writes_since(copied)
-        self._copy(self._copy_file, self._ledger_file)
-        before = self.services.moment()
-        await self._process(self._started_process("here", None), TABLES, together=False)
-        refused = any("Run `sync-assets rebuild`" in problem for problem in self._last_problems)
-        unreachable = len(self._last_problems) >= len(TABLES)
-        if wrote and (self._writes_since(before) or not (refused or unreachable)):
-            raise Stuck(f"a sync with an older ledger was not refused: {self._last_problems}")
-        await self._command(rebuild)
-        self.restored.append((copied, self.services.moment()))
-        self._restoring = False
-
-    def _writes_since(self, moment: Moment) -> bool:
-        """Return True if the program wrote to one of the systems after a moment."""
-        calls = (call.handled for call in self.services.calls)
-        return any(one.by == "program" and one.moment.n > moment.n for one in self.services.rows) or any(
-            call.method != "GET" and call.sent.n > moment.n for call in calls
-        )
-
-    @property
-    def _ledger_file(self) -> Path:
-        return Path(self._url.removeprefix("sqlite:///"))
-
-    @property
-    def _copy_file(self) -> Path:
-        return self._file.with_name("copy.db")
-
-    @staticmethod
-    def _copy(source: Path, target: Path) -> None:
-        with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
-            one.backup(other)
-
     # What is left
 
     def _observed(self, idle: bool) -> Observed:
@@ -379,15 +301,15 @@ class Simulation:
         with self._ledger() as ledger:
             report = ledger_report(ledger, self.clock.instant.date())
         return Observed(
-            configuration=self._document,
-            tables=mapped_tables(),
+            configuration=self.document,
+            tables=mapped_tables(self._key),
             premises={**position.campaign, **position.d365},
             rows=tuple(services.rows),
             calls=tuple(call.observed() for call in services.calls),
             others=tuple(services.others),
             files=tuple(sorted(services.exports, key=lambda file: file.name)),
             refusals=tuple(self.operators.refusals),
-            holds=tuple(self.holds),
+            holds=tuple(self.commands.holds),
             replays=tuple(self.operators.replays),
             crashes=tuple(self.crashes),
             final_rows=services.final_rows(),
@@ -397,6 +319,7 @@ class Simulation:
             end=services.moment(),
             replaced=tuple(self.replaced),
             unanswered=tuple(services.unanswered),
-            restored=tuple(self.restored),
-            verified=tuple(self.verified),
+            restored=tuple(self.commands.restored),
+            verified=tuple(self.commands.verified),
+            retargeted=self.commands.retargeted,
         )

@@ -24,6 +24,8 @@ EDGES_FROM = 7_000_000
 """Seeds below are older than `add_edge_moves`, and keep their meaning."""
 HOUR, DAY = 3600.0, 86_400.0
 DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional", "bidirectional")
+NEW_KEY = "cusJobTitle"
+"""The key attribute of profiles after a change of the target."""
 OPT_OUTS = {"donotemail": "blackListEmail", "donotphone": "blackListPhone"}
 
 
@@ -65,10 +67,21 @@ class Scenario:
             position |= POSITIONS[name]
         return position
 
-    def document(self, rules: Mapping[str, TableRules] | None = None) -> dict[str, Any]:
-        """Return the configuration file. rules: of the tables; those of the start unless given."""
-        configuration = Configuration(dict(rules or self.rules), self.position)
-        return configuration.document() | ({"opt_out": dict(self.opt_out)} if self.opt_out else {})
+    def document(self, rules: Mapping[str, TableRules] | None = None, profile_key: str | None = None) -> dict[str, Any]:
+        """Return the configuration file.
+
+        Args:
+            rules: Of the tables; those of the start unless given.
+            profile_key: The key attribute of profiles, if it was changed.
+        """
+        document = Configuration(dict(rules or self.rules), self.position).document()
+        if profile_key:
+            contact = document["tables"][-1]
+            contact["key"] = profile_key
+            if "filter" in contact:
+                name = f"by{profile_key[0].upper()}{profile_key[1:]}"
+                contact["filter"] = {"name": name, "parameter": f"{profile_key}_parameter"}
+        return document | ({"opt_out": dict(self.opt_out)} if self.opt_out else {})
 
     def links(self) -> dict[str, Any]:
         """Return the definitions of the links in Campaign."""
@@ -102,9 +115,9 @@ def scenario(seed: int) -> Scenario:
     timeline.add_rare_moves(
         Random(f"rare {seed}")
     )  # of its own, so that the seeds keep the meaning of their other moves
-    if seed >= EDGES_FROM:
-        timeline.add_edge_moves(Random(f"edges {seed}"))
     direction = random.choice(DIRECTIONS)
+    if seed >= EDGES_FROM:
+        timeline.add_edge_moves(Random(f"edges {seed}"), files=direction in ("campaign_to_d365", "bidirectional"))
     opt_out: dict[str, Any] = {}
     if direction != "disabled":
         opt_out = {"direction": direction, "mappings": OPT_OUTS, "export": {"settle_seconds": random.choice((0, 60))}}
@@ -211,8 +224,11 @@ class _Timeline:
             table, change = random.choice(TABLES), random.choice(("more", "filtered", "apply_deletes"))
             self._add(random.choice(syncs) - 0.5, "change_mapping", table=table, change=change)
 
-    def add_edge_moves(self, random: Random) -> None:
-        """Add a ledger that is set back, a privacy delete beside syncs, and a record that others remove in Campaign."""
+    def add_edge_moves(self, random: Random, *, files: bool) -> None:
+        """Add a ledger that is set back, a privacy delete beside syncs, a record that others remove, another target.
+
+        files: opt-outs come in files, which name the key.
+        """
         syncs = [move.at for move in self._moves if move.kind == "sync"]
         if random.random() < 0.3:
             copied, back = sorted((random.choice(syncs), random.choice(syncs)))
@@ -233,6 +249,9 @@ class _Timeline:
             at, table = random.choice(syncs) + random.uniform(-300, 300), random.choice(TABLES)
             self._add(at, "remove_record", table=table, row=random.randrange(ROWS[table]), children=False)
             self._add(at + random.uniform(1, 2 * HOUR), "replay", table=table, resend=True)
+        if random.random() < 0.4 and not files:
+            for at in (random.choice(syncs) - 0.5, random.choice(syncs) + random.uniform(600, 900)):
+                self._add(at, "change_target")
 
     def _row(self, table: str) -> int:
         return self._random.randrange(ROWS[table])

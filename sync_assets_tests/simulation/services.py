@@ -145,6 +145,13 @@ class Services:
         for fault in position.faults:
             self.faults.add(dict(fault))
 
+    def change_profile_key(self, attribute: str) -> None:
+        """Publish profiles with another key attribute, and with the filter on it."""
+        published = {
+            f"by{attribute[0].upper()}{attribute[1:]}": {"parameter": f"{attribute}_parameter", "attribute": attribute}
+        }
+        self.campaign.configure({"profile_key": attribute, "filters": {"profile": published}})
+
     def moment(self) -> Moment:
         return Moment(next(self._numbers), self.clock.instant)
 

@@ -1,0 +1,158 @@
+"""Commands of operators that run beside syncs or need that none is at work: holds, a restored ledger, another target.
+
+Each is a process of the program.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sync_assets.audit.person_records import whereabouts
+from sync_assets_tests.simulation.contract import Contract
+from sync_assets_tests.simulation.observed import Hold, Moment, Table, Verification
+from sync_assets_tests.simulation.program import SimulatedRuntime, hold, rebuild, release
+from sync_assets_tests.simulation.report import mapped_tables
+from sync_assets_tests.simulation.scenario import NEW_KEY, TABLES, row_id
+
+if TYPE_CHECKING:
+    from sync_assets_tests.simulation.run import Simulation
+
+
+class Stuck(AssertionError):
+    """Raised if a sync does not end, is not refused though it must be, or raises an error of its own."""
+
+
+class Commands:
+    """Methods named as kinds of moves carry them out. holds, restored, verified, retargeted: as in `Observed`."""
+
+    def __init__(self, simulation: Simulation, url: str, home: Path) -> None:
+        self._simulation, self._services = simulation, simulation.services
+        self._ledger = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else None
+        self._copy = home / "copy.db"
+        self._copied: tuple[Moment, list[Hold]] | None = None
+        self._holding: set[str] = set()
+        self.holds: list[Hold] = []
+        self.restored: list[tuple[Moment, Moment]] = []
+        self.verified: list[Verification] = []
+        self.retargeted: tuple[Moment, tuple[Table, ...]] | None = None
+
+    # Privacy holds
+
+    def hold(self, row: int, *, during: bool = False) -> None:
+        """Place a contact on hold. during: also while a sync or another command is at work."""
+        id_ = row_id("contact", row)
+
+        async def command() -> None:
+            self._holding.add(id_)
+            await self._simulation.command(lambda runtime: hold(runtime, id_))
+            self.holds.append(Hold(id_, self._services.moment()))
+            self._holding.discard(id_)
+
+        if id_ not in self._holding and self._held(id_) is None:
+            self._simulation.start(command(), beside_others=during)
+
+    def verify(self, row: int) -> None:
+        """Ask whether a contact on hold is gone."""
+        id_ = row_id("contact", row)
+
+        async def verify(runtime: SimulatedRuntime) -> None:
+            found = await whereabouts(runtime, id_)
+            self.verified.append(Verification(id_, self._services.moment(), found.gone))
+
+        if self._held(id_) is not None:
+            self._simulation.start(self._simulation.command(verify), beside_others=True)
+
+    def release(self, row: int, *, during: bool = False) -> None:
+        """Release a contact from hold. during: also while a sync or another command is at work."""
+        id_ = row_id("contact", row)
+        if (at := self._held(id_)) is None:
+            return
+
+        async def command() -> None:
+            self.holds[at] = replace(self.holds[at], until=self._services.moment())
+            await self._simulation.command(lambda runtime: release(runtime, id_))
+            self.holds[at] = replace(self.holds[at], released=self._services.moment())
+
+        self._simulation.start(command(), beside_others=during)
+
+    def _held(self, contact: str) -> int | None:
+        """Return the place in `holds` of the contact's hold; None if there is none."""
+        return next((n for n, one in enumerate(self.holds) if (one.contact, one.until) == (contact, None)), None)
+
+    # An earlier copy of the ledger
+
+    def back_up(self) -> None:
+        """Copy the ledger, unless a sync is at work."""
+        if self._ledger and not self._simulation.at_work:
+            _copy(self._ledger, self._copy)
+            self._copied = self._services.moment(), list(self.holds)
+
+    def set_back(self) -> None:
+        """Put the copy in place of the ledger, sync and rebuild, unless a sync is at work or holds changed since.
+
+        The sync must be refused if anything was written since.
+        """
+        if self._ledger and self._copied and self._copied[1] == self.holds and not self._simulation.at_work:
+            copied, self._copied = self._copied[0], None
+            self._simulation.start(self._alone(self._set_back(copied, self._ledger)))
+
+    async def _set_back(self, copied: Moment, ledger: Path) -> None:
+        wrote = self._wrote_since(copied)
+        _copy(self._copy, ledger)
+        before = self._services.moment()
+        problems = await self._simulation.sync_once()
+        refused = any("Run `sync-assets rebuild`" in problem for problem in problems) or len(problems) >= len(TABLES)
+        if wrote and (self._wrote_since(before) or not refused):
+            raise Stuck(f"a sync with an older ledger was not refused: {problems}")
+        await self._simulation.command(rebuild)
+        self.restored.append((copied, self._services.moment()))
+
+    async def _alone(self, work: Awaitable[None]) -> None:
+        self._simulation.exclusive = True
+        await work
+        self._simulation.exclusive = False
+
+    def _wrote_since(self, moment: Moment, resource: str | None = None) -> bool:
+        """Return True if the program wrote after a moment, to a resource or to any one and to Dynamics 365."""
+        rows = [one for one in self._services.rows if one.by == "program" and resource is None]
+        calls = [one.handled for one in self._services.calls if resource in (None, one.handled.resource)]
+        sent = [call.sent for call in calls if call.method != "GET"]
+        return any(one.n > moment.n for one in (*sent, *(row.moment for row in rows)))
+
+    # Another target
+
+    def change_target(self) -> None:
+        """Name another key attribute of profiles in both systems; a sync must be refused until it is accepted.
+
+        Does nothing if a sync is at work, a request is under way, or the attribute is mapped.
+        """
+        simulation = self._simulation
+        busy = simulation.at_work or simulation.network.carries
+        if not (busy or self.retargeted or simulation.rules["contact"].more):
+            simulation.start(self._alone(self._change_target()))
+
+    async def _change_target(self) -> None:
+        simulation, services = self._simulation, self._services
+        former, profiles = mapped_tables(), services.campaign.tables["profile"].by_key
+        contract, rows = Contract(former[0], simulation.document), services.final_rows()["contact"]
+        sent = [row for row in rows if contract.passes(row) and row["contactid"] in profiles]
+        self.retargeted = changed, _ = services.moment(), former
+        simulation.replaced.append((changed, simulation.document))
+        services.change_profile_key(NEW_KEY)
+        simulation.configure(NEW_KEY)
+        simulation.accept_mapping = False
+        problems = await simulation.sync_once()
+        simulation.accept_mapping = True
+        refused = any("--accept-mapping" in problem for problem in problems) or len(problems) >= len(TABLES)
+        if sent and (self._wrote_since(changed, "profile") or not refused):
+            raise Stuck(f"a sync with another target was not refused: {problems}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
+        one.backup(other)
