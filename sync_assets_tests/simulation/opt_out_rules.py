@@ -224,11 +224,13 @@ def nothing_echoes(history: History) -> Found:
                 if call.before and change.pkey == call.before["PKey"]
             )
             held = call.before and all(call.before.get(name) == value for name, value in request.body.items())
-            repeats_a_lost_one = any(
-                one.delivered is None and one.body == request.body and one.sent.n < request.sent.n
+            # A request without an answer is repeated, and may overtake the repetition or be overtaken by it.
+            repeated = any(
+                one is not request and one.body == request.body and None in (one.delivered, request.delivered)
                 for one in history.writes[resource, record[1]]
+                if one.sent.n < call.handled.n
             )
-            if alone and held and not (moved or repeats_a_lost_one):
+            if alone and held and not (moved or repeated):
                 yield *record, f"event {request.sent.n} writes to Campaign what it holds"
         yield from _too_many(history, contract, record)
 
