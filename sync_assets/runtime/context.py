@@ -161,9 +161,13 @@ class Runtime:
             self._number.check()
 
     def accept_older(self, begin: Callable[[], None]) -> None:
-        """If the ledger is an older copy, call `begin`, and go on with the copy after that."""
+        """If the ledger is an older copy, call `begin`, and go on with the copy after that.
+
+        Raises RequestsUnderWay if that is too early.
+        """
         self.ledger  # noqa: B018 - opens it
         if self._number and self._number.is_older:
+            self._number.check_certain(self.config.guardrails.horizon_minutes * 60)
             begin()
             self._number.accept()
 

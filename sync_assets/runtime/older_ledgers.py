@@ -2,19 +2,23 @@
 
 A ledger that was restored from a backup, or whose PostgreSQL server failed over without its last transactions, lacks
 claims: what they sent would be sent again, and an older value could stay. The file `.<configuration>.<ledger's id>`
-has the highest number of the ledger (repositories/sessions.py), which a copy of it has not reached. Where the file
-cannot be written, nothing is remembered.
+has the highest number of the ledger (repositories/sessions.py), which a copy of it has not reached, and its time. The
+number rises with each claim, and every few seconds while a worker lives. Where the file cannot be written, nothing is
+remembered.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sync_assets.ledger.errors import LedgerError
+from sync_assets.ledger.times import clock
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -31,6 +35,16 @@ class OlderLedger(LedgerError):
         )
 
 
+class RequestsUnderWay(LedgerError):
+    """A rebuild would be too early: requests that the older copy does not have may still take effect."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(
+            f"Requests that the ledger lost may take effect until {clock(until)}, after what a rebuild finds now.",
+            "Run `sync-assets rebuild` again after that. Until then nothing is sent.",
+        )
+
+
 class LedgerNumber:
     """The remembered number of an open ledger.
 
@@ -41,7 +55,7 @@ class LedgerNumber:
     def __init__(self, ledger: Ledger, config: Path) -> None:
         """Compare the ledger's number with the remembered one, and remember it from now on."""
         self._ledger, self._file = ledger, config.with_name(f".{config.name}.{ledger.systems.identity()}")
-        known, self.is_older = self._read()
+        known, self.is_older, self._at = self._read()
         if ledger.sessions.number() < known and not self.is_older:
             self.is_older = True
             self._write(known)
@@ -52,28 +66,35 @@ class LedgerNumber:
         if self.is_older:
             raise OlderLedger(self._ledger.where)
 
+    def check_certain(self, horizon_seconds: float) -> None:
+        """Raise RequestsUnderWay if the last request that the copy lacks may still take effect."""
+        if time.time() < (until := self._at + horizon_seconds):
+            raise RequestsUnderWay(datetime.fromtimestamp(until, UTC))
+
     def accept(self) -> None:
         """Go on with this copy, which is the newest one from now on."""
-        known, _ = self._read()
+        known, *_ = self._read()
         self._ledger.sessions.raise_number(known + 1)
         self.is_older = False
         self._write(known + 1)
 
     def _remember(self, number: int) -> None:
-        known, is_older = self._read()
+        known, is_older, _ = self._read()
         if number > known and not is_older:
+            self._at = time.time()
             self._write(number)
 
-    def _read(self) -> tuple[int, bool]:
+    def _read(self) -> tuple[int, bool, float]:
+        """Return the number, whether an older copy was found, and the number's time, in seconds since 1970."""
         with suppress(OSError, ValueError, TypeError, KeyError):
             stored = json.loads(self._file.read_text("utf-8"))
-            return int(stored["number"]), bool(stored["older"])
-        return 0, False
+            return int(stored["number"]), bool(stored["older"]), float(stored["at"])
+        return 0, False, 0.0
 
     def _write(self, number: int) -> None:
         aside = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         try:
-            aside.write_text(json.dumps({"number": number, "older": self.is_older}), "utf-8")
+            aside.write_text(json.dumps({"number": number, "older": self.is_older, "at": self._at}), "utf-8")
             aside.replace(self._file)
         except OSError:
             with suppress(OSError):

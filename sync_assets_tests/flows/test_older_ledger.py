@@ -10,6 +10,8 @@ from pathlib import Path
 from sync_assets.commands.backup import backup
 from sync_assets_tests.support.program import Program, calls
 
+HORIZON_SECONDS = 3.0
+
 
 def set_back(program: Program, copy: Path) -> None:
     """Put the copy in the place of the ledger."""
@@ -40,7 +42,7 @@ def a_key_that_identifies_nothing(program: Program) -> None:
     admin.settings("campaign", filters=published)
     ours = {"name": "byOurId", "parameter": "ourId_parameter"}
     program.table |= {"unique": False, "apply_deletes": True, "address": "filter", "filter": ours}
-    program.guardrails = {"concurrency": 2, "horizon_minutes": 0.05}
+    program.guardrails = {"concurrency": 2, "horizon_minutes": HORIZON_SECONDS / 60}
 
 
 def test_a_ledger_that_was_set_back_sends_nothing_until_it_is_rebuilt(program: Program, tmp_path: Path) -> None:
@@ -62,6 +64,7 @@ def test_a_ledger_that_was_set_back_sends_nothing_until_it_is_rebuilt(program: P
         assert "is an older copy" in errors
         assert "`sync-assets rebuild`" in errors
     assert admin.engine_calls() == before
+    time.sleep(HORIZON_SECONDS)
     status, _, errors = program.run("rebuild")
     assert status == 0, errors
     status, _, errors = program.run("sync")
@@ -84,6 +87,7 @@ def test_a_rebuild_of_an_older_ledger_that_was_killed_is_continued_by_the_next_s
     inserted = sum(bool(profile["externalId"]) for profile in admin.dump_campaign())
     set_back(program, backup_of_a_new_ledger)
     assert program.run("sync")[0] == 1
+    time.sleep(HORIZON_SECONDS)
     admin.latency("d365", 3000)
     process = program.start("rebuild")
     time.sleep(2.5)
@@ -93,6 +97,28 @@ def test_a_rebuild_of_an_older_ledger_that_was_killed_is_continued_by_the_next_s
     status, _, errors = program.run("sync")
     assert status == 0, errors
     assert f" {inserted} hold what they should" in errors
+    program.assert_in_step()
+
+
+def test_a_rebuild_waits_until_no_request_that_the_ledger_lost_can_take_effect(
+    program: Program, tmp_path: Path
+) -> None:
+    admin = program.sandbox.admin
+    assert program.sync().status == 0
+    backup(program.runtime(), tmp_path / "copy.db")
+    admin.change("contact", 1, jobtitle="newer")
+    assert program.sync().status == 0
+    set_back(program, tmp_path / "copy.db")
+    before = admin.engine_calls()
+    status, _, errors = program.run("rebuild")
+    assert status == 1
+    assert "Requests that the ledger lost may take effect until" in errors
+    assert "`sync-assets rebuild`" in errors
+    assert program.run("sync")[0] == 1
+    assert admin.engine_calls() == before
+    program.guardrails = {"horizon_minutes": 0.001}
+    assert program.run("rebuild")[0] == 0
+    assert program.sync().status == 0
     program.assert_in_step()
 
 

@@ -37,6 +37,7 @@ from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.opt_out.session import open_session
 from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.older_ledgers import RequestsUnderWay
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import RENEW_SECONDS, WorkerSession, release_dead
 from sync_assets.sftp import FileGone
@@ -247,8 +248,16 @@ async def release(runtime: Runtime, contact: str) -> None:
 
 
 async def rebuild(runtime: Runtime) -> None:
-    """As `commands.rebuild`, repeated some times until both systems could be asked; later syncs go on with it."""
-    runtime.accept_older(lambda: begin_anew(runtime))
+    """As `commands.rebuild`, repeated until it is not too early, and some times until both systems could be asked.
+
+    Later syncs go on with it.
+    """
+    while True:
+        try:
+            runtime.accept_older(lambda: begin_anew(runtime))
+            break
+        except RequestsUnderWay:
+            await asyncio.sleep(AGAIN_SECONDS)
     with new_keys() as keys:
         for config in runtime.config.in_link_order:
             for _ in range(ROUNDS):

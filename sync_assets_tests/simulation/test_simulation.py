@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from datetime import timedelta
 from random import Random
 
 import pytest
 
+from sync_assets_tests.simulation.checker import check
 from sync_assets_tests.simulation.clock import PROCESS, Clock, Crashed, NothingToRun, Process, SimulatedLoop
 from sync_assets_tests.simulation.ledgers import sqlite_ledgers
 from sync_assets_tests.simulation.run import play
-from sync_assets_tests.simulation.scenario import scenario
+from sync_assets_tests.simulation.scenario import TABLES, Move, Scenario, scenario
 from sync_assets_tests.simulation.shorten import shortened
+from sync_assets_tests.support.world import TableRules
 
 SEEDS = 8
 """They take some 10 s of processor time."""
@@ -49,6 +52,32 @@ def test_a_run_replays_without_some_of_its_moves() -> None:
     with sqlite_ledgers() as ledgers:
         run = play(whole.only(whole.moves[::2]), ledgers)
     assert run.observed.idle
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_rebuild_waits_for_an_update_that_the_ledger_lost(seed: int) -> None:
+    """Else the update takes effect after the newer one that followed the rebuild."""
+    contact = {"table": "contact", "row": 0}
+    sync = {"tables": TABLES, "together": False, "machine": "here", "crash": None}
+    late = {"begin": 2710, "end": 2719, "systems": ("campaign",), "kinds": ("late",), "share": 0.7, "seed": seed}
+    moves = (
+        Move(10, "put_row", {**contact, "set": {"firstname": "Ada", "department": "in"}}),
+        Move(700, "sync", sync),
+        Move(1400, "sync", sync),
+        Move(2000, "back_up", {}),
+        Move(2001, "put_row", {**contact, "set": {"firstname": "bob"}}),
+        Move(2710, "network_faults", late),
+        Move(2711, "sync", sync),
+        Move(2722, "put_row", {**contact, "set": {"firstname": "eVE"}}),
+        Move(2730, "set_back", {}),
+        Move(2900, "sync", sync),
+    )
+    rules = {table: TableRules() for table in TABLES}
+    with sqlite_ledgers() as ledgers:
+        run = play(Scenario(seed, ("as documented",), rules, {}, moves, 1.0), ledgers)
+    assert run.observed.restored
+    assert any(call.handled.at - call.sent.at > timedelta(minutes=4) for call in run.observed.calls)
+    assert check(run.observed) == []
 
 
 def test_a_history_is_shortened_to_the_moves_that_fail_together() -> None:
