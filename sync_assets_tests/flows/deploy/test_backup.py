@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import stat
 import uuid
@@ -80,6 +81,10 @@ def test_a_backup_in_the_middle_of_a_first_load_is_restored_on_a_new_server_and_
         with dagsters_instance(second["PGHOST"], monkeypatch) as instance:
             assert instance.get_run_by_id(run.run_id) == run
         program.more["SYNC_ASSETS_LEDGER_URL"] = ledger_url(second["PGHOST"])
+        config = Path(program.env["SYNC_ASSETS_CONFIG"])
+        for file in config.parent.glob(f".{config.name}.*"):
+            if "number" in (remembered := json.loads(file.read_text())):
+                file.write_text(json.dumps(remembered | {"at": 0}))  # the last request was sent long ago
         before = admin.engine_calls()
         for command in ("rebuild", "sync"):
             status, _, errors = program.run(command)

@@ -168,7 +168,6 @@ from sync_assets_tests.unit.ledger.test_stuck_children import (
 from sync_assets_tests.unit.ledger.test_unread import (
     test_a_row_from_which_something_would_follow_is_not_known,
     test_the_hash_is_that_of_the_row_as_it_came_last,
-    test_the_rules_that_all_rows_were_read_by,
 )
 
 pytestmark = pytest.mark.parametrize("ledgers", ["postgresql"], indirect=True)
