@@ -14,7 +14,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.http.client import Response
 from sync_assets.ledger import Claimed
 from sync_assets.push.delivery import Delivery, deliver
-from sync_assets_tests.support.little_campaign import BARE, LittleCampaign
+from sync_assets_tests.unit.push.little_campaign import BARE, LittleCampaign
 
 INVALID = Response(500, {}, b"email 'ada@example.org' is not valid")
 
