@@ -27,7 +27,7 @@ from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
-from sync_assets.http.client import HttpError
+from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger, Rebuild
 from sync_assets.plurals import counted
 from sync_assets.runtime.listed_keys import ListedKeys

@@ -24,8 +24,8 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.client import HttpError
 from sync_assets.http.pagination import LinkTrail
+from sync_assets.http.transport import HttpError
 from sync_assets.ledger.records.hold_records import PERSON, HeldRecord
 from sync_assets.ledger.records.privacy_holds import RelatedRecord
 from sync_assets.runtime.context import Runtime

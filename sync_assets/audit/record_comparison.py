@@ -25,7 +25,7 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
-from sync_assets.http.client import Unavailable
+from sync_assets.http.transport import Unavailable
 from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
 from sync_assets.push.record_links import LINK_KEPT

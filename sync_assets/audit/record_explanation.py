@@ -15,7 +15,7 @@ from sync_assets.audit.record_agreement import STATE_WORDS, Agreement, Reason, a
 from sync_assets.audit.record_facts import RecordFacts
 from sync_assets.audit.value_comparison import differing
 from sync_assets.audit.value_shape import value_shape
-from sync_assets.campaign.timestamps import moment
+from sync_assets.campaign.dialect import moment
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.ledger.model import WAITING_FOR, BlockReason, State
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord

@@ -20,8 +20,8 @@ from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRef
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.guids import GUID
-from sync_assets.http.client import Unavailable
 from sync_assets.http.pagination import LinkTrail
+from sync_assets.http.transport import Unavailable
 
 if TYPE_CHECKING:
     from sync_assets.campaign.metadata import Resource

@@ -4,9 +4,9 @@ client          a resource's metadata and records, with the calls that they cost
 records         one resource's records, addressed by our key
 addressing      how records are addressed (by key or by filter), and the findings about that
 dialect         what an answer means for a record; no other module judges answers
-metadata, resource_type   attributes of a resource, and the parser for Campaign's description of it
+metadata        attributes of a resource, and the parser for Campaign's description of it
 profile_opt_outs, workflows   opt-outs read through the API; the workflow that exports them
-sign_in, timestamps   Adobe IMS; Campaign's format of times
+sign_in         Adobe IMS
 
 Imports neither Dynamics 365 code, the ledger nor Dagster. Never stores a PKey.
 """

@@ -17,23 +17,12 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from sync_assets.campaign.dialect import Operation, may_be_resent, response_outcome, words
-from sync_assets.campaign.metadata import Resource
-from sync_assets.campaign.resource_type import read_resource
+from sync_assets.campaign.metadata import Resource, read_resource
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.client import (
-    GATEWAY_REFUSALS,
-    Admission,
-    Endpoint,
-    Guard,
-    HttpError,
-    Limits,
-    Observer,
-    Response,
-    SignInRefused,
-    TokenSource,
-    Unavailable,
-)
+from sync_assets.http.client import Admission, Endpoint, Guard, Observer, TokenSource
 from sync_assets.http.redaction import redact
+from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, PATIENCE
+from sync_assets.http.transport import HttpError, Limits, Response, SignInRefused, Unavailable
 from sync_assets.similar_names import did_you_mean
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
@@ -43,8 +32,6 @@ SILENCE = 90.0
 """Seconds to wait for an answer. Campaign's gateway gives up after 60, and its error is worth more than our own
 timeout.
 """
-METADATA_PATIENCE = 7.0
-"""Seconds of retries. Metadata is fetched first, so a mistyped URL should fail soon."""
 
 
 class NoInstance(Unavailable):
@@ -118,7 +105,7 @@ class CampaignClient:
         api_key: str,
         context: ssl.SSLContext,
         connections: int = 64,
-        patience: float = 120.0,
+        patience: float = PATIENCE,
         timeout: float = SILENCE,
         admission: Admission | None = None,
     ) -> None:

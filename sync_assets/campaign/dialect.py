@@ -10,11 +10,13 @@ from __future__ import annotations
 import html
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
-from sync_assets.http.client import RETRY_STATUS, Response
+from sync_assets.http.retry import RETRY_STATUS
+from sync_assets.http.transport import Response
 
 Operation = Literal["insert", "update", "delete", "read"]
 Kind = Literal["done", "unproven", "exists_already", "missing", "refused", "transient", "denied"]
@@ -190,3 +192,17 @@ def _gateway_json(answer: Response) -> str:
         return ""
     code, message = parsed.get("error_code", parsed.get("code")), parsed.get("message")
     return f"{'' if code is None else code} {message}".strip() if message else ""
+
+
+def moment(text: object) -> datetime | None:
+    """Return a time of Campaign's, `YYYY-MM-DD hh:mm:ss.mmmZ`, in UTC; None for an empty or unreadable one.
+
+    A `T` in place of the blank, and no zone, are accepted. Source: docs/dev/references/campaign.md 1.
+    """
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        read = datetime.fromisoformat(text)
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -15,9 +15,8 @@ from typing import Any
 import polars as pl
 
 from sync_assets.campaign.client import CampaignClient, CampaignRefused, listed
-from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.campaign.dialect import ResponseOutcome, moment
 from sync_assets.campaign.records import Records
-from sync_assets.campaign.timestamps import moment
 from sync_assets.config.values import CHANGED_SUFFIX, PROFILE
 from sync_assets.guids import GUID
 from sync_assets.http.pagination import LinkTrail

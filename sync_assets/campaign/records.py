@@ -19,12 +19,12 @@ import msgspec
 from sync_assets.campaign.addressing import CAPITALS, DELETE_ANSWER, KEY_IN_DELETE, Addressing, Filter
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation, ResponseOutcome, response_outcome
-from sync_assets.http.client import Guard, Observer, OutcomeUnknown, Response, backoff
+from sync_assets.http.client import Guard, Observer
+from sync_assets.http.retry import REPEATS, backoff
+from sync_assets.http.transport import OutcomeUnknown, Response
 
 __all__ = ["Addressing", "Filter", "Records", "counted"]
 
-REPEATS = 3
-"""How often a request is repeated whose answer is not the engine's own."""
 _NOT_BY_KEY = frozenset({"missing", "refused", "transient"})
 """Outcomes of a key in a URL where Campaign accepts none; a bare error (transient) may mean that as well."""
 

@@ -17,9 +17,11 @@ import httpx
 import msgspec
 
 from sync_assets.http.aiohttp_transport import AiohttpClient
-from sync_assets.http.client import (
+from sync_assets.http.client import CachedTokens, bearer_token
+from sync_assets.http.retry import SIGN_IN_LONGEST_WAIT, SIGN_IN_TRIES, backoff, retry_after
+from sync_assets.http.transport import (
+    REACH,
     SIGN_IN_LIMITS,
-    CachedTokens,
     HttpError,
     LimitExceeded,
     NotSent,
@@ -27,16 +29,8 @@ from sync_assets.http.client import (
     OutcomeUnknown,
     SignInRefused,
     Unavailable,
-    backoff,
-    bearer_token,
-    retry_after,
 )
-from sync_assets.http.httpx_transport import AiohttpTransport
-from sync_assets.http.transport import REACH
 
-TRIES = 4
-LONGEST_WAIT = 30.0
-"""Seconds of a `Retry-After` that a sign-in waits for; after a longer one it ends, and the caller may come again."""
 DAY = 24 * 60 * 60
 """Seconds. A token is valid no longer than this (docs/dev/references/campaign.md 1), whatever `expires_in` is."""
 
@@ -48,6 +42,24 @@ _REMEDIES = {
     "unauthorized_client": "The credential must be an OAuth server-to-server one; check CAMPAIGN_CLIENT_ID.",
     "unsupported_grant_type": "Check CAMPAIGN_IMS_URL: this host does not issue tokens for client credentials.",
 }
+
+
+_ABOUT_THE_WIRE = {"content-encoding", "content-length", "transfer-encoding"}
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """httpx's transport on an AiohttpClient, whose timeouts and limits count instead of the httpx client's."""
+
+    def __init__(self, wire: AiohttpClient) -> None:
+        self._wire = wire
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._wire.exchange(request.method, str(request.url), request.headers, request.content)
+        told = [pair for pair in answer.headers.items() if pair[0].lower() not in _ABOUT_THE_WIRE]
+        return httpx.Response(answer.status, headers=told, content=answer.body, request=request)
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
 
 
 def ims_tokens(
@@ -80,8 +92,8 @@ def ims_tokens(
             )
 
     async def fetch() -> tuple[str, float]:
-        for attempt in range(TRIES):
-            last, wait = attempt == TRIES - 1, backoff(attempt)
+        for attempt in range(SIGN_IN_TRIES):
+            last, wait = attempt == SIGN_IN_TRIES - 1, backoff(attempt)
             try:
                 response = await ask()
             except (NotSent, OutcomeUnknown) as error:
@@ -99,7 +111,7 @@ def ims_tokens(
                 if isinstance(refusal, SignInRefused):
                     raise refusal
                 told = retry_after(response.headers)
-                if told is not None and told > LONGEST_WAIT:
+                if told is not None and told > SIGN_IN_LONGEST_WAIT:
                     raise Unavailable(f"{refusal.cause} It asks us to wait {told:.0f} s.", refusal.remedy)
                 if last:
                     raise refusal

@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 from urllib.parse import quote
 
-from sync_assets.campaign.client import METADATA_PATIENCE, CampaignClient, CampaignRefused, decoded
-from sync_assets.campaign.dialect import response_outcome
-from sync_assets.campaign.timestamps import moment
-from sync_assets.http.client import Response, SignInRefused
+from sync_assets.campaign.client import CampaignClient, CampaignRefused, decoded
+from sync_assets.campaign.dialect import moment, response_outcome
 from sync_assets.http.redaction import redact
+from sync_assets.http.retry import METADATA_PATIENCE
+from sync_assets.http.transport import Response, SignInRefused
 
 Status = Literal["edition", "started", "finished", "warning", "error", "unknown"]
 

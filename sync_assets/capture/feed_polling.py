@@ -17,14 +17,13 @@ from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import DataverseClient, FeedExpired, TrackingOff
 from sync_assets.dataverse.page_parser import has_news
 from sync_assets.errors import public_message
-from sync_assets.http.client import HttpError
+from sync_assets.http.retry import POLL_PATIENCE
+from sync_assets.http.transport import HttpError
 from sync_assets.ledger import FeedMoved
 from sync_assets.performance import new_event_loop
 from sync_assets.runtime.context import Runtime
 
 T = TypeVar("T")
-POLL_PATIENCE = 8.0
-"""Seconds for which one request of a poll is retried."""
 LONGEST_POLL = 20.0
 """Seconds that a poll may take, including a sign-in, since Dagster ends a sensor's tick after a minute."""
 KEEP_LINK = timedelta(minutes=1)

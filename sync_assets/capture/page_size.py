@@ -14,17 +14,14 @@ from contextlib import suppress
 
 from sync_assets.capture.context import CaptureContext
 from sync_assets.dataverse.client import LIMITS, D365Refused, ServerFailed
-from sync_assets.http.client import OutcomeUnknown, ResponseTooLarge, Unavailable, backoff
+from sync_assets.http.retry import PAGE_PATIENCE, PAGE_TRIES, backoff
+from sync_assets.http.transport import OutcomeUnknown, ResponseTooLarge, Unavailable
 from sync_assets.ledger import FeedMoved
 
 _log = logging.getLogger(__name__)
 
 SMALLEST = 250
 """Page size, in rows, from which on down a failure has another cause, unless the answer itself was too large."""
-TRIES = 3
-"""Tries of a page that is answered with status 500."""
-PATIENCE = 90.0
-"""Seconds for which a page is retried that gets no answer, or a gateway's answer: about two timeouts."""
 TIMED_OUT = (502, 504)
 """Status codes of a gateway that got no answer from Dynamics 365."""
 
@@ -41,7 +38,7 @@ async def fetch(capture: CaptureContext, link: str, *, tracked: bool) -> bytes:
         SyncAssetsError: As DataverseClient.page.
     """
     smallest = capture.size.rows <= SMALLEST
-    patience = None if smallest else PATIENCE
+    patience = None if smallest else PAGE_PATIENCE
     attempt = 0
     while True:
         try:
@@ -52,7 +49,7 @@ async def fetch(capture: CaptureContext, link: str, *, tracked: bool) -> bytes:
             raise too_large(capture, error) from error
         except (ServerFailed, OutcomeUnknown, Unavailable) as error:
             attempt += 1
-            if isinstance(error, ServerFailed) and attempt < TRIES:
+            if isinstance(error, ServerFailed) and attempt < PAGE_TRIES:
                 await asyncio.sleep(backoff(attempt))
                 continue
             if smallest or (isinstance(error, Unavailable) and error.status not in TIMED_OUT):

@@ -16,7 +16,7 @@ from sync_assets.capture.context import CaptureContext, CaptureResult
 from sync_assets.capture.page_preparation import parser, prepare_page
 from sync_assets.capture.page_size import too_large
 from sync_assets.dataverse.client import IDS_IN_A_QUERY
-from sync_assets.http.client import ResponseTooLarge
+from sync_assets.http.transport import ResponseTooLarge
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Feed

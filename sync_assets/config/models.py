@@ -14,10 +14,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from sync_assets.config.alerts import Alerts
-from sync_assets.config.log_export import Logs
 from sync_assets.config.opt_out import Export, OptOutConfig, OptOutMapping
-from sync_assets.config.record_history import History
-from sync_assets.config.runs import Runs
+from sync_assets.config.runs import History, Logs, Runs
 from sync_assets.config.values import (
     CONTACT,
     AttributeName,

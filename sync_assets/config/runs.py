@@ -1,13 +1,14 @@
-"""Model of the part `runs` of the configuration file: duration of Dagster's runs, and retention of their history."""
+"""Models of the parts `runs`, `history` and `logs` of the configuration file: runs, and what is kept how long."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
-from sync_assets.config.values import Days, Model, refused
+from sync_assets.config.opt_out import sftp_folder
+from sync_assets.config.values import Days, Model, Text, refused
 
 DEFAULT_START = date(2026, 1, 1)
 """The default first partition. Earlier days have no partition; their rows are captured all the same, since a partition
@@ -42,3 +43,28 @@ class Runs(Model):
     def linger(self) -> float:
         """`linger_seconds` as a number, infinite for `always`."""
         return float("inf") if self.linger_seconds == "always" else self.linger_seconds
+
+
+class History(Model):
+    """The history of records: what became of each, kept for some days."""
+
+    days: Annotated[int, Field(ge=1, le=3650)] = 14
+    """Older entries are removed."""
+
+
+class Logs(Model):
+    """Daily log files on the Campaign SFTP."""
+
+    export: bool = False
+    """true: a file of JSON lines a day, with counts and rejected records by id and reason."""
+    folder: Text = "d365_loads/logs"
+    """As seen after sign-in, or from the root. Made if it is not there."""
+    keep_days: Days = 30
+    """Older files are removed."""
+
+    @field_validator("folder")
+    @classmethod
+    def _one_place(cls, value: str) -> str:
+        if value != value.strip():
+            raise refused(f"`{value}` begins or ends with a blank", f"write `{value.strip()}`")
+        return sftp_folder(value, "folder: d365_loads/logs")

@@ -1,5 +1,7 @@
 """Read environment variables one by one: texts, secrets, URLs, files, keys. Each problem names its variable.
 
+A secret may come from a file, `<NAME>_FILE` instead of `<NAME>`, as container platforms mount them.
+
 Invariant: no secret appears in a message.
 """
 
@@ -15,7 +17,6 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from sync_assets.config.secret_files import FileSecret, SecretFileError
 from sync_assets.errors import SyncAssetsError
 
 T = TypeVar("T")
@@ -30,6 +31,43 @@ class SettingsError(SyncAssetsError):
     def __init__(self, problems: Collection[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(problems))
+
+
+class SecretFileError(SyncAssetsError):
+    """Raised when the file of a secret cannot be read, or is empty. The text names the variable, and the path unless it
+    may be the secret itself."""
+
+
+class FileSecret(SecretStr):
+    """A secret whose file is read each time it is used, so that a rotated secret counts from the next sign-in on."""
+
+    def __init__(self, variable: str, file: Path) -> None:
+        """Read the file once, to check it. Raises SecretFileError."""
+        self._variable, self._file = variable, file
+        super().__init__(self.get_secret_value())
+
+    def get_secret_value(self) -> str:
+        """Return the present content of the file without byte order mark and surrounding blanks.
+
+        Raises SecretFileError.
+        """
+        try:
+            value = self._file.read_text(encoding="utf-8-sig").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+            raise SecretFileError(
+                f"{self._variable} names {self._shown}, which cannot be read ({why}).",
+                "Correct the path or its rights.",
+            ) from None
+        if not value:
+            raise SecretFileError(f"{self._variable} names {self._shown}, which is empty.", "Write the secret into it.")
+        return value
+
+    @property
+    def _shown(self) -> str:
+        """The path, if its folder is there: else the variable may hold the secret by mistake."""
+        folder = os.path.dirname(self._file)
+        return str(self._file) if folder and os.path.isdir(folder) else "a file in no folder of this machine"
 
 
 class VariableReader:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from sync_assets.config.app_credential import ClientCertificate, FederatedToken
-from sync_assets.http.client import SignInRefused
+from sync_assets.http.transport import SignInRefused
 
 CLOCK_SKEW = 300
 """Seconds by which clocks may differ: Entra ID decides about a token that ended less than that ago."""

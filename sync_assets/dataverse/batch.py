@@ -8,7 +8,6 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/execute-ba
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 import time
 import uuid
@@ -23,15 +22,15 @@ from sync_assets.dataverse.batch_response import is_multipart, read_parts, row_i
 from sync_assets.dataverse.client import API, D365Refused, DataverseClient, refusal
 from sync_assets.dataverse.metadata import Table
 from sync_assets.guids import GUID
-from sync_assets.http.client import HttpError, Response, SignInRefused, Unavailable, backoff, is_lost, retry_after
+from sync_assets.http.client import is_lost
 from sync_assets.http.redaction import redact
+from sync_assets.http.retry import UPDATE_TRIES, backoff, retry_after
+from sync_assets.http.transport import HttpError, Response, SignInRefused, Unavailable
 from sync_assets.task_group import run_together
 
 ROWS_IN_A_BATCH = 100
 """Dataverse takes up to 1,000; a request that is lost is sent again whole."""
 BATCHES_AT_ONCE = 4
-TRIES = 4
-"""How often an update is sent that fails with 500, 502 or 504 before it counts as refused."""
 REASON_LENGTH = 300
 THROTTLED = frozenset({429, 503})
 
@@ -188,7 +187,7 @@ class _Slice:
             return False
         if part.status >= 500:
             self.failed[number] += 1
-            if self.failed[number] < TRIES:
+            if self.failed[number] < UPDATE_TRIES:
                 return False
         self.results[number] = outcome(self.updates[number], part, self.table)
         return True
@@ -199,7 +198,7 @@ class _Slice:
         A `Retry-After` holds back every task of the client (docs/dev/references/dataverse.md 4).
         """
         longest = max((seconds for part in parts if (seconds := _retry_after_of(part)) is not None), default=None)
-        wait = backoff(attempt) if longest is None else longest + random.uniform(0, 0.25)  # noqa: S311
+        wait = backoff(attempt, longest)
         if longest is not None or any(part.status in THROTTLED for part in parts):
             self.client.endpoint.pause.hold(wait)
         return wait

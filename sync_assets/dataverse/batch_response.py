@@ -12,7 +12,7 @@ import re
 from multidict import CIMultiDict
 
 from sync_assets.guids import GUID
-from sync_assets.http.client import HttpError, Response
+from sync_assets.http.transport import HttpError, Response
 
 _BOUNDARY = re.compile(r'boundary\s*=\s*(?:"([^"]+)"|([^\s;,"]+))', re.IGNORECASE)
 _STATUS_LINE = re.compile(rb"(?:^|\n)HTTP/\d(?:\.\d)?[ \t]+([1-5]\d\d)(?:[ \t][^\n]*)?\n")

@@ -19,19 +19,9 @@ from pydantic import SecretStr
 
 from sync_assets.config.app_credential import AppCredential, variable_of
 from sync_assets.http.aiohttp_transport import AiohttpClient
-from sync_assets.http.client import (
-    RETRY_STATUS,
-    SIGN_IN_LIMITS,
-    CachedTokens,
-    HttpError,
-    NotSent,
-    SignInRefused,
-    Unavailable,
-    bearer_token,
-    origin,
-    retry_after,
-)
-from sync_assets.http.transport import REACH
+from sync_assets.http.client import CachedTokens, bearer_token, origin
+from sync_assets.http.retry import RETRY_STATUS, retry_after
+from sync_assets.http.transport import REACH, SIGN_IN_LIMITS, HttpError, NotSent, SignInRefused, Unavailable
 from sync_assets.performance import new_event_loop
 
 _FORM = "application/x-www-form-urlencoded"

@@ -1,15 +1,13 @@
 """Send requests to one system with sign-in renewal, retry, throttling, and a check of links.
 
-Here: when a request may be sent, and sent again. Not here: how a single request is sent (aiohttp_transport.py), and
-what a response means for a record (the client of each system).
+Here: when a request may be sent, and sent again. Not here: how long to wait (retry.py), how a single request is sent
+(aiohttp_transport.py), and what a response means for a record (the client of each system).
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import logging
-import random
 import re
 import ssl
 import time
@@ -20,9 +18,18 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
+from sync_assets.http.retry import (
+    GATEWAY_REFUSALS,
+    LOST_BEHIND_GATEWAY,
+    PATIENCE,
+    RETRY_STATUS,
+    Throttle,
+    backoff,
+    retry_after,
+)
 from sync_assets.http.transport import (
-    SIGN_IN_LIMITS,
     USUAL_LIMITS,
+    ForeignLink,
     HttpError,
     LimitExceeded,
     Limits,
@@ -30,65 +37,14 @@ from sync_assets.http.transport import (
     NotTrusted,
     OutcomeUnknown,
     Response,
-    ResponseTooLarge,
-    ssl_context,
+    SignInRefused,
+    Unavailable,
 )
 
 _log = logging.getLogger(__name__)
 
-__all__ = [
-    "SIGN_IN_LIMITS",
-    "Admission",
-    "CachedTokens",
-    "Endpoint",
-    "ForeignLink",
-    "Guard",
-    "HttpError",
-    "LimitExceeded",
-    "Limits",
-    "NotSent",
-    "NotTrusted",
-    "Observer",
-    "OutcomeUnknown",
-    "Response",
-    "ResponseTooLarge",
-    "SignInRefused",
-    "Throttle",
-    "TokenSource",
-    "Unavailable",
-    "is_lost",
-    "ssl_context",
-]
-
-RETRY_STATUS = frozenset({429, 502, 503, 504})
-LOST_BEHIND_GATEWAY = frozenset({502, 504})
-"""Statuses of a gateway that got no response from the system: the request's outcome is unknown."""
-GATEWAY_REFUSALS = frozenset({401, 403, 429, 503})
-"""Statuses of a gateway that did not forward the request to the system."""
-
-LONGEST_RETRY_AFTER = 900.0
-"""Most seconds of a `Retry-After` that are respected, so that a date in the far future does not stop a process."""
-_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-
-
 TOLD_SECONDS = 30.0
 """Seconds between two log lines that say that a system does not answer."""
-
-
-class Unavailable(HttpError):
-    """Raised when the server kept refusing (429, 503, ...) longer than `patience`. status: the last one, 0 for none."""
-
-    def __init__(self, cause: str, remedy: str = "What is left stays pending; run it again later.", status: int = 0):
-        self.status = status
-        super().__init__(cause, remedy)
-
-
-class SignInRefused(HttpError):
-    """The identity provider or the server did not accept our credentials."""
-
-
-class ForeignLink(HttpError):
-    """A link in a response leads to another host, to which our token would have been sent."""
 
 
 class TokenSource(Protocol):
@@ -130,48 +86,6 @@ class CachedTokens:
             return self._token
 
 
-class Throttle:
-    """The throttle that all tasks of a process share: a `Retry-After` stops all of them.
-
-    until: end of the wait, monotonic clock.
-    """
-
-    def __init__(self) -> None:
-        self.until = 0.0
-
-    def hold(self, seconds: float) -> None:
-        """Stop all requests for at least so many seconds."""
-        self.until = max(self.until, time.monotonic() + seconds)
-
-    async def passed(self, give_up_at: float = float("inf")) -> bool:
-        """Wait until requests may be sent; False, at once, if that is later than `give_up_at` (monotonic clock)."""
-        while (left := self.until - time.monotonic()) > 0:
-            if self.until > give_up_at:
-                return False
-            await asyncio.sleep(min(left, 1.0))  # another task may extend the wait meanwhile
-        return True
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Parse a `Retry-After` header (a number or a date) to seconds, at most LONGEST_RETRY_AFTER.
-
-    None without a header, or if it is invalid. A date in the past is 0.
-    """
-    value = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(value):
-        return min(float(value), LONGEST_RETRY_AFTER)
-    try:
-        seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
-    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
-
-
-def backoff(attempt: int) -> float:
-    """Return the seconds to wait before the next attempt: doubling from 0.5 up to 30, with 30 % jitter."""
-    return min(30.0, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3)  # noqa: S311
-
-
 Observer = Callable[[str, int | None, float], None]
 """Called after each single request with its kind, its status (None: outcome unknown; 0: not sent) and its seconds.
 
@@ -208,7 +122,7 @@ class Endpoint:
         context: ssl.SSLContext,
         headers: Mapping[str, str],
         connections: int = 64,
-        patience: float = 120.0,
+        patience: float = PATIENCE,
         timeout: float = 60.0,
         limits: Limits = USUAL_LIMITS,
         transient: Callable[[Response], bool] = lambda answer: answer.status in RETRY_STATUS,
@@ -337,8 +251,7 @@ class Endpoint:
 
     def _wait(self, answer: Response, attempt: int) -> float:
         """Return the seconds until the next attempt. A gateway's refusal stops all requests of this process so long."""
-        told = retry_after(answer.headers)
-        wait = backoff(attempt) if told is None else told + random.uniform(0, 0.25)  # noqa: S311
+        wait = backoff(attempt, retry_after(answer.headers))
         if answer.status in GATEWAY_REFUSALS:
             if self.pause.until <= time.monotonic():  # once for all requests in flight
                 _log.warning(

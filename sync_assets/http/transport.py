@@ -45,6 +45,22 @@ class ResponseTooLarge(LimitExceeded):
     """The response was larger than its `Limits` allow."""
 
 
+class Unavailable(HttpError):
+    """Raised when the server kept refusing (429, 503, ...) longer than `patience`. status: the last one, 0 for none."""
+
+    def __init__(self, cause: str, remedy: str = "What is left stays pending; run it again later.", status: int = 0):
+        self.status = status
+        super().__init__(cause, remedy)
+
+
+class SignInRefused(HttpError):
+    """The identity provider or the server did not accept our credentials."""
+
+
+class ForeignLink(HttpError):
+    """A link in a response leads to another host, to which our token would have been sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits of a response; beyond them LimitExceeded is raised.

@@ -17,8 +17,8 @@ from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
 from sync_assets.dataverse.row_queries import RowNow, rows_now
-from sync_assets.http.client import HttpError, SignInRefused
 from sync_assets.http.redaction import redact
+from sync_assets.http.transport import HttpError, SignInRefused
 from sync_assets.ledger import times
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
 from sync_assets.ledger.rules import opt_outs as rules

@@ -8,7 +8,8 @@ import time
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
-from sync_assets.http.client import Guard, HttpError
+from sync_assets.http.client import Guard
+from sync_assets.http.transport import HttpError
 from sync_assets.push.claimed_records import ClaimedRecords
 from sync_assets.push.target import PushStopped
 

@@ -19,8 +19,10 @@ from sync_assets.campaign.addressing import IN_UPDATES, KEY_FOUND, KEY_UNIQUE, P
 from sync_assets.campaign.client import access_denied
 from sync_assets.campaign.dialect import BOILERPLATE, ResponseOutcome
 from sync_assets.campaign.records import Records
-from sync_assets.http.client import Guard, OutcomeUnknown, backoff
+from sync_assets.http.client import Guard
 from sync_assets.http.redaction import redact
+from sync_assets.http.retry import backoff
+from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
 from sync_assets.push.record_links import Links, Values
 from sync_assets.push.refused_updates import groups, search

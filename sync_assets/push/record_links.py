@@ -20,7 +20,8 @@ from typing import Any, Literal
 from sync_assets.campaign.addressing import CAPITALS, Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
-from sync_assets.http.client import Guard, OutcomeUnknown
+from sync_assets.http.client import Guard
+from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger.model import Claimed, LinkTo
 from sync_assets.runtime.parent_keys import ParentKeys
 

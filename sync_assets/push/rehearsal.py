@@ -19,7 +19,8 @@ from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records, counted
-from sync_assets.http.client import Guard, Observer, Response
+from sync_assets.http.client import Guard, Observer
+from sync_assets.http.transport import Response
 from sync_assets.ledger import Claimed, Ledger, Outcome
 from sync_assets.push.delivery import Delivery, deliver, outcome
 from sync_assets.push.record_links import Links

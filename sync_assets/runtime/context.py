@@ -266,7 +266,7 @@ class Runtime:
 
     @cached_property
     def _trusted(self) -> ssl.SSLContext:
-        from sync_assets.http.client import ssl_context  # noqa: PLC0415
+        from sync_assets.http.transport import ssl_context  # noqa: PLC0415
 
         return ssl_context(self.settings.ca_bundle)
 

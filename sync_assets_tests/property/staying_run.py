@@ -143,7 +143,7 @@ def main() -> None:
             "SILENT_AFTER": timedelta()
         },  # before its first heartbeat; no run is under way while a sensor ticks
         delivery: {"FIRST_WAIT": 0.01, "backoff": lambda attempt: 0.01},
-        client: {"backoff": lambda attempt: 0.05},
+        client: {"backoff": lambda attempt, told=None: 0.05},
     }
     for module, values in quick.items():
         vars(module).update(values)

@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.campaign.client import decoded
-from sync_assets.campaign.dialect import Kind, Operation, may_be_resent, response_outcome
+from sync_assets.campaign.dialect import Kind, Operation, may_be_resent, moment, response_outcome
+from sync_assets.campaign.metadata import read_resource
 from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.campaign.records import _decoded
-from sync_assets.campaign.resource_type import read_resource
 from sync_assets.campaign.sign_in import _json, _refusal
-from sync_assets.campaign.timestamps import moment
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.client import Response
 from sync_assets.http.redaction import REASON_LENGTH, redact
+from sync_assets.http.transport import Response
 from sync_assets_tests.property.foreign import PEOPLE, assert_no_people, bodies, documents, objects
 
 pytestmark = pytest.mark.usefixtures("no_collection")

@@ -17,7 +17,7 @@ from sync_assets.dataverse.metadata import Column, Table
 from sync_assets.dataverse.page_parser import BadPage, PageParser, has_news
 from sync_assets.dataverse.row_queries import _Decoder
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.client import HttpError, Response
+from sync_assets.http.transport import HttpError, Response
 from sync_assets_tests.property.foreign import DEEP, PEOPLE, assert_no_people, bodies, documents, objects, scalars
 
 pytestmark = pytest.mark.usefixtures("no_collection")

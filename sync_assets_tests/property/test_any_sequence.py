@@ -48,7 +48,7 @@ def systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
         # How long the program waits for Campaign to recover is not what is tested.
         patch.setattr(delivery, "FIRST_WAIT", 0.01)
         for module in ("sync_assets.http.client", "sync_assets.push.delivery"):
-            patch.setattr(f"{module}.backoff", lambda attempt: 0.01)
+            patch.setattr(f"{module}.backoff", lambda attempt, told=None: 0.01)
         one = Systems(tmp_path_factory.mktemp("systems"))
         yield one
         one.close()

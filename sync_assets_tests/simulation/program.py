@@ -23,8 +23,8 @@ from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table, push_table
 from sync_assets.http.aiohttp_transport import AiohttpClient
-from sync_assets.http.client import CachedTokens, HttpError
-from sync_assets.http.transport import OutcomeUnknown
+from sync_assets.http.client import CachedTokens
+from sync_assets.http.transport import HttpError, OutcomeUnknown
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
 from sync_assets.operations.rebuild import begin_anew, new_keys, rebuild_table

@@ -25,7 +25,7 @@ from sync_assets.campaign.addressing import KEY, KEY_FOUND
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.models import Guardrails
-from sync_assets.http.client import ssl_context
+from sync_assets.http.transport import ssl_context
 from sync_assets.ledger import Counts, Ledger, Position, Reject
 from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.runtime.call_limits import CallLimits

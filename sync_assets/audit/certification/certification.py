@@ -37,7 +37,7 @@ from sync_assets.campaign.addressing import (
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.client import OutcomeUnknown
+from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SESSION_SECONDS
 from sync_assets.push.record_links import KEY_IN_LINK

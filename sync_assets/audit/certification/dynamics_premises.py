@@ -17,7 +17,7 @@ from sync_assets.dataverse.batch_response import read_parts
 from sync_assets.dataverse.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired, ServerFailed
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import Head, changed_ids, read_head
-from sync_assets.http.client import HttpError
+from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger
 
 SMALL, SIZES = "a read of small pages", "other page sizes"

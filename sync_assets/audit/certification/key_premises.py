@@ -12,7 +12,8 @@ from sync_assets.audit.certification.synthetic_records import create, held
 from sync_assets.campaign.addressing import KEY_FOUND, KEY_IN_DELETE, KEY_UNIQUE, Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
-from sync_assets.http.client import OutcomeUnknown, backoff
+from sync_assets.http.retry import backoff
+from sync_assets.http.transport import OutcomeUnknown
 
 GET, PATCH, DELETE = "GET by the key", "PATCH by the key", "DELETE by the key"
 FILTER = "a filter finds the key"

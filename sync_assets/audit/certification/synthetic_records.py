@@ -15,9 +15,10 @@ from urllib.parse import quote
 
 from sync_assets.audit.certification.subject import ATTEMPTS, Subject
 from sync_assets.campaign.client import CampaignRefused, listed
-from sync_assets.campaign.timestamps import moment
-from sync_assets.http.client import OutcomeUnknown, backoff
+from sync_assets.campaign.dialect import moment
 from sync_assets.http.pagination import LinkTrail
+from sync_assets.http.retry import backoff
+from sync_assets.http.transport import OutcomeUnknown
 
 MARGIN = timedelta(hours=1)
 """How far the list goes back beyond the mark: the clocks of this machine and of Campaign differ."""

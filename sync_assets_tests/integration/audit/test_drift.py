@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sync_assets.audit.drift import Drift, drift
-from sync_assets.http.client import SignInRefused
+from sync_assets.http.transport import SignInRefused
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess

@@ -12,7 +12,8 @@ from sync_assets.campaign.client import CallCounter, CampaignClient, NotPublishe
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.campaign.records import Addressing, Filter, Records
-from sync_assets.http.client import CachedTokens, ForeignLink, OutcomeUnknown, SignInRefused, Unavailable, ssl_context
+from sync_assets.http.client import CachedTokens
+from sync_assets.http.transport import ForeignLink, OutcomeUnknown, SignInRefused, Unavailable, ssl_context
 from sync_assets_tests.support.little_server import CUT, LittleServer, answer
 from sync_assets_tests.support.pushing import campaign_client
 from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess

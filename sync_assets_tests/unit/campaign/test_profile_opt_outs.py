@@ -18,7 +18,8 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles, opt_outs_of
 from sync_assets.campaign.records import Addressing, Filter, Records
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
-from sync_assets.http.client import CachedTokens, ssl_context
+from sync_assets.http.client import CachedTokens
+from sync_assets.http.transport import ssl_context
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
 from sync_assets_tests.support.sandbox_process import Admin
 

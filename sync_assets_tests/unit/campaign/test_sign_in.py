@@ -11,15 +11,8 @@ from urllib.parse import parse_qs
 import pytest
 
 from sync_assets.campaign.sign_in import ims_tokens
-from sync_assets.http.client import (
-    CachedTokens,
-    HttpError,
-    NotSent,
-    NotTrusted,
-    SignInRefused,
-    Unavailable,
-    ssl_context,
-)
+from sync_assets.http.client import CachedTokens
+from sync_assets.http.transport import HttpError, NotSent, NotTrusted, SignInRefused, Unavailable, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.little_server import CUT, LittleServer, answer
 from sync_assets_tests.support.sandbox_process import SandboxProcess

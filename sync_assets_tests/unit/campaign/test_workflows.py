@@ -12,7 +12,8 @@ import pytest
 
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.workflows import Workflow, start, workflow
-from sync_assets.http.client import CachedTokens, OutcomeUnknown, SignInRefused, ssl_context
+from sync_assets.http.client import CachedTokens
+from sync_assets.http.transport import OutcomeUnknown, SignInRefused, ssl_context
 from sync_assets_tests.support.little_server import CUT, LittleServer, answer
 from sync_assets_tests.support.sandbox_process import Admin
 

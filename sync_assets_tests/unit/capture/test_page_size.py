@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from sync_assets.capture import page_size
-from sync_assets.capture.page_size import TRIES
 from sync_assets.dataverse.client import D365Refused, ServerFailed
-from sync_assets.http.client import OutcomeUnknown, ResponseTooLarge, Unavailable
+from sync_assets.http.retry import PAGE_TRIES as TRIES
+from sync_assets.http.transport import OutcomeUnknown, ResponseTooLarge, Unavailable
 from sync_assets_tests.support.table_reading import Reading
 
 N = 14

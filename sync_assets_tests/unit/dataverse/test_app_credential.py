@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from sync_assets.config.app_credential import AppCredential, ClientCertificate, FederatedToken
 from sync_assets.dataverse.sign_in import entra_tokens
-from sync_assets.http.client import CachedTokens, SignInRefused, ssl_context
+from sync_assets.http.client import CachedTokens
+from sync_assets.http.transport import SignInRefused, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.app_credentials import AppCertificate, federated_identity, federated_token, rsa_key
 from sync_assets_tests.support.little_server import LittleServer, answer

@@ -17,10 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.dataverse import batch
-from sync_assets.dataverse.batch import REASON_LENGTH, TRIES, RowUpdate, UpdateResult, masked, outcome, update_rows
+from sync_assets.dataverse.batch import (
+    REASON_LENGTH,
+    UPDATE_TRIES,
+    RowUpdate,
+    UpdateResult,
+    masked,
+    outcome,
+    update_rows,
+)
 from sync_assets.dataverse.client import D365Refused, DataverseClient
 from sync_assets.dataverse.metadata import Table
-from sync_assets.http.client import CachedTokens, HttpError, Response, SignInRefused, Unavailable, ssl_context
+from sync_assets.http.client import CachedTokens
+from sync_assets.http.transport import HttpError, Response, SignInRefused, Unavailable, ssl_context
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -431,7 +440,7 @@ async def test_a_row_that_the_server_fails_on_is_refused_and_the_others_are_done
         results = await update_rows(client, CONTACT, some(3))
     assert kinds(results) == ["done", "refused", "done"]
     assert results[1].reason == "Dynamics 365 refuses the change (500 0x80040216): the server failed. It says: Call …"
-    assert len(server.requests) == TRIES
+    assert len(server.requests) == UPDATE_TRIES
 
 
 async def test_updates_without_an_answer_are_sent_again_once(tmp_path: Path) -> None:

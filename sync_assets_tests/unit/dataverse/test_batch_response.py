@@ -13,7 +13,7 @@ from sync_assets.dataverse.batch import RowUpdate, UpdateResult, outcome
 from sync_assets.dataverse.batch_response import read_parts, row_id
 from sync_assets.dataverse.client import D365Refused
 from sync_assets.dataverse.metadata import Table
-from sync_assets.http.client import HttpError, Response
+from sync_assets.http.transport import HttpError, Response
 
 ID = "0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b"
 CONTACT = Table("contact", "contacts", "contactid", True, {})

@@ -21,7 +21,7 @@ from sync_assets.dataverse.client import (
     TrackingOff,
     refusal,
 )
-from sync_assets.http.client import ForeignLink, HttpError, Response, SignInRefused
+from sync_assets.http.transport import ForeignLink, HttpError, Response, SignInRefused
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 

@@ -13,7 +13,7 @@ from sync_assets.dataverse.client import D365Refused, DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.dataverse.row_queries import rows_now
-from sync_assets.http.client import ForeignLink
+from sync_assets.http.transport import ForeignLink
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 CONTACT = Table("contact", "contacts", "contactid", True, {})

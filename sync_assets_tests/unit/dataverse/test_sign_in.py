@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from sync_assets.dataverse.sign_in import entra_tokens
-from sync_assets.http.client import CachedTokens, HttpError, SignInRefused, Unavailable, ssl_context
+from sync_assets.http.client import CachedTokens
+from sync_assets.http.transport import HttpError, SignInRefused, Unavailable, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
 

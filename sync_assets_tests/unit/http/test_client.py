@@ -19,19 +19,15 @@ from hypothesis import strategies as st
 
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.aiohttp_transport import INFLATED_HERE
-from sync_assets.http.client import (
-    LONGEST_RETRY_AFTER,
-    CachedTokens,
-    Endpoint,
+from sync_assets.http.client import CachedTokens, Endpoint
+from sync_assets.http.retry import LONGEST_RETRY_AFTER, Throttle, backoff, retry_after
+from sync_assets.http.transport import (
     ForeignLink,
     NotSent,
     NotTrusted,
     OutcomeUnknown,
     SignInRefused,
-    Throttle,
     Unavailable,
-    backoff,
-    retry_after,
     ssl_context,
 )
 from sync_assets_tests.support.little_server import CUT, LittleServer, Request, answer

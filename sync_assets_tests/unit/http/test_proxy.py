@@ -17,8 +17,8 @@ from sync_assets.config.environment import AlertSettings
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.aiohttp_transport import AiohttpClient
-from sync_assets.http.client import NotSent, ssl_context
 from sync_assets.http.proxy import environment_proxy
+from sync_assets.http.transport import NotSent, ssl_context
 from sync_assets_tests.support.little_server import LittleServer, answer
 from sync_assets_tests.support.proxy_server import ProxyServer
 
@@ -108,7 +108,7 @@ async def test_a_host_of_no_proxy_is_reached_without_it(tmp_path: Path, monkeypa
 async def test_a_proxy_that_refuses_is_named_without_its_password(
     send: Send, said: int | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_assets.campaign.sign_in.TRIES", 1)
+    monkeypatch.setattr("sync_assets.campaign.sign_in.SIGN_IN_TRIES", 1)
     words = {"cut": b"", "garbage": f"{PASSWORD}\r\n\r\n".encode()}
     async with ProxyServer(words[said] if isinstance(said, str) else answer(said)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{GIVEN}@127.0.0.1:{proxy.port}")
@@ -126,7 +126,7 @@ async def test_a_proxy_that_refuses_is_named_without_its_password(
 @pytest.mark.parametrize("send", [by_endpoint, by_campaign_sign_in, by_dynamics_sign_in])
 @pytest.mark.parametrize("dead", ["nobody listens", "it hangs up"])
 async def test_a_dead_proxy_is_named_with_its_variable(send: Send, dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync_assets.campaign.sign_in.TRIES", 1)
+    monkeypatch.setattr("sync_assets.campaign.sign_in.SIGN_IN_TRIES", 1)
     async with ProxyServer(b"") as proxy:
         address = f"http://127.0.0.1:{1 if dead == 'nobody listens' else proxy.port}"
         monkeypatch.setenv("HTTPS_PROXY", address)
@@ -151,7 +151,7 @@ async def test_a_dead_proxy_is_named_with_its_variable(send: Send, dead: str, mo
 async def test_a_variable_that_is_no_proxy_is_an_error_that_does_not_quote_it(
     send: Send, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sync_assets.campaign.sign_in.TRIES", 1)
+    monkeypatch.setattr("sync_assets.campaign.sign_in.SIGN_IN_TRIES", 1)
     monkeypatch.setenv("HTTPS_PROXY", variable)
     with pytest.raises(SyncAssetsError) as refused:
         await send("https://unknown.example", None)

@@ -23,15 +23,8 @@ from sync_assets.dataverse import sign_in as entra
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.aiohttp_transport import INFLATED_HERE, MOST_MEMBERS, _TooLarge, _unzipped
-from sync_assets.http.client import (
-    CachedTokens,
-    Endpoint,
-    HttpError,
-    LimitExceeded,
-    Limits,
-    OutcomeUnknown,
-    ssl_context,
-)
+from sync_assets.http.client import CachedTokens, Endpoint
+from sync_assets.http.transport import HttpError, LimitExceeded, Limits, OutcomeUnknown, ssl_context
 from sync_assets_tests.support import endless_answers as answers
 from sync_assets_tests.support.endless_answers import LARGE, MIB, SLOW, growth
 from sync_assets_tests.support.little_server import LittleServer, Request, Script, answer

@@ -17,7 +17,8 @@ from sync_assets.campaign.addressing import KEY, Addressing, Filter
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
-from sync_assets.http.client import Guard, Observer, Response
+from sync_assets.http.client import Guard, Observer
+from sync_assets.http.transport import Response
 
 API = "profileAndServicesExt"
 BY_KEY = Filter("byKey", "key_parameter")

@@ -10,7 +10,8 @@ import pytest
 
 from sync_assets.campaign.addressing import KEY, KEY_FOUND
 from sync_assets.campaign.dialect import Operation
-from sync_assets.http.client import Guard, Observer, Response
+from sync_assets.http.client import Guard, Observer
+from sync_assets.http.transport import Response
 from sync_assets.ledger import Ledger, Outcome
 from sync_assets.push import dispatcher, record_queue
 from sync_assets.push.claimed_records import ClaimedRecords

@@ -12,7 +12,7 @@ import pytest
 
 from sync_assets.campaign.addressing import KEY, KEY_FOUND, KEY_IN_URL
 from sync_assets.campaign.client import BudgetSpent
-from sync_assets.http.client import NotSent, OutcomeUnknown, Response
+from sync_assets.http.transport import NotSent, OutcomeUnknown, Response
 from sync_assets.ledger import Claimed, Ledger, LinkTo
 from sync_assets.push.delivery import deliver
 from sync_assets.push.dispatcher import Target, push

@@ -16,7 +16,7 @@ from sync_assets.campaign.addressing import (
     KEY_IN_URL,
     KEY_UNIQUE,
 )
-from sync_assets.http.client import OutcomeUnknown, Response
+from sync_assets.http.transport import OutcomeUnknown, Response
 from sync_assets.ledger import Claimed, Ledger
 from sync_assets.push.delivery import deliver
 from sync_assets.push.dispatcher import Target, push

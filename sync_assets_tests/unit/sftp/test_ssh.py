@@ -23,7 +23,7 @@ from paramiko.pkey import OPENSSH
 from pydantic import SecretStr
 
 from sync_assets.config.environment import SftpSettings
-from sync_assets.config.secret_files import FileSecret
+from sync_assets.config.variables import FileSecret
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.proxy import environment_proxy
 from sync_assets.sandbox import sftp as sandbox

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.campaign.metadata import Attribute
-from sync_assets.campaign.resource_type import read_resource
+from sync_assets.campaign.metadata import Attribute, read_resource
 
 
 def attribute(name: str = "x", **told: Any) -> Attribute:

@@ -1,0 +1,89 @@
+"""Retry rules of all requests: which answers are repeated, after how long, and how often; and the shared throttle.
+
+Every number of seconds and tries stands here. Who repeats what: `Endpoint.send` a single request, the clients of both
+systems and the capture what an answer of the system itself asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+import re
+import time
+from collections.abc import Mapping
+
+RETRY_STATUS = frozenset({429, 502, 503, 504})
+LOST_BEHIND_GATEWAY = frozenset({502, 504})
+"""Statuses of a gateway that got no response from the system: the request's outcome is unknown."""
+GATEWAY_REFUSALS = frozenset({401, 403, 429, 503})
+"""Statuses of a gateway that did not forward the request to the system."""
+
+LONGEST_RETRY_AFTER = 900.0
+"""Most seconds of a `Retry-After` that are respected, so that a date in the far future does not stop a process."""
+PATIENCE = 120.0
+"""Seconds of retries of a request, unless one of the following is named."""
+METADATA_PATIENCE = 7.0
+"""The same of Campaign's metadata, which is fetched first: a mistyped URL should fail soon."""
+POLL_PATIENCE = 8.0
+"""The same of a poll of a change feed: the next poll is soon."""
+PAGE_PATIENCE = 90.0
+"""The same of a page that gets no answer, or a gateway's answer: about two timeouts. Then a smaller one is tried."""
+PAGE_TRIES = 3
+"""Tries of a page that Dynamics 365 answers with status 500."""
+UPDATE_TRIES = 4
+"""Tries of an update of a $batch that fails with 500, 502 or 504; then it counts as refused."""
+REPEATS = 3
+"""Repetitions of a request whose answer is not that of Campaign's engine."""
+SIGN_IN_TRIES = 4
+SIGN_IN_LONGEST_WAIT = 30.0
+"""Seconds of a `Retry-After` that a sign-in waits for; after a longer one it ends, and the caller may come again."""
+
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Parse a `Retry-After` header (a number or a date) to seconds, at most LONGEST_RETRY_AFTER.
+
+    None without a header, or if it is invalid. A date in the past is 0.
+    """
+    value = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return min(float(value), LONGEST_RETRY_AFTER)
+    try:
+        seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
+
+
+def backoff(attempt: int, told: float | None = None) -> float:
+    """Return the seconds to wait before the next attempt: doubling from 0.5 up to 30, with 30 % jitter.
+
+    told: the seconds of a `Retry-After`, which then count instead.
+    """
+    if told is not None:
+        return told + random.uniform(0, 0.25)  # noqa: S311
+    return min(30.0, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3)  # noqa: S311
+
+
+class Throttle:
+    """The throttle that all tasks of a process share: a `Retry-After` stops all of them.
+
+    until: end of the wait, monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self.until = 0.0
+
+    def hold(self, seconds: float) -> None:
+        """Stop all requests for at least so many seconds."""
+        self.until = max(self.until, time.monotonic() + seconds)
+
+    async def passed(self, give_up_at: float = float("inf")) -> bool:
+        """Wait until requests may be sent; False, at once, if that is later than `give_up_at` (monotonic clock)."""
+        while (left := self.until - time.monotonic()) > 0:
+            if self.until > give_up_at:
+                return False
+            await asyncio.sleep(min(left, 1.0))  # another task may extend the wait meanwhile
+        return True
