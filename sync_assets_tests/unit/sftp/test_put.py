@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from paramiko.sftp import SFTP_OP_UNSUPPORTED
 
+from sync_assets.sandbox import sftp as sandbox
 from sync_assets.sftp import Sftp, SftpError, connect
 from sync_assets.sftp.protocol import Refused, SftpProtocol
 from sync_assets.sftp.read_ahead import PIECE
@@ -66,4 +67,16 @@ def test_a_connection_that_is_cut_leaves_the_last_file_as_it_was(sandbox_sftp: S
     sandbox_sftp.faults.add({"system": "sftp", "kind": "cut_before", "method": "rename", "times": 1})
     with pytest.raises(SftpError, match="cut the connection"), connect(sandbox_sftp.settings, timeout=5) as cut:
         cut.put(sandbox_sftp.directory, "day.jsonl", b"new")
+    assert (sandbox_sftp.exports / "day.jsonl").read_bytes() == b"old"
+
+
+def test_a_server_that_stored_less_than_it_acknowledged_keeps_the_last_file(
+    sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch
+):
+    sandbox_sftp.put("day.jsonl", b"old")
+    written = sandbox._Handle.write
+    monkeypatch.setattr(sandbox._Handle, "write", lambda self, offset, data: written(self, offset, data[:-1]))
+    with connect(sandbox_sftp.settings) as sftp, pytest.raises(SftpError, match="it is not complete there"):
+        sftp.put(sandbox_sftp.directory, "day.jsonl", b"new")
+    assert names(sandbox_sftp) == ["day.jsonl"]
     assert (sandbox_sftp.exports / "day.jsonl").read_bytes() == b"old"
