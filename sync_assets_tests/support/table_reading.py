@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -20,14 +19,13 @@ from sync_assets.ledger import Ledger
 from sync_assets.validation.preflight import preflight
 from sync_assets_tests.support.ledgers import new_sqlite_ledger, push, session_of, stored
 from sync_assets_tests.support.program import CONTACT, Program
-from sync_assets_tests.support.sandbox_process import SandboxProcess
-from sync_assets_tests.support.world import SimulatedKill
+from sync_assets_tests.support.world import SimulatedKill, Systems
 
 FIELDS: dict[str, Any] = {"firstname": "firstName", "lastname": "lastName"}
 
 
-class Reading:
-    """One sandbox with permanent connections, and a ledger for each test (`begin`).
+class Reading(Systems):
+    """Captures of contacts from a sandbox with permanent connections, and a ledger for each test (`begin`).
 
     Attributes:
         before: Called before each request for rows, ids or changes, with its number.
@@ -37,20 +35,18 @@ class Reading:
     """
 
     def __init__(self, home: Path, page_size: int = 4) -> None:
-        self.home, self.page_size = home, page_size
-        self.sandbox = SandboxProcess(contacts=0)
-        self.admin = self.sandbox.admin
+        super().__init__(home)
+        self.page_size = page_size
         self.before: Callable[[int], None] = lambda number: None
         self.links: list[str] = []
         self.sizes: list[int] = []
         self.most_rows = 5000
         self._size_of: dict[str, int] = {}
         self.ledgers = 0
-        self.runner = asyncio.Runner()
-        self._open = AsyncExitStack()
-        self.runner.run(self._connect())
+        self.runner.run(self._prepare())
 
-    async def _connect(self) -> None:
+    async def _prepare(self) -> None:
+        """Compile the mappings, and watch the requests for pages."""
         mappings = {
             "few": FIELDS,
             "more": {**FIELDS, "emailaddress1": "email"},
@@ -62,9 +58,6 @@ class Reading:
             program = Program(self.sandbox, self.home, {**CONTACT, "fields": fields})
             program.table |= {"filters": filters} if name == "filtered" else {}
             runtime = program.runtime()
-            if name == "few":
-                self.d365 = await self._open.enter_async_context(runtime.d365())
-                self.campaign = await self._open.enter_async_context(runtime.campaign())
             self.rules[name] = await preflight(runtime.config.tables[0], self.d365, self.campaign)
             runtime.close()
         page = self.d365.page
@@ -84,12 +77,6 @@ class Reading:
             return body
 
         vars(self.d365)["page"] = watched
-
-    def close(self) -> None:
-        self.runner.run(self._open.aclose())
-        self.runner.close()
-        self.sandbox.stop()
-        assert self.sandbox.errors == ""
 
     @contextmanager
     def begin(self, rows: int) -> Iterator[Ledger]:

@@ -1,5 +1,5 @@
 """A Campaign and an empty ledger on either database, for tests that push (see pushing.py); both systems, for tests that
-capture (see capturing.py)."""
+capture (see program.py)."""
 
 from __future__ import annotations
 

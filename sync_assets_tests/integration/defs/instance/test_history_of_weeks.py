@@ -49,6 +49,7 @@ def answers(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> list[str]:
     return [one.status.value for one in instance.event_log_storage.get_asset_check_execution_history(check, limit=1000)]
 
 
+@pytest.mark.slow  # its parts: unit/defs/instance/test_history.py, and a week on PostgreSQL below
 def test_with_daily_pruning_the_history_does_not_grow_and_every_day_is_filled(past: Past, tmp_path: Path) -> None:
     instance, sizes = past.instance, list[int]()
     past.report(moment(0), dg.AssetCheckEvaluation(AGREES.asset_key, AGREES.name, passed=False))
