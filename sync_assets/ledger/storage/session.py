@@ -12,8 +12,6 @@ from sync_assets.ledger import times
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.bulk import Bulk
-from sync_assets.ledger.storage.bulk_postgres import PostgresBulk
-from sync_assets.ledger.storage.bulk_sqlite import SqliteBulk
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
@@ -70,7 +68,7 @@ class LedgerSession:
         self.horizon = times.seconds(horizon_seconds)
         self.cipher = cipher or PayloadCipher()
         self.alone = alone
-        self.bulk: Bulk = SqliteBulk() if database.sqlite else PostgresBulk()
+        self.bulk = Bulk(sqlite=database.sqlite)
         self.erased = False
         """True once a payload was erased in this session."""
         self._clock = clock
