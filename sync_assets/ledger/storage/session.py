@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.record_state import RecordState
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables
 from sync_assets.ledger.storage.bulk import Bulk
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
@@ -104,8 +104,8 @@ class LedgerSession:
             if number
         ]
         if counted:
-            new = self.upsert(schema.engine_call).values(counted)
-            more = schema.engine_call.c.calls + new.excluded.calls
+            new = self.upsert(operation_tables.engine_call).values(counted)
+            more = operation_tables.engine_call.c.calls + new.excluded.calls
             connection.execute(
                 new.on_conflict_do_update(index_elements=["day", "table_name", "kind"], set_={"calls": more})
             )
