@@ -14,7 +14,8 @@ from typing import NamedTuple
 from sync_assets.audit.next_request import next_request
 from sync_assets.audit.record_facts import RecordFacts
 from sync_assets.dataverse.metadata import MODIFIED
-from sync_assets.ledger.model import WAITING_FOR, BlockReason, State
+from sync_assets.ledger.model import BlockReason, State
+from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.ledger.times import clock, iso
 from sync_assets.plurals import counted

@@ -17,7 +17,8 @@ from sync_assets.audit.value_comparison import differing
 from sync_assets.audit.value_shape import value_shape
 from sync_assets.campaign.dialect import moment
 from sync_assets.dataverse.metadata import MODIFIED
-from sync_assets.ledger.model import WAITING_FOR, BlockReason, State
+from sync_assets.ledger.model import BlockReason, State
+from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.ledger.times import iso
 from sync_assets.mapping.attribute_steps import value_at

@@ -20,7 +20,6 @@ from sync_assets.capture.page_size import fetch
 from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.page_parser import Head, Page, peek
 from sync_assets.http.pagination import LinkTrail
-from sync_assets.ledger.prepared_page import LedgerPage
 
 
 class PagePipeline:
@@ -31,7 +30,6 @@ class PagePipeline:
         link: Of the first page.
         tracked: True to request pages with change tracking, as in a full read.
         skip_unchanged: True to leave rows unread whose hash the ledger has (`unchanged_rows`).
-        new: True if most rows are new to the ledger, so that the pages are packed for insertion ahead of storing.
         newer: True to leave out rows of which the ledger has newer ones.
         body: Of the first page, if it was fetched before.
     """
@@ -43,7 +41,6 @@ class PagePipeline:
         *,
         tracked: bool,
         skip_unchanged: bool = False,
-        new: bool = False,
         newer: bool = False,
         body: bytes | None = None,
     ) -> None:
@@ -54,7 +51,6 @@ class PagePipeline:
         self._parse = parser(context.mapping).parse
         same_rows = partial(ledger.captures.same_rows, table)
         self._unchanged = UnchangedRowFilter(context.mapping, same_rows) if skip_unchanged else None
-        self._make_page = partial(ledger.captures.new_page, table) if new else LedgerPage
         self._trail = LinkTrail("Dynamics 365", table, link)
         self._without_rows: PreparedPage | None = None
         """A page without rows to read, prepared once: Polars takes as long for it as for some hundred rows."""
@@ -123,9 +119,9 @@ class PagePipeline:
         if self._newer:
             page = self._context.without_older(page)
         if page.rows.height:
-            return prepare_page(page, self._context.mapping, unchanged, self._make_page)
+            return prepare_page(page, self._context.mapping, unchanged)
         if self._without_rows is None:
-            self._without_rows = prepare_page(page, self._context.mapping, make_page=self._make_page)
+            self._without_rows = prepare_page(page, self._context.mapping)
         return replace(
             self._without_rows,
             read=len(unchanged) + page.older,

@@ -7,7 +7,7 @@ Invariant: if a page of changes has a row several times, only the newest one cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -15,7 +15,6 @@ import polars as pl
 from sync_assets.capture.unchanged_rows import UnchangedRows
 from sync_assets.dataverse import page_parser
 from sync_assets.dataverse.page_parser import Page, PageParser
-from sync_assets.ledger import LinkSpec
 from sync_assets.ledger.prepared_page import ROW_HASH, ROW_VERSION, LedgerPage
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.replacements import replace
@@ -56,19 +55,13 @@ class PreparedPage:
     delta_link: str | None
 
 
-MakePage = Callable[[pl.DataFrame, Sequence[LinkSpec]], LedgerPage]
-
-
-def prepare_page(
-    page: Page, mapping: TableMapping, unchanged: UnchangedRows = (), make_page: MakePage = LedgerPage
-) -> PreparedPage:
+def prepare_page(page: Page, mapping: TableMapping, unchanged: UnchangedRows = ()) -> PreparedPage:
     """Prepare a parsed page.
 
     Args:
         page: Its rows that are to be read.
         mapping: Of the table.
         unchanged: (id, row hash) of its other rows, which are unchanged since their last capture.
-        make_page: Makes the ledger's page of the transformed rows.
     """
     found = last_of_each(page.rows, mapping)
     passed, dropped = filter_rows(found, mapping.row_filter)
@@ -83,7 +76,7 @@ def prepare_page(
     left = dropped.select(pl.col(key).str.to_lowercase(), page_parser.ROW_VERSION)
     return PreparedPage(
         read=page.rows.height + len(unchanged) + page.older,
-        rows=make_page(rows, mapping.link_specs),
+        rows=LedgerPage(rows, mapping.link_specs),
         deleted=page.deleted,
         both_ways=not set(page.deleted).isdisjoint(found[key].str.to_lowercase() if page.deleted else ()),
         left=dict(left.rows()),

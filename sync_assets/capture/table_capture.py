@@ -131,12 +131,12 @@ class Capture(CaptureContext):
         """
         link, full, feed, body = await self._start()
         result.full_read |= full
-        new = full and (feed is None or feed.read_id == 1)  # a first load
-        again = full and not new and feed is not None and feed.fingerprint == self.mapping.fingerprint
+        # In a first load all rows are new, under another mapping all are read.
+        again = full and feed is not None and feed.read_id > 1 and feed.fingerprint == self.mapping.fingerprint
         skip = skip_unchanged and again and not (feed and feed.resend)  # else all rows are to be sent again
         skip &= not (feed and feed.replay and any(not one.apply_updates for one in self.mapping.fields))
         brought = full
-        pipeline = PagePipeline(self, link, tracked=full, skip_unchanged=skip, new=new, newer=not full, body=body)
+        pipeline = PagePipeline(self, link, tracked=full, skip_unchanged=skip, newer=not full, body=body)
         async with aclosing(pipeline.pages()) as pages:
             async for page in pages:
                 self.next_link(page)

@@ -21,23 +21,21 @@ from sync_assets.ledger.model import (
     AcknowledgeResult,
     BlockReason,
     Claimed,
-    Counts,
     Feed,
     FeedKind,
     LinkSpec,
     LinkTo,
     Loss,
     Operation,
-    Orphan,
     Outcome,
     PageResult,
     Position,
     Rebuild,
-    Reject,
     Replay,
     Result,
     State,
 )
+from sync_assets.ledger.report_values import Counts, Orphan, Reject
 
 if TYPE_CHECKING:
     from sync_assets.ledger.facade import Ledger

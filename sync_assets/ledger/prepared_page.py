@@ -1,11 +1,9 @@
 """A prepared page: captured rows after the transform, checked and converted for the ledger.
 
-Only this module, storage/json_rows.py, storage/copy_rows.py and, with a key, storage/payload_cipher.py import Polars,
-which is slow to import.
+Only this module and, with a key, storage/payload_cipher.py import Polars, which is slow to import.
 """
 
-from collections.abc import Callable, Container, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Container, Iterator, Sequence
 
 import polars as pl
 
@@ -27,30 +25,15 @@ INSERT_ONLY_HASH = "insert_only_hash"
 """An optional column, Int64: hash of the insert-only fields. Missing if the table has none."""
 
 
-class NewRecords(NamedTuple):
-    """Records ready to be inserted. numbers: (state, number of records). packed: the argument of Bulk.insert."""
-
-    table: str
-    ids: list[str]
-    numbers: list[tuple[int, int]]
-    packed: Any
-
-
 class LedgerPage:
     """The rows of a page: each id once, no payload where there is a validation error."""
 
-    def __init__(
-        self,
-        rows: pl.DataFrame,
-        links: Sequence[LinkSpec] = (),
-        in_order: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
-    ) -> None:
+    def __init__(self, rows: pl.DataFrame, links: Sequence[LinkSpec] = ()) -> None:
         """Check and convert the rows.
 
         Args:
             rows: the columns COLUMNS, one for each link, and optionally ROW_HASH, ROW_VERSION and INSERT_ONLY_HASH.
             links: the table's links.
-            in_order: sorts the rows, as Bulk.in_order does.
 
         Raises:
             ValueError: a column is missing, of another type, or null where it must not be; or an id occurs twice.
@@ -63,10 +46,7 @@ class LedgerPage:
         self.insert_only = INSERT_ONLY_HASH not in left_out
         """True if the table has insert-only fields."""
         rows = rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in left_out)
-        rows = in_order(rows)
         self.links = tuple(links)
-        self.new: NewRecords | None = None
-        """All rows as new records, if they were packed in advance (Captures.new_page)."""
         self._parents = rows.select("id", *(link.attribute for link in links))
         accepted = pl.col("refusal").is_null()
         self._rows = rows.select(
@@ -107,11 +87,6 @@ class LedgerPage:
             pl.when(invalid).then(now).alias("failed_since"),
             pl.lit(now).alias("changed_at"),
         ).select(INSERTED)
-
-
-def same_in_each(rows: pl.DataFrame) -> dict[str, bool]:
-    """Return by column whether it has the same value in every row, as most columns of a page's records have."""
-    return rows.select(pl.all().eq_missing(pl.all().first()).all() & (pl.len() > 0)).row(0, named=True)
 
 
 def _check(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> None:

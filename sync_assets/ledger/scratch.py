@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.facade import Ledger
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.database import Database, sqlite_engine
 from sync_assets.ledger.storage.database_errors import BUSY_SECONDS
 from sync_assets.ledger.storage.database_url import Address
@@ -206,7 +206,7 @@ def _shadow(connection: Connection) -> None:
     for name, where in tables:
         real, copy = f"{quote(where)}.{quote(name)}", f"pg_temp.{quote(name)}"
         connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {quote(name)} (LIKE {real} INCLUDING ALL)")
-        if name != schema.history.name:  # may be large, and no operation that is tried on the copy reads it
+        if name != operation_tables.history.name:  # may be large, and no operation that is tried on the copy reads it
             connection.exec_driver_sql(f"INSERT INTO {copy} SELECT * FROM {real}")  # noqa: S608 - names of our tables
         _go_on_counting(connection, real, copy)
         connection.exec_driver_sql(f"ANALYZE {copy}")

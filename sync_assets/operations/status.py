@@ -14,7 +14,8 @@ from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Reject
 from sync_assets.ledger.errors import with_them
-from sync_assets.ledger.model import WAITING_FOR, OrphansOfDeletes
+from sync_assets.ledger.model import OrphansOfDeletes
+from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.times import clock, iso
 from sync_assets.plurals import counted

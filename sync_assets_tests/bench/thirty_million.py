@@ -17,7 +17,7 @@ from typing import Any
 
 from sync_assets.capture.backlog_limit import MOST_PENDING
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Counts
+from sync_assets.ledger.report_values import Counts
 from sync_assets_tests.bench.columns import TABLE_NAME
 from sync_assets_tests.bench.feed_server import CHANGED_EVERY
 from sync_assets_tests.bench.ledgers import Ledgers, postgres_ledgers, sqlite_ledgers

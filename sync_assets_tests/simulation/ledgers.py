@@ -16,7 +16,8 @@ from sqlalchemy import event
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.storage import database
-from sync_assets.ledger.storage.schema import identity, metadata
+from sync_assets.ledger.storage.operation_tables import identity
+from sync_assets.ledger.storage.schema import metadata
 from sync_assets_tests.simulation.clock import PROCESS
 from sync_assets_tests.support.postgres import running_server
 

@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.storage.schema import identity, metadata
+from sync_assets.ledger.storage.operation_tables import identity
+from sync_assets.ledger.storage.schema import metadata
 from sync_assets_tests.support.ledgers import Clock, Ledgers, new_sqlite_ledger
 from sync_assets_tests.support.postgres import PostgresServer
 

@@ -19,7 +19,7 @@ from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import findings
 from sync_assets.defs.tables.findings import CONDITIONS, POLLED, READY
 from sync_assets.ledger import Counts, InMaintenance
-from sync_assets.ledger.model import WAITING_FOR
+from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.operations.readiness import readiness
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.findings import Finding, Side

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from sync_assets.audit.drift import TWICE, Drift
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger import Counts, Feed, InMaintenance
-from sync_assets.ledger.model import Retried
+from sync_assets.ledger.report_values import Retried
 from sync_assets.ledger.times import clock
 from sync_assets.plurals import counted
 from sync_assets.validation.findings import Finding, Rows

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import BlockReason, Loss, Orphan, State
+from sync_assets.ledger.model import BlockReason, Loss, State
+from sync_assets.ledger.report_values import Orphan
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 

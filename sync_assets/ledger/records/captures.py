@@ -23,13 +23,13 @@ from sync_assets.ledger.repositories.record_history import RecordHistory
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import transitions
 from sync_assets.ledger.rules.record_state import RecordState
-from sync_assets.ledger.storage.bulk import Differing
+from sync_assets.ledger.storage.bulk import StoredRow
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from sync_assets.ledger.prepared_page import LedgerPage, NewRecords
+    from sync_assets.ledger.prepared_page import LedgerPage
 
 LARGE_PAGE = 1000
 """Rows from which a page is a large transaction for SQLite's write-ahead log, see Database.write."""
@@ -117,10 +117,10 @@ class Captures:
             last_page = position is not None and position.complete
             self._dependencies.lock_linked_records(connection, first_links=bool(page.links))
             unchanged = self._seqs_of_unchanged(connection, table, page.unchanged)
-            stored = self._session.bulk.differing(connection, table, rows, everything=again or whole)
-            resent = {seq for _, seq in stored.differing} if again else set[int]()
+            stored = self._session.bulk.stored_rows(connection, table, rows, everything=again or whole)
+            resent = {row.seq for row in stored} if again else set[int]()
             if whole:
-                resent |= self._otherwise_inserted(connection, rows, stored.differing)
+                resent |= self._otherwise_inserted(connection, rows, stored)
             new, changed, invalid, moved = self._store(connection, table, rows, stored, resent, now, tally)
             if invalid and self._history.kept:
                 self._history.invalid_rows(connection, table, moved, now)
@@ -128,7 +128,9 @@ class Captures:
             self._put_out_of_scope(connection, table, page.out_of_scope, tally)
             self._store_versions(connection, table, page.filtered_out)
             if bound is not None:
-                self._deletions.note_seen(connection, table, [*stored.known, *unchanged], page.out_of_scope)
+                self._deletions.note_seen(
+                    connection, table, [*(row.seq for row in stored), *unchanged], page.out_of_scope
+                )
             # Unchanged rows are not among the collected deletions: `same_rows` excludes those.
             self._drop_collected(connection, table, [*rows.ids, *page.out_of_scope], deleted)
             if bound is not None and last_page:
@@ -204,26 +206,6 @@ class Captures:
         changed = [id_ for id_, version in versions.items() if version is None or (stored.get(id_) or -1) < version]
         return list(dict.fromkeys([*changed, *(id_ for id_ in deleted if id_ in stored)]))
 
-    def new_page(self, table: str, rows: "pl.DataFrame", links: Sequence[LinkSpec] = ()) -> "LedgerPage":
-        """Prepare a page whose rows are probably all new, as in a first load, so that `save_page` has less to do.
-
-        The rows are sorted by the index that finds them, and packed for the insert. Their time of change is that of the
-        packing, slightly before they are stored.
-        """
-        from sync_assets.ledger.prepared_page import LedgerPage  # noqa: PLC0415 - see save_page
-
-        page = LedgerPage(rows, links, self._session.bulk.in_order)
-        page.new = self._new(table, page, range(len(page.ids)), self._session.now())
-        return page
-
-    def _new(self, table: str, page: "LedgerPage", indexes: Sequence[int], now: int) -> "NewRecords":
-        """Pack these rows of the page as new records."""
-        from sync_assets.ledger.prepared_page import NewRecords  # noqa: PLC0415 - see save_page
-
-        records = self._encrypted(page.records(indexes, table, now))
-        numbers = records.group_by("state").len().rows()
-        return NewRecords(table, records["id"].to_list(), numbers, self._session.bulk.pack(records))
-
     def _encrypted(self, records: "pl.DataFrame") -> "pl.DataFrame":
         encrypt, ids = self._session.cipher.encrypt_column, records["id"]
         return records.with_columns(encrypt(records[name], ids) for name in ("payload", "update_payload"))
@@ -238,7 +220,7 @@ class Captures:
         connection: Connection,
         table: str,
         page: "LedgerPage",
-        stored: Differing,
+        stored: Sequence[StoredRow],
         resend: set[int],
         now: int,
         tally: TotalsChange,
@@ -249,7 +231,7 @@ class Captures:
             connection: of the transaction.
             table: logical name in Dataverse.
             page: the rows.
-            stored: how they compare with the stored records.
+            stored: those of the rows that have a record.
             resend: seqs of records that are sent again even if their row is unchanged.
             now: microseconds since 1970.
             tally: receives the changes of the totals.
@@ -258,8 +240,7 @@ class Captures:
             The numbers of new, changed and invalid rows, and the ids of all these.
         """
         cipher = self._session.cipher
-        fresh = list(stored.fresh)
-        known = {seq: index for index, seq in stored.differing}
+        known = {row.seq: row.at for row in stored if row.differs}
         moves: list[transitions.DesiredUpdate] = []
         ids: list[str] = []
         to_insert: list[tuple[int | None, int]] = []
@@ -277,38 +258,32 @@ class Captures:
         encrypted = [self._encrypted_move(move, id_) for move, id_ in zip(moves, ids, strict=True)]
         self._session.bulk.for_each(connection, MOVE, encrypted)
         self._session.bulk.for_each(connection, "UPDATE sync_record SET insert_only_hash = ? WHERE seq = ?", to_insert)
-        sent = [(page.row_hashes[index], page.row_versions[index], seq) for index, seq in stored.resent]
+        sent = [(page.row_hashes[row.at], page.row_versions[row.at], row.seq) for row in stored if row.resent]
         self._session.bulk.for_each(
             connection, "UPDATE sync_record SET row_hash = ?, row_version = ? WHERE seq = ?", sent
         )
-        # The records left were purged between the two queries, when their delete was acknowledged: insert them.
-        fresh += known.values()
+        # Records left in `known` were purged between the two queries, when their delete was acknowledged: insert them.
+        there = {row.at for row in stored}.difference(known.values())
+        fresh = [index for index in range(len(page.ids)) if index not in there]
         failed = 0
         if fresh:
-            made = page.new
-            if made is None or made.table != table or len(fresh) < len(page.ids):
-                made = self._new(table, page, sorted(fresh), now)
-            self._session.bulk.insert(connection, made.packed)
-            ids += made.ids
-            for state, number in made.numbers:
+            records = self._encrypted(page.records(fresh, table, now))
+            self._session.bulk.insert(connection, records)
+            ids += records["id"].to_list()
+            for state, number in records.group_by("state").len().rows():
                 tally.add(table, state, number)
                 failed += number if state == State.FAILED else 0
         invalid = sum(move.refusal is not None for move in moves)
         return len(fresh) - failed, len(moves) - invalid, invalid + failed, ids
 
-    def _otherwise_inserted(
-        self, connection: Connection, page: "LedgerPage", known: Sequence[tuple[int, int]]
-    ) -> set[int]:
-        """Return the seqs of acknowledged records whose insert-only fields differ, or whose values were not stored.
-
-        known: (index, seq) of rows of the page.
-        """
+    def _otherwise_inserted(self, connection: Connection, page: "LedgerPage", stored: Sequence[StoredRow]) -> set[int]:
+        """Return the seqs of acknowledged records whose insert-only fields differ, or whose values were not stored."""
         acknowledged = "SELECT seq, insert_only_hash FROM sync_record"
         found = self._session.bulk.for_seqs(
-            connection, acknowledged, [seq for _, seq in known], also="AND acked_hash IS NOT NULL"
+            connection, acknowledged, [row.seq for row in stored], also="AND acked_hash IS NOT NULL"
         )
         sent: dict[int, int | None] = dict(found)
-        return {seq for index, seq in known if seq in sent and sent[seq] != page.insert_only_hashes[index]}
+        return {row.seq for row in stored if row.seq in sent and sent[row.seq] != page.insert_only_hashes[row.at]}
 
     def _delete(self, connection: Connection, table: str, ids: list[str], tally: TotalsChange) -> int:
         """Collect the deletes of these ids; return how many had a record whose row was not deleted so far.
@@ -331,7 +306,7 @@ class Captures:
         """Store the versions of rows outside the filter with their records."""
         seqs = self._session.bulk.find(connection, table, [*versions])
         values = [(versions[id_], seq, versions[id_]) for id_, seq in seqs.items()]
-        differs = "UPDATE sync_record SET row_version = ? WHERE seq = ? AND row_version IS DISTINCT FROM ?"
+        differs = "UPDATE sync_record SET row_version = ? WHERE seq = ? AND (row_version = ?) IS NOT TRUE"
         self._session.bulk.for_each(connection, differs, values)
 
     def _drop_collected(self, connection: Connection, table: str, ids: Sequence[str], deleted: Sequence[str]) -> None:

@@ -51,6 +51,7 @@ _LOST = "UPDATE sync_link SET parent_loss = ? WHERE parent_table = ? AND parent_
 _IN_CAMPAIGN = "SELECT seq, table_name FROM sync_record"
 _COUNTS = "AND (acked_hash IS NOT NULL OR uncertain > 0) AND state <> 4 ORDER BY table_name"
 _BACK = "DELETE FROM sync_gone WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
+_SEE = "INSERT INTO sync_seen (seq, table_name) SELECT seq, table_name FROM sync_record"
 _MISSING = """
     INSERT INTO sync_gone (seq, table_name, withdraw)
     SELECT r.seq, r.table_name, ? FROM sync_record r
@@ -327,7 +328,8 @@ class Deletions:
 
     def note_seen(self, connection: Connection, table: str, seqs: Sequence[int], ids: Sequence[str]) -> None:
         """Store that the full read under way has returned these records, by seq and by id."""
-        self._session.bulk.see(connection, table, [*seqs, *self._session.bulk.find(connection, table, ids).values()])
+        found = [*seqs, *self._session.bulk.find(connection, table, ids).values()]
+        self._session.bulk.for_seqs(connection, _SEE, found, also="ON CONFLICT (seq) DO NOTHING")
 
     def note_missing(self, connection: Connection, table: str, bound: int, *, withdraw: bool) -> None:
         """Collect the records that a complete full read did not return.

@@ -29,7 +29,7 @@ from sync_assets.ledger.rules.dependencies import (
     status_of_parents,
 )
 from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, RecordState, reevaluate
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.bulk import STANDS
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
@@ -357,7 +357,7 @@ class DependencyStatus:
 
     def read_to_their_end(self, connection: Connection) -> set[str]:
         """Return the tables that are completely read and not in maintenance: rows without a record do not exist."""
-        paused = sa.select(schema.maintenance.c.table_name)
+        paused = sa.select(operation_tables.maintenance.c.table_name)
         complete = sa.select(schema.feed.c.table_name).where(
             schema.feed.c.complete, schema.feed.c.table_name.not_in(paused)
         )

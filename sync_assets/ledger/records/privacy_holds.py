@@ -26,7 +26,7 @@ from sync_assets.ledger.records.hold_records import PERSON, UNKNOWN, HeldRecord,
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import unknown_at_claim
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _H = schema.hold.c
@@ -227,7 +227,9 @@ class Holds:
         """
         with self._session.database.read() as connection:
             of_hold = self._hold_records.records_of(connection, (table, id))
-            entry = sa.select(sa.exists().where(schema.history.c.table_name == table, schema.history.c.id == id))
+            entry = sa.select(
+                sa.exists().where(operation_tables.history.c.table_name == table, operation_tables.history.c.id == id)
+            )
             return (
                 any(record.attribute != UNKNOWN for record in of_hold)
                 or any(

@@ -13,12 +13,12 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _R = schema.record.c
 _L = schema.link.c
-_T = schema.target.c
+_T = operation_tables.target.c
 _SENT = sa.or_(_R.acked_hash.is_not(None), _R.uncertain > 0, _R.unknown_until.is_not(None))
 _IN_STEP = sa.and_(_R.state == State.SYNCED.value, _R.withdrawn == 0, _SENT)
 
@@ -51,7 +51,7 @@ class Targets:
         """
 
         def work(connection: Connection) -> None:
-            new = self._session.upsert(schema.target).values(table_name=table, resource=resource, key=key)
+            new = self._session.upsert(operation_tables.target).values(table_name=table, resource=resource, key=key)
             replaces = stored_target(connection, table) is not None
             values = {"resource": resource, "key": key}
             connection.execute(new.on_conflict_do_update(index_elements=["table_name"], set_=values))
@@ -59,7 +59,9 @@ class Targets:
                 self._forget_acknowledged(connection, table)
                 for listed in (schema.rebuild, schema.existing_record):
                     connection.execute(sa.delete(listed).where(listed.c.table_name == table))
-                connection.execute(sa.delete(schema.dialect).where(schema.dialect.c.resource == resource))
+                connection.execute(
+                    sa.delete(operation_tables.dialect).where(operation_tables.dialect.c.resource == resource)
+                )
                 version = sa.select(schema.feed.c.version).where(schema.feed.c.table_name == table).with_for_update()
                 if (known := connection.execute(version).scalar()) is not None:
                     self._feeds.reset(connection, table, known, resend=False)

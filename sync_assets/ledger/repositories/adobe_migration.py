@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables
 from sync_assets.ledger.storage.session import LedgerSession
 
 
@@ -38,7 +38,7 @@ class AdobeMigration:
                 row.step: MigrationStep(
                     row.step, row.configuration, json.loads(row.result), times.from_micros(row.done_at)
                 )
-                for row in connection.execute(sa.select(schema.adobe_migration))
+                for row in connection.execute(sa.select(operation_tables.adobe_migration))
             }
 
     def note_step(self, step: str, configuration: str, result: Mapping[str, Any]) -> None:
@@ -46,11 +46,13 @@ class AdobeMigration:
 
         def work(connection: sa.Connection) -> None:
             row = {"configuration": configuration, "result": json.dumps(result), "done_at": self._session.now()}
-            new = self._session.upsert(schema.adobe_migration).values(step=step, **row)
+            new = self._session.upsert(operation_tables.adobe_migration).values(step=step, **row)
             connection.execute(new.on_conflict_do_update(index_elements=["step"], set_=row))
 
         self._session.database.write(work)
 
     def forget_steps(self) -> None:
         """Delete all steps, so that the migration begins anew."""
-        self._session.database.write(lambda connection: connection.execute(sa.delete(schema.adobe_migration)) and None)
+        self._session.database.write(
+            lambda connection: connection.execute(sa.delete(operation_tables.adobe_migration)) and None
+        )

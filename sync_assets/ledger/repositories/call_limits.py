@@ -12,14 +12,14 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.repositories.sessions import Sessions
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import LedgerSession
 
 HOURS = 24
 _CLOCK_WENT_BACK = 60.0
 """Seconds. A start reserved further ahead than that, and than ten calls, means that a clock was set back."""
 _TURN = 7_305_808_869_231_650_147
-_W, _C, _E = schema.worker.c, schema.call_budget.c, schema.engine_call.c
+_W, _C, _E = operation_tables.worker.c, operation_tables.call_budget.c, operation_tables.engine_call.c
 _RATE = "calls_per_second"
 
 
@@ -54,7 +54,7 @@ class CallLimits:
 
     def workers(self) -> list[Worker]:
         """Return the workers whose session is live, by owner."""
-        live = sa.select(schema.worker).where(_W.session.in_(schema.LIVE_EPOCHS)).order_by(_W.owner)
+        live = sa.select(operation_tables.worker).where(_W.session.in_(schema.LIVE_EPOCHS)).order_by(_W.owner)
         with self._session.database.read() as connection:
             return [Worker(row.owner, row.wanted, row.slots) for row in connection.execute(live)]
 
@@ -67,11 +67,11 @@ class CallLimits:
         def work(connection: Connection) -> int:
             self._sessions.require(connection, session)
             self._one_by_one(connection)
-            connection.execute(sa.delete(schema.worker).where(_W.session.not_in(schema.LIVE_EPOCHS)))
+            connection.execute(sa.delete(operation_tables.worker).where(_W.session.not_in(schema.LIVE_EPOCHS)))
             others = sa.select(sa.func.coalesce(sa.func.sum(_W.slots), 0)).where(_W.owner != owner)
             granted = max(0, min(slots, total - int(connection.execute(others).scalar_one())))
             row = {"session": session, "wanted": wanted, "slots": granted}
-            new = self._session.upsert(schema.worker).values(owner=owner, **row)
+            new = self._session.upsert(operation_tables.worker).values(owner=owner, **row)
             connection.execute(new.on_conflict_do_update(index_elements=["owner"], set_=row))
             return granted
 
@@ -79,7 +79,7 @@ class CallLimits:
 
     def release_slots(self, owner: str) -> None:
         """Release all slots of a worker."""
-        gone = sa.delete(schema.worker).where(_W.owner == owner)
+        gone = sa.delete(operation_tables.worker).where(_W.owner == owner)
         self._session.database.write(lambda connection: connection.execute(gone) and None)
 
     def reserve_starts(self, calls: int, per_second: float) -> float:
@@ -88,7 +88,7 @@ class CallLimits:
 
         def work(connection: Connection) -> float:
             self._one_by_one(connection)
-            now, rate = self._session.now(), schema.call_rate
+            now, rate = self._session.now(), operation_tables.call_rate
             stored = connection.execute(sa.select(rate.c.next_at).where(rate.c.name == _RATE)).scalar() or 0
             far = now + times.seconds(_CLOCK_WENT_BACK) + 10 * interval
             first = now if stored > far else max(now, stored)
@@ -121,13 +121,13 @@ class CallLimits:
             granted = min([calls, *(max(1, number // 4) for number in left.values())])
             for period, number, taken in ((_DAY, hour // HOURS, day_taken), (_HOUR, hour, hour_taken)):
                 row = {"calls": taken + granted}
-                new = self._session.upsert(schema.call_budget).values(period=period, number=number, **row)
+                new = self._session.upsert(operation_tables.call_budget).values(period=period, number=number, **row)
                 connection.execute(new.on_conflict_do_update(index_elements=["period", "number"], set_=row))
             old = sa.or_(
                 sa.and_(_C.period == _DAY, _C.number < hour // HOURS - 1),
                 sa.and_(_C.period == _HOUR, _C.number < hour - HOURS),
             )
-            connection.execute(sa.delete(schema.call_budget).where(old))
+            connection.execute(sa.delete(operation_tables.call_budget).where(old))
             return CallBlock(hour, granted)
 
         return self._session.database.write(work)
@@ -139,7 +139,7 @@ class CallLimits:
             self._one_by_one(connection)
             for period, number in ((_DAY, hour // HOURS), (_HOUR, hour)):
                 row = sa.and_(_C.period == period, _C.number == number)
-                connection.execute(sa.update(schema.call_budget).where(row).values(calls=_C.calls - calls))
+                connection.execute(sa.update(operation_tables.call_budget).where(row).values(calls=_C.calls - calls))
 
         if calls > 0:
             self._session.database.write(work)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables
 from sync_assets.ledger.storage.session import LedgerSession
 
-_D = schema.dialect.c
+_D = operation_tables.dialect.c
 
 
 class DialectFindings:
@@ -36,7 +36,7 @@ class DialectFindings:
                 for premise, finding in sorted(found.items())
             ]
             if rows:
-                new = self._session.upsert(schema.dialect).values(rows)
+                new = self._session.upsert(operation_tables.dialect).values(rows)
                 changes = {"found": new.excluded.found, "found_at": new.excluded.found_at}
                 connection.execute(new.on_conflict_do_update(index_elements=["resource", "premise"], set_=changes))
 
@@ -44,7 +44,7 @@ class DialectFindings:
 
     def forget(self, resource: str, *premises: str) -> None:
         """Delete findings of a resource, or all of them if no premises are given, so that they are tested again."""
-        forgotten = sa.delete(schema.dialect).where(_D.resource == resource)
+        forgotten = sa.delete(operation_tables.dialect).where(_D.resource == resource)
         if premises:
             forgotten = forgotten.where(_D.premise.in_(premises))
         self._session.database.write(lambda connection: connection.execute(forgotten) and None)

@@ -15,11 +15,11 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Types
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import LedgerSession
 
-_M = schema.maintenance.c
-_K = schema.known_type.c
+_M = operation_tables.maintenance.c
+_K = operation_tables.known_type.c
 
 
 class Maintenance:
@@ -32,7 +32,7 @@ class Maintenance:
         """Put a table into maintenance. False if it was in maintenance already."""
 
         def work(connection: Connection) -> bool:
-            new = self._session.upsert(schema.maintenance).values(table_name=table, since=self._session.now())
+            new = self._session.upsert(operation_tables.maintenance).values(table_name=table, since=self._session.now())
             begun = new.on_conflict_do_nothing().returning(_M.table_name)
             return connection.execute(begun).one_or_none() is not None
 
@@ -46,11 +46,11 @@ class Maintenance:
         """
 
         def work(connection: Connection) -> bool:
-            connection.execute(sa.delete(schema.known_type).where(_K.table_name == table))
+            connection.execute(sa.delete(operation_tables.known_type).where(_K.table_name == table))
             # Children captured meanwhile wait for parents that the next capture may return.
             due = sa.update(schema.feed).where(schema.feed.c.table_name == table).values(orphans_due=True)
             connection.execute(due)
-            ended = sa.delete(schema.maintenance).where(_M.table_name == table).returning(_M.table_name)
+            ended = sa.delete(operation_tables.maintenance).where(_M.table_name == table).returning(_M.table_name)
             return connection.execute(ended).one_or_none() is not None
 
         return self._session.database.write(work)
@@ -58,26 +58,26 @@ class Maintenance:
     def in_maintenance(self) -> dict[str, datetime]:
         """Return the tables in maintenance, with the time since when."""
         with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(schema.maintenance).order_by(_M.table_name))
+            rows = connection.execute(sa.select(operation_tables.maintenance).order_by(_M.table_name))
             return {row.table_name: times.from_micros(row.since) for row in rows}
 
     def known_types(self, table: str) -> Types:
         """Return the stored types of the table's columns (side d365) and its resource's attributes (side campaign)."""
         with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(schema.known_type).where(_K.table_name == table))
+            rows = connection.execute(sa.select(operation_tables.known_type).where(_K.table_name == table))
             return {(row.side, row.name): row.type for row in rows}
 
     def note_types(self, table: str, types: Mapping[tuple[str, str], str]) -> None:
         """Replace the stored types of the table."""
 
         def work(connection: Connection) -> None:
-            connection.execute(sa.delete(schema.known_type).where(_K.table_name == table))
+            connection.execute(sa.delete(operation_tables.known_type).where(_K.table_name == table))
             rows = [
                 {"table_name": table, "side": side, "name": name, "type": type_}
                 for (side, name), type_ in sorted(types.items())
             ]
             if rows:
-                new = self._session.upsert(schema.known_type).values(rows)
+                new = self._session.upsert(operation_tables.known_type).values(rows)
                 connection.execute(new.on_conflict_do_nothing())  # another capture of the table may store them, too
 
         self._session.database.write(work)

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables
 from sync_assets.ledger.storage.session import LedgerSession
 
 DAY_SECONDS = 86_400.0
-_M = schema.mapping.c
+_M = operation_tables.mapping.c
 
 
 class MappingChanges:
@@ -40,7 +40,7 @@ class MappingChanges:
         """
 
         def work(connection: Connection) -> datetime | None:
-            rows = sa.select(schema.mapping).where(_M.table_name == table)
+            rows = sa.select(operation_tables.mapping).where(_M.table_name == table)
             known = {row.fingerprint: row for row in connection.execute(rows)}
             old, new = known.get(before), known.get(now)
             if new and new.left_at is None:
@@ -61,5 +61,5 @@ class MappingChanges:
         self, connection: Connection, table: str, fingerprint: str, *, left_at: int | None, returned: bool
     ) -> None:
         row = {"left_at": left_at, "returned": int(returned)}
-        new = self._session.upsert(schema.mapping).values(table_name=table, fingerprint=fingerprint, **row)
+        new = self._session.upsert(operation_tables.mapping).values(table_name=table, fingerprint=fingerprint, **row)
         connection.execute(new.on_conflict_do_update(index_elements=["table_name", "fingerprint"], set_=row))

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import opt_out_tables
 from sync_assets.ledger.storage.session import LedgerSession
 
-_D = schema.opt_out_decision.c
-_R = schema.opt_out_rejected_row.c
+_D = opt_out_tables.opt_out_decision.c
+_R = opt_out_tables.opt_out_rejected_row.c
 _TIMES, _FLAGS = ("d365_modified", "campaign_changed", "decided_at"), ("d365", "campaign", "value")
 
 
@@ -59,19 +59,19 @@ class OptOutDecisions:
         """Store decisions within the transaction of the opt-outs that they change."""
         rows = [{"partition": partition, **_stored(one)} for one in decisions]
         if rows:
-            connection.execute(sa.insert(schema.opt_out_decision), rows)
+            connection.execute(sa.insert(opt_out_tables.opt_out_decision), rows)
 
     def of_partition(self, partition: str, limit: int | None = None) -> list[OptOutDecision]:
         """Return the decisions of a file's partition, or of a day without a file, the last one first."""
-        return self._read(sa.select(schema.opt_out_decision).where(_D.partition == partition).limit(limit))
+        return self._read(sa.select(opt_out_tables.opt_out_decision).where(_D.partition == partition).limit(limit))
 
     def of_contact(self, contact: str) -> list[OptOutDecision]:
         """Return the decisions about a contact, the last one first."""
-        return self._read(sa.select(schema.opt_out_decision).where(_D.contact == contact))
+        return self._read(sa.select(opt_out_tables.opt_out_decision).where(_D.contact == contact))
 
     def all(self) -> list[OptOutDecision]:
         """Return all decisions, the last one first."""
-        return self._read(sa.select(schema.opt_out_decision))
+        return self._read(sa.select(opt_out_tables.opt_out_decision))
 
     def _read(self, wanted: sa.Select[Any]) -> list[OptOutDecision]:
         with self._session.database.read() as connection:
@@ -82,10 +82,10 @@ class OptOutDecisions:
         now = self._session.now()
 
         def work(connection: Connection) -> None:
-            connection.execute(sa.delete(schema.opt_out_rejected_row).where(_R.partition == partition))
+            connection.execute(sa.delete(opt_out_tables.opt_out_rejected_row).where(_R.partition == partition))
             if rows:
                 stored = [{"partition": partition, "stored_at": now, **row._asdict()} for row in rows]
-                connection.execute(sa.insert(schema.opt_out_rejected_row), stored)
+                connection.execute(sa.insert(opt_out_tables.opt_out_rejected_row), stored)
 
         self._session.database.write(work)
 
@@ -97,7 +97,7 @@ class OptOutDecisions:
 
     def prune_rejected_rows(self, before: datetime) -> None:
         """Remove the rejected rows that were stored before a time."""
-        old = sa.delete(schema.opt_out_rejected_row).where(_R.stored_at < times.to_micros(before))
+        old = sa.delete(opt_out_tables.opt_out_rejected_row).where(_R.stored_at < times.to_micros(before))
         self._session.database.write(lambda connection: connection.execute(old) and None)
 
 

@@ -14,10 +14,10 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import opt_out_tables
 from sync_assets.ledger.storage.session import LedgerSession
 
-_F = schema.opt_out_file.c
+_F = opt_out_tables.opt_out_file.c
 POLL, RESTART = "/profiles", "/restart"
 """Events stored with the files, under names that no file can have: polls of profiles, restarts of the export."""
 _ALL = sa.select(*_F).where(_F.name.not_in((POLL, RESTART))).order_by(_F.modified_at, _F.name, _F.size)
@@ -81,17 +81,17 @@ class OptOutFiles:
             left = [key for key, row in known.items() if key not in files and row.state != FileState.DONE]
             if left:
                 gone = [{"n": name, "m": modified, "s": size} for name, modified, size in left]
-                connection.execute(sa.delete(schema.opt_out_file).where(*at), gone)
+                connection.execute(sa.delete(opt_out_tables.opt_out_file).where(*at), gone)
             for key in files:
                 name, modified, size = key
                 if key in known:
                     there = [_F.name == name, _F.modified_at == modified, _F.size == size]
                     seen_at = min(known[key].seen_at, now)  # the clock may have been set back since
-                    seen = sa.update(schema.opt_out_file).where(*there).values(seen_at=seen_at, looked_at=now)
+                    seen = sa.update(opt_out_tables.opt_out_file).where(*there).values(seen_at=seen_at, looked_at=now)
                     connection.execute(seen)
                 else:
                     values = {"name": name, "modified_at": modified, "size": size, "state": 0}
-                    new = self._session.upsert(schema.opt_out_file).values(**values, seen_at=now, looked_at=now)
+                    new = self._session.upsert(opt_out_tables.opt_out_file).values(**values, seen_at=now, looked_at=now)
                     connection.execute(new.on_conflict_do_nothing())
             rows = connection.execute(_ALL).all()
             return [_file(row) for row in rows if (row.name, row.modified_at, row.size) in files]
@@ -115,7 +115,7 @@ class OptOutFiles:
         def work(connection: Connection) -> None:
             now = self._session.now()
             ended = {"state": int(state), "done_at": now, "reason": reason}
-            new = self._session.upsert(schema.opt_out_file).values(
+            new = self._session.upsert(opt_out_tables.opt_out_file).values(
                 name=file.name,
                 modified_at=times.to_micros(file.modified),
                 size=file.size,
@@ -132,7 +132,7 @@ class OptOutFiles:
         """Make rejected files due for processing again; return how many."""
 
         def work(connection: Connection) -> int:
-            again = sa.update(schema.opt_out_file).where(_F.state == FileState.REFUSED.value)
+            again = sa.update(opt_out_tables.opt_out_file).where(_F.state == FileState.REFUSED.value)
             return connection.execute(again.values(state=FileState.SEEN.value, reason=None, done_at=None)).rowcount
 
         return self._session.database.write(work)
@@ -152,9 +152,11 @@ class OptOutFiles:
         def work(connection: Connection) -> None:
             at = times.to_micros(moment)
             other = sa.or_(_F.modified_at < at, _F.modified_at > max(at, self._session.now()))
-            connection.execute(sa.delete(schema.opt_out_file).where(_F.name == what, other))
+            connection.execute(sa.delete(opt_out_tables.opt_out_file).where(_F.name == what, other))
             values = {"name": what, "modified_at": at, "size": 0, "seen_at": at, "looked_at": at, "state": 1}
-            connection.execute(self._session.upsert(schema.opt_out_file).values(values).on_conflict_do_nothing())
+            connection.execute(
+                self._session.upsert(opt_out_tables.opt_out_file).values(values).on_conflict_do_nothing()
+            )
 
         self._session.database.write(work)
 

@@ -13,7 +13,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.model import Outcome
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import opt_out_tables
 from sync_assets.ledger.storage.session import LedgerSession
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _INSERT = f"""
 _THERE = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR uncertain > 0) AND id"
 _RECORDED = "SELECT id FROM sync_record WHERE table_name = ? AND id"
 _FOUND_THERE = "SELECT id FROM sync_existing_record WHERE table_name = ? AND id"
-_C = schema.opt_out_count.c
+_C = opt_out_tables.opt_out_count.c
 _BATCH = 5_000
 
 
@@ -175,6 +175,6 @@ class OptOutRows:
         day = times.to_day_number(times.from_micros(self._session.now()).date())
         counted = [{"day": day, "kind": kind, "number": number} for kind, number in sorted(counts.items()) if number]
         if counted:
-            new = self._session.upsert(schema.opt_out_count).values(counted)
+            new = self._session.upsert(opt_out_tables.opt_out_count).values(counted)
             more = _C.number + new.excluded.number
             connection.execute(new.on_conflict_do_update(index_elements=["day", "kind"], set_={"number": more}))

@@ -19,13 +19,13 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Reject
+from sync_assets.ledger.report_values import Reject
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision, OptOutDecisions
 from sync_assets.ledger.repositories.opt_out_rows import ROWS, OptOutRows
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState, Stated
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import opt_out_tables, schema
 from sync_assets.ledger.storage.session import LedgerSession
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ _DUE = """
         AND NOT EXISTS (SELECT 1 FROM sync_maintenance m WHERE m.table_name = 'contact')
     ORDER BY id LIMIT :limit
 """
-_O = schema.opt_out.c
+_O = opt_out_tables.opt_out.c
 _S = schema.session.c
 _UNCONFIRMED = sa.and_(schema.UNKNOWN, _O.state == OptOutState.SYNCED.value)
-_C = schema.opt_out_count.c
+_C = opt_out_tables.opt_out_count.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +191,14 @@ class OptOuts:
         """End claims whose requests got no answer: they may take effect until their horizon."""
         now = self._session.now()
         until = sa.select(sa.case((_S.until < now, _S.until), else_=now)).where(_S.epoch == _O.session)
-        ended = sa.func.coalesce(until.correlate(schema.opt_out).scalar_subquery(), now)
+        ended = sa.func.coalesce(until.correlate(opt_out_tables.opt_out).scalar_subquery(), now)
         only_d365 = sa.and_(_O.state == 2, sa.func.coalesce(_O.unknown_side, 2) == 2)
         unknown = {
             "session": None,
             "unknown_until": ended + self._session.horizon,
             "unknown_side": sa.case((only_d365, 2), else_=3),
         }
-        connection.execute(sa.update(schema.opt_out).where(schema.CLAIMED, of).values(unknown))
+        connection.execute(sa.update(opt_out_tables.opt_out).where(schema.CLAIMED, of).values(unknown))
 
     def end_unknown(self) -> None:
         """Make opt-outs due for a decision whose requests without an answer can take effect no more.
@@ -214,7 +214,9 @@ class OptOuts:
                 return
             known = self._rows.load(connection, ids)
             ended = connection.execute(sa.select(_O.id, _O.attribute, _O.unknown_side).where(past)).all()
-            connection.execute(sa.update(schema.opt_out).where(past).values(unknown_until=None, unknown_side=None))
+            connection.execute(
+                sa.update(opt_out_tables.opt_out).where(past).values(unknown_until=None, unknown_side=None)
+            )
             due = [rules.due_again(known[id_, attribute], ask=side != 2) for id_, attribute, side in sorted(ended)]
             self._rows.put(connection, known, due)
 
@@ -296,7 +298,7 @@ class OptOuts:
 
     def _again(self, condition: sa.ColumnElement[bool], id: str | None) -> int:
         def work(connection: Connection) -> int:
-            wanted = sa.select(*(_O[name] for name in OptOutRow._fields)).where(schema.OPT_OUT_DUE, condition)
+            wanted = sa.select(*(_O[name] for name in OptOutRow._fields)).where(opt_out_tables.OPT_OUT_DUE, condition)
             if id is not None:
                 wanted = wanted.where(_O.id == id)
             found = [
@@ -313,7 +315,7 @@ class OptOuts:
         held = sa.exists().where(schema.hold.c.table_name == CONTACT, schema.hold.c.id == _O.id)
         left = (
             sa.select(_O.state, held.label("held"), sa.func.count())
-            .where(schema.OPT_OUT_DUE, _O.attribute.in_(list(attributes)))
+            .where(opt_out_tables.OPT_OUT_DUE, _O.attribute.in_(list(attributes)))
             .group_by(_O.state, "held")
         )
         of_these = sa.and_(_UNCONFIRMED, _O.attribute.in_(list(attributes)))
@@ -341,7 +343,7 @@ class OptOuts:
     def refused(self) -> list[Reject]:
         """Return the opt-outs that the system to be written rejected, as rejects of the contact."""
         wanted = sa.select(_O.id, _O.attribute, _O.reason, _O.failed_since, _O.attempts).where(
-            schema.OPT_OUT_DUE, _O.state == OptOutState.REFUSED.value
+            opt_out_tables.OPT_OUT_DUE, _O.state == OptOutState.REFUSED.value
         )
         with self._session.database.read() as connection:
             rows = connection.execute(wanted.order_by(_O.id, _O.attribute)).all()

@@ -16,7 +16,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.model import HistoryOperation, HistoryOutcome, Outcome, Result
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.rules.transitions import storable
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables
 from sync_assets.ledger.storage.session import LedgerSession
 
 PRUNED_TOGETHER = 50_000
@@ -33,7 +33,7 @@ _FROM_JSON = f"{_INSERT} SELECT ?, ?, value ->> 0, value ->> 1, value ->> 2, val
 _INVALID_ROWS = f"""
     {_INSERT} SELECT ?, ?, table_name, id, 'validate', 'rejected', refusal FROM sync_record
     WHERE refusal IS NOT NULL AND table_name = ? AND id"""  # noqa: S608 - constants
-_H = schema.history.c
+_H = operation_tables.history.c
 
 
 class HistoryEntry(NamedTuple):
@@ -98,7 +98,7 @@ class RecordHistory:
 
         def work(connection: Connection) -> int:
             oldest = sa.select(_H.number).where(_H.number < end).order_by(_H.number).limit(PRUNED_TOGETHER)
-            return connection.execute(sa.delete(schema.history).where(_H.number.in_(oldest))).rowcount
+            return connection.execute(sa.delete(operation_tables.history).where(_H.number.in_(oldest))).rowcount
 
         deleted = 0
         while some := self._session.database.write(work):

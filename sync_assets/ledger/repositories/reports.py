@@ -11,9 +11,10 @@ from datetime import date, datetime
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.model import Counts, Operation, Orphaned, Reject, Retried, Retry, State
+from sync_assets.ledger.model import Operation, Orphaned, State
+from sync_assets.ledger.report_values import Counts, Reject, Retried, Retry
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import LedgerSession
 
 MOST_REASONS = 20
@@ -22,7 +23,7 @@ _R = schema.record.c
 _SYNCED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
 _T = schema.tally.c
 _REASON = sa.case((schema.REFUSED_BY_CAMPAIGN, _R.reason), else_=_R.refusal)
-_E = schema.engine_call.c
+_E = operation_tables.engine_call.c
 _AT_ONCE = 500
 """Values per IN condition: far below the limits of both databases."""
 _SMALL = 20_000

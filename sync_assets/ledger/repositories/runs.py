@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import SESSION_SECONDS
 from sync_assets.ledger.repositories.sessions import Sessions
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import LedgerSession
 
 KEPT_SECONDS, ENDED_KEPT_SECONDS = 86_400.0, 300.0
@@ -22,7 +22,7 @@ ENDED, GIVEN_UP = 0, -1
 """Stored in place of a run's session. ENDED: its work ended by itself. GIVEN_UP: its process was killed, and another
 run may continue its work."""
 _COUNTED = {"preserve_rowcount": True}  # without it SQLAlchemy has no rowcount of an INSERT
-_R, _D, _N, _S = schema.run.c, schema.captured_day.c, schema.day_count.c, schema.session.c
+_R, _D, _N, _S = operation_tables.run.c, operation_tables.captured_day.c, operation_tables.day_count.c, schema.session.c
 
 
 class Heartbeat(NamedTuple):
@@ -57,9 +57,9 @@ class Runs:
             ended = sa.and_(_R.session == ENDED, _R.changed_at < now - times.seconds(ENDED_KEPT_SECONDS))
             silent = _R.session.not_in(schema.LIVE_EPOCHS)
             old = sa.or_(ended, sa.and_(silent, _R.changed_at < now - times.seconds(KEPT_SECONDS)))
-            connection.execute(sa.delete(schema.run).where(old, _R.run_id != run_id))
+            connection.execute(sa.delete(operation_tables.run).where(old, _R.run_id != run_id))
             row = {"session": session, "changed_at": now}
-            new = self._session.upsert(schema.run).values(run_id=run_id, **row)
+            new = self._session.upsert(operation_tables.run).values(run_id=run_id, **row)
             begun = new.on_conflict_do_update(index_elements=["run_id"], set_=row, where=_R.session != GIVEN_UP)
             return connection.execute(begun, execution_options=_COUNTED).rowcount == 1
 
@@ -70,7 +70,9 @@ class Runs:
 
         def work(connection: Connection) -> None:
             row = {"session": ENDED, "changed_at": self._session.now()}
-            connection.execute(sa.update(schema.run).where(_R.run_id == run_id, _R.session != GIVEN_UP).values(row))
+            connection.execute(
+                sa.update(operation_tables.run).where(_R.run_id == run_id, _R.session != GIVEN_UP).values(row)
+            )
 
         self._session.database.write(work)
 
@@ -88,17 +90,19 @@ class Runs:
         def work(connection: Connection) -> bool:
             row = {"session": GIVEN_UP, "changed_at": self._session.now()}
             if seen is None:
-                new = self._session.upsert(schema.run).values(run_id=run_id, **row)
+                new = self._session.upsert(operation_tables.run).values(run_id=run_id, **row)
                 given_up = new.on_conflict_do_nothing(index_elements=["run_id"])
                 return connection.execute(given_up, execution_options=_COUNTED).rowcount == 1
             same = sa.and_(_R.run_id == run_id, _R.session == seen.session, _R.session.not_in(schema.LIVE_EPOCHS))
-            return connection.execute(sa.update(schema.run).where(same).values(row)).rowcount == 1
+            return connection.execute(sa.update(operation_tables.run).where(same).values(row)).rowcount == 1
 
         return self._session.database.write(work)
 
     def heartbeats(self) -> Mapping[str, Heartbeat]:
         """Return the heartbeats of the last day, by run id."""
-        joined = sa.select(schema.run, _S.worker, _S.until, _S.live).outerjoin(schema.session, _S.epoch == _R.session)
+        joined = sa.select(operation_tables.run, _S.worker, _S.until, _S.live).outerjoin(
+            schema.session, _S.epoch == _R.session
+        )
         with self._session.database.read() as connection:
             now, silence = self._sessions.now(connection), times.seconds(SESSION_SECONDS)
             found: dict[str, Heartbeat] = {}
@@ -116,7 +120,9 @@ class Runs:
         def work(connection: Connection) -> None:
             now = self._session.now()
             key = {"table_name": table, "day": times.to_day_number(times.from_micros(now).date())}
-            new = self._session.upsert(schema.captured_day).values(**key, captured_rows=rows, confirmed_at=now)
+            new = self._session.upsert(operation_tables.captured_day).values(
+                **key, captured_rows=rows, confirmed_at=now
+            )
             changed = {"captured_rows": _D.captured_rows + new.excluded.captured_rows, "confirmed_at": now}
             connection.execute(new.on_conflict_do_update(index_elements=["table_name", "day"], set_=changed))
 
@@ -133,7 +139,7 @@ class Runs:
                 if number
             ]
             if rows:
-                new = self._session.upsert(schema.day_count).values(rows)
+                new = self._session.upsert(operation_tables.day_count).values(rows)
                 added = {"number": _N.number + new.excluded.number}
                 keys = ["table_name", "day", "name"]
                 connection.execute(new.on_conflict_do_update(index_elements=keys, set_=added))
@@ -149,7 +155,7 @@ class Runs:
 
     def forget_confirmation(self, table: str) -> None:
         """Store that the table's last run failed, so that another run is due even without changes."""
-        failed = sa.update(schema.captured_day).where(_D.table_name == table).values(confirmed_at=None)
+        failed = sa.update(operation_tables.captured_day).where(_D.table_name == table).values(confirmed_at=None)
         self._session.database.write(lambda connection: connection.execute(failed) and None)
 
     def confirmed_at(self, table: str) -> datetime | None:

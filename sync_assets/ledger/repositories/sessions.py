@@ -18,11 +18,11 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.errors import SESSION_SECONDS, SessionExpired
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import LedgerSession
 
 _KEPT_SECONDS = 86_400.0
-_S, _I = schema.session.c, schema.identity.c
+_S, _I = schema.session.c, operation_tables.identity.c
 _LIVE = _S.live == 1
 _MICROS = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
 
@@ -110,7 +110,7 @@ class Sessions:
 
     def raise_number(self, number: int) -> None:
         """Raise the ledger's number, so that it does not count as an older copy any more."""
-        raised = sa.update(schema.identity).where(_I.number < number).values(number=number)
+        raised = sa.update(operation_tables.identity).where(_I.number < number).values(number=number)
         self._session.database.write(lambda connection: connection.execute(raised) and None)
 
     # Parts of the transactions of others
@@ -133,5 +133,5 @@ class Sessions:
 
     def count(self, connection: Connection) -> int:
         """Raise the ledger's number, and return it. Call it last in a transaction: all workers write this row."""
-        raised = sa.update(schema.identity).values(number=_I.number + 1).returning(_I.number)
+        raised = sa.update(operation_tables.identity).values(number=_I.number + 1).returning(_I.number)
         return connection.execute(raised).scalar_one()

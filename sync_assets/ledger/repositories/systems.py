@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import sqlalchemy as sa
 
 from sync_assets.ledger import times
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import LedgerSession
 
 Side = Literal["d365", "campaign"]
@@ -31,7 +31,7 @@ class Systems:
     def identity(self) -> str:
         """Return the ledger's id, which it has from the beginning and keeps in its copies."""
         with self._session.database.read() as connection:
-            return connection.execute(sa.select(schema.identity.c.id)).scalar_one()
+            return connection.execute(sa.select(operation_tables.identity.c.id)).scalar_one()
 
     def is_empty(self) -> bool:
         """Return True if the ledger has neither records, nor cursors, nor privacy holds."""
@@ -42,14 +42,14 @@ class Systems:
     def stored(self) -> dict[Side, System]:
         """Return the stored systems: none in a new ledger, or in one of a commit that did not store them."""
         with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(schema.system)).all()
+            rows = connection.execute(sa.select(operation_tables.system)).all()
             return {row.side: System(row.side, row.url, row.identity, times.from_micros(row.noted_at)) for row in rows}
 
     def note(self, side: Side, url: str, identity: str | None) -> System:
         """Store a system unless one is stored already; return the stored one."""
 
         def work(connection: sa.Connection) -> None:
-            new = self._session.upsert(schema.system).values(
+            new = self._session.upsert(operation_tables.system).values(
                 side=side, url=url, identity=identity, noted_at=self._session.now()
             )
             connection.execute(new.on_conflict_do_nothing())
@@ -62,7 +62,7 @@ class Systems:
 
         def work(connection: sa.Connection) -> None:
             row = {"url": url, "identity": identity, "noted_at": self._session.now()}
-            new = self._session.upsert(schema.system).values(side=side, **row)
+            new = self._session.upsert(operation_tables.system).values(side=side, **row)
             connection.execute(new.on_conflict_do_update(index_elements=["side"], set_=row))
 
         self._session.database.write(work)

@@ -1,4 +1,7 @@
-"""Define the ledger's tables and indexes. `migrations/` creates them; a test compares the two.
+"""Define the ledger's tables of records, their links, deletions and holds, feeds and sessions, with their indexes.
+
+Those of opt-outs are in `opt_out_tables`, all others in `operation_tables`. `migrations/` creates them; a test compares
+the two.
 
 Names begin with `sync_`, so the ledger may share a database with Dagster's own storage. Times are microseconds and days
 are days, both since 1970 (UTC), see `times`. Hashes are 16 bytes.
@@ -10,6 +13,7 @@ metadata = sa.MetaData()
 
 # Ids and names sort and compare by bytes: faster than by a language's collation, and the same on both databases.
 NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 # Bytes, encrypted or not: see `payload_cipher`. SQLite's column of texts takes bytes as well, and takes the texts of a
@@ -19,6 +23,7 @@ PAYLOAD = sa.Text().with_variant(sa.LargeBinary(), "postgresql")
 # Predicates of the partial indexes. Queries must repeat them literally: neither database matches a bound parameter to a
 # partial index.
 PENDING = sa.text("state = 1")
+
 STUCK = sa.text("state > 1")
 RETRIED = sa.text("state = 1 AND not_before IS NOT NULL")
 UNKNOWN = sa.text("unknown_until IS NOT NULL")
@@ -62,7 +67,6 @@ record = sa.Table(
     sqlite_autoincrement=True,
 )
 
-
 SHORT_ID_FROM = 2
 """Leading characters of an id that its short form leaves out."""
 
@@ -90,6 +94,7 @@ sa.Index(
     sqlite_where=PENDING,
     postgresql_where=PENDING,
 )
+
 # Pending records whose requests failed so far.
 sa.Index(
     "sync_record_retried", record.c.table_name, record.c.not_before, sqlite_where=RETRIED, postgresql_where=RETRIED
@@ -97,9 +102,11 @@ sa.Index(
 sa.Index(
     "sync_record_unknown", record.c.table_name, record.c.unknown_until, sqlite_where=UNKNOWN, postgresql_where=UNKNOWN
 )
+
 # Records in any other state than synced and pending.
 sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=STUCK, postgresql_where=STUCK)
 sa.Index("sync_record_session", record.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
+
 # Of rejected records: those that a retry may help, see record_state.RecordState.refused_by_campaign.
 REFUSED_BY_CAMPAIGN = sa.or_(record.c.refusal.is_(None), record.c.attempts > 0)
 
@@ -161,8 +168,10 @@ link = sa.Table(
     sa.Column("parent_loss", sa.SmallInteger, nullable=False, server_default="0"),
 )
 sa.Index("sync_link_parent", link.c.parent_table, link.c.parent_id)
+
 # Links that differ, by the acknowledged parent. Queries repeat the predicate literally.
 MOVED = "acked_id IS NOT NULL AND (parent_id IS NULL OR parent_id <> acked_id)"
+
 _MOVED = sa.text(MOVED)
 sa.Index("sync_link_acked", link.c.parent_table, link.c.acked_id, sqlite_where=_MOVED, postgresql_where=_MOVED)
 
@@ -263,15 +272,6 @@ existing_record = sa.Table(
     sa.Column("id", NAME, primary_key=True),
 )
 
-# One row: the ledger's own id, see runtime/known_ledgers.py, and how often sessions were opened and renewed and records
-# claimed: an older copy has a lower number, see runtime/older_ledgers.py.
-identity = sa.Table(
-    "sync_identity",
-    metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("number", sa.BigInteger, nullable=False, server_default="0"),
-)
-
 # Sessions of workers: see repositories/sessions.py.
 session = sa.Table(
     "sync_session",
@@ -297,240 +297,6 @@ lease = sa.Table(
     sa.Column("name", NAME, primary_key=True),
     sa.Column("session", sa.BigInteger, nullable=False),
 )
-
-engine_call = sa.Table(
-    "sync_engine_call",
-    metadata,
-    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("calls", sa.BigInteger, nullable=False),
-)
-
-# Opt-outs of contacts, one row per contact and attribute that was ever opted out or changed: a missing row stands for
-# false on both sides.
-opt_out = sa.Table(
-    "sync_opt_out",
-    metadata,
-    sa.Column("id", NAME, primary_key=True),  # the contact's
-    sa.Column("attribute", NAME, primary_key=True),  # Campaign's
-    sa.Column("campaign", sa.SmallInteger),  # Campaign's value, as last stated or acknowledged; NULL: not known
-    sa.Column("campaign_at", sa.BigInteger),  # its time of change, as Campaign stated it
-    sa.Column("stated_at", sa.BigInteger),  # when it was stated, for attributes without a time of change
-    sa.Column("ours", sa.SmallInteger, nullable=False, server_default="0"),  # 1: we wrote it, after campaign_at
-    sa.Column("d365", sa.SmallInteger),  # Dynamics 365's value, as last captured or read; NULL: not known
-    sa.Column("d365_at", sa.BigInteger),  # when the row was last modified, as of the decision
-    sa.Column("state", sa.SmallInteger, nullable=False),  # rules.opt_outs.OptOutState
-    sa.Column("ask", sa.SmallInteger, nullable=False, server_default="0"),  # 1: Campaign must be queried first
-    sa.Column("value", sa.SmallInteger),  # decided: the value that both sides should hold
-    sa.Column("session", sa.BigInteger),  # that claimed it last; NULL: no request is under way
-    sa.Column("unknown_until", sa.BigInteger),  # the horizon of its requests without an answer
-    sa.Column("unknown_side", sa.SmallInteger),  # OptOutState TO_D365 if all of them went there, else TO_CAMPAIGN
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("failed_since", sa.BigInteger),
-    sa.Column("reason", sa.Text),
-    sa.Column("source", sa.Text, nullable=False, server_default=""),  # what caused the last decision
-    sa.Column("version", sa.Integer, nullable=False, server_default="0"),  # raised by each change
-)
-OPT_OUT_DUE = sa.text("state > 0")
-sa.Index("sync_opt_out_due", opt_out.c.state, opt_out.c.id, sqlite_where=OPT_OUT_DUE, postgresql_where=OPT_OUT_DUE)
-sa.Index("sync_opt_out_session", opt_out.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
-sa.Index("sync_opt_out_unknown", opt_out.c.unknown_until, sqlite_where=UNKNOWN, postgresql_where=UNKNOWN)
-
-# Every decision about an opt-out: the audit. Values are in Campaign's sense: 1 is opted out.
-opt_out_decision = sa.Table(
-    "sync_opt_out_decision",
-    metadata,
-    sa.Column("number", SEQUENCE, sa.Identity(), primary_key=True),
-    sa.Column("partition", NAME, nullable=False),  # of the file, or the day of a decision without a file
-    sa.Column("contact", NAME, nullable=False),
-    sa.Column("column", sa.Text, nullable=False),
-    sa.Column("attribute", sa.Text, nullable=False),
-    sa.Column("d365", sa.SmallInteger),
-    sa.Column("d365_modified", sa.BigInteger),
-    sa.Column("campaign", sa.SmallInteger),
-    sa.Column("campaign_changed", sa.BigInteger),
-    sa.Column("value", sa.SmallInteger),
-    sa.Column("write", sa.Text),  # the system that is written; NULL: none
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("decided_at", sa.BigInteger, nullable=False),
-)
-sa.Index("sync_opt_out_decision_contact", opt_out_decision.c.contact)
-sa.Index("sync_opt_out_decision_partition", opt_out_decision.c.partition)
-
-# Rows of export files that were left out, for `export.keep_days`.
-opt_out_rejected_row = sa.Table(
-    "sync_opt_out_rejected_row",
-    metadata,
-    sa.Column("partition", NAME, primary_key=True),
-    sa.Column("line", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("id", sa.Text),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("stored_at", sa.BigInteger, nullable=False),
-)
-
-# Opt-out files on the Campaign SFTP. A file that is written again is another row.
-opt_out_file = sa.Table(
-    "sync_opt_out_file",
-    metadata,
-    sa.Column("name", NAME, primary_key=True),
-    sa.Column("modified_at", sa.BigInteger, primary_key=True),
-    sa.Column("size", sa.BigInteger, primary_key=True),
-    sa.Column("seen_at", sa.BigInteger, nullable=False),  # when it was first listed with this size and time
-    sa.Column("looked_at", sa.BigInteger, nullable=False),  # when it was last listed
-    sa.Column("state", sa.SmallInteger, nullable=False),  # opt_out_files.FileState
-    sa.Column("done_at", sa.BigInteger),
-    sa.Column("reason", sa.Text),  # why the file is rejected as a whole
-)
-
-# Numbers of opt-outs written, files processed and so on, by UTC day.
-opt_out_count = sa.Table(
-    "sync_opt_out_count",
-    metadata,
-    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("kind", sa.Text, primary_key=True),
-    sa.Column("number", sa.BigInteger, nullable=False),
-)
-
-# Tables in maintenance: neither captured nor sent.
-maintenance = sa.Table(
-    "sync_maintenance",
-    metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("since", sa.BigInteger, nullable=False),
-)
-
-# The last known types of mapped columns and attributes: another type is a change of the data model.
-known_type = sa.Table(
-    "sync_known_type",
-    metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("side", NAME, primary_key=True),  # d365 or campaign
-    sa.Column("name", NAME, primary_key=True),
-    sa.Column("type", sa.Text, nullable=False),
-)
-
-# The dialect of this Campaign, as found at run time.
-dialect = sa.Table(
-    "sync_dialect",
-    metadata,
-    sa.Column("resource", NAME, primary_key=True),  # Campaign's
-    sa.Column("premise", NAME, primary_key=True),  # campaign/addressing.py, push/record_links.py, audit: see there
-    sa.Column("found", sa.Text, nullable=False),
-    sa.Column("found_at", sa.BigInteger, nullable=False),
-)
-
-# The two systems that the ledger's records belong to.
-system = sa.Table(
-    "sync_system",
-    metadata,
-    sa.Column("side", NAME, primary_key=True),  # d365 or campaign
-    sa.Column("url", sa.Text, nullable=False),
-    sa.Column("identity", sa.Text),  # the organisation's id; NULL where only the URL identifies the system
-    sa.Column("noted_at", sa.BigInteger, nullable=False),
-)
-
-# Processes that send to Campaign, and how many requests in flight each may have.
-worker = sa.Table(
-    "sync_worker",
-    metadata,
-    sa.Column("owner", NAME, primary_key=True),  # a client; a session may have several
-    sa.Column("session", sa.BigInteger, nullable=False),
-    sa.Column("wanted", sa.Integer, nullable=False),
-    sa.Column("slots", sa.Integer, nullable=False),
-)
-
-# Engine calls made or reserved under a budget, by UTC day and UTC hour, both counted since 1970.
-call_budget = sa.Table(
-    "sync_call_budget",
-    metadata,
-    sa.Column("period", NAME, primary_key=True),  # day or hour
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("calls", sa.BigInteger, nullable=False),
-)
-
-# When the next call that no process has reserved may start.
-call_rate = sa.Table(
-    "sync_call_rate",
-    metadata,
-    sa.Column("name", NAME, primary_key=True),
-    sa.Column("next_at", sa.BigInteger, nullable=False),
-)
-
-# The mappings under which tables were captured, by fingerprint: see mapping_changes.py.
-mapping = sa.Table(
-    "sync_mapping",
-    metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("fingerprint", NAME, primary_key=True),
-    sa.Column("left_at", sa.BigInteger),  # when another one replaced it; NULL: it is in use
-    sa.Column("returned", sa.SmallInteger, nullable=False),  # 1: it had been in use within a day before
-)
-
-# The resource and key attribute that a table's acknowledgements are about: see records/targets.py.
-target = sa.Table(
-    "sync_target",
-    metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("resource", sa.Text, nullable=False),
-    sa.Column("key", sa.Text, nullable=False),
-)
-
-# Dagster runs that work on tables, with the session of the process of each.
-run = sa.Table(
-    "sync_run",
-    metadata,
-    sa.Column("run_id", NAME, primary_key=True),
-    sa.Column("session", sa.BigInteger, nullable=False),  # runs.ENDED, runs.GIVEN_UP
-    sa.Column("changed_at", sa.BigInteger, nullable=False),
-)
-
-# Captured rows by UTC day of the capture: shown by the partitions.
-captured_day = sa.Table(
-    "sync_captured_day",
-    metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("captured_rows", sa.BigInteger, nullable=False),
-    sa.Column("confirmed_at", sa.BigInteger),  # of the last capture on that day, with or without rows
-)
-
-# Numbers of captures and pushes by UTC day, as Dagster plots them.
-day_count = sa.Table(
-    "sync_day_count",
-    metadata,
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("name", NAME, primary_key=True),  # asset group and number, as in campaign/inserted
-    sa.Column("number", sa.BigInteger, nullable=False),
-)
-
-# The outcomes of requests and validation errors, by record, while `history` is configured: see record_history.py.
-history = sa.Table(
-    "sync_history",
-    metadata,
-    sa.Column("number", SEQUENCE, sa.Identity(), primary_key=True),
-    sa.Column("at", sa.BigInteger, nullable=False),
-    sa.Column("table_name", NAME, nullable=False),
-    sa.Column("id", NAME, nullable=False),
-    sa.Column("operation", sa.Text, nullable=False),  # model.HistoryOperation
-    sa.Column("outcome", sa.Text, nullable=False),  # model.HistoryOutcome
-    sa.Column("reason", sa.Text),
-    sa.Column("run_id", sa.Text),  # NULL: outside a Dagster run
-)
-sa.Index("sync_history_id", history.c.id, history.c.number)
-
-# Steps of the migration from Adobe's integration that are done: see repositories/adobe_migration.py.
-adobe_migration = sa.Table(
-    "sync_adobe_migration",
-    metadata,
-    sa.Column("step", NAME, primary_key=True),
-    sa.Column("configuration", NAME, nullable=False),  # a hash of the configuration that the result is of
-    sa.Column("result", sa.Text, nullable=False),  # JSON: counts and names of attributes
-    sa.Column("done_at", sa.BigInteger, nullable=False),
-)
-
 
 UNKNOWN_DUE = sa.and_(UNKNOWN, record.c.state != 1)
 """Records whose outcome counts as unknown when `unknown_until` has passed, so that they are sent or deleted once more.

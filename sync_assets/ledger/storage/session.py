@@ -10,10 +10,8 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.rules.record_state import RecordState
-from sync_assets.ledger.storage import schema
+from sync_assets.ledger.storage import operation_tables
 from sync_assets.ledger.storage.bulk import Bulk
-from sync_assets.ledger.storage.bulk_postgres import PostgresBulk
-from sync_assets.ledger.storage.bulk_sqlite import SqliteBulk
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
@@ -70,7 +68,7 @@ class LedgerSession:
         self.horizon = times.seconds(horizon_seconds)
         self.cipher = cipher or PayloadCipher()
         self.alone = alone
-        self.bulk: Bulk = SqliteBulk() if database.sqlite else PostgresBulk()
+        self.bulk = Bulk(sqlite=database.sqlite)
         self.erased = False
         """True once a payload was erased in this session."""
         self._clock = clock
@@ -106,8 +104,8 @@ class LedgerSession:
             if number
         ]
         if counted:
-            new = self.upsert(schema.engine_call).values(counted)
-            more = schema.engine_call.c.calls + new.excluded.calls
+            new = self.upsert(operation_tables.engine_call).values(counted)
+            more = operation_tables.engine_call.c.calls + new.excluded.calls
             connection.execute(
                 new.on_conflict_do_update(index_elements=["day", "table_name", "kind"], set_={"calls": more})
             )

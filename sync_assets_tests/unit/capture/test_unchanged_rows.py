@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager
 from datetime import date
 from typing import Any
 
-import polars as pl
 import pytest
 
 from sync_assets.capture.context import CaptureResult
@@ -16,7 +15,6 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.client import DataverseClient, FeedExpired
 from sync_assets.dataverse.page_parser import Head, peek, row_hashes
-from sync_assets.ledger.records.captures import Captures
 from sync_assets_tests.support.ledgers import payload_of, push, stored
 from sync_assets_tests.support.program import CONTACT, Program, capturing
 from sync_assets_tests.support.sample_tables import mapping
@@ -136,25 +134,6 @@ async def test_a_table_is_read_once_more_without_reading_what_did_not_change(rea
     assert (result.rows, result.unchanged, result.new, result.changed) == (50, 50, 0, 0)
     assert result.full_read
     assert stored(reader.runtime.ledger) == before
-
-
-async def test_pages_are_packed_beforehand_in_a_first_load_only(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    packed: list[int] = []
-    new_page = Captures.new_page
-
-    def counted(captures: Captures, table: str, rows: pl.DataFrame, *more: Any) -> Any:
-        packed.append(rows.height)
-        return new_page(captures, table, rows, *more)
-
-    monkeypatch.setattr(Captures, "new_page", counted)
-    await reader.first()
-    assert sum(packed) == 50
-    reader.configure(lastname="firstName")
-    result, left = await reader.read()
-    assert (result.changed, left) == (50, 0)
-    assert sum(packed) == 50
 
 
 async def test_what_changed_came_and_went_is_found_among_the_unread(reader: Reader) -> None:

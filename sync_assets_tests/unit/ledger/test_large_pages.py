@@ -1,17 +1,19 @@
-"""Pages of a first load: made ready before their transaction; SQLite carries them over into its file beside others."""
+"""Pages of a first load: their rows as new records; SQLite carries them over into its file beside other pages."""
 
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
 from sync_assets.ledger import Ledger, State
-from sync_assets.ledger.prepared_page import LedgerPage
 from sync_assets.ledger.records.captures import LARGE_PAGE
 from sync_assets.ledger.storage import database
-from sync_assets_tests.support.ledgers import capture, claim, frame, guid, row, stored
+from sync_assets_tests.support.ledgers import capture, claim, frame, guid, payload_of, row, stored
 
 ROWS = LARGE_PAGE + 200
 
@@ -20,49 +22,41 @@ def rows_of(page: int) -> list[dict[str, Any]]:
     return [row(f"anna {page} {n}", str(n)) for n in range(ROWS)]
 
 
-def said(record: Any) -> dict[str, Any]:
-    return {name: value for name, value in record._mapping.items() if name not in ("seq", "id")}
-
-
 def file_of(ledger_url: str) -> Path:
     return Path(make_url(ledger_url).database or "")
 
 
-class TestMadeReady:
-    def test_its_rows_are_stored_as_those_of_any_page(self, ledger: Ledger) -> None:
-        ready, plain = ledger.captures.new_page("contact", frame(rows_of(1))), LedgerPage(frame(rows_of(2)))
-        told = [capture(ledger, page=page) for page in (ready, plain)]
-        assert [one.new for one in told] == [ROWS, ROWS]
-        assert ledger.reports.counts()["contact"].pending == 2 * ROWS
-        records = stored(ledger)
-        first, second = ([records[guid(f"anna {page} {n}")] for n in range(ROWS)] for page in (1, 2))
-        assert [said(one) for one in first] == [said(one) for one in second]
+def test_new_known_and_refused_rows_are_stored_as_what_they_are(ledger: Ledger) -> None:
+    capture(ledger, row("anna"))
+    told = capture(ledger, row("anna", "b"), row("bert"), row("carl", refusal="too long"))
+    assert (told.new, told.changed, told.invalid) == (1, 1, 1)
+    assert {one.id: one.state for one in stored(ledger).values()} == {
+        guid("anna"): State.PENDING,
+        guid("bert"): State.PENDING,
+        guid("carl"): State.FAILED,
+    }
+    assert {one.id for one in claim(ledger)} == {guid("anna"), guid("bert")}
 
-    def test_it_is_not_stored_as_a_page_of_another_table(self, ledger: Ledger) -> None:
-        capture(ledger, page=ledger.captures.new_page("contact", frame([row("anna")])), table="account")
-        assert [one.table_name for one in stored(ledger).values()] == ["account"]
-        assert ledger.reports.counts().keys() == {"account"}
 
-    def test_rows_that_are_no_rows_are_refused_as_those_of_any_page(self, ledger: Ledger) -> None:
-        with pytest.raises(ValueError, match="id is missing"):
-            ledger.captures.new_page("contact", frame([row("anna")]).drop("id"))
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+NUMBERS = st.none() | st.integers(-(2**63), 2**63 - 1)
+ROW = st.fixed_dictionaries(
+    {"payload": TEXTS, "update_payload": st.none() | TEXTS, "hash": st.binary(min_size=16, max_size=16),
+     "refusal": st.none() | TEXTS, "row_hash": NUMBERS, "row_version": NUMBERS}
+)  # fmt: skip
 
-    def test_known_rows_and_refused_ones_are_stored_as_what_they_are(self, ledger: Ledger) -> None:
-        capture(ledger, row("anna"))
-        page = ledger.captures.new_page(
-            "contact", frame([row("anna", "b"), row("bert"), row("carl", refusal="too long")])
-        )
-        told = capture(ledger, page=page)
-        assert (told.new, told.changed, told.invalid) == (1, 1, 1)
-        assert {one.id: one.state for one in stored(ledger).values()} == {
-            guid("anna"): State.PENDING,
-            guid("bert"): State.PENDING,
-            guid("carl"): State.FAILED,
-        }
-        assert {one.id for one in claim(ledger)} == {guid("anna"), guid("bert")}
 
-    def test_an_empty_page_may_be_made_ready(self, ledger: Ledger) -> None:
-        assert capture(ledger, page=ledger.captures.new_page("contact", frame([]))).new == 0
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(ROW, max_size=4))
+def test_new_rows_are_stored_with_any_values(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
+    page = frame([{"id": str(uuid.uuid4()), **one} for one in rows])
+    assert capture(ledger, page=page).version
+    found = stored(ledger)
+    for one in page.iter_rows(named=True):
+        record = found[one["id"]]
+        assert record.payload is None if one["refusal"] is not None else payload_of(record) == one["payload"]
+        assert (record.desired_hash, record.refusal) == (one["hash"], one["refusal"])
+        assert (record.row_hash, record.row_version) == (one["row_hash"], one["row_version"])
 
 
 @pytest.mark.parametrize("ledgers", ["sqlite"], indirect=True)  # PostgreSQL has a process for that

@@ -8,7 +8,8 @@ import uuid
 
 from alembic import op
 
-from sync_assets.ledger.storage.schema import identity, metadata
+from sync_assets.ledger.storage import opt_out_tables
+from sync_assets.ledger.storage.operation_tables import identity
 
 revision = "0001"
 down_revision = None
@@ -17,5 +18,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    metadata.create_all(op.get_bind(), checkfirst=False)
+    opt_out_tables.metadata.create_all(op.get_bind(), checkfirst=False)
     op.get_bind().execute(identity.insert().values(id=str(uuid.uuid4())))

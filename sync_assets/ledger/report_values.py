@@ -1,0 +1,102 @@
+"""The values that the ledger's reports return: counts by state, rejected, retried and orphaned records, and reasons as
+shown to users. Plain values without behaviour; times are UTC."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from sync_assets.ledger.model import BlockReason, Loss
+
+WAITING_FOR = {
+    BlockReason.NONE: "nothing",
+    BlockReason.PARENT_PENDING: "a parent that Campaign has not acknowledged yet; until then Campaign keeps the former "
+    "link",
+    BlockReason.PARENT_UNAVAILABLE: "a parent that is rejected, or that may still come: its table was not read to its "
+    "end yet",
+    BlockReason.REFETCH_REQUIRED: "its row, which is to be read again from Dynamics 365",
+    BlockReason.CHILDREN_PENDING: "its children, which are to be deleted or unlinked first, also in tables that are "
+    "mapped no more",
+}
+"""Block reasons as shown to users."""
+
+LOST = {
+    Loss.NOT_KNOWN: "its {parent} was not read: it was deleted in Dynamics 365, or is outside the filter",
+    Loss.DELETED: "its {parent} was deleted in Dynamics 365",
+    Loss.FILTERED_OUT: "its {parent} is outside the filter",
+    Loss.NONE_NAMED: "it names no {parent}",
+    Loss.ORPHANED: "its {parent} is orphaned itself",
+}
+"""Why a record is orphaned, as shown to users."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Number of records of a table by state. leased: records claimed by a live session.
+
+    unconfirmed: records that are sent or deleted once more at their horizon. `synced` holds those that are not deleted.
+    """
+
+    pending: int = 0
+    waiting: int = 0
+    failed: int = 0
+    held: int = 0
+    orphaned: int = 0
+    synced: int = 0
+    excluded: int = 0
+    unconfirmed: int = 0
+    leased: int = 0
+
+    @property
+    def records(self) -> int:
+        """The number of records in all states."""
+        return sum((self.pending, self.waiting, self.failed, self.held, self.orphaned, self.synced, self.excluded))
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A rejected record. retryable: False for a validation error, which only other data or another mapping resolve."""
+
+    table: str
+    id: str
+    reason: str
+    since: datetime
+    attempts: int
+    retryable: bool
+
+
+class Retry(NamedTuple):
+    """A pending record whose requests failed, so that it is sent again. next_attempt: None for at once."""
+
+    table: str
+    id: str
+    reason: str | None
+    since: datetime | None
+    attempts: int
+    next_attempt: datetime | None
+
+
+class Retried(NamedTuple):
+    """Pending records of a table whose requests failed: their number, since when, and the reason of the first."""
+
+    records: int
+    since: datetime | None
+    next_attempt: datetime | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A record that is not sent, since a required parent is gone for good. kept: Campaign holds it all the same."""
+
+    table: str
+    id: str
+    parent_table: str
+    loss: Loss
+    since: datetime
+    kept: bool = False
+
+    @property
+    def reason(self) -> str:
+        """The reason as shown to users."""
+        kept = "; Campaign keeps it as it was, hidden if that parent is deleted there" if self.kept else ""
+        return f"{LOST[self.loss].format(parent=self.parent_table)}{kept}"

@@ -1,0 +1,162 @@
+"""The ledger's tables beside records and opt-outs: the ledger itself and the systems that it belongs to, runs, call
+limits, counts, history."""
+
+import sqlalchemy as sa
+
+from sync_assets.ledger.storage.schema import NAME, SEQUENCE, metadata
+
+# One row: the ledger's own id, see runtime/known_ledgers.py, and how often sessions were opened and renewed and records
+# claimed: an older copy has a lower number, see runtime/older_ledgers.py.
+identity = sa.Table(
+    "sync_identity",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False, server_default="0"),
+)
+
+engine_call = sa.Table(
+    "sync_engine_call",
+    metadata,
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+)
+
+# Tables in maintenance: neither captured nor sent.
+maintenance = sa.Table(
+    "sync_maintenance",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("since", sa.BigInteger, nullable=False),
+)
+
+# The last known types of mapped columns and attributes: another type is a change of the data model.
+known_type = sa.Table(
+    "sync_known_type",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("side", NAME, primary_key=True),  # d365 or campaign
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("type", sa.Text, nullable=False),
+)
+
+# The dialect of this Campaign, as found at run time.
+dialect = sa.Table(
+    "sync_dialect",
+    metadata,
+    sa.Column("resource", NAME, primary_key=True),  # Campaign's
+    sa.Column("premise", NAME, primary_key=True),  # campaign/addressing.py, push/record_links.py, audit: see there
+    sa.Column("found", sa.Text, nullable=False),
+    sa.Column("found_at", sa.BigInteger, nullable=False),
+)
+
+# The two systems that the ledger's records belong to.
+system = sa.Table(
+    "sync_system",
+    metadata,
+    sa.Column("side", NAME, primary_key=True),  # d365 or campaign
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("identity", sa.Text),  # the organisation's id; NULL where only the URL identifies the system
+    sa.Column("noted_at", sa.BigInteger, nullable=False),
+)
+
+# Processes that send to Campaign, and how many requests in flight each may have.
+worker = sa.Table(
+    "sync_worker",
+    metadata,
+    sa.Column("owner", NAME, primary_key=True),  # a client; a session may have several
+    sa.Column("session", sa.BigInteger, nullable=False),
+    sa.Column("wanted", sa.Integer, nullable=False),
+    sa.Column("slots", sa.Integer, nullable=False),
+)
+
+# Engine calls made or reserved under a budget, by UTC day and UTC hour, both counted since 1970.
+call_budget = sa.Table(
+    "sync_call_budget",
+    metadata,
+    sa.Column("period", NAME, primary_key=True),  # day or hour
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+)
+
+# When the next call that no process has reserved may start.
+call_rate = sa.Table(
+    "sync_call_rate",
+    metadata,
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("next_at", sa.BigInteger, nullable=False),
+)
+
+# The mappings under which tables were captured, by fingerprint: see mapping_changes.py.
+mapping = sa.Table(
+    "sync_mapping",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("fingerprint", NAME, primary_key=True),
+    sa.Column("left_at", sa.BigInteger),  # when another one replaced it; NULL: it is in use
+    sa.Column("returned", sa.SmallInteger, nullable=False),  # 1: it had been in use within a day before
+)
+
+# The resource and key attribute that a table's acknowledgements are about: see records/targets.py.
+target = sa.Table(
+    "sync_target",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("resource", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+)
+
+# Dagster runs that work on tables, with the session of the process of each.
+run = sa.Table(
+    "sync_run",
+    metadata,
+    sa.Column("run_id", NAME, primary_key=True),
+    sa.Column("session", sa.BigInteger, nullable=False),  # runs.ENDED, runs.GIVEN_UP
+    sa.Column("changed_at", sa.BigInteger, nullable=False),
+)
+
+# Captured rows by UTC day of the capture: shown by the partitions.
+captured_day = sa.Table(
+    "sync_captured_day",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("captured_rows", sa.BigInteger, nullable=False),
+    sa.Column("confirmed_at", sa.BigInteger),  # of the last capture on that day, with or without rows
+)
+
+# Numbers of captures and pushes by UTC day, as Dagster plots them.
+day_count = sa.Table(
+    "sync_day_count",
+    metadata,
+    sa.Column("table_name", NAME, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("name", NAME, primary_key=True),  # asset group and number, as in campaign/inserted
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+
+# The outcomes of requests and validation errors, by record, while `history` is configured: see record_history.py.
+history = sa.Table(
+    "sync_history",
+    metadata,
+    sa.Column("number", SEQUENCE, sa.Identity(), primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("table_name", NAME, nullable=False),
+    sa.Column("id", NAME, nullable=False),
+    sa.Column("operation", sa.Text, nullable=False),  # model.HistoryOperation
+    sa.Column("outcome", sa.Text, nullable=False),  # model.HistoryOutcome
+    sa.Column("reason", sa.Text),
+    sa.Column("run_id", sa.Text),  # NULL: outside a Dagster run
+)
+sa.Index("sync_history_id", history.c.id, history.c.number)
+
+# Steps of the migration from Adobe's integration that are done: see repositories/adobe_migration.py.
+adobe_migration = sa.Table(
+    "sync_adobe_migration",
+    metadata,
+    sa.Column("step", NAME, primary_key=True),
+    sa.Column("configuration", NAME, nullable=False),  # a hash of the configuration that the result is of
+    sa.Column("result", sa.Text, nullable=False),  # JSON: counts and names of attributes
+    sa.Column("done_at", sa.BigInteger, nullable=False),
+)
