@@ -1,7 +1,7 @@
 """Settings of the interpreter and the C library that make the program faster or smaller. There are none elsewhere.
 
 Each is measured (docs/dev/benchmarks.md). Importing this module changes nothing: the entry points of our processes call
-it (`cli/main.py`, `definitions.py`). It imports nothing heavy.
+it (`cli/main.py`, `definitions.py`, `sandbox/__main__.py`). It imports nothing heavy.
 """
 
 from __future__ import annotations
