@@ -19,11 +19,10 @@ from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.defs.instance.command_line import dagster_instance
-from sync_assets.defs.partitions import table_tags, today
+from sync_assets.defs.partitions import BACKLOG_TAG, table_tags, today
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.defs.tables.assets import table_assets
-from sync_assets.defs.tables.sensors import BACKLOG_TAG
 from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import Outcome
 from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS

@@ -17,6 +17,10 @@ TABLE_TAG = "sync/table"
 """Tag of every run of this project: its tables, comma-separated, for display."""
 
 
+BACKLOG_TAG = "sync/backlog"
+"""Tag of runs that only send pending records. A concurrency limit in `dagster.yaml` keeps a slot free for others."""
+FOLLOWS_TAG = ".dagster/sync_follows"
+"""Tag of runs that stay while changes keep coming. The UI hides it."""
 WORK = "opt-outs"
 """Used instead of a table in the tags of opt-out runs; the sensors request one at a time."""
 

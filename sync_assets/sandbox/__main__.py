@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from sync_assets.performance import return_large_buffers
 from sync_assets.sandbox.campaign.settings import DIALECTS
 from sync_assets.sandbox.server import run
 
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--dialect", choices=sorted(DIALECTS), default="standard", help="build of Campaign to play")
     parser.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args()
+    return_large_buffers()
     try:
         given = (arguments.contacts, arguments.port, arguments.env_file, arguments.dialect)
         run(*given, until_stdin_closes=arguments.until_stdin_closes)

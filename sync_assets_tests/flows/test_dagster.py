@@ -13,11 +13,10 @@ import pytest
 
 from sync_assets.capture import feed_polling
 from sync_assets.defs import run_errors
-from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
+from sync_assets.defs.partitions import FOLLOWS_TAG, TABLE_TAG, table_tags, today
 from sync_assets.defs.tables import sensors
 from sync_assets.defs.tables.checks import table_checks
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again
-from sync_assets.defs.tables.table_run import FOLLOWS_TAG
 from sync_assets.defs.tables.table_work import NUMBERS
 from sync_assets.ledger import Ledger
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, RANGE_END, RANGE_START, Orchestra, in_memory, shown

@@ -1,11 +1,16 @@
-"""Decide whether a sensor requests another run, with a backoff while runs make no progress."""
+"""Requests for runs of tables, and whether a sensor makes another one: with a backoff while runs make no progress."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
+import dagster as dg
 import msgspec
 
+from sync_assets.config.models import TableConfig
+from sync_assets.defs.partitions import table_tags, today
+from sync_assets.defs.tables.checks import table_checks
 from sync_assets.runtime.context import Runtime
 
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
@@ -53,3 +58,13 @@ def feed_version(runtime: Runtime, table: str) -> int:
     """Return a number that each capture of the table changes: the amount of work of a request to capture it."""
     feed = runtime.ledger.feeds.feed(table)
     return feed.version if feed else 0
+
+
+def table_request(tables: Sequence[TableConfig], keys: Sequence[dg.AssetKey], tags: dict[str, str]) -> dg.RunRequest:
+    """Return a request for a run of these assets and their checks, for today's partition."""
+    return dg.RunRequest(
+        partition_key=today(),
+        asset_selection=list(keys),
+        asset_check_keys=[one.key for config in tables for one in table_checks(config) if one.asset_key in keys],
+        tags={**table_tags(*(config.table for config in tables)), **tags},
+    )

@@ -31,7 +31,7 @@ from sync_assets.capture.backlog_limit import backlog_is_full, paused_text
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.capture.replay import capture_days
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.partitions import past_days, today
+from sync_assets.defs.partitions import FOLLOWS_TAG, past_days, today
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.run_reports import RunReports
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version
@@ -48,8 +48,6 @@ from sync_assets.runtime.program_sources import ProgramSources, ancestors
 from sync_assets.validation import guardrails
 from sync_assets.validation.findings import Finding
 
-FOLLOWS_TAG = ".dagster/sync_follows"
-"""Tag of runs that stay while changes keep coming. The UI hides it."""
 SEND_SECONDS = 30.0
 """How long a run that stays pushes one table, in seconds, before it polls the feeds again."""
 TURN_SECONDS = 300.0

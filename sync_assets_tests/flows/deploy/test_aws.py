@@ -26,8 +26,7 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._daemon.daemon import SensorDaemon, get_default_daemon_logger
 
-from sync_assets.defs.partitions import table_tags
-from sync_assets.defs.tables.sensors import BACKLOG_TAG
+from sync_assets.defs.partitions import BACKLOG_TAG, table_tags
 from sync_assets_tests.flows.deploy.files import DEPLOY, ROOT, command_exists, explained, read, variables
 
 AWS = DEPLOY / "aws"

@@ -18,8 +18,7 @@ import dagster as dg
 import httpx
 import pytest
 
-from sync_assets.defs.partitions import today
-from sync_assets.defs.tables.table_run import FOLLOWS_TAG
+from sync_assets.defs.partitions import FOLLOWS_TAG, today
 from sync_assets.operations.status import status
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.flows.deploy.conftest import PASSWORDS, made_databases

@@ -16,7 +16,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from sync_assets.config.models import Guardrails
-from sync_assets.defs.tables.sensors import BACKLOG_TAG
+from sync_assets.defs.partitions import BACKLOG_TAG
 from sync_assets.launching.run_coordinator import GuardedRunCoordinator
 from sync_assets_tests.flows.deploy.files import DEPLOY, INSTANCES, ROOT, explained, parts, read, variables
 from sync_assets_tests.support.postgres_impostor import Impostor
