@@ -19,7 +19,7 @@ import msgspec
 from sync_assets.campaign.dialect import Operation, may_be_resent, response_outcome, words
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.resource_type import read_resource
-from sync_assets.errors import SyncAssetsError
+from sync_assets.errors import EndsAllTables, SyncAssetsError
 from sync_assets.http.client import (
     GATEWAY_REFUSALS,
     Admission,
@@ -47,8 +47,8 @@ METADATA_PATIENCE = 7.0
 """Seconds of retries. Metadata is fetched first, so a mistyped URL should fail soon."""
 
 
-class NoInstance(Unavailable):
-    """Raised when Campaign's gateway reaches no instance: most often CAMPAIGN_URL is wrong. All tables fail alike."""
+class NoInstance(Unavailable, EndsAllTables):
+    """Raised when Campaign's gateway reaches no instance: most often CAMPAIGN_URL is wrong."""
 
 
 class CampaignRefused(SyncAssetsError):

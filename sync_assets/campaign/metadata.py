@@ -40,4 +40,3 @@ class Resource:
     api: str
     attributes: dict[str, Attribute]
     filters: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()  # attributes known to be unique, if the metadata has them
