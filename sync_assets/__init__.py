@@ -1,9 +1,9 @@
 """Dynamics 365 contacts and custom entities into Adobe Campaign Standard, as Dagster data assets.
 
 definitions        what Dagster loads: `defs` builds them
-cli                the command line; commands: what it does
+cli                the program: main, and the commands that start Dagster
 defs               every Dagster object
-operations         what an operator does, from the command line or a job
+commands           the other commands, a module each; jobs call the same functions
 flows              the two flows of a table: capture and push
 capture, push      change feed to ledger; ledger to Campaign
 opt_out, audit     opt-outs both ways; comparisons of Campaign with the ledger

@@ -21,6 +21,10 @@ class SyncAssetsError(Exception):
         super().__init__(f"{self.cause} {self.remedy}".strip())
 
 
+class EndsAllTables(SyncAssetsError):
+    """An error that every table would meet alike: a flow of one table that meets it ends those of the others."""
+
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _SQLITE_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 """The second one: the file beside the database that its processes share cannot grow."""

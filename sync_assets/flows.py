@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sync_assets.audit.existing_records import first_load
@@ -28,6 +28,9 @@ from sync_assets.validation.schema_drift import findings_since_capture, types_in
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
+
+CONFIRM = timedelta(hours=1)
+"""Interval in which today's partition of a quiet table is confirmed, so that its freshness policy does not fail."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
-"""Word numbers in messages: `1 record is`, `2 records are`."""
+"""Word numbers and durations in messages: `1 record is`, `2 records are`, `3 h 20 min`."""
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 
 def counted(number: int, one: str, verb: str = "") -> str:
@@ -20,3 +22,11 @@ _IRREGULAR = {"are": "is", "were": "was", "have": "has", "go": "goes"}
 
 def _singular(verb: str) -> str:
     return _IRREGULAR.get(verb, f"{verb}s")
+
+
+def duration(age: timedelta) -> str:
+    """Return a duration as text: in days and hours from 48 hours on, else in hours and minutes, or in minutes."""
+    hours, minutes = divmod(int(age.total_seconds()) // 60, 60)
+    return (
+        f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    )

@@ -9,11 +9,11 @@ ledger; records without our key cannot be named. Source: Adobe Campaign Standard
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sync_assets.audit.drift import TWICE
+from sync_assets.audit.linked_records import presence
 from sync_assets.campaign.client import CampaignClient, decoded
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Addressing, Records
@@ -80,7 +80,7 @@ class _Person:
             self._known[record.table][record.id].add(record)
         self._listed: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
         """table -> id -> the record, as a list showed it"""
-        self._unanswered: dict[str, int] = {}
+        self._unanswered = Counter[str]()
 
     async def look(self, config: TableConfig, below: Children) -> None:
         """Look up the records of a table, and list those below them."""
@@ -92,7 +92,7 @@ class _Person:
         target = Target.of(config)
         addressing = Addressing("filter" if target.filter else "url", target.filter)
         records = Records(self._client, target.api, target.resource, target.key, addressing)
-        self._unanswered = {}
+        self._unanswered.clear()
         missing: list[str] = []
         asked = sorted(known.keys() - listed.keys())
         await run_together(
@@ -125,8 +125,7 @@ class _Person:
         """
         others = await asyncio.to_thread(acknowledged_others, self._ledger, config.table, missing)
         for other in others:
-            found = await records.find(other)
-            if not isinstance(found, ResponseOutcome) or TWICE.search(found.reason or ""):
+            if presence(await records.find(other)) in ("found", "several"):
                 return
         if others:
             self._errors.append(
@@ -145,16 +144,15 @@ class _Person:
             response = await records.find(id_)
             if isinstance(response, ResponseOutcome) and response.kind == "missing":
                 response = await records.find(id_.upper())  # another program's record must not count as gone
-        if not isinstance(response, ResponseOutcome):
+        shown = presence(response)
+        if shown in ("found", "several"):
             self._found |= self._known[config.table][id_]
+        if not isinstance(response, ResponseOutcome):
             await self._list_below(response, lists)
-        elif response.kind == "refused" and TWICE.search(response.reason):
-            self._found |= self._known[config.table][id_]  # in several records
-        elif response.kind == "missing":
+        elif shown == "missing":
             missing.append(id_)
-        else:
-            reason = redact(response.reason, None)
-            self._unanswered[reason] = self._unanswered.get(reason, 0) + 1
+        elif shown == "unanswered":
+            self._unanswered[redact(response.reason, None)] += 1
 
     async def _list_below(self, record: Mapping[str, Any], lists: Mapping[str, Children]) -> None:
         for name, children in lists.items():

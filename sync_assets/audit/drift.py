@@ -8,7 +8,6 @@ lead to the acknowledged parent. Costs one engine call for each record compared,
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping as ABCMapping
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sync_assets.audit.linked_records import LinkedRecords, with_parents
+from sync_assets.audit.linked_records import LinkedRecords, presence, with_parents
 from sync_assets.audit.value_comparison import differing
 from sync_assets.campaign.addressing import refused_in_updates
 from sync_assets.campaign.dialect import ResponseOutcome
@@ -40,10 +39,6 @@ SAMPLE = 200
 """Records that are read back at most."""
 AT_ONCE = 8
 """Reads in flight, few enough not to slow down pushes that run at the same time."""
-
-TWICE = re.compile(r"\bmore than one\b|\balready exists\b|duplicate key", re.IGNORECASE)
-"""Matches refusals which show that two records have, or would have, the same key
-(docs/dev/references/campaign.md 5)."""
 
 
 @dataclass(slots=True)
@@ -151,19 +146,20 @@ async def _compare(
 
 
 def _not_found(id_: str, response: ResponseOutcome, resource: str, result: Drift) -> None:
-    if response.kind == "missing":
-        result.compared += 1
-        result.missing.append(id_)
-    elif response.kind == "refused" and TWICE.search(response.reason):
-        result.compared += 1
-        result.twice.append(id_)
-    elif response.kind == "denied":
+    if response.kind == "denied":
         raise SyncAssetsError(
             f"Campaign refuses to show records of {resource}: {redact(response.reason, None)}",
             "Check the credentials, their product profile, and the filter of the configuration.",
         )
-    else:
-        result.unanswered += 1
+    match presence(response):
+        case "missing":
+            result.missing.append(id_)
+        case "several":
+            result.twice.append(id_)
+        case _:
+            result.unanswered += 1
+            return
+    result.compared += 1
 
 
 def _forget_moved(ledger: Ledger, table: str, sent: Sent, result: Drift) -> None:

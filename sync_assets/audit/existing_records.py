@@ -3,7 +3,7 @@
 One call shows whether records carry our ids: records made by Adobe's tool, or with an earlier ledger. If so, all are
 listed and compared with the desired state. A record that equals it is acknowledged without a request; one that differs
 is to be updated, never inserted; the others are inserted as usual. Nothing is written to either system. Records whose
-key is not our id, or an id that is not in the ledger, are left alone. A rebuild (operations/rebuild.py) uses the same
+key is not our id, or an id that is not in the ledger, are left alone. A rebuild (commands/rebuild.py) uses the same
 list.
 """
 
@@ -109,7 +109,7 @@ async def existing_records(
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     if await asyncio.to_thread(needless, ledger, config):
         return Existing(known=True)
-    async with leased(runtime, config, wait_seconds=WAIT_SECONDS) as session:
+    async with leased(runtime, config.table, wait_seconds=WAIT_SECONDS) as session:
         if session is None:
             note = (
                 f"{config.table}: another process is finding out which records Campaign holds already. This "
@@ -155,18 +155,21 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
 
 
 @asynccontextmanager
-async def leased(runtime: Runtime, config: TableConfig, *, wait_seconds: float = 0) -> AsyncIterator[int | None]:
-    """Hold the lease on the list of a table's records; yield the session's epoch, None while another worker has it."""
+async def leased(runtime: Runtime, name: str, *, wait_seconds: float = 0) -> AsyncIterator[int | None]:
+    """Hold the lease on the list of a table's records; yield the session's epoch, None while another worker has it.
+
+    name: of the table, or of another work that is the only one of its kind.
+    """
     session, until = await asyncio.to_thread(lambda: runtime.session), time.monotonic() + wait_seconds
     ledger, epoch = session.ledger, session.epoch
-    while not (taken := await asyncio.to_thread(ledger.rebuilds.lease_listing, config.table, epoch)):
+    while not (taken := await asyncio.to_thread(ledger.rebuilds.lease_listing, name, epoch)):
         if time.monotonic() >= until:
             break
         await asyncio.sleep(0.2)
     try:
         yield epoch if taken else None
     finally:
-        await asyncio.to_thread(ledger.rebuilds.release_listing, config.table, epoch)
+        await asyncio.to_thread(ledger.rebuilds.release_listing, name, epoch)
 
 
 def needless(ledger: Ledger, config: TableConfig) -> bool:

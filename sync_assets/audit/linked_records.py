@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Records
 from sync_assets.push.record_links import LinkTarget, linked_pkey
 from sync_assets.push.target import Target
+
+TWICE = re.compile(r"\bmore than one\b|\balready exists\b|duplicate key", re.IGNORECASE)
+"""Matches refusals which show that two records have, or would have, one key (docs/dev/references/campaign.md 5)."""
+Presence = Literal["found", "missing", "several", "unanswered"]
+"""Whether Campaign has a record. several: several records carry the id."""
+
+
+def presence(answer: dict[str, Any] | ResponseOutcome) -> Presence:
+    """Return what the answer to a look-up by our id shows."""
+    if not isinstance(answer, ResponseOutcome):
+        return "found"
+    if answer.kind == "refused" and TWICE.search(answer.reason):
+        return "several"
+    return "missing" if answer.kind == "missing" else "unanswered"
 
 
 def with_parents(target: Target) -> tuple[Target, ...]:

@@ -1,4 +1,4 @@
-"""Conclude from the facts about a record whether both systems are in step, and why not. Pure.
+"""Conclude from the facts about a record whether both systems are in step, why not, and what the next sync sends. Pure.
 
 In step: nothing is left to do, and Campaign holds what the mapping makes of the row. A record that is out of scope is
 in step, too: that is what the configuration demands of it.
@@ -7,14 +7,12 @@ in step, too: that is what the configuration demands of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sync_assets.audit.next_request import next_request
 from sync_assets.audit.record_facts import RecordFacts
 from sync_assets.dataverse.metadata import MODIFIED
-from sync_assets.ledger.model import BlockReason, State
+from sync_assets.ledger.model import BlockReason, Operation, State
 from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.ledger.times import clock, iso
@@ -43,16 +41,8 @@ class Reason(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """The conclusion. in_step: None if facts are missing."""
-
-    in_step: bool | None
-    reasons: tuple[str, ...]
-
-
-def agreement(facts: RecordFacts, differs: Sequence[str], more: Sequence[Reason] = ()) -> Agreement:
-    """Conclude from the facts.
+def agreement(facts: RecordFacts, differs: Sequence[str], more: Sequence[Reason] = ()) -> tuple[bool | None, list[str]]:
+    """Return whether both systems are in step, None if facts are missing, and the reasons.
 
     Args:
         facts: about the record.
@@ -60,14 +50,11 @@ def agreement(facts: RecordFacts, differs: Sequence[str], more: Sequence[Reason]
         more: further reasons, of opt-outs.
     """
     reasons = [*_of_ledger(facts), *(() if facts.problem else _of_systems(facts, differs)), *more]
-    missing = [text for text in (facts.problem, facts.campaign.reason) if text]
-    if facts.campaign.presence == "several":
-        missing = [text for text in (facts.problem,) if text]
-    texts = tuple([reason.text for reason in reasons] + missing)
-    if missing:
-        return Agreement(None, texts)
-    in_step = all(reason.in_step for reason in reasons)
-    return Agreement(in_step, texts or ("Both systems are in step.",))
+    unanswered = None if facts.campaign.presence == "several" else facts.campaign.reason
+    missing = [text for text in (facts.problem, unanswered) if text]
+    texts = [reason.text for reason in reasons] + missing
+    in_step = None if missing else all(reason.in_step for reason in reasons)
+    return in_step, texts or ["Both systems are in step."]
 
 
 def _of_ledger(facts: RecordFacts) -> Iterator[Reason]:
@@ -223,3 +210,35 @@ def _filtered_out(facts: RecordFacts) -> Iterator[Reason]:
         yield Reason(False, f"{told}; Campaign's record is to be deleted.")
     else:
         yield Reason(False, f"{told}, and that was not captured yet. {_ON_ITS_WAY}")
+
+
+def next_request(facts: RecordFacts) -> Operation | None:
+    """Return the operation that the next sync needs for the record; None if none.
+
+    It may still have to wait for its parents. What the capture would find is foreseen from the row as it is now.
+    """
+    stored, ready = facts.stored, facts.ready
+    if facts.held_since or (stored and stored.state in (State.HELD, State.EXCLUDED, State.ORPHANED)):
+        return None
+    if ready is None or facts.row is None:
+        return stored.operation if stored and stored.state in (State.PENDING, State.WAITING) else None
+    sent = stored is not None and (stored.acked_hash is not None or stored.outcome_unknown)
+    if not facts.has_row or not facts.passes or facts.mapped is None:
+        row_filter = ready.mapping.row_filter
+        deletes = (
+            facts.config.apply_deletes if not facts.has_row else bool(row_filter and row_filter.delete_filtered_out)
+        )
+        # A record that is out of scope already stays in Campaign, also if deletions are applied since.
+        return "delete" if sent and deletes and stored and not stored.out_of_scope else None
+    if facts.mapped.error:
+        return None
+    if stored is None or stored.acked_hash is None:
+        return None if stored and _is_rejected(facts) else "insert"
+    changed = facts.mapped.hash != stored.acked_hash or stored.state in (State.PENDING, State.WAITING)
+    return "update" if changed and not _is_rejected(facts) else None
+
+
+def _is_rejected(facts: RecordFacts) -> bool:
+    """Return True if Campaign rejected the row as it is: it is sent again after a retry only."""
+    stored, mapped = facts.stored, facts.mapped
+    return bool(stored and mapped and stored.state == State.FAILED and stored.desired_hash == mapped.hash)

@@ -1,7 +1,7 @@
 """Collect the facts about one record from both systems and the ledger, table by table, to explain it.
 
 Here: reading. What the facts mean is in record_agreement.py; how they are shown, without values by default, in
-record_explanation.py.
+commands/explain.py.
 
 Costs an engine call for the record, and one for each record that its links lead to. A table in which neither Dynamics
 365 nor the ledger has the id is looked up in Campaign only if that holds for all tables.
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from sync_assets.audit.drift import TWICE
-from sync_assets.audit.linked_records import LinkedRecords, with_parents
+from sync_assets.audit.linked_records import LinkedRecords, Presence, presence, with_parents
 from sync_assets.campaign.addressing import among
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
@@ -40,15 +39,15 @@ from sync_assets.validation.preflight import Ready, preflight
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
 
-Presence = Literal["found", "missing", "several", "unanswered", "not asked"]
-"""Whether Campaign has the record. several: several records carry the id. unanswered: see CampaignAnswer.reason."""
-
 
 @dataclass(frozen=True, slots=True)
 class CampaignAnswer:
-    """Campaign's record. linked: attribute of each link that is set -> our id of the record that it leads to."""
+    """Campaign's record. linked: attribute of each link that is set -> our id of the record that it leads to.
 
-    presence: Presence = "not asked"
+    reason: why it is not known whether Campaign has the record.
+    """
+
+    presence: Presence | Literal["not asked"] = "not asked"
     record: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     linked: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
     reason: str | None = None
@@ -175,7 +174,5 @@ async def _answer(records: LinkedRecords, id_: str) -> CampaignAnswer:
     found = await records.find(id_)
     if not isinstance(found, ResponseOutcome):
         return CampaignAnswer("found", found, await records.linked_ids(found))
-    if found.kind == "missing":
-        return CampaignAnswer("missing")
-    presence = "several" if found.kind == "refused" and TWICE.search(found.reason) else "unanswered"
-    return CampaignAnswer(presence, reason=redact(found.reason, None))
+    shown = presence(found)
+    return CampaignAnswer(shown, reason=None if shown == "missing" else redact(found.reason, None))

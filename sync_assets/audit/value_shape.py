@@ -1,7 +1,8 @@
-"""Describe a value without its content, so that it may be shown and stored: kind, and length of a text. Pure."""
+"""Describe a value without its content, so that it may be shown and stored: kind, and length of a text; or show it."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -34,3 +35,10 @@ def _text_shape(text: str) -> str:
             return kind
     kind = "e-mail" if _MAIL.fullmatch(text) else "text"
     return f"{kind}, {counted(len(text), 'character')}"
+
+
+def value_text(value: Any) -> str:
+    """Return a value, or its shape, on one line."""
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)

@@ -18,7 +18,7 @@ import msgspec
 
 from sync_assets.campaign.dialect import Operation, may_be_resent, response_outcome, words
 from sync_assets.campaign.metadata import Resource, read_resource
-from sync_assets.errors import SyncAssetsError
+from sync_assets.errors import EndsAllTables, SyncAssetsError
 from sync_assets.http.client import Admission, Endpoint, Guard, Observer, TokenSource
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, PATIENCE
@@ -34,8 +34,8 @@ timeout.
 """
 
 
-class NoInstance(Unavailable):
-    """Raised when Campaign's gateway reaches no instance: most often CAMPAIGN_URL is wrong. All tables fail alike."""
+class NoInstance(Unavailable, EndsAllTables):
+    """Raised when Campaign's gateway reaches no instance: most often CAMPAIGN_URL is wrong."""
 
 
 class CampaignRefused(SyncAssetsError):

@@ -63,7 +63,6 @@ class Resource:
     api: str
     attributes: dict[str, Attribute]
     filters: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()  # attributes known to be unique, if the metadata has them
 
 
 def read_resource(name: str, api: str, described: dict[str, Any], filters: dict[str, Any]) -> Resource:

@@ -1,1 +1,4 @@
-"""The command line: `main` reads arguments and calls one command, `tables` prints its document. Imports are lazy."""
+"""The program `sync-assets`: `main`, and a module for each command that starts Dagster, or reads what it stored.
+
+`sync` is in sync.py, its Dagster runs in sync_runs.py and sync_opt_outs.py; the other commands are in `commands`.
+"""

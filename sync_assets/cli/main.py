@@ -1,48 +1,90 @@
-"""The console script `sync-assets`: its commands read arguments, call one operation and print.
+"""The program `sync-assets`: its commands, each of which is a module, and how it ends.
 
 Scripts rely on the names and exit statuses that docs/commands.md lists; they do not change. With `--json`, standard
-output holds one document and nothing else; progress and errors go to standard error. Imports are lazy, so that `--help`
-is fast.
+output holds one document and nothing else; progress and errors go to standard error. Only the module of the command
+that runs is imported, so that `--help` is fast.
 """
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
-from sync_assets.cli import (
-    configuration_commands,
-    flow_commands,
-    installation_commands,
-    migration,
-    operator_commands,
-    record_commands,
-    server_commands,
-)
-from sync_assets.cli.command import close_runtimes, end
+from sync_assets.commands.terminal import close_runtimes, end
 
-app = typer.Typer(
-    name="sync-assets",
-    help="Dynamics 365 contacts and custom entities into Adobe Campaign Standard.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-for group in (
-    flow_commands,
-    record_commands,
-    operator_commands,
-    installation_commands,
-    configuration_commands,
-    migration,
-    server_commands,
-):
-    app.add_typer(group.commands)
+COMMANDS = {
+    "sync": ("cli.sync", "Run every flow through Dagster until nothing more can be done."),
+    "plan": ("commands.plan", "Dry run: what the next sync would change, and the engine calls that it costs."),
+    "estimate": ("commands.estimate", "The engine calls of the first load and of a month, against the budgets."),
+    "status": ("commands.status", "Per table: records by state, the change feed's position, engine calls today."),
+    "replay": ("cli.replay", "Capture all rows of a table again, or those last modified on some days."),
+    "rebuild": ("commands.rebuild", "After the ledger was lost or restored: find out what Campaign holds already."),
+    "rejects": ("commands.rejects", "The records that Campaign or Dynamics 365 refused, with the reasons."),
+    "retry": ("commands.retry", "Make rejected records pending again."),
+    "approve-deletes": ("commands.approve_deletes", "Let a mass deletion that the guard stopped go ahead, once."),
+    "explain": ("cli.explain", "One record from end to end: both systems, mapping, ledger, and what differs."),
+    "history": ("commands.history", "What became of records, run by run."),
+    "hold": ("commands.hold", "Privacy holds: nothing about a held contact is written to either system."),
+    "maintenance": ("commands.maintenance", "Tables that are neither captured nor sent for a while."),
+    "doctor": (
+        "commands.doctor.diagnosis",
+        "Check configuration, credentials, both systems' metadata and the guardrails.",
+    ),
+    "certify": ("commands.certify", "On a stage tenant: find out with synthetic records how both systems behave."),
+    "alerts": ("cli.alerts", "What is wrong now, as the sensor `alerts` finds it; a test of the channels."),
+    "accept-systems": ("commands.accept_systems", "Confirm that the ledger's systems moved to other addresses."),
+    "backup": ("commands.backup", "Copy a ledger in SQLite while everything goes on."),
+    "init": ("commands.init", "Write a first configuration from the metadata of both systems."),
+    "add": ("commands.add", "Add one table to the configuration."),
+    "schema": ("commands.schema", "Print the JSON Schema of the configuration, for editors."),
+    "migrate": ("cli.migrate", "From Adobe's integration to this program, step by step."),
+    "sandbox": ("cli.sandbox", "Serve a local Dynamics 365, Campaign, IMS and SFTP until stopped."),
+    "demo": ("cli.demo", "Start the sandbox and Dagster against it, and watch contacts travel."),
+    "dev": ("cli.servers", "`dagster dev`, behind a guard."),
+    "web": ("cli.servers", "`dagster-webserver`, behind the same guard."),
+    "code-server": ("cli.servers", "`dagster code-server start`, behind a guard."),
+}
+"""Each command's module in this package, and its line in the list of `--help`."""
 
 INTERRUPTED = 130
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 """Typer exports none of the class's names, and brings a copy of Click's in newer versions."""
+
+
+class Commands(TyperGroup):
+    """The group of all commands."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command for the list of `--help`: without options, without its module."""
+        return TyperCommand(cmd_name, short_help=COMMANDS[cmd_name][1]) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that is to run."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name in COMMANDS else command, rest
+
+
+def load(name: str) -> Any:
+    """Import the module of a command, and return the command. A module may have several: groups, or servers."""
+    loaded: Any = get_command(import_module(f"sync_assets.{COMMANDS[name][0]}").app)
+    return getattr(loaded, "commands", {}).get(name, loaded)
+
+
+app = typer.Typer(
+    name="sync-assets",
+    help="Dynamics 365 contacts and custom entities into Adobe Campaign Standard.",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -63,7 +105,7 @@ def options(
 
 
 def main() -> None:
-    """Run the console script. An exit status other than 0 ends with a line on standard error, see `command.end`."""
+    """Run the console script. An exit status other than 0 ends with a line on standard error, see `terminal.end`."""
     from sync_assets.errors import SyncAssetsError, foreign  # noqa: PLC0415
     from sync_assets.logs import configure  # noqa: PLC0415
     from sync_assets.performance import return_large_buffers  # noqa: PLC0415
@@ -71,7 +113,7 @@ def main() -> None:
     return_large_buffers()
     try:
         configure(os.environ)
-        # Every other exit status than 0 is a SystemExit of `command.end`, except that of Typer on Ctrl-C.
+        # Every other exit status than 0 is a SystemExit of `terminal.end`, except that of Typer on Ctrl-C.
         if app(prog_name="sync-assets", standalone_mode=False) == INTERRUPTED:
             end(INTERRUPTED, "Interrupted.")
     except typer.Abort:

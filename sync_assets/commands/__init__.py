@@ -1,1 +1,14 @@
-"""Commands of the command line that start Dagster runs, read from both systems, or write the configuration."""
+"""A module for each command that starts no Dagster: its function, its options, and its text for people.
+
+The function has typed arguments, prints nothing, and is called by the job of the same name, too. `command` has the
+options; `show` prints the document; cli/main.py lists all commands. Beside the commands:
+
+terminal        options, questions, progress and tables that commands share
+documents       parts of documents
+arguments       ids and names of tables, as users write them
+readiness       the findings about a table's set-up, for checks, runs and `sync`
+rehearsal, inventory    what `plan` and `migrate` share
+estimate_calls, estimate_reads    the arithmetic of `estimate`, and what it reads
+migration_steps, explanation      the texts of `migrate` and `explain`
+log_export      the day's log on the Campaign SFTP
+"""

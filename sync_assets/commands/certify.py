@@ -6,19 +6,34 @@ The probes are in audit/certification.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from itertools import groupby
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
+from rich.text import Text
 
 from sync_assets.audit.certification import certification
-from sync_assets.audit.certification.subject import PREFIX
+from sync_assets.audit.certification.report import PREFIX
 from sync_assets.campaign.client import METHODS
-from sync_assets.commands import prompts
+from sync_assets.commands.terminal import (
+    Json,
+    ask,
+    confirm,
+    end,
+    on_interrupt,
+    open_runtime,
+    plain_table,
+    print_document,
+    print_line,
+    print_table,
+)
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+
+app = typer.Typer(add_completion=False)
 
 STAGE = "-mkt-stage"
 """The end of the name of a stage tenant. Source:
@@ -30,7 +45,25 @@ class NotConfirmed(SyncAssetsError):
     """Raised when the writes were not confirmed, before any request."""
 
 
-def confirm(runtime: Runtime, *, yes: bool) -> None:
+@app.command()
+def command(
+    yes: Annotated[bool, typer.Option("--yes", help="Write to the stage tenant without being asked.")] = False,
+    as_json: Json = False,
+) -> None:
+    """On a stage tenant: find out with synthetic records how both systems behave, and remember it in the ledger. Writes
+    to Campaign and removes what it wrote; writes nothing to Dynamics 365. May be killed and repeated."""
+    runtime = open_runtime(creates=True)
+    with on_interrupt("What is left of its records is removed next time."):
+        confirm_writes(runtime, yes=yes)
+        document = certify(runtime)
+    print_document(document, as_json, show)
+    if not document["workable"]:
+        wrong = [one["premise"] for one in document["premises"] if one["outcome"] == "not workable"]
+        why = f"Not workable: {', '.join(dict.fromkeys(wrong))}" if wrong else "A synthetic record is left in Campaign"
+        end(1, f"{why}. Correct that as the table says.")
+
+
+def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
     """Ask before the first write. A tenant that is not named like a stage tenant needs its name typed, despite `yes`.
 
     Raises:
@@ -56,11 +89,11 @@ def confirm(runtime: Runtime, *, yes: bool) -> None:
     _ = runtime.ledger  # raises OtherSystems
     if not is_stage:
         typer.echo(f"{what} This tenant is not named like a stage tenant (…{STAGE}).", err=True)
-        if prompts.ask("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead", err=True) != tenant:
+        if ask("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead", err=True) != tenant:
             raise NotConfirmed("Nothing was written.", "The name is another one.")
     elif not yes:
         typer.echo(f"{what} Dynamics 365 is only read.", err=True)
-        if not prompts.confirm(f"Go ahead on {tenant}?"):
+        if not confirm(f"Go ahead on {tenant}?"):
             raise NotConfirmed("Nothing was written.")
 
 
@@ -78,3 +111,21 @@ def certify(runtime: Runtime) -> dict[str, Any]:
         "left": done.left,
         "engine_calls": {kind: done.calls[kind] for kind in METHODS},
     }
+
+
+_CERTIFIED = {"workable": "green", "not workable": "bold red", "not tried": "yellow"}
+
+
+def show(document: dict[str, Any]) -> None:
+    """Print one table for each system and resource, and the counts."""
+    for (system, about), rows in groupby(document["premises"], key=lambda one: (one["system"], one["about"])):
+        table = plain_table(f"{system}: {about}" if about else system, "found", "the program", folded_at=16)
+        for one in rows:
+            found = one["found"] if one["outcome"] == "workable" else f"{one['outcome']}: {one['found']}"
+            table.add_row(Text(one["premise"]), Text(found, _CERTIFIED[one["outcome"]]), Text(one["program"]))
+        print_table(table)
+        print_line()
+    outcomes = [one["outcome"] for one in document["premises"]]
+    counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in _CERTIFIED)
+    calls = sum(document["engine_calls"].values())
+    print_line(f"{counts}; {calls:,} engine calls. The findings are stored in the ledger.")

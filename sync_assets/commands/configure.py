@@ -1,4 +1,4 @@
-"""`init` and `add`: read both systems' metadata, let `scaffold` suggest a mapping, check it, and write the file.
+"""What `init` and `add` share: read both systems' metadata, let `scaffold` suggest a mapping, check it, write the file.
 
 Nothing is written to either system, and no engine call is made. What is written has passed the program's own checks of
 the configuration, was compiled against both systems' metadata, and is within the guardrails.
@@ -7,34 +7,39 @@ the configuration, was compiled against both systems' metadata, and is within th
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 import sync_assets
 from sync_assets.campaign.client import CampaignClient
-from sync_assets.config.json_schema import PACKAGED
-from sync_assets.config.loader import load_config, parse_config
+from sync_assets.commands.terminal import ask, print_line
 from sync_assets.config.models import Config
 from sync_assets.config.variables import expanded
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import ListedTable, Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.mapping.table_mapping import compile_mapping
-from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.scaffold.link_suggestions import suggest_links
 from sync_assets.scaffold.table_suggestions import Choice, Suggested, resource_for, suggest_table
-from sync_assets.scaffold.yaml_insertion import insert_table
-from sync_assets.scaffold.yaml_text import SCHEMA_FILE, table_block, whole_file
 from sync_assets.similar_names import did_you_mean
 from sync_assets.task_group import run_together
 from sync_assets.validation.guardrails import within_limits
 
+File = Annotated[
+    str | None, typer.Option("--file", help="The configuration file; default: SYNC_ASSETS_CONFIG, or sync_assets.yaml.")
+]
+TABLE = "TABLE, TABLE=RESOURCE or TABLE=RESOURCE:KEY"
 DEFAULT_FILE = "sync_assets.yaml"
 CONFIG = "SYNC_ASSETS_CONFIG"
+ChooseResource = Callable[[str, Sequence[str]], str]
+"""Asks a person for the resource of a table, of the free ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,111 +85,31 @@ class Written:
     hints: tuple[str, ...] = field(default=())
 
 
-ChooseTables = Callable[[Landscape], Sequence[str]]
-ChooseResource = Callable[[str, Sequence[str]], str]
-
-
 def default_file(environment: Mapping[str, str], named: str | None) -> Path:
     """Return the configuration file: the one named, else that of SYNC_ASSETS_CONFIG, else one in this folder."""
     return expanded(named or environment.get(CONFIG, "").strip() or DEFAULT_FILE)
 
 
-def landscape(environment: Mapping[str, str]) -> Landscape:
-    """Return both systems' tables and resources."""
-
-    async def ask() -> Landscape:
-        runtime = _runtime(environment)
-        async with runtime.d365() as d365, runtime.campaign() as campaign:
-            return await _look(d365, campaign)
-
-    return interruptible.run(ask())
-
-
-def init(
-    environment: Mapping[str, str],
-    path: Path,
-    wanted: Sequence[Wanted],
-    *,
-    force: bool = False,
-    choose_tables: ChooseTables | None = None,
-    choose_resource: ChooseResource | None = None,
-) -> Written:
-    """Write a new file. The two callbacks ask the user, if there is one to ask. Raises SyncAssetsError."""
-    _may_be_written(path, force)
-
-    async def ask() -> tuple[tuple[Suggested, ...], Config, str]:
-        runtime = _runtime(environment)
-        async with runtime.d365() as d365, runtime.campaign() as campaign:
-            there = await _look(d365, campaign)
-            named = list(wanted) or [Wanted.of(text) for text in (choose_tables(there) if choose_tables else ())]
-            if not named:
-                raise SyncAssetsError(
-                    "No table was named.",
-                    "Write e.g. `sync-assets init --table contact --table new_order`; `--list` shows what there is.",
-                )
-            tables = await _suggest(named, None, there, d365, campaign, choose_resource)
-            text = whole_file(tables, datetime.now(UTC).date())
-            return tables, parse_config(text, str(path)), text
-
-    tables, config, text = interruptible.run(ask())
-    _fits(config, tables)
-    _write(path, text.encode())
-    schema = path.with_name(SCHEMA_FILE)
-    if force or not schema.exists():
-        _write(schema, PACKAGED.read_bytes())
-    return Written(path, tables)
-
-
-def add(
-    environment: Mapping[str, str], path: Path, wanted: Wanted, *, choose_resource: ChooseResource | None = None
-) -> Written:
-    """Add a table to the file at `path`; all its other bytes stay as they are. Raises SyncAssetsError."""
-    if not path.exists():
-        raise SyncAssetsError(f"{path} is not there.", f"Write it first: `sync-assets init --table {wanted.table}`.")
-    _not_our_own(path)
-    config = load_config(path)
-    before = path.read_bytes()
-
-    async def ask() -> tuple[Suggested, list[str]]:
-        runtime = _runtime(environment)
-        async with runtime.d365() as d365, runtime.campaign() as campaign:
-            there = await _look(d365, campaign)
-            (one,) = await _suggest([wanted], config, there, d365, campaign, choose_resource)
-            return one, await _children(one, config, d365, campaign)
-
-    one, hints = interruptible.run(ask())
-    mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
-    text = before.decode("utf-8-sig")
-    whole = insert_table(text, lambda indent: table_block(one, indent))
-    _fits(parse_config(whole, str(path)), (one,))
-    if path.read_bytes() != before:
-        raise SyncAssetsError(f"{path} was changed meanwhile, and was left as it is.", "Run the command again.")
-    _write(path, f"{mark}{whole}".encode())
-    return Written(path, (one,), tuple(hints))
-
-
-def _runtime(environment: Mapping[str, str]) -> Runtime:
-    """Return a runtime for the clients alone: the file that SYNC_ASSETS_CONFIG names may not exist yet.
+@asynccontextmanager
+async def opened(environment: Mapping[str, str]) -> AsyncIterator[tuple[DataverseClient, CampaignClient, Landscape]]:
+    """Open both clients, and read what can be mapped. The file that SYNC_ASSETS_CONFIG names may not exist yet.
 
     Raises SettingsError with all that both systems lack.
     """
     runtime = Runtime({name: value for name, value in environment.items() if name != CONFIG}, any_ledger=True)
     runtime.settings.require("d365", "campaign")
-    return runtime
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        tables, resources = await run_together(d365.tables(), campaign.resources())
+        yield d365, campaign, Landscape(tuple(tables), resources)
 
 
-async def _look(d365: DataverseClient, campaign: CampaignClient) -> Landscape:
-    tables, resources = await run_together(d365.tables(), campaign.resources())
-    return Landscape(tuple(tables), resources)
-
-
-async def _suggest(
+async def suggest(
     wanted: Sequence[Wanted],
     config: Config | None,
     there: Landscape,
     d365: DataverseClient,
     campaign: CampaignClient,
-    ask: ChooseResource | None,
+    ask_resource: ChooseResource | None,
 ) -> tuple[Suggested, ...]:
     """Return suggestions for the tables, besides those that `config` has."""
     tables = await run_together(*(_described(one.table, d365) for one in wanted))  # before resources are blamed
@@ -195,7 +120,7 @@ async def _suggest(
             raise SyncAssetsError(
                 f"{one.table} is mapped already, to {targets[one.table]}.", "A table goes there once."
             )
-        targets[one.table] = _resource(one, there, targets, ask)
+        targets[one.table] = _resource(one, there, targets, ask_resource)
     resources = await run_together(
         *(campaign.resource(there.resources[targets[one.table]], targets[one.table]) for one in wanted)
     )
@@ -227,7 +152,7 @@ async def _described(name: str, d365: DataverseClient) -> Table:
     return table
 
 
-def _resource(one: Wanted, there: Landscape, targets: Mapping[str, str], ask: ChooseResource | None) -> str:
+def _resource(one: Wanted, there: Landscape, targets: Mapping[str, str], ask_resource: ChooseResource | None) -> str:
     free = sorted(set(there.resources) - set(targets.values()))
     label = next((table.label for table in there.tables if table.name == one.table), "")
     name = one.resource
@@ -235,7 +160,7 @@ def _resource(one: Wanted, there: Landscape, targets: Mapping[str, str], ask: Ch
         found = resource_for(one.table, label, free)
         if found:
             return found.name
-        name = ask(one.table, free) if ask else None
+        name = ask_resource(one.table, free) if ask_resource else None
     if name is None:
         raise SyncAssetsError(
             f"No free resource of Campaign is called like {one.table}. There are {', '.join(free) or 'none'}.",
@@ -253,24 +178,7 @@ def _resource(one: Wanted, there: Landscape, targets: Mapping[str, str], ask: Ch
     return name
 
 
-async def _children(one: Suggested, config: Config, d365: DataverseClient, campaign: CampaignClient) -> list[str]:
-    """Return lines for links of mapped tables that point to the new one: for people to add, or not."""
-    hints: list[str] = []
-    parents = {table.table: {link.table for link in table.links} for table in config.tables}
-    parents[one.table.name] = {link.parent for link in one.links if link.sure}
-    for table in config.tables:
-        described = await d365.described(table.table)
-        if not any(one.table.name in column.targets for column in described.columns.values()):
-            continue
-        resource = await campaign.resource(table.api, table.resource)
-        for link in suggest_links(described, resource, {one.table.name: one.resource.name}, parents):
-            line = f"{{field: {link.column.name}, to: {link.attribute.path}, table: {link.parent}}}"
-            if link.sure and link.attribute.path not in {known.to for known in table.links}:
-                hints.append(f"{table.table} points to {link.parent}. To link them, add to its `links`: - {line}")
-    return hints
-
-
-def _fits(config: Config, tables: Sequence[Suggested]) -> None:
+def check_fit(config: Config, tables: Sequence[Suggested]) -> None:
     """Check the new tables by the mapping compiler and the guardrails."""
     for one in tables:
         table = config.table(one.table.name)
@@ -280,23 +188,12 @@ def _fits(config: Config, tables: Sequence[Suggested]) -> None:
             raise SyncAssetsError(f"Nothing was written: {'; '.join(wrong)}.")
 
 
-def _may_be_written(path: Path, force: bool) -> None:
-    _not_our_own(path)
-    if path.exists() and not force:
-        raise SyncAssetsError(
-            f"{path} is there already, and was left as it is.",
-            "Name another with `--file`, add a table with `sync-assets add TABLE`, or write over it with `--force`.",
-        )
-    if not path.parent.is_dir():
-        raise SyncAssetsError(f"{path.parent} is no folder.", "Make it, or name another file with `--file`.")
-
-
-def _not_our_own(path: Path) -> None:
+def not_our_own(path: Path) -> None:
     if path.resolve().is_relative_to(Path(sync_assets.__file__).parent.resolve()):
         raise SyncAssetsError(f"{path} belongs to the program.", "Name a file of your own with `--file`.")
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
     """Write the file completely or not at all, through symbolic links.
 
     A new file is its owner's (0600): it names the tables and columns of the systems. An old one keeps its permissions.
@@ -317,3 +214,28 @@ def _write(path: Path, content: bytes) -> None:
         raise SyncAssetsError(
             f"{path} can't be written ({error.strerror or 'unknown reason'}).", "Name another file with `--file`."
         ) from None
+
+
+def choose_resource(table: str, free: Sequence[str]) -> str:
+    """Ask on the terminal which resource takes a table."""
+    return ask(f"Which resource takes {table} ({', '.join(free)})")
+
+
+def on_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def show_written(written: Written) -> None:
+    print_line(f"{written.path}:")
+    for one in written.tables:
+        sure = sum(field.sure for field in one.fields)
+        text = f"{one.table.name} -> {one.resource.name}, key {one.key.name}: {sure} columns mapped"
+        if less := len(one.fields) - sure:
+            text += f", {less} less sure ones commented out"
+        if links := [f"{link.column.name} -> {link.parent}" for link in one.links if link.sure]:
+            text += f", linked by {', '.join(links)}"
+        print_line(f"  {text}")
+        if not one.key.sure:
+            print_line(f"  Please check the key: {one.key.name} is {one.key.why}.")
+    for hint in written.hints:
+        print_line(f"  {hint}")

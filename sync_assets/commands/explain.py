@@ -1,18 +1,321 @@
-"""`explain`: one record from end to end, with the Dagster runs that changed it."""
+"""`explain`: one record from end to end as a plain document: what each part of its way holds, and what differs.
+
+Reads only. The Dagster runs that changed the record are added by defs/record_runs.py, for the command (cli/explain.py)
+and the job alike.
+
+Invariant: without `show_values`, no part of a value of either system is in the document, only its shape. Ids are shown.
+"""
 
 from __future__ import annotations
 
-from sync_assets.defs.instance.command_line import dagster_instance, has_history
-from sync_assets.defs.operations.record_runs import add_runs
-from sync_assets.operations.explain import Explained
-from sync_assets.operations.explain import explain as run
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sync_assets.audit.record_agreement import STATE_WORDS, Reason, agreement, next_request, rejection
+from sync_assets.audit.record_facts import RecordFacts, record_facts
+from sync_assets.audit.value_comparison import differing
+from sync_assets.audit.value_shape import value_shape
+from sync_assets.campaign.dialect import moment
+from sync_assets.commands.arguments import check_tables, record_id
+from sync_assets.commands.documents import fields, plain
+from sync_assets.commands.history import opt_out_decisions
+from sync_assets.commands.status import CALL_KINDS
+from sync_assets.config.values import CONTACT
+from sync_assets.dataverse.metadata import MODIFIED
+from sync_assets.ledger import times
+from sync_assets.ledger.model import BlockReason, State
+from sync_assets.ledger.report_values import WAITING_FOR
+from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
+from sync_assets.mapping.attribute_steps import value_at
+from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
+if TYPE_CHECKING:
+    from sync_assets.opt_out.contact_opt_outs import ContactOptOut
 
-def explain(runtime: Runtime, given: str, table: str | None, *, show_values: bool) -> Explained:
-    """Explain a record, see operations/explain.py. Creates no Dagster instance where there is none."""
-    explained = run(runtime, given, table, show_values=show_values)
-    if any(explained.moments.values()) and has_history():
-        with dagster_instance() as instance:
-            add_runs(explained, instance)
-    return explained
+Show = Callable[[Any], Any]
+"""Returns a value as it is shown: its shape, or itself."""
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The result of `explain`.
+
+    Attributes:
+        document: what `explain --json` prints. `in_step`: None if the record is unknown or facts are missing.
+        moments: by table, when the ledger's record changed.
+        problems: why the record is not, or not completely, explained.
+    """
+
+    document: Document
+    moments: dict[str, list[datetime]]
+    problems: list[str]
+
+
+def explain(runtime: Runtime, given: str, table: str | None = None, *, show_values: bool = False) -> Explained:
+    """Explain the record with a D365 id, in each mapped table that has it.
+
+    Args:
+        runtime: of this process.
+        given: the id, in any case, with or without braces.
+        table: only this table; None for all.
+        show_values: True to put values into the document, which then is for the terminal only.
+
+    Raises:
+        SyncAssetsError: the id is none, or the table is not mapped.
+    """
+    id_ = record_id(given, "`explain` needs a")
+    check_tables(runtime.config, [table])
+    config, before = runtime.config, runtime.calls.copy()
+    tables = [config.table(table)] if table else list(config.tables)
+    opt_outs = {CONTACT: list(config.opt_out.mappings)} if config.opt_out.active else {}
+    found = interruptible.run(record_facts(runtime, id_, tables, opt_outs))
+    known = [facts for facts in found if facts.known]
+    explained = {facts.config.table: _of_table(runtime, facts, show_values) for facts in known}
+    calls, in_step = runtime.calls - before, [one["in_step"] for one in explained.values()]
+    document: Document = {
+        "id": id_,
+        "in_step": None if not in_step or None in in_step else all(in_step),
+        "values": "shown" if show_values else "masked",
+        "tables": explained,
+        "engine_calls": {kind: calls[kind] for kind in CALL_KINDS},
+    }
+    moments = {facts.config.table: _moments(facts.stored) for facts in known}
+    return Explained(document, moments, list(dict.fromkeys(_problems(id_, found, known, table))))
+
+
+def _moments(stored: StoredRecord | None) -> list[datetime]:
+    return [at for at in (stored.changed_at, stored.acked_at, stored.failed_since) if at] if stored else []
+
+
+def _problems(id_: str, found: list[RecordFacts], known: list[RecordFacts], table: str | None) -> Iterator[str]:
+    problems = [text for facts in known or found for text in (facts.problem, _unanswered(facts)) if text]
+    yield from problems
+    if not known and not problems:
+        where = table or "any mapped table"
+        yield (
+            f"{id_} is unknown: neither Dynamics 365 nor Campaign nor the ledger has it in {where}. Check the id. A "
+            "record that was deleted on both sides is purged from the ledger."
+        )
+
+
+def _unanswered(facts: RecordFacts) -> str | None:
+    if facts.campaign.presence != "unanswered":
+        return None
+    return f"Campaign did not show whether it has the record of {facts.config.resource}: {facts.campaign.reason}"
+
+
+def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Document:
+    """Return the record in one table.
+
+    `differs`: attributes and links in which Campaign's record differs. `next_sync`: the request that the next sync
+    needs. `runs` is filled by the caller.
+    """
+    show: Show = (lambda value: value) if show_values else value_shape
+    opt_outs, links, mapped = _opt_outs(runtime, facts), _links(facts), facts.mapped
+    in_payload: list[str] = []
+    if facts.ready and mapped and facts.campaign.presence == "found":
+        in_payload = differing(mapped.payload, facts.campaign.record, facts.ready.resource)
+    steps = mapped.steps if mapped else ()
+    left_out = {one.target.attribute.path for one in steps if not one.target.apply_updates}
+    left_out.update(facts.refused_in_updates)
+    differs = [path for path in in_payload if path not in left_out] if facts.passes else []
+    differs += [link["attribute"] for link in links if link["equal"] is False and link["attribute"] not in differs]
+    in_step, reasons = agreement(facts, differs, list(_open_opt_outs(opt_outs)))
+    changed = plain(moment(facts.campaign.record.get("lastModified")))
+    return {
+        "table": facts.config.table,
+        "resource": facts.config.resource,
+        "in_step": in_step,
+        "reasons": reasons,
+        "d365": {
+            "found": facts.has_row if facts.row is not None else None,
+            "modified_at": facts.row[MODIFIED].item() if facts.row is not None and facts.has_row else None,
+        },
+        "filter": _filter(facts, show),
+        "validation_error": mapped.error if mapped else None,
+        "attributes": _attributes(facts, show, in_payload),
+        "ledger": _ledger(facts, facts.stored) if facts.stored else None,
+        "links": links,
+        "children": _children(facts.stored),
+        "campaign": {
+            "presence": facts.campaign.presence,
+            "last_modified": changed,
+            "reason": facts.campaign.reason,
+        },
+        "differs": differs,
+        "next_sync": next_request(facts),
+        "problem": facts.problem,
+        "opt_outs": [_opt_out(one, show) for one in opt_outs],
+        "decisions": opt_out_decisions(runtime, facts.id, show_values=show_values) if opt_outs else [],
+        "runs": [],
+    }
+
+
+def _filter(facts: RecordFacts, show: Show) -> Document | None:
+    """Return the filter. passes, met: None without a row."""
+    if facts.ready is None or facts.ready.mapping.row_filter is None:
+        return None
+    row_filter = facts.ready.mapping.row_filter
+    met = list(facts.rules_met) or [None] * len(row_filter.rules)
+    # A filter's result reveals the row's value, so its operand is masked like the value.
+    rules = [
+        {"field": rule.column.name, "operator": rule.operator, "values": list(map(show, rule.values)), "met": one}
+        for rule, one in zip(row_filter.rules, met, strict=True)
+    ]
+    deletes = row_filter.delete_filtered_out
+    return {"passes": facts.passes, "match": row_filter.match, "delete_filtered_out": deletes, "rules": rules}
+
+
+def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) -> list[Document]:
+    """Return the way of each column to its attribute.
+
+    cut_from: characters before the text was truncated; None if it was not. equal: None if one side is missing.
+    """
+    if facts.ready is None:
+        return []
+    found = facts.campaign.presence == "found"
+    steps = {one.target.attribute.path: one for one in facts.mapped.steps} if facts.mapped else {}
+    ways: list[Document] = []
+    for one in facts.ready.mapping.fields:
+        path, step = one.attribute.path, steps.get(one.attribute.path)
+        ways.append(
+            {
+                "attribute": path,
+                "column": one.column.name,
+                **fields(one, "conversion", "apply_updates"),
+                "replaced": step.replaced if step else None,
+                "cut_from": step.cut_from if step else None,
+                "d365": show(step.source) if step else None,
+                "mapped": show(step.mapped) if step else None,
+                "campaign": show(value_at(facts.campaign.record, path)) if found else None,
+                "equal": path not in differing_paths if step and found else None,
+            }
+        )
+    return ways
+
+
+def _links(facts: RecordFacts) -> list[Document]:
+    """Return the links to parents. id: in Dynamics 365. campaign: the id that Campaign's record is linked to."""
+    stored = {link.attribute: link for link in facts.stored.links} if facts.stored else {}
+    parents = facts.mapped.links if facts.mapped else {}
+    shown: list[Document] = []
+    for configured in facts.config.links:
+        name, known = configured.to, stored.get(configured.to)
+        id_ = parents.get(name) if facts.mapped else known.id if known else None
+        joined = configured.style == "join"
+        held = facts.campaign.record.get(name) if joined else None
+        linked = (str(held).lower() if held else None) if joined else facts.campaign.linked.get(name)
+        parent = known.parent if known and known.id == id_ else None
+        wanted = id_ if joined or (known and known.wanted) else None
+        equal = None
+        if facts.campaign.presence == "found" and known is not None and facts.passes is True:
+            # A link to a record without our id is set, and leads elsewhere.
+            equal = linked == wanted and (linked is not None or name not in facts.campaign.linked)
+        shown.append(
+            {
+                "attribute": name,
+                "table": configured.table,
+                "id": id_,
+                "required": configured.cardinality == "one",
+                "state": STATE_WORDS[parent.state] if parent else None,
+                "reason": _reason(parent) if parent else None,
+                "acknowledged": bool(known and known.acknowledged),
+                "campaign": linked,
+                "equal": equal,
+            }
+        )
+    return shown
+
+
+def _ledger(facts: RecordFacts, stored: StoredRecord) -> Document:
+    """Return the record in the ledger. next_request: insert, update or delete, if one is due."""
+    return {
+        "state": STATE_WORDS[stored.state],
+        "waiting_for": WAITING_FOR[stored.block_reason] if stored.state == State.WAITING else None,
+        "reason": facts.orphan_reason or rejection(stored),
+        "since": plain(stored.failed_since),
+        "out_of_scope": stored.out_of_scope,
+        "held_since": plain(facts.held_since),
+        "next_request": stored.operation if stored.state in (State.PENDING, State.WAITING) else None,
+        "acknowledged_at": plain(stored.acked_at),
+        "last_outcome": _last_outcome(stored),
+        **fields(stored, "changed_at", "attempts", "not_before", "unknown_until", "leased_until"),
+    }
+
+
+def _last_outcome(stored: StoredRecord) -> str:
+    if stored.outcome_unknown:
+        return "unknown"
+    if stored.attempts and stored.state == State.FAILED:
+        return "rejected"
+    if stored.attempts and stored.reason:
+        return "failed"
+    return "none" if stored.acked_hash is None else "acknowledged"
+
+
+def _children(stored: StoredRecord | None) -> Document:
+    """Return the records that link to this one: the number of all by state, and the first of them."""
+    if stored is None:
+        return {"states": {}, "first": []}
+    states = {STATE_WORDS[state]: number for state, number in sorted(stored.child_states.items())}
+    first = [
+        {"table": one.table, "id": one.id, "state": STATE_WORDS[one.state], "reason": _reason(one)}
+        for one in stored.children
+    ]
+    return {"states": states, "first": first}
+
+
+def _reason(one: RelatedState) -> str | None:
+    if one.state == State.WAITING and one.block_reason != BlockReason.NONE:
+        return f"waiting for {WAITING_FOR[one.block_reason]}"
+    return one.reason
+
+
+# --- Opt-outs, which `audit` does not import --------------------------------------------------------------------------
+
+
+def _opt_outs(runtime: Runtime, facts: RecordFacts) -> list[ContactOptOut]:
+    if facts.config.table != CONTACT or not runtime.config.opt_out.active:
+        return []
+    from sync_assets.opt_out.contact_opt_outs import contact_opt_outs  # not where opt-outs are off  # noqa: PLC0415
+
+    stored = {row.attribute: row for row in runtime.ledger.opt_outs.of([facts.id])}
+    row = facts.row.row(0, named=True) if facts.row is not None and facts.has_row else None
+    modified = datetime.fromisoformat(row[MODIFIED]) if row and row[MODIFIED] else None
+    profile = dict(facts.campaign.record) if facts.campaign.presence == "found" else None
+    return contact_opt_outs(runtime.config, stored, row, modified, profile)
+
+
+def _open_opt_outs(opt_outs: list[ContactOptOut]) -> Iterator[Reason]:
+    """Yield the opt-outs in which the systems are not in step."""
+    for one in opt_outs:
+        if not one.settled:
+            why = f" ({one.stored.reason})" if one.stored and one.stored.reason else ""
+            yield Reason(False, f"The opt-out {one.attribute} is {one.state}{why}.")
+        elif one.now and one.now.write:
+            yield Reason(
+                False,
+                f"The opt-out {one.attribute} differs, and the program has not heard of it: the next export file or "
+                "poll brings Campaign's value.",
+            )
+
+
+def _opt_out(one: ContactOptOut, show: Show) -> Document:
+    stored = one.stored
+    known = one.d365 is not None and one.campaign is not None
+    return {
+        **fields(one, "column", "attribute", "state"),
+        "reason": stored.reason if stored else None,
+        "attempts": stored.attempts if stored else 0,
+        "source": (stored.source or None) if stored else None,
+        "d365": show(one.d365),
+        "campaign": show(one.campaign),
+        "campaign_changed_at": plain(one.changed_at),
+        "last_stated_at": plain(times.from_micros(stored.stated_at)) if stored and stored.stated_at else None,
+        "equal": bool(one.d365) == one.campaign if known else None,
+        "would_write": one.now.write if one.now else None,
+    }

@@ -1,42 +1,80 @@
-"""`plan`: rehearse the next `sync` on a scratch ledger, and report what it will do and cost. Writes nothing.
-
-The capture is the real one, which only reads from Dynamics 365, and so are the list of Campaign's existing records and
-the rules for sending; the order of steps is that of sync.py. Rejections by Campaign are not foreseen.
-"""
+"""`plan`: what the next `sync` would do and cost, of all records or of one. Writes nothing."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
-from sync_assets.campaign.client import CampaignRefused
-from sync_assets.commands.plan_existing_records import ExistingPlanned
+import typer
+
+from sync_assets.audit.value_shape import value_text
+from sync_assets.commands.documents import fields
+from sync_assets.commands.explain import Explained, explain
+from sync_assets.commands.inventory import Inventory
+from sync_assets.commands.rehearsal import SyncRehearsal
+from sync_assets.commands.status import CALL_KINDS, held_back, refused_attributes, refused_updates, waiting_for
+from sync_assets.commands.terminal import (
+    AcceptMapping,
+    Json,
+    fail,
+    let_sigterm_interrupt,
+    number_table,
+    on_interrupt,
+    open_runtime,
+    print_document,
+    print_line,
+    print_table,
+    progress,
+)
 from sync_assets.config.models import TableConfig
-from sync_assets.dataverse.client import D365Refused
-from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import capture_table
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
-from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
+from sync_assets.ledger.model import NO_ORPHANS
+from sync_assets.ledger.report_values import Counts
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import iso
-from sync_assets.mapping.unlabelled_options import unknown_codes_warning
-from sync_assets.operations.inventory import Inventory
-from sync_assets.operations.status import CALL_KINDS, held_back, refused_attributes, refused_updates, waiting_for
 from sync_assets.plurals import counted
-from sync_assets.push.rehearsal import Rehearsal
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.parent_keys import ParentKeys
-from sync_assets.validation.guardrails import check_configuration, check_limits
-from sync_assets.validation.preflight import NotReady
-from sync_assets.validation.schema_drift import target_finding
+from sync_assets.validation.guardrails import check_configuration
+
+app = typer.Typer(add_completion=False)
+
+PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held")
+OPT_OUTS_DUE = ("decide", "to_d365", "to_campaign", "refused", "held")
+
+
+@app.command()
+def command(
+    diff: Annotated[
+        str | None, typer.Option("--diff", metavar="ID", help="Only what changes in Campaign's record of this D365 id.")
+    ] = None,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="With --diff: show values, which are personal data.")
+    ] = False,
+    accept_mapping: AcceptMapping = False,
+    as_json: Json = False,
+) -> None:
+    """Dry run: what the next sync would insert, update, delete, hold back, and the engine calls that it costs."""
+    runtime = open_runtime()
+    runtime.accept_mapping = accept_mapping
+    if diff is not None:
+        explained = explain(runtime, diff, show_values=show_values)
+        print_document(record_diff(explained), as_json, show_diff)
+        if explained.problems:
+            fail(*explained.problems)
+        return
+    let_sigterm_interrupt()
+    with on_interrupt("Nothing was written."), progress(runtime):
+        _ = runtime.ledger  # says so at once if there is none
+        planned = plan(runtime)
+    if not planned.empty:
+        print_document(planned.document, as_json, show)
+    if planned.problems:
+        fail(*planned.problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +93,7 @@ class Planned:
 
 
 def plan(runtime: Runtime, inventory: Inventory | None = None) -> Planned:
-    """Rehearse a sync of all mapped tables.
+    """Rehearse a sync of all mapped tables. Tables in maintenance are planned as if it had ended.
 
     inventory: counts the records of Campaign that the sync would list. Raises SyncAssetsError as `sync` would, with
     nothing written.
@@ -64,197 +102,171 @@ def plan(runtime: Runtime, inventory: Inventory | None = None) -> Planned:
     check_configuration(runtime.config, runtime.config.tables)
     with scratch_ledger(runtime.settings.ledger_url, runtime.cipher) as ledger:
         runtime.check_addresses(ledger)
-        paused = _end_maintenance(ledger)
+        paused = ledger.maintenance.in_maintenance()
+        for table in paused:
+            ledger.maintenance.end(table)
         rehearsed = replace(runtime, _ledger=ledger, _session=None, accept_mapping=True)
+        rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.accept_mapping)
         try:
-            planned = interruptible.run(_Plan(rehearsed, ledger, inventory, runtime.accept_mapping).run())
+            interruptible.run(rehearsal.run())
+            document = _document(rehearsed, ledger, rehearsal)
         finally:
             rehearsed.end_session()
-    planned.document["notes"] += paused
-    return planned
-
-
-def _end_maintenance(ledger: Ledger) -> list[str]:
-    """End all maintenance in the scratch ledger, and return notes about it: tables are planned as if it had ended."""
-    paused = ledger.maintenance.in_maintenance()
-    for table in paused:
-        ledger.maintenance.end(table)
-    return [
+    document["notes"] += [
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
         f"{table}`."
         for table, since in paused.items()
     ]
+    troubled = rehearsal.troubled
+    return Planned(document, list(troubled.values()), len(troubled) == len(rehearsal.tables))
 
 
-@dataclass(slots=True)
-class _Plan:
-    runtime: Runtime
-    ledger: Ledger
-    inventory: Inventory | None = None
-    accepted: bool = False
-    rehearsals: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
-    troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
-    unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
-    orphans: dict[str, OrphansOfDeletes] = field(default_factory=dict[str, OrphansOfDeletes])
-    existing: ExistingPlanned = field(init=False)
+def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dict[str, Any]:
+    total = {kind: sum(one.calls[kind] for one in rehearsal.tables.values()) for kind in CALL_KINDS}
+    tables = {config.table: _table(runtime, ledger, rehearsal, config) for config in runtime.config.tables}
+    opt_out, limit = runtime.config.opt_out, runtime.config.guardrails.engine_calls_per_day
+    budget = None
+    if limit is not None:
+        used, left = runtime.calls_today, runtime.calls_left_today or 0
+        fits = min(sum(total.values()), left)
+        budget = {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": fits}
+    return {
+        "tables": tables,
+        "engine_calls": total,
+        "budget": budget,
+        "opt_out": fields(ledger.opt_outs.left(opt_out.attributes), *OPT_OUTS_DUE) if opt_out.active else None,
+        "notes": [
+            *rehearsal.unknown_codes.values(),
+            *held_back({"tables": tables}),
+            *(f"{table}: its deletions go ahead{with_them(orphans)}." for table, orphans in rehearsal.orphans.items()),
+            *_notes(runtime, ledger, rehearsal),
+        ],
+    }
 
-    def __post_init__(self) -> None:
-        self.existing = ExistingPlanned(self.runtime, self.inventory)
 
-    async def run(self) -> Planned:
-        tables = self.runtime.config.in_link_order
-        keys = ParentKeys()
-        self.rehearsals = {
-            config.table: Rehearsal(Target.linked(self.runtime.config, config), keys) for config in tables
-        }
-        async with self.inventory.opened() if self.inventory else nullcontext():
-            for config in tables:
-                await self._capture_and_push(config)
-            await self._push_the_rest([config for config in tables if config.table not in self.troubled])
-        if self.inventory:
-            await asyncio.to_thread(self.inventory.add_reads_of_opt_outs, self.ledger)
-        return Planned(self._document(), list(self.troubled.values()), len(self.troubled) == len(tables))
+def _table(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, config: TableConfig) -> dict[str, Any]:
+    table, rehearsal = config.table, rehearsed.tables[config.table]
+    counts, feed = ledger.reports.counts().get(table, Counts()), ledger.feeds.feed(table)
+    orphans = rehearsed.orphans.get(table) or (feed.orphans if feed else NO_ORPHANS)
+    return {
+        "resource": config.resource,
+        "insert": rehearsal.inserted,
+        "update": rehearsal.updated,
+        "delete": rehearsal.deleted,
+        "unchanged": counts.synced - len(rehearsal.settled),
+        **fields(counts, "pending", "waiting", "held", "failed", "orphaned"),
+        "waiting_for": waiting_for(runtime, table),
+        "deletes_held_back": feed.deletes if feed else 0,
+        "deletes_following": orphans.deleted,
+        "deletes_orphaning": orphans.kept,
+        "uncertain": rehearsal.outcomes_unknown,
+        "problem": str(rehearsed.troubled[table]) if table in rehearsed.troubled else None,
+        "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},
+    }
 
-    async def _capture_and_push(self, config: TableConfig) -> None:
-        """Rehearse one run as `sync` starts it: capture the table, and send what is pending then."""
-        try:
-            await asyncio.to_thread(check_limits, self.runtime, config, reading=True)
-            target = await asyncio.to_thread(target_finding, self.ledger, config)
-            if not (target.passed or self.accepted):
-                raise NotReady(config.table, [target])
-            captured = await capture_table(self.runtime, config)
-        except (NotReady, D365Refused, BadPage, CampaignRefused) as error:
-            self.troubled[config.table] = error
-        else:
-            for note in captured.notes:
-                self.runtime.announce(note)
-            if warning := unknown_codes_warning(config.table, captured.result.unknown_codes):
-                self.unknown_codes[config.table] = warning
-            if any(captured.result.orphans) and not captured.result.held_back:
-                self.orphans[config.table] = captured.result.orphans
-            await self._push(config)
 
-    async def _push(self, config: TableConfig) -> int:
-        self.rehearsals[config.table].calls["read"] += await self.existing.find_out(config)
-        activity = f"planning {config.table}"
-        pending = self.ledger.reports.counts().get(config.table)
-        self.runtime.totals[activity] = self.rehearsals[config.table].done + (pending.pending if pending else 0)
-        progress = partial(self.runtime.progress, activity)
-        return await self.rehearsals[config.table].push(self.ledger, progress)
-
-    async def _push_the_rest(self, tables: Sequence[TableConfig]) -> None:
-        refetched: dict[str, list[str]] = {}
-        while True:
-            moved = sum([await self._push(config) for config in tables])
-            for config in tables:
-                to_refetch = self.ledger.blocked.ids_to_refetch(config.table)
-                if to_refetch and to_refetch != refetched.get(config.table):
-                    refetched[config.table] = to_refetch
-                    moved += 1
-                    await self._capture_and_push(config)
-            if not moved or not any(counts.pending for counts in self.ledger.reports.counts().values()):
-                return
-
-    # --- result -------------------------------------------------------------------------------------------------------
-
-    def _document(self) -> dict[str, Any]:
-        total: dict[str, int] = dict.fromkeys(CALL_KINDS, 0)
-        for rehearsal in self.rehearsals.values():
-            for kind in CALL_KINDS:
-                total[kind] += rehearsal.calls[kind]
-        tables = {config.table: self._table(config) for config in self.runtime.config.tables}
-        return {
-            "tables": tables,
-            "engine_calls": total,
-            "budget": self._budget(sum(total.values())),
-            "opt_out": self._opt_out_counts(),
-            "notes": [
-                *self.unknown_codes.values(),
-                *held_back({"tables": tables}),
-                *(f"{table}: its deletions go ahead{with_them(orphans)}." for table, orphans in self.orphans.items()),
-                *self._assumed_deletes(),
-                *self._unknown_outcomes(),
-                *(
-                    refused_updates(config.table, left_out)
-                    for config in self.runtime.config.tables
-                    if (left_out := refused_attributes(self.runtime, config))
-                ),
-                *self.existing.notes,
-                *self._opt_outs(),
-            ],
-        }
-
-    def _opt_out_counts(self) -> dict[str, int] | None:
-        """Return the opt-outs that the next sync decides or writes, by what is due; None without opt-out flows."""
-        if not self.runtime.config.opt_out.active:
-            return None
-        left = asdict(self.ledger.opt_outs.left(self.runtime.config.opt_out.attributes))
-        return {kind: number for kind, number in left.items() if not kind.startswith("unconfirmed")}
-
-    def _opt_outs(self) -> list[str]:
-        """Return a note on the number of opt-outs that are due.
-
-        How they are decided depends on both sides' values at that moment.
-        """
-        if not self.runtime.config.opt_out.active:
-            return []
-        due = self.ledger.opt_outs.left(self.runtime.config.opt_out.attributes).due
-        told = (
-            f"{counted(due, 'opt-out')} would be due for a decision, at one read and one update each at most; "
-            if due
-            else ""
-        )
-        return [
-            f"{told}opt-out files on the SFTP are not looked at, and what follows from them is not in these numbers."
-        ]
-
-    def _table(self, config: TableConfig) -> dict[str, Any]:
-        rehearsal, counts = self.rehearsals[config.table], self.ledger.reports.counts().get(config.table)
-        feed = self.ledger.feeds.feed(config.table)
-        orphans = self.orphans.get(config.table) or (feed.orphans if feed else NO_ORPHANS)
-        return {
-            "resource": config.resource,
-            "insert": rehearsal.inserted,
-            "update": rehearsal.updated,
-            "delete": rehearsal.deleted,
-            "unchanged": counts.synced - len(rehearsal.settled) if counts else 0,
-            "pending": counts.pending if counts else 0,
-            "waiting": counts.waiting if counts else 0,
-            "waiting_for": waiting_for(self.runtime, config.table),
-            "held": counts.held if counts else 0,
-            "failed": counts.failed if counts else 0,
-            "orphaned": counts.orphaned if counts else 0,
-            "deletes_held_back": feed.deletes if feed else 0,
-            "deletes_following": orphans.deleted,
-            "deletes_orphaning": orphans.kept,
-            "uncertain": rehearsal.outcomes_unknown,
-            "problem": str(self.troubled[config.table]) if config.table in self.troubled else None,
-            "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},
-        }
-
-    def _budget(self, calls: int) -> dict[str, int] | None:
-        """Return the guardrail engine_calls_per_day, and how much of the plan fits into today; None without a limit."""
-        limit = self.runtime.config.guardrails.engine_calls_per_day
-        if limit is None:
-            return None
-        used, left = self.runtime.calls_today, self.runtime.calls_left_today or 0
-        return {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": min(calls, left)}
-
-    def _assumed_deletes(self) -> list[str]:
-        """Return a note for each table with deletes of which Campaign has not shown yet whether it takes the key."""
-        return [
-            f"{config.table}: no delete has shown yet whether Campaign deletes by the key. Its deletes are counted as "
-            "two calls each, and finding out as two more; they cost one each if it does."
-            for config in self.runtime.config.tables
-            if self.rehearsals[config.table].deleted
-            and Target.of(config).addressing(self.ledger.dialect.found(config.resource)).key_in_delete is None
-        ]
-
-    def _unknown_outcomes(self) -> list[str]:
-        uncertain = sum(rehearsal.outcomes_unknown for rehearsal in self.rehearsals.values())
-        if not uncertain:
-            return []
-        return [
+def _notes(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal) -> Iterator[str]:
+    config = runtime.config
+    for table in config.tables:
+        addressing = Target.of(table).addressing(ledger.dialect.found(table.resource))
+        if rehearsed.tables[table.table].deleted and addressing.key_in_delete is None:
+            yield (
+                f"{table.table}: no delete has shown yet whether Campaign deletes by the key. Its deletes are counted "
+                "as two calls each, and finding out as two more; they cost one each if it does."
+            )
+    if uncertain := sum(one.outcomes_unknown for one in rehearsed.tables.values()):
+        yield (
             f"{counted(uncertain, 'record', 'were')} sent before without an answer: each may cost a call more or less, "
             "since only Campaign knows whether it took them."
-        ]
+        )
+    for table in config.tables:
+        if left_out := refused_attributes(runtime, table):
+            yield refused_updates(table.table, left_out)
+    yield from rehearsed.notes
+    if config.opt_out.active:
+        due = ledger.opt_outs.left(config.opt_out.attributes).due
+        calls = f"{counted(due, 'opt-out')} would be due for a decision, at one read and one update each at most; "
+        files = "opt-out files on the SFTP are not looked at, and what follows from them is not in these numbers."
+        yield f"{calls if due else ''}{files}"
+
+
+def show(document: dict[str, Any]) -> None:
+    """Print what would happen to the records, what it costs, and notes."""
+    tables, kinds = document["tables"], tuple(document["engine_calls"])
+    print_table(number_table("table", PLANNED, {name: [one[c] for c in PLANNED] for name, one in tables.items()}))
+    print_line()
+    costs = {name: [one["engine_calls"][kind] for kind in kinds] for name, one in tables.items()}
+    costs = {name: [*calls, sum(calls)] for name, calls in costs.items()}
+    print_table(number_table("engine calls", (*kinds, "in all"), costs))
+    if document["opt_out"]:
+        print_line()
+        due = {"opt-outs": [document["opt_out"][column] for column in OPT_OUTS_DUE]}
+        print_table(number_table("", OPT_OUTS_DUE, due))
+    for name, one in tables.items():
+        for reason, number in one["waiting_for"].items():
+            print_line(f"{name}: {counted(number, 'record', 'wait')} for {reason}.")
+        if one["orphaned"]:
+            why = "a parent that they need is gone for good, or they name none."
+            print_line(f"{name}: {one['orphaned']:,} orphaned: {why}")
+    calls, budget = sum(document["engine_calls"].values()), document["budget"]
+    if budget:
+        left, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
+        days = counted(-(-left // max(1, per_day)), "more day")
+        later = f"the other {left:,} take {days}" if left else "that is all of them"
+        print_line(
+            f"engine_calls_per_day is {per_day:,}, {budget['used_today']:,} were made today: {budget['fits_today']:,} "
+            f"of {calls:,} fit today, {later}."
+        )
+    for note in document["notes"]:
+        print_line(note)
+
+
+# --- One record -------------------------------------------------------------------------------------------------------
+
+
+def record_diff(explained: Explained) -> dict[str, Any]:
+    """Return for each table the next request and the attributes that it changes; empty for a delete, and without one.
+
+    A first insert sends all attributes; those without a value are left out.
+    """
+    document = explained.document
+    tables = {name: _diff(one) for name, one in document["tables"].items()}
+    return {"id": document["id"], "values": document["values"], "tables": tables}
+
+
+def _diff(one: dict[str, Any]) -> dict[str, Any]:
+    operation = one["next_sync"]
+    return {
+        "resource": one["resource"],
+        "operation": operation,
+        "reasons": one["reasons"],
+        "changes": [
+            {"attribute": way["attribute"], "campaign": way["campaign"], "mapped": way["mapped"]}
+            for way in one["attributes"]
+            if _is_sent(way, operation)
+        ],
+        "links": [
+            {"attribute": link["attribute"], "campaign": link["campaign"], "parent": link["id"]}
+            for link in one["links"]
+            if operation == "insert" or (operation == "update" and link["equal"] is False)
+        ],
+    }
+
+
+def _is_sent(way: dict[str, Any], operation: str | None) -> bool:
+    if operation == "insert":
+        return way["equal"] is not True and way["mapped"] not in (None, "", "empty")
+    return operation == "update" and way["equal"] is False and way["apply_updates"]
+
+
+def show_diff(document: dict[str, Any]) -> None:
+    """Print what the next sync would change in Campaign's record."""
+    for name, one in document["tables"].items():
+        print_line(f"{name} {document['id']} -> {one['resource']}: {one['operation'] or 'no request'}")
+        for reason in one["reasons"]:
+            print_line(f"  {reason}")
+        for change in one["changes"]:
+            values = f"{value_text(change['campaign'])} -> {value_text(change['mapped'])}"
+            print_line(f"  {change['attribute']}: {values}")
+        for link in one["links"]:
+            print_line(f"  {link['attribute']}: {link['campaign'] or '-'} -> {link['parent'] or '-'}")

@@ -1,24 +1,55 @@
-"""`rebuild`: rebuild a ledger that was lost, or restored from an older copy.
+"""`rebuild`: after a ledger was lost, or restored from an older copy, find out what Campaign holds.
 
-The steps are in operations/rebuild.py.
+All rows of Dynamics 365 are read again, so that no record counts as acknowledged because of outdated data; then
+Campaign's records are listed and compared, as before a first load (audit/existing_records.py). Nothing is written to
+either system.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
+import typer
+
+from sync_assets.audit.existing_records import leased
+from sync_assets.audit.record_comparison import Comparison, may_sort
+from sync_assets.audit.record_list import RecordList, pages_for
+from sync_assets.commands.arguments import check_tables
+from sync_assets.commands.documents import fields
+from sync_assets.commands.status import COLUMNS, document, held_back
+from sync_assets.commands.terminal import (
+    Json,
+    NewLedger,
+    fail,
+    number_table,
+    on_interrupt,
+    open_runtime,
+    print_document,
+    print_line,
+    print_table,
+    progress,
+    say,
+)
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.operations.rebuild import begin_anew, new_keys, pages_of, rebuild_table
-from sync_assets.operations.status import COLUMNS, document, held_back, unknown_tables
+from sync_assets.flows import capture_table
+from sync_assets.ledger import Rebuild
+from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.validation.guardrails import check_limits
+from sync_assets.validation.preflight import NotReady, campaign_findings
+from sync_assets.validation.schema_drift import target_finding
+
+app = typer.Typer(add_completion=False)
 
 FOUND = ("records", "equal", "differing", "unknown")
-"""The counts of a table that a rebuild reports, as in ledger.Rebuild."""
+"""The counts of a table that a rebuild reports, as in ledger.Rebuild; then those of the ledger's records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +67,32 @@ class Rebuilt:
     problem: SyncAssetsError | None = None
 
 
+@app.command()
+def command(
+    table: Annotated[
+        list[str] | None, typer.Argument(help="Mapped tables; all if left out.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many engine calls it would take.")] = False,
+    new_ledger: NewLedger = False,
+    as_json: Json = False,
+) -> None:
+    """After the ledger was lost or restored from a backup: find out what Campaign holds already, so that the next sync
+    sends only what differs. Writes to neither system. May be killed and repeated; stop the sensors meanwhile."""
+    runtime = open_runtime(creates=not dry_run)
+    runtime.new_ledger = new_ledger
+    with on_interrupt("Nothing is lost."):
+        if dry_run:
+            print_document(rehearse(runtime, table or []), as_json, show_rehearsal)
+            return
+        with progress(runtime):
+            done = rebuild(runtime, table or [])
+    for line in done.said:
+        say(line)
+    print_document(done.document, as_json, show)
+    if done.problem:
+        fail(done.problem)
+
+
 def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
     """Rebuild all mapped tables, or `only`, parents first. May be killed and repeated."""
     tables = _tables(runtime, only)
@@ -44,20 +101,20 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
     found: dict[str, Any] = {}
     notes: list[str] = []
     problem: SyncAssetsError | None = None
-    with new_keys() as keys:
+    with closing(ListedKeys()) as keys:  # the PKeys of all tables of this invocation
         for config in tables:
             try:
                 check_limits(runtime, config, reading=True)
-                rebuilt, more = interruptible.run(rebuild_table(runtime, config, keys))
-                found[config.table] = {name: asdict(rebuilt)[name] for name in FOUND}
-                notes += more
+                result, more = interruptible.run(rebuild_table(runtime, config, keys))
             except SyncAssetsError as error:
                 problem = error
                 break
+            found[config.table] = fields(result, *FOUND)
+            notes += more
     whole = document(runtime, runtime.calls, {})
     for table, counts in found.items():
         counts |= {name: whole["tables"][table][name] for name in COLUMNS}
-    notes += held_back({"tables": {t: whole["tables"][t] for t in found}})
+    notes += held_back({"tables": {table: whole["tables"][table] for table in found}})
     return Rebuilt({"tables": found, "engine_calls": whole["engine_calls"]}, [*dict.fromkeys(notes)], problem)
 
 
@@ -68,13 +125,76 @@ def rehearse(runtime: Runtime, only: Sequence[str] = ()) -> dict[str, Any]:
     """
     tables: dict[str, Any] = {}
     for config in _tables(runtime, only):
-        records, pages = interruptible.run(pages_of(runtime, config))
-        tables[config.table] = {"resource": config.resource, "records": records, "engine_calls": {"read": pages}}
+        records = interruptible.run(count_records(runtime, config))
+        calls = {"read": pages_for(records)}
+        tables[config.table] = {"resource": config.resource, "records": records, "engine_calls": calls}
     reads = sum(one["engine_calls"]["read"] for one in tables.values())
     return {"tables": tables, "engine_calls": {"read": reads}, "left_today": runtime.calls_left_today}
 
 
 def _tables(runtime: Runtime, only: Sequence[str]) -> list[TableConfig]:
-    if error := unknown_tables(runtime, only):
-        raise error
+    check_tables(runtime.config, only)
     return [config for config in runtime.config.in_link_order if not only or config.table in only]
+
+
+def begin_anew(runtime: Runtime) -> None:
+    """Begin a rebuild of every table, also if one is under way. The next sync goes on with those that never end."""
+    for config in runtime.config.tables:
+        runtime.ledger.rebuilds.end_rebuild(config.table)
+        runtime.ledger.rebuilds.begin_rebuild(config.table)
+
+
+async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> tuple[Rebuild, list[str]]:
+    """Rebuild one table, from where an earlier call stopped. Return the result, and notes for people.
+
+    Raises what the flows raise, and BudgetSpent; the results so far are stored.
+    """
+    ledger = await asyncio.to_thread(lambda: runtime.ledger)
+    state, notes = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, config.table), list[str]()
+    if not state.captured:
+        captured = await capture_table(runtime, config)
+        if captured.result.held_back:
+            notes.append(str(captured.result.held_back))
+        state = replace(state, captured=True)
+        await asyncio.to_thread(ledger.rebuilds.put_rebuild, state)
+    async with runtime.campaign() as campaign:
+        resource = await campaign.resource(config.api, config.resource)
+        findings = [*campaign_findings(config, resource), target_finding(ledger, config)]
+        if any(finding.stops for finding in findings):
+            raise NotReady(config.table, findings)
+        listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
+        await asyncio.to_thread(runtime.keep_history)
+        async with leased(runtime, config.table) as session:
+            if session is None:
+                raise SyncAssetsError(
+                    f"Another process lists the records of {config.resource}.", "Wait until it has ended, and repeat."
+                )
+            comparison = Comparison(runtime, ledger, listing, resource, keys, session)
+            found = await comparison.run(state)
+        assert found is not None  # no time limit was passed
+        return found, notes + comparison.warnings
+
+
+async def count_records(runtime: Runtime, config: TableConfig) -> int:
+    """Return the number of records of a table's resource. Costs one engine call."""
+    async with runtime.campaign() as campaign:
+        return await RecordList(runtime, campaign, config).count()
+
+
+def show(document: dict[str, Any]) -> None:
+    """Print the counts of Campaign's records, then those of the ledger's."""
+    tables, columns = document["tables"], (*FOUND, *COLUMNS)
+    rows = {name: [one[column] for column in columns] for name, one in tables.items()}
+    print_table(number_table("table", columns, rows))
+    if any(one["unknown"] for one in tables.values()):
+        print_line("unknown: records of Campaign that carry an id, of no row in scope. They are left alone.")
+    if any(one["pending"] for one in tables.values()):
+        print_line("`sync-assets plan` shows what the next sync sends.")
+
+
+def show_rehearsal(document: dict[str, Any]) -> None:
+    """Print the number of records to be compared, and the reads that takes."""
+    tables = {name: [one["records"], one["engine_calls"]["read"]] for name, one in document["tables"].items()}
+    print_table(number_table("table", ("records", "reads"), tables))
+    if document["left_today"] is not None:
+        print_line(f"engine_calls_per_day leaves {counted(document['left_today'], 'call')} for today.")

@@ -1,63 +1,70 @@
-"""`replay`: capture a table again, as a whole or some days. The next `sync` sends the records that are pending then."""
+"""Replay: choose the days of a table that are captured again, and store the request in the ledger.
+
+The caller captures: the command `replay` (cli/replay.py) by a Dagster run of its own, the job in its run.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date
-from typing import Any
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 
-from sync_assets.commands.sync_runs import run_flow
-from sync_assets.defs.asset_keys import d365_key
-from sync_assets.defs.instance.command_line import dagster_instance
-from sync_assets.defs.tables.active_runs import end_killed
+from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates
+from sync_assets.capture.replay import capture_days
+from sync_assets.commands.arguments import check_tables
+from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import Outcome
-from sync_assets.operations.replay import capture_again, replayable
-from sync_assets.operations.status import COLUMNS, document, held_back
+from sync_assets.ledger import InMaintenance
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.workers import release_dead
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """The result of a replay.
-
-    Attributes:
-        document: what `replay --json` prints.
-        problems: why it could not be completed.
-        said: further notes for people.
-    """
-
-    document: dict[str, Any]
-    problems: list[SyncAssetsError]
-    said: list[str]
+def day(text: str | None, option: str) -> date | None:
+    """Return a day that a user wrote (YYYY-MM-DD). Raises SyncAssetsError if it is none."""
+    if text is None:
+        return None
+    try:
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            raise ValueError(text)
+        return date.fromisoformat(text)
+    except ValueError:
+        raise SyncAssetsError(f"`{option} {text}` is not a day.", "Write it as 2026-11-24.") from None
 
 
-def replay(
-    runtime: Runtime, table: str, first: date | None = None, last: date | None = None, *, force: bool = False
-) -> Replayed:
-    """Capture all rows again, or those last modified on the days given (UTC, both included).
-
-    A day None: no limit on that side. A replay that was killed continues where it stopped. force: captured records are
-    sent again even if they are unchanged. Raises SyncAssetsError if it cannot begin.
-    """
-    runtime.settings.require("d365", "campaign")
-    config = replayable(runtime, table, first, last)
-    with dagster_instance() as instance:
-        release_dead(runtime.ledger)
-        end_killed(instance, runtime.ledger, table)
-        found = Outcome()
-
-        def capture() -> None:
-            found.add(run_flow(runtime, config, instance, [d365_key(config)]))
-
-        capture_again(runtime, config, (first, last), force, capture)
-    return _result(runtime, table, found)
+def replayable(runtime: Runtime, table: str, first: date | None, last: date | None) -> TableConfig:
+    """Return the table's configuration. Raises SyncAssetsError if these days of it cannot be captured again."""
+    check_tables(runtime.config, [table])
+    if first and last and first > last:
+        raise SyncAssetsError(f"{first} is after {last}.", "--from is the first day, --to the last one.")
+    today = datetime.now(UTC).date()
+    if future := [f"{option} {day}" for option, day in (("--from", first), ("--to", last)) if day and day > today]:
+        raise SyncAssetsError(
+            f"`{' '.join(future)}` is in the future: today is {today} (UTC).", "Write a day up to today."
+        )
+    if runtime.ledger.feeds.feed(table) is None:
+        raise SyncAssetsError(
+            f"{table} has never been captured, so there is nothing to replay.", "Run `sync-assets sync`."
+        )
+    if since := runtime.ledger.maintenance.in_maintenance().get(table):
+        raise InMaintenance(table, since)
+    return runtime.config.table(table)
 
 
-def _result(runtime: Runtime, table: str, found: Outcome) -> Replayed:
-    whole = document(runtime, {}, {})
-    counts = whole["tables"][table]
-    summary = {"table": table, **{name: counts[name] for name in COLUMNS}}
-    of_table = {"tables": {table: counts}}
-    return Replayed(summary, found.problems, [*found.notes, *held_back(of_table), *found.stopped])
+def capture_again(
+    runtime: Runtime,
+    config: TableConfig,
+    days: tuple[date | None, date | None],
+    force: bool,
+    capture: Callable[[], None],
+) -> None:
+    """Request the rows of these days, or all, from the ledger, and capture them. A day None: no limit on that side."""
+    if force:  # the next updates try again the attributes that Campaign refused in updates
+        dialect = runtime.ledger.dialect
+        if refused := refused_in_updates(dialect.found(config.resource)):
+            dialect.forget(config.resource, *(f"{IN_UPDATES}{name}" for name in refused))
+    first, last = days
+    if first is None and last is None:
+        runtime.ledger.replays.replay_everything(config.table, resend=force)
+        capture()
+        return
+    days = (first or date.min, last or date.max)
+    capture_days(runtime.ledger, config.table, days, resend=force, capture=capture)

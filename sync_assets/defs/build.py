@@ -17,8 +17,7 @@ from sync_assets.defs.alerts.dagster_state import Watched
 from sync_assets.defs.alerts.sensor import alert_sensor
 from sync_assets.defs.asset_keys import CHANGES, REPORT, campaign_key, d365_key
 from sync_assets.defs.dagster_internals import detach_copies_of_output, find_migrations_by_path
-from sync_assets.defs.operations.jobs import SHORT, operator_jobs
-from sync_assets.defs.operations.log_export_job import log_export
+from sync_assets.defs.jobs import SHORT, log_export, operator_jobs
 from sync_assets.defs.report import report_asset
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.assets import table_assets

@@ -6,12 +6,12 @@ and fails with its name.
 
 from __future__ import annotations
 
+import errno
+import socket
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
-
-from dagster._utils import is_port_in_use
 
 from sync_assets.launching.code_server import RemoteCall
 
@@ -58,9 +58,21 @@ def run_webserver(
 def _chosen(command: Any, arguments: Sequence[str], prefix: str, taken: Callable[[int], None]) -> dict[str, Any]:
     """Return the options of a command of Dagster's, whose port must be free; wrong ones are left to the command."""
     chosen = command.make_context("", [*arguments], auto_envvar_prefix=prefix, resilient_parsing=True).params
-    if (port := int(chosen.get("port") or 0)) and is_port_in_use(chosen.get("host") or "127.0.0.1", port):
+    port = int(chosen.get("port") or 0)
+    if free_port(port, chosen.get("host") or "127.0.0.1") is None:
         taken(port)
     return chosen
+
+
+def free_port(port: int, host: str = "127.0.0.1") -> int | None:
+    """Return the port if a server could listen on it, a free one for 0; None if it is in use."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does
+        try:
+            probe.bind((host, port))
+        except OSError as error:  # another error is left to the server
+            return None if error.errno == errno.EADDRINUSE else port
+        return int(probe.getsockname()[1])
 
 
 def run_dev(arguments: Sequence[str], webserver: Sequence[str], taken: Callable[[int], None]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from sync_assets.errors import SyncAssetsError
+from sync_assets.errors import EndsAllTables
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -22,7 +22,7 @@ NAMES: dict[Side, str] = {"d365": "Dynamics 365", "campaign": "Campaign"}
 _PORTS = {"https": 443, "http": 80}
 
 
-class OtherSystems(SyncAssetsError):
+class OtherSystems(EndsAllTables):
     """The ledger belongs to other systems than the environment names."""
 
 

@@ -99,8 +99,6 @@ def _as_key(table: Table, resource: Resource, path: str) -> Choice:
     )
     if name_similarity.KNOWN_KEYS.get(resource.name) == path:
         return Choice(path, 100, "made for it")
-    if path in resource.keys:
-        return Choice(path, 95, "an identification key")
     if name in (own, f"{noun}id"):
         return Choice(path, 95, "called like the id")
     if name.endswith(_IDS):

@@ -13,6 +13,8 @@ from typing import Any, Literal, NamedTuple
 Side = Literal["d365", "campaign"]
 
 PUBLISHED = "resource_is_published"
+SHOWN_IDS = 5
+"""Most ids of a finding that are shown."""
 
 CHECKS: dict[str, tuple[Side, str]] = {
     "change_tracking_is_on": ("d365", "Dynamics 365 keeps a change feed of the table."),

@@ -136,21 +136,9 @@ def _attributes(config: TableConfig, resource: Resource) -> Finding:
 
 
 def _key(config: TableConfig, resource: Resource) -> Finding:
-    """Return the finding on the key.
-
-    The metadata has no documented member for uniqueness (docs/dev/references/campaign.md 3); some builds have one.
-    """
+    """Return the finding on the key. The metadata has no member for uniqueness (docs/dev/references/campaign.md 3)."""
     if problem := key_problem(resource, config.key):
         return Finding("key_is_unique", False, problem)
-    if resource.keys and config.key not in resource.keys:
-        return Finding(
-            "key_is_unique",
-            False,
-            f"{config.key} is not unique in {resource.name} (its keys: {', '.join(resource.keys)}): make it an "
-            "identification key of the resource and publish",
-        )
-    if not resource.keys:
-        hint = "the first record that is sent is read back by it"
-        text = f"{config.key} can hold the D365 id. Campaign's metadata does not state whether it is unique: {hint}"
-        return Finding("key_is_unique", True, text)
-    return Finding("key_is_unique", True, CHECKS["key_is_unique"][1])
+    hint = "the first record that is sent is read back by it"
+    text = f"{config.key} can hold the D365 id. Campaign's metadata does not state whether it is unique: {hint}"
+    return Finding("key_is_unique", True, text)

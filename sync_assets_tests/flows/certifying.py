@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from sync_assets.audit.certification.subject import PREFIX
+from sync_assets.audit.certification.report import PREFIX
 from sync_assets.commands.certify import certify
 from sync_assets.commands.doctor.diagnosis import examine
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, chain_configuration

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.capture import backlog_limit
-from sync_assets.commands.sync import Synced
+from sync_assets.cli.sync import Synced
 from sync_assets.defs.tables import sensors
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.records import deletions

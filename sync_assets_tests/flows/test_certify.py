@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.audit.certification.stored_report import NAME
+from sync_assets.audit.certification.report import NAME
 from sync_assets.ledger import Ledger
 from sync_assets_tests.flows.certifying import certified, chained, doctors_lines, left, not_workable, rows
 from sync_assets_tests.support.ledgers import session_of

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from sync_assets.audit.certification.subject import PREFIX
+from sync_assets.audit.certification.report import PREFIX
 from sync_assets_tests.flows.certifying import certified, chained, doctors_lines, killed_at, left
 from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, Position
 from sync_assets_tests.support.program import Program

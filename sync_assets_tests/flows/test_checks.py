@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import pytest
 
+from sync_assets.commands.maintenance import on
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
-from sync_assets.operations.maintenance import on
 from sync_assets_tests.support.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run, in_memory
 from sync_assets_tests.support.program import Program, calls
 

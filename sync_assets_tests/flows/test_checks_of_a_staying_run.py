@@ -9,7 +9,7 @@ import dagster as dg
 import httpx
 import pytest
 
-from sync_assets.commands.alerts import open_incidents
+from sync_assets.cli.alerts import open_incidents
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
 from sync_assets_tests.support.program import Program

@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-from sync_assets.operations.explain import explain
-from sync_assets.operations.record_diff import record_diff
+from sync_assets.commands.explain import explain
+from sync_assets.commands.plan import record_diff
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.dagster_dev import GUARDED, dagster_dev

@@ -101,3 +101,10 @@ def test_no_table_could_run_where_the_others_are_in_maintenance(program: Program
     order(fields={"new_nothing": "cusName"})(program)
     assert program.run("maintenance", "on", "contact")[0] == 0
     assert program.sync().status == 1
+
+
+def test_a_gateway_without_an_instance_ends_all_tables_and_the_document_is_printed(program: Program) -> None:
+    campaign("status", "resourceType", status=502)(program)
+    status, document = program.json("sync")
+    assert status == 1
+    assert [name for name, counts in document["tables"].items() if counts["problem"]] == ["contact"]

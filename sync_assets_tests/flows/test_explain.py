@@ -12,8 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.operations import privacy_hold
-from sync_assets.operations.explain import Explained, explain
+from sync_assets.commands import hold
+from sync_assets.commands.explain import Explained, explain
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_outs import set_campaign, set_d365, switch_on
@@ -71,7 +71,7 @@ def attribute(explained: Explained, name: str) -> dict[str, Any]:
 class TestInStep:
     def test_a_record_in_step_costs_one_read(self, program: Program, ada: str) -> None:
         found = told(program, ada)
-        assert found.status == 0
+        assert found.document["in_step"] is True
         assert found.problems == []
         assert of(found)["reasons"] == ["Both systems are in step."]
         assert of(found)["ledger"]["state"] == "synced"
@@ -84,12 +84,12 @@ class TestInStep:
 
     @pytest.mark.parametrize("form", [str.upper, "{{{}}}".format, " {} ".format], ids=["upper", "braces", "blanks"])
     def test_an_id_is_found_as_people_write_it(self, program: Program, ada: str, form: Any) -> None:
-        assert told(program, form(ada)).status == 0
+        assert told(program, form(ada)).document["in_step"] is True
 
     def test_a_field_that_is_sent_once_may_differ(self, program: Program, ada: str) -> None:
         change_in_campaign(program, ada, birthDate="1900-01-01")
         found = told(program, ada)
-        assert found.status == 0
+        assert found.document["in_step"] is True
         assert attribute(found, "birthDate")["equal"] is False
 
 
@@ -97,14 +97,14 @@ class TestNotInStep:
     def test_a_row_that_was_never_captured(self, program: Program) -> None:
         [id_] = program.sandbox.admin.create("contact", dict(ADA))
         found = told(program, id_)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert "not captured yet" in of(found)["reasons"][0]
         assert of(found)["ledger"] is None
 
     def test_a_row_that_changed_since_the_capture(self, program: Program, ada: str) -> None:
         program.sandbox.admin.change("contact", [ada], jobtitle="Countess")
         found = told(program, ada)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert "changed since the last capture" in of(found)["reasons"][0]
         assert of(found)["differs"] == ["cusJobTitle"]
 
@@ -114,7 +114,7 @@ class TestNotInStep:
         orchestra.capture()
         orchestra.runtime.close()
         found = told(program, ada)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert of(found)["reasons"][0] == "Pending: the update is to be sent."
         assert of(found)["ledger"]["next_request"] == "update"
 
@@ -123,7 +123,7 @@ class TestNotInStep:
         program.sandbox.admin.change("contact", [ada], emailaddress1="no-address")
         program.sync()
         found = told(program, ada)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert of(found)["reasons"][0].startswith("Rejected: ")
         assert of(found)["ledger"]["reason"] in of(found)["reasons"][0]
         assert of(found)["ledger"]["last_outcome"] == "rejected"
@@ -133,14 +133,14 @@ class TestNotInStep:
         program.sandbox.admin.change("contact", [ada], firstname="A" * 40)
         program.sync()
         found = told(program, ada)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert "40 characters" in of(found)["reasons"][0]
         assert "40 characters" in of(found)["validation_error"]
 
     def test_what_was_changed_by_hand_in_campaign(self, program: Program, ada: str) -> None:
         change_in_campaign(program, ada, cusJobTitle="Poet")
         found = told(program, ada)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert of(found)["differs"] == ["cusJobTitle"]
         assert "differs in cusJobTitle" in of(found)["reasons"][0]
         assert "Poet" not in str(found.document)
@@ -149,32 +149,32 @@ class TestNotInStep:
         pkey = program.profiles()[ada]["PKey"]
         program.sandbox.admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
         found = told(program, ada)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert of(found)["campaign"]["presence"] == "missing"
         assert "it was deleted there" in of(found)["reasons"][0]
 
     def test_a_row_that_was_deleted_and_the_deletion_is_not_captured(self, program: Program, ada: str) -> None:
         program.sandbox.admin.delete("contact", [ada])
         found = told(program, ada)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert "deleted in Dynamics 365" in of(found)["reasons"][0]
         assert of(found)["d365"] == {"found": False, "modified_at": None}
         program.sync()
-        assert told(program, ada).status == 1
+        assert told(program, ada).document["in_step"] is None
 
     def test_a_record_that_only_campaign_has(self, program: Program, ada: str) -> None:
         id_ = str(uuid.uuid4())
         program.sandbox.admin.add_profiles({"externalId": id_, "lastName": "Byron"})
         found = told(program, id_)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert of(found)["reasons"][0].startswith("Only Campaign has it")
         assert "Byron" not in str(found.document)
 
     def test_a_held_contact_shows_values_on_request_only(self, program: Program, ada: str) -> None:
         with closing(program.runtime()) as runtime:
-            privacy_hold.add(runtime, ada)
+            hold.add(runtime, ada)
         found = told(program, ada)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert of(found)["reasons"][0].startswith("Held: a privacy hold since 20")
         assert of(found)["ledger"]["state"] == "held"
         assert not [value for value in VALUES if value in str(found.document)]
@@ -187,7 +187,7 @@ class TestScope:
         program.sandbox.admin.change("contact", [id_], statecode=1, statuscode=2)
         program.sync()
         found = told(program, id_)
-        assert found.status == 0
+        assert found.document["in_step"] is True
         assert of(found)["filter"]["passes"] is False
         assert "rule 1 (`statecode` eq)" in of(found)["reasons"][0]
         assert of(found)["filter"]["rules"] == [
@@ -201,7 +201,7 @@ class TestScope:
         assert "that was not captured yet" in of(told(program, ada))["reasons"][0]
         program.sync()
         found = told(program, ada)
-        assert found.status == 0
+        assert found.document["in_step"] is True
         assert of(found)["ledger"]["out_of_scope"] is True
         assert "Campaign keeps its record" in of(found)["reasons"][0]
 
@@ -210,12 +210,12 @@ class TestScope:
         program.sandbox.admin.delete("contact", [ada])
         program.sync()
         found = told(program, ada)
-        assert found.status == 0
+        assert found.document["in_step"] is True
         assert of(found)["reasons"][0].startswith("Out of scope")
 
     def test_an_id_that_nothing_has_is_unknown(self, program: Program, ada: str) -> None:
         found = told(program, str(uuid.uuid4()))
-        assert found.status == 1
+        assert found.document["in_step"] is None
         assert found.document["tables"] == {}
         assert "is unknown" in found.problems[0]
 
@@ -223,7 +223,7 @@ class TestScope:
         program.sandbox.admin.fault("d365", "forbidden")
         found = told(program, ada)
         program.sandbox.admin.clear_faults()
-        assert found.status == 1
+        assert found.document["in_step"] is None
         assert found.problems
         assert of(found)["ledger"]["state"] == "synced"
         assert of(found)["in_step"] is None
@@ -343,7 +343,7 @@ class TestLinks:
         contact, order, line = chain.make()
         assert chain.sync()[0] == 0
         found = told(chain.program, order)
-        assert found.status == 0
+        assert found.document["in_step"] is True
         assert list(found.document["tables"]) == ["new_order"]
         [link] = of(found, "new_order")["links"]
         assert (link["table"], link["id"], link["campaign"], link["equal"]) == ("contact", contact, contact, True)
@@ -359,7 +359,7 @@ class TestLinks:
         order, line = chain.order(contact)
         chain.sync()
         found = told(chain.program, order)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         reasons = " ".join(of(found, "new_order")["reasons"])
         assert "Waiting for a parent that is rejected" in reasons
         assert f"Its parent contact {contact} is rejected (" in reasons
@@ -378,7 +378,7 @@ class TestLinks:
             "/campaign/change", {"resource": "cusOrder", "pkeys": [held["cusOrder"][order]["PKey"]], "set": wrong}
         )
         found = told(chain.program, order)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert of(found, "new_order")["differs"] == ["cusContactLink"]
         assert of(found, "new_order")["links"][0]["campaign"] == other
 
@@ -387,7 +387,7 @@ class TestLinks:
         order, _ = chain.order(None)
         chain.sync()
         found = told(chain.program, order)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert of(found, "new_order")["reasons"] == ["Orphaned: it names no contact."]
 
     def test_an_id_in_two_tables_is_shown_in_both_unless_one_is_named(self, chain: Chain) -> None:
@@ -408,7 +408,7 @@ class TestOptOuts:
         set_d365(both_ways, ada, donotemail=True)
         assert both_ways.sync().status == 0
         found = told(both_ways, ada)
-        assert found.status == 0
+        assert found.document["in_step"] is True
         [email, phone] = of(found)["opt_outs"]
         assert (email["attribute"], email["state"], email["equal"]) == ("blackListEmail", "synced", True)
         assert (email["d365"], phone["d365"]) == ("boolean", "boolean")
@@ -426,6 +426,6 @@ class TestOptOuts:
     def test_a_change_in_campaign_that_the_program_has_not_heard_of(self, both_ways: Program, ada: str) -> None:
         set_campaign(both_ways, ada, blackListPhone=True)
         found = told(both_ways, ada)
-        assert found.status == 2
+        assert found.document["in_step"] is False
         assert "blackListPhone differs" in of(found)["reasons"][0]
         assert of(found)["opt_outs"][1]["would_write"] == "d365"

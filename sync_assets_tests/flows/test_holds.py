@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from sync_assets.commands import hold
 from sync_assets.errors import SyncAssetsError
-from sync_assets.operations import privacy_hold
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain, forget_ledger
@@ -79,7 +79,7 @@ def people(sandbox_factory: SandboxFactory, tmp_path: Path) -> TwoPeople:
 
 def test_a_hold_finds_a_persons_rows_where_dynamics_has_no_memory_for_large_pages(people: TwoPeople) -> None:
     with POSITIONS["no memory for large pages"].on(people.admin):
-        added = people.do(privacy_hold.add)
+        added = people.do(hold.add)
     assert added["errors"] == []
     assert added["noted"] == dict.fromkeys(RESOURCES, 1)
 
@@ -88,7 +88,7 @@ def test_campaign_gets_no_write_about_held_ids_whatever_happens(people: TwoPeopl
     assert people.sync()[0] == 0
     before = {resource: dict(records) for resource, records in people.held().items()}
     since = people.admin.last()
-    added = people.do(privacy_hold.add)
+    added = people.do(hold.add)
     assert (added["records"], added["known"], added["new"], added["in_flight"]) == (3, True, True, 0)
 
     people.admin.change("contact", [people.ada, people.bob], firstname="Eve")
@@ -112,7 +112,7 @@ def test_campaign_gets_no_write_about_held_ids_whatever_happens(people: TwoPeopl
         for id_ in people.adas & records.keys():
             assert now[resource][id_] == records[id_]
 
-    released = people.do(privacy_hold.release)
+    released = people.do(hold.release)
     assert (released["released"], released["gone"], released["excluded"]) == (7, False, 0)
     assert people.sync()[0] == 0
     assert people.status("excluded") == [0, 0, 0]
@@ -128,21 +128,21 @@ def test_campaign_gets_no_write_about_held_ids_whatever_happens(people: TwoPeopl
 
 def test_a_contact_that_is_held_before_it_is_known_never_gets_to_campaign(people: TwoPeople) -> None:
     since = people.admin.last()
-    assert people.do(privacy_hold.add)["known"] is False
+    assert people.do(hold.add)["known"] is False
     assert people.sync() == (2, calls(insert=3, read=8))
     assert people.quietly(since)
-    assert people.do(privacy_hold.release)["released"] == 3
+    assert people.do(hold.release)["released"] == 3
     assert people.sync() == (0, calls(insert=3, read=2))
     people.assert_parents_first()
 
 
 def test_after_a_privacy_delete_nothing_is_made_again(people: TwoPeople) -> None:
     people.sync()
-    people.do(privacy_hold.add)
+    people.do(hold.add)
     people.admin.change("contact", [people.ada], firstname="Eve")  # a pending update must not bring her back
     people.admin.change("new_order", [people.adas_order], new_name="Changed")
     people.sync()
-    found = people.do(privacy_hold.verify)
+    found = people.do(hold.verify)
     assert found["gone"] is False
     assert found["d365"]["found"] == {
         "contact": [people.ada],
@@ -154,12 +154,12 @@ def test_after_a_privacy_delete_nothing_is_made_again(people: TwoPeople) -> None
     assert (found["ledger"]["with_content"], found["ledger"]["in_flight"]) == (0, 0)
 
     people.privacy_delete()
-    assert people.do(privacy_hold.verify)["gone"]
+    assert people.do(hold.verify)["gone"]
     assert people.sync() == (2, calls())
-    assert people.do(privacy_hold.verify)["gone"]
+    assert people.do(hold.verify)["gone"]
 
     since = people.admin.last()
-    assert people.do(privacy_hold.release)["released"] == 3
+    assert people.do(hold.release)["released"] == 3
     status, made = people.sync()
     assert status == 0
     assert (made["insert"], made["update"], made["delete"]) == (0, 0, 3)
@@ -180,12 +180,12 @@ def test_a_release_before_the_deletes_were_captured_makes_nothing_again_either(
     for table in people.program.further:
         table["apply_deletes"] = apply_deletes
     people.sync()
-    people.do(privacy_hold.add)
+    people.do(hold.add)
     people.admin.change("contact", [people.ada], firstname="Eve")
     people.admin.change("new_order", [people.adas_order], new_name="Changed")
     people.sync()
     people.privacy_delete()
-    people.do(privacy_hold.release)
+    people.do(hold.release)
     since = people.admin.last()
     assert people.sync()[0] == 0
     sent = {(entry["method"], entry["status"] < 300) for entry in people.admin.journal("campaign", since)}
@@ -196,11 +196,11 @@ def test_a_release_before_the_deletes_were_captured_makes_nothing_again_either(
 
 def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(people: TwoPeople) -> None:
     people.sync()
-    people.do(privacy_hold.add)
+    people.do(hold.add)
     before = people.program.json("status")[1]["engine_calls"]
     pkey = people.held()["profile"][people.ada]["PKey"]
     people.admin.post("/campaign/delete", {"resource": "profile", "pkeys": [pkey]})
-    found = people.do(privacy_hold.verify)
+    found = people.do(hold.verify)
     assert found["gone"] is False
     assert "contact" not in found["campaign"]["found"]
     assert found["d365"]["found"]["contact"] == [people.ada]
@@ -212,32 +212,32 @@ def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(people: T
 
 def test_verify_finds_a_record_whose_id_is_written_in_capitals(people: TwoPeople) -> None:
     people.sync()
-    people.do(privacy_hold.add)
+    people.do(hold.add)
     people.delete_in_campaign()
     people.admin.add_profiles({"lastName": "Ada", "externalId": people.ada.upper()})
-    assert people.do(privacy_hold.verify)["campaign"]["found"]["contact"] == [people.ada]
+    assert people.do(hold.verify)["campaign"]["found"]["contact"] == [people.ada]
 
 
 def test_verify_finds_in_campaign_what_dynamics_has_unlinked(people: TwoPeople) -> None:
     """There the order has no contact any more, but Campaign's hangs on the profile as ever."""
     people.sync()
-    people.do(privacy_hold.add)
+    people.do(hold.add)
     people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
     people.admin.delete("contact", [people.ada])
     people.sync()
-    found = people.do(privacy_hold.verify)
+    found = people.do(hold.verify)
     assert found["d365"]["found"] == {"new_order": [people.adas_order], "new_orderline": [people.adas_line]}
     assert found["campaign"]["found"].keys() == set(RESOURCES)
     people.delete_in_campaign()
     people.admin.delete("new_order", [people.adas_order])
-    assert people.do(privacy_hold.verify)["d365"]["found"] == {"new_orderline": [people.adas_line]}
+    assert people.do(hold.verify)["d365"]["found"] == {"new_orderline": [people.adas_line]}
     people.admin.delete("new_orderline", [people.adas_line])
     assert people.program.run("hold", "verify", people.ada)[0] == 0
 
 
 def test_a_system_that_cannot_be_asked_to_the_end_is_not_taken_for_empty(people: TwoPeople) -> None:
     people.sync()
-    people.do(privacy_hold.add)
+    people.do(hold.add)
     # A next link leads back: the person's other records may be on a page that never comes.
     people.admin.fault("campaign", "circular", method="GET")
     status, output, errors = people.program.run("hold", "verify", people.ada)
@@ -249,7 +249,7 @@ def test_a_system_that_cannot_be_asked_to_the_end_is_not_taken_for_empty(people:
     people.program.more["D365_CLIENT_SECRET"] = "wrong"
     status, _, errors = people.program.run("hold", "release", people.ada)
     assert (status, "The hold stays" in errors) == (1, True)
-    assert [one["id"] for one in people.do(lambda runtime, _: privacy_hold.listed(runtime))["holds"]] == [people.ada]
+    assert [one["id"] for one in people.do(lambda runtime, _: hold.listed(runtime))["holds"]] == [people.ada]
 
     people.privacy_delete()
     for secret, other in (("D365_CLIENT_SECRET", "Campaign"), ("CAMPAIGN_CLIENT_SECRET", "Dynamics 365")):
@@ -262,7 +262,7 @@ def test_a_system_that_cannot_be_asked_to_the_end_is_not_taken_for_empty(people:
 def test_a_campaign_that_finds_no_record_by_the_key_is_not_taken_for_empty(people: TwoPeople) -> None:
     """Inserts work there as ever; without a published filter no request can find what they created."""
     people.sync()
-    people.do(privacy_hold.add)
+    people.do(hold.add)
     for table, id_ in zip(reversed(RESOURCES), (people.adas_line, people.adas_order, people.ada), strict=True):
         people.admin.delete(table, [id_])
     with POSITIONS["no keys in URLs"].on(people.admin):
@@ -328,7 +328,7 @@ def test_a_person_who_was_deleted_before_is_held_by_force_and_still_not_certifie
     status, found = people.program.json("hold", "verify", MISTYPED)
     assert (status, found["known"], found["gone"]) == (1, False, False)
     people.admin.create("contact", {"contactid": MISTYPED, "firstname": "Back"})
-    assert people.do(privacy_hold.add, MISTYPED)["new"] is False  # finds the contact now
+    assert people.do(hold.add, MISTYPED)["new"] is False  # finds the contact now
     people.admin.delete("contact", [MISTYPED])
     assert people.program.run("hold", "verify", MISTYPED)[0] == 0
 
@@ -354,7 +354,7 @@ def test_a_contact_whose_deletion_the_ledger_carried_out_is_certified_if_its_his
     assert people.program.run("hold", "verify", people.ada)[0] == (0 if history else 1)
 
 
-@pytest.mark.parametrize("operation", [privacy_hold.add, privacy_hold.release, privacy_hold.verify])
+@pytest.mark.parametrize("operation", [hold.add, hold.release, hold.verify])
 @pytest.mark.parametrize("given", ["", "Ada Lovelace", "7b1e40aa", "7b1e40aa5b7d4e219a603c1d2e4f5a6c", "*"])
 def test_what_is_no_id_is_refused_and_not_repeated(operation: Operation, given: str) -> None:
     """It may be a name or an address."""
@@ -366,7 +366,7 @@ def test_what_is_no_id_is_refused_and_not_repeated(operation: Operation, given: 
 def test_nothing_about_the_person_is_kept_or_told(people: TwoPeople) -> None:
     people.sync()
     people.admin.change("contact", [people.ada], firstname="Zebedee-of-Basel", emailaddress1="zebedee@example.com")
-    people.do(privacy_hold.add)
+    people.do(hold.add)
     people.sync()
     status, output, errors = people.program.run("hold", "verify", people.ada, "--json")
     assert status == 1
@@ -385,7 +385,7 @@ def unlinked(sandboxes: SandboxFactory, home: Path, **of_links: Any) -> TwoPeopl
     Her records are deleted in Campaign, and the change feed was followed."""
     people = TwoPeople(sandboxes, home, **of_links)
     assert people.sync()[0] == 0
-    people.do(privacy_hold.add)
+    people.do(hold.add)
     people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
     people.admin.delete("contact", [people.ada])
     people.delete_in_campaign()
@@ -414,7 +414,7 @@ def test_orders_whose_lookup_the_deletion_cleared_are_named_never_made_again_and
     named = f"Dynamics 365: still there: new_order {people.adas_order}\n"
     assert people.program.run("hold", "verify", people.ada)[1].startswith(named)
 
-    released = people.do(privacy_hold.release)
+    released = people.do(hold.release)
     assert (released["gone"], released["released"]) == (True, 3)
     since = people.admin.last()
     for _ in range(2):
@@ -442,13 +442,13 @@ def test_what_was_never_sent_of_a_person_under_a_hold_is_not_sent_once_she_is_go
 ) -> None:
     """Campaign had no link to her to be remembered by."""
     people = TwoPeople(sandbox_factory, tmp_path, cardinality="zero_or_one")
-    people.do(privacy_hold.add)
+    people.do(hold.add)
     people.sync()
     people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
     people.admin.delete("contact", [people.ada])
     assert people.sync()[0] == 2
-    assert people.do(privacy_hold.verify)["d365"]["found"].keys() == {"new_order", "new_orderline"}
-    people.do(privacy_hold.release)
+    assert people.do(hold.verify)["d365"]["found"].keys() == {"new_order", "new_orderline"}
+    people.do(hold.release)
     since = people.admin.last()
     assert people.sync() == (0, calls())
     assert people.admin.journal("campaign", since) == [] or people.adas.isdisjoint(people.held()["cusOrder"])
@@ -462,7 +462,7 @@ def test_orders_that_were_never_captured_are_held_as_either_system_names_them(
     people.sync()
     people.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
     forget_ledger(people.program)
-    added = people.do(privacy_hold.add)
+    added = people.do(hold.add)
     assert (added["errors"], added["noted"]) == ([], dict.fromkeys(RESOURCES, 1))
     people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
     people.admin.delete("contact", [people.ada])
@@ -470,7 +470,7 @@ def test_orders_that_were_never_captured_are_held_as_either_system_names_them(
     since = people.admin.last()
     people.sync()
     assert people.quietly(since)
-    found = people.do(privacy_hold.verify)
+    found = people.do(hold.verify)
     assert found["d365"]["found"].keys() == {"new_order", "new_orderline"}
     assert found["campaign"]["found"].keys() == set(RESOURCES)
 
@@ -482,9 +482,9 @@ def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(peopl
     people.admin.on_parent_delete(new_order="remove_link")
     people.admin.change("new_order", [people.adas_order], new_contactid=None)
     before = people.program.json("status")[1]["engine_calls"]["read"]
-    assert people.do(privacy_hold.add)["noted"] == dict.fromkeys(RESOURCES, 1)
+    assert people.do(hold.add)["noted"] == dict.fromkeys(RESOURCES, 1)
     assert people.program.json("status")[1]["engine_calls"]["read"] - before == 3  # the profile, and two lists
-    assert people.do(privacy_hold.verify)["d365"]["found"] == {
+    assert people.do(hold.verify)["d365"]["found"] == {
         "contact": [people.ada],
         "new_order": [people.adas_order],
         "new_orderline": [people.adas_line],
@@ -495,14 +495,14 @@ def test_a_person_who_comes_back_is_as_before_after_another_release(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:
     people = unlinked(sandbox_factory, tmp_path)
-    people.do(privacy_hold.release)
+    people.do(hold.release)
     people.sync()
     people.admin.create("contact", {"contactid": people.ada, "firstname": "Ada"})
     people.admin.change("new_order", [people.adas_order], new_contactid=people.ada)
     people.admin.change("new_orderline", [people.adas_line], new_orderid=people.adas_order)
     people.sync()
     assert not people.adas & {id_ for records in people.held().values() for id_ in records}
-    assert people.do(privacy_hold.release)["gone"] is False
+    assert people.do(hold.release)["gone"] is False
     for _ in range(2):
         assert people.sync()[0] == 0
     assert people.adas <= {id_ for records in people.held().values() for id_ in records}

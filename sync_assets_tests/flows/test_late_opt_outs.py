@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.operations.status import status
+from sync_assets.commands.status import status
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import (
     HEADER,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.operations.status import status
+from sync_assets.commands.status import status
 from sync_assets.push import delivery
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.waiting import until

@@ -12,9 +12,10 @@ import dagster as dg
 import pytest
 import yaml
 
+from sync_assets.commands.doctor.setup import log_lines
+from sync_assets.commands.log_export import export_log, too_old
 from sync_assets.config.loader import ConfigError, parse_config
 from sync_assets.defs.build import build_definitions
-from sync_assets.operations.log_export import export_log, log_lines, too_old
 from sync_assets_tests.support.program import CONTACT, Program, calls
 
 

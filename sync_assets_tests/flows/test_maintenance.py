@@ -10,15 +10,15 @@ import dagster as dg
 import pytest
 
 from sync_assets.alerts.incidents import open_incidents
+from sync_assets.cli.replay import replay
+from sync_assets.commands.maintenance import off, on
 from sync_assets.commands.plan import plan
-from sync_assets.commands.replay import replay
+from sync_assets.commands.status import status
 from sync_assets.defs.alerts.dagster_state import Watched, read_state
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import InMaintenance
-from sync_assets.operations.maintenance import off, on
-from sync_assets.operations.status import status
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra

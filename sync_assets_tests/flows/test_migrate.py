@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from sync_assets.audit import record_list
-from sync_assets.commands.migrate import migrate
+from sync_assets.cli.migrate import migrate
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_first_load import planned
@@ -98,7 +98,7 @@ def results(document: dict[str, Any]) -> dict[str, Any]:
 def made(program: Program, confirm: Callable[[str], bool]) -> dict[str, Any]:
     """`migrate` in this process."""
     with closing(program.runtime()) as runtime:
-        return migrate(runtime, confirm=confirm, show=lambda step: None).document
+        return migrate(runtime, confirm=confirm, show=lambda step: None)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import dagster as dg
 import pytest
 
 from sync_assets.audit.drift import drift
+from sync_assets.cli.replay import replay
 from sync_assets.commands.plan import plan
-from sync_assets.commands.replay import replay
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets_tests.support.plain_runs import plain_runs
 from sync_assets_tests.support.program import Program, calls

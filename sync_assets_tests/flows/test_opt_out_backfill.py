@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from sync_assets.commands import opt_out_runs
+from sync_assets.cli import sync_opt_outs
 from sync_assets.defs.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, file_chain
 from sync_assets_tests.support.opt_out_runs import FILE, polling, values
 from sync_assets_tests.support.opt_outs import (
@@ -35,7 +35,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 @pytest.fixture(autouse=True)
 def _files_settle_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opt_out_runs, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(sync_opt_outs, "POLL_SECONDS", 0.02)
 
 
 def backfill(orchestra: Orchestra) -> dict[str, Run]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from sync_assets.commands.retry import retry
+from sync_assets.commands.status import status
 from sync_assets.ledger.repositories.opt_out_files import FileState
-from sync_assets.operations.status import retry, status
 from sync_assets_tests.support.opt_outs import (
     EARLIER,
     HEADER,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sync_assets.commands.doctor.diagnosis import examine
-from sync_assets.operations.status import rejects, retry
+from sync_assets.commands.rejects import rejects
+from sync_assets.commands.retry import retry
 from sync_assets_tests.support.openssh import OpenSsh, make_key, public
 from sync_assets_tests.support.opt_outs import (
     HEADER,

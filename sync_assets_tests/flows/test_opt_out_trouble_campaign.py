@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from sync_assets.operations import privacy_hold
-from sync_assets.operations.status import rejects, retry, status
+from sync_assets.commands import hold
+from sync_assets.commands.rejects import rejects
+from sync_assets.commands.retry import retry
+from sync_assets.commands.status import status
 from sync_assets_tests.support.opt_outs import (
     HEADER,
     LATER,
@@ -102,14 +104,14 @@ def test_a_hold_returns_when_no_opt_out_of_the_person_is_being_written_and_none_
 def test_a_hold_that_waits_too_long_says_what_is_under_way(
     program: Program, ids: Iterator[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(privacy_hold, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(hold, "WAIT_SECONDS", 0.0)
     id_, admin = next(ids), program.sandbox.admin
     set_d365(program, id_, donotemail=True)
     admin.fault("campaign", "slow", method="PATCH", path=id_, delay_ms=4000)
     process = program.start("sync")
     until(lambda: any(rule["fired"] for rule in admin.fault_rules()))
     with closing(program.runtime()) as runtime:
-        assert privacy_hold.add(runtime, id_)["in_flight"] == 1
+        assert hold.add(runtime, id_)["in_flight"] == 1
     monkeypatch.undo()
     assert program.json("hold", "add", id_)[1]["in_flight"] == 0
     process.communicate()
@@ -317,7 +319,7 @@ def test_a_held_contact_is_written_on_neither_side_until_it_is_released(program:
     in_campaign, in_dynamics, other = next(ids), next(ids), next(ids)
     with closing(program.runtime()) as runtime:
         for id_ in (in_campaign, in_dynamics):
-            privacy_hold.add(runtime, id_)
+            hold.add(runtime, id_)
     set_campaign(program, in_campaign, blackListEmail=True)
     program.sandbox.admin.export()
     set_d365(program, in_dynamics, donotemail=True)
@@ -332,7 +334,7 @@ def test_a_held_contact_is_written_on_neither_side_until_it_is_released(program:
     assert not any(entry["key"] in (in_campaign, in_dynamics) for entry in journal)
     with closing(program.runtime()) as runtime:
         for id_ in (in_campaign, in_dynamics):
-            privacy_hold.release(runtime, id_)
+            hold.release(runtime, id_)
     assert program.sync().status == 0
     assert sides(program, in_campaign) == sides(program, in_dynamics) == (True, True)
     assert_quiet(program)

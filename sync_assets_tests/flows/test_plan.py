@@ -16,8 +16,8 @@ import sqlalchemy as sa
 import yaml
 
 from sync_assets.commands.plan import Planned, plan
+from sync_assets.commands.status import document
 from sync_assets.flows import capture_table, push_table
-from sync_assets.operations.status import document
 from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, RESOURCES, chain_configuration
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.postgres import PostgresServer

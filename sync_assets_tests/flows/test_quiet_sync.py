@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from sync_assets.cli import quiet_tables as quiet
+from sync_assets.cli.quiet_tables import quiet_tables
+from sync_assets.commands.maintenance import on
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.ledger import Ledger
-from sync_assets.operations import quiet_tables as quiet
-from sync_assets.operations.maintenance import on
-from sync_assets.operations.quiet_tables import quiet_tables
 from sync_assets.runtime.heartbeat import killed_runs
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.program import Program, calls

@@ -26,9 +26,9 @@ from typing import Any
 
 import httpx
 import pytest
-import typer
 
-from sync_assets.cli import command, main
+from sync_assets.cli import main
+from sync_assets.commands import terminal
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config
 from sync_assets_tests.support.dagster_dev import DagsterDev, dagster_dev
@@ -91,7 +91,7 @@ def commands() -> dict[str, set[str]]:
         names = {name for parameter in vars(command)["params"] for name in parameter.opts if name.startswith("--")}
         yield path, names - {"--json", "--help"}
 
-    return dict(leaves(typer.main.get_command(main.app), ""))
+    return dict(one for name in main.COMMANDS for one in leaves(main.load(name), name))
 
 
 COMMANDS = commands()
@@ -283,7 +283,7 @@ class Story:
                 patch.setenv(name, value)
             patch.chdir(self.program.home)
             patch.setattr(sys, "argv", ["sync-assets", *words])
-            patch.setattr(command, "_RUNTIMES", [])
+            patch.setattr(terminal, "_RUNTIMES", [])
             before = signal.getsignal(signal.SIGTERM)
             ended: object = 0
             try:

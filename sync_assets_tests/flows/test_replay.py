@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.capture.context import CaptureResult
-from sync_assets.commands.replay import Replayed, replay
+from sync_assets.cli.replay import Replayed, replay
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
 from sync_assets.ledger import Ledger, Replay

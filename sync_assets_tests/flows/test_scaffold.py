@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from sync_assets.commands import configure
+from sync_assets.commands.add import add as add_table
 from sync_assets.commands.configure import Wanted, Written
 from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.commands.init import init as write_new
 from sync_assets.config.environment import SANDBOX_CONFIG
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
+from sync_assets.scaffold.yaml_text import SCHEMA_FILE
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -38,11 +41,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def init(program: Program, path: Path, *tables: str, **more: Any) -> Written:
-    return configure.init(program.env, path, [Wanted.of(text) for text in tables], **more)
+    return write_new(program.env, path, [Wanted.of(text) for text in tables], **more)
 
 
 def add(program: Program, path: Path, table: str) -> Written:
-    return configure.add(program.env, path, Wanted.of(table))
+    return add_table(program.env, path, Wanted.of(table))
 
 
 def runtime(program: Program, path: Path) -> Runtime:
@@ -76,7 +79,7 @@ def test_a_new_user_comes_to_two_tables_that_synchronise(program: Program, path:
 
 def test_only_their_owner_may_read_the_files(program: Program, path: Path) -> None:
     init(program, path, "contact")
-    written = (path, path.with_name(configure.SCHEMA_FILE))
+    written = (path, path.with_name(SCHEMA_FILE))
     assert [stat.S_IMODE(file.stat().st_mode) for file in written] == [0o600, 0o600]
     path.chmod(0o640)
     init(program, path, "contact", force=True)
@@ -204,7 +207,7 @@ def test_a_person_is_asked_for_tables_and_for_the_resource_that_nothing_is_calle
         assert [table.name for table, _ in there.offered][:2] == ["contact", "new_order"]
         return ["contact", "account"]
 
-    init(program, path, choose_tables=tables, choose_resource=resource)
+    init(program, path, choose_tables=tables, ask_resource=resource)
     assert asked == ["account"]
     assert load_config(path).targets == {"contact": "profile", "account": "cusStore"}
 

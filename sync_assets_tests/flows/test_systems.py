@@ -130,6 +130,9 @@ def test_another_organisation_behind_the_same_url_is_noticed_by_its_id(synced: P
         assert "organisation 0b1e0000-0000-4000-8000-00000000beef" in told, command
     assert all(entry["path"].endswith("/WhoAmI") for entry in admin.journal("d365") if "contacts" in entry["path"])
     assert admin.engine_calls() == calls()
+    status, document = synced.json("sync")
+    assert (status, document["tables"]["contact"]["synced"]) == (1, 50)
+    assert "another organisation" in document["tables"]["contact"]["problem"]
 
 
 def test_systems_that_moved_are_accepted_by_a_person(synced: Program, production: SandboxProcess) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from sync_assets.commands.maintenance import on
 from sync_assets.defs.partitions import table_tags, today
 from sync_assets.defs.tables import active_runs, run_reports, sensors, table_run
 from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.ledger import Ledger
-from sync_assets.operations.maintenance import on
 from sync_assets.runtime import program_sources
 from sync_assets.runtime.heartbeat import SILENT_AFTER
 from sync_assets_tests.conftest import SandboxFactory

@@ -15,9 +15,10 @@ import yaml
 
 from sync_assets.audit import record_list
 from sync_assets.commands.backup import backup
+from sync_assets.commands.rebuild import rebuild_table
 from sync_assets.ledger import Ledger
-from sync_assets.operations.rebuild import new_keys, rebuild_table
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets_tests.property.test_any_sequence import TABLES, Story, systems
 from sync_assets_tests.support.ledgers import stored
 from sync_assets_tests.support.world import SimulatedKill, Systems, Wired
@@ -87,7 +88,7 @@ class Rebuilding(Story):
         runtime.systems = world.systems
 
         async def all_tables() -> None:
-            with new_keys() as keys:
+            with closing(ListedKeys()) as keys:
                 for config in runtime.config.in_link_order:
                     found, _ = await rebuild_table(runtime, config, keys)
                     self.told["equal"] += found.equal

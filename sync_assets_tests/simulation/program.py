@@ -1,4 +1,4 @@
-"""The program in a simulation: one sync as `commands/sync.py` and the opt-out assets do it, without Dagster.
+"""The program in a simulation: one sync as `cli/sync.py` and the opt-out assets do it, without Dagster.
 
 Flows, clients and ledger are the real ones. Replaced are only the seams to the outside: the sign-in at Entra ID (which
 runs msal in a thread with an event loop of its own), and the SFTP connection.
@@ -11,6 +11,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
@@ -18,6 +19,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from sync_assets.audit.person_records import is_gone, whereabouts
+from sync_assets.commands.rebuild import begin_anew, rebuild_table
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
@@ -27,7 +29,6 @@ from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import HttpError, OutcomeUnknown
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
-from sync_assets.operations.rebuild import begin_anew, new_keys, rebuild_table
 from sync_assets.opt_out.apply import sides, write_due
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.export import folder, staging
@@ -37,6 +38,7 @@ from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.opt_out.session import open_session
 from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.runtime.older_ledgers import RequestsUnderWay
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import RENEW_SECONDS, WorkerSession, release_dead
@@ -258,7 +260,7 @@ async def rebuild(runtime: Runtime) -> None:
             break
         except RequestsUnderWay:
             await asyncio.sleep(AGAIN_SECONDS)
-    with new_keys() as keys:
+    with closing(ListedKeys()) as keys:
         for config in runtime.config.in_link_order:
             for _ in range(ROUNDS):
                 try:

@@ -42,8 +42,13 @@ _SHARED, _END = "FORKED_BY_TESTS", "end"
 """The variable with the folder of the sockets, and the pipe in it that is closed at the end of the tests."""
 Kind = Literal["command", "sandbox"]
 """What a forked process becomes. Each kind has a process of its own that is forked: neither imports the other's."""
-_NOT_IMPORTED = ("sync_assets.sandbox", "sync_assets.launching", "sync_assets.definitions", "sync_assets.cli.__main__")
-"""Not of the commands; or read the environment when they are imported; or run."""
+_NOT_IMPORTED = (
+    "sync_assets.sandbox",
+    "sync_assets.launching",
+    "sync_assets.definitions",
+    *(f"sync_assets.cli.{name}" for name in ("__main__", "alerts", "demo", "sandbox", "servers")),
+)
+"""Not of the commands; or read the environment when they are imported, or import what does; or run."""
 _OF_THE_SANDBOX = (
     "sync_assets.sandbox.__main__",
     "encodings.idna",
@@ -350,7 +355,7 @@ def _become(request: dict[str, object], files: list[int]) -> None:
     sys.modules["__main__"].__package__ = None  # from which `--help` takes the command's name
     sys.argv = ["sync-assets", *request["arguments"]]  # pyright: ignore[reportGeneralTypeIssues]
     if not request["on_disk"]:
-        from sync_assets.commands import sync_runs
+        from sync_assets.cli import sync_runs
         from sync_assets_tests.support.lazy_instance import lazy_instance
 
         sync_runs.dagster_instance = lazy_instance

@@ -17,7 +17,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.commands import replay, sync_runs
+from sync_assets.cli import replay, sync_runs
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Outcome
 from sync_assets_tests.support.lazy_instance import lazy_instance

@@ -21,8 +21,8 @@ import yaml
 
 from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
-from sync_assets.commands import sync_runs
-from sync_assets.commands.sync import Synced, sync
+from sync_assets.cli import sync_runs
+from sync_assets.cli.sync import Synced, sync
 from sync_assets.defs.partitions import today
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.preflight import preflight

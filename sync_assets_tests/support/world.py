@@ -328,7 +328,7 @@ class World:
         await running
 
     async def _sync(self, tables: Sequence[str]) -> None:
-        """Run the loop of commands/sync_runs.py, with its flows called without Dagster."""
+        """Run the loop of cli/sync_runs.py, with its flows called without Dagster."""
         file = self.systems.home / "config.yaml"
         file.write_text(yaml.safe_dump(self.config.document()), encoding="utf-8")
         runtime = Wired(

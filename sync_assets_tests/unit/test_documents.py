@@ -1,6 +1,6 @@
 """Code names documents, sections of them and modules that exist; documents link files that exist.
 
-A citation is the path of a page in the package and its sections: `docs/references/dataverse.md 2.4`. In a file that
+A citation is the path of a page in the package and its sections: `docs/dev/references/dataverse.md 2.4`. In a file that
 cites one page only, `section 2.4` means a section of that page.
 """
 
@@ -212,7 +212,7 @@ def test_each_measure_of_the_security_page_names_the_tests_that_hold_it() -> Non
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("(docs/references/x.md 2.4)", [("docs/references/x.md", "2.4")]),
+        ("(docs/dev/references/x.md 2.4)", [("docs/dev/references/x.md", "2.4")]),
         ("docs/x.md 1, 2.1 and 3.", [("docs/x.md", "1"), ("docs/x.md", "2.1"), ("docs/x.md", "3")]),
         ("docs/x.md 2.1 to 2.3 and 7, item 5.", [("docs/x.md", "2.1"), ("docs/x.md", "2.3"), ("docs/x.md", "7")]),
         ("docs/x.md\n    # 4: limits", [("docs/x.md", "4")]),
@@ -226,9 +226,9 @@ def test_a_citation_is_read_with_its_sections(text: str, expected: list[tuple[st
 
 
 def test_a_bare_section_belongs_to_the_one_page_that_the_file_cites() -> None:
-    one = "Source: docs/references/x.md 1.\n(section 2.4)"
-    assert bare_sections(one) == [("docs/references/x.md", "2.4")]
-    assert bare_sections(f"{one} docs/references/y.md 3") == [("", "2.4")]
+    one = "Source: docs/dev/references/x.md 1.\n(section 2.4)"
+    assert bare_sections(one) == [("docs/dev/references/x.md", "2.4")]
+    assert bare_sections(f"{one} docs/dev/references/y.md 3") == [("", "2.4")]
     assert bare_sections("(section 2.4)") == [("", "2.4")]
     assert bare_sections(f"{OTHER_SOURCES[0]} (section 2.4)") == []
 

@@ -1,8 +1,7 @@
 """Try each premise about the two systems on a stage tenant, with synthetic records, and store what was found.
 
 certification   the order of the probes, the lease, the mark in the ledger, the stored findings
-premise_result  the result of one premise
-stored_report   the report in the ledger, which `doctor` and `status` read
+report          the results of premises, and the report in the ledger, which `doctor` and `status` read
 subject         the synthetic record of one mapped table: its id, its values, its requests
 synthetic_records  create, find and delete these records, also those of a killed run
 key_premises    keys in URLs, in bodies and in deletes; a key that is taken; the filter on the key

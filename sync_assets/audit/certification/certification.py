@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,13 +18,13 @@ from sync_assets.audit.certification import (
     dynamics_premises,
     key_premises,
     link_premises,
-    stored_report,
+    report,
     value_premises,
 )
-from sync_assets.audit.certification.premise_result import PremiseResult
-from sync_assets.audit.certification.stored_report import BEGAN, NAME
-from sync_assets.audit.certification.subject import PREFIX, Subject
+from sync_assets.audit.certification.report import BEGAN, NAME, PREFIX, PremiseResult
+from sync_assets.audit.certification.subject import Subject
 from sync_assets.audit.certification.synthetic_records import NotCreated, create, remove
+from sync_assets.audit.existing_records import leased
 from sync_assets.campaign.addressing import (
     DELETE_ANSWER,
     DELETE_SEEN,
@@ -96,7 +96,12 @@ async def certify(runtime: Runtime) -> Certified:
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     _check_budget(runtime)
-    async with _leased(runtime), runtime.d365() as d365, runtime.campaign() as campaign:
+    async with leased(runtime, NAME) as session, runtime.d365() as d365, runtime.campaign() as campaign:
+        if session is None:
+            raise Busy(
+                "Another `sync-assets certify` works with this ledger.",
+                f"Wait for its end; if it was killed on another machine, for {SESSION_SECONDS:.0f} seconds.",
+            )
         campaign.endpoint.patience = PATIENCE
         run = _Certification(runtime, ledger, campaign)
         done = Certified(datetime.now(UTC))
@@ -122,21 +127,6 @@ def _check_budget(runtime: Runtime) -> None:
             f"A certification takes up to {most:,} engine calls, and the guardrails leave {left:,} for now.",
             "Nothing was written. Run it again when more calls are left, or raise the budget.",
         )
-
-
-@asynccontextmanager
-async def _leased(runtime: Runtime) -> AsyncIterator[None]:
-    """Hold the lease of certifications. Raises Busy."""
-    session = await asyncio.to_thread(lambda: runtime.session)
-    if not await asyncio.to_thread(session.ledger.rebuilds.lease_listing, NAME, session.epoch):
-        raise Busy(
-            "Another `sync-assets certify` works with this ledger.",
-            f"Wait for its end; if it was killed on another machine, for {SESSION_SECONDS:.0f} seconds.",
-        )
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(session.ledger.rebuilds.release_listing, NAME, session.epoch)
 
 
 @dataclass(slots=True)
@@ -295,4 +285,4 @@ def _store(ledger: Ledger, subjects: list[Subject], done: Certified) -> None:
         else:
             ledger.dialect.forget(resource, *_FOUND_ANEW, *((KEY_IN_LINK,) if KEY_IN_LINK in found else ()))
         ledger.dialect.note(resource, found)
-    stored_report.store(ledger, done.results, done.at)
+    report.store(ledger, done.results, done.at)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 
-from sync_assets.audit.certification.premise_result import Outcome, PremiseResult
+from sync_assets.audit.certification.report import Outcome, PremiseResult
 from sync_assets.capture.page_size import SMALLEST
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT

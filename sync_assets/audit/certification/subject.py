@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from sync_assets.audit.certification.premise_result import Outcome, PremiseResult
+from sync_assets.audit.certification.report import PREFIX, Outcome, PremiseResult
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
@@ -26,8 +26,6 @@ from sync_assets.config.values import OPT_OUT_ATTRIBUTES, PROFILE
 from sync_assets.http.redaction import redact
 from sync_assets.push.target import Target
 
-PREFIX = "5afe0000-ce27-4f1c-8000-"
-"""The beginning of all synthetic ids. Dynamics 365 makes random or sequential GUIDs, which do not begin like this."""
 NAMES = {"firstName": "Synthetic", "lastName": "sync_assets certify"}
 NOTICE = "sync_assets certify: synthetic, may be deleted"
 NO_ADDRESS = "certify@sync-assets.invalid"

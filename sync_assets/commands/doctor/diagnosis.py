@@ -11,23 +11,31 @@ import asyncio
 import uuid
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
 
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import SILENCE, BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import counted as counting
-from sync_assets.commands.doctor.certification import certification_lines
 from sync_assets.commands.doctor.dynamics import clock_lines, credential_lines, dynamics, position, privilege_lines
-from sync_assets.commands.doctor.existing_records import existing_lines
-from sync_assets.commands.doctor.ledger_security import ledger_lines
+from sync_assets.commands.doctor.export_sample import examine_sample, show_sample
+from sync_assets.commands.doctor.line import Line, failed
 from sync_assets.commands.doctor.setup import (
     campaign_lines,
+    certification_lines,
     environment_lines,
+    ledger_lines,
     setup_lines,
     sftp_lines,
     variable_lines,
 )
-from sync_assets.commands.doctor.volume import volume_lines
+from sync_assets.commands.doctor.volume import existing_lines, volume_lines
+from sync_assets.commands.status import refused_attributes, refused_updates
+from sync_assets.commands.terminal import Json, end, open_runtime, print_document, print_line
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.config.variables import SettingsError
@@ -35,8 +43,6 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import LedgerError
-from sync_assets.operations.diagnosis_line import Line, failed
-from sync_assets.operations.status import refused_attributes, refused_updates
 from sync_assets.plurals import counted
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
@@ -50,6 +56,28 @@ from sync_assets.validation.schema_drift import findings_since_capture, types_of
 
 SHORTEST_HORIZON_MINUTES = 3 * SILENCE / 60
 """No answer that arrives has taken more than SILENCE seconds, so none that is measured calls for a longer horizon."""
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def command(
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="SAMPLE", help="Only a sample of the opt-out export: what is taken.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check configuration, credentials, reachability, both systems' metadata and the guardrails."""
+    if file is not None:
+        found = examine_sample(open_runtime(), Path(file))
+        print_document(found, as_json, show_sample)
+        if not found["taken"]:
+            end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
+        return
+    lines = examine(open_runtime())
+    print_document({"checks": [line.document() for line in lines]}, as_json, show)
+    if failed := [line.what for line in lines if line.outcome == "fail"]:
+        end(1, f"{counted(len(failed), 'check')} failed: {', '.join(failed)}. Correct the set-up.")
 
 
 def examine(runtime: Runtime) -> list[Line]:
@@ -344,3 +372,10 @@ async def _key(runtime: Runtime, config: TableConfig, campaign: CampaignClient) 
     )
     remedy = f"Make {config.key} an identification key of {config.resource} and publish."
     return Line("fail", what, f"{told}. {remedy} {cost}")
+
+
+def show(document: dict[str, Any]) -> None:
+    styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+    for line in document["checks"]:
+        print_line(Text(f"{line['outcome']:<4} ", styles[line["outcome"]]), end="")
+        print_line(f"{line['what']}: {line['message']}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from sync_assets.commands.doctor.line import Line, failed
 from sync_assets.config.app_credential import AppCredential, ClientCertificate
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
@@ -13,7 +14,6 @@ from sync_assets.dataverse.app_credential import load_certificate
 from sync_assets.dataverse.client import NO_SUCH_TABLE, D365Refused, DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import Feed
-from sync_assets.operations.diagnosis_line import Line, failed
 from sync_assets.plurals import counted
 from sync_assets.task_group import run_together
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from sync_assets.commands.terminal import print_line
 from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.dataverse.row_queries import rows_now
@@ -21,6 +22,7 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
 from sync_assets.opt_out.export.file import BadExport, Batch, read_export
 from sync_assets.opt_out.export.staging import layout
+from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
@@ -176,3 +178,47 @@ def _unknown(runtime: Runtime, ids: list[str]) -> tuple[int | None, str | None]:
         return interruptible.run(ask()), None
     except SyncAssetsError as error:
         return None, f"Dynamics 365 was not asked for the ids: {error}"
+
+
+def show_sample(document: dict[str, Any]) -> None:
+    """Print the first rows, a line each, then the sums and the warnings."""
+    if document["problem"]:
+        print_line(f"fail The whole file would be rejected. {document['problem']}")
+    if document["nothing_taken"]:
+        print_line(f"fail No row would be taken. {document['nothing_taken']}")
+    for one in document["lines"]:
+        print_line(f"line {one['line']}  {one['id'] or '-'}  {_effect(one)}")
+    if not document["problem"]:
+        _show_sums(document)
+    for warning in document["warnings"]:
+        print_line(f"warn {warning}")
+
+
+def _effect(line: dict[str, Any]) -> str:
+    if line["rejected"]:
+        return f"rejected: {line['rejected']}"
+    if line["taken"] is None:
+        return "passed over: it has no id, so the profile is not from Dynamics 365"
+    stated = [
+        f"{one['attribute']} {str(one['opted_out']).lower()} ({one['changed_at'] or 'time unknown'})"
+        for one in line["taken"]
+    ]
+    return f"taken: {', '.join(stated)}" if stated else "taken, but it states nothing: all its values are empty"
+
+
+def _show_sums(document: dict[str, Any]) -> None:
+    at_least = "at least " if document["ids"] == IDS else ""
+    ids = f" (of {at_least}{counted(document['ids'], 'different id')})" if document["ids"] else ""
+    print_line(
+        f"{counted(document['rows'], 'row')}: {document['taken']:,} taken{ids}, "
+        f"{document['without_id']:,} without an id, {document['rejected']:,} rejected; "
+        f"times in the layout {document['date_layout'] or '- (there are none)'}"
+    )
+    for reason, number in document["reasons"].items():
+        print_line(f"rejected, {counted(number, 'row')}: {reason}")
+    for name, values in document["values"].items():
+        print_line(f"{name}: {values['true']:,} true, {values['false']:,} false, {values['empty']:,} empty")
+    if document["unknown_ids"] is not None:
+        asked = counted(document["ids"], "id")
+        print_line(f"unknown: {document['unknown_ids']:,} of {asked} are no contact in Dynamics 365")
+    print_line(f"columns not used: {', '.join(document['unused_columns']) or 'none'}")

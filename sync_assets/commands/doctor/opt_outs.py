@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.workflows import workflow
+from sync_assets.commands.doctor.line import Line, failed
 from sync_assets.config.models import Config
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.dataverse.client import DataverseClient
-from sync_assets.defs.opt_out.findings import ERROR_SHARE, is_overdue, watch_findings
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile
-from sync_assets.operations.diagnosis_line import Line, failed
-from sync_assets.opt_out.export.folder import FolderPoll, measured, newest_of
+from sync_assets.opt_out.export.folder import measured, newest_of
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import connect
 from sync_assets.task_group import run_together
+from sync_assets.validation.export_folder import ERROR_SHARE, arrives, is_overdue, room
 from sync_assets.validation.opt_out_columns import opt_out_findings
 
 NO_TIME = (
@@ -79,11 +79,10 @@ def _sftp(runtime: Runtime) -> list[Line]:
     listed = [(file.name, file.modified, file.size) for file in listing.files]
     newest = newest_of(known.get(key) or OptOutFile(*key, seen_at=now, looked_at=now) for key in listed)
     late = is_overdue(export, newest, now)
-    seen = FolderPoll(ready=[], unsettled=[], refused=[], newest=newest, storage=storage)
-    arrives, room = watch_findings(export, seen, now)
     full = storage is not None and storage.share >= ERROR_SHARE
-    lines.append(Line("warn" if late else "ok", "opt-outs: export file", arrives.message))
-    lines.append(Line("fail" if full else "ok" if room.passed else "warn", "opt-outs: room", room.message))
+    arrived, space = arrives(export, newest, now), room(export, storage)
+    lines.append(Line("warn" if late else "ok", "opt-outs: export file", arrived.message))
+    lines.append(Line("fail" if full else "ok" if space.passed else "warn", "opt-outs: room", space.message))
     return lines
 
 

@@ -1,19 +1,26 @@
-"""`doctor`: the set-up that depends on no table: environment, privacy, region, Campaign's API, the SFTP and its key."""
+"""`doctor`: the set-up that depends on no table: environment, privacy, Campaign's API, the SFTP, the ledger."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from sync_assets.campaign.client import CampaignClient, NoInstance, NotPublished
+from sync_assets.audit.certification.report import stored_report, unfinished
+from sync_assets.campaign.client import CampaignClient, NotPublished
+from sync_assets.commands.certify import STAGE, tenant_of
+from sync_assets.commands.doctor.line import Line, failed
+from sync_assets.commands.log_export import NAME
 from sync_assets.config.environment import System
 from sync_assets.config.models import Config
 from sync_assets.config.values import PROFILE
 from sync_assets.config.variables import SettingsError
-from sync_assets.errors import SyncAssetsError
-from sync_assets.operations.diagnosis_line import Line, failed
+from sync_assets.errors import EndsAllTables, SyncAssetsError
+from sync_assets.ledger.times import iso
+from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 
 EXTENSION = "profileAndServicesExt"
+_CERTIFICATION = "certification"
+_ENCRYPT = "set SYNC_ASSETS_LEDGER_KEY_FILE, see docs/privacy.md"
 RSA_BITS = 2048
 """The key length that the Campaign Control Panel requires (docs/dev/references/campaign.md 8)."""
 
@@ -92,7 +99,7 @@ async def campaign_lines(config: Config, campaign: CampaignClient) -> list[Line]
     except NotPublished:
         remedy = 'publish once in Campaign with "Create the Profiles & Services Ext API" ticked'
         return [*lines, Line("fail", what, f"Campaign does not serve /{EXTENSION}: {remedy}")]
-    except NoInstance as error:
+    except EndsAllTables as error:
         return failed("Campaign", error)
     except SyncAssetsError as error:
         return [*lines, *failed(what, error)]
@@ -105,7 +112,6 @@ def sftp_lines(runtime: Runtime) -> list[Line]:
     if not (exports or logs):
         return []
     from sync_assets.commands.doctor.opt_outs import export_lines  # paramiko  # noqa: PLC0415
-    from sync_assets.operations.log_export import log_lines  # noqa: PLC0415
 
     try:
         lines = [_key(runtime)]
@@ -130,3 +136,80 @@ def _key(runtime: Runtime) -> Line:
         "warn", what, f"{message}: the Campaign Control Panel takes RSA keys of {RSA_BITS} bits. Make one with "
         f"`ssh-keygen -t rsa -b {RSA_BITS}`, and add its public half there, should this one be refused"
     )  # fmt: skip
+
+
+def log_lines(runtime: Runtime) -> list[Line]:
+    """Return `doctor`'s lines about the export: whether the SFTP accepts our sign-in. Writes nothing."""
+    from sync_assets.sftp import NoSuchFolder, connect  # noqa: PLC0415
+
+    logs, what = runtime.config.logs, "logs: Campaign SFTP"
+    try:
+        with connect(runtime.settings.sftp()) as sftp:
+            try:
+                files = sum(bool(NAME.fullmatch(file.name)) for file in sftp.listing(logs.folder, "*").files)
+            except NoSuchFolder:
+                return [Line("ok", what, f"signed in; {logs.folder} is made with the first file")]
+    except SyncAssetsError as error:
+        return failed(what, error)
+    return [Line("ok", what, f"signed in, {counted(files, 'file')} in {logs.folder}")]
+
+
+# --- Ledger and certification -----------------------------------------------------------------------------------------
+
+
+def ledger_lines(runtime: Runtime) -> list[Line]:
+    """Return the lines on encryption and, of a PostgreSQL server on another host, on the connection."""
+    return [_payloads(runtime), *_connection(runtime)]
+
+
+def _payloads(runtime: Runtime) -> Line:
+    if name := runtime.cipher.name:
+        return Line("ok", "payloads", f"encrypted with the key {name} until Campaign acknowledges them")
+    if runtime.settings.ledger_in_sqlite:
+        return Line(
+            "ok", "payloads", f"not encrypted, erased from the file once acknowledged; to encrypt them, {_ENCRYPT}"
+        )
+    kept = "not encrypted: PostgreSQL keeps erased payloads in old pages, its write-ahead log and backups"
+    return Line("warn", "payloads", f"{kept}; {_ENCRYPT}")
+
+
+def _connection(runtime: Runtime) -> list[Line]:
+    match runtime.settings.ledger_connection:
+        case "verified":
+            return [Line("ok", "connection to the ledger", "the server's certificate and name are verified")]
+        case "unverified":
+            told = "the server's certificate is not verified, so another server could get the password: "
+            return [
+                Line(
+                    "warn",
+                    "connection to the ledger",
+                    told + "write sslmode=verify-full into the URL, unless the network is this host's own",
+                )
+            ]
+        case _:
+            return []
+
+
+def certification_lines(runtime: Runtime) -> list[Line]:
+    """Return a line for the last certification of these systems, and one for each premise that is not workable."""
+    report = stored_report(runtime.ledger, runtime.config)
+    lines: list[Line] = []
+    if message := unfinished(report, runtime.config):
+        lines.append(Line("warn", f"{_CERTIFICATION} under way", message))
+    if report.at:
+        by = f" by version {report.version}" if report.version else ""
+        found = "" if report.not_workable else ", all workable"
+        lines.append(Line("ok", _CERTIFICATION, f"the last one ended {iso(report.at)}{by}{found}"))
+    elif tenant_of(runtime.settings.links()[1] or "").endswith(STAGE):
+        message = "never. `sync-assets certify` finds out how both systems behave, with synthetic records"
+        lines.append(Line("warn", _CERTIFICATION, message))
+    else:
+        lines.append(Line("ok", _CERTIFICATION, f"never: `sync-assets certify` is for a stage tenant (…{STAGE})"))
+    way = "`sync-assets certify` tries it again, and names what to change"
+    return [
+        *lines,
+        *(
+            Line("warn", f"{_CERTIFICATION} of {wrong.about or wrong.system}: {wrong.premise}", f"{wrong.found}. {way}")
+            for wrong in report.not_workable
+        ),
+    ]

@@ -19,7 +19,7 @@ import dagster as dg
 
 from sync_assets.defs.asset_keys import EXPORT
 from sync_assets.defs.opt_out import opt_out_metadata
-from sync_assets.defs.opt_out.findings import FILE, READABLE, VALID, WATCH, watch_findings
+from sync_assets.defs.opt_out.findings import FILE, READABLE, VALID, watch_findings
 from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
 from sync_assets.defs.resources import LEDGER, SFTP, bound
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
@@ -33,6 +33,7 @@ from sync_assets.opt_out.export.file import BadExport
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
 from sync_assets.sftp import FileGone
+from sync_assets.validation.export_folder import WATCH
 from sync_assets.validation.findings import Finding, Rows
 
 SHOWN = 20

@@ -1,6 +1,6 @@
 """Evaluate the checks of a table's two assets, within a run of the assets and without one.
 
-The check `ready` queries both systems (`operations/readiness.py`); the others read the ledger only. The job `watch`,
+The check `ready` queries both systems (`commands/readiness.py`); the others read the ledger only. The job `watch`,
 the Checks tab of the UI and a run of the assets produce the same results (`findings.py`).
 """
 
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from sync_assets.commands.readiness import readiness
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import latest_answers
@@ -20,7 +21,6 @@ from sync_assets.defs.tables import findings
 from sync_assets.defs.tables.findings import CONDITIONS, POLLED, READY
 from sync_assets.ledger import Counts, InMaintenance
 from sync_assets.ledger.report_values import WAITING_FOR
-from sync_assets.operations.readiness import readiness
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.findings import Finding, Side
 

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from sync_assets.audit.drift import TWICE, Drift
+from sync_assets.audit.drift import Drift
+from sync_assets.audit.linked_records import TWICE
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger import Counts, Feed, InMaintenance
 from sync_assets.ledger.report_values import Retried
 from sync_assets.ledger.times import clock
-from sync_assets.plurals import counted
-from sync_assets.validation.findings import Finding, Rows
+from sync_assets.plurals import counted, duration
+from sync_assets.validation.findings import SHOWN_IDS, Finding, Rows
 
 if TYPE_CHECKING:
     from sync_assets.opt_out.parity import Parity  # imports Polars
@@ -39,7 +40,6 @@ TOO_LONG = timedelta(days=1)
 """A backlog older than this is an error, no longer a warning."""
 SHARE_IN_ERROR = 0.05
 """From this share on the severity is ERROR: of differing among compared, or of rejected among known records."""
-SHOWN_IDS = 5
 PLOTTED = frozenset({"spent_today", "projected", "left"})
 """Numbers of the set-up that change from day to day, so that the UI plots them. The others are in the texts."""
 
@@ -284,14 +284,6 @@ def ids_by_attribute(differing: Mapping[str, Sequence[str]]) -> Rows:
     """Return attributes, the number of records that differ in them, and the first ids as a table."""
     rows = [(name, len(ids), ", ".join(ids[:SHOWN_IDS])) for name, ids in differing.items()]
     return Rows(("attribute", "records", "ids"), rows)
-
-
-def duration(age: timedelta) -> str:
-    """Return a duration as text: in days and hours from 48 hours on, else in hours and minutes, or in minutes."""
-    hours, minutes = divmod(int(age.total_seconds()) // 60, 60)
-    if hours >= 48:
-        return f"{hours // 24} d {hours % 24} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _age(moment: datetime | None, now: datetime) -> timedelta:

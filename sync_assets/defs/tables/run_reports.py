@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import dagster as dg
 
+from sync_assets.commands.readiness import failure
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import answered_since, evaluation, latest_answers
@@ -24,7 +25,6 @@ from sync_assets.defs.tables.findings import POLLED, READY
 from sync_assets.defs.tables.table_work import TableWork, day_numbers
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import InMaintenance
-from sync_assets.operations.readiness import failure
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.findings import Side
 

@@ -29,7 +29,7 @@ from sync_assets.defs.tables.checks import SIDES, aging_results, table_checks
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version, table_request
 from sync_assets.defs.tables.table_run import poll_seconds
 from sync_assets.defs.tables.table_work import day_numbers
-from sync_assets.operations.quiet_tables import CONFIRM
+from sync_assets.flows import CONFIRM
 from sync_assets.runtime.context import Runtime
 from sync_assets.validation.findings import Side
 from sync_assets.validation.guardrails import check_configuration

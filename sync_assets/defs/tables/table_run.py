@@ -30,6 +30,7 @@ from sync_assets.capture import backlog_limit
 from sync_assets.capture.backlog_limit import backlog_is_full, paused_text
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.capture.replay import capture_days
+from sync_assets.commands.readiness import campaign_notes, types_note
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import FOLLOWS_TAG, past_days, today
 from sync_assets.defs.run_errors import reported
@@ -40,7 +41,6 @@ from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import Outcome, capture_table, push_table
 from sync_assets.ledger.errors import InMaintenance
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
-from sync_assets.operations.readiness import campaign_notes, types_note
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat

@@ -1,6 +1,6 @@
 """Store which steps of the migration from Adobe's integration are done, and what each found.
 
-Here: storage alone. The steps are those of commands/migrate.py. Invariant: a result holds counts and names of
+Here: storage alone. The steps are those of cli/migrate.py. Invariant: a result holds counts and names of
 attributes, no personal data.
 """
 

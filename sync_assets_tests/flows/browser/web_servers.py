@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from sync_assets.commands.web import WEB
+from sync_assets.cli.servers import WEB
 from sync_assets_tests.flows.deploy.services import free_port
 from sync_assets_tests.support.program import OURS
 from sync_assets_tests.support.waiting import until

@@ -18,8 +18,8 @@ import dagster as dg
 import httpx
 import pytest
 
+from sync_assets.commands.status import status
 from sync_assets.defs.partitions import FOLLOWS_TAG, today
-from sync_assets.operations.status import status
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.flows.deploy.conftest import PASSWORDS, made_databases
 from sync_assets_tests.flows.deploy.services import Services, namespaces_can_be_made, running

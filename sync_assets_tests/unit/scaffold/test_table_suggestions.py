@@ -44,12 +44,6 @@ def test_the_key_is_what_is_called_like_the_id() -> None:
     assert key_for(ORDER, resource("cusOrder", attribute("cusDynamicsId"), key="cusX")).name == "cusDynamicsId"
 
 
-def test_an_identification_key_that_the_metadata_tells_comes_first() -> None:
-    assert key_for(ORDER, resource("cusOrder", attribute("cusNumber"), key="cusOtherId", keys=("cusNumber",))).name == (
-        "cusNumber"
-    )
-
-
 def test_a_key_too_short_for_an_id_is_none() -> None:
     short = resource("cusOrder", attribute("cusRecordId", length=100), key="cusThing")
     short.attributes["cusOrderId"] = attribute("cusOrderId", length=20)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sync_assets.commands.doctor.diagnosis import examine
-from sync_assets.operations.diagnosis_line import Line
+from sync_assets.commands.doctor.line import Line
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.app_credentials import AppCertificate
 from sync_assets_tests.support.opt_outs import HEADER, switch_on, write_file

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from sync_assets.commands.doctor.ledger_security import ledger_lines
+from sync_assets.commands.doctor.setup import ledger_lines
 from sync_assets.runtime.context import Runtime
 
 ELSEWHERE = "postgresql+psycopg://u:hunter2@ledger.acme.example/l"

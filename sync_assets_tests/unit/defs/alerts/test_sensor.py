@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from sync_assets.alerts import channels
-from sync_assets.commands.alerts import open_incidents
-from sync_assets.commands.alerts import test_notifications as send_test
+from sync_assets.cli.alerts import open_incidents
+from sync_assets.cli.alerts import test_notifications as send_test
 from sync_assets.commands.doctor.diagnosis import _alerts
 from sync_assets.config.loader import ConfigError, load_config
 from sync_assets.defs.build import build_definitions

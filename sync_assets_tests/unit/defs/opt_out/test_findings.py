@@ -10,12 +10,13 @@ import pytest
 
 from sync_assets.config.models import Export
 from sync_assets.defs.asset_keys import EXPORT
-from sync_assets.defs.opt_out.findings import arrives, is_overdue, room, watch_findings
+from sync_assets.defs.opt_out.findings import watch_findings
 from sync_assets.defs.results import check_result, metadata
 from sync_assets.defs.tables.findings import opt_outs_agree
 from sync_assets.opt_out.export.folder import FolderPoll
 from sync_assets.opt_out.parity import Parity
 from sync_assets.sftp import Storage
+from sync_assets.validation.export_folder import arrives, is_overdue, room
 from sync_assets.validation.findings import Finding
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

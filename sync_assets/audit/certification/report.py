@@ -1,0 +1,122 @@
+"""The report of a certification: the result of each premise, stored in the ledger beside the findings of pushes.
+
+Each premise is stored with its resource or table; when the run ended, and by which version, with `NAME`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any, Literal
+
+from sync_assets.config.models import Config
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.times import iso
+
+PREFIX = "5afe0000-ce27-4f1c-8000-"
+"""The beginning of all synthetic ids. Dynamics 365 makes random or sequential GUIDs, which do not begin like this."""
+NAME = "(certification)"
+"""The name under which the ledger stores what belongs to no resource: a lease, and the marks below."""
+BEGAN, CERTIFIED_AT, VERSION = "began", "certified_at", "version"
+CERTIFIED = "certified "
+"""Beginning of the premises that only the report has."""
+_NOT_WORKABLE = "not workable: "
+
+
+System = Literal["Campaign", "Dynamics 365"]
+Outcome = Literal["workable", "not workable", "not tried"]
+
+
+@dataclass(frozen=True, slots=True)
+class PremiseResult:
+    """The result of one premise, a row of the report. Holds no values and no secrets.
+
+    Attributes:
+        system: where it was tried.
+        about: the resource or table; empty for a whole system.
+        premise: a constant name, the same in each report.
+        found: what the system did; for a premise that was not tried, why.
+        program: what the program will do; for one that is not workable, what to change.
+    """
+
+    system: System
+    about: str
+    premise: str
+    found: str
+    program: str
+    outcome: Outcome = "workable"
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class NotWorkable:
+    """A premise that the last certification found not workable. about: resource or table; empty for a whole system."""
+
+    system: str
+    about: str
+    premise: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """What the ledger has of certifications.
+
+    Attributes:
+        at: When the last one ended (UTC); None if none did.
+        version: Of the program that certified; None for one by a commit that did not store it.
+        not_workable: The premises that are not workable, by the tables and resources that are mapped now.
+        began: When one began that has not ended normally: it is under way, was killed, or failed.
+    """
+
+    at: datetime | None
+    version: str | None
+    not_workable: tuple[NotWorkable, ...]
+    began: datetime | None
+
+
+def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime) -> None:
+    """Store a report. It replaces the former ones of the same resources and tables."""
+    reports: dict[str, dict[str, str]] = {}
+    for result in results:
+        premise = f"{CERTIFIED}{result.system}: {result.premise}"
+        reports.setdefault(result.about or NAME, {})[premise] = f"{result.outcome}: {result.found}"
+    for about, report in reports.items():
+        if former := [one for one in ledger.dialect.found(about) if one.startswith(CERTIFIED)]:
+            ledger.dialect.forget(about, *former)
+        ledger.dialect.note(about, report)
+    ledger.dialect.note(NAME, {CERTIFIED_AT: at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
+
+
+def stored_report(ledger: Ledger, config: Config) -> StoredReport:
+    """Return what the ledger has of the last certification."""
+    marks = ledger.dialect.found(NAME)
+    names = dict.fromkeys(name for table in config.in_link_order for name in (table.table, table.resource))
+    wrong = [
+        NotWorkable(system, "" if about == NAME else about, premise, found.removeprefix(_NOT_WORKABLE))
+        for about in (NAME, *names)
+        for known, found in sorted(ledger.dialect.found(about).items())
+        if known.startswith(CERTIFIED) and found.startswith(_NOT_WORKABLE)
+        for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
+    ]
+    return StoredReport(_time(marks.get(CERTIFIED_AT)), marks.get(VERSION), tuple(wrong), _time(marks.get(BEGAN)))
+
+
+def unfinished(report: StoredReport, config: Config) -> str | None:
+    """Return the sentences on a certification that has not ended normally; None without one."""
+    if report.began is None:
+        return None
+    resources = ", ".join(f"{table.resource} ({table.key})" for table in config.in_link_order)
+    return (
+        f"A certification began at {iso(report.began)} and has not ended normally: it is under way, was killed, or "
+        f"failed. These resources may still hold its records: {resources}. Their keys begin with {PREFIX}; Dynamics "
+        "365 has no such rows. Once no `certify` is under way, run `sync-assets certify` again: it deletes them."
+    )
+
+
+def _time(stored: str | None) -> datetime | None:
+    return datetime.fromisoformat(stored) if stored else None

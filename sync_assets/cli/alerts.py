@@ -1,0 +1,92 @@
+"""`alerts`: the open incidents, as the alert sensor finds them, and a test notification to every channel."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import dagster as dg
+import typer
+
+from sync_assets.alerts.channels import ChannelError, senders
+from sync_assets.commands.terminal import Json, end, open_runtime, print_document, print_line
+from sync_assets.defs.alerts.dagster_state import Watched
+from sync_assets.defs.alerts.sensor import find_incidents
+from sync_assets.defs.build import build_definitions
+from sync_assets.defs.instance.command_line import dagster_instance, instance_folder
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.times import iso
+from sync_assets.runtime.context import Runtime
+
+app = typer.Typer(add_completion=False)
+
+TEST = (
+    "sync_assets: a test notice",
+    "This is a test notice of sync_assets: failed runs, failed checks and stale data will be told here. "
+    "There is nothing to do.",
+)
+
+
+@app.command()
+def command(
+    test: Annotated[bool, typer.Option("--test", help="Send a test notice to everybody who is to be told.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What is wrong now: failed runs, failed checks, failing sensors, stale data, as the sensor `alerts` tells it."""
+    if not test:
+        print_document(open_incidents(open_runtime()), as_json, show_incidents)
+        return
+    document = test_notifications(open_runtime())
+    print_document(document, as_json, show_test)
+    if failed := [name for name, one in document["channels"].items() if not one["told"]]:
+        end(1, f"The test notice was not delivered by {', '.join(failed)}. Correct `alerts` in the configuration.")
+
+
+def open_incidents(runtime: Runtime) -> dict[str, Any]:
+    """Return the open incidents, the longest first; needs no configured channel."""
+    definitions = build_definitions(runtime)
+    mine = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
+    sensors = [one.name for one in definitions.sensors or ()]
+    watched = Watched.of((one for one in mine if isinstance(one, dg.AssetsDefinition)), sensors)
+    # Without a folder there were no runs; a command that only reads must not create it.
+    with dagster_instance() if instance_folder().exists() else dg.DagsterInstance.ephemeral() as instance:
+        found, _ = find_incidents(runtime, instance, watched, datetime.now(UTC))
+    return {
+        "troubles": [
+            {"kind": one.kind, "what": one.what, "since": iso(one.since), "said": one.said, "remedy": one.remedy}
+            for one in found
+        ]
+    }
+
+
+def test_notifications(runtime: Runtime) -> dict[str, Any]:
+    """Send a test notification to every channel; return for each whether it was delivered, or why not.
+
+    Raises SyncAssetsError if no channel is configured.
+    """
+    if runtime.config.alerts is None:
+        raise SyncAssetsError(
+            "Nobody is told of anything.",
+            f"Add `alerts:` with `webhook: true` or `email:` to {runtime.settings.config}.",
+        )
+    channels: dict[str, Any] = {}
+    for name, send in senders(runtime).items():
+        try:
+            send(*TEST)
+            channels[name] = {"told": True, "problem": None}
+        except ChannelError as error:
+            channels[name] = {"told": False, "problem": str(error)}
+    return {"channels": channels}
+
+
+def show_incidents(document: dict[str, Any]) -> None:
+    if not document["troubles"]:
+        print_line("No open incidents: runs, checks, sensors and freshness are fine.")
+    for one in document["troubles"]:
+        print_line(f"{one['what']}, since {one['since']}. {one['said']}")
+
+
+def show_test(document: dict[str, Any]) -> None:
+    for name, one in document["channels"].items():
+        told = "a test notice was handed over" if one["told"] else one["problem"]
+        print_line(f"{name}: {told}")

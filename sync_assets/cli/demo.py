@@ -1,0 +1,307 @@
+"""`demo`: run the sandbox in a process of its own, and Dagster against it.
+
+With `--headless`: sync until both systems agree, make changes on both sides, sync again, compare, print a summary. All
+files are in a temporary folder that is removed at the end.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from requests import RequestException
+from rich.console import Console
+from rich.text import Text
+
+from sync_assets.cli.process_guard import start_guarded
+from sync_assets.cli.sync import Synced, sync
+from sync_assets.commands.status import show
+from sync_assets.commands.terminal import end, private_files
+from sync_assets.config.variables import KEY_BYTES
+from sync_assets.defs.instance.command_line import PACKAGED
+from sync_assets.errors import SyncAssetsError
+from sync_assets.foreign_text import printable
+from sync_assets.launching.servers import free_port
+from sync_assets.runtime.context import Runtime
+from sync_assets.sandbox.files import write_private
+from sync_assets.webserver.guard import HOSTS_VARIABLE
+
+app = typer.Typer(add_completion=False)
+
+START_SECONDS = 60.0
+FIRST_JOBS_SECONDS = 2.0
+PYTHON = (sys.executable, "-P", "-m")
+"""Runs a module. `-P`: without the current folder in the search path, where a module `uvloop`, say, would be run."""
+CONFIG = Path(__file__).parent.parent / "sandbox" / "demo.yaml"
+CHILDREN = {
+    "new_order": ("cusOrder", "cusOrderId", "_new_contactid_value", "cusContactLink", "profile", "externalId"),
+    "new_orderline": ("cusOrderLine", "cusOrderLineId", "_new_orderid_value", "cusOrderLink", "cusOrder", "cusOrderId"),
+}
+"""Table -> its resource, its key there, the lookup, the link that it becomes, the parent's resource, the
+parent's key.
+"""
+
+
+@app.command()
+def command(
+    headless: Annotated[bool, typer.Option("--headless", help="No UI: sync, change, sync again, compare.")] = False,
+    contacts: Annotated[int, typer.Option(min=1, help="How many sample contacts.")] = 1000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Dagster UI; 0: a free one.")] = 3000,
+) -> None:
+    """Start the sandbox and Dagster against it, and watch contacts travel."""
+    private_files()
+    if status := run_headless(contacts) if headless else run_with_ui(contacts, port):
+        end(status, "The systems do not agree." if headless else f"Dagster ended with status {status}.")
+
+
+@contextmanager
+def _scene(contacts: int) -> Iterator[dict[str, str]]:
+    """Start a sandbox and make an empty DAGSTER_HOME; yield the environment for both."""
+    folder = Path(tempfile.mkdtemp(prefix="sync-assets-demo-"))
+    env_file, home = folder / "sandbox.env", folder / "dagster"
+    home.mkdir()
+    shutil.copy(PACKAGED, home / "dagster.yaml")
+    command = [*PYTHON, "sync_assets.sandbox", "--contacts", str(contacts), "--env-file", str(env_file)]
+    # It ends when our end of the pipe closes, even if we are killed.
+    process = subprocess.Popen(  # noqa: S603
+        [*command, "--until-stdin-closes"], env=_clean({}), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    try:
+        give_up_at = time.monotonic() + START_SECONDS
+        while not env_file.is_file():
+            if process.poll() is not None or time.monotonic() > give_up_at:
+                raise SyncAssetsError("The sandbox did not start.", "Run `sync-assets sandbox` to see why.")
+            time.sleep(0.05)
+        written = env_file.read_text(encoding="utf-8").splitlines()
+        environment = dict(line.split("=", 1) for line in written if "=" in line)
+        environment |= {"DAGSTER_HOME": str(home), "SYNC_ASSETS_AUTOSTART": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
+        environment["SYNC_ASSETS_CONFIG"] = str(_configuration(folder))
+        environment["SYNC_ASSETS_LEDGER_KEY_FILE"] = str(_ledger_key(folder))
+        yield environment
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _configuration(folder: Path) -> Path:
+    """Write the demo's configuration file, whose partitions begin today."""
+    file = folder / "sync_assets.yaml"
+    runs = f"\nruns:\n  start_date: {datetime.now(UTC).date()}\n"
+    file.write_text(CONFIG.read_text(encoding="utf-8") + runs, encoding="utf-8")
+    return file
+
+
+def _ledger_key(folder: Path) -> Path:
+    """Write a new key that encrypts the ledger's payloads."""
+    file = folder / "ledger.key"
+    write_private(file, base64.b64encode(os.urandom(KEY_BYTES)))
+    return file
+
+
+def _clean(environment: dict[str, str]) -> dict[str, str]:
+    """Return the process's environment with the demo's settings in place of ours, which could be of real systems."""
+    ours = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | environment
+
+
+def _named_hosts() -> dict[str, str]:
+    """Return the setting that is about this machine, not about a real system: names by which the UI is reached."""
+    return {name: os.environ[name] for name in (HOSTS_VARIABLE,) if name in os.environ}
+
+
+def run_with_ui(contacts: int, port: int) -> int:
+    """Serve until stopped. Return the exit status."""
+    console = Console()
+    if (free := free_port(port)) is None:
+        other = port + 1 if port < 65535 else port - 1
+        raise SyncAssetsError(f"Port {port} is taken.", f"Write e.g. `sync-assets demo --port {other}`.")
+    port = free  # in place of 0
+    # Handle both signals, also if a shell started us with SIGINT ignored, so that no process is left running.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    with _scene(contacts) as environment:
+        console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
+        command = [*PYTHON, "sync_assets.cli", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
+        command += ["--log-level", "warning"]  # keeps the terminal readable
+        settings = _clean(environment) | _named_hosts()
+        dagster = start_guarded(command, settings, Path(environment["DAGSTER_HOME"]))
+        console.print(f"Dagster is starting at http://127.0.0.1:{port} (Ctrl-C ends everything).")
+        console.print("Look at Assets, then Lineage: the sensors start the first runs within some ten seconds.")
+        console.print(f"To change rows yourself: the sandbox's admin interface is {environment['SANDBOX_ADMIN_URL']}")
+        threading.Thread(target=_first_jobs, args=(environment, port), daemon=True).start()
+        try:
+            return dagster.wait()
+        except KeyboardInterrupt:
+            console.print("Stopping…")
+            return 0
+        finally:
+            dagster.communicate()  # closes its standard input, and waits
+
+
+def _first_jobs(environment: Mapping[str, str], port: int) -> None:
+    """After the first load, let some contacts opt out, and run the audit and the report once.
+
+    Their schedules run at night.
+    """
+    from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError  # noqa: PLC0415
+
+    runtime = Runtime(environment)
+    jobs, opted_out = ["audit", "daily_report"], False
+    while jobs:
+        time.sleep(FIRST_JOBS_SECONDS)
+        try:
+            feeds = [runtime.ledger.feeds.feed(config.table) for config in runtime.config.tables]
+            left = sum(counts.pending for counts in runtime.ledger.reports.counts().values())
+            if left or not all(feed and feed.complete for feed in feeds):
+                continue
+            if not opted_out:
+                _opt_out(httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60, trust_env=False))
+                opted_out = True
+            DagsterGraphQLClient("127.0.0.1", port_number=port).submit_job_execution(jobs[0])
+            del jobs[0]
+        except (SyncAssetsError, DagsterGraphQLClientError, RequestException, httpx.HTTPError):
+            continue  # the web server is starting, or the ledger is busy: try again
+    runtime.close()
+
+
+def run_headless(contacts: int) -> int:
+    """Run three syncs with changes before the second. Return 0 if both systems agree."""
+    console = Console()
+    with _scene(contacts) as environment:
+        for name in [name for name in os.environ if name not in _clean({})]:
+            del os.environ[name]
+        os.environ.update(environment)
+        admin = httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60, trust_env=False)
+        console.rule(f"first sync: {contacts:,} contacts with their orders")
+        first = _sync(console)
+        console.rule("changes on both sides")
+        for line in _change(admin, contacts):
+            console.print(line)
+        console.rule("second sync: only what changed")
+        second = _sync(console)
+        console.rule("third sync: nothing to do")
+        third = _sync(console)
+        differences = _differences(admin)
+    for line in differences[:20]:
+        console.print(Text.assemble(("differs", "red"), f": {line}"))
+    calls = [sum(done.document["engine_calls"].values()) for done in (first, second, third)]
+    console.print(f"engine calls: {calls[0]:,} for the first load, {calls[1]:,} for the changes, {calls[2]:,} for none")
+    agreed = not differences and all(done.status == 0 for done in (first, second, third))
+    console.print("[green]Both systems agree.[/]" if agreed else "[red]The systems do not agree.[/]")
+    return 0 if agreed else 1
+
+
+def _sync(console: Console) -> Synced:
+    started = time.monotonic()
+    runtime = Runtime()
+    done = sync(runtime)
+    runtime.close()
+    show(done.document)
+    for line in (*map(str, done.problems), *done.stopped):
+        console.print(Text(printable(line), "red"))
+    console.print(f"{time.monotonic() - started:.1f} s")
+    return done
+
+
+def _change(admin: httpx.Client, contacts: int) -> list[str]:
+    """Change both systems, and return what was changed as lines for people.
+
+    Dynamics 365: a mapped column, an unmapped one, new contacts with orders, and a deletion with its children.
+    Campaign: a marketer's own profile. Opt-outs on both sides.
+    """
+    some = max(1, contacts // 50)
+    admin.post("/d365/change", json={"table": "contact", "count": some, "set": {"jobtitle": "Chief Demo Officer"}})
+    admin.post("/d365/change", json={"table": "contact", "count": some, "set": {"fax": "+1 555 0100"}})
+    orders: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "new_order"}).json()
+    admin.post("/d365/load", json={"contacts": some})  # after the dump, so that the deleted order is in Campaign
+    for order in orders[:1]:
+        admin.post("/d365/delete", json={"table": "new_order", "ids": [order["new_orderid"]]})
+    admin.post("/campaign/profiles", json=[{"email": "walk-in@example.org", "firstName": "Walk", "lastName": "In"}])
+    opted_out = _opt_out(admin)
+    return [
+        f"Dynamics 365: {some} job titles changed, {some} fax numbers that nobody mapped, {some} new contacts with "
+        f"their orders, {len(orders[:1])} order deleted with its lines",
+        "Campaign: a marketer adds a profile of their own",
+        f"Opt-outs: {opted_out[0]} contacts ask not to be called in Dynamics 365, {opted_out[1]} unsubscribe in "
+        "Campaign, whose workflow writes its file",
+    ]
+
+
+def _opt_out(admin: httpx.Client, number: int = 3) -> tuple[int, int]:
+    """Let contacts opt out on both sides, different ones on each; Campaign exports its own."""
+    contacts: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "contact"}).json()
+    profiles: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": "profile"}).json()
+    free = [row["contactid"] for row in contacts if not row["donotphone"]][:number]
+    admin.post("/d365/change", json={"table": "contact", "ids": free, "set": {"donotphone": True}})
+    keys = [one["PKey"] for one in profiles if one["externalId"] and not one["blackListEmail"]][-number:]
+    admin.post("/campaign/change", json={"resource": "profile", "pkeys": keys, "set": {"blackListEmail": True}})
+    admin.post("/campaign/export", json={})
+    return len(free), len(keys)
+
+
+def _differences(admin: httpx.Client) -> list[str]:
+    """Compare the two systems directly, without our own code for it. Returns ids, never values."""
+    contacts: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "contact"}).json()
+    profiles: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": "profile"}).json()
+    ours: dict[str, list[dict[str, Any]]] = {}
+    for profile in profiles:
+        ours.setdefault(profile["externalId"], []).append(profile)
+    wrong = [f"{len(found)} profiles carry the id {key}" for key, found in ours.items() if key and len(found) > 1]
+    wrong += [f"profile {key} has no contact" for key in set(ours) - {row["contactid"] for row in contacts} - {""}]
+    if len(ours.get("", [])) != 1:
+        wrong.append(f"{len(ours.get('', []))} profiles of a marketer's own instead of 1")
+    for row in contacts:
+        found = ours.get(row["contactid"])
+        if not found:
+            wrong.append(f"contact {row['contactid']} has no profile")
+            continue
+        for column, attribute in (("emailaddress1", "email"), ("firstname", "firstName"), ("jobtitle", "cusJobTitle")):
+            # Campaign re-cases names (smartCase), so case does not count.
+            if (row[column] or "").casefold() != (found[0][attribute] or "").casefold():
+                wrong.append(f"contact {row['contactid']}: {column} is not {attribute}")
+        for column, attribute in (("donotemail", "blackListEmail"), ("donotphone", "blackListPhone")):
+            if row[column] != found[0][attribute]:
+                wrong.append(f"contact {row['contactid']}: {column} does not agree with {attribute}")
+    for table, (resource, *of_child) in CHILDREN.items():
+        wrong += _child_differences(admin, table, resource, *of_child)
+    return wrong
+
+
+def _child_differences(
+    admin: httpx.Client, table: str, resource: str, key: str, lookup: str, link: str, parents: str, parent_key: str
+) -> list[str]:
+    """Compare a linked table: each row once, visible in Campaign, with its name, and linked to its parent."""
+    rows: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": table}).json()
+    records: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": resource}).json()
+    above: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": parents}).json()
+    ids = {parent["PKey"]: parent[parent_key] for parent in above}
+    found = {record[key]: record for record in records}
+    wrong = [f"{len(records) - len(found)} {resource} records share their ids"] if len(records) > len(found) else []
+    wrong += [f"{resource} {id_} has no row" for id_ in found.keys() - {row[f"{table}id"] for row in rows}]
+    for row in rows:
+        record = found.get(row[f"{table}id"])
+        if record is None or not record.get("_visible", True):
+            wrong.append(f"{table} {row[f'{table}id']} is not to be seen in Campaign")
+        elif (record["cusName"] or "") != (row["new_name"] or ""):
+            wrong.append(f"{table} {row[f'{table}id']}: new_name is not cusName")
+        elif ids.get((record[link] or {}).get("PKey")) != row[lookup]:
+            wrong.append(f"{table} {row[f'{table}id']} is not linked to its parent")
+    return wrong

@@ -1,0 +1,77 @@
+"""`explain`: one record from end to end, with the Dagster runs that changed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from sync_assets.commands.explain import explain
+from sync_assets.commands.explanation import sections
+from sync_assets.commands.terminal import (
+    Json,
+    TableOption,
+    end,
+    open_runtime,
+    plain_table,
+    print_document,
+    print_line,
+    print_table,
+)
+from sync_assets.defs.instance.command_line import dagster_instance, has_history
+from sync_assets.defs.record_runs import add_runs
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def command(
+    record: Annotated[str, typer.Argument(metavar="ID", help="The D365 id of the record, a GUID.")],
+    table: TableOption = None,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="Show values, which are personal data, instead of their shapes.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """One record from end to end: both systems, filter, mapping, ledger, parents, what differs. Exit status 0: in step,
+    2: not in step, 1: unknown. Costs one engine call, and one for each link."""
+    explained = explain(open_runtime(), record, table, show_values=show_values)
+    if any(explained.moments.values()) and has_history():  # creates no Dagster instance where there is none
+        with dagster_instance() as instance:
+            add_runs(explained, instance)
+    print_document(explained.document, as_json, show)
+    if (in_step := explained.document["in_step"]) is not True:
+        end(1 if in_step is None else 2, "\n".join([*explained.problems, *_not_in_step(explained.document)]))
+
+
+_COMMANDS = {"rejected": "retry {table} --id {id}", "held": "hold list", "orphaned": "rejects --orphaned"}
+"""By the ledger's state of a record that is not in step, the command that leads on; else `sync`."""
+
+
+def _not_in_step(document: dict[str, Any]) -> Iterator[str]:
+    """Yield why the record is not in step, and the command that leads on, for the first such table."""
+    for name, one in document["tables"].items():
+        if one["in_step"] is False:
+            state = one["ledger"]["state"] if one["ledger"] else ""
+            reason = next((text for text in one["reasons"] if "`sync-assets " in text), one["reasons"][0])
+            command = _COMMANDS.get(state, "sync").format(table=name, id=document["id"])
+            yield reason if "`sync-assets " in reason else f"{reason} See `sync-assets {command}`."
+            return
+
+
+def show(document: dict[str, Any]) -> None:
+    """Print the sections of the document."""
+    for at, part in enumerate(sections(document)):
+        if at:
+            print_line()
+        print_line(Text(part.title, style="bold"))
+        for line in part.lines:
+            print_line(f"  {line}")
+        if part.rows:
+            table = plain_table(*part.columns, whole=tuple(part.columns[:1]), folded_at=16)
+            table.pad_edge = True
+            for row in part.rows:
+                table.add_row(*map(Text, row))
+            print_table(table)

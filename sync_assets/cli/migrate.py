@@ -1,0 +1,271 @@
+"""`migrate`: from Adobe's integration to this program, step by step. The steps that are done are kept in the ledger.
+
+Nothing is written to either system before the last step. Here: the order of the steps, and what each of them runs. What
+their results mean is in commands/migration_steps.py.
+
+Invariant: a step is stored as done once it is finished and confirmed, with a hash of the configuration. With another
+configuration it counts as not done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from functools import cached_property
+from typing import Annotated, Any
+
+import typer
+
+from sync_assets.cli.sync import left_over, sync
+from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.commands.estimate import estimate
+from sync_assets.commands.estimate_reads import read_limits
+from sync_assets.commands.inventory import Inventory
+from sync_assets.commands.migration_steps import (
+    AFTERWARDS,
+    LAST_COMMAND,
+    STEPS,
+    StepResult,
+    changes_step,
+    cost_step,
+    doctor_step,
+    inventory_step,
+    opt_outs_step,
+    show_step,
+    switch_off_step,
+)
+from sync_assets.commands.plan import plan
+from sync_assets.commands.status import CALL_KINDS, in_maintenance
+from sync_assets.commands.status import document as status_document
+from sync_assets.commands.terminal import (
+    Json,
+    confirm,
+    end,
+    let_sigterm_interrupt,
+    on_interrupt,
+    open_runtime,
+    print_document,
+    print_line,
+    progress,
+)
+from sync_assets.config.models import Config
+from sync_assets.errors import SyncAssetsError
+from sync_assets.foreign_text import cleaned
+from sync_assets.ledger.repositories.adobe_migration import MigrationStep
+from sync_assets.ledger.times import iso
+from sync_assets.runtime.context import Runtime
+
+app = typer.Typer(add_completion=False)
+
+_BEGUN = "sync_begun"
+"""Stored like a step when `--go` begins the first sync, with the engine calls counted until then."""
+
+
+@app.command()
+def command(
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm each step without being asked.")] = False,
+    go: Annotated[bool, typer.Option("--go", help="Make the first sync once all other steps are done.")] = False,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Begin anew with the first step.")] = False,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="Show values in the samples, which are personal data.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """From Adobe's integration to this program, step by step: what to switch off, what Campaign holds, what would
+    change, opt-outs, calls and hours. Writes to neither system without --go. May be left and continued. Exit status
+    0: all steps are done, 2: a person must do or decide something."""
+    runtime = open_runtime(creates=True)
+    let_sigterm_interrupt()
+    asks = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
+    with on_interrupt("It goes on with the same step."):
+        document = migrate(
+            runtime,
+            confirm=lambda question: yes or (asks and confirm("Confirmed?")),
+            show=(lambda step: None) if as_json else lambda step: show_step(cleaned(step), confirmed=yes),
+            working=lambda: progress(runtime),
+            go=go,
+            from_start=from_start,
+            show_values=show_values,
+        )
+    print_document(document, as_json, show_end)
+    if document["next"]:
+        end(2, _next_step(document))
+
+
+def migrate(
+    runtime: Runtime,
+    *,
+    confirm: Callable[[str], bool],
+    show: Callable[[dict[str, Any]], None],
+    working: Callable[[], AbstractContextManager[None]] = nullcontext,
+    go: bool = False,
+    from_start: bool = False,
+    show_values: bool = False,
+) -> dict[str, Any]:
+    """Make the steps that are not done yet, until one needs a person; return what `migrate --json` prints.
+
+    Args:
+        runtime: of this process.
+        confirm: asks a person a question; returns True for yes.
+        show: called with each step as in the document, before its question is asked.
+        working: shows progress while a step is made.
+        go: True to make the first sync.
+        from_start: True to begin anew.
+        show_values: True to put values into the samples, which then are for the terminal only.
+
+    Raises:
+        SyncAssetsError: a step could not run. The steps before it are done.
+    """
+    runtime.settings.require("d365", "campaign")
+    ledger, configuration = runtime.ledger, _hash(runtime.config)
+    if from_start:
+        ledger.adobe_migration.forget_steps()
+    stored = {name: one for name, one in ledger.adobe_migration.steps().items() if one.configuration == configuration}
+    steps = _Steps(runtime, stored, configuration, go=go, show_values=show_values)
+    shown: list[dict[str, Any]] = []
+    for number, name in enumerate(STEPS, 1):
+        done = stored.get(name)
+        with working():
+            made = StepResult(done.result) if done else steps.make(name)
+        shown.append(_document(number, name, made, done))
+        show(shown[-1])
+        if done:
+            continue
+        if made.todo or (made.question and not confirm(made.question)):
+            break
+        ledger.adobe_migration.note_step(name, configuration, made.result)
+        stored[name] = ledger.adobe_migration.steps()[name]
+        shown[-1] |= {"done_at": iso(stored[name].done_at), "question": None}
+    following = next((name for name in STEPS if name not in stored), None)
+    calls = {kind: runtime.calls[kind] for kind in CALL_KINDS}
+    return {"steps": shown, "next": following, "engine_calls": calls}
+
+
+def _hash(config: Config) -> str:
+    """Return a hash of the configuration of tables and opt-outs, which the results of all steps depend on."""
+    return hashlib.sha256(config.model_dump_json(include={"tables", "opt_out"}).encode()).hexdigest()[:32]
+
+
+def _document(number: int, name: str, made: StepResult, done: MigrationStep | None) -> dict[str, Any]:
+    return {"number": number, "step": name, "title": STEPS[name], "done_at": done and iso(done.done_at), **asdict(made)}
+
+
+@dataclass
+class _Steps:
+    """The steps of one invocation. stored: the results of those that are done. configuration: its hash."""
+
+    runtime: Runtime
+    stored: dict[str, MigrationStep]
+    configuration: str
+    go: bool = field(kw_only=True)
+    show_values: bool = field(kw_only=True)
+
+    def make(self, name: str) -> StepResult:  # noqa: PLR0911 - a table of steps
+        """Make a step. Raises SyncAssetsError if it could not run."""
+        config = self.runtime.config
+        match name:
+            case "doctor":
+                return doctor_step(examine(replace(self.runtime)))
+            case "switch_off":
+                return switch_off_step(config)
+            case "inventory":
+                return inventory_step(config, self._survey[0])
+            case "changes":
+                return changes_step(*self._survey)
+            case "opt_outs":
+                return opt_outs_step(config, self._survey[0])
+            case "cost":
+                limits = read_limits(config, self.runtime.ledger)
+                return cost_step(*self._survey, limits, estimate(self.runtime, months=12, other_calls=0))
+            case _:
+                return self._sync()
+
+    @cached_property
+    def _survey(self) -> tuple[Inventory, dict[str, Any]]:
+        """The inventory and the plan that it was made with, read once for all steps that report of them."""
+        runtime = self.runtime
+        inventory = Inventory(runtime, self.show_values)
+        planned = plan(runtime, inventory)
+        # A plan counts nothing in the ledger, but this command writes there anyway.
+        runtime.ledger.claims.count_calls({(table, "read"): one.reads for table, one in inventory.tables.items()})
+        if planned.problems:
+            raise _all_of(planned.problems)
+        if stopped := [table for table, one in inventory.tables.items() if one.listing == "stopped"]:
+            raise SyncAssetsError(
+                f"What Campaign holds of {', '.join(stopped)} was not listed: it takes more engine calls than the "
+                "budgets of `guardrails` leave now.",
+                "Run `sync-assets migrate` again on the next UTC day, or raise the budget.",
+            )
+        return inventory, planned.document
+
+    def _sync(self) -> StepResult:
+        foretold, afterwards = self.stored["cost"].result["engine_calls"], {"afterwards": AFTERWARDS}
+        if not self.go:
+            result, found = self._made() | {"foretold": foretold}, status_document(self.runtime, {}, {})
+            if _unfinished(found):
+                return StepResult(result, afterwards, todo=[LAST_COMMAND])
+        else:
+            self._note_beginning()
+            # What it would announce is part of the result, or of the error.
+            runtime = replace(self.runtime, calls=Counter[str](), announce=lambda _: None)
+            done = sync(runtime)
+            if done.status == 1:
+                raise _all_of(done.problems)
+            result, found = self._made() | {"foretold": foretold}, done.document
+            if done.problems or done.ended_early or in_maintenance(found, list(found["tables"])) or _unfinished(found):
+                return StepResult(result, todo=[*map(str, done.problems), *done.stopped, done.ending])
+        left = left_over(found)
+        question = f"The first sync left: {left} (`sync-assets rejects`). Is the migration done without that?"
+        return StepResult(result, afterwards, question if left else None)
+
+    def _note_beginning(self) -> None:
+        """Store what the ledger has counted before the first sync: an invocation that is killed reports nothing."""
+        if _BEGUN not in self.stored:
+            self.runtime.ledger.adobe_migration.note_step(_BEGUN, self.configuration, {"engine_calls": self._counted()})
+            self.stored[_BEGUN] = self.runtime.ledger.adobe_migration.steps()[_BEGUN]
+
+    def _made(self) -> dict[str, Any]:
+        """Return the engine calls counted since `--go` began the first sync, and when that was; null if it did not."""
+        if (begun := self.stored.get(_BEGUN)) is None:
+            return {"engine_calls": None, "since": None}
+        calls = {kind: number - begun.result["engine_calls"][kind] for kind, number in self._counted().items()}
+        return {"engine_calls": calls, "since": iso(begun.done_at)}
+
+    def _counted(self) -> dict[str, int]:
+        """Return all engine calls that the ledger has counted, by kind."""
+        by_day = self.runtime.ledger.reports.engine_calls_by_day(date.min, date.max).values()
+        return {kind: sum(calls.get(kind, 0) for calls in by_day) for kind in CALL_KINDS}
+
+
+def _all_of(problems: Sequence[SyncAssetsError]) -> SyncAssetsError:
+    return SyncAssetsError("\n".join(map(str, problems)))
+
+
+def _unfinished(found: dict[str, Any]) -> bool:
+    """Return True if no sync has been made, or one that left more than records which a person may leave as they are."""
+    tables = found["tables"].values()
+    complete = all(table["feed"]["complete"] for table in tables)
+    pending = any(table["pending"] or table["deletes_held_back"] for table in tables)
+    return not complete or pending or any(found["opt_out"][state] for state in ("due", "files_waiting"))
+
+
+def show_end(document: dict[str, Any]) -> None:
+    """Print how far the migration came."""
+    calls = ", ".join(f"{number:,} {kind}" for kind, number in document["engine_calls"].items() if number)
+    if calls:
+        print_line(f"Engine calls before the first sync, to find this out: {calls}.")
+    if document["next"] is None:
+        print_line("All steps are done.")
+
+
+def _next_step(document: dict[str, Any]) -> str:
+    """Return why the last step is not done, and how to go on."""
+    last = document["steps"][-1]
+    confirmed = " It asks in a terminal; elsewhere `--yes` confirms." if last["question"] else ""
+    why = last["question"] or last["todo"][0]
+    return f"Step {last['number']} is not done: {why} `sync-assets migrate` continues there.{confirmed}"

@@ -1,0 +1,101 @@
+"""`replay`: capture a table again, as a whole or some days. The next `sync` sends the records that are pending then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+
+from sync_assets.cli.sync_runs import run_flow
+from sync_assets.commands.replay import capture_again, day, replayable
+from sync_assets.commands.status import COLUMNS, document, held_back
+from sync_assets.commands.terminal import (
+    Json,
+    OneTable,
+    fail,
+    on_interrupt,
+    open_runtime,
+    print_document,
+    print_line,
+    progress,
+    say,
+)
+from sync_assets.defs.asset_keys import d365_key
+from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.defs.tables.active_runs import end_killed
+from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import Outcome
+from sync_assets.plurals import counted
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.workers import release_dead
+
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The result of a replay.
+
+    Attributes:
+        document: what `replay --json` prints.
+        problems: why it could not be completed.
+        said: further notes for people.
+    """
+
+    document: dict[str, Any]
+    problems: list[SyncAssetsError]
+    said: list[str]
+
+
+@app.command()
+def command(
+    table: OneTable,
+    first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="Only rows last modified since.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Only rows last modified until.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Send them even if they equal what was last sent.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Capture again all rows, or those last modified on the days given (UTC, both included). May be killed and
+    repeated. The next sync or the backlog sensor sends what is then pending."""
+    days = day(first, "--from"), day(last, "--to")
+    runtime = open_runtime()
+    with on_interrupt("Nothing is lost."), progress(runtime):
+        done = replay(runtime, table, *days, force=force)
+    for line in dict.fromkeys(done.said):
+        say(line)
+    if done.problems:
+        fail(*dict.fromkeys(map(str, done.problems)))
+    print_document(done.document, as_json, show)
+
+
+def replay(
+    runtime: Runtime, table: str, first: date | None = None, last: date | None = None, *, force: bool = False
+) -> Replayed:
+    """Capture all rows again, or those last modified on the days given (UTC, both included).
+
+    A day None: no limit on that side. A replay that was killed continues where it stopped. force: captured records are
+    sent again even if they are unchanged. Raises SyncAssetsError if it cannot begin.
+    """
+    runtime.settings.require("d365", "campaign")
+    config = replayable(runtime, table, first, last)
+    with dagster_instance() as instance:
+        release_dead(runtime.ledger)
+        end_killed(instance, runtime.ledger, table)
+        found = Outcome()
+
+        def capture() -> None:
+            found.add(run_flow(runtime, config, instance, [d365_key(config)]))
+
+        capture_again(runtime, config, (first, last), force, capture)
+    counts = document(runtime, {}, {})["tables"][table]
+    held = held_back({"tables": {table: counts}})
+    summary = {"table": table, **{name: counts[name] for name in COLUMNS}}
+    return Replayed(summary, found.problems, [*found.notes, *held, *found.stopped])
+
+
+def show(document: dict[str, Any]) -> None:
+    table, pending = document["table"], document["pending"]
+    goes = "`sync-assets sync` or the sensors send them." if pending else "There is nothing to send."
+    print_line(f"{table} was captured again: {counted(pending, 'record', 'are')} pending. {goes}")

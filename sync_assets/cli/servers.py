@@ -1,0 +1,140 @@
+"""`dev`, `web` and `code-server`: start Dagster's servers behind our guards, with all of Dagster's options."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import dagster as dg
+import typer
+
+from sync_assets.commands.terminal import end, invoked, say
+from sync_assets.config.environment import Settings
+from sync_assets.config.loader import load_config
+from sync_assets.defs.instance.command_line import instance_folder, prepare
+from sync_assets.errors import SyncAssetsError
+from sync_assets.launching import servers
+from sync_assets.launching.code_server import CodeServerGuard
+from sync_assets.webserver.guard import HOSTS_VARIABLE, UiGuard, allowed_hosts
+
+app = typer.Typer(add_completion=False)
+
+DAGSTERS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+"""Settings of a command that hands all its arguments to one of Dagster's, `--help` included."""
+WEB = ("-m", "sync_assets.cli", "web")
+"""The guarded web server, as arguments of Python."""
+
+
+@app.command(context_settings=DAGSTERS)
+def dev(context: typer.Context) -> None:
+    """`dagster dev`, with all its options, behind a guard: no page of another site can drive its UI."""
+    _serve(run_dev, context.args)
+
+
+@app.command(context_settings=DAGSTERS)
+def web(context: typer.Context) -> None:
+    """`dagster-webserver`, with all its options, behind the same guard."""
+    _serve(partial(run_web, announce=say), context.args)
+
+
+@app.command("code-server", context_settings=DAGSTERS)
+def code_server(context: typer.Context) -> None:
+    """`dagster code-server start`, with all its options, behind a guard: it answers its own instance only."""
+    _serve(run_code_server, context.args)
+
+
+def _serve(run: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
+    """Run a command of Dagster's, which ends the process itself."""
+    try:
+        run(arguments)
+    except SystemExit as ended:
+        if ended.code:
+            end(1, f"Dagster ended with an error (status {ended.code}). See `{invoked()} --help`.")
+
+
+def run_web(arguments: Sequence[str], announce: Callable[[str], None]) -> None:
+    """Run Dagster's web server behind the guard, with its own options. Does not return.
+
+    Args:
+        arguments: Those of `dagster-webserver`.
+        announce: Called with a line that names the address.
+
+    Raises:
+        SyncAssetsError: The list of host names is not valid, or the port is taken.
+    """
+    hosts = allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))
+    _name_home(arguments)
+    with _dagsters_errors():
+        servers.run_webserver(
+            arguments,
+            UiGuard,
+            partial(_raise_taken, "web", arguments),
+            lambda address: announce(f"Dagster's UI: {address}"),
+            hosts=hosts,
+        )
+
+
+def run_dev(arguments: Sequence[str]) -> None:
+    """Run `dagster dev` with the guarded web server in place of Dagster's. Does not return.
+
+    Raises:
+        SyncAssetsError: The list of host names is not valid, or the port is taken.
+    """
+    allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
+    _name_home(arguments)
+    with _dagsters_errors():
+        servers.run_dev(arguments, webserver=WEB, taken=partial(_raise_taken, "dev", arguments))
+
+
+def _raise_taken(command: str, arguments: Sequence[str], port: int) -> None:
+    again = shlex.join(["sync-assets", command, *arguments, "--port", str(port - 1 if port == 65535 else port + 1)])
+    raise SyncAssetsError(f"Port {port} is taken.", f"Write e.g. `{again}`.")
+
+
+def _name_home(arguments: Sequence[str]) -> None:
+    """Let Dagster use the instance of the other commands. It takes that of `dagster.yaml` in this folder by itself."""
+    if "--help" not in arguments and (folder := instance_folder()) != Path.cwd():
+        prepare(folder)
+        os.environ["DAGSTER_HOME"] = str(folder)
+
+
+@contextmanager
+def _dagsters_errors() -> Iterator[None]:
+    """Print Dagster's errors whole, as its own commands do: they are about its configuration, never about records."""
+    try:
+        yield
+    except SyncAssetsError:
+        raise
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
+        raise SystemExit(1) from None
+
+
+def run_code_server(arguments: Sequence[str]) -> None:
+    """Run the code server with the options of `dagster code-server start`. Does not return.
+
+    It serves only once configuration and environment are valid, so that the health check of a platform means that, and
+    a release that cannot work replaces none that works.
+
+    Raises:
+        SyncAssetsError: The configuration or the environment is not valid.
+    """
+    words = ["--module-name", "sync_assets.definitions", *arguments]
+    if "--help" in arguments:
+        servers.run_code_server(words, lambda _: "Refused by sync_assets: this server only prints its help.")
+    if not os.environ.get("DAGSTER_HOME"):
+        raise SyncAssetsError(
+            "DAGSTER_HOME is not set.", "Name the folder with the dagster.yaml of web server and daemon."
+        )
+    settings = Settings.from_environment(os.environ)
+    load_config(settings.configuration())
+    settings.d365()
+    settings.campaign()
+    settings.alerts()
+    with dg.DagsterInstance.get() as instance:
+        servers.run_code_server(words, CodeServerGuard(instance).refusal)

@@ -1,0 +1,237 @@
+"""`sync`: run every flow through Dagster (sync_runs.py) until nothing more can be done; report the rest and a status.
+
+A table with nothing to capture or send gets no run; if that is so for all tables, Dagster is not even imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sync_assets.alerts.dead_man_switch import DeadManSwitch
+from sync_assets.campaign.client import NotPublished
+from sync_assets.cli.quiet_tables import quiet_tables
+from sync_assets.commands.arguments import check_tables
+from sync_assets.commands.status import document, held_back, in_maintenance, retried, show
+from sync_assets.commands.terminal import (
+    AcceptMapping,
+    Json,
+    NewLedger,
+    end,
+    on_interrupt,
+    open_runtime,
+    print_document,
+    progress,
+    say,
+)
+from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
+from sync_assets.dataverse.client import SetUpRefused
+from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import MappingsTakeTurns, Outcome
+from sync_assets.foreign_text import one_line
+from sync_assets.performance import keep_loaded_objects
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import killed_runs
+from sync_assets.runtime.workers import release_dead
+from sync_assets.validation.guardrails import BeyondLimits, check_configuration
+from sync_assets.validation.preflight import NotReady
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from sync_assets.cli.sync_runs import Troubled
+
+app = typer.Typer(add_completion=False)
+
+LEFT = {
+    "deletes_held_back": ("deletions held back", "sync-assets approve-deletes {table}"),
+    "failed": ("rejected", "sync-assets rejects"),
+    "refused": ("opt-outs rejected", "sync-assets rejects"),
+    "files_refused": ("opt-out files rejected", "sync-assets rejects"),
+    "rejected_rows": ("rows of opt-out files rejected", "sync-assets doctor --file SAMPLE"),
+    "held": ("held", "sync-assets hold list"),
+    "waiting": ("waiting", "sync-assets rejects --waiting"),
+    "pending": ("pending", "sync-assets sync"),
+    "due": ("opt-outs due", "sync-assets sync"),
+    "files_waiting": ("opt-out files waiting", "sync-assets sync"),
+}
+"""Counts of a table or of opt-outs that are all 0 when nothing is left to be done, each with its words and the command
+that leads on. Orphaned records do not count: their parent is gone for good, or their lookup is empty, so that only a
+change in Dynamics 365 can help. Rejected rows are those of this invocation.
+"""
+
+SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns)
+"""Errors of a table that last until a person corrects its set-up: the configuration, a system's model, a privilege in
+Dynamics 365. Campaign's refusal of access is none of them, since it holds for all tables as a rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The result of `sync`.
+
+    Attributes:
+        document: what `sync --json` prints.
+        problems: why a flow could not run.
+        stopped: why a flow ended early, and further notes for people.
+        ended_early: True if a flow ended before its work was done.
+        status: the exit status.
+        ending: why it is not 0, and the command that leads on; empty if it is 0.
+    """
+
+    document: dict[str, Any]
+    problems: list[SyncAssetsError]
+    stopped: list[str]
+    ended_early: bool
+    status: int
+    ending: str = ""
+
+
+@app.command()
+def command(
+    table: Annotated[list[str] | None, typer.Option("--table", help="Only this mapped table; may be repeated.")] = None,
+    accept_mapping: AcceptMapping = False,
+    new_ledger: NewLedger = False,
+    as_json: Json = False,
+) -> None:
+    """Run every flow through Dagster until nothing more can be done. Safe to kill and repeat at any moment."""
+    printed: list[str] = []  # also what `show` prints
+
+    def announce(line: str) -> None:
+        if line not in printed:  # the same error may end several tables
+            printed.append(line)
+            say(line)
+
+    runtime = open_runtime(creates=True)
+    runtime.accept_mapping, runtime.new_ledger, runtime.announce = accept_mapping, new_ledger, announce
+    with on_interrupt("Nothing is lost."), progress(runtime):
+        done = sync(runtime, table or [])
+    print_document(done.document, as_json, show)
+    if not as_json:
+        printed += [*held_back(done.document), *in_maintenance(done.document, list(done.document["tables"]))]
+        printed += retried(done.document)
+    for line in done.stopped:
+        announce(line)
+    untold = [line for line in map(str, done.problems) if line not in printed]
+    for line in untold[:-1]:
+        announce(line)
+    if done.status:
+        end(done.status, *untold[-1:] or [done.ending], then="`sync-assets doctor` checks the set-up.")
+
+
+def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> Synced:
+    """Run the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment.
+
+    instance: the Dagster instance; None: that of DAGSTER_HOME. Raises OtherSystems, OlderLedger, LedgerError before
+    anything is sent.
+    """
+    check_tables(runtime.config, only)
+    tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
+    runtime.settings.require("d365", "campaign")
+    runtime.check_not_older()  # an unusable ledger, or one of other systems, is an error before anything else, too
+    found = Outcome()
+    troubled: Troubled = {}
+    try:
+        check_configuration(runtime.config, tables)
+    except BeyondLimits as error:
+        found.problems.append(error)
+    else:
+        release_dead(runtime.ledger)
+        found, troubled = _run(runtime, tables, instance)
+    if runtime.config.logs.export:
+        found.stopped += _export_log(runtime)
+    outcome = document(runtime, runtime.calls, runtime.opt_outs)
+    for table, counts in outcome["tables"].items():
+        counts["problem"] = str(troubled[table][0]) if table in troubled else None
+    paused = in_maintenance(outcome, [config.table for config in tables])
+    status = _status(runtime, found, outcome, troubled, [config.table for config in tables]) or (2 if paused else 0)
+    if status != 1:
+        DeadManSwitch(runtime).ping()
+    notes = [*found.notes, *paused, *held_back(outcome), *retried(outcome), *found.stopped]
+    ending = _ending(found, outcome, [config.table for config in tables]) if status else ""
+    return Synced(outcome, found.problems, notes, bool(found.stopped), status, ending)
+
+
+def _run(
+    runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None
+) -> tuple[Outcome, Troubled]:
+    """Run the flows that have something to do, or were last confirmed more than an hour ago.
+
+    Killed runs are ended as well.
+    """
+    paused = runtime.ledger.maintenance.in_maintenance()
+    going = [config for config in tables if config.table not in paused]
+    quiet = quiet_tables(runtime, going)
+    opt_outs = runtime.config.opt_out.active and any(config.table == CONTACT for config in going)
+    all_quiet = not opt_outs and all(config.table in quiet for config in going)
+    if all_quiet and not killed_runs(runtime.ledger):
+        return Outcome(), {}
+    from sync_assets.cli.sync_runs import run_flows  # Dagster is slow to import  # noqa: PLC0415
+
+    keep_loaded_objects()
+    return run_flows(runtime, tables, quiet, instance)
+
+
+def _export_log(runtime: Runtime) -> list[str]:
+    """Export the log. Return why that failed, which does not make the whole sync a failure."""
+    from sync_assets.commands.log_export import export_log  # noqa: PLC0415
+
+    try:
+        export_log(runtime)
+    except SyncAssetsError as error:
+        return [f"The log was not written to the Campaign SFTP: {error}"]
+    return []
+
+
+def _status(
+    runtime: Runtime, found: Outcome, outcome: dict[str, Any], troubled: Troubled, tables: Sequence[str]
+) -> int:
+    """Return the exit status.
+
+    0: nothing is left to be done. 2: records or opt-outs are rejected, held, held back, waiting or pending, or the
+    set-up of a table must be corrected while other tables could run. 1: no table could run, a service failed, or a
+    problem is not one of a table.
+    """
+    of_tables = [problem for those in troubled.values() for problem in those]
+    if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in found.problems):
+        return 1
+    if found.problems:
+        paused = runtime.ledger.maintenance.in_maintenance()
+        return 2 if any(table not in paused and not _failed(troubled.get(table, ())) for table in tables) else 1
+    return 2 if _left(outcome, tables) or found.stopped else 0
+
+
+def _ending(found: Outcome, outcome: dict[str, Any], tables: Sequence[str]) -> str:
+    """Return why something is left to be done, and the command that leads on, in one line."""
+    if found.problems:
+        faulty = [table for table in tables if outcome["tables"][table]["problem"]]
+        return f"Not done, as said above: {', '.join(faulty) or 'opt-outs'}. `sync-assets doctor` checks the set-up."
+    left = _left(outcome, tables)
+    if left and not found.stopped:
+        command = LEFT[next(iter(left))][1]
+        table = next((name for name in tables if outcome["tables"][name]["deletes_held_back"]), "")
+        return f"Left: {left_over(outcome, tables)}. Go on with `{command.format(table=table)}`."
+    why = one_line(f"Not all could be done: {[*found.stopped, *in_maintenance(outcome, tables)][0]}")
+    return why if "`sync-assets " in why else f"{why} Then run `sync-assets sync` again."
+
+
+def left_over(outcome: dict[str, Any], tables: Sequence[str] = ()) -> str:
+    """Return the numbers of what is left to be done in words; empty if nothing is. tables: all if left out."""
+    left = _left(outcome, tables or list(outcome["tables"]))
+    return ", ".join(f"{number:,} {LEFT[state][0]}" for state, number in left.items())
+
+
+def _left(outcome: dict[str, Any], tables: Sequence[str]) -> dict[str, int]:
+    """Return the numbers of what is left, without zeros, in the order of `LEFT`."""
+    counts = [outcome["tables"][table] for table in tables]
+    counts += [outcome["opt_out"]] if CONTACT in tables else []
+    found = {state: sum(one.get(state, 0) for one in counts) for state in LEFT}
+    return {state: number for state, number in found.items() if number}
+
+
+def _failed(found: Sequence[SyncAssetsError | str]) -> bool:
+    """Return True if a table could not run. A text says why it ended early, e.g. that a budget was spent."""
+    return any(isinstance(problem, SyncAssetsError) for problem in found)

@@ -1,0 +1,194 @@
+"""The Dagster runs of `sync`, until nothing more can be done.
+
+Each step is a real run in this process. Records that one pass leaves pending (to be retried later, or leased to another
+worker) are sent by the next pass. The loop ends when nothing is pending, when a pass moved nothing, or when a problem
+stopped a flow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
+from sync_assets.defs.asset_keys import campaign_key, d365_key
+from sync_assets.defs.instance.command_line import dagster_instance
+from sync_assets.defs.partitions import BACKLOG_TAG, table_tags, today
+from sync_assets.defs.resources import systems
+from sync_assets.defs.tables.active_runs import end_killed
+from sync_assets.defs.tables.assets import table_assets
+from sync_assets.errors import EndsAllTables, SyncAssetsError, public_message
+from sync_assets.flows import Outcome
+from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.workers import release_dead
+
+PATIENCE_SECONDS = 300.0
+"""How long `sync` waits for records that are leased to other workers."""
+
+JOB = "sync"
+"""The name of its runs in the UI; that of `dg.materialize` would be meaningless there."""
+
+Troubled = dict[str, list[SyncAssetsError | str]]
+"""Table -> why it could not go on. The others go on without it."""
+
+
+def run_flows(
+    runtime: Runtime, tables: Sequence[TableConfig], quiet: Collection[str], instance: dg.DagsterInstance | None
+) -> tuple[Outcome, Troubled]:
+    """Run all flows of the tables except the quiet ones, then those of opt-outs.
+
+    Args:
+        runtime: The environment, ledger and clients.
+        tables: In link order.
+        quiet: Names of tables that need no capture.
+        instance: The Dagster instance; None: that of DAGSTER_HOME.
+
+    Returns:
+        The outcome of all flows, and the tables that could not go on.
+    """
+    whole, troubled = Outcome(), Troubled()
+    with nullcontext(instance) if instance else dagster_instance() as opened:
+        for config in tables:
+            end_killed(opened, runtime.ledger, config.table)
+            if not _goes(runtime, config) or config.table in quiet:
+                continue
+            _note(runtime, config, _capture_and_push(runtime, config, opened), whole, troubled)
+            if any(isinstance(problem, EndsAllTables) for problem in whole.problems):
+                return whole, troubled
+        _push_the_rest(runtime, tables, opened, whole, troubled)
+        contacts = [config for config in tables if config.table == CONTACT and _goes(runtime, config)]
+        if runtime.config.opt_out.active and contacts:
+            from sync_assets.cli.sync_opt_outs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
+
+            whole.add(sync_opt_outs(runtime, opened, execute))
+    return whole, troubled
+
+
+def _note(runtime: Runtime, config: TableConfig, found: Outcome, whole: Outcome, troubled: Troubled) -> None:
+    """Add the outcome of a table's run to that of all, and announce its problems: other tables may take hours."""
+    whole.add(found)
+    if problems := [*found.problems, *found.stopped]:
+        troubled.setdefault(config.table, []).extend(problems)
+        for problem in problems:
+            runtime.announce(str(problem))
+
+
+def _push_the_rest(
+    runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance, whole: Outcome, troubled: Troubled
+) -> None:
+    """Send what the first runs left pending. A problem with one table does not stop the others."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    before: dict[str, int] | None = None
+    refetched: dict[str, list[str]] = {}
+    while going := [config for config in tables if config.table not in troubled and _goes(runtime, config)]:
+        for config in going:
+            if _is_due(runtime, config):
+                found = run_flow(runtime, config, instance, [campaign_key(config)])
+                _note(runtime, config, found, whole, troubled)
+        for config in going:
+            to_refetch = runtime.ledger.blocked.ids_to_refetch(config.table)
+            if to_refetch and to_refetch != refetched.get(config.table):
+                refetched[config.table] = to_refetch
+                _note(runtime, config, _capture_and_push(runtime, config, instance), whole, troubled)
+        pending = {config.table: _pending(runtime, config) for config in going}
+        if not any(pending.values()) or time.monotonic() > give_up_at:
+            return
+        left = [config.table for config in going if pending[config.table]]
+        due = min(filter(None, map(runtime.ledger.reports.next_due, left)), default=None)
+        if pending == before and due is None:
+            return
+        longest = timedelta(seconds=WAIT_FOR_RETRY_SECONDS)
+        if due and due - datetime.now(UTC) > longest and not _is_leased(runtime):
+            return  # records without an answer that names a cause, which are tried again in growing intervals
+        if pending != before:
+            give_up_at = time.monotonic() + PATIENCE_SECONDS  # there is progress, so the wait starts anew
+        before = pending
+        pause = (due - datetime.now(UTC)).total_seconds() if due else 0.5
+        time.sleep(min(max(pause, 0.1), 5.0))
+        release_dead(runtime.ledger)
+
+
+def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance) -> Outcome:
+    return run_flow(runtime, config, instance, [d365_key(config), campaign_key(config)])
+
+
+def _goes(runtime: Runtime, config: TableConfig) -> bool:
+    return config.table not in runtime.ledger.maintenance.in_maintenance()
+
+
+def _pending(runtime: Runtime, config: TableConfig) -> int:
+    counts = runtime.ledger.reports.counts().get(config.table)
+    return counts.pending if counts else 0
+
+
+def _is_due(runtime: Runtime, config: TableConfig) -> bool:
+    """Return True if a record of the table may be sent now."""
+    due = runtime.ledger.reports.next_due(config.table)
+    return due is not None and due <= datetime.now(UTC)
+
+
+def _is_leased(runtime: Runtime) -> bool:
+    """Return True if another worker has claimed records."""
+    return any(counts.leased for counts in runtime.ledger.reports.counts().values())
+
+
+def run_flow(
+    runtime: Runtime,
+    config: TableConfig,
+    instance: dg.DagsterInstance,
+    selection: list[dg.AssetKey],
+) -> Outcome:
+    """Run one Dagster run of a table, in today's partition.
+
+    A run that only sends is tagged, so that sensors still follow the table's changes beside it.
+    """
+    tags = table_tags(config.table) | ({BACKLOG_TAG: "yes"} if selection == [campaign_key(config)] else {})
+    found = Outcome()
+    execute(found, instance, table_assets(runtime, found), selection, today(), tags)
+    return found
+
+
+def execute(
+    found: Outcome,
+    instance: dg.DagsterInstance,
+    assets: list[dg.AssetsDefinition],
+    selection: list[dg.AssetKey],
+    partition: str | None,
+    tags: dict[str, str],
+) -> None:
+    """Run one Dagster run.
+
+    Args:
+        found: The outcome of the run, which the assets add to.
+        instance: The Dagster instance.
+        assets: Made with that outcome.
+        selection: The assets that the run materialises.
+        partition: None if the assets have none.
+        tags: Of the run.
+    """
+    try:
+        job = dg.define_asset_job(JOB, selection=dg.AssetSelection.assets(*selection))
+        named = dg.Definitions(assets=assets, jobs=[job], resources={**systems()})
+        result = named.resolve_job_def(JOB).execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            partition_key=partition,
+            tags=tags,
+        )
+    except dg.DagsterError as error:  # before any step ran: the other flows go on
+        named = ", ".join(key.to_user_string() for key in selection)
+        found.problems.append(SyncAssetsError(public_message(error, f"run of {named}")))
+        return
+    if found.interrupted:
+        raise KeyboardInterrupt
+    if not (result.success or found.problems or found.stopped):
+        found.problems.append(
+            SyncAssetsError(f"The Dagster run {result.run_id} failed.", "Look at its events in the UI, under Runs.")
+        )

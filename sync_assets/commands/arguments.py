@@ -1,0 +1,34 @@
+"""Read arguments that commands and jobs share: Dynamics 365 ids and names of mapped tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sync_assets.config.models import Config
+from sync_assets.errors import SyncAssetsError
+from sync_assets.guids import GUID
+from sync_assets.similar_names import did_you_mean
+
+
+def record_id(given: str, needs: str) -> str:
+    """Return an id in the ledger's form: lower case, without braces. Raises SyncAssetsError if it is none.
+
+    The error does not repeat the text, which may be a name. needs: its beginning, such as `A hold needs the contact's`.
+    """
+    id_ = given.strip().removeprefix("{").removesuffix("}").lower()
+    if not GUID.fullmatch(id_):
+        raise SyncAssetsError(
+            f"{needs} D365 id, a GUID such as 0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b.",
+            "Find it in the record's address in Dynamics 365 (id=...) or in its key attribute in Campaign, such as "
+            "`externalId`.",
+        )
+    return id_
+
+
+def check_tables(config: Config, names: Sequence[str | None]) -> None:
+    """Raise SyncAssetsError if a name is none of a mapped table. None and an empty text stand for all tables."""
+    known = [table.table for table in config.tables]
+    if wrong := [name for name in names if name and name not in known]:
+        meant = did_you_mean(wrong[0], known)
+        remedy = f"Did you mean {meant}?" if meant else f"Mapped are: {', '.join(known)}."
+        raise SyncAssetsError(f"{', '.join(wrong)} is not a mapped table.", remedy)

@@ -1,0 +1,171 @@
+"""Arrange the document of `explain` as sections of lines and tables, for the terminal and Dagster's page. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sync_assets.audit.value_shape import value_text
+from sync_assets.commands.history import decision_line
+from sync_assets.plurals import counted
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A title, lines of text, and a table without or with rows."""
+
+    title: str
+    lines: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = field(default=())
+
+
+CONCLUSIONS = {True: "in step", False: "not in step", None: "not known"}
+
+
+def sections(document: Document) -> Iterator[Section]:
+    """Yield the sections of a document: for each table its conclusion first, then the way of the record."""
+    for name, one in document["tables"].items():
+        title = f"{name} {document['id']} -> {one['resource']}: {CONCLUSIONS[one['in_step']]}"
+        following = [f"The next sync needs: {one['next_sync']}."] if one["next_sync"] else []
+        yield Section(title, [*one["reasons"], *following])
+        yield Section("Dynamics 365", [_row(one)])
+        if one["filter"]:
+            yield _filter(one["filter"])
+        yield Section("Ledger", list(_ledger(one["ledger"])))
+        yield Section("Campaign", [_campaign(one)])
+        if one["attributes"]:
+            yield _attributes(one, masked=document["values"] == "masked")
+        yield from _relations(one)
+        yield from _opt_outs(one, masked=document["values"] == "masked")
+        if one["runs"]:
+            yield Section("Runs", [_run(run) for run in one["runs"]])
+
+
+def _run(run: Document) -> str:
+    changed = ", ".join(run["changed_at"])
+    return f"{run['run_id']} (job {run['job']}, {run['status']}): the record changed at {changed}"
+
+
+def _row(one: Document) -> str:
+    row = one["d365"]
+    if row["found"] is None:
+        return "not read"
+    return f"last modified {row['modified_at']}" if row["found"] else "no such row"
+
+
+def _filter(row_filter: Document) -> Section:
+    passes = {True: "passes", False: "filtered out", None: "no row"}[row_filter["passes"]]
+    words = {True: "met", False: "not met", None: ""}
+    rows = [
+        [str(number), rule["field"], rule["operator"], ", ".join(map(value_text, rule["values"])), words[rule["met"]]]
+        for number, rule in enumerate(row_filter["rules"], 1)
+    ]
+    return Section("Filter", [f"{passes}; match: {row_filter['match']}"], ("rule", "column", "is", "value", ""), rows)
+
+
+def _ledger(ledger: Document | None) -> Iterator[str]:
+    if ledger is None:
+        yield "no record"
+        return
+    state = ledger["state"] + (", out of scope" if ledger["out_of_scope"] else "")
+    yield f"{state}; changed {ledger['changed_at']}, acknowledged {ledger['acknowledged_at'] or 'never'}"
+    attempts = ledger["attempts"]
+    request = f"last request: {ledger['last_outcome']}"
+    if attempts:
+        request += f", {counted(attempts, 'attempt')} since the last change"
+    yield request
+    for label, key in (
+        ("next request", "next_request"),
+        ("not before", "not_before"),
+        ("a worker has it until", "leased_until"),
+        ("held since", "held_since"),
+        ("rejected or orphaned since", "since"),
+        ("reason", "reason"),
+    ):
+        if ledger[key]:
+            yield f"{label}: {ledger[key]}"
+
+
+def _campaign(one: Document) -> str:
+    campaign = one["campaign"]
+    text = {
+        "found": "found",
+        "missing": "no such record",
+        "several": "several records carry this id",
+        "unanswered": f"not known: {campaign['reason']}",
+        "not asked": "not read",
+    }[campaign["presence"]]
+    return text + (f", last modified {campaign['last_modified']}" if campaign["last_modified"] else "")
+
+
+def _attributes(one: Document, *, masked: bool) -> Section:
+    rows = [
+        [
+            way["attribute"],
+            value_text(way["d365"]),
+            value_text(way["mapped"]),
+            _compared(way["campaign"], way["equal"], masked=masked),
+            ", ".join(_steps(way)),
+        ]
+        for way in one["attributes"]
+    ]
+    error = [f"validation error: {one['validation_error']}"] if one["validation_error"] else []
+    return Section("Attributes", error, ("attribute", "Dynamics 365", "mapped", "Campaign", "way"), rows)
+
+
+def _compared(value: Any, equal: bool | None, *, masked: bool) -> str:
+    """Return Campaign's value with the result of its comparison. The shape of an equal value adds nothing."""
+    if equal and masked:
+        return "equal"
+    return f"differs: {value_text(value)}" if equal is False else value_text(value)
+
+
+def _steps(way: Document) -> Iterator[str]:
+    yield way["column"]
+    yield "replaced" if way["replaced"] else way["conversion"]
+    if way["cut_from"] is not None:
+        yield f"truncated from {way['cut_from']} characters"
+    if not way["apply_updates"]:
+        yield "sent on first load and replay only"
+
+
+def _relations(one: Document) -> Iterator[Section]:
+    if one["links"]:
+        yield Section("Parents", list(map(_link, one["links"])))
+    children = one["children"]
+    if children["states"]:
+        numbers = ", ".join(f"{number:,} {state}" for state, number in children["states"].items())
+        rows = [[child["table"], child["id"], child["state"], child["reason"] or ""] for child in children["first"]]
+        yield Section("Children", [numbers], ("table", "id", "state", "reason"), rows)
+
+
+def _link(link: Document) -> str:
+    text = f"{link['attribute']}: {link['table']} {link['id'] or '(the lookup is empty)'}"
+    if link["state"]:
+        text += f" is {link['state']}" + (f" ({link['reason']})" if link["reason"] else "")
+    if link["equal"] is None:
+        return text
+    return (
+        f"{text}; Campaign's link {'is equal' if link['equal'] else 'differs: ' + (link['campaign'] or 'none of ours')}"
+    )
+
+
+def _opt_outs(one: Document, *, masked: bool) -> Iterator[Section]:
+    if one["opt_outs"]:
+        rows = [
+            [
+                out["attribute"],
+                out["state"],
+                f"{out['column']}: {value_text(out['d365'])}",
+                _compared(out["campaign"], out["equal"], masked=masked),
+                out["reason"] or "",
+            ]
+            for out in one["opt_outs"]
+        ]
+        yield Section("Opt-outs", (), ("attribute", "state", "Dynamics 365", "Campaign", "reason"), rows)
+    if one["decisions"]:
+        yield Section("Decisions", list(map(decision_line, one["decisions"])))

@@ -1,0 +1,104 @@
+"""`history`: what became of records, run by run, and the opt-out decisions of a contact. No values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from sync_assets.audit.value_shape import value_shape, value_text
+from sync_assets.commands.arguments import check_tables, record_id
+from sync_assets.commands.documents import fields
+from sync_assets.commands.terminal import Json, TableOption, open_runtime, print_document, print_line
+from sync_assets.config.values import CONTACT
+from sync_assets.ledger.times import iso
+from sync_assets.opt_out.decide import without_value
+from sync_assets.plurals import counted
+from sync_assets.runtime.context import Runtime
+
+app = typer.Typer(add_completion=False)
+
+_WRITTEN = {"d365": "written to Dynamics 365", "campaign": "written to Campaign", None: "nothing to write"}
+
+
+@app.command()
+def command(
+    record: Annotated[
+        str | None, typer.Argument(metavar="ID", help="A D365 id; all records if left out.", show_default=False)
+    ] = None,
+    table: TableOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Entries at most.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """What became of records, the newest first: operation, outcome, reason and run, no values; for a contact also its
+    opt-out decisions. Kept if `history` is configured."""
+    print_document(history(open_runtime(), record, table, limit), as_json, show)
+
+
+def history(runtime: Runtime, given: str | None, table: str | None, limit: int) -> dict[str, Any]:
+    """Return the newest entries first, at most `limit`, and for one id the last opt-out decisions.
+
+    Args:
+        runtime: of the process.
+        given: a Dynamics 365 id as the user wrote it; None for all records.
+        table: a mapped table; None for all.
+        limit: most entries.
+
+    Raises:
+        SyncAssetsError: the id is none, or the table is not mapped.
+    """
+    id_ = record_id(given, "The history of a record needs its") if given is not None else None
+    check_tables(runtime.config, [table])
+    kept = runtime.config.history
+    entries = [
+        fields(one, "at", "table", "id", "operation", "outcome", "reason") | {"run": one.run_id}
+        for one in runtime.ledger.history.entries(id_, table, limit=limit)
+    ]
+    decisions: list[dict[str, Any]] = []
+    if id_ is not None and table in (None, CONTACT):
+        decisions = opt_out_decisions(runtime, id_)[:limit]
+    return {"kept_days": kept.days if kept else None, "history": entries, "decisions": decisions}
+
+
+def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool = False) -> list[dict[str, Any]]:
+    """Return the decisions about a contact's opt-outs, the newest first."""
+    return [
+        {
+            "decided_at": iso(one.decided_at),
+            "attribute": one.attribute,
+            "value": one.value if show_values else value_shape(one.value),
+            "write": one.write,
+            "reason": one.reason if show_values else without_value(one.reason),
+            "source": one.source,
+        }
+        for one in runtime.ledger.opt_out_decisions.of_contact(contact)
+    ]
+
+
+def prune_records(runtime: Runtime) -> int:
+    """Delete entries older than `history.days`, all of them if no history is configured; return how many."""
+    kept, now = runtime.config.history, datetime.now(UTC)
+    return runtime.ledger.history.prune_entries(now - timedelta(days=kept.days) if kept else now)
+
+
+def show(document: dict[str, Any]) -> None:
+    """Print the entries, then the opt-out decisions, each as one line. A run is named as in Dagster's UI."""
+    if document["kept_days"] is None:
+        print_line("No history is kept: write `history: {days: 14}` in the configuration, and later syncs keep it.")
+    elif not document["history"]:
+        print_line(f"There is no entry. Entries are kept for {counted(document['kept_days'], 'day')}.")
+    for one in document["history"]:
+        run = f" (run {one['run'][:8]})" if one["run"] else ""
+        reason = f": {one['reason']}" if one["reason"] else ""
+        print_line(f"{one['at']} {one['table']} {one['id']} {one['operation']}: {one['outcome']}{run}{reason}")
+    for one in document["decisions"]:
+        print_line(f"opt-out decision: {decision_line(one)}")
+
+
+def decision_line(made: dict[str, Any]) -> str:
+    """Return an opt-out decision as a line."""
+    return (
+        f"{made['decided_at']} {made['attribute']}: {value_text(made['value'])}, {_WRITTEN[made['write']]} "
+        f"({made['reason']}; cause: {made['source']})"
+    )

@@ -1,0 +1,277 @@
+"""`hold`: privacy holds on contacts. Ids, times and counts; no personal values."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from sync_assets.audit.person_records import Whereabouts, is_gone, whereabouts
+from sync_assets.commands.arguments import record_id
+from sync_assets.commands.documents import fields, plain
+from sync_assets.commands.terminal import Json, end, open_runtime, print_document, print_line
+from sync_assets.config.values import CONTACT
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.records.privacy_holds import Hold
+from sync_assets.ledger.times import clock
+from sync_assets.plurals import counted
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.workers import release_dead
+
+app = typer.Typer(
+    name="hold",
+    help="Privacy holds: nothing about a held contact and the person's other records is written to either system.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+Contact = Annotated[str, typer.Argument(metavar="ID", help="The contact's D365 id, a GUID.")]
+
+WAIT_SECONDS = 120.0
+"""How long `add` waits for requests that a worker was sending before."""
+
+
+@app.command("add")
+def add_command(
+    contact: Contact,
+    force: Annotated[bool, typer.Option("--force", help="Hold one that is unknown: deleted before.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write nothing about this contact and the person's other records from now on, whatever changes, until it is
+    released. Both systems are asked which these are: engine calls, none of them writes."""
+    print_document(add(open_runtime(creates=True), contact, force=force), as_json, show_added)
+
+
+@app.command("release")
+def release_command(contact: Contact, as_json: Json = False) -> None:
+    """End the hold. What Dynamics 365 still has goes on as usual; of a contact that is gone nothing is made again."""
+    print_document(release(open_runtime(), contact), as_json, show_released)
+
+
+@app.command("list")
+def list_command(as_json: Json = False) -> None:
+    """Who is on hold, since when, and how many records that are."""
+    print_document(listed(open_runtime()), as_json, show_holds)
+
+
+@app.command("verify")
+def verify_command(contact: Contact, as_json: Json = False) -> None:
+    """Name every record of the contact's that either system still has. Exit status 0: gone from both; 1:
+    still there, or never known here."""
+    document = verify(open_runtime(), contact)
+    print_document(document, as_json, show_whereabouts)
+    errors = [*document["d365"]["errors"], *document["campaign"]["errors"]]
+    if not document["gone"]:
+        end(1, "\n".join([*errors, f"{document['id']} is not known to be gone from both systems."]))
+
+
+def contact_id(given: str) -> str:
+    """Return a D365 id in the ledger's form. Raises SyncAssetsError if it is none."""
+    return record_id(given, "A hold needs the contact's")
+
+
+def add(runtime: Runtime, given: str, *, force: bool = False) -> dict[str, Any]:
+    """Place a contact and the person's other records on hold from now on.
+
+    First those in the ledger, then those that either system has besides. They stay held when their lookups are cleared.
+    Returns once no request for one of them is under way: none can follow. After WAIT_SECONDS it returns how many are.
+
+    force: hold a contact that neither the ledger nor the systems have, such as one that was deleted before.
+
+    Raises SyncAssetsError if the contact is unknown and not forced: the id may be mistyped.
+    """
+    id_ = contact_id(given)
+    release_dead(runtime.ledger)  # records of dead workers are not in flight
+    hold = runtime.ledger.holds.hold(CONTACT, id_) if runtime.ledger.holds.is_known(CONTACT, id_) else None
+    found = interruptible.run(whereabouts(runtime, id_))
+    if hold is None:
+        if not (found.known or force):
+            raise _unknown(id_, found)
+        hold = runtime.ledger.holds.hold(CONTACT, id_, known=found.known)
+    new = hold.new
+    hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, found.records) or hold
+    give_up_at = time.monotonic() + WAIT_SECONDS
+    while hold.in_flight and time.monotonic() < give_up_at:
+        time.sleep(0.25)
+        release_dead(runtime.ledger)
+        hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, ()) or hold
+    noted = sorted({(record.table, record.id) for record in runtime.ledger.holds.records_of_hold(CONTACT, id_)})
+    errors = [str(error) for error in (*found.d365.errors, *found.campaign.errors)]
+    return {**_document(hold), "new": new, "noted": dict(Counter(table for table, _ in noted)), "errors": errors}
+
+
+def release(runtime: Runtime, given: str) -> dict[str, Any]:
+    """End the hold.
+
+    If Dynamics 365 no longer has the contact, none of the person's records is created again: they are excluded from
+    then on. If the contact is restored later, a second release ends that.
+
+    Raises SyncAssetsError if there is no hold (most likely the id is mistyped), or if Dynamics 365 cannot be asked.
+    """
+    id_ = contact_id(given)
+    if not runtime.ledger.holds.records_of_hold(CONTACT, id_):
+        raise SyncAssetsError(f"{id_} is not on hold.", "`sync-assets hold list` shows who is.")
+    try:
+        gone = interruptible.run(is_gone(runtime, id_))
+    except SyncAssetsError as error:
+        raise SyncAssetsError(
+            f"The hold stays: Dynamics 365 did not tell whether it still has {id_}. {error}", "Then release it again."
+        ) from error
+    if gone and runtime.ledger.holds.held_since(CONTACT, id_) is None:
+        raise SyncAssetsError(
+            f"{id_} is not on hold. Dynamics 365 does not have it, so the person's other records stay excluded.",
+            "If the contact is restored, release it again.",
+        )
+    released = runtime.ledger.holds.end_hold(CONTACT, id_, gone=gone)
+    freed, excluded = released or (0, 0)
+    return {"id": id_, "released": freed, "gone": gone, "excluded": excluded}
+
+
+def listed(runtime: Runtime) -> dict[str, Any]:
+    """Return all holds, the oldest first."""
+    return {"holds": [_document(hold) for hold in runtime.ledger.holds.all()]}
+
+
+def verify(runtime: Runtime, given: str) -> dict[str, Any]:
+    """Return where the contact and the person's other records still are.
+
+    `known` is False if neither the ledger nor a system has any trace of the contact: then nothing is proved. `gone` is
+    True if the contact is known, neither system has any of the records, none is in flight, and no request without an
+    answer can take effect any more: that is so from `certain_at` on.
+    """
+    id_ = contact_id(given)
+    found = interruptible.run(whereabouts(runtime, id_))
+    since = runtime.ledger.holds.held_since(CONTACT, id_)
+    return {
+        "id": id_,
+        "known": found.known,
+        "gone": found.gone,
+        "certain_at": plain(found.certain_at),
+        "held_since": plain(since),
+        "d365": {"found": found.d365.found, "errors": list(map(str, found.d365.errors))},
+        "campaign": {
+            "found": found.campaign.found,
+            "errors": list(map(str, found.campaign.errors)),
+            "not_seen": _not_seen(found),
+        },
+        "resources": {table.table: table.resource for table in runtime.config.tables},
+        "ledger": _ledger(found),
+    }
+
+
+def _unknown(id_: str, found: Whereabouts) -> SyncAssetsError:
+    errors = [str(error) for error in (*found.d365.errors, *found.campaign.errors)]
+    cause = (
+        f"The ledger does not have {id_}, and not every system could be asked: {' '.join(errors)}"
+        if errors
+        else f"Neither the ledger nor Dynamics 365 nor Campaign has {id_}, so it is not put on hold."
+    )
+    return SyncAssetsError(
+        cause, "Check the id. For a person who was deleted before: `--force`, or `force` of the job privacy_hold."
+    )
+
+
+def _document(hold: Hold) -> dict[str, Any]:
+    return fields(hold, "id", "since", "known", "records", "in_flight", "in_flight_until", "certain_at")
+
+
+def _not_seen(found: Whereabouts) -> dict[str, list[str]]:
+    """Return the acknowledged children that Campaign does not show, by table.
+
+    They were deleted there, or are hidden because their parent was deleted (docs/dev/references/campaign.md 5). No
+    request distinguishes the two.
+    """
+    unseen: dict[str, list[str]] = {}
+    for one in found.related:
+        if one.may_exist_in_campaign and one.table != CONTACT and one.id not in found.campaign.found.get(one.table, ()):
+            unseen.setdefault(one.table, []).append(one.id)
+    return {table: sorted(ids) for table, ids in unseen.items()}
+
+
+def _ledger(found: Whereabouts) -> dict[str, Any]:
+    until = [one.leased_until for one in found.in_flight if one.leased_until]
+    return {
+        "records": dict(Counter(one.table for one in found.related)),
+        "with_content": sum(one.payload for one in found.related),
+        "in_flight": len(found.in_flight),
+        "in_flight_until": plain(max(until, default=None)),
+    }
+
+
+def show_added(document: dict[str, Any]) -> None:
+    print_line(
+        f"{document['id']} is on hold since {document['since']}: {counted(document['records'], 'record', 'are')} "
+        "written to neither system until `sync-assets hold release`."
+    )
+    if not document["known"]:
+        print_line("The ledger does not have this contact yet; if it is captured later, it is held.")
+    if document["in_flight"]:
+        print_line(
+            f"Requests for {counted(document['in_flight'], 'record')} are still under way after {WAIT_SECONDS:.0f} s. "
+            "Delete nothing yet; repeat `hold add`, until it reports none."
+        )
+    _show_certain_at(document, "Delete nothing before that.")
+    for error in document["errors"]:
+        print_line(f"Not all of this person's records could be asked for: {error} Then repeat `hold add`.")
+
+
+def _show_certain_at(document: dict[str, Any], remedy: str) -> None:
+    if document["certain_at"]:
+        at = clock(datetime.fromisoformat(document["certain_at"]))
+        print_line(f"not certain before {at}: a request got no answer, and may still take effect. {remedy}")
+
+
+def show_released(document: dict[str, Any]) -> None:
+    print_line(
+        f"{document['id']} is no longer on hold: {counted(document['released'], 'record')} free. "
+        + ("" if document["gone"] else "What is to be sent of them is read again from Dynamics 365 first.")
+    )
+    if document["gone"]:
+        print_line(
+            "Dynamics 365 no longer has this contact, so nothing is made again of it. Left of the person's records, "
+            f"and excluded unless given to another contact: {counted(document['excluded'], 'record')}."
+        )
+
+
+def show_holds(document: dict[str, Any]) -> None:
+    for hold in document["holds"]:
+        unknown = "" if hold["known"] else ", the contact is not known to the ledger"
+        flying = f", {hold['in_flight']:,} in flight until {hold['in_flight_until']}" if hold["in_flight"] else ""
+        print_line(f"{hold['id']}  since {hold['since']}  {counted(hold['records'], 'record')}{unknown}{flying}")
+    if not document["holds"]:
+        print_line("Nobody is on hold.")
+
+
+def show_whereabouts(document: dict[str, Any]) -> None:
+    for system, name in (("d365", "Dynamics 365"), ("campaign", "Campaign")):
+        found, errors = document[system]["found"], document[system]["errors"]
+        for table, ids in found.items():
+            there = document["resources"].get(table, table) if system == "campaign" else table
+            print_line(f"{name}: still there: {there} {', '.join(ids)}")
+        if not found and not errors:
+            print_line(f"{name}: {'gone' if document['known'] else 'never known here'}")
+    for table, ids in document["campaign"]["not_seen"].items():
+        there = document["resources"].get(table, table)
+        print_line(
+            f"Campaign: {counted(len(ids), 'record')} of {there} that it once took are not to be seen: deleted, or "
+            "hidden since their parent is gone. Make sure in Campaign."
+        )
+    ledger = document["ledger"]
+    known = ", ".join(f"{number:,} {table}" for table, number in ledger["records"].items())
+    content = (
+        f"; {counted(ledger['with_content'], 'record')} with what is still to be sent" if ledger["with_content"] else ""
+    )
+    print_line(f"ledger: ids and hashes of {known}{content}" if known else "ledger: nothing")
+    if ledger["in_flight"]:
+        print_line(
+            f"{counted(ledger['in_flight'], 'record')} in a worker's hands until {ledger['in_flight_until']} at the "
+            "latest: verify again after that."
+        )
+    if not document["known"]:
+        print_line("No deletion is proved: no trace of this contact was found here. Check the id.")
+    _show_certain_at(document, "Verify again after that.")
+    if document["held_since"] is None:
+        print_line("The contact is not on hold, so it may be written again.")

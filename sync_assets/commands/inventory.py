@@ -1,0 +1,229 @@
+"""Count Campaign's records against Dynamics 365 before a first load: who carries our ids, what differs, which opt-outs.
+
+Receives the pages of the comparison that a plan makes (audit/record_comparison.py), and reads the rows of Dynamics 365
+that belong to them: to tell an id that Dynamics 365 does not have from one that is out of scope, and to compare
+opt-outs. Writes nothing.
+
+Invariant: results are counts and attribute names. Samples alone hold ids, and shapes of values; values only if they are
+to be shown.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from sync_assets.audit.record_comparison import Compared
+from sync_assets.audit.value_shape import value_shape
+from sync_assets.commands.estimate_reads import cost_of
+from sync_assets.commands.rebuild import count_records
+from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
+from sync_assets.dataverse.row_queries import RowNow, rows_now
+from sync_assets.ledger.rules.opt_outs import OptOutState
+from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
+
+if TYPE_CHECKING:
+    from sync_assets.dataverse.client import DataverseClient
+    from sync_assets.ledger import Ledger
+    from sync_assets.runtime.context import Runtime
+
+SAMPLES = 5
+"""Most records of a table whose differences are shown."""
+
+
+@dataclass(slots=True)
+class TableInventory:
+    """Counts of one resource. Ids are counted once, however many records carry them.
+
+    Attributes:
+        records: of the resource in Campaign.
+        equal, differing: ids in scope whose record holds, or does not hold, what it should.
+        not_in_scope: ids whose row exists and is not to be sent: filtered out, held, rejected.
+        unknown: ids that Dynamics 365 does not have.
+        other_key: records whose key is no id of Dynamics 365.
+        keyed: records with a key.
+        twice: ids that several records carry.
+        listing: whether all records that carry our ids were listed. `not needed`: the first load began before, or no
+            row is in scope. `stopped`: before the end, by a budget of engine calls.
+        reads: engine calls of the list.
+        attributes: number of differing records by attribute.
+        samples: differences of some records.
+    """
+
+    records: int = 0
+    equal: int = 0
+    differing: int = 0
+    not_in_scope: int = 0
+    unknown: int = 0
+    other_key: int = 0
+    keyed: int = 0
+    twice: int = 0
+    listing: Literal["not needed", "whole", "stopped"] = "not needed"
+    reads: int = 0
+    attributes: Counter[str] = field(default_factory=Counter[str])
+    samples: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    @property
+    def without_id(self) -> int:
+        """Number of records without a key. A list in the order of the key ends before them, so they are the rest."""
+        return max(0, self.records - self.keyed)
+
+
+@dataclass(slots=True)
+class Inventory:
+    """The inventory of all mapped tables; an observer of their comparisons.
+
+    Attributes:
+        runtime: of this process.
+        show_values: True to put values into the samples.
+        tables: the counts by table.
+        opt_outs: by attribute, the number of contacts on both sides that `agree`, are opted out in one system only
+            (`only_d365`, `only_campaign`), and would be written (`to_d365`, `to_campaign`).
+        opt_out_calls: engine calls that opt-outs will cost beside the plan's, by kind.
+    """
+
+    runtime: Runtime
+    show_values: bool = False
+    tables: dict[str, TableInventory] = field(default_factory=dict[str, TableInventory])
+    opt_outs: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
+    opt_out_calls: Counter[str] = field(default_factory=Counter[str])
+    _listed: _ListedRecords | None = None
+    _d365: DataverseClient | None = None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open what the pages need, and count the records of each resource, by an engine call each."""
+        config = self.runtime.config
+        for table in config.tables:
+            self.tables[table.table] = TableInventory(await count_records(self.runtime, table))
+        self.opt_outs = {attribute: Counter() for attribute in config.opt_out.attributes}
+        with closing(_ListedRecords()) as self._listed:
+            async with self.runtime.d365() as self._d365:
+                yield
+            for table in config.tables:
+                self.tables[table.table].twice = self._listed.twice(table.resource)
+
+    def listed(self, table: str, reads: int, *, whole: bool) -> None:
+        """Note that a list has ended. whole: False if it stopped before its end."""
+        self.tables[table].reads += reads
+        self.tables[table].listing = "whole" if whole else "stopped"
+
+    async def page(
+        self,
+        config: TableConfig,
+        records: Sequence[dict[str, Any]],
+        ours: Sequence[tuple[str, dict[str, Any]]],
+        compared: Sequence[Compared],
+    ) -> None:
+        """Count a page, see audit.record_comparison.PageObserver."""
+        assert self._listed is not None
+        found = self.tables[config.table]
+        ids = {id(record): id_ for id_, record in ours}
+        new: dict[str, dict[str, Any]] = {}
+        for record in records:
+            key = str(record.get(config.key) or "")
+            our_id = ids.get(id(record))
+            if not key or not (place := self._listed.add(config.resource, str(record.get("PKey")), our_id)):
+                continue
+            found.keyed += 1
+            if our_id is None:
+                found.other_key += 1
+            elif place == "first":
+                new[our_id] = record
+        by_id = {one.id: one for one in compared}
+        for one in compared:
+            if one.id in new:
+                self._count(found, one)
+        opt_outs = self.runtime.config.opt_out.mappings if config.table == CONTACT else {}
+        rows = await self._rows(config, list(opt_outs), [id_ for id_ in new if opt_outs or id_ not in by_id])
+        for id_, record in new.items():
+            row = rows.get(id_)
+            if id_ not in by_id:
+                found.not_in_scope += row is not None
+                found.unknown += row is None
+            if opt_outs and row is not None:
+                values = contact_opt_outs(self.runtime.config, {}, row.values, row.modified, record)
+                self._count_opt_outs(values, in_scope=id_ in by_id)
+
+    def add_reads_of_opt_outs(self, ledger: Ledger) -> None:
+        """Add the reads that opt-outs will cost: of contacts that Campaign is asked for before a decision, and of those
+        that it looks up for an update. ledger: the plan's, at its end."""
+        config, after = self.runtime.config, ""
+        if not config.opt_out.active:
+            return
+        look_ups = cost_of(config, config.table(CONTACT), ledger).update - 1
+        self.opt_out_calls["read"] += look_ups * self.opt_out_calls["update"]
+        while due := ledger.opt_outs.due(OptOutState.DECIDE, config.opt_out.attributes, after=after):
+            after = max(due)
+            self.opt_out_calls["read"] += sum(any(row.ask for row in rows) for rows in due.values())
+
+    async def _rows(self, config: TableConfig, columns: Sequence[str], ids: Sequence[str]) -> dict[str, RowNow]:
+        if not ids:
+            return {}
+        assert self._d365 is not None
+        return await rows_now(self._d365, await self._d365.table(config.table, list(columns)), columns, ids)
+
+    def _count(self, found: TableInventory, one: Compared) -> None:
+        if not one.differs:
+            found.equal += 1
+            return
+        found.differing += 1
+        found.attributes.update(one.differs)
+        if len(found.samples) < SAMPLES:
+            changes = [
+                {"attribute": path, "campaign": self._shown(one.held, path), "mapped": self._shown(one.sent, path)}
+                for path in one.differs
+            ]
+            found.samples.append({"id": one.id, "changes": changes})
+
+    def _shown(self, members: Mapping[str, Any], path: str) -> Any:
+        value: Any = members
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        # A link shows a PKey, which is not for people.
+        return value if self.show_values and not isinstance(value, dict) else value_shape(value)
+
+    def _count_opt_outs(self, values: Sequence[ContactOptOut], *, in_scope: bool) -> None:
+        """Count the opt-outs of a contact. Of a row out of scope only those that Campaign ever changed are decided."""
+        writes: set[str] = set()
+        for one in values:
+            if one.campaign is None:
+                continue
+            here, counts = bool(one.d365), self.opt_outs[one.attribute]
+            counts["agree" if here == one.campaign else "only_d365" if here else "only_campaign"] += 1
+            if one.now and one.now.write and (in_scope or one.campaign or one.changed_at):
+                counts[f"to_{one.now.write}"] += 1
+                writes.add(one.now.write)
+        if "campaign" in writes and self.runtime.config.opt_out.active:  # else they are sent with the other attributes
+            self.opt_out_calls["update"] += 1
+
+
+class _ListedRecords:
+    """The records listed so far, in a temporary file: PKeys must not be stored (runtime/listed_keys.py)."""
+
+    def __init__(self) -> None:
+        self._file = sqlite3.connect("", check_same_thread=False)
+        columns = "resource TEXT, pkey TEXT, id TEXT, PRIMARY KEY (resource, pkey)"
+        self._file.execute(f"CREATE TABLE listed ({columns}) WITHOUT ROWID")
+        self._file.execute("CREATE INDEX by_id ON listed (resource, id)")
+
+    def close(self) -> None:
+        self._file.close()
+
+    def add(self, resource: str, pkey: str, id_: str | None) -> str | None:
+        """Add a record. Return `first` or `again` for the first and a further one with this id; None if it was added
+        before."""
+        there = "SELECT 1 FROM listed WHERE resource = ? AND id = ?"
+        place = "again" if self._file.execute(there, (resource, id_)).fetchone() else "first"
+        added = self._file.execute("INSERT OR IGNORE INTO listed VALUES (?, ?, ?)", (resource, pkey, id_))
+        return place if added.rowcount else None
+
+    def twice(self, resource: str) -> int:
+        """Return how many ids several records carry."""
+        ids = "SELECT id FROM listed WHERE resource = ? AND id IS NOT NULL GROUP BY id HAVING count(*) > 1"
+        return int(self._file.execute(f"SELECT count(*) FROM ({ids})", (resource,)).fetchone()[0])  # noqa: S608

@@ -1,0 +1,72 @@
+"""Export what the program did as JSON lines, one file a day, to the Campaign SFTP. No personal data.
+
+The file is built from the ledger, so it is the same whichever machine writes it; a later file of the same day replaces
+it, and covers the whole day so far. Each line is an object with `kind`:
+
+    log         day, at (when the file was written), version of the program
+    table       its counts, the change feed's position, the day's engine calls
+    reason      a reason for which records of a table are rejected, ids taken out, and how many
+    refused     one rejected record: table, id, reason, since, attempts; at most MOST_REFUSED of them
+    opt_out     what was done with opt-outs that day, and what is left
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import version
+from itertools import islice
+from typing import Any
+
+from sync_assets.commands.rejects import rejects
+from sync_assets.commands.status import CALL_KINDS, status
+from sync_assets.ledger.times import iso
+from sync_assets.runtime.context import Runtime
+
+MOST_REFUSED = 10_000
+NAME = re.compile(r"sync_assets_(\d{4}-\d{2}-\d{2})\.jsonl")
+
+
+def export_log(runtime: Runtime, now: datetime | None = None) -> str:
+    """Write today's file and remove files that are too old; return its name.
+
+    Raises SyncAssetsError (the SFTP, the ledger).
+    """
+    from sync_assets.sftp import connect  # paramiko is slow to import  # noqa: PLC0415
+
+    now, logs = now or datetime.now(UTC), runtime.config.logs
+    name = f"sync_assets_{now.astimezone(UTC).date()}.jsonl"
+    content = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in entries(runtime, now)).encode()
+    with connect(runtime.settings.sftp()) as sftp:
+        sftp.put(logs.folder, name, content)
+        for file in sftp.listing(logs.folder, "sync_assets_*.jsonl").files:
+            if too_old(file.name, now.date() - timedelta(days=logs.keep_days)):
+                sftp.remove(logs.folder, file.name, file)
+    return name
+
+
+def too_old(name: str, oldest: date) -> bool:
+    """Return True if a file, by its name, is one of ours and of a day before `oldest`."""
+    found = NAME.fullmatch(name)
+    try:
+        return bool(found) and date.fromisoformat(found[1]) < oldest
+    except ValueError:
+        return False
+
+
+def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
+    """Yield the lines of today's file."""
+    day, document = now.astimezone(UTC).date(), status(runtime)
+    yield {"kind": "log", "day": day.isoformat(), "at": iso(now), "version": version("sync_assets")}
+    calls = runtime.ledger.reports.engine_calls_by_table(day)
+    for table, told in document["tables"].items():
+        counted = {kind: calls.get(table, {}).get(kind, 0) for kind in CALL_KINDS}
+        yield {"kind": "table", "table": table, **told, "engine_calls": counted}
+    for table in document["tables"]:
+        for reason, records in runtime.ledger.reports.reject_reasons(table):
+            yield {"kind": "reason", "table": table, "reason": reason, "records": records}
+    for reject in islice(rejects(runtime, None), MOST_REFUSED):
+        yield {"kind": "refused", **reject}
+    yield {"kind": "opt_out", **document["opt_out"]}

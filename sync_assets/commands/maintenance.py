@@ -1,0 +1,84 @@
+"""`maintenance`: tables that are neither captured nor sent for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from sync_assets.commands.arguments import check_tables
+from sync_assets.commands.terminal import Json, open_runtime, print_document, print_line
+from sync_assets.ledger.times import iso
+from sync_assets.plurals import counted
+from sync_assets.runtime.context import Runtime
+
+app = typer.Typer(
+    name="maintenance",
+    help="Tables that are neither captured nor sent for a while, say while a data model is being published.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+Tables = Annotated[list[str], typer.Argument(metavar="TABLE...", help="Mapped tables.", show_default=False)]
+
+
+@app.command("on")
+def on_command(tables: Tables, as_json: Json = False) -> None:
+    """Capture and send nothing of these tables from now on; the others go on as far as links allow."""
+    print_document(on(open_runtime(creates=True), tables), as_json, show)
+
+
+@app.command("off")
+def off_command(tables: Tables, as_json: Json = False) -> None:
+    """Let these tables go on, with the types of columns and attributes as they are now."""
+    print_document(off(open_runtime(), tables), as_json, show)
+
+
+@app.command("list")
+def list_command(as_json: Json = False) -> None:
+    """Which tables are in maintenance, since when, and what is pending meanwhile."""
+    print_document(listed(open_runtime()), as_json, show)
+
+
+def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
+    """Begin maintenance of the tables: workers stop within a batch or a page.
+
+    Raises SyncAssetsError for unknown tables.
+    """
+    check_tables(runtime.config, tables)
+    begun = [table for table in dict.fromkeys(tables) if runtime.ledger.maintenance.begin(table)]
+    return {"begun": begun, **listed(runtime)}
+
+
+def off(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
+    """End maintenance of the tables, and accept the data model as it is.
+
+    A table that is no longer mapped may be named.
+    """
+    paused = runtime.ledger.maintenance.in_maintenance()
+    check_tables(runtime.config, [table for table in tables if table not in paused])
+    ended = [table for table in dict.fromkeys(tables) if runtime.ledger.maintenance.end(table)]
+    return {"ended": ended, **listed(runtime)}
+
+
+def listed(runtime: Runtime) -> dict[str, Any]:
+    """Return all tables in maintenance, with the time of its beginning and their pending records."""
+    counts = runtime.ledger.reports.counts()
+    return {
+        "maintenance": [
+            {"table": table, "since": iso(since), "pending": counts[table].pending if table in counts else 0}
+            for table, since in runtime.ledger.maintenance.in_maintenance().items()
+        ]
+    }
+
+
+def show(document: dict[str, Any]) -> None:
+    for table in document.get("begun", ()):
+        print_line(f"{table}: nothing is captured or sent from now on; what is under way ends with its batch.")
+    for table in document.get("ended", ()):
+        print_line(f"{table}: goes on with the next sync or tick of the sensors, with the data model as it is.")
+    for one in document["maintenance"]:
+        pending = counted(one["pending"], "record", "are")
+        print_line(f"{one['table']} is in maintenance since {one['since']}, {pending} pending.")
+    if not document["maintenance"]:
+        print_line("No table is in maintenance.")

@@ -1,0 +1,299 @@
+"""The steps of `migrate`: their results, what a person must do or decide, and how they are shown.
+
+Invariant: a step's `result` is stored in the ledger, so it holds counts and names of attributes only. What may hold ids
+or values is in `details`, which are printed and not stored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.text import Text
+
+from sync_assets.audit.value_shape import value_text
+from sync_assets.commands.doctor.line import Line
+from sync_assets.commands.estimate_calls import Limits, hours
+from sync_assets.commands.inventory import Inventory
+from sync_assets.commands.status import CALL_KINDS, held_back
+from sync_assets.commands.terminal import Table, plain_table, print_line, print_table
+from sync_assets.config.models import Config, OptOutConfig
+from sync_assets.plurals import counted
+
+STEPS = {
+    "doctor": "The set-up is checked",
+    "switch_off": "Adobe's integration is switched off",
+    "inventory": "Campaign's records, by their ids",
+    "changes": "What the first sync would change in Campaign",
+    "opt_outs": "Opt-outs on both sides",
+    "cost": "What the first sync costs",
+    "sync": "The first sync",
+}
+"""The steps in their order, with their titles. Their names are stored in ledgers."""
+
+
+PLANNED = ("insert", "update", "delete", "unchanged", "waiting", "failed", "held")
+"""Counts of a plan that are reported for each table."""
+OPT_OUT_COUNTS = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign")
+"""Counts that are reported for each opt-out, see `Inventory.opt_outs`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """The result of a step.
+
+    Attributes:
+        result: stored with the step.
+        details: printed only.
+        question: what a person must confirm before the step is done; None if nothing.
+        todo: what a person must do first; then the step is made again.
+    """
+
+    result: dict[str, Any] = field(default_factory=dict[str, Any])
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+    question: str | None = None
+    todo: Sequence[str] = ()
+
+
+def doctor_step(lines: Sequence[Line]) -> StepResult:
+    """Return the result of `doctor`: everything but its failures may be left as it is."""
+    outcomes = Counter(line.outcome for line in lines)
+    shown = [line.document() for line in lines if line.outcome != "ok"]
+    todo = ["Mend what fails (`sync-assets doctor` shows all lines)."] if outcomes["fail"] else []
+    return StepResult({name: outcomes[name] for name in ("ok", "warn", "fail")}, {"checks": shown}, todo=todo)
+
+
+def checklist(opt_out: OptOutConfig) -> list[str]:
+    """Return what a person does in Adobe's integration and in Campaign before the first sync.
+
+    Source: Adobe, "Using the Microsoft Dynamics 365 integration", self-service application (docs/migration.md).
+    """
+    export = (
+        "Leave the workflow in Campaign that exports opt-outs to the SFTP running: this program reads its file."
+        if opt_out.active
+        else "Stop the workflow in Campaign that exports opt-outs to the SFTP: nothing reads its file any more."
+    )
+    return [
+        "Compare each mapping of Adobe's application with the configuration: keys, fields, replacements, filters, "
+        "`apply_deletes`, `picklists`, `apply_updates`.",
+        "Wait until the backlog of the workflow `Microsoft Dynamics 365 to Campaign` is 0, then stop it.",
+        "Stop the workflow `Opt-In/Out`: two programs that write opt-outs may undo each other.",
+        "Decide on the workflow `Campaign to Microsoft Dynamics 365`: it writes e-mail events to the timeline of "
+        "contacts, which this program does not. It may go on; stop it if the events are not needed.",
+        export,
+        "Leave Adobe's mappings, credentials and application user in place until the migration is finished: with them "
+        "you can go back.",
+    ]
+
+
+def switch_off_step(config: Config) -> StepResult:
+    items = checklist(config.opt_out)
+    return StepResult({"items": len(items)}, {"checklist": items}, "Is all of this done?")
+
+
+def inventory_step(config: Config, inventory: Inventory) -> StepResult:
+    """Return the counts by table. Ids that several records carry need a decision."""
+    tables = {
+        name: {
+            "resource": config.table(name).resource,
+            "records": one.records,
+            "compared": one.listing == "whole",
+            "equal": one.equal,
+            "differing": one.differing,
+            "not_in_scope": one.not_in_scope,
+            "unknown": one.unknown,
+            "without_id": one.without_id if one.listing == "whole" else None,
+            "other_key": one.other_key,
+            "twice": one.twice,
+        }
+        for name, one in inventory.tables.items()
+    }
+    twice = [
+        f"{counted(one['twice'], 'id', 'are')} in several records of {one['resource']}"
+        for one in tables.values()
+        if one["twice"]
+    ]
+    question = (
+        f"{'; '.join(twice)}. Merge them in Campaign, and run `migrate` again. If they stay, Campaign chooses which "
+        "record is updated, or rejects the update. Go on with them as they are?"
+    )
+    return StepResult({"tables": tables}, question=question if twice else None)
+
+
+def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
+    """Return what the first sync would change. plan: the document of `plan`. Updates and deletes need a decision."""
+    tables = {
+        name: {
+            **{kind: plan["tables"][name][kind] for kind in PLANNED},
+            "attributes": dict(sorted(one.attributes.items())),
+        }
+        for name, one in inventory.tables.items()
+    }
+    changed = sum(one["update"] + one["delete"] for one in tables.values())
+    question = f"{counted(changed, 'record')} of Campaign would change. Is that right?"
+    details = {
+        "samples": {name: one.samples for name, one in inventory.tables.items() if one.samples},
+        "values": "shown" if inventory.show_values else "masked",
+        "notes": held_back(plan),
+    }
+    return StepResult({"tables": tables}, details, question if changed else None)
+
+
+def opt_outs_step(config: Config, inventory: Inventory) -> StepResult:
+    """Return the opt-outs of contacts that both systems have. Writes to either system need a decision."""
+    attributes = {name: {kind: found[kind] for kind in OPT_OUT_COUNTS} for name, found in inventory.opt_outs.items()}
+    d365, campaign = (sum(one[kind] for one in attributes.values()) for kind in ("to_d365", "to_campaign"))
+    question = (
+        f"With direction {config.opt_out.direction} {counted(d365, 'opt-out')} would be written to Dynamics 365 and "
+        f"{campaign:,} to Campaign. Is that right?"
+    )
+    result = {"direction": config.opt_out.direction, "attributes": attributes}
+    files = "Export files on the SFTP were not read: the first sync processes those that are there."
+    details = {"notes": [files] if config.opt_out.active else []}
+    return StepResult(result, details, question if d365 or campaign else None)
+
+
+def cost_step(inventory: Inventory, plan: Mapping[str, Any], limits: Limits, estimate: Mapping[str, Any]) -> StepResult:
+    """Return the engine calls of the first sync, by the plan and by the opt-outs that are due, and a usual month.
+
+    estimate: the document of `estimate`.
+    """
+    calls = {kind: plan["engine_calls"][kind] + inventory.opt_out_calls[kind] for kind in CALL_KINDS}
+    total = sum(calls.values())
+    return StepResult(
+        {
+            "engine_calls": calls,
+            "total": total,
+            "hours": round(hours(total, limits), 2),
+            "pace": {"calls_per_hour": limits.pace, "source": "measured" if limits.measured else "assumed"},
+            "budget_a_day": limits.a_day,
+            "month": estimate["month"]["total"],
+        }
+    )
+
+
+LAST_COMMAND = "Run `sync-assets migrate --go`, or `sync-assets sync`: both make the first sync."
+AFTERWARDS = (
+    "Start the sensors: run `sync-assets dev -m sync_assets.definitions` and switch them on in the UI, or set "
+    "SYNC_ASSETS_AUTOSTART=1.",
+    "When all is right, remove the mappings, the application user and the SFTP key of Adobe's integration.",
+)
+"""What a person does after the first sync."""
+
+
+# --- For people -------------------------------------------------------------------------------------------------------
+
+
+def show_step(step: dict[str, Any], *, confirmed: bool = False) -> None:
+    """Print a step: its result, and what a person must do or confirm, or has confirmed by an option."""
+    done = f" (done {step['done_at']})" if step["done_at"] else ""
+    print_line(Text(f"Step {step['number']}: {step['title']}{done}", "bold"))
+    for part in _BODIES[step["step"]](step["result"], step["details"]):
+        if isinstance(part, str):
+            print_line(part)
+        else:
+            print_table(part)
+    for line in step["todo"]:
+        print_line(f"To do: {line}")
+    if step["question"]:
+        asked = "Confirmed by --yes" if confirmed else "To confirm"
+        print_line(f"{asked}: {step['question']}")
+    for line in step["details"].get("afterwards", ()):
+        print_line(f"Afterwards: {line}")
+    print_line()
+
+
+def _doctor(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+    yield f"  {result['ok']} ok, {result['warn']} warn, {result['fail']} fail"
+    for line in details.get("checks", ()):
+        yield f"  {line['outcome']} {line['what']}: {line['message']}"
+
+
+def _switch_off(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+    for number, item in enumerate(details.get("checklist", ()), 1):
+        yield f"  {number}. {item}"
+
+
+_INVENTORY = {
+    "equal": "carry our id and hold what they should",
+    "differing": "carry our id and differ",
+    "not_in_scope": "carry an id whose row is not sent: filtered out, held, or rejected by the mapping",
+    "unknown": "carry an id that Dynamics 365 does not have; they stay as they are",
+    "without_id": "carry no id; they stay as they are",
+    "other_key": "carry a key that is no id of Dynamics 365; they stay as they are",
+    "twice": "of the ids are in several records, and count once above",
+}
+
+
+def _inventory(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+    for name, one in result["tables"].items():
+        yield f"  {name}: {counted(one['records'], 'record')} of {one['resource']}"
+        if one["compared"]:
+            yield from (f"  {one[kind]:>9,} {text}" for kind, text in _INVENTORY.items())
+        else:
+            yield "            not compared: the first load began before, or no row is in scope"
+
+
+def _changes(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+    yield _numbers("  table", PLANNED, result["tables"])
+    for name, one in result["tables"].items():
+        if one["attributes"]:
+            counts = ", ".join(f"{attribute} {number:,}" for attribute, number in one["attributes"].items())
+            yield f"  {name}, records that differ by attribute: {counts}"
+    for name, samples in details.get("samples", {}).items():
+        for sample in samples:
+            changes = "; ".join(
+                f"{one['attribute']}: {value_text(one['campaign'])} -> {value_text(one['mapped'])}"
+                for one in sample["changes"]
+            )
+            yield f"  e.g. {name} {sample['id']}: {changes}"
+    yield from (f"  {note}" for note in details.get("notes", ()))
+
+
+def _opt_outs(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+    yield f"  direction: {result['direction']}"
+    if result["attributes"]:
+        yield _numbers("  attribute", OPT_OUT_COUNTS, result["attributes"])
+    yield from (f"  {note}" for note in details.get("notes", ()))
+
+
+def _cost(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+    pace = result["pace"]
+    took = f"{result['hours']:,.1f} hours" if result["hours"] >= 0.1 else "less than a tenth of an hour"
+    yield f"  engine calls: {_kinds(result['engine_calls'])}; {result['total']:,} in all"
+    yield f"  {took} at {pace['calls_per_hour']:,} calls an hour ({pace['source']})"
+    if result["budget_a_day"]:
+        yield f"  the budgets allow {result['budget_a_day']:,} calls a day"
+    yield f"  a usual month afterwards: {result['month']:,} calls (`sync-assets estimate`)"
+
+
+def _sync(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+    yield f"  foretold: {_kinds(result['foretold'])}"
+    if result["engine_calls"]:
+        yield f"  made:     {_kinds(result['engine_calls'])}"
+        yield f"  made counts the calls of all runs since {result['since']}, when the first sync began"
+
+
+_BODIES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Iterator[str | Table]]] = {
+    "doctor": _doctor,
+    "switch_off": _switch_off,
+    "inventory": _inventory,
+    "changes": _changes,
+    "opt_outs": _opt_outs,
+    "cost": _cost,
+    "sync": _sync,
+}
+
+
+def _kinds(calls: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {kind}" for kind, number in calls.items())
+
+
+def _numbers(title: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:
+    names = {column: column.replace("_", " ") for column in columns}
+    table = plain_table(title, *names.values(), numbers=tuple(names.values()))
+    for name, one in rows.items():
+        table.add_row(f"  {name}", *("-" if one[column] is None else f"{one[column]:,}" for column in columns))
+    return table

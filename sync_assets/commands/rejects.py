@@ -1,0 +1,146 @@
+"""`rejects`: lists of records that are rejected, tried again, orphaned or waiting. Ids and reasons, no values."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from sync_assets.commands.arguments import check_tables
+from sync_assets.commands.documents import fields
+from sync_assets.commands.terminal import (
+    Json,
+    OptionalTable,
+    open_runtime,
+    plain_table,
+    print_document,
+    print_line,
+    print_table,
+)
+from sync_assets.config.values import CONTACT
+from sync_assets.foreign_text import cleaned
+from sync_assets.ledger.report_values import WAITING_FOR
+from sync_assets.runtime.context import Runtime
+
+app = typer.Typer(add_completion=False)
+
+Records = list[dict[str, Any]]
+
+COLUMNS = {
+    "rejects": ("table", "id", "reason", "since", "attempts", "retryable"),
+    "retried": ("table", "id", "reason", "since", "attempts", "next_attempt"),
+    "orphaned": ("table", "id", "reason", "since"),
+    "waiting": ("table", "id", "reason", "since", "parents"),
+}
+"""By kind of list: the columns of CSV."""
+_NONE = {
+    "rejects": "No record is rejected.",
+    "retried": "No record is tried again.",
+    "orphaned": "No record is orphaned.",
+    "waiting": "No record waits.",
+}
+
+
+@app.command()
+def command(
+    table: OptionalTable = None,
+    orphaned: Annotated[
+        bool, typer.Option("--orphaned", help="Those whose parent is gone for good, or that name none, instead.")
+    ] = False,
+    retried: Annotated[
+        bool, typer.Option("--retried", help="Pending ones that got no answer that names a cause, instead.")
+    ] = False,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="Those that wait, with the parents that they wait for, instead.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The records that Campaign or D365 refused: id, reason, since when, attempts."""
+    if orphaned + waiting + retried > 1:
+        raise typer.BadParameter("--orphaned, --waiting and --retried are lists of their own: name one of them.")
+    if as_csv and as_json:
+        raise typer.BadParameter("--csv and --json are two forms: name one of them.")
+    runtime = open_runtime()
+    check_tables(runtime.config, [table])
+    kind = "orphaned" if orphaned else "waiting" if waiting else "retried" if retried else "rejects"
+    found = LISTS[kind](runtime, table)
+    if as_csv:
+        _print_csv(kind, cleaned(found))
+    else:
+        print_document({kind: found}, as_json, show)
+
+
+def rejects(runtime: Runtime, table: str | None) -> Records:
+    """Return the rejected records and opt-outs: ids and reasons, never their content."""
+    opt_outs = runtime.ledger.opt_outs.refused() if table in (None, CONTACT) else []
+    return [fields(one, *COLUMNS["rejects"]) for one in [*runtime.ledger.reports.rejects(table), *opt_outs]]
+
+
+def retried_records(runtime: Runtime, table: str | None) -> Records:
+    """Return the pending records whose requests got no answer that names a cause: ids and reasons."""
+    rows = [fields(one, *COLUMNS["retried"]) for one in runtime.ledger.reports.retried_records(table)]
+    return [row | {"reason": row["reason"] or "no answer"} for row in rows]
+
+
+def orphans(runtime: Runtime, table: str | None) -> Records:
+    """Return the orphaned records, which are not sent, with the reasons. kept: Campaign holds the record."""
+    return [fields(one, *COLUMNS["orphaned"], "kept") for one in runtime.ledger.blocked.orphans(table)]
+
+
+def waiting_records(runtime: Runtime, table: str | None) -> Records:
+    """Return the waiting records, at most blocked_records.LISTED, with what they wait for."""
+    return [
+        {
+            **fields(one, "table", "id", "since"),
+            "reason": WAITING_FOR[one.block_reason],
+            "parents": [{"table": to.table, "id": to.id, "state": to.state_text} for to in one.parents],
+        }
+        for one in runtime.ledger.blocked.waiting(table)
+    ]
+
+
+LISTS = {"rejects": rejects, "retried": retried_records, "orphaned": orphans, "waiting": waiting_records}
+
+
+def _print_csv(kind: str, records: Records) -> None:
+    writer = csv.DictWriter(sys.stdout, COLUMNS[kind], lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({**record, "parents": _parents(record)})
+
+
+def _parents(record: dict[str, Any]) -> str:
+    return "; ".join(f"{to['table']} {to['id']} {to['state']}" for to in record.get("parents", ()))
+
+
+def show(document: dict[str, Records]) -> None:
+    """Print the list, whose kind is the document's only key: the records below the reason that they share."""
+    [(kind, records)] = document.items()
+    if not records:
+        print_line(_NONE[kind])
+    by_reason: dict[tuple[str, str], Records] = {}  # thousands may share one long reason
+    for record in records:
+        by_reason.setdefault((record["table"], record["reason"]), []).append(record)
+    for (name, reason), same in by_reason.items():
+        why = f"waiting for {reason}" if kind == "waiting" else reason
+        print_line(Text.assemble((f"{name}: ", "bold"), why), wrapped=True)
+        if kind == "waiting":
+            for record in same:
+                parents = f": {_parents(record)}" if record["parents"] else ""
+                print_line(f"  {record['id']} since {record['since']}{parents}")
+            continue
+        columns = [column for column in COLUMNS[kind][3:] if column != "retryable"]
+        titles = [column.replace("_", " ") for column in columns]
+        whole = [title for title in titles if title != "attempts"]
+        table = plain_table("  id", *titles, numbers=("attempts",), whole=("  id", *whole))
+        for record in same:
+            table.add_row(f"  {record['id']}", *(_cell(column, record[column]) for column in columns))
+        print_table(table)
+
+
+def _cell(column: str, value: Any) -> str:
+    return str(value) if value is not None else "now" if column == "next_attempt" else "-"

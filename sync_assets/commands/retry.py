@@ -1,0 +1,56 @@
+"""`retry`: make rejected records, opt-outs and opt-out files pending again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sync_assets.commands.arguments import check_tables
+from sync_assets.commands.terminal import Json, OptionalTable, fail, open_runtime, print_document, print_line
+from sync_assets.config.values import CONTACT
+from sync_assets.plurals import counted
+from sync_assets.runtime.context import Runtime
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def command(
+    table: OptionalTable = None,
+    record: Annotated[str | None, typer.Option("--id", help="Only the record of this D365 id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make rejected records pending again; the next sync or the backlog sensor sends them."""
+    document = retry(open_runtime(), table, record)
+    if record and not any(document.values()):
+        where = table or "any table"
+        fail(f"No record {record} of {where} is rejected. `sync-assets rejects` lists the records that are.")
+    print_document(document, as_json, show)
+
+
+def retry(runtime: Runtime, table: str | None, record: str | None = None) -> dict[str, int]:
+    """Make rejected records pending again: all, those of a table, or one by its id.
+
+    Returns how many, and how many stay rejected because of a validation error. Raises SyncAssetsError for a table that
+    is not mapped.
+    """
+    check_tables(runtime.config, [table])
+    ledger, id_ = runtime.ledger, record.lower() if record else None
+    retried = ledger.claims.retry(table, id_)
+    if table in (None, CONTACT):
+        retried += ledger.opt_outs.retry(id_)
+        retried += ledger.opt_out_files.retry_files() if id_ is None else 0
+    left = [one for one in ledger.reports.rejects(table) if not one.retryable and id_ in (None, one.id)]
+    return {"retried": retried, "not_retryable": len(left)}
+
+
+def show(document: dict[str, int]) -> None:
+    retried, left = document["retried"], document["not_retryable"]
+    if retried or not left:
+        print_line(f"{counted(retried, 'record', 'are')} pending again." if retried else "No such record is rejected.")
+    if left:
+        print_line(
+            f"{counted(left, 'record', 'stay')} refused: the mapping cannot send what the rows hold. That needs other "
+            "data in Dynamics 365 or another mapping, see `sync-assets rejects`; then the next sync sends them."
+        )

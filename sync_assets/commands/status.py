@@ -1,0 +1,334 @@
+"""`status`: records by state, change feeds, engine calls, opt-outs, from the ledger. `sync` prints the same document.
+
+Here also: the sentences on what a person must know of a table, which `plan`, `sync` and `doctor` print as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sync_assets.audit.certification.report import StoredReport, stored_report, unfinished
+from sync_assets.campaign.addressing import among
+from sync_assets.commands.documents import fields, plain
+from sync_assets.commands.terminal import Json, open_runtime, plain_table, print_document, print_line, print_table
+from sync_assets.config.models import TableConfig
+from sync_assets.ledger.errors import with_them
+from sync_assets.ledger.model import OrphansOfDeletes
+from sync_assets.ledger.report_values import WAITING_FOR, Counts
+from sync_assets.ledger.repositories.opt_out_files import FileState
+from sync_assets.ledger.times import clock, iso
+from sync_assets.plurals import counted
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import REMEDY, killed_runs
+from sync_assets.runtime.systems import OtherSystems
+
+app = typer.Typer(add_completion=False)
+
+COLUMNS = ("pending", "waiting", "failed", "held", "orphaned", "synced")
+"""States of records, in the order of display."""
+CALL_KINDS = ("insert", "update", "delete", "read")
+
+
+WATCH_SECONDS = 2.0
+
+
+@app.command()
+def command(
+    watch: Annotated[bool, typer.Option("--watch", help="Show it every two seconds, until Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Per table: pending, waiting, failed, held, orphaned, synced; the change feed's position; engine calls today."""
+    if watch and as_json:
+        raise typer.BadParameter("--json prints one document: leave out --watch.")
+    runtime = open_runtime()
+    if not watch:
+        print_document(status(runtime), as_json, show)
+        return
+    console = Console()
+    try:
+        while True:
+            if console.is_terminal:
+                console.clear()
+            show(status(runtime))
+            console.file.flush()
+            time.sleep(WATCH_SECONDS)
+    except KeyboardInterrupt:
+        return
+
+
+def status(runtime: Runtime) -> dict[str, Any]:
+    """Return the document of `status --json` (docs/commands.md); engine calls are those of the current UTC day.
+
+    Works with a ledger of other systems as well, and announces it.
+    """
+    today = datetime.now(UTC).date()
+    runtime.any_ledger = True
+    if not runtime.settings.config_named:
+        runtime.announce(
+            "SYNC_ASSETS_CONFIG is not set: these are the tables of the sandbox's configuration. "
+            "Set it to the path of your configuration file."
+        )
+    try:
+        runtime.check_addresses(runtime.ledger)
+    except OtherSystems as error:
+        runtime.announce(str(error))
+    calls, opt_outs = runtime.ledger.reports.engine_calls(today), runtime.ledger.opt_outs.counts(today)
+    report = stored_report(runtime.ledger, runtime.config)
+    return document(runtime, calls, opt_outs) | {
+        "killed_runs": [  # until a sensor or `sync` has marked them failed
+            {"run_id": run.run_id, "last_sign_of_life": iso(run.since), "message": f"{run} {REMEDY}"}
+            for run in killed_runs(runtime.ledger)
+        ],
+        "certification": _certification(report),
+        "certification_unfinished": unfinished(report, runtime.config),
+    }
+
+
+def _certification(report: StoredReport) -> dict[str, Any] | None:
+    """Return when `certify` last ended, by which version, and what was not workable; None if it never did."""
+    if report.at is None:
+        return None
+    return {
+        "at": iso(report.at),
+        "version": report.version,
+        "not_workable": [asdict(one) for one in report.not_workable],
+    }
+
+
+def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, int]) -> dict[str, Any]:
+    """Return counts per mapped table, the feed's position, engine calls by kind, and opt-outs by kind."""
+    ledger, tables = runtime.ledger, dict[str, Any]()
+    all_counts, paused = ledger.reports.counts(), ledger.maintenance.in_maintenance()
+    for config in runtime.config.tables:
+        table, counts = config.table, all_counts.get(config.table, Counts())
+        feed = ledger.feeds.feed(table)
+        unconfirmed_until = ledger.reports.unconfirmed_until(table) if counts.unconfirmed else None
+        tables[table] = {
+            "resource": config.resource,
+            **fields(counts, *COLUMNS, "excluded", "unconfirmed"),
+            "unconfirmed_until": plain(unconfirmed_until),
+            "retried": _retried(runtime, table) if counts.pending else None,
+            "waiting_for": waiting_for(runtime, table) if counts.waiting else {},
+            "deletes_held_back": feed.deletes if feed else 0,
+            "deletes_following": feed.orphans.deleted if feed else {},
+            "deletes_orphaning": feed.orphans.kept if feed else {},
+            "refused_in_updates": refused_attributes(runtime, config),
+            "maintenance_since": plain(paused.get(table)),
+            "feed": {
+                "position_saved_at": iso(feed.saved_at) if feed else None,
+                "polled_at": iso(feed.polled_at) if feed else None,
+                "complete": bool(feed and feed.complete and feed.kind == "delta"),
+            },
+        }
+    return {
+        "tables": tables,
+        "engine_calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS},
+        "opt_out": _opt_outs(runtime, opt_outs),
+    }
+
+
+def _retried(runtime: Runtime, table: str) -> dict[str, Any] | None:
+    """Return what is known of the pending records whose requests got no answer that names a cause."""
+    found = runtime.ledger.reports.retried(table)
+    return fields(found, *found._fields) if found else None
+
+
+OPT_OUT_KINDS = ("files_processed", "to_d365", "to_campaign", "rejected_rows")
+
+
+def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return the counts of opt-outs.
+
+    `due`: still to be decided or written; `refused`: rejected by the side that was to be written; `held`: under a
+    privacy hold; `unconfirmed`: synced, and compared once more at the horizon of a lost answer; files by state;
+    `last_file_at`: when the newest processed file was written.
+    """
+    known = runtime.ledger.opt_out_files.files()
+    mapped = runtime.config.opt_out.attributes
+    left = runtime.ledger.opt_outs.left(mapped)
+    done = [file.modified for file in known if file.state == FileState.DONE]
+    return {
+        "direction": runtime.config.opt_out.direction,
+        **{kind: counts.get(kind, 0) for kind in OPT_OUT_KINDS},
+        "last_file_at": iso(max(done)) if done else None,
+        "due": left.due,
+        "refused": left.refused,
+        "held": left.held,
+        "unconfirmed": left.unconfirmed,
+        "unconfirmed_until": plain(left.unconfirmed_until),
+        "files_waiting": sum(file.state == FileState.SEEN for file in known),
+        "files_refused": sum(file.state == FileState.REFUSED for file in known),
+    }
+
+
+def waiting_for(runtime: Runtime, table: str) -> dict[str, int]:
+    """Return how many records of a table are waiting, by block reason in words."""
+    return {
+        WAITING_FOR[reason]: number for reason, number in sorted(runtime.ledger.blocked.waiting_reasons(table).items())
+    }
+
+
+def held_back(document: Mapping[str, Any]) -> list[str]:
+    """Return a line for each table whose deletions the guard holds back."""
+    return [
+        f"{table}: {counted(counts['deletes_held_back'], 'deletion', 'are')} held back"
+        f"{with_them(OrphansOfDeletes(counts['deletes_following'], counts['deletes_orphaning']))}: more than "
+        "max_delete_share allows. If that is right, "
+        f"`sync-assets approve-deletes {table}`, else look at Dynamics 365."
+        for table, counts in document["tables"].items()
+        if counts["deletes_held_back"]
+    ]
+
+
+def unconfirmed(document: Mapping[str, Any]) -> list[str]:
+    """Return a line for each table with records that are sent once more at the horizon of their lost answers.
+
+    And one for opt-outs.
+    """
+    lines = [
+        f"{table}: {counted(counts['unconfirmed'], 'record', 'are')} sent once more by "
+        f"{clock(datetime.fromisoformat(counts['unconfirmed_until']))}, since answers to earlier requests were lost."
+        for table, counts in document["tables"].items()
+        if counts.get("unconfirmed_until")
+    ]
+    if until := document["opt_out"].get("unconfirmed_until"):
+        lines.append(
+            f"{counted(document['opt_out']['unconfirmed'], 'opt-out', 'are')} compared once more by "
+            f"{clock(datetime.fromisoformat(until))}, since answers to earlier requests were lost."
+        )
+    return lines
+
+
+def retried(document: Mapping[str, Any]) -> list[str]:
+    """Return a line for each table with records that are tried again since no answer named a cause."""
+    lines: list[str] = []
+    for table, counts in document["tables"].items():
+        if found := counts.get("retried"):
+            at, since = found["next_attempt"], found["since"]
+            due = f"at {clock(datetime.fromisoformat(at))}" if at else "with the next sync"
+            for_long = f" since {clock(datetime.fromisoformat(since))}" if since else ""
+            lines.append(
+                f"{table}: {counted(found['records'], 'record')} got no answer that names a cause{for_long}; the next "
+                f"attempt is {due}. `sync-assets rejects {table} --retried` lists them. The first: {found['reason']}"
+            )
+    return lines
+
+
+def orphaned(document: Mapping[str, Any]) -> list[str]:
+    """Return a line for each table with orphaned records: how many, and how to list them."""
+    return [
+        f"{table}: {counts['orphaned']:,} orphaned: a parent that they need is gone for good, or they name none. "
+        f"`sync-assets rejects {table} --orphaned` lists them; each goes by itself once it has a parent in scope."
+        for table, counts in document["tables"].items()
+        if counts["orphaned"]
+    ]
+
+
+def refused_attributes(runtime: Runtime, config: TableConfig) -> list[str]:
+    """Return the attributes of a table that updates leave out, contrary to its mapping: Campaign refuses them there."""
+    mapped = [field.to for field in config.fields.values() if field.apply_updates]
+    return among(mapped, runtime.ledger.dialect.found(config.resource))
+
+
+def refused_updates(table: str, attributes: Sequence[str]) -> str:
+    """Return the sentence on the attributes of a table that updates leave out."""
+    return (
+        f"{table}: Campaign takes no update of {', '.join(attributes)}: sent when a record is created, never changed "
+        f"afterwards. `apply_updates: false` in the mapping saves the calls for their changes. Once Campaign takes "
+        f"them, `sync-assets replay {table} --force` tries again and sends all."
+    )
+
+
+def in_maintenance(document: Mapping[str, Any], tables: Sequence[str]) -> list[str]:
+    """Return a line for each of the tables that is in maintenance."""
+    return [
+        f"{table} is in maintenance since {since}: nothing of it is captured or sent. `sync-assets maintenance off "
+        f"{table}` ends that."
+        for table in tables
+        if (since := document["tables"][table]["maintenance_since"])
+    ]
+
+
+def show(document: dict[str, Any]) -> None:
+    """Print tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
+    table = plain_table("table", "resource", *COLUMNS, numbers=COLUMNS)
+    feeds = plain_table("change feed", "position saved", "last asked", "", whole=("position saved", "last asked"))
+    for name, counts in document["tables"].items():
+        table.add_row(name, counts["resource"], *(f"{counts[column]:,}" for column in COLUMNS))
+        feed = counts["feed"]
+        saved, polled = feed["position_saved_at"], feed["polled_at"]
+        state = "never captured" if not saved else "" if feed["complete"] else "first read goes on"
+        feeds.add_row(name, saved or "-", polled or "-", state)
+    print_table(table)
+    print_line()
+    print_table(feeds)
+    print_line()
+    for line in _lines(document):
+        print_line(line)
+
+
+def _lines(document: dict[str, Any]) -> Iterator[str]:
+    tables = document["tables"]
+    for name, counts in tables.items():
+        for reason, number in counts.get("waiting_for", {}).items():
+            yield f"{name}: {counted(number, 'record', 'wait')} for {reason}"
+        if counts.get("excluded"):
+            why = "excluded: of a contact that was gone when its privacy hold was released"
+            yield f"{name}: {counts['excluded']:,} {why}"
+    yield from (run["message"] for run in document.get("killed_runs", ()))
+    for lines in (in_maintenance(document, list(tables)), held_back(document), retried(document)):
+        yield from lines
+    yield from (*unconfirmed(document), *orphaned(document))
+    for name, counts in tables.items():
+        if left_out := counts.get("refused_in_updates"):
+            yield refused_updates(name, left_out)
+    yield f"engine calls: {', '.join(f'{count:,} {kind}' for kind, count in document['engine_calls'].items())}"
+    yield from _opt_out_lines(document["opt_out"])
+    yield from _certification_lines(document)
+
+
+def _certification_lines(document: dict[str, Any]) -> Iterator[str]:
+    """Yield lines on the last certification; none for a document without it, as that of `sync`."""
+    if "certification" not in document:
+        return
+    if unfinished := document.get("certification_unfinished"):
+        yield unfinished
+    last = document["certification"]
+    if last is None:
+        yield "never certified: `sync-assets certify` does that on a stage tenant"
+        return
+    by = f" by version {last['version']}" if last["version"] else ""
+    wrong = [f"{one['about'] or one['system']}: {one['premise']} ({one['found']})" for one in last["not_workable"]]
+    found = f"not workable: {'; '.join(wrong)}" if wrong else "all workable"
+    yield f"certified {last['at']}{by}: {found}"
+
+
+def _opt_out_lines(data: dict[str, Any]) -> Iterator[str]:
+    """Yield lines on opt-outs; none if they are disabled, or ordinary fields and nothing else is left to write."""
+    if data["direction"] == "disabled":
+        return
+    left = any(data[kind] for kind in ("due", "refused", "held"))
+    if data["direction"] == "d365_to_campaign" and not left:
+        return
+    last = f"the newest of {data['last_file_at']}" if data["last_file_at"] else "none was ever taken"
+    yield (
+        f"opt-outs ({data['direction']}): {data['to_d365']:,} written to Dynamics 365, {data['to_campaign']:,} to "
+        f"Campaign, {counted(data['files_processed'], 'file')} with {counted(data['rejected_rows'], 'rejected row')}; "
+        f"{last}"
+    )
+    for kind, text in (
+        ("due", "are due: run `sync-assets sync`, or start the sensors"),
+        ("refused", "stand refused: see `sync-assets rejects`"),
+        ("held", "are kept back by a privacy hold"),
+    ):
+        if data[kind]:
+            yield f"opt-outs: {data[kind]:,} {text}"
+    if data["files_waiting"] or data["files_refused"]:
+        yield f"opt-out files: {data['files_waiting']:,} waiting, {data['files_refused']:,} of no use as a whole"

@@ -1,0 +1,258 @@
+"""The terminal side that commands share: options, questions, progress, tables, and the one line at the end.
+
+Invariants: with `--json` standard output holds one document and nothing else. Texts may be a server's or a file's, so
+none reaches the terminal as markup or with control characters.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from sync_assets.foreign_text import cleaned, json_text, printable
+
+if TYPE_CHECKING:
+    from sync_assets.runtime.context import Runtime
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+OneTable = Annotated[str, typer.Argument(metavar="TABLE", help="A mapped table.")]
+OptionalTable = Annotated[
+    str | None, typer.Argument(metavar="TABLE", help="A mapped table; all if left out.", show_default=False)
+]
+TableOption = Annotated[str | None, typer.Option("--table", help="Only this mapped table.")]
+NewLedger = Annotated[
+    bool, typer.Option("--new-ledger", help="Go on with an empty ledger, though the configuration has another one.")
+]
+AcceptMapping = Annotated[
+    bool,
+    typer.Option("--accept-mapping", help="Go on with another target, or with a mapping that alternated with another."),
+]
+
+_RUNTIMES: list[Runtime] = []
+"""Closed at the end, however a command ends."""
+
+
+def open_runtime(*, creates: bool = False) -> Runtime:
+    """Return the runtime of a command.
+
+    Args:
+        creates: True if the command may create the ledger. Without a ledger, others end with an error.
+    """
+    from sync_assets.runtime.context import Runtime  # not for `--help`  # noqa: PLC0415
+
+    private_files()
+    runtime = Runtime(may_create_ledger=creates, announce=say)
+    _RUNTIMES.append(runtime)
+    return runtime
+
+
+def close_runtimes() -> None:
+    """Close the runtimes."""
+    while _RUNTIMES:
+        _RUNTIMES.pop().close()
+
+
+def private_files() -> None:
+    """Let only their owner read the files and folders that this process and its children create from now on."""
+    os.umask(os.umask(0o077) | 0o077)
+
+
+# --- Lines and the end ------------------------------------------------------------------------------------------------
+
+
+def say(line: object) -> None:
+    """Print a line on standard error."""
+    typer.echo(f"sync-assets: {printable(str(line))}", err=True)
+
+
+def end(status: int, why: object, then: str = "") -> NoReturn:
+    """End with an exit status other than 0. The last line on standard error: why, and the command that leads on.
+
+    then: a sentence with that command, unless `why` names one; by default the command of this process, again.
+    """
+    close_runtimes()
+    *lines, last = str(why).splitlines() or [""]
+    for line in lines:
+        say(line)
+    sentence = last if last.endswith((".", "?", "!")) else f"{last}."
+    say(last if "`sync-assets " in last else f"{sentence} {then or f'Then run `{invoked()}` again.'}")
+    raise SystemExit(status)
+
+
+def fail(*errors: object) -> NoReturn:
+    """End with exit status 1 because of the errors."""
+    end(1, "\n".join(map(str, errors)))
+
+
+def invoked() -> str:
+    """Return the command of this process without its arguments, as a user types it."""
+    words = [word for word in sys.argv[1:3] if not word.startswith("-")]
+    return " ".join(["sync-assets", *words[: 2 if words[:1] in (["hold"], ["maintenance"]) else 1]])
+
+
+def let_sigterm_interrupt() -> None:
+    """Treat SIGTERM like Ctrl-C, so that a scratch copy of the ledger, which may hold personal data, is removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@contextmanager
+def on_interrupt(consequence: str) -> Iterator[None]:
+    """End with status 130 on Ctrl-C inside the block, and print the consequence: a sentence for people."""
+    try:
+        yield
+    except (KeyboardInterrupt, typer.Abort):  # a prompt of typer makes the second one of the first
+        end(130, f"Interrupted. {consequence} Run `{invoked()}` again to go on.")
+
+
+# --- Questions --------------------------------------------------------------------------------------------------------
+
+
+def confirm(question: str) -> bool:
+    """Ask for yes or no on standard error. Raises typer.Abort on Ctrl-C and at the end of the input."""
+    _let_ctrl_c_end_reads()
+    return typer.confirm(question, err=True)
+
+
+def ask(question: str, default: str | None = None, *, err: bool = False) -> str:
+    """Ask for a text, without blanks around it. Raises typer.Abort on Ctrl-C and at the end of the input."""
+    _let_ctrl_c_end_reads()
+    answer: str = typer.prompt(question, default=default, err=err)
+    return answer.strip()
+
+
+def _let_ctrl_c_end_reads() -> None:
+    """Let signals end a read of the terminal, which would else go on as if nothing had happened.
+
+    Polars installs a handler of its own for SIGINT, in front of Python's, that restarts interrupted system calls.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.siginterrupt(number, True)
+
+
+# --- Documents and tables ---------------------------------------------------------------------------------------------
+
+
+def print_document(document: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    """Print a document, as JSON or by its function for people."""
+    if as_json:
+        typer.echo(json_text(document))
+    else:
+        show(cleaned(document))
+
+
+def print_line(text: str | Text = "", *, end: str = "\n", wrapped: bool = False) -> None:
+    """Print a text on one line. wrapped: on as many as the terminal's width needs."""
+    Console(markup=False, emoji=False, soft_wrap=not wrapped).print(text, highlight=False, end=end)
+
+
+def plain_table(*columns: str, numbers: Sequence[str] = (), whole: Sequence[str] = (), folded_at: int = 8) -> Table:
+    """Return an empty table.
+
+    Args:
+        columns: their titles.
+        numbers: columns of numbers.
+        whole: columns that are never folded: times and ids. Others are folded if the terminal is narrow.
+        folded_at: characters that a line of a folded column has at least, if its texts are as long: fewer for names
+            than for sentences, which may have numbers.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        right = "right" if column in numbers else "left"
+        table.add_column(
+            column, justify=right, overflow="fold", no_wrap=column in (*numbers, *whole), min_width=folded_at
+        )
+    return table
+
+
+def number_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[int]]) -> Table:
+    """Return a table of numbers with a line for each name, and a line with their sums if there are several."""
+    table = plain_table(title, *columns, numbers=columns)
+    for name, numbers in rows.items():
+        table.add_row(name, *(f"{number:,}" for number in numbers))
+    if len(rows) > 1:
+        totals = (sum(column) for column in zip(*rows.values(), strict=True))
+        table.add_row("in all", *(f"{number:,}" for number in totals), style="bold")
+    return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table. All tables of all commands are printed here.
+
+    A terminal that is narrower than the least widths of the columns breaks the lines: Rich alone would cut numbers and
+    leave columns out. It counts two blanks for each column.
+    """
+    console = Console(markup=False, emoji=False)
+    wide, needed = console.options.update(max_width=1_000_000), 2 * len(table.columns)
+    for column in table.columns:
+        longest = max(console.measure(cell, options=wide).maximum for cell in (column.header, *column.cells))
+        column.min_width = longest if column.no_wrap else min(longest, column.min_width or longest)
+        needed += column.min_width
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
+# --- Progress ---------------------------------------------------------------------------------------------------------
+
+
+def progress(runtime: Runtime) -> AbstractContextManager[None]:
+    """Show progress on standard error, if that is a terminal."""
+    return progress_on_terminal(runtime) if sys.stderr.isatty() else nullcontext()
+
+
+@contextmanager
+def progress_on_terminal(runtime: Runtime, console: Console | None = None) -> Iterator[None]:
+    """Show the runtime's activities while the block runs. console: default is standard error."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), _Records(), TimeElapsedColumn())
+    with Progress(*columns, console=console or Console(stderr=True)) as bar:
+        tasks: dict[str, tuple[TaskID, int]] = {}  # activity -> (task, records when it was called last)
+
+        def show(activity: str, records: int) -> None:
+            id_, before = tasks.get(activity) or (bar.add_task(activity, total=None), 0)
+            if records < before:  # the activity began anew
+                bar.reset(id_)
+            tasks[activity] = (id_, records)
+            total = runtime.totals.get(activity)
+            # More may have come since the total was counted.
+            bar.update(id_, completed=records, total=max(total, records) if total else None)
+
+        runtime.progress = show
+        yield
+
+
+class _Records(ProgressColumn):
+    """The column of records, rate and remaining time."""
+
+    def render(self, task: Task) -> Text:
+        return Text(progress_text(task.completed, task.total, task.finished_speed or task.speed))
+
+
+def progress_text(done: float, total: float | None, rate: float | None) -> str:
+    """Return the progress in words: `1,200 of 30,000 records, 400/s, 1:12 left`.
+
+    Args:
+        done: records so far.
+        total: None if it is not known.
+        rate: records per second; None if not known yet.
+    """
+    text = f"{done:,.0f} of {total:,.0f} records" if total else f"{done:,.0f} records"
+    if rate:
+        text += f", {rate:,.0f}/s"
+        if total and total > done:
+            text += f", {_duration((total - done) / rate)} left"
+    return text
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,252 @@
+"""Define the jobs that operators start in Dagster's UI. Each calls the same function as the command of the same name.
+
+The launchpad shows the settings of a job with their defaults. The result is in the run's log and in the metadata of the
+op's output. Modules of commands are imported when a job runs: each run of an asset loads the definitions anew.
+"""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config` at run time.
+# ruff: noqa: PLC0415
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import dagster as dg
+
+from sync_assets.capture.backlog_limit import paused_text
+from sync_assets.defs.partitions import WORK, under_way_tag
+from sync_assets.defs.run_errors import failing
+from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import capture_table
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import heartbeat
+
+if TYPE_CHECKING:
+    from sync_assets.commands.explanation import Section
+
+Numbers = Mapping[str, Any]
+SHORT = {"dagster/max_runtime": "3600"}
+"""Tags of jobs that write no heartbeats. If one is killed, Dagster ends its run after an hour; none takes that long."""
+
+
+class Replay(dg.Config):
+    """`table`: the Dynamics 365 table. `first_day`, `last_day` (UTC, as in 2026-11-24): read only rows modified on
+    these days; empty: no limit. `force`: send rows even if they equal the state that Campaign acknowledged."""
+
+    table: str
+    first_day: str = ""
+    last_day: str = ""
+    force: bool = False
+
+
+class RetryRefused(dg.Config):
+    """`table`: the Dynamics 365 table; empty: all tables. `id`: the Dynamics 365 id of a single record; empty: all."""
+
+    table: str = ""
+    id: str = ""
+
+
+class ApproveDeletes(dg.Config):
+    """`table`: the Dynamics 365 table whose held-back deletions are approved, once."""
+
+    table: str
+
+
+class PrivacyHold(dg.Config):
+    """`contact`: the contact's id in Dynamics 365. `action`: add or release a privacy hold, or verify (list) the data
+    that is left of the person. `force`: add a hold for an unknown contact, such as one that was deleted before."""
+
+    contact: str
+    action: Literal["add", "release", "verify"] = "verify"
+    force: bool = False
+
+
+class Maintenance(dg.Config):
+    """`tables`: Dynamics 365 tables. `on`: true puts them into maintenance, false ends it."""
+
+    tables: list[str]
+    on: bool = True
+
+
+class Explain(dg.Config):
+    """`id`: the Dynamics 365 id of the record. `table`: the Dynamics 365 table; empty: each table that has the id."""
+
+    id: str
+    table: str = ""
+
+
+def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: Iterable[str]) -> list[dg.JobDefinition]:
+    """Return the jobs of operators. Jobs that materialise assets are in `definitions.py`.
+
+    Args:
+        runtime: Of the definitions.
+        assets: Keys of all assets of this project, for `prune_history`.
+        other_jobs: Names of the other jobs of this project, for the same.
+    """
+
+    @dg.op(name="replay_table", description="Reads rows of Dynamics 365 again into the ledger.")
+    def replay_table(context: dg.OpExecutionContext, config: Replay) -> None:
+        _do(context, runtime, lambda: _replay(context, runtime, config))
+
+    @dg.op(name="retry_records", description="Makes rejected records pending again.")
+    def retry_records(context: dg.OpExecutionContext, config: RetryRefused) -> None:
+        from sync_assets.commands.retry import retry
+
+        _do(context, runtime, lambda: retry(runtime, config.table or None, config.id or None))
+
+    @dg.op(name="approve", description="Lets a mass deletion that the guard stopped go ahead with the next capture.")
+    def approve(context: dg.OpExecutionContext, config: ApproveDeletes) -> None:
+        from sync_assets.commands.approve_deletes import approve_deletes
+
+        _do(context, runtime, lambda: {"approved": approve_deletes(runtime, config.table)["approved"]})
+
+    @dg.op(name="hold", description="Begins or ends a privacy hold, or names what is left of a person.")
+    def hold(context: dg.OpExecutionContext, config: PrivacyHold) -> None:
+        from sync_assets.commands import hold as privacy
+
+        def work() -> Any:
+            if config.action == "add":
+                return privacy.add(runtime, config.contact, force=config.force)
+            return {"release": privacy.release, "verify": privacy.verify}[config.action](runtime, config.contact)
+
+        _do(context, runtime, lambda: {"document": dg.MetadataValue.json(work())})
+
+    @dg.op(name="switch_maintenance", description="Stops tables for a while, or lets them go on.")
+    def switch_maintenance(context: dg.OpExecutionContext, config: Maintenance) -> None:
+        from sync_assets.commands.maintenance import off, on
+
+        switch = on if config.on else off
+        _do(context, runtime, lambda: {"document": dg.MetadataValue.json(switch(runtime, config.tables))})
+
+    @dg.op(name="explain_record", description="Explains one record from end to end; values are masked.")
+    def explain_record(context: dg.OpExecutionContext, config: Explain) -> None:
+        with closing(runtime), failing("job"):
+            _explain(context, runtime, config)
+
+    @dg.op(
+        name="prune",
+        description="Deletes our runs and events older than `runs.keep_days`, and old history of records.",
+    )
+    def prune(context: dg.OpExecutionContext) -> None:
+        def work() -> Numbers:
+            from sync_assets.commands.history import prune_records
+            from sync_assets.defs.instance.history import Owned, prune_history
+
+            origin = context.run.remote_job_origin
+            owned = Owned(
+                frozenset(assets),
+                frozenset({*other_jobs, *(job.name for job in jobs)}),
+                frozenset(under_way_tag(name) for name in (WORK, *(one.table for one in runtime.config.tables))),
+                origin.location_name if origin else None,
+            )
+            deleted = prune_history(context.instance, owned, runtime.config.runs.keep_days, datetime.now(UTC))
+            return {**deleted, "records": prune_records(runtime)}
+
+        _do(context, runtime, work)
+
+    jobs = [
+        _job("replay", replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}),
+        _job("retry_refused", retry_records, "Makes rejected records pending again; the next run sends them."),
+        _job("approve_deletes", approve, "Lets a mass deletion that the guard stopped go ahead, once."),
+        _job("privacy_hold", hold, "Nothing about a contact is written to either system until it is released."),
+        _job("explain", explain_record, "Explains one record from end to end; values are masked."),
+        _job("maintenance", switch_maintenance, "Tables that are neither captured nor sent for a while."),
+        _job("prune_history", prune, "Deletes runs and events that are no longer of use; days stay filled."),
+    ]
+    return jobs
+
+
+def log_export(runtime: Runtime) -> dg.JobDefinition:
+    """Return the job of the log export, which exists only if the export is configured."""
+
+    @dg.op(name="write_log", description="Writes today's file to the Campaign SFTP.")
+    def write_log(context: dg.OpExecutionContext) -> None:
+        from sync_assets.commands.log_export import export_log
+
+        with closing(runtime):
+            try:
+                context.log.info(f"{export_log(runtime)} was written.")
+            except SyncAssetsError as error:
+                raise dg.Failure(str(error), allow_retries=False) from None
+
+    return _job("log_export", write_log, "What the program did today, as a file on the Campaign SFTP.")
+
+
+def _job(name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, str] = SHORT) -> dg.JobDefinition:
+    return dg.GraphDefinition(name=name, node_defs=[op]).to_job(
+        name=name, description=description, executor_def=dg.in_process_executor, tags=tags
+    )
+
+
+def _do(context: dg.OpExecutionContext, runtime: Runtime, work: Callable[[], Numbers]) -> None:
+    """Do the work of an op, and report its numbers as metadata and in the log. Raises dg.Failure."""
+    with closing(runtime):
+        with failing("job"):
+            numbers = work()
+        context.add_output_metadata(dict(numbers))
+        context.log.info(", ".join(f"{name}: {value}" for name, value in numbers.items() if isinstance(value, int)))
+
+
+def _replay(context: dg.OpExecutionContext, runtime: Runtime, config: Replay) -> Numbers:
+    from sync_assets.commands.replay import capture_again, day, replayable
+
+    first, last = day(config.first_day or None, "first_day"), day(config.last_day or None, "last_day")
+    table, rows = replayable(runtime, config.table, first, last), 0
+
+    def capture() -> None:
+        nonlocal rows
+        result = interruptible.run(capture_table(runtime, table, limited=True)).result
+        rows += result.rows
+        if result.paused:  # the sensors' runs push, and continue it
+            context.log.warning(paused_text(runtime.ledger, table))
+
+    with heartbeat(runtime, context.run_id):
+        capture_again(runtime, table, (first, last), config.force, capture)
+    counts = runtime.ledger.reports.counts().get(config.table)
+    return {"rows": rows, "pending": counts.pending if counts else 0}
+
+
+def _explain(context: dg.OpExecutionContext, runtime: Runtime, config: Explain) -> None:
+    """Explain a record on a page. Raises SyncAssetsError if it is unknown, or if a system did not answer."""
+    from sync_assets.commands.explain import explain
+    from sync_assets.commands.explanation import CONCLUSIONS
+    from sync_assets.defs.record_runs import add_runs
+
+    explained = explain(runtime, config.id, config.table or None)
+    if explained.document["tables"]:
+        add_runs(explained, context.instance)
+        context.add_output_metadata(
+            {
+                "page": dg.MetadataValue.md(page(explained.document)),
+                "conclusion": CONCLUSIONS[explained.document["in_step"]],
+                "document": dg.MetadataValue.json(explained.document),
+            }
+        )
+    if explained.problems:
+        raise SyncAssetsError(" ".join(explained.problems))
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """Return an explanation as Markdown."""
+    from sync_assets.commands.explanation import sections
+
+    parts = enumerate(sections(document))
+    return "\n\n".join("\n".join(_markdown(part, level=3 if number else 2)) for number, part in parts)
+
+
+def _markdown(part: "Section", level: int) -> Iterator[str]:
+    yield f"{'#' * level} {_escaped(part.title)}"
+    yield ""
+    yield from (f"- {_escaped(line)}" for line in part.lines)
+    if part.rows:
+        yield ""
+        yield f"| {' | '.join(map(_escaped, part.columns))} |"
+        yield f"|{'---|' * len(part.columns)}"
+        yield from (f"| {' | '.join(map(_escaped, row))} |" for row in part.rows)
+
+
+def _escaped(text: str) -> str:
+    """Return the text on one line, without a meaning in Markdown's tables."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

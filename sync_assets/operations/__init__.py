@@ -1,4 +1,0 @@
-"""Operations that a command or a Dagster job runs: holds, maintenance, status, replay, rebuild, log export.
-
-Imports no Dagster.
-"""

@@ -1,0 +1,291 @@
+"""The arithmetic of an estimate: what counts, costs and limits add up to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from sync_assets.commands.estimate import report, show
+from sync_assets.commands.estimate_calls import (
+    INITIAL_RECORDS,
+    LEAST_HISTORY,
+    LEAST_MEASURED,
+    WINDOW,
+    Cost,
+    History,
+    Limits,
+    Volume,
+    days_short,
+    first_loads,
+    hours,
+    month,
+)
+from sync_assets.dataverse.row_counts import RowCount
+
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+NO_LIMITS = Limits()
+
+
+def days(*numbers: int, at_least: bool = False) -> list[RowCount]:
+    """Rows of the last days, the newest last; none before."""
+    return [RowCount(0)] * (WINDOW - len(numbers)) + [RowCount(number, at_least) for number in numbers]
+
+
+def volume(size: int | None = 0, **more: Any) -> Volume:
+    rows = None if size is None else RowCount(size)
+    given: dict[str, Any] = {"rows": rows, "in_scope": rows, "created": days(), "modified": days(), "audited": 0}
+    return Volume("contact", "profile", **(given | more))
+
+
+# --- First load -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "calls", "bound"),
+    [
+        (volume(100), {"insert": 100, "read": 1}, "exact"),
+        (volume(0), {}, "exact"),
+        (volume(100, listed=True), {"insert": 100}, "exact"),
+        (volume(100, settled=40, listed=True), {"insert": 60}, "exact"),
+        (volume(100, settled=140), {}, "exact"),
+        (volume(100, missing=7, listed=True), {"insert": 7}, "exact"),
+        (volume(100, missing=0), {}, "exact"),
+        (volume(100, cost=Cost(verified=True)), {"insert": 100, "read": 2}, "exact"),
+        (volume(1000, poll_minutes=5), {"insert": 1000, "read": 4}, "exact"),
+        (volume(100, in_scope=RowCount(30)), {"insert": 30, "read": 1}, "exact"),
+        (volume(100, in_scope=None), {"insert": 100, "read": 1}, "at most"),
+        (volume(100, in_scope=RowCount(30, at_least=True)), {"insert": 100, "read": 1}, "at most"),
+        (
+            volume(rows=RowCount(90, at_least=True), in_scope=RowCount(30, at_least=True)),
+            {"insert": 30, "read": 1},
+            "at least",
+        ),
+    ],
+)
+def test_a_first_load_is_an_insert_for_each_record_and_the_reads_that_it_needs(
+    given: Volume, calls: dict[str, int], bound: str
+) -> None:
+    load = first_loads([given], NO_LIMITS)["contact"]
+    assert load.calls is not None
+    assert (+load.calls, load.bound) == (calls, bound)
+    assert load.total == sum(calls.values())
+
+
+def test_a_first_load_of_unknown_size_has_no_number() -> None:
+    load = first_loads([volume(None)], NO_LIMITS)["contact"]
+    assert (load.calls, load.total) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("parents", "settled", "children", "limits", "look_ups"),
+    [
+        (1_000, 0, 5_000, NO_LIMITS, 0),  # sent by the same run, and in memory
+        (1_000, 1_000, 5_000, NO_LIMITS, 1_000),  # sent long ago: each once
+        (9_000, 9_000, 5_000, NO_LIMITS, 5_000),  # never more than children
+        (1_000, 400, 5_000, NO_LIMITS, 400),
+        (300_000, 0, 500_000, NO_LIMITS, 300_000),  # more than the memory takes
+        (1_000, 0, 5_000, Limits(per_second=1), 1_000),  # sent more than a quarter of an hour ago
+    ],
+)
+def test_parents_that_are_not_in_memory_cost_a_read_each(
+    parents: int, settled: int, children: int, limits: Limits, look_ups: int
+) -> None:
+    contact = volume(parents, settled=settled)
+    order = replace(volume(children, cost=Cost(looked_up=("contact",), verified=True)), table="new_order")
+    load = first_loads([contact, order], limits)["new_order"]
+    assert load.calls == {"insert": children, "read": look_ups + 2}
+    assert load.bound == ("at most" if look_ups else "exact")
+
+
+# --- Month ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "calls"),
+    [
+        (volume(created=days(3, 2), modified=days(7)), {"insert": 5, "update": 7}),
+        (volume(created=None, modified=days(7)), {"update": 7}),
+        (volume(modified=days(7), cost=Cost(update=2)), {"update": 7, "read": 7}),
+        (volume(created=days(4), cost=Cost(looked_up=("a", "b"))), {"insert": 4, "read": 8}),
+        (volume(created=days(4), cost=Cost(verified=True)), {"insert": 4, "read": 4}),
+        (volume(created=days(9_000), cost=Cost(verified=True)), {"insert": 9_000, "read": 720}),
+        (volume(1000, audited=200), {"read": 6_000}),
+        (volume(50, audited=400), {"read": 1_500}),
+        (volume(poll_minutes=60), {"read": 720}),
+        (volume(poll_minutes=60, modified=days(1_000)), {"update": 1_000, "read": 722}),
+        (volume(passes_deletes=True, history=History(10, 0, 10)), {"delete": 30, "read": 60}),
+        (volume(passes_deletes=True, history=History(10, 0, 10), cost=Cost(delete=1)), {"delete": 30, "read": 30}),
+        (volume(passes_deletes=True, history=History(30, 0, 5100), cost=Cost(delete=1)), {"delete": 5100, "read": 120}),
+        (volume(passes_deletes=False, history=History(10, 0, 10)), {}),
+    ],
+)
+def test_a_month_is_the_last_thirty_days_at_the_cost_of_each_change(given: Volume, calls: dict[str, int]) -> None:
+    usual = month(given, NO_LIMITS)
+    assert +usual.calls == calls
+    assert sum(usual.days) == pytest.approx(usual.calls.total())
+    assert usual.calls["read"] == sum(usual.reads.values())
+
+
+@pytest.mark.parametrize(
+    ("history", "updates", "source"),
+    [
+        (None, 100, "d365"),
+        (History(LEAST_HISTORY - 1, 900, 0), 100, "d365"),
+        (History(10, 20, 0), 100, "d365"),
+        (History(10, 50, 0), 150, "ledger"),
+    ],
+)
+def test_updates_are_those_of_the_ledger_if_it_made_more(history: History | None, updates: int, source: str) -> None:
+    usual = month(volume(modified=days(60, 40), history=history), NO_LIMITS)
+    assert (usual.updates, usual.updates_from) == (updates, source)
+    assert sum(usual.days) == pytest.approx(updates)
+
+
+@pytest.mark.parametrize("history", [None, History(LEAST_HISTORY - 1, 0, 5)])
+def test_deletions_without_a_week_of_calls_are_unknown(history: History | None) -> None:
+    assert month(volume(passes_deletes=True, history=history), NO_LIMITS).deletes is None
+    assert month(volume(passes_deletes=False, history=history), NO_LIMITS).deletes == 0
+
+
+def test_a_count_that_was_cut_makes_the_month_a_lower_bound() -> None:
+    assert month(volume(modified=days(5000, at_least=True)), NO_LIMITS).at_least
+    assert not month(volume(modified=days(5000)), NO_LIMITS).at_least
+
+
+# --- Limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "pace", "a_day"),
+    [
+        (Limits(), 2_304_000, None),
+        (Limits(concurrency=1), 36_000, None),
+        (Limits(per_second=10), 36_000, None),
+        (Limits(per_hour=1_000), 1_000, 24_000),
+        (Limits(per_hour=1_000, per_day=5_000), 1_000, 5_000),
+        (Limits(per_day=100_000), 2_304_000, 100_000),
+        (Limits(busiest_hour=LEAST_MEASURED), LEAST_MEASURED, None),
+        (Limits(busiest_hour=LEAST_MEASURED - 1), 2_304_000, None),
+        (Limits(busiest_hour=50_000, per_hour=9_000), 9_000, 216_000),
+    ],
+)
+def test_the_pace_is_measured_or_assumed_and_never_beyond_a_limit(limits: Limits, pace: int, a_day: int | None) -> None:
+    assert (limits.pace, limits.a_day) == (pace, a_day)
+
+
+@pytest.mark.parametrize(
+    ("calls", "limits", "expected"),
+    [
+        (0, Limits(per_hour=100), 0),
+        (250, Limits(per_hour=100), 2.5),
+        (500, Limits(per_hour=100, per_day=500), 5),
+        (700, Limits(per_hour=100, per_day=500), 26),
+        (1_000, Limits(per_hour=100, per_day=500), 29),
+    ],
+)
+def test_a_load_takes_the_days_of_the_budget_and_the_hours_of_the_last_one(
+    calls: int, limits: Limits, expected: float
+) -> None:
+    assert hours(calls, limits) == pytest.approx(expected)
+
+
+def test_days_on_which_the_tables_together_exceed_the_budget_are_counted() -> None:
+    months = [month(volume(modified=days(*numbers)), NO_LIMITS) for numbers in ((100, 60, 0, 99), (0, 50, 101, 2))]
+    assert days_short(months, Limits(per_day=100)) == 3
+    assert days_short(months, Limits(per_day=1_000)) == 0
+    assert days_short(months, NO_LIMITS) == 0
+
+
+# --- Document ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_sums_are_those_of_the_tables_and_the_other_sources() -> None:
+    contact = volume(100, created=days(3), modified=days(7))
+    order = replace(volume(50, created=days(1)), table="new_order", resource="cusOrder")
+    told = report([contact, order], Limits(per_day=80), {"insert": 4, "read": 1}, months=6, other_calls=1_000, now=NOW)
+    assert told["first_load"]["total"] == 152
+    assert told["first_load"]["days"] == 2
+    assert told["month"]["total"] == 11
+    assert told["month"]["with_other_calls"] == 1_011
+    assert told["sum"] == {"usual": 66, "other_calls": 6_000, "with_first_load": 152 + 6 * 1_011}
+    assert told["month_so_far"]["total"] == 5
+    assert told["budget"]["most_in_a_month"] == 2_400
+
+
+def said(*volumes: Volume, limits: Limits = NO_LIMITS) -> str:
+    return "\n".join(report(volumes, limits, {}, months=1, other_calls=0, now=NOW)["notes"])
+
+
+def test_each_assumption_is_a_sentence_where_it_is_made() -> None:
+    assert "nothing is left to be sent" in said(volume(0))
+    assert "rows of contact are not known" in said(volume(None))
+    assert "100 ms for an answer" in said(volume(1))
+    assert "as in the busiest hour" in said(volume(1), limits=Limits(busiest_hour=LEAST_MEASURED))
+    assert "no query can express its filter" in said(volume(9, in_scope=None))
+    assert "at least 3 rows pass the filter" in said(volume(9, in_scope=RowCount(3, at_least=True)))
+    assert "has no `createdon`" in said(volume(9, created=None))
+    assert "snapshot, up to a day old" in said(volume(5_001))
+    assert "contact: deletions are not known" in said(volume(9, passes_deletes=True))
+    assert "updates are those of the ledger" in said(volume(9, history=History(30, 5, 0)))
+    assert "the month is a lower bound" in said(volume(9, modified=days(5000, at_least=True)))
+    assert "no request has shown yet" in said(volume(9, cost=Cost(found_out=False)))
+    assert "its link to a is sent with the parent's PKey" in said(
+        volume(9, cost=Cost(looked_up=("a",))), replace(volume(9), table="a")
+    )
+    assert "decisions on opt-outs" in said(volume(9, opt_outs=True))
+    assert "daily audit of Dagster's schedule" in said(volume(9, audited=200))
+    assert f"{INITIAL_RECORDS:,} records as the most" in said(volume(INITIAL_RECORDS))
+    assert "No budget is set" in said(volume(9))
+    assert "the backlog grows" in said(volume(9, modified=days(99)), limits=Limits(per_day=3))
+
+
+# --- For people -------------------------------------------------------------------------------------------------------
+
+MANY = RowCount(30_000_000)
+BUSY = [RowCount(100_000, at_least=True)] * WINDOW
+PEOPLE = Volume("contact", "profile", MANY, RowCount(5_000, at_least=True), BUSY, BUSY, passes_deletes=True)
+LINES = replace(PEOPLE, table="new_orderline", resource="cusOrderLine", in_scope=MANY, passes_deletes=False)
+
+
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def shown(capsys: pytest.CaptureFixture[str], *volumes: Volume, other_calls: int = 0, limits: Limits) -> list[str]:
+    show(report(volumes, limits, {"insert": 7}, months=12, other_calls=other_calls, now=NOW))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_bounds_and_unknown_numbers_have_signs(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, PEOPLE, LINES, limits=Limits())
+    load, month = (line for line in lines if line.startswith("contact  "))
+    assert " ".join(load.split()) == "contact 30,000,000 ≥ 5,000 ≤ 30,000,000 ≤ 1 ≤ 30,000,001"
+    assert " ".join(month.split()) == "contact ≥ 3,000,000 ≥ 3,000,000 ? 6,000 ≥ 6,006,000"
+    _, order = (line for line in lines if line.startswith("new_orderline  "))
+    assert order.split()[-3] == "6,000"
+    tables = lines[: lines.index("", lines.index("") + 1)]
+    assert max(map(len, tables)) <= 80
+    assert "this month so far: 7 (7 insert, 0 update, 0 delete, 0 read)" in lines
+
+
+def test_other_sources_and_budgets_are_named_only_if_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not [line for line in shown(capsys, PEOPLE, limits=Limits()) if "of other sources" in line]
+    lines = shown(capsys, PEOPLE, other_calls=50, limits=Limits(per_day=10_000_000))
+    assert "a month: 6,006,000 engine calls, 6,006,050 with 50 of other sources; busiest day 200,200" in lines
+    assert "first load: 30,000,001 engine calls, 4 days within the budgets" in lines
+
+
+def test_no_number_is_cut_at_any_width(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = shown(capsys, PEOPLE, LINES, limits=Limits())
+    for width in (*range(40, 101), 120, 160, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = shown(capsys, PEOPLE, LINES, limits=Limits())
+        for name in ("contact ", "in all "):
+            assert [line.split() for line in lines if line.startswith(name)] == [
+                line.split() for line in whole if line.startswith(name)
+            ], width

@@ -1,0 +1,101 @@
+"""An explanation fits a terminal of 80 columns: no id, time or attribute is broken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sync_assets.cli.explain import show
+from sync_assets.defs.jobs import page
+
+ID, PARENT, RUN = (f"5c0a1f00-0000-4000-8000-{n:012d}" for n in range(3))
+AT = "2026-11-25T03:32:06Z"
+ATTRIBUTE: dict[str, Any] = {
+    "attribute": "cusPreferredLanguage",
+    "column": "new_language",
+    "conversion": "text",
+    "apply_updates": False,
+    "replaced": False,
+    "cut_from": 300,
+    "d365": "text, 300 characters",
+    "mapped": "text, 255 characters",
+    "campaign": "text, 12 characters",
+    "equal": False,
+}
+ONE: dict[str, Any] = {
+    "table": "new_order",
+    "resource": "cusOrder",
+    "in_step": False,
+    "reasons": ["Campaign's record differs in cusPreferredLanguage."],
+    "d365": {"found": True, "modified_at": AT},
+    "filter": {
+        "passes": True,
+        "match": "all",
+        "delete_filtered_out": False,
+        "rules": [{"field": "statecode", "operator": "eq", "values": ["number"], "met": True}],
+    },
+    "validation_error": None,
+    "attributes": [ATTRIBUTE],
+    "ledger": {
+        "state": "rejected",
+        "waiting_for": None,
+        "reason": "a | b <c>",
+        "since": AT,
+        "out_of_scope": False,
+        "held_since": None,
+        "next_request": None,
+        "changed_at": AT,
+        "acknowledged_at": None,
+        "attempts": 1,
+        "last_outcome": "rejected",
+        "not_before": None,
+        "leased_until": None,
+    },
+    "links": [
+        {
+            "attribute": "cusContactLink",
+            "table": "contact",
+            "id": PARENT,
+            "required": True,
+            "state": "rejected",
+            "reason": "RST-360011",
+            "acknowledged": False,
+            "campaign": None,
+            "equal": False,
+        }
+    ],
+    "children": {
+        "states": {"waiting": 1},
+        "first": [{"table": "new_orderline", "id": PARENT, "state": "waiting", "reason": None}],
+    },
+    "campaign": {"presence": "found", "last_modified": AT, "reason": None},
+    "differs": ["cusPreferredLanguage"],
+    "next_sync": "update",
+    "problem": None,
+    "opt_outs": [],
+    "decisions": [],
+    "runs": [{"run_id": RUN, "job": "sync", "status": "success", "changed_at": [AT]}],
+}
+DOCUMENT: dict[str, Any] = {"id": ID, "in_step": False, "values": "masked", "tables": {"new_order": ONE}}
+
+
+def test_ids_times_and_attributes_are_not_broken(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    show(DOCUMENT)
+    text = capsys.readouterr().out
+    for whole in (ID, PARENT, RUN, AT, "cusPreferredLanguage", "1 attempt since", "differs: none of ours"):
+        assert whole in text
+    assert text.splitlines()[0] == f"new_order {ID} -> cusOrder: not in step"
+
+
+def test_the_page_is_markdown_whose_tables_no_text_breaks() -> None:
+    text = page(DOCUMENT)
+    assert text.startswith(f"## new_order {ID} -> cusOrder: not in step\n")
+    assert (
+        "| cusPreferredLanguage | text, 300 characters | text, 255 characters | differs: text, 12 characters |" in text
+    )
+    assert "- reason: a \\| b &lt;c>" in text

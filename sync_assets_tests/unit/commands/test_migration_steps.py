@@ -1,0 +1,94 @@
+"""The results of a migration's steps: what is stored, and what waits for a person."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from sync_assets.commands.doctor.line import Line
+from sync_assets.commands.inventory import Inventory, TableInventory
+from sync_assets.commands.migration_steps import (
+    changes_step,
+    checklist,
+    doctor_step,
+    inventory_step,
+    opt_outs_step,
+    switch_off_step,
+)
+from sync_assets.config.models import Config
+from sync_assets.config.opt_out import Direction
+from sync_assets.runtime.context import Runtime
+
+MAPPINGS = {"donotemail": "blackListEmail"}
+
+
+def config(direction: Direction = "bidirectional") -> Config:
+    table = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "lastName"}}
+    document = {
+        "privacy_acknowledged": True,
+        "tables": [table],
+        "opt_out": {"direction": direction, "mappings": MAPPINGS},
+    }
+    return Config.model_validate(document)
+
+
+def inventory(**counts: Any) -> Inventory:
+    return Inventory(Runtime({}), tables={"contact": TableInventory(records=10, listing="whole", **counts)})
+
+
+def planned(**counts: int) -> dict[str, Any]:
+    kinds = ("insert", "update", "delete", "unchanged", "waiting", "failed", "held", "deletes_held_back")
+    return {
+        "tables": {"contact": dict.fromkeys(kinds, 0) | counts | {"deletes_following": {}, "deletes_orphaning": {}}}
+    }
+
+
+def test_only_what_fails_has_to_be_mended_and_is_shown_with_the_warnings() -> None:
+    lines = [Line("ok", "a", "fine"), Line("warn", "b", "look"), Line("fail", "c", "mend")]
+    assert doctor_step(lines[:2]).todo == []
+    step = doctor_step(lines)
+    assert step.result == {"ok": 1, "warn": 1, "fail": 1}
+    assert [line["what"] for line in step.details["checks"]] == ["b", "c"]
+    assert len(step.todo) == 1
+
+
+@pytest.mark.parametrize(
+    ("direction", "word"),
+    [("disabled", "Stop"), ("d365_to_campaign", "Stop"), ("campaign_to_d365", "Leave"), ("bidirectional", "Leave")],
+)
+def test_the_export_of_opt_outs_goes_on_where_its_file_is_read(direction: Direction, word: str) -> None:
+    [export] = [item for item in checklist(config(direction).opt_out) if "exports opt-outs" in item]
+    assert export.startswith(word)
+    assert switch_off_step(config(direction)).question
+
+
+def test_an_id_in_several_records_waits_for_a_decision_and_nothing_else_in_the_inventory_does() -> None:
+    found = inventory_step(config(), inventory(equal=1, unknown=2, other_key=3, keyed=6, differing=1))
+    assert found.question is None
+    assert found.result["tables"]["contact"]["without_id"] == 4
+    assert "1 id is in several records" in (inventory_step(config(), inventory(twice=1)).question or "")
+
+
+def test_updates_and_deletes_wait_for_a_decision_and_inserts_do_not() -> None:
+    assert changes_step(inventory(), planned(insert=5)).question is None
+    assert changes_step(inventory(), planned(update=1)).question == "1 record of Campaign would change. Is that right?"
+    assert changes_step(inventory(), planned(delete=2)).question
+
+
+def test_samples_are_shown_and_not_stored() -> None:
+    sample = {"id": "one", "changes": [{"attribute": "lastName", "campaign": "empty", "mapped": "text, 3 characters"}]}
+    step = changes_step(inventory(samples=[sample]), planned(update=1))
+    assert step.details["samples"] == {"contact": [sample]}
+    assert "one" not in repr(step.result)
+
+
+def test_opt_outs_that_differ_wait_for_a_decision_only_if_one_is_written() -> None:
+    found = inventory()
+    found.opt_outs = {"blackListEmail": Counter(agree=3, only_d365=1)}
+    assert opt_outs_step(config("disabled"), found).question is None
+    found.opt_outs["blackListEmail"]["to_campaign"] = 1
+    assert "0 opt-outs would be written to Dynamics 365 and 1 to Campaign" in (
+        opt_outs_step(config(), found).question or ""
+    )

@@ -1,0 +1,267 @@
+"""What people read: tables in which no time, id or number is broken at any width, and lines that are not wrapped."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import sync_assets
+from sync_assets.commands import certify, plan, rebuild, rejects, terminal
+from sync_assets.commands import status as status_command
+from sync_assets.commands.doctor import diagnosis
+from sync_assets.commands.migration_steps import OPT_OUT_COUNTS, show_step
+from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
+from sync_assets.commands.status import COLUMNS
+from sync_assets.commands.terminal import print_document, progress_on_terminal, progress_text
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import REMEDY
+
+PACKAGE = Path(sync_assets.__file__).parent
+WIDTH = 80
+AT = "2026-11-25T03:32:06Z"
+IDS = [f"5c0a1f00-0000-4000-8000-{n:012d}" for n in range(3)]
+LONG = (
+    "Campaign refused it: RST-360011 An error has occurred: the value of the attribute 'cusJobTitle' does not fit its "
+    "enumeration, and nobody can say why it should"
+)
+
+
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def table(resource: str, complete: bool = True, at: str | None = AT) -> dict[str, Any]:
+    counts = {
+        "pending": 30_000_000,
+        "waiting": 1_200_000,
+        "failed": 12_345,
+        "held": 12,
+        "orphaned": 0,
+        "synced": 30_000_000,
+    }
+    feed = {"position_saved_at": at, "polled_at": at, "complete": complete}
+    about = {
+        "waiting_for": {},
+        "deletes_held_back": 0,
+        "deletes_following": {},
+        "deletes_orphaning": {},
+        "maintenance_since": None,
+    }
+    return {"resource": resource, **counts, **about, "feed": feed}
+
+
+def status(**tables: dict[str, Any]) -> dict[str, Any]:
+    calls = {"insert": 0, "update": 0, "delete": 0, "read": 0}
+    return {"tables": tables, "engine_calls": calls, "opt_out": {"direction": "disabled"}}
+
+
+def read(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= WIDTH, lines
+    return lines
+
+
+def test_status_has_a_line_for_each_table_and_one_for_its_feed(capsys: pytest.CaptureFixture[str]) -> None:
+    status_command.show(status(contact=table("profile"), new_orderline=table("cusOrderLine", complete=False)))
+    lines = read(capsys)
+    [contact, feed] = [line for line in lines if line.startswith("contact")]
+    assert contact.split() == ["contact", "profile", "30,000,000", "1,200,000", "12,345", "12", "0", "30,000,000"]
+    assert feed.split() == ["contact", AT, AT]
+    assert [line.split("  ")[-1] for line in lines if line.startswith("new_orderline")][-1] == "first read goes on"
+
+
+def test_status_breaks_long_names_rather_than_times_and_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    status_command.show(status(new_customerpreferenceofthegroup=table("cusCustomerPreferenceOfTheGroup")))
+    text = "\n".join(read(capsys))
+    assert text.count(AT) == 2
+    assert text.count("30,000,000") == 2
+
+
+def test_status_says_what_was_never_captured(capsys: pytest.CaptureFixture[str]) -> None:
+    status_command.show(status(contact=table("profile", complete=False, at=None)))
+    assert "never captured" in "\n".join(read(capsys))
+
+
+def test_status_names_a_killed_run_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    message = f"The process of run 0123abcd was killed. {REMEDY}"
+    killed = {"run_id": "0123abcd", "last_sign_of_life": AT, "message": message}
+    status_command.show(status(contact=table("profile")) | {"killed_runs": [killed]})
+    assert message in capsys.readouterr().out.splitlines()
+
+
+def test_status_tells_what_the_last_certification_found_not_workable(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = {"system": "Campaign", "about": "profile", "premise": "empty values", "found": "the former value is kept"}
+    for last, line in (
+        (None, "never certified: `sync-assets certify` does that on a stage tenant"),
+        ({"at": AT, "version": None, "not_workable": []}, f"certified {AT}: all workable"),
+        (
+            {"at": AT, "version": "1.2", "not_workable": [wrong]},
+            f"certified {AT} by version 1.2: not workable: profile: empty values (the former value is kept)",
+        ),
+    ):
+        status_command.show(status(contact=table("profile")) | {"certification": last})
+        assert line in capsys.readouterr().out.splitlines()
+
+
+def test_rejects_stand_below_the_reason_that_they_share(capsys: pytest.CaptureFixture[str]) -> None:
+    records = [
+        {"table": name, "id": id_, "since": AT, "attempts": 12, "reason": reason}
+        for name, id_, reason in (
+            ("contact", IDS[0], LONG),
+            ("new_orderline", IDS[1], "no"),
+            ("contact", IDS[2], LONG),
+        )
+    ]
+    rejects.show({"rejects": records})
+    lines = read(capsys)
+    assert [line.split() for line in lines if "5c0a1f00" in line] == [
+        [id_, AT, "12"] for id_ in (IDS[0], IDS[2], IDS[1])
+    ]
+    told = " ".join(line.strip() for line in lines)
+    assert told.count(f"contact: {LONG}") == 1
+    assert "new_orderline: no" in told
+
+
+def test_brackets_in_a_reason_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    rejects.show({"rejects": [{"table": "t", "id": IDS[0], "since": AT, "attempts": 1, "reason": "a [red]b[/] c"}]})
+    assert "t: a [red]b[/] c" in read(capsys)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_server_s_words_are_neither_markup_nor_commands_of_the_terminal(
+    as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = "[bold]no[/] [/link] \x1b[2J\x9b31m\u202eevil"
+    print_document(
+        {"rejects": [{"table": "contact", "reason": reason, "id": "1", "since": AT, "attempts": 1}]},
+        as_json,
+        rejects.show,
+    )
+    print_document({"checks": [{"outcome": "fail", "what": "Campaign", "message": reason}]}, as_json, diagnosis.show)
+    output = capsys.readouterr().out
+    assert output.count("[bold]no[/] [/link]") == 2
+    assert output.replace("\n", "").isprintable()
+
+
+def premise(outcome: str, about: str = "profile", **more: str) -> dict[str, Any]:
+    shown = {"system": "Campaign", "premise": "GET by the key", "found": "the record is found", "program": "One call."}
+    return {**shown, "about": about, "outcome": outcome, **more}
+
+
+def test_a_table_for_each_resource_with_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    premises = [
+        premise("workable"),
+        premise("not workable", premise="empty values", found="refused: '[/x]' is not valid"),
+        premise("not tried", about=""),
+    ]
+    calls = {"insert": 1, "update": 2, "delete": 3, "read": 4}
+    certify.show({"premises": premises, "engine_calls": calls})
+    output = capsys.readouterr().out
+    assert "Campaign: profile" in output
+    assert "not workable: refused: '[/x]' is not valid" in " ".join(output.split())
+    assert "1 workable, 1 not workable, 1 not tried; 10 engine calls" in output
+
+
+NUMBER = 30_456_789
+RECORDS = [{"table": "contact", "id": id_, "since": AT, "attempts": NUMBER, "reason": "it is wrong"} for id_ in IDS]
+CALLS = dict.fromkeys(("insert", "update", "delete", "read"), NUMBER)
+PLAN = {"waiting_for": {}, "orphaned": 0, "engine_calls": CALLS} | dict.fromkeys(PLANNED, NUMBER)
+STEP = {"result": {"tables": {"contact": dict.fromkeys(PLANNED, NUMBER) | {"attributes": {}}}}, "details": {}}
+OPT_OUTS = {"result": {"direction": "both", "attributes": {"contact": dict.fromkeys(OPT_OUT_COUNTS, NUMBER)}}}
+ASKED = {"number": 4, "title": "t", "done_at": None, "todo": (), "question": None, "details": {}}
+
+TABLES: dict[str, tuple[Callable[[dict[str, Any]], None], dict[str, Any], int]] = {
+    "status": (status_command.show, status(contact=table("profile") | dict.fromkeys(COLUMNS, NUMBER)), len(COLUMNS)),
+    "plan": (
+        plan.show,
+        {
+            "tables": {"contact": PLAN},
+            "engine_calls": CALLS,
+            "opt_out": dict.fromkeys(OPT_OUTS_DUE, NUMBER),
+            "budget": None,
+            "notes": [],
+        },
+        len(PLANNED) + len(CALLS) + len(OPT_OUTS_DUE),
+    ),
+    "rebuild": (
+        rebuild.show,
+        {"tables": {"contact": dict.fromkeys((*rebuild.FOUND, *COLUMNS), NUMBER)}},
+        len(rebuild.FOUND) + len(COLUMNS),
+    ),
+    "rebuild --dry-run": (
+        rebuild.show_rehearsal,
+        {"tables": {"contact": {"records": NUMBER, "engine_calls": {"read": NUMBER}}}, "left_today": None},
+        2,
+    ),
+    "rejects": (rejects.show, {"rejects": RECORDS}, 3),
+    "rejects --orphaned": (rejects.show, {"orphaned": RECORDS}, 0),
+    "certify": (
+        certify.show,
+        {"premises": [premise("workable", found="30,456,789 in contact", program=LONG)], "engine_calls": {}},
+        1,
+    ),
+    "migrate": (show_step, {**ASKED, **STEP, "step": "changes"}, len(PLANNED) - 1),
+    "migrate, opt-outs": (show_step, {**ASKED, **OPT_OUTS, "step": "opt_outs"}, len(OPT_OUT_COUNTS)),
+}
+"""By command: what prints its document, a document, and how often the number is in its tables."""
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_no_number_time_id_or_name_is_cut_at_any_width(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show, document, times = TABLES[command]
+    for width in (*range(40, 101), 120, 160, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        show(document)
+        text = capsys.readouterr().out
+        assert text.replace(",", "").count(str(NUMBER)) >= times, (width, text)
+        assert "contact" in text, (width, text)
+        for whole in (*(record["id"] for record in document.get("rejects", document.get("orphaned", ()))),):
+            assert f"{whole}  {AT}" in text, (width, text)
+
+
+def test_all_tables_are_made_and_printed_in_one_place() -> None:
+    modules = {path for path in PACKAGE.rglob("*.py") if "rich.table" in path.read_text(encoding="utf-8")}
+    assert modules == {PACKAGE / "commands" / "terminal.py"}
+    printing = [line for line in inspect.getsource(terminal).splitlines() if "console.print(table" in line]
+    assert len(printing) == 1
+
+
+# --- Progress ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "rate", "text"),
+    [
+        (7, None, None, "7 records"),
+        (1200, None, 400.0, "1,200 records, 400/s"),
+        (1200, 30_000, 400.0, "1,200 of 30,000 records, 400/s, 1:12 left"),
+        (1200, 30_000_000, 400.0, "1,200 of 30,000,000 records, 400/s, 20:49:57 left"),
+        (5, 5, 400.0, "5 of 5 records, 400/s"),
+        (0, 5, None, "0 of 5 records"),
+    ],
+)
+def test_progress_names_total_rate_and_remaining_time_as_far_as_they_are_known(
+    done: float, total: float | None, rate: float | None, text: str
+) -> None:
+    assert progress_text(done, total, rate) == text
+
+
+def test_an_activity_shows_its_total_and_more_records_than_that_raise_it() -> None:
+    runtime, shown = Runtime({}), io.StringIO()
+    runtime.totals["sending contact"] = 10
+    with progress_on_terminal(runtime, Console(file=shown, force_terminal=True, width=100)):
+        runtime.progress("sending contact", 4)
+        runtime.progress("capturing contact", 9)
+        runtime.progress("sending contact", 12)
+    assert "12 of 12 records" in shown.getvalue()
+    assert "capturing contact 9 records" in shown.getvalue()
