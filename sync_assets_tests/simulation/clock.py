@@ -30,7 +30,7 @@ from sync_assets.runtime import workers
 START = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
 THREAD_SECONDS = 0.004
 """Longest time from the call of `to_thread` until the work is done, and from there until its result arrives."""
-_PACKAGES = ("audit", "campaign", "capture", "config", "dataverse", "http", "ledger", "mapping", "operations",
+_PACKAGES = ("audit", "campaign", "capture", "config", "dataverse", "http", "ledger", "mapping", "commands",
              "opt_out", "push", "runtime", "sandbox", "sftp", "validation", "flows")  # fmt: skip
 
 

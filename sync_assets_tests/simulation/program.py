@@ -227,7 +227,7 @@ class Sync:
 
 
 async def hold(runtime: Runtime, contact: str) -> None:
-    """As `operations.privacy_hold.add`, repeated until both systems could be asked, and no request is in flight."""
+    """As `commands.hold.add`, repeated until both systems could be asked, and no request is in flight."""
     runtime.ledger.holds.hold(CONTACT, contact)
     while True:
         release_dead(runtime.ledger)
@@ -239,7 +239,7 @@ async def hold(runtime: Runtime, contact: str) -> None:
 
 
 async def release(runtime: Runtime, contact: str) -> None:
-    """As `operations.privacy_hold.release`, repeated until Dynamics 365 could be asked."""
+    """As `commands.hold.release`, repeated until Dynamics 365 could be asked."""
     while runtime.ledger.holds.records_of_hold(CONTACT, contact):
         try:
             runtime.ledger.holds.end_hold(CONTACT, contact, gone=await is_gone(runtime, contact))
