@@ -246,8 +246,11 @@ def changes(head: Head, key: str) -> tuple[dict[str, int | None], list[str]]:
     if "" in ids:
         raise BadPage("Dynamics 365 sent a change without an id.")
     rows = [item for item in items if item.key]
-    versions = zip([row.key.lower() for row in rows], row_versions([row.etag for row in rows]), strict=True)
-    return dict(sorted(versions, key=lambda one: one[1] or 0)), [item.id.lower() for item in items if not item.key]
+    highest: dict[str, int | None] = {}  # in the order of the page
+    for row, version in zip(rows, row_versions([row.etag for row in rows]), strict=True):
+        id_ = row.key.lower()
+        highest[id_] = max(version or 0, highest.get(id_) or 0) or None
+    return highest, [item.id.lower() for item in items if not item.key]
 
 
 def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:
