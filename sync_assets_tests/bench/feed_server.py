@@ -20,7 +20,7 @@ from sync_assets_tests.bench.servers import Connection, answer, serve
 
 DISTINCT_PAGES = 4
 CHANGED_EVERY = 100
-"""One of so many pages has other rows after a change."""
+"""One of so many pages has other rows, of a higher version, after a change: those of the template behind the first."""
 _PATH = re.compile(r"/(\d+)/api/data/v9\.2/(\w+)")
 _SIZE = re.compile(rb"odata\.maxpagesize=(\d+)")
 _ODATA = "OData-Version: 4.0\r\n"

@@ -39,7 +39,7 @@ class PageTemplate:
 
     def __init__(self, seed: int, size: int, *, labels: bool = False) -> None:
         chance = Random(seed)
-        rows = [row_text(chance, labels=labels).partition(PLACEHOLDER.decode()) for _ in range(size)]
+        rows = [row_text(chance, seed, labels=labels).partition(PLACEHOLDER.decode()) for _ in range(size)]
         self._before: list[bytes] = []
         behind = '{"@odata.context":"$metadata#contacts","value":['
         for before, _, after in rows:
@@ -58,9 +58,12 @@ class PageTemplate:
         return self._behind[rows - 1][:-1] + f'],"@odata.{link[0]}":{json.dumps(link[1])}}}'.encode()
 
 
-def row_text(chance: Random, *, labels: bool = False) -> str:
-    """One row as JSON, with PLACEHOLDER for its id. labels: with values as people read them, where there are any."""
-    made = {"@odata.etag": json.dumps(f'W/"{chance.randrange(10**8)}"'), KEY: f'"{PLACEHOLDER.decode()}"'}
+def row_text(chance: Random, age: int, *, labels: bool = False) -> str:
+    """Return a row as JSON, with PLACEHOLDER for its id.
+
+    age: the row's version is higher than that of each row of a lower age. labels: with values as people read them.
+    """
+    made = {"@odata.etag": json.dumps(f'W/"{age * 10**8 + chance.randrange(10**8)}"'), KEY: f'"{PLACEHOLDER.decode()}"'}
     made["modifiedon"] = _time(chance)
     for name, type_ in COLUMNS.items():
         shown = select_name(name)
