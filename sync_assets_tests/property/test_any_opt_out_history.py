@@ -226,6 +226,7 @@ class History:
 
     def decides(self) -> Steps:
         """As pending_decisions.py does."""
+        self.ledger.opt_outs.end_unknown()
         due = self.due(OptOutState.DECIDE)
         said = {id_: self.world.told_by_api(id_) for id_, rows in due.items() if any(one.ask for one in rows)}
         yield
@@ -385,6 +386,7 @@ class History:
         self.finish(self.pushes(), self.pushes(), self.pushes())
         self.finish(self.captures(), self.exports())
         self.state(self.files[-1])
+        self.ledger.opt_outs.end_unknown()
         for state, work in [
             (OptOutState.DECIDE, self.decides),
             (OptOutState.TO_D365, self.writes_d365),
