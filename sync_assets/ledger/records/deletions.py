@@ -43,7 +43,8 @@ MOVED = ", ".join(f"{name} = ?" for name in transitions.DesiredUpdate._fields[:-
 MOVE = f"UPDATE sync_record SET {MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
 _WITHDRAW = """
     UPDATE sync_record SET withdrawn = 1, state = ?, gate = ?, payload = CASE WHEN ? THEN payload END,
-        update_payload = CASE WHEN ? THEN update_payload END, failed_since = NULL,
+        update_payload = CASE WHEN ? THEN update_payload END,
+        failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) END,
         reason = CASE WHEN ? THEN NULL ELSE reason END, attempts = CASE WHEN ? THEN 0 ELSE attempts END
     WHERE seq = ?
 """  # a record that is rejected now has a validation error: RecordState.refused_by_campaign
@@ -244,7 +245,7 @@ class Deletions:
         now = self._session.now()
         moves: list[transitions.DesiredUpdate] = []
         moved: list[RecordState] = []
-        withdrawn: list[tuple[int, int, bool, bool, bool, bool, int]] = []
+        withdrawn: list[tuple[int, int, bool, bool, bool, int, bool, bool, int]] = []
         forgotten: list[RecordState] = []
         for record in self._session.bulk.states_of(connection, seqs):
             if transitions.is_purgeable(record):
@@ -254,7 +255,9 @@ class Deletions:
                 where = transitions.after_leaving_scope(record)
                 keep = where.state != State.SYNCED
                 fails = where.state == State.FAILED
-                withdrawn.append((where.state.value, where.block_reason.value, keep, keep, fails, fails, record.seq))
+                stuck = fails or where.state == State.ORPHANED
+                columns = (where.state.value, where.block_reason.value, keep, keep, stuck, now, fails, fails)
+                withdrawn.append((*columns, record.seq))
                 moved.append(record._replace(state=where.state, gate=where.block_reason, withdrawn=1))
                 tally.move(record, where.state)
             elif (move := transitions.after_delete(record, now=now)) is not None:

@@ -6,6 +6,7 @@ from sync_assets.ledger import BlockReason, Ledger, LinkSpec, Loss, State
 from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, record, row, stored
 from sync_assets_tests.unit.ledger.linking import (
     JOINED,
+    KEPT,
     NEEDED,
     OPTIONAL,
     answer,
@@ -139,6 +140,19 @@ def test_a_record_is_orphaned_since_it_first_was(ledger: Ledger, clock: Clock) -
     order(ledger, "anna", "c")
     capture(ledger, row("anna"))
     assert record(ledger, "order").failed_since is None
+
+
+def test_an_orphan_that_leaves_the_scope_stays_one_and_is_told_since_when(ledger: Ledger, clock: Clock) -> None:
+    """Campaign keeps it, as it keeps each record whose row left the scope."""
+    contacts_are_read(ledger, "anna")
+    order(ledger, "anna", link=KEPT)
+    sent(ledger, "order")
+    capture(ledger, deleted=["anna"], complete=True)
+    [before] = ledger.blocked.orphans()
+    clock.advance(60)
+    capture(ledger, table="order", links=[KEPT], out_of_scope=[guid("order")])
+    assert orphaned(ledger, "order")
+    assert [(one.id, one.since) for one in ledger.blocked.orphans()] == [(guid("order"), before.since)]
 
 
 def test_a_row_that_is_refused_is_refused_and_not_orphaned(ledger: Ledger) -> None:
