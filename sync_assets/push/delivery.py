@@ -36,7 +36,11 @@ most. Each wait is three times as long as the one before.
 SUSPECTED_AFTER = 3
 """Failed attempts after which each attribute is suspected of being refused in updates."""
 LOOK_AGAIN_SECONDS = 10.0
-"""Seconds before a record whose insert was lost, and which is not found, is looked up once more."""
+"""Seconds before a record whose insert was lost, and which is not found, is looked up once more. Three times as long
+each time, until the insert can take effect no more.
+"""
+LOOKS = 4
+"""Times that this wait grows."""
 MAX_POSTS = 2
 """POSTs of one delivery at most; the second one only if the answer to the first was lost."""
 
@@ -307,8 +311,8 @@ class _Write:
             addressing = records.addressing
             if addressing.unique is False or addressing.key_in_url is False:
                 raise StillUnknown(record.unknown_seconds or LOOK_AGAIN_SECONDS)
-            if record.attempts == 0:  # others may show that the key is unique
-                raise StillUnknown(LOOK_AGAIN_SECONDS)
+            look_again = LOOK_AGAIN_SECONDS * 3 ** min(record.attempts, LOOKS)  # others may show that the key is unique
+            raise StillUnknown(min(look_again, record.unknown_seconds or look_again))
         return None
 
     async def _update(self, form: str | None, known: Values) -> ResponseOutcome:

@@ -185,7 +185,10 @@ async def test_a_push_that_is_cancelled_while_campaign_is_silent_leaves_those_re
     assert bench.counts().pending == 20
     await asyncio.sleep(1.5)  # until the sandbox, too, is done with them
     again = await bench.push()
-    assert (again.done, dict(again.calls)) == (20, calls(insert=20, update=8))  # asks by the key first
+    assert (again.done, again.calls["insert"]) == (12, 12)  # the others wait: the key was not known to be unique
+    bench.ledger.claims.retry()
+    last = await bench.push()
+    assert (last.done, last.calls["insert"], last.calls["update"]) == (8, 8, 8)  # asks by the key first
     assert all(len(found) == 1 for found in bench.profiles(payloads).values())
 
 
