@@ -43,6 +43,7 @@ def _before(moment: Moment, tables: tuple[Table, ...], observed: Observed) -> Ob
         rows=tuple(one for one in observed.rows if one.moment.n < moment.n),
         calls=tuple(one for one in observed.calls if one.handled.n < moment.n),
         others=tuple(one for one in observed.others if one.moment.n < moment.n),
+        verified=tuple(one for one in observed.verified if one.moment.n < moment.n),
         retargeted=None,
     )
 
