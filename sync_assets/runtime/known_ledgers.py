@@ -78,10 +78,15 @@ def _read(config: Path) -> list[KnownLedger]:
 
 
 def _write(config: Path, ledgers: list[KnownLedger]) -> None:
-    aside = config.with_name(f".{config.name}.{os.getpid()}")
+    write_if_possible(_path(config), json.dumps([asdict(one) for one in ledgers], indent=1) + "\n")
+
+
+def write_if_possible(file: Path, text: str) -> None:
+    """Write a file at once, so that no reader sees a part of it; do nothing where it cannot be written."""
+    aside = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        aside.write_text(json.dumps([asdict(one) for one in ledgers], indent=1) + "\n", "utf-8")
-        aside.replace(_path(config))
+        aside.write_text(text, "utf-8")
+        aside.replace(file)
     except OSError:
         with suppress(OSError):
             aside.unlink()

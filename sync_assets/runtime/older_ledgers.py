@@ -10,7 +10,6 @@ remembered.
 from __future__ import annotations
 
 import json
-import os
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.times import clock
+from sync_assets.runtime.known_ledgers import write_if_possible
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -92,10 +92,4 @@ class LedgerNumber:
         return 0, False, 0.0
 
     def _write(self, number: int) -> None:
-        aside = self._file.with_name(f"{self._file.name}.{os.getpid()}")
-        try:
-            aside.write_text(json.dumps({"number": number, "older": self.is_older, "at": self._at}), "utf-8")
-            aside.replace(self._file)
-        except OSError:
-            with suppress(OSError):
-                aside.unlink()
+        write_if_possible(self._file, json.dumps({"number": number, "older": self.is_older, "at": self._at}))

@@ -3,8 +3,8 @@
 A table in maintenance is neither captured nor sent, while its data model is being published. A change of the data model
 is detected by a type that differs from the stored one.
 
-Invariant: maintenance is checked wherever work is handed out (`claim`, `lease_feed`, `opt_outs_due`), so that every
-worker on every machine obeys it within a batch, or within the 15 s after which a capture checks its lease.
+Invariant: maintenance is checked wherever work is handed out (`Claims.claim`, `Feeds.lease_feed`, `OptOuts.due`), so
+that every worker on every machine obeys it within a batch, or within the 15 s after which a capture checks its lease.
 """
 
 from collections.abc import Mapping

@@ -152,7 +152,7 @@ class OptOuts:
     def claim(
         self, state: OptOutState, attributes: Sequence[str], session: int, *, after: str = "", limit: int
     ) -> dict[str, list[OptOutRow]]:
-        """Claim what `opt_outs_due` returns, until `put` or `release`: requests follow at once.
+        """Claim what `due` returns, until `put` or `release`: requests follow at once.
 
         A hold waits for the rows that are locked here, so that it either is seen, or sees the claim.
 
@@ -369,7 +369,7 @@ class OptOuts:
 def _due_ids(
     connection: Connection, state: OptOutState, attributes: Sequence[str], after: str, limit: int
 ) -> list[str]:
-    """Return the ids that `opt_outs_due` describes."""
+    """Return the ids that `OptOuts.due` describes."""
     text = sa.text(_DUE.format(state=int(state))).bindparams(sa.bindparam("attributes", expanding=True))
     given = {"after": after, "attributes": list(attributes), "limit": limit}
     return list(connection.execute(text, given).scalars())
