@@ -116,7 +116,7 @@ def test_a_rebuild_waits_until_no_request_that_the_ledger_lost_can_take_effect(
     assert "`sync-assets rebuild`" in errors
     assert program.run("sync")[0] == 1
     assert admin.engine_calls() == before
-    program.guardrails = {"horizon_minutes": 0.001}
+    program.guardrails = {"horizon_minutes": 0.00001}
     assert program.run("rebuild")[0] == 0
     assert program.sync().status == 0
     program.assert_in_step()

@@ -108,7 +108,7 @@ def test_a_copy_of_the_ledger_may_be_older_than_what_campaign_holds(chain: Calla
     admin.change("contact", [late[0]], firstname="Later")
     lose(program)
     shutil.copy(copy, ledger_of(program))
-    program.guardrails = {"horizon_minutes": 0.001}  # no request without an answer is waited for
+    program.guardrails = {"horizon_minutes": 0.00001}  # no request without an answer is waited for
 
     assert found(rebuilt(program), "records", "equal", "differing", "unknown", "pending") == {
         "contact": (5, 3, 2, 0, 2),
