@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -27,6 +27,14 @@ MARGIN = timedelta(minutes=5)
 PROFILES_IN_A_PAGE = 500
 
 _TIME = pl.Datetime("us", "UTC")
+
+
+class ProfileOptOut(NamedTuple):
+    """An opt-out as a profile shows it. changed: its time of change; created: the profile's; None: not shown."""
+
+    value: bool
+    changed: datetime | None
+    created: datetime | None
 
 
 async def changed_profiles(
@@ -101,18 +109,19 @@ def opt_out(profile: dict[str, Any], attribute: str) -> tuple[bool | None, datet
 
 async def opt_outs_of(
     records: Records, id_: str, attributes: Sequence[str]
-) -> dict[str, tuple[bool, datetime | None]] | ResponseOutcome:
-    """Return attribute -> (value, change time in UTC) of the profile that carries our id, or why it cannot be read.
+) -> dict[str, ProfileOptOut] | ResponseOutcome:
+    """Return attribute -> opt-out of the profile that carries our id, or why it cannot be read.
 
     Raises what `CampaignClient.call` raises.
     """
     found = await records.find(id_)
     if isinstance(found, ResponseOutcome):
         return found
-    values: dict[str, tuple[bool, datetime | None]] = {}
+    values: dict[str, ProfileOptOut] = {}
+    created = moment(found.get("created"))
     for attribute in attributes:
         value, time = opt_out(found, attribute)
         if value is None:
             return ResponseOutcome("refused", f"Campaign does not tell {attribute} of {records.resource}.")
-        values[attribute] = (value, time)
+        values[attribute] = ProfileOptOut(value, time, created)
     return values

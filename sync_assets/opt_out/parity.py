@@ -142,7 +142,7 @@ async def _compare(session: Session, ids: Sequence[str], found: Parity) -> None:
                 opt_out,
                 session.direction,
                 (column.opted_out(here[id_].values[column.name]), here[id_].modified),
-                told[attribute],
+                (told[attribute].value, told[attribute].changed),
                 None if micros is None else times.from_micros(micros),
                 now,
             )

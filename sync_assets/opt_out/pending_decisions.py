@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from sync_assets.campaign.client import BudgetSpent, access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
-from sync_assets.campaign.profile_opt_outs import opt_outs_of
+from sync_assets.campaign.profile_opt_outs import ProfileOptOut, opt_outs_of
 from sync_assets.dataverse.row_queries import RowNow, rows_now
 from sync_assets.http.redaction import redact
 from sync_assets.http.transport import HttpError, SignInRefused
@@ -32,8 +32,8 @@ BATCH = 500
 QUESTIONS = 16
 """Concurrent queries of profiles."""
 
-CampaignValues = Mapping[str, tuple[bool | None, datetime | None]]
-"""Attribute -> (Campaign's value, time of change)."""
+CampaignValues = Mapping[str, ProfileOptOut]
+"""Attribute -> Campaign's answer to a query."""
 
 NO_CONTACT = "the contact is not in Dynamics 365"
 NO_PROFILE = "the profile is not in Campaign"
@@ -149,7 +149,7 @@ class _Batch:
         self.rows: list[OptOutRow] = []
         self.decisions: list[OptOutDecision] = []
 
-    def decide(self, row: OptOutRow, here: RowNow, told: tuple[bool | None, datetime | None] | None) -> None:
+    def decide(self, row: OptOutRow, here: RowNow, told: ProfileOptOut | None) -> None:
         d365, modified = self._d365(row, here), here.modified
         campaign, changed = _said(row, told)
         decision = decide(self._session.direction, d365, modified, campaign, changed)
@@ -242,11 +242,11 @@ class _Batch:
         )
 
 
-def _said(row: OptOutRow, told: tuple[bool | None, datetime | None] | None) -> tuple[bool | None, datetime | None]:
+def _said(row: OptOutRow, told: ProfileOptOut | None) -> tuple[bool | None, datetime | None]:
     """Return Campaign's value and time of change: from its response `told`, else as stored in the ledger."""
     if told is None:
-        return _flag(row.campaign), _instant(row.campaign_at)
-    return told[0], _instant(rules.since(row, told[0], _micros(told[1])))
+        return _flag(row.campaign), _instant(rules.changed_at(row))
+    return told.value, _instant(rules.since(row, told.value, _micros(told.changed), _micros(told.created)))
 
 
 def _flag(value: int | None) -> bool | None:

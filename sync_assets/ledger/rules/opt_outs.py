@@ -124,15 +124,25 @@ def _is_older(row: OptOutRow, latest: int, *, vague: bool) -> bool:
     return latest < row.stated_at or (bool(row.ours) and latest == row.stated_at)
 
 
-def since(row: OptOutRow, value: bool | None, at: int | None) -> int | None:
+def since(row: OptOutRow, value: bool, at: int | None, created: int | None) -> int | None:
     """Return since when (microseconds) Campaign has held `value`, its answer to a query.
 
     Without a time of change `at`: an unchanged value since the stored time of change, a different one at the earliest
-    since Campaign last stated the opposite. None if neither is known.
+    since Campaign last stated the opposite. None if neither is known, and for the default of a profile that was
+    `created` after that statement, which was about an earlier profile: no person opted in.
     """
-    if at is not None or value is None or row.campaign is None:
+    if at is not None or row.campaign is None:
         return at
-    return row.campaign_at if value == bool(row.campaign) else row.stated_at
+    if value == bool(row.campaign):
+        return changed_at(row)
+    if not value and created is not None and row.stated_at is not None and created > row.stated_at:
+        return None
+    return row.stated_at
+
+
+def changed_at(row: OptOutRow) -> int | None:
+    """Return the stored value's time of change (microseconds); None if it is unknown, or the value is our default."""
+    return None if row.ours and not row.campaign else row.campaign_at
 
 
 def after_capture(
@@ -196,11 +206,14 @@ def after_decision(
             based on.
         now: microseconds since 1970.
     """
+    # "Not opted out" without a time of change is the value of our insert. The stored time stays: older statements are
+    # not processed again.
+    is_default = campaign == 0 and campaign_at is None and row.campaign_at is not None
     held = row._replace(
         campaign=campaign,
-        campaign_at=campaign_at,
+        campaign_at=row.campaign_at if is_default else campaign_at,
         stated_at=now if row.ask else row.stated_at,
-        ours=0 if row.ask else row.ours,
+        ours=int(is_default) if row.ask else row.ours,
         d365=d365,
         d365_at=d365_at,
     )

@@ -13,6 +13,7 @@ import msgspec
 import polars as pl
 import pytest
 
+from sync_assets.campaign import dialect
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import MARGIN, changed_profiles, opt_outs_of
@@ -287,9 +288,11 @@ async def test_the_opt_outs_of_one_profile(client: CampaignClient, admin: Admin,
     [id_] = profiles(admin, 1)
     touch(admin, id_, at(1), blackListPhone=True, blackListPhoneLastModified=text(at(1)))
     records = Records(client, EXT, "profile", KEY, Addressing("filter" if given else "url", given))
+    created = dialect.moment(admin.dump_campaign()[0]["created"])
+    assert created is not None
     assert await opt_outs_of(records, id_, ATTRIBUTES) == {
-        "blackListEmail": (False, None),
-        "blackListPhone": (True, at(1)),
+        "blackListEmail": (False, None, created),
+        "blackListPhone": (True, at(1), created),
     }
     assert client.calls.take() == {"read": 1}
     missing = await opt_outs_of(records, str(uuid.uuid4()), ATTRIBUTES)

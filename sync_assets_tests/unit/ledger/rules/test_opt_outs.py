@@ -163,19 +163,26 @@ class TestSince:
     """Campaign was asked: since when does it hold what it told?"""
 
     @pytest.mark.parametrize(
-        ("before", "value", "told", "expected"),
+        ("before", "value", "told", "created", "expected"),
         [
-            (row(1, THEN), True, NOW, NOW),  # as it says
-            (row(1, THEN), True, None, THEN),  # what it said before
-            (row(1, THEN), False, None, SAID),  # not longer than since it last said otherwise
-            (row(0, None, ours=1), True, None, SAID),
-            (row(0), False, None, None),
-            (row(None, THEN), False, None, None),  # what it said before is not known
-            (row(1, THEN), None, None, None),
+            (row(1, THEN), True, NOW, THEN, NOW),  # as it says
+            (row(1, THEN), True, None, THEN, THEN),  # what it said before
+            (row(1, THEN), False, None, THEN, SAID),  # not longer than since it last said otherwise
+            (row(1, THEN), False, None, SAID, SAID),
+            (row(1, THEN), False, None, None, SAID),  # Campaign does not show when the profile was created
+            (row(1, THEN), False, None, NOW, None),  # the default of a profile made anew
+            (row(1, THEN), False, NOW, SAID + 1, NOW),  # a person changed it there
+            (row(1, THEN, None), False, None, NOW, None),
+            (row(0, None, ours=1), True, None, THEN, SAID),
+            (row(0, None, ours=1), True, None, NOW, SAID),  # a person opted out of the profile made anew
+            (row(0), False, None, THEN, None),
+            (row(None, THEN), False, None, THEN, None),  # what it said before is not known
         ],
     )
-    def test_since(self, before: OptOutRow, value: bool | None, told: int | None, expected: int | None) -> None:
-        assert rules.since(before, value, told) == expected
+    def test_since(
+        self, before: OptOutRow, value: bool, told: int | None, created: int | None, expected: int | None
+    ) -> None:
+        assert rules.since(before, value, told, created) == expected
 
 
 class TestCapture:
@@ -284,6 +291,27 @@ class TestDecided:
         asked, not_asked = (self.decided(row(1, THEN, ours=1, ask=ask), state) for ask in (1, 0))
         assert (asked.stated_at, asked.ours, asked.ask) == (NOW, 0, 0)
         assert (not_asked.stated_at, not_asked.ours, not_asked.ask) == (SAID, 1, 0)
+
+    @pytest.mark.parametrize(
+        ("campaign", "campaign_at", "kept", "is_default"),
+        [
+            (0, None, THEN, True),  # the value of a profile made anew: an old file's time stays processed
+            (0, NOW, NOW, False),
+            (1, None, None, False),
+            (None, None, None, False),  # Campaign says nothing
+        ],
+    )
+    def test_no_opt_out_without_a_time_of_change_is_the_default_of_our_insert(
+        self, campaign: int | None, campaign_at: int | None, kept: int | None, is_default: bool
+    ) -> None:
+        after = rules.after_decision(
+            row(1, THEN, ask=1), value=1, state=SETTLED, campaign=campaign, campaign_at=campaign_at, d365=1,
+            d365_at=None, now=NOW,
+        )  # fmt: skip
+        assert (after.campaign_at, after.ours) == (kept, int(is_default))
+        assert rules.changed_at(after) == campaign_at
+        assert rules.since(after, value=False, at=None, created=SAID) == (NOW if campaign else campaign_at)
+        assert rules.after_statement(after, 1, THEN, SAID, "old file", known=True)[0] != "news" or not is_default
 
 
 @pytest.mark.parametrize("d365", [0, 1, None])
