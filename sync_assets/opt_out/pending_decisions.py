@@ -152,7 +152,14 @@ class _Batch:
     def decide(self, row: OptOutRow, here: RowNow, told: ProfileOptOut | None) -> None:
         d365, modified = self._d365(row, here), here.modified
         campaign, changed = _said(row, told)
-        decision = decide(self._session.direction, d365, modified, campaign, changed)
+        direction = self._session.direction
+        decision = decide(direction, d365, modified, campaign, changed)
+        if told is not None and direction != "d365_to_campaign" and _is_of_earlier_profile(row, told):
+            # The opt-out was stated about a profile that was made anew since: it holds for the present one, too.
+            both = direction == "bidirectional"
+            if both or not d365:
+                row, campaign, changed = row._replace(ask=0), True, _instant(row.campaign_at)
+                decision = Decision(True, "campaign" if both else "d365", "an opt-out wins")
         self._settle(row, int(bool(d365)), modified, campaign, changed, int(decision.value), decision.write)
         self._tell(row, d365, modified, campaign, changed, decision)
 
@@ -247,6 +254,10 @@ def _said(row: OptOutRow, told: ProfileOptOut | None) -> tuple[bool | None, date
     if told is None:
         return _flag(row.campaign), _instant(rules.changed_at(row))
     return told.value, _instant(rules.since(row, told.value, _micros(told.changed), _micros(told.created)))
+
+
+def _is_of_earlier_profile(row: OptOutRow, told: ProfileOptOut) -> bool:
+    return rules.is_of_earlier_profile(row, told.value, _micros(told.changed), _micros(told.created))
 
 
 def _flag(value: int | None) -> bool | None:

@@ -172,10 +172,13 @@ def each_opt_out_in_campaign_is_due(history: History) -> Found:
                 rows = history.rows(record, request.sent.at - JUST_NOW, request.sent.n)
                 if not request.body[pair.attribute]:
                     yield *record, f"event {request.sent.n} takes {pair.attribute} back in Campaign"
-                elif not any(_flag(pair, row) for row in rows) and not _ever_opted_out(
-                    history, record, pair, request.sent.n
+                elif not (
+                    any(_flag(pair, row) for row in rows)
+                    or _ever_opted_out(history, record, pair, request.sent.n)
+                    # Of a profile that was made anew: an earlier one was opted out.
+                    or _given(history, contract, record, pair, request.sent, True)
                 ):
-                    yield *record, f"event {request.sent.n} sets {pair.attribute}, which Dynamics 365 never held"
+                    yield *record, f"event {request.sent.n} sets {pair.attribute}, which no side ever held"
 
 
 def _never_said(history: History, record: Id, pairs: list[OptOut], request: Request) -> Found:

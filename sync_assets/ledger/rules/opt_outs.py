@@ -128,16 +128,31 @@ def since(row: OptOutRow, value: bool, at: int | None, created: int | None) -> i
     """Return since when (microseconds) Campaign has held `value`, its answer to a query.
 
     Without a time of change `at`: an unchanged value since the stored time of change, a different one at the earliest
-    since Campaign last stated the opposite. None if neither is known, and for the default of a profile that was
-    `created` after that statement, which was about an earlier profile: no person opted in.
+    since Campaign last stated the opposite. None if neither is known, and if the stored opt-out is of an earlier
+    profile: no person opted in.
     """
     if at is not None or row.campaign is None:
         return at
     if value == bool(row.campaign):
         return changed_at(row)
-    if not value and created is not None and row.stated_at is not None and created > row.stated_at:
-        return None
-    return row.stated_at
+    return None if is_of_earlier_profile(row, value, at, created) else row.stated_at
+
+
+def is_of_earlier_profile(row: OptOutRow, value: bool, at: int | None, created: int | None) -> bool:
+    """Return True if the stored opt-out was stated about an earlier profile than the one that Campaign holds.
+
+    Campaign's answer to the query is the default then, of a profile created after that statement.
+
+    Args:
+        row: the stored row.
+        value: that Campaign holds.
+        at: its time of change, in microseconds; None if Campaign gives none.
+        created: when the profile was created, in microseconds; None if Campaign does not show it.
+    """
+    is_default = not value and at is None
+    if not row.campaign or not is_default or created is None or row.stated_at is None:
+        return False
+    return created > row.stated_at
 
 
 def changed_at(row: OptOutRow) -> int | None:
@@ -233,9 +248,13 @@ def after_missing_contact(row: OptOutRow) -> OptOutRow:
 
 
 def after_write(row: OptOutRow, now: int) -> OptOutRow:
-    """Return the row after the system to be written accepted the decided value."""
+    """Return the row after the system to be written accepted the decided value.
+
+    If Dynamics 365 does not hold it either, as for an opt-out of an earlier profile, a decision is due.
+    """
     if row.state == OptOutState.TO_CAMPAIGN:
-        return _synced(row._replace(campaign=row.value, stated_at=now, ours=1))
+        held = row._replace(campaign=row.value, stated_at=now, ours=1)
+        return _synced(held) if row.d365 is None or row.d365 == row.value else _due(held, row.source)
     return _synced(row._replace(d365=row.value))
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.flows import capture_table, push_table
@@ -39,3 +40,34 @@ def test_an_opt_out_that_a_file_states_is_decided_though_the_profile_is_gone(
         asyncio.run(capture_table(runtime, contact))
         asyncio.run(Changes(runtime).settle())
     assert in_d365(program, id_)["donotphone"] is True
+
+
+@pytest.mark.parametrize("direction", ["bidirectional", "campaign_to_d365"])
+def test_a_file_that_was_written_before_the_profile_was_made_anew_opts_out_both_profiles(
+    direction: str, sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    """Somebody deletes a profile in Campaign, and a replay makes it anew before the file with its opt-out is read."""
+    program = switch_on(Program(sandbox_factory(contacts=10), tmp_path), direction)
+    program.make_ledger()
+    id_ = next(opted_in(program))
+    with closing(program.runtime()) as runtime:
+        contact = runtime.config.tables[0]
+        asyncio.run(capture_table(runtime, contact))
+        asyncio.run(push_table(runtime, contact))
+        extracted = datetime.now(UTC)
+        profile = {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]]}
+        program.sandbox.admin.post("/campaign/delete", profile)
+        program.sandbox.admin.change("contact", [id_], firstname="Made anew")
+        asyncio.run(capture_table(runtime, contact))
+        asyncio.run(push_table(runtime, contact))
+        assert program.profiles()[id_]["blackListEmail"] is False
+
+        changed = f"{extracted - timedelta(seconds=1):%Y-%m-%d %H:%M:%S.000Z}"
+        stated = {"externalId": id_, "blackListEmail": True, "blackListEmailLastModified": changed}
+        file: pl.DataFrame = statements([stated], "externalId", ATTRIBUTES[:1])
+        for _ in range(2):  # the second time it is an old file that is read again
+            runtime.ledger.opt_outs.store_stated(file, ATTRIBUTES[:1], "file", extracted)
+            asyncio.run(Changes(runtime).settle())
+            asyncio.run(Changes(runtime).settle())
+    assert in_d365(program, id_)["donotemail"] is True
+    assert program.profiles()[id_]["blackListEmail"] is (direction == "bidirectional")

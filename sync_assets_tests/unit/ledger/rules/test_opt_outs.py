@@ -334,6 +334,11 @@ class TestWritten:
         assert after == settled(before, campaign=1, stated_at=NOW, ours=1)
         assert after.campaign_at == THEN
 
+    def test_to_campaign_what_dynamics_365_does_not_hold_either(self) -> None:
+        """An opt-out of an earlier profile: Dynamics 365 is next."""
+        before = row(1, THEN, d365=0)._replace(**{**TRIED, "state": TO_CAMPAIGN}, source="why")
+        assert rules.after_write(before, NOW) == due(before, campaign=1, stated_at=NOW, ours=1)
+
 
 class TestRefused:
     def test_it_stands_with_its_reason_until_something_changes(self) -> None:
