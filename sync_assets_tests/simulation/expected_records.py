@@ -43,7 +43,7 @@ class ExpectedRecords:
                 return Expected("kept")
             if row is None and not all(one.apply_deletes for one in contract.versions):
                 return Expected("open")  # deleted before `apply_deletes` was switched on
-            if self._unknown_to_a_copy(record):
+            if self.history.unknown_to_a_copy(record):
                 return Expected("kept")
             return Expected("open" if self._has_children_that_stay(record) else "absent")
         mapped = contract.mapped(row)
@@ -61,20 +61,6 @@ class ExpectedRecords:
             if kind == "absent" and not link.loose:
                 mapped.parents[link.to] = None
         return Expected("present", mapped)
-
-    def _unknown_to_a_copy(self, record: Id) -> bool:
-        """Return True if the row had left when an older copy of the ledger, from before the insert, took its place.
-
-        The id is not in the copy and of no row in scope: the rebuild counts the record as unknown and leaves it.
-        """
-        contract = self.history.contracts[record[0]]
-        requests = self.history.writes.get((contract.table.resource, record[1]), ())
-        inserted = min((one.sent.n for one in requests if one.method == "POST"), default=0)
-        return any(
-            copied.n < inserted < moment.n
-            and any(row is None or not contract.passes(row) for row in self.history.rows(record, moment.at, moment.n))
-            for copied, moment in self.history.seen.restored
-        )
 
     def lost(self, record: Id, row: Row) -> list[Link]:
         """Return the required links of a row in scope whose parent is gone for good, or that name none."""

@@ -141,6 +141,20 @@ class History:
         before = [changes[first - 1].after] if first else [None]
         return [*before, *(change.after for change in changes[first:last])]
 
+    def unknown_to_a_copy(self, record: Id) -> bool:
+        """Return True if the row had left when an older copy of the ledger, from before the insert, took its place.
+
+        The id is not in the copy and of no row in scope: the rebuild counts the record as unknown and leaves it.
+        """
+        contract = self.contracts[record[0]]
+        requests = self.writes.get((contract.table.resource, record[1]), ())
+        inserted = min((one.sent.n for one in requests if one.method == "POST"), default=0)
+        return any(
+            copied.n < inserted < moment.n
+            and any(row is None or not contract.passes(row) for row in self.rows(record, moment.at, moment.n))
+            for copied, moment in self.seen.restored
+        )
+
     def parents_ever(self, record: Id, until: int | None = None) -> set[tuple[Link, Id]]:
         """Return all that the lookups of a row named, before event `until` if it is given."""
         return {

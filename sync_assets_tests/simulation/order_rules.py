@@ -19,6 +19,9 @@ def parents_come_before_their_children(history: History) -> Found:
                     continue
                 resource = history.contracts[link.parent].table.resource
                 if not history.with_key(resource, parent, request.sent.n):
+                    former_key = any(parent in one.values() for one in history.records_at(resource, request.sent.n))
+                    if former_key or (link.parent, parent) in history.removed_by_others:
+                        continue  # the ledger cannot know
                     yield *record, f"event {request.sent.n} links it to {parent}, which is not in Campaign"
                 elif not history.shown_before(resource, parent, request.sent.n):
                     yield *record, f"event {request.sent.n} links it to {parent}, which no answer had shown"
@@ -40,7 +43,7 @@ def _linked_children(history: History, children: Contract, link: str, record: Id
     """Yield the children that are linked to a record as it is deleted, except orphans that Campaign is to keep."""
     for child in history.records_at(children.table.resource, request.sent.n):
         id_ = (children.table.table, child[children.table.key])
-        if not history.known(id_) or history.target(child.get(link)) != record[1]:
+        if not history.known(id_) or history.target(child.get(link)) != record[1] or history.unknown_to_a_copy(id_):
             continue
         if not (children.ever_keeps(link, keeps=True) and _orphaned(history, id_, request.sent.n)):
             yield *record, f"event {request.sent.n} deletes it, though {id_[0]} {id_[1]} is linked to it"
