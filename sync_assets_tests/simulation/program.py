@@ -7,6 +7,7 @@ runs msal in a thread with an event loop of its own), and the SFTP connection.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 import tempfile
 import time
@@ -227,13 +228,17 @@ class Sync:
 
 
 async def hold(runtime: Runtime, contact: str) -> None:
-    """As `commands.hold.add`, repeated until both systems could be asked, and no request is in flight."""
+    """As `commands.hold.add`, repeated until no request is in flight and both systems could be asked.
+
+    An error that stays after some time is no fault of the network: Campaign finds no record by a key that is new.
+    """
     runtime.ledger.holds.hold(CONTACT, contact)
-    while True:
+    for attempt in itertools.count():
         release_dead(runtime.ledger)
         found = await whereabouts(runtime, contact)
         held = runtime.ledger.holds.add_to_hold(CONTACT, contact, found.records)
-        if held and not (held.in_flight or found.d365.errors or found.campaign.errors):
+        errors = found.d365.errors or found.campaign.errors
+        if held and not held.in_flight and (not errors or attempt >= ROUNDS):
             return
         await asyncio.sleep(AGAIN_SECONDS)
 
