@@ -257,12 +257,12 @@ class OptOuts:
         """
 
         def work(connection: Connection) -> list[OptOutRow]:
+            there = self._load(connection, rows)  # locked in order
             if session is not None:
-                self._rows.load(connection, list(dict.fromkeys(row.id for row in rows)))  # locked in order
                 answered = [(session, row.id, row.attribute) for row in rows if row.id not in unanswered]
                 self._session.bulk.for_each(connection, _ANSWERED, answered)
                 self._release(connection, _O.session == session)
-            stored = self._put(connection, rows)
+            stored = self._put(connection, rows, there)
             self._rows.add_counts(connection, counts or {})
             return [row._replace(version=row.version + 1) for row in stored]
 
@@ -280,15 +280,19 @@ class OptOuts:
         """
 
         def work(connection: Connection) -> list[OptOutDecision]:
-            stored = {(row.id, row.attribute) for row in self._put(connection, rows)}
+            stored = {(row.id, row.attribute) for row in self._put(connection, rows, self._load(connection, rows))}
             valid = [one for one in decisions if (one.contact, one.attribute) in stored]
             self._decisions.add(connection, partition, valid)
             return valid
 
         return self._session.database.write(work)
 
-    def _put(self, connection: Connection, rows: Sequence[OptOutRow]) -> list[OptOutRow]:
-        there = self._rows.load(connection, list(dict.fromkeys(row.id for row in rows)))
+    def _load(self, connection: Connection, rows: Sequence[OptOutRow]) -> dict[tuple[str, str], OptOutRow]:
+        return self._rows.load(connection, list(dict.fromkeys(row.id for row in rows)))
+
+    def _put(
+        self, connection: Connection, rows: Sequence[OptOutRow], there: Mapping[tuple[str, str], OptOutRow]
+    ) -> list[OptOutRow]:
         versions = {key: row.version for key, row in there.items()}
         stored = [row for row in rows if versions.get((row.id, row.attribute)) == row.version]
         self._rows.put(connection, there, stored)
