@@ -8,7 +8,7 @@ flows              the two flows of a table: capture and push
 capture, push      change feed to ledger; ledger to Campaign
 opt_out, audit     opt-outs both ways; comparisons of Campaign with the ledger
 mapping            rows to payloads, pure
-validation         checks before the first write
+checks             the registry of findings: rules of the set-up, what they find, what they stop
 runtime            what the flows of a process share
 ledger             desired state against acknowledged state: all that the program stores
 dataverse, campaign, sftp             clients

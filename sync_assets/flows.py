@@ -17,14 +17,21 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
+from sync_assets.checks import rules
+from sync_assets.checks.preflight import (
+    Ready,
+    campaign_findings,
+    findings_since_capture,
+    preflight,
+    types_in,
+    types_of,
+)
+from sync_assets.checks.rules import Finding, require
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.push.dispatcher import PushResult, Target, push
-from sync_assets.push.target import captured_opt_outs
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.preflight import Finding, NotReady, Ready, campaign_findings, preflight
-from sync_assets.validation.schema_drift import findings_since_capture, types_in, types_of
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -98,7 +105,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
     """
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         ready = await preflight(
-            config, d365, campaign, runtime.config.targets, captured_opt_outs(runtime.config, config.table)
+            config, d365, campaign, runtime.config.targets, runtime.config.captured_opt_outs(config.table)
         )
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         runtime.check_not_older()
@@ -133,9 +140,8 @@ def _check_and_store(
     findings = [*ready.findings, *findings_since_capture(ledger, config, now)]
     if runtime.accept_mapping and not findings[-1].passed:
         notes.append(f"{config.table}: {findings[-1].message}. Accepted.")
-        findings[-1] = replace(findings[-1], passed=True)
-    if any(finding.stops for finding in findings):
-        raise NotReady(config.table, findings)
+        findings[-1] = rules.TARGET.found(True, findings[-1].message, findings[-1].numbers)
+    require(config.table, findings)
     if ledger.targets.target(config.table) != (config.resource, config.key):
         ledger.targets.change_target(config.table, config.resource, config.key)
     if ledger.maintenance.known_types(config.table) != now:
@@ -164,9 +170,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         runtime.check_not_older()
         changed = await asyncio.to_thread(findings_since_capture, ledger, config, types_in(config, resource))
-        findings = [*campaign_findings(config, resource), *changed]
-        if any(finding.stops for finding in findings):
-            raise NotReady(config.table, findings)
+        findings = require(config.table, [*campaign_findings(config, resource), *changed])
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
         existing = await first_load(runtime, campaign, config, resource, seconds)

@@ -11,16 +11,21 @@ import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping as ABCMapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sync_assets.audit.linked_records import LinkedRecords, presence, with_parents
+from sync_assets.audit.linked_records import TWICE, LinkedRecords, presence, with_parents
 from sync_assets.audit.value_comparison import differing
 from sync_assets.campaign.addressing import refused_in_updates
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
+from sync_assets.checks import rules
+from sync_assets.checks.health import SHARE_IN_ERROR, ids_by_attribute
+from sync_assets.checks.preflight import Ready, preflight
+from sync_assets.checks.rules import SHOWN_IDS, Finding
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.page_parser import PageParser
@@ -30,7 +35,6 @@ from sync_assets.mapping.transform import transform
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
-from sync_assets.validation.preflight import Ready, preflight
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -173,3 +177,62 @@ def _forget_moved(ledger: Ledger, table: str, sent: Sent, result: Drift) -> None
     result.twice = sorted(set(result.twice) - moved)
     still = {attribute: [id_ for id_ in ids if id_ not in moved] for attribute, ids in result.differing.items()}
     result.differing = {attribute: ids for attribute, ids in still.items() if ids}
+
+
+def agreement(table: str, found: Drift) -> Finding:
+    """Return the finding that Campaign holds what was sent last, from a compared sample."""
+    wrong = len(found.different | set(found.missing))
+    parts: list[str] = []
+    if found.missing:
+        parts.append(f"{len(found.missing)} are not in Campaign")
+    if found.differing:
+        named = ", ".join(f"{attribute} ({len(ids)})" for attribute, ids in found.differing.items())
+        parts.append(f"{len(found.different)} differ: {named}")
+    text = f"Of {found.compared} records that were read back, {'; '.join(parts) or 'all hold what was sent last'}."
+    if wrong:
+        text += f" Somebody changed them in Campaign; `sync-assets replay {table} --force` sends them again."
+    if not found.compared:
+        text = "No record was read back: " + (
+            "the day's budget of engine calls is spent." if found.kept_back else "none is known to be as it was sent."
+        )
+    by_attribute = {"not found": found.missing} if found.missing else {}
+    numbers = {
+        "sampled": found.sampled,
+        "compared": found.compared,
+        "differing": len(found.different),
+        "missing": len(found.missing),
+        "moved_since": found.moved,
+        "unanswered": found.unanswered,
+        "kept_back_by_budget": found.kept_back,
+        "attributes": ids_by_attribute(by_attribute | found.differing),
+    }
+    share = wrong / found.compared if found.compared else 0.0
+    return rules.AGREES.found(not wrong, text, numbers, stops=share >= SHARE_IN_ERROR)
+
+
+def one_record_each(config: TableConfig, found: Drift, reasons: Sequence[tuple[str, int]]) -> Finding:
+    """Return the finding that a key identifies one record, from the sample and from reasons of rejection.
+
+    With `address: url` Campaign looks a record up by an identification key, which is unique in its database. So the
+    sample can find several records only with `address: filter`.
+
+    Args:
+        config: The mapped table.
+        found: The compared sample.
+        reasons: (kind of reason, number of records) of rejected records.
+    """
+    colliding = sum(number for reason, number in reasons if TWICE.search(reason))
+    how = "looked up by the filter" if config.address == "filter" else f"{config.key} is its identification key"
+    text = f"Every one of {found.compared} records that were read back occurs once; {how}."
+    if found.twice or colliding:
+        text = (
+            f"Records of the sample that occur in Campaign more than once: {len(found.twice)}; rejected because "
+            f"their key is taken: {colliding}. Merge them in Campaign, then `sync-assets retry {config.table}`."
+        )
+    numbers = {
+        "compared": found.compared,
+        "more_than_once": len(found.twice),
+        "refused_because_taken": colliding,
+        "ids": ", ".join(found.twice[:SHOWN_IDS]),
+    }
+    return rules.ONCE.found(not (found.twice or colliding), text, numbers)

@@ -19,7 +19,7 @@ import msgspec
 
 from sync_assets.audit.record_list import Page, Record, RecordList, is_of_the_list, pages_for
 from sync_assets.audit.value_comparison import differing
-from sync_assets.campaign.addressing import CAPITALS, KEY, refused_in_updates
+from sync_assets.campaign.addressing import CAPITALS, KEY, Addressing, refused_in_updates
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.profile_opt_outs import statements
@@ -30,7 +30,6 @@ from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
 from sync_assets.push.record_links import LINK_KEPT
 from sync_assets.push.request_body import without
-from sync_assets.push.target import Target
 from sync_assets.runtime.listed_keys import ListedKeys
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class PageObserver(Protocol):
 
 def identifies(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if Campaign is known to refuse a second record with the same key."""
-    return Target.of(config).addressing(ledger.dialect.found(config.resource)).is_unique
+    return Addressing.configured(config, ledger.dialect.found(config.resource)).is_unique
 
 
 def may_sort(config: TableConfig) -> bool:

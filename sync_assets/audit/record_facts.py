@@ -21,6 +21,7 @@ from sync_assets.audit.linked_records import LinkedRecords, Presence, presence, 
 from sync_assets.campaign.addressing import among
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.checks.preflight import Ready, preflight
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
@@ -32,9 +33,8 @@ from sync_assets.ledger.model import State
 from sync_assets.ledger.repositories.stored_records import StoredRecord
 from sync_assets.mapping.attribute_steps import MappedRow, map_row
 from sync_assets.mapping.filters import filter_rows, rules_met
-from sync_assets.push.target import Target, captured_opt_outs
+from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.preflight import Ready, preflight
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -134,7 +134,7 @@ async def _read_row(
     config = facts.config
     try:
         ready = await preflight(
-            config, d365, campaign, runtime.config.targets, captured_opt_outs(runtime.config, config.table)
+            config, d365, campaign, runtime.config.targets, runtime.config.captured_opt_outs(config.table)
         )
         mapping, known = ready.mapping, ready.table.columns
         extra: dict[str, ColumnType] = {known[name].select_name: known[name].type for name in more if name in known}

@@ -13,7 +13,10 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from sync_assets.config.models import TableConfig
 
 Mode = Literal["auto", "url", "filter"]
 
@@ -109,6 +112,12 @@ class Addressing:
         if known.get(KEY_IN_URL) == "no" and filter is None:
             del known[KEY_IN_URL]
         return cls(mode, filter, unique, {**known, KEY: key}, {} if known else {KEY: key})
+
+    @classmethod
+    def configured(cls, config: TableConfig, found: Mapping[str, str]) -> Addressing:
+        """Return the addressing of a table's resource. found: the stored findings (Ledger.dialect.found)."""
+        given = Filter(config.filter.name, config.filter.parameter) if config.filter else None
+        return cls.of(config.address, given, None if config.unique == "auto" else config.unique, config.key, found)
 
     @property
     def key_in_url(self) -> bool | None:

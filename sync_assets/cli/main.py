@@ -32,7 +32,7 @@ COMMANDS = {
     "hold": ("commands.hold", "Privacy holds: nothing about a held contact is written to either system."),
     "maintenance": ("commands.maintenance", "Tables that are neither captured nor sent for a while."),
     "doctor": (
-        "commands.doctor.diagnosis",
+        "commands.doctor",
         "Check configuration, credentials, both systems' metadata and the guardrails.",
     ),
     "certify": ("commands.certify", "On a stage tenant: find out with synthetic records how both systems behave."),

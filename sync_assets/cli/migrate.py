@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.cli.sync import left_over, sync
-from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.commands.doctor import examine
 from sync_assets.commands.estimate import estimate
 from sync_assets.commands.estimate_reads import read_limits
 from sync_assets.commands.inventory import Inventory

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sync_assets.capture.feed_polling import FeedPoller
-from sync_assets.commands.readiness import set_up
+from sync_assets.checks import guardrails
+from sync_assets.checks.preflight import set_up
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import CONFIRM, opt_outs_due
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
-from sync_assets.validation import guardrails
 
 
 def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:

@@ -13,6 +13,8 @@ import typer
 
 from sync_assets.alerts.dead_man_switch import DeadManSwitch
 from sync_assets.campaign.client import NotPublished
+from sync_assets.checks.guardrails import BeyondLimits, check_configuration
+from sync_assets.checks.rules import NotReady
 from sync_assets.cli.quiet_tables import quiet_tables
 from sync_assets.commands.arguments import check_tables
 from sync_assets.commands.status import document, held_back, in_maintenance, retried, show
@@ -37,8 +39,6 @@ from sync_assets.performance import keep_loaded_objects
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import killed_runs
 from sync_assets.runtime.workers import release_dead
-from sync_assets.validation.guardrails import BeyondLimits, check_configuration
-from sync_assets.validation.preflight import NotReady
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -6,9 +6,9 @@ options; `show` prints the document; cli/main.py lists all commands. Beside the 
 terminal        options, questions, progress and tables that commands share
 documents       parts of documents
 arguments       ids and names of tables, as users write them
-readiness       the findings about a table's set-up, for checks, runs and `sync`
 rehearsal, inventory    what `plan` and `migrate` share
 estimate_calls, estimate_reads    the arithmetic of `estimate`, and what it reads
 migration_steps, explanation      the texts of `migrate` and `explain`
+export_sample   what `doctor --file` reads of a sample of the opt-out export
 log_export      the day's log on the Campaign SFTP
 """

@@ -8,13 +8,12 @@ from __future__ import annotations
 import sys
 from itertools import groupby
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 from rich.text import Text
 
 from sync_assets.audit.certification import certification
-from sync_assets.audit.certification.report import PREFIX
+from sync_assets.audit.certification.report import PREFIX, STAGE, tenant_of
 from sync_assets.campaign.client import METHODS
 from sync_assets.commands.terminal import (
     Json,
@@ -34,11 +33,6 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 
 app = typer.Typer(add_completion=False)
-
-STAGE = "-mkt-stage"
-"""The end of the name of a stage tenant. Source:
-https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/about-campaign-standard-apis/setting-up-api-access.html
-"""
 
 
 class NotConfirmed(SyncAssetsError):
@@ -95,10 +89,6 @@ def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
         typer.echo(f"{what} Dynamics 365 is only read.", err=True)
         if not confirm(f"Go ahead on {tenant}?"):
             raise NotConfirmed("Nothing was written.")
-
-
-def tenant_of(campaign_url: str) -> str:
-    return urlsplit(campaign_url).path.strip("/").rpartition("/")[2]
 
 
 def certify(runtime: Runtime) -> dict[str, Any]:

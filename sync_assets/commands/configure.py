@@ -19,6 +19,7 @@ import typer
 
 import sync_assets
 from sync_assets.campaign.client import CampaignClient
+from sync_assets.checks.guardrails import within_limits
 from sync_assets.commands.terminal import ask, print_line
 from sync_assets.config.models import Config
 from sync_assets.config.variables import expanded
@@ -30,7 +31,6 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.scaffold.table_suggestions import Choice, Suggested, resource_for, suggest_table
 from sync_assets.similar_names import did_you_mean
 from sync_assets.task_group import run_together
-from sync_assets.validation.guardrails import within_limits
 
 File = Annotated[
     str | None, typer.Option("--file", help="The configuration file; default: SYNC_ASSETS_CONFIG, or sync_assets.yaml.")
@@ -183,7 +183,7 @@ def check_fit(config: Config, tables: Sequence[Suggested]) -> None:
     for one in tables:
         table = config.table(one.table.name)
         compile_mapping(table, one.table, one.resource, config.targets)
-        wrong = [finding.message for finding in within_limits(config, table, None) if not finding.passed]
+        wrong = [str(finding) for finding in within_limits(config, table, None) if not finding.passed]
         if wrong:
             raise SyncAssetsError(f"Nothing was written: {'; '.join(wrong)}.")
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sync_assets.checks.volume import INITIAL_RECORDS
 from sync_assets.commands.estimate_calls import (
-    INITIAL_RECORDS,
     LATENCY,
     LEAST_HISTORY,
     WINDOW,

@@ -28,8 +28,6 @@ LEAST_MEASURED = 3_600
 """Engine calls of an hour from which it counts as a measurement of the pace: in others little was pending."""
 POLL_PAGE = 500
 """Profiles in a page of a poll for opt-outs (campaign/profile_opt_outs.py)."""
-INITIAL_RECORDS = 15_000_000
-"""Records in total of an initial sync that Adobe documents as the maximum (docs/dev/references/campaign.md 14)."""
 
 Bound = Literal["exact", "at most", "at least"]
 Calls = Counter[str]

@@ -20,9 +20,12 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
+from sync_assets.checks.rules import Finding, fail, ok
 from sync_assets.commands.rejects import rejects
 from sync_assets.commands.status import CALL_KINDS, status
+from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
+from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 
 MOST_REFUSED = 10_000
@@ -70,3 +73,19 @@ def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
     for reject in islice(rejects(runtime, None), MOST_REFUSED):
         yield {"kind": "refused", **reject}
     yield {"kind": "opt_out", **document["opt_out"]}
+
+
+def examine_log_folder(runtime: Runtime) -> list[Finding]:
+    """Return the finding of `doctor` whether the SFTP accepts our sign-in. Writes nothing."""
+    from sync_assets.sftp import NoSuchFolder, connect  # paramiko  # noqa: PLC0415
+
+    logs, title = runtime.config.logs, "logs: Campaign SFTP"
+    try:
+        with connect(runtime.settings.sftp()) as server:
+            try:
+                files = sum(bool(NAME.fullmatch(file.name)) for file in server.listing(logs.folder, "*").files)
+            except NoSuchFolder:
+                return [ok(title, f"signed in; {logs.folder} is made with the first file")]
+    except SyncAssetsError as error:
+        return fail(title, error)
+    return [ok(title, f"signed in, {counted(files, 'file')} in {logs.folder}")]

@@ -14,7 +14,7 @@ from typing import Any
 from rich.text import Text
 
 from sync_assets.audit.value_shape import value_text
-from sync_assets.commands.doctor.line import Line
+from sync_assets.checks.rules import Finding
 from sync_assets.commands.estimate_calls import Limits, hours
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.status import CALL_KINDS, held_back
@@ -57,10 +57,10 @@ class StepResult:
     todo: Sequence[str] = ()
 
 
-def doctor_step(lines: Sequence[Line]) -> StepResult:
+def doctor_step(findings: Sequence[Finding]) -> StepResult:
     """Return the result of `doctor`: everything but its failures may be left as it is."""
-    outcomes = Counter(line.outcome for line in lines)
-    shown = [line.document() for line in lines if line.outcome != "ok"]
+    outcomes = Counter(one.outcome for one in findings)
+    shown = [one.document() for one in findings if one.outcome != "ok"]
     todo = ["Mend what fails (`sync-assets doctor` shows all lines)."] if outcomes["fail"] else []
     return StepResult({name: outcomes[name] for name in ("ok", "warn", "fail")}, {"checks": shown}, todo=todo)
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.audit.value_shape import value_text
+from sync_assets.campaign.addressing import Addressing
+from sync_assets.checks.guardrails import check_configuration
 from sync_assets.commands.documents import fields
 from sync_assets.commands.explain import Explained, explain
 from sync_assets.commands.inventory import Inventory
@@ -36,10 +38,8 @@ from sync_assets.ledger.report_values import Counts
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import iso
 from sync_assets.plurals import counted
-from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.guardrails import check_configuration
 
 app = typer.Typer(add_completion=False)
 
@@ -168,7 +168,7 @@ def _table(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, config: T
 def _notes(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal) -> Iterator[str]:
     config = runtime.config
     for table in config.tables:
-        addressing = Target.of(table).addressing(ledger.dialect.found(table.resource))
+        addressing = Addressing.configured(table, ledger.dialect.found(table.resource))
         if rehearsed.tables[table.table].deleted and addressing.key_in_delete is None:
             yield (
                 f"{table.table}: no delete has shown yet whether Campaign deletes by the key. Its deletes are counted "

@@ -18,6 +18,9 @@ import typer
 from sync_assets.audit.existing_records import leased
 from sync_assets.audit.record_comparison import Comparison, may_sort
 from sync_assets.audit.record_list import RecordList, pages_for
+from sync_assets.checks.guardrails import check_limits
+from sync_assets.checks.preflight import campaign_findings, target_finding
+from sync_assets.checks.rules import require
 from sync_assets.commands.arguments import check_tables
 from sync_assets.commands.documents import fields
 from sync_assets.commands.status import COLUMNS, document, held_back
@@ -42,9 +45,6 @@ from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
-from sync_assets.validation.guardrails import check_limits
-from sync_assets.validation.preflight import NotReady, campaign_findings
-from sync_assets.validation.schema_drift import target_finding
 
 app = typer.Typer(add_completion=False)
 
@@ -159,9 +159,7 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
         await asyncio.to_thread(ledger.rebuilds.put_rebuild, state)
     async with runtime.campaign() as campaign:
         resource = await campaign.resource(config.api, config.resource)
-        findings = [*campaign_findings(config, resource), target_finding(ledger, config)]
-        if any(finding.stops for finding in findings):
-            raise NotReady(config.table, findings)
+        require(config.table, [*campaign_findings(config, resource), target_finding(ledger, config)])
         listing = RecordList(runtime, campaign, config, sorts=may_sort(config))
         await asyncio.to_thread(runtime.keep_history)
         async with leased(runtime, config.table) as session:

@@ -17,6 +17,9 @@ from functools import partial
 from sync_assets.audit.existing_records import Existing, existing_records, needless, shown
 from sync_assets.audit.record_comparison import EXISTING, LISTED
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
+from sync_assets.checks.guardrails import check_limits
+from sync_assets.checks.preflight import target_finding
+from sync_assets.checks.rules import NotReady
 from sync_assets.commands.inventory import Inventory
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import D365Refused
@@ -31,9 +34,6 @@ from sync_assets.push.rehearsal import Rehearsal
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
-from sync_assets.validation.guardrails import check_limits
-from sync_assets.validation.preflight import NotReady
-from sync_assets.validation.schema_drift import target_finding
 
 MOST_READS = 2_000
 """The most engine calls that a plan spends on one list: a million records."""

@@ -315,6 +315,23 @@ class Config(Model):
         """The mapped tables: D365 table -> Campaign resource."""
         return {table.table: table.resource for table in self.tables}
 
+    def opt_outs_of_new_records(self, table: str) -> Mapping[str, OptOutMapping]:
+        """Return the opt-outs (column -> mapping) that new records of a table carry beside the payload.
+
+        Empty unless opt-outs are bidirectional and the table is contact: then a new record gets the value of Dynamics
+        365 until the conflict is decided (sync_assets/opt_out). In direction d365_to_campaign they are ordinary fields.
+        """
+        return self.opt_out.mappings if self.opt_out.direction == "bidirectional" and table == CONTACT else {}
+
+    def captured_opt_outs(self, table: str) -> Mapping[str, OptOutMapping]:
+        """Return the opt-outs (column -> mapping) that a table's rows bring beside the payload.
+
+        In direction d365_to_campaign they matter for rows that the filter excludes, whose record is not sent.
+        """
+        if table == CONTACT and self.opt_out.direction == "d365_to_campaign" and self.table(CONTACT).filters:
+            return self.opt_out.mappings
+        return self.opt_outs_of_new_records(table)
+
     @property
     def in_link_order(self) -> tuple[TableConfig, ...]:
         """The tables, parents before their children, else as in the file. Links have no circles (cross_checks.py)."""

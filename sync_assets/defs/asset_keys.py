@@ -4,8 +4,8 @@
 
 import dagster as dg
 
+from sync_assets.checks.rules import Side
 from sync_assets.config.models import Config, TableConfig
-from sync_assets.validation.findings import Side
 
 EXPORT = dg.AssetKey(["campaign", "opt_out_export"])
 DECISIONS = dg.AssetKey(["opt_out", "decisions"])

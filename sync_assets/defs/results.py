@@ -11,8 +11,8 @@ from typing import Any
 
 import dagster as dg
 
+from sync_assets.checks.rules import Finding, Rows, Rule
 from sync_assets.foreign_text import markdown
-from sync_assets.validation.findings import Finding, Rows
 
 
 def metadata(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,23 +43,20 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str | int]]) -> dg.Meta
     return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
 
 
-def check_specs(
-    key: dg.AssetKey, conditions: Mapping[str, str], blocking: Collection[str] = ()
-) -> list[dg.AssetCheckSpec]:
-    """Return the specs of an asset's checks. conditions: by name, the condition under which the check passes."""
+def check_specs(key: dg.AssetKey, checks: Iterable[Rule], blocking: Collection[Rule] = ()) -> list[dg.AssetCheckSpec]:
+    """Return the specs of an asset's checks. blocking: those whose failure stops the assets downstream."""
     return [
-        dg.AssetCheckSpec(name, asset=key, description=text, blocking=name in blocking)
-        for name, text in conditions.items()
+        dg.AssetCheckSpec(rule.name, asset=key, description=rule.holds, blocking=rule in blocking) for rule in checks
     ]
 
 
 def check_result(key: dg.AssetKey, found: Finding) -> dg.AssetCheckResult:
-    """Return a finding as the result of the asset's check of that name: an error if it blocks, else a warning."""
+    """Return a finding as the result of the asset's check of that name: an error unless it only warns."""
     return dg.AssetCheckResult(
         passed=found.passed,
         asset_key=key,
         check_name=found.check,
-        severity=dg.AssetCheckSeverity.ERROR if found.blocks else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.WARN if found.outcome == "warn" else dg.AssetCheckSeverity.ERROR,
         description=markdown(found.message),
         metadata=metadata(found.numbers),
     )

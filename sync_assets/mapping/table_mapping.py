@@ -145,7 +145,7 @@ def compile_mapping(
     Args:
         targets: the resource of each mapped table, to check where links lead.
         carried: opt-outs that the rows bring beside the payload (push/target.py). Whether their columns are suitable is
-            checked in validation/opt_out_columns.py.
+            checked in checks/opt_out_columns.py.
     """
     return _Compiler(config, table, resource, targets, carried).mapping()
 

@@ -11,5 +11,5 @@ session             clients, ledger and lease for all of these
 
 The last values of both systems are stored in the ledger (ledger/rules/opt_outs.py), as is every decision
 (ledger/repositories/opt_out_decisions.py). Which columns may be mapped is
-defined in validation/opt_out_columns.py. Dagster's assets and sensors are not here, but in defs/.
+defined in checks/opt_out_columns.py. Dagster's assets and sensors are not here, but in defs/.
 """

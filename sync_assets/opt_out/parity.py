@@ -16,6 +16,9 @@ from datetime import UTC, datetime, timedelta
 from sync_assets.campaign.client import access_denied
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.profile_opt_outs import opt_outs_of
+from sync_assets.checks import rules
+from sync_assets.checks.health import ids_by_attribute
+from sync_assets.checks.rules import Finding
 from sync_assets.config.models import OptOutConfig
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.config.values import CONTACT
@@ -24,6 +27,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.decide import decide
 from sync_assets.opt_out.session import Session, ready
+from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 
@@ -152,3 +156,31 @@ async def _compare(session: Session, ids: Sequence[str], found: Parity) -> None:
 
     await run_together(*(look(id_) for id_ in ids if id_ in here))
     found.compared, found.on_the_way = verdicts.total(), verdicts["on the way"]
+
+
+def opt_outs_agree(found: Parity) -> Finding:
+    """Return the finding that opt-outs agree, from a compared sample."""
+    text = f"Of {found.contacts:,} contacts that were read on both sides, all opt-outs agree."
+    if found.on_the_way:
+        text = f"Of {found.contacts:,} contacts read on both sides, {found.on_the_way:,} opt-outs are on their way."
+    if found.wrong:
+        text = (
+            f"Of {found.contacts:,} contacts that were read on both sides, {found.wrong:,} opt-outs differ for longer "
+            "than they should. See `sync-assets rejects` and whether files arrive; a change of the opt-out in Dynamics "
+            "365 makes it be decided anew."
+        )
+    if not found.contacts:
+        text = "No contact was compared: none is known on both sides, or the day's engine calls are spent."
+    if found.unanswered:
+        text += f" Campaign did not answer for {counted(found.unanswered, 'contact')}."
+    numbers = {
+        "contacts": found.contacts,
+        "compared": found.compared,
+        "differing": found.wrong,
+        "on_the_way": found.on_the_way,
+        "unanswered": found.unanswered,
+        "kept_back_by_budget": found.kept_back,
+        "attributes": ids_by_attribute(dict(sorted(found.differing.items()))),
+    }
+    passed = not found.wrong and not (found.unanswered and not found.contacts)
+    return rules.OPT_OUTS_AGREE.found(passed, text, numbers, stops=bool(found.wrong))

@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.records import Records
+from sync_assets.checks.opt_out_columns import OptOutColumn, opt_out_columns, opt_out_findings
+from sync_assets.checks.preflight import target_finding
+from sync_assets.checks.rules import require
 from sync_assets.config.models import Config
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.config.values import CONTACT
@@ -25,9 +28,6 @@ from sync_assets.ledger import Ledger
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
-from sync_assets.validation.opt_out_columns import OptOutColumn, opt_out_columns, opt_out_findings
-from sync_assets.validation.preflight import NotReady
-from sync_assets.validation.schema_drift import target_finding
 
 LEASE = "opt-outs"
 """Name of the lease: no table's logical name has a hyphen."""
@@ -94,12 +94,8 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
             d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)
         )
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
-        findings = [
-            *opt_out_findings(config, table, resource),
-            await asyncio.to_thread(target_finding, ledger, contact),
-        ]
-        if any(not finding.passed for finding in findings):
-            raise NotReady("opt-outs", findings)
+        changed = await asyncio.to_thread(target_finding, ledger, contact)
+        require("opt-outs", [*opt_out_findings(config, table, resource), changed])
         target = Target.of(contact)
         yield Session(
             runtime=runtime,

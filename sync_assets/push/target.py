@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from sync_assets.campaign.addressing import Addressing, Filter, Mode
 from sync_assets.campaign.records import Records
-from sync_assets.config.values import CONTACT
 from sync_assets.push.record_links import LinkTarget
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class Target:
             links.append(LinkTarget(link.to, parent.table, parent.resource, parent.api, parent.key, link.style, needed))
         parents = {link.table: cls.of(whole.table(link.table)) for link in links}
         set_by_key = [link.table for one in whole.tables for link in one.links if link.style != "join"]
-        target = cls.of(config, opt_outs_of_new_records(whole, config.table))
+        target = cls.of(config, whole.opt_outs_of_new_records(config.table))
         return replace(
             target, links=tuple(links), parents=tuple(parents.values()), is_parent=config.table in set_by_key
         )
@@ -99,16 +98,6 @@ class Target:
         found: the stored findings about the resource (Ledger.dialect.found).
         """
         return Addressing.of(self.address, self.filter, self.unique, self.key, found)
-
-
-def opt_outs_of_new_records(config: Config, table: str) -> Mapping[str, OptOutMapping]:
-    """Return the opt-outs (column -> mapping) that new records of a table carry beside the payload.
-
-    Empty unless opt-outs are bidirectional and the table is contact: then a new record gets the value of Dynamics 365
-    until the conflict is decided (sync_assets/opt_out). In direction d365_to_campaign opt-outs are ordinary fields.
-    """
-    both = config.opt_out.direction == "bidirectional" and table == CONTACT
-    return config.opt_out.mappings if both else {}
 
 
 class PushStopped(Exception):
@@ -144,13 +133,3 @@ class PushResult:
     @property
     def done(self) -> int:
         return self.inserted + self.updated + self.deleted
-
-
-def captured_opt_outs(config: Config, table: str) -> Mapping[str, OptOutMapping]:
-    """Return the opt-outs (column -> mapping) that a table's rows bring beside the payload.
-
-    In direction d365_to_campaign they matter for rows that the filter excludes, whose record is not sent.
-    """
-    if table == CONTACT and config.opt_out.direction == "d365_to_campaign" and config.table(CONTACT).filters:
-        return config.opt_out.mappings
-    return opt_outs_of_new_records(config, table)

@@ -9,7 +9,7 @@ import yaml
 
 from sync_assets.audit.certification.report import PREFIX
 from sync_assets.commands.certify import certify
-from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.commands.doctor import examine
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, chain_configuration
 from sync_assets_tests.support.premises import Position
 from sync_assets_tests.support.program import Program
@@ -61,7 +61,7 @@ def left(program: Program) -> dict[str, int]:
 def doctors_lines(program: Program) -> dict[str, tuple[str, str]]:
     """Return the (outcome, message) of what `doctor` says of certifications."""
     with closing(program.runtime()) as runtime:
-        lines = {line.what: (line.outcome, line.message) for line in examine(runtime)}
+        lines = {line.title: (line.outcome, line.message) for line in examine(runtime)}
     return {what: line for what, line in lines.items() if what.startswith("certification")}
 
 

@@ -72,7 +72,7 @@ def too_many_contacts(orchestra: Orchestra) -> None:
 
 
 SET_UPS: list[tuple[Callable[[Orchestra], None], dg.AssetKey, str]] = [
-    (tracking_off, CONTACT, "change tracking is not enabled for contact"),
+    (tracking_off, CONTACT, "change tracking is off: switch it on"),
     (no_such_column, CONTACT, "contact has no such column"),
     (no_such_attribute, PROFILE, "profile has no attribute `cusNotThere`"),
     (no_secret_of_dynamics, CONTACT, "D365_CLIENT_SECRET"),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sync_assets.audit import existing_records, record_list
-from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.commands.doctor import examine
 from sync_assets.commands.plan import plan
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Outcome, push_table
@@ -295,7 +295,7 @@ def test_doctor_gives_the_numbers_beforehand(program: Program) -> None:
 
     def told() -> tuple[str, str]:
         with closing(program.runtime()) as runtime:
-            [line] = [line for line in examine(runtime) if line.what == question]
+            [line] = [line for line in examine(runtime) if line.title == question]
         return line.outcome, line.message
 
     assert told() == ("ok", "no profile carries an id of Dynamics 365 (asked with 1 engine call)")
@@ -307,7 +307,7 @@ def test_doctor_gives_the_numbers_beforehand(program: Program) -> None:
     )
     program.sync()
     with closing(program.runtime()) as runtime:
-        assert question not in {line.what for line in examine(runtime)}
+        assert question not in {line.title for line in examine(runtime)}
 
 
 def test_nothing_is_sent_before_the_first_read_is_complete(program: Program) -> None:

@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 import yaml
 
+from sync_assets.checks import guardrails
 from sync_assets.defs.instance.command_line import dagster_instance
-from sync_assets.validation import guardrails
 from sync_assets_tests.support.orchestra import CONTACT as CONTACT_KEY
 from sync_assets_tests.support.orchestra import PROFILE, Orchestra, in_memory
 from sync_assets_tests.support.program import CONTACT, Program, calls
@@ -159,7 +159,7 @@ def test_personal_data_that_hangs_on_nobody_is_a_warning_with_the_privacy_reason
     }
     with_tables(program, CONTACT, store)
     told = lines()
-    outcome, message = told["new_order: personal data is linked to profile"]
+    outcome, message = told["new_order: personal data outlives the profile"]
     assert outcome == "warn"
     assert "no link leads from cusStore to profile: a privacy request for a person would not find them" in message
     assert told["contact: personal data is linked to profile"][0] == "ok"
@@ -173,7 +173,8 @@ def test_doctor_has_a_line_for_each_guardrail(
     told = lines()
     assert told["one table to one resource"][0] == "ok"
     assert told["contact: contacts are within the limit"] == ("ok", "contacts: 0 of at most 30,000,000")
-    assert told["contact: contacts as Dynamics 365 counts them"] == ("ok", "contacts: 50 of at most 30,000,000")
+    counted = told["contact: by Dynamics 365's count: contacts are within the limit"]
+    assert counted == ("ok", "contacts: 50 of at most 30,000,000")
     assert told["contact: custom entities are within the limit"] == ("ok", "tables besides contact: 0 of at most 5")
     assert "contact: columns are within the limit" not in told, "the limit is for custom entities"
     assert told["contact: link depth is within the limit"] == ("ok", "links in a row, contact: 0 of at most 2")
@@ -201,7 +202,7 @@ def test_a_resource_that_is_not_published_is_a_failed_guardrail(
     program: Program, lines: Callable[[], dict[str, tuple[str, str]]]
 ) -> None:
     program.table = {**CONTACT, "resource": "cusNothing"}
-    outcome, message = lines()["contact: resource is published"]
+    outcome, message = lines()["contact: the resource is not published"]
     assert outcome == "fail"
     assert "Campaign has no resource cusNothing" in message
 
@@ -210,7 +211,7 @@ def test_what_is_pending_is_projected_and_the_budget_that_is_spent_is_a_warning(
     program.guardrails = {"engine_calls_per_day": 22}  # the look, the proof of the key, and twenty inserts
     assert program.sync().status == 2
     told = {line["what"]: line for line in program.json("doctor")[1]["checks"]}
-    line = told["contact: engine calls are within the budget"]
+    line = told["contact: the budget of engine calls is spent"]
     assert line["outcome"] == "warn"
     assert (
         "0 are left; what is pending of contact costs about 30; what does not fit is sent from the next"

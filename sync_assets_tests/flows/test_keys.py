@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.commands.doctor import examine
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.sandbox_process import Admin
 
 NAMED_FILTER = {"name": "byCusName", "parameter": "name_parameter"}
-LINE = "new_order: records are found by"
+LINE = "new_order: look-up by"
 
 
 def orders(key: str, **more: Any) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def stored(admin: Admin) -> list[dict[str, Any]]:
 
 def key_line(program: Program) -> tuple[str, str]:
     """Return the outcome and the text of doctor's line about the key."""
-    [line] = [line for line in examine(program.runtime()) if line.what.startswith(LINE)]
+    [line] = [line for line in examine(program.runtime()) if line.title.startswith(LINE)]
     return line.outcome, line.message
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.commands.doctor import examine
 from sync_assets.commands.status import status
 from sync_assets.defs.partitions import BACKLOG_TAG, TABLE_TAG
 from sync_assets.defs.tables.active_runs import end_killed
@@ -59,7 +59,7 @@ def assert_named_by_status_doctor_and_alerts(program: Program, instance: dg.Dags
         assert killed["run_id"] == run.run_id
         assert killed["message"].startswith(named)
         assert "`sync-assets sync`" in killed["message"]
-        [line] = [line for line in examine(runtime) if line.what == "runs"]
+        [line] = [line for line in examine(runtime) if line.title == "runs"]
         assert (line.outcome, line.message[: len(named)]) == ("warn", named)
     _, document = program.json("alerts")
     [trouble] = document["troubles"]

@@ -12,8 +12,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from sync_assets.commands.doctor.setup import log_lines
-from sync_assets.commands.log_export import export_log, too_old
+from sync_assets.commands.log_export import examine_log_folder, export_log, too_old
 from sync_assets.config.loader import ConfigError, parse_config
 from sync_assets.defs.build import build_definitions
 from sync_assets_tests.support.program import CONTACT, Program, calls
@@ -96,7 +95,7 @@ def test_dagster_writes_it_by_a_schedule(logging: Program) -> None:
         assert defs.resolve_job_def("log_export").execute_in_process(instance=instance).success
     assert lines(logging)["table"][0]["synced"] == 0
     with closing(logging.runtime()) as again:
-        assert [(line.outcome, line.message) for line in log_lines(again)] == [
+        assert [(line.outcome, line.message) for line in examine_log_folder(again)] == [
             ("ok", "signed in, 1 file in d365_loads/logs")
         ]
         assert export_log(again) == today()

@@ -229,7 +229,8 @@ def test_a_trap_in_the_labels_and_a_column_that_is_no_boolean_stop_everything_be
     ]
     done = program.sync()
     assert done.status == 1
-    assert str(done.problems[0]) == "contact was not synchronised, nothing was written: " + "; ".join(told)
+    said = f"mapped columns do not fit: {'; '.join(told)}"
+    assert str(done.problems[0]) == f"contact was not synchronised, nothing was written: {said}"
     assert admin.engine_calls() == calls()
     assert admin.dump_campaign() == []
     status, document = program.json("doctor")

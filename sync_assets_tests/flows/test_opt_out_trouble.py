@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.commands.doctor import examine
 from sync_assets.commands.rejects import rejects
 from sync_assets.commands.retry import retry
 from sync_assets_tests.support.openssh import OpenSsh, make_key, public

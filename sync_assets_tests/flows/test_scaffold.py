@@ -12,7 +12,7 @@ import pytest
 from sync_assets.commands import configure
 from sync_assets.commands.add import add as add_table
 from sync_assets.commands.configure import Wanted, Written
-from sync_assets.commands.doctor.diagnosis import examine
+from sync_assets.commands.doctor import examine
 from sync_assets.commands.init import init as write_new
 from sync_assets.config.environment import SANDBOX_CONFIG
 from sync_assets.config.json_schema import PACKAGED
@@ -55,7 +55,7 @@ def runtime(program: Program, path: Path) -> Runtime:
 def complaints(program: Program, path: Path) -> list[str]:
     asked = runtime(program, path)
     try:
-        return [f"{line.what}: {line.message}" for line in examine(asked) if line.outcome == "fail"]
+        return [f"{line.title}: {line.message}" for line in examine(asked) if line.outcome == "fail"]
     finally:
         asked.close()
 
@@ -161,7 +161,7 @@ class TestAFileThatIsThere:
         init(program, path, "contact")
         path.write_text(path.read_text() + "guardrails: {max_custom_entities: 0}\n")
         before = path.read_bytes()
-        with pytest.raises(SyncAssetsError, match="Nothing was written: tables besides contact: 1 of at most 0"):
+        with pytest.raises(SyncAssetsError, match="tables besides contact: 1 of at most 0"):
             add(program, path, "new_order")
         assert path.read_bytes() == before
 

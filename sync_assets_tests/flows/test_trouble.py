@@ -64,7 +64,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
         "Campaign has no resource cusOrder under /customResources. It has one under /profileAndServicesExt: write `api",
     ),
     "a table that is not there": (lambda p: p.table.update({**CONTACT, "table": "new_nothing"}), "new_nothing"),
-    "change tracking off": (tracking_off, "change tracking is not enabled for contact"),
+    "change tracking off": (tracking_off, "change tracking is off: switch it on"),
     "an unwritable ledger": (a_file_in_the_way, "ledger"),
     "a misspelt key in the file": (lambda p: p.table.update({**CONTACT, "field": {}}), "did you mean `fields`?"),
 }
@@ -107,7 +107,9 @@ def test_doctor_says_it_too(program: Program, case: str) -> None:
     spoil(program)
     status, document = program.json("doctor")
     assert status == 1
-    assert any(says in line["message"] for line in document["checks"] if line["outcome"] == "fail"), document
+    assert any(
+        says in f"{line['what']}: {line['message']}" for line in document["checks"] if line["outcome"] == "fail"
+    ), document
 
 
 def test_doctor_finds_nothing_wrong_with_the_sandbox(program: Program) -> None:
@@ -117,7 +119,7 @@ def test_doctor_finds_nothing_wrong_with_the_sandbox(program: Program) -> None:
     assert warned == {
         "alerts": "none is configured, so failures are shown in the UI only. Add `alerts` to the configuration",
         "certification": "never. `sync-assets certify` finds out how both systems behave, with synthetic records",
-        "contact: records are found by externalId": "not verified: no record was sent yet. The first sync sends one "
+        "contact: look-up by externalId": "not verified: no record was sent yet. The first sync sends one "
         "alone, and others once it is found by externalId (asked with 1 engine call)",
     }
     told = {line["what"]: line["message"] for line in document["checks"]}

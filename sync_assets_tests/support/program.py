@@ -21,11 +21,11 @@ import yaml
 
 from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
+from sync_assets.checks.preflight import preflight
 from sync_assets.cli import sync_runs
 from sync_assets.cli.sync import Synced, sync
 from sync_assets.defs.partitions import today
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.preflight import preflight
 from sync_assets_tests.support import plain_runs
 from sync_assets_tests.support.forked_commands import Command, start_command
 from sync_assets_tests.support.lazy_instance import lazy_instance

@@ -14,9 +14,9 @@ import pytest
 from sync_assets.capture import page_size
 from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
+from sync_assets.checks.preflight import preflight
 from sync_assets.dataverse.client import ServerFailed
 from sync_assets.ledger import Ledger
-from sync_assets.validation.preflight import preflight
 from sync_assets_tests.support.ledgers import new_sqlite_ledger, push, session_of, stored
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.world import SimulatedKill, Systems

@@ -10,10 +10,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
+from sync_assets.checks.rules import Finding, ok, warn
 from sync_assets.config.models import Config
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.times import iso
+from sync_assets.runtime.context import Runtime
 
 PREFIX = "5afe0000-ce27-4f1c-8000-"
 """The beginning of all synthetic ids. Dynamics 365 makes random or sequential GUIDs, which do not begin like this."""
@@ -24,6 +27,11 @@ CERTIFIED = "certified "
 """Beginning of the premises that only the report has."""
 _NOT_WORKABLE = "not workable: "
 
+
+STAGE = "-mkt-stage"
+"""The end of the name of a stage tenant. Source:
+https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/about-campaign-standard-apis/setting-up-api-access.html
+"""
 
 System = Literal["Campaign", "Dynamics 365"]
 Outcome = Literal["workable", "not workable", "not tried"]
@@ -116,6 +124,31 @@ def unfinished(report: StoredReport, config: Config) -> str | None:
         f"failed. These resources may still hold its records: {resources}. Their keys begin with {PREFIX}; Dynamics "
         "365 has no such rows. Once no `certify` is under way, run `sync-assets certify` again: it deletes them."
     )
+
+
+def certification_findings(runtime: Runtime) -> list[Finding]:
+    """Return a finding for the last certification of these systems, and one for each premise that is not workable."""
+    report, title = stored_report(runtime.ledger, runtime.config), "certification"
+    found: list[Finding] = []
+    if message := unfinished(report, runtime.config):
+        found.append(warn(f"{title} under way", message))
+    if report.at:
+        by = f" by version {report.version}" if report.version else ""
+        workable = "" if report.not_workable else ", all workable"
+        found.append(ok(title, f"the last one ended {iso(report.at)}{by}{workable}"))
+    elif tenant_of(runtime.settings.links()[1] or "").endswith(STAGE):
+        text = "never. `sync-assets certify` finds out how both systems behave, with synthetic records"
+        found.append(warn(title, text))
+    else:
+        found.append(ok(title, f"never: `sync-assets certify` is for a stage tenant (…{STAGE})"))
+    way = "`sync-assets certify` tries it again, and names what to change"
+    for wrong in report.not_workable:
+        found.append(warn(f"{title} of {wrong.about or wrong.system}: {wrong.premise}", f"{wrong.found}. {way}"))
+    return found
+
+
+def tenant_of(campaign_url: str) -> str:
+    return urlsplit(campaign_url).path.strip("/").rpartition("/")[2]
 
 
 def _time(stored: str | None) -> datetime | None:

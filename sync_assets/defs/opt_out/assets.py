@@ -1,7 +1,7 @@
 """Define the opt-out assets but that of the file: decisions, their writes to both systems, and work without a file.
 
-A thin layer: each asset runs one flow of `sync_assets.opt_out`. Findings are in `findings.py`, columns and lineage in
-`opt_out_metadata.py`, the asset of the file in `export_asset.py`.
+A thin layer: each asset runs one flow of `sync_assets.opt_out`. Columns and lineage are in `opt_out_metadata.py`, the
+asset of the file in `export_asset.py`.
 """
 
 # No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config` at run time.
@@ -13,9 +13,12 @@ from typing import Any
 
 import dagster as dg
 
+from sync_assets.checks import health, rules
+from sync_assets.checks.preflight import findings_of
+from sync_assets.checks.rules import Finding, Rows
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, d365_key
-from sync_assets.defs.opt_out import findings, opt_out_metadata
+from sync_assets.defs.opt_out import opt_out_metadata
 from sync_assets.defs.opt_out.export_asset import SHOWN, export_asset, stated_numbers
 from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
 from sync_assets.defs.resources import OF_TABLES, bound
@@ -34,11 +37,10 @@ from sync_assets.opt_out.session import open_session
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
-from sync_assets.validation.findings import Finding, Rows
-from sync_assets.validation.preflight import findings_of
 
 _SYSTEMS: dict[Side, str] = {"d365": "Dynamics 365: ", "campaign": "Campaign: "}
 """Text in the reason of a rejected opt-out that names the system which rejected it, by side."""
+COLUMN_CHECKS = (rules.OPT_OUT_COLUMNS, rules.OPT_OUT_ATTRIBUTES)
 _APPLIED = {
     "written": "written",
     "held_already": "already",
@@ -75,7 +77,7 @@ def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition
         description="What is decided of each opt-out that may differ: both values, both times, the value that both "
         "sides are to hold, why, and which side is written (direction "
         f"{runtime.config.opt_out.direction}). Kept for audit.",
-        check_specs=check_specs(DECISIONS, findings.COLUMNS | findings.ALL_DECIDED, findings.COLUMNS),
+        check_specs=check_specs(DECISIONS, (*COLUMN_CHECKS, rules.DECIDED), COLUMN_CHECKS),
         op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
@@ -107,7 +109,7 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
         "held": left.held,
         "engine_calls": runtime.calls.total() - calls,
     }
-    columns = [Finding(name, True, text) for name, text in findings.COLUMNS.items()]
+    columns = [rule.found(True) for rule in COLUMN_CHECKS]
     yield _result(runtime, DECISIONS, numbers, [*columns, _note_undecided(outcome, deciding)])
 
 
@@ -131,7 +133,7 @@ def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.A
         tags={"sync/pii": "true"},
         description=f"Opt-outs of {objects}, as decided: written where they differ, never where they agree. A run "
         "writes all that is due; running it again retries what is left.",
-        check_specs=check_specs(key, findings.ALL_ACCEPTED),
+        check_specs=check_specs(key, [rules.ACCEPTED]),
         op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
@@ -157,7 +159,7 @@ def _write(
         raise dg.Failure(str(failed[0]), allow_retries=False)
     refused = [one for one in runtime.ledger.opt_outs.refused() if _SYSTEMS[side] in one.reason]
     numbers = {**_applied(done), "engine_calls": runtime.calls.total() - calls, **_by_reason(refused)}
-    yield _result(runtime, key, numbers, [findings.accepted(refused)])
+    yield _result(runtime, key, numbers, [health.accepted(len(refused))])
     fail_if_stopped(outcome, done.problem)
 
 
@@ -186,7 +188,7 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
         "then opt-outs are decided and written where the two sides differ (direction "
         f"{direction}). A run writes all that is due; running it again retries what is left. Each decision is kept for "
         "audit.",
-        check_specs=check_specs(CHANGES, findings.ALL_DECIDED | findings.ALL_ACCEPTED),
+        check_specs=check_specs(CHANGES, [rules.DECIDED, rules.ACCEPTED]),
         op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
@@ -204,7 +206,7 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: O
         interruptible.run(done.settle(poll=poll))
     problems = " ".join(dict.fromkeys(map(str, failed)))
     if done.deciding is None:
-        yield check_result(CHANGES, Finding(findings.DECIDED, False, str(failed[0])))
+        yield check_result(CHANGES, rules.DECIDED.found(False, str(failed[0]), stops=True))
         raise dg.Failure(problems, allow_retries=False)
     refused, left = runtime.ledger.opt_outs.refused(), runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
     polled = done.polled or ProfilePoll()  # without a poll its numbers are 0, so that the UI's plots have no gaps
@@ -214,7 +216,7 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: O
         numbers |= _applied(written, f"{side}_")
     numbers |= {"still_due": left.due, "held": left.held, **_by_reason(refused)}
     numbers["engine_calls"] = runtime.calls.total() - calls
-    checks = [_note_undecided(outcome, done.deciding), findings.accepted(refused)]
+    checks = [_note_undecided(outcome, done.deciding), health.accepted(len(refused))]
     yield _result(runtime, CHANGES, numbers, checks)
     if problems:
         raise dg.Failure(problems, allow_retries=False)
@@ -232,7 +234,7 @@ def _result(
 
 def _note_undecided(outcome: Outcome, deciding: DecisionRun) -> Finding:
     """Return the finding about decisions; if it fails, the run goes on, since the others are to be written."""
-    found = findings.decided(deciding)
+    found = health.decided(deciding.unanswered, deciding.problem)
     if not found.passed:
         outcome.stopped.append(found.message)
     return found

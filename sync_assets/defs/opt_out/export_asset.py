@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, get_args
 
 import dagster as dg
 
+from sync_assets.checks.rules import ARRIVES, READABLE, ROOM, VALID, Finding, Rows
 from sync_assets.defs.asset_keys import EXPORT
 from sync_assets.defs.opt_out import opt_out_metadata
-from sync_assets.defs.opt_out.findings import FILE, READABLE, VALID, watch_findings
 from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
 from sync_assets.defs.resources import LEDGER, SFTP, bound
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
@@ -33,8 +33,6 @@ from sync_assets.opt_out.export.file import BadExport
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
 from sync_assets.sftp import FileGone
-from sync_assets.validation.export_folder import WATCH
-from sync_assets.validation.findings import Finding, Rows
 
 SHOWN = 20
 
@@ -64,7 +62,7 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
         metadata=opt_out_metadata.export(runtime.config, staging.spool_file),
         description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
         f"(`{export.directory}/{export.pattern}`), as statements in the ledger.",
-        check_specs=check_specs(EXPORT, FILE, [READABLE]),
+        check_specs=check_specs(EXPORT, [READABLE, VALID], [READABLE]),
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=max(expected * 1.25, timedelta(minutes=2)), warn_window=max(expected, timedelta(minutes=1))
         ),
@@ -89,19 +87,19 @@ def _export_file(
         raise dg.Failure(str(failed[0]), allow_retries=False)
     if isinstance(taken, Missing):
         found = [
-            Finding(READABLE, taken.taken, taken.text, blocks=False),
-            Finding(VALID, True, "No row of it was read."),
+            READABLE.found(taken.taken, taken.text, stops=False),
+            VALID.found(True, "No row of it was read."),
         ]
         yield _result({"dagster/partition_row_count": 0}, found)
     elif isinstance(taken, tuple):
         staged, stated = taken
         text = "; ".join(staged.warnings) or "It could be read."
-        readable = Finding(READABLE, not staged.warnings, text, blocks=False)
+        readable = READABLE.found(not staged.warnings, text, stops=False)
         yield _result(_numbers(staged) | stated_numbers(stated), [readable, _valid(runtime, partition, staged)])
     else:
         # A file that cannot be read, or that changed or vanished meanwhile, must not block the files after it: the
         # run fails after the check result, and the sensor goes on with the next file.
-        yield check_result(EXPORT, Finding(READABLE, False, str(taken)))
+        yield check_result(EXPORT, READABLE.found(False, str(taken)))
         context.log.error(str(taken))
         fail_if_stopped(outcome, f"{partition}: {taken}")
 
@@ -171,7 +169,7 @@ def _valid(runtime: Runtime, partition: str, taken: staging.Staged) -> Finding:
         "reasons": Rows(("reason", "records"), taken.reasons.most_common(SHOWN)),
         "first_rows": Rows(("line", "id", "reason"), [(str(row.line), row.id or "", row.reason) for row in shown]),
     }
-    return Finding(VALID, not taken.bad, text, numbers=numbers, blocks=False)
+    return VALID.found(not taken.bad, text, numbers)
 
 
 def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
@@ -179,12 +177,14 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(
         name="opt_out_export_watch",
-        specs=check_specs(EXPORT, WATCH),
+        specs=check_specs(EXPORT, [ARRIVES, ROOM]),
         can_subset=True,  # else the UI could not execute one of them
     )
     def watch(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with failing("look at the SFTP"):
             seen = files.poll_folder(runtime)
-        yield from selected(context, EXPORT, watch_findings(runtime.config.opt_out.export, seen, datetime.now(UTC)))
+        yield from selected(
+            context, EXPORT, files.folder_findings(runtime.config.opt_out.export, seen, datetime.now(UTC))
+        )
 
     return watch

@@ -13,10 +13,10 @@ import dagster as dg
 import msgspec
 
 from sync_assets.campaign.workflows import start, workflow
+from sync_assets.checks.health import is_overdue
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import CHANGES, EXPORT, file_chain
 from sync_assets.defs.dagster_internals import evaluation
-from sync_assets.defs.opt_out.findings import watch_findings
 from sync_assets.defs.partitions import WORK, opt_out_files, table_tags
 from sync_assets.defs.results import check_result
 from sync_assets.defs.run_errors import with_backoff
@@ -29,7 +29,6 @@ from sync_assets.opt_out.profile_polling import poll_is_due, poll_is_late
 from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.export_folder import is_overdue
 
 POLL_SECONDS = 29
 """Seconds between two polls of the SFTP folder; rounded up to 30 by the daemon's interval of 5 s."""
@@ -168,7 +167,7 @@ def _is_hidden(instance: dg.DagsterInstance, reported: datetime) -> bool:
 def _reports(
     runtime: Runtime, instance: dg.DagsterInstance, found: folder.FolderPoll, now: datetime
 ) -> list[dg.AssetCheckEvaluation]:
-    watched = watch_findings(runtime.config.opt_out.export, found, now)
+    watched = folder.folder_findings(runtime.config.opt_out.export, found, now)
     return [evaluation(instance, check_result(EXPORT, one)) for one in watched]
 
 

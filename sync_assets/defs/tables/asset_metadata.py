@@ -14,12 +14,11 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.campaign.metadata import Resource
+from sync_assets.checks.rules import Rows
 from sync_assets.config.models import Config, FieldMapping, TableConfig
 from sync_assets.dataverse.metadata import Table
 from sync_assets.defs.asset_keys import campaign_key, d365_key
-from sync_assets.push.target import opt_outs_of_new_records
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.findings import Rows
 
 SCHEMA, LINEAGE, REFERENCES = "dagster/column_schema", "dagster/column_lineage", "dagster/code_references"
 """Metadata keys that Dagster's UI displays in its own way."""
@@ -50,7 +49,7 @@ def d365_schema(config: Config, table: TableConfig, found: Table | None = None) 
     }
     texts |= {
         name: f"to {table.resource}.{one.to} of new records; then by opt_out/changes"
-        for name, one in opt_outs_of_new_records(config, table.table).items()
+        for name, one in config.opt_outs_of_new_records(table.table).items()
         if name not in texts
     }
     if found is None:
@@ -76,7 +75,7 @@ def campaign_schema(config: Config, table: TableConfig) -> dg.TableSchema:
     for link in table.links:
         parent = config.table(link.table)
         texts[link.to] = f"from {table.table}.{link.field}: the {parent.resource} by its {parent.key}"
-    for name, one in opt_outs_of_new_records(config, table.table).items():
+    for name, one in config.opt_outs_of_new_records(table.table).items():
         texts.setdefault(one.to, f"from {table.table}.{name} for new records; then by opt_out/changes")
     return dg.TableSchema(
         [
@@ -103,7 +102,7 @@ def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineag
         parent = config.table(link.table)
         there = dg.TableColumnDep(campaign_key(parent), parent.key)
         deps[link.to] = [dg.TableColumnDep(source, link.field), there]
-    for name, one in opt_outs_of_new_records(config, table.table).items():
+    for name, one in config.opt_outs_of_new_records(table.table).items():
         deps.setdefault(one.to, [dg.TableColumnDep(source, name)])
     return dg.TableColumnLineage(deps)
 

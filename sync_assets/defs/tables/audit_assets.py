@@ -1,6 +1,6 @@
 """Define the assets `campaign/<resource>_audit`: a sample of records, read back daily and compared with what was sent.
 
-The comparisons are in `audit/drift.py` and `opt_out/parity.py`, their findings in `findings.py`.
+The comparisons and their findings are in `audit/drift.py` and `opt_out/parity.py`.
 
 The assets have no partitions, and no other op materialises them, so the results of their checks stay valid until the
 next comparison.
@@ -15,18 +15,17 @@ from typing import Any
 
 import dagster as dg
 
-from sync_assets.audit.drift import Drift, drift
+from sync_assets.audit.drift import Drift, agreement, drift, one_record_each
+from sync_assets.checks.rules import AUDIT_CHECKS, OPT_OUTS_AGREE, Finding
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import audit_key, campaign_key
 from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.results import check_specs, selected
 from sync_assets.defs.run_errors import failing
-from sync_assets.defs.tables import asset_metadata, findings
-from sync_assets.defs.tables.findings import CONDITIONS, OPT_OUTS_AGREE, OPT_OUTS_CONDITION
+from sync_assets.defs.tables import asset_metadata
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.findings import Finding
 
 DAILY = timedelta(hours=24)
 
@@ -36,14 +35,13 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
 
     A run costs one engine call for each compared record and for each of its parents (`audit/drift.py`).
     """
-    key, conditions = audit_key(config), dict(CONDITIONS["audit"])
-    if config.table == CONTACT and runtime.config.opt_out.direction != "disabled":
-        conditions[OPT_OUTS_AGREE] = OPT_OUTS_CONDITION
+    key = audit_key(config)
+    compares_opt_outs = config.table == CONTACT and runtime.config.opt_out.direction != "disabled"
 
     @dg.multi_asset(
         name=f"audit_{config.table}",
         specs=[_spec(config, runtime, key)],
-        check_specs=check_specs(key, conditions),
+        check_specs=check_specs(key, (*AUDIT_CHECKS, OPT_OUTS_AGREE) if compares_opt_outs else AUDIT_CHECKS),
         can_subset=True,  # the UI can execute the checks without the asset, and one of them alone
         description=f"Compares a sample of {config.resource} with what was sent.",
         required_resource_keys=OF_TABLES,
@@ -51,11 +49,11 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
     def audit(context: dg.AssetExecutionContext) -> Iterator[Any]:
         wanted, found, results = {one.name for one in context.selected_asset_check_keys}, Drift(), list[Finding]()
         with closing(bound(runtime, context.resources, OF_TABLES)) as its, failing("comparison"):
-            if context.selected_asset_keys or wanted & {*CONDITIONS["audit"]}:
+            if context.selected_asset_keys or wanted & {rule.name for rule in AUDIT_CHECKS}:
                 found = interruptible.run(drift(its, config))
                 reasons = its.ledger.reports.reject_reasons(config.table)
-                results += [findings.agreement(config.table, found), findings.one_record_each(config, found, reasons)]
-            if OPT_OUTS_AGREE in wanted:
+                results += [agreement(config.table, found), one_record_each(config, found, reasons)]
+            if OPT_OUTS_AGREE.name in wanted:
                 results.append(_opt_outs(its))
         checked = selected(context, key, results)
         if context.selected_asset_keys:
@@ -82,9 +80,9 @@ def _spec(config: TableConfig, runtime: Runtime, key: dg.AssetKey) -> dg.AssetSp
 def _opt_outs(runtime: Runtime) -> Finding:
     """Compare the opt-outs of a sample of contacts on both sides."""
     # Imported only if needed: each run loads the definitions anew, and installations without opt-outs need not wait.
-    from sync_assets.opt_out.parity import parity  # noqa: PLC0415
+    from sync_assets.opt_out.parity import opt_outs_agree, parity  # noqa: PLC0415
 
-    return findings.opt_outs_agree(interruptible.run(parity(runtime)))
+    return opt_outs_agree(interruptible.run(parity(runtime)))
 
 
 def _numbers(found: Drift) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import msgspec
 
+from sync_assets.checks.guardrails import check_configuration
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key
 from sync_assets.defs.partitions import BACKLOG_TAG
@@ -17,7 +18,6 @@ from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again, table_request
 from sync_assets.flows import opt_outs_due
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.guardrails import check_configuration
 
 OtherWork = Callable[[Runtime, dg.SensorEvaluationContext, dict[str, RunRequested], datetime], dg.RunRequest | None]
 """Returns a request for a run of other pending work (opt-outs), or None. Arguments: the runtime, the context and the

@@ -13,20 +13,20 @@ from typing import Any, cast
 
 import dagster as dg
 
-from sync_assets.commands.readiness import failure
+from sync_assets.checks import rules
+from sync_assets.checks.health import ready, table_findings
+from sync_assets.checks.preflight import failure
+from sync_assets.checks.rules import Side
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import answered_since, evaluation, latest_answers
 from sync_assets.defs.partitions import today, version_tags
 from sync_assets.defs.results import check_key, check_result, selected
-from sync_assets.defs.tables import findings
-from sync_assets.defs.tables.checks import as_before, table_findings
-from sync_assets.defs.tables.findings import POLLED, READY
+from sync_assets.defs.tables.checks import as_before
 from sync_assets.defs.tables.table_work import TableWork, day_numbers
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import InMaintenance
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.findings import Side
 
 MATERIALIZE_SECONDS = 3600.0
 """Interval in which a run that stays materialises today's partition, in seconds: freshness policies count nothing else.
@@ -91,7 +91,7 @@ class RunReports:
 
         The other checks need the ledger, which cannot be used in this case.
         """
-        return selected(self._context, side_key(config, side), [findings.ready([failure(side, error)])])
+        return selected(self._context, side_key(config, side), [ready([failure(side, error)])])
 
     def results(self, work: TableWork) -> Iterator[Any]:
         """Yield the results of a table's selected assets; of an asset whose work failed, only its checks."""
@@ -123,20 +123,20 @@ class RunReports:
         """Return the results, as of now, of an asset's checks that the run selects."""
         found = table_findings(self._runtime, work.config, side, work.set_up, datetime.now(UTC))
         results = selected(self._context, side_key(work.config, side), found)
-        return [self._newest(one, work.found_at) if one.check_name == READY else one for one in results]
+        return [self._newest(one, work.found_at) if one.check_name == rules.READY.name else one for one in results]
 
-    def _newest(self, ready: dg.AssetCheckResult, found_at: datetime | None) -> dg.AssetCheckResult:
+    def _newest(self, result: dg.AssetCheckResult, found_at: datetime | None) -> dg.AssetCheckResult:
         """Return another run's result of `ready` if it is newer than this run's findings, which would replace it."""
-        key = check_key(ready)
+        key = check_key(result)
         other = latest_answers(self._instance, [key]).get(key)
         if not (other and other.at and other.evaluation and found_at):
-            return ready
+            return result
         if other.run_id == self._context.run_id or other.at <= found_at:
-            return ready
+            return result
         return dg.AssetCheckResult(
             passed=other.evaluation.passed,
             asset_key=key.asset_key,
-            check_name=READY,
+            check_name=rules.READY.name,
             severity=other.evaluation.severity,
             description=other.evaluation.description,
             metadata=dict(other.evaluation.metadata),
@@ -154,9 +154,9 @@ class RunReports:
     def _report_campaign(self, work: TableWork) -> None:
         """Report findings of Campaign's side that stop, if the run captures only and so has no check of that side."""
         key, found = side_key(work.config, "campaign"), [one for one in work.set_up if one.side == "campaign"]
-        is_selected = dg.AssetCheckKey(key, READY) in self._context.selected_asset_check_keys
+        is_selected = dg.AssetCheckKey(key, rules.READY.name) in self._context.selected_asset_check_keys
         if not is_selected and any(one.stops for one in found):
-            result = check_result(key, findings.ready(found))
+            result = check_result(key, ready(found))
             self._instance.report_runless_asset_event(evaluation(self._instance, result))
 
     def _repeat_hidden(self, results: Iterable[dg.AssetCheckResult]) -> None:
@@ -175,5 +175,5 @@ class RunReports:
 
 def _content(result: dg.AssetCheckResult) -> tuple[object, ...]:
     """Return what a change of a result is judged by. The text of a poll has its time, which always changes."""
-    text = None if result.check_name == POLLED and result.passed else result.description
+    text = None if result.check_name == rules.POLLED.name and result.passed else result.description
     return result.passed, result.severity, text

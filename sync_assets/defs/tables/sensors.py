@@ -17,6 +17,8 @@ import msgspec
 
 from sync_assets.alerts.dead_man_switch import DeadManSwitch
 from sync_assets.capture.feed_polling import FeedPoll, FeedPoller
+from sync_assets.checks.guardrails import check_configuration
+from sync_assets.checks.rules import Side
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.dagster_internals import evaluation, latest_answers
@@ -31,8 +33,6 @@ from sync_assets.defs.tables.table_run import poll_seconds
 from sync_assets.defs.tables.table_work import day_numbers
 from sync_assets.flows import CONFIRM
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.findings import Side
-from sync_assets.validation.guardrails import check_configuration
 
 HOLD_SECONDS = 9.5
 """How long a tick waits for news, in seconds. Just under a multiple of the daemon's interval of 5 s, since the next

@@ -30,7 +30,8 @@ from sync_assets.capture import backlog_limit
 from sync_assets.capture.backlog_limit import backlog_is_full, paused_text
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.capture.replay import capture_days
-from sync_assets.commands.readiness import campaign_notes, types_note
+from sync_assets.checks import guardrails, rules
+from sync_assets.checks.preflight import types_note
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import FOLLOWS_TAG, past_days, today
 from sync_assets.defs.run_errors import reported
@@ -45,8 +46,6 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
 from sync_assets.runtime.program_sources import ProgramSources, ancestors
-from sync_assets.validation import guardrails
-from sync_assets.validation.findings import Finding
 
 SEND_SECONDS = 30.0
 """How long a run that stays pushes one table, in seconds, before it polls the feeds again."""
@@ -190,7 +189,7 @@ class TableRun:
             guardrails.check_limits(runtime, config, reading=False)
             seconds = SEND_SECONDS if self._follows else TURN_SECONDS if work.is_full else None
             done = interruptible.run(push_table(runtime, config, seconds=seconds))
-            notes = campaign_notes(runtime, config, done.resource)
+            notes = guardrails.campaign_notes(runtime, config, done.resource)
         if failed:
             work.fail("campaign", failed[0])
             self._fail_if_backlog_stays_full(work)
@@ -220,7 +219,7 @@ class TableRun:
         work.of["d365"].stopped = text
         self._outcome.stopped.append(text)
         others = [one for one in work.set_up if one.side == "d365"]
-        work.merge_findings("d365", [*others, Finding("capture_goes_on", False, text, at="d365")])
+        work.merge_findings("d365", [*others, rules.CAPTURE.found(False, text)])
 
     def _note(self, notes: Sequence[str]) -> None:
         """Add notes to the outcome and the run's log, each of them once."""

@@ -12,19 +12,18 @@ from typing import Any
 import dagster as dg
 
 from sync_assets.capture.context import CaptureResult
-from sync_assets.commands.readiness import causes
+from sync_assets.checks.preflight import causes
+from sync_assets.checks.rules import SIDES, Finding, Rows, Side
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.results import metadata
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_metadata import KINDS
-from sync_assets.defs.tables.checks import SIDES
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Captured, Pushed
 from sync_assets.ledger.errors import InMaintenance, LedgerError
 from sync_assets.push.dispatcher import PushResult
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.findings import Finding, Rows, Side
 
 _RESULTS: Mapping[Side, Mapping[str, str]] = {
     "d365": {

@@ -13,7 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from sync_assets.checks.health import ERROR_SHARE, arrives, room
+from sync_assets.checks.rules import Finding, fail, ok, warn
 from sync_assets.config.models import Export
+from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.opt_out.export.file import file_order
 from sync_assets.runtime.context import Runtime
@@ -135,3 +138,28 @@ def _tidy(sftp: Sftp, export: Export, done: Sequence[OptOutFile]) -> list[str]:
         except SftpError:
             pass  # nothing has been archived yet
     return troubles
+
+
+def folder_findings(export: Export, seen: FolderPoll, now: datetime) -> list[Finding]:
+    """Return the findings about the export file and the SFTP server for a poll of the folder."""
+    return [arrives(export, seen.newest, now, seen.passed_over), room(export, seen.storage, seen.troubles)]
+
+
+def examine_folder(runtime: Runtime) -> list[Finding]:
+    """Return `doctor`'s findings about the folder, its free space, and the age of the newest file. Writes nothing."""
+    export, now, title = runtime.config.opt_out.export, datetime.now(UTC), "opt-outs: Campaign SFTP"
+    try:
+        with connect(runtime.settings.sftp()) as server:
+            listing, storage = server.listing(export.directory, export.pattern), measured(server, export)
+    except SyncAssetsError as error:
+        return fail(title, error)
+    found = [ok(title, f"signed in, {len(listing.files):,} files match {export.pattern} in {export.directory}")]
+    found += [warn(title, f"{name} is passed over: {why}") for name, why in listing.passed_over[:5]]
+    known = {(file.name, file.modified, file.size): file for file in runtime.ledger.opt_out_files.files()}
+    listed = [(file.name, file.modified, file.size) for file in listing.files]
+    newest = newest_of(known.get(key) or OptOutFile(*key, seen_at=now, looked_at=now) for key in listed)
+    arrived, space = arrives(export, newest, now), room(export, storage)
+    found.append(Finding("ok" if arrived.passed else "warn", "opt-outs: export file", arrived.message))
+    is_full = storage is not None and storage.share >= ERROR_SHARE
+    outcome = "fail" if is_full else "ok" if space.passed else "warn"
+    return [*found, Finding(outcome, "opt-outs: room", space.message)]

@@ -121,7 +121,7 @@ def test_after_a_set_up_failed_the_asset_page_says_why_in_one_red_check(ui: Ui, 
     try:
         assert synchronised.run("sync")[0] == 2
         ui.open("/assets/d365/new_orderline?view=checks&checkDetail=ready")
-        ui.reads("change tracking is not enabled for new_orderline", exact=False)
+        ui.reads("change tracking is off", exact=False)
         ui.reads("Failed", "Succeeded")  # the list of checks comes after the check itself
         assert ui.page.get_by_text("Failed", exact=True).count() == 2  # in the list, and on the check's own page
         assert ui.page.get_by_text("Succeeded", exact=True).count() == 2

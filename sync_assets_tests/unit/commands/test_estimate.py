@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from sync_assets.checks.volume import INITIAL_RECORDS
 from sync_assets.commands.estimate import report, show
 from sync_assets.commands.estimate_calls import (
-    INITIAL_RECORDS,
     LEAST_HISTORY,
     LEAST_MEASURED,
     WINDOW,

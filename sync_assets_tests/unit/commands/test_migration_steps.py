@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.commands.doctor.line import Line
+from sync_assets.checks.rules import fail, ok, warn
 from sync_assets.commands.inventory import Inventory, TableInventory
 from sync_assets.commands.migration_steps import (
     changes_step,
@@ -46,7 +46,7 @@ def planned(**counts: int) -> dict[str, Any]:
 
 
 def test_only_what_fails_has_to_be_mended_and_is_shown_with_the_warnings() -> None:
-    lines = [Line("ok", "a", "fine"), Line("warn", "b", "look"), Line("fail", "c", "mend")]
+    lines = [ok("a", "fine"), warn("b", "look"), *fail("c", "mend")]
     assert doctor_step(lines[:2]).todo == []
     step = doctor_step(lines)
     assert step.result == {"ok": 1, "warn": 1, "fail": 1}

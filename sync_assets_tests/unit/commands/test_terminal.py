@@ -12,9 +12,8 @@ import pytest
 from rich.console import Console
 
 import sync_assets
-from sync_assets.commands import certify, plan, rebuild, rejects, terminal
+from sync_assets.commands import certify, doctor, plan, rebuild, rejects, terminal
 from sync_assets.commands import status as status_command
-from sync_assets.commands.doctor import diagnosis
 from sync_assets.commands.migration_steps import OPT_OUT_COUNTS, show_step
 from sync_assets.commands.plan import OPT_OUTS_DUE, PLANNED
 from sync_assets.commands.status import COLUMNS
@@ -145,7 +144,7 @@ def test_a_server_s_words_are_neither_markup_nor_commands_of_the_terminal(
         as_json,
         rejects.show,
     )
-    print_document({"checks": [{"outcome": "fail", "what": "Campaign", "message": reason}]}, as_json, diagnosis.show)
+    print_document({"checks": [{"outcome": "fail", "what": "Campaign", "message": reason}]}, as_json, doctor.show)
     output = capsys.readouterr().out
     assert output.count("[bold]no[/] [/link]") == 2
     assert output.replace("\n", "").isprintable()

@@ -15,12 +15,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from sync_assets.defs.opt_out.findings import watch_findings
 
 from sync_assets.config.models import Export
 from sync_assets.defs import run_errors
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
 from sync_assets.defs.instance.command_line import dagster_instance
-from sync_assets.defs.opt_out.findings import watch_findings
 from sync_assets.defs.partitions import WORK, table_tags
 from sync_assets.defs.results import check_result
 from sync_assets.defs.tables import sensors as ingress_sensors

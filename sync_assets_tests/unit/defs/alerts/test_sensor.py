@@ -13,7 +13,7 @@ import yaml
 from sync_assets.alerts import channels
 from sync_assets.cli.alerts import open_incidents
 from sync_assets.cli.alerts import test_notifications as send_test
-from sync_assets.commands.doctor.diagnosis import _alerts
+from sync_assets.commands.doctor import alerts
 from sync_assets.config.loader import ConfigError, load_config
 from sync_assets.defs.build import build_definitions
 from sync_assets.errors import SyncAssetsError
@@ -156,7 +156,7 @@ def test_what_is_wrong_can_be_asked_for_without_anybody_to_be_told(
 def test_doctor_misses_a_webhook_without_address_and_half_a_sign_in(tmp_path: Path) -> None:
     def line(**environment: str) -> tuple[str, str]:
         file = written(tmp_path, {"webhook": True})
-        [found] = _alerts(Runtime({"SYNC_ASSETS_CONFIG": str(file), **environment}))
+        [found] = alerts(Runtime({"SYNC_ASSETS_CONFIG": str(file), **environment}))
         return found.outcome, found.message
 
     assert line() == ("fail", "SYNC_ASSETS_ALERT_WEBHOOK is not set. Set it in the environment.")

@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 
 from sync_assets.campaign.metadata import Attribute, Resource
+from sync_assets.checks.preflight import cardinalities
 from sync_assets.config.models import TableConfig
-from sync_assets.validation.link_cardinality import cardinality_finding
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_what_is_said_of_a_link(
             "links": [link],
         }
     )
-    found = cardinality_finding(config, Resource("cusOrder", "profileAndServicesExt", attributes))
+    found = cardinalities(config, Resource("cusOrder", "profileAndServicesExt", attributes))
     assert (found.passed, found.stops, found.side) == (said is None, stops, "campaign")
     assert said is None or (said in found.message and "link `new_contactid`" in found.message)
     assert stops is ("Nothing of new_order is sent" in found.message)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.commands.doctor.dynamics import position
-from sync_assets.commands.doctor.setup import REGIONS, setup_lines
-from sync_assets.commands.doctor.volume import INITIAL_RECORDS, a_day, first_load
+from sync_assets.checks import installation
+from sync_assets.checks.dynamics import position
+from sync_assets.checks.installation import REGIONS
+from sync_assets.checks.volume import INITIAL_RECORDS, a_day, first_load
 from sync_assets.ledger.model import Feed
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -75,7 +76,7 @@ def test_a_count_that_was_cut_is_a_lower_limit() -> None:
 
 
 def region(url: str | None) -> list[str]:
-    return [line.message for line in setup_lines(url) if line.what == "region"]
+    return [line.message for line in installation.region(url)]
 
 
 @pytest.mark.parametrize("part", REGIONS)
@@ -110,10 +111,10 @@ def feed(age: timedelta) -> Feed:
     ],
 )
 def test_a_position_older_than_half_the_window_is_a_warning(days: float, outcome: str, says: str) -> None:
-    [line] = position("contact", feed(timedelta(days=days)), 7, NOW)
+    [line] = position(feed(timedelta(days=days)), 7, NOW)
     assert (line.outcome, says in line.message) == (outcome, True), line
 
 
 def test_no_position_or_no_window_is_no_question() -> None:
-    assert position("contact", None, 7, NOW) == []
-    assert position("contact", feed(timedelta(days=3)), None, NOW) == []
+    assert position(None, 7, NOW) == []
+    assert position(feed(timedelta(days=3)), None, NOW) == []

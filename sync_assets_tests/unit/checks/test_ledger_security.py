@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from sync_assets.commands.doctor.setup import ledger_lines
+from sync_assets.checks.installation import ledger_security
 from sync_assets.runtime.context import Runtime
 
 ELSEWHERE = "postgresql+psycopg://u:hunter2@ledger.acme.example/l"
@@ -15,7 +15,7 @@ ELSEWHERE = "postgresql+psycopg://u:hunter2@ledger.acme.example/l"
 @pytest.mark.parametrize(("url", "outcome"), [(ELSEWHERE, "ok"), (f"{ELSEWHERE}?sslmode=require", "warn")])
 def test_a_ledger_whose_server_is_not_verified_is_a_warning_with_the_setting(url: str, outcome: str) -> None:
     with closing(Runtime({"SYNC_ASSETS_LEDGER_URL": url})) as runtime:
-        payloads, connection = ledger_lines(runtime)
+        payloads, connection = ledger_security(runtime)
     assert connection.outcome == outcome
     assert ("write sslmode=verify-full" in connection.message) == (outcome == "warn")
     assert payloads.outcome == "warn"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sync_assets.defs.tables.findings import POLL_OVERDUE, polled
+from sync_assets.checks.health import POLL_OVERDUE, polled
 from sync_assets.ledger import Feed
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -12,18 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sync_assets.campaign.metadata import Resource
+from sync_assets.checks import rules
+from sync_assets.checks.rules import Finding
 from sync_assets.config.models import Config, OptOutMapping
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.table_mapping import MappingError, attribute_problem
 from sync_assets.similar_names import did_you_mean
-from sync_assets.validation.findings import Finding, Side
-
-OPT_OUT_CHECKS: dict[str, tuple[Side, str]] = {
-    "opt_out_columns_fit": ("d365", "Every opt-out column can be read, and written where need be; true means what the "
-                            "configuration says."),
-    "opt_out_attributes_fit": ("campaign", "Every opt-out attribute is in the resource and may be written."),
-}  # fmt: skip
-"""Check name -> (side of the asset that has the check, description when it passes). Both block."""
 
 ALLOWING = frozenset({"allow", "allowed", "send", "opt in", "opted in", "subscribed"})
 REFUSING = frozenset({"do not allow", "not allowed", "do not send", "opt out", "opted out", "unsubscribed"})
@@ -69,13 +63,9 @@ def opt_out_columns(config: Config, table: Table) -> tuple[OptOutColumn, ...]:
 
 
 def opt_out_findings(config: Config, table: Table, resource: Resource) -> list[Finding]:
-    """Return the findings of OPT_OUT_CHECKS."""
-    written = config.opt_out.active
-    found = opt_out_problems(config.opt_out.mappings, table, resource, written=written)
-    return [
-        Finding(check, not problems, "; ".join(problems) or text, at=side)
-        for (check, (side, text)), problems in zip(OPT_OUT_CHECKS.items(), found, strict=True)
-    ]
+    """Return the findings about the columns and about the attributes."""
+    columns, attributes = opt_out_problems(config.opt_out.mappings, table, resource, written=config.opt_out.active)
+    return [rules.OPT_OUT_COLUMNS.no_problems(columns), rules.OPT_OUT_ATTRIBUTES.no_problems(attributes)]
 
 
 def opt_out_problems(

@@ -1,7 +1,6 @@
 """Guardrails: limits that stop a run before its first write, and notes that only warn.
 
-Here: the limits with their numbers, as findings (findings.py). The assets report them as checks and stop at those that
-block; `doctor` shows them as lines. Source:
+Here: the limits with their numbers; their rules are in `rules.py`. Source:
 https://experienceleague.adobe.com/docs/campaign-standard/using/integrating-with-adobe-cloud/campaign-and-microsoft-dynamics-365/d365-acs-notices-and-recommendations.html
 """
 
@@ -12,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
+from sync_assets.checks import rules
+from sync_assets.checks.rules import Finding, Rule, require
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT, PROFILE
 from sync_assets.dataverse.client import D365Refused, DataverseClient
@@ -22,42 +23,35 @@ from sync_assets.mapping.personal_data import looks_personal
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.validation.preflight import Finding, NotReady, Side
 
 PROFILE_NAMES = frozenset((PROFILE, "recipient"))
 """The resource of a person, by its API name and by its schema name."""
 FURTHEST = 3
 """Links at most in a path to profile, where the path leads through resources that are not mapped."""
 
-LIMITS: dict[str, tuple[Side, str]] = {
-    "contacts_are_within_the_limit": ("d365", "There are no more contacts than max_contacts allows."),
-    "custom_entities_are_within_the_limit": ("d365", "No more tables are mapped than max_custom_entities allows."),
-    "columns_are_within_the_limit": ("d365", "The custom entity maps no more columns than max_columns allows."),
-    "link_depth_is_within_the_limit": ("d365", "Links lead no deeper than max_link_depth allows."),
-}
-"""Check name -> (side of the asset that has the check, description when it passes). All of them block."""
-
-OF_THE_WHOLE = "custom_entities_are_within_the_limit"
-"""The limit that is the same for every table."""
-
-NOTES: dict[str, tuple[Side, str]] = {
-    "types_are_supported": ("d365", "Campaign has a type for every mapped column; others travel as texts."),
-    "personal_data_is_linked_to_profile": (
-        "campaign",
-        "What looks like personal data is linked to a profile, and deleted with it.",
-    ),
-    "engine_calls_are_within_the_budget": ("campaign", "The day's budget of engine calls is not spent."),
-}
-"""The same for checks that only warn."""
-
-
 # --- Limits -----------------------------------------------------------------------------------------------------------
 
 
 def within_limits(config: Config, table: TableConfig, contacts: int | None) -> list[Finding]:
     """Return the findings that follow from the configuration and the number of contacts (None: unknown so far)."""
-    own = _contacts(config, contacts) if table.table == CONTACT else _columns(config, table)
-    return [own, _entities(config), _depth(config, table)]
+    limits, chain = config.guardrails, longest_chain(config, table.table)
+    if table.table == CONTACT:
+        remedy = "narrow them with `filters`, or raise max_contacts if your Campaign package allows it"
+        own = _limit(rules.CONTACTS, contacts, limits.max_contacts, "contacts", remedy)
+    else:
+        remedy = "take fields or links out of its mapping, or raise max_columns"
+        columns = len(table.fields) + len(table.links)
+        own = _limit(rules.MOST_COLUMNS, columns, limits.max_columns, f"mapped columns of {table.table}", remedy)
+    custom = sum(one.table != CONTACT for one in config.tables)
+    fewer = "take tables out of the configuration, or raise max_custom_entities"
+    shorter = "take a link out of the configuration, or raise max_link_depth"
+    return [
+        own,
+        _limit(rules.ENTITIES, custom, limits.max_custom_entities, "tables besides contact", fewer),
+        _limit(
+            rules.LINK_DEPTH, len(chain) - 1, limits.max_link_depth, f"links in a row, {' -> '.join(chain)}", shorter
+        ),
+    ]
 
 
 class BeyondLimits(SyncAssetsError):
@@ -74,11 +68,8 @@ def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
     Raises:
         BeyondLimits: one line with everything that is wrong.
     """
-    found = [
-        _entities(config),
-        *(finding for one in tables for finding in within_limits(config, one, None) if finding.check != OF_THE_WHOLE),
-    ]
-    wrong = [finding.message for finding in found if not finding.passed]
+    found = [finding for one in tables for finding in within_limits(config, one, None) if not finding.passed]
+    wrong = list(dict.fromkeys(map(str, found)))  # the number of custom entities is the same for every table
     if wrong:
         more = f"; and {len(wrong) - SHOWN:,} more, see `sync-assets doctor`" if len(wrong) > SHOWN else ""
         raise BeyondLimits(f"Nothing was synchronised, nothing was written: {'; '.join(wrong[:SHOWN])}{more}.")
@@ -90,10 +81,7 @@ def check_limits(runtime: Runtime, table: TableConfig, *, reading: bool) -> list
     `reading`: the table is about to be captured, so until its first read is complete Dynamics 365 is asked for the
     number of contacts; afterwards the ledger's number counts.
     """
-    findings = within_limits(runtime.config, table, contacts(runtime, table, reading=reading))
-    if any(not finding.passed for finding in findings):
-        raise NotReady(table.table, findings)
-    return findings
+    return require(table.table, within_limits(runtime.config, table, contacts(runtime, table, reading=reading)))
 
 
 def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
@@ -101,8 +89,8 @@ def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
 
     Until their first read is complete, `reading` asks Dynamics 365 as well, and the larger number counts.
     """
-    known = known_contacts(runtime)
-    if reading and table.table == CONTACT and not _complete(runtime):
+    known, feed = known_contacts(runtime), runtime.ledger.feeds.feed(CONTACT)
+    if reading and table.table == CONTACT and not (feed and feed.complete):
         told = interruptible.run(_told_contacts(runtime)) or 0
         if told:
             runtime.totals[f"capturing {CONTACT}"] = told  # for the progress of the first load
@@ -114,11 +102,6 @@ def known_contacts(runtime: Runtime) -> int:
     """Return the number of contacts in the ledger: those that passed the filter."""
     counts = runtime.ledger.reports.counts().get(CONTACT)
     return counts.records if counts else 0
-
-
-def _complete(runtime: Runtime) -> bool:
-    feed = runtime.ledger.feeds.feed(CONTACT)
-    return bool(feed and feed.complete)
 
 
 async def _told_contacts(runtime: Runtime) -> int | None:
@@ -139,56 +122,12 @@ async def count_contacts(config: Config, client: DataverseClient) -> int | None:
         return None
 
 
-def _finding(check: str, number: int | None, limit: int, what: str, remedy: str) -> Finding:
-    passed = number is None or number <= limit
-    counted = "not known yet" if number is None else f"{number:,}"
-    text = f"{what}: {counted} of at most {limit:,}"
-    if not passed:
-        text += f"; {remedy}"
+def _limit(rule: Rule, number: int | None, limit: int, what: str, remedy: str) -> Finding:
+    text = f"{what}: {'not known yet' if number is None else f'{number:,}'} of at most {limit:,}"
     numbers = {"limit": limit} | ({} if number is None else {"number": number})
-    return Finding(check, passed, text, at=LIMITS[check][0], numbers=numbers)
-
-
-def _contacts(config: Config, number: int | None) -> Finding:
-    return _finding(
-        "contacts_are_within_the_limit",
-        number,
-        config.guardrails.max_contacts,
-        "contacts",
-        "narrow them with `filters`, or raise max_contacts if your Campaign package allows it",
-    )
-
-
-def _entities(config: Config) -> Finding:
-    custom = [table.table for table in config.tables if table.table != CONTACT]
-    return _finding(
-        "custom_entities_are_within_the_limit",
-        len(custom),
-        config.guardrails.max_custom_entities,
-        "tables besides contact",
-        "take tables out of the configuration, or raise max_custom_entities",
-    )
-
-
-def _columns(config: Config, table: TableConfig) -> Finding:
-    return _finding(
-        "columns_are_within_the_limit",
-        len(table.fields) + len(table.links),
-        config.guardrails.max_columns,
-        f"mapped columns of {table.table}",
-        "take fields or links out of its mapping, or raise max_columns",
-    )
-
-
-def _depth(config: Config, table: TableConfig) -> Finding:
-    chain = longest_chain(config, table.table)
-    return _finding(
-        "link_depth_is_within_the_limit",
-        len(chain) - 1,
-        config.guardrails.max_link_depth,
-        f"links in a row, {' -> '.join(chain)}",
-        "take a link out of the configuration, or raise max_link_depth",
-    )
+    if number is None or number <= limit:
+        return rule.found(True, text, numbers)
+    return rule.found(False, f"{text}; {remedy}", numbers)
 
 
 def longest_chain(config: Config, table: str) -> list[str]:
@@ -206,8 +145,8 @@ def longest_chain(config: Config, table: str) -> list[str]:
 def supported_types(mapping: TableMapping) -> Finding:
     """Warn of columns that are sent as text because Campaign lacks their type (docs/dev/references/campaign.md 14)."""
     others = [f"{field.column.name} ({field.column.type})" for field in mapping.fields if field.column.type in AS_TEXT]
-    text = f"columns that travel as texts: {', '.join(others)}" if others else NOTES["types_are_supported"][1]
-    return _note("types_are_supported", not others, text, {"as_text": len(others)})
+    text = f"columns that travel as texts: {', '.join(others)}" if others else ""
+    return rules.TYPES.found(not others, text, {"as_text": len(others)})
 
 
 def personal_data(config: Config, table: TableConfig, resources: Iterable[Resource]) -> Finding:
@@ -217,7 +156,7 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
     cascade (docs/dev/references/campaign.md 14). `resources`: the metadata known, at least that of the table's
     resource.
     """
-    check, known = "personal_data_is_linked_to_profile", {resource.name: resource for resource in resources}
+    known = {resource.name: resource for resource in resources}
     own = known[table.resource]
     personal = sorted(
         column
@@ -225,29 +164,25 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
         if _holds_text(own, field.to) and (looks_personal(column) or looks_personal(field.to))
     )
     numbers = {"personal_columns": len(personal)}
-    if not personal:
-        return _note(check, True, f"no column of {table.table} looks like personal data", numbers)
     way = way_to_profile(table.resource, links_between(config, known.values()))
-    if way:
-        linked = f"personal data ({', '.join(personal)}) is linked: {' -> '.join(way)}"
-        if way_to_profile(table.resource, links_between(config, known.values(), cascading=True)):
-            return _note(check, True, linked, numbers)
-        return _note(
-            check,
-            False,
-            f"{linked}, but by Campaign's metadata without the deletion: deleting the profile leaves it in Campaign. "
-            'Tick "Deleting the target record implies deleting records referenced by the link" in the link\'s '
-            "definition and publish, or leave these columns out",
-            numbers,
+    cascading = way_to_profile(table.resource, links_between(config, known.values(), cascading=True))
+    if not personal:
+        text = f"no column of {table.table} looks like personal data"
+    elif way and cascading:
+        text = f"personal data ({', '.join(personal)}) is linked: {' -> '.join(way)}"
+    elif way:
+        text = (
+            f"personal data ({', '.join(personal)}) is linked: {' -> '.join(way)}, but by Campaign's metadata without "
+            'the deletion: deleting the profile leaves it in Campaign. Tick "Deleting the target record implies '
+            "deleting records referenced by the link\" in the link's definition and publish, or leave these columns out"
         )
-    return _note(
-        check,
-        False,
-        f"{', '.join(personal)} look like personal data, but no link leads from {table.resource} to profile: a privacy "
-        "request for a person would not find them. Link the resource to profile, directly or through another one, with "
-        "the deletion passed on, or leave these columns out",
-        numbers,
-    )
+    else:
+        text = (
+            f"{', '.join(personal)} look like personal data, but no link leads from {table.resource} to profile: a "
+            "privacy request for a person would not find them. Link the resource to profile, directly or through "
+            "another one, with the deletion passed on, or leave these columns out"
+        )
+    return rules.PERSONAL_DATA.found(not personal or bool(way and cascading), text, numbers)
 
 
 def check_personal_data(runtime: Runtime, table: TableConfig, own: Resource) -> Finding:
@@ -321,34 +256,32 @@ def _holds_text(resource: Resource, path: str) -> bool:
     return attribute is not None and attribute.type in ("string", "enumeration", "date", "datetime")
 
 
-def engine_budget(runtime: Runtime, table: TableConfig, addressing: Addressing) -> Finding:
-    """Return the finding on the day's budget: calls spent, calls left, and the cost of the pending records.
+def campaign_notes(runtime: Runtime, config: TableConfig, resource: Resource) -> list[Finding]:
+    """Return the findings about personal data and the engine budget, which a push can compute from its own data."""
+    return [check_personal_data(runtime, config, resource), engine_budget(runtime, config)]
 
-    addressing: how Campaign's records of the table are addressed, which decides about the cost.
-    """
-    spent = runtime.calls_today
-    projected = projected_calls(addressing, runtime.ledger.reports.pending_operations(table.table))
+
+def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
+    """Return the finding on the day's budget: calls spent, calls left, and the cost of the pending records."""
+    ledger, spent = runtime.ledger, runtime.calls_today
+    addressing = Addressing.configured(table, ledger.dialect.found(table.resource))
+    projected = projected_calls(addressing, ledger.reports.pending_operations(table.table))
     limit = runtime.config.guardrails.engine_calls_per_day
-    check = "engine_calls_are_within_the_budget"
     numbers = {"spent_today": spent, "projected": projected}
     will = f"what is pending of {table.table} costs about {projected:,}"
     if limit is None:
-        return _note(check, True, f"engine calls today: {spent:,}, no limit is set; {will}", numbers)
+        return rules.BUDGET.found(True, f"engine calls today: {spent:,}, no limit is set; {will}", numbers)
     left = max(0, limit - spent)
     text = f"engine calls today: {spent:,} of {limit:,}, {left:,} are left; {will}"
     if projected > left:
         text += "; what does not fit is sent from the next UTC day on"
-    return _note(check, left > 0, text, numbers | {"limit": limit, "left": left})
+    return rules.BUDGET.found(left > 0, text, numbers | {"limit": limit, "left": left})
 
 
 def projected_calls(addressing: Addressing, pending: Mapping[Operation, int]) -> int:
     """Return the engine calls of pending records: an insert is 1, an update and a delete 1, or 2 with a look-up."""
     updates, deletes = pending.get("update", 0), pending.get("delete", 0)
     return pending.get("insert", 0) + addressing.update_calls * updates + addressing.delete_calls * deletes
-
-
-def _note(check: str, passed: bool, text: str, numbers: Mapping[str, int]) -> Finding:
-    return Finding(check, passed, text, at=NOTES[check][0], numbers=dict(numbers), blocks=False)
 
 
 PRIVACY_ORDER = (

@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.campaign.metadata import Attribute, Resource
-from sync_assets.config.models import Config
-from sync_assets.config.values import OPT_OUT_ATTRIBUTES
-from sync_assets.dataverse.metadata import Column, ColumnType, Table
-from sync_assets.mapping.table_mapping import MappingError
-from sync_assets.runtime.context import Runtime
-from sync_assets.validation.findings import Finding
-from sync_assets.validation.opt_out_columns import (
+from sync_assets.checks import rules
+from sync_assets.checks.opt_out_columns import (
     ALLOWING,
-    OPT_OUT_CHECKS,
     REFUSING,
     OptOutColumn,
     opt_out_columns,
     opt_out_findings,
 )
+from sync_assets.checks.rules import Finding
+from sync_assets.config.models import Config
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES
+from sync_assets.dataverse.metadata import Column, ColumnType, Table
+from sync_assets.mapping.table_mapping import MappingError
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 ALLOW = {0: "Allow", 1: "Do Not Allow"}
@@ -202,13 +202,8 @@ def found(mappings: dict[str, Any], resource: Resource = PROFILE, direction: str
 class TestFindings:
     def test_one_for_each_side_saying_what_holds(self) -> None:
         columns, attributes = found({"donotemail": "blackListEmail"})
-        assert (columns.check, columns.side, columns.passed, columns.blocks) == (
-            "opt_out_columns_fit", "d365", True, True,
-        )  # fmt: skip
-        assert (attributes.check, attributes.side, attributes.passed, attributes.blocks) == (
-            "opt_out_attributes_fit", "campaign", True, True,
-        )  # fmt: skip
-        assert [columns.message, attributes.message] == [text for _, text in OPT_OUT_CHECKS.values()]
+        assert (columns.side, attributes.side) == ("d365", "campaign")
+        assert [columns, attributes] == [rules.OPT_OUT_COLUMNS.found(True), rules.OPT_OUT_ATTRIBUTES.found(True)]
 
     def test_problems_stand_at_their_own_side(self) -> None:
         columns, attributes = found({"followemail": "blackListEmail", "merged": "blackList"})

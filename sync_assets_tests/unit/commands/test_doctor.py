@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sync_assets.commands.doctor.diagnosis import examine
-from sync_assets.commands.doctor.line import Line
+from sync_assets.checks.rules import Finding
+from sync_assets.commands.doctor import examine
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.app_credentials import AppCertificate
 from sync_assets_tests.support.opt_outs import HEADER, switch_on, write_file
@@ -66,9 +66,9 @@ def ask(program: Program) -> Ask:
     return told
 
 
-def by_question(lines: list[Line]) -> Told:
-    told = {line.what: (line.outcome, line.message) for line in lines}
-    assert len(told) == len(lines), [line.what for line in lines]
+def by_question(lines: list[Finding]) -> Told:
+    told = {line.title: (line.outcome, line.message) for line in lines}
+    assert len(told) == len(lines), [line.title for line in lines]
     return told
 
 
@@ -103,7 +103,7 @@ def test_a_good_set_up_is_told_question_by_question(program: Program, ask: Ask) 
         "opt-outs: room",
         "opt-outs: workflow WKF12",
         "contact: privileges to write opt-outs",
-        "contact: records are found by externalId",
+        "contact: look-up by externalId",
         "estimate of the first load",
         "estimate of engine calls per day",
         *(
@@ -141,7 +141,7 @@ def test_each_table_costs_the_engine_calls_that_are_told(program: Program, ask: 
     program.sandbox.admin.clear_journal()
     told = ask()
     assert program.sandbox.admin.engine_calls() == calls(read=4)
-    for question in ("contact: records are found by externalId", "new_order: records are found by cusOrderId"):
+    for question in ("contact: look-up by externalId", "new_order: look-up by cusOrderId"):
         assert told[question][1].endswith("(asked with 1 engine call)")
     for table in ("contact", "new_order"):
         assert told[f"{table}: records in Campaign before the first load"][1].endswith("(asked with 1 engine call)")
@@ -260,6 +260,22 @@ def test_an_application_user_that_was_never_made_is_told_once(program: Program, 
     assert "Make an application user for D365_CLIENT_ID" in told["Dynamics 365"][1]
 
 
+def test_the_title_of_a_line_is_the_result_and_not_the_condition(program: Program, ask: Ask) -> None:
+    program.sandbox.admin.post("/d365/tracking", {"table": "new_order", "enabled": False})
+    try:
+        status, output, errors = program.run("doctor")
+        told = ask()
+    finally:
+        program.sandbox.admin.post("/d365/tracking", {"table": "new_order", "enabled": True})
+    text = " ".join(output.split())
+    assert "fail new_order: change tracking is off: switch it on in the table's properties" in text
+    assert "ok contact: change tracking is on: Dynamics 365 keeps a change feed of the table." in text
+    assert status == 1
+    assert "1 check failed: new_order: change tracking is off. Correct the set-up." in errors
+    assert wrong(told).keys() == {"new_order: change tracking is off"}
+    assert "new_order: change tracking is on" not in told
+
+
 # --- Campaign -------------------------------------------------------------------------------------------------------
 
 
@@ -279,13 +295,13 @@ def test_the_filter_that_finds_records_must_be_published(program: Program, ask: 
     outcome, message = ask()["contact: filter byOurId"]
     assert outcome == "fail"
     assert "profile has no such filter published (it has " in message
-    assert "contact: records are found by externalId" not in ask()
+    assert "contact: look-up by externalId" not in ask()
 
     published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
     program.sandbox.admin.settings("campaign", filters=published)
     told = ask()
     assert told["contact: filter byOurId"] == ("ok", "published")
-    assert told["contact: records are found by externalId"][1].startswith("not verified: no record was sent yet.")
+    assert told["contact: look-up by externalId"][1].startswith("not verified: no record was sent yet.")
 
 
 def test_an_opt_out_whose_time_of_change_campaign_does_not_keep_is_named(program: Program, ask: Ask) -> None:

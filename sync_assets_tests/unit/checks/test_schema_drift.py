@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
+from sync_assets.checks.preflight import type_findings, types_in
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger.repositories.maintenance import Types
-from sync_assets.validation.schema_drift import type_findings, types_in
 
 CONFIG = TableConfig.model_validate(
     {

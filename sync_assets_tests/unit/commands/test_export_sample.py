@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sync_assets.commands.doctor.export_sample import examine_sample, show_sample
+from sync_assets.commands.export_sample import examine_sample, show_sample
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 

@@ -1,0 +1,202 @@
+"""Findings about Dynamics 365 for `doctor`: our certificate, our user and its privileges, clocks, the feed's window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sync_assets.checks.rules import Finding, fail, ok, warn
+from sync_assets.config.app_credential import AppCredential, ClientCertificate
+from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.values import CONTACT
+from sync_assets.dataverse import privileges as rights
+from sync_assets.dataverse.app_credential import load_certificate
+from sync_assets.dataverse.client import NO_SUCH_TABLE, D365Refused, DataverseClient
+from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger.model import Feed
+from sync_assets.plurals import counted
+from sync_assets.task_group import run_together
+
+SHORT_WINDOW_DAYS = 7
+CLOCK_MINUTES = 5
+"""Difference of the clocks of Dynamics 365 and of this host from which on there is a warning."""
+EXPIRES_SOON_DAYS = 30
+"""A certificate that ends within so many days causes a warning."""
+EVERYTHING = "System Administrator"
+"""The role that the customer's own set-up guide asks for (docs/dev/references/campaign.md 14), with far more rights
+than needed.
+"""
+_GRANT = "in the Power Platform admin centre give a security role of the application user"
+
+
+def certificate(credential: AppCredential) -> list[Finding]:
+    """Return the finding on the certificate's end; none for other credentials, whose end is not known here.
+
+    None, too, if it cannot be read: the sign-in fails with the reason.
+    """
+    if not isinstance(credential, ClientCertificate):
+        return []
+    title = "Dynamics 365: client certificate"
+    try:
+        ends = load_certificate(credential).ends
+    except SyncAssetsError:
+        return []
+    renew = "make a new one, add it to the app registration, and replace the file of D365_CLIENT_CERTIFICATE"
+    days = (ends - datetime.now(UTC)).days
+    if days < 0:
+        return fail(title, f"ended on {ends:%Y-%m-%d}: {renew}")
+    left = f"ends on {ends:%Y-%m-%d}, in {counted(days, 'day')}"
+    return [warn(title, f"{left}: {renew}") if days < EXPIRES_SOON_DAYS else ok(title, left)]
+
+
+async def sign_in(client: DataverseClient) -> tuple[list[Finding], str | None, int | None]:
+    """Sign in, and read our user's roles and the change tracking window.
+
+    Returns:
+        The findings, our user's id (None if we could not sign in), and the days of the window (None: unknown).
+    """
+    try:
+        user = await client.who_am_i()
+    except SyncAssetsError as error:
+        return fail("Dynamics 365", error), None, None
+    roles, (window, days) = await run_together(_roles(client, user), _window(client))
+    return [ok("Dynamics 365", f"signed in, application user {user}"), *roles, *window], user, days
+
+
+async def _roles(client: DataverseClient, user: str) -> list[Finding]:
+    title = "roles of the application user"
+    try:
+        roles = await rights.roles(client, user)
+    except D365Refused:
+        return [ok(title, "it may not read them, and need not: its privileges are tried table by table")]
+    except SyncAssetsError as error:
+        return fail(title, error)
+    text = ", ".join(roles) or "none of its own, so what it may do comes from its teams"
+    if EVERYTHING in roles:
+        text += (
+            "; that is more than is needed: organisation-level read on the mapped tables, and write on contact where "
+            "opt-outs are written back"
+        )
+    return [ok(title, text)]
+
+
+async def clock(client: DataverseClient) -> list[Finding]:
+    """Compare the clock of Dynamics 365 with that of this host. A row that was changed in the future counts, too.
+
+    It reads a contact, so call it once the organisation is known to be the ledger's.
+    """
+    title = "clock of Dynamics 365"
+    try:
+        times = await client.times()
+    except SyncAssetsError as error:
+        return fail(title, error)
+    now = datetime.now(UTC)
+    differences = [round((time - now).total_seconds() / 60) for time in times]
+    wrong = [one for one in differences[:1] if abs(one) >= CLOCK_MINUTES]
+    wrong += [one for one in differences[1:] if one >= CLOCK_MINUTES]
+    if not wrong:
+        return [ok(title, "it agrees with the clock of this host")] if times else []
+    text = (
+        f"it is {counted(abs(wrong[0]), 'minute')} {'ahead of' if wrong[0] > 0 else 'behind'} the clock of this host. "
+        "Opt-outs are decided by the times of both systems: correct the clock that is wrong, most likely this host's"
+    )
+    return [warn(title, text)]
+
+
+async def _window(client: DataverseClient) -> tuple[list[Finding], int | None]:
+    title = "change tracking window"
+    try:
+        days = await client.change_tracking_days()
+    except D365Refused as error:
+        return [warn(title, f"unknown: {error}")], None
+    except SyncAssetsError as error:
+        return fail(title, error), None
+    if days is None:
+        return [], None
+    text = f"positions in the change feed stay good for {days} days: a longer standstill costs a full read"
+    if days >= SHORT_WINDOW_DAYS:
+        return [ok(title, text)], days
+    return [
+        warn(title, f"{text}. Raise expirechangetrackingindays of the organisation to {SHORT_WINDOW_DAYS} or more")
+    ], days
+
+
+def position(feed: Feed | None, days: int | None, now: datetime | None = None) -> list[Finding]:
+    """Return a finding with the age of the feed's position.
+
+    It warns from half of the window on (docs/dev/references/dataverse.md 1.4).
+    """
+    if feed is None or not days:
+        return []
+    age = ((now or datetime.now(UTC)) - feed.polled_at).total_seconds() / 86_400
+    title, text = "position in the change feed", f"last asked {age:,.1f} days ago, good for {days} days"
+    if age <= days / 2:
+        return [ok(title, text)]
+    gone = "it has expired, so the next sync reads the table in full" if age > days else "it expires if nothing is done"
+    return [warn(title, f"{text}: {gone}. Run `sync-assets sync`, or start the sensors")]
+
+
+@dataclass(frozen=True, slots=True)
+class Privilege:
+    """Our privilege for one table. name: empty if the table has none; depth: None if we lack it.
+
+    told: False if Dynamics 365 does not return our privileges, so that `depth` means nothing.
+    """
+
+    name: str
+    depth: str | None
+    told: bool
+
+
+async def privilege(client: DataverseClient, user: str, table: str, access: str) -> Privilege:
+    """Return our privilege `Read` or `Write` for a table. Raises SyncAssetsError if its metadata can't be read."""
+    name = (await rights.privilege_names(client, table)).get(access, "")
+    try:
+        return Privilege(name, (await rights.depths(client, user, [name])).get(name) if name else None, told=True)
+    except SyncAssetsError:  # the role may not read users, or the organisation lacks the function
+        return Privilege(name, None, told=False)
+
+
+async def privileges(config: Config, mapped: TableConfig, client: DataverseClient, user: str) -> list[Finding]:
+    """Return findings on the right to read rows by the change feed, and to write opt-outs if they are written.
+
+    None for a table that does not exist: another check reports that.
+    """
+    needed = ["Read", "Write"] if mapped.table == CONTACT and config.opt_out.active else ["Read"]
+    try:
+        held = await run_together(*(privilege(client, user, mapped.table, access) for access in needed))
+        return [*await _reading(mapped.table, held[0], client), *(_writing(one) for one in held[1:])]
+    except SyncAssetsError as error:
+        return [] if getattr(error, "code", "") in NO_SUCH_TABLE else fail("privileges", error)
+
+
+async def _reading(table: str, held: Privilege, client: DataverseClient) -> list[Finding]:
+    title, name = "privileges to read", held.name or f"read on {table}"
+    remedy = f"{_GRANT} {name} for the whole organisation: the change feed is refused with less"
+    if not held.told:
+        found = await client.table(table, ())
+        if not found.change_tracking:
+            return [warn(title, "not told, and not to be tried while change tracking is off")]
+        try:
+            await rights.try_to_follow(client, found)
+        except D365Refused as error:
+            return fail(title, f"{error.cause} {remedy[0].upper()}{remedy[1:]}.")
+        return [ok(title, "one row was read as the change feed is")]
+    if held.depth == rights.ORGANISATION:
+        return [ok(title, f"{name}, for the whole organisation")]
+    has = f"has {name} with depth {held.depth} only" if held.depth else f"lacks {name}"
+    return fail(title, f"the application user {has}; {remedy}")
+
+
+def _writing(held: Privilege) -> Finding:
+    title, name = "privileges to write opt-outs", held.name or f"write on {CONTACT}"
+    if not held.told:
+        text = f"not told, and only a write would show it. See that a role of the application user has {name}"
+        return warn(title, text)
+    if held.depth == rights.ORGANISATION:
+        return ok(title, f"{name}, for the whole organisation")
+    if held.depth:
+        text = f"{name} has depth {held.depth} only: opt-outs of other contacts will be refused"
+        return warn(title, f"{text}; {_GRANT} the organisation's")
+    text = f"the application user lacks {name}; {_GRANT} it for the whole organisation, or set the direction of opt_out"
+    return Finding("fail", title, f"{text} to d365_to_campaign")

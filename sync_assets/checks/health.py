@@ -1,0 +1,304 @@
+"""The state of a table, of the export file and of opt-outs, as findings for asset checks and `doctor`.
+
+The findings are pure functions of counts and times; `table_findings` reads these from the ledger.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sync_assets.checks import rules
+from sync_assets.checks.rules import SHOWN_IDS, Finding, Rows, Side
+from sync_assets.config.models import Export, TableConfig
+from sync_assets.ledger import Counts, Feed, InMaintenance
+from sync_assets.ledger.report_values import WAITING_FOR, Retried
+from sync_assets.ledger.times import clock
+from sync_assets.plurals import counted, duration
+from sync_assets.runtime.context import Runtime
+
+if TYPE_CHECKING:
+    from sync_assets.sftp import Storage
+
+POLL_OVERDUE = timedelta(minutes=15)
+FORGOTTEN = timedelta(days=1)
+"""From this duration on, maintenance counts as forgotten. Its purpose, publishing a data model, needs less time."""
+LONG = timedelta(hours=1)
+TOO_LONG = timedelta(days=1)
+"""A backlog older than this is an error, no longer a warning."""
+SHARE_IN_ERROR = 0.05
+"""From this share on a finding fails: of differing among compared, or of rejected among known records."""
+PLOTTED = frozenset({"spent_today", "projected", "left"})
+"""Numbers of the set-up that change from day to day, so that the UI plots them. The others are in the texts."""
+WARN_SHARE, ERROR_SHARE = 0.8, 0.9
+"""Used share of the SFTP storage, as in Campaign's own alerts (docs/dev/references/campaign.md 8)."""
+
+
+def table_findings(
+    runtime: Runtime, config: TableConfig, side: Side, set_up: Sequence[Finding], now: datetime
+) -> list[Finding]:
+    """Return the findings of all checks of one asset, by the ledger.
+
+    Args:
+        runtime: Provides the ledger.
+        config: The mapped table.
+        side: Of the asset.
+        set_up: Findings about the table's set-up on both sides, for the check `ready`.
+        now: UTC.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    first, reports = ready([one for one in set_up if one.side == side]), runtime.ledger.reports
+    aging = aging_findings(runtime, config, side, now)
+    if side == "campaign":
+        counts = reports.counts().get(config.table, Counts())
+        return [first, refused(config.table, counts, reports.reject_reasons(config.table)), *aging]
+    feed = runtime.ledger.feeds.feed(config.table)
+    if feed is None and any(one.stops for one in set_up):  # a second failed check would only repeat the cause
+        text = f"{config.table} has never been captured; its check `{rules.READY.name}` says why."
+        aging = [rules.POLLED.found(True, text)]
+    return [first, deletion_guard(config.table, feed.deletes if feed else 0), *aging]
+
+
+def aging_findings(runtime: Runtime, config: TableConfig, side: Side, now: datetime) -> list[Finding]:
+    """Return the findings that can change with time alone."""
+    table, ledger = config.table, runtime.ledger
+    if side == "d365":
+        return [polled(table, ledger.feeds.feed(table), now, ledger.maintenance.in_maintenance().get(table))]
+    blocked, reports = ledger.blocked, ledger.reports
+    by_reason = {WAITING_FOR[reason]: number for reason, number in blocked.waiting_reasons(table).items()}
+    pending = reports.counts().get(table, Counts()).pending
+    return [
+        waiting(by_reason, blocked.oldest_waiting(table), now, blocked.waiting_parents(table)),
+        backlog(pending, reports.oldest_pending(table), now, reports.retried(table)),
+    ]
+
+
+def ready(set_up: Sequence[Finding]) -> Finding:
+    """Return the findings about a table's set-up on one side as one: the cause first, an error if one of them stops."""
+    failing = [one for one in set_up if not one.passed]
+    causes = sorted(failing, key=lambda one: not one.stops)
+    parts = [(one.check.replace("_", " "), "yes" if one.passed else "no", one.message) for one in set_up]
+    plotted = {name: number for one in set_up for name, number in one.numbers.items() if name in PLOTTED}
+    text = "\n".join(map(str, causes)) or "The set-up is right."
+    numbers = {"parts": Rows(("part", "holds", "in words"), parts), **plotted}
+    return rules.READY.found(not failing, text, numbers, stops=any(one.stops for one in failing))
+
+
+def deletion_guard(table: str, deletes: int) -> Finding:
+    """Return the finding that fails while the deletion guard holds deletions back. Other changes go on."""
+    text = "No deletion is held back."
+    if deletes:
+        text = (
+            f"Dynamics 365 reports {counted(deletes, 'record')} of {table} as gone, more than max_delete_share "
+            f"allows. They are held back. If that is right, `sync-assets approve-deletes {table}` or the job "
+            "approve_deletes, else look at Dynamics 365."
+        )
+    return rules.GUARD.found(not deletes, text, {"deletes_held_back": deletes})
+
+
+def polled(table: str, feed: Feed | None, now: datetime, maintenance: datetime | None = None) -> Finding:
+    """Return the finding that the feed is polled. In maintenance, since the time given, it passes for one day."""
+    if maintenance:
+        text = f"Not polled, on purpose. {InMaintenance(table, maintenance)}"
+        return rules.POLLED.found(now - maintenance < FORGOTTEN, text, stops=False)
+    if feed is None:
+        return rules.POLLED.found(False, f"{table} has never been captured. Start the sensor d365_changes.")
+    passed, news = now - feed.polled_at <= POLL_OVERDUE, "complete"
+    if not feed.complete:
+        news = "the first read is not finished yet"
+    text = f"Polled at {feed.polled_at:%Y-%m-%d %H:%M:%S} UTC, nothing new is waiting; {news}."
+    if not passed:
+        text = (
+            f"Not polled since {feed.polled_at:%Y-%m-%d %H:%M:%S} UTC: changes since then are not known. "
+            "Start the sensor d365_changes, or look at its last tick."
+        )
+    numbers = {
+        "polled_at": feed.polled_at,
+        "seconds_since_poll": round((now - feed.polled_at).total_seconds(), 1),
+        "position_saved_at": feed.saved_at,
+        "complete": feed.complete,
+    }
+    return rules.POLLED.found(passed, text, numbers)
+
+
+def refused(table: str, counts: Counts, reasons: Sequence[tuple[str, int]]) -> Finding:
+    """Return the finding that fails while a record is rejected. reasons: (reason, number), the most frequent first."""
+    rate = counts.failed / counts.records if counts.records else 0.0
+    text = "Campaign has accepted every record."
+    if counts.failed:
+        text = (
+            f"Records that are rejected: {counts.failed:,} of {counts.records:,} ({rate:.2%}). See `sync-assets "
+            f"rejects {table}`, put them right in Dynamics 365, or `sync-assets retry {table}`."
+        )
+    numbers = {
+        "refused": counts.failed,
+        "known": counts.records,
+        "reject_rate": round(rate, 6),
+        "reasons": Rows(("reason", "records"), reasons),
+    }
+    return rules.REFUSED.found(not counts.failed, text, numbers, stops=rate >= SHARE_IN_ERROR)
+
+
+def waiting(
+    by_reason: Mapping[str, int],
+    oldest: datetime | None,
+    now: datetime,
+    parents: Sequence[tuple[str, str, int]] = (),
+) -> Finding:
+    """Return the finding that fails if a record has been waiting for more than LONG.
+
+    Args:
+        by_reason: Number of waiting records by block reason, as text.
+        oldest: Since when the oldest of them has been waiting; None if there is none.
+        now: UTC.
+        parents: (table of the parents, their state, number of records that wait for them).
+    """
+    number, age = sum(by_reason.values()), _age(oldest, now)
+    text = f"Records that wait: {number:,}, the oldest for {duration(age)}." if number else "No record is waiting."
+    if age > LONG:
+        text += (
+            " They are sent by themselves once what they wait for is there: look whether their parents are rejected, "
+            "filtered out or not captured."
+        )
+    numbers = {
+        "waiting": number,
+        "oldest_hours": _hours(age),
+        "waiting_for": Rows(("waiting for", "records"), Counter(by_reason).most_common()),
+        "waiting_by_parent": Rows(("parent", "the parent is", "records"), parents),
+        "oldest": oldest,
+    }
+    return rules.WAITING.found(age <= LONG, text, numbers)
+
+
+def backlog(pending: int, oldest: datetime | None, now: datetime, retried: Retried | None = None) -> Finding:
+    """Return the finding that fails if a record has been pending for more than LONG.
+
+    Args:
+        pending: Number of pending records.
+        oldest: When the oldest of them last changed; None if there is none.
+        now: UTC.
+        retried: What is known of those that got no answer that names a cause.
+    """
+    age = _age(oldest, now)
+    text = (
+        f"Records that are pending: {pending:,}, the oldest for {duration(age)}." if pending else "Nothing is pending."
+    )
+    if age > LONG:
+        text += " Start the sensor backlog or run `sync-assets sync`; if they run, see the last run of this asset."
+    if retried:
+        since = f" since {clock(retried.since, now)}" if retried.since else ""
+        due = f" The next attempt is at {clock(retried.next_attempt, now)}." if retried.next_attempt else ""
+        text += f" {counted(retried.records, 'record')} got no answer that names a cause{since}: {retried.reason}.{due}"
+    numbers = {"pending": pending, "oldest_hours": _hours(age), "oldest": oldest}
+    return rules.BACKLOG.found(age <= LONG, text, numbers, stops=age > TOO_LONG)
+
+
+def ids_by_attribute(differing: Mapping[str, Sequence[str]]) -> Rows:
+    """Return attributes, the number of records that differ in them, and the first ids as a table."""
+    rows = [(name, len(ids), ", ".join(ids[:SHOWN_IDS])) for name, ids in differing.items()]
+    return Rows(("attribute", "records", "ids"), rows)
+
+
+def _age(moment: datetime | None, now: datetime) -> timedelta:
+    return max(timedelta(0), now - moment) if moment else timedelta(0)
+
+
+def _hours(age: timedelta) -> float:
+    return round(age / timedelta(hours=1), 2)
+
+
+# --- Opt-outs ---------------------------------------------------------------------------------------------------------
+
+
+def is_overdue(export: Export, newest: datetime | None, now: datetime) -> bool:
+    """Return True if there is no file, or the newest one is older than `expected_every_hours`."""
+    return newest is None or now - newest > timedelta(hours=export.expected_every_hours)
+
+
+def arrives(
+    export: Export, newest: datetime | None, now: datetime, passed_over: Sequence[tuple[str, str]] = ()
+) -> Finding:
+    """Return the finding that the export file arrives in time.
+
+    A late file is an error, since opt-outs made in Campaign do not reach Dynamics 365 meanwhile. No file at all is a
+    warning: the export may not have begun yet.
+
+    Args:
+        export: Configuration of the export file.
+        newest: When the newest file was written, UTC; None if there never was one.
+        now: UTC.
+        passed_over: (name, reason) of matching names that cannot be processed.
+    """
+    late, age = is_overdue(export, newest, now), now - newest if newest else None
+    if age is None:
+        text = (
+            f"No file `{export.pattern}` has been seen in {export.directory} yet. Opt-outs made in Campaign reach "
+            "Dynamics 365 once its export workflow has written its first file."
+        )
+    else:
+        text = f"The newest file is {duration(age)} old, one is expected every {export.expected_every_hours:g} h."
+    if age is not None and late:
+        workflow = f"workflow {export.workflow_id}" if export.workflow_id else "the export workflow"
+        text += (
+            f" Look at {workflow} in Campaign and start it again at once: opt-outs made in Campaign do not reach "
+            "Dynamics 365 meanwhile. If it runs and simply had nothing to tell (it may write no file on a quiet day), "
+            "raise `expected_every_hours`."
+        )
+    numbers: dict[str, Any] = {"expected_every_hours": float(export.expected_every_hours), "newest_file": newest}
+    numbers["hours"] = None if age is None else round(age / timedelta(hours=1), 2)
+    if passed_over:
+        text += f" Passed over in {export.directory}: {len(passed_over):,}."
+        numbers["passed_over"] = Rows(("name", "why"), passed_over[:SHOWN_IDS])
+    return rules.ARRIVES.found(not late, text, numbers, stops=newest is not None)
+
+
+def room(export: Export, storage: Storage | None, troubles: Sequence[str] = ()) -> Finding:
+    """Return the finding that the SFTP server has space.
+
+    A full server breaks Campaign's workflows (docs/dev/references/campaign.md 8).
+
+    Args:
+        export: Configuration of the export file.
+        storage: Used and total space; None if unknown.
+        troubles: Errors of moving or removing processed files, which will fill the server.
+    """
+    share, numbers = 0.0, dict[str, Any]()
+    if storage is None:
+        text = (
+            "Unknown: the SFTP server does not report how full it is. Write its licensed size in megabytes as "
+            "`opt_out.export.capacity_mb`."
+        )
+    else:
+        share = storage.share
+        text = f"The SFTP is {share:.0%} full ({storage.used / 1e9:,.1f} of {storage.size / 1e9:,.1f} GB)."
+        numbers = {"share_used": round(share, 4), "used_bytes": storage.used, "size_bytes": storage.size}
+    if share >= WARN_SHARE:
+        fewer = "; `export.after: delete` or fewer `keep_days` do it for opt-out files."
+        text += f" Remove what is no longer needed{'.' if export.after == 'delete' else fewer}"
+    if troubles:
+        text += f" Files that were taken could not be tidied up: {len(troubles):,}. The first: {troubles[0]}"
+    passed = storage is not None and share < WARN_SHARE and not troubles
+    numbers["not_tidied_up"] = len(troubles)
+    return rules.ROOM.found(passed, text, numbers, stops=share >= ERROR_SHARE)
+
+
+def decided(unanswered: int, problem: str | None) -> Finding:
+    """Return the finding that fails if Campaign did not answer for some contacts. Other decisions are written."""
+    text = "Everything that was due is decided."
+    if unanswered:
+        text = f"Campaign could not be asked about {counted(unanswered, 'contact')}; these opt-outs stay due."
+        text = f"{text} {problem or ''}".strip()
+    return rules.DECIDED.found(not unanswered, text, {"unanswered": unanswered})
+
+
+def accepted(refused: int) -> Finding:
+    """Return the finding that fails while an opt-out is rejected. The others go on."""
+    text = (
+        f"{counted(refused, 'opt-out', 'are')} rejected. See `sync-assets rejects`; put right what is wrong, then "
+        "`sync-assets retry contact`."
+    )
+    return rules.ACCEPTED.found(not refused, text if refused else "", {"refused": refused})

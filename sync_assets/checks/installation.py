@@ -1,0 +1,203 @@
+"""Findings about the installation for `doctor`: region, environment, ledger, Campaign's API, our SFTP key."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from sync_assets.campaign.client import SILENCE, CampaignClient, NotPublished
+from sync_assets.checks.guardrails import PRIVACY_ORDER
+from sync_assets.checks.rules import Finding, fail, ok, warn
+from sync_assets.config.environment import System
+from sync_assets.config.models import Config
+from sync_assets.config.values import PROFILE
+from sync_assets.config.variables import SettingsError
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.errors import EndsAllTables, SyncAssetsError
+from sync_assets.plurals import counted
+from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import REMEDY, killed_runs
+from sync_assets.runtime.systems import OtherSystems, check_organisation
+
+EXTENSION = "profileAndServicesExt"
+RSA_BITS = 2048
+"""The key length that the Campaign Control Panel requires (docs/dev/references/campaign.md 8)."""
+SHORTEST_HORIZON_MINUTES = 3 * SILENCE / 60
+"""No answer that arrives has taken more than SILENCE seconds, so none that is measured calls for a longer horizon."""
+
+_EMEA, _APAC = "Europe, the Middle East and Africa", "Asia Pacific"
+REGIONS = {
+    "crm4": _EMEA,
+    "crm11": "the United Kingdom",
+    "crm12": "France",
+    "crm14": "South Africa",
+    "crm15": "the United Arab Emirates",
+    "crm16": "Germany",
+    "crm17": "Switzerland",
+    "crm19": "Norway",
+    "crm5": _APAC,
+    "crm6": "Australia",
+    "crm7": "Japan",
+    "crm8": "India",
+    "crm20": "Singapore",
+    "crm21": "Korea",
+}
+"""Regions of organisations in EMEA and APAC, by the second part of the host (Microsoft, "Datacenter regions")."""
+
+
+def configuration(runtime: Runtime) -> list[Finding]:
+    """Return the findings that follow from the configuration and the environment alone."""
+    config, settings = runtime.config, runtime.settings
+    tables = ", ".join(f"{table.table} -> {table.resource}" for table in config.tables)
+    privacy = (
+        "acknowledged in the configuration: requests of people to see or to delete their data are yours to carry out, "
+        "in both systems; `sync-assets hold` keeps a person out meanwhile"
+    )  # another configuration is refused at load
+    found = [ok("configuration", f"{settings.config} maps {tables}"), ok("privacy", privacy)]
+    found += region(settings.links()[0])
+    needed: list[System] = ["d365", "campaign"]
+    if config.opt_out.direction in ("campaign_to_d365", "bidirectional") or config.logs.export:
+        needed.append("sftp")
+    return [*found, *(variables(runtime, needed) or [ok("environment", "all variables are set")])]
+
+
+def region(d365_url: str | None) -> list[Finding]:
+    """Return a notice on where data is processed, for an organisation in EMEA or APAC."""
+    host = (urlsplit(d365_url or "").hostname or "").split(".")
+    found = next((REGIONS[part] for part in host[1:] if part in REGIONS), None) if "dynamics" in host else None
+    if found is None:
+        return []
+    notice = (
+        f"Dynamics 365 stands in {found}. Data is processed where this program runs and lies in its ledger and files, "
+        "nowhere else: run it where your rules for personal data allow"
+    )
+    return [ok("region", notice)]
+
+
+def variables(runtime: Runtime, needed: list[System]) -> list[Finding]:
+    """Return a finding for each variable that a system lacks. Raises SettingsError for an invalid one of neither."""
+    settings = runtime.settings
+    try:
+        settings.require(*needed)
+    except SettingsError as error:
+        return fail("environment", error)
+    return []
+
+
+def whole_configuration(config: Config) -> list[Finding]:
+    """Return the findings beside the limits that are the same for every table."""
+    mapped = f"tables: {len(config.tables)}, each to a resource of its own"
+    found = [ok("one table to one resource", mapped)]  # another configuration is refused at load
+    if deleting := ", ".join(table.table for table in config.tables if table.apply_deletes):
+        found.append(warn(f"{deleting}: the order of a privacy delete", PRIVACY_ORDER))
+    if (minutes := config.guardrails.horizon_minutes) < SHORTEST_HORIZON_MINUTES:
+        text = (
+            f"guardrails.horizon_minutes is {minutes:g}; Campaign has {SILENCE:.0f} s for an answer, and "
+            f"a request may take effect later. Set at least {SHORTEST_HORIZON_MINUTES:g}; the default is 15"
+        )
+        found.append(warn("horizon of requests without an answer", text))
+    return found
+
+
+# --- Ledger -----------------------------------------------------------------------------------------------------------
+
+
+def ledger(runtime: Runtime) -> list[Finding]:
+    """Return the findings on the ledger; the first one fails if it cannot be used."""
+    try:
+        known = sum(counts.records for counts in runtime.ledger.reports.counts().values())
+    except SyncAssetsError as error:
+        return fail("ledger", error)
+    if runtime.no_ledger:
+        return [ok("ledger", runtime.no_ledger.rstrip("."))]
+    return [ok("ledger", f"open, {counted(known, 'record')} known"), *ledger_security(runtime)]
+
+
+def ledger_security(runtime: Runtime) -> list[Finding]:
+    """Return the findings on encryption and, of a PostgreSQL server on another host, on the connection."""
+    title, encrypt = "payloads", "set SYNC_ASSETS_LEDGER_KEY_FILE, see docs/privacy.md"
+    if name := runtime.cipher.name:
+        found = [ok(title, f"encrypted with the key {name} until Campaign acknowledges them")]
+    elif runtime.settings.ledger_in_sqlite:
+        found = [ok(title, f"not encrypted, erased from the file once acknowledged; to encrypt them, {encrypt}")]
+    else:
+        kept = "not encrypted: PostgreSQL keeps erased payloads in old pages, its write-ahead log and backups"
+        found = [warn(title, f"{kept}; {encrypt}")]
+    title = "connection to the ledger"
+    match runtime.settings.ledger_connection:
+        case "verified":
+            found.append(ok(title, "the server's certificate and name are verified"))
+        case "unverified":
+            text = "the server's certificate is not verified, so another server could get the password: "
+            text += "write sslmode=verify-full into the URL, unless the network is this host's own"
+            found.append(warn(title, text))
+        case _:
+            pass
+    return found
+
+
+def runs(runtime: Runtime) -> Finding:
+    """Return the finding that warns if a run counts as started although its process was killed."""
+    if killed := killed_runs(runtime.ledger):
+        return warn("runs", f"{' '.join(map(str, killed))} {REMEDY}")
+    return ok("runs", "no run was killed")
+
+
+def ledger_addresses(runtime: Runtime) -> list[Finding]:
+    """Return findings if the ledger belongs to other systems, by their addresses; then neither system is contacted."""
+    try:
+        runtime.check_addresses(runtime.ledger)
+    except OtherSystems as error:
+        return fail("systems of the ledger", error)
+    return []
+
+
+async def organisation(runtime: Runtime, d365: DataverseClient) -> list[Finding]:
+    """Check that the organisation is the ledger's. A ledger without one takes it over with the first sync."""
+    title, known = "systems of the ledger", runtime.ledger.systems.stored().get("d365")
+    if not known:
+        return [ok(title, "none yet: the first sync stores the addresses of both systems")]
+    try:
+        check_organisation(runtime.ledger, d365.url, await d365.organization_id())
+    except OtherSystems as error:
+        return fail(title, error)
+    return [ok(title, f"those of the environment, since {known.noted_at:%Y-%m-%d}")]
+
+
+# --- Campaign ---------------------------------------------------------------------------------------------------------
+
+
+async def campaign_api(config: Config, campaign: CampaignClient) -> list[Finding]:
+    """Sign in, and check that the API of profiles is published (docs/dev/references/campaign.md 1). No engine call."""
+    try:
+        await campaign.endpoint.sign_in()
+    except SyncAssetsError as error:
+        return fail("Campaign", error)
+    signed_in = ok("Campaign", "signed in")
+    if all(table.api != EXTENSION for table in config.tables):
+        return [signed_in]
+    title = "Campaign: Profiles & Services Extension API"
+    try:
+        await campaign.resource(EXTENSION, PROFILE)
+    except NotPublished:
+        remedy = 'publish once in Campaign with "Create the Profiles & Services Ext API" ticked'
+        return [signed_in, *fail(title, f"Campaign does not serve /{EXTENSION}: {remedy}")]
+    except EndsAllTables as error:
+        return fail("Campaign", error)
+    except SyncAssetsError as error:
+        return [signed_in, *fail(title, error)]
+    return [signed_in, ok(title, "published")]
+
+
+def sftp_key(runtime: Runtime) -> Finding:
+    """Return the finding on our private key. Raises SignInRefused if there is no usable key."""
+    from sync_assets.sftp.private_key import private_key  # paramiko  # noqa: PLC0415
+
+    title, key = "Campaign SFTP: private key", private_key(runtime.settings.sftp())
+    text = f"{key.get_name()}, {key.get_bits()} bits"
+    if key.get_name() == "ssh-rsa" and key.get_bits() >= RSA_BITS:
+        return ok(title, text)
+    text += (
+        f": the Campaign Control Panel takes RSA keys of {RSA_BITS} bits. Make one with "
+        f"`ssh-keygen -t rsa -b {RSA_BITS}`, and add its public half there, should this one be refused"
+    )
+    return warn(title, text)

@@ -1,0 +1,310 @@
+"""Check a mapped table against both systems' metadata, and against its last capture, before anything is written.
+
+Makes no engine call. A new type that the mapping can still convert would pass unnoticed, and all rows would be read and
+sent again. So the types of mapped columns and attributes are stored in the ledger. A changed type stops its table, and
+no other, until an operator has checked it: `sync-assets maintenance off TABLE` accepts the data model as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from sync_assets.campaign.client import CampaignClient, NotPublished
+from sync_assets.campaign.metadata import Resource
+from sync_assets.checks import guardrails, rules
+from sync_assets.checks.opt_out_columns import opt_out_problems
+from sync_assets.checks.rules import Finding, NotReady, Side, require
+from sync_assets.config.models import TableConfig
+from sync_assets.config.opt_out import OptOutMapping
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.dataverse.metadata import Table
+from sync_assets.errors import EndsAllTables, SyncAssetsError
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Types
+from sync_assets.mapping.table_mapping import (
+    MappingError,
+    TableMapping,
+    Targets,
+    attribute_problem,
+    compile_mapping,
+    key_problem,
+)
+from sync_assets.plurals import counted
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.task_group import run_together
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A table and its mapping, checked against both systems."""
+
+    table: Table
+    resource: Resource
+    mapping: TableMapping
+    findings: list[Finding] = field(default_factory=list[Finding])
+
+
+async def preflight(
+    config: TableConfig,
+    d365: DataverseClient,
+    campaign: CampaignClient,
+    targets: Targets = MappingProxyType({}),
+    carried: Mapping[str, OptOutMapping] = MappingProxyType({}),
+) -> Ready:
+    """Read the metadata of both systems and compile the mapping.
+
+    targets, carried: see compile_mapping. Raises NotReady with all findings, and what the clients raise if a system
+    cannot be reached.
+    """
+    table, resource = await run_together(d365.table(config.table, None), campaign.resource(config.api, config.resource))
+    mapping: TableMapping | None = None
+    # Opt-outs have stricter rules than other fields; without them in `fit`, no problem is reported twice.
+    columns, attributes = opt_out_problems({**config.opt_outs, **carried}, table, resource, written=bool(carried))
+    fit = config.without_opt_outs() if columns or attributes else config
+    try:
+        mapping = compile_mapping(fit, table, resource, targets, {} if columns else carried)
+    except MappingError as error:
+        columns, attributes = [*error.d365, *columns], [*error.campaign, *attributes]
+    findings = [_tracking(table), rules.COLUMNS.no_problems(columns), *_of_campaign(config, resource, attributes)]
+    if mapping is None:
+        raise NotReady(config.table, findings)
+    return Ready(table, resource, mapping, require(config.table, findings))
+
+
+def campaign_findings(config: TableConfig, resource: Resource) -> list[Finding]:
+    """Return the findings that need Campaign's metadata alone: enough for a push, which does not ask Dynamics 365."""
+    problems = [attribute_problem(resource, mapped.to, f"`{column}`") for column, mapped in config.fields.items()]
+    problems += [attribute_problem(resource, link.to, f"link `{link.field}`") for link in config.links]
+    return _of_campaign(config, resource, [problem for problem in problems if problem])
+
+
+def _of_campaign(config: TableConfig, resource: Resource, problems: list[str]) -> list[Finding]:
+    return [
+        rules.PUBLISHED.found(True),
+        rules.ATTRIBUTES.no_problems(problems),
+        cardinalities(config, resource),
+        _key(config, resource),
+    ]
+
+
+def findings_of(error: SyncAssetsError) -> list[Finding]:
+    """Return the findings that an error of the preflight, or of a push's check of Campaign, contains."""
+    if isinstance(error, NotPublished):
+        return [rules.PUBLISHED.found(False, str(error))]
+    return error.findings if isinstance(error, NotReady) else []
+
+
+def _tracking(table: Table) -> Finding:
+    remedy = "switch it on in the table's properties (Advanced options, Track changes) and publish"
+    return rules.TRACKING.found(table.change_tracking, "" if table.change_tracking else remedy)
+
+
+def _key(config: TableConfig, resource: Resource) -> Finding:
+    """Return the finding on the key. The metadata has no member for uniqueness (docs/dev/references/campaign.md 3)."""
+    if problem := key_problem(resource, config.key):
+        return rules.KEY.found(False, problem)
+    hint = "the first record that is sent is read back by it"
+    text = f"{config.key} can hold the D365 id. Campaign's metadata does not state whether it is unique: {hint}"
+    return rules.KEY.found(True, text)
+
+
+def cardinalities(config: TableConfig, resource: Resource) -> Finding:
+    """Return the finding on the links of a table.
+
+    Campaign calls a link mandatory if it must not be empty. A link that is mandatory there and not in the configuration
+    stops the table: Campaign would hide records that are sent without it, and lose their changes. The reverse only
+    warns, since records then wait that Campaign would take. A link of style join is skipped: its attribute is a plain
+    one, for which the metadata has no cardinality.
+    """
+    hidden: list[str] = []
+    waiting: list[str] = []
+    for link in config.links:
+        attribute = resource.attributes.get(link.to)
+        if link.style == "join" or attribute is None or attribute.type != "link":
+            continue
+        if attribute.mandatory and link.cardinality == "zero_or_one":
+            hidden.append(
+                f"link `{link.field}`: {link.to} is mandatory in Campaign, which hides a record of {resource.name} "
+                "without its target and loses its changes, but the configuration says `cardinality: zero_or_one`. "
+                f"Nothing of {config.table} is sent until both agree: write `cardinality: one`, or publish the link as "
+                "a `0 or 1 cardinality simple link`"
+            )
+        elif not attribute.mandatory and link.cardinality == "one":
+            waiting.append(
+                f"link `{link.field}`: {link.to} is not mandatory in Campaign, but the configuration says "
+                f"`cardinality: one`: records without a {link.table} in scope are not sent, and are deleted with it. "
+                "If the link was published as a `0 or 1 cardinality simple link`, write `cardinality: zero_or_one`"
+            )
+    return rules.CARDINALITIES.found(not (hidden or waiting), "; ".join([*hidden, *waiting]), stops=bool(hidden))
+
+
+# --- What changed since the last capture ------------------------------------------------------------------------------
+
+
+def types_of(mapping: TableMapping) -> Types:
+    """Return the types of all columns and attributes that the mapping reads and writes."""
+    columns = {("d365", name): type_ for name, type_ in mapping.column_types.items()}
+    attributes = {
+        ("campaign", field.attribute.path): str(field.attribute.type) for field in (*mapping.fields, *mapping.links)
+    }
+    return {**columns, **attributes, ("campaign", mapping.key.path): mapping.key.type}
+
+
+def types_in(config: TableConfig, resource: Resource) -> Types:
+    """Return the types of Campaign's side alone, which a push checks."""
+    paths = {config.key, *(field.to for field in config.fields.values()), *(link.to for link in config.links)}
+    return {
+        ("campaign", path): attribute.type for path in sorted(paths) if (attribute := resource.attributes.get(path))
+    }
+
+
+def type_findings(config: TableConfig, known: Mapping[tuple[str, str], str], now: Types) -> list[Finding]:
+    """Return one finding for each side in `now`: columns or attributes whose type differs from the known one.
+
+    A column or attribute without a known type is no change.
+    """
+    findings: list[Finding] = []
+    sides = (("campaign", rules.ATTRIBUTE_TYPES, config.resource), ("d365", rules.COLUMN_TYPES, config.table))
+    for side, rule, where in sides:
+        changed = [
+            f"`{name}` of {where} was {known[at, name]} and is {type_}"
+            for (at, name), type_ in now.items()
+            if at == side and known.get((at, name), type_) != type_
+        ]
+        text = "; ".join(changed)
+        if changed:
+            text += (
+                ". Look whether the mapping still says what you mean, then `sync-assets maintenance off "
+                f"{config.table}` takes the new types"
+            )
+        if any(at == side for at, _ in now):
+            findings.append(rule.found(not changed, text))
+    return findings
+
+
+def findings_since_capture(ledger: Ledger, config: TableConfig, now: Types) -> list[Finding]:
+    """Return the findings about types and target that differ from those of the table's last capture.
+
+    now: the types, as in `type_findings`. The types of another resource are no change of the former one's.
+    """
+    known, target = ledger.maintenance.known_types(config.table), target_finding(ledger, config)
+    if ledger.targets.target(config.table) != (config.resource, config.key):
+        known = {place: type_ for place, type_ in known.items() if place[0] == "d365"}
+    return [*type_findings(config, known, now), target]
+
+
+def target_finding(ledger: Ledger, config: TableConfig) -> Finding:
+    """Return the finding about a table's target, the resource and the key attribute; it fails if another was sent to.
+
+    A target to which nothing was sent may be replaced.
+    """
+    resource, key = before = ledger.targets.target(config.table) or (config.resource, config.key)
+    records, links = ledger.targets.count_sent(config.table) if before != (config.resource, config.key) else (0, 0)
+    if not records:
+        return rules.TARGET.found(True)
+    linked = f", {counted(links, 'link')} of other tables to them are sent again" if links else ""
+    text = (
+        f"{counted(records, 'record')} went to {resource} by {key}, and the configuration names {config.resource} by "
+        f"{config.key}. Set it back, or `sync-assets sync --accept-mapping`: {config.resource} is listed, the records "
+        f"that it lacks by {config.key} are sent as new ones, one engine call each{linked}; those in {resource} that "
+        f"carry {key} stay as they are"
+    )
+    return rules.TARGET.found(False, text, {"records": records, "links": links})
+
+
+# --- The whole set-up of a table --------------------------------------------------------------------------------------
+
+
+def readiness(runtime: Runtime, config: TableConfig) -> list[Finding]:
+    """Return the findings of both sides. A system that does not answer is a finding as well.
+
+    If one side does not answer, the other side lacks findings that need both. Raises LedgerError if the ledger cannot
+    be used.
+    """
+    findings, ready = interruptible.run(_check_both(runtime, config))
+    contacts = guardrails.contacts(runtime, config, reading=ready is not None)
+    findings = [*findings, *guardrails.within_limits(runtime.config, config, contacts)]
+    if not ready:
+        return findings
+    return [*findings, types_note(ready), *guardrails.campaign_notes(runtime, config, ready.resource)]
+
+
+async def set_up(runtime: Runtime, config: TableConfig) -> Ready:
+    """Read a table's set-up from both systems. Its findings include changed types, which may fail.
+
+    Raises:
+        NotReady: Another part of the set-up fails.
+        SyncAssetsError: A system does not answer.
+    """
+    async with runtime.d365() as d365, runtime.campaign() as campaign:
+        carried = runtime.config.captured_opt_outs(config.table)
+        ready = await preflight(config, d365, campaign, runtime.config.targets, carried)
+    types = types_of(ready.mapping)
+    changed = await asyncio.to_thread(lambda: findings_since_capture(runtime.ledger, config, types))
+    return replace(ready, findings=[*ready.findings, *changed])
+
+
+def types_note(ready: Ready) -> Finding:
+    """Return the finding about columns that are sent as text, marked as passed.
+
+    `doctor` warns about it; in a check it would fail for good, and hide other findings.
+    """
+    found = guardrails.supported_types(ready.mapping)
+    return rules.TYPES.found(True, found.message, found.numbers)
+
+
+def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: Side) -> list[Finding]:
+    """Return the findings that explain why work on one side failed: of both sides, at least one of them failing.
+
+    An error without findings may come from either system, so both are checked again, each by itself.
+    """
+    if isinstance(error, EndsAllTables):  # to ask again would take as long
+        return [failure("campaign", error)]
+    findings = findings_of(error)
+    missing = {"d365", "campaign"} - {one.side for one in findings}
+    if missing:
+        with suppress(Exception):  # the same error may occur again; the first one is reported below
+            findings = [*findings, *(one for one in readiness(runtime, config) if one.side in missing)]
+    failing = {one.side for one in findings if one.stops}
+    return findings if failing and (side == "d365" or side in failing) else [*findings, failure(side, error)]
+
+
+def failure(side: Side, error: SyncAssetsError) -> Finding:
+    """Return an error as a failed finding of one side."""
+    return rules.ANSWERS.found(False, str(error), side=side)
+
+
+async def _check_both(runtime: Runtime, config: TableConfig) -> tuple[list[Finding], Ready | None]:
+    """Return the findings, and the set-up if it is right. If a system fails, check each system by itself."""
+    try:
+        ready = await set_up(runtime, config)
+        return ready.findings, ready
+    except NotReady as error:
+        return error.findings, None
+    except SyncAssetsError:
+        found = await run_together(
+            _or_failure("d365", _d365(runtime, config)), _or_failure("campaign", _campaign(runtime, config))
+        )
+        return [finding for of_side in found for finding in of_side], None
+
+
+async def _or_failure(side: Side, findings: Awaitable[list[Finding]]) -> list[Finding]:
+    try:
+        return await findings
+    except SyncAssetsError as error:
+        return findings_of(error) or [failure(side, error)]
+
+
+async def _d365(runtime: Runtime, config: TableConfig) -> list[Finding]:
+    async with runtime.d365() as d365:
+        return [_tracking(await d365.table(config.table, None))]
+
+
+async def _campaign(runtime: Runtime, config: TableConfig) -> list[Finding]:
+    async with runtime.campaign() as campaign:
+        return campaign_findings(config, await campaign.resource(config.api, config.resource))

@@ -1,0 +1,317 @@
+"""The registry of findings: each rule that several commands, runs and asset checks render, and what was found.
+
+A rule has a title for each result, so that a line says what is so: "change tracking is off". The sentence with numbers
+and the remedy belongs to the finding; the function that finds it stands in a module beside this one. `doctor` has
+further findings that no one else renders: it makes them with `ok`, `warn` and `fail`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+from sync_assets.errors import SyncAssetsError
+
+Side = Literal["d365", "campaign"]
+Outcome = Literal["ok", "warn", "fail"]
+SIDES: tuple[Side, ...] = ("d365", "campaign")
+
+SHOWN_IDS = 5
+"""Most ids of a finding that are shown."""
+
+
+class Rows(NamedTuple):
+    """A table among the numbers of a finding: the names of its columns, and its rows."""
+
+    names: Sequence[str]
+    rows: Sequence[Sequence[str | int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule found.
+
+    Attributes:
+        outcome: ok; warn: it does not hold, and nothing stops; fail: it does not hold, and what it is about stops.
+        title: the result in a few words, with what it is about.
+        message: the sentence, with the remedy if the rule does not hold.
+        check: name of the rule, which is that of the asset check; empty for findings of `doctor` alone.
+        side: of the asset that the rule is about.
+        numbers: the counts, times and tables that the finding is about, by name.
+    """
+
+    outcome: Outcome
+    title: str
+    message: str
+    check: str = ""
+    side: Side = "d365"
+    numbers: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __str__(self) -> str:
+        return f"{self.title}: {self.message}"
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome == "ok"
+
+    @property
+    def stops(self) -> bool:
+        """Return True if nothing is written because of it."""
+        return self.outcome == "fail"
+
+    def about(self, subject: str) -> Finding:
+        """Return the finding with its subject, such as a table, in the title."""
+        return replace(self, title=f"{subject}: {self.title}")
+
+    def document(self) -> dict[str, str]:
+        return {"outcome": self.outcome, "what": self.title, "message": self.message, "check": self.check}
+
+
+def ok(title: str, message: str) -> Finding:
+    return Finding("ok", title, message)
+
+
+def warn(title: str, message: str) -> Finding:
+    return Finding("warn", title, message)
+
+
+def fail(title: str, error: SyncAssetsError | str) -> list[Finding]:
+    """Return a finding for each line of an error."""
+    return [Finding("fail", title, line) for line in str(error).splitlines()]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule of the set-up, or of a table's state.
+
+    Attributes:
+        name: of the asset check, or of the part of the check `ready`; in words, the title if the rule holds.
+        broken: the title if it does not.
+        holds: the sentence if it holds, which describes the asset check.
+        stops: what is not written while it does not hold.
+        side: of the asset that has the check, for rules of the set-up.
+    """
+
+    name: str
+    broken: str
+    holds: str
+    stops: Literal["all", "table", "nothing"] = "nothing"
+    side: Side = "d365"
+
+    def found(
+        self,
+        passed: bool,
+        message: str = "",
+        numbers: Mapping[str, Any] | None = None,
+        *,
+        stops: bool | None = None,
+        side: Side | None = None,
+    ) -> Finding:
+        """Return a finding. stops: if it depends on more than the rule; side: for a rule of both sides."""
+        stops = self.stops != "nothing" if stops is None else stops
+        return Finding(
+            "ok" if passed else "fail" if stops else "warn",
+            self.name.replace("_", " ") if passed else self.broken,
+            message or self.holds,
+            self.name,
+            side or self.side,
+            numbers or {},
+        )
+
+    def no_problems(self, problems: Iterable[str]) -> Finding:
+        """Return the finding that holds if there are no problems."""
+        text = "; ".join(problems)
+        return self.found(not text, text)
+
+
+# --- The set-up of a table, from both systems' metadata and the ledger ------------------------------------------------
+
+TRACKING = Rule(
+    "change_tracking_is_on", "change tracking is off", "Dynamics 365 keeps a change feed of the table.", "table"
+)
+COLUMNS = Rule(
+    "mapped_columns_exist",
+    "mapped columns do not fit",
+    "Every column of the mapping is in the table and may be read.",
+    "table",
+)
+COLUMN_TYPES = Rule(
+    "column_types_are_as_before", "column types changed", "No mapped column has another type than before.", "table"
+)
+PUBLISHED = Rule(
+    "resource_is_published",
+    "the resource is not published",
+    "Campaign serves the resource under the API that the configuration names.",
+    "table",
+    "campaign",
+)
+TARGET = Rule(
+    "target_is_as_before",
+    "the target changed",
+    "The table is sent to the resource, and by the key, that acknowledged it so far.",
+    "table",
+    "campaign",
+)
+ATTRIBUTES = Rule(
+    "mapped_attributes_exist",
+    "mapped attributes do not fit",
+    "Every attribute of the mapping is in the resource and may be written.",
+    "table",
+    "campaign",
+)
+ATTRIBUTE_TYPES = Rule(
+    "attribute_types_are_as_before",
+    "attribute types changed",
+    "No mapped attribute has another type than before.",
+    "table",
+    "campaign",
+)
+CARDINALITIES = Rule(
+    "link_cardinalities_agree",
+    "link cardinalities differ",
+    "Each link has the cardinality that Campaign published.",
+    "table",
+    "campaign",
+)
+KEY = Rule(
+    "key_is_unique",
+    "the key cannot hold the id",
+    "The key attribute identifies one record: it can hold the id and is unique.",
+    "table",
+    "campaign",
+)
+ANSWERS = Rule("system_answers", "the system does not answer", "The system answers.", "table")
+CAPTURE = Rule("capture_goes_on", "the capture is paused", "The backlog is not full.", "table")
+OPT_OUT_COLUMNS = Rule(
+    "opt_out_columns_fit",
+    "opt-out columns do not fit",
+    "Every opt-out column can be read, and written where need be; true means what the configuration says.",
+    "table",
+)
+OPT_OUT_ATTRIBUTES = Rule(
+    "opt_out_attributes_fit",
+    "opt-out attributes do not fit",
+    "Every opt-out attribute is in the resource and may be written.",
+    "table",
+    "campaign",
+)
+
+# --- Guardrails -------------------------------------------------------------------------------------------------------
+
+CONTACTS = Rule(
+    "contacts_are_within_the_limit",
+    "there are too many contacts",
+    "There are no more contacts than max_contacts allows.",
+    "table",
+)
+ENTITIES = Rule(
+    "custom_entities_are_within_the_limit",
+    "too many custom entities are mapped",
+    "No more tables are mapped than max_custom_entities allows.",
+    "all",
+)
+MOST_COLUMNS = Rule(
+    "columns_are_within_the_limit",
+    "too many columns are mapped",
+    "The custom entity maps no more columns than max_columns allows.",
+    "all",
+)
+LINK_DEPTH = Rule(
+    "link_depth_is_within_the_limit", "links lead too deep", "Links lead no deeper than max_link_depth allows.", "all"
+)
+TYPES = Rule(
+    "types_are_supported",
+    "types are not supported",
+    "Campaign has a type for every mapped column; others travel as texts.",
+)
+PERSONAL_DATA = Rule(
+    "personal_data_is_linked_to_profile",
+    "personal data outlives the profile",
+    "What looks like personal data is linked to a profile, and deleted with it.",
+    side="campaign",
+)
+BUDGET = Rule(
+    "engine_calls_are_within_the_budget",
+    "the budget of engine calls is spent",
+    "The day's budget of engine calls is not spent.",
+    side="campaign",
+)
+
+# --- The checks of a table's assets, and of its audit -----------------------------------------------------------------
+
+READY = Rule(
+    "ready",
+    "not ready",
+    "The table's set-up is right on this side: it answers, has all that is mapped, and keeps to the limits.",
+)
+GUARD = Rule(
+    "no_deletion_is_held_back",
+    "deletions are held back",
+    "Dynamics 365 has lost no more records at once than `max_delete_share` lets Campaign lose.",
+    "table",
+)
+POLLED = Rule(
+    "change_feed_is_polled",
+    "the change feed is not polled",
+    "The change feed was polled within the last 15 minutes.",
+    "table",
+)
+REFUSED = Rule(
+    "no_record_is_refused", "records are rejected", "No record of this table is rejected; see `sync-assets rejects`."
+)
+WAITING = Rule(
+    "no_record_waits_long", "records wait for long", "No record has been waiting for its parent for more than an hour."
+)
+BACKLOG = Rule("backlog_is_young", "the backlog is old", "Nothing has been pending for more than an hour.")
+AGREES = Rule(
+    "campaign_agrees_with_what_was_sent",
+    "Campaign differs from what was sent",
+    "A random sample of the records that Campaign acknowledged is read back: it holds what was sent last.",
+)
+ONCE = Rule(
+    "no_key_stands_twice", "keys occur twice", "No two records of Campaign carry the same id of Dynamics 365.", "table"
+)
+OPT_OUTS_AGREE = Rule(
+    "opt_outs_agree",
+    "opt-outs differ",
+    "No contact of a sample is opted out on one side only for longer than the direction of opt-outs allows.",
+    "table",
+)
+TABLE_CHECKS: Mapping[Side, tuple[Rule, ...]] = {
+    "d365": (READY, GUARD, POLLED),
+    "campaign": (READY, REFUSED, WAITING, BACKLOG),
+}
+"""The checks of each asset of a table. None is blocking: the run itself decides what it may do."""
+AUDIT_CHECKS = (AGREES, ONCE)
+
+# --- The checks of opt-outs -------------------------------------------------------------------------------------------
+
+ARRIVES = Rule(
+    "export_arrives_in_time",
+    "the export file is late",
+    "Campaign has written a file of opt-outs within `expected_every_hours`.",
+)
+ROOM = Rule("sftp_has_room", "the SFTP is nearly full", "The Campaign SFTP is known to be less than 80 % full.")
+READABLE = Rule(
+    "the_file_can_be_read", "the file cannot be read", "The file is whole, has its columns, and times.", "table"
+)
+VALID = Rule("every_row_is_valid", "rows are rejected", "No row was left out because something is wrong with it.")
+DECIDED = Rule("everything_due_is_decided", "opt-outs are not decided", "Campaign could be asked where it has to be.")
+ACCEPTED = Rule("no_opt_out_is_refused", "opt-outs are rejected", "No opt-out is rejected.")
+
+
+class NotReady(SyncAssetsError):
+    """Raised for a table that must not be synchronised as it is; `findings` contains the reasons."""
+
+    def __init__(self, table: str, findings: list[Finding]) -> None:
+        self.findings = findings
+        wrong = "; ".join(str(finding) for finding in findings if finding.stops)
+        super().__init__(f"{table} was not synchronised, nothing was written: {wrong}")
+
+
+def require(table: str, findings: list[Finding]) -> list[Finding]:
+    """Return the findings. Raises NotReady if one of them stops the table."""
+    if any(finding.stops for finding in findings):
+        raise NotReady(table, findings)
+    return findings

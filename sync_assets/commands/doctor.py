@@ -1,0 +1,376 @@
+"""`doctor`: check the whole set-up. One line for each finding: ok, warn or fail, with the remedy.
+
+Here: the order of the checks, and those that need more than `sync_assets.checks`. Checks run concurrently where
+possible. Writes nothing to either system. Makes one engine call for each table, a read, and up to three more before its
+first load; the lines include these numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from sync_assets.audit.certification.report import certification_findings
+from sync_assets.audit.existing_records import begun
+from sync_assets.audit.record_comparison import may_sort
+from sync_assets.audit.record_list import RecordList, pages_for
+from sync_assets.campaign.addressing import Addressing
+from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
+from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.campaign.metadata import Resource
+from sync_assets.campaign.records import counted as counting
+from sync_assets.campaign.workflows import workflow
+from sync_assets.checks import dynamics, guardrails, installation
+from sync_assets.checks.opt_out_columns import opt_out_findings
+from sync_assets.checks.preflight import Ready, findings_of, findings_since_capture, preflight, types_of
+from sync_assets.checks.rules import Finding, fail, ok, warn
+from sync_assets.checks.volume import volume
+from sync_assets.commands.export_sample import examine_sample, show_sample
+from sync_assets.commands.log_export import examine_log_folder
+from sync_assets.commands.status import refused_attributes, refused_updates
+from sync_assets.commands.terminal import Json, end, open_runtime, print_document, print_line
+from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
+from sync_assets.config.variables import SettingsError
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.errors import SyncAssetsError
+from sync_assets.http.redaction import redact
+from sync_assets.ledger import LedgerError
+from sync_assets.plurals import counted
+from sync_assets.push.target import Target
+from sync_assets.runtime import interruptible
+from sync_assets.runtime.context import Runtime
+from sync_assets.task_group import run_together
+
+NO_TIME = (
+    "that a person opted in again in Campaign is not known to be later than Dynamics 365, so an opt-out on either side "
+    "stays until it is taken back on both"
+)
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def command(
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="SAMPLE", help="Only a sample of the opt-out export: what is taken.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check configuration, credentials, reachability, both systems' metadata and the guardrails."""
+    if file is not None:
+        found = examine_sample(open_runtime(), Path(file))
+        print_document(found, as_json, show_sample)
+        if not found["taken"]:
+            end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
+        return
+    findings = examine(open_runtime())
+    print_document({"checks": [one.document() for one in findings]}, as_json, show)
+    if failed := [one.title for one in findings if one.stops]:
+        end(1, f"{counted(len(failed), 'check')} failed: {', '.join(failed)}. Correct the set-up.")
+
+
+def show(document: dict[str, Any]) -> None:
+    styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+    for line in document["checks"]:
+        print_line(Text(f"{line['outcome']:<4} ", styles[line["outcome"]]), end="")
+        print_line(f"{line['what']}: {line['message']}")
+
+
+def examine(runtime: Runtime) -> list[Finding]:
+    """Run all checks. Never raises for a wrong set-up: that becomes a finding."""
+    runtime.any_ledger = True  # a ledger of other systems becomes a finding, not an error
+    try:
+        config = runtime.config
+    except SyncAssetsError as error:
+        found = fail("configuration", error)
+        with suppress(SettingsError):  # already reported as `configuration`
+            found += installation.variables(runtime, ["d365", "campaign"])
+        return found
+    found = installation.configuration(runtime)
+    can_sign_in = all(one.passed for one in found)
+    found += (ledger := installation.ledger(runtime))
+    counted = ledger[0].passed
+    if counted:
+        if foreign := installation.ledger_addresses(runtime):
+            return found + foreign
+        found += [installation.runs(runtime), *certification_findings(runtime)]
+    found += _limits(config, guardrails.known_contacts(runtime) if counted else None)
+    found += alerts(runtime)
+    if can_sign_in:
+        found += dynamics.certificate(runtime.settings.d365().credential)
+        found += interruptible.run(_systems(runtime, counted=counted))
+    return found
+
+
+def _limits(config: Config, contacts: int | None) -> list[Finding]:
+    """Return the guardrails of the configuration and the ledger; those that are the same for every table once."""
+    found = installation.whole_configuration(config)
+    for number, table in enumerate(config.tables):
+        own, entities, depth = guardrails.within_limits(config, table, contacts)
+        found += [one.about(table.table) for one in ([own, depth] if number else [own, entities, depth])]
+    return found
+
+
+def alerts(runtime: Runtime) -> list[Finding]:
+    """Check the alert channels. Sends nothing: `sync-assets alerts --test` does that."""
+    from sync_assets.alerts.channels import channels  # noqa: PLC0415
+
+    names = channels(runtime.config.alerts)
+    if not names:
+        text = "none is configured, so failures are shown in the UI only. Add `alerts` to the configuration"
+        return [warn("alerts", text)]
+    try:
+        address = runtime.settings.alerts().webhook
+    except SettingsError as error:
+        return fail("alerts", error)
+    if "webhook" in names and address is None:
+        return fail("alerts", "SYNC_ASSETS_ALERT_WEBHOOK is not set. Set it in the environment.")
+    return [ok("alerts", f"{' and '.join(names)}; `sync-assets alerts --test` sends a test notice")]
+
+
+# --- Both systems -----------------------------------------------------------------------------------------------------
+
+
+async def _systems(runtime: Runtime, *, counted: bool) -> list[Finding]:
+    """Run the checks of both systems and of the SFTP concurrently. `counted`: True if the ledger is usable."""
+    systems, files = await run_together(_both(runtime, counted=counted), asyncio.to_thread(sftp, runtime))
+    return [*systems, *files]
+
+
+async def _both(runtime: Runtime, *, counted: bool) -> list[Finding]:
+    config, found = runtime.config, list[Finding]()
+    try:
+        async with runtime.d365() as d365, runtime.campaign() as campaign:
+            (ours, user, days), api = await run_together(
+                dynamics.sign_in(d365), installation.campaign_api(config, campaign)
+            )
+            found += [*ours, *api]
+            if user is None or api[0].stops:
+                return found
+            if counted:
+                found += (organisation := await installation.organisation(runtime, d365))
+                if organisation[0].stops:
+                    return found
+            tables = [_TableChecks(runtime, one, d365, campaign, user, days, counted=counted) for one in config.tables]
+            of_tables, (clock, of_opt_outs) = await run_together(
+                run_together(*(one.findings() for one in tables)),
+                run_together(dynamics.clock(d365), opt_outs(config, d365, campaign)),
+            )
+            found += [*clock, *(one for of_a_table in of_tables for one in of_a_table)]
+            broken = {str(one.ledger_error): one.ledger_error for one in tables if one.ledger_error}
+            found += [one for error in broken.values() for one in fail("ledger in use", error)]
+            fit = [(one.config, one.ready.table, one.addressing) for one in tables if one.ready]
+            counts = runtime.ledger.reports.counts() if counted else {}
+            synced = {name: count.synced for name, count in counts.items()}
+            found += await volume(fit, d365, synced, config.guardrails.engine_calls_per_day)
+            found += of_opt_outs
+    except SyncAssetsError as error:
+        found += fail("connections", error)
+    return found
+
+
+@dataclass
+class _TableChecks:
+    """The checks of one table.
+
+    Attributes:
+        user: our user's id in Dynamics 365.
+        days: its change tracking window.
+        counted: True if the ledger is usable.
+        ready: set once the table has passed its preflight.
+        ledger_error: that ended the checks; the same for every table, so it is reported once.
+    """
+
+    runtime: Runtime
+    config: TableConfig
+    d365: DataverseClient
+    campaign: CampaignClient
+    user: str
+    days: int | None
+    _: KW_ONLY
+    counted: bool
+    ready: Ready | None = None
+    ledger_error: LedgerError | None = None
+
+    @property
+    def addressing(self) -> Addressing:
+        """Return how Campaign's records are addressed, by the ledger's findings if it is usable."""
+        found = self.runtime.ledger.dialect.found(self.config.resource) if self.counted else {}
+        return Addressing.configured(self.config, found)
+
+    async def findings(self) -> list[Finding]:
+        found = await run_together(
+            self._set_up(), dynamics.privileges(self.runtime.config, self.config, self.d365, self.user)
+        )
+        return [one.about(self.config.table) for part in found for one in part]
+
+    async def _set_up(self) -> list[Finding]:
+        runtime, config, found = self.runtime, self.config, list[Finding]()
+        try:
+            self.ready = ready = await preflight(config, self.d365, self.campaign, runtime.config.targets)
+            found += ready.findings
+            if self.counted:
+                found += findings_since_capture(runtime.ledger, config, types_of(ready.mapping))
+            parts = await run_together(self._identified(ready.resource), self._guardrails(ready))
+            found += [one for part in parts for one in part]
+            if self.counted:
+                found += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
+                found.append(guardrails.engine_budget(runtime, config))
+                if left_out := refused_attributes(runtime, config):
+                    found.append(warn("updates", refused_updates(config.table, left_out)))
+        except LedgerError as error:
+            self.ledger_error = error
+        except SyncAssetsError as error:
+            found += findings_of(error) or fail("the system does not answer", error)
+        return found
+
+    async def _guardrails(self, ready: Ready) -> list[Finding]:
+        """Return the guardrails that need both systems."""
+        whole, config, found = self.runtime.config, self.config, list[Finding]()
+        if config.table == CONTACT:
+            number = await guardrails.count_contacts(whole, self.d365)
+            if number is not None:
+                found.append(guardrails.within_limits(whole, config, number)[0].about("by Dynamics 365's count"))
+        types = guardrails.supported_types(ready.mapping)
+        found += [types] if types.passed else []
+        found += [warn("mapping", text) for text in ready.mapping.warnings]  # includes unsupported types
+        resources = await guardrails.resources_on_the_way(whole, self.campaign, ready.resource)
+        return [*found, guardrails.personal_data(whole, config, resources)]
+
+    async def _identified(self, resource: Resource) -> list[Finding]:
+        """Check that records are found: by the filter in the metadata, and by a look-up.
+
+        The look-up is left out if the ledger cannot count the call.
+        """
+        config, found, given = self.config, list[Finding](), self.config.filter
+        if given and resource.filters:  # metadata without any filter may simply not list them
+            title = f"filter {given.name}"
+            if given.name not in resource.filters:
+                known = ", ".join(resource.filters)
+                text = f"{config.resource} has no such filter published (it has {known}). Define it with "
+                return fail(title, f'{text}"switch to parameters" on {config.key} and publish, or correct `filter`')
+            found.append(ok(title, "published"))
+        if self.counted:
+            found += [await self._key(), *await self._existing(resource)]
+        return found
+
+    async def _key(self) -> Finding:
+        """Look up a record by its key: an acknowledged one, or else a random id that no record has.
+
+        A key that identifies nothing does not find the first. The second proves nothing, unless Campaign's error is
+        another than missing (docs/dev/references/campaign.md 5). Costs one engine call, the read.
+        """
+        runtime, config, calls = self.runtime, self.config, CallCounter()
+        title = f"look-up by {config.key}"
+        held = runtime.ledger.reports.one_acknowledged(config.table)
+        stored = runtime.ledger.dialect.found(config.resource)
+        records = Target.of(config).records(self.campaign, stored, counting(calls))
+        try:
+            found = await records.find(held or str(uuid.uuid4()))
+        except BudgetSpent as spent:
+            return warn(title, f"not asked: {spent.cause}")
+        cost = f"(asked with {counted(calls.total, 'engine call')})"
+        await runtime.count_calls(config.table, calls.take())
+        is_missing = isinstance(found, ResponseOutcome) and found.kind == "missing"
+        if held and not isinstance(found, ResponseOutcome):
+            return ok(title, f"Campaign found one that was sent {cost}")
+        if not held and is_missing:
+            if records.addressing.key_is_proven:
+                return ok(title, f"Campaign found one that was sent {cost}")
+            text = (
+                "not verified: no record was sent yet. The first sync sends one alone, and others once it is found by"
+            )
+            return warn(title, f"{text} {config.key} {cost}")
+        text = "it found a record that cannot be there"
+        if isinstance(found, ResponseOutcome):
+            text = redact(found.reason, None)
+        remedy = f"Make {config.key} an identification key of {config.resource} and publish."
+        return Finding("fail", title, f"{text}. {remedy} {cost}")
+
+    async def _existing(self, resource: Resource) -> list[Finding]:
+        """Return the finding on records in Campaign; none once the table's first load has begun.
+
+        Costs one engine call, or more if the list has more than one page.
+        """
+        runtime, config, ledger = self.runtime, self.config, self.runtime.ledger
+        title = "records in Campaign before the first load"
+        under_way = await asyncio.to_thread(ledger.rebuilds.rebuild, config.table)
+        if under_way is not None:
+            return [ok(title, f"the list is under way, {counted(under_way.records, 'record', 'were')} compared")]
+        if await asyncio.to_thread(begun, ledger, config):
+            return []
+        listing = RecordList(runtime, self.campaign, config, sorts=may_sort(config))
+        try:
+            look = await listing.look(resource)
+            records = await listing.count() if look.page.next else len(look.page.records)
+        except SyncAssetsError as error:
+            return fail(title, error)
+        cost = f"(asked with {counted(listing.calls, 'engine call')})"
+        if not look.lists:
+            return [ok(title, f"no {config.resource} carries an id of Dynamics 365 {cost}")]
+        some = "some carry ids of Dynamics 365" if listing.ours(look.page) else "some may carry ids of Dynamics 365"
+        text = (
+            f"Campaign holds {counted(records, 'record')} of {config.resource}, {some}: the first load begins with "
+            f"{counted(pages_for(records), 'read')} and sends only what differs {cost}"
+        )
+        return [ok(title, text)]
+
+
+# --- Opt-outs and SFTP ------------------------------------------------------------------------------------------------
+
+
+async def opt_outs(config: Config, d365: DataverseClient, campaign: CampaignClient) -> list[Finding]:
+    """Check both systems' metadata and the export workflow. Writes nothing."""
+    if not config.opt_out.active:
+        return []
+    contact = config.table(CONTACT)
+    try:
+        table, resource = await run_together(
+            d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)
+        )
+    except SyncAssetsError as error:
+        found = fail("opt-outs", error)
+    else:
+        missing = [one for one in config.opt_out.attributes if f"{one}{CHANGED_SUFFIX}" not in resource.attributes]
+        times = ok("times of change", f"{resource.name} has one for each of {', '.join(config.opt_out.attributes)}")
+        if missing:
+            times = warn("times of change", f"{resource.name} has none for {', '.join(missing)}: {NO_TIME}")
+        found = [one.about("opt-outs") for one in (*opt_out_findings(config, table, resource), times)]
+    if workflow_id := config.opt_out.export.workflow_id:
+        found += await _workflow(campaign, workflow_id)
+    return found
+
+
+async def _workflow(campaign: CampaignClient, workflow_id: str) -> list[Finding]:
+    title = f"opt-outs: workflow {workflow_id}"
+    try:
+        found = await workflow(campaign, workflow_id)
+    except SyncAssetsError as error:
+        return fail(title, error)
+    if found.status == "started":
+        return [ok(title, "Campaign runs it")]
+    state = "" if found.status == "unknown" else f" (its state is {found.status})"
+    return [warn(title, f"Campaign does not run it{state}: start it, or no opt-out file is written")]
+
+
+def sftp(runtime: Runtime) -> list[Finding]:
+    """Check the Campaign SFTP for everything that uses it. Blocks; writes nothing."""
+    exports, logs = runtime.config.opt_out.active, runtime.config.logs.export
+    if not (exports or logs):
+        return []
+    from sync_assets.opt_out.export.folder import examine_folder  # paramiko  # noqa: PLC0415
+
+    try:
+        found = [installation.sftp_key(runtime)]
+    except SyncAssetsError as error:
+        return fail("Campaign SFTP", error)
+    found += examine_folder(runtime) if exports else []
+    return [*found, *examine_log_folder(runtime)] if logs else found

@@ -1,1 +1,0 @@
-"""`doctor`: one line for each check of the set-up. `diagnosis` runs them all: start reading there."""
