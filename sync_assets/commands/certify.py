@@ -6,6 +6,7 @@ The probes are in audit/certification.
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from itertools import groupby
 from typing import Annotated, Any
 
@@ -97,7 +98,7 @@ def certify(runtime: Runtime) -> dict[str, Any]:
     return {
         "workable": done.workable,
         "certified_at": iso(done.at),
-        "premises": [result.document() for result in done.results],
+        "premises": [asdict(result) for result in done.results],
         "left": done.left,
         "engine_calls": {kind: done.calls[kind] for kind in METHODS},
     }

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from sync_assets.audit.certification.report import StoredReport, stored_report, unfinished
+from sync_assets.audit.certification.report import stored_report
 from sync_assets.campaign.addressing import among
 from sync_assets.commands.documents import fields, plain
 from sync_assets.commands.terminal import Json, open_runtime, plain_table, print_document, print_line, print_table
@@ -86,19 +85,8 @@ def status(runtime: Runtime) -> dict[str, Any]:
             {"run_id": run.run_id, "last_sign_of_life": iso(run.since), "message": f"{run} {REMEDY}"}
             for run in killed_runs(runtime.ledger)
         ],
-        "certification": _certification(report),
-        "certification_unfinished": unfinished(report, runtime.config),
-    }
-
-
-def _certification(report: StoredReport) -> dict[str, Any] | None:
-    """Return when `certify` last ended, by which version, and what was not workable; None if it never did."""
-    if report.at is None:
-        return None
-    return {
-        "at": iso(report.at),
-        "version": report.version,
-        "not_workable": [asdict(one) for one in report.not_workable],
+        "certification": report.document(),
+        "certification_unfinished": report.unfinished,
     }
 
 

@@ -1,12 +1,9 @@
 """Try each premise about the two systems on a stage tenant, with synthetic records, and store what was found.
 
-certification   the order of the probes, the lease, the mark in the ledger, the stored findings
-report          the results of premises, and the report in the ledger, which `doctor` and `status` read
-subject         the synthetic record of one mapped table: its id, its values, its requests
-synthetic_records  create, find and delete these records, also those of a killed run
-key_premises    keys in URLs, in bodies and in deletes; a key that is taken; the filter on the key
-link_premises   links by PKey and by key; unlinking
-value_premises  sub-fields, opt-outs, empty, long and odd values; reasons of errors
+certification      the order of the probes, the lease, the mark in the ledger, the stored findings
+report             the results of premises, and the report in the ledger, which `doctor` and `status` read
+synthetic_record   the record of one mapped table: its id, its values, its requests, also those of a killed run
+campaign_premises  keys, links, values, reasons of errors
 dynamics_premises  what can be read of Dynamics 365, to which nothing is written
 
 Source of the premises: docs/dev/references/campaign.md 2, 4, 5, 13 and docs/dev/references/dataverse.md 8.

@@ -10,6 +10,7 @@ from collections import Counter
 
 from sync_assets.audit.certification.report import Outcome, PremiseResult
 from sync_assets.capture.page_size import SMALLEST
+from sync_assets.checks.dynamics import Privilege, privilege
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse import privileges as rights
@@ -24,12 +25,12 @@ SMALL, SIZES = "a read of small pages", "other page sizes"
 LARGE = f"a page of {MAX_PAGE:,} rows"
 REPEATED = "an id stands in a page once"
 DURING = "a change during a read of several pages"
-TOMBSTONES = "deleted rows in the change feed"
-BATCH = "$batch"
-SIGN_IN = "sign-in with the configured credential"
-READ, WRITE = "privilege to read", "privilege to write opt-outs"
-
-_COVERED = {"Read": "Every row is captured.", "Write": "Opt-outs of every contact can be written back."}
+TOMBSTONES, BATCH = "deleted rows in the change feed", "$batch"
+_PRIVILEGES = {
+    "Read": ("privilege to read", "Every row is captured."),
+    "Write": ("privilege to write opt-outs", "Opt-outs of every contact can be written back."),
+}
+"""Privilege -> the premise, and what the program does if it covers the organisation."""
 
 PAGES = 4
 """Small pages that are read, at most."""
@@ -40,16 +41,19 @@ CHANGES = 5
 async def organisation(client: DataverseClient, config: Config) -> list[PremiseResult]:
     """Try the premises that do not depend on a table."""
     await client.who_am_i()
-    results = [_result("", SIGN_IN, "accepted", "The token is renewed when it expires."), await _batch(client)]
+    results = [
+        _result("", "sign-in with the configured credential", "accepted", "The token is renewed when it expires."),
+        await _batch(client),
+    ]
     if config.opt_out.active:
-        results.append(await _privilege(client, CONTACT, "Write", WRITE))
+        results.append(await _privilege(client, CONTACT, "Write"))
     return results
 
 
 async def table(client: DataverseClient, ledger: Ledger, config: TableConfig) -> list[PremiseResult]:
     """Try the premises about one mapped table."""
     name = config.table
-    results = [await _privilege(client, name, "Read", READ)]
+    results = [await _privilege(client, name, "Read")]
     try:
         found = await client.table(name, ())
         results += await _pages(client, found)
@@ -165,18 +169,17 @@ async def _batch(client: DataverseClient) -> PremiseResult:
     return _result("", BATCH, f"no answers to its parts (status {answer.status})", way, "not workable")
 
 
-async def _privilege(client: DataverseClient, name: str, access: str, premise: str) -> PremiseResult:
-    about = name
+async def _privilege(client: DataverseClient, table: str, access: str) -> PremiseResult:
+    premise, covered = _PRIVILEGES[access]
     try:
-        names = await rights.privilege_names(client, name)
-        wanted = names.get(access, "")
-        depth = (await rights.depths(client, await client.who_am_i(), [wanted])).get(wanted)
+        held = await privilege(client, await client.who_am_i(), table, access)
     except (D365Refused, HttpError):
+        held = Privilege("", None, told=False)
+    if not held.told:
         way = "A missing privilege shows when it is needed; `sync-assets doctor` tries it."
-        return _result(about, premise, "the role may not read its own privileges", way, "not tried")
-    if depth == rights.ORGANISATION:
-        return _result(about, premise, "for the whole organisation", _COVERED[access])
-    way = f"Give the application user's role {wanted or access} for the whole organisation."
-    partly = premise == WRITE and depth is not None
-    outcome: Outcome = "workable" if partly else "not workable"
-    return _result(about, premise, f"depth {depth}" if depth else "missing", way, outcome)
+        return _result(table, premise, "the role may not read its own privileges", way, "not tried")
+    if held.depth == rights.ORGANISATION:
+        return _result(table, premise, "for the whole organisation", covered)
+    way = f"Give the application user's role {held.name or access} for the whole organisation."
+    outcome: Outcome = "workable" if access == "Write" and held.depth else "not workable"
+    return _result(table, premise, f"depth {held.depth}" if held.depth else "missing", way, outcome)

@@ -6,7 +6,7 @@ Each premise is stored with its resource or table; when the run ended, and by wh
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Literal
@@ -25,15 +25,12 @@ NAME = "(certification)"
 BEGAN, CERTIFIED_AT, VERSION = "began", "certified_at", "version"
 CERTIFIED = "certified "
 """Beginning of the premises that only the report has."""
-_NOT_WORKABLE = "not workable: "
-
-
 STAGE = "-mkt-stage"
 """The end of the name of a stage tenant. Source:
 https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/about-campaign-standard-apis/setting-up-api-access.html
 """
+_NOT_WORKABLE = "not workable: "
 
-System = Literal["Campaign", "Dynamics 365"]
 Outcome = Literal["workable", "not workable", "not tried"]
 
 
@@ -42,32 +39,19 @@ class PremiseResult:
     """The result of one premise, a row of the report. Holds no values and no secrets.
 
     Attributes:
-        system: where it was tried.
+        system: where it was tried, `Campaign` or `Dynamics 365`.
         about: the resource or table; empty for a whole system.
         premise: a constant name, the same in each report.
         found: what the system did; for a premise that was not tried, why.
-        program: what the program will do; for one that is not workable, what to change.
+        program: what the program will do; for one that is not workable, what to change. Not stored.
     """
-
-    system: System
-    about: str
-    premise: str
-    found: str
-    program: str
-    outcome: Outcome = "workable"
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class NotWorkable:
-    """A premise that the last certification found not workable. about: resource or table; empty for a whole system."""
 
     system: str
     about: str
     premise: str
     found: str
+    program: str
+    outcome: Outcome = "workable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +62,19 @@ class StoredReport:
         at: When the last one ended (UTC); None if none did.
         version: Of the program that certified; None for one by a commit that did not store it.
         not_workable: The premises that are not workable, by the tables and resources that are mapped now.
-        began: When one began that has not ended normally: it is under way, was killed, or failed.
+        unfinished: The sentences on one that began and has not ended normally; None without one.
     """
 
     at: datetime | None
     version: str | None
-    not_workable: tuple[NotWorkable, ...]
-    began: datetime | None
+    not_workable: list[PremiseResult]
+    unfinished: str | None
+
+    def document(self) -> dict[str, Any] | None:
+        """Return what `status --json` prints of the last one; None if there was none."""
+        names = ("system", "about", "premise", "found")
+        wrong = [{name: getattr(one, name) for name in names} for one in self.not_workable]
+        return {"at": iso(self.at), "version": self.version, "not_workable": wrong} if self.at else None
 
 
 def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime) -> None:
@@ -105,33 +95,30 @@ def stored_report(ledger: Ledger, config: Config) -> StoredReport:
     marks = ledger.dialect.found(NAME)
     names = dict.fromkeys(name for table in config.in_link_order for name in (table.table, table.resource))
     wrong = [
-        NotWorkable(system, "" if about == NAME else about, premise, found.removeprefix(_NOT_WORKABLE))
+        PremiseResult(
+            system, "" if about == NAME else about, premise, found.removeprefix(_NOT_WORKABLE), "", "not workable"
+        )
         for about in (NAME, *names)
         for known, found in sorted(ledger.dialect.found(about).items())
         if known.startswith(CERTIFIED) and found.startswith(_NOT_WORKABLE)
         for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
     ]
-    return StoredReport(_time(marks.get(CERTIFIED_AT)), marks.get(VERSION), tuple(wrong), _time(marks.get(BEGAN)))
-
-
-def unfinished(report: StoredReport, config: Config) -> str | None:
-    """Return the sentences on a certification that has not ended normally; None without one."""
-    if report.began is None:
-        return None
-    resources = ", ".join(f"{table.resource} ({table.key})" for table in config.in_link_order)
-    return (
-        f"A certification began at {iso(report.began)} and has not ended normally: it is under way, was killed, or "
-        f"failed. These resources may still hold its records: {resources}. Their keys begin with {PREFIX}; Dynamics "
-        "365 has no such rows. Once no `certify` is under way, run `sync-assets certify` again: it deletes them."
-    )
+    ended, unfinished = marks.get(CERTIFIED_AT), None
+    if began := marks.get(BEGAN):
+        resources = ", ".join(f"{table.resource} ({table.key})" for table in config.in_link_order)
+        unfinished = (
+            f"A certification began at {iso(datetime.fromisoformat(began))} and has not ended normally: it is under "
+            f"way, was killed, or failed. These resources may still hold its records: {resources}. Their keys begin "
+            f"with {PREFIX}; Dynamics 365 has no such rows. Once no `certify` is under way, run `sync-assets certify` "
+            "again: it deletes them."
+        )
+    return StoredReport(datetime.fromisoformat(ended) if ended else None, marks.get(VERSION), wrong, unfinished)
 
 
 def certification_findings(runtime: Runtime) -> list[Finding]:
     """Return a finding for the last certification of these systems, and one for each premise that is not workable."""
     report, title = stored_report(runtime.ledger, runtime.config), "certification"
-    found: list[Finding] = []
-    if message := unfinished(report, runtime.config):
-        found.append(warn(f"{title} under way", message))
+    found = [warn(f"{title} under way", report.unfinished)] if report.unfinished else []
     if report.at:
         by = f" by version {report.version}" if report.version else ""
         workable = "" if report.not_workable else ", all workable"
@@ -149,7 +136,3 @@ def certification_findings(runtime: Runtime) -> list[Finding]:
 
 def tenant_of(campaign_url: str) -> str:
     return urlsplit(campaign_url).path.strip("/").rpartition("/")[2]
-
-
-def _time(stored: str | None) -> datetime | None:
-    return datetime.fromisoformat(stored) if stored else None

@@ -1,15 +1,20 @@
-"""The synthetic record of one mapped table: its id, its values, and the requests that the probes send.
+"""The synthetic record of one mapped table: its id, its values, its requests; create, find and delete it.
 
 The id is the same in every run and differs from all ids of Dynamics 365: the records of a killed run are found by it.
 The record has no e-mail address and no telephone number: no campaign of a marketer reaches it.
+
+A record is ours if it carries the synthetic id, which is compared in each record that Campaign shows: a filter with a
+wrong parameter returns all records. Where neither the filter nor the key in the URL finds a record, the newest records
+are listed, back to the time at which the killed run began (its mark in the ledger).
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -17,13 +22,16 @@ import msgspec
 
 from sync_assets.audit.certification.report import PREFIX, Outcome, PremiseResult
 from sync_assets.campaign.addressing import Addressing
-from sync_assets.campaign.client import CampaignClient
-from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.campaign.client import CampaignClient, CampaignRefused, listed
+from sync_assets.campaign.dialect import ResponseOutcome, moment
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES, PROFILE
+from sync_assets.http.pagination import LinkTrail
 from sync_assets.http.redaction import redact
+from sync_assets.http.retry import backoff
+from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.push.target import Target
 
 NAMES = {"firstName": "Synthetic", "lastName": "sync_assets certify"}
@@ -32,9 +40,16 @@ NO_ADDRESS = "certify@sync-assets.invalid"
 """For a mandatory e-mail address: `.invalid` never exists (RFC 2606)."""
 ATTEMPTS = 3
 """Attempts after an answer that may be temporary: a lost answer, or an error without a reason."""
+MARGIN = timedelta(hours=1)
+"""How far the list goes back beyond the mark: the clocks of this machine and of Campaign differ."""
+_PAGE = 100
 
 _REACHES_PEOPLE = ("mail", "phone", "mobile", "fax", "domain")
 _FILLERS: Mapping[str, Any] = {"string": NOTICE, "integer": 1, "float": 1, "boolean": False, "date": "2000-01-01"}
+
+
+class NotCreated(Exception):
+    """Raised when Campaign rejects the synthetic record; the text is Campaign's reason, redacted."""
 
 
 def synthetic_id(table: str) -> str:
@@ -74,21 +89,27 @@ class Subject:
         return synthetic_id(self.config.table)
 
     @property
-    def records(self) -> Records:
-        """The records as a push addresses them, with the findings so far."""
-        target = self.target
-        return Records(self.client, target.api, target.resource, target.key, self.addressing)
+    def path(self) -> str:
+        return f"{self.config.api}/{self.config.resource}"
+
+    def records(self, addressing: Addressing) -> Records:
+        """Return the client of the records in a way of addressing them."""
+        return Records(self.client, self.target.api, self.target.resource, self.target.key, addressing)
 
     @property
     def addressed(self) -> Records:
         """The records at exactly the key or PKey that is given, without any other way to find them."""
-        return Records(self.client, self.target.api, self.target.resource, self.target.key, Addressing("url"))
+        return self.records(Addressing("url"))
 
     def report(self, premise: str, found: str, program: str, outcome: Outcome = "workable") -> None:
         self.results.append(PremiseResult("Campaign", self.config.resource, premise, found, program, outcome))
 
     def carries_our_id(self, record: Mapping[str, Any]) -> bool:
         return str(record.get(self.config.key) or "").casefold() == self.id
+
+    def shown(self, response: ResponseOutcome) -> str:
+        """Return Campaign's reason without any value that was sent."""
+        return redact(response.reason, msgspec.json.encode(self.body())) or "no reason"
 
     # Values
 
@@ -132,12 +153,33 @@ class Subject:
 
     # Requests
 
-    async def post(self) -> ResponseOutcome:
-        """POST the record once. Raises OutcomeUnknown if the answer is lost or is not the record."""
-        response = await self.addressed.insert(msgspec.json.encode(self.body()))
+    async def post(self, before: int) -> ResponseOutcome:
+        """POST the record, again after an answer that was lost or may be temporary, unless the lost one made a record.
+
+        before: records with the synthetic id that Campaign had already.
+        """
+        response = ResponseOutcome("transient", "the answer to the POST was lost")
+        for attempt in range(ATTEMPTS):
+            try:
+                response = await self.addressed.insert(msgspec.json.encode(self.body()))
+            except OutcomeUnknown:
+                await asyncio.sleep(backoff(attempt))
+                if len(now := await self.held(self.began)) > before:
+                    self.made.update(now)
+                    return ResponseOutcome("done", pkey=next(pkey for pkey in now if pkey != self.pkey))
+                continue
+            if response.kind != "transient":
+                break
         if response.pkey:
             self.made.add(response.pkey)
         return response
+
+    async def create(self) -> None:
+        """Create the record. Raises NotCreated."""
+        response = await self.post(0)
+        if response.kind != "done":
+            raise NotCreated(self.shown(response))
+        self.pkey = response.pkey
 
     async def patch(self, values: Mapping[str, Any], address: str = "") -> ResponseOutcome:
         """PATCH the record at its PKey, or at the key or PKey given; again after an error without a reason."""
@@ -157,24 +199,81 @@ class Subject:
                 break
         return found
 
-    async def delete(self, pkey: str) -> bool:
-        """DELETE the record of a PKey. Return True if a read then shows that it is gone."""
+    async def delete(self, pkey: str) -> None:
+        """DELETE the record of a PKey, and read whether it is gone."""
         await self.client.call("delete", f"{self.path}/{quote(pkey, safe='')}")
         found = await self.read(pkey)
-        gone = isinstance(found, ResponseOutcome) and found.kind in ("missing", "refused")
-        if gone:
+        if isinstance(found, ResponseOutcome) and found.kind in ("missing", "refused"):
             self.made.discard(pkey)
-            if pkey == self.pkey:
+            self.pkey = "" if pkey == self.pkey else self.pkey
+
+    async def remove(self, since: datetime | None) -> bool:
+        """Delete all records with the synthetic id. Return False if one is left.
+
+        since: when the run began that may have left records; None if none did.
+        """
+        for _ in range(ATTEMPTS):
+            left = dict.fromkeys([*self.made, *await self.held(since)])
+            if not left:
                 self.pkey = ""
-        return gone
+                return True
+            for pkey in left:
+                await self.delete(pkey)
+        return not (self.made or await self.held(since))
 
-    @property
-    def path(self) -> str:
-        return f"{self.config.api}/{self.config.resource}"
+    async def held(self, since: datetime | None = None) -> list[str]:
+        """Return the PKeys of the records with the synthetic id, as far as Campaign shows them.
 
-    def shown(self, response: ResponseOutcome) -> str:
-        """Return Campaign's reason without any value that was sent."""
-        return redact(response.reason, msgspec.json.encode(self.body())) or "no reason"
+        since: see `remove`; None: without the list.
+        """
+        records = await self._filtered()
+        found = await self.read(self.id)
+        if isinstance(found, dict):
+            records.append(found)
+        if since is not None:
+            records += await self._listed(since - MARGIN)
+        pkeys = [str(record.get("PKey") or "") for record in records if self.carries_our_id(record)]
+        return [pkey for pkey in dict.fromkeys(pkeys) if pkey]
+
+    async def _filtered(self) -> list[dict[str, Any]]:
+        """Return the first page of the configured filter; empty without one, or if it is not published."""
+        given = self.target.filter
+        if given is None:
+            return []
+        link = f"{self.path}/{given.name}?{given.parameter}={quote(self.id, safe='')}&_lineCount={_PAGE}"
+        try:
+            return listed(await self.client.call("read", link), self.config.resource)[0]
+        except CampaignRefused:
+            return []
+
+    async def _listed(self, since: datetime) -> list[dict[str, Any]]:
+        """Return the records with the synthetic id among those changed since then.
+
+        The whole resource is read if Campaign does not list it in this order.
+        """
+        query = f"{self.path}?_lineCount={_PAGE}&_forcePagination=true"
+        try:
+            return await self._newest(since, f"{query}&_order=lastModified%20desc", sorts=True)
+        except CampaignRefused:
+            return await self._newest(since, query, sorts=False)
+
+    async def _newest(self, since: datetime, link: str, *, sorts: bool) -> list[dict[str, Any]]:
+        ours: list[dict[str, Any]] = []
+        last: datetime | None = None
+        trail = LinkTrail("Campaign", self.config.resource, link)
+        while link:
+            page, following = listed(await self.client.call("read", link), self.config.resource)
+            ours += [record for record in page if self.carries_our_id(record)]
+            times = [moment(record.get("lastModified")) for record in page]
+            sorts = sorts and _falling([last, *times])
+            last = times[-1] if times else last
+            link = "" if sorts and last is not None and last < since else trail.follow(following, len(page))
+        return ours
+
+
+def _falling(times: Sequence[datetime | None]) -> bool:
+    known = [time for time in times if time is not None]
+    return known == sorted(known, reverse=True)
 
 
 def _filler(attribute: Attribute) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from sync_assets.audit.certification.subject import NAMES, NO_ADDRESS, NOTICE, PREFIX, Subject, synthetic_id
+from sync_assets.audit.certification.synthetic_record import NAMES, NO_ADDRESS, NOTICE, PREFIX, Subject, synthetic_id
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
