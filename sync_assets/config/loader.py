@@ -10,8 +10,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from sync_assets.config.cross_checks import Finding, check
 from sync_assets.config.cross_checks import Path as Place
+from sync_assets.config.cross_checks import Problem, check
 from sync_assets.config.models import Config
 from sync_assets.config.yaml_lines import Document
 from sync_assets.errors import SyncAssetsError
@@ -99,7 +99,7 @@ def parse_config(text: str, name: str) -> Config:
     return config
 
 
-def _of_models(error: ValidationError, document: Document) -> Iterator[Finding]:
+def _of_models(error: ValidationError, document: Document) -> Iterator[Problem]:
     """Translate pydantic's errors to findings that refer to the file's keys."""
     for detail in error.errors(include_url=False):
         place, known = _place(detail["loc"], document), detail["type"]
@@ -165,7 +165,7 @@ def _shown(value: Any) -> str:
     return f"`{value}`" if len(str(value)) <= 40 else "such a long value"
 
 
-def _unknown_key(place: Place, name: str) -> Finding:
+def _unknown_key(place: Place, name: str) -> Problem:
     if _SECRET.search(name):
         return (
             place,

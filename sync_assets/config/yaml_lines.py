@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from sync_assets.config.cross_checks import Finding
 from sync_assets.config.cross_checks import Path as Place
+from sync_assets.config.cross_checks import Problem
 
 _MAX_NODES = 100_000
 _WHOLE = "tag:yaml.org,2002:int"
@@ -39,7 +39,7 @@ class Document:
     """A file as plain data, with line numbers, and its findings as YAML."""
 
     def __init__(self, text: str) -> None:
-        self.findings: list[Finding] = []
+        self.findings: list[Problem] = []
         self._lines: dict[tuple[str, ...], int] = {(): 1}
         self._nodes = 0
         self.data: Any = None
