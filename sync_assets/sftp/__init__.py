@@ -1,16 +1,22 @@
 """The client of the Campaign SFTP, which holds opt-out files and logs (docs/dev/references/campaign.md 8).
 
-client                    list, read, write, move and remove files: start reading here
-remote_files, read_ahead  the names and kinds of files that are accepted; a file as a stream
-ssh, known_hosts          connection, algorithms, host key and sign-in
-private_key               the key to sign in with
-errors                    what can go wrong
-protocol                  paramiko's SFTP client, with its answers checked
+client            list, read, write, move and remove files: start reading here
+protocol          paramiko's SFTP client, for names that are not UTF-8; requests with a time limit
+ssh, known_hosts  connection, algorithms, host key and sign-in
+private_key       the key to sign in with
+errors            what can go wrong
 """
 
-from sync_assets.sftp.client import Listing, Sftp, Storage, connect
-from sync_assets.sftp.errors import HostKeyRefused, SftpError, SignInRefused, Unreachable
-from sync_assets.sftp.remote_files import FileChanged, FileGone, NoSuchFolder, RemoteFile
+from sync_assets.sftp.client import Listing, RemoteFile, Sftp, Storage, connect
+from sync_assets.sftp.errors import (
+    FileChanged,
+    FileGone,
+    HostKeyRefused,
+    NoSuchFolder,
+    SftpError,
+    SignInRefused,
+    Unreachable,
+)
 
 __all__ = [
     "FileChanged",

@@ -8,35 +8,24 @@ to be as it was listed.
 from __future__ import annotations
 
 import fnmatch
+import io
 import stat
 import time
+import unicodedata
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BufferedReader
+from datetime import UTC, datetime
 from itertools import islice
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from paramiko import SFTPAttributes
 from paramiko.sftp import SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OP_UNSUPPORTED
 
 from sync_assets.config.environment import SftpSettings
-from sync_assets.sftp.errors import SftpError
-from sync_assets.sftp.protocol import Refused, SftpProtocol, printable
-from sync_assets.sftp.read_ahead import PIECE, Reading
-from sync_assets.sftp.remote_files import (
-    FileGone,
-    RemoteFile,
-    gone,
-    no_such_folder,
-    path_of,
-    refusals,
-    regular_file,
-    remote_file,
-    wrong_with_kind,
-    wrong_with_name,
-)
+from sync_assets.sftp.errors import FileChanged, FileGone, NoSuchFolder, SftpError
+from sync_assets.sftp.protocol import PIECE, Refused, SftpProtocol, printable
 from sync_assets.sftp.ssh import place, sftp_channel
 
 MOST_ENTRIES = 100_000
@@ -47,6 +36,23 @@ MOST_MEASURED = 10_000
 """Entries at most whose sizes are added up."""
 LISTING_SECONDS = 300.0
 """Seconds that a listing may take in total."""
+WINDOW = 64 * PIECE
+"""Bytes requested at once, and kept in memory. They fill paramiko's own window of 2 MB."""
+SLOWEST = 32 * 1024
+"""Bytes per second below which reading is given up: a file of 1 GB may take nine hours."""
+START_SECONDS = 120.0
+"""Seconds of waiting that any file may take in addition."""
+_CONTROL = frozenset({"Cc", "Cf", "Zl", "Zp"})
+"""Unicode's control and format characters and line ends: a name with one cannot be shown as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A regular file: bytes, and the UTC time of its last change in whole seconds."""
+
+    name: str
+    size: int
+    modified: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,36 +108,27 @@ class Sftp:
 
         Raises NoSuchFolder, and SftpError for a folder of more than MOST_ENTRIES, or a list that takes LISTING_SECONDS.
         """
-        path = path_of(directory)
+        path = _path(directory)
         files: list[RemoteFile] = []
         passed_over: list[tuple[str, str]] = []
-        with refusals(self._wire, f"list {printable(path)}", no_such_folder(self._wire, path)):
-            for raw, found in self._entries(path):
+        with self._wire.request(f"list {printable(path)}", self._no_folder(path), LISTING_SECONDS):
+            for number, (raw, found) in enumerate(self._wire.entries(path), 1):
+                if number > MOST_ENTRIES:
+                    raise SftpError(
+                        f"The list of {printable(path)} on {self._wire.server} does not end: {number:,} entries so "
+                        "far.",
+                        "Remove old files there, or name the folder of the exports in opt_out.export.directory.",
+                    )
                 name = raw.decode("utf-8", "surrogateescape")
                 if name in (".", "..") or not fnmatch.fnmatchcase(name, pattern):
                     continue
-                wrong = wrong_with_name(raw) or wrong_with_kind(found)
+                wrong = _wrong_with_name(raw) or _wrong_with_kind(found)
                 if wrong:
                     passed_over.append((printable(raw), wrong))
                 else:
-                    files.append(remote_file(name, found))
+                    files.append(_remote_file(name, found))
         files.sort(key=lambda file: (file.modified, file.name))
         return Listing(tuple(files), tuple(sorted(passed_over)))
-
-    def _entries(self, path: bytes) -> Generator[tuple[bytes, SFTPAttributes]]:
-        until = time.monotonic() + LISTING_SECONDS
-        for number, entry in enumerate(self._wire.entries(path), 1):
-            if number > MOST_ENTRIES or time.monotonic() > until:
-                raise SftpError(
-                    f"The list of {printable(path)} on {self._wire.server} does not end: {number:,} entries so far.",
-                    "Remove old files there, or name the folder of the exports in opt_out.export.directory.",
-                )
-            yield entry
-
-    def find(self, directory: str, name: str) -> RemoteFile | None:
-        """Return the regular file of that name; None if there is none."""
-        found = self._look(path_of(directory, name))
-        return None if found is None or wrong_with_kind(found) else remote_file(name, found)
 
     @contextmanager
     def open(self, directory: str, name: str, expected: RemoteFile | None = None) -> Generator[BinaryIO]:
@@ -141,32 +138,60 @@ class Sftp:
         reading to the end, or leaving the block before it, raises FileChanged if they are not. Raises FileGone if there
         is no such file.
         """
-        path = path_of(directory, name)
-        file = regular_file(self._wire, path, name, expected)
-        with Reading(self._wire, path, file) as reading, BufferedReader(reading, PIECE) as stream:
-            yield stream
-            reading.prove_unchanged()
+        path = _path(directory, name)
+        file = self._regular_file(path, name, expected)
+        with self._request("open", path):
+            opened = self._wire.open(path)
+        try:
+            self._prove_unchanged(opened, path, file)
+            with io.BufferedReader(_Stream(self._windows(opened, path, file)), PIECE) as stream:
+                yield stream
+            self._prove_unchanged(opened, path, file)
+        finally:
+            with suppress(SftpError), self._request("close", path):  # the file is not read any more
+                opened.close()
+
+    def _windows(self, opened: Any, path: bytes, file: RemoteFile) -> Iterator[bytes]:
+        """Yield a file's content. Only the waits for it count as time, not what the caller does with it."""
+        seconds, waited = START_SECONDS + file.size / SLOWEST, 0.0
+        for start in range(0, file.size, WINDOW):
+            stop, asked_at = min(start + WINDOW, file.size), time.monotonic()
+            with self._wire.request(f"read {printable(path)}", self._gone(path), seconds, waited):
+                window = self._wire.read(opened.handle, start, stop)
+            if len(window) != stop - start:
+                raise self._changed(path)
+            waited += time.monotonic() - asked_at
+            yield window
+        self._prove_unchanged(opened, path, file)
+
+    def _prove_unchanged(self, opened: Any, path: bytes, file: RemoteFile) -> None:
+        """Check that both the open file and the file now under its name are the one that was listed."""
+        with self._request("look at", path):
+            found = opened.stat()
+        if (found.st_size, found.st_mtime) != (file.size, int(file.modified.timestamp())):
+            raise self._changed(path)
+        self._regular_file(path, file.name, file)
 
     def remove(self, directory: str, name: str, expected: RemoteFile | None = None) -> None:
         """Remove a regular file. Raises FileGone, FileChanged if it is not the expected one."""
-        path = path_of(directory, name)
-        regular_file(self._wire, path, name, expected)
-        with refusals(self._wire, f"remove {printable(path)}", gone(self._wire, path)):
+        path = _path(directory, name)
+        self._regular_file(path, name, expected)
+        with self._request("remove", path):
             self._wire.remove(path)
 
-    def archive(self, directory: str, name: str, folder: str = "archive", expected: RemoteFile | None = None) -> str:
+    def archive(self, directory: str, name: str, folder: str, expected: RemoteFile | None = None) -> str:
         """Move a regular file, in one step, into a folder beside it; return its name there.
 
         The folder is made if necessary. If the name is taken, the time of the file's last change is appended,
         `.20261124T101500Z`. Never replaces a file. Raises FileGone, FileChanged if it is not the expected one.
         """
-        path, archive = path_of(directory, name), path_of(directory, folder)
-        file = regular_file(self._wire, path, name, expected)
+        path, archive = _path(directory, name), _path(directory, folder)
+        file = self._regular_file(path, name, expected)
         self._make_folder(archive)
         for kept in (name, f"{name}.{file.modified:%Y%m%dT%H%M%SZ}"):
             target = archive + b"/" + kept.encode()
             if self._look(target) is None:
-                with refusals(self._wire, f"move {printable(path)} to {printable(target)}", gone(self._wire, path)):
+                with self._wire.request(f"move {printable(path)} to {printable(target)}", self._gone(path)):
                     self._wire.rename(path, target)
                 return kept
         raise SftpError(
@@ -181,17 +206,16 @@ class Sftp:
         It is written under another name and then renamed, so that no reader sees half of it. On a server that cannot
         replace a file there is none for a moment.
         """
-        path = path_of(directory, name)
+        path = _path(directory, name)
         part = path + f".{uuid.uuid4().hex}.part".encode()
-        folders = path_of(directory).split(b"/")
+        folders = _path(directory).split(b"/")
         for depth in range(1, len(folders) + 1):
             if folder := b"/".join(folders[:depth]):
                 self._make_folder(folder)
-        with refusals(self._wire, f"write {printable(path)}", no_such_folder(self._wire, path_of(directory))):
+        with self._wire.request(f"write {printable(path)}", self._no_folder(_path(directory))):
             try:
-                with self._wire.open(part, "wx") as stream:
-                    stream.write(content)
-                if self._wire.lstat(part).st_size != len(content):  # closing a file tells no errors
+                self._wire.putfo(io.BytesIO(content), part, confirm=False)
+                if self._wire.lstat(part).st_size != len(content):
                     raise Refused(SFTP_FAILURE, "it is not complete there")
                 try:
                     self._wire.posix_rename(part, path)
@@ -202,14 +226,14 @@ class Sftp:
                         self._wire.remove(path)
                     self._wire.rename(part, path)
             except BaseException:
-                with suppress(Refused, SftpError):
+                with suppress(OSError, SftpError):
                     self._wire.remove(part)
                 raise
 
     def storage(self, directory: str) -> Storage | None:
         """Return the space of the folder's file system; None if the server does not report it. Raises NoSuchFolder."""
-        path = path_of(directory)
-        with refusals(self._wire, f"measure {printable(path)}", no_such_folder(self._wire, path)):
+        path = _path(directory)
+        with self._wire.request(f"measure {printable(path)}", self._no_folder(path)):
             try:
                 numbers = self._wire.statvfs(path)
             except Refused as refused:
@@ -228,9 +252,9 @@ class Sftp:
         used, left, folders = 0, MOST_MEASURED, [b"."]
         while folders and left > 0:
             path = folders.pop()
-            with refusals(self._wire, f"measure {printable(path)}", no_such_folder(self._wire, path)):
+            with self._wire.request(f"measure {printable(path)}", self._no_folder(path), LISTING_SECONDS):
                 try:
-                    for name, found in islice(self._entries(path), left):
+                    for name, found in islice(self._wire.entries(path), left):
                         left -= 1
                         used += (found.st_size or 0) if stat.S_ISREG(found.st_mode or 0) else 0
                         if stat.S_ISDIR(found.st_mode or 0) and name not in (b".", b".."):
@@ -239,22 +263,124 @@ class Sftp:
                     continue
         return used
 
+    def _request(self, verb: str, path: bytes) -> Any:
+        """Return the context of a request for one file."""
+        return self._wire.request(f"{verb} {printable(path)}", self._gone(path))
+
     def _look(self, path: bytes) -> SFTPAttributes | None:
         """Return the attributes of an entry, without following links; None if there is none."""
         try:
-            with refusals(self._wire, f"look at {printable(path)}", gone(self._wire, path)):
+            with self._request("look at", path):
                 return self._wire.lstat(path)
         except FileGone:
             return None
+
+    def _regular_file(self, path: bytes, name: str, expected: RemoteFile | None = None) -> RemoteFile:
+        """Return the file that has the path now.
+
+        Raises FileGone, FileChanged if it is not the expected one, SftpError if it is no regular file.
+        """
+        found = self._look(path)
+        if found is None:
+            raise self._gone(path)
+        if wrong := _wrong_with_kind(found):
+            raise SftpError(
+                f"{printable(path)} on {self._wire.server} is not taken: {wrong}.",
+                "Only regular files are; remove or rename it.",
+            )
+        file = _remote_file(name, found)
+        if expected and (file.size, file.modified) != (expected.size, expected.modified):
+            raise self._changed(path)
+        return file
 
     def _make_folder(self, path: bytes) -> None:
         """Create a folder unless it exists."""
         found = self._look(path)
         if found is None:
-            with refusals(self._wire, f"make {printable(path)}", no_such_folder(self._wire, path)):
+            with self._wire.request(f"make {printable(path)}", self._no_folder(path)):
                 self._wire.mkdir(path)
         elif not stat.S_ISDIR(found.st_mode or 0):
             raise SftpError(
                 f"{printable(path)} on {self._wire.server} is no folder, so nothing can be put there.",
                 "Rename what is in the way.",
             )
+
+    def _gone(self, path: bytes) -> FileGone:
+        return FileGone(f"{printable(path)} is not on {self._wire.server} any more.")
+
+    def _changed(self, path: bytes) -> FileChanged:
+        return FileChanged(
+            f"{printable(path)} on {self._wire.server} is not what it was any more: its size or time changed.",
+            "Campaign may be writing it: take it once it has settled.",
+        )
+
+    def _no_folder(self, path: bytes) -> NoSuchFolder:
+        return NoSuchFolder(
+            f"There is no folder {printable(path)} on {self._wire.server}.",
+            "Make it there, or correct opt_out.export.directory.",
+        )
+
+
+class _Stream(io.RawIOBase):
+    """Pieces of bytes as a stream."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._piece = pieces, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._piece = self._piece or memoryview(next(self._pieces, b""))
+        length = min(len(buffer), len(self._piece))
+        buffer[:length] = self._piece[:length]
+        self._piece = self._piece[length:]
+        return length
+
+
+def _path(directory: str, name: str | None = None) -> bytes:
+    """Return the path of a folder, or of an entry in it, in the protocol's form.
+
+    Raises SftpError for an invalid name.
+    """
+    parts = [directory.rstrip("/") or ("/" if directory.startswith("/") else ".")]
+    if name is not None:
+        if not name or name in (".", "..") or "/" in name:
+            raise SftpError(f"{printable(name.encode('utf-8', 'replace'))!r} is no file name.")
+        parts.append(name)
+    try:
+        path = "/".join(parts).replace("//", "/").encode()
+    except UnicodeEncodeError as error:
+        raise SftpError(f"A name in {directory!r} is not UTF-8.") from error
+    if b"\0" in path:
+        raise SftpError(f"{printable(path)!r} is no path.")
+    return path
+
+
+def _wrong_with_name(name: bytes) -> str | None:
+    """Return why an entry with that name is not accepted; None if it is."""
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        return "its name is not UTF-8"
+    if "/" in text:
+        return "its name holds a slash"
+    if any(unicodedata.category(character) in _CONTROL for character in text):
+        return "its name holds control characters"
+    return None
+
+
+def _wrong_with_kind(found: SFTPAttributes) -> str | None:
+    """Return why an entry of that kind is not accepted; None if it is."""
+    if found.st_mode is None or found.st_size is None or found.st_mtime is None:
+        return "the server does not tell its kind, size and time"
+    if stat.S_ISLNK(found.st_mode):
+        return "a symbolic link"
+    if stat.S_ISDIR(found.st_mode):
+        return "a folder"
+    return None if stat.S_ISREG(found.st_mode) else "no regular file"
+
+
+def _remote_file(name: str, found: SFTPAttributes) -> RemoteFile:
+    """Return a file from its attributes, whose kind must be accepted."""
+    return RemoteFile(name, found.st_size or 0, datetime.fromtimestamp(found.st_mtime or 0, UTC))

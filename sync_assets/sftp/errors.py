@@ -19,3 +19,15 @@ class HostKeyRefused(SftpError):
 
 class SignInRefused(SftpError):
     """Raised when our key cannot be used, or the server does not accept it."""
+
+
+class NoSuchFolder(SftpError):
+    """Raised when a folder does not exist, or is no folder."""
+
+
+class FileGone(SftpError):
+    """Raised when a file no longer exists."""
+
+
+class FileChanged(FileGone):
+    """Raised when a file was replaced, or changed while it was read: the listed version no longer exists."""

@@ -1,13 +1,16 @@
-"""paramiko's SFTP client with checked answers, status codes and time limits; names and paths are bytes.
+"""paramiko's SFTP client: what it lacks, and requests that end in time with an error for people.
 
-What paramiko offers no public method for (names as bytes, answers to pieces that are requested ahead) stands on its
-`_request`, `_async_request` and `_read_response` (docs/dev/decisions/sftp-protocol.md). For one thread at a time.
+paramiko stops a listing at a name that is not UTF-8, does not ask for the space of a file system, drops the status code
+of a refusal, and reads ahead in a thread that may request a piece twice and dies aloud with the connection. These parts
+stand on methods of it that are not public (docs/dev/decisions/sftp-protocol.md).
 """
+
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
 import struct
-import time
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -16,24 +19,30 @@ import paramiko
 from paramiko import SFTPAttributes
 from paramiko.sftp import (
     CMD_CLOSE,
+    CMD_DATA,
     CMD_EXTENDED,
     CMD_EXTENDED_REPLY,
     CMD_HANDLE,
     CMD_NAME,
     CMD_OPENDIR,
+    CMD_READ,
     CMD_READDIR,
+    CMD_STATUS,
     SFTP_EOF,
+    SFTP_NO_SUCH_FILE,
     SFTP_OK,
+    SFTP_PERMISSION_DENIED,
+    int64,
 )
 
 from sync_assets.sftp.errors import SftpError, Unreachable
 
-ANSWER_SECONDS = 60.0
-"""Seconds from the wait for an answer's first byte to its last one, even if bytes keep coming."""
+REQUEST_SECONDS = 60.0
+"""Seconds that a request may take in total, even if bytes of its answer keep coming."""
+PIECE = 32 * 1024
+"""Bytes in one request; every server returns that many (draft-ietf-secsh-filexfer-02, section 3)."""
 LONGEST_WORDS = 100
 """Characters at most that we repeat of the server's message on a refusal."""
-
-_LATER = "Run it again later; if it goes on, ask the owner of the server."
 
 
 class Refused(OSError):
@@ -50,117 +59,137 @@ def printable(text: bytes) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
 
 
-class Answer(paramiko.Message):
-    """An answer that raises SFTPError if it ends too early; paramiko's own continues with zeros."""
-
-    def get_bytes(self, n: int) -> bytes:
-        content = self.packet.read(n)
-        if len(content) < n:
-            raise paramiko.SFTPError("The answer ends too early")
-        return content
-
-
 class SftpProtocol(paramiko.SFTPClient):
-    """`server`: its name in errors.
-
-    Methods raise Refused, paramiko.SFTPError for an invalid answer, and Unreachable if none comes, after which the
-    connection is closed.
-    """
+    """paramiko's client for paths and names as bytes. `server`: its name in errors. For one thread at a time."""
 
     def __init__(self, channel: paramiko.Channel, server: str) -> None:
         self.server = server
-        self._until = time.monotonic() + ANSWER_SECONDS
-        try:
+        self._pieces: dict[int, bytes] = {}
+        with time_limit(channel, server, "begin"):
             super().__init__(channel)
-        except (paramiko.SFTPError, struct.error) as error:
-            raise self.no_sftp() from error
 
     def entries(self, path: bytes) -> Iterator[tuple[bytes, SFTPAttributes]]:
-        """Yield the entries of a folder. Not paramiko's listing, which stops at a name that is not UTF-8."""
+        """Yield the entries of a folder."""
         handle = self._ask(CMD_HANDLE, CMD_OPENDIR, path).get_binary()
         try:
             while True:
                 answer = self._ask(CMD_NAME, CMD_READDIR, handle)
-                count = answer.get_int()
-                for _ in range(count):
+                for _ in range(answer.get_int()):
                     name, _as_ls_would_show = answer.get_binary(), answer.get_binary()
-                    yield name, SFTPAttributes._from_msg(answer)  # pyright: ignore[reportAttributeAccessIssue]
-                if not count:
-                    return
-        except Refused as refused:
-            if refused.code != SFTP_EOF:
-                raise
-        finally:
-            with suppress(
-                Refused, SftpError, paramiko.SFTPError
-            ):  # the list is complete, or another error is being raised
-                self._request(CMD_CLOSE, handle)
+                    yield name, SFTPAttributes._from_msg(answer)
+        except EOFError:
+            self._request(CMD_CLOSE, handle)
+
+    def read(self, handle: bytes, start: int, stop: int) -> bytes:
+        """Return these bytes of an open file, requested all at once; fewer if the file ends before."""
+        content = bytearray()
+        wanted = [(at, min(PIECE, stop - at)) for at in range(start, stop, PIECE)]
+        asked = [self._async_request(self, CMD_READ, handle, int64(at), length) for at, length in wanted]
+        for number, (at, length) in zip(asked, wanted, strict=True):
+            while number not in self._pieces:
+                self._read_response()
+            piece = self._pieces.pop(number)
+            with suppress(EOFError):
+                while 0 < len(piece) < length:  # a server may return less than requested
+                    rest = int64(at + len(piece)), length - len(piece)
+                    piece += self._ask(CMD_DATA, CMD_READ, handle, *rest).get_binary()
+            content += piece
+            if len(piece) != length:
+                break
+        return bytes(content)
 
     def statvfs(self, path: bytes) -> tuple[int, ...]:
         """Return the eleven numbers of statvfs(3), by OpenSSH's extension (its PROTOCOL file, 4.4)."""
         answer = self._ask(CMD_EXTENDED_REPLY, CMD_EXTENDED, b"statvfs@openssh.com", path)
         return tuple(answer.get_int64() for _ in range(11))
 
-    def no_sftp(self) -> SftpError:
-        """Close the connection, and return the error for an answer that is not of the protocol."""
-        return self._ends(
-            SftpError(
-                f"What answers at {self.server} is no SFTP, or a broken one.",
-                "See whether `sftp` works there; a login script that prints something is a usual reason.",
-            )
-        )
+    @contextmanager
+    def request(
+        self, action: str, missing: SftpError, seconds: float = REQUEST_SECONDS, waited: float = 0.0
+    ) -> Generator[None]:
+        """Turn the errors of requests into errors for people. A connection that fails is closed.
 
-    def _ask(self, expected: int, kind: int, *fields: bytes) -> Any:
+        Args:
+            action: of the requests, for messages.
+            missing: the error to raise if the file or folder does not exist.
+            seconds: how long they may take.
+            waited: how much of it has passed already.
+        """
+        with time_limit(self.sock, self.server, action, seconds, waited):
+            try:
+                yield
+            except Refused as refused:
+                if refused.code == SFTP_NO_SUCH_FILE:
+                    raise missing from refused
+                if refused.code == SFTP_PERMISSION_DENIED:
+                    raise SftpError(
+                        f"{self.server} does not permit us to {action}.",
+                        "Give the user of CAMPAIGN_SFTP_USER the permission.",
+                    ) from refused
+                text = refused.words or f"status {refused.code}"
+                raise SftpError(
+                    f"{self.server} refuses to {action}: {text}.", "Ask its owner if it goes on."
+                ) from refused
+
+    def _ask(self, expected: int, kind: int, *fields: Any) -> Any:
         came, answer = self._request(kind, *fields)
         if came != expected:
             raise paramiko.SFTPError("Another answer was expected")
         return answer
 
-    # --- paramiko's methods ---
-
-    def _request(self, t: int, *args: Any) -> tuple[Any, Any]:
-        kind, message = super()._request(t, *args)  # pyright: ignore[reportAttributeAccessIssue]
-        return kind, Answer(message.get_remainder())
+    def _async_response(self, kind: int, answer: paramiko.Message, number: int) -> None:
+        """Keep a piece of a file. Called by paramiko for the requests of `read`."""
+        try:
+            if kind == CMD_STATUS:
+                self._convert_status(answer)
+            self._pieces[number] = answer.get_binary()
+        except EOFError:
+            self._pieces[number] = b""
 
     def _convert_status(self, msg: paramiko.Message) -> None:
-        code = Answer(msg.get_remainder()).get_int()
+        code = msg.get_int()
+        if code == SFTP_EOF:
+            raise EOFError
         if code != SFTP_OK:
-            msg.get_int()
             raise Refused(code, printable(msg.get_binary())[:LONGEST_WORDS])  # older servers send no message
 
-    def _read_response(self, waitfor: int | None = None) -> tuple[Any, Any]:
-        self._until = time.monotonic() + ANSWER_SECONDS
-        return super()._read_response(waitfor)  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _send_packet(self, t: int, packet: paramiko.Message) -> None:
-        with self._connection_errors():
-            super()._send_packet(t, packet)  # pyright: ignore[reportAttributeAccessIssue]
+@contextmanager
+def time_limit(
+    channel: Any, server: str, action: str, seconds: float = REQUEST_SECONDS, waited: float = 0.0
+) -> Generator[None]:
+    """Close the channel once requests have taken too long, or it failed; raise Unreachable then.
 
-    def _read_all(self, n: int) -> bytes:
-        received = bytearray()
-        while len(received) < n:
-            if time.monotonic() > self._until:
-                raise self._cut_off(f"did not finish an answer within {ANSWER_SECONDS:g} seconds")
-            with self._connection_errors():
-                piece = self.sock.recv(n - len(received))
-                if not piece:
-                    raise EOFError
-            received += piece
-        return bytes(received)
+    Raises SftpError for answers that are not of the protocol.
+    """
+    late = threading.Event()
 
-    @contextmanager
-    def _connection_errors(self) -> Generator[None]:
-        try:
-            yield
-        except TimeoutError as error:
-            raise self._cut_off(f"gave no answer within {self.sock.gettimeout():g} seconds") from error
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            raise self._cut_off("cut the connection") from error
+    def give_up() -> None:
+        late.set()
+        channel.close()
 
-    def _cut_off(self, cause: str) -> SftpError:
-        return self._ends(Unreachable(f"{self.server} {cause}.", _LATER))
-
-    def _ends(self, error: SftpError) -> SftpError:
-        with suppress(OSError, EOFError, paramiko.SSHException):
-            self.sock.close()
-        return error
+    timer = threading.Timer(seconds - waited, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Refused:
+        raise
+    except (paramiko.SFTPError, struct.error, UnicodeDecodeError) as error:
+        channel.close()
+        raise SftpError(
+            f"What answers at {server} is no SFTP, or a broken one.",
+            "See whether `sftp` works there; a login script that prints something is a usual reason.",
+        ) from error
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        channel.close()
+        cause = "cut the connection"
+        if late.is_set():
+            cause = f"did not {action} within {seconds:,g} seconds"
+        elif isinstance(error, TimeoutError):
+            cause = f"gave no answer within {channel.gettimeout():g} seconds"
+        raise Unreachable(
+            f"{server} {cause}.", "Run it again later; if it goes on, ask the owner of the server."
+        ) from error
+    finally:
+        timer.cancel()

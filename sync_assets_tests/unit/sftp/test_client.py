@@ -122,10 +122,9 @@ def test_names_may_be_odd(served: Served, sftp: Sftp):
         served.put(name, name.encode())
     assert sorted(file.name for file in sftp.listing(served.directory, "*").files) == sorted(ODD)
     for name in ODD:
-        assert sftp.find(served.directory, name)
         with sftp.open(served.directory, name) as stream:
             assert stream.read() == name.encode()
-        assert sftp.archive(served.directory, name) == name
+        assert sftp.archive(served.directory, name, "archive") == name
     assert sorted(os.listdir(served.exports / "archive")) == sorted(ODD)
     for name in ODD:
         sftp.remove(f"{served.directory}/archive", name)
@@ -202,22 +201,13 @@ def test_a_missing_folder_is_told(served: Served, sftp: Sftp, directory: str):
 # --- one file ---------------------------------------------------------------------------------------------------------
 
 
-def test_find_tells_of_a_regular_file_and_of_nothing_else(served: Served, sftp: Sftp):
-    served.put("a.csv", b"123", at(T1))
-    (served.exports / "link.csv").symlink_to("a.csv")
-    assert sftp.find(served.directory, "a.csv") == RemoteFile("a.csv", 3, T1)
-    assert sftp.find(served.directory, "link.csv") is None
-    assert sftp.find(served.directory, "b.csv") is None
-    assert sftp.find("d365_loads", "exports") is None
-    assert sftp.find("nowhere", "a.csv") is None
-
-
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../exports/a.csv", "/etc/passwd", "a\0b", "a\udcffb"])
 def test_what_is_no_name_is_refused_by_all(served: Served, sftp: Sftp, name: str):
     served.put("a.csv")
-    for attempt in (sftp.find, sftp.remove, sftp.archive):
-        with fails(SftpError):
-            attempt(served.directory, name)
+    with fails(SftpError):
+        sftp.remove(served.directory, name)
+    with fails(SftpError):
+        sftp.archive(served.directory, name, "archive")
     with fails(SftpError), sftp.open(served.directory, name):
         pass
     with fails(SftpError):
@@ -248,9 +238,9 @@ def test_a_file_that_is_another_one_by_now_is_neither_removed_nor_archived(serve
     with fails(FileChanged):
         sftp.remove(served.directory, "a.csv", listed)
     with fails(FileChanged):
-        sftp.archive(served.directory, "a.csv", expected=listed)
+        sftp.archive(served.directory, "a.csv", "archive", listed)
     assert file.exists()
-    now = sftp.find(served.directory, "a.csv")
+    (now,) = sftp.listing(served.directory, "*").files
     sftp.remove(served.directory, "a.csv", now)
     assert not file.exists()
 
@@ -261,14 +251,14 @@ def test_a_file_that_is_another_one_by_now_is_neither_removed_nor_archived(serve
 def test_archive_makes_its_folder_and_moves_the_file_as_it_is(served: Served, sftp: Sftp):
     for name, moment in (("a.csv", T1), ("b.csv", T2)):
         served.put(name, name.encode(), at(moment))
-        assert sftp.archive(served.directory, name) == name
+        assert sftp.archive(served.directory, name, "archive") == name
     assert [file.name for file in sftp.listing(served.directory, "*").files] == []
     assert sftp.listing(f"{served.directory}/archive", "*").files == (
         RemoteFile("a.csv", 5, T1),
         RemoteFile("b.csv", 5, T2),
     )
     with fails(FileGone):
-        sftp.archive(served.directory, "a.csv")
+        sftp.archive(served.directory, "a.csv", "archive")
 
 
 def test_archive_takes_another_folder(served: Served, sftp: Sftp):
@@ -279,12 +269,12 @@ def test_archive_takes_another_folder(served: Served, sftp: Sftp):
 
 def test_archive_never_replaces_a_file_of_the_same_name(served: Served, sftp: Sftp):
     served.put("a.csv", b"first", at(T1))
-    assert sftp.archive(served.directory, "a.csv") == "a.csv"
+    assert sftp.archive(served.directory, "a.csv", "archive") == "a.csv"
     served.put("a.csv", b"second", at(T2))
-    assert sftp.archive(served.directory, "a.csv") == "a.csv.20261122T101530Z"
+    assert sftp.archive(served.directory, "a.csv", "archive") == "a.csv.20261122T101530Z"
     served.put("a.csv", b"third", at(T2))
     with fails(SftpError) as caught:
-        sftp.archive(served.directory, "a.csv")
+        sftp.archive(served.directory, "a.csv", "archive")
     assert "cannot be archived" in caught.value.cause
     archive = served.exports / "archive"
     assert {file.name: file.read_bytes() for file in archive.iterdir()} == {
@@ -298,7 +288,7 @@ def test_a_link_in_the_archive_counts_as_a_name_that_is_taken(served: Served, sf
     served.put("a.csv", b"x", at(T1))
     (served.exports / "archive").mkdir()
     (served.exports / "archive" / "a.csv").symlink_to(tmp_path / "nowhere")
-    assert sftp.archive(served.directory, "a.csv") == "a.csv.20261121T101530Z"
+    assert sftp.archive(served.directory, "a.csv", "archive") == "a.csv.20261121T101530Z"
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -310,7 +300,7 @@ def test_an_archive_that_is_no_folder_is_not_used(served: Served, sftp: Sftp, tm
     else:
         (served.exports / "archive").symlink_to(tmp_path)
     with fails(SftpError) as caught:
-        sftp.archive(served.directory, "a.csv")
+        sftp.archive(served.directory, "a.csv", "archive")
     assert "is no folder" in caught.value.cause
     assert (served.exports / "a.csv").exists()
 
@@ -321,7 +311,7 @@ def test_links_and_folders_are_not_archived(served: Served, sftp: Sftp):
     (served.exports / "folder.csv").mkdir()
     for name in ("link.csv", "folder.csv"):
         with fails(SftpError):
-            sftp.archive(served.directory, name)
+            sftp.archive(served.directory, name, "archive")
     assert not (served.exports / "archive").exists()
 
 
@@ -381,11 +371,10 @@ def test_what_is_not_permitted_is_told(tmp_path: Path):
         (server.exports / "a.csv").touch()
         with connect(server.settings) as sftp:
             directory = "d365_loads/exports"
-            assert sftp.find(directory, "a.csv")
             for word, attempt in {
                 "list": lambda: sftp.listing(directory, "*"),
                 "remove": lambda: sftp.remove(directory, "a.csv"),
-                "make": lambda: sftp.archive(directory, "a.csv"),
+                "make": lambda: sftp.archive(directory, "a.csv", "archive"),
                 "open": lambda: sftp.open(directory, "a.csv").__enter__(),
             }.items():
                 with fails(SftpError) as caught:
@@ -394,7 +383,7 @@ def test_what_is_not_permitted_is_told(tmp_path: Path):
                 assert "permission" in caught.value.remedy
             (server.exports / "archive").mkdir()
             with fails(SftpError) as caught:
-                sftp.archive(directory, "a.csv")
+                sftp.archive(directory, "a.csv", "archive")
             assert f"to move {directory}/a.csv to {directory}/archive/a.csv" in caught.value.cause
     assert (server.exports / "a.csv").exists()
 
@@ -418,9 +407,9 @@ def test_a_connection_that_is_cut_is_told_and_stays_cut(sandbox_sftp: Served):
             sftp.listing(sandbox_sftp.directory, "*")
         assert "cut the connection" in caught.value.cause
         with fails(Unreachable):
-            sftp.find(sandbox_sftp.directory, "a.csv")
+            sftp.listing(sandbox_sftp.directory, "*")
     with connect(sandbox_sftp.settings) as sftp:
-        assert sftp.find(sandbox_sftp.directory, "a.csv")
+        assert sftp.listing(sandbox_sftp.directory, "*").files
 
 
 def test_an_answer_that_does_not_come_is_given_up_in_time(sandbox_sftp: Served):
@@ -440,7 +429,7 @@ def test_a_connection_is_closed_at_the_end(openssh_sftp: Served):
 
 def test_the_archived_file_keeps_its_permissions(served: Served, sftp: Sftp):
     served.put("a.csv").chmod(0o640)
-    sftp.archive(served.directory, "a.csv")
+    sftp.archive(served.directory, "a.csv", "archive")
     assert stat.S_IMODE((served.exports / "archive" / "a.csv").stat().st_mode) == 0o640
 
 

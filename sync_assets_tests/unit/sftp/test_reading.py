@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 from sync_assets.sandbox import sftp as sandbox
-from sync_assets.sftp import FileChanged, FileGone, RemoteFile, Sftp, SftpError, Unreachable, connect, read_ahead
-from sync_assets.sftp.read_ahead import AHEAD, PIECE
+from sync_assets.sftp import FileChanged, FileGone, RemoteFile, Sftp, SftpError, Unreachable, client, connect
+from sync_assets.sftp.client import PIECE, WINDOW
 from sync_assets_tests.unit.sftp.conftest import Served
 from sync_assets_tests.unit.sftp.relay import Relay
 
-MIDDLE = 3 * AHEAD * PIECE // 2
+MIDDLE = 3 * WINDOW // 2
 """Bytes of a file that is not on the way all at once."""
 
 
@@ -30,7 +30,7 @@ def read_all(sftp: Sftp, directory: str, name: str, expected: RemoteFile | None 
         return stream.read()
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, AHEAD * PIECE, MIDDLE + 7])
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, WINDOW, MIDDLE + 7])
 def test_the_content_comes_as_it_is(served: Served, sftp: Sftp, size: int):
     content = os.urandom(size)
     served.put("a.csv", content)
@@ -70,15 +70,12 @@ def test_it_cannot_be_wound_back_or_written(served: Served, sftp: Sftp):
 def test_reading_may_end_early_and_leaves_nothing_behind(served: Served, sftp: Sftp):
     served.put("a.csv", os.urandom(MIDDLE))
     served.put("b.csv", b"b")
-    threads = threading.active_count()
     for _ in range(5):
         with sftp.open(served.directory, "a.csv") as stream:
             stream.read(10)
         with pytest.raises(ValueError, match="closed"):
             stream.read(10)
         assert read_all(sftp, served.directory, "b.csv") == b"b"
-    assert threading.active_count() <= threads
-    assert not sftp._wire._expecting, "pieces that nobody reads any more are kept"  # pyright: ignore
     assert len(sftp.listing(served.directory, "*").files) == 2
 
 
@@ -99,7 +96,7 @@ def test_two_files_may_be_open_and_more_be_asked(served: Served, sftp: Sftp):
         while True:
             for number, stream in enumerate((a, b)):
                 read[number].append(stream.read(100_000))
-            assert sftp.find(served.directory, "a")
+            assert sftp.listing(served.directory, "a").files
             if not read[0][-1] and not read[1][-1]:
                 break
     assert [b"".join(pieces) for pieces in read] == contents
@@ -327,37 +324,27 @@ def test_a_server_that_gives_a_byte_at_a_time_is_given_up(sandbox_sftp: Served, 
         return os.pread(self.readfile.fileno(), 1, offset)
 
     monkeypatch.setattr(sandbox._Handle, "read", drip)
-    monkeypatch.setattr(read_ahead, "START_SECONDS", 0.3)
-    monkeypatch.setattr(read_ahead, "SLOWEST", 1_000_000)
+    monkeypatch.setattr(client, "START_SECONDS", 0.3)
+    monkeypatch.setattr(client, "SLOWEST", 1_000_000)
     started = time.monotonic()
     with (
-        pytest.raises(Unreachable, match=r"gives .*a.csv too slowly") as caught,
+        pytest.raises(Unreachable, match=r"did not read .*a.csv within 0\.4 seconds") as caught,
         connect(sandbox_sftp.settings) as sftp,
     ):
         read_all(sftp, sandbox_sftp.directory, "a.csv")
     assert time.monotonic() - started < 10
-    assert "100,000 bytes" in caught.value.cause
     assert caught.value.remedy
 
 
 def test_a_slow_reader_is_no_slow_server(served: Served, sftp: Sftp, monkeypatch: pytest.MonkeyPatch):
     content = os.urandom(MIDDLE)
     served.put("a.csv", content)
-    monkeypatch.setattr(read_ahead, "START_SECONDS", 5)
-    monkeypatch.setattr(read_ahead, "SLOWEST", 10**9)
+    monkeypatch.setattr(client, "START_SECONDS", 5)
+    monkeypatch.setattr(client, "SLOWEST", 10**9)
     with sftp.open(served.directory, "a.csv") as stream:
         start = stream.read(10)
         time.sleep(5.2)
         assert start + stream.read() == content
-
-
-def test_a_server_that_gives_more_than_it_was_asked_for_is_not_believed(
-    sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch
-):
-    sandbox_sftp.put("a.csv", b"123")
-    monkeypatch.setattr(sandbox._Handle, "read", lambda self, offset, length: b"x" * (length + 1))
-    with connect(sandbox_sftp.settings) as sftp, pytest.raises(FileChanged):
-        read_all(sftp, sandbox_sftp.directory, "a.csv")
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -377,7 +364,7 @@ def test_a_big_file_is_read_in_flat_memory(served: Served, sftp: Sftp):
             peak = max(peak, process.memory_info().rss)
             if read % (16 * 2**20) == 0:
                 time.sleep(0.02)  # neither a slow reader lets the rest pile up
-                assert sftp.find(served.directory, "a.csv")  # nor a question, whose answer comes behind the pieces
+                assert sftp.listing(served.directory, "*").files  # nor a question, whose answer comes behind the pieces
     assert read == size - 8 * 2**20
     assert peak - before < 24 * 2**20
 
@@ -385,7 +372,6 @@ def test_a_big_file_is_read_in_flat_memory(served: Served, sftp: Sftp):
 def test_times_are_whole_seconds_in_utc(served: Served, sftp: Sftp):
     file = served.put("a.csv")
     os.utime(file, ns=(0, 1_700_000_000_987_654_321))
-    found = sftp.find(served.directory, "a.csv")
-    assert found is not None
+    (found,) = sftp.listing(served.directory, "*").files
     assert found.modified == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert read_all(sftp, served.directory, "a.csv", found) == b""
