@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
 from sync_assets.opt_out.export.file import BadExport, Batch, read_export
+from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.opt_out.export.staging import layout
 from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
@@ -36,7 +38,8 @@ def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
     """Read the file with the configured layout.
 
     Returns:
-        `problem`: why the whole file would be rejected, null if it would not; `nothing_taken`: why no row of another
+        `problem`: why the whole file would be rejected, null if it would not; `write`: lines for `opt_out.export` by
+        which it would be read; `questions`: what the sample leaves open of them; `nothing_taken`: why no row of another
         file would be taken, and what to do, null if one would; `warnings`; `lines`: the first ten rows; the numbers of
         rows, and of rejected rows by reason; `values`: by attribute the number of each value; `ids`: different ids of
         the rows taken, `IDS` at most, which Dynamics 365 was asked for, and `unknown_ids` among them, null if it could
@@ -53,18 +56,21 @@ def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
         )
     sample, problem = _Sample(opt_out.attributes), None
     try:
+        guess = guess_layout(path, layout(runtime.config))
         with path.open("rb") as stream:
             reader = read_export(stream, layout(runtime.config), name=path.name)
             try:
                 for batch in reader:
                     sample.add(batch)
             except BadExport as error:
-                sample, problem = _Sample(opt_out.attributes), str(error)  # none of its rows would have an effect
+                # None of its rows would have an effect.
+                sample, problem = _Sample(opt_out.attributes), error.cause if guess.write else str(error)
     except OSError as error:
         raise SyncAssetsError(f"{path} can't be read ({error.strerror}).", "Name another file with `--file`.") from None
     unknown, note = (None, None) if problem else _unknown(runtime, list(sample.ids))
     return {
         "problem": problem,
+        **asdict(guess),
         "nothing_taken": None if problem else sample.nothing_taken(opt_out.export.key_column),
         "warnings": [*_of_the_set_up(opt_out, path.name), *reader.warnings, *([note] if note else [])],
         "bytes": reader.bytes_read,
@@ -186,12 +192,23 @@ def show_sample(document: dict[str, Any]) -> None:
         print_line(f"fail The whole file would be rejected. {document['problem']}")
     if document["nothing_taken"]:
         print_line(f"fail No row would be taken. {document['nothing_taken']}")
+    show_guess(document["write"], document["questions"])
     for one in document["lines"]:
         print_line(f"line {one['line']}  {one['id'] or '-'}  {_effect(one)}")
     if not document["problem"]:
         _show_sums(document)
     for warning in document["warnings"]:
         print_line(f"warn {warning}")
+
+
+def show_guess(lines: list[str], questions: list[str]) -> None:
+    """Print the lines to write for the layout of a file, and what the file leaves open."""
+    if lines:
+        print_line("Write below `opt_out.export`:")
+    for line in lines:
+        print_line(f"    {line}")
+    for question in questions:
+        print_line(f"open {question}")
 
 
 def _effect(line: dict[str, Any]) -> str:

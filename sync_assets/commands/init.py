@@ -28,17 +28,24 @@ from sync_assets.commands.configure import (
     suggest,
     write,
 )
+from sync_assets.commands.doctor.export_sample import show_guess
 from sync_assets.commands.terminal import ask, print_line
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import parse_config
 from sync_assets.config.models import Config
+from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import json_text
+from sync_assets.opt_out.export.file import Layout
+from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.runtime import interruptible
 from sync_assets.scaffold.table_suggestions import Suggested
-from sync_assets.scaffold.yaml_text import SCHEMA_FILE, whole_file
+from sync_assets.scaffold.yaml_text import OPT_OUT_PAIRS, SCHEMA_FILE, whole_file
 
 app = typer.Typer(add_completion=False)
+
+EXPECTED = Layout("externalId", tuple(OPT_OUT_PAIRS.values()), CHANGED_SUFFIX, ",", "utf-8")
+"""The layout of the opt-out file that a new configuration has."""
 
 ChooseTables = Callable[[Landscape], Sequence[str]]
 
@@ -52,6 +59,12 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="Only show the tables that can be mapped.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --list: one JSON document.")] = False,
+    sample: Annotated[
+        Path | None,
+        typer.Option(
+            "--sample", metavar="F", exists=True, dir_okay=False, help="Print the lines for this opt-out file."
+        ),
+    ] = None,
 ) -> None:
     """Write a first configuration from what both systems say of themselves, with a suggestion for each column."""
     environment = dict(os.environ)
@@ -60,9 +73,12 @@ def command(
         return
     wanted, path = [Wanted.of(text) for text in table or []], default_file(environment, file)
     asks = {"choose_tables": choose_tables, "ask_resource": choose_resource} if on_a_terminal() else {}
+    guess = guess_layout(sample, EXPECTED) if sample else None
     show_written(init(environment, path, wanted, force=force, **asks))
     if environment.get(CONFIG, "") != str(path):
         print_line(f"Next: export SYNC_ASSETS_CONFIG={path.resolve()}")
+    if guess:
+        show_guess(guess.write, guess.questions)
     print_line("Then `sync-assets doctor`, `certify` (on a stage tenant), `plan`, `sync`.")
     print_line("The file says `privacy_acknowledged: true`: privacy requests are your task, in both systems.")
 

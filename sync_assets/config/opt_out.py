@@ -28,8 +28,7 @@ WRITES_D365: tuple[Direction, ...] = ("campaign_to_d365", "bidirectional")
 """The directions that write opt-outs to Dynamics 365."""
 
 DateLayout = Literal["xml", "yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyydd", "ddyyyymm", "yyyyddmm"]
-DateFormat = Literal["auto", DateLayout]
-"""The date formats of Campaign's Extract file (docs/dev/references/campaign.md 8); auto: determined from the file."""
+"""The date formats of Campaign's Extract file (docs/dev/references/campaign.md 8)."""
 
 
 def sftp_folder(value: str, example: str) -> str:
@@ -86,8 +85,8 @@ class Export(Model):
     """Ends the names of the columns that hold an attribute's time of change."""
     columns: dict[Text, Text] = Field(default_factory=dict[str, str])
     """Attribute, or attribute and suffix: the header's name of the column, if it is another one."""
-    date_format: DateFormat = "auto"
-    """Of these times, as chosen in Campaign's Extract file. `auto`: found out from the file."""
+    date_format: DateLayout = "xml"
+    """Of these times, as chosen in Campaign's Extract file."""
     after: Literal["keep", "archive", "delete"] = "keep"
     """What becomes of a file once it is done."""
     keep_days: Days = 15

@@ -45,8 +45,8 @@ GOOD = (HEADER + ROW * 400).encode()
 OF_NO_USE: dict[str, tuple[bytes, str]] = {
     "optout_cut_off.csv.gz": (gzip.compress(GOOD)[:-20], "The zipped file is cut off."),
     "optout_empty.csv": (b"", "The file is empty"),
-    "optout_no_header.csv": (ROW.encode() * 3, "it may hold personal data"),
-    "optout_which_date.csv": (GOOD.replace(EARLIER.encode(), b"05/04/2026"), "can be read as"),
+    "optout_no_header.csv": (ROW.encode() * 3, "are missing in the header"),
+    "optout_which_date.csv": (GOOD.replace(EARLIER.encode(), b"05/04/2026"), "No time of the file is in"),
 }
 """Every reason: unit/opt_out/export/test_rows.py."""
 
@@ -222,7 +222,7 @@ def test_doctor_fails_for_a_sample_that_would_be_rejected_as_a_whole(program: Pr
     assert status == 1
     assert errors.splitlines()[-1].endswith("Then run `sync-assets doctor` again.")
     assert output.startswith("fail The whole file would be rejected. The columns `externalId`, ")
-    assert 'Write `export.separator: ";"`.' in output
+    assert 'Write below `opt_out.export`:\n    separator: ";"\n' in output
     status, output, errors = program.run("doctor", "--file", str(program.home / "none.csv"))
     assert (status, output) == (1, "")
     assert "can't be read (No such file or directory). Name another file with `--file`." in errors

@@ -9,8 +9,8 @@ import polars as pl
 from sync_assets.config.opt_out import DateLayout
 from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.guids import GUID
-from sync_assets.opt_out.export.date_layouts import DATE_LAYOUTS, TIME_TYPE, fit, parse
-from sync_assets.opt_out.export.lines import BadExport
+from sync_assets.opt_out.export.date_layouts import TIME_TYPE, parse
+from sync_assets.opt_out.export.lines import ASK_DOCTOR, BadExport
 from sync_assets.opt_out.export.rows import FALSE, TRUE
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -34,57 +34,6 @@ def good_schema(attributes: tuple[str, ...]) -> pl.Schema:
     return pl.Schema(columns)
 
 
-class FileDates:
-    """The date layout of a file. `auto`: determined from the first times that are unambiguous, never guessed."""
-
-    def __init__(self, date_format: str) -> None:
-        self.layouts: tuple[DateLayout, ...] = tuple(
-            layout for layout in DATE_LAYOUTS if date_format in ("auto", layout)
-        )
-        """candidates left; if several, they have given the same times so far"""
-        self.met = False
-        """True once the file had a time"""
-        if not self.layouts:
-            raise ValueError(f"no date format: {date_format}")
-
-    @property
-    def layout(self) -> DateLayout:
-        return self.layouts[0]
-
-    def learn(self, texts: pl.Series) -> None:
-        """Narrow the layouts down by the times of a batch.
-
-        texts: trimmed. A text that fits no layout is an invalid cell and is ignored.
-
-        Raises:
-            BadExport: the layout cannot be determined.
-        """
-        texts = texts.drop_nulls()
-        self.met |= not texts.is_empty()
-        if texts.is_empty() or len(self.layouts) == 1:
-            return
-        found = fit(texts.unique(), self.layouts)
-        if not found.counts and self.layouts == DATE_LAYOUTS:
-            raise BadExport(
-                f"The times of the file are in none of the layouts that are known: {', '.join(DATE_LAYOUTS)}.",
-                "Choose the XML format for them in the Extract file activity; it is the only one that names the zone.",
-            )
-        if found.counts and not found.layouts:
-            counts = ", ".join(f"{layout} fits {count:,}" for layout, count in found.counts.items())
-            raise BadExport(
-                f"No layout fits all times of the file: of {texts.n_unique():,} different ones {counts}.",
-                f"If one is right, write e.g. `export.date_format: {next(iter(found.counts))}`: the others are then "
-                "bad rows. Best choose the XML format in the Extract file activity.",
-            )
-        if not found.same:
-            raise BadExport(
-                f"The times of the file can be read as {' or as '.join(found.layouts)}, and mean different moments.",
-                "Write the one that is chosen in the Extract file activity, e.g. `export.date_format: "
-                f"{found.layouts[0]}`. Best choose XML there; it is the only one that names the zone.",
-            )
-        self.layouts = found.layouts or self.layouts
-
-
 class CellChecker:
     """Checks the batches of one file.
 
@@ -97,18 +46,20 @@ class CellChecker:
         key_column: str,
         attributes: tuple[str, ...],
         times: dict[str, str],
-        dates: FileDates,
+        layout: DateLayout,
         latest: datetime,
         encoding: str,
     ) -> None:
         self._attributes = attributes
         self._times = {f"{attribute}{CHANGED_SUFFIX}": name for attribute, name in times.items()}
         self._schema = good_schema(attributes)
-        self._dates = dates
+        self._layout = layout
         self._latest = latest
         self._encoding = encoding
         self._called = {"id": key_column} | {name: name for name in attributes} | self._times
         """our column name -> the file's"""
+        self.has_times = False
+        """True once the file had a time"""
 
     def check(self, lines: list[int], cells: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Split rows into valid (`good_schema`) and rejected ones (BAD_SCHEMA). Rows without a key are in neither.
@@ -118,17 +69,19 @@ class CellChecker:
             cells: key, attributes and times in the order of the constructor's arguments, row after row.
 
         Raises:
-            BadExport: the date layout cannot be determined.
+            BadExport: none of the first times is in the date layout.
         """
-        texts = self._texts(lines, cells)
-        self._dates.learn(pl.concat([pl.Series([], dtype=pl.String), *(texts[name] for name in self._times)]))
-        texts = texts.filter(pl.col("id").is_not_null())
+        texts = self._texts(lines, cells).filter(pl.col("id").is_not_null())
         values = texts.select(
             pl.col("line"),
             pl.col("id").str.to_lowercase(),
             *(_boolean(pl.col(name)).alias(name) for name in self._attributes),
-            *(parse(texts[name], self._dates.layout) for name in self._times),
+            *(parse(texts[name], self._layout) for name in self._times),
         )
+        if not self.has_times and any(texts[name].count() for name in self._times):
+            self.has_times = any(values[name].count() for name in self._times)
+            if not self.has_times:
+                raise BadExport(f"No time of the file is in the date layout `{self._layout}`.", ASK_DOCTOR)
         wrong = self._wrong(texts, values)
         empty = [pl.lit(None, type_).alias(name) for name, type_ in self._schema.items() if name not in values.columns]
         good = values.with_columns(empty).select(self._schema.names())
@@ -178,7 +131,7 @@ class CellChecker:
                 .then(pl.lit(f"{column} lies before {EARLIEST.year}"))
                 .when(value > self._latest)
                 .then(pl.lit(f"{column} lies in the future"))
-                .otherwise(pl.lit(f"{column} is no time in the layout {self._dates.layout}"))
+                .otherwise(pl.lit(f"{column} is no time in the layout {self._layout}"))
             )
         return (
             pl.when(text.str.contains("\ufffd", literal=True))

@@ -30,20 +30,6 @@ TIME_TYPE = pl.Datetime("us", "UTC")
 _CLOCK = r"[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?"
 _ZONE = r"(?:Z|[+-](?:0[0-9]|1[0-4]):?[0-5][0-9])"
 _DIGITS = {"mm": "[0-9]{2}", "dd": "[0-9]{2}", "yy": "[0-9]{2}", "yyyy": "(?:19|20)[0-9]{2}"}
-_UNMISTAKABLY_XML = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T|.*(?:Z|[+-][0-9]{2}:?[0-9]{2})$)"
-"""A date with a `T` or a time zone: Campaign writes these in XML only, though other layouts may have a `T`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """Which layouts fit some texts. Texts that fit no layout are ignored."""
-
-    layouts: tuple[DateLayout, ...]
-    """the layouts that fit all other texts"""
-    same: bool
-    """True if these layouts give the same times, so that any of them may be used"""
-    counts: dict[DateLayout, int]
-    """number of texts that each layout fits, the most first; empty if no text fits any"""
 
 
 def parse(texts: pl.Series, layout: DateLayout) -> pl.Series:
@@ -57,19 +43,6 @@ def parse(texts: pl.Series, layout: DateLayout) -> pl.Series:
         if moments.null_count() == texts.null_count():
             break
     return moments
-
-
-def fit(texts: pl.Series, candidates: tuple[DateLayout, ...] = DATE_LAYOUTS) -> Fit:
-    """Return which candidates fit all of `texts` (trimmed). XML alone if it fits all and one text can only be XML."""
-    read: dict[DateLayout, pl.Series] = {layout: parse(texts, layout) for layout in candidates}
-    counts: dict[DateLayout, int] = {layout: len(moments) - moments.null_count() for layout, moments in read.items()}
-    counts = {layout: counts[layout] for layout in sorted(counts, key=lambda one: -counts[one]) if counts[layout]}
-    told = pl.select(pl.any_horizontal(moments.is_not_null() for moments in read.values()).sum()).item()
-    layouts: tuple[DateLayout, ...] = tuple(layout for layout in candidates if told and counts.get(layout) == told)
-    if "xml" in layouts and texts.str.contains(_UNMISTAKABLY_XML).any():
-        layouts = ("xml",)
-    same = all(read[layout].equals(read[layouts[0]]) for layout in layouts)
-    return Fit(layouts, same, counts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,7 @@ from typing import BinaryIO
 import polars as pl
 
 from sync_assets.config.opt_out import DateLayout
-from sync_assets.opt_out.export.cells import AHEAD, BAD_SCHEMA, CellChecker, FileDates, good_schema
-from sync_assets.opt_out.export.labels import WITHOUT_TIME, how_to_name_times
+from sync_assets.opt_out.export.cells import AHEAD, BAD_SCHEMA, CellChecker, good_schema
 from sync_assets.opt_out.export.lines import BadExport, Lines
 from sync_assets.opt_out.export.rows import RowReader, Rows, columns_of
 
@@ -41,12 +40,16 @@ __all__ = [
 _stamp = re.compile(r"_(\d{8}_\d{6})(?!\d)", re.ASCII)
 
 
+WITHOUT_TIME = "blackListPushnotification"
+"""The only attribute that Campaign exports without a time of change (docs/dev/references/campaign.md 2)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The configured layout of the file.
 
     attributes: the mapped ones, in the API's spelling (`blackList…`). changed_suffix: of the names of the columns with
-    times of change. separator: one character. date_format: `auto`, or one of `DATE_LAYOUTS`.
+    times of change. separator: one character.
     """
 
     key_column: str
@@ -54,7 +57,7 @@ class Layout:
     changed_suffix: str
     separator: str
     encoding: str
-    date_format: str = "auto"
+    date_format: DateLayout = "xml"
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     """the header's names of columns -> attributes, and attributes with `changed_suffix`"""
 
@@ -105,10 +108,9 @@ class Reader(Iterator[Batch]):
             raise ValueError(f"a batch of {batch_rows} rows")
         self._layout = layout
         self._lines = Lines(stream, layout.encoding, name)
-        self._dates = FileDates(layout.date_format)
         self._latest = now + AHEAD
         self._missing_times: list[str] = []
-        self._unnamed_times: Mapping[str, str | None] = {}
+        self._checker: CellChecker | None = None
         self.unused_columns: tuple[str, ...] = ()
         """names in the header that are not read; known after the first batch"""
         self._batches = self._read(batch_rows)
@@ -128,17 +130,17 @@ class Reader(Iterator[Batch]):
     @property
     def date_layout(self) -> DateLayout | None:
         """The layout of the file's times; None if it had none."""
-        return self._dates.layout if self._dates.met else None
+        return self._layout.date_format if self._checker and self._checker.has_times else None
 
     @property
     def warnings(self) -> list[str]:
         """Warnings for the operator about a file that is valid."""
         warnings: list[str] = []
         if self._missing_times:
-            named = f"{how_to_name_times(self._unnamed_times)} Or: add" if self._unnamed_times else "Add"
             warnings.append(
                 f"The file has no column {', '.join(f'`{name}`' for name in self._missing_times)}: when these opt-outs "
-                f"changed is not known. {named} it in the Extract file activity."
+                "changed is not known. Add it in the Extract file activity, or name it in `export.columns`, for which "
+                "`sync-assets doctor --file FILE` looks for columns of times."
             )
         if self._lines.undecodable:
             warnings.append(f"Some bytes of the file are no {self._layout.encoding}: is `export.encoding` right?")
@@ -149,13 +151,7 @@ class Reader(Iterator[Batch]):
         number, header, first_rows = _header(groups)
         layout = self._layout
         columns = columns_of(
-            header,
-            layout.key_column,
-            layout.attributes,
-            layout.changed_suffix,
-            layout.separator,
-            layout.labels,
-            first_rows,
+            header, layout.key_column, layout.attributes, layout.changed_suffix, layout.separator, layout.labels
         )
         called = {attribute: f"{attribute}{layout.changed_suffix}" for attribute in layout.attributes}
         timed = {
@@ -165,13 +161,12 @@ class Reader(Iterator[Batch]):
         }
         self.unused_columns = columns.unused
         self._missing_times = [called[name] for name in called if name not in timed and name != WITHOUT_TIME]
-        self._unnamed_times = columns.unnamed_times
-        checker = CellChecker(
-            layout.key_column, layout.attributes, timed, self._dates, self._latest, encoding=layout.encoding
+        self._checker = CellChecker(
+            layout.key_column, layout.attributes, timed, layout.date_format, self._latest, layout.encoding
         )
         for rows in RowReader(columns, layout.separator).rows(chain([(number + 1, first_rows)], groups)):
             if rows.lines or rows.bad:
-                yield _batch(rows, checker)
+                yield _batch(rows, self._checker)
 
 
 def _header(groups: Iterator[tuple[int, list[str]]]) -> tuple[int, str, list[str]]:

@@ -29,14 +29,13 @@ ZIPPED_BEYOND."""
 _BLOCK = 1 << 18
 _GROUP = 1 << 23  # characters of a group of lines
 _GZIP = b"\x1f\x8b"
-_WIDE = ("utf-16", "utf-32")
-_BOMS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 AGAIN = "Nothing of it was taken. Let the workflow write the file again."
+
+
+ASK_DOCTOR = (
+    "`sync-assets doctor --file FILE` prints the lines to write below `opt_out.export`. Or: change the Extract file "
+    "activity; the file must have a header and not be encrypted."
+)
 
 
 class BadExport(SyncAssetsError):
@@ -89,11 +88,9 @@ class Lines:
 
     def _texts(self) -> Iterator[str]:
         decode = _decoder(self._encoding)
-        wide = codecs.lookup(self._encoding).name.startswith(_WIDE)
-        start, blocks = _with_start(self._unzipped(), 4096)
-        _check_width(start, wide, self._encoding)
+        start, blocks = _with_start(self.unzipped(), len(codecs.BOM_UTF8))
         # A UTF-8 byte order mark is skipped whatever the encoding: all cells that are used are ASCII.
-        skipped = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
+        skipped = len(codecs.BOM_UTF8) if start == codecs.BOM_UTF8 else 0
         first = True
         for block in blocks:
             text = self._decoded(decode, block[skipped:], False)
@@ -113,7 +110,8 @@ class Lines:
             self.undecodable |= "\ufffd" in text
         return text
 
-    def _unzipped(self) -> Iterator[bytes]:
+    def unzipped(self) -> Iterator[bytes]:
+        """Yield the content of the file in blocks. Raises what `groups` raises."""
         start, blocks = _with_start(self._blocks(), len(_GZIP))
         self.zipped = start == _GZIP
         if start and not self.zipped and self._name.lower().endswith(".gz"):
@@ -189,26 +187,4 @@ def _decoder(encoding: str) -> io.IncrementalNewlineDecoder:
 
 
 def _wrong_encoding(encoding: str) -> BadExport:
-    return BadExport(
-        f"The file cannot be read as `{encoding}`.", "Write its encoding, e.g. `export.encoding: utf-8` or `cp1252`."
-    )
-
-
-def _check_width(start: bytes, wide: bool, encoding: str) -> None:
-    """Raise BadExport if UTF-16 is configured and the file is not, or vice versa: the header would be garbled."""
-    if wide:
-        if start and b"\0" not in start:
-            raise BadExport(
-                f"The file does not look like `{encoding}`: no letter of its header takes more than one byte.",
-                "Write its encoding, e.g. `export.encoding: utf-8`.",
-            )
-        return
-    seems = next((name for bom, name in _BOMS if start.startswith(bom)), None)
-    zeros = sorted((start[0::2].count(0), start[1::2].count(0)))
-    if seems is None and zeros[0] * 10 <= len(start) < zeros[1] * 3:
-        seems = "utf-16"  # ASCII text has a zero in every second byte
-    if seems:
-        raise BadExport(
-            f"The file looks like {seems.upper()}, not `{encoding}`.",
-            f"Write `export.encoding: {seems}`, or choose UTF-8 in the Extract file activity.",
-        )
+    return BadExport(f"The file cannot be read as `{encoding}`.", ASK_DOCTOR)

@@ -10,29 +10,20 @@ Invariant: an invalid quote rejects its own row, not the rows after it.
 from __future__ import annotations
 
 import csv
-import difflib
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
-from types import MappingProxyType
 
-from sync_assets.config.values import CHANGED_SUFFIX, OPT_OUT_ATTRIBUTES, canonical_attribute
+from sync_assets.config.values import canonical_attribute
 from sync_assets.guids import GUID
-from sync_assets.opt_out.export.labels import how_to_name, plain_name, spelt_otherwise, unnamed_times
-from sync_assets.opt_out.export.lines import MOST_CHARACTERS, BadExport
+from sync_assets.opt_out.export.lines import ASK_DOCTOR, MOST_CHARACTERS, BadExport
 
 TRUE = ("1", "true", "yes")
 FALSE = ("0", "false", "no")
 """Accepted spellings of booleans, in any case (docs/dev/references/campaign.md 8)."""
 
 _guid = re.compile(GUID.pattern, re.IGNORECASE)
-_identifier = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
-_USUAL = (",", ";", "\t", "|")
-_SURE = 2
-"""So many needed names must be separated by a character before it counts as the separator: one may be by chance."""
-_SIGNS = {"\t": "tab", " ": "a blank"}
 _NO_END = "the last line does not end: the file may be cut off"
 _TOO_LONG = f"longer than {MOST_CHARACTERS:,} characters: does a line end, or a quote close, too late?"
 _OPEN = "a quote does not close as it should: is the string delimiter of the Extract file activity set?"
@@ -49,8 +40,6 @@ class Columns:
     width: int
     unused: tuple[str, ...] = ()
     """the names of all other columns, without those that look like a cell"""
-    unnamed_times: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
-    """see `labels.unnamed_times`"""
 
 
 @dataclass(slots=True)
@@ -65,38 +54,31 @@ class Rows:
 
 
 def columns_of(
-    header: str,
-    key: str,
-    attributes: tuple[str, ...],
-    suffix: str,
-    separator: str,
-    labels: Mapping[str, str] = MappingProxyType({}),
-    below: Sequence[str] = (),
+    header: str, key: str, attributes: tuple[str, ...], suffix: str, separator: str, labels: Mapping[str, str]
 ) -> Columns:
     """Find the needed columns in the header line; `labels`: the header's names of some of them -> ours.
 
-    `below`: the first lines after it, by which unused columns of times are recognised.
+    No error quotes the header: without a line end after it, or in a file without one, it holds personal data.
 
     Raises:
         BadExport: some are missing or occur twice.
     """
     needed = (key, *attributes)
     if not header.endswith("\n"):
-        raise BadExport("The first line does not end: the file may be cut off.", "Let the workflow write it again.")
-    names = _names(header, separator, labels, strict=True) if len(header) <= MOST_CHARACTERS else None
-    missing = [name for name in needed if name not in (names or ())]
-    if missing:
-        _check_separator(header, needed, missing, separator, labels)
+        raise BadExport(
+            "The first line does not end: the file may be cut off.",
+            f"Let the workflow write it again. If its encoding is another one: {ASK_DOCTOR}",
+        )
+    names = header_names(header, separator, labels) if len(header) <= MOST_CHARACTERS else None
     if names is None:
         raise BadExport(
             "The quotes of the header are not balanced, or it is longer than any header.",
             'Look at the first line of the file and at "String delimiter" in the Extract file activity.',
         )
+    if missing := [f"`{name}`" for name in needed if name not in names]:
+        columns = f"column {missing[0]} is" if len(missing) == 1 else f"columns {', '.join(missing)} are"
+        raise BadExport(f"The {columns} missing in the header.", ASK_DOCTOR)
     times = [f"{attribute}{suffix}" for attribute in attributes]
-    unused = tuple(name for name in names if name not in (*needed, *times) and not _is_data(name))
-    unnamed = unnamed_times(needed, suffix, names, unused, below, separator)
-    if missing:
-        raise _missing(missing, names, header, needed, unnamed)
     for name in (*needed, *times):
         if names.count(name) > 1:
             raise BadExport(
@@ -107,8 +89,7 @@ def columns_of(
         attributes=tuple(map(names.index, attributes)),
         times=tuple(names.index(time) if time in names else None for time in times),
         width=len(names),
-        unused=unused,
-        unnamed_times=unnamed,
+        unused=tuple(name for name in names if name not in (*needed, *times) and not is_data(name)),
     )
 
 
@@ -218,81 +199,15 @@ class _Feed:
         self.exhausted = True
 
 
-def _names(header: str, separator: str, labels: Mapping[str, str], strict: bool = False) -> list[str] | None:
+def header_names(header: str, separator: str, labels: Mapping[str, str]) -> list[str] | None:
     """Return the names in a header line, trimmed, labels and `denyList…` as our names; None if it is not valid CSV."""
     try:
-        [names] = csv.reader([header], delimiter=separator, strict=strict)
+        [names] = csv.reader([header], delimiter=separator, strict=True)
     except (csv.Error, ValueError):
         return None
     return [labels.get(name.strip(), canonical_attribute(name.strip())) for name in names]
 
 
-def _check_separator(
-    header: str, needed: tuple[str, ...], missing: list[str], separator: str, labels: Mapping[str, str]
-) -> None:
-    """Raise BadExport if another character than the configured one separates more of the needed names."""
-    header = header[:16_384]
-    others = sorted({sign for sign in header if sign.isprintable() and not sign.isalnum()} - set('"_\ufffd'))
-    signs = [separator, *_USUAL, *others[:40]]  # of equally good ones the first is chosen
-    split = {sign: _names(header, sign, labels) or [] for sign in signs}
-    found = {sign: len(set(needed) & set(split[sign])) for sign in signs}
-    best = max(signs, key=lambda sign: found[sign])
-    if found[best] < _SURE:  # the header may have labels in place of names
-        found = {sign: len(spelt_otherwise(needed, split[sign])) for sign in (separator, *_USUAL)}
-        best = max(found, key=lambda sign: found[sign])
-    if best != separator and found[best] >= _SURE:
-        raise BadExport(
-            f"{_are_missing(missing)} Its names seem to be separated by {_SIGNS.get(best, f'`{best}`')}.",
-            f"Write `export.separator: {_written(best)}`.",
-        )
-
-
-def _missing(
-    missing: list[str], names: list[str], header: str, needed: tuple[str, ...], times: Mapping[str, str | None]
-) -> BadExport:
-    """Return the error for missing columns, with the probable cause.
-
-    It quotes only names of the header that are Campaign's, similar to the missing ones, or above times, and only if
-    the line looks like a header: without one, or without a line end after it, the line holds personal data.
-    """
-    cause = _are_missing(missing)
-    otherwise = spelt_otherwise(needed, names)
-    if otherwise and not any(map(_is_data, names)):
-        of_campaign = {
-            plain_name(f"{name}{end}") for name in (*needed, *OPT_OUT_ATTRIBUTES) for end in ("", CHANGED_SUFFIX)
-        }
-        near = {name for wanted in missing for name in difflib.get_close_matches(wanted, names, n=1)}
-        alike = [name for name in names if plain_name(name) in of_campaign or name in near]
-        plain = [name for name in names if name in otherwise.values() or (name in alike and _identifier.match(name))]
-        others = f" and {len(names) - len(plain)} others" if len(plain) < len(names) else ""
-        return BadExport(
-            f"{cause} The header has {_listed(plain[:50])}{others}.", how_to_name(missing, needed, otherwise, times)
-        )
-    if re.search("[\0-\x08\x0b-\x1f\ufffd]", header):
-        return BadExport(
-            f"{cause} The first line is no plain text.",
-            "Is `export.encoding` right? Is the file encrypted, or packed otherwise than by gzip?",
-        )
-    return BadExport(
-        f"{cause} The first line is not shown, since it may hold personal data.",
-        'Let "Use first line as column header" be on in the Extract file activity, and its columns have these names.',
-    )
-
-
-def _written(sign: str) -> str:
-    """Return the separator as written in YAML."""
-    return "tab" if sign == "\t" else json.dumps(sign, ensure_ascii=False)
-
-
-def _are_missing(missing: list[str]) -> str:
-    columns = f"The column {_listed(missing)} is" if len(missing) == 1 else f"The columns {_listed(missing)} are"
-    return f"{columns} missing in the header."
-
-
-def _is_data(name: str) -> bool:
+def is_data(name: str) -> bool:
     """Return True if this cannot be a column's name but is a cell, as if the header has no line end."""
     return not name or name[0].isdigit() or name.lower() in TRUE + FALSE or _guid.search(name) is not None
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

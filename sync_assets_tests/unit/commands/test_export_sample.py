@@ -126,29 +126,29 @@ def test_every_layout_that_can_be_configured_is_read(
 
 
 @pytest.mark.parametrize(
-    ("content", "name", "export", "remedy"),
+    ("content", "name", "export", "problem", "write"),
     [
-        (text(*ROWS).replace(",", ";"), "optout_1.csv", {}, 'Write `export.separator: ";"`'),
-        (text(*ROWS).replace(",", "\t"), "optout_1.csv", {}, "Write `export.separator: tab`"),
-        (text(*ROWS).encode("utf-16"), "optout_1.csv", {}, "Write `export.encoding: utf-16`"),
-        (text(*ROWS), "optout_1.csv", {"encoding": "utf-16"}, "Write its encoding, e.g. `export.encoding: utf-8`"),
-        (text(row(1, time="03/04/2026 06:00:00")), "optout_1.csv", {}, "e.g. `export.date_format: "),
+        (text(*ROWS).replace(",", ";"), "optout_1.csv", {}, "are missing", ['separator: ";"']),
+        (text(*ROWS).encode("utf-16"), "optout_1.csv", {}, "", ["encoding: utf-16"]),
+        (text(*ROWS), "optout_1.csv", {"encoding": "utf-16"}, "", ["encoding: utf-8"]),
+        (text(row(1, time="13/04/2026 06:00:00")), "optout_1.csv", {}, "No time", ["date_format: ddmmyyyy"]),
         (
             text(*ROWS, header=LABELLED),
             "optout_1.csv",
             {},
-            'and `export.columns: {blackListEmail: "No longer contact by email"}`.',
+            "The columns `externalId`, `blackListEmail` are missing in the header.",
+            ["key_column: External Resource ID", 'columns: {blackListEmail: "No longer contact by email"}'],
         ),
-        (text(*ROWS), "optout_1.csv.gz", {}, "its content is not zipped"),
-        (text(*ROWS).partition("\n")[2], "optout_1.csv", {}, '"Use first line as column header"'),
+        (text(*ROWS), "optout_1.csv.gz", {}, "its content is not zipped", []),
+        (text(*ROWS).partition("\n")[2], "optout_1.csv", {}, "the file must have a header", []),
     ],
 )
 def test_a_file_that_is_rejected_as_a_whole_is_told_with_what_to_write(
-    tmp_path: Path, content: bytes | str, name: str, export: dict[str, Any], remedy: str
+    tmp_path: Path, content: bytes | str, name: str, export: dict[str, Any], problem: str, write: list[str]
 ) -> None:
     found = examined(tmp_path, content, name, export)
-    assert remedy in found["problem"]
-    assert (found["lines"], found["rows"], found["taken"]) == ([], 0, 0)
+    assert problem in found["problem"]
+    assert (found["lines"], found["rows"], found["taken"], found["write"]) == ([], 0, 0, write)
 
 
 def test_a_file_that_no_run_would_read_is_a_warning(tmp_path: Path) -> None:
@@ -164,53 +164,13 @@ def test_a_missing_file_and_a_configuration_without_opt_outs_are_refused(tmp_pat
         examine_sample(runtime(tmp_path, direction="disabled", mappings={}), tmp_path / "none.csv")
 
 
-CLOCK_LABELS = "External Resource ID,No longer contact by email,Changed,Birth date,Visits"
-LABELLED_ROWS = [f"{guid(number)},1,{TIME},1980-02-03,{number}" for number in range(1, 4)]
-EMAIL_ONLY = {"donotemail": "blackListEmail"}
-FLAGS_NAMED = {"key_column": "External Resource ID", "columns": {"blackListEmail": "No longer contact by email"}}
-
-
-def test_labels_in_the_header_are_told_together_with_the_column_whose_cells_are_times(tmp_path: Path) -> None:
-    content = text(*LABELLED_ROWS, header=CLOCK_LABELS)
-    problem = examined(tmp_path, content, mappings=EMAIL_ONLY)["problem"]
-    assert "Write `export.key_column: External Resource ID` and " in problem
-    named = '`export.columns: {blackListEmail: "No longer contact by email", blackListEmailLastModified: "Changed"}`'
-    assert named in problem
-
-
-def test_a_missing_time_is_told_with_the_unused_column_whose_cells_are_times(tmp_path: Path) -> None:
-    content = text(*LABELLED_ROWS, header=CLOCK_LABELS)
-    warning = examined(tmp_path, content, export=FLAGS_NAMED, mappings=EMAIL_ONLY)["warnings"][0]
-    assert '`blackListEmailLastModified: "Changed"`' in warning
-    columns = FLAGS_NAMED["columns"] | {"blackListEmailLastModified": "Changed"}
-    found = examined(tmp_path, content, export=FLAGS_NAMED | {"columns": columns}, mappings=EMAIL_ONLY)
-    assert not [one for one in found["warnings"] if "has no column" in one]
-    assert found["lines"][0]["taken"][0]["changed_at"] == "2026-11-23T06:00:00Z"
-
-
-def test_two_missing_times_are_paired_with_their_columns_in_the_order_of_the_header(tmp_path: Path) -> None:
-    header = "externalId,blackListPhone,Phone changed,blackListEmail,Email changed"
-    content = text(f"{guid(1)},1,{TIME},0,{TIME}", f'{guid(2)},1,,0,"{TIME}"', header=header)
-    warning = examined(tmp_path, content)["warnings"][0]
-    assert '`blackListPhoneLastModified: "Phone changed", blackListEmailLastModified: "Email changed"`' in warning
-
-
-@pytest.mark.parametrize("cells", [("1980-02-03", "5"), (TIME, TIME), ("", ""), (SECRET, TIME + SECRET)])
-def test_where_no_column_can_be_told_for_sure_the_remedy_leaves_its_label_open(
-    tmp_path: Path, cells: tuple[str, str]
-) -> None:
-    content = text(f"{guid(1)},1,{','.join(cells)}", header="externalId,blackListEmail,First,Second")
-    warning = examined(tmp_path, content, mappings=EMAIL_ONLY)["warnings"][0]
-    assert "`blackListEmailLastModified: <label>`" in warning
-    labelled = content.replace("externalId", "External Resource ID")
-    problem = examined(tmp_path, labelled, mappings=EMAIL_ONLY)["problem"]
-    assert "`blackListEmailLastModified: <label>`" in problem
-
-
-def test_without_unused_columns_a_missing_time_can_only_be_added_to_the_file(tmp_path: Path) -> None:
-    warning = examined(tmp_path, text(f"{guid(1)},1", header="externalId,blackListEmail"), mappings=EMAIL_ONLY)
-    assert "export.columns" not in warning["warnings"][0]
-    assert "Add it in the Extract file activity." in warning["warnings"][0]
+def test_lines_for_missing_times_are_shown_before_the_sums(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = text(f"{guid(1)},1,{TIME}", header="externalId,blackListEmail,Changed")
+    found = examined(tmp_path, content, mappings={"donotemail": "blackListEmail"})
+    assert "The file has no column `blackListEmailLastModified`" in found["warnings"][0]
+    show_sample(found)
+    output = capsys.readouterr().out
+    assert output.startswith('Write below `opt_out.export`:\n    columns: {blackListEmailLastModified: "Changed"}\n')
 
 
 @pytest.mark.parametrize(

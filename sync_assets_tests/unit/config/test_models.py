@@ -133,7 +133,7 @@ class TestWhatTheFileSays:
             "key_column": "externalId",
             "changed_suffix": "LastModified",
             "columns": {},
-            "date_format": "auto",
+            "date_format": "xml",
             "after": "keep",
             "keep_days": 15,
             "expected_every_hours": 24,

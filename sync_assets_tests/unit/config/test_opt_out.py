@@ -10,7 +10,7 @@ import yaml
 
 from sync_assets.config.loader import parse_config
 from sync_assets.config.models import Config, TableConfig
-from sync_assets.config.opt_out import WRITES_D365, DateFormat, Direction
+from sync_assets.config.opt_out import WRITES_D365, DateLayout, Direction
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets_tests.unit.config.test_models import HEAD, ORDER, table, the_problem
 
@@ -100,7 +100,7 @@ class TestTheExportFile:
             ("changed_suffix: ''", "`changed_suffix` cannot be ``; it must be at least 1 character"),
             (
                 "date_format: iso",
-                "`date_format` cannot be `iso`; write auto, xml, yyyymmdd, mmddyyyy, ddmmyyyy, mmyyyydd, ddyyyymm or "
+                "`date_format` cannot be `iso`; write xml, yyyymmdd, mmddyyyy, ddmmyyyy, mmyyyydd, ddyyyymm or "
                 "yyyyddmm",
             ),
         ],
@@ -128,7 +128,7 @@ class TestTheExportFile:
         assert problem.startswith(f"f.yaml:9: {told}")
         assert problem.endswith("; write e.g. `columns: {blackListEmail: No longer contact by email}`")
 
-    @pytest.mark.parametrize("format", get_args(DateFormat))
+    @pytest.mark.parametrize("format", get_args(DateLayout))
     def test_formats_of_times(self, format: str) -> None:
         text = f"{HEAD}opt_out: {{export: {{date_format: {format}}}}}\n"
         assert parse_config(text, "f.yaml").opt_out.export.date_format == format

@@ -1,4 +1,4 @@
-"""Every layout of dates that Campaign can write is read; which one it is, is told or not, but never guessed."""
+"""Every layout of dates that Campaign can write is read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.opt_out.export.date_layouts import DATE_LAYOUTS, TIME_TYPE, DateLayout, fit, parse
-
-XML_ALONE = ("xml",)
+from sync_assets.opt_out.export.date_layouts import DATE_LAYOUTS, TIME_TYPE, DateLayout, parse
 
 
 def read(text: str | None, layout: DateLayout) -> datetime | None:
@@ -134,74 +132,3 @@ def test_nothing_is_read_from_no_texts() -> None:
 @given(st.lists(st.text(alphabet="0123456789/-. T:Z+x", max_size=24)), st.sampled_from(DATE_LAYOUTS))
 def test_any_text_is_a_moment_or_null(texts: list[str], layout: DateLayout) -> None:
     assert len(parse(pl.Series(texts, dtype=pl.String), layout)) == len(texts)
-
-
-# Which layout is it?
-
-
-def layouts(*texts: str) -> tuple[tuple[str, ...], bool]:
-    found = fit(pl.Series(texts, dtype=pl.String))
-    return found.layouts, found.same
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["2026-05-04T10:00:00.000Z", "2026-05-04T10:00:00", "2026-05-04 10:00:00Z", "2026-05-04 10:00:00+02:00"],
-)
-def test_a_zone_or_a_t_makes_it_xml(text: str) -> None:
-    assert layouts(text, "2026-05-04 10:00:00") == (XML_ALONE, True)
-
-
-@pytest.mark.parametrize(
-    ("texts", "only"),
-    [
-        (["05/04/2026", "11/24/2026"], "mmddyyyy"),
-        (["05/04/2026", "24/11/2026"], "ddmmyyyy"),
-        (["05/2026/04", "11/2026/24"], "mmyyyydd"),
-        (["05/2026/04", "24/2026/11"], "ddyyyymm"),
-        (["2026/24/11"], "yyyyddmm"),
-        (["2026/11/24"], "yyyymmdd"),
-        (["11242026 10:00:00"], "mmddyyyy"),
-    ],
-)
-def test_one_day_after_the_twelfth_tells_month_and_day_apart(texts: list[str], only: str) -> None:
-    assert layouts(*texts) == ((only,), True)
-
-
-def test_several_layouts_that_mean_different_moments_are_told() -> None:
-    assert layouts("05/04/2026", "11/12/2026") == (("mmddyyyy", "ddmmyyyy"), False)
-    assert layouts("2026-05-04 10:00:00") == (("xml", "yyyymmdd", "yyyyddmm"), False)
-
-
-def test_several_layouts_that_mean_the_same_moments_need_no_decision() -> None:
-    assert layouts("05/05/2026") == (("mmddyyyy", "ddmmyyyy"), True)
-    assert layouts("2026-11-24 10:00:00") == (("xml", "yyyymmdd"), True)
-
-
-def test_what_fits_no_layout_tells_nothing_of_it() -> None:
-    assert layouts("11/24/2026", "n/a", "99/99/2026") == (("mmddyyyy",), True)
-
-
-def test_texts_of_different_layouts_fit_none_and_the_counts_say_how_many_fit_which() -> None:
-    found = fit(pl.Series(["11/24/2026", "11/25/2026", "24/11/2026", "n/a"]))
-    assert (found.layouts, found.counts) == ((), {"mmddyyyy": 2, "ddmmyyyy": 1})
-
-
-def test_only_the_candidates_are_looked_at() -> None:
-    assert fit(pl.Series(["05/04/2026"]), ("ddmmyyyy", "xml")).layouts == ("ddmmyyyy",)
-
-
-@pytest.mark.parametrize("texts", [[], ["yesterday"], [None]])
-def test_where_no_time_stands_nothing_fits(texts: list[str | None]) -> None:
-    found = fit(pl.Series(texts, dtype=pl.String))
-    assert (found.layouts, found.counts) == ((), {})
-
-
-@given(st.lists(MOMENTS, min_size=1, max_size=5), st.sampled_from(DATE_LAYOUTS), st.sampled_from(["/", "-", ".", ""]))
-def test_the_layout_that_was_written_always_fits(moments: list[datetime], layout: DateLayout, separator: str) -> None:
-    separator = "-" if layout == "xml" else separator
-    found = fit(pl.Series([written(moment, layout, separator, False, " %H:%M:%S") for moment in moments]))
-    assert layout in found.layouts
-    if found.same:
-        texts = pl.Series([written(moment, layout, separator, False, " %H:%M:%S") for moment in moments])
-        assert parse(texts, found.layouts[0]).to_list() == moments

@@ -170,11 +170,6 @@ def test_a_batch_needs_a_row() -> None:
         read_export(io.BytesIO(), EMAIL, batch_rows=0)
 
 
-def test_a_date_format_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="no date format: iso"):
-        read_export(io.BytesIO(), replace(EMAIL, date_format="iso"))
-
-
 def test_a_reader_is_used_up_once_it_was_read() -> None:
     told = Told(text(row(1)))
     assert list(told.reader) == []

@@ -82,27 +82,9 @@ def test_damage_far_behind_is_found_after_the_first_batches() -> None:
         list(reader)
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-@pytest.mark.parametrize("expected", ["utf-8", "cp1252"])
-def test_utf_16_is_recognised(encoding: str, expected: str) -> None:
-    name = encoding[:6]
-    told = refused(text(row(1)).decode().encode(encoding), replace(EMAIL, encoding=expected))
-    assert told.startswith(f"The file looks like {name.upper()}, not `{expected}`. Write `export.encoding: {name}`")
-
-
-def test_utf_8_is_not_taken_for_utf_16() -> None:
-    told = refused(text(row(1)), replace(EMAIL, encoding="utf-16"))
-    assert told.startswith("The file does not look like `utf-16`")
-
-
 @pytest.mark.parametrize("encoding", ["base64", "rot13", "idna", "undefined", "no such"])
 def test_what_is_no_encoding_of_text_is_told(encoding: str) -> None:
     assert refused(text(), replace(EMAIL, encoding=encoding)).startswith(f"The file cannot be read as `{encoding}`.")
-
-
-def test_content_that_is_no_text_is_told() -> None:
-    told = refused(b"PK\x03\x04" + bytes(range(256)) + b"\n" + text())
-    assert "The first line is no plain text. Is `export.encoding` right? Is the file encrypted" in told
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gbk", "shift_jis", "big5", "euc_kr"])
