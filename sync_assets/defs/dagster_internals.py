@@ -159,11 +159,6 @@ def sensor_ticks(instance: dg.DagsterInstance, names: Iterable[str], most: int) 
     Stopped sensors, and sensors without a finished tick, are missing. If several code locations have a sensor of the
     same name, the one that ticked last counts.
 
-    Args:
-        instance: The Dagster instance.
-        names: Sensors to read.
-        most: Ticks per sensor at most, including an unfinished one.
-
     Reason: no public method lists the sensors of an instance, or their ticks.
     """
     if instance.schedule_storage is None:  # an instance without this storage cannot run sensors

@@ -78,13 +78,7 @@ class Explain(dg.Config):
 
 
 def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: Iterable[str]) -> list[dg.JobDefinition]:
-    """Return the jobs of operators. Jobs that materialise assets are in `definitions.py`.
-
-    Args:
-        runtime: Of the definitions.
-        assets: Keys of all assets of this project, for `prune_history`.
-        other_jobs: Names of the other jobs of this project, for the same.
-    """
+    """Return the jobs of operators. Jobs that materialise assets are in `definitions.py`."""
 
     @dg.op(name="replay_table", description="Reads rows of Dynamics 365 again into the ledger.")
     def replay_table(context: dg.OpExecutionContext, config: Replay) -> None:

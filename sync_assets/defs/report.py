@@ -1,8 +1,7 @@
 """Define the asset `report/daily_sync`: the last fourteen days as tables, and numbers that Dagster plots.
 
-All numbers are totals of the ledger, except latencies, which are in the results of runs only, and the states at the end
-of a day. So each report stores these in its metadata, and the next one reads only the results since the last of these
-days.
+All numbers are totals of the ledger, except the states at the end of a day: each report stores these in its metadata,
+for the next one.
 
 Invariant: the page holds numbers and names of tables only, no ids or values of records.
 """
@@ -10,9 +9,9 @@ Invariant: the page holds numbers and names of tables only, no ids or values of 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 
 import dagster as dg
@@ -24,19 +23,13 @@ from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_metadata import DAYS, KINDS
-from sync_assets.defs.tables.table_work import THIS_RUN
+from sync_assets.defs.tables.table_work import LATENCIES
 from sync_assets.ledger import Counts
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 
 KEPT = "days"
 """Metadata key under which a report stores what the next report needs of its days."""
-AT_ONCE = 1000
-"""Events in one read of Dagster's storage."""
-LATE_SECONDS = 30.0
-"""Numbers that a run reports within this time after midnight, in seconds, count for the day before."""
-LATENCIES = ("latency_p50_ms", "latency_p95_ms")
-_KEPT_NUMBERS = (*LATENCIES, "waiting", "pending")
 
 Numbers = dict[str, float]
 """The numbers of one UTC day, by name. A number that is not known is missing: latencies of a day without engine calls,
@@ -73,17 +66,14 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
 
 
 def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -> dict[str, Any]:
-    """Return the report's metadata: the page, numbers of yesterday and of now, and the days for the next report.
-
-    Args:
-        runtime: Provides configuration and ledger.
-        instance: Holds the results of runs and the last report.
-        now: UTC.
-    """
-    days = collect(runtime, instance, now, _last_report(instance))
+    """Return the report's metadata: the page, numbers of yesterday and of now, and the days for the next report."""
+    days = collect(runtime, now, _last_report(instance))
     counts = runtime.ledger.reports.counts()
     yesterday, today = days[now.date() - timedelta(days=1)], days[now.date()]
-    kept = {day.isoformat(): {name: one[name] for name in _KEPT_NUMBERS if name in one} for day, one in days.items()}
+    kept = {
+        day.isoformat(): {name: one[name] for name in ("waiting", "pending") if name in one}
+        for day, one in days.items()
+    }
     values = {
         "report": dg.MetadataValue.md(page(runtime.config, days, counts, now)),
         **{f"{name}_yesterday": number for name, number in yesterday.items()},
@@ -111,23 +101,10 @@ def window(now: datetime) -> list[date]:
     return [now.date() - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
 
 
-def collect(runtime: Runtime, instance: dg.DagsterInstance, now: datetime, before: Mapping[str, Any]) -> Days:
-    """Return the numbers of all days of the window.
-
-    Args:
-        runtime: Provides configuration and ledger.
-        instance: Holds the results of runs.
-        now: UTC.
-        before: What the last report stored of its days.
-    """
-    stored = {date.fromisoformat(day): numbers for day, numbers in before.items()}
+def collect(runtime: Runtime, now: datetime, before: Mapping[str, Any]) -> Days:
+    """Return the numbers of all days of the window. before: what the last report stored of its days."""
     calls = runtime.ledger.reports.engine_calls_by_day(window(now)[0], now.date())
-    days = {day: _of_ledger(runtime, day, calls.get(day, {})) for day in window(now)}
-    unfinished = [day for day in days if not stored or day >= max(stored)]
-    for day, numbers in days.items():
-        numbers.update({} if day in unfinished else stored.get(day, {}))
-    for day, latencies in _latencies(runtime.config, instance, unfinished).items():
-        days[day].update(latencies)
+    days = {day: _of_ledger(runtime, day, calls.get(day, {})) | before.get(str(day), {}) for day in window(now)}
     counts = runtime.ledger.reports.counts().values()
     days[now.date()] |= {"waiting": sum(c.waiting for c in counts), "pending": sum(c.pending for c in counts)}
     return days
@@ -138,7 +115,7 @@ def _of_ledger(runtime: Runtime, day: date, calls: Mapping[str, int]) -> Numbers
     for table in runtime.config.tables:
         captured += runtime.ledger.runs.day_counts(table.table, "d365", day)
         pushed += runtime.ledger.runs.day_counts(table.table, "campaign", day)
-    return {
+    numbers: Numbers = {
         "captured": captured["new"] + captured["changed"] + captured["deleted"],
         "pushed": pushed["inserted"] + pushed["updated"] + pushed["deleted"],
         "refusals": captured["refused_by_mapping"] + pushed["failed"],
@@ -147,75 +124,28 @@ def _of_ledger(runtime: Runtime, day: date, calls: Mapping[str, int]) -> Numbers
         **{f"engine_calls_{kind}": calls.get(kind, 0) for kind in KINDS},
         "engine_calls": sum(calls.values()),
     }
+    medians = {name: _median(pushed, f"{name}/") for name in LATENCIES}
+    return numbers | {name: median for name, median in medians.items() if median is not None}
 
 
-def _latencies(config: Config, instance: dg.DagsterInstance, days: Sequence[date]) -> Days:
-    """Return the latencies of these days: the medians of the runs' values, weighted by their engine calls."""
-    results: dict[date, list[Mapping[str, Any]]] = {day: [] for day in days}
-    since = datetime.combine(min(days), time(), UTC).timestamp()
-    for table in config.tables:
-        for day, numbers in _last_results(instance, campaign_key(table), since):
-            if day in days and LATENCIES[0] in numbers:
-                results[day].append(numbers)
-    return {
-        day: {name: _median((one[name], one["engine_calls"]) for one in those) for name in LATENCIES}
-        for day, those in results.items()
-        if those
-    }
-
-
-def _last_results(
-    instance: dg.DagsterInstance, key: dg.AssetKey, since: float
-) -> Iterator[tuple[date, Mapping[str, Any]]]:
-    """Yield the numbers that each run reported last for an asset, with the day to which they belong.
-
-    A run that stays reports its numbers repeatedly, each time summed since its beginning, so only its last report
-    counts. A run that ends at midnight reports a moment later (LATE_SECONDS).
-
-    Args:
-        instance: Holds the materialisations.
-        key: Of the asset.
-        since: Unix time, in seconds, of the first event.
-    """
-    cursor: str | None = None
-    counted_runs: set[str] = set()
-    wanted = dg.AssetRecordsFilter(asset_key=key, after_timestamp=since - 0.001)
-    while True:
-        found = instance.fetch_materializations(wanted, limit=AT_ONCE, cursor=cursor)
-        for record in found.records:
-            event = record.asset_materialization
-            if event and record.run_id not in counted_runs and (own := event.metadata.get(THIS_RUN)):
-                day = datetime.fromtimestamp(record.timestamp - LATE_SECONDS, UTC).date()
-                yield day, cast("Mapping[str, Any]", own.value)
-                counted_runs |= {record.run_id} - {""}
-        if not found.has_more:
-            return
-        cursor = found.cursor
-
-
-def _median(weighted: Iterable[tuple[float, int]]) -> float:
-    """Return the weighted median of (value, weight) pairs, of which there is at least one."""
-    ordered = sorted(weighted)
-    half = sum(weight for _, weight in ordered) / 2
-    for value, weight in ordered:
-        half -= weight
+def _median(counts: Mapping[str, int], prefix: str) -> float | None:
+    """Return the median of a latency that pushes had, each weighted by its engine calls; None if there were none."""
+    found = sorted(
+        (float(name.removeprefix(prefix)), calls) for name, calls in counts.items() if name.startswith(prefix)
+    )
+    half = sum(calls for _, calls in found) / 2
+    for value, calls in found:
+        half -= calls
         if half <= 0:
             return value
-    return ordered[-1][0]
+    return None
 
 
 # --- Page -------------------------------------------------------------------------------------------------------------
 
 
 def page(config: Config, days: Days, counts: Mapping[str, Counts], now: datetime) -> str:
-    """Return the page in Markdown: sentences about two days, record states now, and a table of all days.
-
-    Args:
-        config: The whole configuration.
-        days: The days of the report, oldest first.
-        counts: Records by state, by table.
-        now: UTC.
-    """
+    """Return the page in Markdown: sentences about two days, record states now, and a table of all days."""
     parts = [
         f"**{now:%Y-%m-%d %H:%M} UTC.** Days are those of UTC; the last one is not over.",
         f"**Yesterday:** {_summary(config, days[now.date() - timedelta(days=1)])}",

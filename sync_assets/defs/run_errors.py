@@ -64,9 +64,6 @@ def reported(outcome: Outcome, context: dg.AssetExecutionContext, what: str) -> 
 def failing(what: str) -> Iterator[None]:
     """Turn any error of the block into a `dg.Failure` whose text quotes no record.
 
-    Args:
-        what: The activity, as in `comparison`.
-
     Raises:
         dg.Failure: For any error. Dagster does not retry it.
     """
@@ -104,10 +101,6 @@ def with_backoff(sensor: str, clock: Callable[[], float] = time.monotonic) -> Ca
 
     Ticks that only wait for the next try skip with the same line, so that failed ticks are as rare as the tries. The
     cursor is kept.
-
-    Args:
-        sensor: Name of the sensor, for the message.
-        clock: Seconds, monotonic.
     """
     reason_text, wait, again_at = "", 0.0, 0.0
 

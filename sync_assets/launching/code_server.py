@@ -50,11 +50,7 @@ class RemoteCall:
 
 
 class CodeServerGuard:
-    """Decides which calls are answered.
-
-    Args:
-        instance: The code server's own Dagster instance.
-    """
+    """Decides which calls are answered."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance

@@ -37,9 +37,6 @@ class Changes:
     async def settle(self, *, poll: bool = False) -> None:
         """Poll profiles if a poll is due, decide what is due, and write it to the systems of the direction.
 
-        Args:
-            poll: True to poll profiles even if no poll is due.
-
         Raises:
             SyncAssetsError: nothing could be decided.
         """

@@ -54,14 +54,7 @@ def contact_opt_outs(
     modified: datetime | None,
     profile: dict[str, Any] | None,
 ) -> list[ContactOptOut]:
-    """Return the mapped opt-outs of a contact.
-
-    Args:
-        config: of the program.
-        stored: the ledger's rows by attribute.
-        row: the contact in Dynamics 365. modified: its time of modification.
-        profile: in Campaign.
-    """
+    """Return the mapped opt-outs of a contact."""
     found: list[ContactOptOut] = []
     for column, mapping in config.opt_out.mappings.items():
         here = _flag(None if row is None else row.get(column), inverted=mapping.inverted)

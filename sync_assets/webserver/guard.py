@@ -71,12 +71,7 @@ class Host(NamedTuple):
 
 
 class UiGuard:
-    """Answers requests that are not for this server, or come from another site, in place of the application.
-
-    Args:
-        app: The application that is guarded.
-        hosts: Hosts by which it is reached, besides localhost and IP addresses.
-    """
+    """Answers requests that are not for this server, or come from another site, in place of the application."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[Host] = ()) -> None:
         self._app = app

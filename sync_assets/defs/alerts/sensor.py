@@ -33,13 +33,7 @@ NO_NEWS = ": no news"
 
 
 def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
-    """Define the sensor.
-
-    Args:
-        runtime: Of the definitions; its configuration must have `alerts`.
-        watched: Objects on the instance to report on.
-        default_status: If the sensor is running after its first load.
-    """
+    """Define the sensor."""
     alerts = runtime.config.alerts
     assert alerts
 
@@ -92,15 +86,6 @@ def tell_all(
     ui_url: str,
 ) -> tuple[dict[str, Memory], list[str]]:
     """Send each channel the notifications that it did not get yet.
-
-    Args:
-        alerts: Configuration.
-        channels: A function that sends, by name of the channel.
-        wrong: Incidents now.
-        good: When each step last succeeded.
-        memory: The notifications that each channel got so far.
-        now: UTC.
-        ui_url: Address of Dagster's UI, for links.
 
     Returns:
         The new memory of each channel, and a line about each, for the tick.

@@ -88,12 +88,6 @@ def prune_history(instance: dg.DagsterInstance, owned: Owned, keep_days: int, no
     Failed runs are deleted after `FAILED_FACTOR` times `keep_days`. Ticks are deleted by Dagster itself (`retention` in
     `dagster.yaml`). Safe while Dagster works; can be stopped and repeated at any moment.
 
-    Args:
-        instance: The Dagster instance.
-        owned: What may be deleted.
-        keep_days: `runs.keep_days` of the configuration.
-        now: UTC.
-
     Returns:
         The number of deleted runs by status, of `events` and `checks`, and `bytes_freed` in SQLite files.
     """

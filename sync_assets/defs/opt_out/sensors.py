@@ -138,12 +138,6 @@ def due_request(
 
     The sensor `opt_out_file` requests polls in time, but its ticks fail while the SFTP cannot be reached.
 
-    Args:
-        runtime: Provides configuration and ledger.
-        context: Of the calling sensor.
-        asked: Cursor of the calling sensor, which is updated.
-        now: UTC.
-
     Returns:
         None if nothing is due or late, if a run of opt-outs is active, if contacts are in maintenance, or during a
             backoff.

@@ -34,14 +34,7 @@ DAYS = 14
 
 
 def d365_schema(config: Config, table: TableConfig, found: Table | None = None) -> dg.TableSchema:
-    """Return the mapped columns of a Dynamics 365 table, described by the attribute each is written to.
-
-    Args:
-        config: The whole configuration.
-        table: The mapped table.
-        found: The table's metadata from Dynamics 365, which adds the key column and the types. Columns that it lacks
-            are left out.
-    """
+    """Return the mapped columns of a Dynamics 365 table, described by the attribute each is written to."""
     texts = {name: f"to {table.resource}.{field.to}{_how(field)}" for name, field in table.fields.items()}
     texts |= {
         link.field: f"to {table.resource}.{link.to}, the {config.table(link.table).resource} of this {table.table}"

@@ -47,11 +47,7 @@ def table_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.As
 
 
 def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
-    """Group tables that are connected by links, directly or through others. Keeps the link order within a group.
-
-    Args:
-        tables: In link order: parents before children.
-    """
+    """Group tables that are connected by links, directly or through others. Keeps the link order within a group."""
     groups: list[list[TableConfig]] = []
     for config in tables:
         parents = {config.table, *(link.table for link in config.links)}

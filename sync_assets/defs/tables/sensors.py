@@ -70,12 +70,6 @@ def changes_sensor(
 
     A tick waits for the next change (long polling), then requests a run of the changed table and the tables linked with
     it. The run stays and follows their changes; until it ends, the sensor does not poll these feeds.
-
-    Args:
-        tables: All mapped tables, in link order.
-        runtime: Of the definitions.
-        default_status: Whether the sensor starts by itself.
-        job: The job of all tables' assets.
     """
     pollers: list[FeedPoller] = []
     switch = DeadManSwitch(runtime)

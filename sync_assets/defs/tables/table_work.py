@@ -51,6 +51,8 @@ NUMBERS: Mapping[Side, tuple[str, ...]] = {
     "campaign": (*_RESULTS["campaign"], *_CALLS),
 }
 """The metadata keys of an asset's numbers that are counted by day."""
+LATENCIES = {"latency_p50_ms": "latency_p50", "latency_p95_ms": "latency_p95"}
+"""Metadata key -> attribute of the result of a push. The ledger counts engine calls of a day by these latencies."""
 THIS_RUN = "this_run"
 """Metadata key of a run's own numbers. Dagster does not plot them: it plots the last value of each partition."""
 
@@ -120,7 +122,7 @@ class TableWork:
     def add_capture(self, done: Captured, findings: list[Finding]) -> None:
         """Add a capture's numbers to those of the run, and to those of the day in the ledger, and its findings."""
         result, self.captured = done.result, done
-        self._add("d365", result, findings, {})
+        self._add("d365", result, findings, {}, {})
         self._full_read |= result.full_read
         self.changed |= result.rows > 0 or result.deleted > 0
         self.is_full = result.paused
@@ -129,15 +131,22 @@ class TableWork:
         """Add a push's numbers and findings in the same way."""
         result, self.pushed = done.result, done
         calls = {f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in KINDS}
-        self._add("campaign", result, findings, {"engine_calls": sum(result.calls.values()), **calls})
+        total = sum(result.calls.values())
+        by_latency = {f"{name}/{value:.3g}": total for name, value in self._latencies().items()}
+        self._add("campaign", result, findings, {"engine_calls": total, **calls}, by_latency)
         self.changed |= result.done > 0 or result.rejected > 0
         self.of["campaign"].stopped = result.stopped or self.of["campaign"].stopped
 
     def _add(
-        self, side: Side, result: CaptureResult | PushResult, findings: list[Finding], more: Mapping[str, int]
+        self,
+        side: Side,
+        result: CaptureResult | PushResult,
+        findings: list[Finding],
+        more: Mapping[str, int],
+        by_latency: Mapping[str, int],
     ) -> None:
         numbers = {name: getattr(result, attribute) for name, attribute in _RESULTS[side].items()} | dict(more)
-        self._runtime.ledger.runs.add_day_counts(self.config.table, side, numbers)
+        self._runtime.ledger.runs.add_day_counts(self.config.table, side, {**numbers, **by_latency})
         self.of[side].add(result, numbers)
         self.merge_findings(side, findings)
 
@@ -170,11 +179,13 @@ class TableWork:
             numbers |= {"full_read": self._full_read, "rows_per_second": self._rate(side, "rows_captured")}
         else:
             numbers["records_per_second"] = self._rate(side, "inserted", "updated", "deleted", "failed")
-        if side == "campaign" and self.pushed:
-            result = self.pushed.result
-            latencies = {"latency_p50_ms": result.latency_p50, "latency_p95_ms": result.latency_p95}
-            numbers |= {name: round(value * 1000, 1) for name, value in latencies.items() if value is not None}
+            numbers |= self._latencies()
         return metadata({THIS_RUN: numbers, "backlog": self._runtime.ledger.reports.backlog(self.config.table)})
+
+    def _latencies(self) -> dict[str, float]:
+        """Return the latencies (ms) of the last push; empty if it had no answer."""
+        found = {name: getattr(self.pushed and self.pushed.result, one, None) for name, one in LATENCIES.items()}
+        return {name: round(value * 1000, 1) for name, value in found.items() if value is not None}
 
     def _rate(self, side: Side, *names: str) -> float:
         one = self.of[side]

@@ -53,7 +53,7 @@ class CellChecker:
         self._attributes = attributes
         self._times = {f"{attribute}{CHANGED_SUFFIX}": name for attribute, name in times.items()}
         self._schema = good_schema(attributes)
-        self._layout = layout
+        self._layout: DateLayout = layout
         self._latest = latest
         self._encoding = encoding
         self._called = {"id": key_column} | {name: name for name in attributes} | self._times
@@ -63,10 +63,6 @@ class CellChecker:
 
     def check(self, lines: list[int], cells: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Split rows into valid (`good_schema`) and rejected ones (BAD_SCHEMA). Rows without a key are in neither.
-
-        Args:
-            lines: the line number of each row.
-            cells: key, attributes and times in the order of the constructor's arguments, row after row.
 
         Raises:
             BadExport: none of the first times is in the date layout.

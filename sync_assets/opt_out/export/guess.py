@@ -173,9 +173,9 @@ def _guess_dates(layout: Layout, cells: list[str], lines: list[str], questions: 
     """Add the line of the date layout, or the question that it leaves open. Cells that are no times do not count."""
     texts = pl.Series(cells, dtype=pl.String).unique()
     read: dict[DateLayout, pl.Series] = {one: parse(texts, one) for one in DATE_LAYOUTS}
-    counts = {one: len(moments) - moments.null_count() for one, moments in read.items()}
+    counts: dict[DateLayout, int] = {one: len(moments) - moments.null_count() for one, moments in read.items()}
     times = int(pl.select(pl.any_horizontal(moments.is_not_null() for moments in read.values()).sum()).item())
-    fitting = [one for one in read if counts[one] == times]
+    fitting: list[DateLayout] = [one for one in read if counts[one] == times]
     if not texts.len() or (times and layout.date_format in fitting):
         return
     if not times:

@@ -64,9 +64,6 @@ class Lines:
 
         Each line ends with `\\n`, whether it was CR, LF or CRLF; the last line of the file may have no end.
 
-        Args:
-            most_lines: lines per group.
-
         Raises:
             BadExport: the file cannot be decompressed or decoded. Errors of the stream pass through.
         """

@@ -1,4 +1,4 @@
-"""The daily report: which numbers it gathers from the ledger and from what runs noted, and how it reads."""
+"""The daily report: which numbers it gathers from the ledger, and how it reads."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ import dagster as dg
 import pytest
 import yaml
 
-from sync_assets.defs import report
 from sync_assets.defs.asset_keys import REPORT
 from sync_assets.defs.build import build_definitions
 from sync_assets.defs.report import KEPT, collect, make_report, page, window
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.asset_metadata import DAYS
-from sync_assets.defs.tables.table_work import THIS_RUN
 from sync_assets.ledger import Counts
 from sync_assets.runtime.context import Runtime
 
-PROFILE = dg.AssetKey(["campaign", "profile"])
 CONFIG = {
     "privacy_acknowledged": True,
     "tables": [{"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "lastName"}}],
@@ -63,17 +60,6 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
     made.close()
 
 
-def latency(p50: float, p95: float, calls: int) -> dict[str, dg.MetadataValue]:
-    """Return the metadata that a run reports, as far as the report reads it."""
-    own = {"latency_p50_ms": p50, "latency_p95_ms": p95, "engine_calls": calls}
-    return {THIS_RUN: dg.MetadataValue.json(own)}
-
-
-def note(instance: dg.DagsterInstance, p50: float, p95: float, calls: int) -> None:
-    metadata = latency(p50, p95, calls)
-    instance.report_runless_asset_event(dg.AssetMaterialization(PROFILE, partition="2026-11-24", metadata=metadata))
-
-
 def test_it_is_of_fourteen_days_the_last_of_which_is_today(now: datetime) -> None:
     days = window(now)
     assert len(days) == DAYS == 14
@@ -81,16 +67,16 @@ def test_it_is_of_fourteen_days_the_last_of_which_is_today(now: datetime) -> Non
     assert days[-1] == now.date()
 
 
-def test_it_adds_up_what_the_runs_of_a_day_did(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -> None:
+def test_it_adds_up_what_the_runs_of_a_day_did(runtime: Runtime, now: datetime) -> None:
     counted = runtime.ledger.runs.add_day_counts
     counted("contact", "d365", {"new": 5, "changed": 2, "unchanged": 100, "deleted": 1, "refused_by_mapping": 1})
     counted("contact", "d365", {"new": 1})
     for failed in (4, 0):
         counted("contact", "campaign", {"inserted": 3, "updated": 2, "deleted": 1, "failed": failed})
-    note(instance, 40.0, 90.0, 10)
-    note(instance, 900.0, 950.0, 1)
+    for p50, p95, calls in (("40", "90", 10), ("900", "950", 1), ("1.5e+03", "2e+03", 1)):
+        counted("contact", "campaign", {f"latency_p50_ms/{p50}": calls, f"latency_p95_ms/{p95}": calls})
     runtime.ledger.claims.count_calls({("contact", "insert"): 9, ("contact", "read"): 2})
-    today = collect(runtime, instance, now, {})[now.date()]
+    today = collect(runtime, now, {})[now.date()]
     assert {name: number for name, number in today.items() if number} == {
         "captured": 9,
         "pushed": 12,
@@ -98,43 +84,16 @@ def test_it_adds_up_what_the_runs_of_a_day_did(runtime: Runtime, instance: dg.Da
         "engine_calls_insert": 9,
         "engine_calls_read": 2,
         "engine_calls": 11,
-        "latency_p50_ms": 40.0,  # of ten calls, not of the single slow one
+        "latency_p50_ms": 40.0,  # of ten calls, not of the slow ones
         "latency_p95_ms": 90.0,
     }
 
 
-def test_of_a_run_that_notes_its_numbers_again_and_again_the_last_ones_count(
-    runtime: Runtime, instance: dg.DagsterInstance, now: datetime
-) -> None:
-    @dg.asset(key=PROFILE)
-    def profile(context):  # Dagster looks at types of its own
-        context.log_event(dg.AssetMaterialization(PROFILE, metadata=latency(1.0, 1.0, 100)))
-        return dg.MaterializeResult(metadata=latency(3.0, 4.0, 101))
-
-    assert dg.materialize([profile], instance=instance).success
-    assert collect(runtime, instance, now, {})[now.date()]["latency_p50_ms"] == 3.0
-
-
-def test_more_events_than_are_read_at_once_are_all_counted(
-    runtime: Runtime, instance: dg.DagsterInstance, now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(report, "AT_ONCE", 3)
-    for number in range(10):
-        note(instance, 1.0 + number, 1.0, 1 if number else 100)
-    assert collect(runtime, instance, now, {})[now.date()]["latency_p50_ms"] == 1.0
-
-
-def test_latencies_of_days_that_the_last_report_had_whole_are_taken_from_it_and_the_others_computed_anew(
-    runtime: Runtime, instance: dg.DagsterInstance, now: datetime
-) -> None:
-    note(instance, 7.0, 7.0, 1)
+def test_states_at_the_end_of_a_day_are_taken_from_the_last_report(runtime: Runtime, now: datetime) -> None:
     days = window(now)
-    values = {days[-3]: 30.0, days[-2]: 20.0, days[-1]: 1.0, days[0] - timedelta(days=1): 99.0}
-    before: dict[str, Any] = {day.isoformat(): {"latency_p50_ms": value} for day, value in values.items()}
-    before[days[-3].isoformat()]["waiting"] = 4
-    found = collect(runtime, instance, now, before)
-    assert [found[day].get("latency_p50_ms") for day in days[-4:]] == [None, 30.0, 20.0, 7.0]
-    assert found[days[-3]]["waiting"] == 4
+    before = {str(days[-3]): {"waiting": 4}, str(days[-1]): {"waiting": 9}, str(days[0] - timedelta(days=1)): {}}
+    found = collect(runtime, now, before)
+    assert [found[day].get("waiting") for day in days[-3:]] == [4, None, 0]
     assert list(found) == days
 
 
