@@ -28,7 +28,7 @@ from sync_assets.commands.configure import (
     suggest,
     write,
 )
-from sync_assets.commands.doctor.export_sample import show_guess
+from sync_assets.commands.export_sample import show_guess
 from sync_assets.commands.terminal import ask, print_line
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import parse_config

@@ -251,7 +251,7 @@ class History:
         campaign, changed = (None if one.campaign is None else bool(one.campaign)), at
         if one.ask and told:
             campaign, changed = told[one.attribute]
-            asked = rules.since(one, campaign, None if changed is None else times.to_micros(changed))
+            asked = rules.since(one, campaign, None if changed is None else times.to_micros(changed), created=None)
             changed = None if asked is None else times.from_micros(asked)
         d365 = contact.values[one.attribute]
         decision = decide(self.world.ways.direction, d365, contact.modified, campaign, changed)

@@ -15,7 +15,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from sync_assets.defs.opt_out.findings import watch_findings
 
 from sync_assets.config.models import Export
 from sync_assets.defs import run_errors
@@ -25,7 +24,7 @@ from sync_assets.defs.partitions import WORK, table_tags
 from sync_assets.defs.results import check_result
 from sync_assets.defs.tables import sensors as ingress_sensors
 from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART
-from sync_assets.opt_out.export.folder import poll_folder
+from sync_assets.opt_out.export.folder import folder_findings, poll_folder
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import forget_ledger
 from sync_assets_tests.support.opt_out_runs import take
@@ -286,7 +285,7 @@ def test_the_checks_of_the_folder_are_told_without_a_run_every_quarter_of_an_hou
 def test_the_sensor_and_the_check_say_the_same(orchestra: Orchestra) -> None:
     write_file(orchestra.program, HEADER, "optout_old.csv", modified=datetime.now(UTC) - timedelta(days=3))
     told = events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
-    seen = watch_findings(Export(), poll_folder(orchestra.runtime), datetime.now(UTC))
+    seen = folder_findings(Export(), poll_folder(orchestra.runtime), datetime.now(UTC))
     found = [check_result(EXPORT, one) for one in seen]
     assert [(one.check_name, one.passed, one.severity, one.metadata.keys()) for one in told] == [
         (one.check_name, one.passed, one.severity, one.metadata.keys()) for one in found
