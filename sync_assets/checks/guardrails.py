@@ -68,7 +68,7 @@ def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
     Raises:
         BeyondLimits: one line with everything that is wrong.
     """
-    found = [finding for one in tables for finding in within_limits(config, one, None) if not finding.passed]
+    found = [finding for one in tables for finding in within_limits(config, one, None) if finding.stops_all]
     wrong = list(dict.fromkeys(map(str, found)))  # the number of custom entities is the same for every table
     if wrong:
         more = f"; and {len(wrong) - SHOWN:,} more, see `sync-assets doctor`" if len(wrong) > SHOWN else ""

@@ -62,6 +62,17 @@ async def preflight(
     cannot be reached.
     """
     table, resource = await run_together(d365.table(config.table, None), campaign.resource(config.api, config.resource))
+    return check_metadata(config, table, resource, targets, carried)
+
+
+def check_metadata(
+    config: TableConfig,
+    table: Table,
+    resource: Resource,
+    targets: Targets,
+    carried: Mapping[str, OptOutMapping] = MappingProxyType({}),
+) -> Ready:
+    """Compile the mapping by the metadata of both systems. Pure. Arguments and errors as those of `preflight`."""
     mapping: TableMapping | None = None
     # Opt-outs have stricter rules than other fields; without them in `fit`, no problem is reported twice.
     columns, attributes = opt_out_problems({**config.opt_outs, **carried}, table, resource, written=bool(carried))
@@ -70,7 +81,7 @@ async def preflight(
         mapping = compile_mapping(fit, table, resource, targets, {} if columns else carried)
     except MappingError as error:
         columns, attributes = [*error.d365, *columns], [*error.campaign, *attributes]
-    findings = [_tracking(table), rules.COLUMNS.no_problems(columns), *_of_campaign(config, resource, attributes)]
+    findings = [tracking(table), rules.COLUMNS.no_problems(columns), *_of_campaign(config, resource, attributes)]
     if mapping is None:
         raise NotReady(config.table, findings)
     return Ready(table, resource, mapping, require(config.table, findings))
@@ -99,7 +110,7 @@ def findings_of(error: SyncAssetsError) -> list[Finding]:
     return error.findings if isinstance(error, NotReady) else []
 
 
-def _tracking(table: Table) -> Finding:
+def tracking(table: Table) -> Finding:
     remedy = "switch it on in the table's properties (Advanced options, Track changes) and publish"
     return rules.TRACKING.found(table.change_tracking, "" if table.change_tracking else remedy)
 
@@ -302,7 +313,7 @@ async def _or_failure(side: Side, findings: Awaitable[list[Finding]]) -> list[Fi
 
 async def _d365(runtime: Runtime, config: TableConfig) -> list[Finding]:
     async with runtime.d365() as d365:
-        return [_tracking(await d365.table(config.table, None))]
+        return [tracking(await d365.table(config.table, None))]
 
 
 async def _campaign(runtime: Runtime, config: TableConfig) -> list[Finding]:

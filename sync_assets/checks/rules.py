@@ -37,6 +37,7 @@ class Finding:
         title: the result in a few words, with what it is about.
         message: the sentence, with the remedy if the rule does not hold.
         check: name of the rule, which is that of the asset check; empty for findings of `doctor` alone.
+        stops_all: True if it fails and no table may be synchronised, not only its own.
         side: of the asset that the rule is about.
         numbers: the counts, times and tables that the finding is about, by name.
     """
@@ -47,6 +48,7 @@ class Finding:
     check: str = ""
     side: Side = "d365"
     numbers: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    stops_all: bool = False
 
     def __str__(self) -> str:
         return f"{self.title}: {self.message}"
@@ -117,6 +119,7 @@ class Rule:
             self.name,
             side or self.side,
             numbers or {},
+            self.stops == "all" and not passed,
         )
 
     def no_problems(self, problems: Iterable[str]) -> Finding:

@@ -20,13 +20,14 @@ import typer
 import sync_assets
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.checks.guardrails import within_limits
+from sync_assets.checks.preflight import check_metadata, tracking
+from sync_assets.checks.rules import NotReady
 from sync_assets.commands.terminal import ask, print_line
 from sync_assets.config.models import Config
 from sync_assets.config.variables import expanded
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import ListedTable, Table
 from sync_assets.errors import SyncAssetsError
-from sync_assets.mapping.table_mapping import compile_mapping
 from sync_assets.runtime.context import Runtime
 from sync_assets.scaffold.table_suggestions import Choice, Suggested, resource_for, suggest_table
 from sync_assets.similar_names import did_you_mean
@@ -144,11 +145,8 @@ async def suggest(
 
 async def _described(name: str, d365: DataverseClient) -> Table:
     table = await d365.described(name)
-    if not table.change_tracking:
-        raise SyncAssetsError(
-            f"Change tracking is not enabled for {name} in Dynamics 365.",
-            "Switch it on in the table's properties (Advanced options, Track changes), publish, and run this again.",
-        )
+    if (found := tracking(table)).stops:
+        raise SyncAssetsError(f"{name}: {found}.", "Then run this again.")
     return table
 
 
@@ -179,12 +177,14 @@ def _resource(one: Wanted, there: Landscape, targets: Mapping[str, str], ask_res
 
 
 def check_fit(config: Config, tables: Sequence[Suggested]) -> None:
-    """Check the new tables by the mapping compiler and the guardrails."""
+    """Check the new tables by their preflight and the guardrails."""
     for one in tables:
         table = config.table(one.table.name)
-        compile_mapping(table, one.table, one.resource, config.targets)
-        wrong = [str(finding) for finding in within_limits(config, table, None) if not finding.passed]
-        if wrong:
+        try:
+            findings = check_metadata(table, one.table, one.resource, config.targets).findings
+        except NotReady as error:
+            findings = error.findings
+        if wrong := [str(one) for one in (*findings, *within_limits(config, table, None)) if one.stops]:
             raise SyncAssetsError(f"Nothing was written: {'; '.join(wrong)}.")
 
 

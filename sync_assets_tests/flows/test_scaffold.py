@@ -174,7 +174,7 @@ class TestAFileThatIsThere:
         (["new_ordr=cusOrder"], "Dynamics 365 has no table `new_ordr`. Did you mean `new_order`?"),
         (["contacts"], "Dynamics 365 has no table `contacts`. Did you mean `contact`?"),
         (["nothing_like_it"], "Dynamics 365 has no table `nothing_like_it`. Write its logical name"),
-        (["systemuser=cusOrder"], "Change tracking is not enabled for systemuser"),
+        (["systemuser=cusOrder"], "systemuser: change tracking is off: switch it on"),
         (["account"], "No free resource of Campaign is called like account. There are cusOrder, "),
         (["new_order=cusOdrer"], "Campaign has no resource cusOdrer. Did you mean cusOrder?"),
         (["new_order=profile", "contact=profile"], "profile is taken by new_order"),

@@ -1,8 +1,9 @@
-"""Answers of `doctor` that need no system: estimates, regions, the age of a position, privileges from odd answers."""
+"""Findings of `doctor` that need no system: estimates, regions, the age of a position, the ledger's security."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from sync_assets.checks import installation
 from sync_assets.checks.dynamics import position
-from sync_assets.checks.installation import REGIONS
+from sync_assets.checks.installation import REGIONS, ledger_security
 from sync_assets.checks.volume import INITIAL_RECORDS, a_day, first_load
 from sync_assets.ledger.model import Feed
+from sync_assets.runtime.context import Runtime
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -118,3 +120,16 @@ def test_a_position_older_than_half_the_window_is_a_warning(days: float, outcome
 def test_no_position_or_no_window_is_no_question() -> None:
     assert position(None, 7, NOW) == []
     assert position(feed(timedelta(days=3)), None, NOW) == []
+
+
+ELSEWHERE = "postgresql+psycopg://u:hunter2@ledger.acme.example/l"
+
+
+@pytest.mark.parametrize(("url", "outcome"), [(ELSEWHERE, "ok"), (f"{ELSEWHERE}?sslmode=require", "warn")])
+def test_a_ledger_whose_server_is_not_verified_is_a_warning_with_the_setting(url: str, outcome: str) -> None:
+    with closing(Runtime({"SYNC_ASSETS_LEDGER_URL": url})) as runtime:
+        payloads, connection = ledger_security(runtime)
+    assert connection.outcome == outcome
+    assert ("write sslmode=verify-full" in connection.message) == (outcome == "warn")
+    assert payloads.outcome == "warn"
+    assert "hunter2" not in f"{payloads} {connection}"

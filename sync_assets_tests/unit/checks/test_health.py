@@ -1,4 +1,4 @@
-"""What the checks for data quality say, and when they turn from green to yellow to red."""
+"""When the checks of a table turn from green to yellow to red, and what they say."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pytest
 
 from sync_assets.audit.drift import Drift, agreement, one_record_each
 from sync_assets.checks import health
+from sync_assets.checks.health import POLL_OVERDUE, polled
 from sync_assets.checks.rules import AUDIT_CHECKS, TABLE_CHECKS, Finding, Rows
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key
 from sync_assets.defs.results import check_result, metadata
-from sync_assets.ledger import Counts
+from sync_assets.ledger import Counts, Feed
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
@@ -144,3 +145,28 @@ def test_a_key_that_stands_twice_is_told_from_the_sample_and_from_refusals() -> 
 def test_how_a_key_is_known_to_stand_once() -> None:
     assert "its identification key" in one_record_each(CONTACT, Drift(compared=9), []).message
     assert "by the filter" in one_record_each(BY_FILTER, Drift(compared=9), []).message
+
+
+def feed(since_poll: timedelta, saved: timedelta = timedelta(days=3), complete: bool = True) -> Feed:
+    return Feed("contact", "link", "delta", "f", complete, 1, 7, False, NOW - saved, NOW - since_poll)
+
+
+@pytest.mark.parametrize(
+    ("found", "passed", "says"),
+    [
+        (None, False, "never been captured"),
+        (feed(timedelta(seconds=3)), True, "Polled at 2026-11-24 11:59:57 UTC, nothing new is waiting; complete"),
+        (feed(POLL_OVERDUE), True, "Polled at"),
+        (feed(POLL_OVERDUE + timedelta(seconds=1)), False, "Not polled since 2026-11-24 11:44:59 UTC"),
+        (feed(timedelta(0), complete=False), True, "first read is not finished"),
+    ],
+)
+def test_what_the_check_says(found: Feed | None, passed: bool, says: str) -> None:
+    result = polled("contact", found, NOW)
+    assert result.passed is passed
+    assert says in result.message
+
+
+def test_a_failing_check_says_what_to_do() -> None:
+    result = polled("contact", feed(timedelta(hours=2)), NOW)
+    assert "Start the sensor d365_changes" in result.message
