@@ -36,10 +36,6 @@ from sync_assets.runtime.context import Runtime
 app = typer.Typer(add_completion=False)
 
 
-class NotConfirmed(SyncAssetsError):
-    """Raised when the writes were not confirmed, before any request."""
-
-
 @app.command()
 def command(
     yes: Annotated[bool, typer.Option("--yes", help="Write to the stage tenant without being asked.")] = False,
@@ -62,8 +58,7 @@ def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
     """Ask before the first write. A tenant that is not named like a stage tenant needs its name typed, despite `yes`.
 
     Raises:
-        NotConfirmed: the answer was no, or there is no terminal to ask on.
-        OtherSystems: the ledger belongs to other systems.
+        SyncAssetsError: the answer was no, there is no terminal to ask on, or the ledger belongs to other systems.
     """
     runtime.settings.require("d365", "campaign")
     resources = ", ".join(config.resource for config in runtime.config.in_link_order)
@@ -72,12 +67,12 @@ def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
     what = f"certify makes and deletes synthetic records of {resources} in Campaign, with ids that begin with {PREFIX}."
     is_stage = tenant.endswith(STAGE)
     if not asks and not is_stage:
-        raise NotConfirmed(
+        raise SyncAssetsError(
             f"CAMPAIGN_URL does not name a stage tenant: its name does not end in {STAGE}.",
             "Certify the stage tenant. If this is one, run certify on a terminal, which asks for the tenant's name.",
         )
     if not asks and not yes:
-        raise NotConfirmed(
+        raise SyncAssetsError(
             "certify writes to Campaign, and there is no terminal on which to confirm that.",
             "Add --yes to go ahead.",
         )
@@ -85,11 +80,11 @@ def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
     if not is_stage:
         typer.echo(f"{what} This tenant is not named like a stage tenant (…{STAGE}).", err=True)
         if ask("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead", err=True) != tenant:
-            raise NotConfirmed("Nothing was written.", "The name is another one.")
+            raise SyncAssetsError("Nothing was written.", "The name is another one.")
     elif not yes:
         typer.echo(f"{what} Dynamics 365 is only read.", err=True)
         if not confirm(f"Go ahead on {tenant}?"):
-            raise NotConfirmed("Nothing was written.")
+            raise SyncAssetsError("Nothing was written.")
 
 
 def certify(runtime: Runtime) -> dict[str, Any]:

@@ -13,8 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from sync_assets.commands.terminal import print_line
 from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
@@ -105,8 +103,7 @@ class _Sample:
         if len(self.ids) < IDS:
             self.ids |= dict.fromkeys(good["id"].unique(maintain_order=True).head(IDS - len(self.ids)))
         if len(self.lines) < LINES:
-            found = sorted([*self._taken(good), *_rejected(bad), *_without_id(batch)], key=lambda one: one["line"])
-            self.lines += found[: LINES - len(self.lines)]
+            self.lines += sorted(self._shown(batch), key=lambda one: one["line"])[: LINES - len(self.lines)]
 
     def nothing_taken(self, key: str) -> str | None:
         """Return why no row would be taken, and what to do; None if one would. key: the name of the key's column."""
@@ -124,36 +121,29 @@ class _Sample:
             )
         return "Each row is rejected or has no id. Mend what the reasons name, in the workflow or in `opt_out.export`."
 
-    def _taken(self, good: pl.DataFrame) -> Iterator[dict[str, Any]]:
-        for row in good.head(LINES).iter_rows(named=True):
+    def _shown(self, batch: Batch) -> Iterator[dict[str, Any]]:
+        """Yield rows as shown. Neither taken nor rejected: without an id, so the profile is not from Dynamics 365."""
+        for row in batch.good.head(LINES).iter_rows(named=True):
             stated = [
                 {
                     "attribute": name,
                     "opted_out": row[name],
-                    "changed_at": (at := row[f"{name}{CHANGED_SUFFIX}"]) and iso(at),
+                    "changed_at": (at := row[name + CHANGED_SUFFIX]) and iso(at),
                 }
                 for name in self.values
                 if row[name] is not None
             ]
-            yield _line(row["line"], row["id"], taken=stated)
+            yield {"line": row["line"], "id": _masked(row["id"]), "taken": stated, "rejected": None}
+        for line, id_, reason in batch.bad.head(LINES).iter_rows():
+            yield {"line": line, "id": _masked(id_), "taken": None, "rejected": reason}
+        if batch.foreign:
+            known = {*batch.good["line"].to_list(), *batch.bad["line"].to_list()}
+            for line in [one for one in batch.lines if one not in known][:LINES]:
+                yield {"line": line, "id": None, "taken": None, "rejected": None}
 
 
-def _rejected(bad: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    for line, id_, reason in bad.head(LINES).iter_rows():
-        yield _line(line, id_, rejected=reason)
-
-
-def _without_id(batch: Batch) -> Iterator[dict[str, Any]]:
-    known = {*batch.good["line"].to_list(), *batch.bad["line"].to_list()} if batch.foreign else set[int]()
-    foreign = [line for line in batch.lines if line not in known] if batch.foreign else []
-    yield from (_line(line, None) for line in foreign[:LINES])
-
-
-def _line(
-    number: int, id_: str | None, *, taken: list[dict[str, Any]] | None = None, rejected: str | None = None
-) -> dict[str, Any]:
-    """Return a row as shown. Neither taken nor rejected: it has no id, so its profile is not from Dynamics 365."""
-    return {"line": number, "id": id_ and f"{id_[:_ID_SHOWN]}…", "taken": taken, "rejected": rejected}
+def _masked(id_: str | None) -> str | None:
+    return id_ and f"{id_[:_ID_SHOWN]}…"
 
 
 def _of_the_set_up(opt_out: OptOutConfig, name: str) -> Iterator[str]:

@@ -68,32 +68,24 @@ _NOT_TRIED = (
 """Premises that no probe can try without harm to the tenant, or that are tried elsewhere."""
 
 
-class TooFewCalls(SyncAssetsError):
-    """Raised when the budget may not suffice: records could then not be deleted today."""
-
-
-class Busy(SyncAssetsError):
-    """Raised when another certification holds the lease."""
-
-
 async def certify(runtime: Runtime) -> Certification:
     """Try every premise on both systems.
 
     Raises:
-        Busy: another certification is under way.
-        SyncAssetsError: a system is out of reach, refuses access, or the budget does not suffice. Records that were
-            created by then are deleted if Campaign can be reached, else by the next run.
+        SyncAssetsError: another certification is under way, a system is out of reach or refuses access, or the budget
+            may not suffice, so that records could not be deleted today. Records that were created by then are deleted
+            if Campaign can be reached, else by the next run.
     """
     ledger, config = await asyncio.to_thread(lambda: runtime.ledger), runtime.config
     left, most = runtime.calls_left, CALLS_PER_TABLE * len(config.tables)
     if left is not None and left < most:
-        raise TooFewCalls(
+        raise SyncAssetsError(
             f"A certification takes up to {most:,} engine calls, and the guardrails leave {left:,} for now.",
             "Nothing was written. Run it again when more calls are left, or raise the budget.",
         )
     async with leased(runtime, NAME) as session, runtime.d365() as d365, runtime.campaign() as campaign:
         if session is None:
-            raise Busy(
+            raise SyncAssetsError(
                 "Another `sync-assets certify` works with this ledger.",
                 f"Wait for its end; if it was killed on another machine, for {SESSION_SECONDS:.0f} seconds.",
             )
