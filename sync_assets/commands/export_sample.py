@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sync_assets.commands.documents import plain
 from sync_assets.commands.terminal import print_line
 from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger.times import iso
 from sync_assets.opt_out.export.file import BadExport, Batch, read_export
 from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.opt_out.export.staging import layout
@@ -128,7 +128,7 @@ class _Sample:
                 {
                     "attribute": name,
                     "opted_out": row[name],
-                    "changed_at": (at := row[name + CHANGED_SUFFIX]) and iso(at),
+                    "changed_at": plain(row[name + CHANGED_SUFFIX]),
                 }
                 for name in self.values
                 if row[name] is not None
