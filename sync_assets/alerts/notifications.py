@@ -1,4 +1,6 @@
-"""Decide which notifications a channel gets: from the present incidents and those it was notified of before. Pure.
+"""Decide which notifications a channel gets, from the present incidents and those it was notified of before. Pure.
+
+Also: a notification as text, with ids and names and no personal data.
 
 Each channel has its own memory, so that one that cannot be reached misses nothing, and no other sends anything twice.
 An incident that ends before a channel could be notified is not sent. A notification without an answer may have been
@@ -7,19 +9,24 @@ delivered, so its incident is not repeated before FIRST_REPEAT, and each further
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 from msgspec import structs
 
 from sync_assets.alerts.incidents import Incident, run_incident_id
+from sync_assets.foreign_text import one_line
 
 FORGOTTEN_AFTER = timedelta(days=7)
 """A failed run that was never repeated is dropped after this time."""
 FIRST_REPEAT = timedelta(hours=1)
 """After this time an incident is sent again whose notification got no answer; then after 2, 4, ... hours."""
+SHOWN = 20
+"""Incidents that one message lists; of the others it gives the number."""
+_LONGEST = 600
+"""Characters at most of a check's or run's own text."""
 _RUN = run_incident_id("")
 
 
@@ -112,3 +119,52 @@ def _repeated_after(before: Notified, again_after: timedelta) -> timedelta:
     if not before.unanswered:
         return again_after
     return min(again_after, FIRST_REPEAT * 2 ** (min(before.unanswered, 10) - 1))
+
+
+# --- Text ------------------------------------------------------------------------------------------------------------
+
+
+def subject(notices: Notifications) -> str:
+    """Return one line: how many incidents, and the first of them."""
+    counted = [
+        f"{len(those)} {what}"
+        for what, those in (("new", notices.new), ("lasting", notices.again), ("solved", notices.solved))
+        if those
+    ]
+    first = [*(incident.what for incident in (*notices.new, *notices.again)), *(one.what for one in notices.solved)]
+    return f"sync_assets: {', '.join(counted)}: {first[0]}"
+
+
+def text(notices: Notifications, ui_url: str) -> str:
+    """Return the whole message. ui_url: the address of the Dagster UI without a page; empty: no links."""
+    lines = [*_wrong("New trouble", notices.new, ui_url), *_wrong("Still so", notices.again, ui_url)]
+    if notices.solved:
+        lines.append("Solved:")
+        lines += [
+            f"• {one_line(one.what)} (since {_moment(one.since)}): that is over." for one in notices.solved[:SHOWN]
+        ]
+        lines += _more(len(notices.solved))
+    return "\n".join(lines)
+
+
+def _wrong(title: str, those: list[Incident], ui_url: str) -> Iterator[str]:
+    if not those:
+        return
+    yield f"{title}:"
+    for incident in those[:SHOWN]:
+        said = one_line(incident.said)  # else a line of its own could pass for another incident
+        said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]} …"
+        yield f"• {one_line(incident.what)}, since {_moment(incident.since)}. {said}".rstrip()
+        yield f"  What to do: {incident.remedy}"
+        if ui_url:
+            yield f"  {ui_url}/{incident.path}"
+    yield from _more(len(those))
+
+
+def _more(number: int) -> Iterator[str]:
+    if number > SHOWN:
+        yield f"… and {number - SHOWN:,} more: `sync-assets alerts` lists them."
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

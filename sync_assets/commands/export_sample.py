@@ -19,7 +19,7 @@ from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
-from sync_assets.opt_out.export.file import BadExport, Batch, read_export
+from sync_assets.opt_out.export.file import BadExport, Batch, Reader
 from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.opt_out.export.staging import layout
 from sync_assets.plurals import counted
@@ -56,7 +56,7 @@ def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
     try:
         guess = guess_layout(path, layout(runtime.config))
         with path.open("rb") as stream:
-            reader = read_export(stream, layout(runtime.config), name=path.name)
+            reader = Reader(stream, layout(runtime.config), name=path.name)
             try:
                 for batch in reader:
                     sample.add(batch)

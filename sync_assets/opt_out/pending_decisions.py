@@ -23,7 +23,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecision
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow, OptOutState
-from sync_assets.opt_out.decide import Decision, Side, decide
+from sync_assets.opt_out.decide import Decision, decide
 from sync_assets.opt_out.session import Session
 from sync_assets.task_group import run_together
 
@@ -160,14 +160,14 @@ class _Batch:
             if both or not d365:
                 row, campaign, changed = row._replace(ask=0), True, _instant(row.campaign_at)
                 decision = Decision(True, "campaign" if both else "d365", "an opt-out wins")
-        self._settle(row, int(bool(d365)), modified, campaign, changed, int(decision.value), decision.write)
-        self._tell(row, d365, modified, campaign, changed, decision)
+        decided = self._logged(row, d365, modified, campaign, changed, decision)
+        self._settle(row, int(bool(d365)), decided)
 
     def without_profile(self, rows: list[OptOutRow], here: RowNow) -> None:
         for row in rows:
             d365 = self._d365(row, here)
             self.rows.append(rules.after_missing_profile(row, int(bool(d365))))
-            self._tell(row, d365, here.modified, None, None, NO_PROFILE)
+            self._logged(row, d365, here.modified, None, None, NO_PROFILE)
 
     def without_contact(self, rows: list[OptOutRow], told: CampaignValues | ResponseOutcome | None) -> None:
         """Add the rows of a contact that does not exist in Dynamics 365.
@@ -182,34 +182,9 @@ class _Batch:
             campaign, changed = _said(row, asked.get(row.attribute) if row.ask else None)
             decision = decide(self._session.direction, _flag(row.d365), None, campaign, changed)
             if decision.write == "campaign" and not missing:
-                self._settle(row, row.d365, None, campaign, changed, int(decision.value), "campaign")
-                self._tell(row, _flag(row.d365), None, campaign, changed, decision)
+                self._settle(row, row.d365, self._logged(row, _flag(row.d365), None, campaign, changed, decision))
             else:
-                self._settle(row, None, None, campaign, changed, 0, None)
-                self._tell(row, None, None, campaign, changed, NO_CONTACT)
-
-    def _settle(
-        self,
-        row: OptOutRow,
-        d365: int | None,
-        modified: datetime | None,
-        campaign: bool | None,
-        changed: datetime | None,
-        value: int,
-        write: Side | None,
-    ) -> None:
-        self.rows.append(
-            rules.after_decision(
-                row,
-                value=value,
-                state=_STATES[write],
-                campaign=_number(campaign),
-                campaign_at=_micros(changed),
-                d365=d365,
-                d365_at=_micros(modified),
-                now=times.to_micros(self._moment),
-            )
-        )
+                self._settle(row, None, self._logged(row, None, None, campaign, changed, NO_CONTACT))
 
     def refuse(self, rows: list[OptOutRow], reason: str) -> None:
         self.rows += [rules.after_rejection(row, reason, times.to_micros(self._moment)) for row in rows]
@@ -218,7 +193,22 @@ class _Batch:
         column = self._session.columns[row.attribute]
         return column.opted_out(here.values[column.name])
 
-    def _tell(
+    def _settle(self, row: OptOutRow, d365: int | None, decided: OptOutDecision) -> None:
+        """Add the opt-out after a decision. d365: the value to store, 0 where Dynamics 365 has none."""
+        self.rows.append(
+            rules.after_decision(
+                row,
+                value=int(bool(decided.value)),
+                state=_STATES[decided.write],
+                campaign=None if decided.campaign is None else int(decided.campaign),
+                campaign_at=_micros(decided.campaign_changed),
+                d365=d365,
+                d365_at=_micros(decided.d365_modified),
+                now=times.to_micros(self._moment),
+            )
+        )
+
+    def _logged(
         self,
         row: OptOutRow,
         d365: bool | None,
@@ -226,27 +216,25 @@ class _Batch:
         campaign: bool | None,
         changed: datetime | None,
         decision: Decision | str,
-    ) -> None:
-        value, write, reason = (
-            (None, None, decision) if isinstance(decision, str) else (decision.value, decision.write, decision.reason)
+    ) -> OptOutDecision:
+        """Add a decision to the audit, or the reason why there is none, and return its row."""
+        made = None if isinstance(decision, str) else decision
+        logged = OptOutDecision(
+            contact=row.id,
+            column=self._session.columns[row.attribute].name,
+            attribute=row.attribute,
+            d365=d365,
+            d365_modified=modified,
+            campaign=campaign,
+            campaign_changed=changed,
+            value=made and made.value,
+            write=made and made.write,
+            reason=made.reason if made else str(decision),
+            source=row.source,
+            decided_at=self._moment,
         )
-        column = self._session.columns[row.attribute].name
-        self.decisions.append(
-            OptOutDecision(
-                contact=row.id,
-                column=column,
-                attribute=row.attribute,
-                d365=d365,
-                d365_modified=modified,
-                campaign=campaign,
-                campaign_changed=changed,
-                value=value,
-                write=write,
-                reason=reason,
-                source=row.source,
-                decided_at=self._moment,
-            )
-        )
+        self.decisions.append(logged)
+        return logged
 
 
 def _said(row: OptOutRow, told: ProfileOptOut | None) -> tuple[bool | None, datetime | None]:
@@ -262,10 +250,6 @@ def _is_of_earlier_profile(row: OptOutRow, told: ProfileOptOut) -> bool:
 
 def _flag(value: int | None) -> bool | None:
     return None if value is None else bool(value)
-
-
-def _number(value: bool | None) -> int | None:
-    return None if value is None else int(value)
 
 
 def _instant(micros: int | None) -> datetime | None:

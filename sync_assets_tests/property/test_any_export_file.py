@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
-from sync_assets.opt_out.export.file import BadExport, Batch, Layout, read_export
+from sync_assets.opt_out.export.file import BadExport, Batch, Layout, Reader
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 EARLIEST = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp() * 1000)
@@ -92,7 +92,7 @@ def cells(name: str, row: dict[str, Any], encoding: str, quoting: int) -> st.Sea
 
 
 def told(content: bytes, layout: Layout, batch_rows: int) -> list[Batch]:
-    return list(read_export(io.BytesIO(content), layout, batch_rows=batch_rows, now=NOW))
+    return list(Reader(io.BytesIO(content), layout, batch_rows=batch_rows, now=NOW))
 
 
 @given(files())
@@ -118,7 +118,7 @@ def spoiled(draw: st.DrawFn) -> File:
 
 
 def check(content: bytes, layout: Layout, batch_rows: int) -> None:
-    reader = read_export(io.BytesIO(content), layout, batch_rows=batch_rows, now=NOW)
+    reader = Reader(io.BytesIO(content), layout, batch_rows=batch_rows, now=NOW)
     said: list[str] = []
     last = 1
     try:

@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sync_assets.opt_out.export.file import BAD_SCHEMA, BadExport, Layout, Reader, good_schema, read_export
+from sync_assets.opt_out.export.cells import good_schema
+from sync_assets.opt_out.export.file import BAD_SCHEMA, BadExport, Layout, Reader
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 EMAIL = Layout("externalId", ("blackListEmail",), "LastModified", ",", "utf-8")
@@ -39,7 +40,7 @@ class Told:
     def __init__(self, content: bytes | Any, layout: Layout = EMAIL, **options: Any) -> None:
         options = {"now": NOW} | options
         stream = io.BytesIO(content) if isinstance(content, bytes) else content
-        self.reader: Reader = read_export(stream, layout, **options)
+        self.reader: Reader = Reader(stream, layout, **options)
         self.batches = list(self.reader)
         for batch in self.batches:
             assert batch.rows == len(batch.good) + len(batch.bad) + batch.foreign

@@ -20,22 +20,9 @@ from typing import BinaryIO
 import polars as pl
 
 from sync_assets.config.opt_out import DateLayout
-from sync_assets.opt_out.export.cells import AHEAD, BAD_SCHEMA, CellChecker, good_schema
+from sync_assets.opt_out.export.cells import AHEAD, BAD_SCHEMA, CellChecker
 from sync_assets.opt_out.export.lines import BadExport, Lines
 from sync_assets.opt_out.export.rows import RowReader, Rows, columns_of
-
-__all__ = [
-    "BAD_SCHEMA",
-    "BadExport",
-    "Batch",
-    "Layout",
-    "Reader",
-    "file_order",
-    "good_schema",
-    "read_export",
-    "time_in_name",
-]
-# Also re-exports what readers of a file need.
 
 _stamp = re.compile(r"_(\d{8}_\d{6})(?!\d)", re.ASCII)
 
@@ -79,36 +66,28 @@ class Batch:
     """the line of each row, rejected ones with invalid quotes or a wrong number of fields excluded"""
 
 
-def read_export(
-    stream: BinaryIO, layout: Layout, *, name: str = "", batch_rows: int = 50_000, now: datetime | None = None
-) -> Reader:
-    """Open a file for reading.
-
-    Args:
-        stream: opened for reading bytes; the caller closes it.
-        layout: of the file, as configured.
-        name: of the file.
-        batch_rows: rows per batch.
-        now: the current time, to reject times of change in the future.
-    """
-    return Reader(stream, layout, name, batch_rows, now or datetime.now(UTC))
-
-
 class Reader(Iterator[Batch]):
     """Iterates once over the batches of a file, of about `batch_rows` rows each.
 
-    The properties are final when the iteration ends.
+    The properties are final when the iteration ends. `stream` is opened for reading bytes; the caller closes it. Times
+    of change after `now` are rejected.
 
     Raises:
         BadExport: also after some batches, which are then invalid, too. Errors of the stream pass through.
     """
 
-    def __init__(self, stream: BinaryIO, layout: Layout, name: str, batch_rows: int, now: datetime) -> None:
-        if batch_rows < 1:
-            raise ValueError(f"a batch of {batch_rows} rows")
+    def __init__(
+        self,
+        stream: BinaryIO,
+        layout: Layout,
+        *,
+        name: str = "",
+        batch_rows: int = 50_000,
+        now: datetime | None = None,
+    ) -> None:
         self._layout = layout
         self._lines = Lines(stream, layout.encoding, name)
-        self._latest = now + AHEAD
+        self._latest = (now or datetime.now(UTC)) + AHEAD
         self._missing_times: list[str] = []
         self._checker: CellChecker | None = None
         self.unused_columns: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ from sync_assets.ledger.repositories.opt_out_decisions import RejectedRow
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
-from sync_assets.opt_out.export.file import Layout, read_export, time_in_name
+from sync_assets.opt_out.export.file import Layout, Reader, time_in_name
 from sync_assets.runtime.context import Runtime
 from sync_assets.sftp import RemoteFile, connect
 
@@ -97,7 +97,7 @@ def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
     export, taken, started = runtime.config.opt_out.export, Staged(), time.monotonic()
     expected = RemoteFile(file.name, file.size, file.modified)
     with connect(runtime.settings.sftp()) as sftp, sftp.open(export.directory, file.name, expected) as stream:
-        reader = read_export(stream, layout(runtime.config), name=file.name)
+        reader = Reader(stream, layout(runtime.config), name=file.name)
         for batch in reader:
             spool.put(GOOD, batch.good)
             spool.put(BAD, batch.bad)

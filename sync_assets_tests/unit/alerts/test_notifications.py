@@ -16,8 +16,7 @@ from sync_assets.alerts.incidents import (
     open_incidents,
     stale_asset,
 )
-from sync_assets.alerts.messages import SHOWN, subject, text
-from sync_assets.alerts.notifications import Memory, Notifications, Notified, notifications
+from sync_assets.alerts.notifications import SHOWN, Memory, Notifications, notifications, subject, text
 from sync_assets.config.alerts import Alerts
 from sync_assets.defs.alerts.sensor import tell_all
 from sync_assets.runtime.heartbeat import KilledRun
@@ -178,25 +177,6 @@ def test_whatever_channels_fail_each_knows_in_the_end_what_is_so_and_hears_nothi
     assert {name: set(known) for name, known in memory.items()} == {
         name: {f"check {one}" for one in last} for name in heard
     }
-
-
-def test_a_channel_that_was_down_hears_it_later_and_the_other_one_does_not_hear_it_twice() -> None:
-    heard: list[str] = []
-
-    def fails(_: str, __: str) -> None:
-        raise ChannelError("The webhook cannot be reached.")
-
-    alerts = Alerts(webhook=True)
-    first, said = tell_all(
-        alerts, {"webhook": fails, "email": lambda _, b: heard.append(b)}, wrong(BROKEN), {}, {}, NOW, ""
-    )
-    assert said[0] == "webhook: not told, it is tried again. The webhook cannot be reached."
-    assert len(heard) == 1
-    late: list[str] = []
-    both = {"webhook": lambda _, b: late.append(b), "email": lambda _, b: heard.append(b)}  # type: ignore[misc]
-    after, _ = tell_all(alerts, both, wrong(BROKEN), {}, first, NOW + timedelta(seconds=30), "")  # type: ignore[arg-type]
-    assert (len(late), len(heard)) == (1, 1)
-    assert isinstance(after["webhook"]["check campaign/profile mapped_attributes_exist"], Notified)
 
 
 def test_a_notice_without_an_answer_is_sent_again_after_hours_that_grow_and_not_at_each_tick() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -261,12 +260,6 @@ def test_archive_makes_its_folder_and_moves_the_file_as_it_is(served: Served, sf
         sftp.archive(served.directory, "a.csv", "archive")
 
 
-def test_archive_takes_another_folder(served: Served, sftp: Sftp):
-    served.put("a.csv")
-    sftp.archive(served.directory, "a.csv", "done")
-    assert os.listdir(served.exports / "done") == ["a.csv"]
-
-
 def test_archive_never_replaces_a_file_of_the_same_name(served: Served, sftp: Sftp):
     served.put("a.csv", b"first", at(T1))
     assert sftp.archive(served.directory, "a.csv", "archive") == "a.csv"
@@ -418,25 +411,3 @@ def test_an_answer_that_does_not_come_is_given_up_in_time(sandbox_sftp: Served):
     with connect(sandbox_sftp.settings, timeout=0.5) as sftp, fails(Unreachable) as caught:
         sftp.listing(sandbox_sftp.directory, "*")
     assert "within 0.5 seconds" in caught.value.cause
-
-
-def test_a_connection_is_closed_at_the_end(openssh_sftp: Served):
-    with connect(openssh_sftp.settings) as sftp:
-        sftp.listing(openssh_sftp.directory, "*")
-    with fails(Unreachable):
-        sftp.listing(openssh_sftp.directory, "*")
-
-
-def test_the_archived_file_keeps_its_permissions(served: Served, sftp: Sftp):
-    served.put("a.csv").chmod(0o640)
-    sftp.archive(served.directory, "a.csv", "archive")
-    assert stat.S_IMODE((served.exports / "archive" / "a.csv").stat().st_mode) == 0o640
-
-
-def test_what_another_connection_does_is_seen(served: Served, sftp: Sftp):
-    served.put("a.csv", b"x")
-    with connect(served.settings) as other:
-        other.remove(served.directory, "a.csv")
-    assert sftp.listing(served.directory, "*") == Listing((), ())
-    with fails(FileGone):
-        sftp.remove(served.directory, "a.csv")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 import threading
 import time
@@ -39,34 +37,6 @@ def test_the_content_comes_as_it_is(served: Served, sftp: Sftp, size: int):
     assert read_all(sftp, served.directory, "a.csv") == content
 
 
-@pytest.mark.parametrize("step", [1000, PIECE, 3 * PIECE + 1])
-def test_the_content_comes_in_any_steps(served: Served, sftp: Sftp, step: int):
-    content = os.urandom(5 * PIECE + 3)
-    served.put("a.csv", content)
-    with sftp.open(served.directory, "a.csv") as stream:
-        pieces = iter(lambda: stream.read(step), b"")
-        assert b"".join(pieces) == content
-        assert stream.read() == b""
-
-
-def test_it_is_a_stream_for_gzip_and_for_text(served: Served, sftp: Sftp):
-    text = "externalId,blackListEmail\n" + "".join(f"{number},ä\n" for number in range(100_000))
-    served.put("a.csv.gz", gzip.compress(text.encode()))
-    with (
-        sftp.open(served.directory, "a.csv.gz") as stream,
-        gzip.open(stream) as unpacked,
-        io.TextIOWrapper(unpacked, "utf-8", newline="") as lines,
-    ):
-        assert "".join(lines) == text
-
-
-def test_it_cannot_be_wound_back_or_written(served: Served, sftp: Sftp):
-    served.put("a.csv", b"123")
-    with sftp.open(served.directory, "a.csv") as stream:
-        assert not stream.seekable()
-        assert not stream.writable()
-
-
 def test_reading_may_end_early_and_leaves_nothing_behind(served: Served, sftp: Sftp):
     served.put("a.csv", os.urandom(MIDDLE))
     served.put("b.csv", b"b")
@@ -85,21 +55,6 @@ def test_an_error_of_the_reader_passes(served: Served, sftp: Sftp):
         stream.read(10)
         raise ZeroDivisionError
     assert len(read_all(sftp, served.directory, "a.csv")) == MIDDLE
-
-
-def test_two_files_may_be_open_and_more_be_asked(served: Served, sftp: Sftp):
-    contents = [os.urandom(MIDDLE), os.urandom(MIDDLE)]
-    for name, content in zip("ab", contents, strict=True):
-        served.put(name, content)
-    read: list[list[bytes]] = [[], []]
-    with sftp.open(served.directory, "a") as a, sftp.open(served.directory, "b") as b:
-        while True:
-            for number, stream in enumerate((a, b)):
-                read[number].append(stream.read(100_000))
-            assert sftp.listing(served.directory, "a").files
-            if not read[0][-1] and not read[1][-1]:
-                break
-    assert [b"".join(pieces) for pieces in read] == contents
 
 
 def test_a_server_may_give_less_than_it_was_asked_for(sandbox_sftp: Served, monkeypatch: pytest.MonkeyPatch):

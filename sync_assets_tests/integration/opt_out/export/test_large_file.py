@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from sync_assets.opt_out.export import lines as export_lines
-from sync_assets.opt_out.export.file import read_export
+from sync_assets.opt_out.export.file import Reader
 from sync_assets_tests.support.endless_answers import growth, zeros
 from sync_assets_tests.support.export_files import EMAIL, NOW, QUOTED, refused, row, text
 
@@ -19,7 +19,7 @@ def test_what_an_open_quote_takes_in_is_bounded_however_long_csv_lets_a_field_be
     rows = [f"{row(number)},Bob" for number in range(2, 30_000)]
     limit = csv.field_size_limit(10**9)
     try:
-        reader = read_export(io.BytesIO(text(f'{row(1)},"Ada', *rows, header=QUOTED)), EMAIL, batch_rows=100, now=NOW)
+        reader = Reader(io.BytesIO(text(f'{row(1)},"Ada', *rows, header=QUOTED)), EMAIL, batch_rows=100, now=NOW)
         assert next(reader).rows > 0
         assert reader.bytes_read < 1_000_000
         assert sum(len(batch.good) for batch in reader) > 27_000

@@ -125,10 +125,6 @@ def test_ways_to_write_one_layout_may_stand_side_by_side() -> None:
     assert parse(pl.Series(texts), "ddmmyyyy").to_list() == [day, None, day, None, day, day, None]
 
 
-def test_nothing_is_read_from_no_texts() -> None:
-    assert parse(pl.Series("times", [], pl.String), "xml").to_list() == []
-
-
 @given(st.lists(st.text(alphabet="0123456789/-. T:Z+x", max_size=24)), st.sampled_from(DATE_LAYOUTS))
 def test_any_text_is_a_moment_or_null(texts: list[str], layout: DateLayout) -> None:
     assert len(parse(pl.Series(texts, dtype=pl.String), layout)) == len(texts)

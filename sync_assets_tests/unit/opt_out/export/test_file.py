@@ -6,7 +6,6 @@ Its header and rows: test_rows.py. Its dates: test_cells.py.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,8 @@ from typing import Any
 import paramiko
 import pytest
 
-from sync_assets.opt_out.export.file import Layout, file_order, good_schema, read_export, time_in_name
+from sync_assets.opt_out.export.cells import good_schema
+from sync_assets.opt_out.export.file import Layout, file_order, time_in_name
 from sync_assets_tests.support.export_files import EMAIL, HEADER, NOW, SECRET, TIME, Told, guid, row, text
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -121,10 +121,6 @@ def test_the_change_column_has_the_suffix_that_is_configured() -> None:
     assert told.values == [(True, datetime(2026, 11, 23, 6, tzinfo=UTC))]
 
 
-def test_duplicates_both_pass() -> None:
-    assert Told(text(row(1), row(1, "0"))).ids == [1, 1]
-
-
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\r\r\n"])
 def test_line_ends_of_any_kind_and_blank_lines(end: str) -> None:
     told = Told(text(row(1), "", row(2), "", "", end=end))
@@ -152,10 +148,6 @@ def test_quoted_cells_may_hold_separators_quotes_and_line_ends() -> None:
     assert (told.ids, told.good["line"].to_list(), told.bad) == ([1, 2], [2, 5], {})
 
 
-def test_a_quote_within_a_cell_is_text() -> None:
-    assert Told(text(f'5" pipe,{row(1)}', header=f"note,{HEADER}")).ids == [1]
-
-
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
 def test_batches_have_so_many_rows_and_together_they_are_the_file(batch_rows: int) -> None:
     told = Told(text(*map(row, range(7)), "x"), batch_rows=batch_rows)
@@ -163,16 +155,6 @@ def test_batches_have_so_many_rows_and_together_they_are_the_file(batch_rows: in
     assert told.good["line"].to_list() == list(range(2, 9))
     assert list(told.bad) == [9]
     assert max(batch.rows for batch in told.batches) <= batch_rows
-
-
-def test_a_batch_needs_a_row() -> None:
-    with pytest.raises(ValueError, match="a batch of 0 rows"):
-        read_export(io.BytesIO(), EMAIL, batch_rows=0)
-
-
-def test_a_reader_is_used_up_once_it_was_read() -> None:
-    told = Told(text(row(1)))
-    assert list(told.reader) == []
 
 
 @pytest.mark.parametrize(

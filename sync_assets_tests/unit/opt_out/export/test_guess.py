@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from sync_assets.config.models import Export
-from sync_assets.opt_out.export.file import Layout, read_export
+from sync_assets.opt_out.export.file import Layout, Reader
 from sync_assets.opt_out.export.guess import Guess, guess_layout
 from sync_assets_tests.support.export_files import EMAIL, HEADER, NOW, SECRET, TIME, guid, row, text
 
@@ -105,7 +105,7 @@ def test_all_lines_come_at_once_and_the_file_is_read_by_them(tmp_path: Path) -> 
     export = Export.model_validate(yaml.safe_load("\n".join(guessed)))
     labels = {label: name for name, label in export.columns.items()}
     layout = replace(EMAIL, key_column=export.key_column, separator=";", labels=labels, date_format=export.date_format)
-    [batch] = read_export(io.BytesIO(content), layout, now=NOW)
+    [batch] = Reader(io.BytesIO(content), layout, now=NOW)
     assert batch.good.height == 1
     assert lines(tmp_path, content, layout) == []
 

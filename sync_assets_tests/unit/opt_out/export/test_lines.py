@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sync_assets.opt_out.export import lines as export_lines
-from sync_assets.opt_out.export.file import BadExport, read_export
+from sync_assets.opt_out.export.file import BadExport, Reader
 from sync_assets_tests.support.export_files import EMAIL, HEADER, NOW, QUOTED, Told, refused, row, text
 
 
@@ -41,7 +41,7 @@ class Trickle(io.RawIOBase):
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_stream_may_give_less_than_it_is_asked_for(pack: Any) -> None:
-    reader = read_export(Trickle(pack(text(row(1), end="\r\n"))), EMAIL, name="a", now=NOW)  # pyright: ignore[reportArgumentType]
+    reader = Reader(Trickle(pack(text(row(1), end="\r\n"))), EMAIL, name="a", now=NOW)  # pyright: ignore[reportArgumentType]
     assert [batch.good["line"].to_list() for batch in reader] == [[2]]
 
 
@@ -51,7 +51,7 @@ def test_errors_of_the_stream_are_not_taken_for_errors_of_the_file() -> None:
             raise EOFError("connection lost")
 
     with pytest.raises(EOFError, match="connection lost"):
-        list(read_export(Lost(), EMAIL))  # pyright: ignore[reportArgumentType]
+        list(Reader(Lost(), EMAIL))  # pyright: ignore[reportArgumentType]
 
 
 def test_a_name_that_promises_zipped_content_must_keep_it() -> None:
@@ -76,7 +76,7 @@ def test_what_stands_behind_the_zipped_part_is_damage() -> None:
 
 def test_damage_far_behind_is_found_after_the_first_batches() -> None:
     content = gzip.compress(text(*map(row, range(40_000))))
-    reader = read_export(io.BytesIO(content[:-1]), EMAIL, batch_rows=1000, now=NOW)
+    reader = Reader(io.BytesIO(content[:-1]), EMAIL, batch_rows=1000, now=NOW)
     assert next(reader).rows == 999  # the header is a line, too
     with pytest.raises(BadExport):
         list(reader)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sync_assets.opt_out.export.file import read_export
+from sync_assets.opt_out.export.file import Reader
 from sync_assets_tests.support.export_files import (
     EMAIL,
     HEADER,
@@ -44,12 +44,12 @@ def test_missing_columns_are_named_and_the_header_is_not_shown(first: str) -> No
 def test_a_label_of_a_time_of_change_is_read_too() -> None:
     header = "externalId,blackListEmail,Changed"
     layout = replace(EMAIL, labels={"Changed": "blackListEmailLastModified"})
-    [batch] = read_export(io.BytesIO(text(row(1), header=header)), layout, now=NOW)
+    [batch] = Reader(io.BytesIO(text(row(1), header=header)), layout, now=NOW)
     assert batch.good["blackListEmailLastModified"].to_list() == [datetime(2026, 11, 23, 6, tzinfo=UTC)]
 
 
 def test_columns_that_are_not_read_are_named_but_for_those_that_look_like_data() -> None:
-    reader = read_export(io.BytesIO(text(header=f"{HEADER},First name,,{guid(2)},7th")), EMAIL, now=NOW)
+    reader = Reader(io.BytesIO(text(header=f"{HEADER},First name,,{guid(2)},7th")), EMAIL, now=NOW)
     assert next(reader, None) is None
     assert reader.unused_columns == ("First name",)
 
