@@ -24,7 +24,7 @@ from sync_assets.commands.terminal import (
 )
 from sync_assets.defs.asset_keys import d365_key
 from sync_assets.defs.instance.command_line import dagster_instance
-from sync_assets.defs.tables.active_runs import end_killed
+from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Outcome
 from sync_assets.plurals import counted

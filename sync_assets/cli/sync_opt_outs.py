@@ -16,8 +16,8 @@ import dagster as dg
 from sync_assets.defs.asset_keys import CHANGES, file_chain
 from sync_assets.defs.opt_out.assets import opt_out_assets
 from sync_assets.defs.partitions import WORK, add_partition, table_tags
-from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.defs.tables.assets import table_assets
+from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Outcome
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile

@@ -20,8 +20,8 @@ from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import BACKLOG_TAG, table_tags, today
 from sync_assets.defs.resources import systems
-from sync_assets.defs.tables.active_runs import end_killed
 from sync_assets.defs.tables.assets import table_assets
+from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.errors import EndsAllTables, SyncAssetsError, public_message
 from sync_assets.flows import Outcome
 from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS

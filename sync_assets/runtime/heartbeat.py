@@ -1,7 +1,7 @@
 """Store which session works on a Dagster run, and detect killed runs by their sessions.
 
 Works with any run launcher. A run was killed if its session has ended or expired before its work ended. Marking the run
-as failed in Dagster is in `defs/tables/active_runs.py`. No Dagster here.
+as failed in Dagster is in `defs/tables/run_requests.py`. No Dagster here.
 """
 
 from __future__ import annotations

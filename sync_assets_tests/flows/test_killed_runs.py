@@ -12,7 +12,7 @@ import pytest
 from sync_assets.commands.doctor import examine
 from sync_assets.commands.status import status
 from sync_assets.defs.partitions import BACKLOG_TAG, TABLE_TAG
-from sync_assets.defs.tables.active_runs import end_killed
+from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.heartbeat import killed_runs
 from sync_assets_tests.support.orchestra import Run

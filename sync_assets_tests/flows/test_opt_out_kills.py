@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.defs.partitions import WORK
-from sync_assets.defs.tables.active_runs import end_killed
+from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.ledger.errors import SESSION_SECONDS
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets_tests.conftest import SandboxFactory

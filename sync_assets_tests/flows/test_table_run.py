@@ -16,8 +16,8 @@ import pytest
 
 from sync_assets.commands.maintenance import on
 from sync_assets.defs.partitions import table_tags, today
-from sync_assets.defs.tables import active_runs, run_reports, sensors, table_run
-from sync_assets.defs.tables.active_runs import end_killed
+from sync_assets.defs.tables import run_reports, run_requests, sensors, table_run
+from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.ledger import Ledger
 from sync_assets.runtime import program_sources
 from sync_assets.runtime.heartbeat import SILENT_AFTER
@@ -300,7 +300,7 @@ def test_code_locations_on_one_instance_neither_end_nor_wait_for_each_others_run
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs without heartbeats in the ledger: those of another location write theirs to another ledger."""
-    monkeypatch.setattr(active_runs, "SILENT_AFTER", timedelta(seconds=-1))
+    monkeypatch.setattr(run_requests, "SILENT_AFTER", timedelta(seconds=-1))
     theirs, queued = (
         orchestra.under_way(table_tags("contact"), status, location="theirs")
         for status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.QUEUED)

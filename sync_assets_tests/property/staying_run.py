@@ -127,7 +127,7 @@ def main() -> None:
 
     from sync_assets.defs import run_errors
     from sync_assets.defs.instance.command_line import dagster_instance
-    from sync_assets.defs.tables import active_runs, run_requests, sensors, table_run
+    from sync_assets.defs.tables import run_requests, sensors, table_run
     from sync_assets.http import client
     from sync_assets.push import delivery
     from sync_assets.runtime import program_sources
@@ -137,11 +137,9 @@ def main() -> None:
         sensors: {"HOLD_SECONDS": 0.0},
         program_sources: {"SECONDS": 0.2},
         table_run: {"POLL_SECONDS": 0.1},
-        run_requests: {"FIRST_WAIT": 0.2, "LONGEST_WAIT": 1.0},
+        # SILENT_AFTER is before its first heartbeat; no run is under way while a sensor ticks.
+        run_requests: {"FIRST_WAIT": 0.2, "LONGEST_WAIT": 1.0, "SILENT_AFTER": timedelta()},
         run_errors: {"FIRST_WAIT": 0.1, "LONGEST_WAIT": 0.1},
-        active_runs: {
-            "SILENT_AFTER": timedelta()
-        },  # before its first heartbeat; no run is under way while a sensor ticks
         delivery: {"FIRST_WAIT": 0.01, "backoff": lambda attempt: 0.01},
         client: {"backoff": lambda attempt, told=None: 0.05},
     }

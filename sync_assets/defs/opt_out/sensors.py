@@ -20,8 +20,7 @@ from sync_assets.defs.dagster_internals import evaluation
 from sync_assets.defs.partitions import WORK, opt_out_files, table_tags
 from sync_assets.defs.results import check_result
 from sync_assets.defs.run_errors import with_backoff
-from sync_assets.defs.tables.active_runs import active_runs
-from sync_assets.defs.tables.run_requests import RunRequested, ask_again
+from sync_assets.defs.tables.run_requests import RunRequested, active_runs, ask_again
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import RESTART
 from sync_assets.opt_out.export import folder

@@ -5,6 +5,6 @@ table_run                          the run of a group of linked tables: capture,
 table_work, run_reports            what a run found of a table; its reports and results
 findings, checks                   the checks: conditions and findings; how they are evaluated
 sensors, backlog_sensor            when a run is requested: for changes, for pending records
-run_requests, active_runs          requests with a backoff; which runs are active
+run_requests                       requests with a backoff; which runs are active
 asset_metadata                     columns, lineage, links, code references
 """

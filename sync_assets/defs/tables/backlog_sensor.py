@@ -13,9 +13,8 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key
 from sync_assets.defs.partitions import BACKLOG_TAG
 from sync_assets.defs.run_errors import with_backoff
-from sync_assets.defs.tables.active_runs import active_runs
 from sync_assets.defs.tables.assets import linked
-from sync_assets.defs.tables.run_requests import RunRequested, ask_again, table_request
+from sync_assets.defs.tables.run_requests import RunRequested, active_runs, ask_again, table_request
 from sync_assets.flows import opt_outs_due
 from sync_assets.runtime.context import Runtime
 

@@ -1,20 +1,36 @@
-"""Requests for runs of tables, and whether a sensor makes another one: with a backoff while runs make no progress."""
+"""Requests for runs of tables, with a backoff while runs make no progress; and which runs of a table are active.
+
+Runs whose process was killed are marked as failed in Dagster; heartbeats in the ledger (`runtime/heartbeat.py`) decide.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import dagster as dg
 import msgspec
 
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.partitions import table_tags, today
+from sync_assets.defs.partitions import table_tags, today, under_way_tag
 from sync_assets.defs.tables.checks import table_checks
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP, Heartbeat
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.heartbeat import SILENT_AFTER, give_up_killed
 
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
 """Backoff in seconds between two runs that make no progress: the first and the longest wait; doubled each time."""
+KILLED = "The process that executed this run was killed. Nothing is lost: the next run goes on."
+
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_STARTED = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
 
 class RunRequested(msgspec.Struct, frozen=True):
@@ -68,3 +84,67 @@ def table_request(tables: Sequence[TableConfig], keys: Sequence[dg.AssetKey], ta
         asset_check_keys=[one.key for config in tables for one in table_checks(config) if one.asset_key in keys],
         tags={**table_tags(*(config.table for config in tables)), **tags},
     )
+
+
+# --- Active runs ------------------------------------------------------------------------------------------------------
+
+
+def active_runs(context: dg.SensorEvaluationContext, ledger: Ledger, *tables: str) -> list[dg.DagsterRun]:
+    """Call `end_killed` for a sensor, and return the unfinished runs of the tables in its code location."""
+    origin = context.code_location_origin
+    return end_killed(context.instance, ledger, *tables, location=origin.location_name if origin else None)
+
+
+def end_killed(
+    instance: dg.DagsterInstance, ledger: Ledger, *tables: str, location: str | None = None
+) -> list[dg.DagsterRun]:
+    """Mark runs as failed whose process was killed, and return the other unfinished runs of the tables.
+
+    A run without a heartbeat in the ledger may be one of another ledger on the same instance. It is ignored if its code
+    location is another one, and marked as failed only if its code location is `location`.
+
+    Dagster's launcher does not notice every killed process. Such a run would count as started for ever, and the sensors
+    would wait for it. So a started run counts as active only while its heartbeats arrive in the ledger, on any machine.
+
+    Args:
+        instance: The Dagster instance.
+        ledger: Holds the heartbeats.
+        tables: Tables whose runs are returned. Of other tables, only runs that were given up before are marked.
+        location: Name of the caller's code location; None on the command line.
+    """
+    now, beats = datetime.now(UTC), give_up_killed(ledger)
+    tags = {under_way_tag(table) for table in tables}
+    alive: list[dg.DagsterRun] = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY)):
+        run, beat = record.dagster_run, beats.get(record.dagster_run.run_id)
+        origin = run.remote_job_origin
+        if beat is None and origin and location and origin.location_name != location:
+            continue
+        ours = not tags.isdisjoint(run.tags)
+        if run.status not in _STARTED:
+            over = False
+        elif beat and beat.session == GIVEN_UP:
+            over = True
+        else:
+            # A run without a heartbeat may still be loading its code, and one that ended its heartbeats may not be
+            # marked as finished by Dagster yet.
+            silent = ours and _is_silent(beat, record.start_time, now)
+            if silent and beat is None and not (origin and origin.location_name == location):
+                continue
+            over = silent and ledger.runs.give_up(run.run_id, beat)
+        if over:
+            instance.report_run_failed(run, KILLED)
+        elif ours:
+            alive.append(run)
+    return alive
+
+
+def _is_silent(beat: Heartbeat | None, started: float | None, now: datetime) -> bool:
+    """Return True if a started run ended its heartbeats, or wrote none, more than SILENT_AFTER ago.
+
+    A run whose heartbeats stopped without being ended is given up by `give_up_killed`.
+    """
+    if beat and beat.session != ENDED:
+        return False
+    since = beat.at if beat else datetime.fromtimestamp(started, UTC) if started is not None else now
+    return now - since > SILENT_AFTER

@@ -25,10 +25,9 @@ from sync_assets.defs.dagster_internals import evaluation, latest_answers
 from sync_assets.defs.partitions import BACKLOG_TAG, FOLLOWS_TAG, daily, today, under_way_tag, version_tags
 from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import with_backoff
-from sync_assets.defs.tables.active_runs import active_runs
 from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.checks import SIDES, aging_results, table_checks
-from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version, table_request
+from sync_assets.defs.tables.run_requests import RunRequested, active_runs, ask_again, feed_version, table_request
 from sync_assets.defs.tables.table_run import poll_seconds
 from sync_assets.defs.tables.table_work import day_numbers
 from sync_assets.flows import CONFIRM

@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from sync_assets.config.opt_out import DateLayout
-from sync_assets.opt_out.export.date_layouts import DATE_LAYOUTS, parse
+from sync_assets.opt_out.export.cells import DATE_LAYOUTS, parse
 from sync_assets.opt_out.export.file import WITHOUT_TIME, Layout
 from sync_assets.opt_out.export.lines import BadExport, Lines
 from sync_assets.opt_out.export.rows import header_names, is_data

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.opt_out.export.date_layouts import DATE_LAYOUTS, TIME_TYPE, DateLayout, parse
+from sync_assets.config.opt_out import DateLayout
+from sync_assets.opt_out.export.cells import DATE_LAYOUTS, TIME_TYPE, parse
 
 
 def read(text: str | None, layout: DateLayout) -> datetime | None:
