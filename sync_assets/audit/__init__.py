@@ -4,8 +4,8 @@ drift                                   a sample of records, read back and compa
 record_list, record_comparison          all records of a resource against the ledger
 existing_records                        that comparison before a first load; commands/rebuild.py after a lost ledger
 value_comparison                        whether a record holds what was sent; pure
-person_records, campaign_person_records all records of a person, for privacy holds
-record_facts, record_agreement          one record in both systems and the ledger, and whether it is in step
+person_records                          all records of a person, for privacy holds
+record_facts                            one record in both systems and the ledger, and whether it is in step
 linked_records                          a record with the records that its links lead to
 certification                           synthetic records on a stage tenant, to find out how both systems behave
 """

@@ -14,15 +14,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-from sync_assets.audit.record_comparison import (
-    EXISTING,
-    NONE,
-    Comparison,
-    PageObserver,
-    may_sort,
-)
+from sync_assets.audit.record_comparison import EXISTING, NONE, Comparison, PageObserver, may_sort
 from sync_assets.audit.record_list import RecordList
 from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRefused
 from sync_assets.campaign.metadata import Resource
@@ -30,10 +23,8 @@ from sync_assets.config.models import TableConfig
 from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger, Rebuild
 from sync_assets.plurals import counted
+from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
-
-if TYPE_CHECKING:
-    from sync_assets.runtime.context import Runtime
 
 WAIT_SECONDS = 5.0
 """Seconds to wait for another worker's first look at the list, which is one call."""
@@ -49,7 +40,6 @@ class Existing:
         calls: reads made, or reads that the list would take if it was too long to be read.
         estimated: in that case, the number of records of the resource.
         stopped: why the list ended early; None if it simply continues with the next call.
-        notes: for people.
     """
 
     known: bool
@@ -63,10 +53,7 @@ class Existing:
 async def first_load(
     runtime: Runtime, campaign: CampaignClient, config: TableConfig, resource: Resource, seconds: float | None = None
 ) -> Existing:
-    """Run `existing_records` before a push.
-
-    An error that stops the list becomes the reason `stopped`, as in a push. The result of the list becomes a note.
-    """
+    """Run `existing_records` before a push. An error that stops the list becomes the reason `stopped`, as in a push."""
     try:
         existing = await existing_records(runtime, campaign, config, resource, runtime.listed_keys, seconds=seconds)
     except (BudgetSpent, CampaignRefused, HttpError) as error:
@@ -131,7 +118,7 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
         look = await listing.look(comparison.resource)
         if not look.lists:
             if comparison.observer:
-                await comparison.observer.page(config, look.page.records, [], [])
+                await comparison.observer(config, look.page.records, [], [])
             await asyncio.to_thread(ledger.dialect.note, config.resource, {EXISTING: NONE})
             return Existing(known=True, calls=listing.calls)
         first = look.page

@@ -34,11 +34,7 @@ def with_parents(target: Target) -> tuple[Target, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LinkedRecords:
-    """Read records and their parents from Campaign.
-
-    Attributes:
-        records: of the table's resource and of its parents' resources, by resource.
-    """
+    """Read records and their parents from Campaign. records: by resource, of the table's and of its parents'."""
 
     target: Target
     records: Mapping[str, Records]
@@ -61,10 +57,7 @@ class LinkedRecords:
         return linked
 
     async def wrong_links(self, found: Mapping[str, Any], acknowledged: Mapping[str, str]) -> list[str]:
-        """Return the links of a record that do not lead to the acknowledged parent.
-
-        acknowledged: attribute -> the parent's id.
-        """
+        """Return the links of a record that do not lead to the acknowledged parent, given by attribute."""
         targets = {one.attribute: one for one in self.target.links}
         wrong: list[str] = []
         for attribute, parent in acknowledged.items():

@@ -1,16 +1,21 @@
-"""Find a contact and all records of the same person, in both systems and in the ledger.
+"""Find a contact and all records of the same person, in both systems and in the ledger. Writes nothing.
 
 The person's records are those that the ledger noted (hold_records.py), those that links in Dynamics 365 lead to the
 person by, and those that Campaign lists below the person's records. Each noted one is also looked up by its own id, so
 that a record whose lookup was cleared by the contact's deletion is still found. A row whose lookup now names another
-contact belongs to that contact. Nothing is written.
+contact belongs to that contact.
+
+In Campaign each record costs a read, a second one if it is not found (its id may be written in capitals), and so does
+each list below it; a record that a list showed is not read again. The metadata names the lists: collections of a
+resource whose records belong to another mapped one. A list also shows records that are not in the ledger; records
+without our key cannot be named. Source: Adobe Campaign Standard, "Working with APIs", custom resources.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,28 +23,44 @@ from urllib.parse import quote
 
 import msgspec
 
-from sync_assets.audit.campaign_person_records import ask_campaign
-from sync_assets.config.models import Link
+from sync_assets.audit.linked_records import presence
+from sync_assets.campaign.client import CampaignClient, decoded
+from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.campaign.records import Addressing, Records
+from sync_assets.config.models import Link, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
+from sync_assets.guids import GUID
 from sync_assets.http.pagination import LinkTrail
+from sync_assets.http.redaction import redact
 from sync_assets.http.transport import HttpError
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.hold_records import PERSON, HeldRecord
 from sync_assets.ledger.records.privacy_holds import RelatedRecord
+from sync_assets.plurals import counted
+from sync_assets.push.claimed_records import acknowledged_others
+from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
+from sync_assets.task_group import run_together
 
 PARENTS_IN_A_QUERY = 100
 """A URL may have 32,768 characters (docs/dev/references/dataverse.md 2.1); one parent takes about 80 of them."""
-PAGE = 250
-"""Rows of a page: Dynamics 365 may fail on larger ones (capture/page_size.py), and a person has few rows."""
+ROWS_OF_A_PAGE = 250
+"""Dynamics 365 may fail on larger ones (capture/page_size.py), and a person has few rows."""
+RECORDS_OF_A_PAGE = 500
+AT_ONCE = 8
+"""Reads of Campaign in flight."""
+
+Children = list[tuple[TableConfig, Link]]
+"""The mapped tables below one, each with a link that leads to it."""
 
 
 @dataclass(slots=True)
 class SystemAnswer:
-    """The person's records in one system. errors: why some or all of them could not be looked up."""
+    """The person's records in one system, and why some or all of them could not be looked up."""
 
     records: set[HeldRecord] = field(default_factory=set[HeldRecord])
     errors: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
@@ -47,7 +68,8 @@ class SystemAnswer:
     @property
     def found(self) -> dict[str, list[str]]:
         """Return ids by table, sorted."""
-        return {table: sorted(ids) for table, ids in sorted(_by_table(self.records).items())}
+        tables = sorted({record.table for record in self.records})
+        return {table: sorted({one.id for one in self.records if one.table == table}) for table in tables}
 
     @property
     def gone(self) -> bool:
@@ -59,16 +81,12 @@ class SystemAnswer:
 class Whereabouts:
     """Where a contact and the person's other records are.
 
-    Attributes:
-        related: the related records in the ledger, read before the systems were asked.
-        reassigned: (table, id) of rows that were the person's and now belong to another contact.
-        in_ledger: the ledger has or had the contact.
+    related: those in the ledger, read before the systems were asked. in_ledger: the ledger has or had the contact.
     """
 
     d365: SystemAnswer
     campaign: SystemAnswer
     related: list[RelatedRecord]
-    reassigned: set[tuple[str, str]]
     in_ledger: bool
 
     @property
@@ -99,10 +117,7 @@ class Whereabouts:
 
 
 async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
-    """Look the person's records up in both systems.
-
-    A system that cannot be reached is reported in its answer. Raises LedgerError if the ledger fails.
-    """
+    """Look the person's records up in both systems. A system that cannot be reached is reported in its answer."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     await asyncio.to_thread(release_dead, ledger)
     in_ledger = await asyncio.to_thread(ledger.holds.is_known, CONTACT, id)
@@ -114,14 +129,18 @@ async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
     d365 = await _answer(_ask_d365, runtime, id, known, reassigned)
     still = {record for record in known | d365.records if (record.table, record.id) not in reassigned}
     campaign = await _answer(_ask_campaign, runtime, still, reassigned)
-    return Whereabouts(d365, campaign, kin, reassigned, in_ledger)
+    return Whereabouts(d365, campaign, kin, in_ledger)
 
 
 async def is_gone(runtime: Runtime, id: str) -> bool:
     """Return True if Dynamics 365 no longer has the contact. Raises SyncAssetsError if it cannot be asked."""
     async with runtime.d365() as client:
-        contact = await client.table(CONTACT, ())
-        return not [row async for body in client.rows(contact, [contact.key], [id]) for row in _ids(body, contact)]
+        return not await _has_contact(client, id)
+
+
+async def _has_contact(client: DataverseClient, id: str) -> bool:
+    contact = await client.table(CONTACT, ())
+    return any([_page(body)[0] async for body in client.rows(contact, [contact.key], [id])])
 
 
 async def _answer(ask: Callable[..., Coroutine[Any, Any, None]], *of: Any) -> SystemAnswer:
@@ -133,22 +152,6 @@ async def _answer(ask: Callable[..., Coroutine[Any, Any, None]], *of: Any) -> Sy
     return answer
 
 
-async def _ask_campaign(
-    answer: SystemAnswer, runtime: Runtime, known: set[HeldRecord], reassigned: set[tuple[str, str]]
-) -> None:
-    try:
-        await ask_campaign(runtime, known, answer.records, answer.errors)
-    finally:
-        answer.records -= {record for record in answer.records if (record.table, record.id) in reassigned}
-
-
-def _by_table(records: Iterable[HeldRecord]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
-    for record in records:
-        found[record.table].add(record.id)
-    return found
-
-
 # --- Dynamics 365 -----------------------------------------------------------------------------------------------------
 
 
@@ -157,9 +160,8 @@ async def _ask_d365(
 ) -> None:
     """Look up the contact, the rows whose lookups point to it or to its children, and each known record by its id."""
     async with runtime.d365() as client:
-        contact = await client.table(CONTACT, ())
-        async for body in client.rows(contact, [contact.key], [id]):
-            answer.records |= {HeldRecord(CONTACT, found) for found in _ids(body, contact)}
+        if await _has_contact(client, id):
+            answer.records.add(HeldRecord(CONTACT, id))
         persons: dict[str, set[str]] = defaultdict(set, {CONTACT: {id}})
         for config in runtime.config.in_link_order:  # parents first
             ours = {record for record in known if record.table == config.table != CONTACT}
@@ -193,17 +195,16 @@ async def _known_rows(
     persons: dict[str, set[str]],
     known: Collection[HeldRecord],
 ) -> set[str]:
-    """Look up known records by their ids.
+    """Look up known records by their ids; return the ids of those that belong to another contact.
 
-    Returns:
-        The ids of those that belong to another contact: every lookup that made them the person's names another record.
+    Every lookup that made such a record the person's names another record.
     """
     attributes: dict[str, set[str]] = defaultdict(set)
     for record in known:
         attributes[record.id].add(record.attribute)
     others: set[str] = set()
     async for body in client.rows(table, [table.key, *lookups.values()], sorted(attributes)):
-        for row in _rows(body):
+        for row in _page(body)[0]:
             id_ = str(row[table.key]).lower()
             named = {link: str(row.get(lookup) or "").lower() for link, lookup in lookups.items()}
             elsewhere = {link.to for link, parent in named.items() if parent and parent not in persons[link.table]}
@@ -225,23 +226,156 @@ async def _children(client: DataverseClient, table: Table, lookup: str, parents:
         following = f"{client.first_page(table, [table.key])}&$filter={wanted}"
         trail = LinkTrail("Dynamics 365", table.name, following)
         while following:
-            body = await client.page(client.endpoint.checked(following), tracked=False, size=PAGE, table=table.name)
-            found.update(ids := _ids(body, table))
-            following = trail.follow(str(_decoded(body).get("@odata.nextLink") or ""), len(ids))
+            body = await client.page(
+                client.endpoint.checked(following), tracked=False, size=ROWS_OF_A_PAGE, table=table.name
+            )
+            rows, link = _page(body)
+            found.update(str(row[table.key]).lower() for row in rows)
+            following = trail.follow(link, len(rows))
     return found
 
 
-def _ids(body: bytes, table: Table) -> list[str]:
-    return [str(row[table.key]).lower() for row in _rows(body)]
-
-
-def _rows(body: bytes) -> list[dict[str, Any]]:
-    rows = _decoded(body).get("value")
-    return rows if isinstance(rows, list) else []
-
-
-def _decoded(body: bytes) -> dict[str, Any]:
+def _page(body: bytes) -> tuple[list[dict[str, Any]], str]:
+    """Return the rows of a page, and the link of the next one."""
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        page = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HttpError("Dynamics 365 answered with something that is not JSON.", "Check D365_URL.") from error
+    rows = page.get("value")
+    return rows if isinstance(rows, list) else [], str(page.get("@odata.nextLink") or "")
+
+
+# --- Campaign ---------------------------------------------------------------------------------------------------------
+
+
+async def _ask_campaign(
+    answer: SystemAnswer, runtime: Runtime, known: set[HeldRecord], reassigned: set[tuple[str, str]]
+) -> None:
+    """Look up the known records by their keys, unless a list shows them, and those that lists show."""
+    tables = runtime.config.in_link_order
+    try:
+        async with runtime.campaign() as client:
+            person = _Person(client, runtime.ledger, known, answer)
+            for config in tables:  # parents first
+                below = [(other, link) for other in tables for link in other.links if link.table == config.table]
+                try:
+                    await person.look(config, below)
+                finally:
+                    await runtime.count_calls(config.table, client.calls.take())
+    finally:
+        answer.records -= {record for record in answer.records if (record.table, record.id) in reassigned}
+
+
+class _Person:
+    """One person's records, table by table."""
+
+    def __init__(
+        self, client: CampaignClient, ledger: Ledger, known: Iterable[HeldRecord], answer: SystemAnswer
+    ) -> None:
+        self._client, self._ledger = client, ledger
+        self._found, self._errors = answer.records, answer.errors
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self._known: dict[str, dict[str, set[HeldRecord]]] = defaultdict(lambda: defaultdict(set))
+        for record in known:
+            self._known[record.table][record.id].add(record)
+        self._listed: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        """table -> id -> the record, as a list showed it"""
+        self._unanswered = Counter[str]()
+
+    async def look(self, config: TableConfig, below: Children) -> None:
+        """Look up the records of a table, and list those below them."""
+        listed = self._listed[config.table]
+        known = self._known[config.table]
+        if not listed and not known:
+            return
+        lists = await self._lists(config, below)
+        target = Target.of(config)
+        addressing = Addressing("filter" if target.filter else "url", target.filter)
+        records = Records(self._client, target.api, target.resource, target.key, addressing)
+        self._unanswered.clear()
+        missing: list[str] = []
+        asked = sorted(known.keys() - listed.keys())
+        await run_together(
+            *(self._list_below(record, lists) for record in listed.values()),
+            *(self._ask(config, records, id_, lists, missing) for id_ in asked),
+        )
+        if missing and len(missing) == len(asked):
+            await self._check_key(config, records, missing)
+        for reason, number in self._unanswered.items():
+            self._errors.append(
+                SyncAssetsError(f"Campaign did not tell whether it holds {number:,} of {config.resource}: {reason}")
+            )
+
+    async def _lists(self, config: TableConfig, below: Children) -> dict[str, Children]:
+        """Return attribute of the list -> the tables that its records may belong to. No engine call."""
+        if not below:
+            return {}
+        resource = await self._client.resource(config.api, config.resource)
+        named = {
+            one.path: [(child, link) for child, link in below if child.resource == one.target]
+            for one in resource.attributes.values()
+            if one.type == "collection"
+        }
+        return {name: children for name, children in named.items() if children}
+
+    async def _check_key(self, config: TableConfig, records: Records, missing: Sequence[str]) -> None:
+        """Add an error unless Campaign finds other records by the key: else those that it did not find may exist.
+
+        A Campaign that identifies records by another attribute accepts inserts, and answers 404 to each key.
+        """
+        others = await asyncio.to_thread(acknowledged_others, self._ledger, config.table, missing)
+        for other in others:
+            if presence(await records.find(other)) in ("found", "several"):
+                return
+        if others:
+            self._errors.append(
+                SyncAssetsError(
+                    f"Campaign finds none of {counted(len(missing), 'record')} of {config.resource} by {config.key}, "
+                    "and none of the others that it acknowledged. The person's records may still be there.",
+                    f"Search for the person in Campaign by another attribute. Publish {config.key} as the "
+                    "identification key, or configure `filter`; then verify again.",
+                )
+            )
+
+    async def _ask(
+        self, config: TableConfig, records: Records, id_: str, lists: Mapping[str, Children], missing: list[str]
+    ) -> None:
+        async with self._free:
+            response = await records.find(id_)
+            if isinstance(response, ResponseOutcome) and response.kind == "missing":
+                response = await records.find(id_.upper())  # another program's record must not count as gone
+        shown = presence(response)
+        if shown in ("found", "several"):
+            self._found.update(self._known[config.table][id_])
+        if not isinstance(response, ResponseOutcome):
+            await self._list_below(response, lists)
+        elif shown == "missing":
+            missing.append(id_)
+        elif shown == "unanswered":
+            self._unanswered[redact(response.reason, None)] += 1
+
+    async def _list_below(self, record: Mapping[str, Any], lists: Mapping[str, Children]) -> None:
+        for name, children in lists.items():
+            link = record.get(name)
+            following = str(link.get("href") or "") if isinstance(link, dict) else ""
+            if following:
+                following += f"{'&' if '?' in following else '?'}_lineCount={RECORDS_OF_A_PAGE}&_forcePagination=true"
+            trail = LinkTrail("Campaign", children[0][0].resource, following)
+            while following:
+                async with self._free:
+                    answer = await self._client.call("read", following)
+                page = decoded(answer, dict[str, Any], children[0][0].resource)
+                content, more = page.get("content"), page.get("next")
+                self._take(content, children)
+                # A list that is not read to its end must not count as read: the person's records may be in the rest.
+                link = str(more.get("href") or "") if isinstance(more, dict) else ""
+                following = trail.follow(link, len(content) if isinstance(content, list) else 0)
+
+    def _take(self, content: object, children: Children) -> None:
+        """Note the records of a page that carry our key."""
+        for record in content if isinstance(content, list) else []:
+            for child, link in children if isinstance(record, dict) else ():
+                id_ = str(record.get(child.key) or "").lower()
+                if GUID.fullmatch(id_):
+                    self._listed[child.table][id_] = record
+                    self._found.add(HeldRecord(child.table, id_, link.to))

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,12 +30,8 @@ from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
 from sync_assets.push.record_links import LINK_KEPT
 from sync_assets.push.request_body import without
+from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
-
-if TYPE_CHECKING:
-    from sync_assets.runtime.context import Runtime
-
-IdOf = Callable[[str, str], str | None]
 
 SOURCE = "what Campaign held when its records were listed"
 
@@ -44,13 +40,9 @@ EXISTING, NONE, LISTED = "existing records", "none", "listed"
 
 
 class Compared(NamedTuple):
-    """A record of Campaign that was compared with the desired state of its row.
+    """A record of Campaign (`held`, with our id) that was compared with the desired state of its row.
 
-    Attributes:
-        id: ours.
-        differs: the attributes and links that an update would change.
-        sent: the members of the payload.
-        held: Campaign's record.
+    differs: the attributes and links that an update would change. sent: the members of the payload.
     """
 
     id: str
@@ -59,25 +51,13 @@ class Compared(NamedTuple):
     held: Record
 
 
-class PageObserver(Protocol):
-    """Receives each page of a comparison. After an interruption, records may come a second time."""
+PageObserver = Callable[
+    [TableConfig, Sequence[Record], Sequence[tuple[str, Record]], Sequence[Compared]], Awaitable[None]
+]
+"""Receives each page of a comparison, (our id, record) for those that carry our id, and those that were compared.
 
-    async def page(
-        self,
-        config: TableConfig,
-        records: Sequence[Record],
-        ours: Sequence[tuple[str, Record]],
-        compared: Sequence[Compared],
-    ) -> None:
-        """Receive a page.
-
-        Args:
-            config: of the table.
-            records: the page.
-            ours: (our id, record), for the records of the page that carry our id.
-            compared: those with a desired state. Of several records with the same id the last one.
-        """
-        ...
+After an interruption, records may come a second time.
+"""
 
 
 def identifies(ledger: Ledger, config: TableConfig) -> bool:
@@ -94,11 +74,7 @@ def may_sort(config: TableConfig) -> bool:
 class Comparison:
     """The comparison of one resource's records with the ledger.
 
-    Attributes:
-        session: epoch of the process's session, which holds the lease.
-        observer: receives each page; None for none.
-        learnt: reads that were made for the PKeys of parents.
-        warnings: for people, after `run`.
+    session: the epoch that holds the lease. learnt: reads that were made for the PKeys of parents.
     """
 
     runtime: Runtime
@@ -118,10 +94,7 @@ class Comparison:
     async def run(self, state: Rebuild, first: Page | None = None, seconds: float | None = None) -> Rebuild | None:
         """Compare the records that are left. Return None if the time was up before the end.
 
-        Args:
-            state: how far an earlier comparison came.
-            first: the first page of the list, if it was already read.
-            seconds: time limit; None for none.
+        state: how far an earlier comparison came. first: the first page of the list, if it was already read.
         """
         until = None if seconds is None else time.monotonic() + seconds
         for parent in _parents(self.runtime, self.config):
@@ -136,10 +109,7 @@ class Comparison:
         return found
 
     async def reads_left(self, state: Rebuild | None, records: int) -> int:
-        """Return the number of pages still to be read, of the list and of parents that were not listed.
-
-        records: number of records of the resource.
-        """
+        """Return the number of pages still to be read, of the list of `records` and of parents that were not listed."""
         left = pages_for(records) - (pages_for(state.records) if state and state.link else 0)
         for parent in _parents(self.runtime, self.config):
             if parent.resource not in self.keys.complete:
@@ -165,27 +135,19 @@ class Comparison:
                 break
         if found is None:
             return None
+        # Records listed before an interruption are not included; the resource's audit counts them all.
         if repeated := await asyncio.to_thread(self.keys.repeated, name):
-            self._warn(repeated)
-        if from_the_start and any(name == to.resource for one in self.runtime.config.tables for to in self._to(one)):
+            self.warnings.append(
+                f"{repeated:,} records of {name} in Campaign carry a {self.config.key} that another one carries, too. "
+                "No further one is made, and Campaign chooses which of them is updated. Merge them there, or delete "
+                "what is too many."
+            )
+        parents = {to.resource for one in self.runtime.config.tables for to in _parents(self.runtime, one)}
+        if from_the_start and name in parents:
             self.keys.complete.add(name)
         else:
             self.keys.forget(name)
         return found
-
-    def _to(self, config: TableConfig) -> list[TableConfig]:
-        return _parents(self.runtime, config)
-
-    def _warn(self, repeated: int) -> None:
-        """Warn of duplicate keys.
-
-        Records listed before an interruption are not included; the resource's audit counts them all.
-        """
-        name, key = self.config.resource, self.config.key
-        self.warnings.append(
-            f"{repeated:,} records of {name} in Campaign carry a {key} that another one carries, too. No further one "
-            f"is made, and Campaign chooses which of them is updated. Merge them there, or delete what is too many."
-        )
 
     async def _compare(self, state: Rebuild, first: Page | None, until: float | None) -> Rebuild | None:
         start = first or (await self.listing.ask(state.link) if state.link else await self.listing.first())
@@ -193,7 +155,7 @@ class Comparison:
             async for page in pages:
                 state, compared = await asyncio.to_thread(self._page, state, page)
                 if self.observer:
-                    await self.observer.page(self.config, page.records, self.listing.ours(page), compared)
+                    await self.observer(self.config, page.records, self.listing.ours(page), compared)
                 self.runtime.progress(f"comparing {self.config.table}", state.records)
                 if page.next and until is not None and time.monotonic() > until:
                     return None
@@ -201,7 +163,7 @@ class Comparison:
 
     def _page(self, state: Rebuild, page: Page) -> tuple[Rebuild, list[Compared]]:
         """Compare a page of records with the ledger; return the new state, and the compared records for an observer."""
-        ours = self.listing.ids(page)
+        ours = dict(self.listing.ours(page))
         if capitals := any(record[self.config.key] != id_ for id_, record in ours.items()):
             self.ledger.dialect.note(self.config.resource, {KEY: self.config.key, CAPITALS: "yes"})
         self.keys.add(self.config.resource, self.listing.ours(page))
@@ -210,20 +172,16 @@ class Comparison:
             stated = statements(list(ours.values()), self.config.key, names)
             self.ledger.opt_outs.store_stated(stated, names, SOURCE, page.asked_at)
         claimed, unknown = self.ledger.rebuilds.claim_found(
-            self.config.table,
-            list(ours),
-            self.session,
-            remember=capitals or not identifies(self.ledger, self.config),
+            self.config.table, list(ours), self.session, remember=capitals or not identifies(self.ledger, self.config)
         )
         if left_out := refused_in_updates(self.ledger.dialect.found(self.config.resource)):
             claimed = [one._replace(update_payload=without(one.update, *left_out), resend=False) for one in claimed]
         parents = {link.to: self.runtime.config.table(link.table).resource for link in self.config.links}
-        outcomes = [
-            found_to_hold(
-                record, ours[record.id], self.resource, lambda link, pkey: self.keys.id_of(parents[link], pkey)
-            )
-            for record in claimed
-        ]
+
+        def id_of(link: str, pkey: str) -> str | None:
+            return self.keys.id_of(parents[link], pkey)
+
+        outcomes = [found_to_hold(record, ours[record.id], self.resource, id_of) for record in claimed]
         self.ledger.claims.acknowledge(self.session, outcomes)
         equal = sum(outcome.hash != OTHER for outcome in outcomes)
         state = replace(
@@ -283,7 +241,9 @@ class Comparison:
         return pages >= budget
 
 
-def found_to_hold(record: Claimed, found: Record, resource: Resource, id_of: IdOf) -> Outcome:
+def found_to_hold(
+    record: Claimed, found: Record, resource: Resource, id_of: Callable[[str, str], str | None]
+) -> Outcome:
     """Return the outcome that Campaign's record amounts to.
 
     It acknowledges the present desired state if the record holds it, else a state that is not known (OTHER). Pure,

@@ -11,21 +11,19 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRefused, decoded, listed
+from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.guids import GUID
 from sync_assets.http.pagination import LinkTrail
 from sync_assets.http.transport import Unavailable
-
-if TYPE_CHECKING:
-    from sync_assets.campaign.metadata import Resource
-    from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.context import Runtime
 
 PAGE = 500
 """Records in a page; each page is one engine call."""
@@ -76,30 +74,23 @@ class KeyOrder:
 
         All records with a key were listed then: a server that sorted page by page would show a key here.
         """
-        for key in keys:
+        for key in map(str.casefold, keys):
             if not key:
                 self._empty = True
-            else:
-                self._take(key.casefold())
+            elif not self.broken:
+                moved = bool(self._last) and key != self._last
+                self.broken = self._empty or (moved and (key > self._last) != self.ascending)
+                self.in_order += not self.broken
+                self._last = key
         return not self.broken and self.in_order >= IN_ORDER and bool(keys) and not any(keys)
-
-    def _take(self, key: str) -> None:
-        if self.broken:
-            return
-        moved = bool(self._last) and key != self._last
-        self.broken = self._empty or (moved and (key > self._last) != self.ascending)
-        self.in_order += not self.broken
-        self._last = key
 
 
 @dataclass(slots=True)
 class RecordList:
-    """The list of the records of a table's resource.
+    """The list of the records of a table's resource. calls: engine calls made, each of them a read.
 
-    Attributes:
-        sorts: request the order of the key. Not if the key is not unique: then the list is the only protection against
-            duplicates, and is read to its end.
-        calls: engine calls made, each of them a read.
+    sorts: request the order of the key. Not if the key is not unique: then the list is the only protection against
+    duplicates, and is read to its end.
     """
 
     runtime: Runtime
@@ -107,23 +98,19 @@ class RecordList:
     config: TableConfig
     sorts: bool = True
     calls: int = 0
-    _path: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._path = f"{self.config.api}/{self.config.resource}"
+    @property
+    def _path(self) -> str:
+        return f"{self.config.api}/{self.config.resource}"
 
     async def look(self, resource: Resource) -> FirstLook:
-        """Find out whether records carry our ids.
-
-        Takes one call if that suffices; two if the first page shows no id and the list has more pages. Raises
-        CampaignRefused, HttpError, BudgetSpent.
-        """
+        """Find out whether records carry our ids, by one call if that suffices, else by two."""
         page = await self.first()
-        if self.ids(page) or not page.next or not page.order:
-            return FirstLook(page, bool(self.ids(page) or page.next))
+        if self.ours(page) or not page.next or not page.order:
+            return FirstLook(page, bool(self.ours(page) or page.next))
         keys = self._keys(page)
         backwards = await self.ask(self._link(descending=False))
-        if self.ids(backwards):
+        if self.ours(backwards):
             return FirstLook(backwards, lists=True)
         attribute = resource.attributes.get(self.config.key)
         # A sorted list without a key at either end has no key at all. If the metadata is wrong about sorting, an insert
@@ -143,10 +130,7 @@ class RecordList:
         return await self.ask(f"{self._path}?_lineCount={PAGE}&_forcePagination=true")
 
     async def pages(self, page: Page) -> AsyncGenerator[Page]:
-        """Yield the page and all that follow it. Raises NotSorted, EndlessRead.
-
-        The next page is requested while one is processed.
-        """
+        """Yield the page and all that follow it; the next one is requested meanwhile. Raises NotSorted, EndlessRead."""
         trail = LinkTrail("Campaign", self.config.resource)
         order, asking = KeyOrder(ascending=page.order == "ascending"), None
         try:
@@ -186,10 +170,6 @@ class RecordList:
         ids = ((str(record.get(self.config.key) or "").lower(), record) for record in page.records)
         return [(id_, record) for id_, record in ids if GUID.fullmatch(id_)]
 
-    def ids(self, page: Page) -> dict[str, Record]:
-        """Return our id -> record; of several records with the same id the last one."""
-        return dict(self.ours(page))
-
     def _keys(self, page: Page) -> list[str]:
         return [str(record.get(self.config.key) or "") for record in page.records]
 
@@ -213,11 +193,7 @@ class RecordList:
 
 
 def is_of_the_list(error: SyncAssetsError) -> bool:
-    """Return True if a list with another link may succeed after this error.
-
-    That is so if Campaign refuses the order, if sorting takes longer than the gateway waits, or if the link has
-    expired.
-    """
+    """Return True if another link may succeed: the order is refused, sorting takes too long, or the link expired."""
     return isinstance(error, CampaignRefused) or (isinstance(error, Unavailable) and error.status == GATEWAY_TIMEOUT)
 
 

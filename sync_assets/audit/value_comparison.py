@@ -27,12 +27,7 @@ _DAY = 10
 
 
 def differing(sent: Mapping[str, Any], found: Mapping[str, Any], resource: Resource) -> list[str]:
-    """Return the attributes whose values differ, by their dotted names, sorted. Links are not compared.
-
-    Args:
-        sent: the members of a payload, groups nested.
-        found: the record as Campaign shows it.
-    """
+    """Return the attributes whose values in a payload and in a record differ, by their dotted names, without links."""
     links = {path for path, attribute in resource.attributes.items() if attribute.type in ("link", "collection")}
     held = dict(_leaves(found, links))
     return sorted(
@@ -61,7 +56,9 @@ def _same(attribute: Attribute, sent: Any, found: Any) -> bool:
     if attribute.type == "string":
         return _same_text(str(one), str(other), telephone=is_telephone(attribute.path))
     try:
-        return _COMPARED.get(attribute.type, _same_word)(one, other)
+        if compared := _COMPARED.get(attribute.type):
+            return compared(one, other)
+        return _plain(one) == _plain(other)
     except (ValueError, TypeError, ArithmeticError):
         return False  # one of the values is not of the attribute's type
 
@@ -75,27 +72,15 @@ def _truth(value: Any) -> bool:
     raise ValueError(word)
 
 
-def _same_truth(one: Any, other: Any) -> bool:
-    return _truth(one) == _truth(other)
-
-
 def _same_number(one: Any, other: Any) -> bool:
     """Return True if two numbers agree in 13 digits. A double holds 15."""
     return math.isclose(float(one), float(other), rel_tol=1e-13)
 
 
-def _same_whole(one: Any, other: Any) -> bool:
-    return Decimal(str(one)) == Decimal(str(other))
-
-
-def _same_day(one: Any, other: Any) -> bool:
-    return str(one)[:_DAY] == str(other)[:_DAY]
-
-
 def _same_time(one: Any, other: Any) -> bool:
     """Return True for the same second, or for the same day if one of the values has no time."""
     if len(str(one)) == _DAY or len(str(other)) == _DAY:
-        return _same_day(one, other)
+        return str(one)[:_DAY] == str(other)[:_DAY]
     return _moment(str(one)) == _moment(str(other))
 
 
@@ -104,15 +89,11 @@ def _moment(text: str) -> datetime:
     return (moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)).replace(microsecond=0)
 
 
-def _same_word(one: Any, other: Any) -> bool:
-    return _plain(one) == _plain(other)
-
-
 _COMPARED: dict[AttributeType, Callable[[Any, Any], bool]] = {
-    "boolean": _same_truth,
-    "integer": _same_whole,
+    "boolean": lambda one, other: _truth(one) == _truth(other),
+    "integer": lambda one, other: Decimal(str(one)) == Decimal(str(other)),
     "float": _same_number,
-    "date": _same_day,
+    "date": lambda one, other: str(one)[:_DAY] == str(other)[:_DAY],
     "datetime": _same_time,
 }
 

@@ -9,7 +9,7 @@ import dagster as dg
 import typer
 
 from sync_assets.alerts.channels import ChannelError, senders
-from sync_assets.commands.terminal import Json, end, open_runtime, print_document, print_line
+from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
 from sync_assets.defs.alerts.dagster_state import Watched
 from sync_assets.defs.alerts.sensor import find_incidents
 from sync_assets.defs.build import build_definitions
@@ -18,8 +18,6 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 
-app = typer.Typer(add_completion=False)
-
 TEST = (
     "sync_assets: a test notice",
     "This is a test notice of sync_assets: failed runs, failed checks and stale data will be told here. "
@@ -27,7 +25,6 @@ TEST = (
 )
 
 
-@app.command()
 def command(
     test: Annotated[bool, typer.Option("--test", help="Send a test notice to everybody who is to be told.")] = False,
     as_json: Json = False,
@@ -60,10 +57,7 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
 
 
 def test_notifications(runtime: Runtime) -> dict[str, Any]:
-    """Send a test notification to every channel; return for each whether it was delivered, or why not.
-
-    Raises SyncAssetsError if no channel is configured.
-    """
+    """Send a test notification to every channel; return for each whether it was delivered, or why not."""
     if runtime.config.alerts is None:
         raise SyncAssetsError(
             "Nobody is told of anything.",
@@ -79,14 +73,14 @@ def test_notifications(runtime: Runtime) -> dict[str, Any]:
     return {"channels": channels}
 
 
-def show_incidents(document: dict[str, Any]) -> None:
+def show_incidents(document: dict[str, Any]) -> Parts:
     if not document["troubles"]:
-        print_line("No open incidents: runs, checks, sensors and freshness are fine.")
+        yield "No open incidents: runs, checks, sensors and freshness are fine."
     for one in document["troubles"]:
-        print_line(f"{one['what']}, since {one['since']}. {one['said']}")
+        yield f"{one['what']}, since {one['since']}. {one['said']}"
 
 
-def show_test(document: dict[str, Any]) -> None:
+def show_test(document: dict[str, Any]) -> Parts:
     for name, one in document["channels"].items():
         told = "a test notice was handed over" if one["told"] else one["problem"]
-        print_line(f"{name}: {told}")
+        yield f"{name}: {told}"

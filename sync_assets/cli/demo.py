@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ from rich.text import Text
 from sync_assets.cli.process_guard import start_guarded
 from sync_assets.cli.sync import Synced, sync
 from sync_assets.commands.status import show
-from sync_assets.commands.terminal import end, private_files
+from sync_assets.commands.terminal import end, print_parts, private_files
 from sync_assets.config.variables import KEY_BYTES
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.errors import SyncAssetsError
@@ -40,23 +41,42 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.sandbox.files import write_private
 from sync_assets.webserver.guard import HOSTS_VARIABLE
 
-app = typer.Typer(add_completion=False)
-
 START_SECONDS = 60.0
 FIRST_JOBS_SECONDS = 2.0
 PYTHON = (sys.executable, "-P", "-m")
 """Runs a module. `-P`: without the current folder in the search path, where a module `uvloop`, say, would be run."""
 CONFIG = Path(__file__).parent.parent / "sandbox" / "demo.yaml"
-CHILDREN = {
-    "new_order": ("cusOrder", "cusOrderId", "_new_contactid_value", "cusContactLink", "profile", "externalId"),
-    "new_orderline": ("cusOrderLine", "cusOrderLineId", "_new_orderid_value", "cusOrderLink", "cusOrder", "cusOrderId"),
+COMPARED: dict[str, tuple[str, str, dict[str, str], tuple[str, str, str, str] | None]] = {
+    "contact": (
+        "profile",
+        "externalId",
+        {
+            "emailaddress1": "email",
+            "firstname": "firstName",
+            "jobtitle": "cusJobTitle",
+            "donotemail": "blackListEmail",
+            "donotphone": "blackListPhone",
+        },
+        None,
+    ),
+    "new_order": (
+        "cusOrder",
+        "cusOrderId",
+        {"new_name": "cusName"},
+        ("_new_contactid_value", "cusContactLink", "profile", "externalId"),
+    ),
+    "new_orderline": (
+        "cusOrderLine",
+        "cusOrderLineId",
+        {"new_name": "cusName"},
+        ("_new_orderid_value", "cusOrderLink", "cusOrder", "cusOrderId"),
+    ),
 }
-"""Table -> its resource, its key there, the lookup, the link that it becomes, the parent's resource, the
-parent's key.
+"""Table -> its resource, its key there, columns and their attributes, and the lookup, the link that it becomes, the
+parent's resource and the parent's key.
 """
 
 
-@app.command()
 def command(
     headless: Annotated[bool, typer.Option("--headless", help="No UI: sync, change, sync again, compare.")] = False,
     contacts: Annotated[int, typer.Option(min=1, help="How many sample contacts.")] = 1000,
@@ -89,9 +109,11 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
         written = env_file.read_text(encoding="utf-8").splitlines()
         environment = dict(line.split("=", 1) for line in written if "=" in line)
         environment |= {"DAGSTER_HOME": str(home), "SYNC_ASSETS_AUTOSTART": "1", "DAGSTER_DISABLE_TELEMETRY": "1"}
-        environment["SYNC_ASSETS_CONFIG"] = str(_configuration(folder))
-        environment["SYNC_ASSETS_LEDGER_KEY_FILE"] = str(_ledger_key(folder))
-        yield environment
+        config, key = folder / "sync_assets.yaml", folder / "ledger.key"
+        runs = f"\nruns:\n  start_date: {datetime.now(UTC).date()}\n"  # partitions begin today
+        config.write_text(CONFIG.read_text(encoding="utf-8") + runs, encoding="utf-8")
+        write_private(key, base64.b64encode(os.urandom(KEY_BYTES)))  # encrypts the ledger's payloads
+        yield environment | {"SYNC_ASSETS_CONFIG": str(config), "SYNC_ASSETS_LEDGER_KEY_FILE": str(key)}
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -101,30 +123,10 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _configuration(folder: Path) -> Path:
-    """Write the demo's configuration file, whose partitions begin today."""
-    file = folder / "sync_assets.yaml"
-    runs = f"\nruns:\n  start_date: {datetime.now(UTC).date()}\n"
-    file.write_text(CONFIG.read_text(encoding="utf-8") + runs, encoding="utf-8")
-    return file
-
-
-def _ledger_key(folder: Path) -> Path:
-    """Write a new key that encrypts the ledger's payloads."""
-    file = folder / "ledger.key"
-    write_private(file, base64.b64encode(os.urandom(KEY_BYTES)))
-    return file
-
-
 def _clean(environment: dict[str, str]) -> dict[str, str]:
     """Return the process's environment with the demo's settings in place of ours, which could be of real systems."""
     ours = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | environment
-
-
-def _named_hosts() -> dict[str, str]:
-    """Return the setting that is about this machine, not about a real system: names by which the UI is reached."""
-    return {name: os.environ[name] for name in (HOSTS_VARIABLE,) if name in os.environ}
 
 
 def run_with_ui(contacts: int, port: int) -> int:
@@ -141,7 +143,8 @@ def run_with_ui(contacts: int, port: int) -> int:
         console.print(f"Local Dynamics 365 with {contacts:,} contacts, and a local Campaign, are running.")
         command = [*PYTHON, "sync_assets.cli", "dev", "-m", "sync_assets.definitions", "-p", str(port)]
         command += ["--log-level", "warning"]  # keeps the terminal readable
-        settings = _clean(environment) | _named_hosts()
+        # Names by which the UI is reached are about this machine, not about a real system.
+        settings = _clean(environment) | {name: os.environ[name] for name in (HOSTS_VARIABLE,) if name in os.environ}
         dagster = start_guarded(command, settings, Path(environment["DAGSTER_HOME"]))
         console.print(f"Dagster is starting at http://127.0.0.1:{port} (Ctrl-C ends everything).")
         console.print("Look at Assets, then Lineage: the sensors start the first runs within some ten seconds.")
@@ -157,10 +160,7 @@ def run_with_ui(contacts: int, port: int) -> int:
 
 
 def _first_jobs(environment: Mapping[str, str], port: int) -> None:
-    """After the first load, let some contacts opt out, and run the audit and the report once.
-
-    Their schedules run at night.
-    """
+    """After the first load, let some contacts opt out, and run once the audit and the report that are due at night."""
     from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError  # noqa: PLC0415
 
     runtime = Runtime(environment)
@@ -214,7 +214,7 @@ def _sync(console: Console) -> Synced:
     runtime = Runtime()
     done = sync(runtime)
     runtime.close()
-    show(done.document)
+    print_parts(show(done.document))
     for line in (*map(str, done.problems), *done.stopped):
         console.print(Text(printable(line), "red"))
     console.print(f"{time.monotonic() - started:.1f} s")
@@ -222,11 +222,7 @@ def _sync(console: Console) -> Synced:
 
 
 def _change(admin: httpx.Client, contacts: int) -> list[str]:
-    """Change both systems, and return what was changed as lines for people.
-
-    Dynamics 365: a mapped column, an unmapped one, new contacts with orders, and a deletion with its children.
-    Campaign: a marketer's own profile. Opt-outs on both sides.
-    """
+    """Change both systems, opt-outs among it, and return what was changed as lines for people."""
     some = max(1, contacts // 50)
     admin.post("/d365/change", json={"table": "contact", "count": some, "set": {"jobtitle": "Chief Demo Officer"}})
     admin.post("/d365/change", json={"table": "contact", "count": some, "set": {"fax": "+1 555 0100"}})
@@ -259,49 +255,31 @@ def _opt_out(admin: httpx.Client, number: int = 3) -> tuple[int, int]:
 
 def _differences(admin: httpx.Client) -> list[str]:
     """Compare the two systems directly, without our own code for it. Returns ids, never values."""
-    contacts: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "contact"}).json()
-    profiles: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": "profile"}).json()
-    ours: dict[str, list[dict[str, Any]]] = {}
-    for profile in profiles:
-        ours.setdefault(profile["externalId"], []).append(profile)
-    wrong = [f"{len(found)} profiles carry the id {key}" for key, found in ours.items() if key and len(found) > 1]
-    wrong += [f"profile {key} has no contact" for key in set(ours) - {row["contactid"] for row in contacts} - {""}]
-    if len(ours.get("", [])) != 1:
-        wrong.append(f"{len(ours.get('', []))} profiles of a marketer's own instead of 1")
-    for row in contacts:
-        found = ours.get(row["contactid"])
-        if not found:
-            wrong.append(f"contact {row['contactid']} has no profile")
-            continue
-        for column, attribute in (("emailaddress1", "email"), ("firstname", "firstName"), ("jobtitle", "cusJobTitle")):
-            # Campaign re-cases names (smartCase), so case does not count.
-            if (row[column] or "").casefold() != (found[0][attribute] or "").casefold():
-                wrong.append(f"contact {row['contactid']}: {column} is not {attribute}")
-        for column, attribute in (("donotemail", "blackListEmail"), ("donotphone", "blackListPhone")):
-            if row[column] != found[0][attribute]:
-                wrong.append(f"contact {row['contactid']}: {column} does not agree with {attribute}")
-    for table, (resource, *of_child) in CHILDREN.items():
-        wrong += _child_differences(admin, table, resource, *of_child)
-    return wrong
-
-
-def _child_differences(
-    admin: httpx.Client, table: str, resource: str, key: str, lookup: str, link: str, parents: str, parent_key: str
-) -> list[str]:
-    """Compare a linked table: each row once, visible in Campaign, with its name, and linked to its parent."""
-    rows: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": table}).json()
-    records: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": resource}).json()
-    above: list[dict[str, Any]] = admin.get("/campaign/dump", params={"resource": parents}).json()
-    ids = {parent["PKey"]: parent[parent_key] for parent in above}
-    found = {record[key]: record for record in records}
-    wrong = [f"{len(records) - len(found)} {resource} records share their ids"] if len(records) > len(found) else []
-    wrong += [f"{resource} {id_} has no row" for id_ in found.keys() - {row[f"{table}id"] for row in rows}]
-    for row in rows:
-        record = found.get(row[f"{table}id"])
-        if record is None or not record.get("_visible", True):
-            wrong.append(f"{table} {row[f'{table}id']} is not to be seen in Campaign")
-        elif (record["cusName"] or "") != (row["new_name"] or ""):
-            wrong.append(f"{table} {row[f'{table}id']}: new_name is not cusName")
-        elif ids.get((record[link] or {}).get("PKey")) != row[lookup]:
-            wrong.append(f"{table} {row[f'{table}id']} is not linked to its parent")
+    records: dict[str, list[dict[str, Any]]] = {
+        resource: admin.get("/campaign/dump", params={"resource": resource}).json()
+        for resource, *_ in COMPARED.values()
+    }
+    own = [profile for profile in records["profile"] if not profile["externalId"]]
+    wrong = [] if len(own) == 1 else [f"{len(own)} profiles of a marketer's own instead of 1"]
+    for table, (resource, key, attributes, link) in COMPARED.items():
+        rows: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": table}).json()
+        ids = [record[key] for record in records[resource] if record[key]]
+        found = {record[key]: record for record in records[resource]}
+        wrong += [f"{count} {resource} records carry the id {id_}" for id_, count in Counter(ids).items() if count > 1]
+        wrong += [f"{resource} {id_} has no row" for id_ in set(ids) - {row[f"{table}id"] for row in rows}]
+        parents = {parent["PKey"]: parent[link[3]] for parent in records[link[2]]} if link else {}
+        for row in rows:
+            id_ = row[f"{table}id"]
+            record = found.get(id_)
+            if record is None or not record.get("_visible", True):
+                wrong.append(f"{table} {id_} is not to be seen in Campaign")
+                continue
+            for column, attribute in attributes.items():
+                # Campaign re-cases names (smartCase), so case does not count.
+                if str(row[column] or "").casefold() != str(record[attribute] or "").casefold():
+                    wrong.append(f"{table} {id_}: {column} is not {attribute}")
+            if link:
+                lookup, attribute, *_ = link
+                if parents.get((record[attribute] or {}).get("PKey")) != row[lookup]:
+                    wrong.append(f"{table} {id_} is not linked to its parent")
     return wrong

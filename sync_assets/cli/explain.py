@@ -10,23 +10,11 @@ from rich.text import Text
 
 from sync_assets.commands.explain import explain
 from sync_assets.commands.explanation import sections
-from sync_assets.commands.terminal import (
-    Json,
-    TableOption,
-    end,
-    open_runtime,
-    plain_table,
-    print_document,
-    print_line,
-    print_table,
-)
+from sync_assets.commands.terminal import Json, Parts, TableOption, end, open_runtime, plain_table, print_document
 from sync_assets.defs.instance.command_line import dagster_instance, has_history
 from sync_assets.defs.record_runs import add_runs
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def command(
     record: Annotated[str, typer.Argument(metavar="ID", help="The D365 id of the record, a GUID.")],
     table: TableOption = None,
@@ -61,17 +49,14 @@ def _not_in_step(document: dict[str, Any]) -> Iterator[str]:
             return
 
 
-def show(document: dict[str, Any]) -> None:
-    """Print the sections of the document."""
+def show(document: dict[str, Any]) -> Parts:
+    """Show the sections of the document."""
     for at, part in enumerate(sections(document)):
         if at:
-            print_line()
-        print_line(Text(part.title, style="bold"))
-        for line in part.lines:
-            print_line(f"  {line}")
+            yield ""
+        yield Text(part.title, style="bold")
+        yield from (f"  {line}" for line in part.lines)
         if part.rows:
-            table = plain_table(*part.columns, whole=tuple(part.columns[:1]), folded_at=16)
+            table = plain_table(*part.columns, rows=part.rows, whole=part.columns[:1], folded_at=16)
             table.pad_edge = True
-            for row in part.rows:
-                table.add_row(*map(Text, row))
-            print_table(table)
+            yield table

@@ -40,8 +40,8 @@ COMMANDS = {
     "accept-systems": ("commands.accept_systems", "Confirm that the ledger's systems moved to other addresses."),
     "backup": ("commands.backup", "Copy a ledger in SQLite while everything goes on."),
     "init": ("commands.init", "Write a first configuration from the metadata of both systems."),
-    "add": ("commands.add", "Add one table to the configuration."),
-    "schema": ("commands.schema", "Print the JSON Schema of the configuration, for editors."),
+    "add": ("commands.init", "Add one table to the configuration."),
+    "schema": ("commands.init", "Print the JSON Schema of the configuration, for editors."),
     "migrate": ("cli.migrate", "From Adobe's integration to this program, step by step."),
     "sandbox": ("cli.sandbox", "Serve a local Dynamics 365, Campaign, IMS and SFTP until stopped."),
     "demo": ("cli.demo", "Start the sandbox and Dagster against it, and watch contacts travel."),
@@ -73,8 +73,12 @@ class Commands(TyperGroup):
 
 
 def load(name: str) -> Any:
-    """Import the module of a command, and return the command. A module may have several: groups, or servers."""
-    loaded: Any = get_command(import_module(f"sync_assets.{COMMANDS[name][0]}").app)
+    """Import the module of a command, and return the command. A module with several has an `app` of its own."""
+    module = import_module(f"sync_assets.{COMMANDS[name][0]}")
+    if (several := getattr(module, "app", None)) is None:
+        several = typer.Typer(add_completion=False)
+        several.command()(module.command)
+    loaded: Any = get_command(several)
     return getattr(loaded, "commands", {}).get(name, loaded)
 
 

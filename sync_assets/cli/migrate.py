@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
@@ -22,51 +22,26 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.cli.sync import left_over, sync
+from sync_assets.commands import migration_steps, terminal
 from sync_assets.commands.doctor import examine
 from sync_assets.commands.estimate import estimate
-from sync_assets.commands.estimate_reads import read_limits
+from sync_assets.commands.estimate_calls import read_limits
 from sync_assets.commands.inventory import Inventory
-from sync_assets.commands.migration_steps import (
-    AFTERWARDS,
-    LAST_COMMAND,
-    STEPS,
-    StepResult,
-    changes_step,
-    cost_step,
-    doctor_step,
-    inventory_step,
-    opt_outs_step,
-    show_step,
-    switch_off_step,
-)
+from sync_assets.commands.migration_steps import STEPS, StepResult
 from sync_assets.commands.plan import plan
 from sync_assets.commands.status import CALL_KINDS, in_maintenance
 from sync_assets.commands.status import document as status_document
-from sync_assets.commands.terminal import (
-    Json,
-    confirm,
-    end,
-    let_sigterm_interrupt,
-    on_interrupt,
-    open_runtime,
-    print_document,
-    print_line,
-    progress,
-)
-from sync_assets.config.models import Config
+from sync_assets.commands.terminal import Json, Parts, kinds
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import cleaned
 from sync_assets.ledger.repositories.adobe_migration import MigrationStep
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 
-app = typer.Typer(add_completion=False)
-
 _BEGUN = "sync_begun"
 """Stored like a step when `--go` begins the first sync, with the engine calls counted until then."""
 
 
-@app.command()
 def command(
     yes: Annotated[bool, typer.Option("--yes", help="Confirm each step without being asked.")] = False,
     go: Annotated[bool, typer.Option("--go", help="Make the first sync once all other steps are done.")] = False,
@@ -79,22 +54,27 @@ def command(
     """From Adobe's integration to this program, step by step: what to switch off, what Campaign holds, what would
     change, opt-outs, calls and hours. Writes to neither system without --go. May be left and continued. Exit status
     0: all steps are done, 2: a person must do or decide something."""
-    runtime = open_runtime(creates=True)
-    let_sigterm_interrupt()
+    runtime = terminal.open_runtime(creates=True)
+    terminal.let_sigterm_interrupt()
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
-    with on_interrupt("It goes on with the same step."):
+    with terminal.on_interrupt("It goes on with the same step."):
         document = migrate(
             runtime,
-            confirm=lambda question: yes or (asks and confirm("Confirmed?")),
-            show=(lambda step: None) if as_json else lambda step: show_step(cleaned(step), confirmed=yes),
-            working=lambda: progress(runtime),
+            confirm=lambda question: yes or (asks and terminal.confirm("Confirmed?")),
+            show=lambda step: (
+                None if as_json else terminal.print_parts(migration_steps.show_step(cleaned(step), confirmed=yes))
+            ),
+            working=lambda: terminal.progress(runtime),
             go=go,
             from_start=from_start,
             show_values=show_values,
         )
-    print_document(document, as_json, show_end)
+    terminal.print_document(document, as_json, show_end)
     if document["next"]:
-        end(2, _next_step(document))
+        last = document["steps"][-1]
+        confirmed = " It asks in a terminal; elsewhere `--yes` confirms." if last["question"] else ""
+        why = f"{last['question'] or last['todo'][0]} `sync-assets migrate` continues there.{confirmed}"
+        terminal.end(2, f"Step {last['number']} is not done: {why}")
 
 
 def migrate(
@@ -110,19 +90,19 @@ def migrate(
     """Make the steps that are not done yet, until one needs a person; return what `migrate --json` prints.
 
     Args:
-        runtime: of this process.
         confirm: asks a person a question; returns True for yes.
         show: called with each step as in the document, before its question is asked.
         working: shows progress while a step is made.
         go: True to make the first sync.
-        from_start: True to begin anew.
         show_values: True to put values into the samples, which then are for the terminal only.
 
     Raises:
         SyncAssetsError: a step could not run. The steps before it are done.
     """
     runtime.settings.require("d365", "campaign")
-    ledger, configuration = runtime.ledger, _hash(runtime.config)
+    # The results of all steps depend on the configuration of tables and opt-outs.
+    depends_on = runtime.config.model_dump_json(include={"tables", "opt_out"}).encode()
+    ledger, configuration = runtime.ledger, hashlib.sha256(depends_on).hexdigest()[:32]
     if from_start:
         ledger.adobe_migration.forget_steps()
     stored = {name: one for name, one in ledger.adobe_migration.steps().items() if one.configuration == configuration}
@@ -132,7 +112,8 @@ def migrate(
         done = stored.get(name)
         with working():
             made = StepResult(done.result) if done else steps.make(name)
-        shown.append(_document(number, name, made, done))
+        about = {"number": number, "step": name, "title": STEPS[name], "done_at": done and iso(done.done_at)}
+        shown.append({**about, **asdict(made)})
         show(shown[-1])
         if done:
             continue
@@ -146,18 +127,9 @@ def migrate(
     return {"steps": shown, "next": following, "engine_calls": calls}
 
 
-def _hash(config: Config) -> str:
-    """Return a hash of the configuration of tables and opt-outs, which the results of all steps depend on."""
-    return hashlib.sha256(config.model_dump_json(include={"tables", "opt_out"}).encode()).hexdigest()[:32]
-
-
-def _document(number: int, name: str, made: StepResult, done: MigrationStep | None) -> dict[str, Any]:
-    return {"number": number, "step": name, "title": STEPS[name], "done_at": done and iso(done.done_at), **asdict(made)}
-
-
 @dataclass
 class _Steps:
-    """The steps of one invocation. stored: the results of those that are done. configuration: its hash."""
+    """The steps of one invocation: the results of those that are done, and the hash of the configuration."""
 
     runtime: Runtime
     stored: dict[str, MigrationStep]
@@ -170,18 +142,20 @@ class _Steps:
         config = self.runtime.config
         match name:
             case "doctor":
-                return doctor_step(examine(replace(self.runtime)))
+                return migration_steps.doctor_step(examine(replace(self.runtime)))
             case "switch_off":
-                return switch_off_step(config)
+                return migration_steps.switch_off_step(config)
             case "inventory":
-                return inventory_step(config, self._survey[0])
+                return migration_steps.inventory_step(config, self._survey[0])
             case "changes":
-                return changes_step(*self._survey)
+                return migration_steps.changes_step(*self._survey)
             case "opt_outs":
-                return opt_outs_step(config, self._survey[0])
+                return migration_steps.opt_outs_step(config, self._survey[0])
             case "cost":
                 limits = read_limits(config, self.runtime.ledger)
-                return cost_step(*self._survey, limits, estimate(self.runtime, months=12, other_calls=0))
+                return migration_steps.cost_step(
+                    *self._survey, limits, estimate(self.runtime, months=12, other_calls=0)
+                )
             case _:
                 return self._sync()
 
@@ -194,7 +168,7 @@ class _Steps:
         # A plan counts nothing in the ledger, but this command writes there anyway.
         runtime.ledger.claims.count_calls({(table, "read"): one.reads for table, one in inventory.tables.items()})
         if planned.problems:
-            raise _all_of(planned.problems)
+            raise SyncAssetsError("\n".join(map(str, planned.problems)))
         if stopped := [table for table, one in inventory.tables.items() if one.listing == "stopped"]:
             raise SyncAssetsError(
                 f"What Campaign holds of {', '.join(stopped)} was not listed: it takes more engine calls than the "
@@ -204,18 +178,18 @@ class _Steps:
         return inventory, planned.document
 
     def _sync(self) -> StepResult:
-        foretold, afterwards = self.stored["cost"].result["engine_calls"], {"afterwards": AFTERWARDS}
+        foretold, afterwards = self.stored["cost"].result["engine_calls"], {"afterwards": migration_steps.AFTERWARDS}
         if not self.go:
             result, found = self._made() | {"foretold": foretold}, status_document(self.runtime, {}, {})
             if _unfinished(found):
-                return StepResult(result, afterwards, todo=[LAST_COMMAND])
+                return StepResult(result, afterwards, todo=[migration_steps.LAST_COMMAND])
         else:
             self._note_beginning()
             # What it would announce is part of the result, or of the error.
             runtime = replace(self.runtime, calls=Counter[str](), announce=lambda _: None)
             done = sync(runtime)
             if done.status == 1:
-                raise _all_of(done.problems)
+                raise SyncAssetsError("\n".join(map(str, done.problems)))
             result, found = self._made() | {"foretold": foretold}, done.document
             if done.problems or done.ended_early or in_maintenance(found, list(found["tables"])) or _unfinished(found):
                 return StepResult(result, todo=[*map(str, done.problems), *done.stopped, done.ending])
@@ -242,10 +216,6 @@ class _Steps:
         return {kind: sum(calls.get(kind, 0) for calls in by_day) for kind in CALL_KINDS}
 
 
-def _all_of(problems: Sequence[SyncAssetsError]) -> SyncAssetsError:
-    return SyncAssetsError("\n".join(map(str, problems)))
-
-
 def _unfinished(found: dict[str, Any]) -> bool:
     """Return True if no sync has been made, or one that left more than records which a person may leave as they are."""
     tables = found["tables"].values()
@@ -254,18 +224,8 @@ def _unfinished(found: dict[str, Any]) -> bool:
     return not complete or pending or any(found["opt_out"][state] for state in ("due", "files_waiting"))
 
 
-def show_end(document: dict[str, Any]) -> None:
-    """Print how far the migration came."""
-    calls = ", ".join(f"{number:,} {kind}" for kind, number in document["engine_calls"].items() if number)
-    if calls:
-        print_line(f"Engine calls before the first sync, to find this out: {calls}.")
+def show_end(document: dict[str, Any]) -> Parts:
+    if calls := {kind: number for kind, number in document["engine_calls"].items() if number}:
+        yield f"Engine calls before the first sync, to find this out: {kinds(calls)}."
     if document["next"] is None:
-        print_line("All steps are done.")
-
-
-def _next_step(document: dict[str, Any]) -> str:
-    """Return why the last step is not done, and how to go on."""
-    last = document["steps"][-1]
-    confirmed = " It asks in a terminal; elsewhere `--yes` confirms." if last["question"] else ""
-    why = last["question"] or last["todo"][0]
-    return f"Step {last['number']} is not done: {why} `sync-assets migrate` continues there.{confirmed}"
+        yield "All steps are done."

@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any
 
 import typer
 
 from sync_assets.cli.sync_runs import run_flow
+from sync_assets.commands import terminal
 from sync_assets.commands.replay import capture_again, day, replayable
 from sync_assets.commands.status import COLUMNS, document, held_back
-from sync_assets.commands.terminal import (
-    Json,
-    OneTable,
-    fail,
-    on_interrupt,
-    open_runtime,
-    print_document,
-    print_line,
-    progress,
-    say,
-)
+from sync_assets.commands.terminal import Json, OneTable, Parts
+from sync_assets.commands.values import Done
 from sync_assets.defs.asset_keys import d365_key
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.tables.run_requests import end_killed
-from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Outcome
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 
-app = typer.Typer(add_completion=False)
 
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """The result of a replay.
-
-    Attributes:
-        document: what `replay --json` prints.
-        problems: why it could not be completed.
-        said: further notes for people.
-    """
-
-    document: dict[str, Any]
-    problems: list[SyncAssetsError]
-    said: list[str]
-
-
-@app.command()
 def command(
     table: OneTable,
     first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="Only rows last modified since.")] = None,
@@ -60,23 +32,18 @@ def command(
     """Capture again all rows, or those last modified on the days given (UTC, both included). May be killed and
     repeated. The next sync or the backlog sensor sends what is then pending."""
     days = day(first, "--from"), day(last, "--to")
-    runtime = open_runtime()
-    with on_interrupt("Nothing is lost."), progress(runtime):
+    runtime = terminal.open_runtime()
+    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime):
         done = replay(runtime, table, *days, force=force)
-    for line in dict.fromkeys(done.said):
-        say(line)
-    if done.problems:
-        fail(*dict.fromkeys(map(str, done.problems)))
-    print_document(done.document, as_json, show)
+    terminal.finish(done, as_json, show)
 
 
 def replay(
     runtime: Runtime, table: str, first: date | None = None, last: date | None = None, *, force: bool = False
-) -> Replayed:
-    """Capture all rows again, or those last modified on the days given (UTC, both included).
+) -> Done:
+    """Capture again all rows, or those last modified on the days given (UTC, both included; None: no limit there).
 
-    A day None: no limit on that side. A replay that was killed continues where it stopped. force: captured records are
-    sent again even if they are unchanged. Raises SyncAssetsError if it cannot begin.
+    A replay that was killed continues where it stopped. force: captured records are sent again even if unchanged.
     """
     runtime.settings.require("d365", "campaign")
     config = replayable(runtime, table, first, last)
@@ -92,10 +59,10 @@ def replay(
     counts = document(runtime, {}, {})["tables"][table]
     held = held_back({"tables": {table: counts}})
     summary = {"table": table, **{name: counts[name] for name in COLUMNS}}
-    return Replayed(summary, found.problems, [*found.notes, *held, *found.stopped])
+    return Done({} if found.problems else summary, found.problems, [*found.notes, *held, *found.stopped])
 
 
-def show(document: dict[str, Any]) -> None:
+def show(document: dict[str, Any]) -> Parts:
     table, pending = document["table"], document["pending"]
     goes = "`sync-assets sync` or the sensors send them." if pending else "There is nothing to send."
-    print_line(f"{table} was captured again: {counted(pending, 'record', 'are')} pending. {goes}")
+    yield f"{table} was captured again: {counted(pending, 'record', 'are')} pending. {goes}"

@@ -19,10 +19,6 @@ class Dialect(StrEnum):
     V8 = "v8"
 
 
-app = typer.Typer(add_completion=False)
-
-
-@app.command()
 def command(
     port: Annotated[int, typer.Option(min=0, max=65530, help="First of six ports; 0: free ones.")] = 0,
     env_file: Annotated[str | None, typer.Option("--env-file", help="Write the environment for them here.")] = None,

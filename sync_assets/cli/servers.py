@@ -60,12 +60,7 @@ def _serve(run: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> No
 def run_web(arguments: Sequence[str], announce: Callable[[str], None]) -> None:
     """Run Dagster's web server behind the guard, with its own options. Does not return.
 
-    Args:
-        arguments: Those of `dagster-webserver`.
-        announce: Called with a line that names the address.
-
-    Raises:
-        SyncAssetsError: The list of host names is not valid, or the port is taken.
+    announce: called with a line that names the address. Raises SyncAssetsError if the port is taken.
     """
     hosts = allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))
     _name_home(arguments)
@@ -80,11 +75,7 @@ def run_web(arguments: Sequence[str], announce: Callable[[str], None]) -> None:
 
 
 def run_dev(arguments: Sequence[str]) -> None:
-    """Run `dagster dev` with the guarded web server in place of Dagster's. Does not return.
-
-    Raises:
-        SyncAssetsError: The list of host names is not valid, or the port is taken.
-    """
+    """Run `dagster dev` with the guarded web server in place of Dagster's. Does not return."""
     allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
     _name_home(arguments)
     with _dagsters_errors():
@@ -120,9 +111,6 @@ def run_code_server(arguments: Sequence[str]) -> None:
 
     It serves only once configuration and environment are valid, so that the health check of a platform means that, and
     a release that cannot work replaces none that works.
-
-    Raises:
-        SyncAssetsError: The configuration or the environment is not valid.
     """
     words = ["--module-name", "sync_assets.definitions", *arguments]
     if "--help" in arguments:

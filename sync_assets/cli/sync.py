@@ -5,47 +5,42 @@ A table with nothing to capture or send gets no run; if that is so for all table
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sync_assets.alerts.dead_man_switch import DeadManSwitch
 from sync_assets.campaign.client import NotPublished
-from sync_assets.checks.guardrails import BeyondLimits, check_configuration
+from sync_assets.capture.feed_polling import FeedPoller
+from sync_assets.checks.guardrails import BeyondLimits, check_configuration, known_contacts, within_limits
+from sync_assets.checks.preflight import set_up
 from sync_assets.checks.rules import NotReady
-from sync_assets.cli.quiet_tables import quiet_tables
-from sync_assets.commands.arguments import check_tables
+from sync_assets.commands import terminal
 from sync_assets.commands.status import document, held_back, in_maintenance, retried, show
-from sync_assets.commands.terminal import (
-    AcceptMapping,
-    Json,
-    NewLedger,
-    end,
-    on_interrupt,
-    open_runtime,
-    print_document,
-    progress,
-    say,
-)
+from sync_assets.commands.terminal import AcceptMapping, Json, NewLedger
+from sync_assets.commands.values import check_tables
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import MappingsTakeTurns, Outcome
+from sync_assets.flows import CONFIRM, MappingsTakeTurns, Outcome, opt_outs_due
 from sync_assets.foreign_text import one_line
 from sync_assets.performance import keep_loaded_objects
+from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import killed_runs
 from sync_assets.runtime.workers import release_dead
+from sync_assets.task_group import run_together
 
 if TYPE_CHECKING:
     import dagster as dg
 
     from sync_assets.cli.sync_runs import Troubled
 
-app = typer.Typer(add_completion=False)
 
 LEFT = {
     "deletes_held_back": ("deletions held back", "sync-assets approve-deletes {table}"),
@@ -74,12 +69,10 @@ class Synced:
     """The result of `sync`.
 
     Attributes:
-        document: what `sync --json` prints.
         problems: why a flow could not run.
         stopped: why a flow ended early, and further notes for people.
         ended_early: True if a flow ended before its work was done.
-        status: the exit status.
-        ending: why it is not 0, and the command that leads on; empty if it is 0.
+        ending: why the status is not 0, and the command that leads on; empty if it is 0.
     """
 
     document: dict[str, Any]
@@ -90,7 +83,6 @@ class Synced:
     ending: str = ""
 
 
-@app.command()
 def command(
     table: Annotated[list[str] | None, typer.Option("--table", help="Only this mapped table; may be repeated.")] = None,
     accept_mapping: AcceptMapping = False,
@@ -103,13 +95,13 @@ def command(
     def announce(line: str) -> None:
         if line not in printed:  # the same error may end several tables
             printed.append(line)
-            say(line)
+            terminal.say(line)
 
-    runtime = open_runtime(creates=True)
+    runtime = terminal.open_runtime(creates=True)
     runtime.accept_mapping, runtime.new_ledger, runtime.announce = accept_mapping, new_ledger, announce
-    with on_interrupt("Nothing is lost."), progress(runtime):
+    with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime):
         done = sync(runtime, table or [])
-    print_document(done.document, as_json, show)
+    terminal.print_document(done.document, as_json, show)
     if not as_json:
         printed += [*held_back(done.document), *in_maintenance(done.document, list(done.document["tables"]))]
         printed += retried(done.document)
@@ -119,7 +111,7 @@ def command(
     for line in untold[:-1]:
         announce(line)
     if done.status:
-        end(done.status, *untold[-1:] or [done.ending], then="`sync-assets doctor` checks the set-up.")
+        terminal.end(done.status, *untold[-1:] or [done.ending], then="`sync-assets doctor` checks the set-up.")
 
 
 def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> Synced:
@@ -158,10 +150,7 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
 def _run(
     runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None
 ) -> tuple[Outcome, Troubled]:
-    """Run the flows that have something to do, or were last confirmed more than an hour ago.
-
-    Killed runs are ended as well.
-    """
+    """Run the flows that have something to do, or were last confirmed an hour ago. Killed runs are ended as well."""
     paused = runtime.ledger.maintenance.in_maintenance()
     going = [config for config in tables if config.table not in paused]
     quiet = quiet_tables(runtime, going)
@@ -235,3 +224,62 @@ def _left(outcome: dict[str, Any], tables: Sequence[str]) -> dict[str, int]:
 def _failed(found: Sequence[SyncAssetsError | str]) -> bool:
     """Return True if a table could not run. A text says why it ended early, e.g. that a budget was spent."""
     return any(isinstance(problem, SyncAssetsError) for problem in found)
+
+
+# --- Quiet tables -----------------------------------------------------------------------------------------------------
+# A run costs seconds and a SQLite database of its own in Dagster's storage, a poll costs one request: called by cron,
+# `sync` would otherwise make thousands of runs a day.
+
+
+def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
+    """Return the tables whose feed has no news, of which nothing is to be sent, and whose mapping is unchanged.
+
+    A table for which this cannot be determined is not quiet: its run shows the cause. Makes no engine call.
+    """
+    try:
+        return interruptible.run(_quiet(runtime, tables))
+    except Exception:  # noqa: BLE001  the run then reports the error, without foreign text
+        return set()
+
+
+async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
+    """Check the tables in three steps, the cheapest first: by the ledger, by their set-up, by a poll."""
+    candidates = [config for config in tables if await asyncio.to_thread(_is_idle, runtime, config)]
+    if not candidates:
+        return set()
+    as_before = await run_together(*(_is_unchanged(runtime, config) for config in candidates))
+    same = [config for config, is_same in zip(candidates, as_before, strict=True) if is_same]
+    if not same:
+        return set()
+    poller = FeedPoller(runtime)
+    try:
+        polled = await asyncio.to_thread(poller.poll, same)
+    finally:
+        await asyncio.to_thread(poller.close)
+    return {config.table for config in same} - polled.news - polled.refused.keys()
+
+
+def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
+    """Return True if, by the ledger, the table is complete, confirmed lately, within its limits, and has no backlog."""
+    ledger = runtime.ledger
+    confirmed = ledger.runs.confirmed_at(config.table)
+    if confirmed is None or datetime.now(UTC) - confirmed > CONFIRM:
+        return False
+    feed, counts = ledger.feeds.feed(config.table), ledger.reports.counts().get(config.table)
+    limits = within_limits(runtime.config, config, known_contacts(runtime))
+    kept = all(finding.passed for finding in limits)
+    due = ledger.reports.next_due(config.table)
+    pending = (counts and counts.pending) or opt_outs_due(runtime, config)
+    idle = not pending and (due is None or due > datetime.now(UTC))
+    return feed is not None and feed.complete and idle and kept
+
+
+async def _is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
+    """Return True if the set-up passes all findings, and the mapping has the fingerprint of the stored feed."""
+    try:
+        ready = await set_up(runtime, config)
+    except SyncAssetsError:
+        return False
+    feed = await asyncio.to_thread(runtime.ledger.feeds.feed, config.table)
+    right = not any(finding.stops for finding in ready.findings)
+    return right and feed is not None and feed.fingerprint == ready.mapping.fingerprint

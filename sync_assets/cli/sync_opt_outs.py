@@ -70,12 +70,7 @@ def _version(file: OptOutFile) -> Version:
 
 
 class _WaitingFiles:
-    """Process the files that wait in the folder.
-
-    Attributes:
-        found: The outcome of their runs.
-        refused: Reasons why files that are still present could not be processed.
-    """
+    """The files that wait in the folder, the outcome of their runs, and why some that are still there were refused."""
 
     def __init__(self, runtime: Runtime, run: Callable[[str], Outcome]) -> None:
         self._runtime, self._run = runtime, run

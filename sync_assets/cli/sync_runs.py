@@ -43,14 +43,7 @@ def run_flows(
 ) -> tuple[Outcome, Troubled]:
     """Run all flows of the tables except the quiet ones, then those of opt-outs.
 
-    Args:
-        runtime: The environment, ledger and clients.
-        tables: In link order.
-        quiet: Names of tables that need no capture.
-        instance: The Dagster instance; None: that of DAGSTER_HOME.
-
-    Returns:
-        The outcome of all flows, and the tables that could not go on.
+    instance: the Dagster instance; None: that of DAGSTER_HOME. Returns also the tables that could not go on.
     """
     whole, troubled = Outcome(), Troubled()
     with nullcontext(instance) if instance else dagster_instance() as opened:
@@ -104,7 +97,8 @@ def _push_the_rest(
         if pending == before and due is None:
             return
         longest = timedelta(seconds=WAIT_FOR_RETRY_SECONDS)
-        if due and due - datetime.now(UTC) > longest and not _is_leased(runtime):
+        leased = any(counts.leased for counts in runtime.ledger.reports.counts().values())  # to another worker
+        if due and due - datetime.now(UTC) > longest and not leased:
             return  # records without an answer that names a cause, which are tried again in growing intervals
         if pending != before:
             give_up_at = time.monotonic() + PATIENCE_SECONDS  # there is progress, so the wait starts anew
@@ -133,16 +127,8 @@ def _is_due(runtime: Runtime, config: TableConfig) -> bool:
     return due is not None and due <= datetime.now(UTC)
 
 
-def _is_leased(runtime: Runtime) -> bool:
-    """Return True if another worker has claimed records."""
-    return any(counts.leased for counts in runtime.ledger.reports.counts().values())
-
-
 def run_flow(
-    runtime: Runtime,
-    config: TableConfig,
-    instance: dg.DagsterInstance,
-    selection: list[dg.AssetKey],
+    runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance, selection: list[dg.AssetKey]
 ) -> Outcome:
     """Run one Dagster run of a table, in today's partition.
 
@@ -162,16 +148,7 @@ def execute(
     partition: str | None,
     tags: dict[str, str],
 ) -> None:
-    """Run one Dagster run.
-
-    Args:
-        found: The outcome of the run, which the assets add to.
-        instance: The Dagster instance.
-        assets: Made with that outcome.
-        selection: The assets that the run materialises.
-        partition: None if the assets have none.
-        tags: Of the run.
-    """
+    """Run one Dagster run of assets that add to the outcome `found`. partition: None if the assets have none."""
     try:
         job = dg.define_asset_job(JOB, selection=dg.AssetSelection.assets(*selection))
         named = dg.Definitions(assets=assets, jobs=[job], resources={**systems()})

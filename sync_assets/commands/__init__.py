@@ -1,14 +1,14 @@
 """A module for each command that starts no Dagster: its function, its options, and its text for people.
 
 The function has typed arguments, prints nothing, and is called by the job of the same name, too. `command` has the
-options; `show` prints the document; cli/main.py lists all commands. Beside the commands:
+options; `show` yields the document's lines and tables; cli/main.py lists all commands. Beside the commands:
 
-terminal        options, questions, progress and tables that commands share
-documents       parts of documents
-arguments       ids and names of tables, as users write them
-rehearsal, inventory    what `plan` and `migrate` share
-estimate_calls, estimate_reads    the arithmetic of `estimate`, and what it reads
-migration_steps, explanation      the texts of `migrate` and `explain`
+terminal        options, questions, progress, lines and tables
+values          ids and names of tables as users write them; parts of documents
+configure       what `init` and `add` do
+inventory       counts Campaign's records for `plan` and `migrate`
+estimate_calls  the arithmetic of `estimate`, and what it reads
+migration_steps, explanation    the texts of `migrate` and `explain`
 export_sample   what `doctor --file` reads of a sample of the opt-out export
 log_export      the day's log on the Campaign SFTP
 """

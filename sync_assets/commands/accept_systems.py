@@ -6,16 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_assets.commands.terminal import Json, open_runtime, print_document, print_line
+from sync_assets.commands.terminal import Json, Parts, open_runtime, print_document
 from sync_assets.ledger.repositories.systems import Side
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import NAMES, same_address
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def command(
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only shown.")] = False,
     as_json: Json = False,
@@ -53,18 +50,18 @@ async def _organisation(runtime: Runtime) -> str:
         return await d365.organization_id()
 
 
-def show(document: dict[str, Any]) -> None:
+def show(document: dict[str, Any]) -> Parts:
     """Print the document for people."""
     if not document["moved"]:
-        print_line(f"The ledger {document['ledger']} belongs to these systems already.")
+        yield f"The ledger {document['ledger']} belongs to these systems already."
         return
     for side, one in document["moved"].items():
         before = _shown(one["before"]) if one["before"] else "not known so far"
-        print_line(f"{NAMES[side]}: {before} -> {_shown(one['now'])}")
+        yield f"{NAMES[side]}: {before} -> {_shown(one['now'])}"
     if document["accepted"]:
-        print_line(f"The ledger {document['ledger']} belongs to these systems now.")
+        yield f"The ledger {document['ledger']} belongs to these systems now."
         return
-    print_line(
+    yield (
         "Nothing was changed. Is it the same data under a new address? Then `sync-assets accept-systems --yes`. If the "
         "records are others, this ledger would be wrong about each of them: name another one in SYNC_ASSETS_LEDGER_URL."
     )

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
-
-from sync_assets.commands.arguments import check_tables
-from sync_assets.commands.terminal import Json, OneTable, open_runtime, print_document, print_line
+from sync_assets.commands.terminal import Json, OneTable, Parts, open_runtime, print_document
+from sync_assets.commands.values import check_tables
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def command(table: OneTable, as_json: Json = False) -> None:
     """Let a mass deletion that the guard stopped go ahead: the next capture of the table, once."""
     print_document(approve_deletes(open_runtime(), table), as_json, show)
 
 
 def approve_deletes(runtime: Runtime, table: str) -> dict[str, Any]:
-    """Approve the deletions of a table that are held back.
-
-    Returns their number, and the children that follow or become orphans, by table. Raises SyncAssetsError for a table
-    that is not mapped, or was never captured.
-    """
+    """Approve the deletions of a table that are held back; return their number, and the children that they concern."""
     check_tables(runtime.config, [table])
     feed = runtime.ledger.feeds.feed(table)
     if feed is None:
@@ -41,10 +32,10 @@ def approve_deletes(runtime: Runtime, table: str) -> dict[str, Any]:
     return {"table": table, "approved": feed.deletes, "following": following.deleted, "orphaning": following.kept}
 
 
-def show(document: dict[str, Any]) -> None:
+def show(document: dict[str, Any]) -> Parts:
     table, approved = document["table"], document["approved"]
     if not approved:
-        print_line(f"No deletion of {table} is held back, so there is nothing to approve.")
+        yield f"No deletion of {table} is held back, so there is nothing to approve."
         return
     orphans = with_them(OrphansOfDeletes(document["following"], document["orphaning"]))
-    print_line(f"The next capture of {table} lets {counted(approved, 'deletion')} go ahead{orphans}.")
+    yield f"The next capture of {table} lets {counted(approved, 'deletion')} go ahead{orphans}."

@@ -10,19 +10,16 @@ from typing import Annotated
 
 import typer
 
-from sync_assets.commands.terminal import Json, open_runtime, print_document, print_line
+from sync_assets.commands.terminal import Json, open_runtime, print_document
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.storage.database_url import Address
 from sync_assets.runtime.context import Runtime
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def command(file: Annotated[str, typer.Argument(help="A new file.")], as_json: Json = False) -> None:
     """Copy a ledger in SQLite, whole as of this moment, while everything goes on. For PostgreSQL use pg_dump."""
     document = {"file": file, "bytes": backup(open_runtime(), Path(file))}
-    print_document(document, as_json, lambda done: print_line(f"{done['bytes']:,} bytes written to {done['file']}."))
+    print_document(document, as_json, lambda done: [f"{done['bytes']:,} bytes written to {done['file']}."])
 
 
 def backup(runtime: Runtime, file: Path) -> int:

@@ -1,4 +1,4 @@
-"""What `init` and `add` share: read both systems' metadata, let `scaffold` suggest a mapping, check it, write the file.
+"""Suggest a configuration from both systems' metadata, check it, and write the file; for `init` and `add`.
 
 Nothing is written to either system, and no engine call is made. What is written has passed the program's own checks of
 the configuration, was compiled against both systems' metadata, and is within the guardrails.
@@ -7,37 +7,32 @@ the configuration, was compiled against both systems' metadata, and is within th
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 import sync_assets
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.checks.guardrails import within_limits
 from sync_assets.checks.preflight import check_metadata, tracking
 from sync_assets.checks.rules import NotReady
-from sync_assets.commands.terminal import ask, print_line
+from sync_assets.config.json_schema import PACKAGED
+from sync_assets.config.loader import load_config, parse_config
 from sync_assets.config.models import Config
-from sync_assets.config.variables import expanded
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import ListedTable, Table
 from sync_assets.errors import SyncAssetsError
+from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.scaffold.suggestions import suggest_links
 from sync_assets.scaffold.table_suggestions import Choice, Suggested, resource_for, suggest_table
+from sync_assets.scaffold.yaml_text import SCHEMA_FILE, insert_table, table_block, whole_file
 from sync_assets.similar_names import did_you_mean
 from sync_assets.task_group import run_together
 
-File = Annotated[
-    str | None, typer.Option("--file", help="The configuration file; default: SYNC_ASSETS_CONFIG, or sync_assets.yaml.")
-]
-TABLE = "TABLE, TABLE=RESOURCE or TABLE=RESOURCE:KEY"
-DEFAULT_FILE = "sync_assets.yaml"
 CONFIG = "SYNC_ASSETS_CONFIG"
 ChooseResource = Callable[[str, Sequence[str]], str]
 """Asks a person for the resource of a table, of the free ones."""
@@ -67,13 +62,10 @@ class Landscape:
     tables: tuple[ListedTable, ...]
     resources: Mapping[str, str]
 
-    def choice(self, table: ListedTable) -> Choice | None:
-        return resource_for(table.name, table.label, self.resources)
-
     @property
     def offered(self) -> list[tuple[ListedTable, Choice | None]]:
         """Return the tables, each with the resource that it probably goes to: likely ones first, then custom ones."""
-        pairs = [(table, self.choice(table)) for table in self.tables]
+        pairs = [(table, resource_for(table.name, table.label, self.resources)) for table in self.tables]
         return sorted(pairs, key=lambda p: (-(p[1].percent if p[1] else 0), not p[0].custom, p[0].name))
 
 
@@ -83,20 +75,105 @@ class Written:
 
     path: Path
     tables: tuple[Suggested, ...]
-    hints: tuple[str, ...] = field(default=())
+    hints: tuple[str, ...] = ()
 
 
-def default_file(environment: Mapping[str, str], named: str | None) -> Path:
-    """Return the configuration file: the one named, else that of SYNC_ASSETS_CONFIG, else one in this folder."""
-    return expanded(named or environment.get(CONFIG, "").strip() or DEFAULT_FILE)
+def init(
+    environment: Mapping[str, str],
+    path: Path,
+    wanted: Sequence[Wanted],
+    *,
+    force: bool = False,
+    choose_tables: Callable[[Landscape], Sequence[str]] | None = None,
+    ask_resource: ChooseResource | None = None,
+) -> Written:
+    """Write a new file. The two callbacks ask the user, if there is one to ask. Raises SyncAssetsError."""
+    not_our_own(path)
+    if path.exists() and not force:
+        raise SyncAssetsError(
+            f"{path} is there already, and was left as it is.",
+            "Name another with `--file`, add a table with `sync-assets add TABLE`, or write over it with `--force`.",
+        )
+    if not path.parent.is_dir():
+        raise SyncAssetsError(f"{path.parent} is no folder.", "Make it, or name another file with `--file`.")
+
+    async def suggested() -> tuple[tuple[Suggested, ...], Config, str]:
+        async with opened(environment) as (d365, campaign, there):
+            named = list(wanted) or [Wanted.of(text) for text in (choose_tables(there) if choose_tables else ())]
+            if not named:
+                raise SyncAssetsError(
+                    "No table was named.",
+                    "Write e.g. `sync-assets init --table contact --table new_order`; `--list` shows what there is.",
+                )
+            tables = await suggest(named, None, there, d365, campaign, ask_resource)
+            text = whole_file(tables, datetime.now(UTC).date())
+            return tables, parse_config(text, str(path)), text
+
+    tables, config, text = interruptible.run(suggested())
+    check_fit(config, tables)
+    write(path, text.encode())
+    schema = path.with_name(SCHEMA_FILE)
+    if force or not schema.exists():
+        write(schema, PACKAGED.read_bytes())
+    return Written(path, tables)
+
+
+def add(
+    environment: Mapping[str, str], path: Path, wanted: Wanted, *, ask_resource: ChooseResource | None = None
+) -> Written:
+    """Add a table to the file at `path`; all its other bytes stay as they are. Raises SyncAssetsError."""
+    if not path.exists():
+        raise SyncAssetsError(f"{path} is not there.", f"Write it first: `sync-assets init --table {wanted.table}`.")
+    not_our_own(path)
+    config = load_config(path)
+    before = path.read_bytes()
+
+    async def suggested() -> tuple[Suggested, list[str]]:
+        async with opened(environment) as (d365, campaign, there):
+            (one,) = await suggest([wanted], config, there, d365, campaign, ask_resource)
+            return one, await _children(one, config, d365, campaign)
+
+    one, hints = interruptible.run(suggested())
+    mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
+    text = before.decode("utf-8-sig")
+    whole = insert_table(text, lambda indent: table_block(one, indent))
+    check_fit(parse_config(whole, str(path)), (one,))
+    if path.read_bytes() != before:
+        raise SyncAssetsError(f"{path} was changed meanwhile, and was left as it is.", "Run the command again.")
+    write(path, f"{mark}{whole}".encode())
+    return Written(path, (one,), tuple(hints))
+
+
+async def _children(one: Suggested, config: Config, d365: DataverseClient, campaign: CampaignClient) -> list[str]:
+    """Return lines for links of mapped tables that point to the new one: for people to add, or not."""
+    hints: list[str] = []
+    parents = {table.table: {link.table for link in table.links} for table in config.tables}
+    parents[one.table.name] = {link.parent for link in one.links if link.sure}
+    for table in config.tables:
+        described = await d365.described(table.table)
+        if not any(one.table.name in column.targets for column in described.columns.values()):
+            continue
+        resource = await campaign.resource(table.api, table.resource)
+        for link in suggest_links(described, resource, {one.table.name: one.resource.name}, parents):
+            line = f"{{field: {link.column.name}, to: {link.attribute.path}, table: {link.parent}}}"
+            if link.sure and link.attribute.path not in {known.to for known in table.links}:
+                hints.append(f"{table.table} points to {link.parent}. To link them, add to its `links`: - {line}")
+    return hints
+
+
+def landscape(environment: Mapping[str, str]) -> Landscape:
+    """Return both systems' tables and resources."""
+
+    async def look() -> Landscape:
+        async with opened(environment) as (_, _, there):
+            return there
+
+    return interruptible.run(look())
 
 
 @asynccontextmanager
 async def opened(environment: Mapping[str, str]) -> AsyncIterator[tuple[DataverseClient, CampaignClient, Landscape]]:
-    """Open both clients, and read what can be mapped. The file that SYNC_ASSETS_CONFIG names may not exist yet.
-
-    Raises SettingsError with all that both systems lack.
-    """
+    """Open both clients, and read what can be mapped. The file that SYNC_ASSETS_CONFIG names may not exist yet."""
     runtime = Runtime({name: value for name, value in environment.items() if name != CONFIG}, any_ledger=True)
     runtime.settings.require("d365", "campaign")
     async with runtime.d365() as d365, runtime.campaign() as campaign:
@@ -214,28 +291,3 @@ def write(path: Path, content: bytes) -> None:
         raise SyncAssetsError(
             f"{path} can't be written ({error.strerror or 'unknown reason'}).", "Name another file with `--file`."
         ) from None
-
-
-def choose_resource(table: str, free: Sequence[str]) -> str:
-    """Ask on the terminal which resource takes a table."""
-    return ask(f"Which resource takes {table} ({', '.join(free)})")
-
-
-def on_a_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
-
-
-def show_written(written: Written) -> None:
-    print_line(f"{written.path}:")
-    for one in written.tables:
-        sure = sum(field.sure for field in one.fields)
-        text = f"{one.table.name} -> {one.resource.name}, key {one.key.name}: {sure} columns mapped"
-        if less := len(one.fields) - sure:
-            text += f", {less} less sure ones commented out"
-        if links := [f"{link.column.name} -> {link.parent}" for link in one.links if link.sure]:
-            text += f", linked by {', '.join(links)}"
-        print_line(f"  {text}")
-        if not one.key.sure:
-            print_line(f"  Please check the key: {one.key.name} is {one.key.why}.")
-    for hint in written.hints:
-        print_line(f"  {hint}")

@@ -6,7 +6,7 @@ Makes no engine call, and writes nothing anywhere.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.checks.volume import INITIAL_RECORDS
+from sync_assets.commands import estimate_calls
 from sync_assets.commands.estimate_calls import (
     LATENCY,
     LEAST_HISTORY,
@@ -22,39 +23,24 @@ from sync_assets.commands.estimate_calls import (
     Limits,
     Month,
     Volume,
-    days_short,
-    first_loads,
-    hours,
-    month,
 )
-from sync_assets.commands.estimate_reads import month_so_far, read_limits, read_volumes
 from sync_assets.commands.status import CALL_KINDS
-from sync_assets.commands.terminal import (
-    Json,
-    on_interrupt,
-    open_runtime,
-    plain_table,
-    print_document,
-    print_line,
-    print_table,
-)
-from sync_assets.dataverse.row_counts import MOST_COUNTED, RowCount
+from sync_assets.commands.terminal import Json, Parts, kinds, on_interrupt, open_runtime, plain_table, print_document
+from sync_assets.dataverse.row_counts import MOST_COUNTED
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.scratch import ledger_to_read
 from sync_assets.ledger.times import iso
 from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-from sync_assets.runtime.systems import compare_organisation
-
-app = typer.Typer(add_completion=False)
+from sync_assets.runtime.systems import check_organisation
+from sync_assets.task_group import run_together
 
 _LOAD = ("rows", "in scope", "inserts", "reads", "calls")
 _MONTH = ("inserts", "updates", "deletes", "reads", "calls")
 _SIGNS = {"exact": "", "at most": "≤ ", "at least": "≥ "}
 
 
-@app.command()
 def command(
     months: Annotated[int, typer.Option(min=1, max=1200, help="How many months are summed up.")] = 12,
     other_calls: Annotated[
@@ -70,31 +56,24 @@ def command(
 
 
 def estimate(runtime: Runtime, *, months: int, other_calls: int) -> dict[str, Any]:
-    """Return the document of `estimate --json`.
-
-    Args:
-        runtime: of the process.
-        months: how many are summed up.
-        other_calls: engine calls that other sources make in a month.
-
-    Raises:
-        SyncAssetsError: a table cannot be read, or the ledger belongs to other systems.
-    """
+    """Return the document of `estimate --json`. other_calls: engine calls that other sources make in a month."""
     runtime.settings.require("d365")
     now = datetime.now(UTC)
     with ledger_to_read(runtime.settings.ledger_url, runtime.cipher) as ledger:
         runtime.check_addresses(ledger)
         reading = replace(runtime, any_ledger=True)  # so that it stores no address in the ledger
         volumes = interruptible.run(_volumes(reading, ledger, now))
-        limits = read_limits(runtime.config, ledger)
-        so_far = month_so_far(ledger, now)
+        limits = estimate_calls.read_limits(runtime.config, ledger)
+        so_far = estimate_calls.month_so_far(ledger, now)
     return report(volumes, limits, so_far, months=months, other_calls=other_calls, now=now)
 
 
 async def _volumes(runtime: Runtime, ledger: Ledger, now: datetime) -> list[Volume]:
     async with runtime.d365() as d365:
-        compare_organisation(ledger, d365.url, await d365.organization_id())
-        return await read_volumes(runtime.config, ledger, d365, now)
+        check_organisation(ledger, d365.url, await d365.organization_id(), store=False)
+        config = runtime.config
+        volumes = (estimate_calls.read_volume(config, table, ledger, d365, now) for table in config.tables)
+        return list(await run_together(*volumes))
 
 
 def report(
@@ -107,27 +86,26 @@ def report(
     now: datetime,
 ) -> dict[str, Any]:
     """Return the document of `estimate --json`; its `notes` are for people. so_far: the calls of this month."""
-    loads = first_loads(volumes, limits)
-    a_month = {volume.table: month(volume, limits) for volume in volumes}
+    loads = estimate_calls.first_loads(volumes, limits)
+    a_month = {volume.table: estimate_calls.month(volume, limits) for volume in volumes}
     load = sum((one.calls for one in loads.values() if one.calls), Counter[str]())
     usual = sum((one.calls for one in a_month.values()), Counter[str]())
     with_others = usual.total() + other_calls
-    short = days_short(list(a_month.values()), limits)
+    short = estimate_calls.days_short(list(a_month.values()), limits)
+    hours = round(estimate_calls.hours(load.total(), limits), 2)
     return {
         "asked_at": iso(now),
         "months": months,
         "other_calls": other_calls,
         "tables": {one.table: _table(one, loads[one.table], a_month[one.table]) for one in volumes},
         "first_load": {
-            "engine_calls": _kinds(load),
-            "total": load.total(),
-            "hours": round(hours(load.total(), limits), 2),
+            **_calls(load),
+            "hours": hours,
             "days": -(-load.total() // limits.a_day) if limits.a_day else None,
-            "pace": {"calls_per_hour": limits.pace, "source": "measured" if limits.measured else "assumed"},
+            "pace": pace(limits),
         },
         "month": {
-            "engine_calls": _kinds(usual),
-            "total": usual.total(),
+            **_calls(usual),
             "with_other_calls": with_others,
             "busiest_day": round(max(sum(day) for day in zip(*(one.days for one in a_month.values()), strict=True))),
         },
@@ -142,7 +120,7 @@ def report(
             "most_in_a_month": limits.a_day and WINDOW * limits.a_day,
             "days_short": short if limits.a_day else None,
         },
-        "month_so_far": {"engine_calls": _kinds(so_far), "total": sum(so_far.values())},
+        "month_so_far": _calls(so_far),
         "notes": [
             *_on_rows(volumes),
             *_on_the_first_load(volumes, loads, limits),
@@ -152,190 +130,192 @@ def report(
     }
 
 
-def _kinds(calls: Mapping[str, int]) -> dict[str, int]:
-    return {kind: calls.get(kind, 0) for kind in CALL_KINDS}
+def pace(limits: Limits) -> dict[str, Any]:
+    return {"calls_per_hour": limits.pace, "source": "measured" if limits.measured else "assumed"}
+
+
+def _calls(calls: Mapping[str, int]) -> dict[str, Any]:
+    return {"engine_calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS}, "total": sum(calls.values())}
 
 
 def _table(volume: Volume, load: FirstLoad, usual: Month) -> dict[str, Any]:
+    unknown = {"engine_calls": None, "total": None}
     return {
         "resource": volume.resource,
-        "rows": _count(volume.rows),
-        "in_scope": _count(volume.in_scope),
-        "first_load": {
-            "engine_calls": _kinds(load.calls) if load.calls is not None else None,
-            "total": load.total if load.calls is not None else None,
-            "bound": load.bound,
-        },
+        "rows": volume.rows and asdict(volume.rows),
+        "in_scope": volume.in_scope and asdict(volume.in_scope),
+        "first_load": {**(unknown if load.calls is None else _calls(load.calls)), "bound": load.bound},
         "month": {
             "inserts": usual.inserts,
             "updates": usual.updates,
             "deletes": usual.deletes,
             "updates_from": usual.updates_from,
             "at_least": usual.at_least,
-            "engine_calls": _kinds(usual.calls),
-            "total": usual.calls.total(),
+            **_calls(usual.calls),
             "reads": {reason: number for reason, number in usual.reads.items() if number},
         },
         "cost": {"insert": 1, "update": volume.cost.update, "delete": volume.cost.delete},
     }
 
 
-def _count(count: RowCount | None) -> dict[str, Any] | None:
-    return asdict(count) if count else None
-
-
 # --- Sentences --------------------------------------------------------------------------------------------------------
 
 
-def _on_rows(volumes: Sequence[Volume]) -> list[str]:
-    notes: list[str] = []
+def _of_tables(volumes: Sequence[Volume], holds: Callable[[Volume], bool], text: str) -> Iterator[str]:
+    """Yield a sentence on the tables for which a condition holds, if there are any."""
+    if names := [volume.table for volume in volumes if holds(volume)]:
+        yield f"{', '.join(names)}: {text}"
+
+
+def _on_rows(volumes: Sequence[Volume]) -> Iterator[str]:
     for volume in volumes:
         if volume.in_scope is None:
-            notes.append(f"{volume.table}: no query can express its filter, so all rows and changes count as in scope.")
+            yield f"{volume.table}: no query can express its filter, so all rows and changes count as in scope."
         elif volume.in_scope.at_least and volume.rows and not volume.rows.at_least:
-            notes.append(
+            yield (
                 f"{volume.table}: at least {volume.in_scope.number:,} rows pass the filter; more were not counted, so "
                 f"the first load is that of all rows at most."
             )
         if volume.created is None:
-            notes.append(f"{volume.table}: it has no `createdon`, so new rows count as updates.")
-    if counted := [one.table for one in volumes if one.rows and one.rows.number > MOST_COUNTED]:
-        notes.append(
-            f"{', '.join(counted)}: the number of all rows is Dynamics 365's snapshot, up to a day old; queries count "
-            f"{MOST_COUNTED:,} rows at most."
-        )
-    return notes
+            yield f"{volume.table}: it has no `createdon`, so new rows count as updates."
+    yield from _of_tables(
+        volumes,
+        lambda one: bool(one.rows and one.rows.number > MOST_COUNTED),
+        "the number of all rows is Dynamics 365's snapshot, up to a day old; queries count "
+        f"{MOST_COUNTED:,} rows at most.",
+    )
 
 
-def _on_the_first_load(volumes: Sequence[Volume], loads: Mapping[str, FirstLoad], limits: Limits) -> list[str]:
-    notes: list[str] = []
+def _on_the_first_load(volumes: Sequence[Volume], loads: Mapping[str, FirstLoad], limits: Limits) -> Iterator[str]:
     if unknown := [table for table, load in loads.items() if load.calls is None]:
-        notes.append(f"First load: the rows of {', '.join(unknown)} are not known and not in the sum.")
-    left = [one for one in volumes if loads[one.table].total]
-    if not left:
-        return [*notes, "First load: nothing is left to be sent."]
-    notes.append(
+        yield f"First load: the rows of {', '.join(unknown)} are not known and not in the sum."
+    if not any(loads[one.table].total for one in volumes):
+        yield "First load: nothing is left to be sent."
+        return
+    yield (
         "First load: one call for each row in scope that the ledger has not settled. The first record of each table "
         "is read back by its key, that of each table with links and run by its PKey, and one read (two if Campaign "
         "holds many records without an id) shows whether Campaign holds records with our ids. If it does, they are "
         "listed, 500 a call, and those that hold what they should are not sent: `sync-assets plan` reads that list."
     )
     if sum(load.total for load in loads.values()) > INITIAL_RECORDS:
-        notes.append(
+        yield (
             f"Adobe documents {INITIAL_RECORDS:,} records as the most of an initial sync: narrow the tables with "
             "`filters`, or ask Adobe first."
         )
     if limits.measured:
-        notes.append(f"Pace: {limits.pace:,} calls an hour, as in the busiest hour that the ledger has stored.")
+        yield f"Pace: {limits.pace:,} calls an hour, as in the busiest hour that the ledger has stored."
     else:
-        notes.append(
+        yield (
             f"Pace: {limits.pace:,} calls an hour is an assumption: {limits.concurrency} requests in flight "
             f"(concurrency) and {LATENCY * 1000:.0f} ms for an answer, within the limits of `guardrails`. The ledger "
             "has no hour with enough calls to measure it."
         )
-    return notes
 
 
-def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> list[str]:
-    notes = [
+def _on_a_month(volumes: Sequence[Volume], months: Mapping[str, Month]) -> Iterator[str]:
+    yield (
         f"Month: {WINDOW} days like the last {WINDOW}. Inserts are rows in scope created in them, updates are rows "
         "modified after the day of their creation. A row that changes several times counts once, and one whose mapped "
         "columns stay the same counts although it costs no call. Retries, `replay --force` and `doctor` come on top."
-    ]
-    if by_ledger := [table for table, one in months.items() if one.updates_from == "ledger"]:
-        notes.append(f"{', '.join(by_ledger)}: updates are those of the ledger's engine calls, which are more.")
-    if unknown := [table for table, one in months.items() if one.deletes is None]:
-        notes.append(
-            f"{', '.join(unknown)}: deletions are not known and count as none. Dynamics 365 does not count them, and "
-            f"the ledger has engine calls of fewer than {LEAST_HISTORY} days."
-        )
-    if capped := [table for table, one in months.items() if one.at_least]:
-        notes.append(f"{', '.join(capped)}: more rows changed than the queries counted; the month is a lower bound.")
+    )
+    yield from _of_tables(
+        volumes,
+        lambda one: months[one.table].updates_from == "ledger",
+        "updates are those of the ledger's engine calls, which are more.",
+    )
+    yield from _of_tables(
+        volumes,
+        lambda one: months[one.table].deletes is None,
+        "deletions are not known and count as none. Dynamics 365 does not count them, and "
+        f"the ledger has engine calls of fewer than {LEAST_HISTORY} days.",
+    )
+    yield from _of_tables(
+        volumes,
+        lambda one: months[one.table].at_least,
+        "more rows changed than the queries counted; the month is a lower bound.",
+    )
     for volume in volumes:
         cost = volume.cost
         update = f"an update {cost.update}" + ("" if cost.found_out else " (assumed, see below)")
         delete = f"a delete {cost.delete}" + ("" if cost.delete_found_out else " (assumed, see below)")
-        notes.append(f"{volume.table}: an insert costs 1 call, {update}, {delete}.")
+        yield f"{volume.table}: an insert costs 1 call, {update}, {delete}."
         if cost.looked_up:
-            notes.append(
+            yield (
                 f"{volume.table}: its link to {', '.join(cost.looked_up)} is sent with the parent's PKey, one read for "
                 "each new record at most; none if the same process sent the parent within 15 minutes."
             )
         if volume.opt_outs:
-            notes.append(
-                f"{volume.table}: decisions on opt-outs, a read and an update each at most, are not in these numbers."
-            )
+            yield f"{volume.table}: decisions on opt-outs, a read and an update each at most, are not in these numbers."
         if volume.poll_minutes:
-            notes.append(f"{volume.table}: opt-outs are polled every {volume.poll_minutes} minutes, a read each.")
-    if assumed := [volume.table for volume in volumes if not volume.cost.found_out]:
-        notes.append(
-            f"{', '.join(assumed)}: no request has shown yet whether Campaign takes the key in URLs. If it does not, "
-            "an update costs 2 calls."
-        )
-    if assumed := [volume.table for volume in volumes if not volume.cost.delete_found_out]:
-        notes.append(
-            f"{', '.join(assumed)}: no delete has shown yet whether Campaign deletes by the key. If it does, a delete "
-            "costs 1 call. `sync-assets certify` finds out on stage."
-        )
+            yield f"{volume.table}: opt-outs are polled every {volume.poll_minutes} minutes, a read each."
+    yield from _of_tables(
+        volumes,
+        lambda one: not one.cost.found_out,
+        "no request has shown yet whether Campaign takes the key in URLs. If it does not, an update costs 2 calls.",
+    )
+    yield from _of_tables(
+        volumes,
+        lambda one: not one.cost.delete_found_out,
+        "no delete has shown yet whether Campaign deletes by the key. If it does, a delete "
+        "costs 1 call. `sync-assets certify` finds out on stage.",
+    )
     if any(one.reads["daily audit"] for one in months.values()):
-        notes.append(
+        yield (
             "Reads of a month include the daily audit of Dagster's schedule, up to 200 records of each table (and 200 "
             "profiles for opt-outs). Without the schedule they do not occur."
         )
-    return notes
 
 
-def _on_budgets(load: int, usual: int, short: int, limits: Limits) -> list[str]:
-    licence = (
+def _on_budgets(load: int, usual: int, short: int, limits: Limits) -> Iterator[str]:
+    yield (
         "Your contract with Adobe names the engine calls that Campaign is licensed for; Adobe publishes no figure. "
         "Adobe's notices say that Campaign slows down beyond it."
     )
     if limits.a_day is None:
-        return [licence, "No budget is set (engine_calls_per_day, engine_calls_per_hour in `guardrails`)."]
+        yield "No budget is set (engine_calls_per_day, engine_calls_per_hour in `guardrails`)."
+        return
     text = f"The budgets allow {limits.a_day:,} calls a day, {WINDOW * limits.a_day:,} a month."
     if load:
-        days = -(-load // limits.a_day)
-        text += f" The first load takes {counted(days, 'day')}."
+        text += f" The first load takes {counted(-(-load // limits.a_day), 'day')}."
     if usual > WINDOW * limits.a_day:
         text += " A month needs more than that: the backlog grows. Raise the budget, or narrow the tables."
-    text += f" On {short} of the last {WINDOW} days more calls were due; what does not fit is sent on the next day."
-    return [licence, text]
+    yield f"{text} On {short} of the last {WINDOW} days more calls were due; what does not fit is sent on the next day."
 
 
 # --- For people -------------------------------------------------------------------------------------------------------
 
 
-def show(document: dict[str, Any]) -> None:
-    """Print the first load and a month by table, their sums, the budgets, and the assumptions."""
-    tables = document["tables"]
-    load, month = plain_table("first load", *_LOAD, numbers=_LOAD), plain_table("a month", *_MONTH, numbers=_MONTH)
-    for name, one in tables.items():
-        load.add_row(name, _rows(one["rows"]), _rows(one["in_scope"]), *_load_cells(one["first_load"]))
-        month.add_row(name, *_month_cells(one["month"]))
+def show(document: dict[str, Any]) -> Parts:
+    """Show the first load and a month by table, their sums, the budgets, and the assumptions."""
+    tables, calls, usual = document["tables"], document["first_load"], document["month"]
+    load = plain_table("first load", *_LOAD, rows=map(_load_cells, tables, tables.values()), numbers=_LOAD)
+    month = plain_table("a month", *_MONTH, rows=map(_month_cells, tables, tables.values()), numbers=_MONTH)
     if len(tables) > 1:
-        calls, usual = document["first_load"], document["month"]
-        kinds = calls["engine_calls"]
-        load.add_row("in all", "", "", *_figures(kinds["insert"], kinds["read"], calls["total"]), style="bold")
-        kinds = usual["engine_calls"].values()
-        month.add_row("in all", *_figures(*kinds, usual["total"]), style="bold")
-    print_table(load)
-    print_line()
-    print_table(month)
-    print_line()
-    for line in (*_sums(document), "", *document["notes"]):
-        print_line(line)
+        inserts, reads = calls["engine_calls"]["insert"], calls["engine_calls"]["read"]
+        load.add_row("in all", "", "", *(f"{number:,}" for number in (inserts, reads, calls["total"])), style="bold")
+        sums = (*usual["engine_calls"].values(), usual["total"])
+        month.add_row("in all", *(f"{number:,}" for number in sums), style="bold")
+    yield from (load, "", month, "", *_sums(document), "", *document["notes"])
 
 
-def _load_cells(load: dict[str, Any]) -> list[str]:
+def _load_cells(name: str, one: dict[str, Any]) -> list[str]:
+    load = one["first_load"]
+    rows = [
+        "?" if count is None else f"{'≥ ' if count['at_least'] else ''}{count['number']:,}"
+        for count in (one["rows"], one["in_scope"])
+    ]
     if load["engine_calls"] is None:
-        return ["?"] * 3
+        return [name, *rows, "?", "?", "?"]
     sign, calls = _SIGNS[load["bound"]], load["engine_calls"]
-    return [f"{sign}{number:,}" for number in (calls["insert"], calls["read"], load["total"])]
+    return [name, *rows, *(f"{sign}{number:,}" for number in (calls["insert"], calls["read"], load["total"]))]
 
 
-def _month_cells(month: dict[str, Any]) -> list[str]:
+def _month_cells(name: str, one: dict[str, Any]) -> list[str]:
+    month = one["month"]
     sign, deletes = "≥ " if month["at_least"] else "", month["deletes"]
     return [
+        name,
         f"{sign}{month['inserts']:,}",
         f"{sign}{month['updates']:,}",
         "?" if deletes is None else f"{deletes:,}",
@@ -344,12 +324,14 @@ def _month_cells(month: dict[str, Any]) -> list[str]:
     ]
 
 
+def took(hours: float) -> str:
+    return f"{hours:,.1f} hours" if hours >= 0.1 else "less than a tenth of an hour"
+
+
 def _sums(document: dict[str, Any]) -> Iterator[str]:
     load, month, total = document["first_load"], document["month"], document["sum"]
     if load["total"]:
-        pace = load["pace"]
-        took = f"{load['hours']:,.1f} hours" if load["hours"] >= 0.1 else "less than a tenth of an hour"
-        at = f"{took} at {pace['calls_per_hour']:,} an hour ({pace['source']})"
+        at = f"{took(load['hours'])} at {load['pace']['calls_per_hour']:,} an hour ({load['pace']['source']})"
         if (load["days"] or 0) > 1:
             at = f"{load['days']:,} days within the budgets"
         yield f"first load: {load['total']:,} engine calls, {at}"
@@ -358,13 +340,4 @@ def _sums(document: dict[str, Any]) -> Iterator[str]:
     yield f"a month: {month['total']:,} engine calls{both}; busiest day {month['busiest_day']:,}"
     yield f"first load and {document['months']:,} months: {total['with_first_load']:,} engine calls"
     so_far = document["month_so_far"]
-    kinds = ", ".join(f"{number:,} {kind}" for kind, number in so_far["engine_calls"].items())
-    yield f"this month so far: {so_far['total']:,} ({kinds})"
-
-
-def _rows(count: dict[str, Any] | None) -> str:
-    return "?" if count is None else f"{'≥ ' if count['at_least'] else ''}{count['number']:,}"
-
-
-def _figures(*numbers: int) -> list[str]:
-    return [f"{number:,}" for number in numbers]
+    yield f"this month so far: {so_far['total']:,} ({kinds(so_far['engine_calls'])})"

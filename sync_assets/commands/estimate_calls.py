@@ -1,9 +1,8 @@
-"""Compute engine calls ahead of time: of the first load, and of a month. Pure.
+"""Compute engine calls ahead of time, of the first load and of a month: read what they depend on, and add it up.
 
-Here: what counts of rows, the costs of a change and the limits add up to. Not here: how the counts are read
-(estimate_reads.py), and how the result is put into words (estimate.py).
+Makes no engine call, sends nothing to Campaign, and writes nothing. How the result is put into words: estimate.py.
 
-Invariant: a number that is not exact says so, as a bound (`Amount.bound`), or as None if it is unknown.
+Invariant: a number that is not exact says so, as a bound, or as None if it is unknown.
 """
 
 from __future__ import annotations
@@ -12,12 +11,28 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from sync_assets.audit.drift import SAMPLE
+from sync_assets.audit.existing_records import begun
 from sync_assets.campaign.addressing import DELETES_TRUSTED
-from sync_assets.dataverse.row_counts import RowCount
+from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.values import CONTACT
+from sync_assets.dataverse.client import DataverseClient
+from sync_assets.dataverse.metadata import CREATED, MODIFIED, Table
+from sync_assets.dataverse.row_counts import Interval, RowCount, count_interval, count_rows
+from sync_assets.ledger import Ledger
+from sync_assets.mapping.filter_query import scope_query
+from sync_assets.opt_out.parity import SAMPLE as OPT_OUT_SAMPLE
+from sync_assets.push.record_links import sent_by_key
+from sync_assets.push.target import Target
 from sync_assets.runtime.parent_keys import CAPACITY, SECONDS
+from sync_assets.task_group import run_together
 
+DAY = timedelta(days=1)
+DAY_QUERIES = 30
+"""Queries at most for the rows of one day: enough for some 50,000."""
 WINDOW = 30
 """Days of a month, and of the changes that it is estimated from."""
 LEAST_HISTORY = 7
@@ -30,8 +45,6 @@ POLL_PAGE = 500
 """Profiles in a page of a poll for opt-outs (campaign/profile_opt_outs.py)."""
 
 Bound = Literal["exact", "at most", "at least"]
-Calls = Counter[str]
-"""Engine calls by kind: insert, update, delete, read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +52,7 @@ class Cost:
     """The engine calls of a change of one table, which follow from how its records and parents are addressed.
 
     Attributes:
-        update, delete: calls of one; 1, or 2 with a look-up.
-        found_out: False if no request has shown yet how Campaign addresses the records, so that `update` is assumed.
-        delete_found_out: False if no delete has shown yet whether Campaign takes the key, so that `delete` is assumed.
+        update, delete: calls of one; 1, or 2 with a look-up. Assumed unless `found_out` and `delete_found_out`.
         looked_up: the parent tables whose records are linked by their PKey, which costs a read unless it is in memory.
         proven: False if the first record that is inserted is read back by the key.
         verified: True if the table has links of which each push reads the first record back.
@@ -80,11 +91,8 @@ class Volume:
             such column. modified: rows that were last modified then, and created on an earlier day.
         settled: records of the ledger that a first load does not send any more. missing: records that Campaign does not
             hold yet, once the ledger has read the whole table; None before.
-        opt_outs: True if opt-outs are decided and written to Campaign.
         listed: True if the search for records that Campaign holds already was made.
-        passes_deletes: True if the configuration deletes records in Campaign.
         audited: records that a daily audit reads back at most.
-        poll_minutes: interval at which profiles are polled for opt-outs; None: never.
     """
 
     table: str
@@ -124,12 +132,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The guardrails that limit engine calls, and the pace that the ledger has measured.
-
-    Attributes:
-        runs_a_day: pushes at most that begin on a day.
-        busiest_hour: engine calls of the busiest hour in the ledger; 0: none stored.
-    """
+    """The guardrails that limit engine calls, pushes that begin on a day, and the ledger's busiest hour (0: none)."""
 
     per_day: int | None = None
     per_hour: int | None = None
@@ -159,7 +162,7 @@ class Limits:
 class FirstLoad:
     """The engine calls of the first load of one table. calls: None if the number of rows is not known."""
 
-    calls: Calls | None
+    calls: Counter[str] | None
     bound: Bound = "exact"
 
     @property
@@ -169,21 +172,12 @@ class FirstLoad:
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """A month of one table.
-
-    Attributes:
-        deletes: None if unknown.
-        calls: engine calls by kind.
-        reads: the reads among them, by reason.
-        days: engine calls of each of the last WINDOW days.
-        updates_from: the source of the number of updates.
-        at_least: True if Dynamics 365 did not count all rows.
-    """
+    """A month of one table: among others, the reads by reason, the calls of each day, and if all rows were counted."""
 
     inserts: int
     updates: int
     deletes: int | None
-    calls: Calls
+    calls: Counter[str]
     reads: Mapping[str, int]
     days: Sequence[float]
     updates_from: Literal["d365", "ledger"]
@@ -193,15 +187,14 @@ class Month:
 def first_loads(volumes: Sequence[Volume], limits: Limits) -> dict[str, FirstLoad]:
     """Return the first load of each table, as far as it is still to be done."""
     by_table = {volume.table: volume for volume in volumes}
-    return {one.table: _first_load(one, [by_table[name] for name in one.cost.looked_up], limits) for one in volumes}
+    return {volume.table: _first_load(volume, by_table, limits) for volume in volumes}
 
 
-def _first_load(volume: Volume, looked_up: Sequence[Volume], limits: Limits) -> FirstLoad:
-    """Return the first load of one table. looked_up: the parents that its records are linked to by PKey."""
+def _first_load(volume: Volume, volumes: Mapping[str, Volume], limits: Limits) -> FirstLoad:
     records, bound = volume.to_load
     if not records:
         return FirstLoad(None if records is None else Counter(), bound)
-    look_ups = sum(_look_ups(records, parent, limits) for parent in looked_up)
+    look_ups = sum(_look_ups(records, volumes[parent], limits) for parent in volume.cost.looked_up)
     polled = 1 + records // POLL_PAGE if volume.poll_minutes else 0
     reads = look_ups + (not volume.listed) + (not volume.cost.proven) + volume.cost.verified + polled
     return FirstLoad(Counter(insert=records, read=reads), "at most" if look_ups and bound == "exact" else bound)
@@ -226,30 +219,22 @@ def month(volume: Volume, limits: Limits) -> Month:
     updates += more
     deletes = 0 if not volume.passes_deletes else history.monthly(history.deletes) if history else None
     gone = deletes or 0
+    polls = WINDOW * 24 * 60 // volume.poll_minutes + (inserts + updates) // POLL_PAGE if volume.poll_minutes else 0
     reads = {
         "look-ups of records": (cost.update - 1) * updates + (cost.delete - 1) * gone,
-        "verified deletes": _verified_deletes(gone),
+        # Of the first delete of a day, and of one after each DELETES_TRUSTED.
+        "verified deletes": min(gone, WINDOW * math.ceil(gone / WINDOW / (DELETES_TRUSTED + 1))),
         "look-ups of parents": inserts * len(cost.looked_up),
         "links read back": min(inserts, math.ceil(limits.runs_a_day * WINDOW)) if cost.verified else 0,
         "daily audit": WINDOW * min(volume.audited, volume.size[0] or 0),
-        "polls of profiles": _polls(volume.poll_minutes, inserts + updates),
+        "polls of profiles": polls,  # a further page for each POLL_PAGE profiles that we write
     }
-    calls: Calls = Counter(insert=inserts, update=updates, delete=gone, read=sum(reads.values()))
+    calls: Counter[str] = Counter(insert=inserts, update=updates, delete=gone, read=sum(reads.values()))
     an_insert = 1 + len(cost.looked_up)
     even = (calls.total() - an_insert * inserts - cost.update * (updates - more)) / WINDOW
     days = [an_insert * new + cost.update * old + even for new, old in zip(created, modified, strict=True)]
     capped = any(one.at_least for one in (*(volume.created or ()), *volume.modified))
     return Month(inserts, updates, deletes, calls, reads, days, "ledger" if by_ledger else "d365", capped)
-
-
-def _verified_deletes(deletes: int) -> int:
-    """Return the reads that verify a month's deletes: of the first of a day, and of one after each DELETES_TRUSTED."""
-    return min(deletes, WINDOW * math.ceil(deletes / WINDOW / (DELETES_TRUSTED + 1)))
-
-
-def _polls(minutes: int | None, changed: int) -> int:
-    """Return the reads of a month's polls: one each, and a further page for each POLL_PAGE profiles that we write."""
-    return WINDOW * 24 * 60 // minutes + changed // POLL_PAGE if minutes else 0
 
 
 def hours(calls: int, limits: Limits) -> float:
@@ -264,3 +249,126 @@ def days_short(months: Sequence[Month], limits: Limits) -> int:
     if limits.a_day is None or not months:
         return 0
     return sum(sum(day) > limits.a_day for day in zip(*(one.days for one in months), strict=True))
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+async def read_volume(
+    config: Config, table: TableConfig, ledger: Ledger, d365: DataverseClient, now: datetime
+) -> Volume:
+    """Return the volume of a mapped table. Raises D365Refused, HttpError, LedgerError."""
+    described = await d365.table(table.table)
+    scope = scope_query(table.filters, described)
+    has_creation = CREATED in described.columns
+
+    async def created_on(day: Interval) -> RowCount:
+        return await count_interval(d365, described, CREATED, day, scope or "", now=now, queries=DAY_QUERIES)
+
+    async def modified_on(day: Interval) -> RowCount:
+        """Count the rows modified after the day of their creation."""
+        filters = (scope or "", Interval(end=day.begin).condition(CREATED) if has_creation else "")
+        return await count_interval(d365, described, MODIFIED, day, *filters, now=now, queries=DAY_QUERIES)
+
+    (rows, in_scope), (created, modified) = await run_together(
+        _sizes(d365, described, scope, now),
+        run_together(
+            run_together(*map(created_on, days_before(now) if has_creation else ())),
+            run_together(*map(modified_on, days_before(now))),
+        ),
+    )
+    counts, feed = ledger.reports.counts().get(table.table), ledger.feeds.feed(table.table)
+    captured = feed is not None and feed.complete
+    inserts = ledger.reports.pending_operations(table.table).get("insert", 0) if captured else 0
+    opt_outs = config.opt_out if table.table == CONTACT and config.opt_out.active else None
+    return Volume(
+        table=table.table,
+        resource=table.resource,
+        rows=rows,
+        in_scope=in_scope,
+        created=list(created) if has_creation else None,
+        modified=list(modified),
+        cost=cost_of(config, table, ledger),
+        settled=counts.records - counts.pending - counts.waiting if counts else 0,
+        missing=inserts + (counts.waiting if counts else 0) if captured else None,
+        opt_outs=opt_outs is not None,
+        listed=begun(ledger, table),
+        passes_deletes=table.apply_deletes or bool(table.filters and table.filters.delete_filtered_out),
+        history=_history(ledger, table.table, now),
+        audited=SAMPLE + (OPT_OUT_SAMPLE if opt_outs else 0),
+        poll_minutes=opt_outs.poll_profiles_minutes if opt_outs else None,
+    )
+
+
+async def _sizes(
+    d365: DataverseClient, table: Table, scope: str | None, now: datetime
+) -> tuple[RowCount | None, RowCount | None]:
+    """Return the number of rows, and of rows in scope. More rows than a query counts are those of a snapshot."""
+    rows = await count_rows(d365, table)
+    if rows.at_least:
+        snapshot = await d365.record_count(table.name)
+        rows = RowCount(snapshot) if snapshot and snapshot >= rows.number else rows
+    if scope is None:
+        return rows, None
+    if not scope:
+        return rows, rows
+    if CREATED in table.columns:
+        return rows, await count_interval(d365, table, CREATED, Interval(), scope, now=now)
+    return rows, await count_rows(d365, table, scope)
+
+
+def days_before(now: datetime) -> list[Interval]:
+    """Return the last WINDOW times 24 hours, oldest first. The last one is open: Dynamics 365's clock may be ahead."""
+    end = now.astimezone(UTC).replace(microsecond=0)
+    days = [Interval(end - (n + 1) * DAY, end - n * DAY) for n in reversed(range(WINDOW))]
+    return [*days[:-1], Interval(days[-1].begin)]
+
+
+def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
+    """Return what a change of a table's records costs, by the configuration and the ledger's findings."""
+    target = Target.linked(config, table)
+    addressing = target.addressing(ledger.dialect.found(target.resource))
+    parents = {
+        parent.resource: parent.addressing(ledger.dialect.found(parent.resource)).found for parent in target.parents
+    }
+    return Cost(
+        update=addressing.update_calls,
+        delete=addressing.delete_calls,
+        found_out=addressing.key_in_url is not None,
+        delete_found_out=addressing.key_in_delete is not None,
+        looked_up=tuple(link.table for link in target.links if not sent_by_key(link, parents[link.resource])),
+        verified=bool(target.links),
+        proven=not addressing.needs_proof,
+    )
+
+
+def _history(ledger: Ledger, table: str, now: datetime) -> History | None:
+    """Return the engine calls of the whole UTC days before today; None if there are no such days."""
+    today = now.astimezone(UTC).date()
+    first = ledger.reports.first_engine_calls().get(table)
+    if first is None or first >= today:
+        return None
+    begin = max(first, today - WINDOW * DAY)
+    calls = ledger.reports.engine_calls_by_table(begin, today - DAY).get(table, {})
+    return History((today - begin).days, calls.get("update", 0), calls.get("delete", 0))
+
+
+def read_limits(config: Config, ledger: Ledger) -> Limits:
+    """Return the limits of the configuration, and the pace in the ledger."""
+    guardrails, runs = config.guardrails, config.runs
+    seconds = min(runs.linger, runs.longest_run_minutes * 60)
+    return Limits(
+        per_day=guardrails.engine_calls_per_day,
+        per_hour=guardrails.engine_calls_per_hour,
+        per_second=guardrails.calls_per_second,
+        concurrency=guardrails.concurrency,
+        runs_a_day=DAY.total_seconds() / max(1.0, seconds),
+        busiest_hour=ledger.limits.busiest_hour(),
+    )
+
+
+def month_so_far(ledger: Ledger, now: datetime) -> Counter[str]:
+    """Return the engine calls of the current UTC month by kind."""
+    today = now.astimezone(UTC).date()
+    by_day = ledger.reports.engine_calls_by_day(today.replace(day=1), today)
+    return sum((Counter(calls) for calls in by_day.values()), Counter[str]())

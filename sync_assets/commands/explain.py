@@ -11,17 +11,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sync_assets.audit.record_agreement import STATE_WORDS, Reason, agreement, next_request, rejection
-from sync_assets.audit.record_facts import RecordFacts, record_facts
+from sync_assets.audit.record_facts import (
+    STATE_WORDS,
+    Reason,
+    RecordFacts,
+    agreement,
+    next_request,
+    record_facts,
+    rejection,
+)
 from sync_assets.audit.value_comparison import differing
 from sync_assets.audit.value_shape import value_shape
 from sync_assets.campaign.dialect import moment
-from sync_assets.commands.arguments import check_tables, record_id
-from sync_assets.commands.documents import fields, plain
 from sync_assets.commands.history import opt_out_decisions
 from sync_assets.commands.status import CALL_KINDS
+from sync_assets.commands.values import check_tables, fields, plain, record_id
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.ledger import times
@@ -29,11 +35,9 @@ from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.mapping.attribute_steps import value_at
+from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
-
-if TYPE_CHECKING:
-    from sync_assets.opt_out.contact_opt_outs import ContactOptOut
 
 Show = Callable[[Any], Any]
 """Returns a value as it is shown: its shape, or itself."""
@@ -42,13 +46,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """The result of `explain`.
-
-    Attributes:
-        document: what `explain --json` prints. `in_step`: None if the record is unknown or facts are missing.
-        moments: by table, when the ledger's record changed.
-        problems: why the record is not, or not completely, explained.
-    """
+    """The document of `explain --json`, by table when the ledger's record changed, and why facts are missing."""
 
     document: Document
     moments: dict[str, list[datetime]]
@@ -56,16 +54,9 @@ class Explained:
 
 
 def explain(runtime: Runtime, given: str, table: str | None = None, *, show_values: bool = False) -> Explained:
-    """Explain the record with a D365 id, in each mapped table that has it.
+    """Explain the record with a D365 id, in each mapped table that has it. Raises SyncAssetsError if the id is none.
 
-    Args:
-        runtime: of this process.
-        given: the id, in any case, with or without braces.
-        table: only this table; None for all.
-        show_values: True to put values into the document, which then is for the terminal only.
-
-    Raises:
-        SyncAssetsError: the id is none, or the table is not mapped.
+    show_values: True to put values into the document, which then is for the terminal only.
     """
     id_ = record_id(given, "`explain` needs a")
     check_tables(runtime.config, [table])
@@ -109,11 +100,7 @@ def _unanswered(facts: RecordFacts) -> str | None:
 
 
 def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Document:
-    """Return the record in one table.
-
-    `differs`: attributes and links in which Campaign's record differs. `next_sync`: the request that the next sync
-    needs. `runs` is filled by the caller.
-    """
+    """Return the record in one table; its `runs` are filled by the caller."""
     show: Show = (lambda value: value) if show_values else value_shape
     opt_outs, links, mapped = _opt_outs(runtime, facts), _links(facts), facts.mapped
     in_payload: list[str] = []
@@ -141,11 +128,7 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Docume
         "ledger": _ledger(facts, facts.stored) if facts.stored else None,
         "links": links,
         "children": _children(facts.stored),
-        "campaign": {
-            "presence": facts.campaign.presence,
-            "last_modified": changed,
-            "reason": facts.campaign.reason,
-        },
+        "campaign": {"presence": facts.campaign.presence, "last_modified": changed, "reason": facts.campaign.reason},
         "differs": differs,
         "next_sync": next_request(facts),
         "problem": facts.problem,
@@ -171,10 +154,7 @@ def _filter(facts: RecordFacts, show: Show) -> Document | None:
 
 
 def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) -> list[Document]:
-    """Return the way of each column to its attribute.
-
-    cut_from: characters before the text was truncated; None if it was not. equal: None if one side is missing.
-    """
+    """Return the way of each column to its attribute. cut_from: characters before the text was truncated."""
     if facts.ready is None:
         return []
     found = facts.campaign.presence == "found"
@@ -275,14 +255,9 @@ def _reason(one: RelatedState) -> str | None:
     return one.reason
 
 
-# --- Opt-outs, which `audit` does not import --------------------------------------------------------------------------
-
-
 def _opt_outs(runtime: Runtime, facts: RecordFacts) -> list[ContactOptOut]:
     if facts.config.table != CONTACT or not runtime.config.opt_out.active:
         return []
-    from sync_assets.opt_out.contact_opt_outs import contact_opt_outs  # not where opt-outs are off  # noqa: PLC0415
-
     stored = {row.attribute: row for row in runtime.ledger.opt_outs.of([facts.id])}
     row = facts.row.row(0, named=True) if facts.row is not None and facts.has_row else None
     modified = datetime.fromisoformat(row[MODIFIED]) if row and row[MODIFIED] else None

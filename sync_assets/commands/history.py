@@ -8,21 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.audit.value_shape import value_shape, value_text
-from sync_assets.commands.arguments import check_tables, record_id
-from sync_assets.commands.documents import fields
-from sync_assets.commands.terminal import Json, TableOption, open_runtime, print_document, print_line
+from sync_assets.commands.terminal import Json, Parts, TableOption, open_runtime, print_document
+from sync_assets.commands.values import check_tables, fields, record_id
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger.times import iso
 from sync_assets.opt_out.decide import without_value
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 
-app = typer.Typer(add_completion=False)
-
 _WRITTEN = {"d365": "written to Dynamics 365", "campaign": "written to Campaign", None: "nothing to write"}
 
 
-@app.command()
 def command(
     record: Annotated[
         str | None, typer.Argument(metavar="ID", help="A D365 id; all records if left out.", show_default=False)
@@ -37,17 +33,7 @@ def command(
 
 
 def history(runtime: Runtime, given: str | None, table: str | None, limit: int) -> dict[str, Any]:
-    """Return the newest entries first, at most `limit`, and for one id the last opt-out decisions.
-
-    Args:
-        runtime: of the process.
-        given: a Dynamics 365 id as the user wrote it; None for all records.
-        table: a mapped table; None for all.
-        limit: most entries.
-
-    Raises:
-        SyncAssetsError: the id is none, or the table is not mapped.
-    """
+    """Return the newest entries first, at most `limit`, and for one id the last opt-out decisions."""
     id_ = record_id(given, "The history of a record needs its") if given is not None else None
     check_tables(runtime.config, [table])
     kept = runtime.config.history
@@ -82,18 +68,18 @@ def prune_records(runtime: Runtime) -> int:
     return runtime.ledger.history.prune_entries(now - timedelta(days=kept.days) if kept else now)
 
 
-def show(document: dict[str, Any]) -> None:
+def show(document: dict[str, Any]) -> Parts:
     """Print the entries, then the opt-out decisions, each as one line. A run is named as in Dagster's UI."""
     if document["kept_days"] is None:
-        print_line("No history is kept: write `history: {days: 14}` in the configuration, and later syncs keep it.")
+        yield "No history is kept: write `history: {days: 14}` in the configuration, and later syncs keep it."
     elif not document["history"]:
-        print_line(f"There is no entry. Entries are kept for {counted(document['kept_days'], 'day')}.")
+        yield f"There is no entry. Entries are kept for {counted(document['kept_days'], 'day')}."
     for one in document["history"]:
         run = f" (run {one['run'][:8]})" if one["run"] else ""
         reason = f": {one['reason']}" if one["reason"] else ""
-        print_line(f"{one['at']} {one['table']} {one['id']} {one['operation']}: {one['outcome']}{run}{reason}")
+        yield f"{one['at']} {one['table']} {one['id']} {one['operation']}: {one['outcome']}{run}{reason}"
     for one in document["decisions"]:
-        print_line(f"opt-out decision: {decision_line(one)}")
+        yield f"opt-out decision: {decision_line(one)}"
 
 
 def decision_line(made: dict[str, Any]) -> str:

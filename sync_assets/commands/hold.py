@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.audit.person_records import Whereabouts, is_gone, whereabouts
-from sync_assets.commands.arguments import record_id
-from sync_assets.commands.documents import fields, plain
-from sync_assets.commands.terminal import Json, end, open_runtime, print_document, print_line
+from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
+from sync_assets.commands.values import fields, plain, record_id
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.records.privacy_holds import Hold
@@ -30,6 +29,7 @@ app = typer.Typer(
 )
 Contact = Annotated[str, typer.Argument(metavar="ID", help="The contact's D365 id, a GUID.")]
 
+NEEDS = "A hold needs the contact's"
 WAIT_SECONDS = 120.0
 """How long `add` waits for requests that a worker was sending before."""
 
@@ -68,11 +68,6 @@ def verify_command(contact: Contact, as_json: Json = False) -> None:
         end(1, "\n".join([*errors, f"{document['id']} is not known to be gone from both systems."]))
 
 
-def contact_id(given: str) -> str:
-    """Return a D365 id in the ledger's form. Raises SyncAssetsError if it is none."""
-    return record_id(given, "A hold needs the contact's")
-
-
 def add(runtime: Runtime, given: str, *, force: bool = False) -> dict[str, Any]:
     """Place a contact and the person's other records on hold from now on.
 
@@ -83,7 +78,7 @@ def add(runtime: Runtime, given: str, *, force: bool = False) -> dict[str, Any]:
 
     Raises SyncAssetsError if the contact is unknown and not forced: the id may be mistyped.
     """
-    id_ = contact_id(given)
+    id_ = record_id(given, NEEDS)
     release_dead(runtime.ledger)  # records of dead workers are not in flight
     hold = runtime.ledger.holds.hold(CONTACT, id_) if runtime.ledger.holds.is_known(CONTACT, id_) else None
     found = interruptible.run(whereabouts(runtime, id_))
@@ -111,7 +106,7 @@ def release(runtime: Runtime, given: str) -> dict[str, Any]:
 
     Raises SyncAssetsError if there is no hold (most likely the id is mistyped), or if Dynamics 365 cannot be asked.
     """
-    id_ = contact_id(given)
+    id_ = record_id(given, NEEDS)
     if not runtime.ledger.holds.records_of_hold(CONTACT, id_):
         raise SyncAssetsError(f"{id_} is not on hold.", "`sync-assets hold list` shows who is.")
     try:
@@ -142,7 +137,7 @@ def verify(runtime: Runtime, given: str) -> dict[str, Any]:
     True if the contact is known, neither system has any of the records, none is in flight, and no request without an
     answer can take effect any more: that is so from `certain_at` on.
     """
-    id_ = contact_id(given)
+    id_ = record_id(given, NEEDS)
     found = interruptible.run(whereabouts(runtime, id_))
     since = runtime.ledger.holds.held_since(CONTACT, id_)
     return {
@@ -201,61 +196,61 @@ def _ledger(found: Whereabouts) -> dict[str, Any]:
     }
 
 
-def show_added(document: dict[str, Any]) -> None:
-    print_line(
+def show_added(document: dict[str, Any]) -> Parts:
+    yield (
         f"{document['id']} is on hold since {document['since']}: {counted(document['records'], 'record', 'are')} "
         "written to neither system until `sync-assets hold release`."
     )
     if not document["known"]:
-        print_line("The ledger does not have this contact yet; if it is captured later, it is held.")
+        yield "The ledger does not have this contact yet; if it is captured later, it is held."
     if document["in_flight"]:
-        print_line(
+        yield (
             f"Requests for {counted(document['in_flight'], 'record')} are still under way after {WAIT_SECONDS:.0f} s. "
             "Delete nothing yet; repeat `hold add`, until it reports none."
         )
-    _show_certain_at(document, "Delete nothing before that.")
+    yield from _show_certain_at(document, "Delete nothing before that.")
     for error in document["errors"]:
-        print_line(f"Not all of this person's records could be asked for: {error} Then repeat `hold add`.")
+        yield f"Not all of this person's records could be asked for: {error} Then repeat `hold add`."
 
 
-def _show_certain_at(document: dict[str, Any], remedy: str) -> None:
+def _show_certain_at(document: dict[str, Any], remedy: str) -> Parts:
     if document["certain_at"]:
         at = clock(datetime.fromisoformat(document["certain_at"]))
-        print_line(f"not certain before {at}: a request got no answer, and may still take effect. {remedy}")
+        yield f"not certain before {at}: a request got no answer, and may still take effect. {remedy}"
 
 
-def show_released(document: dict[str, Any]) -> None:
-    print_line(
+def show_released(document: dict[str, Any]) -> Parts:
+    yield (
         f"{document['id']} is no longer on hold: {counted(document['released'], 'record')} free. "
         + ("" if document["gone"] else "What is to be sent of them is read again from Dynamics 365 first.")
     )
     if document["gone"]:
-        print_line(
+        yield (
             "Dynamics 365 no longer has this contact, so nothing is made again of it. Left of the person's records, "
             f"and excluded unless given to another contact: {counted(document['excluded'], 'record')}."
         )
 
 
-def show_holds(document: dict[str, Any]) -> None:
+def show_holds(document: dict[str, Any]) -> Parts:
     for hold in document["holds"]:
         unknown = "" if hold["known"] else ", the contact is not known to the ledger"
         flying = f", {hold['in_flight']:,} in flight until {hold['in_flight_until']}" if hold["in_flight"] else ""
-        print_line(f"{hold['id']}  since {hold['since']}  {counted(hold['records'], 'record')}{unknown}{flying}")
+        yield f"{hold['id']}  since {hold['since']}  {counted(hold['records'], 'record')}{unknown}{flying}"
     if not document["holds"]:
-        print_line("Nobody is on hold.")
+        yield "Nobody is on hold."
 
 
-def show_whereabouts(document: dict[str, Any]) -> None:
+def show_whereabouts(document: dict[str, Any]) -> Parts:
     for system, name in (("d365", "Dynamics 365"), ("campaign", "Campaign")):
         found, errors = document[system]["found"], document[system]["errors"]
         for table, ids in found.items():
             there = document["resources"].get(table, table) if system == "campaign" else table
-            print_line(f"{name}: still there: {there} {', '.join(ids)}")
+            yield f"{name}: still there: {there} {', '.join(ids)}"
         if not found and not errors:
-            print_line(f"{name}: {'gone' if document['known'] else 'never known here'}")
+            yield f"{name}: {'gone' if document['known'] else 'never known here'}"
     for table, ids in document["campaign"]["not_seen"].items():
         there = document["resources"].get(table, table)
-        print_line(
+        yield (
             f"Campaign: {counted(len(ids), 'record')} of {there} that it once took are not to be seen: deleted, or "
             "hidden since their parent is gone. Make sure in Campaign."
         )
@@ -264,14 +259,14 @@ def show_whereabouts(document: dict[str, Any]) -> None:
     content = (
         f"; {counted(ledger['with_content'], 'record')} with what is still to be sent" if ledger["with_content"] else ""
     )
-    print_line(f"ledger: ids and hashes of {known}{content}" if known else "ledger: nothing")
+    yield f"ledger: ids and hashes of {known}{content}" if known else "ledger: nothing"
     if ledger["in_flight"]:
-        print_line(
+        yield (
             f"{counted(ledger['in_flight'], 'record')} in a worker's hands until {ledger['in_flight_until']} at the "
             "latest: verify again after that."
         )
     if not document["known"]:
-        print_line("No deletion is proved: no trace of this contact was found here. Check the id.")
-    _show_certain_at(document, "Verify again after that.")
+        yield "No deletion is proved: no trace of this contact was found here. Check the id."
+    yield from _show_certain_at(document, "Verify again after that.")
     if document["held_since"] is None:
-        print_line("The contact is not on hold, so it may be written again.")
+        yield "The contact is not on hold, so it may be written again."

@@ -1,57 +1,38 @@
-"""`init`: write a first configuration from the metadata of both systems."""
+"""`init`, `add` and `schema`: write a first configuration, add a table to it, print its JSON Schema (configure.py)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from sync_assets.commands.configure import (
-    CONFIG,
-    TABLE,
-    ChooseResource,
-    File,
-    Landscape,
-    Wanted,
-    Written,
-    check_fit,
-    choose_resource,
-    default_file,
-    not_our_own,
-    on_a_terminal,
-    opened,
-    show_written,
-    suggest,
-    write,
-)
+from sync_assets.commands import configure
+from sync_assets.commands.configure import Landscape, Wanted, Written
 from sync_assets.commands.export_sample import show_guess
-from sync_assets.commands.terminal import ask, print_line
+from sync_assets.commands.terminal import Parts, ask, print_document, print_line, print_parts
 from sync_assets.config.json_schema import PACKAGED
-from sync_assets.config.loader import parse_config
-from sync_assets.config.models import Config
 from sync_assets.config.values import CHANGED_SUFFIX
-from sync_assets.errors import SyncAssetsError
-from sync_assets.foreign_text import json_text
+from sync_assets.config.variables import expanded
 from sync_assets.opt_out.export.file import Layout
 from sync_assets.opt_out.export.guess import guess_layout
-from sync_assets.runtime import interruptible
-from sync_assets.scaffold.table_suggestions import Suggested
-from sync_assets.scaffold.yaml_text import OPT_OUT_PAIRS, SCHEMA_FILE, whole_file
+from sync_assets.scaffold.yaml_text import OPT_OUT_PAIRS
 
 app = typer.Typer(add_completion=False)
 
+File = Annotated[
+    str | None, typer.Option("--file", help="The configuration file; default: SYNC_ASSETS_CONFIG, or sync_assets.yaml.")
+]
+TABLE = "TABLE, TABLE=RESOURCE or TABLE=RESOURCE:KEY"
 EXPECTED = Layout("externalId", tuple(OPT_OUT_PAIRS.values()), CHANGED_SUFFIX, ",", "utf-8")
 """The layout of the opt-out file that a new configuration has."""
 
-ChooseTables = Callable[[Landscape], Sequence[str]]
 
-
-@app.command()
-def command(
+@app.command("init")
+def init_command(
     table: Annotated[
         list[str] | None, typer.Option("--table", metavar=TABLE, help="Map this table; may be repeated.")
     ] = None,
@@ -69,13 +50,13 @@ def command(
     """Write a first configuration from what both systems say of themselves, with a suggestion for each column."""
     environment = dict(os.environ)
     if listing:
-        show_landscape(landscape(environment), as_json=as_json)
+        print_document(_document(configure.landscape(environment)), as_json, show_landscape)
         return
     wanted, path = [Wanted.of(text) for text in table or []], default_file(environment, file)
     asks = {"choose_tables": choose_tables, "ask_resource": choose_resource} if on_a_terminal() else {}
     guess = guess_layout(sample, EXPECTED) if sample else None
-    show_written(init(environment, path, wanted, force=force, **asks))
-    if environment.get(CONFIG, "") != str(path):
+    print_parts(show_written(configure.init(environment, path, wanted, force=force, **asks)))
+    if environment.get(configure.CONFIG, "") != str(path):
         print_line(f"Next: export SYNC_ASSETS_CONFIG={path.resolve()}")
     if guess:
         show_guess(guess.write, guess.questions)
@@ -83,88 +64,80 @@ def command(
     print_line("The file says `privacy_acknowledged: true`: privacy requests are your task, in both systems.")
 
 
-def landscape(environment: Mapping[str, str]) -> Landscape:
-    """Return both systems' tables and resources."""
-
-    async def look() -> Landscape:
-        async with opened(environment) as (_, _, there):
-            return there
-
-    return interruptible.run(look())
-
-
-def init(
-    environment: Mapping[str, str],
-    path: Path,
-    wanted: Sequence[Wanted],
-    *,
-    force: bool = False,
-    choose_tables: ChooseTables | None = None,
-    ask_resource: ChooseResource | None = None,
-) -> Written:
-    """Write a new file. The two callbacks ask the user, if there is one to ask. Raises SyncAssetsError."""
-    _may_be_written(path, force)
-
-    async def suggested() -> tuple[tuple[Suggested, ...], Config, str]:
-        async with opened(environment) as (d365, campaign, there):
-            named = list(wanted) or [Wanted.of(text) for text in (choose_tables(there) if choose_tables else ())]
-            if not named:
-                raise SyncAssetsError(
-                    "No table was named.",
-                    "Write e.g. `sync-assets init --table contact --table new_order`; `--list` shows what there is.",
-                )
-            tables = await suggest(named, None, there, d365, campaign, ask_resource)
-            text = whole_file(tables, datetime.now(UTC).date())
-            return tables, parse_config(text, str(path)), text
-
-    tables, config, text = interruptible.run(suggested())
-    check_fit(config, tables)
-    write(path, text.encode())
-    schema = path.with_name(SCHEMA_FILE)
-    if force or not schema.exists():
-        write(schema, PACKAGED.read_bytes())
-    return Written(path, tables)
+@app.command("add")
+def add_command(table: Annotated[str, typer.Argument(metavar="TABLE", help=f"{TABLE}.")], file: File = None) -> None:
+    """Add one table to the configuration. Everything else in the file stays as it is, byte for byte."""
+    environment = dict(os.environ)
+    path, asked = default_file(environment, file), choose_resource if on_a_terminal() else None
+    print_parts(show_written(configure.add(environment, path, Wanted.of(table), ask_resource=asked)))
+    print_line("Look at its lines, then `sync-assets doctor` and `sync-assets plan`.")
 
 
-def _may_be_written(path: Path, force: bool) -> None:
-    not_our_own(path)
-    if path.exists() and not force:
-        raise SyncAssetsError(
-            f"{path} is there already, and was left as it is.",
-            "Name another with `--file`, add a table with `sync-assets add TABLE`, or write over it with `--force`.",
-        )
-    if not path.parent.is_dir():
-        raise SyncAssetsError(f"{path.parent} is no folder.", "Make it, or name another file with `--file`.")
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    typer.echo(PACKAGED.read_text(encoding="utf-8"), nl=False)
+
+
+def default_file(environment: Mapping[str, str], named: str | None) -> Path:
+    """Return the configuration file: the one named, else that of SYNC_ASSETS_CONFIG, else one in this folder."""
+    return expanded(named or environment.get(configure.CONFIG, "").strip() or "sync_assets.yaml")
+
+
+def on_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def choose_tables(there: Landscape) -> Sequence[str]:
     """Show on the terminal what can be mapped, and ask which tables shall be."""
-    show_landscape(there, as_json=False)
+    print_parts(show_landscape(_document(there)))
     likely = [table.name for table, choice in there.offered if choice and choice.sure]
     answer = ask("Which tables (names, with blanks between them)", default=" ".join(likely[:6]))
     return answer.replace(",", " ").split()
 
 
-def show_landscape(there: Landscape, *, as_json: bool) -> None:
-    offered = there.offered
-    if as_json:
-        document = {
-            "tables": [
-                {
-                    "table": table.name,
-                    "label": table.label,
-                    "custom": table.custom,
-                    "resource": choice.name if choice else None,
-                    "confidence": choice.percent if choice else None,
-                }
-                for table, choice in offered
-            ],
-            "resources": dict(there.resources),
-        }
-        typer.echo(json_text(document))
-        return
-    width = max((len(table.name) for table, _ in offered), default=0)
-    print_line("Tables with change tracking on, and the resource that is called like each:")
-    for table, choice in offered:
-        to = f"-> {choice.name} ({choice.percent} %, {choice.why})" if choice else ""
-        print_line(f"  {table.name.ljust(width)}  {to}".rstrip())
+def choose_resource(table: str, free: Sequence[str]) -> str:
+    """Ask on the terminal which resource takes a table."""
+    return ask(f"Which resource takes {table} ({', '.join(free)})")
+
+
+def _document(there: Landscape) -> dict[str, Any]:
+    return {
+        "tables": [
+            {
+                "table": table.name,
+                "label": table.label,
+                "custom": table.custom,
+                "resource": choice.name if choice else None,
+                "confidence": choice.percent if choice else None,
+                "why": choice.why if choice else None,
+            }
+            for table, choice in there.offered
+        ],
+        "resources": dict(there.resources),
+    }
+
+
+def show_landscape(document: dict[str, Any]) -> Parts:
+    tables = document["tables"]
+    width = max((len(one["table"]) for one in tables), default=0)
+    yield "Tables with change tracking on, and the resource that is called like each:"
+    for one in tables:
+        to = f"-> {one['resource']} ({one['confidence']} %, {one['why']})" if one["resource"] else ""
+        yield f"  {one['table'].ljust(width)}  {to}".rstrip()
+
+
+def show_written(written: Written) -> Parts:
+    yield f"{written.path}:"
+    for one in written.tables:
+        sure = sum(field.sure for field in one.fields)
+        text = f"{one.table.name} -> {one.resource.name}, key {one.key.name}: {sure} columns mapped"
+        if less := len(one.fields) - sure:
+            text += f", {less} less sure ones commented out"
+        if links := [f"{link.column.name} -> {link.parent}" for link in one.links if link.sure]:
+            text += f", linked by {', '.join(links)}"
+        yield f"  {text}"
+        if not one.key.sure:
+            yield f"  Please check the key: {one.key.name} is {one.key.why}."
+    for hint in written.hints:
+        yield f"  {hint}"

@@ -15,22 +15,20 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sync_assets.audit.record_comparison import Compared
 from sync_assets.audit.value_shape import value_shape
-from sync_assets.commands.estimate_reads import cost_of
+from sync_assets.commands.estimate_calls import cost_of
 from sync_assets.commands.rebuild import count_records
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
+from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.row_queries import RowNow, rows_now
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
-
-if TYPE_CHECKING:
-    from sync_assets.dataverse.client import DataverseClient
-    from sync_assets.ledger import Ledger
-    from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.context import Runtime
 
 SAMPLES = 5
 """Most records of a table whose differences are shown."""
@@ -41,18 +39,14 @@ class TableInventory:
     """Counts of one resource. Ids are counted once, however many records carry them.
 
     Attributes:
-        records: of the resource in Campaign.
         equal, differing: ids in scope whose record holds, or does not hold, what it should.
         not_in_scope: ids whose row exists and is not to be sent: filtered out, held, rejected.
         unknown: ids that Dynamics 365 does not have.
         other_key: records whose key is no id of Dynamics 365.
-        keyed: records with a key.
         twice: ids that several records carry.
         listing: whether all records that carry our ids were listed. `not needed`: the first load began before, or no
             row is in scope. `stopped`: before the end, by a budget of engine calls.
-        reads: engine calls of the list.
         attributes: number of differing records by attribute.
-        samples: differences of some records.
     """
 
     records: int = 0
@@ -79,9 +73,6 @@ class Inventory:
     """The inventory of all mapped tables; an observer of their comparisons.
 
     Attributes:
-        runtime: of this process.
-        show_values: True to put values into the samples.
-        tables: the counts by table.
         opt_outs: by attribute, the number of contacts on both sides that `agree`, are opted out in one system only
             (`only_d365`, `only_campaign`), and would be written (`to_d365`, `to_campaign`).
         opt_out_calls: engine calls that opt-outs will cost beside the plan's, by kind.

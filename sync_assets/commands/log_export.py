@@ -33,10 +33,7 @@ NAME = re.compile(r"sync_assets_(\d{4}-\d{2}-\d{2})\.jsonl")
 
 
 def export_log(runtime: Runtime, now: datetime | None = None) -> str:
-    """Write today's file and remove files that are too old; return its name.
-
-    Raises SyncAssetsError (the SFTP, the ledger).
-    """
+    """Write today's file and remove files that are too old; return its name. Raises SyncAssetsError."""
     from sync_assets.sftp import connect  # paramiko is slow to import  # noqa: PLC0415
 
     now, logs = now or datetime.now(UTC), runtime.config.logs

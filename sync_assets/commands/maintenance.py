@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_assets.commands.arguments import check_tables
-from sync_assets.commands.terminal import Json, open_runtime, print_document, print_line
+from sync_assets.commands.terminal import Json, Parts, open_runtime, print_document
+from sync_assets.commands.values import check_tables
 from sync_assets.ledger.times import iso
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
@@ -41,20 +41,14 @@ def list_command(as_json: Json = False) -> None:
 
 
 def on(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
-    """Begin maintenance of the tables: workers stop within a batch or a page.
-
-    Raises SyncAssetsError for unknown tables.
-    """
+    """Begin maintenance of the tables: workers stop within a batch or a page."""
     check_tables(runtime.config, tables)
     begun = [table for table in dict.fromkeys(tables) if runtime.ledger.maintenance.begin(table)]
     return {"begun": begun, **listed(runtime)}
 
 
 def off(runtime: Runtime, tables: Sequence[str]) -> dict[str, Any]:
-    """End maintenance of the tables, and accept the data model as it is.
-
-    A table that is no longer mapped may be named.
-    """
+    """End maintenance of the tables, which may be mapped no longer, and accept the data model as it is."""
     paused = runtime.ledger.maintenance.in_maintenance()
     check_tables(runtime.config, [table for table in tables if table not in paused])
     ended = [table for table in dict.fromkeys(tables) if runtime.ledger.maintenance.end(table)]
@@ -72,13 +66,13 @@ def listed(runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def show(document: dict[str, Any]) -> None:
+def show(document: dict[str, Any]) -> Parts:
     for table in document.get("begun", ()):
-        print_line(f"{table}: nothing is captured or sent from now on; what is under way ends with its batch.")
+        yield f"{table}: nothing is captured or sent from now on; what is under way ends with its batch."
     for table in document.get("ended", ()):
-        print_line(f"{table}: goes on with the next sync or tick of the sensors, with the data model as it is.")
+        yield f"{table}: goes on with the next sync or tick of the sensors, with the data model as it is."
     for one in document["maintenance"]:
         pending = counted(one["pending"], "record", "are")
-        print_line(f"{one['table']} is in maintenance since {one['since']}, {pending} pending.")
+        yield f"{one['table']} is in maintenance since {one['since']}, {pending} pending."
     if not document["maintenance"]:
-        print_line("No table is in maintenance.")
+        yield "No table is in maintenance."

@@ -7,18 +7,20 @@ or values is in `details`, which are printed and not stored.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.text import Text
 
-from sync_assets.audit.value_shape import value_text
 from sync_assets.checks.rules import Finding
+from sync_assets.commands.estimate import pace, took
 from sync_assets.commands.estimate_calls import Limits, hours
 from sync_assets.commands.inventory import Inventory
+from sync_assets.commands.plan import change_text
 from sync_assets.commands.status import CALL_KINDS, held_back
-from sync_assets.commands.terminal import Table, plain_table, print_line, print_table
+from sync_assets.commands.terminal import Parts, Table, kinds, plain_table
+from sync_assets.commands.values import fields
 from sync_assets.config.models import Config, OptOutConfig
 from sync_assets.plurals import counted
 
@@ -32,8 +34,6 @@ STEPS = {
     "sync": "The first sync",
 }
 """The steps in their order, with their titles. Their names are stored in ledgers."""
-
-
 PLANNED = ("insert", "update", "delete", "unchanged", "waiting", "failed", "held")
 """Counts of a plan that are reported for each table."""
 OPT_OUT_COUNTS = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign")
@@ -42,13 +42,10 @@ OPT_OUT_COUNTS = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """The result of a step.
+    """The result of a step, which is stored, and details, which are printed only.
 
-    Attributes:
-        result: stored with the step.
-        details: printed only.
-        question: what a person must confirm before the step is done; None if nothing.
-        todo: what a person must do first; then the step is made again.
+    question: what a person must confirm before the step is done. todo: what a person must do first; then the step is
+    made again.
     """
 
     result: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -66,10 +63,7 @@ def doctor_step(findings: Sequence[Finding]) -> StepResult:
 
 
 def checklist(opt_out: OptOutConfig) -> list[str]:
-    """Return what a person does in Adobe's integration and in Campaign before the first sync.
-
-    Source: Adobe, "Using the Microsoft Dynamics 365 integration", self-service application (docs/migration.md).
-    """
+    """Return what a person does in Adobe's integration and in Campaign before the first sync (docs/migration.md)."""
     export = (
         "Leave the workflow in Campaign that exports opt-outs to the SFTP running: this program reads its file."
         if opt_out.active
@@ -98,15 +92,9 @@ def inventory_step(config: Config, inventory: Inventory) -> StepResult:
     tables = {
         name: {
             "resource": config.table(name).resource,
-            "records": one.records,
             "compared": one.listing == "whole",
-            "equal": one.equal,
-            "differing": one.differing,
-            "not_in_scope": one.not_in_scope,
-            "unknown": one.unknown,
+            **fields(one, "records", *_INVENTORY),
             "without_id": one.without_id if one.listing == "whole" else None,
-            "other_key": one.other_key,
-            "twice": one.twice,
         }
         for name, one in inventory.tables.items()
     }
@@ -156,10 +144,7 @@ def opt_outs_step(config: Config, inventory: Inventory) -> StepResult:
 
 
 def cost_step(inventory: Inventory, plan: Mapping[str, Any], limits: Limits, estimate: Mapping[str, Any]) -> StepResult:
-    """Return the engine calls of the first sync, by the plan and by the opt-outs that are due, and a usual month.
-
-    estimate: the document of `estimate`.
-    """
+    """Return the engine calls of the first sync, by the plan and by the opt-outs that are due, and a usual month."""
     calls = {kind: plan["engine_calls"][kind] + inventory.opt_out_calls[kind] for kind in CALL_KINDS}
     total = sum(calls.values())
     return StepResult(
@@ -167,7 +152,7 @@ def cost_step(inventory: Inventory, plan: Mapping[str, Any], limits: Limits, est
             "engine_calls": calls,
             "total": total,
             "hours": round(hours(total, limits), 2),
-            "pace": {"calls_per_hour": limits.pace, "source": "measured" if limits.measured else "assumed"},
+            "pace": pace(limits),
             "budget_a_day": limits.a_day,
             "month": estimate["month"]["total"],
         }
@@ -186,34 +171,25 @@ AFTERWARDS = (
 # --- For people -------------------------------------------------------------------------------------------------------
 
 
-def show_step(step: dict[str, Any], *, confirmed: bool = False) -> None:
-    """Print a step: its result, and what a person must do or confirm, or has confirmed by an option."""
+def show_step(step: dict[str, Any], *, confirmed: bool = False) -> Parts:
+    """Show a step: its result, and what a person must do or confirm, or has confirmed by an option."""
     done = f" (done {step['done_at']})" if step["done_at"] else ""
-    print_line(Text(f"Step {step['number']}: {step['title']}{done}", "bold"))
-    for part in _BODIES[step["step"]](step["result"], step["details"]):
-        if isinstance(part, str):
-            print_line(part)
-        else:
-            print_table(part)
-    for line in step["todo"]:
-        print_line(f"To do: {line}")
+    yield Text(f"Step {step['number']}: {step['title']}{done}", "bold")
+    yield from _BODIES[step["step"]](step["result"], step["details"])
+    yield from (f"To do: {line}" for line in step["todo"])
     if step["question"]:
-        asked = "Confirmed by --yes" if confirmed else "To confirm"
-        print_line(f"{asked}: {step['question']}")
-    for line in step["details"].get("afterwards", ()):
-        print_line(f"Afterwards: {line}")
-    print_line()
+        yield f"{'Confirmed by --yes' if confirmed else 'To confirm'}: {step['question']}"
+    yield from (f"Afterwards: {line}" for line in step["details"].get("afterwards", ()))
+    yield ""
 
 
-def _doctor(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+def _doctor(result: dict[str, Any], details: dict[str, Any]) -> Parts:
     yield f"  {result['ok']} ok, {result['warn']} warn, {result['fail']} fail"
-    for line in details.get("checks", ()):
-        yield f"  {line['outcome']} {line['what']}: {line['message']}"
+    yield from (f"  {line['outcome']} {line['what']}: {line['message']}" for line in details.get("checks", ()))
 
 
-def _switch_off(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
-    for number, item in enumerate(details.get("checklist", ()), 1):
-        yield f"  {number}. {item}"
+def _switch_off(result: dict[str, Any], details: dict[str, Any]) -> Parts:
+    yield from (f"  {number}. {item}" for number, item in enumerate(details.get("checklist", ()), 1))
 
 
 _INVENTORY = {
@@ -227,7 +203,7 @@ _INVENTORY = {
 }
 
 
-def _inventory(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+def _inventory(result: dict[str, Any], details: dict[str, Any]) -> Parts:
     for name, one in result["tables"].items():
         yield f"  {name}: {counted(one['records'], 'record')} of {one['resource']}"
         if one["compared"]:
@@ -236,7 +212,7 @@ def _inventory(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str 
             yield "            not compared: the first load began before, or no row is in scope"
 
 
-def _changes(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+def _changes(result: dict[str, Any], details: dict[str, Any]) -> Parts:
     yield _numbers("  table", PLANNED, result["tables"])
     for name, one in result["tables"].items():
         if one["attributes"]:
@@ -244,39 +220,34 @@ def _changes(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | 
             yield f"  {name}, records that differ by attribute: {counts}"
     for name, samples in details.get("samples", {}).items():
         for sample in samples:
-            changes = "; ".join(
-                f"{one['attribute']}: {value_text(one['campaign'])} -> {value_text(one['mapped'])}"
-                for one in sample["changes"]
-            )
-            yield f"  e.g. {name} {sample['id']}: {changes}"
+            yield f"  e.g. {name} {sample['id']}: {'; '.join(map(change_text, sample['changes']))}"
     yield from (f"  {note}" for note in details.get("notes", ()))
 
 
-def _opt_outs(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
+def _opt_outs(result: dict[str, Any], details: dict[str, Any]) -> Parts:
     yield f"  direction: {result['direction']}"
     if result["attributes"]:
         yield _numbers("  attribute", OPT_OUT_COUNTS, result["attributes"])
     yield from (f"  {note}" for note in details.get("notes", ()))
 
 
-def _cost(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
-    pace = result["pace"]
-    took = f"{result['hours']:,.1f} hours" if result["hours"] >= 0.1 else "less than a tenth of an hour"
-    yield f"  engine calls: {_kinds(result['engine_calls'])}; {result['total']:,} in all"
-    yield f"  {took} at {pace['calls_per_hour']:,} calls an hour ({pace['source']})"
+def _cost(result: dict[str, Any], details: dict[str, Any]) -> Parts:
+    yield f"  engine calls: {kinds(result['engine_calls'])}; {result['total']:,} in all"
+    rate = result["pace"]
+    yield f"  {took(result['hours'])} at {rate['calls_per_hour']:,} calls an hour ({rate['source']})"
     if result["budget_a_day"]:
         yield f"  the budgets allow {result['budget_a_day']:,} calls a day"
     yield f"  a usual month afterwards: {result['month']:,} calls (`sync-assets estimate`)"
 
 
-def _sync(result: dict[str, Any], details: dict[str, Any]) -> Iterator[str | Table]:
-    yield f"  foretold: {_kinds(result['foretold'])}"
+def _sync(result: dict[str, Any], details: dict[str, Any]) -> Parts:
+    yield f"  foretold: {kinds(result['foretold'])}"
     if result["engine_calls"]:
-        yield f"  made:     {_kinds(result['engine_calls'])}"
+        yield f"  made:     {kinds(result['engine_calls'])}"
         yield f"  made counts the calls of all runs since {result['since']}, when the first sync began"
 
 
-_BODIES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Iterator[str | Table]]] = {
+_BODIES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Parts]] = {
     "doctor": _doctor,
     "switch_off": _switch_off,
     "inventory": _inventory,
@@ -287,13 +258,7 @@ _BODIES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Iterator[str | Tab
 }
 
 
-def _kinds(calls: dict[str, int]) -> str:
-    return ", ".join(f"{number:,} {kind}" for kind, number in calls.items())
-
-
 def _numbers(title: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:
-    names = {column: column.replace("_", " ") for column in columns}
-    table = plain_table(title, *names.values(), numbers=tuple(names.values()))
-    for name, one in rows.items():
-        table.add_row(f"  {name}", *("-" if one[column] is None else f"{one[column]:,}" for column in columns))
-    return table
+    titles = [column.replace("_", " ") for column in columns]
+    lines = ([f"  {name}", *(one[column] for column in columns)] for name, one in rows.items())
+    return plain_table(title, *titles, rows=lines, numbers=titles)

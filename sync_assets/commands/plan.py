@@ -1,53 +1,61 @@
-"""`plan`: what the next `sync` would do and cost, of all records or of one. Writes nothing."""
+"""`plan`: what the next `sync` would do and cost, of all records or of one. Writes to neither system.
+
+A sync is rehearsed on a scratch ledger: the capture is the real one, which only reads from Dynamics 365, and so are the
+list of Campaign's existing records and the rules for sending; the order of steps is that of cli/sync_runs.py.
+Rejections by Campaign are not foreseen. A long list of existing records is not read but estimated. The reads are engine
+calls; they are not in the ledger's count of the day.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
+from sync_assets.audit.existing_records import Existing, existing_records, needless, shown
+from sync_assets.audit.record_comparison import EXISTING, LISTED
 from sync_assets.audit.value_shape import value_text
 from sync_assets.campaign.addressing import Addressing
-from sync_assets.checks.guardrails import check_configuration
-from sync_assets.commands.documents import fields
+from sync_assets.campaign.client import BudgetSpent, CampaignRefused
+from sync_assets.checks.guardrails import check_configuration, check_limits
+from sync_assets.checks.preflight import target_finding
+from sync_assets.checks.rules import NotReady
+from sync_assets.commands import terminal
 from sync_assets.commands.explain import Explained, explain
 from sync_assets.commands.inventory import Inventory
-from sync_assets.commands.rehearsal import SyncRehearsal
 from sync_assets.commands.status import CALL_KINDS, held_back, refused_attributes, refused_updates, waiting_for
-from sync_assets.commands.terminal import (
-    AcceptMapping,
-    Json,
-    fail,
-    let_sigterm_interrupt,
-    number_table,
-    on_interrupt,
-    open_runtime,
-    print_document,
-    print_line,
-    print_table,
-    progress,
-)
+from sync_assets.commands.terminal import AcceptMapping, Json, Parts, number_table
+from sync_assets.commands.values import Done, fields
 from sync_assets.config.models import TableConfig
+from sync_assets.dataverse.client import D365Refused
+from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.errors import SyncAssetsError
+from sync_assets.flows import capture_table
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
-from sync_assets.ledger.model import NO_ORPHANS
+from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
 from sync_assets.ledger.report_values import Counts
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import iso
+from sync_assets.mapping.unlabelled_options import unknown_codes_warning
 from sync_assets.plurals import counted
+from sync_assets.push.rehearsal import Rehearsal
+from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.parent_keys import ParentKeys
 
-app = typer.Typer(add_completion=False)
-
+MOST_READS = 2_000
+"""The most engine calls that a plan spends on one list: a million records."""
 PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held")
 OPT_OUTS_DUE = ("decide", "to_d365", "to_campaign", "refused", "held")
 
 
-@app.command()
 def command(
     diff: Annotated[
         str | None, typer.Option("--diff", metavar="ID", help="Only what changes in Campaign's record of this D365 id.")
@@ -59,44 +67,24 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Dry run: what the next sync would insert, update, delete, hold back, and the engine calls that it costs."""
-    runtime = open_runtime()
+    runtime = terminal.open_runtime()
     runtime.accept_mapping = accept_mapping
     if diff is not None:
         explained = explain(runtime, diff, show_values=show_values)
-        print_document(record_diff(explained), as_json, show_diff)
-        if explained.problems:
-            fail(*explained.problems)
+        problems = list(map(SyncAssetsError, explained.problems))
+        terminal.finish(Done(record_diff(explained), problems), as_json, show_diff)
         return
-    let_sigterm_interrupt()
-    with on_interrupt("Nothing was written."), progress(runtime):
+    terminal.let_sigterm_interrupt()
+    with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime):
         _ = runtime.ledger  # says so at once if there is none
         planned = plan(runtime)
-    if not planned.empty:
-        print_document(planned.document, as_json, show)
-    if planned.problems:
-        fail(*planned.problems)
+    terminal.finish(planned, as_json, show)
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """The result of a plan.
-
-    Attributes:
-        document: what `plan --json` prints; its `notes` are for people.
-        problems: why a table could not be planned, which stops `sync` as well.
-        empty: True if no table could be planned.
-    """
-
-    document: dict[str, Any]
-    problems: list[SyncAssetsError]
-    empty: bool = False
-
-
-def plan(runtime: Runtime, inventory: Inventory | None = None) -> Planned:
+def plan(runtime: Runtime, inventory: Inventory | None = None) -> Done:
     """Rehearse a sync of all mapped tables. Tables in maintenance are planned as if it had ended.
 
-    inventory: counts the records of Campaign that the sync would list. Raises SyncAssetsError as `sync` would, with
-    nothing written.
+    inventory: counts the records of Campaign that the sync would list. Raises SyncAssetsError as `sync` would.
     """
     runtime.settings.require("d365", "campaign")
     check_configuration(runtime.config, runtime.config.tables)
@@ -118,7 +106,117 @@ def plan(runtime: Runtime, inventory: Inventory | None = None) -> Planned:
         for table, since in paused.items()
     ]
     troubled = rehearsal.troubled
-    return Planned(document, list(troubled.values()), len(troubled) == len(rehearsal.tables))
+    return Done({} if len(troubled) == len(rehearsal.tables) else document, list(troubled.values()))
+
+
+@dataclass(slots=True)
+class SyncRehearsal:
+    """The rehearsal of all mapped tables, on the runtime of the scratch ledger.
+
+    inventory: receives the records of the whole lists, however long; None: a long list is estimated. accepted: True if
+    a changed target is accepted. The results are by table; `notes` are on existing records.
+    """
+
+    runtime: Runtime
+    ledger: Ledger
+    inventory: Inventory | None
+    accepted: bool
+    tables: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
+    troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
+    unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
+    orphans: dict[str, OrphansOfDeletes] = field(default_factory=dict[str, OrphansOfDeletes])
+    notes: list[str] = field(default_factory=list[str])
+
+    async def run(self) -> None:
+        """Rehearse one run of each table, parents first, then further pushes until nothing moves."""
+        config, keys = self.runtime.config, ParentKeys()
+        for table in config.in_link_order:
+            self.tables[table.table] = Rehearsal(Target.linked(config, table), keys)
+        async with self.inventory.opened() if self.inventory else nullcontext():
+            for table in config.in_link_order:
+                await self._capture_and_push(table)
+            await self._push_the_rest([table for table in config.in_link_order if table.table not in self.troubled])
+        if self.inventory:
+            await asyncio.to_thread(self.inventory.add_reads_of_opt_outs, self.ledger)
+
+    async def _capture_and_push(self, config: TableConfig) -> None:
+        """Rehearse one run as `sync` starts it: capture the table, and send what is pending then."""
+        try:
+            await asyncio.to_thread(check_limits, self.runtime, config, reading=True)
+            target = await asyncio.to_thread(target_finding, self.ledger, config)
+            if not (target.passed or self.accepted):
+                raise NotReady(config.table, [target])
+            captured = await capture_table(self.runtime, config)
+        except (NotReady, D365Refused, BadPage, CampaignRefused) as error:
+            self.troubled[config.table] = error
+            return
+        for note in captured.notes:
+            self.runtime.announce(note)
+        result = captured.result
+        if warning := unknown_codes_warning(config.table, result.unknown_codes):
+            self.unknown_codes[config.table] = warning
+        if any(result.orphans) and not result.held_back:
+            self.orphans[config.table] = result.orphans
+        await self._push(config)
+
+    async def _push(self, config: TableConfig) -> int:
+        rehearsal = self.tables[config.table]
+        rehearsal.calls["read"] += await self._list_existing(config)
+        activity = f"planning {config.table}"
+        pending = self.ledger.reports.counts().get(config.table)
+        self.runtime.totals[activity] = rehearsal.done + (pending.pending if pending else 0)
+        return await rehearsal.push(self.ledger, partial(self.runtime.progress, activity))
+
+    async def _push_the_rest(self, tables: Sequence[TableConfig]) -> None:
+        refetched: dict[str, list[str]] = {}
+        while True:
+            moved = sum([await self._push(config) for config in tables])
+            for config in tables:
+                to_refetch = self.ledger.blocked.ids_to_refetch(config.table)
+                if to_refetch and to_refetch != refetched.get(config.table):
+                    refetched[config.table] = to_refetch
+                    moved += 1
+                    await self._capture_and_push(config)
+            if not moved or not any(counts.pending for counts in self.ledger.reports.counts().values()):
+                return
+
+    async def _list_existing(self, config: TableConfig) -> int:
+        """List what Campaign holds of a table, as `sync` does before it sends; return the reads that `sync` needs."""
+        runtime, before = self.runtime, self.runtime.calls["read"]
+        if await asyncio.to_thread(needless, self.ledger, config):
+            return 0
+        left = await asyncio.to_thread(lambda: runtime.calls_left)
+        most = left if self.inventory else MOST_READS if left is None else min(MOST_READS, left)
+        try:
+            async with runtime.campaign() as campaign:
+                resource = await campaign.resource(config.api, config.resource)
+                existing = await existing_records(
+                    runtime,
+                    campaign,
+                    config,
+                    resource,
+                    runtime.listed_keys,
+                    most=most,
+                    observer=self.inventory and self.inventory.page and self.inventory.page,
+                )
+        except BudgetSpent as error:
+            self.notes.append(f"{config.table}: what Campaign holds already was not asked. {error.cause}")
+            existing = Existing(known=False)
+        made = runtime.calls["read"] - before
+        if self.inventory:
+            self.inventory.listed(config.table, made, whole=existing.known)
+        if existing.found:
+            self.notes.append(f"{shown(config, existing.found)} This plan made {made:,} reads to find that out.")
+        if existing.estimated is not None:
+            self.notes.append(
+                f"{config.table}: Campaign holds {counted(existing.estimated, 'record')} of {config.resource}, some "
+                f"with ids of Dynamics 365. `sync` lists them first, by at most {existing.calls:,} reads; those that "
+                f"hold what they should cost nothing more. So the inserts of this plan are the most that there can be."
+            )
+        if not existing.known:  # only in the scratch ledger: the push is planned as if the list had been read
+            self.ledger.rebuilds.end_rebuild(config.table)
+            self.ledger.dialect.note(config.resource, {EXISTING: LISTED})
+        return existing.calls
 
 
 def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dict[str, Any]:
@@ -190,45 +288,40 @@ def _notes(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal) -> Iterat
         yield f"{calls if due else ''}{files}"
 
 
-def show(document: dict[str, Any]) -> None:
-    """Print what would happen to the records, what it costs, and notes."""
-    tables, kinds = document["tables"], tuple(document["engine_calls"])
-    print_table(number_table("table", PLANNED, {name: [one[c] for c in PLANNED] for name, one in tables.items()}))
-    print_line()
-    costs = {name: [one["engine_calls"][kind] for kind in kinds] for name, one in tables.items()}
-    costs = {name: [*calls, sum(calls)] for name, calls in costs.items()}
-    print_table(number_table("engine calls", (*kinds, "in all"), costs))
+def show(document: dict[str, Any]) -> Parts:
+    """Show what would happen to the records, what it costs, and notes."""
+    tables = document["tables"]
+    yield number_table("table", PLANNED, tables)
+    yield ""
+    costs = {name: one["engine_calls"] for name, one in tables.items()}
+    costs = {name: {**calls, "in all": sum(calls.values())} for name, calls in costs.items()}
+    yield number_table("engine calls", (*document["engine_calls"], "in all"), costs)
     if document["opt_out"]:
-        print_line()
-        due = {"opt-outs": [document["opt_out"][column] for column in OPT_OUTS_DUE]}
-        print_table(number_table("", OPT_OUTS_DUE, due))
+        yield ""
+        yield number_table("", OPT_OUTS_DUE, {"opt-outs": document["opt_out"]})
     for name, one in tables.items():
         for reason, number in one["waiting_for"].items():
-            print_line(f"{name}: {counted(number, 'record', 'wait')} for {reason}.")
+            yield f"{name}: {counted(number, 'record', 'wait')} for {reason}."
         if one["orphaned"]:
             why = "a parent that they need is gone for good, or they name none."
-            print_line(f"{name}: {one['orphaned']:,} orphaned: {why}")
+            yield f"{name}: {one['orphaned']:,} orphaned: {why}"
     calls, budget = sum(document["engine_calls"].values()), document["budget"]
     if budget:
         left, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
         days = counted(-(-left // max(1, per_day)), "more day")
         later = f"the other {left:,} take {days}" if left else "that is all of them"
-        print_line(
+        yield (
             f"engine_calls_per_day is {per_day:,}, {budget['used_today']:,} were made today: {budget['fits_today']:,} "
             f"of {calls:,} fit today, {later}."
         )
-    for note in document["notes"]:
-        print_line(note)
+    yield from document["notes"]
 
 
 # --- One record -------------------------------------------------------------------------------------------------------
 
 
 def record_diff(explained: Explained) -> dict[str, Any]:
-    """Return for each table the next request and the attributes that it changes; empty for a delete, and without one.
-
-    A first insert sends all attributes; those without a value are left out.
-    """
+    """Return for each table the next request and the attributes that it changes; of an insert, those with a value."""
     document = explained.document
     tables = {name: _diff(one) for name, one in document["tables"].items()}
     return {"id": document["id"], "values": document["values"], "tables": tables}
@@ -259,14 +352,14 @@ def _is_sent(way: dict[str, Any], operation: str | None) -> bool:
     return operation == "update" and way["equal"] is False and way["apply_updates"]
 
 
-def show_diff(document: dict[str, Any]) -> None:
-    """Print what the next sync would change in Campaign's record."""
+def show_diff(document: dict[str, Any]) -> Parts:
     for name, one in document["tables"].items():
-        print_line(f"{name} {document['id']} -> {one['resource']}: {one['operation'] or 'no request'}")
-        for reason in one["reasons"]:
-            print_line(f"  {reason}")
-        for change in one["changes"]:
-            values = f"{value_text(change['campaign'])} -> {value_text(change['mapped'])}"
-            print_line(f"  {change['attribute']}: {values}")
+        yield f"{name} {document['id']} -> {one['resource']}: {one['operation'] or 'no request'}"
+        yield from (f"  {reason}" for reason in one["reasons"])
+        yield from (f"  {change_text(change)}" for change in one["changes"])
         for link in one["links"]:
-            print_line(f"  {link['attribute']}: {link['campaign'] or '-'} -> {link['parent'] or '-'}")
+            yield f"  {link['attribute']}: {link['campaign'] or '-'} -> {link['parent'] or '-'}"
+
+
+def change_text(change: dict[str, Any]) -> str:
+    return f"{change['attribute']}: {value_text(change['campaign'])} -> {value_text(change['mapped'])}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -21,22 +21,10 @@ from sync_assets.audit.record_list import RecordList, pages_for
 from sync_assets.checks.guardrails import check_limits
 from sync_assets.checks.preflight import campaign_findings, target_finding
 from sync_assets.checks.rules import require
-from sync_assets.commands.arguments import check_tables
-from sync_assets.commands.documents import fields
+from sync_assets.commands import terminal
 from sync_assets.commands.status import COLUMNS, document, held_back
-from sync_assets.commands.terminal import (
-    Json,
-    NewLedger,
-    fail,
-    number_table,
-    on_interrupt,
-    open_runtime,
-    print_document,
-    print_line,
-    print_table,
-    progress,
-    say,
-)
+from sync_assets.commands.terminal import Json, NewLedger, Parts, number_table
+from sync_assets.commands.values import Done, check_tables, fields
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
@@ -46,28 +34,10 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
 
-app = typer.Typer(add_completion=False)
-
 FOUND = ("records", "equal", "differing", "unknown")
 """The counts of a table that a rebuild reports, as in ledger.Rebuild; then those of the ledger's records."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
-    """The result of a rebuild.
-
-    Attributes:
-        document: what `rebuild --json` prints.
-        said: further notes for people.
-        problem: what stopped it.
-    """
-
-    document: dict[str, Any]
-    said: list[str]
-    problem: SyncAssetsError | None = None
-
-
-@app.command()
 def command(
     table: Annotated[
         list[str] | None, typer.Argument(help="Mapped tables; all if left out.", show_default=False)
@@ -78,36 +48,32 @@ def command(
 ) -> None:
     """After the ledger was lost or restored from a backup: find out what Campaign holds already, so that the next sync
     sends only what differs. Writes to neither system. May be killed and repeated; stop the sensors meanwhile."""
-    runtime = open_runtime(creates=not dry_run)
+    runtime = terminal.open_runtime(creates=not dry_run)
     runtime.new_ledger = new_ledger
-    with on_interrupt("Nothing is lost."):
+    with terminal.on_interrupt("Nothing is lost."):
         if dry_run:
-            print_document(rehearse(runtime, table or []), as_json, show_rehearsal)
+            terminal.print_document(rehearse(runtime, table or []), as_json, show_rehearsal)
             return
-        with progress(runtime):
+        with terminal.progress(runtime):
             done = rebuild(runtime, table or [])
-    for line in done.said:
-        say(line)
-    print_document(done.document, as_json, show)
-    if done.problem:
-        fail(done.problem)
+    terminal.finish(done, as_json, show)
 
 
-def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
+def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Done:
     """Rebuild all mapped tables, or `only`, parents first. May be killed and repeated."""
     tables = _tables(runtime, only)
     runtime.settings.require("d365", "campaign")
     runtime.accept_older(lambda: begin_anew(runtime))
     found: dict[str, Any] = {}
     notes: list[str] = []
-    problem: SyncAssetsError | None = None
+    problems: list[SyncAssetsError] = []
     with closing(ListedKeys()) as keys:  # the PKeys of all tables of this invocation
         for config in tables:
             try:
                 check_limits(runtime, config, reading=True)
                 result, more = interruptible.run(rebuild_table(runtime, config, keys))
             except SyncAssetsError as error:
-                problem = error
+                problems.append(error)
                 break
             found[config.table] = fields(result, *FOUND)
             notes += more
@@ -115,14 +81,11 @@ def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Rebuilt:
     for table, counts in found.items():
         counts |= {name: whole["tables"][table][name] for name in COLUMNS}
     notes += held_back({"tables": {table: whole["tables"][table] for table in found}})
-    return Rebuilt({"tables": found, "engine_calls": whole["engine_calls"]}, [*dict.fromkeys(notes)], problem)
+    return Done({"tables": found, "engine_calls": whole["engine_calls"]}, problems, notes)
 
 
 def rehearse(runtime: Runtime, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what a rebuild would cost. Reads the number of Campaign's records: one engine call for each table.
-
-    How many of them differ is only known after the comparison; then `plan` shows what a sync would send.
-    """
+    """Return what a rebuild would cost. Reads the number of Campaign's records: one engine call for each table."""
     tables: dict[str, Any] = {}
     for config in _tables(runtime, only):
         records = interruptible.run(count_records(runtime, config))
@@ -145,10 +108,7 @@ def begin_anew(runtime: Runtime) -> None:
 
 
 async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys) -> tuple[Rebuild, list[str]]:
-    """Rebuild one table, from where an earlier call stopped. Return the result, and notes for people.
-
-    Raises what the flows raise, and BudgetSpent; the results so far are stored.
-    """
+    """Rebuild one table, from where an earlier call stopped. Return the result, and notes for people."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     state, notes = await asyncio.to_thread(ledger.rebuilds.begin_rebuild, config.table), list[str]()
     if not state.captured:
@@ -179,20 +139,18 @@ async def count_records(runtime: Runtime, config: TableConfig) -> int:
         return await RecordList(runtime, campaign, config).count()
 
 
-def show(document: dict[str, Any]) -> None:
-    """Print the counts of Campaign's records, then those of the ledger's."""
-    tables, columns = document["tables"], (*FOUND, *COLUMNS)
-    rows = {name: [one[column] for column in columns] for name, one in tables.items()}
-    print_table(number_table("table", columns, rows))
+def show(document: dict[str, Any]) -> Parts:
+    """Show the counts of Campaign's records, then those of the ledger's."""
+    tables = document["tables"]
+    yield number_table("table", (*FOUND, *COLUMNS), tables)
     if any(one["unknown"] for one in tables.values()):
-        print_line("unknown: records of Campaign that carry an id, of no row in scope. They are left alone.")
+        yield "unknown: records of Campaign that carry an id, of no row in scope. They are left alone."
     if any(one["pending"] for one in tables.values()):
-        print_line("`sync-assets plan` shows what the next sync sends.")
+        yield "`sync-assets plan` shows what the next sync sends."
 
 
-def show_rehearsal(document: dict[str, Any]) -> None:
-    """Print the number of records to be compared, and the reads that takes."""
+def show_rehearsal(document: dict[str, Any]) -> Parts:
     tables = {name: [one["records"], one["engine_calls"]["read"]] for name, one in document["tables"].items()}
-    print_table(number_table("table", ("records", "reads"), tables))
+    yield number_table("table", ("records", "reads"), tables)
     if document["left_today"] is not None:
-        print_line(f"engine_calls_per_day leaves {counted(document['left_today'], 'call')} for today.")
+        yield f"engine_calls_per_day leaves {counted(document['left_today'], 'call')} for today."

@@ -9,23 +9,12 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from sync_assets.commands.arguments import check_tables
-from sync_assets.commands.documents import fields
-from sync_assets.commands.terminal import (
-    Json,
-    OptionalTable,
-    open_runtime,
-    plain_table,
-    print_document,
-    print_line,
-    print_table,
-)
+from sync_assets.commands.terminal import Json, OptionalTable, Parts, open_runtime, plain_table, print_document
+from sync_assets.commands.values import check_tables, fields
 from sync_assets.config.values import CONTACT
 from sync_assets.foreign_text import cleaned
 from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.runtime.context import Runtime
-
-app = typer.Typer(add_completion=False)
 
 Records = list[dict[str, Any]]
 
@@ -44,7 +33,6 @@ _NONE = {
 }
 
 
-@app.command()
 def command(
     table: OptionalTable = None,
     orphaned: Annotated[
@@ -60,18 +48,21 @@ def command(
     as_json: Json = False,
 ) -> None:
     """The records that Campaign or D365 refused: id, reason, since when, attempts."""
-    if orphaned + waiting + retried > 1:
+    named = {"orphaned": orphaned, "waiting": waiting, "retried": retried}
+    if sum(named.values()) > 1:
         raise typer.BadParameter("--orphaned, --waiting and --retried are lists of their own: name one of them.")
     if as_csv and as_json:
         raise typer.BadParameter("--csv and --json are two forms: name one of them.")
     runtime = open_runtime()
     check_tables(runtime.config, [table])
-    kind = "orphaned" if orphaned else "waiting" if waiting else "retried" if retried else "rejects"
+    kind = next((name for name, wanted in named.items() if wanted), "rejects")
     found = LISTS[kind](runtime, table)
-    if as_csv:
-        _print_csv(kind, cleaned(found))
-    else:
+    if not as_csv:
         print_document({kind: found}, as_json, show)
+        return
+    writer = csv.DictWriter(sys.stdout, COLUMNS[kind], lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({**record, "parents": _parents(record)} for record in cleaned(found))
 
 
 def rejects(runtime: Runtime, table: str | None) -> Records:
@@ -106,40 +97,30 @@ def waiting_records(runtime: Runtime, table: str | None) -> Records:
 LISTS = {"rejects": rejects, "retried": retried_records, "orphaned": orphans, "waiting": waiting_records}
 
 
-def _print_csv(kind: str, records: Records) -> None:
-    writer = csv.DictWriter(sys.stdout, COLUMNS[kind], lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for record in records:
-        writer.writerow({**record, "parents": _parents(record)})
-
-
 def _parents(record: dict[str, Any]) -> str:
     return "; ".join(f"{to['table']} {to['id']} {to['state']}" for to in record.get("parents", ()))
 
 
-def show(document: dict[str, Records]) -> None:
-    """Print the list, whose kind is the document's only key: the records below the reason that they share."""
+def show(document: dict[str, Records]) -> Parts:
+    """Show the list, whose kind is the document's only key: the records below the reason that they share."""
     [(kind, records)] = document.items()
     if not records:
-        print_line(_NONE[kind])
+        yield _NONE[kind]
     by_reason: dict[tuple[str, str], Records] = {}  # thousands may share one long reason
     for record in records:
         by_reason.setdefault((record["table"], record["reason"]), []).append(record)
+    columns = [column for column in COLUMNS[kind][3:] if column not in ("retryable", "parents")]
+    titles = ["  id", *(column.replace("_", " ") for column in columns)]
     for (name, reason), same in by_reason.items():
         why = f"waiting for {reason}" if kind == "waiting" else reason
-        print_line(Text.assemble((f"{name}: ", "bold"), why), wrapped=True)
+        yield Text.assemble((f"{name}: ", "bold"), why, no_wrap=False)
         if kind == "waiting":
-            for record in same:
-                parents = f": {_parents(record)}" if record["parents"] else ""
-                print_line(f"  {record['id']} since {record['since']}{parents}")
+            parents = [f": {_parents(record)}" if record["parents"] else "" for record in same]
+            yield from (f"  {one['id']} since {one['since']}{of}" for one, of in zip(same, parents, strict=True))
             continue
-        columns = [column for column in COLUMNS[kind][3:] if column != "retryable"]
-        titles = [column.replace("_", " ") for column in columns]
+        rows = ([f"  {record['id']}", *(_cell(column, record[column]) for column in columns)] for record in same)
         whole = [title for title in titles if title != "attempts"]
-        table = plain_table("  id", *titles, numbers=("attempts",), whole=("  id", *whole))
-        for record in same:
-            table.add_row(f"  {record['id']}", *(_cell(column, record[column]) for column in columns))
-        print_table(table)
+        yield plain_table(*titles, rows=rows, numbers=("attempts",), whole=whole)
 
 
 def _cell(column: str, value: Any) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 
 from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates
 from sync_assets.capture.replay import capture_days
-from sync_assets.commands.arguments import check_tables
+from sync_assets.commands.values import check_tables
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import InMaintenance

@@ -6,16 +6,13 @@ from typing import Annotated
 
 import typer
 
-from sync_assets.commands.arguments import check_tables
-from sync_assets.commands.terminal import Json, OptionalTable, fail, open_runtime, print_document, print_line
+from sync_assets.commands.terminal import Json, OptionalTable, Parts, fail, open_runtime, print_document
+from sync_assets.commands.values import check_tables
 from sync_assets.config.values import CONTACT
 from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command()
 def command(
     table: OptionalTable = None,
     record: Annotated[str | None, typer.Option("--id", help="Only the record of this D365 id.")] = None,
@@ -30,11 +27,7 @@ def command(
 
 
 def retry(runtime: Runtime, table: str | None, record: str | None = None) -> dict[str, int]:
-    """Make rejected records pending again: all, those of a table, or one by its id.
-
-    Returns how many, and how many stay rejected because of a validation error. Raises SyncAssetsError for a table that
-    is not mapped.
-    """
+    """Make rejected records pending again; return how many, and how many stay rejected by a validation error."""
     check_tables(runtime.config, [table])
     ledger, id_ = runtime.ledger, record.lower() if record else None
     retried = ledger.claims.retry(table, id_)
@@ -45,12 +38,12 @@ def retry(runtime: Runtime, table: str | None, record: str | None = None) -> dic
     return {"retried": retried, "not_retryable": len(left)}
 
 
-def show(document: dict[str, int]) -> None:
+def show(document: dict[str, int]) -> Parts:
     retried, left = document["retried"], document["not_retryable"]
     if retried or not left:
-        print_line(f"{counted(retried, 'record', 'are')} pending again." if retried else "No such record is rejected.")
+        yield f"{counted(retried, 'record', 'are')} pending again." if retried else "No such record is rejected."
     if left:
-        print_line(
+        yield (
             f"{counted(left, 'record', 'stay')} refused: the mapping cannot send what the rows hold. That needs other "
             "data in Dynamics 365 or another mapping, see `sync-assets rejects`; then the next sync sends them."
         )

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from sync_assets.audit.certification.report import stored_report
 from sync_assets.campaign.addressing import among
-from sync_assets.commands.documents import fields, plain
-from sync_assets.commands.terminal import Json, open_runtime, plain_table, print_document, print_line, print_table
+from sync_assets.commands.terminal import Json, Parts, kinds, open_runtime, plain_table, print_document, print_parts
+from sync_assets.commands.values import fields, plain
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import OrphansOfDeletes
@@ -28,8 +28,6 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems
 
-app = typer.Typer(add_completion=False)
-
 COLUMNS = ("pending", "waiting", "failed", "held", "orphaned", "synced")
 """States of records, in the order of display."""
 CALL_KINDS = ("insert", "update", "delete", "read")
@@ -38,7 +36,6 @@ CALL_KINDS = ("insert", "update", "delete", "read")
 WATCH_SECONDS = 2.0
 
 
-@app.command()
 def command(
     watch: Annotated[bool, typer.Option("--watch", help="Show it every two seconds, until Ctrl-C.")] = False,
     as_json: Json = False,
@@ -55,7 +52,7 @@ def command(
         while True:
             if console.is_terminal:
                 console.clear()
-            show(status(runtime))
+            print_parts(show(status(runtime)))
             console.file.flush()
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
@@ -98,11 +95,12 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
         table, counts = config.table, all_counts.get(config.table, Counts())
         feed = ledger.feeds.feed(table)
         unconfirmed_until = ledger.reports.unconfirmed_until(table) if counts.unconfirmed else None
+        retries = ledger.reports.retried(table) if counts.pending else None
         tables[table] = {
             "resource": config.resource,
             **fields(counts, *COLUMNS, "excluded", "unconfirmed"),
             "unconfirmed_until": plain(unconfirmed_until),
-            "retried": _retried(runtime, table) if counts.pending else None,
+            "retried": fields(retries, *retries._fields) if retries else None,
             "waiting_for": waiting_for(runtime, table) if counts.waiting else {},
             "deletes_held_back": feed.deletes if feed else 0,
             "deletes_following": feed.orphans.deleted if feed else {},
@@ -120,12 +118,6 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
         "engine_calls": {kind: calls.get(kind, 0) for kind in CALL_KINDS},
         "opt_out": _opt_outs(runtime, opt_outs),
     }
-
-
-def _retried(runtime: Runtime, table: str) -> dict[str, Any] | None:
-    """Return what is known of the pending records whose requests got no answer that names a cause."""
-    found = runtime.ledger.reports.retried(table)
-    return fields(found, *found._fields) if found else None
 
 
 OPT_OUT_KINDS = ("files_processed", "to_d365", "to_campaign", "rejected_rows")
@@ -176,10 +168,7 @@ def held_back(document: Mapping[str, Any]) -> list[str]:
 
 
 def unconfirmed(document: Mapping[str, Any]) -> list[str]:
-    """Return a line for each table with records that are sent once more at the horizon of their lost answers.
-
-    And one for opt-outs.
-    """
+    """Return a line for each table, and one for opt-outs, that are sent once more at the horizon of lost answers."""
     lines = [
         f"{table}: {counted(counts['unconfirmed'], 'record', 'are')} sent once more by "
         f"{clock(datetime.fromisoformat(counts['unconfirmed_until']))}, since answers to earlier requests were lost."
@@ -209,16 +198,6 @@ def retried(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def orphaned(document: Mapping[str, Any]) -> list[str]:
-    """Return a line for each table with orphaned records: how many, and how to list them."""
-    return [
-        f"{table}: {counts['orphaned']:,} orphaned: a parent that they need is gone for good, or they name none. "
-        f"`sync-assets rejects {table} --orphaned` lists them; each goes by itself once it has a parent in scope."
-        for table, counts in document["tables"].items()
-        if counts["orphaned"]
-    ]
-
-
 def refused_attributes(runtime: Runtime, config: TableConfig) -> list[str]:
     """Return the attributes of a table that updates leave out, contrary to its mapping: Campaign refuses them there."""
     mapped = [field.to for field in config.fields.values() if field.apply_updates]
@@ -244,22 +223,21 @@ def in_maintenance(document: Mapping[str, Any], tables: Sequence[str]) -> list[s
     ]
 
 
-def show(document: dict[str, Any]) -> None:
+def show(document: dict[str, Any]) -> Parts:
     """Print tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
-    table = plain_table("table", "resource", *COLUMNS, numbers=COLUMNS)
-    feeds = plain_table("change feed", "position saved", "last asked", "", whole=("position saved", "last asked"))
-    for name, counts in document["tables"].items():
-        table.add_row(name, counts["resource"], *(f"{counts[column]:,}" for column in COLUMNS))
-        feed = counts["feed"]
-        saved, polled = feed["position_saved_at"], feed["polled_at"]
-        state = "never captured" if not saved else "" if feed["complete"] else "first read goes on"
-        feeds.add_row(name, saved or "-", polled or "-", state)
-    print_table(table)
-    print_line()
-    print_table(feeds)
-    print_line()
-    for line in _lines(document):
-        print_line(line)
+    tables, times = document["tables"], ("position saved", "last asked")
+    rows = ([name, one["resource"], *(one[column] for column in COLUMNS)] for name, one in tables.items())
+    yield plain_table("table", "resource", *COLUMNS, rows=rows, numbers=COLUMNS)
+    yield ""
+    feeds = [(name, one["feed"]) for name, one in tables.items()]
+    rows = ([name, feed["position_saved_at"], feed["polled_at"], _feed_state(feed)] for name, feed in feeds)
+    yield plain_table("change feed", *times, "", rows=rows, whole=times)
+    yield ""
+    yield from _lines(document)
+
+
+def _feed_state(feed: dict[str, Any]) -> str:
+    return "never captured" if not feed["position_saved_at"] else "" if feed["complete"] else "first read goes on"
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
@@ -273,11 +251,17 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     yield from (run["message"] for run in document.get("killed_runs", ()))
     for lines in (in_maintenance(document, list(tables)), held_back(document), retried(document)):
         yield from lines
-    yield from (*unconfirmed(document), *orphaned(document))
+    yield from unconfirmed(document)
     for name, counts in tables.items():
+        if counts["orphaned"]:
+            yield (
+                f"{name}: {counts['orphaned']:,} orphaned: a parent that they need is gone for good, or they name "
+                f"none. `sync-assets rejects {name} --orphaned` lists them; each goes by itself once it has a parent "
+                "in scope."
+            )
         if left_out := counts.get("refused_in_updates"):
             yield refused_updates(name, left_out)
-    yield f"engine calls: {', '.join(f'{count:,} {kind}' for kind, count in document['engine_calls'].items())}"
+    yield f"engine calls: {kinds(document['engine_calls'])}"
     yield from _opt_out_lines(document["opt_out"])
     yield from _certification_lines(document)
 

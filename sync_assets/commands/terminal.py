@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -22,6 +22,7 @@ from rich.text import Text
 from sync_assets.foreign_text import cleaned, json_text, printable
 
 if TYPE_CHECKING:
+    from sync_assets.commands.values import Done
     from sync_assets.runtime.context import Runtime
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
@@ -38,16 +39,11 @@ AcceptMapping = Annotated[
     typer.Option("--accept-mapping", help="Go on with another target, or with a mapping that alternated with another."),
 ]
 
-_RUNTIMES: list[Runtime] = []
-"""Closed at the end, however a command ends."""
+_RUNTIMES: list[Runtime] = []  # closed at the end, however a command ends
 
 
 def open_runtime(*, creates: bool = False) -> Runtime:
-    """Return the runtime of a command.
-
-    Args:
-        creates: True if the command may create the ledger. Without a ledger, others end with an error.
-    """
+    """Return the runtime of a command. creates: True if the command may create the ledger; else one must exist."""
     from sync_assets.runtime.context import Runtime  # not for `--help`  # noqa: PLC0415
 
     private_files()
@@ -57,7 +53,6 @@ def open_runtime(*, creates: bool = False) -> Runtime:
 
 
 def close_runtimes() -> None:
-    """Close the runtimes."""
     while _RUNTIMES:
         _RUNTIMES.pop().close()
 
@@ -142,28 +137,56 @@ def _let_ctrl_c_end_reads() -> None:
 # --- Documents and tables ---------------------------------------------------------------------------------------------
 
 
-def print_document(document: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+Part = str | Text | Table
+Parts = Iterator[Part]
+"""A document for people: lines and tables."""
+
+
+def print_document(document: Any, as_json: bool, show: Callable[[Any], Iterable[Part] | None]) -> None:
     """Print a document, as JSON or by its function for people."""
     if as_json:
         typer.echo(json_text(document))
     else:
-        show(cleaned(document))
+        print_parts(show(cleaned(document)) or ())
 
 
-def print_line(text: str | Text = "", *, end: str = "\n", wrapped: bool = False) -> None:
-    """Print a text on one line. wrapped: on as many as the terminal's width needs."""
+def finish(done: Done, as_json: bool, show: Callable[[Any], Iterable[Part]]) -> None:
+    """Print the result of a command, and end with exit status 1 if there are problems."""
+    for line in dict.fromkeys(done.said):
+        say(line)
+    if done.document:
+        print_document(done.document, as_json, show)
+    if done.problems:
+        fail(*dict.fromkeys(map(str, done.problems)))
+
+
+def print_parts(parts: Iterable[Part]) -> None:
+    """Print lines and tables. A line is not wrapped, except for a Text with `no_wrap=False`."""
+    for part in parts:
+        if isinstance(part, Table):
+            print_table(part)
+        else:
+            print_line(part)
+
+
+def print_line(text: str | Text = "", *, end: str = "\n") -> None:
+    """Print a text on one line."""
+    wrapped = isinstance(text, Text) and text.no_wrap is False
     Console(markup=False, emoji=False, soft_wrap=not wrapped).print(text, highlight=False, end=end)
 
 
-def plain_table(*columns: str, numbers: Sequence[str] = (), whole: Sequence[str] = (), folded_at: int = 8) -> Table:
-    """Return an empty table.
+def plain_table(
+    *columns: str,
+    rows: Iterable[Sequence[str | Text | int | None]] = (),
+    numbers: Sequence[str] = (),
+    whole: Sequence[str] = (),
+    folded_at: int = 8,
+) -> Table:
+    """Return a table. A number is shown with separators, None as `-`.
 
-    Args:
-        columns: their titles.
-        numbers: columns of numbers.
-        whole: columns that are never folded: times and ids. Others are folded if the terminal is narrow.
-        folded_at: characters that a line of a folded column has at least, if its texts are as long: fewer for names
-            than for sentences, which may have numbers.
+    numbers: columns of numbers. whole: columns that are never folded: times and ids. Others are folded if the terminal
+    is narrow, into lines of at least `folded_at` characters if their texts are as long: fewer for names than for
+    sentences, which may have numbers.
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
@@ -171,18 +194,27 @@ def plain_table(*columns: str, numbers: Sequence[str] = (), whole: Sequence[str]
         table.add_column(
             column, justify=right, overflow="fold", no_wrap=column in (*numbers, *whole), min_width=folded_at
         )
+    for row in rows:
+        table.add_row(*("-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
     return table
 
 
-def number_table(title: str, columns: Sequence[str], rows: Mapping[str, Sequence[int]]) -> Table:
-    """Return a table of numbers with a line for each name, and a line with their sums if there are several."""
-    table = plain_table(title, *columns, numbers=columns)
-    for name, numbers in rows.items():
-        table.add_row(name, *(f"{number:,}" for number in numbers))
+def number_table(title: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, int] | Sequence[int]]) -> Table:
+    """Return a table of numbers with a line for each name, and a line with their sums if there are several.
+
+    rows: by name, the numbers by column, or in the order of the columns.
+    """
+    numbers = [[row[name] for name in columns] if isinstance(row, Mapping) else row for row in rows.values()]
+    lines = [(name, *line) for name, line in zip(rows, numbers, strict=True)]
+    table = plain_table(title, *columns, rows=lines, numbers=columns)
     if len(rows) > 1:
-        totals = (sum(column) for column in zip(*rows.values(), strict=True))
-        table.add_row("in all", *(f"{number:,}" for number in totals), style="bold")
+        table.add_row("in all", *(f"{sum(column):,}" for column in zip(*numbers, strict=True)), style="bold")
     return table
+
+
+def kinds(calls: Mapping[str, int]) -> str:
+    """Return engine calls by kind on one line."""
+    return ", ".join(f"{number:,} {kind}" for kind, number in calls.items())
 
 
 def print_table(table: Table) -> None:
@@ -237,13 +269,7 @@ class _Records(ProgressColumn):
 
 
 def progress_text(done: float, total: float | None, rate: float | None) -> str:
-    """Return the progress in words: `1,200 of 30,000 records, 400/s, 1:12 left`.
-
-    Args:
-        done: records so far.
-        total: None if it is not known.
-        rate: records per second; None if not known yet.
-    """
+    """Return the progress in words: `1,200 of 30,000 records, 400/s, 1:12 left`. rate: records per second."""
     text = f"{done:,.0f} of {total:,.0f} records" if total else f"{done:,.0f} records"
     if rate:
         text += f", {rate:,.0f}/s"

@@ -5,7 +5,7 @@ systems           check that the environment names the systems that the ledger b
 call_limits       keep to Campaign's limits, shared by all processes of a ledger
 parent_keys       cache of the PKeys of parents, in memory only
 listed_keys       PKeys of listed records, in a temporary file
-older_ledgers     the file that remembers how far a ledger has come
+known_ledgers     the files that remember a configuration's ledger, and how far it has come
 workers           names of workers, their sessions, and whether their process is alive
 heartbeat         which session works on a Dagster run; killed runs
 program_sources   detect changed files, which end a run

@@ -47,12 +47,7 @@ def fair_shares(total: int, wanted: Mapping[str, int], turn: int = 0) -> dict[st
     """Compute how many of `total` slots each worker gets. Pure.
 
     A worker gets what it wants if that fits, else an equal part of what the others leave. Slots that no worker wants
-    are distributed as well.
-
-    Args:
-        total: number of slots.
-        wanted: slots that each worker wants, by owner.
-        turn: rotates which workers get a slot if there are too few.
+    are distributed as well. turn: rotates which workers get a slot if there are too few.
     """
     names = sorted(wanted)
     first = turn % len(names) if names else 0
@@ -278,12 +273,7 @@ class CallLimits:
 
     @asynccontextmanager
     async def admitted(self) -> AsyncGenerator[Observer]:
-        """Enter around one request: wait for a slot and the rate limit, and take a call from the budget.
-
-        Raises:
-            BudgetSpent: the budget of the hour or day is exhausted.
-            LedgerError: of the ledger.
-        """
+        """Enter around one request: wait for a slot and the rate limit, and take a call. Raises BudgetSpent."""
         made = False
 
         def observe(kind: str, status: int | None, seconds: float) -> None:

@@ -19,7 +19,11 @@ from typing import TYPE_CHECKING
 
 from sync_assets.config.environment import Settings
 from sync_assets.config.loader import load_config
+from sync_assets.http.transport import ssl_context
+from sync_assets.runtime import systems
+from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.runtime.workers import WorkerSession
 
 if TYPE_CHECKING:
     import ssl
@@ -31,25 +35,20 @@ if TYPE_CHECKING:
     from sync_assets.http.client import CachedTokens
     from sync_assets.ledger import Ledger
     from sync_assets.ledger.storage.payload_cipher import PayloadCipher
-    from sync_assets.runtime.listed_keys import ListedKeys
-    from sync_assets.runtime.older_ledgers import LedgerNumber
-    from sync_assets.runtime.workers import WorkerSession
+    from sync_assets.runtime.known_ledgers import LedgerNumber
 
 
 @dataclass
 class Runtime:
     """The environment, clients and counters of one process. What a flow finds, it returns.
 
-    environment: the variables.
     calls: engine calls that this process made, by kind. opt_outs: its opt-out counts, by kind.
-    progress: called with (activity, number of records). totals: by activity, the number of records at its end as far as
-    known.
+    progress: called with (activity, records). totals: by activity, the number of records at its end as far as known.
     any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
     new_ledger: True to go on with an empty ledger although the configuration is used with another one.
     accept_mapping: True to accept a table's other target, and a mapping that alternated with another one recently.
     may_create_ledger: False for callers that only read: without a ledger they are given an empty temporary one.
-    announce: called at once with what must be known before the command ends: that a ledger was made, or that there is
-    none; why a table ended; which file is waited for.
+    announce: called at once with what must be known before the command ends.
     no_ledger: the sentence that there is no ledger; empty if there is one, or if it was not opened yet.
     run_id: of the Dagster run; None outside one.
     """
@@ -108,18 +107,14 @@ class Runtime:
         """Open the ledger, or an empty temporary one if there is none and this caller must not create it."""
         from sync_assets.ledger import Ledger  # SQLAlchemy: not needed to list assets  # noqa: PLC0415
         from sync_assets.ledger.scratch import missing_ledger, scratch_ledger  # noqa: PLC0415
-        from sync_assets.runtime.known_ledgers import (  # noqa: PLC0415
-            AnotherLedger,
-            check_and_remember,
-            expected_ledger,
-        )
+        from sync_assets.runtime import known_ledgers  # noqa: PLC0415
 
         url, config, urls = self.settings.ledger_url, self.settings.config, self.settings.links()
         checked = self._ledger_checked or self.settings.of_sandbox
-        expected = None if checked or self.new_ledger else expected_ledger(config, urls)
+        expected = None if checked or self.new_ledger else known_ledgers.expected_ledger(config, urls)
         where = missing_ledger(url) if expected or not self.may_create_ledger else None
         if where and expected:
-            raise AnotherLedger(config, expected, where)
+            raise known_ledgers.AnotherLedger(config, expected, where)
         if where:
             self.no_ledger = f"There is no ledger at {where} yet; `sync-assets sync` creates it."
             self.announce(self.no_ledger)
@@ -130,20 +125,15 @@ class Runtime:
         try:
             if not self.any_ledger:
                 self.check_addresses(opened)
-                self._remember_number(opened)
+                if not self.settings.of_sandbox:
+                    self._number = known_ledgers.LedgerNumber(opened, config.absolute())
             if not checked:
-                check_and_remember(opened, config, urls, expected, remember=not self.any_ledger)
+                known_ledgers.check_and_remember(opened, config, urls, expected, remember=not self.any_ledger)
         except BaseException:
             opened.close()
             raise
         self._ledger_checked = True
         return opened
-
-    def _remember_number(self, ledger: Ledger) -> None:
-        from sync_assets.runtime.older_ledgers import LedgerNumber  # noqa: PLC0415
-
-        if not self.settings.of_sandbox:
-            self._number = LedgerNumber(ledger, self.settings.config.absolute())
 
     def check_not_older(self) -> None:
         """Raise OlderLedger if the ledger is an older copy of the one that was used before."""
@@ -152,10 +142,7 @@ class Runtime:
             self._number.check()
 
     def accept_older(self, begin: Callable[[], None]) -> None:
-        """If the ledger is an older copy, call `begin`, and go on with the copy after that.
-
-        Raises RequestsUnderWay if that is too early.
-        """
+        """If the ledger is an older copy, call `begin`, and go on with it. Raises RequestsUnderWay."""
         self.ledger  # noqa: B018 - opens it
         if self._number and self._number.is_older:
             self._number.check_certain(self.config.guardrails.horizon_minutes * 60)
@@ -171,15 +158,9 @@ class Runtime:
         ledger = self.ledger
         with self._lock:
             if self._session is None or (self._session.has_expired and self.run_id is None):
-                self._session = self._opened_session(ledger)
+                self._session = WorkerSession(ledger)
+                self._session.keep()
             return self._session
-
-    def _opened_session(self, ledger: Ledger) -> WorkerSession:
-        from sync_assets.runtime.workers import WorkerSession  # noqa: PLC0415
-
-        session = WorkerSession(ledger)
-        session.keep()
-        return session
 
     def end_session(self) -> None:
         """End the session, if one is open."""
@@ -235,18 +216,15 @@ class Runtime:
 
     def check_addresses(self, ledger: Ledger) -> None:
         """Raise OtherSystems if the environment names other systems than those of the ledger."""
-        from sync_assets.runtime.systems import VARIABLES, check_addresses  # noqa: PLC0415
-
-        check_addresses(ledger, {side: self.environment.get(name, "") for side, name in VARIABLES.items()})
+        named = systems.VARIABLES.items()
+        systems.check_addresses(ledger, {side: self.environment.get(name, "") for side, name in named})
 
     async def _check_organisation(self, client: DataverseClient) -> None:
         """Compare the organisation's id with the ledger's, by one request per process. Raises OtherSystems."""
-        from sync_assets.runtime.systems import check_organisation  # noqa: PLC0415
-
         if not self.any_ledger and not self._organisation_checked:
             ledger = await asyncio.to_thread(lambda: self.ledger)
             identity = await client.organization_id()
-            await asyncio.to_thread(check_organisation, ledger, client.url, identity)
+            await asyncio.to_thread(systems.check_organisation, ledger, client.url, identity)
             self._organisation_checked = True
 
     def _note_campaign(self, url: str) -> None:
@@ -258,16 +236,12 @@ class Runtime:
     @cached_property
     def listed_keys(self) -> ListedKeys:
         """PKeys of the records that this process has listed, to compare links to them without another list."""
-        from sync_assets.runtime.listed_keys import ListedKeys  # noqa: PLC0415
-
         return ListedKeys()
 
     # The tokens are shared: a process signs in once for all tables.
 
     @cached_property
     def _trusted(self) -> ssl.SSLContext:
-        from sync_assets.http.transport import ssl_context  # noqa: PLC0415
-
         return ssl_context(self.settings.ca_bundle)
 
     @cached_property

@@ -31,9 +31,7 @@ SILENT_AFTER = timedelta(seconds=SESSION_SECONDS)
 def heartbeat(runtime: Runtime, run_id: str) -> Iterator[None]:
     """Store that this process's session works on a run, or on one of its steps, while the block is executed.
 
-    Raises:
-        LedgerError: it could not be stored.
-        SessionExpired: the run was given up before.
+    Raises SessionExpired if the run was given up before.
     """
     session = runtime.session
     if not session.ledger.runs.begin(run_id, session.epoch):
@@ -73,11 +71,7 @@ def killed_runs(ledger: Ledger) -> list[KilledRun]:
 
 
 def give_up_killed(ledger: Ledger) -> Mapping[str, Heartbeat]:
-    """Give up each run whose process was killed, and let its session expire.
-
-    Returns:
-        The heartbeats afterwards, by run id.
-    """
+    """Give up each run whose process was killed, and let its session expire; return the heartbeats by run id."""
     release_dead(ledger)
     beats = dict(ledger.runs.heartbeats())
     for run_id, beat in beats.items():

@@ -22,11 +22,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run like `asyncio.run`, but cancel `main` on SIGINT and SIGTERM. Threads get no signals: there, just run it.
-
-    Raises:
-        KeyboardInterrupt: after a signal, if its former handler raised nothing.
-    """
+    """Run like `asyncio.run`, but cancel `main` on SIGINT and SIGTERM. Threads get no signals: there, just run it."""
     if threading.current_thread() is not threading.main_thread():
         return _run(main)
     # A signal without a Python handler ends the process or is ignored: it stays so.

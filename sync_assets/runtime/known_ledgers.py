@@ -1,20 +1,29 @@
-"""Remember beside a configuration file with which ledger it is used, and refuse an empty one in its place.
+"""Remember beside a configuration file which ledger it is used with, and refuse an empty or older one in its place.
 
 An empty ledger has no privacy hold, no certification and no state. It arises by accident: DAGSTER_HOME or
 SYNC_ASSETS_LEDGER_URL is mistyped, or a volume is not mounted. The file `.<configuration>.ledgers` has an entry for
-each pair of systems: their URLs, the ledger's id and where it is, no password. Where it cannot be written, nothing
-is remembered.
+each pair of systems: their URLs, the ledger's id and where it is, no password.
+
+A ledger that was restored from a backup, or whose PostgreSQL server failed over without its last transactions, lacks
+claims: what they sent would be sent again, and an older value could stay. The file `.<configuration>.<ledger's id>`
+has the highest number of the ledger (repositories/sessions.py), which a copy of it has not reached, and its time. The
+number rises with each claim, and every few seconds while a worker lives.
+
+Where a file cannot be written, nothing is remembered.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sync_assets.ledger import Ledger, LedgerError
+from sync_assets.ledger.times import clock
 from sync_assets.runtime.systems import same_address
 
 Urls = tuple[str | None, str | None]
@@ -60,7 +69,8 @@ def check_and_remember(
         raise AnotherLedger(config, expected, ledger.where)
     d365, campaign = urls
     if remember and d365 and campaign and (now := KnownLedger(d365, campaign, found, ledger.where)) != expected:
-        _write(config, [*(one for one in _read(config) if not _is_of(one, urls)), now])
+        ledgers = [*(one for one in _read(config) if not _is_of(one, urls)), now]
+        _write_if_possible(_path(config), json.dumps([asdict(one) for one in ledgers], indent=1) + "\n")
 
 
 def _is_of(one: KnownLedger, urls: Urls) -> bool:
@@ -77,11 +87,74 @@ def _read(config: Path) -> list[KnownLedger]:
     return []
 
 
-def _write(config: Path, ledgers: list[KnownLedger]) -> None:
-    write_if_possible(_path(config), json.dumps([asdict(one) for one in ledgers], indent=1) + "\n")
+class OlderLedger(LedgerError):
+    """The ledger is an older copy of the one that was used before."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"The ledger {where} is an older copy: requests that were sent since are unknown to it. It was restored "
+            "from a backup, or a server took its place without the last transactions.",
+            "Run `sync-assets rebuild`: it finds out what Campaign holds. Until then nothing is sent.",
+        )
 
 
-def write_if_possible(file: Path, text: str) -> None:
+class RequestsUnderWay(LedgerError):
+    """A rebuild would be too early: requests that the older copy does not have may still take effect."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(
+            f"Requests that the ledger lost may take effect until {clock(until)}, after what a rebuild finds now.",
+            "Run `sync-assets rebuild` again after that. Until then nothing is sent.",
+        )
+
+
+class LedgerNumber:
+    """The remembered number of an open ledger. is_older: True for an older copy, until `accept` is called."""
+
+    def __init__(self, ledger: Ledger, config: Path) -> None:
+        """Compare the ledger's number with the remembered one, and remember it from now on."""
+        self._ledger, self._file = ledger, config.with_name(f".{config.name}.{ledger.systems.identity()}")
+        known, self.is_older, self._at = self._read()
+        if ledger.sessions.number() < known and not self.is_older:
+            self.is_older = True
+            self._write(known)
+        ledger.remember_numbers(self._remember)
+
+    def check(self) -> None:
+        """Raise OlderLedger if the ledger is an older copy."""
+        if self.is_older:
+            raise OlderLedger(self._ledger.where)
+
+    def check_certain(self, horizon_seconds: float) -> None:
+        """Raise RequestsUnderWay if the last request that the copy lacks may still take effect."""
+        if time.time() < (until := self._at + horizon_seconds):
+            raise RequestsUnderWay(datetime.fromtimestamp(until, UTC))
+
+    def accept(self) -> None:
+        """Go on with this copy, which is the newest one from now on."""
+        known, *_ = self._read()
+        self._ledger.sessions.raise_number(known + 1)
+        self.is_older = False
+        self._write(known + 1)
+
+    def _remember(self, number: int) -> None:
+        known, is_older, _ = self._read()
+        if number > known and not is_older:
+            self._at = time.time()
+            self._write(number)
+
+    def _read(self) -> tuple[int, bool, float]:
+        """Return the number, whether an older copy was found, and the number's time, in seconds since 1970."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            stored = json.loads(self._file.read_text("utf-8"))
+            return int(stored["number"]), bool(stored["older"]), float(stored["at"])
+        return 0, False, 0.0
+
+    def _write(self, number: int) -> None:
+        _write_if_possible(self._file, json.dumps({"number": number, "older": self.is_older, "at": self._at}))
+
+
+def _write_if_possible(file: Path, text: str) -> None:
     """Write a file at once, so that no reader sees a part of it; do nothing where it cannot be written."""
     aside = file.with_name(f"{file.name}.{os.getpid()}")
     try:

@@ -18,10 +18,7 @@ MOST_ANCESTORS = 8
 
 
 def ancestors() -> tuple[int, ...]:
-    """Return the process ids of this process's ancestors, the nearest first; without /proc the parent only.
-
-    The result changes when one of them ends.
-    """
+    """Return the ids of this process's ancestors, the nearest first; without /proc the parent only."""
     found, pid = [os.getppid()], os.getppid()
     while pid > 1 and len(found) < MOST_ANCESTORS:
         try:

@@ -32,34 +32,20 @@ def same_address(one: str, other: str) -> bool:
 
 
 def check_addresses(ledger: Ledger, urls: Mapping[Side, str]) -> None:
-    """Compare the URLs of the environment with the stored ones, without a request.
-
-    Args:
-        ledger: the ledger.
-        urls: by side; empty if the variable is not set. A side without a stored URL is not compared.
-
-    Raises:
-        OtherSystems: a URL differs.
-    """
+    """Compare the URLs of the environment, if any, with the stored ones, without a request. Raises OtherSystems."""
     for side, known in sorted(ledger.systems.stored().items()):
         url = urls.get(side, "")
         if url and not same_address(url, known.url):
             raise _other(ledger, known, f"{VARIABLES[side]} names {url}")
 
 
-def check_organisation(ledger: Ledger, url: str, identity: str) -> None:
-    """Store the id of the organisation at `url`, or compare it with the stored one. Raises OtherSystems."""
-    _compare(ledger, ledger.systems.note("d365", url, identity), url, identity)
+def check_organisation(ledger: Ledger, url: str, identity: str, *, store: bool = True) -> None:
+    """Compare the id of the organisation at `url` with the stored one, and store it if there is none.
 
-
-def compare_organisation(ledger: Ledger, url: str, identity: str) -> None:
-    """Compare the id of the organisation at `url` with the stored one, and store nothing. Raises OtherSystems."""
-    if known := ledger.systems.stored().get("d365"):
-        _compare(ledger, known, url, identity)
-
-
-def _compare(ledger: Ledger, known: System, url: str, identity: str) -> None:
-    if known.identity and known.identity != identity:
+    store: False to store nothing. Raises OtherSystems.
+    """
+    known = ledger.systems.note("d365", url, identity) if store else ledger.systems.stored().get("d365")
+    if known and known.identity and known.identity != identity:
         raise _other(ledger, known, f"another organisation, {identity}, answers at {url}")
 
 

@@ -59,8 +59,7 @@ def release_dead(ledger: Ledger) -> int:
 class WorkerSession:
     """The session of this process in a ledger.
 
-    Invariant: a process whose session may expire sends no further request (`is_valid`), so that its claims can be given
-    to others at once.
+    Invariant: a process whose session may expire sends no further request, so that its claims can be given to others.
     """
 
     def __init__(self, ledger: Ledger) -> None:

@@ -9,7 +9,6 @@ https://experienceleague.adobe.com/docs/campaign-standard/using/developing/datam
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from sync_assets.campaign.metadata import Attribute
@@ -85,14 +84,6 @@ _PUBLISHER = re.compile(r"^[a-z][a-z0-9]{1,7}_(?=.)")
 _ADDRESS = re.compile(r"^address(\d)_(\w+)$")
 
 
-@dataclass(frozen=True, slots=True)
-class Likeness:
-    """`percent`: the confidence that both names mean the same. `why`: in words for people."""
-
-    percent: int
-    why: str
-
-
 def of_table(name: str) -> str:
     """Normalise a table's name: `new_order` -> order."""
     return _singular(_plain(_PUBLISHER.sub("", name)))
@@ -104,10 +95,7 @@ def of_resource(name: str) -> str:
 
 
 def of_column(column: Column) -> str:
-    """Normalise a column's name: `new_lastvisit` -> lastvisit, `address1_city` -> location.city.
-
-    A choice loses its ending: `gendercode` -> gender.
-    """
+    """Normalise a column's name: `address1_city` -> location.city, and that of a choice, `gendercode` -> gender."""
     if found := _COLUMNS.get(column.name):
         return found
     if address := _ADDRESS.match(column.name):
@@ -124,19 +112,19 @@ def of_attribute(path: str) -> str:
     return ".".join(_word(_without_cus(part)) for part in path.split("."))
 
 
-def likeness(column: Column, attribute: Attribute, noun: str = "") -> Likeness:
-    """Return how alike the names of a column and an attribute are. `noun`: the table's name, as of `of_table`."""
+def likeness(column: Column, attribute: Attribute, noun: str = "") -> tuple[int, str]:
+    """Return how sure it is that two names mean the same, in percent, and why. noun: the table's, as of `of_table`."""
     left, right = of_column(column), of_attribute(attribute.path)
     last, bare = right.rpartition(".")[2], left.rpartition(".")[2]
     if left == right:
-        return Likeness(95, "the same name")
+        return 95, "the same name"
     if "." not in right and bare == last:
-        return Likeness(88, "the same name")
+        return 88, "the same name"
     if noun and left and right in (f"{noun}{left}", left.removeprefix(noun)):
-        return Likeness(85, f"the same name but for `{noun}`")
+        return 85, f"the same name but for `{noun}`"
     if column.label and "." not in right and _word(column.label) == last:
-        return Likeness(85, "named as the column is labelled")
-    return Likeness(round(80 * similarity(left, right)), "a similar name")
+        return 85, "named as the column is labelled"
+    return round(80 * similarity(left, right)), "a similar name"
 
 
 def similarity(left: str, right: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from sync_assets.campaign.metadata import Resource
@@ -12,8 +12,15 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.mapping.conversions import Picklists
 from sync_assets.mapping.table_mapping import key_problem
 from sync_assets.scaffold import name_similarity
-from sync_assets.scaffold.field_suggestions import SURE, Suggestion, best_picklists, is_writable_value, suggest_fields
-from sync_assets.scaffold.link_suggestions import LinkSuggestion, suggest_links
+from sync_assets.scaffold.suggestions import (
+    SURE,
+    LinkSuggestion,
+    Suggestion,
+    best_picklists,
+    is_writable_value,
+    suggest_fields,
+    suggest_links,
+)
 
 _IDS = ("externalid", "d365id", "dynamicsid", "crmid", "dataverseid")
 """Endings of names of attributes that hold an id of another system."""
@@ -34,11 +41,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Suggested:
-    """The suggestions for one table.
-
-    `label`: the table's display name; `unmapped`: attributes without a suggestion; `mandatory`: attributes that
-    Campaign requires and that no suggestion fills.
-    """
+    """The suggestions for one table. mandatory: attributes that Campaign requires and that no suggestion fills."""
 
     table: Table
     label: str
@@ -71,10 +74,7 @@ def resource_for(table: str, label: str, resources: Collection[str]) -> Choice |
 
 
 def key_for(table: Table, resource: Resource, named: str | None = None) -> Choice:
-    """Return the attribute that holds the D365 id.
-
-    `named`: the user's choice. Raises SyncAssetsError if there is none, or if the named one cannot be the key.
-    """
+    """Return the attribute that holds the D365 id, or the named one. Raises SyncAssetsError if it cannot be the key."""
     if named:
         if problem := key_problem(resource, named):
             raise SyncAssetsError(f"{table.name}: {problem}.")
@@ -92,14 +92,11 @@ def key_for(table: Table, resource: Resource, named: str | None = None) -> Choic
 
 def _as_key(table: Table, resource: Resource, path: str) -> Choice:
     name, noun = name_similarity.of_attribute(path), name_similarity.of_resource(resource.name)
-    own = (
-        name_similarity.of_attribute(name_similarity.of_column(table.columns[table.key]))
-        if table.key in table.columns
-        else ""
-    )
+    own = table.columns.get(table.key)
+    own_name = name_similarity.of_attribute(name_similarity.of_column(own)) if own else ""
     if name_similarity.KNOWN_KEYS.get(resource.name) == path:
         return Choice(path, 100, "made for it")
-    if name in (own, f"{noun}id"):
+    if name in (own_name, f"{noun}id"):
         return Choice(path, 95, "called like the id")
     if name.endswith(_IDS):
         return Choice(path, 85, "called like an id from elsewhere")
@@ -118,11 +115,8 @@ def suggest_table(
 ) -> Suggested:
     """Return all suggestions for a table. Raises SyncAssetsError if no name is alike.
 
-    Args:
-        targets, parents: see `suggest_links`.
-        key: see `key_for`.
-        most_columns: the guardrail's limit for tables besides contact; the least sure suggestions beyond it are
-            switched off.
+    targets, parents: see `suggest_links`. key: see `key_for`. most_columns: the guardrail's limit for tables besides
+    contact; the least sure suggestions beyond it are switched off.
     """
     chosen = key_for(table, resource, key)
     links = suggest_links(table, resource, targets, parents)
@@ -136,6 +130,7 @@ def suggest_table(
             f"No column of {table.name} is called like an attribute of {resource.name}.",
             f"Name another resource, as in `{table.name}=cusResource`, or write the mapping by hand.",
         )
+    sure = {chosen.name, *(one.attribute.path for one in (*fields, *links) if one.sure)}
     spoken_for = taken | {one.attribute.path for one in fields}
     free = [one for one in resource.attributes.values() if is_writable_value(one) and one.path not in spoken_for]
     return Suggested(
@@ -147,15 +142,12 @@ def suggest_table(
         links=tuple(links),
         picklists=best_picklists(fields),
         unmapped=tuple(one.path for one in free),
-        mandatory=tuple(_missed(resource, {chosen.name, *(x.attribute.path for x in (*fields, *links) if x.sure)})),
+        mandatory=tuple(
+            one.path
+            for one in resource.attributes.values()
+            if one.mandatory and not one.read_only and one.type not in ("collection", "group") and one.path not in sure
+        ),
     )
-
-
-def _missed(resource: Resource, brought: Collection[str]) -> Iterator[str]:
-    """Yield the attributes that Campaign requires and that no sure suggestion fills."""
-    for one in resource.attributes.values():
-        if one.mandatory and not one.read_only and one.type not in ("collection", "group") and one.path not in brought:
-            yield one.path
 
 
 def _within(fields: list[Suggestion], most: int) -> list[Suggestion]:

@@ -1,20 +1,27 @@
-"""Write suggestions as YAML with a comment beside each line. Pure.
+"""Write suggestions as YAML with a comment beside each line, and insert a table into a file. Pure.
 
 Suggestions that are not sure are commented out such that removing `# ` switches them on. Comments contain names of
 columns, attributes, types and options, never values of rows.
+
+An inserted entry follows the last one under `tables`, with its indentation and the file's line ends; all else stays
+byte for byte. Comments that are indented deeper than the `-` belong to the entry before, those at its level to what
+follows.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 
+import yaml
+
 from sync_assets.config.values import CONTACT, OPT_OUT_ATTRIBUTES, PROFILE
+from sync_assets.config.yaml_lines import Document
 from sync_assets.dataverse.metadata import Table
-from sync_assets.scaffold.field_suggestions import SURE, Suggestion, shown
-from sync_assets.scaffold.link_suggestions import LinkSuggestion
+from sync_assets.errors import SyncAssetsError
+from sync_assets.scaffold.suggestions import SURE, LinkSuggestion, Suggestion, shown
 from sync_assets.scaffold.table_suggestions import Suggested
 
 SCHEMA_FILE = "sync_assets.schema.json"
@@ -76,7 +83,9 @@ def _lines(one: Suggested) -> Iterator[str]:
         yield f"  api: {resource.api}"
     yield from _section("fields", [(field.sure, *_field(field)) for field in one.fields])
     yield from _replacements(one.fields)
-    yield from _filters(table)
+    if "statecode" in table.columns:
+        rule = "{field: statecode, is: eq, value: 0}"
+        yield _beside(f"  # filters: {{rules: [{rule}]}}", "active rows only; without it, every row")
     yield _beside("  apply_deletes: false", "true: what is deleted in Dynamics 365 is deleted in Campaign, too")
     yield _beside(f"  picklists: {one.picklists}", "what choices become in text attributes, labels or codes")
     yield from _section("links", [(link.sure, *_link(link)) for link in one.links])
@@ -125,12 +134,6 @@ def _replacements(fields: Sequence[Suggestion]) -> Iterator[str]:
         yield _beside(text, f"{called}; one of {', '.join(map(_plain, one.attribute.values[:12]))}")
 
 
-def _filters(table: Table) -> Iterator[str]:
-    if "statecode" in table.columns:
-        rule = "{field: statecode, is: eq, value: 0}"
-        yield _beside(f"  # filters: {{rules: [{rule}]}}", "active rows only; without it, every row")
-
-
 def _opt_outs(contact: Table) -> str:
     pairs = [(column, to) for column, to in OPT_OUT_PAIRS.items() if column in contact.columns]
     lines = [
@@ -172,3 +175,76 @@ def _name(text: str) -> str:
 
 def _value(text: str) -> str:
     return text if re.fullmatch(r"[A-Za-z][\w-]*", text) and _name(text) == text else json.dumps(text)
+
+
+def insert_table(text: str, block: Callable[[int], str]) -> str:
+    """Return `text` with one more entry, which `block(indent)` writes. Raises SyncAssetsError for a flow-style list."""
+    entries = _entries(text)
+    last, dash = entries.value[-1], entries.start_mark.column
+    content = _last_character(last)
+    end = _end_of_entry(text, content, dash)
+    newline = "\r\n" if "\r\n" in text else "\n"
+    before, after = text[:end], text[end:]
+    glue = "" if before.endswith("\n") else newline
+    gap = newline if "\n" in text[last.start_mark.index : content] else ""  # no blank line after a one-line entry
+    entry = block(dash).replace("\n", newline)
+    whole = f"{before}{glue}{gap}{entry}{after}"
+    _check_insertion(text, whole)
+    return whole
+
+
+def _entries(text: str) -> yaml.SequenceNode:
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    tables = next((value for key, value in pairs if getattr(key, "value", None) == "tables"), None)
+    if not isinstance(tables, yaml.SequenceNode) or tables.flow_style or not tables.value:
+        raise _not_a_block()
+    return tables
+
+
+def _not_a_block() -> SyncAssetsError:
+    return SyncAssetsError(
+        "`tables` is not written as a list whose entries each begin with `- ` on a line of their own.",
+        "Write it so, as `sync-assets init` does, or add the table by hand.",
+    )
+
+
+def _last_character(node: yaml.Node) -> int:
+    """Return where the content of a node ends; a block's own end mark is after the comments that follow it."""
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style or not node.value:
+        return node.end_mark.index
+    last = node.value[-1]
+    key, value = last if isinstance(last, tuple) else (last, last)
+    return max(key.end_mark.index if key is not value else 0, _last_character(value))
+
+
+def _end_of_entry(text: str, position: int, dash: int) -> int:
+    """Return the end of the entry's last line, its own comments included."""
+    if position and text[position - 1] == "\n":  # behind a `|` or `>` text
+        position -= 1
+    end = _next_line(text, position)
+    ahead = end
+    while ahead < len(text):
+        following = _next_line(text, ahead)
+        line = text[ahead:following]
+        bare = line.strip()
+        if bare.startswith("#") and len(line) - len(line.lstrip()) > dash:
+            end = following
+        elif bare:
+            break
+        ahead = following
+    return end
+
+
+def _check_insertion(former: str, whole: str) -> None:
+    """Raise SyncAssetsError unless the only change is one more table, even with aliases or unusual layouts."""
+    old, new = Document(former), Document(whole)
+    if new.findings or not isinstance(new.data, dict) or not isinstance(old.data, dict):
+        raise _not_a_block()
+    if [*old.data["tables"]] != new.data["tables"][:-1] or {**new.data, "tables": None} != {**old.data, "tables": None}:
+        raise _not_a_block()
+
+
+def _next_line(text: str, position: int) -> int:
+    found = text.find("\n", position)
+    return len(text) if found < 0 else found + 1

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.cli import quiet_tables as quiet
-from sync_assets.cli.quiet_tables import quiet_tables
+from sync_assets.cli import sync as quiet
+from sync_assets.cli.sync import quiet_tables
 from sync_assets.commands.maintenance import on
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.ledger import Ledger

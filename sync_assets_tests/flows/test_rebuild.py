@@ -11,7 +11,8 @@ import pytest
 
 from sync_assets.audit import record_list
 from sync_assets.commands.backup import backup
-from sync_assets.commands.rebuild import Rebuilt, rebuild, rehearse
+from sync_assets.commands.rebuild import rebuild, rehearse
+from sync_assets.commands.values import Done
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.support.chain import Chain, forget_ledger, ledger_of, lose
 from sync_assets_tests.support.opt_outs import (
@@ -31,7 +32,7 @@ from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import Program, calls
 
 
-def rebuilt(program: Program, *tables: str) -> Rebuilt:
+def rebuilt(program: Program, *tables: str) -> Done:
     """`rebuild` in this process. It writes nothing to either system."""
     since = program.sandbox.admin.last()
     with closing(program.runtime()) as runtime:
@@ -40,8 +41,8 @@ def rebuilt(program: Program, *tables: str) -> Rebuilt:
     return done
 
 
-def found(done: Rebuilt, *what: str) -> dict[str, tuple[int, ...]]:
-    assert done.problem is None, done.problem
+def found(done: Done, *what: str) -> dict[str, tuple[int, ...]]:
+    assert not done.problems, done.problems
     return {table: tuple(one[name] for name in what) for table, one in done.document["tables"].items()}
 
 
@@ -142,7 +143,7 @@ def test_it_goes_on_where_the_day_s_engine_calls_were_spent(program: Program, mo
     assert told == {"contact": {"resource": "profile", "records": 50, "engine_calls": {"read": 5}}}
     program.guardrails = {"engine_calls_per_day": 4}  # one was made by the rehearsal
     stopped = rebuilt(program)
-    assert "engine_calls_per_day" in str(stopped.problem)
+    assert "engine_calls_per_day" in str(*stopped.problems)
     assert stopped.document["engine_calls"] == calls(read=3)
     program.guardrails = {}
     since = program.sandbox.admin.last()

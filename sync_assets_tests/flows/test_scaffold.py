@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from sync_assets.commands import configure
-from sync_assets.commands.add import add as add_table
 from sync_assets.commands.configure import Wanted, Written
+from sync_assets.commands.configure import add as add_table
+from sync_assets.commands.configure import init as write_new
 from sync_assets.commands.doctor import examine
-from sync_assets.commands.init import init as write_new
 from sync_assets.config.environment import SANDBOX_CONFIG
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config

@@ -39,8 +39,8 @@ from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.opt_out.session import open_session
 from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.known_ledgers import RequestsUnderWay
 from sync_assets.runtime.listed_keys import ListedKeys
-from sync_assets.runtime.older_ledgers import RequestsUnderWay
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import RENEW_SECONDS, WorkerSession, release_dead
 from sync_assets.sftp import FileGone

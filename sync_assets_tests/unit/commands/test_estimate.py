@@ -23,6 +23,7 @@ from sync_assets.commands.estimate_calls import (
     hours,
     month,
 )
+from sync_assets.commands.terminal import print_parts
 from sync_assets.dataverse.row_counts import RowCount
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -257,7 +258,7 @@ def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *volumes: Volume, other_calls: int = 0, limits: Limits) -> list[str]:
-    show(report(volumes, limits, {"insert": 7}, months=12, other_calls=other_calls, now=NOW))
+    print_parts(show(report(volumes, limits, {"insert": 7}, months=12, other_calls=other_calls, now=NOW)))
     return capsys.readouterr().out.splitlines()
 
 

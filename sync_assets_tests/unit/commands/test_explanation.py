@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sync_assets.cli.explain import show
+from sync_assets.commands.terminal import print_parts
 from sync_assets.defs.jobs import page
 
 ID, PARENT, RUN = (f"5c0a1f00-0000-4000-8000-{n:012d}" for n in range(3))
@@ -85,7 +86,7 @@ def test_ids_times_and_attributes_are_not_broken(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
-    show(DOCUMENT)
+    print_parts(show(DOCUMENT))
     text = capsys.readouterr().out
     for whole in (ID, PARENT, RUN, AT, "cusPreferredLanguage", "1 attempt since", "differs: none of ours"):
         assert whole in text

@@ -6,7 +6,7 @@ import pytest
 
 from sync_assets.campaign.metadata import Attribute, AttributeType
 from sync_assets.dataverse.metadata import Column, ColumnType
-from sync_assets.scaffold.field_suggestions import Suggestion, best_picklists, suggest_fields
+from sync_assets.scaffold.suggestions import Suggestion, best_picklists, suggest_fields
 from sync_assets_tests.unit.scaffold.world import CONTACT, PROFILE, attribute, column, resource, table
 
 

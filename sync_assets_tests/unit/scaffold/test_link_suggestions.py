@@ -6,7 +6,7 @@ import pytest
 
 from sync_assets.campaign.metadata import Resource
 from sync_assets.dataverse.metadata import Table
-from sync_assets.scaffold.link_suggestions import LinkSuggestion, suggest_links
+from sync_assets.scaffold.suggestions import LinkSuggestion, suggest_links
 from sync_assets_tests.unit.scaffold.world import ORDER, ORDER_RESOURCE, TARGETS, attribute, column, resource, table
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sync_assets.dataverse.metadata import Column, ColumnType
-from sync_assets.scaffold.field_suggestions import SURE
 from sync_assets.scaffold.name_similarity import likeness, of_attribute, of_column, of_resource, of_table
+from sync_assets.scaffold.suggestions import SURE
 from sync_assets_tests.unit.scaffold.world import attribute, column
 
 
@@ -65,7 +65,7 @@ def test_tables_and_resources_meet_in_the_singular() -> None:
     ],
 )
 def test_names_that_mean_the_same_are_sure(name: str, path: str) -> None:
-    assert likeness(column(name), attribute(path), "order").percent >= SURE
+    assert likeness(column(name), attribute(path), "order")[0] >= SURE
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def test_names_that_mean_the_same_are_sure(name: str, path: str) -> None:
     ],
 )
 def test_names_that_are_only_alike_are_not(name: str, path: str) -> None:
-    assert likeness(column(name), attribute(path)).percent < SURE
+    assert likeness(column(name), attribute(path))[0] < SURE
 
 
 def test_a_label_tells_what_a_name_does_not() -> None:
     cryptic = column("new_f017", label="Favourite Colour")
-    assert likeness(cryptic, attribute("cusFavouriteColour")).percent >= SURE
-    assert likeness(column("new_f017"), attribute("cusFavouriteColour")).percent < SURE
+    assert likeness(cryptic, attribute("cusFavouriteColour"))[0] >= SURE
+    assert likeness(column("new_f017"), attribute("cusFavouriteColour"))[0] < SURE

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sync_assets.config.loader import parse_config
 from sync_assets.errors import SyncAssetsError
-from sync_assets.scaffold.yaml_insertion import insert_table
+from sync_assets.scaffold.yaml_text import insert_table
 
 ENTRY = ("# Order", "- table: new_order", "  resource: cusOrder", "  key: cusOrderId", "  fields: {new_name: cusName}")
 CONTACT = "- {table: contact, resource: profile, key: externalId, fields: {firstname: firstName}}\n"

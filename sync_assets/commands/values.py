@@ -1,13 +1,26 @@
-"""Read arguments that commands and jobs share: Dynamics 365 ids and names of mapped tables."""
+"""Read ids and names of tables as users write them, and turn objects into parts of documents."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 from sync_assets.config.models import Config
 from sync_assets.errors import SyncAssetsError
 from sync_assets.guids import GUID
+from sync_assets.ledger.times import iso
 from sync_assets.similar_names import did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The result of a command: its document, empty if there is none; why not all was done; notes for people."""
+
+    document: dict[str, Any]
+    problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
+    said: list[str] = field(default_factory=list[str])
 
 
 def record_id(given: str, needs: str) -> str:
@@ -32,3 +45,13 @@ def check_tables(config: Config, names: Sequence[str | None]) -> None:
         meant = did_you_mean(wrong[0], known)
         remedy = f"Did you mean {meant}?" if meant else f"Mapped are: {', '.join(known)}."
         raise SyncAssetsError(f"{', '.join(wrong)} is not a mapped table.", remedy)
+
+
+def plain(value: Any) -> Any:
+    """Return a value for a document: a time as text, others as they are."""
+    return iso(value) if isinstance(value, datetime) else value
+
+
+def fields(one: object, *names: str) -> dict[str, Any]:
+    """Return these attributes of an object by their names."""
+    return {name: plain(getattr(one, name)) for name in names}

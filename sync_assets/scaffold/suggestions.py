@@ -1,0 +1,241 @@
+"""Suggest for each column an attribute or a link, with a confidence and what the conversion would lose. Pure.
+
+Names are compared by `name_similarity.py`; the mapping's own rules (`mapping/conversions.py`) decide whether a value
+can be converted at all. Each column and each attribute is in one suggestion at most, so that a suggestion that was
+commented out can be switched on without a conflict.
+
+A lookup becomes a link if it points to a table that is mapped as well. Circular links are refused at load, so of two
+tables that point to each other the first one named gets its link.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from sync_assets.campaign.metadata import Attribute, Resource
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES
+from sync_assets.dataverse.metadata import Column, Table
+from sync_assets.mapping.conversions import Conversion, Picklists, conversion, option_values
+from sync_assets.scaffold import name_similarity
+
+SURE = 80
+"""Percent from which a suggestion is switched on."""
+WORTH_SHOWING = 55
+"""Percent below which a suggestion is not even a comment."""
+
+_NEVER = ("versionnumber", "importsequencenumber", "modifiedon", "overriddencreatedon")
+"""Technical columns of Dynamics 365, which are never suggested."""
+
+_COSTS: dict[Conversion, tuple[int, str]] = {
+    "match": (25, "texts that name no value are rejected"),
+    "option": (0, ""),
+    "option_code": (10, "sent as its number"),
+    "choices": (0, "several choices in one text"),
+    "number_text": (16, "sent as a text"),
+    "whole": (25, "a fraction is refused"),
+    "day_as_time": (5, "sent with the time 00:00"),
+    "time_as_day": (16, "the time of day is lost"),
+}
+"""Conversion -> percent that it deducts, and the note about it."""
+
+ONE_OF_SEVERAL = 30
+"""Percent deducted from a lookup that may also point to other tables, whose rows are no parents here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """One line of `fields`. uncovered: options of the column for which the enumeration has no value."""
+
+    column: Column
+    attribute: Attribute
+    percent: int
+    why: str
+    note: str = ""
+    uncovered: tuple[int, ...] = ()
+
+    @property
+    def sure(self) -> bool:
+        return self.percent >= SURE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSuggestion(Suggestion):
+    """One entry of `links`: the lookup `column` of the table, pointing to `parent`, becomes `attribute`."""
+
+    parent: str
+    style: Literal["key", "join"]
+
+    @property
+    def cardinality(self) -> Literal["one", "zero_or_one"]:
+        """Return `one` if Campaign calls the link mandatory, else `zero_or_one`.
+
+        Campaign hides a record without the target of a mandatory link. With `one` a child waits for its parent, and is
+        deleted with it. If the link may be empty, neither is necessary.
+        """
+        return "one" if self.style == "key" and self.attribute.mandatory else "zero_or_one"
+
+
+AnySuggestion = TypeVar("AnySuggestion", bound=Suggestion)
+
+
+def suggest_fields(table: Table, resource: Resource, taken: Collection[str]) -> list[Suggestion]:
+    """Return suggestions in the order of the table's columns. `taken`: attributes in use, the key among them."""
+    candidates = [
+        attribute
+        for attribute in resource.attributes.values()
+        if attribute.path not in taken and attribute.path not in OPT_OUT_ATTRIBUTES and is_writable_value(attribute)
+    ]
+    columns = [column for column in table.columns.values() if _is_offered(table, column)]
+    known = name_similarity.KNOWN_PAIRS.get((table.name, resource.name), {})
+    noun = name_similarity.of_table(table.name)
+    found = [
+        one for column in columns for attribute in candidates if (one := _suggestion(column, attribute, noun, known))
+    ]
+    order = {column.name: number for number, column in enumerate(columns)}
+    return sorted(_each_once(found), key=lambda one: order[one.column.name])
+
+
+def best_picklists(suggestions: Iterable[Suggestion]) -> Picklists:
+    """Return labels, or codes if a text attribute is too short for labels. For enumerations both are the same."""
+    texts = [one for one in suggestions if one.sure and one.column.labels and one.attribute.type == "string"]
+    return "codes" if any(_longest(one) > (one.attribute.length or sys.maxsize) for one in texts) else "labels"
+
+
+def _longest(one: Suggestion) -> int:
+    """Return the characters of the longest text that the column's labels make."""
+    labels = [len(label) for label in one.column.labels.values()]
+    return sum(labels) + 2 * (len(labels) - 1) if one.column.type == "multiselect" else max(labels)
+
+
+def is_writable_value(attribute: Attribute) -> bool:
+    """Return True if a column can be mapped to the attribute. Links are mapped elsewhere."""
+    return not attribute.read_only and attribute.type not in ("link", "collection", "group")
+
+
+def shown(thing: Column | Attribute) -> str:
+    """Return the type as in `string(50)`."""
+    length = thing.max_length if isinstance(thing, Column) else thing.length
+    return f"{thing.type}({length})" if length else thing.type
+
+
+def _is_offered(table: Table, column: Column) -> bool:
+    """Return True if the column may be suggested: lookups become links, and the row's own id is the key."""
+    return (
+        column.readable and column.type not in ("lookup", "guid", "other") and column.name not in (table.key, *_NEVER)
+    )
+
+
+def _suggestion(column: Column, attribute: Attribute, noun: str, known: dict[str, str]) -> Suggestion | None:
+    found = conversion(column, attribute)
+    if found is None:
+        return None
+    if attribute.path in name_similarity.ISO_CODES:
+        same = name_similarity.ISO_CODES[attribute.path] == column.name
+        note = "Campaign holds codes such as US, Dynamics 365 free texts"
+        return Suggestion(column, attribute, 60, "the same thing", note) if same else None
+    percent, why = 100, "a well-known pair"
+    if known.get(column.name) != attribute.path:
+        percent, why = name_similarity.likeness(column, attribute, noun)
+    cost, note = _COSTS.get(found, (0, ""))
+    uncovered: tuple[int, ...] = ()
+    if found == "option" and attribute.type == "enumeration":
+        # Options whose label and number are no value of the enumeration.
+        uncovered = tuple(sorted(set(column.labels) - set(option_values(column, attribute, "labels"))))
+        if uncovered:
+            cost, note = (10, "") if len(uncovered) < len(column.labels) else (40, "no option is called like a value")
+    elif found == "option" and column.type == "boolean":
+        cost, note = 16, "sent as the label"
+    elif column.max_length and attribute.length and column.max_length > attribute.length and found == "text":
+        note = "longer ones are rejected"
+    return Suggestion(column, attribute, percent - cost, why, note, uncovered)
+
+
+def suggest_links(
+    table: Table, resource: Resource, targets: Mapping[str, str], parents: Mapping[str, set[str]]
+) -> list[LinkSuggestion]:
+    """Return suggestions in the order of the table's columns.
+
+    targets: all mapped tables, with their resources. parents: by table, those that it links to already; a link that
+    would close a circle is left out.
+    """
+    found: list[LinkSuggestion] = []
+    for parent, target in targets.items():
+        lookups = [one for one in table.columns.values() if parent in one.targets and one.readable]
+        if parent == table.name or not lookups or _leads_to(parent, table.name, parents):
+            continue
+        keyed = [one for one in resource.attributes.values() if _is_link_to(one, target)]
+        for column in lookups:
+            found += [_keyed(column, link, parent, only=len(lookups) == 1 and len(keyed) == 1) for link in keyed]
+            if not keyed:
+                texts = [one for one in resource.attributes.values() if one.type == "string" and not one.read_only]
+                found += [_joined(column, text, parent) for text in texts]
+    order = {name: number for number, name in enumerate(table.columns)}
+    return sorted(_each_once(found), key=lambda one: order[one.column.name])
+
+
+def _is_link_to(attribute: Attribute, target: str) -> bool:
+    plain = attribute.type == "link" and not attribute.read_only and "." not in attribute.path
+    return plain and attribute.target in (None, target)
+
+
+def _keyed(column: Column, link: Attribute, parent: str, *, only: bool) -> LinkSuggestion:
+    if only and link.target:
+        percent, why = 95, f"the only lookup to {parent}, and the only link to {link.target}"
+    else:
+        percent, why = _alike(column, link), "a similar name"
+    if len(column.targets) > 1:
+        percent, why = percent - ONE_OF_SEVERAL, f"{why}; it may also point to other tables, whose rows are no parents"
+    return LinkSuggestion(column, link, percent, why, parent=parent, style="key")
+
+
+def _joined(column: Column, text: Attribute, parent: str) -> LinkSuggestion:
+    """Return a suggestion that is never sure: the metadata does not show whether Campaign joins on this attribute."""
+    why = "a similar name, if the link is defined in Campaign by joining on this attribute"
+    return LinkSuggestion(column, text, min(_alike(column, text), SURE - 1), why, parent=parent, style="join")
+
+
+def _alike(column: Column, attribute: Attribute) -> int:
+    """Return the similarity in percent, without endings such as id, ref and link, which names of references have."""
+    left, right = (
+        _pointed_to(one) for one in (name_similarity.of_column(column), name_similarity.of_attribute(attribute.path))
+    )
+    return 90 if left == right else round(80 * name_similarity.similarity(left, right))
+
+
+def _pointed_to(name: str) -> str:
+    for ending in ("link", "id", "ref", "key"):
+        if name.endswith(ending) and name != ending:
+            return name.removesuffix(ending)
+    return name
+
+
+def _leads_to(start: str, goal: str, parents: Mapping[str, set[str]]) -> bool:
+    seen: set[str] = set()
+    ahead = [start]
+    while ahead:
+        table = ahead.pop()
+        if table == goal:
+            return True
+        if table not in seen:
+            seen.add(table)
+            ahead += parents.get(table, set())
+    return False
+
+
+def _each_once(found: Iterable[AnySuggestion]) -> list[AnySuggestion]:
+    """Keep each column and each attribute once, the surest first, of the suggestions that are worth showing.
+
+    Among equals the shorter column name wins, then the alphabet, so that the same input gives the same file.
+    """
+    columns: set[str] = set()
+    attributes: set[str] = set()
+    kept: list[AnySuggestion] = []
+    for one in sorted(found, key=lambda s: (-s.percent, len(s.column.name), s.column.name, s.attribute.path)):
+        if one.percent >= WORTH_SHOWING and one.column.name not in columns and one.attribute.path not in attributes:
+            columns.add(one.column.name)
+            attributes.add(one.attribute.path)
+            kept.append(one)
+    return kept
