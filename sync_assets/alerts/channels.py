@@ -16,12 +16,12 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import urlsplit
 
-from sync_assets.config.alerts import Alerts, Email
 from sync_assets.config.environment import AlertSettings
+from sync_assets.config.runs import Alerts, Email
 from sync_assets.errors import SyncAssetsError, reason
 from sync_assets.foreign_text import chat, one_line, printable
+from sync_assets.http.proxy import open_connection
 from sync_assets.http.transport import Limits, NotSent, OutcomeUnknown, Response
-from sync_assets.http.tunnel import open_connection
 from sync_assets.runtime.context import Runtime
 
 SECONDS = 10.0

@@ -3,8 +3,7 @@
 table_capture      the capture of one table; start reading here
 context            what all parts of a capture share: ledger, client, mapping, lease
 page_pipeline      fetch, parse and prepare the pages of a read ahead of the ledger
-page_preparation   deduplicate, filter and transform one page
-unchanged_rows     the unchanged-row filter of repeated full reads
+page_preparation   leave unchanged rows unread; deduplicate, filter and transform one page
 kept_delta_link    the delta link by which a read of several pages loses no change
 replay             rows of some days, read again
 rows_by_id         single rows by id

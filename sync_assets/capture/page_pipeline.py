@@ -15,9 +15,8 @@ from dataclasses import replace
 from functools import partial
 
 from sync_assets.capture.context import RENEW_SECONDS, CaptureContext
-from sync_assets.capture.page_preparation import PreparedPage, parser, prepare_page
+from sync_assets.capture.page_preparation import PreparedPage, UnchangedRowFilter, UnchangedRows, parser, prepare_page
 from sync_assets.capture.page_size import fetch
-from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.page_parser import Head, Page, peek
 from sync_assets.http.pagination import LinkTrail
 

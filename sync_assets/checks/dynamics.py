@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sync_assets.checks.rules import Finding, fail, ok, warn
-from sync_assets.config.app_credential import AppCredential, ClientCertificate
+from sync_assets.config.environment import AppCredential, ClientCertificate
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse import privileges as rights

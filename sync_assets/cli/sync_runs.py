@@ -24,7 +24,7 @@ from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.errors import EndsAllTables, SyncAssetsError, public_message
 from sync_assets.flows import Outcome
-from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS
+from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 

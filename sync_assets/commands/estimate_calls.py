@@ -23,7 +23,7 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import CREATED, MODIFIED, Table
 from sync_assets.dataverse.row_counts import Interval, RowCount, count_interval, count_rows
 from sync_assets.ledger import Ledger
-from sync_assets.mapping.filter_query import scope_query
+from sync_assets.mapping.filters import scope_query
 from sync_assets.opt_out.parity import SAMPLE as OPT_OUT_SAMPLE
 from sync_assets.push.record_links import sent_by_key
 from sync_assets.push.target import Target

@@ -1,11 +1,10 @@
 """Load the configuration file and the environment variables as typed, frozen values.
 
 models         the whole file as `Config`: start reading here
-alerts, opt_out, runs, values   models of its parts
+opt_out, runs, values   models of its parts
 loader         parse YAML to `Config`, or report every problem with its line
 cross_checks   rules that involve several places of the file
 yaml_lines     parse YAML to plain data with line numbers
 json_schema    the models as a JSON Schema, for editors
 environment, variables   the settings from environment variables; how one variable is read
-app_credential   what signs in to Dynamics 365
 """

@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import SecretStr
 
 import sync_assets
-from sync_assets.config.app_credential import AppCredential, ClientCertificate, FederatedToken
 from sync_assets.config.variables import SettingsError, VariableReader, is_loopback, is_this_host
 
 T = TypeVar("T")
@@ -25,6 +24,32 @@ LedgerConnection = Literal["file", "this host", "verified", "unverified"]
 
 SANDBOX_CONFIG = Path(sync_assets.__file__).parent / "sandbox" / "sync_assets.yaml"
 """The default configuration file: that of the sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """A certificate with its private key, in a PEM or PFX file. password: of the key or the PFX; None if not set."""
+
+    file: Path
+    password: SecretStr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedToken:
+    """A file with a token of another identity provider that the app registration trusts; the platform renews it."""
+
+    file: Path
+
+
+AppCredential = SecretStr | ClientCertificate | FederatedToken
+"""What D365_CLIENT_SECRET, D365_CLIENT_CERTIFICATE or D365_FEDERATED_TOKEN_FILE names."""
+
+
+def variable_of(credential: AppCredential) -> str:
+    """Return the environment variable that names this credential."""
+    if isinstance(credential, ClientCertificate):
+        return "D365_CLIENT_CERTIFICATE"
+    return "D365_FEDERATED_TOKEN_FILE" if isinstance(credential, FederatedToken) else "D365_CLIENT_SECRET"
 
 
 @dataclass(frozen=True, slots=True)

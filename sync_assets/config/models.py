@@ -13,9 +13,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
-from sync_assets.config.alerts import Alerts
 from sync_assets.config.opt_out import Export, OptOutConfig, OptOutMapping
-from sync_assets.config.runs import History, Logs, Runs
+from sync_assets.config.runs import Alerts, History, Logs, Runs
 from sync_assets.config.values import (
     CONTACT,
     AttributeName,

@@ -1,7 +1,7 @@
 """Read the app registration's certificate or federated token from its file, in the form that msal takes.
 
 Here: reading certificates and federated tokens, and what is wrong with them. Which credential is used follows from the
-settings (`config/app_credential.py`); signing and the protocol are msal's. Sources:
+settings (`config/environment.py`); signing and the protocol are msal's. Sources:
 https://learn.microsoft.com/entra/identity-platform/certificate-credentials and
 https://learn.microsoft.com/entra/workload-id/workload-identity-federation
 
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from sync_assets.config.app_credential import ClientCertificate, FederatedToken
+from sync_assets.config.environment import ClientCertificate, FederatedToken
 from sync_assets.http.transport import SignInRefused
 
 CLOCK_SKEW = 300

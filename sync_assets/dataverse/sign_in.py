@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from sync_assets.config.app_credential import AppCredential, variable_of
+from sync_assets.config.environment import AppCredential, variable_of
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import CachedTokens, bearer_token, origin
 from sync_assets.http.retry import RETRY_STATUS, retry_after

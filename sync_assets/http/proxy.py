@@ -1,17 +1,20 @@
-"""The environment's HTTP proxy for a URL, with its user and password taken out of its address.
+"""The environment's HTTP proxy for a URL, and TCP connections through it (CONNECT) for SFTP and mail.
 
 A proxy's address stands in the errors of HTTP libraries, and these reach logs and Dagster's storage. So the credentials
-leave the address here, before a library gets it.
+leave the address here, before a library gets it. For TCP only `SFTP_PROXY` and `SMTP_PROXY` count, not `ALL_PROXY`:
+few proxies permit ports other than 443.
 """
 
 from __future__ import annotations
 
+import socket
 import urllib.request
 from base64 import b64encode
 from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
+from sync_assets.errors import reason
 from sync_assets.http.transport import NotSent
 
 
@@ -58,3 +61,65 @@ def _parsed(named: str, value: str) -> Proxy:
     host = f"[{host}]" if ":" in host else host
     address = f"{parts.scheme}://{host}{f':{port}' if port else ''}"
     return Proxy(address, unquote(parts.username or ""), unquote(parts.password or ""))
+
+
+LONGEST_ANSWER = 16_384
+"""Bytes of a proxy's answer."""
+
+
+def open_connection(scheme: str, host: str, port: int, timeout: float) -> socket.socket:
+    """Connect to a host: directly, or through the proxy in `<SCHEME>_PROXY` unless `NO_PROXY` lists the host.
+
+    Args:
+        scheme: `sftp` or `smtp`.
+        host: The proxy resolves it, if there is one.
+        port: The host's.
+        timeout: Seconds for each wait on the socket, also later.
+
+    Raises:
+        NotSent: The proxy refused, or is out of reach; the error names it and the variable.
+        OSError: The host is out of reach, without a proxy.
+    """
+    proxy = environment_proxy(scheme, host) if urllib.request.getproxies().get(scheme) else None
+    if proxy is None:
+        return socket.create_connection((host, port), timeout)
+    variable = f"{scheme.upper()}_PROXY"
+    parts = urlsplit(proxy.address)
+    if parts.scheme != "http":
+        raise NotSent(f"{variable} names a proxy with https.", "Write it as http://host:port.")
+    if not host.isascii():
+        raise NotSent(f"The {scheme} host {host} is not written in ASCII letters.", "Write its name as in DNS (xn--…).")
+    try:
+        connection = socket.create_connection((parts.hostname, parts.port or 80), timeout)
+    except OSError as error:
+        raise NotSent(
+            f"The proxy {proxy.address} cannot be reached ({reason(error)}).", f"Check {variable} and the network."
+        ) from None
+    try:
+        status = _connect(connection, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except (OSError, ValueError, IndexError):
+        connection.close()
+        raise NotSent(f"The proxy {proxy.address} gave no valid answer.", f"Check {variable}.") from None
+    if 200 <= status < 300:
+        return connection
+    connection.close()
+    if status == 407:
+        raise NotSent(f"The proxy {proxy.address} wants a user and a password (407).", f"Check those in {variable}.")
+    raise NotSent(
+        f"The proxy {proxy.address} does not connect to {host}:{port} ({status}).",
+        f"Check {variable}, NO_PROXY, and whether the proxy allows this host and port.",
+    )
+
+
+def _connect(connection: socket.socket, proxy: Proxy, target: str) -> int:
+    """Return the status of the proxy's answer. What follows the answer is the server's, and stays unread."""
+    headers = {"Host": target, **proxy.headers}
+    lines = [f"CONNECT {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    connection.sendall("\r\n".join(lines).encode("ascii"))
+    answer = bytearray()
+    while not answer.endswith(b"\r\n\r\n"):
+        byte = connection.recv(1)
+        if not byte or len(answer) >= LONGEST_ANSWER:
+            raise ValueError
+        answer += byte
+    return int(answer.split(None, 2)[1])

@@ -1,31 +1,24 @@
 """Replacements: value X of a column becomes value Y in Campaign. Applied before any conversion. Pure.
 
-A replaced value is put in a column of its own beside the original. Where that column is null nothing was replaced, and
-the conversion applies.
+Here: the configured values. `transform.replace_values` applies them to rows.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, cast
-
-import polars as pl
+from typing import cast
 
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.config.models import Replacements
 from sync_assets.dataverse.metadata import Column
-from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value, is_64_bit, is_option, time_of
-from sync_assets.mapping.conversions import Conversion, empty_value, named_value
-from sync_assets.mapping.exact_numbers import canonical, canonical_text
+from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value, is_64_bit, time_of
+from sync_assets.mapping.conversions import empty_value, named_value
+from sync_assets.mapping.exact_numbers import canonical_text
 from sync_assets.similar_names import did_you_mean
 
 CampaignValue = str | bool | int
 """A value in the form that conversions return: text, boolean, whole number, or exact number text, by attribute type."""
-
-VALUE_TYPES: dict[str, pl.DataType] = {"boolean": pl.Boolean(), "integer": pl.Int64()}
-"""Attribute type -> Polars type of converted values; all other attribute types are texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +34,6 @@ class Replacement:
     def codes(self) -> set[int]:
         """Return the option numbers that are replaced."""
         return {value for value, _ in self.values if isinstance(value, int)}
-
-
-class _Replaced(Protocol):
-    @property
-    def column(self) -> Column: ...
-    @property
-    def attribute(self) -> Attribute: ...
-    @property
-    def replacement(self) -> Replacement | None: ...
-    @property
-    def conversion(self) -> Conversion: ...
-
-
-class _Mapping(Protocol):
-    @property
-    def fields(self) -> Iterable[_Replaced]: ...
-
-
-def replaced_name(attribute: str) -> str:
-    """Return the name of the column with replaced values; no column of Dynamics 365 can have that name."""
-    return f"replaced {attribute}"
 
 
 def compile_replacements(
@@ -118,50 +90,6 @@ def campaign_value(value: Scalar | None, attribute: Attribute) -> CampaignValue:
             if attribute.length is not None and len(text) > attribute.length:
                 raise WrongValue(f"`{path}` takes at most {attribute.length} characters; shorten `{text}`")
             return text
-
-
-def replace(rows: pl.DataFrame, mapping: _Mapping) -> pl.DataFrame:
-    """Return `rows` with one more column of replaced values for every field that has replacements."""
-    replaced: list[pl.Series] = []
-    for field in mapping.fields:
-        if field.replacement is not None and field.conversion != "choices":
-            values = _replaced(rows[field.column.select_name], field.column, field.attribute, field.replacement)
-            replaced.append(values.alias(replaced_name(field.attribute.path)))
-        elif field.replacement is not None:
-            null = next((to for value, to in field.replacement.values if value is None), None)
-            if null is not None:
-                empty = pl.when(pl.col(field.column.select_name).is_null()).then(pl.lit(null))
-                replaced.append(rows.select(empty.alias(replaced_name(field.attribute.path))).to_series())
-    return rows.with_columns(replaced)
-
-
-def _replaced(values: pl.Series, column: Column, attribute: Attribute, replacement: Replacement) -> pl.Series:
-    """Return what replaces each of `values`; null where nothing does."""
-    type_ = VALUE_TYPES.get(attribute.type, pl.String())
-    known = {value: to for value, to in replacement.values if value is not None}
-    replaced = pl.Series([None], dtype=type_).new_from_index(0, values.len())
-    if known:
-        comparable = _comparable(values, column)
-        replaced = comparable.replace_strict(list(known), list(known.values()), default=None, return_dtype=type_)
-    nulls = [to for value, to in replacement.values if value is None]
-    if nulls:
-        name = values.name
-        frame = pl.DataFrame([values, replaced.alias("replaced")])
-        filled = pl.when(pl.col(name).is_null()).then(pl.lit(nulls[0], dtype=type_)).otherwise(pl.col("replaced"))
-        replaced = frame.select(filled.alias("replaced")).to_series()
-    return replaced
-
-
-def _comparable(values: pl.Series, column: Column) -> pl.Series:
-    """Return the column's values in the form in which `column_value` returns configured ones.
-
-    Several choices, as `1,9`, are null: a replacement names one.
-    """
-    if is_option(column) or column.type in ("integer", "bigint"):
-        return values.cast(pl.Int64, strict=column.type != "multiselect")
-    if column.type in ("decimal", "money", "double"):
-        return canonical(values.to_frame()).to_series()
-    return values if column.type in ("date", "datetime") else values.str.to_lowercase()
 
 
 def _integer(value: Scalar, path: str) -> int:

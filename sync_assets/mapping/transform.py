@@ -6,24 +6,33 @@ are the only loop over rows. Forms of values: docs/dev/references/campaign.md 1.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
+from typing import Any, cast
 
+import msgspec
 import polars as pl
 
 from sync_assets.campaign.metadata import Attribute
+from sync_assets.dataverse.metadata import Column
 from sync_assets.dataverse.page_parser import ROW_VERSION
 from sync_assets.ledger.prepared_page import INSERT_ONLY_HASH
+from sync_assets.mapping.configured_values import is_option
 from sync_assets.mapping.conversion_expressions import converted, plain_times, refusal_reason
 from sync_assets.mapping.conversions import empty_value
 from sync_assets.mapping.exact_numbers import canonical
 from sync_assets.mapping.filters import filter_rows
-from sync_assets.mapping.replacements import replace, replaced_name
+from sync_assets.mapping.replacements import Replacement
 from sync_assets.mapping.table_mapping import FORM_VERSION, Field, LinkField, TableMapping
 
 _PERSON = f"sync_assets {FORM_VERSION}".encode()
 _JOINER = "\u200d"
+
+VALUE_TYPES: dict[str, pl.DataType] = {"boolean": pl.Boolean(), "integer": pl.Int64()}
+"""Attribute type -> Polars type of converted values; all other attribute types are texts."""
+
 
 Tree = dict[str, "Attribute | Tree"]
 """The members of a payload by name; groups such as `location` are nested."""
@@ -47,7 +56,59 @@ def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
             join is also in the payload, as a plain attribute; one of style key is added to the request when it is sent.
     """
     passed, _ = filter_rows(last_of_each(rows, mapping), mapping.row_filter)
-    return convert(replace(passed, mapping), mapping)
+    return convert(replace_values(passed, mapping), mapping)
+
+
+def replaced_name(attribute: str) -> str:
+    """Return the name of the column with replaced values; no column of Dynamics 365 can have that name."""
+    return f"replaced {attribute}"
+
+
+def replace_values(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
+    """Return `rows` with one more column of replaced values for every field that has replacements.
+
+    Where that column is null nothing was replaced, and the conversion applies.
+    """
+    replaced: list[pl.Series] = []
+    for field in mapping.fields:
+        if field.replacement is not None and field.conversion != "choices":
+            values = _replaced(rows[field.column.select_name], field.column, field.attribute, field.replacement)
+            replaced.append(values.alias(replaced_name(field.attribute.path)))
+        elif field.replacement is not None:
+            null = next((to for value, to in field.replacement.values if value is None), None)
+            if null is not None:
+                empty = pl.when(pl.col(field.column.select_name).is_null()).then(pl.lit(null))
+                replaced.append(rows.select(empty.alias(replaced_name(field.attribute.path))).to_series())
+    return rows.with_columns(replaced)
+
+
+def _replaced(values: pl.Series, column: Column, attribute: Attribute, replacement: Replacement) -> pl.Series:
+    """Return what replaces each of `values`; null where nothing does."""
+    type_ = VALUE_TYPES.get(attribute.type, pl.String())
+    known = {value: to for value, to in replacement.values if value is not None}
+    replaced = pl.Series([None], dtype=type_).new_from_index(0, values.len())
+    if known:
+        comparable = _comparable(values, column)
+        replaced = comparable.replace_strict(list(known), list(known.values()), default=None, return_dtype=type_)
+    nulls = [to for value, to in replacement.values if value is None]
+    if nulls:
+        name = values.name
+        frame = pl.DataFrame([values, replaced.alias("replaced")])
+        filled = pl.when(pl.col(name).is_null()).then(pl.lit(nulls[0], dtype=type_)).otherwise(pl.col("replaced"))
+        replaced = frame.select(filled.alias("replaced")).to_series()
+    return replaced
+
+
+def _comparable(values: pl.Series, column: Column) -> pl.Series:
+    """Return the column's values in the form in which `column_value` returns configured ones.
+
+    Several choices, as `1,9`, are null: a replacement names one.
+    """
+    if is_option(column) or column.type in ("integer", "bigint"):
+        return values.cast(pl.Int64, strict=column.type != "multiselect")
+    if column.type in ("decimal", "money", "double"):
+        return canonical(values.to_frame()).to_series()
+    return values if column.type in ("date", "datetime") else values.str.to_lowercase()
 
 
 def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
@@ -256,3 +317,70 @@ def _members(tree: Tree) -> tuple[list[pl.Expr], list[tuple[str, pl.Expr]]]:
         else:
             native.append(pl.col(member.path).fill_null(empty_value(member)).alias(name))
     return native, exact
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AttributeStep:
+    """One mapped column of a row.
+
+    source, mapped: the value in Dynamics 365, and as it is sent. replaced: one of the configured replacements applied.
+    cut_from: length of the text before it was truncated; None if it was not.
+    """
+
+    target: Field
+    source: Any = dataclasses.field(repr=False)
+    mapped: Any = dataclasses.field(repr=False)
+    replaced: bool = False
+    cut_from: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MappedRow:
+    """One row, mapped regardless of the filter.
+
+    hash: as the ledger stores it. payload: members of an insert. error: the validation error, without personal data.
+    links: attribute -> the parent's id.
+    """
+
+    hash: bytes
+    payload: dict[str, Any] = dataclasses.field(repr=False)
+    steps: tuple[AttributeStep, ...]
+    links: dict[str, str | None]
+    error: str | None
+
+
+def map_row(row: pl.DataFrame, mapping: TableMapping) -> MappedRow:
+    """Map a frame of one row, as `transform` does after the filter."""
+    replaced = replace_values(row, mapping)
+    mapped = convert(replaced, mapping).row(0, named=True)
+    uncut = dataclasses.replace(
+        mapping, fields=tuple(dataclasses.replace(one, truncate=False) for one in mapping.fields)
+    )
+    whole = msgspec.json.decode(convert(replaced, uncut).row(0, named=True)["payload"], type=dict[str, Any])
+    payload = msgspec.json.decode(mapped["payload"], type=dict[str, Any])
+    steps: list[AttributeStep] = []
+    for one in mapping.fields:
+        path, source = one.attribute.path, row[one.column.select_name].item()
+        before, after = value_at(whole, path), value_at(payload, path)
+        cut = len(str(before)) if one.truncate and before != after else None
+        steps.append(AttributeStep(one, source, after, _is_replaced(replaced, one), cut))
+    links = {link.attribute.path: mapped[link.attribute.path] for link in mapping.links}
+    return MappedRow(mapped["hash"], payload, tuple(steps), links, mapped["refusal"])
+
+
+def value_at(members: Mapping[str, Any], path: str) -> Any:
+    """Return the member with this dotted path; None without one."""
+    found: Any = members
+    for name in path.split("."):
+        found = cast("dict[str, Any]", found).get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _is_replaced(replaced: pl.DataFrame, one: Field) -> bool:
+    name = replaced_name(one.attribute.path)
+    if name in replaced.columns and replaced[name].item() is not None:
+        return True
+    if one.replacement is None or one.conversion != "choices":
+        return False
+    chosen = str(replaced[one.column.select_name].item() or "").split(",")  # numbers, as "1,9"
+    return any(code.strip() == str(known) for code in chosen for known in one.replacement.codes)

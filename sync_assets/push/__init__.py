@@ -4,8 +4,7 @@ dispatcher        claim, send, acknowledge: start reading here
 delivery          the requests for one record, and its outcome
 record_links      the PKey or key that each link is sent with, and the check that Campaign stored the link
 request_body      the JSON of a request
-record_queue      records claimed ahead of the workers, and those put off
-claimed_records   claimed records, and outcomes not stored yet
+claimed_records   claimed records, their queue to the senders, and outcomes not stored yet
 concurrency       how many requests may be in flight
 campaign_health   whether Campaign itself fails, or only single records
 target            the Campaign resource that a push writes to, and the counts of a push

@@ -1,8 +1,8 @@
 """Send a table's pending records to Campaign, with many requests in flight.
 
-Records are claimed in batches ahead of the senders (record_queue.py): tasks that deliver one record after the other
-(delivery.py). Beside them, outcomes are stored in batches (claimed_records.py). However a push ends, no record is lost:
-one that was not acknowledged stays pending.
+Records are claimed in batches ahead of the senders (tasks that deliver one record after the other, delivery.py), and
+outcomes are stored in batches (claimed_records.py). However a push ends, no record is lost: one that was not
+acknowledged stays pending.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from sync_assets.http.client import Observer, is_lost
 from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed
 from sync_assets.push.campaign_health import CampaignHealth
-from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS, ClaimedRecords, RecordQueue
 from sync_assets.push.concurrency import Latencies, Limiter, RequestSlots
 from sync_assets.push.delivery import Delivery, StillUnknown, deliver, outcome, retry_wait
 from sync_assets.push.record_links import LinkNotKept, Links
-from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS, RecordQueue
 from sync_assets.push.target import PushResult, PushStopped, Target
 from sync_assets.runtime.parent_keys import ParentKeys
 

@@ -18,8 +18,8 @@ import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
 from sync_assets.config.environment import SftpSettings
+from sync_assets.http.proxy import open_connection
 from sync_assets.http.transport import NotSent
-from sync_assets.http.tunnel import open_connection
 from sync_assets.sftp.errors import HostKeyRefused, SftpError, SignInRefused, Unreachable
 from sync_assets.sftp.known_hosts import HostKey, KnownKeys, known_keys
 from sync_assets.sftp.private_key import private_key

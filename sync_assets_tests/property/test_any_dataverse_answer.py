@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sync_assets.dataverse.batch_response import read_parts, row_id
+from sync_assets.dataverse.batch import read_parts, row_id
 from sync_assets.dataverse.client import DataverseClient, refusal
 from sync_assets.dataverse.metadata import Column, Table
 from sync_assets.dataverse.page_parser import BadPage, PageParser, has_news

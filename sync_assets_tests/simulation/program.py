@@ -37,7 +37,7 @@ from sync_assets.opt_out.export.file import BadExport
 from sync_assets.opt_out.pending_decisions import decide_due
 from sync_assets.opt_out.profile_polling import poll_is_due
 from sync_assets.opt_out.session import open_session
-from sync_assets.push.record_queue import WAIT_FOR_RETRY_SECONDS
+from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.known_ledgers import RequestsUnderWay
 from sync_assets.runtime.listed_keys import ListedKeys

@@ -14,7 +14,7 @@ from sync_assets.checks.dynamics import Privilege, privilege
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse import privileges as rights
-from sync_assets.dataverse.batch_response import read_parts
+from sync_assets.dataverse.batch import read_parts
 from sync_assets.dataverse.client import MAX_PAGE, D365Refused, DataverseClient, FeedExpired, ServerFailed
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import Head, changed_ids, read_head

@@ -17,7 +17,7 @@ import msgspec
 from sync_assets.alerts.channels import ChannelError, NoAnswer, Send, senders
 from sync_assets.alerts.incidents import Incident, killed_run, open_incidents
 from sync_assets.alerts.notifications import Memory, notifications, subject, text, unanswered
-from sync_assets.config.alerts import Alerts
+from sync_assets.config.runs import Alerts
 from sync_assets.defs.alerts.dagster_state import Watched, read_state
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.run_errors import with_backoff

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from sync_assets.alerts import channels
 from sync_assets.alerts.channels import LARGEST_CARD, ChannelError, NoAnswer, send_email, send_webhook
-from sync_assets.config.alerts import Email
 from sync_assets.config.environment import AlertSettings
+from sync_assets.config.runs import Email
 from sync_assets.http.proxy import environment_proxy
 from sync_assets.http.transport import Response, ssl_context
 from sync_assets_tests.support.little_server import CUT, LittleServer, answer

@@ -17,7 +17,7 @@ from sync_assets.alerts.incidents import (
     stale_asset,
 )
 from sync_assets.alerts.notifications import SHOWN, Memory, Notifications, notifications, subject, text
-from sync_assets.config.alerts import Alerts
+from sync_assets.config.runs import Alerts
 from sync_assets.defs.alerts.sensor import tell_all
 from sync_assets.runtime.heartbeat import KilledRun
 

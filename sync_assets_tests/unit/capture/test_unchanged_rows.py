@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sync_assets.capture.context import CaptureResult
+from sync_assets.capture.page_preparation import UnchangedRowFilter, UnchangedRows
 from sync_assets.capture.table_capture import Capture
-from sync_assets.capture.unchanged_rows import UnchangedRowFilter, UnchangedRows
 from sync_assets.dataverse.client import DataverseClient, FeedExpired
 from sync_assets.dataverse.page_parser import Head, peek, row_hashes
 from sync_assets_tests.support.ledgers import payload_of, push, stored

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from sync_assets.config.app_credential import ClientCertificate, FederatedToken
-from sync_assets.config.environment import SANDBOX_CONFIG, Settings
+from sync_assets.config.environment import SANDBOX_CONFIG, ClientCertificate, FederatedToken, Settings
 from sync_assets.config.variables import SettingsError, is_loopback
 
 

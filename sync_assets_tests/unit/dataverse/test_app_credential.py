@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
-from sync_assets.config.app_credential import AppCredential, ClientCertificate, FederatedToken
+from sync_assets.config.environment import AppCredential, ClientCertificate, FederatedToken
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import SignInRefused, ssl_context

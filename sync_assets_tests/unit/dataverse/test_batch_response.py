@@ -9,8 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sync_assets.dataverse.batch import RowUpdate, UpdateResult, outcome
-from sync_assets.dataverse.batch_response import read_parts, row_id
+from sync_assets.dataverse.batch import RowUpdate, UpdateResult, outcome, read_parts, row_id
 from sync_assets.dataverse.client import D365Refused
 from sync_assets.dataverse.metadata import Table
 from sync_assets.http.transport import HttpError, Response

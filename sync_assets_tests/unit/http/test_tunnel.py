@@ -8,9 +8,8 @@ import traceback
 
 import pytest
 
-from sync_assets.http.proxy import environment_proxy
+from sync_assets.http.proxy import environment_proxy, open_connection
 from sync_assets.http.transport import NotSent
-from sync_assets.http.tunnel import open_connection
 from sync_assets_tests.support.little_server import answer
 from sync_assets_tests.support.proxy_server import ProxyServer
 

@@ -12,8 +12,7 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import ColumnType, Table
 from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.dataverse.row_counts import count_rows
-from sync_assets.mapping.filter_query import LONGEST, scope_query
-from sync_assets.mapping.filters import compile_filters, filter_rows
+from sync_assets.mapping.filters import LONGEST, compile_filters, filter_rows, scope_query
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sample_tables import CONTACT

@@ -13,11 +13,10 @@ from sync_assets.campaign.dialect import Operation
 from sync_assets.http.client import Guard, Observer
 from sync_assets.http.transport import Response
 from sync_assets.ledger import Ledger, Outcome
-from sync_assets.push import dispatcher, record_queue
-from sync_assets.push.claimed_records import ClaimedRecords
+from sync_assets.push import claimed_records, dispatcher
+from sync_assets.push.claimed_records import ClaimedRecords, RecordQueue
 from sync_assets.push.dispatcher import Target, push
 from sync_assets.push.record_links import LinkTarget
-from sync_assets.push.record_queue import RecordQueue
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of
 from sync_assets_tests.unit.ledger.linking import OPTIONAL, order, sent
 from sync_assets_tests.unit.push.little_campaign import API, LittleCampaign
@@ -48,7 +47,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 async def test_a_push_ends_although_a_record_that_was_put_off_is_not_to_be_sent_any_more(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, change: Callable[[Ledger], object]
 ) -> None:
-    monkeypatch.setattr(record_queue, "OVERDUE_SECONDS", 0.2)
+    monkeypatch.setattr(claimed_records, "OVERDUE_SECONDS", 0.2)
     claims = ClaimedRecords(ledger, "contact", session_of(ledger))
     queue = RecordQueue(claims, 1)
     filling = asyncio.create_task(queue.fill())

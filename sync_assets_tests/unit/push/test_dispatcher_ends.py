@@ -11,7 +11,7 @@ import pytest
 
 from sync_assets.campaign import records as campaign_records
 from sync_assets.ledger import Outcome
-from sync_assets.push import delivery, record_queue
+from sync_assets.push import claimed_records, delivery
 from sync_assets.push import dispatcher as push_module
 from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people
 from sync_assets_tests.support.waiting import until
@@ -113,7 +113,7 @@ async def test_a_campaign_that_answers_reads_and_takes_no_record_rejects_none(
 ):
     for module in (delivery, push_module):
         monkeypatch.setattr(module, "retry_wait", lambda attempts: 1.0 if attempts > 2 else 0.0)
-    monkeypatch.setattr(record_queue, "WAIT_FOR_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(claimed_records, "WAIT_FOR_RETRY_SECONDS", 0.0)
     monkeypatch.setattr(campaign_records, "backoff", lambda _: 0.0)
     contacts = people(60)
     bench.capture(contacts)
