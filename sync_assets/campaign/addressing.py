@@ -82,6 +82,7 @@ class Addressing:
         hidden: records that were sent to prove the key, and that Campaign hides.
         rejected: records that were sent to prove the key, and that Campaign rejected.
         first_insert: held while an insert finds out whether records are found by the key.
+        first_delete: held while a delete finds out how deletes work.
     """
 
     mode: Mode = "auto"
@@ -98,7 +99,7 @@ class Addressing:
     hidden: int = 0
     rejected: int = 0
     first_insert: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    _deleting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    first_delete: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     def of(
@@ -154,15 +155,11 @@ class Addressing:
 
     @property
     def deletes_known(self) -> bool:
-        """Return True if it is known how to delete a record and what the answer looks like.
-
-        Until then, deletes run one at a time.
-        """
+        """Return True if it is known how to delete a record and what the answer looks like; else one goes at a time."""
         return self.key_in_delete is not None and self._deletes_verified
 
     @property
     def _deletes_verified(self) -> bool:
-        """Return True if a delete was confirmed by a read today (UTC)."""
         return DELETE_ANSWER in self.found and self.found.get(DELETE_SEEN) == _today()
 
     def trusts_delete(self, form: str) -> bool:
@@ -188,10 +185,6 @@ class Addressing:
         """
         once = bare and self.found.get(KEY_IN_DELETE) is None
         self.note(KEY_IN_DELETE, "failed" if once else "no")
-
-    def first_delete(self) -> asyncio.Lock:
-        """Return the lock that is held while a delete finds out how deletes work."""
-        return self._deleting
 
     @property
     def key_is_proven(self) -> bool:
@@ -225,10 +218,7 @@ class Addressing:
 
     @property
     def is_unique(self) -> bool:
-        """Return True if Campaign is known to refuse a second record with the same key.
-
-        A key that URLs resolve is unique.
-        """
+        """Return True if Campaign is known to refuse a second record with the key. URLs resolve unique keys only."""
         if self.unique is not None:
             return self.unique
         return KEY_UNIQUE in self.found or self.found.get(KEY_IN_URL) == "yes"

@@ -9,7 +9,7 @@ https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-api
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 AttributeType = Literal[
@@ -98,7 +98,7 @@ def _attributes(content: dict[str, Any], under: str = "") -> Iterator[Attribute]
         yield attribute
         if type_ == "group":
             for part in _attributes(_dict(described.get("content")), f"{under}{name}."):
-                yield _read_only(part) if attribute.read_only else part
+                yield replace(part, read_only=True) if attribute.read_only else part
 
 
 def _type(name: str, described: dict[str, Any]) -> AttributeType:
@@ -151,10 +151,6 @@ def _cascades(described: dict[str, Any]) -> bool | None:
     """
     integrity = described.get("revIntegrity")
     return integrity in ("own", "owncopy") if isinstance(integrity, str) and integrity else None
-
-
-def _read_only(attribute: Attribute) -> Attribute:
-    return Attribute(attribute.path, attribute.type, attribute.length, True, attribute.mandatory, attribute.values)
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -23,8 +23,6 @@ from sync_assets.http.client import Guard, Observer
 from sync_assets.http.retry import REPEATS, backoff
 from sync_assets.http.transport import OutcomeUnknown, Response
 
-__all__ = ["Addressing", "Filter", "Records", "counted"]
-
 _NOT_BY_KEY = frozenset({"missing", "refused", "transient"})
 """Outcomes of a key in a URL where Campaign accepts none; a bare error (transient) may mean that as well."""
 
@@ -55,10 +53,7 @@ class Records:
         return (await self._ask("insert", self._path, "", body, guard))[1]
 
     async def update(self, key: str, body: bytes, guard: Guard | None = None) -> ResponseOutcome:
-        """PATCH the record with our key.
-
-        One call if Campaign accepts the key, else one read more to look the record up.
-        """
+        """PATCH the record with our key: one call if Campaign accepts the key, else one read more to look it up."""
         response = await self._update(key, body, guard)
         return await self._update(key.upper(), body, guard) if self._try_capitals(response) else response
 
@@ -106,7 +101,7 @@ class Records:
     async def _delete(self, key: str, guard: Guard | None) -> ResponseOutcome:
         addressing = self.addressing
         while not addressing.deletes_known:
-            async with addressing.first_delete():
+            async with addressing.first_delete:
                 if not addressing.deletes_known:
                     return await self._delete_now(key, guard)
         return await self._delete_now(key, guard)

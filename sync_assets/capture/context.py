@@ -46,18 +46,14 @@ class CaptureResult:
     """The result of a capture: numbers of rows by kind.
 
     Attributes:
-        rows: Rows read.
         new: Rows of records that the ledger did not have.
-        changed: Rows that changed a record.
-        unchanged: Rows that changed nothing.
+        changed, unchanged: Rows that changed a record, or nothing.
         invalid: Rows with a validation error.
         deleted: Records that became pending deletes.
         filtered_out: Rows that the table's filter excludes.
-        pages: Pages stored.
         full_read: True if the table was read in full, not only its changes.
         paused: True if the capture stopped before the end of the feed, because too many records are pending. The next
             capture continues at the cursor.
-        seconds: Duration of the capture.
         held_back: Set if the deletion guard stopped the deletions; everything else was stored.
         orphans: The children that the deletions of this table orphan.
         unknown_codes: Option numbers without a label, by column.
@@ -84,21 +80,10 @@ class CaptureResult:
 
 
 @dataclass(slots=True)
-class PageSize:
-    """The page size of the current read, in rows."""
-
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
 class CaptureContext:
     """The table to capture, its client, its mapping, and the ledger.
 
     Attributes:
-        ledger: Receives the rows.
-        client: Of Dynamics 365.
-        table: Metadata of the table.
-        mapping: Of the table.
         session: Epoch of the process's session, which holds the lease.
         apply_deletes: True if records deleted in Dynamics 365 are deleted in Campaign; False to keep them, out of
             scope.
@@ -107,7 +92,7 @@ class CaptureContext:
         wait_seconds: How long to wait for another worker's lease.
         is_full: Returns True while too many records are pending, so that the capture must pause.
         progress: Called with the result so far after each page.
-        size: Page size of the current read.
+        rows: Page size of the current read.
     """
 
     ledger: Ledger
@@ -121,7 +106,7 @@ class CaptureContext:
     wait_seconds: float = 600.0
     is_full: Callable[[], bool] = lambda: False
     progress: Callable[[CaptureResult], None] = lambda result: None
-    size: PageSize = field(default_factory=lambda: PageSize(MAX_PAGE))
+    rows: int = MAX_PAGE
 
     async def keep_lease(self, wait_seconds: float = 0) -> None:
         """Take or keep the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""
@@ -142,17 +127,14 @@ class CaptureContext:
         position: Position | None = None,
         **how: bool,
     ) -> Feed:
-        """Store a page in the ledger, and add its numbers to `result`.
+        """Store a page in the ledger, add its numbers to `result`, and return the feed as it is stored now.
 
         Args:
             page: The prepared page.
             version: Version of the feed that the page is based on.
             result: Updated in place.
-            position: New cursor; None if the page is not one of the feed. As in Ledger.save_page.
-            how: Further options of Ledger.save_page.
-
-        Returns:
-            The feed as it is stored now.
+            position: New cursor; None if the page is not one of the feed.
+            how: Further options of Captures.save_page.
 
         Raises:
             BacklogFull: Too many records are pending; nothing is stored.

@@ -21,8 +21,8 @@ the kept link shows such an id; if one page has it both ways, the link of that p
 The kept link is requested after the read's own delta link was received and before that one is followed, so no time lies
 between the two. A read of one page needs no kept link.
 
-Invariant: the kept link is stored in the ledger with the feed, so a killed capture continues with it. It then follows
-the kept link from the beginning again, which repeats changes and loses none.
+Invariant: the kept link is stored in the ledger with the feed. A killed capture follows it from the beginning again,
+which repeats changes and loses none.
 
 Source: "Synchronize data with external systems using change tracking" in Microsoft's documentation of Dataverse,
 https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
 
 from sync_assets.capture.context import RENEW_SECONDS, CaptureContext, CaptureResult
 from sync_assets.capture.page_size import fetch
@@ -40,9 +39,7 @@ from sync_assets.capture.rows_by_id import store_rows
 from sync_assets.dataverse.client import NO_SUCH_COLUMN, D365Refused, FeedExpired, TrackingOff
 from sync_assets.dataverse.page_parser import changes, read_head
 from sync_assets.http.pagination import LinkTrail
-
-if TYPE_CHECKING:
-    from sync_assets.ledger import Feed
+from sync_assets.ledger import Feed
 
 
 async def first_page(capture: CaptureContext, link: str, feed: Feed | None) -> tuple[bytes | None, Feed | None]:
@@ -81,10 +78,7 @@ async def catch_up(capture: CaptureContext, result: CaptureResult) -> None:
 
 
 async def _is_accepted(capture: CaptureContext, link: str) -> bool:
-    """Return True if Dynamics 365 still accepts a delta link.
-
-    Checked before the rows are read, since a read must be repeated if its kept link has expired by its end.
-    """
+    """Return True if Dynamics 365 still accepts a delta link: without one the read would have to be repeated."""
     try:
         await capture.client.page(link, tracked=False, size=1, table=capture.table.name)
     except TrackingOff:

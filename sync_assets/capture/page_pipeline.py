@@ -28,7 +28,7 @@ class PagePipeline:
         context: Of the table's capture.
         link: Of the first page.
         tracked: True to request pages with change tracking, as in a full read.
-        skip_unchanged: True to leave rows unread whose hash the ledger has (`unchanged_rows`).
+        skip_unchanged: True to leave rows unread whose hash the ledger has.
         newer: True to leave out rows of which the ledger has newer ones.
         body: Of the first page, if it was fetched before.
     """
@@ -56,7 +56,7 @@ class PagePipeline:
 
     async def pages(self) -> AsyncGenerator[PreparedPage]:
         """Yield prepared pages in order. Check the feed's lease between them."""
-        self._fetching = asyncio.create_task(self._first_body())
+        self._fetching = asyncio.create_task(self._fetch(self._link, self._body))
         self._parsing = asyncio.create_task(self._parse_next())
         preparing = asyncio.create_task(self._prepare_next())
         renewed = time.monotonic()
@@ -78,14 +78,12 @@ class PagePipeline:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _first_body(self) -> bytes:
-        if self._body is not None:
-            return self._body
-        return await fetch(self._context, self._link, tracked=self._tracked)
+    async def _fetch(self, link: str, body: bytes | None = None) -> bytes:
+        return await fetch(self._context, link, tracked=self._tracked) if body is None else body
 
     def _fetch_next(self, link: str, rows: int) -> None:
         self._trail.follow(link, rows)
-        self._fetching = asyncio.create_task(fetch(self._context, link, tracked=self._tracked))
+        self._fetching = asyncio.create_task(self._fetch(link))
 
     async def _parse_next(self) -> tuple[Page, UnchangedRows]:
         """Parse the fetched page, and begin to fetch the next one."""

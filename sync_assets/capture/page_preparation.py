@@ -31,12 +31,7 @@ UnchangedRows = Sequence[tuple[str, int]]
 
 
 class UnchangedRowFilter:
-    """Splits the rows of a page into rows to read and unchanged rows.
-
-    Args:
-        mapping: Of the table.
-        same_rows: Looks the rows up in the ledger.
-    """
+    """Splits the rows of a page into rows to read and unchanged rows, which `same_rows` finds in the ledger."""
 
     def __init__(self, mapping: TableMapping, same_rows: SameRows) -> None:
         names = {"id": mapping.table_key.select_name}
@@ -79,12 +74,9 @@ class PreparedPage:
         both_ways: True if an id is both a row and a tombstone.
         left: Versions of rows that the filter excludes, by id.
         opt_outs: Of all rows, also of those in `left`; see `mapping.transform.opted_out`.
-        unchanged: (id, row hash) of rows that are unchanged since their last capture, as `save_page` takes
-            them.
-        older: As in `dataverse.page_parser.Page`.
+        unchanged: (id, row hash) of rows that are unchanged since their last capture.
+        older, next_link, delta_link: As in `dataverse.page_parser.Page`.
         unknown_codes: Option numbers without a label, by column.
-        next_link: As in `dataverse.page_parser.Page`.
-        delta_link: As in `dataverse.page_parser.Page`.
     """
 
     read: int
@@ -101,13 +93,7 @@ class PreparedPage:
 
 
 def prepare_page(page: Page, mapping: TableMapping, unchanged: UnchangedRows = ()) -> PreparedPage:
-    """Prepare a parsed page.
-
-    Args:
-        page: Its rows that are to be read.
-        mapping: Of the table.
-        unchanged: (id, row hash) of its other rows, which are unchanged since their last capture.
-    """
+    """Prepare a parsed page. unchanged: (id, row hash) of its rows that were left unread."""
     found = last_of_each(page.rows, mapping)
     passed, dropped = filter_rows(found, mapping.row_filter)
     rows = convert(replace_values(passed, mapping), mapping)

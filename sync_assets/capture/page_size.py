@@ -37,13 +37,13 @@ async def fetch(capture: CaptureContext, link: str, *, tracked: bool) -> bytes:
         PageTooLarge: The page failed repeatedly, and a smaller one may succeed.
         SyncAssetsError: As DataverseClient.page.
     """
-    smallest = capture.size.rows <= SMALLEST
+    smallest = capture.rows <= SMALLEST
     patience = None if smallest else PAGE_PATIENCE
     attempt = 0
     while True:
         try:
             return await capture.client.page(
-                link, tracked=tracked, size=capture.size.rows, table=capture.table.name, patience=patience
+                link, tracked=tracked, size=capture.rows, table=capture.table.name, patience=patience
             )
         except ResponseTooLarge as error:
             raise too_large(capture, error) from error
@@ -59,7 +59,7 @@ async def fetch(capture: CaptureContext, link: str, *, tracked: bool) -> bytes:
 
 def too_large(capture: CaptureContext, error: ResponseTooLarge) -> D365Refused:
     """Return the error for an answer of more bytes than are accepted: its page can be reduced, down to one row."""
-    if capture.size.rows > 1:
+    if capture.rows > 1:
         return PageTooLarge(str(error))
     return D365Refused(
         f"One row of {capture.table.name} has more than {LIMITS.largest >> 20} MiB.", "Leave its largest columns out."
@@ -69,13 +69,13 @@ def too_large(capture: CaptureContext, error: ResponseTooLarge) -> D365Refused:
 async def begin(capture: CaptureContext) -> None:
     """Set the page size of the next read: the one stored with the feed, at most the configured one."""
     feed = await asyncio.to_thread(capture.ledger.feeds.feed, capture.table.name)
-    capture.size.rows = min(capture.page_size, (feed and feed.page_size) or capture.page_size)
+    capture.rows = min(capture.page_size, (feed and feed.page_size) or capture.page_size)
 
 
 async def halve(capture: CaptureContext) -> None:
     """Halve the page size stored with the feed. A read in progress begins anew."""
     feed = await asyncio.to_thread(capture.ledger.feeds.feed, capture.table.name)
-    rows = max(1, capture.size.rows // 2)
+    rows = max(1, capture.rows // 2)
     _log.warning(
         "Dynamics 365 fails on large pages, pages are halved", extra={"table": capture.table.name, "rows": rows}
     )

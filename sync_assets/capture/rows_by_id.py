@@ -10,24 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from sync_assets.capture.context import CaptureContext, CaptureResult
 from sync_assets.capture.page_preparation import parser, prepare_page
 from sync_assets.capture.page_size import too_large
 from sync_assets.dataverse.client import IDS_IN_A_QUERY
 from sync_assets.http.transport import ResponseTooLarge
-
-if TYPE_CHECKING:
-    from sync_assets.ledger import Feed
+from sync_assets.ledger import Feed
 
 
 async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, result: CaptureResult) -> Feed:
-    """Read the rows with these ids (in lower case), and store them. An id without a row is a deletion.
-
-    Returns:
-        The feed as it is stored now.
-    """
+    """Read and store the rows with these ids (lower case), and return the new feed. An id without a row is deleted."""
     key, select = capture.mapping.table_key.select_name, capture.mapping.select
     parse = parser(capture.mapping).parse
     found: set[str] = set()
@@ -43,7 +36,7 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
     for start in range(0, len(ids), IDS_IN_A_QUERY):
         some = ids[start : start + IDS_IN_A_QUERY]
         try:
-            async for body in capture.client.rows(capture.table, select, some, size=capture.size.rows):
+            async for body in capture.client.rows(capture.table, select, some, size=capture.rows):
                 feed = await asyncio.to_thread(store, body, some)
         except ResponseTooLarge as error:
             raise too_large(capture, error) from error

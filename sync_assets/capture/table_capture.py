@@ -22,7 +22,6 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing
-from typing import NamedTuple
 
 from sync_assets.capture.context import BacklogFull, CaptureContext, CaptureResult
 from sync_assets.capture.kept_delta_link import catch_up, first_page
@@ -36,18 +35,6 @@ from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDele
 from sync_assets.performance import threads_switched_often
 
 _log = logging.getLogger(__name__)
-
-
-class Followed(NamedTuple):
-    """The result of following the feed.
-
-    Attributes:
-        in_pages: True if rows may have changed during the read, so that the kept delta link is to be followed.
-        brought: True if it was a full read, or brought rows or deletions.
-    """
-
-    in_pages: bool
-    brought: bool
 
 
 class Capture(CaptureContext):
@@ -76,11 +63,11 @@ class Capture(CaptureContext):
                     await begin(self)
                     await replay_days(self, result)
                     await catch_up(self, result)
-                    followed = await self._follow(result, skip_unchanged=skip_unchanged)
-                    quiet = 0 if followed.brought else quiet + 1
+                    in_pages, brought = await self._follow(result, skip_unchanged=skip_unchanged)
+                    quiet = 0 if brought else quiet + 1
                     # Another round for changes made during the read. Dynamics 365 may send several empty pages in each
                     # round: then the kept link was followed once, and stays for the next capture.
-                    if followed.in_pages and quiet < 2:
+                    if in_pages and quiet < 2:
                         continue
                     await refetch_rows(self, result)
                     await self._carry_out_deletes(result)
@@ -124,10 +111,14 @@ class Capture(CaptureContext):
             return link, True, feed, body
         return feed.link, feed.kind == "page", feed, None
 
-    async def _follow(self, result: CaptureResult, *, skip_unchanged: bool) -> Followed:
+    async def _follow(self, result: CaptureResult, *, skip_unchanged: bool) -> tuple[bool, bool]:
         """Follow the feed to its delta link, and store its pages.
 
         skip_unchanged: True to leave rows unread, in a repeated full read, whose hash the ledger has.
+
+        Returns:
+            True if rows may have changed during the read, so that the kept delta link is to be followed; and True if it
+            was a full read, or brought rows or deletions.
         """
         link, full, feed, body = await self._start()
         result.full_read |= full
@@ -142,7 +133,7 @@ class Capture(CaptureContext):
                 self.next_link(page)
                 brought |= page.read > 0 or bool(page.deleted)
                 feed = await asyncio.to_thread(self._save, page, feed, result)
-        return Followed(full or bool(feed and feed.kept_due), brought)
+        return full or bool(feed and feed.kept_due), brought
 
     def _reset(self, feed: Feed, *, expired: bool = False) -> Feed:
         """Begin a full read with the options (resend, replay) of the one in progress."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from sync_assets.checks import rules
 from sync_assets.checks.rules import SHOWN_IDS, Finding, Rows, Side
-from sync_assets.config.models import Export, TableConfig
+from sync_assets.config.models import TableConfig
+from sync_assets.config.opt_out import Export
 from sync_assets.ledger import Counts, Feed, InMaintenance
 from sync_assets.ledger.report_values import WAITING_FOR, Retried
 from sync_assets.ledger.times import clock

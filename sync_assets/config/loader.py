@@ -110,7 +110,8 @@ def _of_models(error: ValidationError, document: Document) -> Iterator[Problem]:
         if known == "config":
             yield place, context["what"], context["instead"]
         elif known == "missing":
-            yield place, f"`{name}` is missing{_of(place)}", f"write e.g. `{_example(name, place)}`"
+            of = f" in `{_name(place)}`" if place else ""
+            yield place, f"`{name}` is missing{of}", f"write e.g. `{_example(name, place)}`"
         elif known in ("extra_forbidden", "invalid_key"):
             yield _unknown_key(place, name)
         elif known == "literal_error":
@@ -147,10 +148,6 @@ def _name(place: Place) -> str:
 def _example(name: str, place: Place) -> str:
     within = (text for (around, key), text in _EXAMPLES_IN.items() if key == name and around in place)
     return next(within, _EXAMPLES.get(name, f"{name}: ..."))
-
-
-def _of(place: Place) -> str:
-    return f" in `{_name(place)}`" if place else ""
 
 
 def _shown(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
-from sync_assets.config.opt_out import Export, OptOutConfig, OptOutMapping
+from sync_assets.config.opt_out import OptOutConfig, OptOutMapping
 from sync_assets.config.runs import Alerts, History, Logs, Runs
 from sync_assets.config.values import (
     CONTACT,
@@ -31,26 +31,6 @@ from sync_assets.config.values import (
     refused,
     short_form,
 )
-
-__all__ = [
-    "AddressFilter",
-    "Config",
-    "Export",
-    "FieldMapping",
-    "FilterRule",
-    "Filters",
-    "Guardrails",
-    "History",
-    "Link",
-    "Logs",
-    "Operator",
-    "OptOutConfig",
-    "OptOutMapping",
-    "Owners",
-    "Replacements",
-    "Runs",
-    "TableConfig",
-]
 
 Operator = Literal[
     "eq", "ne", "lt", "le", "gt", "ge", "in", "not_in",

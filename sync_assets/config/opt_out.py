@@ -15,7 +15,9 @@ from sync_assets.config.values import (
     Minutes,
     Model,
     OptOutAttribute,
+    SftpFolder,
     Text,
+    TrimmedText,
     canonical_attribute,
     refused,
     short_form,
@@ -29,23 +31,6 @@ WRITES_D365: tuple[Direction, ...] = ("campaign_to_d365", "bidirectional")
 
 DateLayout = Literal["xml", "yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyydd", "ddyyyymm", "yyyyddmm"]
 """The date formats of Campaign's Extract file (docs/dev/references/campaign.md 8)."""
-
-
-def sftp_folder(value: str, example: str) -> str:
-    """Check a folder on the SFTP. example: shown in the message.
-
-    Raises:
-        PydanticCustomError: it has backslashes or leads out of its folder.
-    """
-    if "\\" in value:
-        raise refused("folders on the SFTP are separated by `/`", f"write e.g. `{example}`")
-    if ".." in value.split("/"):
-        raise refused(
-            f"`{value}` leads out of its folder with `..`",
-            "write the folder as seen from the one after sign-in, or from the root as in `/"
-            f"{example.partition(': ')[2]}`",
-        )
-    return value
 
 
 class OptOutMapping(Model):
@@ -69,9 +54,9 @@ class Export(Model):
     """The file that a Campaign workflow writes with the opt-outs of changed profiles
     (docs/dev/references/campaign.md 8)."""
 
-    directory: Text = "d365_loads/exports"
+    directory: SftpFolder = "d365_loads/exports"
     """As seen after sign-in, or from the root as in `/d365_loads/exports`."""
-    pattern: Text = "optout_*.csv*"
+    pattern: TrimmedText = "optout_*.csv*"
     """Names within the directory. A `.gz` is unpacked."""
     separator: Text = ","
     """Any one character, or `tab`."""
@@ -79,9 +64,9 @@ class Export(Model):
     """As in `utf-8`, `latin-1` or `cp1252`."""
     settle_seconds: Annotated[int, Field(ge=0)] = 60
     """A file is complete once size and time are equal in two polls and it is this old."""
-    key_column: Text = "externalId"
+    key_column: TrimmedText = "externalId"
     """The column with the Dynamics 365 id."""
-    changed_suffix: Text = CHANGED_SUFFIX
+    changed_suffix: TrimmedText = CHANGED_SUFFIX
     """Ends the names of the columns that hold an attribute's time of change."""
     columns: dict[Text, Text] = Field(default_factory=dict[str, str])
     """Attribute, or attribute and suffix: the header's name of the column, if it is another one."""
@@ -101,13 +86,6 @@ class Export(Model):
     restart_stalled: bool = False
     """true: start that workflow when the file is overdue."""
 
-    @field_validator("directory", "pattern", "key_column", "changed_suffix")
-    @classmethod
-    def _no_blanks_around(cls, value: str) -> str:
-        if value != value.strip():
-            raise refused(f"`{value}` begins or ends with a blank", f"write `{value.strip()}`")
-        return value
-
     @field_validator("columns")
     @classmethod
     def _of_attributes(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
@@ -120,11 +98,6 @@ class Export(Model):
         if len(set(columns.values())) < len(value):
             raise refused("two attributes are paired with one column, or one attribute with two", example)
         return columns
-
-    @field_validator("directory")
-    @classmethod
-    def _one_place(cls, value: str) -> str:
-        return sftp_folder(value, "directory: d365_loads/exports")
 
     @field_validator("separator")
     @classmethod

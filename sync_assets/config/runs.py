@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from sync_assets.config.opt_out import sftp_folder
-from sync_assets.config.values import Days, Hours, Model, Text, refused
+from sync_assets.config.values import Days, Hours, Model, SftpFolder, Text, refused
 
 DEFAULT_START = date(2026, 1, 1)
 """The default first partition. Earlier days have no partition; their rows are captured all the same, since a partition
@@ -61,17 +60,10 @@ class Logs(Model):
 
     export: bool = False
     """true: a file of JSON lines a day, with counts and rejected records by id and reason."""
-    folder: Text = "d365_loads/logs"
+    folder: SftpFolder = "d365_loads/logs"
     """As seen after sign-in, or from the root. Made if it is not there."""
     keep_days: Days = 30
     """Older files are removed."""
-
-    @field_validator("folder")
-    @classmethod
-    def _one_place(cls, value: str) -> str:
-        if value != value.strip():
-            raise refused(f"`{value}` begins or ends with a blank", f"write `{value.strip()}`")
-        return sftp_folder(value, "folder: d365_loads/logs")
 
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 Scalar = str | bool | int | float | None
@@ -15,6 +15,10 @@ CONTACT = "contact"
 """The table of persons in Dynamics 365."""
 PROFILE = "profile"
 """The resource of persons in Campaign."""
+_COLUMN = "[a-z][a-z0-9_]*"
+_RESOURCE = "[A-Za-z][A-Za-z0-9_]*"
+_ATTRIBUTE = rf"{_RESOURCE}(\.{_RESOURCE})*"
+_OWNER = r"team:[\w.-]+|[^@\s:]+@[^@\s]+\.[^@\s]+"
 OPT_OUT_ATTRIBUTES = (
     "blackList",
     "blackListEmail",
@@ -40,31 +44,27 @@ def canonical_attribute(name: str) -> str:
     return "blackList" + name[len("denyList") :] if name.startswith("denyList") else name
 
 
+def _matched(value: str, pattern: str, what: str, instead: str) -> str:
+    if not re.fullmatch(pattern, value):
+        raise refused(f"`{value}` is no {what}", f"write {instead}")
+    return value
+
+
 def _logical_name(value: str) -> str:
     lookup = re.fullmatch(r"_([a-z0-9_]+)_value", value)
     if lookup:
         raise refused(f"`{value}` is how rows show a lookup", f"write its logical name, `{lookup[1]}`")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", value):
-        raise refused(
-            f"`{value}` is no Dynamics 365 logical name",
-            "write it in small letters, digits and underscores, as in `emailaddress1`",
-        )
-    return value
+    instead = "it in small letters, digits and underscores, as in `emailaddress1`"
+    return _matched(value, _COLUMN, "Dynamics 365 logical name", instead)
 
 
 def _resource_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", value):
-        raise refused(f"`{value}` is no Campaign name", "write the API name, as in `profile` or `cusOrder`")
-    return value
+    return _matched(value, _RESOURCE, "Campaign name", "the API name, as in `profile` or `cusOrder`")
 
 
 def _attribute(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*", value):
-        raise refused(
-            f"`{value}` is no Campaign attribute",
-            "write its API name, as in `firstName`, or `location.city` for a sub-field",
-        )
-    return canonical_attribute(value)
+    instead = "its API name, as in `firstName`, or `location.city` for a sub-field"
+    return canonical_attribute(_matched(value, _ATTRIBUTE, "Campaign attribute", instead))
 
 
 def _opt_out_attribute(value: str) -> str:
@@ -99,12 +99,23 @@ def plain_list(value: Any) -> list[Scalar] | None:
     return items if items and all(map(is_plain, items)) else None
 
 
-_OWNER = r"team:[\w.-]+|[^@\s:]+@[^@\s]+\.[^@\s]+"
-
-
 def _owner(value: str) -> str:
-    if not re.fullmatch(_OWNER, value):
-        raise refused(f"`{value}` is no owner", "write a team, as in `team:crm`, or an e-mail address")
+    return _matched(value, _OWNER, "owner", "a team, as in `team:crm`, or an e-mail address")
+
+
+def _trimmed(value: str) -> str:
+    if value != value.strip():
+        raise refused(f"`{value}` begins or ends with a blank", f"write `{value.strip()}`")
+    return value
+
+
+def _sftp_folder(value: str, info: ValidationInfo) -> str:
+    field, example = info.field_name, "d365_loads/logs" if info.field_name == "folder" else "d365_loads/exports"
+    if "\\" in value:
+        raise refused("folders on the SFTP are separated by `/`", f"write e.g. `{field}: {example}`")
+    if ".." in value.split("/"):
+        instead = f"write the folder as seen from the one after sign-in, or from the root as in `/{example}`"
+        raise refused(f"`{value}` leads out of its folder with `..`", instead)
     return value
 
 
@@ -113,9 +124,9 @@ def _schema(pattern: str, **more: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$", **more})
 
 
-LogicalName = Annotated[str, AfterValidator(_logical_name), _schema("[a-z][a-z0-9_]*")]
-ResourceName = Annotated[str, AfterValidator(_resource_name), _schema("[A-Za-z][A-Za-z0-9_]*")]
-AttributeName = Annotated[str, AfterValidator(_attribute), _schema(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")]
+LogicalName = Annotated[str, AfterValidator(_logical_name), _schema(_COLUMN)]
+ResourceName = Annotated[str, AfterValidator(_resource_name), _schema(_RESOURCE)]
+AttributeName = Annotated[str, AfterValidator(_attribute), _schema(_ATTRIBUTE)]
 OptOutAttribute = Annotated[
     str,
     AfterValidator(_opt_out_attribute),
@@ -123,6 +134,8 @@ OptOutAttribute = Annotated[
 ]
 Owner = Annotated[str, AfterValidator(_owner), _schema(_OWNER)]
 Text = Annotated[str, Field(min_length=1)]
+TrimmedText = Annotated[Text, AfterValidator(_trimmed)]
+SftpFolder = Annotated[TrimmedText, AfterValidator(_sftp_folder)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Days = Annotated[int, Field(ge=1, le=99_999)]

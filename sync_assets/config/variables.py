@@ -13,7 +13,7 @@ import os.path
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from pydantic import SecretStr
 
@@ -115,11 +115,7 @@ class VariableReader:
         value = (self.optional(name, default) if default else self.required(name)).rstrip("/")
         if not value:
             return value
-        try:
-            parts = urlsplit(value)
-            host, _ = parts.hostname or "", parts.port
-        except ValueError:
-            parts, host = urlsplit(""), ""
+        parts, host = _address(value)
         if parts.scheme not in ("https", "http") or not host:
             self.problems.append(f"{name} is no URL. Write it with https:// and the host name.")
         elif parts.username or parts.password or parts.query or parts.fragment:
@@ -136,11 +132,7 @@ class VariableReader:
         secret = self.optional_secret(name)
         if secret is None or len(self.problems) > problems:
             return None
-        try:
-            parts = urlsplit(secret.get_secret_value())
-            host, _ = parts.hostname or "", parts.port
-        except ValueError:
-            parts, host = urlsplit(""), ""
+        parts, host = _address(secret.get_secret_value())
         safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
         if not (host and safe):
             self.problems.append(f"{name} is no URL to be used. Write it with https:// and the host name.")
@@ -236,13 +228,21 @@ class VariableReader:
             return url  # the ledger says why
         if is_this_host(query.get("host", [host])[0]) or "sslmode" in query:
             return url
-        if mode := self.optional("PGSSLMODE"):
-            more = {"sslmode": mode}
-        else:
-            more = {"sslmode": "verify-full"}
-            if "sslrootcert" not in query and not self.optional("PGSSLROOTCERT"):
-                more["sslrootcert"] = self.optional("SYNC_ASSETS_CA_BUNDLE", "system")
+        mode = self.optional("PGSSLMODE")
+        more = {"sslmode": mode or "verify-full"}
+        if not mode and "sslrootcert" not in query and not self.optional("PGSSLROOTCERT"):
+            more["sslrootcert"] = self.optional("SYNC_ASSETS_CA_BUNDLE", "system")
         return f"{url}{'&' if parts.query else '?'}{urlencode(more)}"
+
+
+def _address(url: str) -> tuple[SplitResult, str]:
+    """Return the parts of a URL, and its host; empty if it is none."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises for an invalid one
+        return parts, parts.hostname or ""
+    except ValueError:
+        return urlsplit(""), ""
 
 
 def expanded(path: str) -> Path:

@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 from multidict import CIMultiDict
 
-from sync_assets.dataverse.client import API, D365Refused, DataverseClient, refusal
+from sync_assets.dataverse.client import API, D365Refused, DataverseClient, error_of, refusal
 from sync_assets.dataverse.metadata import Table
 from sync_assets.guids import GUID
 from sync_assets.http.client import is_lost
@@ -131,7 +131,9 @@ class _Slice:
                 return [replace(self.results[n], unanswered=n in unanswered) for n in range(len(self.updates))]
             if len(again) < len(left):  # there is progress, so the patience starts anew
                 give_up_at, attempt = time.monotonic() + patience, 0
-            wait = self._wait([part for part in parts if part], attempt)
+            wait = self._wait(
+                [part for part in parts if part and (part.status in THROTTLED or part.status >= 500)], attempt
+            )
             if time.monotonic() + wait > give_up_at:
                 status = max((part.status for part in parts if part and part.status in THROTTLED), default=self.status)
                 raise Unavailable(
@@ -193,22 +195,16 @@ class _Slice:
         return True
 
     def _wait(self, parts: Sequence[Response], attempt: int) -> float:
-        """Return the seconds until the next attempt.
+        """Return the seconds until the next attempt. parts: those to be sent again.
 
         A `Retry-After` holds back every task of the client (docs/dev/references/dataverse.md 4).
         """
-        longest = max((seconds for part in parts if (seconds := _retry_after_of(part)) is not None), default=None)
+        told = (retry_after(part.headers) for part in parts)
+        longest = max((seconds for seconds in told if seconds is not None), default=None)
         wait = backoff(attempt, longest)
         if longest is not None or any(part.status in THROTTLED for part in parts):
             self.client.endpoint.pause.hold(wait)
         return wait
-
-
-def _retry_after_of(part: Response) -> float | None:
-    """Return the seconds of a part's own `Retry-After`, if the part is to be sent again."""
-    if part.status not in THROTTLED and part.status < 500:
-        return None
-    return retry_after(part.headers)
 
 
 def _body(table: Table, updates: Sequence[RowUpdate], boundary: str) -> bytes:
@@ -254,7 +250,7 @@ def outcome(update: RowUpdate, part: Response, table: Table) -> UpdateResult:
         return UpdateResult(update.id, "done")
     if error := _error_for_all(part, table):
         raise error
-    code, message = _error_of(part)
+    code, message = error_of(part)
     if part.status == 404 and code in _NO_ROW:
         return UpdateResult(update.id, "missing", f"Dynamics 365 has no such row ({_shown(part, code)}).")
     if part.status == 412 and code not in _DUPLICATES:
@@ -290,7 +286,7 @@ def masked(message: str) -> str:
 
 def _error_for_all(part: Response, table: Table) -> HttpError | D365Refused | None:
     """Return the error for a refusal that every other row would meet as well; None if it is about this row."""
-    code, _ = _error_of(part)
+    code, _ = error_of(part)
     if code == _NO_PRIVILEGE:
         return D365Refused(
             f"The application user may not write to the table {table.name} in Dynamics 365.",
@@ -309,24 +305,6 @@ def _error_for_all(part: Response, table: Table) -> HttpError | D365Refused | No
 
 def _shown(part: Response, code: str) -> str:
     return f"{part.status} {code}".rstrip()
-
-
-class _Error(msgspec.Struct):
-    code: str = ""
-    message: str = ""
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _Error
-
-
-def _error_of(part: Response) -> tuple[str, str]:
-    """Return (code in lower case, or empty; message). The message may quote values: see `masked`."""
-    try:
-        error = msgspec.json.decode(part.body, type=_ErrorBody).error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return "", ""
-    return error.code.lower() if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", error.code) else "", error.message
 
 
 _BOUNDARY = re.compile(r'boundary\s*=\s*(?:"([^"]+)"|([^\s;,"]+))', re.IGNORECASE)

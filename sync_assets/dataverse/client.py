@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -122,8 +122,8 @@ class DataverseClient:
         path = f"EntityDefinitions(LogicalName='{quote(name)}')"
         try:
             head, attributes = await run_together(
-                self._json(f"{path}?$select=LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled", name),
-                self._json(f"{path}/Attributes?$select={_DESCRIBED}", name),
+                self.read(f"{path}?$select=LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled", name),
+                self.read(f"{path}/Attributes?$select={_DESCRIBED}", name),
             )
         except D365Refused as error:
             if error.code not in NO_SUCH_TABLE:
@@ -152,7 +152,7 @@ class DataverseClient:
     async def tables(self) -> list[ListedTable]:
         """Return all tables that have change tracking enabled, sorted by name."""
         which = "ChangeTrackingEnabled eq true and IsIntersect eq false"
-        answer = await self._json(
+        answer = await self.read(
             f"EntityDefinitions?$select=LogicalName,DisplayName,IsCustomEntity&$filter={quote(which)}"
         )
         with understood("its tables"):
@@ -177,7 +177,7 @@ class DataverseClient:
             "/Microsoft.Dynamics.CRM.LookupAttributeMetadata": "Targets",
         }
         answers = await run_together(
-            *(self._json(f"{path}{cast}?$select=LogicalName,{what}", name) for cast, what in asked.items())
+            *(self.read(f"{path}{cast}?$select=LogicalName,{what}", name) for cast, what in asked.items())
         )
         described: dict[str, dict[str, Any]] = {}
         with understood(f"the columns of {name}"):
@@ -196,7 +196,7 @@ class DataverseClient:
             if cast == "Boolean"
             else "$select=LogicalName&$expand=OptionSet,GlobalOptionSet"
         )
-        answer = await self._json(f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata?{wanted}", path)
+        answer = await self.read(f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata?{wanted}", path)
         return {item["LogicalName"]: item for item in answer["value"]}
 
     def first_page(self, table: Table, select: Iterable[str]) -> str:
@@ -241,7 +241,7 @@ class DataverseClient:
 
     async def record_count(self, table: str) -> int | None:
         """Return the number of rows, from a snapshot up to a day old; None if the answer lacks it."""
-        answer = await self._json(f"RetrieveTotalRecordCount(EntityNames=['{quote(table)}'])", table)
+        answer = await self.read(f"RetrieveTotalRecordCount(EntityNames=['{quote(table)}'])", table)
         with understood("the number of rows"):
             counts = answer.get("EntityRecordCountCollection") or {}
             described = dict(zip(counts.get("Keys") or [], counts.get("Values") or [], strict=False))
@@ -249,13 +249,13 @@ class DataverseClient:
 
     async def who_am_i(self) -> str:
         """Return the id of the application user that we are signed in as."""
-        answer = await self._json("WhoAmI")
+        answer = await self.read("WhoAmI")
         with understood("our user"):
             return str(answer["UserId"])
 
     async def organization_id(self) -> str:
         """Return the id of the organisation, which stays the same when its URL changes."""
-        answer = await self._json("WhoAmI")
+        answer = await self.read("WhoAmI")
         with understood("its organisation"):
             return str(answer["OrganizationId"]).lower()
 
@@ -270,13 +270,14 @@ class DataverseClient:
 
     async def change_tracking_days(self) -> int | None:
         """Return the days that a delta link is valid (`expirechangetrackingindays`); None if the answer lacks it."""
-        answer = await self._json("organizations?$select=expirechangetrackingindays")
+        answer = await self.read("organizations?$select=expirechangetrackingindays")
         with understood("the organisation"):
             value = (answer.get("value") or [{}])[0].get("expirechangetrackingindays")
             return int(value) if value is not None else None
 
-    async def _json(self, path: str, table: str = "") -> dict[str, Any]:
-        answer = await self.endpoint.send("GET", path)
+    async def read(self, path: str, table: str = "", headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return the JSON of an answer. Raises D365Refused, HttpError, and what Endpoint.send raises."""
+        answer = await self.endpoint.send("GET", path, headers=headers)
         if answer.status != 200:
             raise refusal(answer, table)
         try:
@@ -295,15 +296,10 @@ def understood(what: str) -> Iterator[None]:
     """Turn errors from reading an answer of an unexpected shape into HttpError. `what`: the subject, for its text."""
     try:
         yield
-    except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
-        raise unreadable(what) from None  # the error's text may quote the answer
-
-
-def unreadable(what: str) -> HttpError:
-    """Return the error for an answer of an unexpected shape. `what`: its subject."""
-    return HttpError(
-        f"Dynamics 365 sent an answer about {what} that cannot be read.", "Check D365_URL, and proxies on the way."
-    )
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
+        raise HttpError(  # without the error, whose text may quote the answer
+            f"Dynamics 365 sent an answer about {what} that cannot be read.", "Check D365_URL, and proxies on the way."
+        ) from None
 
 
 def _column(item: dict[str, Any]) -> Column:
@@ -373,23 +369,20 @@ _MEANINGS: dict[str, tuple[type[D365Refused], str, str]] = {
 """Error code, else status -> error class, cause, remedy. The statuses of most codes are documented nowhere."""
 
 
-def refusal(answer: Response, table: str = "") -> D365Refused:
-    """Return the error for a refused answer. Source: docs/dev/references/dataverse.md 3.4."""
-    try:
+def error_of(answer: Response) -> tuple[str, str]:
+    """Return (code in small letters, or empty; message) of a refused answer. The message may quote values."""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         error: dict[str, Any] = answer.json()["error"]
         code, message = str(error.get("code", "")), str(error.get("message", ""))
-        code = code if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", code) else ""  # any other text may quote a row
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        code, message = "", ""
-    kind, cause, remedy = (
-        _MEANINGS.get(code)
-        or _MEANINGS.get(str(answer.status))
-        or (
-            (ServerFailed if answer.status == 500 else D365Refused),
-            "",
-            "",
-        )
-    )
+        return code.lower() if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", code) else "", message
+    return "", ""
+
+
+def refusal(answer: Response, table: str = "") -> D365Refused:
+    """Return the error for a refused answer. Source: docs/dev/references/dataverse.md 3.4."""
+    code, message = error_of(answer)
+    unknown = (ServerFailed if answer.status == 500 else D365Refused, "", "")
+    kind, cause, remedy = _MEANINGS.get(code) or _MEANINGS.get(str(answer.status)) or unknown
     column = re.search(r"property named '(\w+)'", message)
     described = cause.format(
         about=f" (table {table})" if table else "", column=f"column {column[1]}" if column else "a column of the query"

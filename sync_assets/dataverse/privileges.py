@@ -8,22 +8,23 @@ table's metadata. Errors and the need of organisation-level read: docs/dev/refer
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from sync_assets.dataverse.client import DataverseClient, refusal, unreadable
+from sync_assets.dataverse.client import DataverseClient, understood
 from sync_assets.dataverse.metadata import Table
 
 ORGANISATION = "Global"
 """The depth that covers every row of the organisation."""
+_USER = "the application user"
 
 
 async def roles(client: DataverseClient, user: str) -> list[str]:
     """Return the names of the user's own security roles, without those of its teams. Raises D365Refused, HttpError."""
-    answer = await _asked(client, f"systemusers({user})/systemuserroles_association?$select=name")
-    return sorted(str(role["name"]) for role in _listed(answer, "value") if role.get("name"))
+    answer = await client.read(f"systemusers({user})/systemuserroles_association?$select=name")
+    with understood(_USER):
+        return sorted(str(role["name"]) for role in answer["value"] if role.get("name"))
 
 
 async def privilege_names(client: DataverseClient, table: str) -> dict[str, str]:
@@ -32,10 +33,10 @@ async def privilege_names(client: DataverseClient, table: str) -> dict[str, str]
     Raises D365Refused, HttpError.
     """
     path = f"EntityDefinitions(LogicalName='{quote(table)}')?$select=LogicalName,Privileges"
-    answer = _listed(await _asked(client, path, table), "Privileges")
-    return {
-        str(one["PrivilegeType"]): str(one["Name"]) for one in answer if one.get("PrivilegeType") and one.get("Name")
-    }
+    answer = await client.read(path, table)
+    with understood(_USER):
+        named = ((one.get("PrivilegeType"), one.get("Name")) for one in answer["Privileges"])
+        return {str(kind): str(name) for kind, name in named if kind and name}
 
 
 async def depths(client: DataverseClient, user: str, names: Collection[str]) -> dict[str, str]:
@@ -45,27 +46,12 @@ async def depths(client: DataverseClient, user: str, names: Collection[str]) -> 
     """
     function = "Microsoft.Dynamics.CRM.RetrieveUserSetOfPrivilegesByNames(PrivilegeNames=@p1)"
     listed = quote(msgspec.json.encode(sorted(names)).decode())
-    answer = _listed(await _asked(client, f"systemusers({user})/{function}?@p1={listed}"), "RolePrivileges")
-    return {str(one["PrivilegeName"]): str(one.get("Depth")) for one in answer if one.get("PrivilegeName")}
+    answer = await client.read(f"systemusers({user})/{function}?@p1={listed}")
+    with understood(_USER):
+        privileges = answer["RolePrivileges"]
+        return {str(one["PrivilegeName"]): str(one.get("Depth")) for one in privileges if one.get("PrivilegeName")}
 
 
 async def try_to_follow(client: DataverseClient, table: Table) -> None:
     """Read the id of one row as a capture would. Raises D365Refused if the role does not allow it."""
     await client.page(client.first_page(table, [table.key]), tracked=True, size=1, table=table.name)
-
-
-async def _asked(client: DataverseClient, path: str, table: str = "") -> Any:
-    answer = await client.endpoint.send("GET", path)
-    if answer.status != 200:
-        raise refusal(answer, table)
-    try:
-        return answer.json()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise unreadable("the application user") from error
-
-
-def _listed(answer: Any, member: str) -> list[dict[str, Any]]:
-    listed = answer.get(member) if isinstance(answer, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise unreadable("the application user")
-    return listed

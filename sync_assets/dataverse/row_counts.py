@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from urllib.parse import quote
 
-from sync_assets.dataverse.client import DataverseClient, refusal, understood
+from sync_assets.dataverse.client import DataverseClient, understood
 from sync_assets.dataverse.metadata import Table
 from sync_assets.task_group import run_together
 
@@ -64,11 +63,8 @@ async def count_rows(client: DataverseClient, table: Table, *conditions: str) ->
     where = " and ".join(f"({one})" for one in conditions if one)
     path = f"{table.set_name}?$select={table.key}&$count=true" + (f"&$filter={quote(where)}" if where else "")
     prefer = f'odata.maxpagesize=1,odata.include-annotations="{_EXCEEDED[1:]}"'
-    answer = await client.endpoint.send("GET", path, headers={"Prefer": prefer})
-    if answer.status != 200:
-        raise refusal(answer, table.name)
+    document = await client.read(path, table.name, {"Prefer": prefer})
     with understood(f"the number of rows of {table.name}"):
-        document: Any = answer.json()
         number = max(0, int(document["@odata.count"]))
         return RowCount(number, at_least=document.get(_EXCEEDED, number >= MOST_COUNTED) is True)
 

@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from sync_assets.dataverse.client import IDS_IN_A_QUERY, DataverseClient
 from sync_assets.dataverse.metadata import MODIFIED, Table
@@ -64,34 +64,28 @@ class _Decoder:
     """Decode the answers to one selection: the key, `modifiedon` and the columns."""
 
     def __init__(self, table: Table, columns: Sequence[str]) -> None:
-        names = list(dict.fromkeys(columns))
-        self.select = list(dict.fromkeys((table.key, MODIFIED, *names)))
-        fields: list[Any] = [
-            ("id", str),
-            ("modified", _MOMENT | None),
-            *((f"c{n}", bool | int | None) for n, _ in enumerate(names)),
-            ("etag", str | None, None),
-        ]
-        renamed = {"id": table.key, "modified": MODIFIED, "etag": "@odata.etag"}
-        row = msgspec.defstruct("Row", fields, rename=renamed | {f"c{n}": name for n, name in enumerate(names)})
-        page = msgspec.defstruct("Rows", [("value", list[row])])
-        self._get = {name: attrgetter(f"c{n}") for n, name in enumerate(names)}
-        self._page = msgspec.json.Decoder(page)
+        self._names = list(dict.fromkeys(columns))
+        self.select = list(dict.fromkeys((table.key, MODIFIED, *self._names)))
+        names = {"id": table.key, "modified": MODIFIED, "etag": "@odata.etag"}
+        names |= {f"c{n}": name for n, name in enumerate(self._names)}
+        types: dict[str, Any] = {"id": str, "modified": _MOMENT | None}
+        fields: list[Any] = [(field, types.get(field, bool | int | None)) for field in names if field != "etag"]
+        row = msgspec.defstruct("Row", [*fields, ("etag", str | None, None)], rename=names)
+        self._page = msgspec.json.Decoder(msgspec.defstruct("Rows", [("value", list[row])]))
 
     def decode(self, body: bytes) -> list[RowNow]:
         """Return the rows of one answer. Raises BadPage."""
         try:
             page: Any = self._page.decode(body)
+            return [self._row(*astuple(item)) for item in page.value]
         except msgspec.ValidationError as error:
             raise BadPage(f"Dynamics 365 sent rows that do not fit what was asked for: {error}.") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
-        try:
-            return [self._row(item) for item in page.value]
         except OverflowError:
             raise BadPage(f"Dynamics 365 sent a time in {MODIFIED} that is none in UTC.") from None
 
-    def _row(self, item: Any) -> RowNow:
-        modified: datetime | None = item.modified
+    def _row(self, id_: str, modified: datetime | None, *rest: Any) -> RowNow:
+        *values, etag = rest
         whole = modified and modified.astimezone(UTC).replace(microsecond=0)
-        return RowNow(item.id.lower(), item.etag, whole, {name: get(item) for name, get in self._get.items()})
+        return RowNow(id_.lower(), etag, whole, dict(zip(self._names, values, strict=True)))

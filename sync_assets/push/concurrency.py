@@ -48,7 +48,10 @@ class Limiter:
 
     def answered(self, seconds: float, now: float) -> None:
         """Count an answer that took `seconds`; `now` is the time of any monotonic clock, in seconds."""
-        self._note_best(seconds, now)
+        if now - self._period_began > BEST_SECONDS:
+            self._period_began = now
+            self._best_before, self._best = self._best, math.inf
+        self._best = min(self._best, seconds)
         self._round.append(seconds)
         if len(self._round) < self.limit:
             return
@@ -75,12 +78,6 @@ class Limiter:
         self._limit = max(1.0, self._limit / 2)
         _log.debug("Requests in flight are halved", extra={"limit": self.limit})
 
-    def _note_best(self, seconds: float, now: float) -> None:
-        if now - self._period_began > BEST_SECONDS:
-            self._period_began = now
-            self._best_before, self._best = self._best, math.inf
-        self._best = min(self._best, seconds)
-
 
 class RequestSlots:
     """An async context manager that lets `limiter.limit` tasks in; the others wait, first come, first served."""
@@ -88,7 +85,6 @@ class RequestSlots:
     def __init__(self, limiter: Limiter) -> None:
         self.limiter = limiter
         self.inside = 0
-        self.peak = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def __aenter__(self) -> None:
@@ -96,27 +92,23 @@ class RequestSlots:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
-                await turn  # `_leave` has called `_enter` for this task
+                await turn  # `_leave` has counted this task
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self._leave()
                 raise
         else:
-            self._enter()
+            self.inside += 1
 
     async def __aexit__(self, *_: object) -> None:
         self._leave()
-
-    def _enter(self) -> None:
-        self.inside += 1
-        self.peak = max(self.peak, self.inside)
 
     def _leave(self) -> None:
         self.inside -= 1
         while self._waiting and self.inside < self.limiter.limit:
             turn = self._waiting.popleft()
             if not turn.done():
-                self._enter()
+                self.inside += 1
                 turn.set_result(None)
 
 

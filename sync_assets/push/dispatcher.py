@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["PushResult", "Target", "push"]
-
 GRACE = 5.0
 """Seconds that requests in flight get to end when a push is stopped."""
 LAST_ANSWERS = 60.0
@@ -140,14 +138,12 @@ class _Push:
         self._report_progress()
         feeder = asyncio.create_task(self._feed())
         senders = [asyncio.create_task(self._send_records()) for _ in range(self._concurrency)]
-        helpers = [
-            self._claims.keep_storing(self._report_progress),
-            self._end_after(seconds),
-        ]
+        helpers = (self._claims.keep_storing(self._report_progress), self._end_after(seconds))
         tasks = [asyncio.create_task(helper) for helper in helpers]
         waiting = {feeder, *senders, *tasks}
         try:
-            while not feeder.done() and not (self._queue.ended and self._is_checking_links()):
+            # Links of earlier pushes may be verified for as long as Campaign's answers take.
+            while not feeder.done() and not (self._queue.ended and self._checking and not self._checking.done()):
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
@@ -221,22 +217,14 @@ class _Push:
         if self._progress:
             self._progress(self._result.done + self._result.rejected)
 
-    def _is_checking_links(self) -> bool:
-        """Return True while links of earlier pushes are verified, which may take as long as Campaign's answers."""
-        return self._checking is not None and not self._checking.done()
-
     async def _feed(self) -> None:
         if self._links:
-            self._checking = asyncio.create_task(self._check_links(self._links))
-            with suppress(asyncio.CancelledError):  # by `_wind_up`
+            records, one_of = self._records(self._target, self._observe), self._claims.one_acknowledged_link
+            self._checking = asyncio.create_task(self._links.check_acknowledged(records, one_of, self._guard))
+            # If it fails, the next push does it; `_wind_up` cancels it.
+            with suppress(HttpError, BudgetSpent, PushStopped, asyncio.CancelledError):
                 await self._checking
         await self._queue.fill()
-
-    async def _check_links(self, links: Links) -> None:
-        """Verify the links of earlier pushes that never were; if that fails, the next push does it."""
-        records = self._records(self._target, self._observe)
-        with suppress(HttpError, BudgetSpent, PushStopped):
-            await links.check_acknowledged(records, self._claims.one_acknowledged_link, self._guard)
 
     # --- sending ------------------------------------------------------------------------------------------------------
 

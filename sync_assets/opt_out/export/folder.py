@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from sync_assets.checks.health import ERROR_SHARE, arrives, room
 from sync_assets.checks.rules import Finding, fail, ok, warn
-from sync_assets.config.models import Export
+from sync_assets.config.opt_out import Export
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.opt_out.export.file import file_order

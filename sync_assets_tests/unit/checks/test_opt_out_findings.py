@@ -10,7 +10,7 @@ import pytest
 
 from sync_assets.checks.health import arrives, is_overdue, room
 from sync_assets.checks.rules import Finding
-from sync_assets.config.models import Export
+from sync_assets.config.opt_out import Export
 from sync_assets.defs.asset_keys import EXPORT
 from sync_assets.defs.results import check_result, metadata
 from sync_assets.opt_out.export.folder import FolderPoll, folder_findings

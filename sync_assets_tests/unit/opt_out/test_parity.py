@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sync_assets.config.models import Export, OptOutConfig
-from sync_assets.config.opt_out import ActiveDirection
+from sync_assets.config.opt_out import ActiveDirection, Export, OptOutConfig
 from sync_assets.opt_out.decide import decide
 from sync_assets.opt_out.parity import allowed, judge
 

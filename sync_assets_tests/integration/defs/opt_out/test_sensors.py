@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.config.models import Export
+from sync_assets.config.opt_out import Export
 from sync_assets.defs import run_errors
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
 from sync_assets.defs.instance.command_line import dagster_instance

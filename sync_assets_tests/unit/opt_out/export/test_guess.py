@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sync_assets.config.models import Export
+from sync_assets.config.opt_out import Export
 from sync_assets.opt_out.export.file import Layout, Reader
 from sync_assets.opt_out.export.guess import Guess, guess_layout
 from sync_assets_tests.support.export_files import EMAIL, HEADER, NOW, SECRET, TIME, guid, row, text
