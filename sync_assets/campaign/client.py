@@ -221,10 +221,7 @@ class CampaignClient:
         return decoded(answer, dict[str, Any], name)
 
     def _address(self, link: str) -> str:
-        """Return the address of a link.
-
-        Links of older builds are relative to `/campaign`, or to the host (docs/dev/references/campaign.md 4).
-        """
+        """Return the address of a link: relative to `/campaign`, or to the host (docs/dev/references/campaign.md 4)."""
         if link.startswith(f"{self._base_path}/"):
             return f"{self.url}/campaign{link.removeprefix(self._base_path)}"
         return link

@@ -66,7 +66,6 @@ def response_outcome(answer: Response, operation: Operation, key: str = "") -> R
 
 
 def _kind(text: str, operation: Operation, key: str) -> Kind:
-    """Return what the engine's own text means; unrecognised text is transient."""
     if operation == "insert" and _EXISTS.search(text):
         return "exists_already"
     if _NOT_FOUND.search(text) or _NOT_A_PKEY.search(text):

@@ -121,10 +121,7 @@ def _length(described: dict[str, Any]) -> int | None:
 
 
 def _values(described: Any) -> list[str]:
-    """Return the names of an enumeration, by stored value. Campaign reads and writes names.
-
-    The members of the description are inferred.
-    """
+    """Return the names of an enumeration, by stored value. The members of the description are inferred."""
     items = [(str(key), item) for key, item in described.items()] if isinstance(described, dict) else []
     if isinstance(described, list):
         items = [("", item) for item in described]

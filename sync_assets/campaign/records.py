@@ -148,7 +148,6 @@ class Records:
         return await self._find(key.upper(), guard) if self._try_capitals(found) else found
 
     def _try_capitals(self, found: dict[str, Any] | ResponseOutcome) -> bool:
-        """Return True if a record that was not found may have its key in capitals."""
         return isinstance(found, ResponseOutcome) and found.kind == "missing" and CAPITALS in self.addressing.found
 
     async def _find(self, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
@@ -198,10 +197,7 @@ class Records:
     async def _ask(
         self, operation: Operation, address: str, name: str, body: bytes | None, guard: Guard | None
     ) -> tuple[Response, ResponseOutcome]:
-        """Send one request; repeat it while the answer is not the engine's own, unless it is an insert.
-
-        Raises OutcomeUnknown if it stays so (for an insert at once).
-        """
+        """Send one request, again while the answer is not the engine's own, but no insert. Raises OutcomeUnknown."""
         attempt = 0
         while True:
             answer = await self._send(operation, address, body, guard)
@@ -303,5 +299,4 @@ def _decoded(body: bytes) -> dict[str, Any] | ResponseOutcome:
 
 
 def _same(held: object, key: str) -> bool:
-    """Return True if `held` is our key, regardless of case: D365 ids are GUIDs."""
     return isinstance(held, str) and held.casefold() == key.casefold()

@@ -86,7 +86,6 @@ class PagePipeline:
         self._fetching = asyncio.create_task(self._fetch(link))
 
     async def _parse_next(self) -> tuple[Page, UnchangedRows]:
-        """Parse the fetched page, and begin to fetch the next one."""
         body = await self._fetching
         head = peek(body)
         if head and head.next_link:
@@ -106,7 +105,6 @@ class PagePipeline:
         return page, () if repaired else unchanged
 
     async def _prepare_next(self) -> PreparedPage:
-        """Prepare the parsed page, and begin to parse the next one."""
         page, unchanged = await self._parsing
         if page.next_link:
             self._parsing = asyncio.create_task(self._parse_next())

@@ -98,10 +98,7 @@ class Capture(CaptureContext):
             await asyncio.to_thread(self.ledger.feeds.release_feed, self.table.name, self.session)
 
     async def _start(self) -> tuple[str, bool, Feed | None, bytes | None]:
-        """Return the first link, True if it belongs to a full read, the stored feed, and the page's body if fetched.
-
-        Begins a full read if the mapping changed.
-        """
+        """Return the first link, True if it belongs to a full read, the stored feed, and the page's body if fetched."""
         feed = await asyncio.to_thread(self.ledger.feeds.feed, self.table.name)
         if feed and feed.fingerprint != self.mapping.fingerprint and feed.link is not None:
             feed = await asyncio.to_thread(self._reset, feed)
@@ -141,7 +138,6 @@ class Capture(CaptureContext):
         return self.ledger.feeds.reset_feed(self.table.name, feed.version, expired=expired, **kept_options)
 
     def _save(self, page: PreparedPage, feed: Feed | None, result: CaptureResult) -> Feed:
-        """Store a page of the feed and the cursor after it."""
         done = page.next_link is None
         full_read_goes_on = not done and (feed is None or feed.link is None or feed.kind == "page")
         position = Position(

@@ -231,7 +231,6 @@ def _d365(read: VariableReader) -> D365Settings:
 
 
 def _app_credential(read: VariableReader) -> AppCredential:
-    """Read the one credential that is set, of the three kinds."""
     names = ("D365_CLIENT_SECRET", "D365_CLIENT_CERTIFICATE", "D365_FEDERATED_TOKEN_FILE")
     secret, certificate, token = names
     given = [name for name in names if read.optional(name) or (name == secret and read.optional(f"{name}_FILE"))]

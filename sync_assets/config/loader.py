@@ -100,7 +100,6 @@ def parse_config(text: str, name: str) -> Config:
 
 
 def _of_models(error: ValidationError, document: Document) -> Iterator[Problem]:
-    """Translate pydantic's errors to findings that refer to the file's keys."""
     for detail in error.errors(include_url=False):
         place, known = _place(detail["loc"], document), detail["type"]
         if known == "too_short" and detail["input"]:
@@ -175,7 +174,6 @@ def _unknown_key(place: Place, name: str) -> Problem:
 
 
 def _known_keys(place: Place) -> list[str]:
-    """Return the valid keys at a place, from the models."""
     kind: Any = Config
     for step in place:
         origin, arguments = get_origin(kind), get_args(kind)
@@ -198,7 +196,6 @@ def _keys(model: type[BaseModel]) -> dict[Any, Any]:
 
 
 def _bare(kind: Any) -> Any:
-    """Return a type without `Annotated` and `| None`."""
     while get_origin(kind) in (Annotated, Union, types.UnionType):
         kind = get_args(kind)[0]
     return kind

@@ -120,7 +120,6 @@ def _sftp_folder(value: str, info: ValidationInfo) -> str:
 
 
 def _schema(pattern: str, **more: Any) -> WithJsonSchema:
-    """Return the JSON Schema of a text that a validator checks (json_schema.py)."""
     return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$", **more})
 
 

@@ -236,7 +236,6 @@ class VariableReader:
 
 
 def _address(url: str) -> tuple[SplitResult, str]:
-    """Return the parts of a URL, and its host; empty if it is none."""
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises for an invalid one

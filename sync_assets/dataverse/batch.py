@@ -143,8 +143,6 @@ class _Slice:
             left, attempt = again, attempt + 1
 
     async def _send(self, numbers: Sequence[int]) -> list[Response | None]:
-        """Return the answer to each of these updates; None where there is none."""
-
         def observe(kind: str, status: int | None, seconds: float) -> None:
             if is_lost(kind, status):
                 self.lost.update(numbers)
@@ -344,7 +342,6 @@ def read_parts(answer: Response) -> list[Response | None]:
 
 
 def _part(piece: bytes) -> Response | None:
-    """Return the HTTP answer inside a part, without the part's own headers; None if there is none."""
     line = _STATUS_LINE.search(piece)
     if line is None:
         return None

@@ -264,10 +264,7 @@ def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:
 
 
 def _texts(name: str, values: Sequence[msgspec.Raw]) -> pl.Series:
-    """Return raw JSON values as texts, see `_text`.
-
-    A column of numbers and nulls, the usual case, is split in one step.
-    """
+    """Return raw JSON values as texts (`_text`); numbers and nulls, the usual case, are split in one step."""
     packed = b"\n".join(values).decode()  # JSON never has a line feed inside a number or a string
     if '"' in packed or "{" in packed or "[" in packed or not values:
         return pl.Series(name, [_text(value) for value in values], dtype=pl.String)

@@ -61,8 +61,6 @@ async def rows_now(
 
 
 class _Decoder:
-    """Decode the answers to one selection: the key, `modifiedon` and the columns."""
-
     def __init__(self, table: Table, columns: Sequence[str]) -> None:
         self._names = list(dict.fromkeys(columns))
         self.select = list(dict.fromkeys((table.key, MODIFIED, *self._names)))

@@ -45,8 +45,6 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class _Response:
-    """An answer in the form that msal needs (its class `Response`)."""
-
     status_code: int
     text: str
     headers: Mapping[str, str]
@@ -182,10 +180,7 @@ def _msal_credential(credential: AppCredential) -> str | Mapping[str, Any]:
 
 
 def _refusal(answer: dict[str, Any], resource: str, variable: str) -> SignInRefused:
-    """Return the error for an answer without a token. Only codes are shown: any other text may be anything.
-
-    variable: that of the credential.
-    """
+    """Return the error for an answer without a token. Only codes are shown: any other text may be anything."""
     listed: Any = answer.get("error_codes")
     codes = [code for code in listed if isinstance(code, int)] if isinstance(listed, list) else []
     error = str(answer.get("error", ""))

@@ -180,12 +180,10 @@ def _parsed(address: str) -> URL:
     return URL(_NOT_IN_A_URL.sub(lambda found: quote(found[0], errors="replace"), address), encoded=True)
 
 
-class _TooLarge(Exception):
-    """The response has more bytes than allowed."""
+class _TooLarge(Exception): ...
 
 
-class _TooLate(Exception):
-    """The response took more seconds than allowed."""
+class _TooLate(Exception): ...
 
 
 class _Deadline:
@@ -249,13 +247,7 @@ async def _received(response: aiohttp.ClientResponse, most: int) -> bytes:
 
 
 async def _inflated(headers: Mapping[str, str], content: bytes, most: int) -> bytes:
-    """Decompress a body by its Content-Encoding.
-
-    Raises:
-        zlib.error, EOFError: the body is damaged or cut off.
-        ContentEncodingError: the encoding is not gzip.
-        _TooLarge: it has more than `most` bytes.
-    """
+    """Decompress a body by its Content-Encoding. Raises zlib.error, EOFError, ContentEncodingError, _TooLarge."""
     encoding = headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity") or not content:
         return content

@@ -235,10 +235,7 @@ class Endpoint:
             await asyncio.sleep(wait)
 
     def _tell_of_waiting(self, failure: HttpError, give_up_at: float) -> None:
-        """Log that there is no answer, at most each TOLD_SECONDS for all requests. A throttle is logged elsewhere.
-
-        give_up_at: monotonic clock.
-        """
+        """Log that there is no answer, at most each TOLD_SECONDS for all requests. A throttle is logged elsewhere."""
         now, throttled = time.monotonic(), isinstance(failure, Unavailable) and failure.status in GATEWAY_REFUSALS
         if now < self._tell_at or throttled:
             return

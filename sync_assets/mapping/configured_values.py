@@ -92,7 +92,6 @@ def _options(column: Column) -> str:
 
 
 def _is_whole(value: str | float) -> bool:
-    """Return True for a whole number, or the text of one."""
     if isinstance(value, str):
         return _WHOLE.fullmatch(value) is not None
     return isinstance(value, int) or value.is_integer()

@@ -93,10 +93,7 @@ def _looked_up(values: pl.Expr, known: dict[str, str] | dict[int, str], unknown:
 
 
 def _choices(column: pl.Expr, field: Field) -> pl.Expr:
-    """Convert several choices, such as `1,9`, to the joined texts of each; an unknown option stays its number.
-
-    A choice that is replaced by an empty text is left out.
-    """
+    """Join the texts of several choices, such as `1,9`. An unknown one stays its number; an empty text is left out."""
     one = pl.element().str.strip_chars()
     known = {str(code): text for code, text in field.options}
     texts = column.str.split(",").list.eval(_looked_up(one, known, one))

@@ -104,7 +104,6 @@ def rules_met(row: pl.DataFrame, row_filter: RowFilter | None) -> list[bool]:
 
 
 def _unfit(rule: FilterRule, column: Column) -> str | None:
-    """Return why the rule's operator cannot be used with the column; None if it can."""
     kind, operator = column.type, rule.operator
     if operator in ("starts_with", "ends_with") and kind not in _TEXT_TYPES:
         return f"filter on `{rule.field}`: `{operator}` is for texts, not for type {kind}; use eq, in or is_null"
@@ -143,7 +142,6 @@ def _met(rule: Rule) -> pl.Expr:
 
 
 def _wanted(rule: Rule) -> pl.Series:
-    """Return the rule's values in the type that they are compared in."""
     return pl.Series([*rule.values]).to_frame("v").select(_comparable(pl.col("v"), rule.column.type)).to_series()
 
 
@@ -161,10 +159,7 @@ def _comparable(values: pl.Expr, kind: ColumnType) -> pl.Expr:
 
 
 def _met_by_choices(column: pl.Expr, rule: Rule) -> pl.Expr:
-    """Return the expression for a column of several choices.
-
-    contains and in match any choice, eq and ne compare the whole set.
-    """
+    """Compare a column of several choices: contains and in match any choice, eq and ne the whole set."""
     chosen = column.str.split(",").list.eval(pl.element().str.strip_chars().cast(pl.Int64, strict=False))
     wanted = [int(value) for value in rule.values]
     some = reduce(lambda one, other: one | other, [chosen.list.contains(code) for code in wanted])

@@ -174,8 +174,6 @@ def key_problem(resource: Resource, path: str) -> str | None:
 
 
 class _Compiler:
-    """Compile each part of the configuration, and collect problems and warnings."""
-
     def __init__(
         self,
         config: TableConfig,

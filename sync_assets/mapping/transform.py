@@ -83,7 +83,6 @@ def replace_values(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
 
 
 def _replaced(values: pl.Series, column: Column, attribute: Attribute, replacement: Replacement) -> pl.Series:
-    """Return what replaces each of `values`; null where nothing does."""
     type_ = VALUE_TYPES.get(attribute.type, pl.String())
     known = {value: to for value, to in replacement.values if value is not None}
     replaced = pl.Series([None], dtype=type_).new_from_index(0, values.len())
@@ -100,10 +99,7 @@ def _replaced(values: pl.Series, column: Column, attribute: Attribute, replaceme
 
 
 def _comparable(values: pl.Series, column: Column) -> pl.Series:
-    """Return the column's values in the form in which `column_value` returns configured ones.
-
-    Several choices, as `1,9`, are null: a replacement names one.
-    """
+    """Return values in the form of `column_value`; several choices, as `1,9`, are null: a replacement names one."""
     if is_option(column) or column.type in ("integer", "bigint"):
         return values.cast(pl.Int64, strict=column.type != "multiselect")
     if column.type in ("decimal", "money", "double"):
@@ -243,15 +239,11 @@ def _where(condition: pl.Series, text: pl.Expr) -> pl.Series:
 
 
 def _cut(text: pl.Expr, limit: int) -> pl.Expr:
-    """Cut texts to `limit` characters.
-
-    A zero-width joiner at the end is removed as well: the character that it joins was cut off.
-    """
+    """Cut texts. A zero-width joiner at the end goes as well: the character that it joins was cut off."""
     return pl.when(text.str.len_chars() > limit).then(text.str.head(limit).str.strip_chars_end(_JOINER)).otherwise(text)
 
 
 def _joined(refusals: list[pl.Series], height: int) -> pl.Series:
-    """Join all validation errors of a row into one text; null if it has none."""
     if not refusals:
         return pl.Series("refusal", [None], dtype=pl.String).new_from_index(0, height)
     columns = [refusal.alias(str(n)) for n, refusal in enumerate(refusals)]
@@ -285,11 +277,7 @@ def _members_of(attributes: Collection[Attribute]) -> Tree:
 
 
 def _json(tree: Tree) -> pl.Expr:
-    """Return the expression for one JSON object per row.
-
-    Polars writes it, except for numbers with a fraction: their exact text is appended, since Polars would write a
-    float.
-    """
+    """Return one JSON object per row: by Polars, but numbers with a fraction are appended as their exact text."""
     native, exact = _members(tree)
     if not exact:
         return pl.struct(native).struct.json_encode()

@@ -193,7 +193,6 @@ async def _deliver(
 async def _write_linked(
     record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links
 ) -> tuple[ResponseOutcome, OperationDone]:
-    """Send a record with its links, and verify that Campaign stored them."""
     async with links.first_record_of_link(record) as first:
         sent: dict[bool, Values] = {}
 

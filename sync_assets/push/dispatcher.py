@@ -161,7 +161,6 @@ class _Push:
         return result
 
     async def _prepare(self) -> None:
-        """Load the stored findings about the resource and its parents."""
         await self._claims.release()
         for target in (self._target, *self._target.parents):
             known = await self._claims.dialect(target.resource, target.key)
