@@ -28,7 +28,6 @@ from sync_assets.config.values import CONTACT
 from sync_assets.http.transport import Unavailable
 from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
-from sync_assets.push.record_links import LINK_KEPT
 from sync_assets.push.request_body import without
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
@@ -101,9 +100,7 @@ class Comparison:
             await self._learn(parent)
         found = await self._whole(state, None if state.link else first, until)
         if found is not None:
-            # The list has shown the links that it acknowledged, so none has to be read back.
-            seen = {f"{LINK_KEPT}{link.to}": "yes" for link in self.config.links if link.style != "join"}
-            listed = {EXISTING: LISTED, KEY: self.config.key, **seen}
+            listed = {EXISTING: LISTED, KEY: self.config.key}
             await asyncio.to_thread(self.ledger.dialect.note, self.config.resource, listed)
             await asyncio.to_thread(self.ledger.rebuilds.end_rebuild, self.config.table)
         return found

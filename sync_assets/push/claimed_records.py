@@ -102,10 +102,6 @@ class ClaimedRecords:
             _log.debug("A premise was found out", extra={"resource": resource, "premise": premise, "found": finding})
         await self._call(self._ledger.dialect.note, resource, found)
 
-    async def one_acknowledged_link(self, attribute: str) -> tuple[str, str] | None:
-        """Return (id of a child, id of its parent) of a record acknowledged with this link; None if there is none."""
-        return await self._call(self._ledger.links.one_acknowledged_link, self._table, attribute)
-
     async def send_links_again(self, attribute: str) -> None:
         """Make every record that was acknowledged with this link pending, so that the link is sent again."""
         await self.flush()

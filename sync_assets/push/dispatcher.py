@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -128,7 +127,6 @@ class _Push:
         self._health = CampaignHealth(claims, self._guard)
         self._addressing: dict[str, Addressing] = {}  # by resource
         self._links: Links | None = None
-        self._checking: asyncio.Task[None] | None = None  # the verification of earlier links
 
     # --- start and end ------------------------------------------------------------------------------------------------
 
@@ -136,14 +134,13 @@ class _Push:
         started = time.monotonic()
         await self._prepare()
         self._report_progress()
-        feeder = asyncio.create_task(self._feed())
+        feeder = asyncio.create_task(self._queue.fill())
         senders = [asyncio.create_task(self._send_records()) for _ in range(self._concurrency)]
         helpers = (self._claims.keep_storing(self._report_progress), self._end_after(seconds))
         tasks = [asyncio.create_task(helper) for helper in helpers]
         waiting = {feeder, *senders, *tasks}
         try:
-            # Links of earlier pushes may be verified for as long as Campaign's answers take.
-            while not feeder.done() and not (self._queue.ended and self._checking and not self._checking.done()):
+            while not feeder.done():
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
@@ -187,9 +184,6 @@ class _Push:
         """Wait for requests in flight, give back records that were not sent, and store all outcomes."""
         self._queue.end()
         give_up_at = time.monotonic() + (GRACE if self._result.stopped else LAST_ANSWERS)
-        if self._checking:
-            await asyncio.wait([self._checking], timeout=give_up_at - time.monotonic())
-            self._checking.cancel()
         await asyncio.wait([feeder])  # never cancelled: the records of a claim under way would stay claimed
         self._queue.dismiss_senders()
         while self._in_flight and time.monotonic() < give_up_at:  # senders without a request in flight can't send any
@@ -215,15 +209,6 @@ class _Push:
     def _report_progress(self) -> None:
         if self._progress:
             self._progress(self._result.done + self._result.rejected)
-
-    async def _feed(self) -> None:
-        if self._links:
-            records, one_of = self._records(self._target, self._observe), self._claims.one_acknowledged_link
-            self._checking = asyncio.create_task(self._links.check_acknowledged(records, one_of, self._guard))
-            # If it fails, the next push does it; `_wind_up` cancels it.
-            with suppress(HttpError, BudgetSpent, PushStopped, asyncio.CancelledError):
-                await self._checking
-        await self._queue.fill()
 
     # --- sending ------------------------------------------------------------------------------------------------------
 

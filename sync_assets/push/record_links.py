@@ -28,13 +28,6 @@ from sync_assets.runtime.parent_keys import ParentKeys
 KEY_IN_LINK = "key_in_link"
 """Premise: a link that names the parent's own key leads to the parent. Findings: resolved, empty, refused."""
 
-LINK_KEPT = "link_kept:"
-"""Premise, followed by the link's attribute: a record acknowledged with this link was read back and held it. Finding:
-yes.
-
-Missing in a ledger of an earlier commit, which took every 2xx as proof.
-"""
-
 Values = Mapping[str, str]
 """Attribute of a link -> the value of its `PKey` member in the request."""
 
@@ -109,29 +102,6 @@ class Links:
         self._verified: set[str] = set()
         self._turn = asyncio.Lock()
 
-    async def check_acknowledged(
-        self, records: Records, one_of: Callable[[str], Awaitable[tuple[str, str] | None]], guard: Guard
-    ) -> None:
-        """Read back one acknowledged record for each link that was never verified.
-
-        If it does not hold the link, all records of that link are sent again. `one_of` returns a record that was
-        acknowledged with a link, and its parent. Raises what `Records.find` raises.
-        """
-        for attribute, target in self._targets.items():
-            premise = f"{LINK_KEPT}{attribute}"
-            sample = None if premise in records.addressing.found else await one_of(attribute)
-            if sample is None:
-                continue
-            id_, parent = sample
-            found = await records.find(id_, guard)
-            held = linked_pkey(found, attribute)
-            if held and await self._leads_to(held, target, LinkTo(attribute, parent, True), "", guard):
-                records.addressing.note(premise, "yes")
-            elif not isinstance(found, ResponseOutcome) or found.kind == "missing":
-                await self._send_again(attribute)  # before the finding is noted, as in `verify`
-                self._addressing(target).note(KEY_IN_LINK, "empty")
-                records.addressing.note(premise, "yes")  # from now on `verify` covers this link in each push
-
     @asynccontextmanager
     async def first_record_of_link(self, record: Claimed) -> AsyncIterator[bool]:
         """Yield True for a record that must be read back; others with unverified links wait until that is done."""
@@ -196,7 +166,7 @@ class Links:
         """
         wrong = await self._wrong(record, records, pkey, sent, guard)
         if not wrong:
-            self._kept(records, sent)
+            self._verified.update(sent)
             return None
         for link, target in wrong:
             by_key = sent[link.attribute] == link.id
@@ -228,13 +198,8 @@ class Links:
         if still := await self._wrong(record, records, pkey, mended, guard):
             names = ", ".join(link.attribute for link, _ in still)
             raise LinkNotKept(f"Campaign does not keep the link {names}, although it is sent with the parent's PKey.")
-        self._kept(records, sent)
-        return None
-
-    def _kept(self, records: Records, sent: Values) -> None:
         self._verified.update(sent)
-        for attribute in sent:
-            records.addressing.note(f"{LINK_KEPT}{attribute}", "yes")
+        return None
 
     # --- one link -----------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger.model import State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
@@ -33,19 +32,6 @@ class AcknowledgedLinks:
                 for link in self._dependencies.links(connection, list(id_of), "AND keyed = 1 AND acked_id = parent_id"):
                     links.setdefault(id_of[link.seq], {})[link.attribute] = str(link.parent_id)
         return links
-
-    def one_acknowledged_link(self, table: str, attribute: str) -> tuple[str, str] | None:
-        """Return (id, the parent's id) of any record that Campaign acknowledged with this link; None without one."""
-        acknowledged = (
-            sa.select(_R.id, _L.parent_id)
-            .join(schema.record, _R.seq == _L.seq)
-            .where(_R.table_name == table, _L.attribute == attribute, _L.keyed == 1, _L.acked_id == _L.parent_id)
-            .where(_R.state == State.SYNCED.value)
-            .limit(1)
-        )
-        with self._session.database.read() as connection:
-            row = connection.execute(acknowledged).one_or_none()
-        return None if row is None else (row.id, row.parent_id)
 
     def send_links_again(self, table: str, attribute: str) -> int:
         """Make all records of the table that were acknowledged with this link pending, to send their links again.
