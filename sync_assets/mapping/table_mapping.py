@@ -378,11 +378,8 @@ def _fingerprint(
         )
         separator = field.separator if field.conversion == "choices" else ""
         parts.append((sorted(field.options), separator, sorted(replaced, key=str)))
-        if replaced and field.column.type == "multiselect":
-            parts.append(2)  # the second form of replaced choices: FORM_VERSION of these tables alone
     for link in config.links:
         # Style key or pkey is not included: it changes how a link is sent, not the prepared rows.
-
         style = "join" if link.style == "join" else "key"
         parts.append((link.field, link.to, link.table, style, link.cardinality, config.keeps_orphans(link)))
     if row_filter:
