@@ -21,7 +21,7 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.guids import GUID
-from sync_assets.http.pagination import LinkTrail
+from sync_assets.http.client import LinkTrail
 from sync_assets.http.transport import Unavailable
 from sync_assets.runtime.context import Runtime
 

@@ -19,7 +19,7 @@ from sync_assets.campaign.dialect import ResponseOutcome, moment
 from sync_assets.campaign.records import Records
 from sync_assets.config.values import CHANGED_SUFFIX, PROFILE
 from sync_assets.guids import GUID
-from sync_assets.http.pagination import LinkTrail
+from sync_assets.http.client import LinkTrail
 
 MARGIN = timedelta(minutes=5)
 """How far a poll reads back beyond `since`: clocks differ, and a change is listed a moment after its time."""

@@ -38,7 +38,7 @@ from sync_assets.capture.page_size import fetch
 from sync_assets.capture.rows_by_id import store_rows
 from sync_assets.dataverse.client import NO_SUCH_COLUMN, D365Refused, FeedExpired, TrackingOff
 from sync_assets.dataverse.page_parser import changes, read_head
-from sync_assets.http.pagination import LinkTrail
+from sync_assets.http.client import LinkTrail
 from sync_assets.ledger import Feed
 
 

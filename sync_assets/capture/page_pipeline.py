@@ -18,7 +18,7 @@ from sync_assets.capture.context import RENEW_SECONDS, CaptureContext
 from sync_assets.capture.page_preparation import PreparedPage, UnchangedRowFilter, UnchangedRows, parser, prepare_page
 from sync_assets.capture.page_size import fetch
 from sync_assets.dataverse.page_parser import Head, Page, peek
-from sync_assets.http.pagination import LinkTrail
+from sync_assets.http.client import LinkTrail
 
 
 class PagePipeline:

@@ -62,19 +62,10 @@ class _Client:
         self._wire = AiohttpClient(context, 1, connect=15.0, read=30.0, limits=SIGN_IN_LIMITS)
         self._loop = asyncio.Runner(loop_factory=new_event_loop)
 
-    def get(
-        self, url: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None, **_: Any
-    ):
-        return self._send("GET", url, params, headers, None)
+    def get(self, url: str, **asked: Any) -> _Response:
+        return self._send("GET", url, **asked)
 
-    def post(
-        self,
-        url: str,
-        params: Mapping[str, str] | None = None,
-        data: Mapping[str, str] | str | None = None,
-        headers: Mapping[str, str] | None = None,
-        **_: Any,
-    ) -> _Response:
+    def post(self, url: str, **asked: Any) -> _Response:
         try:
             scheme, host, port = origin(url)
             own = (scheme, host, port) == origin(self._authority)
@@ -86,25 +77,27 @@ class _Client:
                 "secret was sent.",
                 "Check D365_AUTHORITY: it must be the host that issues the tokens.",
             )
-        form = data if isinstance(data, str) else urlencode(data or {})
-        return self._send("POST", url, params, {"Content-Type": _FORM, **(headers or {})}, form.encode())
+        return self._send("POST", url, **asked)
 
     def _send(
         self,
         method: str,
         url: str,
-        params: Mapping[str, str] | None,
-        headers: Mapping[str, str] | None,
-        body: bytes | None,
+        *,
+        params: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **_: Any,
     ) -> _Response:
         address = f"{url}{'&' if '?' in url else '?'}{urlencode(params)}" if params else url
-        answer = self._loop.run(self._wire.exchange(method, address, headers or {}, body))
+        body = (data if isinstance(data, str) else urlencode(data or {})).encode() if method == "POST" else None
+        sent = {"Content-Type": _FORM, **(headers or {})} if method == "POST" else headers or {}
+        answer = self._loop.run(self._wire.exchange(method, address, sent, body))
         if answer.status in RETRY_STATUS:
             told = retry_after(answer.headers)
             asks = f" It asks us to wait {told:.0f} s." if told else ""
             raise Unavailable(
-                f"The sign-in host {self._authority} is out of order ({answer.status}).{asks}",
-                "Run it again later.",
+                f"The sign-in host {self._authority} is out of order ({answer.status}).{asks}", "Run it again later."
             )
         return _Response(answer.status, answer.text, answer.headers)
 

@@ -16,23 +16,19 @@ _WORDS = frozenset(
     ("mail", "mobile", "fax", "tel", "street", "city", "zip", "birthday", "birth", "gender", "passport", "ssn", "iban")
 )
 """Searched as a whole word: `city` must not be found in `capacity`."""
-_TELEPHONE_PARTS = ("telephone", "phone")
-_TELEPHONE_WORDS = frozenset(("mobile", "fax", "tel"))
-
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 def looks_personal(name: str) -> bool:
     """Return True if a column or attribute with this name probably holds personal data."""
-    words = _words(name)
-    return any(part in "".join(words) for part in _PARTS) or not _WORDS.isdisjoint(words)
+    return _contains(name, _PARTS, _WORDS)
 
 
 def is_telephone(name: str) -> bool:
     """Return True if a column or attribute with this name probably holds a telephone number."""
-    words = _words(name)
-    return any(part in "".join(words) for part in _TELEPHONE_PARTS) or not _TELEPHONE_WORDS.isdisjoint(words)
+    return _contains(name, ("telephone", "phone"), frozenset(("mobile", "fax", "tel")))
 
 
-def _words(name: str) -> list[str]:
-    return [word.lower() for word in _WORD.findall(name)]
+def _contains(name: str, parts: tuple[str, ...], whole: frozenset[str]) -> bool:
+    words = [word.lower() for word in _WORD.findall(name)]
+    return any(part in "".join(words) for part in parts) or not whole.isdisjoint(words)

@@ -2,11 +2,9 @@
 
 dispatcher        claim, send, acknowledge: start reading here
 delivery          the requests for one record, and its outcome
-record_links      the PKey or key that each link is sent with, and the check that Campaign stored the link
-request_body      the JSON of a request
+record_links      the PKey or key that each link is sent with, the JSON of a request, and the check of stored links
 claimed_records   claimed records, their queue to the senders, and outcomes not stored yet
-concurrency       how many requests may be in flight
-campaign_health   whether Campaign itself fails, or only single records
+campaign_health   whether Campaign itself fails, or only single records; how many requests may be in flight
 target            the Campaign resource that a push writes to, and the counts of a push
 rehearsal         a push on a scratch ledger, for `plan`
 """

@@ -21,9 +21,8 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import Observer, is_lost
 from sync_assets.http.transport import HttpError, NotSent, NotTrusted, OutcomeUnknown, Unavailable
 from sync_assets.ledger.model import Claimed
-from sync_assets.push.campaign_health import CampaignHealth
+from sync_assets.push.campaign_health import CampaignHealth, Latencies, Limiter, RequestSlots
 from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS, ClaimedRecords, RecordQueue
-from sync_assets.push.concurrency import Latencies, Limiter, RequestSlots
 from sync_assets.push.delivery import Delivery, StillUnknown, deliver, outcome, retry_wait
 from sync_assets.push.record_links import LinkNotKept, Links
 from sync_assets.push.target import PushResult, PushStopped, Target

@@ -28,7 +28,7 @@ from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.campaign.records import Records
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES, PROFILE
-from sync_assets.http.pagination import LinkTrail
+from sync_assets.http.client import LinkTrail
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
 from sync_assets.http.transport import OutcomeUnknown

@@ -16,7 +16,7 @@ from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import PreparedPage
 from sync_assets.capture.replay import within
 from sync_assets.capture.table_capture import Capture
-from sync_assets.http.pagination import EndlessRead
+from sync_assets.http.client import EndlessRead
 from sync_assets.ledger import FeedMoved, Replay
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.ledgers import session_of

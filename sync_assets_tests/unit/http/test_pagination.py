@@ -22,8 +22,7 @@ from sync_assets.campaign.profile_opt_outs import changed_profiles
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Column, Table
 from sync_assets.dataverse.row_queries import rows_now
-from sync_assets.http.client import CachedTokens
-from sync_assets.http.pagination import MOST_EMPTY_PAGES, EndlessRead, LinkTrail
+from sync_assets.http.client import MOST_EMPTY_PAGES, CachedTokens, EndlessRead, LinkTrail
 from sync_assets.http.transport import HttpError, ssl_context
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
 

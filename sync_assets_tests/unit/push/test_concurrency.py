@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.push.concurrency import START, Latencies, Limiter, RequestSlots
+from sync_assets.push.campaign_health import START, Latencies, Limiter, RequestSlots
 
 
 def drive(limiter: Limiter, latency, answers: int, now: float = 0.0) -> float:
@@ -103,7 +103,7 @@ def test_stays_between_one_and_the_ceiling_whatever_happens(ceiling: int, story:
 
 
 async def test_the_gate_never_lets_more_in_than_the_limit(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sync_assets.push.concurrency.START", 2)
+    monkeypatch.setattr("sync_assets.push.campaign_health.START", 2)
     limiter = Limiter(5)
     gate = RequestSlots(limiter)
     seen: list[int] = []
