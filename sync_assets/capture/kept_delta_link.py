@@ -33,9 +33,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from sync_assets.capture.context import RENEW_SECONDS, CaptureContext, CaptureResult
-from sync_assets.capture.page_size import fetch
-from sync_assets.capture.rows_by_id import store_rows
+from sync_assets.capture.context import RENEW_SECONDS, CaptureContext, CaptureResult, fetch
+from sync_assets.capture.queries import store_rows
 from sync_assets.dataverse.client import NO_SUCH_COLUMN, D365Refused, FeedExpired, TrackingOff
 from sync_assets.dataverse.page_parser import changes, read_head
 from sync_assets.http.client import LinkTrail

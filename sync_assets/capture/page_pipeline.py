@@ -14,9 +14,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from functools import partial
 
-from sync_assets.capture.context import RENEW_SECONDS, CaptureContext
+from sync_assets.capture.context import RENEW_SECONDS, CaptureContext, fetch
 from sync_assets.capture.page_preparation import PreparedPage, UnchangedRowFilter, UnchangedRows, parser, prepare_page
-from sync_assets.capture.page_size import fetch
 from sync_assets.dataverse.page_parser import Head, Page, peek
 from sync_assets.http.client import LinkTrail
 

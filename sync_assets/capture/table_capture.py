@@ -1,8 +1,8 @@
 """Capture one table: follow its change feed page by page, and store rows and deletions in the ledger.
 
 Here: the order of the steps of a capture, and its recovery from errors. The steps are in the other modules:
-`page_pipeline.py` (pages ahead of the ledger), `kept_delta_link.py` (changes during a read), `replay.py` and
-`rows_by_id.py` (reads beside the feed), `page_size.py`.
+`page_pipeline.py` (pages ahead of the ledger), `kept_delta_link.py` (changes during a read), `queries.py` (reads
+beside the feed).
 
 Invariants:
 
@@ -23,13 +23,11 @@ import logging
 import time
 from contextlib import aclosing
 
-from sync_assets.capture.context import BacklogFull, CaptureContext, CaptureResult
+from sync_assets.capture.context import BacklogFull, CaptureContext, CaptureResult, PageTooLarge, begin, halve
 from sync_assets.capture.kept_delta_link import catch_up, first_page
 from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import PreparedPage
-from sync_assets.capture.page_size import PageTooLarge, begin, halve
-from sync_assets.capture.replay import replay_days
-from sync_assets.capture.rows_by_id import refetch_rows
+from sync_assets.capture.queries import refetch_rows, replay_days
 from sync_assets.dataverse.client import FeedExpired
 from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDeletes
 from sync_assets.performance import threads_switched_often

@@ -38,7 +38,7 @@ def certificate(credential: AppCredential) -> list[Finding]:
         return []
     title = "Dynamics 365: client certificate"
     try:
-        ends = load_certificate(credential).ends
+        ends = load_certificate(credential)[1].not_valid_after_utc
     except SyncAssetsError:
         return []
     renew = "make a new one, add it to the app registration, and replace the file of D365_CLIENT_CERTIFICATE"

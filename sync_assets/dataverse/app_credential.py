@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,19 +40,6 @@ _CONTENT = "It must name a PEM or PFX file with the certificate and its private 
 _READ_ERRORS = (ValueError, UnsupportedAlgorithm)
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedCertificate:
-    """A certificate, and the private key that belongs to it."""
-
-    key: rsa.RSAPrivateKey
-    certificate: x509.Certificate
-
-    @property
-    def ends(self) -> datetime:
-        """The end of the certificate's validity, in UTC."""
-        return self.certificate.not_valid_after_utc
-
-
 def msal_credential(credential: ClientCertificate | FederatedToken) -> Mapping[str, Any]:
     """Read the credential now, so that a replaced file counts at once, and return msal's `client_credential`.
 
@@ -63,28 +49,27 @@ def msal_credential(credential: ClientCertificate | FederatedToken) -> Mapping[s
     """
     if isinstance(credential, FederatedToken):
         return {"client_assertion": _token(credential.file)}
-    loaded = load_certificate(credential)
-    if loaded.ends <= datetime.now(UTC):
+    key, certificate = load_certificate(credential)
+    if certificate.not_valid_after_utc <= datetime.now(UTC):
         raise SignInRefused(
-            f"The certificate that {_CERTIFICATE} names ended on {loaded.ends:%Y-%m-%d}.",
+            f"The certificate that {_CERTIFICATE} names ended on {certificate.not_valid_after_utc:%Y-%m-%d}.",
             "Make a new one, add it to the app registration, and replace the file.",
         )
     # Given the certificate instead of a thumbprint, msal computes the SHA-256 thumbprint, and signs by PS256.
     return {
-        "private_key": loaded.key,
-        "public_certificate": loaded.certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        "private_key": key,
+        "public_certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
     }
 
 
-def load_certificate(credential: ClientCertificate) -> LoadedCertificate:
-    """Read the certificate and its key. Raises SignInRefused, SecretFileError."""
+def load_certificate(credential: ClientCertificate) -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
+    """Read the private key and its certificate. Raises SignInRefused, SecretFileError."""
     content = _content(credential.file, _CERTIFICATE)
     password = credential.password.get_secret_value().encode() if credential.password else None
     key, certificates = (_of_pem if b"-----BEGIN " in content else _of_pfx)(content, password)
-    if key is None:
-        raise SignInRefused(f"The file that {_CERTIFICATE} names has no private key.", _CONTENT)
-    if not certificates:
-        raise SignInRefused(f"The file that {_CERTIFICATE} names has no certificate.", _CONTENT)
+    if key is None or not certificates:
+        lacking = "private key" if key is None else "certificate"
+        raise SignInRefused(f"The file that {_CERTIFICATE} names has no {lacking}.", _CONTENT)
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < KEY_BITS:
         raise SignInRefused(
             f"The key in the file that {_CERTIFICATE} names is no RSA key of at least {KEY_BITS} bits.",
@@ -92,7 +77,7 @@ def load_certificate(credential: ClientCertificate) -> LoadedCertificate:
         )
     for certificate in certificates:
         if certificate.public_key() == key.public_key():
-            return LoadedCertificate(key, certificate)
+            return key, certificate
     raise SignInRefused(
         f"In the file that {_CERTIFICATE} names, the private key does not belong to the certificate.",
         "Put the key and the certificate that was made with it into one file.",
@@ -157,8 +142,7 @@ def _token(file: Path) -> str:
     if not token:
         raise SignInRefused(f"The file that {_TOKEN} names is empty.", renew)
     try:
-        claims = jwt.decode(token, options={"verify_signature": False})
-        ends = float(claims.get("exp", time.time()))
+        ends = float(jwt.decode(token, options={"verify_signature": False}).get("exp", time.time()))
         ended = f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M} UTC"
     except (jwt.PyJWTError, TypeError, ValueError, OverflowError, OSError) as error:
         raise SignInRefused(f"The file that {_TOKEN} names holds no token (JWT).", renew) from error

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from sync_assets.capture import page_size
+from sync_assets.capture import context as capture_context
 from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
 from sync_assets.checks.preflight import preflight
@@ -159,8 +159,8 @@ def _kind(link: str) -> str:
 def reading_of_small_pages(home: Path) -> Iterator[Reading]:
     """Open a reading whose pages may shrink to one row, at once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page_size, "SMALLEST", 1)
-        patch.setattr(page_size, "backoff", lambda attempt: 0.0)
+        patch.setattr(capture_context, "SMALLEST", 1)
+        patch.setattr(capture_context, "backoff", lambda attempt: 0.0)
         one = Reading(home)
         yield one
         one.close()

@@ -9,7 +9,7 @@ import uuid
 from collections import Counter
 
 from sync_assets.audit.certification.report import Outcome, PremiseResult
-from sync_assets.capture.page_size import SMALLEST
+from sync_assets.capture.context import SMALLEST
 from sync_assets.checks.dynamics import Privilege, privilege
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CONTACT

@@ -29,7 +29,7 @@ import dagster as dg
 from sync_assets.capture import backlog_limit
 from sync_assets.capture.backlog_limit import backlog_is_full, paused_text
 from sync_assets.capture.feed_polling import FeedPoller
-from sync_assets.capture.replay import capture_days
+from sync_assets.capture.queries import capture_days
 from sync_assets.checks import guardrails, rules
 from sync_assets.checks.preflight import types_note
 from sync_assets.config.models import TableConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.capture import page_size
+from sync_assets.capture import context as capture_context
 from sync_assets.dataverse.client import D365Refused, ServerFailed
 from sync_assets.http.retry import PAGE_TRIES as TRIES
 from sync_assets.http.transport import OutcomeUnknown, ResponseTooLarge, Unavailable
@@ -26,8 +26,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reading]:
 
 @pytest.fixture
 def reading(shared: Reading, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading]:
-    monkeypatch.setattr(page_size, "SMALLEST", 1)
-    monkeypatch.setattr(page_size, "backoff", lambda attempt: 0.0)
+    monkeypatch.setattr(capture_context, "SMALLEST", 1)
+    monkeypatch.setattr(capture_context, "backoff", lambda attempt: 0.0)
     with shared.begin(N):
         yield shared
 
@@ -86,7 +86,7 @@ def test_the_size_grows_by_a_tenth_with_each_read_of_several_pages(reading: Read
 
 
 def test_a_page_of_the_fewest_rows_that_fails_fails(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_size, "SMALLEST", 4)
+    monkeypatch.setattr(capture_context, "SMALLEST", 4)
     reading.most_rows = 3
     with pytest.raises(ServerFailed):
         reading.read()
@@ -97,7 +97,7 @@ def test_a_page_of_the_fewest_rows_that_fails_fails(reading: Reading, monkeypatc
 def test_an_answer_of_too_many_bytes_is_asked_for_with_fewer_rows_down_to_one(
     reading: Reading, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(page_size, "SMALLEST", 250)
+    monkeypatch.setattr(capture_context, "SMALLEST", 250)
     if kind in ("changes", "by id"):
         reading.read()
         ids = [row["contactid"] for row in reading.admin.dump_d365()]

@@ -14,7 +14,7 @@ import pytest
 from sync_assets.capture.context import CaptureBusy, CaptureResult
 from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import PreparedPage
-from sync_assets.capture.replay import within
+from sync_assets.capture.queries import within
 from sync_assets.capture.table_capture import Capture
 from sync_assets.http.client import EndlessRead
 from sync_assets.ledger import FeedMoved, Replay
