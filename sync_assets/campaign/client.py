@@ -76,6 +76,11 @@ class CallCounter:
         self._calls[kind] += 1
         self.total += 1
 
+    def observe(self, kind: str, status: int | None, seconds: float) -> None:
+        """Count a single request, as an Observer of all requests of a client."""
+        if kind in METHODS and self.is_call(status):
+            self.add(kind)
+
     def take(self) -> dict[Operation, int]:
         """Return the calls since the last `take`."""
         calls, self._calls = dict(self._calls), Counter()
@@ -123,13 +128,9 @@ class CampaignClient:
             timeout=timeout,
             limits=LIMITS,
             transient=may_be_resent,
-            observer=self._count,
+            observer=self.calls.observe,
         )
         self._base_path = urlsplit(self.endpoint.base_url).path
-
-    def _count(self, kind: str, status: int | None, seconds: float) -> None:
-        if kind in METHODS and CallCounter.is_call(status):
-            self.calls.add(kind)
 
     async def call(
         self,

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from sync_assets.campaign.addressing import CAPITALS, DELETE_ANSWER, KEY_IN_DELETE, Addressing, Filter
-from sync_assets.campaign.client import CallCounter, CampaignClient
+from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import Operation, ResponseOutcome, response_outcome
 from sync_assets.http.client import Guard, Observer
 from sync_assets.http.retry import REPEATS, backoff
@@ -279,16 +279,6 @@ def _not_an_answer(answer: Response) -> OutcomeUnknown:
         f"Campaign's address answers {answer.status}, but not as Campaign does.",
         "If it stays so, check CAMPAIGN_URL and the proxies on the way. Nothing is lost.",
     )
-
-
-def counted(calls: CallCounter) -> Observer:
-    """Return an observer that counts engine calls."""
-
-    def observe(kind: str, status: int | None, seconds: float) -> None:
-        if CallCounter.is_call(status):
-            calls.add(kind)  # pyright: ignore[reportArgumentType]
-
-    return observe
 
 
 def _decoded(body: bytes) -> dict[str, Any] | ResponseOutcome:

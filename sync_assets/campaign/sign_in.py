@@ -63,12 +63,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 
 def ims_tokens(
-    *,
-    ims_url: str,
-    client_id: str,
-    client_secret: str | Callable[[], str],
-    scopes: str,
-    context: ssl.SSLContext,
+    *, ims_url: str, client_id: str, client_secret: str | Callable[[], str], scopes: str, context: ssl.SSLContext
 ) -> CachedTokens:
     """Return a source of bearer tokens for Campaign. `scopes`: comma-separated.
 

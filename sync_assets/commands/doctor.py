@@ -25,7 +25,6 @@ from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
-from sync_assets.campaign.records import counted as counting
 from sync_assets.campaign.workflows import workflow
 from sync_assets.checks import dynamics, guardrails, installation
 from sync_assets.checks.opt_out_columns import opt_out_findings
@@ -272,7 +271,7 @@ class _TableChecks:
         title = f"look-up by {config.key}"
         held = runtime.ledger.reports.one_acknowledged(config.table)
         stored = runtime.ledger.dialect.found(config.resource)
-        records = Target.of(config).records(self.campaign, stored, counting(calls))
+        records = Target.of(config).records(self.campaign, stored, calls.observe)
         try:
             found = await records.find(held or str(uuid.uuid4()))
         except BudgetSpent as spent:

@@ -56,10 +56,7 @@ def msal_credential(credential: ClientCertificate | FederatedToken) -> Mapping[s
             "Make a new one, add it to the app registration, and replace the file.",
         )
     # Given the certificate instead of a thumbprint, msal computes the SHA-256 thumbprint, and signs by PS256.
-    return {
-        "private_key": key,
-        "public_certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
-    }
+    return {"private_key": key, "public_certificate": certificate.public_bytes(serialization.Encoding.PEM).decode()}
 
 
 def load_certificate(credential: ClientCertificate) -> tuple[rsa.RSAPrivateKey, x509.Certificate]:

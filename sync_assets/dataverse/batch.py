@@ -153,10 +153,7 @@ class _Slice:
             "POST",
             "$batch",
             body=_body(self.table, updates, boundary),
-            headers={
-                "Content-Type": f'multipart/mixed; boundary="{boundary}"',
-                "Prefer": "odata.continue-on-error",
-            },
+            headers={"Content-Type": f'multipart/mixed; boundary="{boundary}"', "Prefer": "odata.continue-on-error"},
             observer=observe,
             repeat_unknown=True,  # setting the same values twice does no harm
         )

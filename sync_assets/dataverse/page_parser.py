@@ -126,10 +126,7 @@ class PageParser:
         fields = {f"c{n}": name for n, name in enumerate(self._columns)}
         types = [(f"c{n}", _JSON_TYPES.get(type_, str | None)) for n, type_ in enumerate(self._columns.values())]
         row = msgspec.defstruct(
-            "Row",
-            [*types, ("etag", str | None, None)],
-            rename={**fields, "etag": "@odata.etag"},
-            gc=False,
+            "Row", [*types, ("etag", str | None, None)], rename={**fields, "etag": "@odata.etag"}, gc=False
         )
         self._item = msgspec.json.Decoder(row)
 

@@ -107,13 +107,7 @@ class _Client:
 
 
 def entra_tokens(
-    *,
-    authority: str,
-    tenant: str,
-    client_id: str,
-    credential: AppCredential,
-    resource: str,
-    context: ssl.SSLContext,
+    *, authority: str, tenant: str, client_id: str, credential: AppCredential, resource: str, context: ssl.SSLContext
 ) -> CachedTokens:
     """Return a source of bearer tokens for `resource` (the organisation's URL).
 

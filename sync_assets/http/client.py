@@ -315,11 +315,7 @@ _ADMITTED: AbstractAsyncContextManager[None] = nullcontext()
 def origin(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port of a URL. Raises ValueError if it is none."""
     parts = urlsplit(url)
-    return (
-        parts.scheme,
-        (parts.hostname or "").lower(),
-        parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0),
-    )
+    return (parts.scheme, (parts.hostname or "").lower(), parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0))
 
 
 MOST_EMPTY_PAGES = 50

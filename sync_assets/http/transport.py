@@ -90,8 +90,7 @@ def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
             missing = isinstance(error, FileNotFoundError)
             why = "is missing" if missing else "cannot be read as PEM certificates"
             raise SyncAssetsError(
-                f"SYNC_ASSETS_CA_BUNDLE names {ca_bundle}, which {why}.",
-                "Give the path of a PEM file, or unset it.",
+                f"SYNC_ASSETS_CA_BUNDLE names {ca_bundle}, which {why}.", "Give the path of a PEM file, or unset it."
             ) from error
     return context
 

@@ -258,8 +258,7 @@ class _Push:
 
     def _observe(self, kind: str, status: int | None, seconds: float) -> None:
         self._in_flight -= 1
-        if CallCounter.is_call(status):
-            self._claims.calls.add(kind)  # pyright: ignore[reportArgumentType] - records send nothing else
+        self._claims.calls.observe(kind, status, seconds)
         if status in _SAYS_NOTHING:
             return
         if status in _OVERLOADED:

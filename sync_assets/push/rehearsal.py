@@ -18,7 +18,7 @@ import msgspec
 from sync_assets.campaign.addressing import DELETE_ANSWER, KEY_IN_DELETE
 from sync_assets.campaign.client import CallCounter, CampaignClient
 from sync_assets.campaign.dialect import Operation
-from sync_assets.campaign.records import Records, counted
+from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard, Observer
 from sync_assets.http.transport import Response
 from sync_assets.ledger import Claimed, Ledger, Outcome
@@ -92,7 +92,7 @@ class Rehearsal:
             parents = {one.resource: self._records[one.resource] for one in target.parents}
             self._links = Links(target.links, parents, self.parent_keys, _nothing_to_send) if target.links else None
         for records in self._records.values():
-            records.client, records.observer = client, counted(calls)
+            records.client, records.observer = client, calls.observe
         records = self._records[target.resource]
         while claimed := await asyncio.to_thread(
             ledger.claims.claim, target.table, session, limit=BATCH, opt_outs=target.opt_outs
