@@ -19,7 +19,7 @@ import msgspec
 from sync_assets.campaign.dialect import Operation, may_be_resent, response_outcome, words
 from sync_assets.campaign.metadata import Resource, read_resource
 from sync_assets.errors import EndsAllTables, SyncAssetsError
-from sync_assets.http.client import Admission, Endpoint, Guard, Observer, TokenSource
+from sync_assets.http.client import Admission, CachedTokens, Endpoint, Guard, Observer
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, PATIENCE
 from sync_assets.http.transport import HttpError, Limits, Response, SignInRefused, Unavailable
@@ -105,7 +105,7 @@ class CampaignClient:
     def __init__(
         self,
         url: str,
-        tokens: TokenSource,
+        tokens: CachedTokens,
         *,
         api_key: str,
         context: ssl.SSLContext,

@@ -22,7 +22,7 @@ import msgspec
 from sync_assets.dataverse.metadata import Column, ColumnType, ListedTable, Table
 from sync_assets.dataverse.page_parser import read_head
 from sync_assets.errors import SyncAssetsError
-from sync_assets.http.client import Endpoint, LinkTrail, TokenSource
+from sync_assets.http.client import CachedTokens, Endpoint, LinkTrail
 from sync_assets.http.transport import HttpError, Limits, Response
 from sync_assets.similar_names import did_you_mean
 from sync_assets.task_group import run_together
@@ -104,7 +104,7 @@ class TrackingOff(SetUpRefused):
 class DataverseClient:
     """One organisation."""
 
-    def __init__(self, url: str, tokens: TokenSource, *, context: ssl.SSLContext) -> None:
+    def __init__(self, url: str, tokens: CachedTokens, *, context: ssl.SSLContext) -> None:
         self.url = url.rstrip("/")
         self.endpoint = Endpoint(
             "Dynamics 365",

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -47,14 +47,6 @@ TOLD_SECONDS = 30.0
 """Seconds between two log lines that say that a system does not answer."""
 
 
-class TokenSource(Protocol):
-    """A source of bearer tokens. `renew` takes the refused token, so that many tasks renew it only once."""
-
-    async def token(self) -> str: ...
-
-    async def renew(self, refused: str) -> str: ...
-
-
 def bearer_token(value: object) -> str:
     """Return a sign-in's token if it may stand in a header; empty for anything else."""
     return value if isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) else ""
@@ -78,6 +70,7 @@ class CachedTokens:
         return await self.renew(self._token)
 
     async def renew(self, refused: str) -> str:
+        """Return another token than the refused one. Many tasks that were refused the same renew it only once."""
         async with self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if self._token != refused and time.monotonic() < self._good_until:
                 return self._token  # another task renewed it while this one waited for the lock
@@ -117,7 +110,7 @@ class Endpoint:
         self,
         name: str,
         base_url: str,
-        tokens: TokenSource,
+        tokens: CachedTokens,
         *,
         context: ssl.SSLContext,
         headers: Mapping[str, str],

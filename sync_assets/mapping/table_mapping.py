@@ -189,7 +189,9 @@ class _Compiler:
         self._warnings: list[str] = []
 
     def mapping(self) -> TableMapping:
-        key = self._key()
+        if problem := key_problem(self._resource, self._config.key):
+            self._campaign.append(problem)
+        key = self._resource.attributes.get(self._config.key)
         table_key, modified = self._column(self._table.key), self._column(MODIFIED)
         fields = [
             self._field(name, field) for name, field in sorted(self._config.fields.items(), key=lambda i: i[1].to)
@@ -224,11 +226,6 @@ class _Compiler:
             warnings=tuple(self._warnings),
         )
 
-    def _key(self) -> Attribute | None:
-        if problem := key_problem(self._resource, self._config.key):
-            self._campaign.append(problem)
-        return self._resource.attributes.get(self._config.key)
-
     def _field(self, name: str, configured: FieldMapping) -> Field | None:
         column = self._column(name)
         attribute = self._attribute(configured.to, f"`{name}`")
@@ -246,10 +243,18 @@ class _Compiler:
                 f"`{name}`: `{attribute.path}` holds sub-fields; map one of them, {', '.join(inner[:8])}"
             )
             return None
-        replacement = self._replacement(name, column, attribute)
+        replacement: Replacement | None = None
+        if replaced := self._config.replacements.get(name):
+            replacement, problems = compile_replacements(replaced, column, attribute)
+            self._campaign += problems
         found = conversion(column, attribute) or ("replaced" if replacement else None)
         if found is None:
-            self._unsupported(name, column, attribute)
+            targets = possible_targets(column)
+            can = f"map it to one of type {', '.join(targets)}" if targets else "leave it out"
+            self._campaign.append(
+                f"`{name}` ({column.type}) cannot become `{attribute.path}` ({attribute.type}); {can}, "
+                "or write `replacements` for its values"
+            )
             return None
         if configured.truncate and attribute.type != "string":
             self._campaign.append(f"`{name}`: only texts can be cut, and `{attribute.path}` is none; remove `truncate`")
@@ -270,22 +275,6 @@ class _Compiler:
         )
         self._warn(field)
         return field
-
-    def _replacement(self, name: str, column: Column, attribute: Attribute) -> Replacement | None:
-        configured = self._config.replacements.get(name)
-        if not configured:
-            return None
-        replacement, problems = compile_replacements(configured, column, attribute)
-        self._campaign += problems
-        return replacement
-
-    def _unsupported(self, name: str, column: Column, attribute: Attribute) -> None:
-        targets = possible_targets(column)
-        can = f"map it to one of type {', '.join(targets)}" if targets else "leave it out"
-        self._campaign.append(
-            f"`{name}` ({column.type}) cannot become `{attribute.path}` ({attribute.type}); {can}, "
-            "or write `replacements` for its values"
-        )
 
     def _link(self, link: Link) -> LinkField | None:
         column = self._column(link.field)

@@ -305,8 +305,10 @@ class _Write:
         sure = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
         if not sure and not await self.key_works(records, record.id):
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
-        if self.post_outcome_unknown and not self.is_certain and not await self._is_unique():
-            addressing = records.addressing
+        addressing, in_doubt = records.addressing, self.post_outcome_unknown and not self.is_certain
+        if in_doubt and not addressing.is_unique:
+            await self.key_works(records, record.id)  # a key that finds another record is an identification key
+        if in_doubt and not addressing.is_unique:
             if addressing.unique is False or addressing.key_in_url is False:
                 raise StillUnknown(record.unknown_seconds or LOOK_AGAIN_SECONDS)
             look_again = LOOK_AGAIN_SECONDS * 3 ** min(record.attempts, LOOKS)  # others may show that the key is unique
@@ -340,15 +342,6 @@ class _Write:
     async def _send_patch(self, form: str | None, known: Values) -> ResponseOutcome:
         sent = body(form, self.record, self.records.key, patch=True, values=known)
         return await (self.records.update(self.record.id, sent, self.guard) if sent != b"{}" else self._find())
-
-    async def _is_unique(self) -> bool:
-        """Return True if Campaign refuses a second record with the same key.
-
-        If that is not known yet it is tested: a key by which Campaign finds another record is an identification key.
-        """
-        if not self.records.addressing.is_unique:
-            await self.key_works(self.records, self.record.id)
-        return self.records.addressing.is_unique
 
     async def _post(self, known: Values) -> ResponseOutcome | None:
         """Send a POST. Return None if the record may exist already, which a PATCH then shows."""
