@@ -33,7 +33,7 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
 from sync_assets.guids import GUID
-from sync_assets.http.pagination import LinkTrail
+from sync_assets.http.client import LinkTrail
 from sync_assets.http.redaction import redact
 from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger
@@ -49,7 +49,7 @@ from sync_assets.task_group import run_together
 PARENTS_IN_A_QUERY = 100
 """A URL may have 32,768 characters (docs/dev/references/dataverse.md 2.1); one parent takes about 80 of them."""
 ROWS_OF_A_PAGE = 250
-"""Dynamics 365 may fail on larger ones (capture/page_size.py), and a person has few rows."""
+"""Dynamics 365 may fail on larger ones (capture/context.py), and a person has few rows."""
 RECORDS_OF_A_PAGE = 500
 AT_ONCE = 8
 """Reads of Campaign in flight."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 from sync_assets.campaign.addressing import IN_UPDATES, refused_in_updates
-from sync_assets.capture.replay import capture_days
+from sync_assets.capture.queries import capture_days
 from sync_assets.commands.values import check_tables
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError

@@ -35,12 +35,11 @@ CONTACT = Table("contact", "contacts", "contactid", True, {"code": Column("code"
 CONTEXT = ssl.create_default_context()
 
 
-class Tokens:
-    async def token(self) -> str:
-        return "token"
+def tokens() -> CachedTokens:
+    async def fetch() -> tuple[str, float]:
+        return "token", 3600.0
 
-    async def renew(self, refused: str) -> str:
-        return "token"
+    return CachedTokens(fetch)
 
 
 class Wire:
@@ -176,19 +175,19 @@ def ask(client: DataverseClient | CampaignClient, question: Callable[[Any], Any]
 @settings(max_examples=15, deadline=None)
 @given(st.lists(answers, min_size=1, max_size=4))
 def test_dynamics_365(question: Callable[[Any], Any], responses: list[Response]) -> None:
-    ask(DataverseClient(f"https://{HOST}", Tokens(), context=CONTEXT), question, responses)
+    ask(DataverseClient(f"https://{HOST}", tokens(), context=CONTEXT), question, responses)
 
 
 @pytest.mark.parametrize("question", CAMPAIGN)
 @settings(max_examples=15, deadline=None)
 @given(st.lists(answers, min_size=1, max_size=4))
 def test_campaign(question: Callable[[Any], Any], responses: list[Response]) -> None:
-    ask(CampaignClient(f"https://{HOST}/acme", Tokens(), api_key="k", context=CONTEXT), question, responses)
+    ask(CampaignClient(f"https://{HOST}/acme", tokens(), api_key="k", context=CONTEXT), question, responses)
 
 
 @pytest.mark.parametrize("link", LINKS)
 def test_a_link_of_any_form_is_followed_on_the_own_host_or_refused(link: str) -> None:
-    endpoint = DataverseClient(f"https://{HOST}", Tokens(), context=CONTEXT).endpoint
+    endpoint = DataverseClient(f"https://{HOST}", tokens(), context=CONTEXT).endpoint
     try:
         address = endpoint.checked(link)
     except ForeignLink as error:
