@@ -132,7 +132,7 @@ class Told(DataverseClient):
         self._answers = answers
         self._asked = 0
 
-    async def _json(self, path: str, table: str = "") -> Any:
+    async def read(self, path: str, table: str = "", headers: Any = None) -> Any:
         self._asked += 1
         return self._answers[(self._asked - 1) % len(self._answers)]
 
