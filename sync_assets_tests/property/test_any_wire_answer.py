@@ -25,6 +25,7 @@ from sync_assets.dataverse.row_counts import Interval, count_interval, count_row
 from sync_assets.dataverse.row_queries import rows_now
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.aiohttp_transport import _parsed
+from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import ForeignLink, Response
 from sync_assets_tests.property.foreign import HOST, LINKS, PEOPLE, bodies, documents, objects
 
