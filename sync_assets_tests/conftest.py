@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _quick(config: pytest.Config) -> bool:
-    """Return True if only unit tests were asked for: they run on SQLite and our own servers, with fewer examples."""
+    """Return True if only unit tests were asked for: they run on SQLite and our own servers."""
     asked_for = [Path(config.invocation_params.dir, argument.split("::")[0]) for argument in config.args]
     return not config.getoption("thorough") and all(path.resolve().is_relative_to(_UNIT) for path in asked_for)
 
@@ -84,10 +84,9 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TMPDIR"], tempfile.tempdir = str(_IN_MEMORY), None
     # No timed tests: one with much to do is slow. Without --fresh the examples are always the same, on each machine.
     examples = settings(settings.get_profile("ci"), derandomize=not config.getoption("fresh"))
-    tried = 300 if config.getoption("thorough") else 30
+    tried = 300 if config.getoption("thorough") else 20
     settings.register_profile("any machine", examples, deadline=None, max_examples=tried)
-    settings.register_profile("quick", examples, deadline=None, max_examples=20)
-    settings.load_profile("quick" if _quick(config) else "any machine")
+    settings.load_profile("any machine")
     read_migration_scripts_once()
     share_compiled_statements()
     if not hasattr(config, "workerinput"):

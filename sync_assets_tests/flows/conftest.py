@@ -18,6 +18,12 @@ from sync_assets_tests.support.orchestra import Orchestra, in_memory
 from sync_assets_tests.support.premises import POSITIONS, Position, of_the_environment
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
+from sync_assets_tests.support.short_waits import shorten_waits
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_waits(monkeypatch.setattr)
 
 
 @pytest.fixture
@@ -107,7 +113,14 @@ def installed(
 
 
 @pytest.fixture
-def orchestra(opt_out_program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    with in_memory(program) as started:
+        yield started
+
+
+@pytest.fixture
+def opt_out_orchestra(opt_out_program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     """Opt-outs go both ways. All contacts stand in Campaign, which got them from us; nothing is to be done. Dagster
     keeps nothing."""
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)

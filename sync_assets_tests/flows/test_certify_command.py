@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
-import time
-from contextlib import suppress
+import signal
 from pathlib import Path
 
 import pytest
 
-from sync_assets_tests.flows.certifying import chained
+from sync_assets.audit.certification.report import PREFIX
+from sync_assets_tests.flows.certifying import certified, chained, doctors_lines, killed_at, left
 from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, V8, Position, on_positions
 from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.terminal import CTRL_C, in_a_terminal
+from sync_assets_tests.support.waiting import until
 
 
 @pytest.fixture
@@ -93,7 +91,7 @@ def test_without_yes_and_without_a_terminal_nothing_is_asked_of_either_system(pr
 
 
 def test_on_a_terminal_the_command_asks(program: Program) -> None:
-    status, shown = on_a_terminal(program, "y")
+    status, shown = in_a_terminal(program, "certify", typed="y\n")
     assert (status, "Go ahead on acme-mkt-stage?" in shown) == (0, True)
     assert program.sandbox.admin.engine_calls() != calls()
 
@@ -102,59 +100,87 @@ def test_a_tenant_that_is_not_named_like_a_stage_tenant_is_refused_despite_yes(p
     program.more["CAMPAIGN_URL"] = program.sandbox.env["CAMPAIGN_URL"].removesuffix("-mkt-stage")
     status, _, errors = program.run("certify", "--yes")
     assert (status, "does not name a stage tenant" in errors) == (1, True)
-    ended, shown = on_a_terminal(program, "acme-mkt-stage", "--yes")
+    ended, shown = in_a_terminal(program, "certify", "--yes", typed="acme-mkt-stage\n")
     assert (ended, "Nothing was written" in shown) == (1, True)
     assert program.sandbox.admin.journal() == []
 
 
-def activity(pid: int) -> list[str]:
-    """Return the state of a process, `S` if it sleeps, and its processor time so far (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return [fields[0], *fields[11:13]]
-
-
 def test_ctrl_c_ends_the_question_at_once(program: Program) -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(program.home)
-        os.execve(sys.executable, [sys.executable, "-m", "sync_assets.cli", "certify"], {**os.environ, **program.env})
-    shown = b""
-    while b"[y/N]" not in shown:
-        shown += os.read(terminal, 65536)
-    # Not before it waits for the answer: Python may swallow an interrupt while it imports what reads a terminal.
-    while (before := activity(pid)) != (time.sleep(0.2), activity(pid))[1] or before[0] != "S":
-        pass
-    os.write(terminal, b"\x03")
-    with suppress(OSError):  # the other side is closed: the process has ended
-        while piece := os.read(terminal, 65536):
-            shown += piece
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
-    assert "Interrupted. What is left of its records" in shown.decode()
+    status, shown = in_a_terminal(program, "certify", typed=CTRL_C, once=lambda shown: "[y/N]" in shown)
+    assert status == 130
+    assert "Interrupted. What is left of its records" in shown
     assert program.sandbox.admin.engine_calls()["insert"] == 0
 
 
-def on_a_terminal(program: Program, answer: str, *options: str) -> tuple[int, str]:
-    """Run certify on a terminal, type the answer; return the exit status and all that was shown."""
-    ours, its = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "sync_assets.cli", "certify", *options],
-        env=program.env,
-        cwd=program.home,
-        stdin=its,
-        stdout=its,
-        stderr=its,
-    ) as process:
-        os.close(its)
-        os.write(ours, f"{answer}\n".encode())
-        shown = b""
-        while True:
-            try:
-                piece = os.read(ours, 65536)
-            except OSError:  # the other side is closed: the process has ended
-                break
-            if not piece:
-                break
-            shown += piece
-        process.wait(60)
-    os.close(ours)
-    return process.returncode, shown.decode(errors="replace")
+def test_status_tells_which_records_a_killed_certification_may_have_left_until_the_next_one_deletes_them(
+    program: Program,
+) -> None:
+    assert program.json("status")[1]["certification_unfinished"] is None
+    assert killed_at(program, 1, method="PATCH")
+    assert len(program.sandbox.admin.dump_campaign()) == 1
+    outcome, remedy = doctors_lines(program)["certification under way"]
+    assert (outcome, remedy.endswith("run `sync-assets certify` again: it deletes them.")) == ("warn", True)
+    _, status = program.json("status")
+    message = status["certification_unfinished"]
+    assert message.startswith("A certification began ")
+    assert f"may still hold its records: profile (externalId). Their keys begin with {PREFIX};" in message
+    assert "Dynamics 365 has no such rows" in message
+    assert message in program.run("status")[1].splitlines()
+    certified(program)
+    assert program.sandbox.admin.dump_campaign() == []
+    assert program.json("status")[1]["certification_unfinished"] is None
+
+
+UNFINDABLE = "no keys in URLs, and no filter"
+
+
+@pytest.mark.parametrize(
+    ("where", "first", "step"),
+    [
+        (DOCUMENTED, 8, 17),
+        (UNFINDABLE, 13, 17),
+        *(
+            pytest.param(where, first, 7, marks=pytest.mark.slow)  # together: at each request
+            for where in (DOCUMENTED, "no key is unique", UNFINDABLE)
+            for first in range(1, 8)
+        ),
+    ],
+)
+def test_killed_at_any_request_and_run_again_nothing_is_left(
+    program: Program, where: str, first: int, step: int
+) -> None:
+    """Each run is killed at a later request. What one of them left and no other removed would be found in the end."""
+    admin = program.sandbox.admin
+    position = Position({"key_in_url": False}) if where == UNFINDABLE else POSITIONS[where]
+    position.apply(admin)
+    chained(program, position)
+    admin.add_profiles(*({"lastName": "Other", "email": f"p{n}@example.org"} for n in range(120)))
+    request, were_left = first, False
+    while killed_at(program, request):
+        were_left = were_left or bool(left(program))
+        request += step
+    assert were_left
+    assert certified(program)["left"] == []
+    assert left(program) == {}
+    assert len(admin.dump_campaign()) == 120, "the records of others are untouched"
+
+
+def test_interrupted_it_removes_its_records_before_it_ends(program: Program) -> None:
+    admin = program.sandbox.admin
+    admin.fault("campaign", "slow", method="PATCH", delay_ms=1_000)
+    process = program.start("certify", "--yes")
+    until(lambda: bool(left(program)))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, "Interrupted" in errors) == (130, True)
+    assert left(program) == {}
+
+
+def test_what_a_failing_campaign_does_not_let_it_remove_is_removed_by_the_next_run(program: Program) -> None:
+    admin = program.sandbox.admin
+    admin.fault("campaign", "unavailable", method="DELETE", retry_after=3600)
+    status, _, errors = program.run("certify", "--yes")
+    assert (status, left(program)) == (1, {"profile": 1}), errors
+    admin.clear_faults()
+    assert certified(program)["workable"]
+    assert left(program) == {}

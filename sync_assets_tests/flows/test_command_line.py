@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
-import os
-import pty
 import re
-import select
 import signal
 import socket
-import struct
-import sys
-import termios
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,6 +20,7 @@ from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.dagster_dev import GUARDED, dagster_dev
 from sync_assets_tests.support.program import CONTACT, Program
+from sync_assets_tests.support.terminal import CTRL_C, in_a_terminal
 from sync_assets_tests.support.waiting import until
 
 
@@ -70,20 +63,6 @@ def test_options_that_exclude_each_other_are_refused(program: Program, arguments
     status, output, errors = program.run(*arguments)
     assert (status, output) == (1, "")
     assert "--" in errors
-
-
-def test_status_is_shown_again_and_again_until_it_is_interrupted(program: Program) -> None:
-    assert program.sync().status == 0
-    process = program.start("status", "--watch")
-    assert process.stdout is not None
-    text = ""
-    while text.count("change feed") < 2:
-        ready, _, _ = select.select([process.stdout], [], [], 60)
-        assert ready, "nothing more is shown"
-        text += os.read(process.stdout.fileno(), 65536).decode()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (0, "")
 
 
 def test_the_version_and_a_script_for_completion_are_shown(program: Program) -> None:
@@ -152,11 +131,6 @@ class TestPlanOfOneRecord:
         assert program.sync().status == 0
         assert program.profiles()[id_]["cusJobTitle"] == "Changed"
 
-    def test_an_unknown_id_exits_1(self, program: Program) -> None:
-        status, _, errors = program.run("plan", "--diff", "0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b")
-        assert status == 1
-        assert "is unknown" in errors
-
 
 def test_a_plan_counts_the_opt_outs_that_are_due(opt_out_program: Program) -> None:
     assert opt_out_program.sync().status == 0
@@ -187,50 +161,11 @@ def test_a_status_by_the_configuration_of_the_sandbox_says_so(program: Program) 
     assert "SYNC_ASSETS_CONFIG is not set" in program.run("status")[2]
 
 
-def in_a_terminal(
-    program: Program, *arguments: str, columns: int = 80, interrupt: Callable[[], bool] = lambda: False
-) -> tuple[int, str]:
-    """Run a command in a terminal, and type Ctrl-C once `interrupt` returns True. Return its status and its output."""
-    environment = program.env
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(program.home)
-        os.execve(sys.executable, [sys.executable, "-m", "sync_assets.cli", *arguments], environment)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    shown, typed, end = b"", False, time.monotonic() + 120
-    while time.monotonic() < end:
-        if not typed and interrupt():
-            typed = os.write(terminal, b"\x03") == 1
-        if select.select([terminal], [], [], 0.1)[0]:
-            try:
-                shown += os.read(terminal, 65536)
-            except OSError:  # the process has ended
-                break
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    os.close(terminal)
-    return status, re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
-
-
-def test_no_number_is_cut_in_a_narrow_terminal_or_without_one(program: Program) -> None:
-    program.sandbox.admin.load(1_184)
-    assert program.sync().status == 0
-    for command, shown in {
-        ("status",): "contact  profile         0        0       0     0         0   1,234",
-        ("plan",): "contact       0       0       0      1,234        0        0       0     0",
-        ("rebuild", "--dry-run"): "contact    1,234      3",
-    }.items():
-        assert program.run(*command)[0] == 0
-        assert shown in program.run(*command)[1].splitlines()
-        assert shown in in_a_terminal(program, *command, columns=40)[1].splitlines()
-    program.more["COLUMNS"] = "50"
-    status, text, _ = program.run("rebuild")
-    assert status == 0
-    assert text.splitlines()[1].split() == ["contact", "1,234", "1,234", *"0000000", "1,234"]
-
-
 def test_ctrl_c_in_a_sync_shows_one_sentence_and_no_traceback(program: Program) -> None:
     program.sandbox.admin.latency("campaign", 1_000)
-    status, text = in_a_terminal(program, "sync", interrupt=lambda: program.sandbox.admin.engine_calls()["insert"] > 0)
+    status, text = in_a_terminal(
+        program, "sync", typed=CTRL_C, once=lambda _: program.sandbox.admin.engine_calls()["insert"] > 0
+    )
     assert status == 130
     assert "Traceback" not in text
     ending = "sync-assets: Interrupted. Nothing is lost. Run `sync-assets sync` again to go on."
@@ -247,7 +182,7 @@ def taken() -> Iterator[str]:
         yield str(other.getsockname()[1])
 
 
-@pytest.mark.parametrize("command", ["dev", "web", "demo"])
+@pytest.mark.parametrize("command", ["web", *(pytest.param(one, marks=pytest.mark.slow) for one in ("dev", "demo"))])
 def test_a_ui_on_a_port_that_is_taken_is_not_started(program: Program, command: str, taken: str) -> None:
     module = () if command == "demo" else ("-m", "sync_assets.definitions")
     process = program.start(command, *module, "--port", taken, fresh=True)
@@ -259,13 +194,7 @@ def test_a_ui_on_a_port_that_is_taken_is_not_started(program: Program, command: 
     assert re.fullmatch(rf"sync-assets: Port {taken} is taken\. Write e\.g\. `sync-assets {command} .*`\.\n", errors)
 
 
-def test_dev_names_the_address_of_the_ui_at_any_log_level(program: Program) -> None:
-    with dagster_dev(program.home, program.env, (*GUARDED, "--log-level", "warning")) as dev:
-        until(lambda: f"sync-assets: Dagster's UI: {dev.url}\n" in dev.log.read_text(), 90)
-        assert "withheld" not in dev.said
-        assert "dg dev" not in dev.said
-
-
+@pytest.mark.slow  # a `dagster dev` of its own; as README.md starts it: test_readme.py
 def test_a_line_of_dagsters_web_server_is_not_withheld(program: Program) -> None:
     with dagster_dev(program.home, program.env, GUARDED) as dev:
         until(lambda: f"Serving dagster-webserver on {dev.url}" in dev.log.read_text(), 90)

@@ -1,10 +1,16 @@
-"""Contacts become profiles: what a sync costs, what it leaves alone, what it does with what is refused."""
+"""Contacts become profiles, change and go: what a sync costs, what it leaves alone, and what is rejected."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from sync_assets_tests.support.program import Program, calls
+import pytest
+
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 
 N = 50
 
@@ -51,21 +57,6 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
     program.assert_in_step()
 
 
-def test_several_changes_between_two_syncs_are_one_call(program: Program) -> None:
-    program.sync()
-    for title in ("One", "Two", "Three"):
-        program.sandbox.admin.change("contact", 1, jobtitle=title)
-    assert program.sync().document["engine_calls"] == calls(update=1)
-    program.assert_in_step()
-
-
-def test_a_cleared_field_is_cleared_in_campaign(program: Program) -> None:
-    program.sync()
-    program.sandbox.admin.change("contact", 3, jobtitle=None, address1_city=None)
-    assert program.sync().status == 0
-    program.assert_in_step()
-
-
 def test_a_refused_row_stands_in_rejects_with_the_reason_and_all_others_arrive(program: Program) -> None:
     admin = program.sandbox.admin
     admin.settings("campaign", bare_data_policy=False)
@@ -105,23 +96,6 @@ def test_foreign_profiles_stay_as_they_are_and_one_with_our_id_is_updated(progra
     assert admin.engine_calls() == calls(insert=N - 1, update=1, read=2)  # the read has shown which one stands there
 
 
-def test_a_profile_deleted_in_campaign_comes_back_with_the_next_change(program: Program) -> None:
-    admin = program.sandbox.admin
-    program.sync()
-    [key] = admin.change("contact", 1, jobtitle="Back again")
-    admin.post("/campaign/delete", {"resource": "profile", "pkeys": [program.profiles()[key]["PKey"]]})
-    assert program.sync().status == 0
-    program.assert_in_step()
-
-
-def test_an_expired_position_means_a_full_read_that_costs_no_call(program: Program) -> None:
-    program.sync()
-    program.sandbox.admin.expire("contact")
-    program.sandbox.admin.change("contact", 2, jobtitle="After the gap")
-    assert program.sync().document["engine_calls"] == calls(update=2)
-    program.assert_in_step()
-
-
 def test_status_counts_the_calls_of_the_day_and_knows_the_feed(program: Program) -> None:
     started = datetime.now(UTC).replace(microsecond=0)
     program.sync()
@@ -134,3 +108,131 @@ def test_status_counts_the_calls_of_the_day_and_knows_the_feed(program: Program)
     assert feed["complete"]
     assert started <= datetime.fromisoformat(feed["position_saved_at"]) <= datetime.now(UTC)
     assert document["opt_out"]["files_processed"] == 0
+
+
+@pytest.fixture
+def refusing(program: Program) -> Program:
+    """One contact that Campaign refuses, one that the mapping refuses."""
+    admin = program.sandbox.admin
+    admin.settings("campaign", bare_data_policy=False)
+    admin.change("contact", keys(program)[:1], emailaddress1="not-an-address")
+    admin.change("contact", keys(program)[1:2], jobtitle="x" * 100)
+    program.table = {**CONTACT, "fields": {**CONTACT["fields"], "jobtitle": "cusJobTitle"}}
+    assert program.sync().status == 2
+    return program
+
+
+def keys(program: Program) -> list[str]:
+    return [row["contactid"] for row in program.sandbox.admin.dump_d365()]
+
+
+def rejects(program: Program) -> dict[str, dict[str, Any]]:
+    return {one["id"]: one for one in program.json("rejects")[1]["rejects"]}
+
+
+def test_retry_helps_what_campaign_refused_and_says_what_the_mapping_refuses(refusing: Program) -> None:
+    by_campaign, by_mapping = keys(refusing)[:2]
+    assert {key: one["retryable"] for key, one in rejects(refusing).items()} == {by_campaign: True, by_mapping: False}
+
+    status, output, _ = refusing.run("retry", "contact", "--id", by_mapping)
+    assert status == 0
+    assert "1 record stays refused" in output
+    assert "other data in Dynamics 365 or another mapping" in output
+    assert "pending" not in output
+
+    assert refusing.json("retry", "contact") == (0, {"retried": 1, "not_retryable": 1})
+    assert rejects(refusing).keys() == {by_mapping}
+
+    refusing.sandbox.admin.change("contact", [by_mapping], jobtitle="Short")
+    refusing.sandbox.admin.change("contact", [by_campaign], emailaddress1="right@example.org")
+    assert refusing.sync().status == 0
+    for id_ in (by_mapping, "foo"):
+        status, output, errors = refusing.run("retry", "contact", "--id", id_)
+        assert (status, output) == (1, "")
+        assert f"No record {id_} of contact is rejected. `sync-assets rejects` lists the records that are." in errors
+
+
+@pytest.fixture
+def deleting(program: Program) -> Program:
+    program.table = {**CONTACT, "apply_deletes": True}
+    program.sync()
+    return program
+
+
+@pytest.mark.parametrize(
+    ("campaign", "first", "cost"),
+    [
+        # The key is tried first: it is taken, and the answer verified; or not, so the record is looked up.
+        ({"delete_by_key": True}, calls(delete=3, read=1), 1),
+        ({}, calls(delete=4, read=4), 2),
+        ({"key_in_url": False}, calls(delete=3, read=4), 2),  # by the filter
+    ],
+    ids=["deletes by key", "no deletes by key", "no keys in URLs"],
+)
+def test_plan_estimate_status_and_doctor_count_the_calls_of_deletes_that_are_sent(
+    deleting: Program, campaign: dict[str, Any], first: dict[str, int], cost: int
+) -> None:
+    admin = deleting.sandbox.admin
+    admin.settings("campaign", **campaign)
+    if campaign == {"key_in_url": False}:
+        deleting.table = deleting.table | {"filter": {"name": "byExternalId", "parameter": "externalId_parameter"}}
+    admin.change("contact", 1, jobtitle="Changed")  # shows whether the key is taken in URLs
+    deleting.sync()
+    admin.delete("contact", 3)
+    _, planned = deleting.json("plan")
+    assert deleting.sync().document["engine_calls"] == first
+    if cost == 1:
+        assert [note for note in planned["notes"] if "they cost one each if it does" in note]
+    else:
+        assert planned["engine_calls"] == first
+
+    before = deleting.json("status")[1]["engine_calls"], admin.engine_calls()
+    admin.delete("contact", 5)
+    with closing(deleting.runtime()) as runtime:
+        capture(runtime, apply_deletes=True, max_delete_share=1.0)
+    _, planned = deleting.json("plan")
+    assert not [note for note in planned["notes"] if "deletes by the key" in note]
+    assert planned["engine_calls"] == calls(delete=5, read=5 * (cost - 1))
+    assert deleting.json("estimate")[1]["tables"]["contact"]["cost"]["delete"] == cost
+    lines = {line["what"]: line["message"] for line in deleting.json("doctor")[1]["checks"]}
+    assert f"what is pending of contact costs about {5 * cost}" in lines["contact: engine calls are within the budget"]
+    doctors = deleting.json("status")[1]["engine_calls"]["read"] - before[0]["read"]
+    assert deleting.sync().document["engine_calls"] == planned["engine_calls"]
+    after = deleting.json("status")[1]["engine_calls"], admin.engine_calls()
+    for now, then in zip(after, before, strict=True):
+        assert {kind: now[kind] - then[kind] for kind in now} == calls(delete=5, read=5 * (cost - 1) + doctors)
+    deleting.assert_in_step()
+
+
+def test_without_apply_deletes_the_profile_stays(program: Program) -> None:
+    program.sync()
+    program.sandbox.admin.delete("contact", 2)
+    assert program.sync().document["engine_calls"] == calls()
+    assert len(program.profiles()) == 50
+
+
+def test_a_mass_deletion_stops_before_the_first_delete_until_it_is_approved(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    program = Program(sandbox_factory(contacts=120), tmp_path, {**CONTACT, "apply_deletes": True})
+    admin = program.sandbox.admin
+    program.sync()
+    admin.delete("contact", 6)  # 5 % of 120: the most that goes without asking
+    assert program.sync().document["engine_calls"] == calls(delete=7, read=7)
+
+    admin.delete("contact", 20)
+    for _ in range(2):
+        done = program.sync()
+        assert (done.status, done.problems, done.document["engine_calls"]) == (2, [], calls())
+        assert "20 deletions are held back" in done.stopped[0]
+        assert "approve-deletes contact" in done.stopped[0]
+    assert len(program.profiles()) == 114
+    _, output, errors = program.run("sync")
+    assert "".join((output, errors)).count("20 deletions are held back") == 1
+
+    assert program.run("approve-deletes", "contact")[0] == 0
+    assert program.sync().document["engine_calls"] == calls(delete=20, read=20)
+    program.assert_in_step()
+
+    admin.delete("contact", 20)  # approved once, not for ever; a day ago there were more than a hundred records
+    assert "20 deletions are held back" in program.sync().stopped[0]

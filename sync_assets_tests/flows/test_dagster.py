@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,27 +13,19 @@ import pytest
 
 from sync_assets.capture import feed_polling
 from sync_assets.defs import run_errors
-from sync_assets.defs.partitions import FOLLOWS_TAG, TABLE_TAG, table_tags, today
+from sync_assets.defs.partitions import table_tags, today
 from sync_assets.defs.tables import sensors
 from sync_assets.defs.tables.checks import table_checks
-from sync_assets.defs.tables.run_requests import RunRequested, ask_again
 from sync_assets.defs.tables.table_work import NUMBERS
 from sync_assets.ledger import Ledger
-from sync_assets_tests.support.orchestra import CONTACT, PROFILE, RANGE_END, RANGE_START, Orchestra, in_memory, shown
-from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.orchestra import CONTACT, PROFILE, RANGE_END, RANGE_START, Orchestra, shown
+from sync_assets_tests.support.program import calls
 
 N = 50
 
 
 def days_before(number: int) -> str:
     return (datetime.now(UTC).date() - timedelta(days=number)).isoformat()
-
-
-@pytest.fixture
-def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    with in_memory(program) as started:
-        yield started
 
 
 @pytest.fixture
@@ -53,17 +45,6 @@ def in_step(orchestra: Orchestra) -> Orchestra:
 
 
 # The sensor d365_changes
-
-
-def test_a_table_never_looked_at_is_captured_and_pushed_by_a_run_of_today(orchestra: Orchestra) -> None:
-    [request] = orchestra.asked("d365_changes")
-    assert request.partition_key == today()
-    assert request.asset_selection == [CONTACT, PROFILE]
-    assert request.tags[TABLE_TAG] == "contact"
-    run = orchestra.execute(request)
-    assert run.success
-    assert run.steps == {"sync_contact"}
-    assert len(orchestra.program.profiles()) == N
 
 
 def test_the_two_sensors_bring_both_systems_in_step_and_then_rest(orchestra: Orchestra) -> None:
@@ -89,17 +70,6 @@ def test_nothing_new_is_looked_at_all_the_while_and_noted_as_polled(
     assert in_step.feed.polled_at > before.polled_at
     assert in_step.feed.link == before.link
     assert in_step.feed.saved_at == before.saved_at
-
-
-def test_a_quiet_feed_keeps_its_place_by_its_newest_link(in_step: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_polling, "KEEP_LINK", timedelta(0))
-    before = in_step.feed
-    in_step.tick("d365_changes")
-    assert in_step.feed.saved_at > before.saved_at
-    assert in_step.feed.version > before.version
-    in_step.program.sandbox.admin.change("contact", 1, jobtitle="After the quiet")
-    in_step.settle()
-    in_step.program.assert_in_step()
 
 
 def test_a_change_is_asked_for_long_before_the_tick_would_end(
@@ -146,11 +116,6 @@ def test_while_a_backlog_is_worked_off_changes_are_captured_and_sent(captured: O
     assert not captured.asked("backlog")
 
 
-def test_while_a_run_follows_the_changes_it_sends_the_backlog_as_well(captured: Orchestra) -> None:
-    captured.under_way(table_tags("contact") | {FOLLOWS_TAG: "yes"})
-    assert not captured.asked("backlog")
-
-
 def test_a_sensor_says_what_is_wrong_in_its_tick_and_keeps_its_cursor(
     in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,25 +154,7 @@ def test_the_polling_is_reported_as_a_check_without_a_run(in_step: Orchestra) ->
     assert not in_step.tick("d365_changes").asset_events
 
 
-def test_after_a_run_the_polling_is_reported_anew(in_step: Orchestra) -> None:
-    """A check that is older than the asset's last materialisation counts as not evaluated."""
-    in_step.tick("d365_changes")
-    in_step.program.sandbox.admin.change("contact", 1, jobtitle="Changed")
-    in_step.execute(in_step.asked("d365_changes")[0])
-    assert {type(one) for one in in_step.tick("d365_changes").asset_events} == {dg.AssetCheckEvaluation}
-    assert not in_step.tick("d365_changes").asset_events
-
-
 # The sensor backlog
-
-
-def test_what_is_pending_is_one_run_of_today_whatever_day_it_is_of(captured: Orchestra) -> None:
-    [request] = captured.asked("backlog")
-    assert request.asset_selection == [PROFILE]
-    assert request.partition_key == today()
-    assert captured.execute(request).success
-    assert captured.pending == 0
-    captured.program.assert_in_step()
 
 
 def test_a_backlog_that_does_not_move_is_waited_for(captured: Orchestra) -> None:
@@ -222,20 +169,7 @@ def test_a_backlog_that_does_not_move_is_waited_for(captured: Orchestra) -> None
     assert captured.asked("backlog")
 
 
-def test_after_ten_seconds_without_a_move_it_is_asked_again() -> None:
-    now = datetime.now(UTC)
-    assert not ask_again(RunRequested(3, now, 10.0), 3, now + timedelta(seconds=9))[0]
-    assert ask_again(RunRequested(3, now, 10.0), 3, now + timedelta(seconds=10))[0]
-
-
 # Runs
-
-
-def test_todays_partition_counts_what_was_captured_today_and_keeps_the_count(in_step: Orchestra) -> None:
-    run = in_step.materialize(CONTACT)
-    assert run.days(CONTACT) == [today()]
-    assert run.metadata(CONTACT, today())["rows_captured"] == 0
-    assert run.metadata(CONTACT, today())["dagster/partition_row_count"] == N
 
 
 def test_past_days_are_one_run_that_reads_the_rows_modified_on_them_again_and_sends_what_differs(
@@ -378,48 +312,21 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     assert told["campaign"] == in_step.program.sandbox.env["CAMPAIGN_URL"] + "/campaign/profileAndServicesExt/profile"
 
 
-def test_a_refused_record_leaves_the_run_green_and_its_check_red_until_it_is_put_right(orchestra: Orchestra) -> None:
-    admin = orchestra.program.sandbox.admin
-    admin.settings("campaign", bare_data_policy=False)
-    [wrong] = admin.change("contact", 1, emailaddress1="not-an-address")
-    run = orchestra.execute(orchestra.asked("d365_changes")[0])
-    assert run.success
-    assert {name for name, passed in run.checks.items() if not passed} == {"no_record_is_refused"}
-    admin.change("contact", [wrong], emailaddress1="right@example.org")
-    run = orchestra.execute(orchestra.asked("d365_changes")[0])
-    assert run.checks["no_record_is_refused"]
-    assert run.checked == {run.run_id}
+def test_a_quiet_feed_keeps_its_place_by_its_newest_link(in_step: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_polling, "KEEP_LINK", timedelta(0))
+    before = in_step.feed
+    in_step.tick("d365_changes")
+    assert in_step.feed.saved_at > before.saved_at
+    assert in_step.feed.version > before.version
+    in_step.program.sandbox.admin.change("contact", 1, jobtitle="After the quiet")
+    in_step.settle()
+    in_step.program.assert_in_step()
 
 
-def test_a_push_is_stopped_by_campaigns_own_metadata(captured: Orchestra) -> None:
-    """Somebody unpublished an attribute after the capture: the push asks for itself."""
-    orchestra = captured
-    orchestra.program.table = {
-        **orchestra.program.table,
-        "fields": {**orchestra.program.table["fields"], "fax": "cusNotThere"},
-    }
-    orchestra.reload()
-    run = orchestra.materialize(PROFILE)
-    assert not run.success
-    assert {name for name, passed in run.checks.items() if not passed} == {"campaign/profile ready"}
-    assert orchestra.program.sandbox.admin.engine_calls() == calls()
-
-
-def test_running_a_partition_again_retries_what_is_left_in_it(captured: Orchestra) -> None:
-    admin = captured.program.sandbox.admin
-    captured.program.guardrails = {"engine_calls_per_day": 6}  # the look, the proof of the key, and four inserts
-    captured.reload()
-    run = captured.materialize(PROFILE)
-    assert not run.success  # stopped by the day's budget, and it says so
-    assert "engine_calls_per_day" in run.errors[0]
-    assert run.metadata(PROFILE, today())["inserted"] == 4
-    assert captured.pending == N - 4
-
-    captured.program.guardrails = {}
-    captured.reload()
-    run = captured.materialize(PROFILE)
-    assert run.success
-    assert run.metadata(PROFILE, today())["this_run"]["inserted"] == N - 4
-    assert run.metadata(PROFILE, today())["inserted"] == N
-    assert captured.pending == 0
-    assert admin.engine_calls() == calls(insert=N, read=2)
+def test_after_a_run_the_polling_is_reported_anew(in_step: Orchestra) -> None:
+    """A check that is older than the asset's last materialisation counts as not evaluated."""
+    in_step.tick("d365_changes")
+    in_step.program.sandbox.admin.change("contact", 1, jobtitle="Changed")
+    in_step.execute(in_step.asked("d365_changes")[0])
+    assert {type(one) for one in in_step.tick("d365_changes").asset_events} == {dg.AssetCheckEvaluation}
+    assert not in_step.tick("d365_changes").asset_events

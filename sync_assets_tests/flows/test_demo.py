@@ -18,6 +18,7 @@ import pytest
 from sync_assets_tests.support.program import OURS
 from sync_assets_tests.support.waiting import until
 
+pytestmark = pytest.mark.slow  # `.ci/run` types `sync-assets demo --headless`; here its servers start and end
 START_SECONDS, END_SECONDS = 120.0, 60.0
 
 
@@ -87,7 +88,6 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     started.process.wait()
 
 
-@pytest.mark.slow  # Ctrl-C ends the same processes
 def test_a_demo_that_is_killed_leaves_no_process_and_frees_its_port(demo: Demo) -> None:
     demo.wait_until_it_serves()
     demo.process.kill()

@@ -82,10 +82,6 @@ class TestInStep:
         with closing(program.runtime()) as runtime:
             assert runtime.calls_today == 4  # the list of a first load, the insert, its proof, this read
 
-    @pytest.mark.parametrize("form", [str.upper, "{{{}}}".format, " {} ".format], ids=["upper", "braces", "blanks"])
-    def test_an_id_is_found_as_people_write_it(self, program: Program, ada: str, form: Any) -> None:
-        assert told(program, form(ada)).document["in_step"] is True
-
     def test_a_field_that_is_sent_once_may_differ(self, program: Program, ada: str) -> None:
         change_in_campaign(program, ada, birthDate="1900-01-01")
         found = told(program, ada)
@@ -108,16 +104,6 @@ class TestNotInStep:
         assert "changed since the last capture" in of(found)["reasons"][0]
         assert of(found)["differs"] == ["cusJobTitle"]
 
-    def test_a_record_that_is_pending(self, program: Program, ada: str) -> None:
-        program.sandbox.admin.change("contact", [ada], jobtitle="Countess")
-        orchestra = Orchestra(program, dg.DagsterInstance.ephemeral())
-        orchestra.capture()
-        orchestra.runtime.close()
-        found = told(program, ada)
-        assert found.document["in_step"] is False
-        assert of(found)["reasons"][0] == "Pending: the update is to be sent."
-        assert of(found)["ledger"]["next_request"] == "update"
-
     def test_a_record_that_campaign_rejected_names_the_reason(self, program: Program, ada: str) -> None:
         program.sandbox.admin.settings("campaign", bare_data_policy=False)
         program.sandbox.admin.change("contact", [ada], emailaddress1="no-address")
@@ -128,14 +114,6 @@ class TestNotInStep:
         assert of(found)["ledger"]["reason"] in of(found)["reasons"][0]
         assert of(found)["ledger"]["last_outcome"] == "rejected"
         assert "no-address" not in str(found.document)
-
-    def test_a_row_with_a_validation_error(self, program: Program, ada: str) -> None:
-        program.sandbox.admin.change("contact", [ada], firstname="A" * 40)
-        program.sync()
-        found = told(program, ada)
-        assert found.document["in_step"] is False
-        assert "40 characters" in of(found)["reasons"][0]
-        assert "40 characters" in of(found)["validation_error"]
 
     def test_what_was_changed_by_hand_in_campaign(self, program: Program, ada: str) -> None:
         change_in_campaign(program, ada, cusJobTitle="Poet")
@@ -169,6 +147,24 @@ class TestNotInStep:
         assert found.document["in_step"] is False
         assert of(found)["reasons"][0].startswith("Only Campaign has it")
         assert "Byron" not in str(found.document)
+
+    def test_a_record_that_is_pending(self, program: Program, ada: str) -> None:
+        program.sandbox.admin.change("contact", [ada], jobtitle="Countess")
+        orchestra = Orchestra(program, dg.DagsterInstance.ephemeral())
+        orchestra.capture()
+        orchestra.runtime.close()
+        found = told(program, ada)
+        assert found.document["in_step"] is False
+        assert of(found)["reasons"][0] == "Pending: the update is to be sent."
+        assert of(found)["ledger"]["next_request"] == "update"
+
+    def test_a_row_with_a_validation_error(self, program: Program, ada: str) -> None:
+        program.sandbox.admin.change("contact", [ada], firstname="A" * 40)
+        program.sync()
+        found = told(program, ada)
+        assert found.document["in_step"] is False
+        assert "40 characters" in of(found)["reasons"][0]
+        assert "40 characters" in of(found)["validation_error"]
 
     def test_a_held_contact_shows_values_on_request_only(self, program: Program, ada: str) -> None:
         with closing(program.runtime()) as runtime:
@@ -205,20 +201,6 @@ class TestScope:
         assert of(found)["ledger"]["out_of_scope"] is True
         assert "Campaign keeps its record" in of(found)["reasons"][0]
 
-    def test_a_deleted_row_that_campaign_keeps(self, program: Program, ada: str) -> None:
-        program.table["apply_deletes"] = False
-        program.sandbox.admin.delete("contact", [ada])
-        program.sync()
-        found = told(program, ada)
-        assert found.document["in_step"] is True
-        assert of(found)["reasons"][0].startswith("Out of scope")
-
-    def test_an_id_that_nothing_has_is_unknown(self, program: Program, ada: str) -> None:
-        found = told(program, str(uuid.uuid4()))
-        assert found.document["in_step"] is None
-        assert found.document["tables"] == {}
-        assert "is unknown" in found.problems[0]
-
     def test_a_system_that_does_not_answer_leaves_what_the_ledger_has(self, program: Program, ada: str) -> None:
         program.sandbox.admin.fault("d365", "forbidden")
         found = told(program, ada)
@@ -230,20 +212,6 @@ class TestScope:
 
 
 class TestValues:
-    def test_truncation_and_replacement_are_named(self, program: Program) -> None:
-        program.table["fields"]["gendercode"] = "gender"
-        program.table["replacements"] = {"gendercode": {1: "male", 2: "female", None: "unknown"}}
-        [id_] = program.sandbox.admin.create("contact", {**ADA, "jobtitle": "x" * 90, "gendercode": 2})
-        assert program.sync().status == 0
-        found = told(program, id_)
-        title, gender = attribute(found, "cusJobTitle"), attribute(found, "gender")
-        assert title["cut_from"] == 90
-        assert (title["d365"], title["mapped"]) == ("text, 90 characters", "text, 50 characters")
-        assert title["equal"] is True
-        assert gender["replaced"] is True
-        assert (gender["d365"], gender["mapped"]) == ("number", "text, 6 characters")
-        assert attribute(found, "lastName")["replaced"] is False
-
     def test_masked_is_the_default_and_values_are_shown_on_request(self, program: Program, ada: str) -> None:
         status, masked, errors = program.run("explain", ada)
         assert (status, errors) == (0, "")
@@ -328,11 +296,6 @@ class TestJob:
         assert metadata["document"]["values"] == "masked"
         assert not [value for value in [*VALUES, "Poet"] if value in stored]
 
-    def test_an_unknown_id_fails_with_a_sentence(self, orchestra: Orchestra) -> None:
-        success, _, stored = self.explained(orchestra, id=str(uuid.uuid4()))
-        assert not success
-        assert "is unknown" in stored
-
 
 class TestLinks:
     @pytest.fixture
@@ -389,14 +352,6 @@ class TestLinks:
         found = told(chain.program, order)
         assert found.document["in_step"] is False
         assert of(found, "new_order")["reasons"] == ["Orphaned: it names no contact."]
-
-    def test_an_id_in_two_tables_is_shown_in_both_unless_one_is_named(self, chain: Chain) -> None:
-        id_ = str(uuid.uuid4())
-        chain.admin.create("contact", {"contactid": id_, "firstname": "Ada"})
-        chain.admin.create("new_order", {"new_orderid": id_, "new_contactid": id_, "new_name": "N"})
-        assert chain.sync()[0] == 0
-        assert list(told(chain.program, id_).document["tables"]) == ["contact", "new_order"]
-        assert list(told(chain.program, id_, "new_order").document["tables"]) == ["new_order"]
 
 
 class TestOptOuts:

@@ -77,13 +77,6 @@ def people(sandbox_factory: SandboxFactory, tmp_path: Path) -> TwoPeople:
     return TwoPeople(sandbox_factory, tmp_path)
 
 
-def test_a_hold_finds_a_persons_rows_where_dynamics_has_no_memory_for_large_pages(people: TwoPeople) -> None:
-    with POSITIONS["no memory for large pages"].on(people.admin):
-        added = people.do(hold.add)
-    assert added["errors"] == []
-    assert added["noted"] == dict.fromkeys(RESOURCES, 1)
-
-
 def test_campaign_gets_no_write_about_held_ids_whatever_happens(people: TwoPeople) -> None:
     assert people.sync()[0] == 0
     before = {resource: dict(records) for resource, records in people.held().items()}
@@ -126,16 +119,6 @@ def test_campaign_gets_no_write_about_held_ids_whatever_happens(people: TwoPeopl
     assert people.sync() == (0, calls())
 
 
-def test_a_contact_that_is_held_before_it_is_known_never_gets_to_campaign(people: TwoPeople) -> None:
-    since = people.admin.last()
-    assert people.do(hold.add)["known"] is False
-    assert people.sync() == (2, calls(insert=3, read=8))
-    assert people.quietly(since)
-    assert people.do(hold.release)["released"] == 3
-    assert people.sync() == (0, calls(insert=3, read=2))
-    people.assert_parents_first()
-
-
 def test_after_a_privacy_delete_nothing_is_made_again(people: TwoPeople) -> None:
     people.sync()
     people.do(hold.add)
@@ -170,28 +153,6 @@ def test_after_a_privacy_delete_nothing_is_made_again(people: TwoPeople) -> None
     assert runtime.ledger.holds.related("contact", people.ada) == []
     runtime.close()
     assert people.sync() == (0, calls())
-
-
-@pytest.mark.parametrize("apply_deletes", [True, False])
-def test_a_release_before_the_deletes_were_captured_makes_nothing_again_either(
-    sandbox_factory: SandboxFactory, tmp_path: Path, apply_deletes: bool
-) -> None:
-    people = TwoPeople(sandbox_factory, tmp_path, apply_deletes=apply_deletes)
-    for table in people.program.further:
-        table["apply_deletes"] = apply_deletes
-    people.sync()
-    people.do(hold.add)
-    people.admin.change("contact", [people.ada], firstname="Eve")
-    people.admin.change("new_order", [people.adas_order], new_name="Changed")
-    people.sync()
-    people.privacy_delete()
-    people.do(hold.release)
-    since = people.admin.last()
-    assert people.sync()[0] == 0
-    sent = {(entry["method"], entry["status"] < 300) for entry in people.admin.journal("campaign", since)}
-    deletes = {("DELETE", False)} if apply_deletes else set()
-    assert {of for of in sent if of[0] != "GET"} == deletes, "each delete finds nothing"
-    assert not people.adas & {id_ for records in people.held().values() for id_ in records}
 
 
 def test_verify_finds_what_is_left_on_either_side_and_counts_its_reads(people: TwoPeople) -> None:
@@ -437,44 +398,6 @@ def test_orders_whose_lookup_the_deletion_cleared_are_named_never_made_again_and
     assert people.status("excluded") == [0 if apply_deletes else 1, 0, 0]
 
 
-def test_what_was_never_sent_of_a_person_under_a_hold_is_not_sent_once_she_is_gone(
-    sandbox_factory: SandboxFactory, tmp_path: Path
-) -> None:
-    """Campaign had no link to her to be remembered by."""
-    people = TwoPeople(sandbox_factory, tmp_path, cardinality="zero_or_one")
-    people.do(hold.add)
-    people.sync()
-    people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
-    people.admin.delete("contact", [people.ada])
-    assert people.sync()[0] == 2
-    assert people.do(hold.verify)["d365"]["found"].keys() == {"new_order", "new_orderline"}
-    people.do(hold.release)
-    since = people.admin.last()
-    assert people.sync() == (0, calls())
-    assert people.admin.journal("campaign", since) == [] or people.adas.isdisjoint(people.held()["cusOrder"])
-
-
-def test_orders_that_were_never_captured_are_held_as_either_system_names_them(
-    sandbox_factory: SandboxFactory, tmp_path: Path
-) -> None:
-    """The ledger begins anew; Campaign knows whose they are, and so does Dynamics 365 until the contact is deleted."""
-    people = TwoPeople(sandbox_factory, tmp_path, cardinality="zero_or_one")
-    people.sync()
-    people.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
-    forget_ledger(people.program)
-    added = people.do(hold.add)
-    assert (added["errors"], added["noted"]) == ([], dict.fromkeys(RESOURCES, 1))
-    people.admin.on_parent_delete(new_order="remove_link", new_orderline="remove_link")
-    people.admin.delete("contact", [people.ada])
-    people.admin.change("contact", [people.bob], lastname="Changed")  # so that something is sent
-    since = people.admin.last()
-    people.sync()
-    assert people.quietly(since)
-    found = people.do(hold.verify)
-    assert found["d365"]["found"].keys() == {"new_order", "new_orderline"}
-    assert found["campaign"]["found"].keys() == set(RESOURCES)
-
-
 def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(people: TwoPeople) -> None:
     people.sync()
     people.program.more["SYNC_ASSETS_LEDGER_URL"] = f"sqlite:///{people.program.home / 'new.db'}"
@@ -491,28 +414,16 @@ def test_a_hold_finds_in_campaign_what_is_linked_to_the_profile_only_there(peopl
     }
 
 
-def test_a_person_who_comes_back_is_as_before_after_another_release(
-    sandbox_factory: SandboxFactory, tmp_path: Path
-) -> None:
-    people = unlinked(sandbox_factory, tmp_path)
-    people.do(hold.release)
-    people.sync()
-    people.admin.create("contact", {"contactid": people.ada, "firstname": "Ada"})
-    people.admin.change("new_order", [people.adas_order], new_contactid=people.ada)
-    people.admin.change("new_orderline", [people.adas_line], new_orderid=people.adas_order)
-    people.sync()
-    assert not people.adas & {id_ for records in people.held().values() for id_ in records}
-    assert people.do(hold.release)["gone"] is False
-    for _ in range(2):
-        assert people.sync()[0] == 0
-    assert people.adas <= {id_ for records in people.held().values() for id_ in records}
-    status, _, errors = people.program.run("hold", "release", people.ada)
-    assert (status, "is not on hold" in errors) == (1, True)
-
-
 def test_a_hold_stands_though_no_system_can_be_asked_and_says_so(people: TwoPeople) -> None:
     people.sync()
     people.program.more |= {"D365_CLIENT_SECRET": "wrong", "CAMPAIGN_CLIENT_SECRET": "wrong"}
     status, output, _ = people.program.run("hold", "add", people.ada)
     assert (status, output.count("Not all of this person's records could be asked for")) == (0, 2)
     assert people.status("held") == [1, 1, 1]
+
+
+def test_a_hold_finds_a_persons_rows_where_dynamics_has_no_memory_for_large_pages(people: TwoPeople) -> None:
+    with POSITIONS["no memory for large pages"].on(people.admin):
+        added = people.do(hold.add)
+    assert added["errors"] == []
+    assert added["noted"] == dict.fromkeys(RESOURCES, 1)

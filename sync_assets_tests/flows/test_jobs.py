@@ -12,8 +12,6 @@ import pytest
 from sync_assets.capture import backlog_limit
 from sync_assets.defs.instance.history import FAILED_FACTOR, Owned, prune_history
 from sync_assets.defs.partitions import today, under_way_tag
-from sync_assets.defs.tables import sensors
-from sync_assets.ledger import Ledger
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run
 from sync_assets_tests.support.program import CONTACT as TABLE
 from sync_assets_tests.support.program import Program, calls
@@ -117,14 +115,6 @@ def test_a_contact_is_held_and_released(orchestra: Orchestra) -> None:
     assert does(orchestra, "privacy_hold", "hold", contact=contact, action="release").success
 
 
-def test_a_mistyped_contact_is_held_only_by_force(orchestra: Orchestra) -> None:
-    mistyped = "ffffffff-1111-4222-8333-444444444444"
-    assert not does(orchestra, "privacy_hold", "hold", contact=mistyped, action="add").success
-    assert orchestra.runtime.ledger.holds.all() == []
-    assert does(orchestra, "privacy_hold", "hold", contact=mistyped, action="add", force=True).success
-    assert len(orchestra.runtime.ledger.holds.all()) == 1
-
-
 def test_old_runs_are_deleted_failed_ones_later_and_their_days_stay_filled(orchestra: Orchestra) -> None:
     good = orchestra.materialize(CONTACT)
     orchestra.program.sandbox.admin.fault("d365", "forbidden")
@@ -144,29 +134,9 @@ def test_old_runs_are_deleted_failed_ones_later_and_their_days_stay_filled(orche
     assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=50, read=2)
 
 
-def test_the_sensor_fills_no_day_again_whose_runs_were_deleted(
-    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    days = [(datetime.now(UTC).date() - timedelta(days=number)).isoformat() for number in (3, 2, 1)]
-    orchestra.program.runs["start_date"] = days[0]
-    orchestra.reload()
-    then = datetime.now(UTC) - timedelta(days=3)
-    with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: then) as earlier:
-        earlier.runs.count_captured("contact", 1)
-    assert orchestra.materialize(CONTACT, days[2]).success
-
-    def filled() -> set[str | None]:
-        """Days of contact that a tick fills which does not know that it did so before."""
-        orchestra._cursors.clear()
-        events = orchestra.tick("d365_changes").asset_events
-        return {
-            one.partition for one in events if isinstance(one, dg.AssetMaterialization) and one.asset_key == CONTACT
-        }
-
-    assert filled() == {days[0], days[1]}
-    for later in (20, 100):
-        prune_history(orchestra.instance, OWNED, 14, datetime.now(UTC) + timedelta(days=later))
-        assert not orchestra.instance.get_runs()
-        assert not filled()
-    assert orchestra.instance.get_materialized_partitions(CONTACT) == set(days)
+def test_a_mistyped_contact_is_held_only_by_force(orchestra: Orchestra) -> None:
+    mistyped = "ffffffff-1111-4222-8333-444444444444"
+    assert not does(orchestra, "privacy_hold", "hold", contact=mistyped, action="add").success
+    assert orchestra.runtime.ledger.holds.all() == []
+    assert does(orchestra, "privacy_hold", "hold", contact=mistyped, action="add", force=True).success
+    assert len(orchestra.runtime.ledger.holds.all()) == 1

@@ -1,4 +1,4 @@
-"""Whole runs with a `key` by which Campaign finds records, and with one by which it finds none."""
+"""A table's key, resource and mapping: one by which Campaign finds records, another one, and two that take turns."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from sync_assets.commands.doctor import examine
 from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.program import CONTACT, Program, calls
 from sync_assets_tests.support.sandbox_process import Admin
 
-NAMED_FILTER = {"name": "byCusName", "parameter": "name_parameter"}
 LINE = "new_order: look-up by"
 
 
@@ -69,32 +69,117 @@ def test_a_key_that_identifies_records_is_proven_by_the_first_one_alone(ordering
     assert key_line(ordering)[0] == "ok"
 
 
-def test_a_key_that_only_a_filter_finds_is_proven_by_the_filter(ordering: Program) -> None:
-    admin = ordering.sandbox.admin
-    admin.settings(
-        "campaign", filters={"cusOrder": {"byCusName": {"attribute": "cusName", "parameter": "name_parameter"}}}
+ORDERS: dict[str, Any] = {
+    "table": "new_order",
+    "resource": "cusOrder",
+    "key": "cusOrderId",
+    "fields": {"new_name": "cusName"},
+}
+LINES = ORDERS | {"resource": "cusOrderLine", "key": "cusOrderLineId"}
+
+
+@pytest.fixture
+def eight_orders(sandbox_factory: SandboxFactory, tmp_path: Path) -> Program:
+    """Eight orders and a contact, in step."""
+    sandbox = sandbox_factory(contacts=1)
+    sandbox.admin.settings("campaign", hide_orphans=False)
+    sandbox.admin.create("new_order", *({"new_name": f"Order {n}"} for n in range(8)))
+    program = Program(sandbox, tmp_path, dict(ORDERS), further=[dict(CONTACT)])
+    assert program.sync().status == 0
+    return program
+
+
+def names_by_key(program: Program, resource: str, key: str) -> dict[str, Any]:
+    return {one[key]: one["cusName"] for one in program.sandbox.admin.dump_campaign(resource)}
+
+
+def test_another_resource_stops_its_table_alone_until_it_is_accepted(eight_orders: Program) -> None:
+    admin = eight_orders.sandbox.admin
+    before = names_by_key(eight_orders, "cusOrder", "cusOrderId")
+    eight_orders.table = dict(LINES)
+    admin.change("contact", 1, lastname="Changed")
+    status, _, errors = eight_orders.run("sync")
+    assert status == 2
+    assert "8 records went to cusOrder by cusOrderId" in errors
+    assert "--accept-mapping" in errors
+    assert names_by_key(eight_orders, "cusOrderLine", "cusOrderLineId") == {}
+    [profile] = admin.dump_campaign()
+    assert profile["lastName"] == "Changed"
+    for command in ("plan", "doctor"):
+        status, output, errors = eight_orders.run(command)
+        assert status == 1
+        assert "8 records went to cusOrder" in " ".join((output + errors).split()), command
+
+    status, planned = eight_orders.json("plan", "--accept-mapping")
+    assert (status, planned["engine_calls"]["insert"]) == (0, 8)
+    status, _, errors = eight_orders.run("sync", "--accept-mapping")
+    assert status == 0, errors
+    assert "those in cusOrder that carry cusOrderId stay as they are" in errors
+    assert (
+        names_by_key(eight_orders, "cusOrderLine", "cusOrderLineId")
+        == names_by_key(eight_orders, "cusOrder", "cusOrderId")
+        == before
     )
-    ordering.table = orders("cusName", filter=NAMED_FILTER)
-    assert ordering.sync().status == 0
-    assert len(stored(admin)) == 70
-    assert key_line(ordering)[0] == "ok"
+    assert eight_orders.sync().document["engine_calls"] == calls()
+
+    eight_orders.table = dict(ORDERS)
+    assert eight_orders.sync().status == 2
+    status, document = eight_orders.json("sync", "--accept-mapping")
+    assert (status, document["engine_calls"]["insert"], document["engine_calls"]["update"]) == (0, 0, 0)
+    assert names_by_key(eight_orders, "cusOrder", "cusOrderId") == before
 
 
-def test_a_table_goes_on_once_its_key_is_made_an_identification_key(ordering: Program) -> None:
-    admin = ordering.sandbox.admin
-    admin.settings("campaign", unique_keys={"cusOrder": False})
-    ordering.table = orders("cusOrderId")
-    assert (ordering.sync().status, len(stored(admin))) == (2, 1)
-    admin.settings("campaign", unique_keys={"cusOrder": True})
-    assert (ordering.sync().status, len(stored(admin))) == (0, 70)
+ONE: dict[str, Any] = CONTACT
+OTHER: dict[str, Any] = {**CONTACT, "fields": {**CONTACT["fields"], "firstname": "lastName", "lastname": "firstName"}}
 
 
-def test_a_table_goes_on_once_another_attribute_is_named_as_its_key(ordering: Program) -> None:
-    admin = ordering.sandbox.admin
-    ordering.table = orders("cusName")
-    assert ordering.sync().status == 2
-    ordering.table = orders("cusOrderId")
-    status, _, errors = ordering.run("sync")
-    assert (status, "--accept-mapping" in errors) == (1, True)
-    assert ordering.run("sync", "--accept-mapping")[0] == 0
-    assert len({record["cusOrderId"] for record in stored(admin)} - {""}) == 70
+def sync(program: Program, table: dict[str, Any], *options: str) -> tuple[int, str, int]:
+    """Exit status, standard error, engine calls."""
+    program.table = table
+    before = sum(program.sandbox.admin.engine_calls().values())
+    status, _, errors = program.run("sync", *options)
+    return status, errors, sum(program.sandbox.admin.engine_calls().values()) - before
+
+
+def test_a_mapping_may_change_and_change_back_but_two_do_not_take_turns(program: Program) -> None:
+    assert sync(program, ONE)[0] == 0
+    assert sync(program, OTHER)[::2] == (0, 50)
+    assert sync(program, ONE)[::2] == (0, 50)
+
+    program.table = OTHER
+    status, output, errors = program.run("plan")
+    assert status == 0
+    assert "50" in output
+    assert "--accept-mapping" in errors
+
+    status, errors, calls = sync(program, OTHER)
+    assert (status, calls) == (1, 0)
+    assert "Two configurations on one ledger" in errors
+    assert "SYNC_ASSETS_LEDGER_URL" in errors
+    assert sync(program, ONE)[::2] == (0, 0)
+    assert sync(program, OTHER, "--accept-mapping")[::2] == (0, 50)
+    assert sync(program, OTHER)[::2] == (0, 0)
+    assert sync(program, ONE)[::2] == (1, 0)
+
+
+def test_another_key_sends_all_again_and_links_their_children_again(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    chain = Chain(sandbox_factory, tmp_path)
+    made = [chain.make() for _ in range(3)]
+    assert chain.sync()[0] == 0
+    chain.admin.settings("campaign", profile_key="cusInterests")
+    chain.program.table["key"] = "cusInterests"
+    status, _, errors = chain.program.run("sync")
+    assert status == 2
+    assert "3 links of other tables to them are sent again" in errors
+    assert len(chain.admin.dump_campaign()) == 3
+
+    status, document = chain.program.json("sync", "--accept-mapping")
+    assert (status, document["engine_calls"]["insert"], document["engine_calls"]["update"]) == (0, 3, 3)
+    new = {one["cusInterests"]: one["PKey"] for one in chain.admin.dump_campaign() if one["cusInterests"]}
+    assert new.keys() == {contact for contact, _, _ in made}
+    assert len(chain.admin.dump_campaign()) == 6
+    for contact, order, _ in made:
+        assert chain.held()["cusOrder"][order]["cusContactLink"]["PKey"] == new[contact]
+    assert chain.sync() == (0, calls())

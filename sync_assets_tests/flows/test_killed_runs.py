@@ -1,10 +1,9 @@
-"""A run that was killed does not keep the sensors waiting, and a sync leaves nobody's data in files."""
+"""A run that was killed, alone or with the daemon, keeps nothing from travelling and does not count as started."""
 
 from __future__ import annotations
 
 import time
 from contextlib import closing
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -15,8 +14,10 @@ from sync_assets.defs.partitions import BACKLOG_TAG, TABLE_TAG
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.heartbeat import killed_runs
+from sync_assets_tests.support.dagster_dev import dagster_daemon
 from sync_assets_tests.support.orchestra import Run
 from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.waiting import until
 
 
 @pytest.fixture
@@ -78,33 +79,41 @@ def test_a_first_sync_is_one_run_whatever_days_its_rows_are_of(program: Program)
     assert [BACKLOG_TAG in run.tags for run in runs] == [False]
 
 
-def test_after_a_sync_no_file_of_its_home_holds_what_a_contact_holds(program: Program) -> None:
-    program.sandbox.admin.load(450)  # so many that the ledger's pages split
-    status, _, errors = program.run("sync")
-    assert status == 0, errors
-    contacts = program.sandbox.admin.dump_d365()
-    secrets = [value for name, value in program.sandbox.env.items() if name.endswith("_SECRET")]
-    telling = {row[name] for row in contacts for name in ("emailaddress1", "telephone1", "lastname") if row[name]}
-    wanted = [text.encode() for text in [*secrets, *telling] if len(text) > 7]
-    assert len(wanted) > 30
-    files = [path for path in Path(program.env["DAGSTER_HOME"]).rglob("*") if path.is_file()]
-    assert any(path.name == "ledger.db" for path in files)
-    found = [(path.name, text) for path in files for text in wanted if text in path.read_bytes()]
-    assert found == []
+PATIENCE = 120.0
 
 
-def test_an_interrupt_is_told_as_one_and_the_next_sync_goes_on(program: Program) -> None:
-    import signal
-
-    program.sandbox.admin.latency("campaign", 300)
+@pytest.mark.parametrize(
+    "linger",
+    [
+        pytest.param(0, id="a run for each change", marks=pytest.mark.slow),
+        pytest.param(120, id="a run that stays"),
+    ],
+)
+def test_a_run_that_died_with_everything_keeps_no_change_from_travelling(program: Program, linger: int) -> None:
+    admin = program.sandbox.admin
+    program.runs["linger_seconds"] = linger
     program.guardrails = {"concurrency": 1}
-    process = program.start("sync")
-    while program.sandbox.admin.engine_calls()["insert"] < 2:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "Interrupted. Nothing is lost" in errors
-    program.sandbox.admin.latency("campaign", 0)
-    assert program.sync().status == 0
+    program.more["SYNC_ASSETS_AUTOSTART"] = "1"
+    environment = program.env
+    contacts = [row["contactid"] for row in admin.dump_d365()]
+    with dg.DagsterInstance.from_config(environment["DAGSTER_HOME"]) as instance:
+
+        def started() -> list[dg.DagsterRun]:
+            return list(instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])))
+
+        def titles() -> set[str]:
+            return {profile["cusJobTitle"] for profile in program.profiles().values()}
+
+        admin.latency("campaign", 1000)
+        with dagster_daemon(program.home, environment) as running:
+            until(lambda: bool(started()) and admin.engine_calls()["insert"] > 2, PATIENCE)
+            killed, *_ = started()
+            running.kill()
+        admin.latency("campaign", 0)
+        admin.change("contact", contacts, jobtitle="after the failure")
+        with dagster_daemon(program.home, environment):
+            until(lambda: len(program.profiles()) == len(contacts) and titles() == {"after the failure"}, PATIENCE)
+        ended = instance.get_run_by_id(killed.run_id)
+    assert ended
+    assert ended.status is dg.DagsterRunStatus.FAILURE
     program.assert_in_step()

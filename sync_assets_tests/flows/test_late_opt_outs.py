@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from sync_assets.commands.status import status
 from sync_assets_tests.conftest import SandboxFactory
@@ -124,53 +121,6 @@ def test_a_late_opt_out_does_not_stay_over_a_newer_opt_in_in_dynamics(
     assert sides(program, id_) == (False, False)
     assert opt_outs(program)["unconfirmed"] == 0
     assert_quiet(program)
-
-
-def test_after_a_late_opt_out_in_campaign_both_systems_agree_on_it(
-    sandbox_factory: SandboxFactory, tmp_path: Path
-) -> None:
-    program, id_ = installed(sandbox_factory, tmp_path, "bidirectional")
-    clear(program)
-    late(program, "campaign", id_)
-    set_d365(program, id_, donotemail=True)
-    synced(program)
-    stated(program, id_, 0, hours=2)
-    synced(program)
-    assert sides(program, id_) == (False, False)
-
-    take_effect(program)
-    assert sides(program, id_) == (False, True)
-
-    program.pass_horizon()
-    done = program.sync()
-    assert (done.status, done.document["engine_calls"]) == (0, calls(read=1))
-    assert sides(program, id_) == (True, True)  # an opt-out wins: it may be the person's own
-    assert_quiet(program)
-
-
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-def test_the_last_opt_in_of_a_process_that_ended_does_not_stay_over_a_newer_opt_out(
-    sandbox_factory: SandboxFactory, tmp_path: Path, end: signal.Signals
-) -> None:
-    program, id_ = installed(sandbox_factory, tmp_path, "d365_to_campaign")
-    admin = program.sandbox.admin
-    set_d365(program, id_, donotemail=True)
-    synced(program)
-    late(program, "campaign", id_, delay_ms=120_000)
-    set_d365(program, id_, donotemail=False)
-    process = program.start("sync")
-    until(lambda: any(rule["fired"] for rule in admin.fault_rules()), seconds=60)
-    process.send_signal(end)
-    process.communicate(timeout=60)
-    set_d365(program, id_, donotemail=True)
-    synced(program)
-    assert opt_outs(program)["unconfirmed"] == 1
-
-    take_effect(program)
-    assert sides(program, id_) == (True, False)
-    program.pass_horizon()
-    synced(program)
-    assert sides(program, id_) == (True, True)
 
 
 def test_a_hold_says_until_when_an_opt_out_may_still_be_written(

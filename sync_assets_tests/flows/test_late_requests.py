@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sync_assets.commands.status import status
-from sync_assets.push import delivery
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.waiting import until
 
@@ -86,31 +87,6 @@ def test_a_late_update_does_not_stay_over_a_newer_value(late: Program) -> None:
     assert late.sync().document["engine_calls"] == calls()
 
 
-def test_a_late_delete_does_not_remove_a_profile_that_came_back_into_scope(late: Program) -> None:
-    id_, admin = one(late), late.sandbox.admin
-    admin.settings("campaign", delete_by_key=True)
-    gone = sorted(late.profiles())[1]
-    admin.delete("contact", [gone])  # the first delete finds out that keys are taken
-    assert late.sync().status == 0
-    answer_is_lost(late, "DELETE")
-    admin.change("contact", [id_], jobtitle="Retired")
-    assert late.sync().status == 0
-    assert id_ not in late.profiles()
-    found = table(late)
-    assert (found["synced"], found["unconfirmed"]) == (len(late.profiles()), 1)
-    admin.change("contact", [id_], jobtitle="Nurse")
-    assert late.sync().status == 0
-    assert id_ in late.profiles()
-
-    take_effect(late)
-    assert id_ not in late.profiles()
-
-    late.pass_horizon()
-    assert late.sync().status == 0
-    assert late.profiles()[id_]["cusJobTitle"] == "Nurse"
-    assert table(late)["unconfirmed"] == 0
-
-
 def test_a_late_insert_does_not_bring_a_deleted_person_back_and_verify_waits_for_it(late: Program) -> None:
     admin = late.sandbox.admin
     answer_is_lost(late, "POST")
@@ -136,50 +112,6 @@ def test_a_late_insert_does_not_bring_a_deleted_person_back_and_verify_waits_for
     assert late.json("hold", "verify", id_)[1]["certain_at"] is None
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-def test_the_last_request_of_a_process_that_ended_does_not_undo_a_later_value(
-    late: Program, end: signal.Signals
-) -> None:
-    id_, admin = one(late), late.sandbox.admin
-    answer_is_lost(late, "PATCH", delay_ms=120_000)
-    admin.change("contact", [id_], address1_city="Older")
-    process = late.start("sync")
-    until(lambda: any(rule["fired"] for rule in admin.fault_rules()), seconds=60)
-    process.send_signal(end)
-    process.communicate(timeout=60)
-    admin.change("contact", [id_], address1_city="Newer")
-    assert late.sync().status == 0
-    assert table(late)["unconfirmed"] == 1
-
-    take_effect(late)
-    assert city(late, id_) == "Older"
-    late.pass_horizon()
-    assert late.sync().status == 0
-    assert city(late, id_) == "Newer"
-
-
-def test_an_insert_with_a_key_that_identifies_nothing_does_not_become_two(
-    late: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(delivery, "LOOK_AGAIN_SECONDS", 0.1)
-    late.table |= {
-        "unique": False,
-        "address": "filter",
-        "filter": {"name": "byExternalId", "parameter": "externalId_parameter"},
-    }
-    admin = late.sandbox.admin
-    admin.settings("campaign", unique_keys={"profile": False})
-    answer_is_lost(late, "POST")
-    [id_] = admin.create("contact", ADA)
-    first = late.sync()
-    assert (first.status, first.document["tables"]["contact"]["pending"]) == (2, 1)
-    assert "the next attempt is at" in "\n".join(first.stopped)
-    take_effect(late)
-    late.pass_horizon()
-    assert late.sync().status == 0
-    assert [profile["externalId"] for profile in admin.dump_campaign()].count(id_) == 1
-
-
 def test_records_without_a_cause_stay_pending_with_a_growing_wait_and_name_the_next_attempt(late: Program) -> None:
     admin = late.sandbox.admin
     changed = admin.change("contact", sorted(late.profiles())[:3], address1_city="Basel")
@@ -202,3 +134,72 @@ def test_records_without_a_cause_stay_pending_with_a_growing_wait_and_name_the_n
     assert late.json("retry")[1]["retried"] == 3
     assert late.sync().status == 0
     assert {city(late, id_) for id_ in changed} == {"Basel"}
+
+
+SCOPE = {
+    "rules": [{"field": "jobtitle", "is": "ne", "value": "Ghost"}, {"field": "jobtitle", "is": "is_null"}],
+    "match": "any",
+    "delete_filtered_out": True,
+}
+
+
+def loaded(sandboxes: SandboxFactory, home: Path) -> tuple[Chain, str, str, str]:
+    """Return a chain that is in sync, and a contact, its order and the line of that.
+
+    A first chain was deleted, which found out how Campaign deletes.
+    """
+    chain = Chain(sandboxes, home, filters=SCOPE)
+    chain.program.guardrails = {"max_delete_share": 1.0}
+    chain.admin.settings("campaign", delete_by_key=True)
+    chain.admin.on_parent_delete(contact="cascade", new_order="cascade")
+    ids, first = chain.make(), chain.make("Eve")
+    assert chain.sync()[0] == 0
+    chain.admin.delete("contact", [first[0]])
+    assert chain.sync()[0] == 0
+    return chain, *ids
+
+
+def lost(chain: Chain, method: str, path: str, **more: Any) -> None:
+    """Let the next such request get no answer, and take effect with `take_effect`."""
+    chain.admin.fault("campaign", "late", method=method, path=path, times=1, **more)
+
+
+def waiting(chain: Chain) -> dict[str, int]:
+    tables = chain.program.json("status")[1]["tables"]
+    return {table: counts["waiting"] for table, counts in tables.items() if counts["waiting"]}
+
+
+def assert_in_step(chain: Chain, contacts: int, orders: int) -> None:
+    assert chain.sync()[0] == 0
+    assert [len(records) for records in chain.held().values()] == [contacts, orders, orders]
+    chain.assert_no_hidden_child()
+    assert not any(chain.sync()[1].values())
+
+
+def test_a_former_parent_stays_while_a_late_request_may_link_a_child_to_it(
+    sandbox_factory: SandboxFactory, tmp_path: Path
+) -> None:
+    chain, ada, order, _ = loaded(sandbox_factory, tmp_path)
+    bob, cid = chain.admin.create("contact", {"firstname": "Bob"}, {"firstname": "Cid"})
+    assert chain.sync()[0] == 0
+    lost(chain, "PATCH", "/cusOrder/")
+    chain.admin.change("new_order", [order], new_contactid=bob)
+    assert chain.sync()[0] == 0
+    chain.admin.change("new_order", [order], new_contactid=cid)
+    assert chain.sync()[0] == 0
+
+    take_effect(chain.program)
+    held = chain.held()
+    assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][bob]["PKey"]
+
+    chain.admin.on_parent_delete(contact="remove_link")
+    chain.admin.delete("contact", [bob])
+    assert chain.sync()[0] == 2
+    assert waiting(chain) == {"contact": 1}
+    chain.assert_no_hidden_child()
+
+    chain.program.pass_horizon()
+    assert_in_step(chain, 2, 1)
+    held = chain.held()
+    assert held["profile"].keys() == {ada, cid}
+    assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][cid]["PKey"]

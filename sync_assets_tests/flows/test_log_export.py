@@ -1,10 +1,13 @@
-"""The log on the Campaign SFTP: what the day brought, no person in it, and a sync that goes on without it."""
+"""What a sync reports elsewhere: the log on the Campaign SFTP, and pings to a monitoring service."""
 
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,14 @@ import dagster as dg
 import pytest
 import yaml
 
+from sync_assets.capture import feed_polling
 from sync_assets.commands.log_export import examine_log_folder, export_log, too_old
 from sync_assets.config.loader import ConfigError, parse_config
 from sync_assets.defs.build import build_definitions
+from sync_assets.defs.tables import sensors
+from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.program import CONTACT, Program, calls
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 
 @pytest.fixture
@@ -129,3 +136,70 @@ def test_a_wrong_setting_is_explained(written: dict[str, Any], said: str) -> Non
     document = {"privacy_acknowledged": True, "tables": [CONTACT], "logs": written}
     with pytest.raises(ConfigError, match=said):
         parse_config(yaml.safe_dump(document), "f.yaml")
+
+
+class Service(ThreadingHTTPServer):
+    """Counts the pings."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hush"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Service)
+        self.server.paths.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *_: object) -> None: ...
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with Service() as service:
+        thread = threading.Thread(target=service.serve_forever)
+        thread.start()
+        yield service
+        service.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def program(sandbox: SandboxProcess, service: Service, tmp_path: Path) -> Program:
+    return Program(sandbox, tmp_path, more={"SYNC_ASSETS_HEARTBEAT_URL": service.url})
+
+
+def tracking(program: Program, *, enabled: bool) -> None:
+    program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": enabled})
+
+
+def test_each_sync_that_worked_pings_and_one_that_could_not_run_does_not(program: Program, service: Service) -> None:
+    assert program.sync().status == 0
+    assert service.paths == ["/hush"]
+    tracking(program, enabled=False)
+    program.sandbox.admin.change("contact", 1, jobtitle="Later")
+    assert program.sync().status == 1
+    assert service.paths == ["/hush"]
+
+
+def test_a_tick_that_polled_the_feeds_pings_and_one_that_could_not_does_not(
+    program: Program, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(feed_polling, "POLL_PATIENCE", 0.2)
+    assert program.sync().status == 0
+    service.paths.clear()
+    with in_memory(program) as orchestra:
+        tracking(program, enabled=False)
+        orchestra.tick("d365_changes")
+        assert service.paths == []
+        tracking(program, enabled=True)
+        orchestra.tick("d365_changes")
+        orchestra.tick("d365_changes")
+        assert service.paths == ["/hush"]

@@ -124,20 +124,6 @@ def test_a_column_of_another_type_stops_its_table_alone_until_somebody_has_looke
     assert "`new_name`: new_order has no such column" in str(orchestra.program.sync().problems[0])
 
 
-def test_an_attribute_that_is_gone_fails_the_check_of_its_own_asset_though_the_capture_found_it(
-    orchestra: Orchestra,
-) -> None:
-    fields = orchestra.program.table["fields"]
-    orchestra.program.table = {**orchestra.program.table, "fields": {**fields, "fax": "cusNotThere"}}
-    run = orchestra.materialize(CONTACT)
-    assert not run.success
-    key = dg.AssetCheckKey(PROFILE, "ready")
-    found = orchestra.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
-    assert found.evaluation
-    assert not found.evaluation.passed
-    assert "`fax`: profile has no attribute `cusNotThere`" in str(found.evaluation.description)
-
-
 def test_the_command_switches_lists_and_refuses_what_it_does_not_know(chain: Chain) -> None:
     program = chain.program
     assert program.json("maintenance", "on", "contact", "new_order")[1]["begun"] == ["contact", "new_order"]
@@ -165,3 +151,17 @@ def test_a_plan_is_of_what_goes_after_it_and_a_replay_waits_for_its_end(chain: C
     with pytest.raises(SyncAssetsError, match="not a mapped table"):
         off(runtime, ["contacts"])
     runtime.close()
+
+
+def test_an_attribute_that_is_gone_fails_the_check_of_its_own_asset_though_the_capture_found_it(
+    orchestra: Orchestra,
+) -> None:
+    fields = orchestra.program.table["fields"]
+    orchestra.program.table = {**orchestra.program.table, "fields": {**fields, "fax": "cusNotThere"}}
+    run = orchestra.materialize(CONTACT)
+    assert not run.success
+    key = dg.AssetCheckKey(PROFILE, "ready")
+    found = orchestra.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+    assert found.evaluation
+    assert not found.evaluation.passed
+    assert "`fax`: profile has no attribute `cusNotThere`" in str(found.evaluation.description)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
 import time
 import uuid
 from collections import Counter
@@ -26,6 +22,7 @@ from sync_assets_tests.flows.test_first_load import planned
 from sync_assets_tests.support.chain import Chain, ledger_of, load_by_adobes_tool, lose
 from sync_assets_tests.support.opt_outs import modified, opted_in, set_campaign, set_d365, switch_on, writes
 from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.terminal import in_a_terminal
 
 N = 50
 """Contacts of the sandbox."""
@@ -218,68 +215,15 @@ def test_ids_that_occur_twice_wait_for_a_decision_and_are_counted_again_once_the
     assert (status, results(document)["sync"]["engine_calls"]) == (0, found["cost"]["engine_calls"])
 
 
-@pytest.mark.usefixtures("small_pages")
-@pytest.mark.parametrize("fails_after", [None, 0, 3], ids=["sorted", "unsorted", "sorted at first"])
-def test_a_list_of_several_pages_is_counted_whole_and_each_record_once_even_if_it_begins_anew(
-    program: Program, fails_after: int | None
-) -> None:
-    adobes = Adobes(program, unique=True)
-    assert made(program, lambda question: False)["next"] == "switch_off"
-    if fails_after is not None:
-        adobes.admin.fault("campaign", "status", status=400, path="_order=", skip=fails_after)
-    found = results(made(program, lambda question: True))
-    assert fails_after is None or adobes.admin.fault_rules()[0]["fired"]
-    assert found["inventory"]["tables"] == {"contact": adobes.inventory()}
-    assert found["changes"]["tables"]["contact"]["attributes"] == {"cusJobTitle": 4, "location.city": 3}
-
-
-def in_a_terminal(program: Program, *arguments: str, answers: str) -> tuple[int, str]:
-    """Run the command line on a terminal where the answers are typed. Return exit status and standard output."""
-    ours, its = pty.openpty()
-    command = [sys.executable, "-m", "sync_assets.cli", *arguments]
-    environment = program.env | {"TERM": "dumb"}  # no progress: the test does not read the terminal meanwhile
-    with subprocess.Popen(
-        command, env=environment, cwd=program.home, text=True, stdin=its, stderr=its, stdout=subprocess.PIPE
-    ) as process:
-        os.write(ours, answers.encode())
-        output, _ = process.communicate(timeout=120)
-    os.close(its)
-    os.close(ours)
-    return process.returncode, output
-
-
 def test_a_terminal_asks_at_each_step_that_needs_a_person(program: Program) -> None:
     Adobes(program, unique=True)
-    status, output = in_a_terminal(program, "migrate", answers="y\nn\n")
+    status, output = in_a_terminal(program, "migrate", typed="y\nn\n")
     assert status == 2
     assert [line for line in output.splitlines() if line.startswith("To confirm")] == [
         "To confirm: Is all of this done?",
         "To confirm: 6 records of Campaign would change. Is that right?",
     ]
     assert program.json("migrate", "--yes")[1]["next"] == "sync"
-
-
-def test_killed_in_a_step_it_continues_with_that_step(program: Program) -> None:
-    adobes = Adobes(program, unique=True)
-    assert made(program, lambda question: "several" in question)["next"] == "switch_off"
-    adobes.admin.latency("campaign", 1000)
-    since = adobes.admin.last()
-    process = program.start("migrate", "--yes")
-    while not adobes.admin.journal("campaign", since) and process.poll() is None:
-        time.sleep(0.05)
-    assert process.poll() is None, "it was too fast to be killed"
-    process.kill()
-    process.communicate()
-    adobes.admin.latency("campaign", 0)
-    with closing(program.runtime()) as runtime:
-        before = runtime.ledger.adobe_migration.steps()
-    assert before.keys() == {"doctor", "switch_off"}
-    status, document = program.json("migrate", "--yes")
-    assert (status, document["next"]) == (2, "sync")
-    with closing(program.runtime()) as runtime:
-        after = runtime.ledger.adobe_migration.steps()
-    assert {name: after[name] for name in before} == before
-    assert results(document)["inventory"]["tables"] == {"contact": adobes.inventory()}
 
 
 def counted(program: Program) -> Counter[str]:
@@ -314,14 +258,6 @@ def test_a_first_sync_that_was_killed_and_made_again_reports_the_calls_of_both_i
     assert made["since"]
     _, output, _ = program.run("migrate")
     assert f"made counts the calls of all runs since {made['since']}, when the first sync began" in output
-
-
-def test_the_first_sync_may_be_made_by_its_own_command(program: Program) -> None:
-    Adobes(program, unique=True)
-    assert program.json("migrate", "--yes")[0] == 2
-    assert program.json("sync")[0] == 0
-    status, document = program.json("migrate")
-    assert (status, document["next"]) == (0, None)
 
 
 def test_another_configuration_begins_anew(program: Program) -> None:
@@ -369,6 +305,16 @@ def test_linked_tables_are_counted_with_the_links_that_differ(sandbox_factory: S
     here.sandbox.stop()
 
 
+@pytest.mark.usefixtures("small_pages")
+def test_a_list_that_the_budget_does_not_allow_is_not_counted_in_part(program: Program) -> None:
+    Adobes(program, unique=True)
+    program.guardrails = {"engine_calls_per_day": 6}
+    with pytest.raises(SyncAssetsError, match="contact was not listed"):
+        made(program, lambda question: True)
+    program.guardrails = {}
+    assert made(program, lambda question: True)["next"] == "sync"
+
+
 def test_what_doctor_rejects_comes_first(program: Program) -> None:
     program.more["CAMPAIGN_CLIENT_SECRET"] = "wrong"
     status, document = program.json("migrate", "--yes", "--go")
@@ -378,10 +324,15 @@ def test_what_doctor_rejects_comes_first(program: Program) -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_list_that_the_budget_does_not_allow_is_not_counted_in_part(program: Program) -> None:
-    Adobes(program, unique=True)
-    program.guardrails = {"engine_calls_per_day": 6}
-    with pytest.raises(SyncAssetsError, match="contact was not listed"):
-        made(program, lambda question: True)
-    program.guardrails = {}
-    assert made(program, lambda question: True)["next"] == "sync"
+@pytest.mark.parametrize("fails_after", [None, 0, 3], ids=["sorted", "unsorted", "sorted at first"])
+def test_a_list_of_several_pages_is_counted_whole_and_each_record_once_even_if_it_begins_anew(
+    program: Program, fails_after: int | None
+) -> None:
+    adobes = Adobes(program, unique=True)
+    assert made(program, lambda question: False)["next"] == "switch_off"
+    if fails_after is not None:
+        adobes.admin.fault("campaign", "status", status=400, path="_order=", skip=fails_after)
+    found = results(made(program, lambda question: True))
+    assert fails_after is None or adobes.admin.fault_rules()[0]["fired"]
+    assert found["inventory"]["tables"] == {"contact": adobes.inventory()}
+    assert found["changes"]["tables"]["contact"]["attributes"] == {"cusJobTitle": 4, "location.city": 3}

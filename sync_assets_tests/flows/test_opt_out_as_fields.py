@@ -5,18 +5,11 @@ The sandbox's contacts have opt-outs of all kinds (about one in ten each), and f
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import closing
 from typing import Any
 
-import dagster as dg
 import pytest
 
-from sync_assets.audit.drift import drift
-from sync_assets.cli.replay import replay
-from sync_assets.commands.plan import plan
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
-from sync_assets_tests.support.plain_runs import plain_runs
 from sync_assets_tests.support.program import Program, calls
 
 N = 50
@@ -25,7 +18,6 @@ MAPPINGS: dict[str, Any] = {
     "donotphone": "denyListPhone",
     "followemail": {"to": "blackList", "inverted": True},
 }
-UNMAPPED = sorted({*OPT_OUT_ATTRIBUTES} - {"blackListEmail", "blackListPhone", "blackList"})
 
 
 @pytest.fixture
@@ -83,114 +75,6 @@ def test_a_first_load_carries_opt_outs_in_the_insert_and_each_change_costs_one_u
     assert program.sync().document["engine_calls"] == calls()
 
 
-def test_an_empty_column_is_no_opt_out_inverted_or_not(program: Program) -> None:
-    [id_] = program.sandbox.admin.change("contact", 1, donotemail=None, donotphone=None, followemail=None)
-    assert program.sync().status == 0
-    contact, profile = contact_and_profile(program, id_)
-    assert [contact[column] for column in MAPPINGS] == [None, None, None]
-    assert [profile[name] for name in ("blackListEmail", "blackListPhone", "blackList")] == [False, False, False]
-    assert_opt_outs_agree(program)
-
-
-def test_attributes_that_are_not_mapped_are_never_touched(program: Program) -> None:
-    admin = program.sandbox.admin
-    program.sync()
-    [id_] = admin.change("contact", 1, donotfax=True, donotpostalmail=True)
-    opted_out_in_campaign(program, id_, *UNMAPPED)
-    admin.change("contact", [id_], jobtitle="Changed")
-    assert program.sync().document["engine_calls"] == calls(update=1)
-    _, profile = contact_and_profile(program, id_)
-    assert profile["cusJobTitle"] == "Changed"
-    assert [profile[name] for name in UNMAPPED] == [True] * len(UNMAPPED)
-    others = [profile for key, profile in program.profiles().items() if key != id_]
-    assert not any(profile[name] for profile in others for name in UNMAPPED)
-
-
-def test_a_change_made_in_campaign_stays_until_the_contact_changes_and_drift_tells_of_it(program: Program) -> None:
-    program.sync()
-    [id_] = program.sandbox.admin.change("contact", 1, donotemail=False)
-    program.sync()
-    opted_out_in_campaign(program, id_, "blackListEmail")
-    assert program.sync().document["engine_calls"] == calls()
-    runtime = program.runtime()
-    found = asyncio.run(drift(runtime, runtime.config.table("contact")))
-    runtime.close()
-    assert (found.compared, found.differing) == (N, {"blackListEmail": [id_]})
-    program.sandbox.admin.change("contact", [id_], jobtitle="Changed")
-    program.sync()
-    assert_opt_outs_agree(program)
-
-
-def test_columns_of_0_and_1(program: Program) -> None:
-    admin = program.sandbox.admin
-    options = {"0": "No", "1": "Yes"}
-    admin.post("/d365/metadata", {"table": "contact", "column": "new_nofax", "set": {"type": "Integer"}})
-    admin.post(
-        "/d365/metadata", {"table": "contact", "column": "new_sale", "set": {"type": "Picklist", "options": options}}
-    )
-    program.opt_out["mappings"] = {
-        "new_nofax": "blackListFax",
-        "new_sale": {"to": "ccpaOptOut", "inverted": True},
-        "donotemail": "blackListEmail",
-    }
-    ids = [contact["contactid"] for contact in admin.dump_d365()]
-    for id_, whole, choice in zip(ids, (1, 0, 7), (1, 0, 0), strict=False):
-        admin.change("contact", [id_], new_nofax=whole, new_sale=choice)
-    done = program.sync()
-    assert (done.status, done.document["tables"]["contact"]["failed"]) == (2, 1)
-    profiles = program.profiles()
-    values = [(profiles[id_]["blackListFax"], profiles[id_]["ccpaOptOut"]) for id_ in (ids[0], ids[1], ids[3])]
-    assert values == [(True, False), (False, True), (False, False)]  # the last one's columns are empty
-    assert profiles.keys() == set(ids) - {ids[2]}  # 7 is no answer, and nobody guesses one
-    _, found = program.json("rejects")
-    assert [(one["id"], one["reason"].split(":")[0]) for one in found["rejects"]] == [(ids[2], "blackListFax")]
-
-    admin.change("contact", [ids[2]], new_nofax=1)
-    assert program.sync().document["engine_calls"] == calls(insert=1)
-    admin.change("contact", [ids[2]], new_sale=1)
-    assert program.sync().document["engine_calls"] == calls(update=1)
-    _, profile = contact_and_profile(program, ids[2])
-    assert (profile["blackListFax"], profile["ccpaOptOut"]) == (True, False)
-
-
-def test_plan_and_a_forced_replay_count_them_as_any_field(program: Program) -> None:
-    admin = program.sandbox.admin
-
-    def planned() -> dict[str, Any]:
-        runtime = program.runtime()
-        try:
-            return plan(runtime).document["tables"]["contact"]
-        finally:
-            runtime.close()
-
-    assert planned()["engine_calls"] == calls(insert=N, read=2)
-    program.sync()
-    flipped = [contact["contactid"] for contact in admin.dump_d365() if not contact["donotemail"]][:3]
-    admin.change("contact", flipped, donotemail=True)
-    assert planned()["engine_calls"] == calls(update=3)
-    assert program.sync().document["engine_calls"] == calls(update=3)
-
-    opted_out_in_campaign(program, flipped[0], "blackListPhone")
-    with closing(program.runtime()) as runtime, plain_runs():
-        assert replay(runtime, "contact", force=True).problems == []
-    assert program.sync().document["engine_calls"] == calls(update=N)
-    assert_opt_outs_agree(program)
-
-
-def test_the_lineage_of_columns_names_them(program: Program) -> None:
-    program.dagster = True
-    with dg.DagsterInstance.ephemeral() as instance:
-        program._instance = instance
-        program.sync()
-        event = instance.get_latest_materialization_event(dg.AssetKey(["campaign", "profile"]))
-    assert event
-    assert event.asset_materialization
-    lineage: Any = event.asset_materialization.metadata["dagster/column_lineage"].value
-    source = dg.AssetKey(["d365", "contact"])
-    assert lineage.deps_by_column["blackListEmail"] == [dg.TableColumnDep(source, "donotemail")]
-    assert lineage.deps_by_column["blackList"] == [dg.TableColumnDep(source, "followemail")]
-
-
 def test_while_disabled_no_opt_out_is_ever_sent_and_switching_on_sends_each_once(program: Program) -> None:
     admin = program.sandbox.admin
     program.opt_out["direction"] = "disabled"
@@ -240,8 +124,3 @@ def test_a_trap_in_the_labels_and_a_column_that_is_no_boolean_stop_everything_be
     program.opt_out["mappings"] = {"new_news": {"to": "blackListEmail", "inverted": True}}
     assert program.sync().status == 0
     assert program.sandbox.admin.engine_calls() == calls(insert=N, read=2)
-
-
-def test_doctor_is_content_with_a_direction_that_is_carried_out(program: Program) -> None:
-    status, document = program.json("doctor")
-    assert (status, [line for line in document["checks"] if line["outcome"] == "fail"]) == (0, [])

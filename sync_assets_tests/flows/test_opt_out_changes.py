@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
@@ -23,9 +24,13 @@ from sync_assets_tests.support.opt_outs import (
     set_d365,
     sides,
     write_file,
-    writes,
 )
 from sync_assets_tests.support.orchestra import Orchestra
+
+
+@pytest.fixture
+def orchestra(opt_out_orchestra: Orchestra) -> Orchestra:
+    return opt_out_orchestra
 
 
 def test_sensors_alone_carry_an_opt_out_from_d365_to_campaign(orchestra: Orchestra) -> None:
@@ -77,16 +82,6 @@ def test_sensors_alone_carry_what_a_poll_finds_without_any_file(orchestra: Orche
     assert orchestra.instance.get_dynamic_partitions("opt_out_files") == []
 
 
-def test_the_first_poll_reads_all_profiles_and_none_follows_before_it_is_due(orchestra: Orchestra) -> None:
-    since = orchestra.program.sandbox.admin.last()
-    [run], others = apart(rest(polling(orchestra)))
-    told = values(run, CHANGES)
-    assert (told["profiles_read"], told["decisions"], told["engine_calls"]) == (N, 0, 1)  # one page
-    assert not others
-    assert not rest(orchestra)
-    assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
-
-
 def test_a_poll_reads_what_changed_since_the_last_one_began(orchestra: Orchestra) -> None:
     polling(orchestra, datetime.now(UTC) - timedelta(minutes=5))
     old, new, *_ = opted_in(orchestra.program)
@@ -103,19 +98,6 @@ def test_a_poll_reads_what_changed_since_the_last_one_began(orchestra: Orchestra
     assert values(run, CHANGES)["profiles_read"] == values(run, CHANGES)["stated_news"] == 1
     assert sides(orchestra.program, new) == (True, True)
     assert sides(orchestra.program, old) == (False, True)  # the file brings it
-
-
-def test_what_is_due_and_a_poll_that_is_due_are_done_by_one_run(orchestra: Orchestra) -> None:
-    here, there, *_ = opted_in(orchestra.program)
-    set_d365(orchestra.program, here, donotemail=True)
-    set_campaign(orchestra.program, there, blackListEmail=True)
-    orchestra.capture()
-    polling(orchestra)
-    [request] = orchestra.asked("backlog")
-    run = orchestra.execute(request)
-    assert run.success, run.errors
-    assert [sides(orchestra.program, id_) for id_ in (here, there)] == [(True, True)] * 2
-    assert orchestra.tick(FILE).skip_message == "no new file"
 
 
 def test_somebody_in_the_ui_polls_profiles_though_no_poll_is_configured(orchestra: Orchestra) -> None:
@@ -150,18 +132,6 @@ def test_a_poll_that_fails_keeps_nothing_back_that_is_due_without_it(orchestra: 
     assert orchestra.tick(FILE).skip_message == "the last poll failed; it is tried again later"
 
 
-def test_a_poll_that_fails_while_nothing_is_due_makes_one_check_red_which_says_why(orchestra: Orchestra) -> None:
-    polling(orchestra)
-    lists = {"method": "GET", "path": "_order=lastModified", "status": 400}
-    orchestra.program.sandbox.admin.fault("campaign", "status", **lists)
-    [request] = orchestra.asked(FILE)
-    run = orchestra.execute(request)
-    assert not run.success
-    assert run.checks == {"everything_due_is_decided": False}
-    [error] = run.errors
-    assert (run.check("everything_due_is_decided").description or "-") in error
-
-
 def test_a_side_that_cannot_be_written_keeps_the_other_from_nothing(orchestra: Orchestra) -> None:
     polling(orchestra)
     here, there, *_ = opted_in(orchestra.program)
@@ -179,47 +149,6 @@ def test_a_side_that_cannot_be_written_keeps_the_other_from_nothing(orchestra: O
     orchestra.program.sandbox.admin.clear_faults()
     rest(orchestra)
     assert sides(orchestra.program, there) == (True, True)
-
-
-def test_a_set_up_that_does_not_fit_makes_one_check_of_what_needs_no_file_red_and_writes_nothing(
-    orchestra: Orchestra,
-) -> None:
-    admin, id_ = orchestra.program.sandbox.admin, next(opted_in(orchestra.program))
-    set_d365(orchestra.program, id_, donotemail=True)
-    orchestra.capture()
-    since = admin.last()
-    column = {"table": "contact", "column": "donotemail", "set": {"read_only": True}}
-    admin.post("/d365/metadata", column)
-    [request] = orchestra.asked("backlog")
-    run = orchestra.execute(request)
-    admin.post("/d365/metadata", {**column, "set": {"read_only": False}})
-    assert not run.success
-    assert run.checks == {"everything_due_is_decided": False}
-    told = run.check("everything_due_is_decided")
-    assert told.severity is dg.AssetCheckSeverity.ERROR
-    assert "`donotemail`: Dynamics 365 does not let anybody write to this column" in (told.description or "")
-    assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
-    orchestra.later("backlog", minutes=5)
-    rest(orchestra)
-    assert sides(orchestra.program, id_) == (True, True)
-
-
-def test_an_opt_out_that_is_refused_leaves_the_run_green_and_its_check_red(orchestra: Orchestra) -> None:
-    id_ = next(opted_in(orchestra.program))
-    set_d365(orchestra.program, id_, donotemail=True)
-    body = "RST-360011 An error has occurred.\nThe value of attribute blackListEmail is not valid"
-    orchestra.program.sandbox.admin.fault("campaign", "status", status=500, body=body, method="PATCH", path=id_)
-    [run], _ = apart(rest(orchestra))
-    told = run.check("no_opt_out_is_refused", CHANGES)
-    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "sync-assets retry contact" in (told.description or "")
-    assert [row[1:] for row in table(run.metadata(CHANGES), "refused_by_reason")] == [(1,)]
-    assert sides(orchestra.program, id_) == (True, False)
-    write_file(orchestra.program, HEADER)
-    run, _ = take(orchestra)
-    assert run.success
-    assert run.check("no_opt_out_is_refused", CONTACT_OPT_OUT).passed
-    assert not run.check("no_opt_out_is_refused", PROFILE_OPT_OUT).passed
 
 
 # What a run shows
@@ -248,12 +177,31 @@ def test_a_run_without_a_file_shows_its_numbers(orchestra: Orchestra) -> None:
     assert run.checks == {"everything_due_is_decided": True, "no_opt_out_is_refused": True}
 
 
-def test_runs_of_one_day_add_up_in_its_audit(orchestra: Orchestra) -> None:
-    first, second, *_ = opted_in(orchestra.program)
-    for id_ in (first, second):
-        set_d365(orchestra.program, id_, donotemail=True)
-        assert len(rest(orchestra)) == 2
-    kept = orchestra.runtime.ledger.opt_out_decisions.of_partition(f"(changes)@{datetime.now(UTC):%Y-%m-%d}")
-    assert [(one.contact, one.write, one.source) for one in kept] == [
-        (id_, "campaign", "change in Dynamics 365") for id_ in (second, first)
-    ]
+def test_a_poll_that_fails_while_nothing_is_due_makes_one_check_red_which_says_why(orchestra: Orchestra) -> None:
+    polling(orchestra)
+    lists = {"method": "GET", "path": "_order=lastModified", "status": 400}
+    orchestra.program.sandbox.admin.fault("campaign", "status", **lists)
+    [request] = orchestra.asked(FILE)
+    run = orchestra.execute(request)
+    assert not run.success
+    assert run.checks == {"everything_due_is_decided": False}
+    [error] = run.errors
+    assert (run.check("everything_due_is_decided").description or "-") in error
+
+
+def test_an_opt_out_that_is_refused_leaves_the_run_green_and_its_check_red(orchestra: Orchestra) -> None:
+    id_ = next(opted_in(orchestra.program))
+    set_d365(orchestra.program, id_, donotemail=True)
+    body = "RST-360011 An error has occurred.\nThe value of attribute blackListEmail is not valid"
+    orchestra.program.sandbox.admin.fault("campaign", "status", status=500, body=body, method="PATCH", path=id_)
+    [run], _ = apart(rest(orchestra))
+    told = run.check("no_opt_out_is_refused", CHANGES)
+    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "sync-assets retry contact" in (told.description or "")
+    assert [row[1:] for row in table(run.metadata(CHANGES), "refused_by_reason")] == [(1,)]
+    assert sides(orchestra.program, id_) == (True, False)
+    write_file(orchestra.program, HEADER)
+    run, _ = take(orchestra)
+    assert run.success
+    assert run.check("no_opt_out_is_refused", CONTACT_OPT_OUT).passed
+    assert not run.check("no_opt_out_is_refused", PROFILE_OPT_OUT).passed

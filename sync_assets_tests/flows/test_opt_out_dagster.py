@@ -13,15 +13,18 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from sync_assets.defs.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
+from sync_assets.cli import sync_opt_outs
+from sync_assets.defs.asset_keys import CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, file_chain
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.ledger.repositories.opt_out_files import FileState
-from sync_assets_tests.support.opt_out_runs import CONTACT_STEP, FILE, N, apart, rest, table, take, values
+from sync_assets_tests.support.opt_out_runs import CONTACT_STEP, FILE, N, apart, polling, rest, table, take, values
 from sync_assets_tests.support.opt_outs import (
     EARLIER,
     HEADER,
     HOUR,
     LATER,
+    audit,
+    clear,
     exports,
     opted_in,
     says,
@@ -33,7 +36,10 @@ from sync_assets_tests.support.opt_outs import (
 )
 from sync_assets_tests.support.orchestra import AUDIT, PROFILE, Orchestra, Run
 
-# Sensors alone
+
+@pytest.fixture
+def orchestra(opt_out_orchestra: Orchestra) -> Orchestra:
+    return opt_out_orchestra
 
 
 def test_sensors_alone_carry_a_file_to_d365_and_its_echo_changes_nothing(orchestra: Orchestra) -> None:
@@ -46,9 +52,6 @@ def test_sensors_alone_carry_a_file_to_d365_and_its_echo_changes_nothing(orchest
     # What we wrote comes back in the change feed, and is nothing new.
     assert [run.steps for run in after] == [{CONTACT_STEP}]
     assert not rest(orchestra)
-
-
-# A file that is refused, and one whose run fails
 
 
 def test_a_file_of_no_use_fails_its_run_at_once_and_keeps_no_other_back(orchestra: Orchestra) -> None:
@@ -68,26 +71,6 @@ def test_a_file_of_no_use_fails_its_run_at_once_and_keeps_no_other_back(orchestr
     assert run.success
     assert sides(orchestra.program, id_)[0] is True
     assert orchestra.tick(FILE).skip_message == "no new file"
-
-
-def test_a_file_whose_run_failed_is_taken_by_the_next_one(orchestra: Orchestra) -> None:
-    id_ = next(opted_in(orchestra.program))
-    write_file(orchestra.program, HEADER + says(id_, 1, LATER))
-    orchestra.tick(FILE)
-    [request] = orchestra.asked(FILE)
-    orchestra.program.sandbox.admin.fault("sftp", "cut_before", path=r"\.csv$", times=1)
-    failed = orchestra.execute(request)
-    assert not failed.success
-    assert "cut the connection" in failed.errors[0]
-    assert failed.days(EXPORT) == []
-    orchestra.later(FILE, seconds=10)
-    run, partition = take(orchestra)
-    assert run.success
-    assert partition == request.partition_key
-    assert sides(orchestra.program, id_)[0] is True
-
-
-# What a run shows
 
 
 def test_a_run_shows_its_numbers(orchestra: Orchestra) -> None:
@@ -143,9 +126,6 @@ def test_rows_that_are_not_valid_are_shown_with_line_and_reason_and_the_run_goes
     assert other == ""  # what stood there is nobody's id
 
 
-# Checks that block
-
-
 def test_a_column_that_does_not_fit_stops_everything_before_the_first_write(orchestra: Orchestra) -> None:
     admin, id_ = orchestra.program.sandbox.admin, next(opted_in(orchestra.program))
     set_campaign(orchestra.program, id_, blackListEmail=True)
@@ -165,9 +145,6 @@ def test_a_column_that_does_not_fit_stops_everything_before_the_first_write(orch
     assert sides(orchestra.program, id_) == (True, True)
 
 
-# What somebody does in the UI
-
-
 def test_one_asset_alone_can_be_materialised(orchestra: Orchestra) -> None:
     id_ = next(opted_in(orchestra.program))
     write_file(orchestra.program, HEADER + says(id_, 1, LATER))
@@ -182,25 +159,6 @@ def test_one_asset_alone_can_be_materialised(orchestra: Orchestra) -> None:
     assert [file.state for file in orchestra.runtime.ledger.opt_out_files.files()] == [FileState.DONE]
 
 
-def test_a_file_that_nobody_has_read_is_not_done_with_by_deciding(orchestra: Orchestra) -> None:
-    write_file(orchestra.program, HEADER + says(next(opted_in(orchestra.program)), 1, LATER))
-    orchestra.tick(FILE)
-    [request] = orchestra.asked(FILE)
-    run = orchestra.materialize(DECISIONS, request.partition_key)
-    assert run.success
-    assert run.metadata(DECISIONS, request.partition_key or "")["decisions"] == 0
-    assert [file.state for file in orchestra.runtime.ledger.opt_out_files.files()] == [FileState.SEEN]
-
-
-def test_a_run_of_profiles_compares_nothing(orchestra: Orchestra) -> None:
-    """Each would cost a sample of reads. The UI selects all checks of an asset with it."""
-    before = orchestra.program.sandbox.admin.engine_calls()["read"]
-    run = orchestra.materialize(PROFILE)
-    assert run.success, run.errors
-    assert run.checks.keys().isdisjoint({"opt_outs_agree", "campaign_agrees_with_what_was_sent"})
-    assert orchestra.program.sandbox.admin.engine_calls()["read"] == before
-
-
 @pytest.mark.parametrize(
     ("asset", "name"),
     [(AUDIT, "opt_outs_agree"), (EXPORT, "export_arrives_in_time"), (EXPORT, "sftp_has_room")],
@@ -211,9 +169,6 @@ def test_one_check_alone_can_be_executed(orchestra: Orchestra, asset: dg.AssetKe
     )
     result = job.execute_in_process(instance=orchestra.instance, raise_on_error=False)
     assert Run(orchestra.instance, result.run_id, result.success).checks.keys() == {name}
-
-
-# What the schedules start
 
 
 def test_records_and_opt_outs_are_compared_by_the_same_job(orchestra: Orchestra) -> None:
@@ -229,15 +184,6 @@ def test_records_and_opt_outs_are_compared_by_the_same_job(orchestra: Orchestra)
     assert run.check("opt_outs_agree").metadata["contacts"].value == N
 
 
-def test_what_changed_behind_our_back_is_found_by_it(orchestra: Orchestra) -> None:
-    id_ = next(opted_in(orchestra.program))
-    set_campaign(orchestra.program, id_, datetime.now(UTC) - 30 * HOUR, blackListPhone=True)
-    told = orchestra.job("audit").check("opt_outs_agree")
-    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    metadata = {name: value.value for name, value in told.metadata.items()}
-    assert table(metadata, "attributes") == [("blackListPhone", id_, 1)]
-
-
 def test_the_folder_is_watched_by_a_job_that_fails_if_it_cannot_look(orchestra: Orchestra) -> None:
     run = orchestra.job("watch")
     assert run.success
@@ -248,29 +194,6 @@ def test_the_folder_is_watched_by_a_job_that_fails_if_it_cannot_look(orchestra: 
     assert "cut the connection" in run.errors[0]
     assert "export_arrives_in_time" not in run.checks
     assert run.checks["change_feed_is_polled"]  # the others are asked all the same
-
-
-@pytest.mark.parametrize(
-    ("megabytes", "share", "passed"), [(None, None, False), (10, 0.5, True), (6, 0.8333, False), (4, 1.25, False)]
-)
-def test_a_server_that_reports_no_space_is_measured_against_the_licensed_size_or_unknown(
-    orchestra: Orchestra, megabytes: int | None, share: float | None, passed: bool
-) -> None:
-    program = orchestra.program
-    program.sandbox.admin.fault("sftp", "status", method="statvfs")
-    (exports(program) / "other.bin").write_bytes(bytes(5_000_000))
-    program.opt_out["export"] = {**program.opt_out.get("export", {}), "capacity_mb": megabytes}
-    orchestra.reload()
-    told = orchestra.job("watch").check("sftp_has_room")
-    assert (told.passed, told.metadata["share_used"].value if share else None) == (passed, share)
-    [line] = [line for line in program.json("doctor")[1]["checks"] if line["what"] == "opt-outs: room"]
-    error = share is not None and share >= 0.9
-    assert line["outcome"] == ("ok" if passed else "fail" if error else "warn")
-    assert line["message"] == told.description
-    assert passed or told.severity is (dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN)
-
-
-# Nobody's data
 
 
 def test_no_contact_can_be_read_in_what_dagster_keeps(orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,3 +244,124 @@ def _all_goes_wrong(orchestra: Orchestra) -> None:
     admin.clear_faults()
     orchestra.job("audit")
     orchestra.job("watch")
+
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture(autouse=True)
+def _files_settle_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync_opt_outs, "POLL_SECONDS", 0.02)
+
+
+def backfill(orchestra: Orchestra) -> dict[str, Run]:
+    """The assets of files, materialised for all partitions, a run for each of them. By file."""
+    runs: dict[str, Run] = {}
+    for partition in orchestra.instance.get_dynamic_partitions("opt_out_files"):
+        request = dg.RunRequest(partition_key=partition, asset_selection=file_chain(orchestra.runtime.config))
+        runs[partition.partition("@")[0]] = orchestra.execute(request)
+    assert {name: run.errors for name, run in runs.items() if not run.success} == {}
+    return runs
+
+
+def sync(orchestra: Orchestra) -> None:
+    """Let all arrive, without the runs of the sensors: what is tested comes after it."""
+    orchestra.program._instance = orchestra.instance
+    assert orchestra.program.sync().status == 0
+
+
+def take_a_file(orchestra: Orchestra, id_: str, value: int = 1, changed: datetime = NOW) -> None:
+    """Let a file of one row be read, and deleted on the SFTP."""
+    orchestra.program.opt_out["export"]["after"] = "delete"
+    orchestra.reload()
+    set_campaign(orchestra.program, id_, changed, blackListEmail=bool(value))
+    row = says(id_, value, f"{changed:%Y-%m-%dT%H:%M:%S}.000Z")
+    write_file(orchestra.program, HEADER + row, "optout_first.csv" if value else "optout_second.csv")
+    sync(orchestra)
+    assert sides(orchestra.program, id_) == (bool(value), bool(value))
+    assert not list(exports(orchestra.program).iterdir())
+
+
+def two_files_a_poll_and_a_change(orchestra: Orchestra) -> str:
+    """A contact opted out and in again in Campaign, each by a file of its own; both files are deleted on the SFTP.
+    Others' opt-outs came from Dynamics 365 and by a poll. Gives the contact."""
+    changes_mind, polled, here, *_ = opted_in(orchestra.program)
+    take_a_file(orchestra, changes_mind, 1, NOW - HOUR)
+    take_a_file(orchestra, changes_mind, 0, NOW + HOUR)
+    set_d365(orchestra.program, here, donotemail=True)
+    sync(orchestra)
+    set_campaign(orchestra.program, polled, blackListEmail=True)
+    sync(polling(orchestra))
+    assert [sides(orchestra.program, id_) for id_ in (polled, here)] == [(True, True)] * 2
+    return changes_mind
+
+
+def test_a_backfill_over_all_opt_out_partitions_ends_green_and_changes_nothing(orchestra: Orchestra) -> None:
+    """Both files were taken and are gone: they state nothing again."""
+    id_ = two_files_a_poll_and_a_change(orchestra)
+    before, since = len(audit(orchestra.program)), orchestra.program.sandbox.admin.last()
+    runs = backfill(orchestra)
+    assert runs.keys() == {"optout_first.csv", "optout_second.csv"}
+    for name, run in runs.items():
+        assert False not in run.checks.values()
+        told = run.check("the_file_can_be_read").description or ""
+        assert told.startswith(f"{name} was taken on {datetime.now(UTC):%Y-%m-%d} and is no longer on the SFTP.")
+        assert told.endswith("What it stated is in the ledger; nothing is decided of it again.")
+        [partition] = run.days(EXPORT)
+        assert run.metadata(EXPORT, partition) == {"dagster/partition_row_count": 0}
+        assert values(run, DECISIONS, partition)["decisions"] == 0
+        assert (run.days(CONTACT_OPT_OUT), run.days(PROFILE_OPT_OUT)) == ([partition], [partition])
+    assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
+    assert sides(orchestra.program, id_) == (False, False)
+    assert len(audit(orchestra.program)) == before
+
+
+def test_a_file_that_was_removed_before_it_was_taken_is_no_error_of_a_backfill(orchestra: Orchestra) -> None:
+    id_ = next(opted_in(orchestra.program))
+    write_file(orchestra.program, HEADER + says(id_, 1, LATER), "optout_lost.csv")
+    orchestra.tick(FILE)
+    assert orchestra.asked(FILE)
+    clear(orchestra.program)
+    orchestra.tick(FILE)
+    run = backfill(orchestra)["optout_lost.csv"]
+    told = run.check("the_file_can_be_read")
+    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "is known: it was removed from the SFTP before it was taken" in (told.description or "")
+    assert sides(orchestra.program, id_) == (False, False)
+
+
+def test_a_file_that_nobody_has_read_is_not_done_with_by_deciding(orchestra: Orchestra) -> None:
+    write_file(orchestra.program, HEADER + says(next(opted_in(orchestra.program)), 1, LATER))
+    orchestra.tick(FILE)
+    [request] = orchestra.asked(FILE)
+    run = orchestra.materialize(DECISIONS, request.partition_key)
+    assert run.success
+    assert run.metadata(DECISIONS, request.partition_key or "")["decisions"] == 0
+    assert [file.state for file in orchestra.runtime.ledger.opt_out_files.files()] == [FileState.SEEN]
+
+
+def test_a_run_of_profiles_compares_nothing(orchestra: Orchestra) -> None:
+    """Each would cost a sample of reads. The UI selects all checks of an asset with it."""
+    before = orchestra.program.sandbox.admin.engine_calls()["read"]
+    run = orchestra.materialize(PROFILE)
+    assert run.success, run.errors
+    assert run.checks.keys().isdisjoint({"opt_outs_agree", "campaign_agrees_with_what_was_sent"})
+    assert orchestra.program.sandbox.admin.engine_calls()["read"] == before
+
+
+@pytest.mark.parametrize(("megabytes", "share", "passed"), [(None, None, False), (6, 0.8333, False)])
+def test_a_server_that_reports_no_space_is_measured_against_the_licensed_size_or_unknown(
+    orchestra: Orchestra, megabytes: int | None, share: float | None, passed: bool
+) -> None:
+    program = orchestra.program
+    program.sandbox.admin.fault("sftp", "status", method="statvfs")
+    (exports(program) / "other.bin").write_bytes(bytes(5_000_000))
+    program.opt_out["export"] = {**program.opt_out.get("export", {}), "capacity_mb": megabytes}
+    orchestra.reload()
+    told = orchestra.job("watch").check("sftp_has_room")
+    assert (told.passed, told.metadata["share_used"].value if share else None) == (passed, share)
+    [line] = [line for line in program.json("doctor")[1]["checks"] if line["what"] == "opt-outs: room"]
+    error = share is not None and share >= 0.9
+    assert line["outcome"] == ("ok" if passed else "fail" if error else "warn")
+    assert line["message"] == told.description
+    assert passed or told.severity is (dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN)

@@ -19,9 +19,7 @@ from sync_assets.cli import sync_opt_outs as operations
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.opt_out.export import folder as files
 from sync_assets_tests.support.opt_outs import (
-    EARLIER,
     HEADER,
-    LATER,
     assert_quiet,
     checks,
     exports,
@@ -33,7 +31,6 @@ from sync_assets_tests.support.opt_outs import (
     switch_on,
     while_slow,
     write_file,
-    writes,
 )
 from sync_assets_tests.support.program import Program
 
@@ -137,33 +134,6 @@ def test_sync_says_which_file_it_waits_for_and_for_how_long_before_it_waits(
     assert opted_out(program, mine) == [True]
 
 
-def test_an_upload_that_pauses_within_a_row_is_made_good_when_it_goes_on(program: Program, ids: Iterator[str]) -> None:
-    """Nothing tells such a file from one that is complete but for the end of its last line, which is left out."""
-    first, second, third = (next(ids) for _ in range(3))
-    whole = HEADER + says(first) + says(second, 1) + says(third)
-    cut = whole.index(second) + 40
-    write_file(program, whole[:cut], "optout_paused.csv")
-    done = program.sync()
-    assert (done.status, done.document["opt_out"]["rejected_rows"]) == (2, 1)
-    assert opted_out(program, first, second, third) == [True, False, False]
-    assert rejected_rows(program, "optout_paused.csv")[0]["line"] == 3
-    write_file(program, whole, "optout_paused.csv")
-    assert taken(program) == 1
-    assert opted_out(program, first, second, third) == [True] * 3
-
-
-def test_a_file_that_changes_while_it_is_read_is_taken_when_it_has_settled(
-    program: Program, ids: Iterator[str]
-) -> None:
-    first, second = next(ids), next(ids)
-    path = exports(program) / write_file(program, HEADER + says(first), "optout_late_change.csv")
-    whole = HEADER + says(first) + says(second)
-    meanwhile = while_slow(program, lambda: path.write_text(whole), system="sftp", path=path.name, skip=1)  # to open it
-    assert taken(program) == 1
-    meanwhile.join()
-    assert opted_out(program, first, second) == [True, True]
-
-
 # --- order, files that come again -----------------------------------------------------------------------------------
 
 
@@ -181,33 +151,6 @@ def test_files_are_taken_in_the_order_of_the_times_in_their_names(program: Progr
     assert order[-3:] == ["optout_20261101_060000.csv", "optout_20261102_060000.csv", "optout_no_time.csv"]
     assert opted_out(program, id_) == [False]
     assert_quiet(program)
-
-
-def test_a_late_file_with_times_changes_nothing_that_a_later_change_has_told(
-    program: Program, ids: Iterator[str]
-) -> None:
-    id_ = next(ids)
-    write_file(program, HEADER + says(id_, 1, LATER), "optout_20261103_060000.csv")
-    assert taken(program) == 1
-    write_file(program, HEADER + says(id_, 0, EARLIER), "optout_20261102_060000.csv")
-    since = program.sandbox.admin.last()
-    assert taken(program) == 1
-    assert writes(program, since)["d365"] == 0
-    assert opted_out(program, id_) == [True]
-
-
-@pytest.mark.parametrize("seconds", [0, 60])
-def test_a_name_that_is_written_again_is_another_file(program: Program, ids: Iterator[str], seconds: int) -> None:
-    first, second = next(ids), next(ids)
-    moment = datetime.now(UTC).replace(microsecond=0)
-    name = write_file(program, HEADER + says(first), f"optout_again{seconds}.csv", modified=moment)
-    assert taken(program) == 1
-    assert taken(program) == 0
-    text = HEADER + says(first) + says(second)
-    write_file(program, text, name, modified=moment + timedelta(seconds=seconds))
-    assert taken(program) == 1
-    assert opted_out(program, first, second) == [True, True]
-    assert_quiet(program, syncs=1)
 
 
 # --- names and kinds ------------------------------------------------------------------------------------------------
@@ -301,12 +244,16 @@ def test_done_files_are_archived_and_the_archive_is_pruned(program: Program, ids
     assert listed(program) == kept[1:]
 
 
-def test_done_files_are_deleted(program: Program, ids: Iterator[str]) -> None:
-    switch_on(program, "campaign_to_d365", after="delete")
-    write_file(program, HEADER + says(next(ids)), "optout_deleted.csv")
-    write_file(program, "of no use", "optout_broken.csv")
-    assert program.sync().document["opt_out"]["files_processed"] == 1
-    assert listed(program) == ["optout_broken.csv"]
+def test_a_file_that_changes_while_it_is_read_is_taken_when_it_has_settled(
+    program: Program, ids: Iterator[str]
+) -> None:
+    first, second = next(ids), next(ids)
+    path = exports(program) / write_file(program, HEADER + says(first), "optout_late_change.csv")
+    whole = HEADER + says(first) + says(second)
+    meanwhile = while_slow(program, lambda: path.write_text(whole), system="sftp", path=path.name, skip=1)  # to open it
+    assert taken(program) == 1
+    meanwhile.join()
+    assert opted_out(program, first, second) == [True, True]
 
 
 @pytest.mark.parametrize("after", ["delete", "archive"])

@@ -16,7 +16,6 @@ from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets_tests.support.opt_outs import (
     EARLIER,
     HEADER,
-    LATER,
     checks,
     clear,
     exports,
@@ -24,7 +23,6 @@ from sync_assets_tests.support.opt_outs import (
     opted_out,
     rejected_rows,
     says,
-    set_campaign,
     switch_on,
     write_file,
 )
@@ -92,13 +90,6 @@ def test_a_file_of_no_use_is_told_keeps_no_other_back_and_is_taken_once_it_is_pu
     assert opted_out(program, other) == [True]
 
 
-def test_a_header_alone_is_a_quiet_day(program: Program) -> None:
-    write_file(program, HEADER, "optout_quiet.csv")
-    done = program.sync()
-    assert (done.status, done.document["opt_out"]["files_processed"]) == (0, 1)
-    assert all(check.passed for check in checks().values())
-
-
 # --- bad rows -------------------------------------------------------------------------------------------------------
 
 CANARIES = ["kanarienvogel", "canary.bird@cage.example", "Quillfirst", "gestern-kanari"]
@@ -139,21 +130,6 @@ def test_bad_rows_are_kept_with_line_and_reason_and_the_others_go_on(program: Pr
     shown: Any = found["every_row_is_valid"].metadata["first_rows"].value
     assert [record.data["line"] for record in shown.records] == ["3", "4", "5", "6", "7", "8"]
     assert program.sync().status == 0  # they are told once
-
-
-def test_of_an_id_that_stands_twice_the_later_change_counts(program: Program, ids: Iterator[str]) -> None:
-    later_first, later_last, same, without = (next(ids) for _ in range(4))
-    rows = [
-        says(later_first, 1, LATER), says(later_first, 0, EARLIER),
-        says(later_last, 0, EARLIER), says(later_last, 1, LATER),
-        says(same, 0, EARLIER), says(same.upper(), 1, EARLIER),
-        says(without, 0, ""), says(without, 1, ""),
-    ]  # fmt: skip
-    set_campaign(program, same, blackListEmail=True)  # is asked where the file contradicts itself
-    write_file(program, HEADER + "".join(rows), "optout_duplicates.csv")
-    done = program.sync()
-    assert (done.status, done.document["opt_out"]["to_d365"]) == (0, 4), done.stopped
-    assert opted_out(program, later_first, later_last, same, without) == [True] * 4
 
 
 # --- ways to write it -----------------------------------------------------------------------------------------------
@@ -213,16 +189,3 @@ def test_doctor_tells_what_would_be_taken_from_a_sample_and_takes_nothing(progra
     assert "somebody" not in json.dumps(document)
     assert not [entry for entry in program.sandbox.admin.journal(since=since) if entry["system"] == "campaign"]
     assert opted_out(program, mine) == [False]
-
-
-def test_doctor_fails_for_a_sample_that_would_be_rejected_as_a_whole(program: Program) -> None:
-    path = program.home / "optout_sample.csv"
-    path.write_text(HEADER.replace(",", ";") + says("").replace(",", ";"), encoding="utf-8")
-    status, output, errors = program.run("doctor", "--file", str(path))
-    assert status == 1
-    assert errors.splitlines()[-1].endswith("Then run `sync-assets doctor` again.")
-    assert output.startswith("fail The whole file would be rejected. The columns `externalId`, ")
-    assert 'Write below `opt_out.export`:\n    separator: ";"\n' in output
-    status, output, errors = program.run("doctor", "--file", str(program.home / "none.csv"))
-    assert (status, output) == (1, "")
-    assert "can't be read (No such file or directory). Name another file with `--file`." in errors

@@ -24,7 +24,6 @@ from sync_assets_tests.support.opt_outs import (
     HEADER,
     assert_quiet,
     clear,
-    exports,
     in_d365,
     known_files,
     opted_in,
@@ -147,42 +146,6 @@ def test_killed_between_the_write_to_d365_and_its_record(program: Program) -> No
     assert_quiet(program)
 
 
-def test_killed_between_the_update_in_campaign_and_its_record(program: Program) -> None:
-    mine = contacts(program, 3)
-    for id_ in mine:
-        set_d365(program, id_, donotemail=True)
-    since = program.sandbox.admin.last()
-
-    def sent(entry: dict[str, Any]) -> bool:
-        return entry["method"] == "PATCH" and entry["key"] == mine[0]
-
-    kill_sync(program, answered=sent, system="campaign", method="PATCH", path=mine[0])
-    assert [sides(program, id_) for id_ in mine] == [(True, True)] * 3
-    with closing(program.runtime()) as runtime:
-        assert {row.state for row in runtime.ledger.opt_outs.of(mine)} == {3}  # to be written, as far as it knows
-    done = program.sync()
-    assert (done.status, done.document["opt_out"]["to_campaign"]) == (0, 0), (done.problems, done.stopped)
-    assert done.document["engine_calls"] == {"insert": 0, "update": 0, "delete": 0, "read": 3}  # asked, not told again
-    assert carried(program, since) == (0, sorted(mine))
-    assert_quiet(program)
-
-
-def test_killed_before_the_update_arrives_in_campaign(program: Program) -> None:
-    [id_] = contacts(program, 1)
-    set_d365(program, id_, donotemail=True)
-    admin = program.sandbox.admin
-    admin.fault("campaign", "cut_before", method="PATCH", path=id_)
-    process = program.start("sync")
-    wait_for(lambda: any(rule["fired"] for rule in admin.fault_rules()))
-    process.kill()
-    process.communicate()
-    admin.clear_faults()
-    assert sides(program, id_) == (True, False)
-    assert program.sync().status == 0
-    assert sides(program, id_) == (True, True)
-    assert_quiet(program)
-
-
 def test_killed_while_the_file_is_read(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "on_disk", True)
     mine = contacts(program, 3)
@@ -195,40 +158,6 @@ def test_killed_while_the_file_is_read(program: Program, monkeypatch: pytest.Mon
     assert carried(program, since)[0] == 1
     with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance, closing(program.runtime()) as runtime:
         assert not end_killed(instance, runtime.ledger, WORK)
-    assert_quiet(program)
-
-
-def test_killed_between_the_rows_and_the_ledger(program: Program) -> None:
-    """The file was read; the ledger has none of its statements."""
-    mine = contacts(program, 3)
-    name = to_d365(program, *mine)
-    since = program.sandbox.admin.last()
-
-    def read(entry: dict[str, Any]) -> bool:
-        return entry["system"] == "sftp" and entry["method"] == "read"
-
-    kill_sync(program, answered=read, system="sftp", path=name, skip=1)
-    assert known_files(program)[name].state is FileState.SEEN
-    with closing(program.runtime()) as runtime:
-        assert runtime.ledger.opt_outs.of(mine) == []
-    done = program.sync()
-    assert (done.status, done.document["opt_out"]["files_processed"], done.document["opt_out"]["to_d365"]) == (0, 1, 3)
-    assert carried(program, since)[0] == 1
-    assert_quiet(program)
-
-
-def test_killed_between_the_ledger_and_the_decisions(program: Program) -> None:
-    """The file is done, so it may go; what it said is in the ledger."""
-    mine = contacts(program, 3)
-    name = to_d365(program, *mine)
-    since = program.sandbox.admin.last()
-    kill_sync(program, system="d365", path=r"Dynamics\.CRM\.In")
-    assert known_files(program)[name].state is FileState.DONE
-    (exports(program) / name).unlink()
-    assert [in_d365(program, id_)["donotemail"] for id_ in mine] == [False] * 3
-    done = program.sync()
-    assert (done.status, done.document["opt_out"]["to_d365"]) == (0, 3), (done.problems, done.stopped)
-    assert carried(program, since)[0] == 1
     assert_quiet(program)
 
 

@@ -15,18 +15,14 @@ from sync_assets.commands.retry import retry
 from sync_assets_tests.support.openssh import OpenSsh, make_key, public
 from sync_assets_tests.support.opt_outs import (
     HEADER,
-    HOUR,
     assert_quiet,
     audit,
-    clear,
     in_d365,
-    modified,
     says,
     set_campaign,
     set_d365,
     sides,
     switch_on,
-    while_slow,
     write_file,
     writes,
 )
@@ -101,13 +97,6 @@ def test_without_the_sftp_files_wait_and_everything_else_goes_on(
     assert sides(program, waiting)[0] is True
 
 
-@pytest.mark.parametrize("case", sorted(CASES.keys() - {"the host key is another one", "a variable is missing"}))
-def test_doctor_tells_why_the_sftp_cannot_be_used(program: Program, tmp_path: Path, case: str) -> None:
-    spoil, says_ = CASES[case]
-    spoil(program, tmp_path)
-    assert_doctor_tells(program, says_)
-
-
 def test_a_server_with_another_host_key_is_told_nothing(program: Program, tmp_path: Path, ids: Iterator[str]) -> None:
     """OpenSSH's own server: before, and after its key has changed."""
     id_ = next(ids)
@@ -141,19 +130,6 @@ def test_a_server_with_another_host_key_is_told_nothing(program: Program, tmp_pa
 
 
 # --- Dynamics 365 ---------------------------------------------------------------------------------------------------
-
-
-def test_throttled_in_the_middle_of_the_batches_and_still_complete(program: Program, ids: Iterator[str]) -> None:
-    mine = [next(ids) for _ in range(101)]  # a batch takes 100
-    admin = program.sandbox.admin
-    admin.fault("d365", "throttle", path=r"\$batch", skip=1, times=2, retry_after=1)
-    write_file(program, HEADER + "".join(says(id_) for id_ in mine))
-    since = admin.last()
-    done = program.sync()
-    assert (done.status, done.document["opt_out"]["to_d365"]) == (0, 101), (done.problems, done.stopped)
-    batches = [entry["status"] for entry in admin.journal("d365", since) if "$batch" in entry["path"]]
-    assert batches == [200, 429, 429, 200]
-    assert all(row["donotemail"] for row in admin.dump_d365() if row["contactid"] in mine)
 
 
 def test_what_dynamics_refuses_stands_in_rejects_and_the_others_arrive(program: Program, ids: Iterator[str]) -> None:
@@ -219,70 +195,3 @@ def test_a_contact_that_is_gone_is_not_made_again_by_its_profile(program: Progra
     write_file(program, HEADER + says(id_), "optout_20261111_060000.csv")
     assert program.sync().status == 0
     assert asked(since) == 0
-
-
-def test_deleted_between_the_decision_and_its_write_it_is_not_made_again(program: Program, ids: Iterator[str]) -> None:
-    id_, other, admin = next(ids), next(ids), program.sandbox.admin
-    write_file(program, HEADER + says(id_) + says(other))
-    meanwhile = while_slow(program, lambda: admin.delete("contact", [id_]), system="d365", path=r"\$batch")
-    done = program.sync()
-    meanwhile.join()
-    assert (done.status, done.document["opt_out"]["to_d365"]) == (0, 1), done.stopped
-    assert id_ not in {row["contactid"] for row in admin.dump_d365()}
-    assert sides(program, other)[0] is True
-
-
-def test_without_the_privilege_to_write_it_says_so_and_goes_on_once_it_is_given(
-    program: Program, ids: Iterator[str]
-) -> None:
-    id_, admin = next(ids), program.sandbox.admin
-    body = '{"error":{"code":"0x80040220","message":"Principal user is missing prvWriteContact privilege"}}'
-    admin.fault(
-        "d365", "status", status=403, body=body, path=r"\$batch", content_type="application/json; odata.metadata=none"
-    )
-    write_file(program, HEADER + says(id_))
-    done = program.sync()
-    assert done.status == 1
-    assert "may not write to the table contact" in str(done.problems[0])
-    assert done.document["opt_out"]["due"] == 1
-    admin.clear_faults()
-    assert program.sync().document["opt_out"]["to_d365"] == 1
-    assert sides(program, id_)[0] is True
-
-
-def test_an_opt_in_is_decided_anew_if_the_contact_has_changed_in_between(program: Program, ids: Iterator[str]) -> None:
-    """The write of an opt-in says which version of the row it was decided on (412)."""
-    id_, admin = next(ids), program.sandbox.admin
-    set_d365(program, id_, donotemail=True)
-    assert program.sync().status == 0
-    set_campaign(program, id_, modified(program, id_) + HOUR / 2, blackListEmail=False)
-    admin.export()
-    since = admin.last()
-    meanwhile = while_slow(
-        program, lambda: admin.change("contact", [id_], fax="+1 555 0100"), system="d365", path=r"\$batch"
-    )
-    # Campaign's opt-in lies ahead; the change of the contact comes when it has passed
-    admin.settings("d365", clock_offset_seconds=3600)
-    done = program.sync()
-    meanwhile.join()
-    admin.settings("d365", clock_offset_seconds=0)
-    assert done.status == 0, (done.problems, done.stopped)
-    assert sides(program, id_) == (True, True)
-    reasons = [one.reason for one in audit(program) if one.contact == id_]
-    assert reasons[-2:] == ["Campaign is newer", "an opt-out wins"]
-    patches = [entry for entry in admin.journal("campaign", since) if entry["method"] == "PATCH"]
-    assert [entry["key"] for entry in patches].count(id_) == 1
-    assert_quiet(program)
-
-
-def test_dynamics_that_stays_away_keeps_nothing_of_what_a_file_said_from_coming_later(
-    program: Program, ids: Iterator[str]
-) -> None:
-    id_, admin = next(ids), program.sandbox.admin
-    write_file(program, HEADER + says(id_))
-    admin.fault("d365", "status", status=401, path=r"\$batch")
-    assert program.sync().status == 1
-    admin.clear_faults()
-    clear(program)
-    assert program.sync().status == 0
-    assert sides(program, id_)[0] is True

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -18,14 +16,11 @@ from sync_assets_tests.support.opt_outs import (
     HEADER,
     LATER,
     assert_quiet,
-    in_d365,
-    modified,
     says,
     set_campaign,
     set_d365,
     sides,
     write_file,
-    writes,
 )
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.waiting import until
@@ -101,24 +96,6 @@ def test_a_hold_returns_when_no_opt_out_of_the_person_is_being_written_and_none_
     assert [sides(program, id_) for id_ in mine] == [(True, True)] * len(mine)
 
 
-def test_a_hold_that_waits_too_long_says_what_is_under_way(
-    program: Program, ids: Iterator[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hold, "WAIT_SECONDS", 0.0)
-    id_, admin = next(ids), program.sandbox.admin
-    set_d365(program, id_, donotemail=True)
-    admin.fault("campaign", "slow", method="PATCH", path=id_, delay_ms=4000)
-    process = program.start("sync")
-    until(lambda: any(rule["fired"] for rule in admin.fault_rules()))
-    with closing(program.runtime()) as runtime:
-        assert hold.add(runtime, id_)["in_flight"] == 1
-    monkeypatch.undo()
-    assert program.json("hold", "add", id_)[1]["in_flight"] == 0
-    process.communicate()
-    assert program.run("hold", "release", id_)[0] == 0
-    assert program.sync().status == 0
-
-
 # --- Campaign -------------------------------------------------------------------------------------------------------
 
 
@@ -149,32 +126,6 @@ def test_what_campaign_refuses_stands_in_rejects_and_the_others_arrive(program: 
     assert program.sync().status == 0
     assert sides(program, mine[1]) == (True, True)
     assert_quiet(program)
-
-
-def test_a_refused_opt_out_that_changes_is_tried_again_by_itself(program: Program, ids: Iterator[str]) -> None:
-    id_, admin = next(ids), program.sandbox.admin
-    admin.fault("campaign", "status", status=500, body="blackListEmail is not valid", method="PATCH", path=id_)
-    set_d365(program, id_, donotemail=True)
-    assert program.sync().status == 2
-    admin.clear_faults()
-    set_d365(program, id_, donotemail=False)
-    assert program.sync().status == 0
-    assert sides(program, id_) == (False, False)
-    assert refused(program) == {}
-
-
-def test_throttled_and_unavailable_and_still_complete(program: Program, ids: Iterator[str]) -> None:
-    mine, admin = [next(ids) for _ in range(6)], program.sandbox.admin
-    admin.fault("campaign", "throttle", method="PATCH", skip=2, times=1, retry_after=1)
-    admin.fault("campaign", "unavailable", method="GET", path="/profile/", skip=1, times=1)
-    for id_ in mine:
-        set_d365(program, id_, donotemail=True)
-    since = admin.last()
-    done = program.sync()
-    assert (done.status, done.document["opt_out"]["to_campaign"]) == (0, 6), (done.problems, done.stopped)
-    assert sorted(patched(program, since, 200)) == sorted(mine)
-    assert done.document["engine_calls"] == calls(read=6, update=6)
-    assert [sides(program, id_) for id_ in mine] == [(True, True)] * 6
 
 
 def test_an_answer_that_was_lost_is_asked_for_and_nothing_is_sent_twice(program: Program, ids: Iterator[str]) -> None:
@@ -211,16 +162,6 @@ def test_a_profile_that_campaign_does_not_tell_stays_due_and_the_others_arrive(
     assert sides(program, silent) == (True, True)
 
 
-def test_a_request_that_did_not_arrive_is_sent_again(program: Program, ids: Iterator[str]) -> None:
-    id_, admin = next(ids), program.sandbox.admin
-    admin.fault("campaign", "cut_before", method="PATCH", times=1)
-    set_d365(program, id_, donotemail=True)
-    since = admin.last()
-    assert program.sync().status == 0
-    assert patched(program, since, 200) == [id_]
-    assert sides(program, id_) == (True, True)
-
-
 def test_denied_by_the_gateway_all_stays_due(program: Program, ids: Iterator[str]) -> None:
     mine, admin = [next(ids) for _ in range(3)], program.sandbox.admin
     body = '{"error_code":"403023","message":"Profile is not valid"}'
@@ -233,38 +174,6 @@ def test_denied_by_the_gateway_all_stays_due(program: Program, ids: Iterator[str
     admin.clear_faults()
     assert program.sync().status == 0
     assert [sides(program, id_) for id_ in mine] == [(True, True)] * 3
-
-
-def test_a_profile_that_campaign_has_lost_is_left_to_who_makes_it(program: Program, ids: Iterator[str]) -> None:
-    """Somebody deleted it in Campaign: an opt-out makes no profile, and the one that is made again carries it."""
-    id_, admin = next(ids), program.sandbox.admin
-    admin.post("/campaign/delete", {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]]})
-    set_d365(program, id_, donotemail=True)
-    since = admin.last()
-    assert program.sync().status == 0
-    assert writes(program, since)["campaign"] == 0
-    assert id_ not in program.profiles()
-    admin.change("contact", [id_], jobtitle="Seen again")
-    assert program.sync().status == 0
-    assert sides(program, id_) == (True, True)
-    assert_quiet(program)
-
-
-def test_a_contact_that_is_not_in_campaign_yet_brings_its_opt_out_along(program: Program, ids: Iterator[str]) -> None:
-    admin = program.sandbox.admin
-    [id_] = admin.create("contact", {"firstname": "Ada", "lastname": "Late", "emailaddress1": "late@example.org"})
-    admin.fault("campaign", "status", status=500, body="lastName is not valid", method="POST", times=1)
-    assert program.sync().document["tables"]["contact"]["failed"] == 1
-    set_d365(program, id_, donotemail=True)
-    since = admin.last()
-    assert program.sync().document["opt_out"]["due"] == 0
-    try_again(program)
-    assert program.sync().status == 0
-    assert sides(program, id_) == (True, True)
-    methods = [entry["method"] for entry in admin.journal("campaign", since) if entry["key"] == id_]
-    assert methods.count("POST") == 1
-    assert "PATCH" not in methods
-    assert_quiet(program)
 
 
 # --- the day's budget -----------------------------------------------------------------------------------------------
@@ -343,33 +252,19 @@ def test_a_held_contact_is_written_on_neither_side_until_it_is_released(program:
 # --- columns of other kinds -----------------------------------------------------------------------------------------
 
 
-def test_whole_numbers_and_columns_whose_true_means_allow_travel_both_ways(
-    program: Program, ids: Iterator[str]
+def test_a_hold_that_waits_too_long_says_what_is_under_way(
+    program: Program, ids: Iterator[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admin = program.sandbox.admin
-    admin.post("/d365/metadata", {"table": "contact", "column": "new_nofax", "set": {"type": "Integer"}})
-    mappings: dict[str, Any] = {"new_nofax": "blackListFax", "followemail": {"to": "blackList", "inverted": True}}
-    program.opt_out["mappings"] = mappings
-    mine = out_here, out_there, in_there, empty = [next(ids) for _ in range(4)]
-    admin.change("contact", mine, new_nofax=0, followemail=True)
-    admin.change("contact", [in_there], new_nofax=1, followemail=False)
-    admin.change("contact", [empty], new_nofax=None, followemail=None)
+    monkeypatch.setattr(hold, "WAIT_SECONDS", 0.0)
+    id_, admin = next(ids), program.sandbox.admin
+    set_d365(program, id_, donotemail=True)
+    admin.fault("campaign", "slow", method="PATCH", path=id_, delay_ms=4000)
+    process = program.start("sync")
+    until(lambda: any(rule["fired"] for rule in admin.fault_rules()))
+    with closing(program.runtime()) as runtime:
+        assert hold.add(runtime, id_)["in_flight"] == 1
+    monkeypatch.undo()
+    assert program.json("hold", "add", id_)[1]["in_flight"] == 0
+    process.communicate()
+    assert program.run("hold", "release", id_)[0] == 0
     assert program.sync().status == 0
-
-    def held(id_: str) -> tuple[Any, ...]:
-        row, profile = in_d365(program, id_), program.profiles()[id_]
-        return row["new_nofax"], row["followemail"], profile["blackListFax"], profile["blackList"]
-
-    assert held(in_there) == (1, False, True, True)
-    admin.change("contact", [out_here], new_nofax=1, followemail=False)
-    set_campaign(program, out_there, blackListFax=True, blackList=True)
-    later = modified(program, in_there) + timedelta(minutes=5)
-    set_campaign(program, in_there, later, blackListFax=False, blackList=False)
-    admin.export()
-    done = program.sync()
-    assert done.status == 0, (done.problems, done.stopped)
-    assert held(out_here) == (1, False, True, True)
-    assert held(out_there) == (1, False, True, True)
-    assert held(in_there) == (0, True, False, False)
-    assert held(empty) == (None, None, False, False)  # empty is no opt-out, and no reason to write
-    assert_quiet(program)

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import itertools
-import time
-from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.opt_out.decide import decide
+from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import (
     HOUR,
     assert_quiet,
     audit,
     in_d365,
     modified,
+    opted_in,
     set_campaign,
     set_d365,
     sides,
     switch_on,
-    write_file,
-    writes,
 )
-from sync_assets_tests.support.premises import DOCUMENTED, on_positions
-from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.premises import DOCUMENTED, V8, on_positions
+from sync_assets_tests.support.program import CONTACT, Program, calls
 
 N = 50
 DIRECTIONS: list[ActiveDirection] = ["campaign_to_d365", "bidirectional"]
@@ -78,7 +78,7 @@ def test_the_first_load_carries_opt_outs_and_costs_no_more_than_an_insert_each(p
     assert_quiet(program)
 
 
-@on_positions(DOCUMENTED, "no key in a PATCH", quick=(DOCUMENTED, "no key in a PATCH"))
+@on_positions(DOCUMENTED, "no key in a PATCH", V8, quick=(DOCUMENTED, "no key in a PATCH", V8))
 def test_an_opt_out_in_d365_arrives_in_campaign_with_one_read_and_one_update(program: Program) -> None:
     switch_on(program, "bidirectional")
     program.sync()
@@ -106,32 +106,6 @@ def test_what_we_wrote_does_not_come_back_as_news(program: Program) -> None:
     assert sides(program, ours) == sides(program, theirs) == (True, True)
 
 
-def test_a_contact_changed_for_another_reason_after_an_opt_in_in_campaign_keeps_true(program: Program) -> None:
-    switch_on(program, "bidirectional")
-    program.sync()
-    id_ = next(id_ for id_, profile in program.profiles().items() if profile["blackListEmail"])
-    set_campaign(program, id_, modified(program, id_) + timedelta(seconds=1), blackListEmail=False)
-    program.sandbox.admin.export()
-    while datetime.now(UTC).replace(microsecond=0) <= modified(program, id_) + timedelta(seconds=1):
-        pass
-    program.sandbox.admin.change("contact", [id_], fax="+1 555 0100")
-    done = program.sync()
-    assert done.status == 0
-    assert sides(program, id_) == (True, True)
-    assert_quiet(program)
-
-
-def test_an_opt_in_in_campaign_newer_than_d365_carries_false_back(program: Program) -> None:
-    switch_on(program, "bidirectional")
-    program.sync()
-    id_ = next(id_ for id_, profile in program.profiles().items() if profile["blackListEmail"])
-    set_campaign(program, id_, modified(program, id_) + HOUR / 2, blackListEmail=False)
-    program.sandbox.admin.export()
-    assert program.sync().document["opt_out"]["to_d365"] == 1
-    assert sides(program, id_) == (False, False)
-    assert_quiet(program)
-
-
 def test_of_a_contact_only_the_mapped_opt_out_is_written_and_of_a_profile_nothing_that_is_not_mapped(
     program: Program,
 ) -> None:
@@ -154,23 +128,6 @@ def test_of_a_contact_only_the_mapped_opt_out_is_written_and_of_a_profile_nothin
         "blackListEmailLastModified",
     }
     assert "blackListEmail" in changed
-
-
-def test_the_same_file_twice_and_a_stale_one_write_nothing(program: Program) -> None:
-    switch_on(program, "campaign_to_d365")
-    program.sync()
-    id_ = next(id_ for id_ in sorted(program.profiles()) if sides(program, id_) == (False, False))
-    row = f"{id_},%s,%s,0,\n"
-    header = "externalId,blackListEmail,blackListEmailLastModified,blackListPhone,blackListPhoneLastModified\n"
-    write_file(program, header + row % (1, "2026-11-20T10:00:00.000Z"), "optout_20261120_110000.csv")
-    assert program.sync().document["opt_out"]["to_d365"] == 1
-    since = program.sandbox.admin.last()
-    write_file(program, header + row % (1, "2026-11-20T10:00:00.000Z"), "optout_20261121_110000.csv")
-    write_file(program, header + row % (0, "2026-11-19T10:00:00.000Z"), "optout_20261119_110000.csv")
-    done = program.sync()
-    assert done.document["opt_out"] | {"files_processed": 2, "to_d365": 0} == done.document["opt_out"]
-    assert writes(program, since)["d365"] == 0
-    assert in_d365(program, id_)["donotemail"] is True
 
 
 @pytest.mark.parametrize("direction", ["disabled", "d365_to_campaign"])
@@ -196,44 +153,6 @@ def test_a_profile_that_was_there_before_never_loses_its_opt_out(program: Progra
     assert sides(program, plain["contactid"]) == (True, True)
     # The list before the first load has shown what it holds, so it is not asked again.
     assert done.document["engine_calls"] == calls(insert=N - 1, update=1, read=2)
-    assert_quiet(program)
-
-
-def test_a_file_named_by_a_clock_ahead_of_ours_makes_nothing_newer_than_it_is(program: Program) -> None:
-    """A server in another zone names files by its own time; a row whose value flips tells no new time of change."""
-    switch_on(program, "bidirectional")
-    program.sync()
-    id_ = next(id_ for id_ in sorted(program.profiles()) if sides(program, id_) == (False, False))
-    now = datetime.now(UTC)
-    header = "externalId,blackListEmail,blackListEmailLastModified,blackListPhone\n"
-    rows = "".join(f"{id_},{value},{now:%Y-%m-%dT%H:%M:%S}.000Z,\n" for value in (1, 0))
-    write_file(program, header + rows, f"optout_{now + 9 * HOUR:%Y%m%d_%H%M%S}.csv")
-    assert program.sync().status == 0
-    time.sleep(1.1)
-    set_d365(program, id_, donotemail=True)
-    assert program.sync().status == 0
-    assert sides(program, id_) == (True, True)
-    assert_quiet(program)
-
-
-def test_a_file_named_by_a_clock_behind_ours_loses_no_change_without_a_time(program: Program) -> None:
-    """A workflow in America names files by its own time, five hours before it writes them."""
-    switch_on(program, "bidirectional")
-    program.sync()
-    id_ = next(id_ for id_ in sorted(program.profiles()) if sides(program, id_) == (False, False))
-
-    def said_by_campaign(value: bool) -> None:
-        set_campaign(program, id_, modified(program, id_) + timedelta(minutes=1), blackListEmail=value)
-        name = f"optout_{datetime.now(UTC) - 5 * HOUR:%Y%m%d_%H%M%S}_{value}.csv"
-        write_file(program, f"externalId,blackListEmail,blackListPhone\n{id_},{int(value)},\n", name)
-        assert program.sync().status == 0
-
-    set_d365(program, id_, donotemail=True)
-    assert program.sync().status == 0
-    said_by_campaign(False)
-    assert sides(program, id_) == (False, False)
-    said_by_campaign(True)
-    assert sides(program, id_) == (True, True)
     assert_quiet(program)
 
 
@@ -276,3 +195,57 @@ def test_every_decision_stands_in_the_audit(program: Program) -> None:
     )
     assert decision["source"].startswith(f"{name}@")
     assert decision["d365_modified"] < decision["campaign_changed"]
+
+
+CARRYING = ("d365_to_campaign", "bidirectional")
+
+
+def installed(sandboxes: SandboxFactory, home: Path, direction: str, contacts: int = 20, **table: Any) -> Program:
+    """Return an installation that is in sync, whose filter excludes inactive contacts."""
+    program = switch_on(Program(sandboxes(contacts=contacts), home), direction)
+    rules = [{"field": "statecode", "is": "eq", "value": 0}]
+    filters = {"rules": rules, "delete_filtered_out": table.pop("delete_filtered_out", False)}
+    program.table = {**CONTACT, "filters": filters, **table}
+    assert program.sync().status == 0
+    return program
+
+
+@pytest.mark.parametrize("direction", CARRYING)
+def test_the_kept_profile_of_a_contact_that_is_deactivated_and_opts_out_is_opted_out(
+    sandbox_factory: SandboxFactory, tmp_path: Path, direction: str
+) -> None:
+    program = installed(sandbox_factory, tmp_path, direction)
+    ada, bob, cid, *_ = opted_in(program)
+    admin = program.sandbox.admin
+    admin.change("contact", [ada], statecode=1, donotemail=True)
+    admin.change("contact", [bob], statecode=1)
+    done = program.sync()
+    assert (done.status, done.document["opt_out"]["to_campaign"]) == (0, 1), (done.problems, done.stopped)
+    assert done.document["engine_calls"] == calls(read=1, update=1)
+    assert [sides(program, id_) for id_ in (ada, bob, cid)] == [(True, True), (False, False), (False, False)]
+
+    set_d365(program, bob, donotemail=True)  # long after it left the filter
+    assert program.sync().status == 0
+    assert sides(program, bob) == (True, True)
+    assert program.sync().document["engine_calls"] == calls()
+    assert_quiet(program)
+
+
+@pytest.mark.parametrize("direction", CARRYING)
+def test_a_profile_whose_deletion_is_held_back_is_opted_out_meanwhile(
+    sandbox_factory: SandboxFactory, tmp_path: Path, direction: str
+) -> None:
+    program = installed(sandbox_factory, tmp_path, direction, contacts=120, delete_filtered_out=True)
+    mine, admin = [id_ for id_, _ in zip(opted_in(program), range(10), strict=False)], program.sandbox.admin
+    admin.change("contact", mine, statecode=1, donotemail=True)
+    done = program.sync()
+    assert done.status == 2
+    assert "10 deletions are held back" in done.stopped[0]
+    assert [sides(program, id_) for id_ in mine] == [(True, True)] * 10
+    assert program.run("approve-deletes", "contact")[0] == 0
+    assert program.sync().status == 0
+    assert not program.profiles().keys() & set(mine)
+    with_rows = program.runtime()
+    assert with_rows.ledger.opt_outs.of(mine) == []
+    with_rows.close()
+    assert_quiet(program)

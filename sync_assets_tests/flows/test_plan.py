@@ -191,37 +191,6 @@ class TestOneTable:
         admin.delete("contact", ids[10:11])
         assert foretold(program) == calls(insert=1, delete=1, read=1)  # a full read
 
-    def test_what_is_pending_already(self, program: Program) -> None:
-        admin = program.sandbox.admin
-        ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(5)))
-        runtime = program.runtime()
-        capture(runtime)
-        runtime.ledger.claims.claim("contact", session_of(runtime.ledger, "another"), limit=2)
-        runtime.close()
-        admin.change("contact", ids[:1], lastname="Changed")
-        told = planned(program)["tables"]["contact"]
-        assert told["insert"] + told["update"] == 5  # those of the other worker, too
-        assert told["uncertain"] == 2
-
-    def test_what_the_mapping_refuses(self, program: Program) -> None:
-        del program.table["fields"]["jobtitle"]["truncate"]
-        program.table["fields"]["jobtitle"] = {"to": "cusJobTitle"}
-        program.sandbox.admin.create("contact", {"lastname": "Fine"}, {"lastname": "Long", "jobtitle": "x" * 100})
-        assert foretold(program) == calls(insert=1, read=2)
-        assert planned(program)["tables"]["contact"]["failed"] == 1
-
-    def test_updates_by_a_filter_cost_a_read_more(self, program: Program) -> None:
-        program.table |= {
-            "address": "filter",
-            "filter": {"name": "byExternalId", "parameter": "externalId_parameter"},
-        }
-        admin = program.sandbox.admin
-        ids = admin.create("contact", *({"lastname": f"N{n}"} for n in range(4)))
-        assert foretold(program) == calls(insert=4, read=2)
-        admin.change("contact", ids[:2], jobtitle="Nurse")
-        admin.delete("contact", ids[2:3])
-        assert foretold(program) == calls(update=2, delete=1, read=4)  # one sees that the record is gone
-
     def test_the_budget_of_the_day_says_how_much_fits(self, program: Program) -> None:
         admin = program.sandbox.admin
         admin.create("contact", *({"lastname": f"N{n}"} for n in range(7)))

@@ -14,7 +14,6 @@ from sync_assets_tests.support.premises import (
     PREMISE,
     V8,
     Position,
-    of_the_environment,
     on_positions,
 )
 from sync_assets_tests.support.program import Program, calls
@@ -132,12 +131,3 @@ def test_a_sandbox_goes_into_each_position_and_comes_back(monkeypatch: pytest.Mo
             with position.on(admin):
                 assert (switches() == documented) is (name == DOCUMENTED), name
             assert switches() == documented, name
-
-
-def test_the_environment_puts_a_sandbox_into_a_position(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PREMISE, "links empty")
-    with SandboxProcess(contacts=1) as sandbox:
-        assert sandbox.admin.settings("campaign")["links_by_key"] == "empty"
-    monkeypatch.setenv(PREMISE, "no such position")
-    with pytest.raises(ValueError, match="one of: as documented, no keys in URLs"):
-        of_the_environment()

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from sync_assets.cli import sync as quiet
-from sync_assets.cli.sync import quiet_tables
 from sync_assets.commands.maintenance import on
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.ledger import Ledger
@@ -61,17 +60,6 @@ def test_a_second_sync_makes_no_run_and_next_to_no_history(kept: Program) -> Non
     assert done.document["tables"]["contact"]["synced"] == N
     assert runs(kept) == before
     assert stored(kept) - size < 20_000
-
-
-def test_it_polls_the_feed_all_the_same(synced: Program) -> None:
-    before = synced.runtime().ledger.feeds.feed("contact")
-    synced.sandbox.admin.clear_journal()
-    synced.sync()
-    after = synced.runtime().ledger.feeds.feed("contact")
-    assert before
-    assert after
-    assert after.polled_at > before.polled_at
-    assert [one for one in synced.sandbox.admin.journal("d365") if "/contacts" in one["path"]]
 
 
 def changed(program: Program) -> None:
@@ -127,21 +115,6 @@ def test_after_an_hour_a_run_confirms_that_the_data_is_fresh(synced: Program, mo
     assert runs(synced) > before
 
 
-def test_what_is_wrong_is_told_as_by_any_other_sync(synced: Program) -> None:
-    def is_told(trouble: str) -> None:
-        done = synced.sync()
-        assert (done.status, bool(done.problems)) == (1, True), trouble
-
-    for secret in ("D365_CLIENT_SECRET", "CAMPAIGN_CLIENT_SECRET"):
-        synced.more = {secret: "wrong"}
-        is_told(secret)
-    synced.more, synced.guardrails = {}, {"max_contacts": N - 1}
-    is_told("a limit")
-    synced.guardrails = {}
-    synced.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
-    is_told("tracking")
-
-
 def test_a_table_in_maintenance_is_neither_asked_nor_run(synced: Program) -> None:
     on(synced.runtime(), ["contact"])
     before = runs(synced)
@@ -149,14 +122,6 @@ def test_a_table_in_maintenance_is_neither_asked_nor_run(synced: Program) -> Non
     assert synced.sync().status == 2
     assert runs(synced) == before
     assert synced.sandbox.admin.journal("d365") == []
-
-
-def test_a_table_that_was_never_captured_is_not_quiet(program: Program) -> None:
-    runtime = program.runtime()
-    assert quiet_tables(runtime, runtime.config.tables) == set()
-    program.sync()
-    assert quiet_tables(runtime, runtime.config.tables) == {"contact"}
-    runtime.close()
 
 
 def test_dagster_is_not_even_loaded(synced: Program) -> None:
@@ -180,6 +145,21 @@ def test_after_a_run_that_failed_the_next_one_makes_its_check_green(synced: Prog
     before = runs(synced)
     assert synced.sync().status == 0
     assert runs(synced) > before
+
+
+def test_what_is_wrong_is_told_as_by_any_other_sync(synced: Program) -> None:
+    def is_told(trouble: str) -> None:
+        done = synced.sync()
+        assert (done.status, bool(done.problems)) == (1, True), trouble
+
+    for secret in ("D365_CLIENT_SECRET", "CAMPAIGN_CLIENT_SECRET"):
+        synced.more = {secret: "wrong"}
+        is_told(secret)
+    synced.more, synced.guardrails = {}, {"max_contacts": N - 1}
+    is_told("a limit")
+    synced.guardrails = {}
+    synced.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+    is_told("tracking")
 
 
 def test_a_run_that_was_killed_is_ended_though_nothing_is_to_be_done(synced: Program) -> None:

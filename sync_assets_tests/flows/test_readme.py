@@ -358,6 +358,9 @@ def test_dagster_as_the_read_me_starts_it_continues_the_sync_of_the_same_folder(
         query = '{assetNodeOrError(assetKey: {path: ["campaign", "profile"]}) '
         query += "{... on AssetNode {assetMaterializations(limit: 1) {runId}}}}"
         until(lambda: "runId" in graphql(running, query), 90)
+    log = running.log.read_text(errors="replace")
+    assert f"sync-assets: Dagster's UI: {running.url}\n" in log
+    assert [word for word in ("withheld", "dg dev") if word in log] == []
     assert [one for one in program.home.rglob("*.db") if "ledger" in one.name] == [program.home / ".dagster/ledger.db"]
 
 

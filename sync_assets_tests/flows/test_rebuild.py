@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from sync_assets.commands.backup import backup
 from sync_assets.commands.rebuild import rebuild, rehearse
 from sync_assets.commands.values import Done
 from sync_assets.errors import SyncAssetsError
-from sync_assets_tests.support.chain import Chain, forget_ledger, ledger_of, lose
+from sync_assets_tests.support.chain import Chain, lose
 from sync_assets_tests.support.opt_outs import (
     HEADER,
     assert_quiet,
@@ -28,7 +30,6 @@ from sync_assets_tests.support.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import Program, calls
 
 
@@ -91,49 +92,6 @@ def test_after_a_lost_ledger_only_what_differs_is_sent_and_nothing_is_made_twice
     assert here.sync() == (0, calls())
 
 
-def test_a_copy_of_the_ledger_may_be_older_than_what_campaign_holds(chain: Callable[..., Chain]) -> None:
-    here = chain("key", "one")
-    admin, program = here.admin, here.program
-    stays, back, gone, moved = [here.make() for _ in range(4)]
-    assert here.sync() == (0, calls(insert=12, read=8))
-    copy = program.home / "copy.db"
-    with closing(program.runtime()) as runtime:
-        backup(runtime, copy)
-
-    admin.change("contact", [back[0]], firstname="Meanwhile")
-    admin.change("new_order", [moved[1]], new_contactid=stays[0])
-    admin.delete("new_orderline", [gone[2]])
-    late = here.make("Late")
-    assert here.sync() == (0, calls(insert=3, update=2, read=5, delete=2))
-    admin.change("contact", [back[0]], firstname="Ada")  # as it was when the copy was made: it tells no difference
-    admin.change("contact", [late[0]], firstname="Later")
-    lose(program)
-    shutil.copy(copy, ledger_of(program))
-    program.guardrails = {"horizon_minutes": 0.00001}  # no request without an answer is waited for
-
-    assert found(rebuilt(program), "records", "equal", "differing", "unknown", "pending") == {
-        "contact": (5, 3, 2, 0, 2),
-        "new_order": (5, 5, 0, 0, 0),
-        "new_orderline": (4, 4, 0, 0, 1),  # Campaign is asked to delete what it has deleted
-    }
-    assert here.sync() == (0, calls(update=2, delete=1, read=2))
-    names = {id_: record["firstName"] for id_, record in here.held()["profile"].items()}
-    assert (names[back[0]], names[late[0]]) == ("Ada", "Later")
-    assert here.sync() == (0, calls())
-
-
-def test_a_ledger_in_postgresql_is_rebuilt_likewise(program: Program, postgres: PostgresServer) -> None:
-    with postgres.database() as lost, postgres.database() as fresh:
-        program.more["SYNC_ASSETS_LEDGER_URL"] = lost
-        assert program.sync().document["engine_calls"] == calls(insert=50, read=2)
-        program.sandbox.admin.change("contact", 2, jobtitle="Changed")
-        program.more["SYNC_ASSETS_LEDGER_URL"] = fresh
-        forget_ledger(program)
-        assert found(rebuilt(program), "equal", "differing", "pending") == {"contact": (48, 2, 2)}
-        assert program.sync().document["engine_calls"] == calls(update=2)
-        program.assert_in_step()
-
-
 def test_it_goes_on_where_the_day_s_engine_calls_were_spent(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     program.sync()
     lose(program)
@@ -186,3 +144,89 @@ def test_the_command_tells_people_and_programs(program: Program) -> None:
     assert told["tables"]["contact"] | {"synced": 50, "equal": 50, "pending": 0} == told["tables"]["contact"]
     with closing(program.runtime()) as runtime, pytest.raises(SyncAssetsError, match="is not a mapped table"):
         rebuild(runtime, ["nothing"])
+
+
+HORIZON_SECONDS = 3.0
+
+
+def set_back(program: Program, copy: Path) -> None:
+    """Put the copy in the place of the ledger."""
+    ledger = Path(program.env["DAGSTER_HOME"]) / "ledger.db"
+    for file in ledger.parent.glob("ledger.db-*"):
+        file.unlink()
+    ledger.write_bytes(copy.read_bytes())
+
+
+def killed_sync(program: Program, inserts: int) -> None:
+    """Start a sync, and kill it after this many further inserts."""
+    admin = program.sandbox.admin
+    before = admin.engine_calls()["insert"]
+    admin.latency("campaign", 200)
+    process = program.start("sync")
+    while admin.engine_calls()["insert"] < before + inserts:
+        time.sleep(0.02)
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    admin.latency("campaign", 0)
+
+
+def a_key_that_identifies_nothing(program: Program) -> None:
+    admin = program.sandbox.admin
+    admin.settings("campaign", profile_key=None, key_in_url=False)
+    published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
+    admin.settings("campaign", filters=published)
+    ours = {"name": "byOurId", "parameter": "ourId_parameter"}
+    program.table |= {"unique": False, "apply_deletes": True, "address": "filter", "filter": ours}
+    program.guardrails = {"concurrency": 2, "horizon_minutes": HORIZON_SECONDS / 60}
+
+
+def test_a_ledger_that_was_set_back_sends_nothing_until_it_is_rebuilt(program: Program, tmp_path: Path) -> None:
+    a_key_that_identifies_nothing(program)
+    admin = program.sandbox.admin
+    first, *_ = [row["contactid"] for row in admin.dump_d365()]
+    assert program.sync().status == 0
+    backup(program.runtime(), tmp_path / "copy.db")
+    admin.create("contact", *({"lastname": f"New{n}"} for n in range(12)))
+    killed_sync(program, inserts=6)
+    admin.change("contact", [first], jobtitle="newer")
+    assert program.sync().status == 0
+    admin.delete("contact", [first])
+    set_back(program, tmp_path / "copy.db")
+    before = admin.engine_calls()
+    for _ in range(2):
+        status, output, errors = program.run("sync")
+        assert (status, output) == (1, "")
+        assert "is an older copy" in errors
+        assert "`sync-assets rebuild`" in errors
+    assert admin.engine_calls() == before
+    time.sleep(HORIZON_SECONDS)
+    status, _, errors = program.run("rebuild")
+    assert status == 0, errors
+    status, _, errors = program.run("sync")
+    assert status == 0, errors
+    program.assert_in_step()
+    ids = Counter(profile["externalId"] for profile in admin.dump_campaign() if profile["externalId"])
+    assert set(ids.values()) == {1}
+
+
+def test_a_rebuild_waits_until_no_request_that_the_ledger_lost_can_take_effect(
+    program: Program, tmp_path: Path
+) -> None:
+    admin = program.sandbox.admin
+    assert program.sync().status == 0
+    backup(program.runtime(), tmp_path / "copy.db")
+    admin.change("contact", 1, jobtitle="newer")
+    assert program.sync().status == 0
+    set_back(program, tmp_path / "copy.db")
+    before = admin.engine_calls()
+    status, _, errors = program.run("rebuild")
+    assert status == 1
+    assert "Requests that the ledger lost may take effect until" in errors
+    assert "`sync-assets rebuild`" in errors
+    assert program.run("sync")[0] == 1
+    assert admin.engine_calls() == before
+    program.guardrails = {"horizon_minutes": 0.00001}
+    assert program.run("rebuild")[0] == 0
+    assert program.sync().status == 0
+    program.assert_in_step()

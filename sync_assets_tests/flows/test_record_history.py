@@ -102,17 +102,6 @@ def test_a_record_is_followed_from_run_to_run(program: Program) -> None:
     assert mine in program.run("history", "--limit", "2")[1]
 
 
-def test_an_unknown_table_and_an_id_that_is_none_are_refused(program: Program) -> None:
-    program.history = {"days": 14}
-    status, output, errors = program.run("history", "--table", "lead")
-    assert (status, output) == (1, "")
-    assert "lead is not a mapped table." in errors
-    status, output, errors = program.run("history", "Zanzibarlast")
-    assert (status, output) == (1, "")
-    assert "The history of a record needs its D365 id" in errors
-    assert "Zanzibarlast" not in errors
-
-
 def test_no_value_of_a_contact_is_in_the_history_after_a_whole_sync(program: Program) -> None:
     """Rejections included whose answers quote values."""
     admin, program.history = program.sandbox.admin, {"days": 14}
@@ -171,3 +160,14 @@ def test_the_job_prune_history_removes_old_entries_and_all_once_no_history_is_co
     assert pruned(program) == 3
     program.history = {}
     assert pruned(program) == 0
+
+
+def test_an_unknown_table_and_an_id_that_is_none_are_refused(program: Program) -> None:
+    program.history = {"days": 14}
+    status, output, errors = program.run("history", "--table", "lead")
+    assert (status, output) == (1, "")
+    assert "lead is not a mapped table." in errors
+    status, output, errors = program.run("history", "Zanzibarlast")
+    assert (status, output) == (1, "")
+    assert "The history of a record needs its D365 id" in errors
+    assert "Zanzibarlast" not in errors

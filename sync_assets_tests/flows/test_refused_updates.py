@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from sync_assets_tests.support.program import Program
@@ -59,34 +57,6 @@ def test_an_address_that_campaign_refuses_in_updates_never_holds_back_an_e_mail(
 
 
 @pytest.mark.parametrize("bare", [False, True])
-def test_any_attribute_that_campaign_refuses_in_updates_is_found_and_left_out(program: Program, bare: bool) -> None:
-    admin = program.sandbox.admin
-    assert program.sync().status == 0
-    settings: dict[str, Any] = {"refused_in_patch": ["cusJobTitle"], "bare_errors": bare}
-    admin.settings("campaign", **settings)
-    before = program.profiles()
-    moved = move(program, 4, "Elsewhere")
-    done = program.sync()
-    assert (done.status, done.document["tables"]["contact"]["failed"]) == (0, 0)
-    titles = [before[id_]["cusJobTitle"] for id_ in moved]
-    assert held(program, moved) == [("elsewhere", "Elsewhere", title) for title in titles]
-    assert set(named(program, "cusJobTitle").values()) == {True}
-    assert move(program, 4, "Further") == moved
-    assert program.sync().document["engine_calls"] == {"insert": 0, "update": 4, "delete": 0, "read": 0}
-
-
-def test_one_error_without_a_reason_condemns_no_attribute(program: Program) -> None:
-    admin = program.sandbox.admin
-    assert program.sync().status == 0
-    body = "RST-360011 An error has occurred - please contact your administrator."
-    admin.fault("campaign", "status", status=500, body=body, method="PATCH", times=1)
-    moved = move(program, 5, "Elsewhere")
-    assert program.sync().status == 0
-    assert held(program, moved) == [("elsewhere", "Elsewhere", "Elsewhere")] * 5
-    assert set(named(program, CITY).values()) == {False}
-
-
-@pytest.mark.parametrize("bare", [False, True])
 def test_a_value_that_campaign_refuses_condemns_no_attribute(program: Program, bare: bool) -> None:
     """The e-mail address of one contact violates the data policy of Campaign; those of others do not."""
     admin = program.sandbox.admin
@@ -114,15 +84,3 @@ def test_a_forced_replay_tries_a_refused_attribute_again(program: Program) -> No
     assert held(program, moved) == [("elsewhere", "Elsewhere", "Elsewhere")] * 3
     program.assert_in_step()
     assert set(named(program, CITY).values()) == {False}
-
-
-def test_a_profile_that_was_deleted_in_campaign_is_made_again_with_its_address(program: Program) -> None:
-    admin = program.sandbox.admin
-    assert program.sync().status == 0
-    admin.settings("campaign", location_in_patch="not_valid")
-    moved = move(program, 3, "Elsewhere")
-    assert program.sync().status == 0
-    admin.post("/campaign/delete", {"resource": "profile", "keys": moved[:1]})
-    admin.change("contact", moved, address1_city="Further", jobtitle="Further")
-    assert program.sync().status == 0
-    assert program.profiles()[moved[0]]["location"]["city"] == "Further"

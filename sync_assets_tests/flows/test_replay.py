@@ -1,4 +1,4 @@
-"""`replay`: a table or days of it captured again, sent again only if forced to, and never lost when killed."""
+"""Rows that are read again: by `replay`, when a position is lost or a mapping changes, and to be inserted once more."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import time
 from collections import Counter
 from contextlib import closing, nullcontext
 from datetime import date, timedelta
-from typing import Any
+from pathlib import Path
 from urllib.parse import unquote
 
 import dagster as dg
 import pytest
 
-from sync_assets.capture.context import CaptureResult
 from sync_assets.cli.replay import replay
 from sync_assets.commands.values import Done
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
 from sync_assets.ledger import Ledger, Replay
+from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.plain_runs import plain_runs
-from sync_assets_tests.support.program import CONTACT, Program, calls, capture
+from sync_assets_tests.support.program import CONTACT, Program, calls
 
 N = 50
 
@@ -95,28 +96,6 @@ def test_a_forced_replay_only_captures_and_the_next_sync_sends_fields_without_up
     assert synced.sync().document["engine_calls"] == calls()
 
 
-@pytest.mark.parametrize("days", [(), (date(2000, 1, 1), None)], ids=["the table", "days"])
-def test_a_replay_sends_a_field_without_updates_where_it_differs_and_only_there(synced: Program, days: Any) -> None:
-    admin = synced.sandbox.admin
-    [key] = admin.change("contact", 1, birthdate="1990-01-02")  # apply_updates: false
-    assert synced.sync().document["engine_calls"] == calls()
-    assert replayed(synced, *days).document["pending"] == 1
-    assert synced.sync().document["engine_calls"] == calls(update=1)
-    assert synced.profiles()[key]["birthDate"] == "1990-01-02"
-    assert replayed(synced, *days).document["pending"] == 0
-
-
-def test_a_full_read_that_is_no_replay_does_not_send_a_field_without_updates(synced: Program) -> None:
-    admin = synced.sandbox.admin
-    [key] = admin.change("contact", 1, birthdate="1990-01-02")
-    admin.expire()
-    assert synced.sync().document["engine_calls"] == calls()
-    admin.change("contact", [key], jobtitle="Changed")
-    assert synced.sync().document["engine_calls"] == calls(update=1)
-    assert synced.profiles()[key]["birthDate"] != "1990-01-02"
-    assert replayed(synced).document["pending"] == 1
-
-
 def test_a_replay_of_days_reads_the_rows_last_modified_on_them_both_days_included(synced: Program) -> None:
     days = by_day(synced)
     first, last = sorted(days)[len(days) // 4], sorted(days)[-len(days) // 4]
@@ -131,16 +110,6 @@ def test_a_replay_of_days_reads_the_rows_last_modified_on_them_both_days_include
     assert synced.sync().document["engine_calls"] == calls(update=expected)
 
 
-def test_one_side_may_be_open(synced: Program) -> None:
-    days = by_day(synced)
-    middle = sorted(days)[len(days) // 2]
-    since = sum(rows for day, rows in days.items() if day >= middle)
-    until = sum(rows for day, rows in days.items() if day <= middle)
-    assert replayed(synced, middle, force=True).document["pending"] == since
-    assert synced.sync().status == 0
-    assert replayed(synced, None, middle, force=True).document["pending"] == until
-
-
 def test_its_run_captures_and_nothing_else_and_is_one_of_today(synced: Program) -> None:
     days = sorted(by_day(synced))
     synced.on_disk = True
@@ -149,44 +118,6 @@ def test_its_run_captures_and_nothing_else_and_is_one_of_today(synced: Program) 
         [run] = instance.get_runs(limit=1)
         assert run.tags["dagster/partition"] == today()
         assert [step.step_key for step in instance.get_run_step_stats(run.run_id)] == ["sync_contact"]
-
-
-def interrupted(program: Program, ask: Any, requests: int = 2) -> tuple[Any, list[CaptureResult]]:
-    """A runtime whose capture, after `ask(ledger)`, was cut off after two pages of ten rows, and so many requests."""
-    runtime = program.runtime()
-    ask(runtime.ledger)
-    program.sandbox.admin.fault("d365", "forbidden", path="/contacts", skip=requests, times=1)
-    told: list[CaptureResult] = []
-    with pytest.raises(Exception, match=r"refuses|privilege"):
-        capture(runtime, page_size=10, progress=told.append)
-    assert told[-1].rows == 20
-    return runtime, told
-
-
-def test_a_replay_of_days_that_was_cut_off_goes_on_at_its_page_with_the_next_capture(synced: Program) -> None:
-    runtime, _ = interrupted(
-        synced, lambda ledger: ledger.replays.ask_for_replay("contact", date.min, date.max, resend=True)
-    )
-    assert runtime.ledger.reports.counts()["contact"].pending == 20
-    since = synced.sandbox.admin.last()
-    result = capture(runtime, page_size=10)
-    assert (result.rows, result.changed) == (30, 30)
-    runtime.close()
-    links = reads(synced, since)
-    assert ["skiptoken" in link for link in links] == [True, True, True, False]
-    assert "deltatoken" in links[-1]
-    assert standing(synced) is None
-    assert synced.sync().document["engine_calls"] == calls(update=N)
-
-
-def test_a_replay_of_a_table_that_was_cut_off_goes_on_at_its_page_when_it_is_repeated(synced: Program) -> None:
-    runtime, _ = interrupted(
-        synced, lambda ledger: ledger.replays.replay_everything("contact", resend=True), requests=3
-    )
-    runtime.close()
-    since = synced.sandbox.admin.last()
-    assert replayed(synced, force=True).document["pending"] == N
-    assert "skiptoken" in reads(synced, since)[0]
 
 
 def test_a_killed_replay_is_done_by_the_next_sync(synced: Program) -> None:
@@ -206,33 +137,6 @@ def test_a_killed_replay_is_done_by_the_next_sync(synced: Program) -> None:
     assert standing(synced) is None
 
 
-def test_what_was_asked_for_before_is_done_first(synced: Program) -> None:
-    days = by_day(synced)
-    first, last = min(days), max(days)
-    runtime = synced.runtime()
-    runtime.ledger.replays.ask_for_replay("contact", first, first, resend=True)
-    runtime.close()
-    assert replayed(synced, last, last, force=True).document["pending"] == days[first] + days[last]
-
-
-def test_a_row_that_changes_while_its_day_is_replayed_arrives_as_it_is_now(synced: Program) -> None:
-    admin = synced.sandbox.admin
-    runtime = synced.runtime()
-    runtime.ledger.replays.ask_for_replay("contact", date.min, date.max)
-    changed: list[str] = []
-
-    def change(result: CaptureResult) -> None:
-        if not changed:  # after the first page: rows of this page, and of pages that are still to be read
-            changed.extend(admin.change("contact", 30, jobtitle="Changed meanwhile"))
-            admin.delete("contact", changed[-1:])
-
-    capture(runtime, page_size=10, progress=change)
-    runtime.close()
-    assert synced.sync().document["engine_calls"] == calls(update=29)
-    titles = {key: profile["cusJobTitle"] for key, profile in synced.profiles().items()}
-    assert {titles[key] for key in changed[:-1]} == {"Changed meanwhile"}
-
-
 @pytest.mark.parametrize("force", [False, True])
 def test_a_replay_of_days_answered_by_a_replica_that_lags_keeps_the_newer_row_unless_it_is_forced(
     synced: Program, force: bool
@@ -246,19 +150,6 @@ def test_a_replay_of_days_answered_by_a_replica_that_lags_keeps_the_newer_row_un
     assert synced.sync().document["engine_calls"] == calls(update=N if force else 0)
     newest = [profile for profile in synced.profiles().values() if profile["cusJobTitle"] == "Newest"]
     assert len(newest) == (0 if force else 3)
-
-
-@pytest.mark.parametrize("force", [False, True])
-def test_a_mapping_that_changes_while_days_are_replayed_reads_the_whole_table(synced: Program, force: bool) -> None:
-    runtime, _ = interrupted(
-        synced, lambda ledger: ledger.replays.ask_for_replay("contact", date.min, date.max, resend=force)
-    )
-    runtime.close()
-    cut = {"firstname": {"to": "firstName", "truncate": True}}  # another mapping, and the same payloads all the same
-    synced.table = {**CONTACT, "fields": CONTACT["fields"] | cut}
-    assert synced.sync().document["engine_calls"] == calls(update=N if force else 0)
-    assert standing(synced) is None
-    synced.assert_in_step()
 
 
 def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(
@@ -301,3 +192,123 @@ class TestCommandLine:
             [line] = errors.splitlines()
             assert line.startswith(f"sync-assets: {told}")
         assert reads(program) == []
+
+
+@pytest.fixture
+def deleting(program: Program) -> Program:
+    program.table = {**CONTACT, "apply_deletes": True}
+    assert program.sync().status == 0
+    return program
+
+
+def gap(program: Program) -> list[str]:
+    """The position in the feed is lost while rows are deleted, changed and made; the ids that were deleted."""
+    admin = program.sandbox.admin
+    gone = admin.delete("contact", 3)
+    admin.change("contact", 4, jobtitle="Changed in the gap")
+    admin.create("contact", {"lastname": "Byron"}, {"lastname": "Lovelace"})
+    admin.expire()
+    return gone
+
+
+def test_what_happened_in_the_gap_of_an_expired_position_arrives(deleting: Program) -> None:
+    gap(deleting)
+    assert deleting.sync().document["engine_calls"] == calls(insert=2, update=4, delete=4, read=4)
+    deleting.assert_in_step()
+    assert deleting.sync().document["engine_calls"] == calls()
+
+
+def test_a_position_that_expires_again_and_again_is_an_error_and_the_next_sync_reads_in_full_as_it_says(
+    deleting: Program,
+) -> None:
+    gap(deleting)
+    deleting.sandbox.admin.fault("d365", "expired_delta")
+    done = deleting.sync()
+    assert done.status == 1
+    assert [str(problem) for problem in done.problems] == [
+        "The position in the change feed has expired (table contact). The next sync reads the table in full."
+    ]
+    deleting.sandbox.admin.clear_faults()
+    deleting.sandbox.admin.expire()
+    since = deleting.sandbox.admin.last()
+    assert deleting.sync().status == 0
+    reads = [entry["path"] for entry in deleting.sandbox.admin.journal("d365", since) if "/contacts" in entry["path"]]
+    assert any("deltatoken" not in path for path in reads)
+    deleting.assert_in_step()
+
+
+def test_columns_that_are_mapped_newly_arrive_and_so_do_the_deletions_of_that_moment(deleting: Program) -> None:
+    admin = deleting.sandbox.admin
+    admin.delete("contact", 2)
+    faxes = {row["contactid"]: row["fax"] or "" for row in admin.dump_d365()}
+    assert any(faxes.values())
+    fields = {name: to for name, to in CONTACT["fields"].items() if name != "jobtitle"}
+    deleting.table = {**CONTACT, "apply_deletes": True, "fields": {**fields, "fax": "cusJobTitle"}}
+    made = deleting.sync()
+    assert (made.status, made.document["engine_calls"]["delete"]) == (0, 3)
+    assert {key: profile["cusJobTitle"] for key, profile in deleting.profiles().items()} == faxes
+
+
+def test_an_organization_that_was_restored_from_a_backup_goes_back_in_campaign_too(deleting: Program) -> None:
+    admin = deleting.sandbox.admin
+    changed = admin.change("contact", 3, jobtitle="After the backup")
+    assert deleting.sync().document["engine_calls"] == calls(update=3)
+    admin.restore()
+    assert deleting.sync().document["engine_calls"] == calls(update=3)
+    deleting.assert_in_step()
+    admin.change("contact", changed[:1], jobtitle="After the restore")  # with a version that another row had before
+    assert deleting.sync().document["engine_calls"] == calls(update=1)
+    deleting.assert_in_step()
+
+
+class TestChildrenOfAParentThatComesBack:
+    """Their payload was erased when Campaign acknowledged it, so their rows are read again to be inserted."""
+
+    @pytest.fixture
+    def chain(self, sandbox_factory: SandboxFactory, tmp_path: Path) -> Chain:
+        rules = [{"field": "statecode", "is": "eq", "value": 0}]
+        return Chain(sandbox_factory, tmp_path, filters={"rules": rules, "delete_filtered_out": True})
+
+    def leave(self, chain: Chain, **order: str) -> tuple[str, str, str]:
+        """A contact with an order with a line, in Campaign until the contact leaves its filter.
+
+        order: changes of the order before that.
+        """
+        ids = chain.make()
+        assert chain.sync() == (0, calls(insert=3, read=8))
+        if order:
+            chain.admin.change("new_order", [ids[1]], **order)
+            assert chain.sync()[0] == 0
+        chain.admin.change("contact", [ids[0]], statecode=1)
+        status, _ = chain.sync()
+        assert status == 0  # the children are orphaned
+        assert all(not records for records in chain.held().values())
+        return ids
+
+    def test_as_they_are_by_then(self, chain: Chain) -> None:
+        contact, order, _ = self.leave(chain)
+        chain.admin.change("new_order", [order], new_name="Changed")
+        chain.admin.change("contact", [contact], statecode=0)
+        assert chain.sync() == (0, calls(insert=3, read=2))
+        assert chain.held()["cusOrder"][order]["cusName"] == "Changed"
+
+    def test_but_not_as_a_replica_that_lags_still_has_them(self, chain: Chain) -> None:
+        contact, order, line = self.leave(chain, new_name="Changed")
+        chain.admin.settings("d365", lagging_queries=True)
+        chain.admin.change("contact", [contact], statecode=0)
+        assert chain.sync()[0] == 2
+        assert chain.held()["cusOrder"] == {}
+        chain.admin.settings("d365", lagging_queries=False)
+        assert chain.sync()[0] == 0
+        assert chain.held()["cusOrder"][order]["cusName"] == "Changed"
+        assert [list(records) for records in chain.held().values()] == [[contact], [order], [line]]
+
+
+def test_one_side_may_be_open(synced: Program) -> None:
+    days = by_day(synced)
+    middle = sorted(days)[len(days) // 2]
+    since = sum(rows for day, rows in days.items() if day >= middle)
+    until = sum(rows for day, rows in days.items() if day <= middle)
+    assert replayed(synced, middle, force=True).document["pending"] == since
+    assert synced.sync().status == 0
+    assert replayed(synced, None, middle, force=True).document["pending"] == until

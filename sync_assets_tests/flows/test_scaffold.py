@@ -109,15 +109,6 @@ def test_every_table_that_has_a_resource_passes_the_doctor_and_costs_no_engine_c
     assert all(one.key.sure for one in written.tables)
 
 
-def test_the_demo_needs_no_field_that_is_not_suggested(program: Program, path: Path) -> None:
-    init(program, path, "contact", "new_order", "new_orderline")
-    suggested, demo = load_config(path), load_config(SANDBOX_CONFIG.with_name("demo.yaml"))
-    for table in demo.tables:
-        own = suggested.table(table.table)
-        assert {c: f.to for c, f in table.fields.items()}.items() <= {c: f.to for c, f in own.fields.items()}.items()
-        assert (own.key, own.links) == (table.key, table.links)
-
-
 class TestAFileThatIsThere:
     def test_is_not_written_over_without_force(self, program: Program, path: Path) -> None:
         path.write_text("mine")
@@ -151,12 +142,6 @@ class TestAFileThatIsThere:
         assert path.stat().st_mode & 0o777 == 0o640
         assert [file.name for file in path.parent.iterdir() if file.name.startswith(".sync")] == []
 
-    def test_is_told_which_of_its_tables_point_to_the_new_one(self, program: Program, path: Path) -> None:
-        init(program, path, "contact", "new_orderline")
-        (hint,) = add(program, path, "new_order").hints
-        assert "- {field: new_orderid, to: cusOrderLink, table: new_order}" in hint
-        assert add(program, path, "account=cusStore").hints == ()
-
     def test_stays_as_it_is_where_the_guardrails_allow_no_more(self, program: Program, path: Path) -> None:
         init(program, path, "contact")
         path.write_text(path.read_text() + "guardrails: {max_custom_entities: 0}\n")
@@ -164,6 +149,12 @@ class TestAFileThatIsThere:
         with pytest.raises(SyncAssetsError, match="tables besides contact: 1 of at most 0"):
             add(program, path, "new_order")
         assert path.read_bytes() == before
+
+    def test_is_told_which_of_its_tables_point_to_the_new_one(self, program: Program, path: Path) -> None:
+        init(program, path, "contact", "new_orderline")
+        (hint,) = add(program, path, "new_order").hints
+        assert "- {field: new_orderid, to: cusOrderLink, table: new_order}" in hint
+        assert add(program, path, "account=cusStore").hints == ()
 
 
 @pytest.mark.parametrize(
@@ -225,15 +216,6 @@ class TestCommands:
         }
         assert document["resources"]["cusStore"] == "customResources"
 
-    def test_init_and_add_say_what_they_wrote_and_what_is_next(self, program: Program, path: Path) -> None:
-        status, output, errors = program.run("init", "--table", "contact", "--file", str(path))
-        assert (status, errors) == (0, "")
-        assert "contact -> profile, key externalId: 22 columns mapped, 2 less sure ones commented out" in output
-        assert f"export SYNC_ASSETS_CONFIG={path}" in output
-        status, output, errors = program.run("add", "new_order", "--file", str(path))
-        assert (status, errors) == (0, "")
-        assert "new_order -> cusOrder, key cusOrderId: 9 columns mapped, linked by new_contactid -> contact" in output
-
     def test_init_prints_the_lines_for_a_sample_of_the_opt_out_file(self, program: Program, path: Path) -> None:
         sample = path.with_name("optout.csv")
         sample.write_text("externalId;blackListEmail;blackListPhone;blackListFax;blackListPostalMail\n")
@@ -250,3 +232,21 @@ class TestCommands:
         status, output, errors = program.run("schema")
         assert (status, errors) == (0, "")
         assert json.loads(output) == json.loads(PACKAGED.read_bytes())
+
+    def test_init_and_add_say_what_they_wrote_and_what_is_next(self, program: Program, path: Path) -> None:
+        status, output, errors = program.run("init", "--table", "contact", "--file", str(path))
+        assert (status, errors) == (0, "")
+        assert "contact -> profile, key externalId: 22 columns mapped, 2 less sure ones commented out" in output
+        assert f"export SYNC_ASSETS_CONFIG={path}" in output
+        status, output, errors = program.run("add", "new_order", "--file", str(path))
+        assert (status, errors) == (0, "")
+        assert "new_order -> cusOrder, key cusOrderId: 9 columns mapped, linked by new_contactid -> contact" in output
+
+
+def test_the_demo_needs_no_field_that_is_not_suggested(program: Program, path: Path) -> None:
+    init(program, path, "contact", "new_order", "new_orderline")
+    suggested, demo = load_config(path), load_config(SANDBOX_CONFIG.with_name("demo.yaml"))
+    for table in demo.tables:
+        own = suggested.table(table.table)
+        assert {c: f.to for c, f in table.fields.items()}.items() <= {c: f.to for c, f in own.fields.items()}.items()
+        assert (own.key, own.links) == (table.key, table.links)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -13,11 +14,10 @@ import pytest
 from sync_assets.runtime.workers import worker_id
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.ledgers import session_of
+from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import Program, calls, capture
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.waiting import until
-
-N = 50
 
 
 @pytest.fixture
@@ -58,20 +58,13 @@ def test_two_syncs_at_once_do_the_work_once(slow_program: Program) -> None:
         inserted.append(json.loads(output)["engine_calls"]["insert"])
     program.assert_in_step()
     assert sum(inserted) == 400
-    # The list is read once; each sync that sent inserts has read its first record back.
+    # The list is read once; a sync that sent inserts has read its first record back, unless the other had.
     reads = 1 + sum(number > 0 for number in inserted)
-    assert program.sandbox.admin.engine_calls() == calls(insert=400, read=reads), inserted
+    made = program.sandbox.admin.engine_calls()
+    assert made | {"read": 0} == calls(insert=400), inserted
+    assert 2 <= made["read"] <= reads, inserted
     sent = [entry["key"] for entry in program.sandbox.admin.journal("campaign") if entry["engine"] == "insert"]
     assert len(sent) == len(set(sent)) == 400
-
-
-def test_a_connection_cut_after_the_insert_makes_no_duplicate(program: Program) -> None:
-    admin = program.sandbox.admin
-    admin.fault("campaign", "cut_after", method="POST", every=5, times=6)
-    assert program.sync().status == 0
-    program.assert_in_step()
-    assert admin.engine_calls()["insert"] == N  # each cut one was settled by its key
-    assert admin.engine_calls()["update"] == 6
 
 
 def test_throttled_stopped_and_confused_and_still_complete(program: Program) -> None:
@@ -97,73 +90,6 @@ def test_throttled_stopped_and_confused_and_still_complete(program: Program) -> 
     assert any(gap >= 2.0 for gap in gaps)
 
 
-BEFORE_ROWS = 6
-"""Requests of a first load of 50 rows in pages of ten: a page that shows that it is not the only one, five of ids."""
-
-
-def test_a_first_load_that_was_interrupted_while_it_read_the_ids_goes_on_with_them(program: Program) -> None:
-    admin = program.sandbox.admin
-    runtime = program.runtime()
-    admin.fault("d365", "forbidden", path="/contacts", skip=4, times=1)
-    with pytest.raises(Exception, match=r"refuses|privilege"):
-        capture(runtime, page_size=10)
-    since = admin.last()
-    assert capture(runtime, page_size=10).new == N
-    reads = [entry["path"] for entry in admin.journal("d365", since) if "/contacts" in entry["path"]]
-    assert ["skiptoken" in path for path in reads[:3]] == [
-        False,
-        True,
-        True,
-    ]  # again several pages; the last two of ids
-    assert all("lastname" not in path for path in reads[1:3])
-    assert len(reads) == 3 + 5 + 2
-    runtime.close()
-
-
-def test_a_first_read_that_was_interrupted_at_page_3_goes_on_at_page_3(program: Program) -> None:
-    admin = program.sandbox.admin
-    runtime = program.runtime()
-    admin.fault("d365", "forbidden", path="/contacts", skip=BEFORE_ROWS + 2, times=1)
-    with pytest.raises(Exception, match=r"refuses|privilege"):
-        capture(runtime, page_size=10)
-    assert runtime.ledger.reports.counts()["contact"].pending == 20
-    since = admin.last()
-    result = capture(runtime, page_size=10)
-    assert (result.rows, result.new) == (30, 30)
-    reads = [entry for entry in admin.journal("d365", since) if "/contacts" in entry["path"]]
-    assert ["skiptoken" in read["path"] for read in reads] == [True, True, True, False, False]
-    assert "deltatoken" in reads[-1]["path"]
-    assert runtime.ledger.reports.counts()["contact"].pending == N
-
-
-def test_rows_changed_while_the_first_read_is_paged_are_not_missed(program: Program) -> None:
-    admin = program.sandbox.admin
-    runtime = program.runtime()
-    admin.fault("d365", "forbidden", path="/contacts", skip=BEFORE_ROWS + 2, times=1)
-    with pytest.raises(Exception, match=r"refuses|privilege"):
-        capture(runtime, page_size=10)
-    admin.change("contact", 15, jobtitle="While paging")
-    runtime.ledger.close()
-    assert program.sync().status == 0
-    program.assert_in_step()
-
-
-def test_a_link_to_another_host_is_not_followed(program: Program) -> None:
-    program.sandbox.admin.fault("d365", "wrong_host_link")
-    done = program.sync()
-    assert done.status == 1
-    assert "not followed" in str(done.problems[0])
-
-
-def test_a_last_page_without_a_delta_link_is_an_error_and_not_the_end(program: Program) -> None:
-    program.sandbox.admin.fault("d365", "missing_delta_link", times=1)
-    done = program.sync()
-    assert done.status == 1
-    assert "without a delta link" in str(done.problems[0])
-    assert program.sync().status == 0
-    program.assert_in_step()
-
-
 def test_leases_of_a_killed_worker_are_taken_over_at_once(program: Program) -> None:
     runtime = program.runtime()
     capture(runtime)
@@ -174,3 +100,17 @@ def test_leases_of_a_killed_worker_are_taken_over_at_once(program: Program) -> N
     assert program.sync().status == 0
     assert time.monotonic() - started < 60
     program.assert_in_step()
+
+
+@pytest.fixture
+def on_postgres(program: Program, postgres: PostgresServer) -> Iterator[Program]:
+    with postgres.database() as url:
+        program.more["SYNC_ASSETS_LEDGER_URL"] = url
+        yield program
+
+
+def test_a_first_load_and_a_change(on_postgres: Program) -> None:
+    assert on_postgres.sync().document["engine_calls"] == calls(insert=50, read=2)
+    on_postgres.sandbox.admin.change("contact", 3, jobtitle="Mapped")
+    assert on_postgres.sync().document["engine_calls"] == calls(update=3)
+    on_postgres.assert_in_step()

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,8 +24,7 @@ from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run, shown
-from sync_assets_tests.support.program import CONTACT as TABLE
-from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.waiting import until
 
 N = 50
@@ -86,35 +84,6 @@ def test_changes_that_come_while_it_stays_are_sent_at_once_by_the_same_run(orche
     assert orchestra.tick("d365_changes").skip_message == "contact: no change"
 
 
-def test_small_portions_of_deletions_while_it_stays_are_counted_together(
-    sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    program = Program(sandbox_factory(contacts=120), tmp_path, {**TABLE, "apply_deletes": True})
-    program.runs = {"linger_seconds": 3}
-    orchestra = Orchestra(program, dg.DagsterInstance.ephemeral())
-    with closing(orchestra.runtime) as runtime:
-
-        def delete() -> None:
-            for left in (118, 116, 114):  # 6 are 5 % of 120
-                program.sandbox.admin.delete("contact", 2)
-                until(lambda left=left: len(program.profiles()) == left, 20)
-            program.sandbox.admin.delete("contact", 1)
-            until(lambda: (feed := runtime.ledger.feeds.feed("contact")) is not None and feed.deletes == 1, 20)
-
-        stays(orchestra, delete, contacts=120)
-    assert len(program.profiles()) == 114
-
-
-def test_it_tells_what_it_did_once_a_minute_and_only_if_it_did_something(
-    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(table_run, "REPORT_SECONDS", 1.0)
-    run = stays(orchestra, lambda: None)
-    assert run.days(CONTACT) == [today()] * 2  # what the first second brought, and the totals at the end
-    assert run.days(PROFILE) == [today()] * 2
-
-
 REFUSED = dg.AssetCheckKey(PROFILE, "no_record_is_refused")
 
 
@@ -136,23 +105,7 @@ def test_a_check_whose_answer_changes_while_it_stays_shows_the_new_one(
     assert len(evaluated) == 7 + 1 + 7  # at the first report, the changed one, at the end
 
 
-def test_the_last_answers_of_a_run_are_shown_although_a_watch_answered_meanwhile(
-    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(table_run, "REPORT_SECONDS", 3600.0)
-    orchestra.program.runs = {"linger_seconds": 15}  # the watch takes seconds on a busy machine
-    admin = orchestra.program.sandbox.admin
-    admin.settings("campaign", bare_data_policy=False)
-
-    def watch() -> None:
-        assert orchestra.job("watch").checks["no_record_is_refused"] is True
-        admin.change("contact", 1, emailaddress1="not-an-address")
-
-    stays(orchestra, watch)
-    assert shown(orchestra.instance, REFUSED) == "FAILED"
-
-
-@pytest.mark.parametrize("seconds", [3600.0, 0.0])
+@pytest.mark.parametrize("seconds", [3600.0, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_a_failed_check_that_a_watch_answered_stays_failed_whatever_the_run_reports_and_after_it_ended(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
@@ -181,26 +134,6 @@ def test_a_failed_check_that_a_watch_answered_stays_failed_whatever_the_run_repo
     run = stays(orchestra, watch_then_change)
     assert shown(orchestra.instance, REFUSED) == "FAILED"
     assert len(run.days(PROFILE)) == (2 if seconds else 5)
-
-
-def test_a_set_up_that_a_watch_found_wrong_stays_failed_until_the_run_has_read_it_again(orchestra: Orchestra) -> None:
-    """The run's own finding is older, since it reads the set-up with each capture and push."""
-    orchestra.program.runs = {"linger_seconds": 15}
-    admin, ready = orchestra.program.sandbox.admin, dg.AssetCheckKey(CONTACT, "ready")
-
-    def watch() -> None:
-        admin.post("/d365/tracking", {"table": "contact", "enabled": False})
-        assert orchestra.job("watch").checks["d365/contact ready"] is False
-
-    stays(orchestra, watch)
-    assert shown(orchestra.instance, ready) == "FAILED"
-
-
-def test_what_may_be_sent_again_is_sent_when_it_is_due(orchestra: Orchestra) -> None:
-    orchestra.program.sandbox.admin.fault("campaign", "rst", method="POST", skip=3, times=1)
-    [request] = orchestra.asked("d365_changes")
-    assert orchestra.execute(request).success
-    orchestra.program.assert_in_step()
 
 
 def test_it_ends_after_its_longest_time_whatever_comes(orchestra: Orchestra) -> None:
@@ -284,18 +217,6 @@ def test_a_run_without_a_sign_of_life_is_ended_and_the_next_one_is_asked_for(orc
     assert orchestra.asked("d365_changes")
 
 
-def test_a_killed_run_that_a_person_started_is_ended_too(orchestra: Orchestra) -> None:
-    """It has no tags of ours: its heartbeats are enough."""
-    ledger, instance = orchestra.runtime.ledger, orchestra.instance
-    dead, foreign = orchestra.under_way({}), orchestra.under_way({})
-    earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
-    with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
-        then.runs.begin(dead.run_id, session_of(then, ELSEWHERE))
-    assert end_killed(instance, ledger, "contact") == []
-    now = {run.run_id: run.status for run in instance.get_runs()}
-    assert now == {dead.run_id: dg.DagsterRunStatus.FAILURE, foreign.run_id: dg.DagsterRunStatus.STARTED}
-
-
 def test_code_locations_on_one_instance_neither_end_nor_wait_for_each_others_runs(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,13 +238,6 @@ def test_code_locations_on_one_instance_neither_end_nor_wait_for_each_others_run
     }
 
 
-def test_nothing_is_sent_twice_by_what_follows_it(orchestra: Orchestra) -> None:
-    run = stays(orchestra, lambda: None)
-    assert run.success
-    orchestra.settle()
-    assert orchestra.program.sandbox.admin.engine_calls() == calls(insert=N, read=2)
-
-
 def test_it_ends_with_the_processes_that_started_it(tmp_path: Path) -> None:
     """`dagster dev` that ends alone, as by `kill`, leaves its code server waiting for the run."""
     script = (
@@ -343,3 +257,29 @@ def test_it_ends_with_the_processes_that_started_it(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     until(lambda: (tmp_path / "noticed").exists() and (tmp_path / "noticed").read_text() == "True", 20)
+
+
+@pytest.mark.slow  # it stays for a watch of seconds
+def test_a_set_up_that_a_watch_found_wrong_stays_failed_until_the_run_has_read_it_again(orchestra: Orchestra) -> None:
+    """The run's own finding is older, since it reads the set-up with each capture and push."""
+    orchestra.program.runs = {"linger_seconds": 15}
+    admin, ready = orchestra.program.sandbox.admin, dg.AssetCheckKey(CONTACT, "ready")
+
+    def watch() -> None:
+        admin.post("/d365/tracking", {"table": "contact", "enabled": False})
+        assert orchestra.job("watch").checks["d365/contact ready"] is False
+
+    stays(orchestra, watch)
+    assert shown(orchestra.instance, ready) == "FAILED"
+
+
+def test_a_killed_run_that_a_person_started_is_ended_too(orchestra: Orchestra) -> None:
+    """It has no tags of ours: its heartbeats are enough."""
+    ledger, instance = orchestra.runtime.ledger, orchestra.instance
+    dead, foreign = orchestra.under_way({}), orchestra.under_way({})
+    earlier = datetime.now(UTC) - SILENT_AFTER - timedelta(seconds=1)
+    with Ledger.open(orchestra.runtime.settings.ledger_url, clock=lambda: earlier) as then:
+        then.runs.begin(dead.run_id, session_of(then, ELSEWHERE))
+    assert end_killed(instance, ledger, "contact") == []
+    now = {run.run_id: run.status for run in instance.get_runs()}
+    assert now == {dead.run_id: dg.DagsterRunStatus.FAILURE, foreign.run_id: dg.DagsterRunStatus.STARTED}

@@ -262,6 +262,7 @@ def _import_all(kind: Kind) -> None:
     for name in _LIBRARIES:
         importlib.import_module(name)
     read_migration_scripts_once()
+    importlib.import_module("sync_assets_tests.support.short_waits").shorten_waits()
     _run_dagster()
     assert threading.active_count() == 1
 

@@ -14,6 +14,7 @@ from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.pushing import Bench
 from sync_assets_tests.support.sandbox_process import SandboxProcess
+from sync_assets_tests.support.short_waits import shorten_waits
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,8 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def bench(shared_sandbox: SandboxProcess, ledger_url: str) -> Iterator[Bench]:
+def bench(shared_sandbox: SandboxProcess, ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    shorten_waits(monkeypatch.setattr)
     opened = Bench(ledger_url, shared_sandbox)
     opened.admin.clear_journal()
     yield opened

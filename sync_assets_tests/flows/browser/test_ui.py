@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from sync_assets.defs.partitions import today
 from sync_assets_tests.flows.browser.conftest import BUDGET
 from sync_assets_tests.flows.browser.ui import Ui
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.waiting import until
+
+night = pytest.mark.slow  # the other pages are read in each run, with the same browser and server
 
 
 def test_the_lineage_leads_from_dynamics_365_over_campaign_to_the_report(ui: Ui) -> None:
@@ -21,6 +25,7 @@ def test_the_lineage_leads_from_dynamics_365_over_campaign_to_the_report(ui: Ui)
     ui.reads("new_order", "profile", "cusOrder", "cusOrderLine", "daily_sync")
 
 
+@night
 def test_an_asset_page_tells_what_it_is_whose_it_is_and_where_each_column_comes_from(ui: Ui) -> None:
     ui.open("/assets/campaign/cusOrder")
     ui.reads("Records of the Campaign resource", exact=False)
@@ -71,6 +76,7 @@ def test_the_runs_page_tells_which_tables_and_which_day_a_run_was_about(ui: Ui) 
     assert ui.page.get_by_text("Success", exact=True).count() == 3
 
 
+@night
 def test_the_report_is_made_by_a_click_and_shows_its_tables(ui: Ui, synchronised: Program) -> None:
     ui.open("/assets/report/daily_sync")
     ui.page.get_by_role("button", name="Materialize").first.click()
@@ -86,6 +92,7 @@ def test_the_report_is_made_by_a_click_and_shows_its_tables(ui: Ui, synchronised
     assert ui.row("cusOrderLine", "new_orderline").is_visible()
 
 
+@night
 def test_the_runs_page_names_the_job_of_each_run_and_hides_tags_of_machines(ui: Ui) -> None:
     ui.open("/runs")
     ui.reads("sync")
@@ -94,6 +101,7 @@ def test_the_runs_page_names_the_job_of_each_run_and_hides_tags_of_machines(ui: 
         assert hidden not in content, hidden
 
 
+@night
 def test_the_checks_of_an_asset_are_few_and_ready_shows_each_part_of_the_set_up(ui: Ui) -> None:
     ui.open("/assets/d365/contact?view=checks&checkDetail=ready")
     ui.reads("Checks (3)", "ready", "no_deletion_is_held_back", "change_feed_is_polled")
@@ -101,6 +109,7 @@ def test_the_checks_of_an_asset_are_few_and_ready_shows_each_part_of_the_set_up(
     ui.reads("change tracking is on", "mapped columns exist", "contacts are within the limit")
 
 
+@night
 def test_the_resources_page_shows_each_system_and_which_assets_use_it(ui: Ui) -> None:
     ui.open("/locations/sync_assets.definitions/resources")
     ui.reads("dynamics_365", "campaign_standard", "campaign_sftp", "ledger")
@@ -108,6 +117,7 @@ def test_the_resources_page_shows_each_system_and_which_assets_use_it(ui: Ui) ->
     ui.reads("The SFTP server to which Campaign exports its opt-out files.", exact=False)
 
 
+@night
 def test_the_launchpad_of_replay_has_its_settings_with_their_defaults(ui: Ui) -> None:
     ui.open("/locations/sync_assets.definitions/jobs/replay/playground")
     ui.reads("replay_table")
@@ -115,6 +125,7 @@ def test_the_launchpad_of_replay_has_its_settings_with_their_defaults(ui: Ui) ->
     ui.reads('Missing required config entry "table"', exact=False)
 
 
+@night
 def test_after_a_set_up_failed_the_asset_page_says_why_in_one_red_check(ui: Ui, synchronised: Program) -> None:
     admin = synchronised.sandbox.admin
     admin.post("/d365/tracking", {"table": "new_orderline", "enabled": False})
@@ -129,6 +140,7 @@ def test_after_a_set_up_failed_the_asset_page_says_why_in_one_red_check(ui: Ui, 
         admin.post("/d365/tracking", {"table": "new_orderline", "enabled": True})
 
 
+@night
 def test_a_sensor_is_switched_on_and_off_by_a_click(ui: Ui) -> None:
     ui.open("/locations/sync_assets.definitions/sensors/opt_out_file")
     switch = ui.page.get_by_role("checkbox").first
@@ -157,6 +169,7 @@ def test_events_of_a_run_arrive_by_the_web_socket(ui: Ui) -> None:
     assert any("RunSuccessEvent" in frame for frame in received)
 
 
+@night
 def test_a_run_with_tags_that_replace_its_command_fails_and_says_why(ui: Ui) -> None:
     launched = ui.ask(LAUNCH, tags=[{"key": "ecs/container_overrides", "value": '[{"command": ["env"]}]'}])["launchRun"]
     assert launched["__typename"] == "PythonError"

@@ -267,6 +267,7 @@ def test_the_load_balancer_passes_nothing_without_a_log_in() -> None:
     assert (then["Type"], listener["Protocol"]) == ("forward", "HTTPS")
 
 
+@pytest.mark.slow
 def test_cfn_lint_finds_nothing() -> None:
     """It checks each property against AWS's schema of the resource."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -352,6 +353,7 @@ def tasks(ecs: Any) -> dict[str, str]:
     return {name: one["taskDefinition"]["taskDefinitionArn"] for name, one in found.items()}
 
 
+@pytest.mark.slow  # moto makes each resource of the stacks
 def test_a_release_replaces_all_services_and_new_runs_and_a_rollback_brings_back_the_one_before(
     release: Release, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -372,6 +374,7 @@ def test_a_release_replaces_all_services_and_new_runs_and_a_rollback_brings_back
     assert release.module.parameters_of(stacks, "sync-assets")["PreviousImage"] == FIRST, "and keeps the way back"
 
 
+@pytest.mark.slow
 def test_alarms_and_firewall_are_stacks_of_their_own(release: Release, capsys: pytest.CaptureFixture[str]) -> None:
     topic = release.aws.client("sns").create_topic(Name="any")["TopicArn"]
     assert release("state") == 0
@@ -436,6 +439,7 @@ def daemon(aws: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_run_is_a_task_of_its_own_in_the_daemons_network(
     aws: Any, daemon: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.waiting import until
 
+pytestmark = pytest.mark.slow  # two PostgreSQL servers; a rebuild of an older ledger: flows/test_rebuild.py
 CONTACTS = 150
 another_server = contextmanager(running_server)
 

@@ -36,6 +36,7 @@ from sync_assets_tests.support.forked_commands import start_command
 from sync_assets_tests.support.program import OURS
 from sync_assets_tests.support.waiting import until
 
+pytestmark = pytest.mark.slow  # a process that loads the definitions
 CHOSEN = """\
 import pathlib; pathlib.Path({!r}).touch()
 from dagster._core.storage.root import LocalArtifactStorage as Chosen
@@ -158,7 +159,6 @@ def of_the_attacker(own: InstanceRef) -> InstanceRef:
     )  # fmt: skip
 
 
-@pytest.mark.slow  # a process more that loads the definitions
 def test_dagsters_own_code_server_resolves_a_callers_instance_and_imports_its_classes(tmp_path: Path) -> None:
     command = ("dagster", "code-server", "start", "--module-name", "sync_assets.definitions")
     with started(tmp_path, *command) as dagsters:

@@ -77,6 +77,7 @@ def reference(file: Path) -> InstanceRef:
     return InstanceRef.from_dir(str(file.parent))
 
 
+@pytest.mark.slow  # to import moto takes longer than all else here
 @every_instance
 def test_dagster_takes_the_file_and_each_class_takes_its_part(file: Path) -> None:
     import boto3
