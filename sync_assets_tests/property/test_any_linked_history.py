@@ -1,8 +1,8 @@
 """Any sequence of changes, moves, deletes, returns, answers and deaths in linked tables: no child without its parent.
 
 contact <- order <- line, and line -> contact; which links are needed and how they are sent differs from history to
-history. The test plays both systems, as in test_any_history. What it checks is seen from outside: which requests the
-ledger asks for, and what Campaign holds when they arrive. A request without an answer has arrived, or has not, by the
+history. The test plays both systems. What it checks is seen from outside: which requests the ledger asks for, and what
+Campaign holds when they arrive. A request without an answer has arrived, or has not, by the
 time at which its record is sent again; until then it is under way, and may arrive at any moment.
 """
 
@@ -578,7 +578,7 @@ class History:
 
 @few_and_many
 def test_any_linked_history_ends_well(ledgers: Ledgers, times: int) -> None:
-    """Hypothesis chooses the seed and how far to go, as in test_any_history."""
+    """Hypothesis chooses the seed and how far to go; its own choice at each step would prefer the dull ones."""
 
     @settings(
         max_examples=times * (12 if ledgers.kind == "sqlite" else 3),

@@ -182,7 +182,7 @@ class History:
 
 def test_whatever_happens_nothing_is_claimed_under_a_hold_and_all_arrives_after_it(ledgers: Ledgers) -> None:
     @settings(
-        max_examples=25 if ledgers.kind == "sqlite" else 6,
+        max_examples=15 if ledgers.kind == "sqlite" else 4,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
