@@ -54,13 +54,7 @@ def _opted_out_in_campaign(history: HandwrittenHistory) -> None:
 
 @pytest.mark.parametrize("direction", ["disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional"])
 def test_a_correct_history_breaks_no_rule(direction: str) -> None:
-    history = correct(direction)
-    if direction == "d365_to_campaign":
-        history.calls = [
-            replace(call, body={**(call.body or {}), "blackListEmail": False}) if call.resource == "profile" else call
-            for call in history.calls
-        ]
-    assert check(history.observed()) == []
+    assert check(correct(direction).observed()) == []
 
 
 @pytest.mark.parametrize("direction", ["campaign_to_d365", "bidirectional"])
@@ -272,18 +266,8 @@ def a_change_is_not_sent(history: HandwrittenHistory) -> None:
 
 
 @breaks("both_sides_agree")
-def a_new_row_is_not_sent(history: HandwrittenHistory) -> None:
-    history.put("contact", "c5")
-
-
-@breaks("both_sides_agree")
 def a_deletion_is_not_sent(history: HandwrittenHistory) -> None:
     history.remove("new_orderline", "l1")
-
-
-@breaks("both_sides_agree")
-def a_child_stays_with_its_former_parent(history: HandwrittenHistory) -> None:
-    history.put("new_orderline", "l1", _new_orderid_value=None)
 
 
 @breaks("both_sides_agree", "d365_to_campaign")
@@ -323,13 +307,6 @@ def an_update_is_sent_again(history: HandwrittenHistory) -> None:
     history.further["replays"] = (Replay(history.moment(), "contact", "replay"),)
 
 
-@breaks("no_update_without_need")
-def a_change_of_a_column_that_is_not_mapped_is_sent(history: HandwrittenHistory) -> None:
-    history.put("contact", "c1", unmapped="x")
-    history.call("PATCH", "profile", "c1", firstName="grace")
-    history.further["replays"] = (Replay(history.moment(), "contact", "replay"),)
-
-
 @breaks("no_second_insert_or_delete")
 def a_record_is_inserted_twice(history: HandwrittenHistory) -> None:
     history.call("POST", "profile", "c1", status=500, firstName="grace")
@@ -365,22 +342,10 @@ def a_rejected_record_is_tried_for_ever(history: HandwrittenHistory) -> None:
         history.call("POST", "profile", "c3", status=500, firstName="bad")
 
 
-@breaks("calls_are_bounded")
-def an_update_goes_back_and_forth(history: HandwrittenHistory) -> None:
-    for name in ("ada", "grace") * 3:
-        history.call("PATCH", "profile", "c1", firstName=name)
-
-
 @breaks("only_our_records_are_written")
 def an_attribute_that_is_not_mapped_is_written(history: HandwrittenHistory) -> None:
     history.put("contact", "c1", firstname="joan")
     history.call("PATCH", "profile", "c1", firstName="joan", lastName="of Arc")
-
-
-@breaks("only_our_records_are_written")
-def a_key_is_written_by_an_update(history: HandwrittenHistory) -> None:
-    history.put("contact", "c1", firstname="joan")
-    history.call("PATCH", "profile", "c1", firstName="joan", externalId="c1")
 
 
 @breaks("each_payload_is_a_version_of_the_row")
@@ -390,26 +355,12 @@ def a_value_comes_from_nowhere(history: HandwrittenHistory) -> None:
     history.call("PATCH", "profile", "c1", firstName="joan")
 
 
-@breaks("each_payload_is_a_version_of_the_row")
-def a_row_that_left_the_filter_is_sent(history: HandwrittenHistory) -> None:
-    history.put("contact", "c1", department="out", firstname="joan")
-    history.call("PATCH", "profile", "c1", firstName="joan")
-
-
 @breaks("parents_come_before_their_children")
 def a_child_is_sent_before_its_parent(history: HandwrittenHistory) -> None:
     history.put("contact", "c7")
     history.put("new_order", "o7", _new_contactid_value="c7")
     history.call("POST", "cusOrder", "o7", cusName="first", cusStatus="", cusContactLink="c7")
     history.call("POST", "profile", "c7", firstName="ada")
-
-
-@breaks("parents_come_before_their_children")
-def a_child_is_sent_before_its_parent_is_acknowledged(history: HandwrittenHistory) -> None:
-    history.put("contact", "c7")
-    history.put("new_order", "o7", _new_contactid_value="c7")
-    history.call("POST", "profile", "c7", answered=False, firstName="ada")
-    history.call("POST", "cusOrder", "o7", cusName="first", cusStatus="", cusContactLink="c7")
 
 
 @breaks("children_go_before_their_parents")
@@ -430,14 +381,6 @@ def a_record_in_scope_is_deleted(history: HandwrittenHistory) -> None:
 
 
 @breaks("nothing_in_scope_is_deleted")
-def a_child_with_its_parent_is_deleted_after_a_lost_insert(history: HandwrittenHistory) -> None:
-    _lost_insert(history)
-    history.call("DELETE", "cusOrder", "o2")
-    history.put("new_order", "o2", _new_contactid_value=None)
-    history.report["orphaned"] = {"new_order": {"o2"}}
-
-
-@breaks("nothing_in_scope_is_deleted")
 def an_orphan_that_its_table_keeps_is_deleted(history: HandwrittenHistory) -> None:
     _keep_orphans(history)
     history.put("new_order", "o2")
@@ -454,23 +397,9 @@ def an_orphan_waits(history: HandwrittenHistory) -> None:
 
 
 @breaks("nothing_in_scope_is_deleted")
-def an_invalid_child_with_an_answer_is_deleted_though_it_could_be_unlinked(history: HandwrittenHistory) -> None:
-    _invalid_line(history, answered=True)
-    history.remove("new_order", "o1")
-    history.call("DELETE", "cusOrderLine", "l1")
-    history.call("DELETE", "cusOrder", "o1")
-
-
-@breaks("nothing_in_scope_is_deleted")
 def an_invalid_child_with_a_lost_answer_is_deleted_though_its_parent_stays(history: HandwrittenHistory) -> None:
     _invalid_line(history, answered=False)
     history.call("DELETE", "cusOrderLine", "l1")
-
-
-@breaks("both_sides_agree")
-def an_invalid_child_with_a_lost_answer_keeps_its_parent(history: HandwrittenHistory) -> None:
-    _invalid_line(history, answered=False)
-    history.remove("new_order", "o1")
 
 
 @breaks("excluded_records_are_not_sent")
@@ -478,20 +407,6 @@ def an_excluded_contact_is_inserted(history: HandwrittenHistory) -> None:
     _released(history, "c5")
     history.put("contact", "c5")
     history.call("POST", "profile", "c5", firstName="ada")
-
-
-@breaks("excluded_records_are_not_sent")
-def a_record_of_an_excluded_person_is_updated(history: HandwrittenHistory) -> None:
-    history.put("new_order", "o1", _new_contactid_value="c5")
-    _released(history, "c5")
-    history.put("contact", "c5")
-    history.call("PATCH", "cusOrder", "o1", cusName="first", cusStatus="Placed")
-
-
-@breaks("both_sides_agree")
-def a_contact_that_dynamics_had_at_the_release_is_not_sent(history: HandwrittenHistory) -> None:
-    history.put("contact", "c5")
-    _released(history, "c5")
 
 
 @breaks("both_sides_agree")
@@ -504,14 +419,6 @@ def a_held_contact_is_written(history: HandwrittenHistory) -> None:
     since = history.moment()
     history.put("contact", "c1", firstname="joan")
     history.call("PATCH", "profile", "c1", firstName="joan")
-    history.further["holds"] = (Hold("c1", since),)
-
-
-@breaks("held_contacts_are_left_alone")
-def an_order_of_a_held_contact_is_written(history: HandwrittenHistory) -> None:
-    since = history.moment()
-    history.put("new_order", "o1", new_name="second")
-    history.call("PATCH", "cusOrder", "o1", cusName="second")
     history.further["holds"] = (Hold("c1", since),)
 
 
@@ -594,11 +501,6 @@ def an_opt_in_of_campaign_loses_to_an_older_opt_out(history: HandwrittenHistory)
 )
 def test_a_history_that_breaks_one_rule_breaks_no_other(rule: str, direction: str, change: Change) -> None:
     history = correct(direction)
-    if direction == "d365_to_campaign":
-        history.calls = [
-            replace(call, body={**(call.body or {}), "blackListEmail": False}) if call.resource == "profile" else call
-            for call in history.calls
-        ]
     change(history)
     assert _codes(history) == {rule}
 

@@ -13,8 +13,8 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.campaign.records import Addressing, Filter, Records
 from sync_assets.http.client import CachedTokens
-from sync_assets.http.transport import ForeignLink, OutcomeUnknown, SignInRefused, Unavailable, ssl_context
-from sync_assets_tests.support.little_server import CUT, LittleServer, answer
+from sync_assets.http.transport import ForeignLink, SignInRefused, Unavailable, ssl_context
+from sync_assets_tests.support.little_server import LittleServer, answer
 from sync_assets_tests.support.pushing import campaign_client
 from sync_assets_tests.support.sandbox_process import Admin, SandboxProcess
 
@@ -59,18 +59,6 @@ async def test_the_attributes_of_profile(client: CampaignClient):
     assert (found["orgUnit"].type, found["orgUnit"].target) == ("link", "orgUnitBase")
     assert found["subscriptions"].type == "collection"
     assert {"byEmail", "byExternalId"} <= set(resource.filters)
-
-
-async def test_custom_resources_of_both_endpoints(client: CampaignClient):
-    order = await client.resource(EXT, "cusOrder")
-    assert (order.attributes["cusContactLink"].type, order.attributes["cusContactLink"].target) == ("link", "profile")
-    assert (await client.resource("customResources", "cusStore")).attributes["cusCity"].type == "string"
-
-
-async def test_metadata_is_no_engine_call(client: CampaignClient, admin: Admin):
-    await client.resource(EXT, "profile")
-    assert client.calls.take() == {}
-    assert sum(admin.engine_calls().values()) == 0
 
 
 @pytest.mark.parametrize(("api", "name"), [(EXT, "cusNothing"), (EXT, "a/../b?x#")])
@@ -129,12 +117,6 @@ async def test_insert_find_update_and_delete_by_our_key(client: CampaignClient, 
     assert engine["read"] == (5 if given is None else 7)  # one of them sees that the record is gone
 
 
-async def test_inserting_twice_says_that_the_key_exists(client: CampaignClient):
-    records, key = profiles(client), new_key()
-    await records.insert(body(key))
-    assert (await records.insert(body(key))).kind == "exists_already"
-
-
 async def test_a_filter_finds_only_the_record_that_carries_the_key(client: CampaignClient, admin: Admin):
     """An unknown parameter is ignored, so the filter compares with nothing and finds those without an id."""
     admin.add_profiles({"firstName": "Foreign"})
@@ -142,11 +124,6 @@ async def test_a_filter_finds_only_the_record_that_carries_the_key(client: Campa
     assert said.kind == "denied"
     assert "parameter mistyped" in said.reason
     assert not any(profile["firstName"] == "Ours" for profile in admin.dump_campaign())
-
-
-async def test_a_filter_that_is_not_published_is_not_a_missing_record(client: CampaignClient):
-    said = await profiles(client, Filter("byNothing", "x")).update(new_key(), b"{}")
-    assert (said.kind, "byNothing" in said.reason) == ("denied", True)
 
 
 async def test_a_record_found_under_our_key_whose_key_attribute_is_another_is_never_deleted(
@@ -176,15 +153,6 @@ async def test_refusals_of_the_gateway_are_no_engine_calls_but_refusals_of_the_e
     assert (await records.insert(b'{"nothing":1}')).kind == "refused"
     assert client.calls.take() == {"insert": 2}
     assert admin.engine_calls()["insert"] == 3
-
-
-async def test_a_lost_answer_counts_since_the_engine_may_have_seen_it(client: CampaignClient, admin: Admin):
-    records, key = profiles(client), new_key()
-    admin.fault("campaign", "cut_after", times=1, method="POST")
-    with pytest.raises(OutcomeUnknown):
-        await records.insert(body(key))
-    assert client.calls.take() == {"insert": 1}
-    assert isinstance(await records.find(key), dict)
 
 
 def test_calls_that_could_not_be_stored_are_taken_again():
@@ -233,14 +201,3 @@ async def test_an_href_to_another_host_is_not_followed(tmp_path: Path):
             await records.delete(key)
         await client.aclose()
     assert [request.method for request in server.requests] == ["GET"]
-
-
-async def test_an_update_whose_answer_is_lost_is_sent_again_as_it_does_no_harm_twice(tmp_path: Path):
-    answers = [CUT, answer(200, b'{"PKey":"@x"}')]
-    async with LittleServer(tmp_path, lambda _: answers.pop(0)) as server:
-        client = CampaignClient(
-            f"{server.url}/acme", CachedTokens(fixed_token), api_key="k", context=ssl_context(server.ca_file)
-        )
-        assert (await profiles(client).update("k", b"{}")).kind == "done"
-        assert client.calls.take() == {"update": 2}
-        await client.aclose()

@@ -84,17 +84,6 @@ def test_a_2xx_that_is_not_the_engines_own_answer_proves_nothing(operation: Oper
     assert response_outcome(answer(200, body), operation).kind == ("done" if proves else "unproven")
 
 
-@pytest.mark.parametrize("operation", ["insert", "update", "read"])
-@pytest.mark.parametrize("status", [200, 201, 204])
-def test_an_empty_body_answers_nothing_but_a_delete(operation: Operation, status: int):
-    assert response_outcome(answer(status), operation).kind == "unproven"
-    assert response_outcome(answer(status), "delete").kind == "done"
-
-
-def test_a_redirect_is_no_answer_of_campaign():
-    assert response_outcome(answer(302), "insert").kind == "denied"
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -192,12 +181,6 @@ def test_what_is_repeated_on_the_way(status: int, body: str, resent: bool):
     assert may_be_resent(answer(status, body)) is resent
 
 
-def test_a_blocked_page_of_a_firewall_is_no_reason_to_stop_everything():
-    """403 without the gateway's JSON: some firewall did not like this record."""
-    said = response_outcome(answer(403, "<html><body>Request blocked</body></html>", "text/html"), "insert")
-    assert (said.kind, said.reason) == ("transient", "an HTML page with status 403, not an answer of Campaign")
-
-
 def test_words_are_one_line_without_the_opening_that_says_nothing():
     assert words(answer(500, f"{RST}\n'x' property is not valid for the 'profile' resource.\n")) == (
         "'x' property is not valid for the 'profile' resource."
@@ -242,11 +225,6 @@ def test_the_key_details_of_the_database_go():
     assert "ada" not in text
 
 
-def test_ids_and_error_codes_stay():
-    reason = f"RST-360012 Inconsistent operation - Cannot update key '{KEY}' to '{PARENT}'. XTK-170036"
-    assert redact(reason, payload(lastName="360012", firstName="0", middleName="1")) == reason
-
-
 @pytest.mark.parametrize(
     ("reason", "attributes", "gone"),
     [
@@ -275,18 +253,6 @@ def test_personal_data_goes(reason: str, attributes: dict[str, object], gone: st
 def test_a_short_value_does_not_eat_the_letters_of_other_words():
     reason = "The value 'a' is not valid for the '@gender' field"
     assert redact(reason, payload(gender="a")) == "The value '…' is not valid for the '@gender' field"
-
-
-def test_a_person_called_like_an_attribute_leaves_its_name():
-    reason = "'phone' property is not valid for the 'profile' resource."
-    assert redact(reason, payload(phone="1", lastName="phone")) == reason
-
-
-def test_one_line_of_at_most_300_characters():
-    text = redact("very bad\n" * 100, None)
-    assert len(text) == REASON_LENGTH
-    assert "\n" not in text
-    assert text.endswith("…")
 
 
 @given(
@@ -326,13 +292,6 @@ def test_what_campaign_writes_is_read_to_the_millisecond_in_utc(at: datetime) ->
     assert read
     assert read.tzinfo is UTC
     assert timedelta(0) <= at - read < timedelta(milliseconds=1)
-
-
-@pytest.mark.parametrize(
-    "text", ["2026-11-24T09:10:11.123Z", "2026-11-24 09:10:11.123", "2026-11-24 11:10:11.123+02:00"]
-)
-def test_other_ways_of_writing_are_read_too(text: str) -> None:
-    assert moment(text) == datetime(2026, 11, 24, 9, 10, 11, 123_000, UTC)
 
 
 @pytest.mark.parametrize("value", ["", None, "soon", "2026-13-01 00:00:00.000Z", 0, True, {"href": "x"}])

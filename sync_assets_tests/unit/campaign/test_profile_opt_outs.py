@@ -87,40 +87,12 @@ async def test_only_pages_up_to_the_margin_before_since_are_read(client: Campaig
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_without_since_all_pages_are_read(client: CampaignClient, admin: Admin) -> None:
-    ids = profiles(admin, 23)
-    found = await pages(client, None)
-    assert [len(page) for page in found] == [5, 5, 5, 5, 3]
-    assert [id_ for page in found for id_ in page] == ids[::-1]
-
-
-async def test_a_thousand_profiles_take_two_calls(client: CampaignClient, admin: Admin) -> None:
-    ids = [str(uuid.uuid4()) for _ in range(1000)]
-    admin.add_profiles(*({"externalId": id_} for id_ in ids))
-    found = await pages(client, datetime.now(UTC))
-    assert sorted(id_ for page in found for id_ in page) == sorted(ids)
-    assert client.calls.take() == {"read": 2}
-
-
-@pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("links", [{}, {"relative_links": True, "double_slash_links": True}])
 async def test_a_large_instance_is_paged_through(client: CampaignClient, admin: Admin, links: dict[str, bool]) -> None:
     admin.settings("campaign", big_table_threshold=10, **links)
     ids = profiles(admin, 25)
     found = await pages(client, at(0))
     assert [id_ for page in found for id_ in page] == ids[::-1]
-
-
-@pytest.mark.usefixtures("small_pages")
-async def test_nothing_changed_is_one_call_and_one_empty_frame(client: CampaignClient, admin: Admin) -> None:
-    profiles(admin, 10)
-    assert await pages(client, at(600)) == [[]]
-    assert client.calls.take() == {"read": 1}
-
-
-async def test_no_profiles_at_all_are_one_empty_frame(client: CampaignClient) -> None:
-    assert await pages(client, None) == [[]]
-    assert await pages(client, NOON) == [[]]
 
 
 async def test_profiles_without_a_guid_as_key_are_foreign(client: CampaignClient, admin: Admin) -> None:
@@ -173,15 +145,6 @@ async def test_a_frame_has_a_value_and_a_time_for_each_attribute(client: Campaig
     assert (first["blackListPushnotification"], first["blackListPushnotificationLastModified"]) == (True, None)
 
 
-async def test_a_change_through_the_api_tells_its_time(client: CampaignClient, admin: Admin) -> None:
-    [id_] = profiles(admin, 1)
-    began = datetime.now(UTC) - timedelta(seconds=1)
-    await Records(client, EXT, "profile", KEY, Addressing("url")).update(id_, b'{"blackListPhone":true}')
-    [frame] = [frame async for frame in changed_profiles(client, KEY, ATTRIBUTES, began)]
-    assert frame["blackListPhone"].to_list() == [True]
-    assert began < frame["blackListPhoneLastModified"][0] < datetime.now(UTC) + timedelta(seconds=1)
-
-
 # --- the budget ---
 
 
@@ -214,20 +177,6 @@ async def test_no_call_is_made_beyond_the_budget(client: CampaignClient, admin: 
     with pytest.raises(BudgetSpent):
         await pages(client, None)
     assert admin.engine_calls()["read"] == 7
-
-
-@pytest.mark.usefixtures("small_pages")
-async def test_answers_that_were_lost_count_refusals_of_the_gateway_do_not(
-    client: CampaignClient, admin: Admin
-) -> None:
-    profiles(admin, 10)
-    admin.faults(
-        {"system": "campaign", "kind": "throttle", "times": 1, "retry_after": 0},
-        {"system": "campaign", "kind": "cut_after", "times": 1},
-    )
-    found = await pages(client, None)
-    assert [len(page) for page in found] == [5, 5]
-    assert client.calls.take() == {"read": 3}
 
 
 # --- other servers ---
@@ -273,11 +222,6 @@ async def test_a_list_in_another_order_is_not_trusted(tmp_path: Path) -> None:
 async def test_profiles_whose_time_is_not_told_are_read_along(tmp_path: Path) -> None:
     found = await other_server(tmp_path, listed(None, None, 9, None, 8, -6, -7), at(0))
     assert [len(page) for page in found] == [2, 2, 1]
-
-
-async def test_what_is_no_boolean_is_not_told(tmp_path: Path) -> None:
-    odd = [{KEY: str(uuid.UUID(int=1)), "blackListEmail": "", "blackListPhoneLastModified": "soon"}]
-    assert await other_server(tmp_path, odd, None) == [[odd[0][KEY]]]
 
 
 # --- a single profile ---

@@ -47,41 +47,12 @@ async def test_a_workflow_that_is_started_tells_when_it_runs_next(client: Campai
     assert abs(found.next - tomorrow) < timedelta(minutes=1)
 
 
-@pytest.mark.parametrize("status", ["error", "warning", "finished", "edition", "started"])
-async def test_starting_works_from_every_state(client: CampaignClient, admin: Admin, status: str) -> None:
-    set_status(admin, status)
-    await start(client, EXPORT)
-    assert (await workflow(client, EXPORT)).status == "started"
-
-
-async def test_a_command_is_queued_so_it_takes_a_while_to_show(client: CampaignClient, admin: Admin) -> None:
-    set_status(admin, "error")
-    admin.settings("campaign", workflow_delay_ms=60_000)
-    await start(client, EXPORT)
-    assert (await workflow(client, EXPORT)).status == "error"
-
-
-async def test_workflows_cost_no_engine_calls(client: CampaignClient, admin: Admin) -> None:
-    await workflow(client, EXPORT)
-    await start(client, EXPORT)
-    assert client.calls.take() == {}
-    assert sum(admin.engine_calls().values()) == 0
-
-
 @pytest.mark.parametrize("id_", ["WKF99", "a/../b?x#", "@nothing"])
 @pytest.mark.parametrize("ask", [workflow, start])
 async def test_a_workflow_that_is_not_there_is_told_by_its_id(client: CampaignClient, ask: Any, id_: str) -> None:
     with pytest.raises(CampaignRefused, match=r"workflow_id") as raised:
         await ask(client, id_)
     assert f"Campaign has no workflow {id_}." in str(raised.value)
-
-
-@pytest.mark.parametrize("ask", [workflow, start])
-async def test_refusals_of_the_gateway_are_waited_out(client: CampaignClient, admin: Admin, ask: Any) -> None:
-    for fault in ("throttle", "unavailable", "unauthorized"):
-        admin.fault("campaign", fault, times=1, retry_after=0)
-    await ask(client, EXPORT)
-    assert [entry["status"] for entry in admin.journal("campaign")] == [429, 503, 401, 200]
 
 
 async def test_a_start_whose_answer_is_lost_is_not_repeated(client: CampaignClient, admin: Admin) -> None:
@@ -126,12 +97,6 @@ async def test_the_command_is_as_documented(tmp_path: Path) -> None:
     assert (request.body, request.headers["content-type"]) == (b'{"method":"start"}', "application/json")
 
 
-@pytest.mark.parametrize("told", [b"{}", b'{"logicalStatus":3}', b'{"logicalStatus":"asleep","nextProcessingDate":1}'])
-async def test_a_state_that_is_not_told_is_unknown(tmp_path: Path, told: bytes) -> None:
-    async with served(tmp_path, answer(200, told)) as (client, _):
-        assert await workflow(client, EXPORT) == Workflow(EXPORT, "unknown", None)
-
-
 async def test_a_refusal_of_the_engine_is_told_in_its_words(tmp_path: Path) -> None:
     said = (
         b"RST-360011 An error has occurred - please contact your administrator.\nThe workflow is locked by 'Ada Byron'."
@@ -141,13 +106,6 @@ async def test_a_refusal_of_the_engine_is_told_in_its_words(tmp_path: Path) -> N
             await start(client, EXPORT)
     assert "Ada" not in str(raised.value)
     assert len(server.requests) == 1
-
-
-async def test_a_page_of_some_proxy_is_no_workflow(tmp_path: Path) -> None:
-    async with served(tmp_path, answer(200, b"<html>Welcome</html>")) as (client, _):
-        for ask in (workflow, start):
-            with pytest.raises(SignInRefused, match="CAMPAIGN_URL"):
-                await ask(client, EXPORT)
 
 
 async def test_a_lost_answer_about_the_state_is_asked_for_again(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from sync_assets.capture import backlog_limit
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger import Ledger
-from sync_assets_tests.support.ledgers import capture, claim, leases, new_sqlite_ledger, push, row, settle
+from sync_assets_tests.support.ledgers import capture, leases, new_sqlite_ledger, push, row
 from sync_assets_tests.support.table_reading import Reading
 from sync_assets_tests.unit.ledger.linking import order
 
@@ -53,12 +53,6 @@ def test_a_first_load_in_turns_captures_each_page_once(reading: Reading) -> None
     assert (feed.kind, feed.complete) == ("delta", True)
 
 
-def test_a_paused_capture_continues_at_the_page_after_its_cursor(reading: Reading) -> None:
-    assert reading.read(is_full=lambda: reading.ledger.reports.backlog("contact") >= MOST).rows == 2 * PAGE
-    result = reading.read()
-    assert (result.paused, result.rows, result.new) == (False, N - 2 * PAGE, N - 2 * PAGE)
-
-
 def test_a_capture_that_begins_with_a_full_backlog_asks_for_nothing(reading: Reading) -> None:
     assert reading.read(is_full=lambda: True).paused
     assert reading.asked() == []
@@ -95,35 +89,12 @@ def test_what_changes_during_a_read_in_turns_arrives(reading: Reading, taken: st
     assert reading.captured() == reading.expected()
 
 
-def test_many_changes_are_captured_in_turns(reading: Reading) -> None:
-    reading.read()
-    reading.acknowledge()
-    reading.admin.change("contact", N, lastname="Changed")
-    assert in_turns(reading) >= 2
-    assert reading.captured() == reading.expected()
-
-
 def test_days_are_replayed_in_turns(reading: Reading) -> None:
     reading.read()
     reading.acknowledge()
     reading.ledger.replays.ask_for_replay("contact", date.min, date.max, resend=True)
     assert in_turns(reading) >= 2
     assert reading.ledger.replays.replay("contact") is None
-
-
-def test_a_feed_that_expires_while_the_capture_is_paused_is_read_in_full(reading: Reading) -> None:
-    reading.read(is_full=lambda: reading.ledger.reports.backlog("contact") >= MOST)
-    reading.admin.change("contact", N, lastname="Changed meanwhile")
-    reading.admin.expire()
-    reading.acknowledge()
-    in_turns(reading)
-    assert reading.captured() == reading.expected()
-
-
-def test_records_that_campaign_rejects_do_not_stop_the_capture(reading: Reading) -> None:
-    while reading.read(is_full=lambda: reading.ledger.reports.backlog("contact") >= MOST).paused:
-        settle(reading.ledger, "refused", *claim(reading.ledger), reason="why")
-    assert reading.captured() == reading.expected()
 
 
 CONTACT = TableConfig.model_validate(

@@ -31,21 +31,6 @@ def said(found: PreparedPage) -> tuple[list[str], list[str]]:
     return [json.loads(payload)["cusText"] for payload in payloads], [*found.left]
 
 
-@pytest.mark.parametrize(
-    ("scores", "in_scope"), [((1, 9), True), ((9, 1), False), ((9, 1, 9), True), ((1, 9, 1), False), ((1, 1), False)]
-)
-def test_of_a_row_that_stands_several_times_the_last_one_decides_whether_it_is_in_scope(
-    scores: tuple[int, ...], in_scope: bool
-) -> None:
-    rows = [{"score": score, "lastname": f"row {n}"} for n, score in enumerate(scores)]
-    assert said(page(HIGH, *rows)) == (([f"row {len(rows) - 1}"], []) if in_scope else ([], [ID]))
-
-
-def test_an_id_is_the_same_in_either_case() -> None:
-    rows = [{"contactid": ID.upper(), "score": 9}, {"contactid": ID, "score": 1}]
-    assert said(page(HIGH, *rows)) == ([], [ID])
-
-
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([None, 1, 9]), st.booleans()), max_size=8))
 def test_a_page_means_what_its_last_row_of_each_id_means(rows: list[tuple[int, int | None, bool]]) -> None:
     sent = [

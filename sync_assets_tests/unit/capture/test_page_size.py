@@ -57,20 +57,6 @@ def test_a_read_that_fails_in_its_middle_begins_anew_with_fewer_rows(reading: Re
     assert reading.captured() == reading.expected()
 
 
-@pytest.mark.parametrize("kind", ["changes", "next"])
-@pytest.mark.parametrize("again", [True, False])
-def test_so_does_one_of_changes_or_of_a_table_that_was_read_before(reading: Reading, kind: str, again: bool) -> None:
-    reading.read()
-    reading.acknowledge()
-    reading.admin.change("contact", 10, lastname="Changed")
-    if again:
-        reading.read_whole_table_next()
-    fails_from(reading, kind, 2)
-    reading.read()
-    assert min(reading.sizes) <= 2
-    assert reading.captured() == reading.expected()
-
-
 def test_the_size_grows_by_a_tenth_with_each_read_of_several_pages(reading: Reading) -> None:
     reading.read()
     feed = reading.ledger.feeds.feed("contact")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
@@ -20,7 +19,7 @@ from sync_assets.http.client import EndlessRead
 from sync_assets.ledger import FeedMoved, Replay
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.ledgers import session_of
-from sync_assets_tests.support.program import CONTACT, Program, capturing
+from sync_assets_tests.support.program import Program, capturing
 
 EARLIEST, LATEST = date.min, date.max
 
@@ -56,19 +55,6 @@ def test_days_as_a_condition_on_the_time_of_the_last_change(first: date, last: d
     assert within(Replay("contact", first, last, False)) == condition
 
 
-async def test_options_that_nobody_has_named_are_collected_over_all_pages(program: Program) -> None:
-    removed = {"column": "gendercode", "set": {"options": {1: "Male"}}}
-    program.sandbox.admin.post("/d365/metadata", {"table": "contact", **removed})
-    program.table = {**CONTACT, "fields": {"gendercode": "cusJobTitle"}}
-    runtime = program.runtime()
-    async with capturing(runtime, page_size=5) as capture:
-        result = await capture.run()
-    runtime.close()
-    present = {row["gendercode"] for row in program.sandbox.admin.dump_d365()} - {None, 1}
-    assert present
-    assert dict(result.unknown_codes) == {"gendercode": present}
-
-
 async def test_rows_that_were_read_before_the_feed_moved_on_are_not_stored(runtime: Runtime) -> None:
     async with capturing(runtime) as capture:
         await capture.run()
@@ -83,16 +69,6 @@ async def test_rows_that_were_read_before_the_feed_moved_on_are_not_stored(runti
         assert runtime.ledger.reports.counts()["contact"].records == 50
         result = await capture.run()
         assert result.changed == 0
-
-
-async def test_rows_beside_the_feed_leave_its_position_where_it_is(runtime: Runtime) -> None:
-    async with capturing(runtime) as capture:
-        await capture.run()
-        before = runtime.ledger.feeds.feed("contact")
-        assert before is not None
-        after = capture.store(await first_page(capture), before.version, CaptureResult())
-        assert (after.link, after.kind, after.complete) == (before.link, before.kind, before.complete)
-        assert after.version == before.version + 1
 
 
 async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(runtime: Runtime) -> None:
@@ -183,26 +159,3 @@ async def test_a_feed_that_always_answers_in_several_pages_ends_when_they_bring_
         monkeypatch.setattr(capture.client, "page", in_two)
         assert (await capture.run()).rows == 0
         assert len(asked) <= 8
-
-
-async def test_a_feed_without_news_may_give_the_link_that_it_was_asked_with(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with capturing(runtime) as capture:
-        await capture.run()
-        ask = capture.client.page
-
-        async def same(link: str, **how: Any) -> bytes:
-            body = await ask(link, **how)
-            return re.sub(rb'"@odata.deltaLink":"[^"]*"', b'"@odata.deltaLink":"%s"' % link.encode(), body)
-
-        monkeypatch.setattr(capture.client, "page", same)
-        for _ in range(3):
-            assert (await capture.run()).rows == 0
-
-
-async def test_a_push_after_a_capture_finds_pythons_switch_interval(runtime: Runtime) -> None:
-    before = sys.getswitchinterval()
-    async with capturing(runtime) as capture:
-        await capture.run()
-    assert sys.getswitchinterval() == pytest.approx(before)

@@ -13,7 +13,7 @@ import pytest
 from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.page_preparation import UnchangedRowFilter, UnchangedRows
 from sync_assets.capture.table_capture import Capture
-from sync_assets.dataverse.client import DataverseClient, FeedExpired
+from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.page_parser import Head, peek, row_hashes
 from sync_assets_tests.support.ledgers import payload_of, push, stored
 from sync_assets_tests.support.program import CONTACT, Program, capturing
@@ -56,12 +56,6 @@ class TestAPage:
         hashes = row_hashes(page.value, RULES.fingerprint)
         assert unchanged == [("a", hashes[0]), ("c", hashes[2])]
         assert not set(hashes) & set(row_hashes(page.value, "other rules"))
-
-    def test_nothing_is_known(self) -> None:
-        assert self.part(head(sent("a"), sent("b"))) == (["a", "b"], [])
-
-    def test_an_empty_page(self) -> None:
-        assert self.part(head()) == ([], [])
 
     def test_all_of_a_page_is_read_in_which_an_id_stands_twice_since_the_last_one_counts(self) -> None:
         assert self.part(head(sent("a"), sent("b"), sent("A", "2026-11-25T00:00:00Z")), "a", "b")[1] == ()
@@ -159,12 +153,6 @@ async def test_what_changed_came_and_went_is_found_among_the_unread(reader: Read
         admin.create("contact", {"contactid": ids[3], "lastname": "Again"})
 
 
-async def test_rows_that_were_never_acknowledged_are_read(reader: Reader) -> None:
-    await reader.read()
-    _, left = await reader.read()
-    assert left == 0
-
-
 async def test_all_rows_are_read_by_other_rules_and_by_the_former_ones_after_them(reader: Reader) -> None:
     await reader.first()
     reader.configure(lastname="firstName", firstname="lastName")
@@ -202,26 +190,6 @@ class Stopped(Exception):
 
 
 ONLY_NAMELESS = {"match": "all", "delete_filtered_out": True, "rules": [{"field": "lastname", "is": "is_null"}]}
-
-
-async def test_rows_that_a_filter_has_dropped_are_deleted_though_the_feed_expires_before(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In one run: a full read by the new filter, its delta link is refused, one more full read."""
-    await reader.first()
-    reader.configure({"apply_deletes": True, "filters": ONLY_NAMELESS})
-    page, refused = DataverseClient.page, list[str]()
-
-    async def expired_once(self: DataverseClient, link: str, *, tracked: bool, **options: Any) -> bytes:
-        if not tracked and not refused:
-            refused.append(link)
-            raise FeedExpired("expired")
-        return await page(self, link, tracked=tracked, **options)
-
-    monkeypatch.setattr(DataverseClient, "page", expired_once)
-    result, _ = await reader.read()
-    assert refused
-    assert result.deleted > 40
 
 
 async def test_rows_that_a_filter_has_dropped_are_deleted_though_the_run_was_stopped_before(
@@ -263,16 +231,6 @@ async def test_rows_that_were_sent_again_by_other_rules_are_read_by_the_former_o
     push(reader.runtime.ledger)
     await reader.read()
     assert {id_: one.desired_hash for id_, one in stored(reader.runtime.ledger).items()} == before
-
-
-async def test_rows_that_are_to_be_sent_again_are_read(reader: Reader) -> None:
-    await reader.first()
-    feed = reader.runtime.ledger.feeds.feed("contact")
-    assert feed
-    reader.runtime.ledger.feeds.reset_feed("contact", feed.version, resend=True)
-    async with reader.capture() as capture:
-        await capture.run()
-    assert reader.runtime.ledger.reports.counts()["contact"].pending == 50
 
 
 @pytest.mark.parametrize("apply_updates", [True, False])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,23 +94,6 @@ def table(more: str, fields: str = "{firstname: firstName}") -> str:
 
 
 class TestWhatTheFileSays:
-    def test_the_contracts_example(self) -> None:
-        config = parse_config(EXAMPLE, "f.yaml")
-        contact, order = config.tables
-        assert contact.fields["firstname"].to == "firstName"
-        assert contact.fields["firstname"].apply_updates
-        assert not contact.fields["birthdate"].apply_updates
-        assert contact.fields["jobtitle"].truncate
-        assert contact.replacements["gendercode"] == {1: "male", 2: "female", None: "unknown"}
-        assert contact.filters
-        assert contact.filters.rules[0].operator == "eq"
-        assert contact.filter
-        assert contact.filter.parameter == "externalId_parameter"
-        assert order.links[0].table == "contact"
-        assert config.opt_out.mappings["followemail"].inverted
-        assert config.opt_out.export.separator == "\t"
-        assert config.table("new_order") is order
-
     def test_the_defaults_are_those_of_the_contract(self) -> None:
         config = parse_config(HEAD, "f.yaml")
         [contact] = config.tables
@@ -168,13 +150,6 @@ class TestWhatTheFileSays:
         missing = [key for part in parts for key in keys(type(part)) if f"{key}:" not in text]
         assert missing == []
 
-    def test_deny_list_is_another_spelling_of_black_list(self) -> None:
-        text = HEAD + "opt_out: {mappings: {donotemail: denyListEmail, donotphone: {to: denyList}}}\n"
-        mappings = parse_config(text, "f.yaml").opt_out.mappings
-        assert [one.to for one in mappings.values()] == ["blackListEmail", "blackList"]
-        fields = parse_config(table("", "{donotfax: denyListFax}"), "f.yaml").tables[0].fields
-        assert fields["donotfax"].to == "blackListFax"
-
     def test_values_are_what_they_look_like(self) -> None:
         text = table("replacements:\n  code: {no: off, 01234: 1_000, 2024-01-01: 1.50, true: false}", "{code: cusCode}")
         assert parse_config(text, "f.yaml").tables[0].replacements["code"] == {
@@ -184,66 +159,16 @@ class TestWhatTheFileSays:
             True: False,
         }
 
-    def test_a_number_with_a_plus_stays_a_text(self) -> None:
-        text = table("replacements:\n  code: {1: +49, 2: -7, 3: +1.5}", "{code: cusDialCode}")
-        assert parse_config(text, "f.yaml").tables[0].replacements["code"] == {1: "+49", 2: -7, 3: "+1.5"}
-
-    def test_characters_may_be_escaped_as_json_does(self) -> None:
-        text = table("replacements: " + json.dumps({"code": {"\N{ROCKET}": "\u00e9\N{ROCKET}"}}), "{code: cusCode}")
-        assert "\\ud83d\\ude80" in text
-        assert parse_config(text, "f.yaml").tables[0].replacements["code"] == {"\N{ROCKET}": "\u00e9\N{ROCKET}"}
-
-    def test_a_configuration_cannot_be_changed(self) -> None:
-        config = parse_config(HEAD, "f.yaml")
-        with pytest.raises(ValueError, match="frozen"):
-            config.privacy_acknowledged = False  # pyright: ignore[reportAttributeAccessIssue]
-
-    def test_anchors_may_be_used(self) -> None:
-        text = table("replacements:\n  a: &same {1: x}\n  b: *same", "{a: cusA, b: cusB}")
-        assert parse_config(text, "f.yaml").tables[0].replacements["b"] == {1: "x"}
-
 
 class TestEveryMistakeNamesItsLineAndItsRemedy:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
-            (
-                HEAD.replace("true", "false", 1),
-                "1: privacy requests are your task, in both systems; this program neither sees nor forwards "
-                "them; write `privacy_acknowledged: true` once that is arranged",
-            ),
-            (
-                HEAD.split("\n", 1)[1],
-                "1: `privacy_acknowledged` is missing; write e.g. `privacy_acknowledged: true`",
-            ),
-            (HEAD + "guardrail: {}\n", "7: unknown key `guardrail`; did you mean `guardrails`?"),
-            (table("adress: url"), "7: unknown key `adress`; did you mean `address`?"),
-            (
-                table("", "{a: {to: b, aply_updates: true}}"),
-                "6: unknown key `aply_updates`; did you mean `apply_updates`?",
-            ),
-            (
-                HEAD.replace("    key: externalId\n", ""),
-                "3: `key` is missing in `tables[0]`; write e.g. `key: externalId`",
-            ),
             (table("address: uri"), "7: `address` cannot be `uri`; write auto, url or filter"),
-            (
-                table("address: filter"),
-                "7: `address: filter` needs the published filter; write e.g. `filter: {name: byExternalId, "
-                "parameter: externalId_parameter}`",
-            ),
             (
                 table("address: url\nfilter: {name: a, parameter: b}"),
                 "8: `filter` is not used with `address: url`; write `address: auto`, or remove it; rules for rows "
                 "stand in `filters`",
-            ),
-            (
-                table("", "{a: email, b: {to: email}}"),
-                "6: `email` is mapped twice, first in line 6; keep one of the two",
-            ),
-            (
-                table("", "\n      a: email\n      b: phone\n      a: fax"),
-                "9: `a` is here twice, first in line 7; keep one of the two",
             ),
             (
                 table("", "{a: externalId}"),
@@ -271,16 +196,6 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 "`location.city` for a sub-field",
             ),
             (
-                HEAD + ORDER.replace("new_order", "contact"),
-                "7: table `contact` is used twice, first in line 3; one table goes to one resource: put both into "
-                "one entry, or name another",
-            ),
-            (
-                HEAD + ORDER.replace("cusOrder\n", "profile\n"),
-                "8: resource `profile` is used twice, first in line 4; one table goes to one resource: put both "
-                "into one entry, or name another",
-            ),
-            (
                 table("replacements: {gendercode: {1: male}}"),
                 "7: `gendercode` has replacements but is not mapped; map it in `fields` or remove its replacements",
             ),
@@ -289,27 +204,9 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 "7: this is not one plain value; write a text, a number, true, false or null",
             ),
             (
-                table("links: [{field: a, to: cusLink, table: nowhere}]"),
-                "7: the link leads to `nowhere`, which is not mapped; map `nowhere` under `tables` or remove the link",
-            ),
-            (
-                table("links: [{field: a, to: cusLink, table: contatc}]"),
-                "7: the link leads to `contatc`, which is not mapped; did you mean `contact`, as line 3 says? "
-                "Correct the one that is mistyped",
-            ),
-            (
                 HEAD + "opt_out: {mappings: {donotemail: optOutEmail}}\n",
                 "7: `optOutEmail` is not one of Campaign's opt-out attributes; write one of "
                 + ", ".join(OPT_OUT_ATTRIBUTES),
-            ),
-            (
-                HEAD + "opt_out: {mappings: {donotemail: denyListMail}}\n",
-                "7: `denyListMail` is not one of Campaign's opt-out attributes; write one of "
-                + ", ".join(OPT_OUT_ATTRIBUTES),
-            ),
-            (
-                HEAD + "opt_out:\n  mappings:\n    a: blackListEmail\n    b: denyListEmail\n",
-                "10: `blackListEmail` is mapped twice, first in line 9; keep one of the two",
             ),
             (
                 HEAD + "opt_out: {direction: bidirectional}\n",
@@ -332,10 +229,6 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 "7: `utf8000` is no known encoding; write e.g. `utf-8`, `latin-1` or `cp1252`",
             ),
             (
-                HEAD + "opt_out: {export: {encoding: base64}}\n",
-                "7: `base64` is no known encoding; write e.g. `utf-8`, `latin-1` or `cp1252`",
-            ),
-            (
                 HEAD + "opt_out: {export: {restart_stalled: true}}\n",
                 "7: restarting the export needs the workflow's id; write `workflow_id: WKF12` beside it",
             ),
@@ -352,10 +245,6 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 "7: `crm` is no owner; write a team, as in `team:crm`, or an e-mail address",
             ),
             (HEAD + "guardrails: {max_contacts: many}\n", "7: `max_contacts` cannot be `many`; write a whole number"),
-            (
-                HEAD + "guardrails: {engine_calls_per_day: 0}\n",
-                "7: `engine_calls_per_day` cannot be `0`; it must be greater than or equal to 1",
-            ),
             ("", "1: this is no configuration; begin with `privacy_acknowledged: true`"),
             ("- a\n- b\n", "1: this is no configuration; begin with `privacy_acknowledged: true`"),
             (
@@ -445,20 +334,6 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
     def test_the_history_of_records_is_kept_for_a_number_of_days(self, written: str, told: str) -> None:
         assert the_problem(HEAD + f"history: {written}\n").startswith(f"f.yaml:7: {told}")
 
-    @pytest.mark.parametrize("written", ["runs: {", "opt_out: {export: {", "logs: {"])
-    def test_days_to_keep_end_before_the_calendar_does(self, written: str) -> None:
-        text = HEAD + f"{written}keep_days: %s" + "}" * written.count("{") + "\n"
-        told = "f.yaml:7: `keep_days` cannot be `100000`; it must be less than or equal to 99999"
-        assert the_problem(text % 100_000) == told
-        assert parse_config(text % 99_999, "f.yaml")
-
-    @pytest.mark.parametrize(("written", "days"), [("{days: 3}", 3), ("{}", 14)])
-    def test_history_is_off_unless_it_is_written(self, written: str, days: int) -> None:
-        kept = parse_config(HEAD + f"history: {written}\n", "f.yaml").history
-        assert kept is not None
-        assert kept.days == days
-        assert parse_config(HEAD, "f.yaml").history is None
-
     def test_all_problems_are_reported_at_once_in_the_order_of_lines(self) -> None:
         text = (
             "tables:\n"
@@ -484,9 +359,6 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
         assert "D365_CLIENT_SECRET" in problem
         assert "hunter2" not in problem
 
-    def test_a_column_may_be_called_token(self) -> None:
-        assert parse_config(table("", "{new_token: cusToken}"), "f.yaml")
-
     def test_aliases_cannot_blow_up_the_file(self) -> None:
         bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
         assert any("aliases" in one for one in problems(bomb))
@@ -499,11 +371,6 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
         latin.write_bytes(b"a: b\nc: \xe4\n")
         with pytest.raises(ConfigError, match=r"latin\.yaml:2: this is not UTF-8"):
             load_config(latin)
-
-    def test_a_byte_order_mark_does_no_harm(self, tmp_path: Path) -> None:
-        file = tmp_path / "bom.yaml"
-        file.write_bytes(b"\xef\xbb\xbf" + HEAD.encode())
-        assert load_config(file).tables[0].table == "contact"
 
 
 LINES: Sequence[str] = EXAMPLE.splitlines()

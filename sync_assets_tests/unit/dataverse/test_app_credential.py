@@ -81,17 +81,6 @@ async def test_a_certificate_signs_in(
     assert await tokens_with(process, ClientCertificate(file, password(protected_by))).token()
 
 
-async def test_a_password_that_is_not_needed_does_no_harm(process: SandboxProcess, file: Path) -> None:
-    process.admin.settings("login", certificates=[GOOD.write_pem(file)])
-    assert await tokens_with(process, ClientCertificate(file, password(PASSWORD))).token()
-
-
-async def test_the_certificate_of_the_key_may_stand_anywhere_in_the_file(process: SandboxProcess, file: Path) -> None:
-    process.admin.settings("login", certificates=[GOOD.public_pem])
-    put(file, OTHER.public_pem.encode() + GOOD.public_pem.encode() + GOOD.key_pem())
-    assert await tokens_with(process, ClientCertificate(file)).token()
-
-
 async def test_a_replaced_certificate_counts_from_the_next_sign_in_on(process: SandboxProcess, file: Path) -> None:
     process.admin.settings("login", certificates=[GOOD.write_pem(file)])
     tokens = tokens_with(process, ClientCertificate(file))
@@ -201,19 +190,6 @@ async def test_a_federated_token_that_cannot_be_used_is_refused_before_anything_
     assert "D365_FEDERATED_TOKEN_FILE" in message
     assert "hush" not in message
     assert process.admin.journal("login", since) == []
-
-
-@pytest.mark.parametrize(
-    ("claim", "code"), [({"iss": "https://elsewhere"}, 700211), ({"sub": "x"}, 700213), ({"aud": "x"}, 700212)]
-)
-async def test_a_federated_token_that_the_app_registration_does_not_trust(
-    process: SandboxProcess, file: Path, claim: dict[str, str], code: int
-) -> None:
-    process.admin.settings("login", federated=[federated_identity()])
-    put(file, federated_token(**claim))
-    message = await refused(process, FederatedToken(file))
-    assert f"AADSTS{code}" in message
-    assert "federated credential" in message
 
 
 async def test_entra_decides_about_a_token_that_has_just_ended(process: SandboxProcess, file: Path) -> None:

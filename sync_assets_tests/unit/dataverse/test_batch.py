@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +12,6 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.dataverse import batch
@@ -104,21 +102,6 @@ async def test_each_row_fares_by_itself(client: DataverseClient, shared: Sandbox
     assert "of new_nothing (400 0x80048d19)" in results[5].reason
 
 
-async def test_no_updates_are_no_request(client: DataverseClient, shared: SandboxProcess) -> None:
-    since = shared.admin.last()
-    assert await update_rows(client, CONTACT, []) == []
-    assert shared.admin.journal("d365", since) == []
-
-
-async def test_inactive_rows_are_written_where_the_organisation_allows_it(
-    client: DataverseClient, shared: SandboxProcess
-) -> None:
-    [id_] = new(shared, 1)
-    shared.admin.change("contact", [id_], statecode=1)
-    assert kinds(await update_rows(client, CONTACT, [RowUpdate(id_, {"donotemail": True})])) == ["done"]
-    assert rows(shared)[id_]["statecode"] == 1
-
-
 # --- when requests fail ---
 
 
@@ -147,17 +130,6 @@ async def test_a_request_that_fails_once_is_sent_again(
     assert all(now[id_]["donotemail"] for id_ in ids)
 
 
-async def test_a_lost_answer_leaves_a_row_with_an_etag_to_be_read_again(
-    client: DataverseClient, shared: SandboxProcess
-) -> None:
-    """It was written, by us: the etag that we asked for is gone with it."""
-    [id_] = new(shared, 1)
-    shared.admin.fault("d365", "cut_after", times=1, path="batch")
-    update = RowUpdate(id_, {"donotemail": True}, rows(shared)[id_]["@odata.etag"])
-    assert kinds(await update_rows(client, CONTACT, [update])) == ["changed"]
-    assert rows(shared)[id_]["donotemail"] is True
-
-
 async def test_a_server_that_fails_again_ends_it(client: DataverseClient, shared: SandboxProcess) -> None:
     shared.admin.fault("d365", "status", status=500, path="batch")
     with pytest.raises(Unavailable, match="twice") as raised:
@@ -174,13 +146,6 @@ async def test_a_role_that_may_not_write_is_told_once_and_what_it_needs(
         await update_rows(client, CONTACT, [RowUpdate(id_, {"donotemail": True}) for id_ in new(shared, 5)])
     assert raised.value.code == "0x80040220"
     assert len(batches(shared, since)) == 1
-
-
-async def test_an_application_that_is_no_user_is_told_so(client: DataverseClient, shared: SandboxProcess) -> None:
-    [id_] = new(shared, 1)
-    shared.admin.settings("d365", application_user=False)
-    with pytest.raises(D365Refused, match="Make an application user"):
-        await update_rows(client, CONTACT, [RowUpdate(id_, {"donotemail": True})])
 
 
 async def test_a_table_that_is_not_known_is_no_missing_row(client: DataverseClient, shared: SandboxProcess) -> None:
@@ -231,22 +196,6 @@ IDS = st.one_of(
     st.from_regex(r"\A[A-Z]{2,4}[0-9]{4,8}\Z"),
     st.from_regex(r"\A\+49 [0-9]{3,4} [0-9]{4,7}\Z"),
 )
-
-
-@given(status=st.integers(300, 599), code=st.sampled_from(["", "0x0", "0x80040203", "0x80060892"]), before=WORDS,
-       id_=IDS, after=WORDS)  # fmt: skip
-def test_no_id_address_or_number_that_dataverse_says_is_passed_on(
-    status: int, code: str, before: str, id_: str, after: str
-) -> None:
-    update = RowUpdate(str(uuid.uuid4()), {"donotemail": True})
-    body = msgspec.json.encode({"error": {"code": code, "message": f"{before} {id_} {after}"}})
-    try:
-        result = outcome(update, Response(status, httpx.Headers(), body), CONTACT)
-    except (D365Refused, SignInRefused):
-        assert status == 401
-        return
-    assert len(result.reason) <= REASON_LENGTH
-    assert id_.casefold() not in result.reason.casefold()
 
 
 @pytest.mark.parametrize(
@@ -393,35 +342,6 @@ async def test_parts_that_are_throttled_are_sent_again_and_hold_up_every_worker(
     assert server.requests[1].at - server.requests[0].at >= 1
 
 
-async def test_a_worker_beside_the_one_that_is_throttled_waits_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch, "ROWS_IN_A_BATCH", 1)
-    monkeypatch.setattr(batch, "BATCHES_AT_ONCE", 2)
-
-    async def script(request: Request, ids: list[str]) -> bytes:
-        number = len(server.requests)
-        if number == 1:
-            return multipart("429 Too Many\r\nRetry-After: 1")
-        if number == 2:
-            while not client.endpoint.pause.until:
-                await asyncio.sleep(0.01)
-        return multipart("204")
-
-    async with served(tmp_path, script) as (client, server):
-        assert kinds(await update_rows(client, CONTACT, some(4))) == ["done"] * 4
-    began = server.requests[0].at
-    assert [request.at - began >= 1 for request in server.requests] == [False, False, True, True, True]
-
-
-@pytest.mark.parametrize("told", ["", "soon", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"])
-async def test_throttling_that_names_no_time_is_waited_out_all_the_same(tmp_path: Path, told: str) -> None:
-    answers = [multipart(f"429 X\r\nRetry-After: {told}"), multipart("204")]
-    async with served(tmp_path, lambda *_: answers.pop(0)) as (client, _):
-        assert kinds(await update_rows(client, CONTACT, some(1))) == ["done"]
-        assert client.endpoint.pause.until
-
-
 async def test_throttling_without_end_is_given_up(tmp_path: Path) -> None:
     async with served(tmp_path, lambda *_: multipart("429 X\r\nRetry-After: 3600")) as (client, server):
         with pytest.raises(Unavailable, match="429"):
@@ -474,13 +394,3 @@ async def test_answers_that_cannot_be_matched_are_an_error(tmp_path: Path, said:
     async with served(tmp_path, lambda *_: said) as (client, _):
         with pytest.raises(HttpError, match=words):
             await update_rows(client, CONTACT, some(2))
-
-
-@pytest.mark.parametrize("status", [302, 400, 404, 413])
-async def test_a_request_that_is_refused_as_a_whole_is_an_error(tmp_path: Path, status: int) -> None:
-    body = b'{"error":{"code":"0x80048d19","message":"Call 555 0100"}}'
-    async with served(tmp_path, lambda *_: answer(status, body)) as (client, server):
-        with pytest.raises(D365Refused) as raised:
-            await update_rows(client, CONTACT, some(2))
-    assert "Ada" not in str(raised.value)
-    assert len(server.requests) == 1

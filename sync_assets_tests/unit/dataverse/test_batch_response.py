@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import httpx
-import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.dataverse.batch import RowUpdate, UpdateResult, outcome, read_parts, row_id
-from sync_assets.dataverse.client import D365Refused
-from sync_assets.dataverse.metadata import Table
-from sync_assets.http.transport import HttpError, Response
+from sync_assets.dataverse.batch import read_parts, row_id
+from sync_assets.http.transport import Response
 
 ID = "0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b"
-CONTACT = Table("contact", "contacts", "contactid", True, {})
-UPDATE = RowUpdate(ID, {"donotemail": True})
 
 
 def answer(body: bytes, content_type: str = "multipart/mixed; boundary=b") -> Response:
@@ -58,10 +51,6 @@ def test_parts_come_in_their_order_in_every_form(
     assert all(part and part.headers["odata-version"] == "4.0" for part in parts)
 
 
-def test_one_boundary_may_begin_like_another() -> None:
-    assert statuses(read_parts(answer(whole(part(404, "--bb"), part(204)).encode()))) == [404, 204]
-
-
 def test_a_part_that_cannot_be_read_keeps_the_place_of_those_behind_it() -> None:
     text = whole(part(204), "Content-Type: application/http\n\nHTTP/1.1 abc\n", "", part(404))
     assert statuses(read_parts(answer(text.encode()))) == [204, None, None, 404]
@@ -78,29 +67,3 @@ def test_a_part_says_which_row_it_is_about() -> None:
     [silent] = read_parts(answer(whole(part(204, "", "OData-EntityId: https://x/contacts(email='a')")).encode()))
     assert silent
     assert row_id(silent) is None
-
-
-@pytest.mark.parametrize("content_type", ["", "application/json", "multipart/mixed", 'multipart/mixed; boundary=""'])
-def test_an_answer_without_a_boundary_is_none(content_type: str) -> None:
-    with pytest.raises(HttpError, match="multipart/mixed"):
-        read_parts(answer(b"--b--", content_type))
-
-
-LINES = st.sampled_from(
-    [b"--b", b"--b--", b"HTTP/1.1 204 X", b"HTTP/1.1 403 X", b"HTTP/1.1 412", b"Retry-After: x", b": y", b"",
-     b'{"error":{"code":"0x80040220"}}', b'{"error":{"code":"0x80072560","message":"\\ud800"}}', b"[" * 20_000]
-)  # fmt: skip
-SOME_LINES = st.lists(st.one_of(LINES, st.binary(max_size=9)), max_size=12).map(b"\n".join)
-A_PART = SOME_LINES.map(lambda lines: b"--b\nHTTP/1.1 400 X\n" + lines + b"\n--b--")
-BYTES = st.one_of(st.binary(max_size=200), SOME_LINES, A_PART)
-
-
-@given(BYTES, st.sampled_from(["boundary=b", 'boundary="b"', "boundary=\xff", "boundary", ""]))
-@example(b'--b\nHTTP/1.1 400 X\n\n{"x":' + b"[" * 100_000 + b"\n--b--", "boundary=b")
-@example(b"--\xff\nHTTP/1.1 204 X\n\n--\xff--", "boundary=\xff")
-def test_any_bytes_are_parts_or_an_error_of_ours(body: bytes, parameter: str) -> None:
-    with suppress(HttpError, D365Refused):
-        for found in read_parts(answer(body, f"multipart/mixed; {parameter}")):
-            if found:
-                assert 100 <= found.status < 600
-                assert isinstance(outcome(UPDATE, found, CONTACT), UpdateResult)

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from sync_assets.dataverse.client import (
-    IDS_IN_A_QUERY,
     D365Refused,
     DataverseClient,
     FeedExpired,
@@ -21,13 +20,14 @@ from sync_assets.dataverse.client import (
     TrackingOff,
     refusal,
 )
-from sync_assets.http.transport import ForeignLink, HttpError, Response, SignInRefused
+from sync_assets.http.transport import Response, SignInRefused
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
+CONTACTS = 30
+
 T = TypeVar("T")
 Use = Callable[[DataverseClient], Awaitable[T]]
-CONTACTS = 30
 
 
 def use(sandbox: SandboxProcess, work: Use[T], **more: str) -> T:
@@ -63,14 +63,6 @@ def test_metadata_names_types_and_labels(shared: SandboxProcess) -> None:
     assert contact.columns["donotemail"].labels == {0: "Allow", 1: "Do Not Allow"}
     assert contact.columns["new_interests"].type == "multiselect"
     assert contact.columns["parentcustomerid"].select_name == "_parentcustomerid_value"
-
-
-def test_labels_are_read_only_for_the_types_that_are_wanted(shared: SandboxProcess) -> None:
-    since = shared.admin.last()
-    use(shared, lambda client: client.table("contact", ["firstname", "gendercode"]))
-    asked = [entry["path"] for entry in shared.admin.journal("d365", since)]
-    assert sum("AttributeMetadata" in path for path in asked) == 1
-    assert len(asked) == 3
 
 
 def test_an_unknown_table_is_named(shared: SandboxProcess) -> None:
@@ -111,34 +103,6 @@ def test_single_rows_are_read_by_their_ids_as_they_are_now(shared: SandboxProces
     assert ids_and_values(bodies) == dict.fromkeys(wanted, "Reader")
 
 
-def test_more_ids_than_a_url_holds_take_several_requests(shared: SandboxProcess) -> None:
-    async def work(client: DataverseClient) -> list[bytes]:
-        everything, _ = await first_read(client)
-        unknown = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(2 * IDS_IN_A_QUERY)]
-        table = await client.table("contact", [])
-        select = ["contactid", "jobtitle", *(f"address1_line{n}" for n in (1, 2, 3))]
-        return [body async for body in client.rows(table, select, [*unknown, everything[0]])]
-
-    since = shared.admin.last()
-    bodies = use(shared, work)
-    assert [len(ids_and_values([body])) for body in bodies] == [0, 0, 1]
-    assert max(len(entry["path"]) for entry in shared.admin.journal("d365", since)) < 32_768
-
-
-def test_no_ids_are_no_request(shared: SandboxProcess) -> None:
-    async def work(client: DataverseClient) -> list[bytes]:
-        return [body async for body in client.rows(table, ["contactid"], [])]
-
-    table = use(shared, lambda client: client.table("contact", []))
-    since = shared.admin.last()
-    assert use(shared, work) == []
-    assert shared.admin.journal("d365", since) == []
-
-
-def test_rows_are_counted_without_being_read(shared: SandboxProcess) -> None:
-    assert use(shared, lambda client: client.record_count("contact")) == 30
-
-
 def test_an_expired_position_is_told_from_other_refusals(shared: SandboxProcess) -> None:
     async def work(client: DataverseClient) -> None:
         _, delta = await first_read(client)
@@ -159,33 +123,6 @@ def test_links_travel_as_they_were_given(shared: SandboxProcess) -> None:
     assert delta.endswith(shared.admin.journal("d365")[-1]["path"])
 
 
-def test_a_foreign_link_is_not_followed(shared: SandboxProcess) -> None:
-    since = shared.admin.last()
-    foreign = shared.env["CAMPAIGN_URL"] + "/api/data/v9.2/contacts?$deltatoken=1"
-    with pytest.raises(ForeignLink, match="not followed"):
-        use(shared, lambda client: client.page(foreign, tracked=False))
-    assert shared.admin.journal("campaign", since) == []
-
-
-def test_a_refused_token_is_renewed_once(shared: SandboxProcess) -> None:
-    since = shared.admin.last()
-    shared.admin.fault("d365", "unauthorized", times=1)
-    assert use(shared, lambda client: client.who_am_i())
-    assert [entry["status"] for entry in shared.admin.journal("d365", since)] == [401, 200]
-    tokens = [entry for entry in shared.admin.journal("login", since) if entry["method"] == "POST"]
-    assert len(tokens) == 2
-
-    shared.admin.fault("d365", "unauthorized")
-    with pytest.raises(SignInRefused, match="twice"):
-        use(shared, lambda client: client.who_am_i())
-
-
-@pytest.mark.parametrize("kind", ["throttle_requests", "throttle_time", "throttle_concurrent", "unavailable"])
-def test_throttling_is_waited_out(shared: SandboxProcess, kind: str) -> None:
-    shared.admin.fault("d365", kind, times=1, retry_after=1)
-    assert use(shared, lambda client: client.who_am_i())
-
-
 def test_the_sign_in_is_not_led_astray_by_the_bundle_that_requests_believes_in(
     shared: SandboxProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -201,11 +138,6 @@ def test_a_wrong_secret_is_explained_and_not_shown(shared: SandboxProcess) -> No
         use(shared, lambda client: client.who_am_i(), D365_CLIENT_SECRET="hush-hush")
     assert "D365_CLIENT_SECRET" in str(raised.value)
     assert "hush-hush" not in str(raised.value)
-
-
-def test_a_certificate_that_nobody_vouches_for_is_refused(shared: SandboxProcess) -> None:
-    with pytest.raises(HttpError, match="SYNC_ASSETS_CA_BUNDLE"):
-        use(shared, lambda client: client.who_am_i(), SYNC_ASSETS_CA_BUNDLE="")
 
 
 @pytest.mark.parametrize(
@@ -233,11 +165,6 @@ def test_what_a_refusal_means(status: int, code: str, message: str, kind: type, 
     error = refusal(Response(status, httpx.Headers(), body), "contact")
     assert type(error) is kind
     assert says in str(error)
-
-
-@pytest.mark.parametrize("body", [b"", b"<html>no</html>", b"[]", b'{"error": 1}', b"\xff"])
-def test_a_refusal_in_no_known_form_is_still_told(body: bytes) -> None:
-    assert "418" in str(refusal(Response(418, httpx.Headers(), body)))
 
 
 def test_tables_with_change_tracking_are_listed_with_their_labels(shared: SandboxProcess) -> None:

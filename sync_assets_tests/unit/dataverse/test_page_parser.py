@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 
 import polars as pl
 import pytest
@@ -71,22 +70,11 @@ def test_the_version_of_a_row_is_the_number_in_its_etag_if_it_has_that_form() ->
     assert found[ROW_VERSION].to_list() == [*forms.values(), None]
 
 
-def test_the_delta_link_may_stand_before_the_rows() -> None:
-    body = b'{"@odata.deltaLink":"d","value":[]}'
-    found = PageParser(COLUMNS).parse(body)
-    assert (found.delta_link, found.rows.height) == ("d", 0)
-
-
 @pytest.mark.parametrize("number", ["20000.0000", "9007199254740993.0000000001", "0.10", "-1e3", "12"])
 def test_money_stays_the_text_that_was_sent(number: str) -> None:
     body = page({**ROW, "annualincome": "NUMBER"}).replace(b'"NUMBER"', number.encode())
     rows, _ = parse(body)
     assert rows[0]["annualincome"] == number
-
-
-def test_nulls() -> None:
-    rows, _ = parse(page({**dict.fromkeys(COLUMNS), "contactid": "6f"}))
-    assert rows == [{**dict.fromkeys(COLUMNS), "contactid": "6f"}]
 
 
 def test_rows_are_told_apart_by_each_byte_that_was_sent() -> None:
@@ -112,10 +100,6 @@ def test_rows_beside_a_deletion_have_the_hashes_of_their_own_bytes(at: int) -> N
     assert PageParser(COLUMNS).parse(page(*rows[:at], TOMBSTONE, *rows[at:])).rows.equals(alone.rows)
 
 
-def test_deletions_stand_apart_from_rows() -> None:
-    assert parse(page(TOMBSTONE, ROW, TOMBSTONE))[1] == ["2e", "2e"]
-
-
 @pytest.mark.parametrize("size", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE])
 def test_a_page_of_any_size_keeps_its_order_wherever_deletions_stand(size: int) -> None:
     rows = [{**ROW, "contactid": str(n)} for n in range(size)]
@@ -132,13 +116,6 @@ def test_a_text_that_looks_like_a_deletion_is_none() -> None:
     assert len(rows) == 1
 
 
-def test_a_column_named_reason_is_none_either() -> None:
-    columns: dict[str, ColumnType] = {"id": "guid", "reason": "string"}
-    found = PageParser(columns).parse(page({"id": "1", "reason": "moved"}))
-    rows = found.rows.drop(ROW_VERSION, ROW_HASH).to_dicts()
-    assert (rows, found.deleted) == ([{"id": "1", "reason": "moved"}], [])
-
-
 @pytest.mark.parametrize("wrong", [{"gendercode": "2"}, {"donotemail": 1}, {"firstname": 12}, {"gendercode": 1.5}])
 def test_a_value_of_another_type_is_an_error_that_does_not_quote_it(wrong: dict[str, object]) -> None:
     with pytest.raises(BadPage, match="does not fit the table's metadata") as raised:
@@ -150,12 +127,6 @@ def test_a_row_without_an_id_is_an_error_that_names_its_table() -> None:
     parser = PageParser(COLUMNS, table="contact", key="contactid")
     with pytest.raises(BadPage, match=r"a row of contact whose id \(contactid\) is null"):
         parser.parse(page(ROW, {**ROW, "contactid": None}, TOMBSTONE))
-
-
-def test_a_selected_column_that_is_missing_is_an_error_and_not_null() -> None:
-    row = {name: value for name, value in ROW.items() if name != "firstname"}
-    with pytest.raises(BadPage, match="firstname"):
-        parse(page(row))
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"value":', b'{"error":{}}', b'{"value":{}}'])
@@ -177,9 +148,3 @@ def test_every_text_arrives_as_it_was(texts: list[str]) -> None:
     whole = [text.encode("utf-8", "replace").decode() for text in texts]
     rows, _ = parse(page(*({**ROW, "firstname": text} for text in whole)))
     assert [row["firstname"] for row in rows] == whole
-
-
-@given(st.binary(max_size=200))
-def test_foreign_bytes_are_a_page_or_a_clear_error(body: bytes) -> None:
-    with suppress(BadPage):
-        parse(body)

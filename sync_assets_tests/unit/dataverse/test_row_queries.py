@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from sync_assets.dataverse.batch import RowUpdate, update_rows
-from sync_assets.dataverse.client import D365Refused, DataverseClient
+from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.dataverse.row_queries import rows_now
-from sync_assets.http.transport import ForeignLink
 from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+CONTACTS = 1000
 
 CONTACT = Table("contact", "contacts", "contactid", True, {})
 COLUMNS = ["donotemail", "preferredcontactmethodcode"]
-CONTACTS = 1000
 
 
 def rows(sandbox: SandboxProcess) -> dict[str, dict[str, Any]]:
@@ -46,29 +46,12 @@ async def test_ids_in_any_case_once_or_twice_are_the_same_row(client: DataverseC
     assert found[id_].values == {"donotemail": True, "preferredcontactmethodcode": None}
 
 
-async def test_what_is_no_guid_is_not_asked_for(client: DataverseClient, shared: SandboxProcess) -> None:
-    """Dataverse would refuse the whole query, and an address in a file's key column would stand in its logs."""
-    [id_] = shared.admin.change("contact", 1, donotemail=True)
-    since = shared.admin.last()
-    assert (await rows_now(client, CONTACT, COLUMNS, ["ada@example.com", "", id_, f" {id_}"])).keys() == {id_}
-    assert "ada" not in shared.admin.journal("d365", since)[0]["path"]
-    assert await rows_now(client, CONTACT, COLUMNS, ["ada@example.com"]) == {}
-    assert len(shared.admin.journal("d365", since)) == 1
-
-
 async def test_an_answer_in_several_pages_is_followed(client: DataverseClient, shared: SandboxProcess) -> None:
     shared.admin.settings("d365", page_limit=40)
     ids = list(rows(shared))[:300]
     since = shared.admin.last()
     assert (await rows_now(client, CONTACT, COLUMNS, ids)).keys() == set(ids)
     assert len(shared.admin.journal("d365", since)) == 7 + 2
-
-
-async def test_a_next_link_to_another_host_is_not_followed(client: DataverseClient, shared: SandboxProcess) -> None:
-    shared.admin.settings("d365", page_limit=2)
-    shared.admin.fault("d365", "wrong_host_link")
-    with pytest.raises(ForeignLink):
-        await rows_now(client, CONTACT, COLUMNS, list(rows(shared))[:3])
 
 
 async def test_times_are_whole_seconds_in_utc(client: DataverseClient, shared: SandboxProcess) -> None:
@@ -94,16 +77,6 @@ async def test_the_etag_is_good_for_an_update_until_the_row_changes(
     assert (await rows_now(client, CONTACT, COLUMNS, [id_]))[id_].values["donotemail"] is True
 
 
-async def test_throttling_and_lost_answers_are_waited_out(client: DataverseClient, shared: SandboxProcess) -> None:
-    shared.admin.faults(
-        {"system": "d365", "kind": "throttle", "times": 1, "retry_after": 1},
-        {"system": "d365", "kind": "cut_after", "times": 1},
-        {"system": "d365", "kind": "unauthorized", "times": 1},
-    )
-    ids = list(rows(shared))
-    assert (await rows_now(client, CONTACT, COLUMNS, ids)).keys() == set(ids)
-
-
 async def test_a_column_of_another_type_is_told_without_its_values(
     client: DataverseClient, shared: SandboxProcess
 ) -> None:
@@ -111,8 +84,3 @@ async def test_a_column_of_another_type_is_told_without_its_values(
     with pytest.raises(BadPage, match="firstname") as raised:
         await rows_now(client, CONTACT, ["firstname"], [id_])
     assert "Augusta" not in str(raised.value)
-
-
-async def test_a_column_that_dataverse_does_not_know_is_named(client: DataverseClient, shared: SandboxProcess) -> None:
-    with pytest.raises(D365Refused, match="new_nothing"):
-        await rows_now(client, CONTACT, ["new_nothing"], list(rows(shared)))

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.client import CachedTokens
-from sync_assets.http.transport import HttpError, SignInRefused, Unavailable, ssl_context
+from sync_assets.http.transport import HttpError, Unavailable, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.little_server import LittleServer, Request, answer
 
@@ -78,13 +78,6 @@ async def test_a_redirect_of_the_sign_in_host_does_not_get_the_secret(tmp_path: 
     assert elsewhere.connections == 0
     assert [SECRET in request.body.decode() for request in server.requests] == [False, True]
     assert SECRET not in str(refused.value)
-
-
-async def test_a_redirect_of_the_authority_s_description_is_not_followed(tmp_path: Path) -> None:
-    async with LittleServer(tmp_path, lambda _: answer(307, Location="/other")) as server:
-        with pytest.raises(SignInRefused, match="D365_AUTHORITY"):
-            await of_little_server(server).token()
-    assert [request.method for request in server.requests] == ["GET"]
 
 
 @pytest.mark.parametrize(

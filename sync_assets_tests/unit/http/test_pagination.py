@@ -63,14 +63,6 @@ def test_pages_without_rows_are_followed_for_a_while_and_any_row_begins_anew(run
     assert (followed([f"link {n}" for n in range(len(rows))], rows) < len(rows)) == ends
 
 
-def test_the_first_page_is_on_the_trail_and_the_last_one_ends_it():
-    trail = LinkTrail("X", "contact", "start")
-    assert trail.follow("", 0) == trail.follow(None, 5) == ""
-    assert trail.follow("a", 1) == "a"
-    with pytest.raises(EndlessRead):
-        trail.follow("start", 1)
-
-
 def test_the_error_names_system_and_table_but_nothing_of_the_link():
     trail = LinkTrail("Campaign", "profile", "/profile?email=anna")
     with pytest.raises(EndlessRead) as caught:
@@ -159,15 +151,3 @@ async def test_links_in_a_circle_are_followed_once(reads: Reads, read: Callable[
     with pytest.raises(HttpError, match="back to one that was read before"):
         await read(reads)
     assert len(reads.server.requests) <= 4
-
-
-@pytest.mark.parametrize("read", READS)
-async def test_pages_without_rows_end_though_each_names_a_new_one(
-    reads: Reads, read: Callable[[Reads], Awaitable[None]]
-):
-    number = itertools.count()
-    below = "/campaign" if read in READS[2:] else "/api"
-    reads.server.script = lambda request: page(request, f"{below}/{next(number)}", empty=True)
-    with pytest.raises(HttpError, match="without a row"):
-        await read(reads)
-    assert len(reads.server.requests) == MOST_EMPTY_PAGES + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import traceback
 
 import pytest
@@ -98,10 +97,3 @@ async def test_a_proxy_that_is_none_or_not_there_is_an_error_that_names_the_vari
         await greeted(22)
     assert "SFTP_PROXY" in str(refused.value)
     assert "hush" not in "".join(traceback.format_exception(refused.value))
-
-
-async def test_without_a_proxy_an_error_is_that_of_the_socket() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        with pytest.raises(ConnectionRefusedError):
-            await greeted(unused.getsockname()[1])

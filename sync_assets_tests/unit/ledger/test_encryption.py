@@ -43,15 +43,6 @@ def test_new_and_changed_rows_are_stored_encrypted_and_claimed_as_they_were(encr
     assert payloads(encrypted) == set()
 
 
-def test_an_unchanged_row_that_was_never_sent_is_not_stored_again(encrypted: Ledger) -> None:
-    capture(encrypted, row("anna", insert_only="1990"))
-    before = payloads(encrypted)
-    assert capture(encrypted, row("anna", insert_only="1990")).unchanged == 1
-    assert payloads(encrypted) == before
-    assert capture(encrypted, row("anna", insert_only="1991")).changed == 1
-    assert [one.payload for one in claim(encrypted)] == ['{"value":"a","once":"1991"}']
-
-
 def test_a_plan_reads_the_encrypted_copy(encrypted: Ledger, url: str) -> None:
     capture(encrypted, row("anna"))
     with scratch_ledger(url, CIPHER) as copy:

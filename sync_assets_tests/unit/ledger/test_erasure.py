@@ -22,11 +22,6 @@ def test_settled_records_have_no_payload(ledger: Ledger) -> None:
     assert {(one.payload, one.update_payload) for one in stored(ledger).values()} == {(None, None)}
 
 
-def test_refused_rows_have_none_either(ledger: Ledger) -> None:
-    capture(ledger, page=frame([one | {"refusal": "no"} for one in people(20, 100)]))
-    assert {one.payload for one in stored(ledger).values()} == {None}
-
-
 @pytest.mark.parametrize("size", [200, 3000, 20_000])
 def test_erased_payloads_are_gone_from_the_file(tmp_path: Path, size: int) -> None:
     """Of every size: within a page, filling one, and spilling into pages of their own."""

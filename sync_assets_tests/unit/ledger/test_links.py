@@ -1,6 +1,5 @@
 """Links in the ledger, by example: children wait for their parents, parents for their children's end."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -13,7 +12,6 @@ from sync_assets_tests.unit.ledger.linking import (
     EVERY,
     JOINED,
     KEPT,
-    LOOSE,
     NAMES,
     NEEDED,
     OPTIONAL,
@@ -41,16 +39,6 @@ def test_a_child_goes_by_itself_once_its_parent_is_there(ledger: Ledger, link: L
     answer(ledger, "done", parent)
     child = claim_one(ledger, table="order")
     assert (child.operation, links_of(child)) == ("insert", (LinkTo("cusContact", guid("anna"), link.keyed),))
-
-
-@pytest.mark.parametrize("result", ["later", "unknown"])
-def test_a_parent_without_a_good_answer_is_waited_for(ledger: Ledger, result: str) -> None:
-    capture(ledger, row("anna"))
-    order(ledger, "anna")
-    answer(ledger, result, claim_one(ledger))
-    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
-    sent(ledger)
-    assert sent(ledger, "order") == ["insert"]
 
 
 def test_a_chain_arrives_from_above_though_it_was_captured_from_below(ledger: Ledger) -> None:
@@ -83,24 +71,6 @@ def test_a_child_without_a_parent_that_it_needs_waits_and_says_why(
     assert ledger.blocked.oldest_waiting("order") is not None
 
 
-def test_a_child_of_a_parent_that_is_filtered_out_before_it_was_sent_waits(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    order(ledger, "anna")
-    capture(ledger, out_of_scope=[guid("anna")])
-    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
-    capture(ledger, row("anna"))
-    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
-
-
-def test_a_refused_parent_that_is_mended_opens_the_way(ledger: Ledger) -> None:
-    capture(ledger, row("anna", refusal="too long"))
-    order(ledger, "anna")
-    capture(ledger, row("anna", "b"))
-    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
-    sent(ledger)
-    assert sent(ledger, "order") == ["insert"]
-
-
 def test_an_optional_parent_that_is_not_in_scope_is_not_waited_for_and_linked_when_it_arrives(ledger: Ledger) -> None:
     order(ledger, "anna", link=OPTIONAL)
     child = claim_one(ledger, table="order")
@@ -114,17 +84,6 @@ def test_an_optional_parent_that_is_not_in_scope_is_not_waited_for_and_linked_wh
     assert links_of(child) == (LinkTo("cusContact", guid("anna"), True),)
     answer(ledger, "done", child)
     assert record(ledger, "order").state == State.SYNCED
-
-
-def test_a_loose_child_waits_for_nobody(ledger: Ledger) -> None:
-    order(ledger, "anna", link=LOOSE)
-    child = claim_one(ledger, table="order")
-    assert child.payload is not None
-    assert json.loads(child.payload)["cusContact"] == "anna"
-    answer(ledger, "done", child)
-    capture(ledger, row("anna"))
-    sent(ledger)
-    assert claim(ledger, table="order") == []
 
 
 def test_links_that_are_turned_away_are_tried_again_with_a_pause_and_then_refused(ledger: Ledger, clock: Clock) -> None:
@@ -187,62 +146,6 @@ def test_children_are_deleted_before_their_parent_and_inserted_after_it(ledger: 
     assert sent(ledger, "order") == ["insert"]
 
 
-def test_a_chain_is_deleted_from_below(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    line(ledger, "order")
-    sent(ledger, "line")
-    capture(ledger, deleted=["anna"])
-    assert [claim(ledger, table=table) for table in ("contact", "order")] == [[], []]
-    assert sent(ledger, "line") == ["delete"]
-    assert claim(ledger) == []
-    assert sent(ledger, "order") == ["delete"]
-    assert sent(ledger) == ["delete"]
-    assert ledger.reports.counts()["contact"].records == 0
-
-
-def test_a_chain_that_is_deleted_in_d365_leaves_nothing(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    capture(ledger, deleted=["anna"])
-    capture(ledger, deleted=["order"], table="order")
-    assert claim(ledger) == []
-    assert sent(ledger, "order") == ["delete"]
-    assert sent(ledger) == ["delete"]
-    assert {table: counts.records for table, counts in ledger.reports.counts().items()} == {"contact": 0, "order": 0}
-
-
-def test_a_parent_that_returns_before_anything_was_sent_costs_no_call(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    capture(ledger, deleted=["anna"])
-    capture(ledger, row("anna"))
-    assert [claim(ledger), claim(ledger, table="order")] == [[], []]
-    assert record(ledger, "order").state == State.SYNCED
-
-
-def test_a_parent_that_returns_while_its_child_is_being_deleted_has_it_read_again(ledger: Ledger) -> None:
-    """Nobody knows whether the delete arrived, and what the record held was erased long ago."""
-    in_campaign(ledger)
-    capture(ledger, deleted=["anna"])
-    answer(ledger, "unknown", claim_one(ledger, table="order"))
-    capture(ledger, row("anna"))
-    assert claim(ledger, table="order") == []
-    assert ledger.blocked.ids_to_refetch("order", 10) == [guid("order")]
-    order(ledger, "anna")
-    child = claim_one(ledger, table="order")
-    assert child.outcome_unknown
-    assert child.payload is not None
-
-
-def test_a_delete_of_a_child_that_is_refused_keeps_its_parent(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    capture(ledger, deleted=["anna"])
-    answer(ledger, "refused", claim_one(ledger, table="order"))
-    assert claim(ledger) == []
-    assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
-    ledger.claims.retry("order")
-    assert sent(ledger, "order") == ["delete"]
-    assert sent(ledger) == ["delete"]
-
-
 def test_an_optional_child_is_unlinked_before_its_parent_is_deleted(ledger: Ledger) -> None:
     in_campaign(ledger, OPTIONAL)
     capture(ledger, deleted=["anna"])
@@ -252,18 +155,6 @@ def test_an_optional_child_is_unlinked_before_its_parent_is_deleted(ledger: Ledg
     answer(ledger, "done", child)
     assert sent(ledger) == ["delete"]
     assert record(ledger, "order").state == State.SYNCED
-
-
-def test_a_refused_child_gives_its_parent_free_by_its_links_alone(ledger: Ledger) -> None:
-    in_campaign(ledger, OPTIONAL)
-    order(ledger, "anna", "b", link=OPTIONAL, refusal="too long")
-    capture(ledger, deleted=["anna"])
-    child = claim_one(ledger, table="order")
-    assert (child.operation, child.payload, links_of(child)) == ("update", None, (LinkTo("cusContact", None, True),))
-    answer(ledger, "done", child)
-    assert record(ledger, "order").state == State.FAILED
-    assert [reject.reason for reject in ledger.reports.rejects("order")] == ["too long"]
-    assert sent(ledger) == ["delete"]
 
 
 @pytest.mark.parametrize("link", [NEEDED, OPTIONAL, JOINED], ids=["needed", "optional", "joined"])
@@ -308,33 +199,6 @@ def test_the_links_of_a_child_whose_answer_was_lost_before_a_validation_error_ar
     assert sent(ledger, "order") == ["update" if there and not link.required else "insert"]
 
 
-def test_a_refused_child_that_moves_gives_its_former_parent_free(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    capture(ledger, row("bert"))
-    sent(ledger)
-    order(ledger, "bert", "b", refusal="too long")
-    capture(ledger, deleted=["anna"])
-    assert sent(ledger, "order") == ["update"]
-    assert sent(ledger) == ["delete"]
-    order(ledger, "bert", "c")
-    assert sent(ledger, "order") == ["update"]
-
-
-def test_a_loose_child_stays_as_it_is_when_its_parent_goes(ledger: Ledger) -> None:
-    in_campaign(ledger, LOOSE)
-    capture(ledger, deleted=["anna"])
-    assert claim(ledger, table="order") == []
-    assert sent(ledger) == ["delete"]
-
-
-def test_a_loose_child_that_goes_too_delays_nothing(ledger: Ledger) -> None:
-    in_campaign(ledger, LOOSE)
-    capture(ledger, deleted=["order"], table="order")
-    capture(ledger, deleted=["anna"])
-    assert sent(ledger) == ["delete"]
-    assert sent(ledger, "order") == ["delete"]
-
-
 @pytest.mark.parametrize("link", [NEEDED, OPTIONAL], ids=["needed", "optional"])
 def test_a_parent_waits_for_a_request_of_a_child_that_is_under_way(ledger: Ledger, link: LinkSpec) -> None:
     capture(ledger, row("anna"))
@@ -368,26 +232,6 @@ def test_a_child_that_moves_is_updated_before_its_former_parent_is_deleted(ledge
     assert record(ledger, "order").state == State.SYNCED
 
 
-def test_a_child_that_moves_to_a_parent_that_is_coming_waits_where_it_is(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    capture(ledger, row("bert"))
-    order(ledger, "bert")
-    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
-    sent(ledger)
-    assert sent(ledger, "order") == ["update"]
-
-
-def test_a_child_that_moves_there_and_back_needs_no_call(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    capture(ledger, row("bert"))
-    sent(ledger)
-    order(ledger, "bert")
-    order(ledger, "anna")
-    assert claim(ledger, table="order") == []
-    capture(ledger, deleted=["bert"])
-    assert sent(ledger) == ["delete"]
-
-
 @pytest.mark.parametrize("result", ["done", "unknown"])
 def test_a_child_that_moves_on_while_its_insert_is_under_way_keeps_both_parents(
     ledger: Ledger, clock: Clock, result: str
@@ -408,20 +252,6 @@ def test_a_child_that_moves_on_while_its_insert_is_under_way_keeps_both_parents(
         clock.advance(HORIZON_SECONDS)
         assert sent(ledger, "order") == ["update"]
     assert sent(ledger) == ["delete"]
-
-
-def test_a_move_that_is_turned_away_frees_the_parent_that_it_would_have_led_to(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    capture(ledger, row("bert"), row("carl"))
-    sent(ledger)
-    order(ledger, "bert")
-    under_way = claim_one(ledger, table="order")
-    order(ledger, "carl")
-    capture(ledger, deleted=["bert"])
-    assert claim(ledger) == []
-    answer(ledger, "later", under_way)
-    assert sent(ledger) == ["delete"]
-    assert sent(ledger, "order") == ["update"]
 
 
 @pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
@@ -469,24 +299,6 @@ def test_an_orphan_that_campaign_keeps_stays_as_it_is_until_it_has_a_parent_agai
     assert links_of(child) == (LinkTo("cusContact", guid("bert"), keyed),)
 
 
-def test_the_children_of_a_deleted_parent_stay_if_their_table_says_so_and_are_sent_whole_once_it_is_back(
-    ledger: Ledger,
-) -> None:
-    """Campaign may have deleted them, too."""
-    in_campaign(ledger, KEPT)
-    capture(ledger, deleted=["anna"])
-    assert claim(ledger, table="order") == []
-    assert orphaned(ledger, "order")
-    assert sent(ledger) == ["delete"]
-    capture(ledger, row("anna"))
-    assert waits(ledger, "order", BlockReason.PARENT_PENDING)
-    sent(ledger)
-    assert waits(ledger, "order", BlockReason.REFETCH_REQUIRED)
-    order(ledger, "anna", link=KEPT)
-    child = claim_one(ledger, table="order")
-    assert (child.operation, links_of(child)) == ("update", (LinkTo("cusContact", guid("anna"), keyed=True),))
-
-
 @pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
 def test_a_child_whose_new_parent_may_still_come_waits_where_it_is_and_its_former_parent_for_it(
     ledger: Ledger, link: LinkSpec
@@ -521,14 +333,6 @@ def test_a_parent_that_others_removed_and_that_is_made_anew_has_its_children_rel
     assert record(ledger, "order").state == State.SYNCED
 
 
-def test_a_plain_attribute_leads_to_a_parent_that_is_made_anew_by_itself(ledger: Ledger) -> None:
-    in_campaign(ledger, JOINED)
-    capture(ledger, row("anna", "b"))
-    one = claim_one(ledger)
-    ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "done", one.hash, operation="insert")])
-    assert claim(ledger, table="order") == []
-
-
 def test_a_child_that_was_sent_with_the_parents_former_pkey_is_sent_again(ledger: Ledger) -> None:
     """Another worker made the parent anew meanwhile."""
     capture(ledger, row("anna"))
@@ -543,32 +347,7 @@ def test_a_child_that_was_sent_with_the_parents_former_pkey_is_sent_again(ledger
     assert (again.payload, again.links[0].parent) == (None, (one.seq, 2))
 
 
-def test_an_optional_lookup_that_becomes_empty_takes_the_link_away(ledger: Ledger) -> None:
-    in_campaign(ledger, OPTIONAL)
-    order(ledger, None, link=OPTIONAL)
-    child = claim_one(ledger, table="order")
-    assert (child.operation, links_of(child)) == ("update", (LinkTo("cusContact", None, True),))
-
-
 # Out of scope
-
-
-def test_what_is_withdrawn_stays_and_may_be_linked_to(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    sent(ledger)
-    capture(ledger, out_of_scope=[guid("anna")])
-    order(ledger, "anna")
-    assert sent(ledger, "order") == ["insert"]
-    assert claim(ledger) == []
-
-
-def test_a_withdrawn_child_goes_with_a_parent_that_it_needs(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    capture(ledger, out_of_scope=[guid("order")], table="order")
-    capture(ledger, deleted=["anna"])
-    assert sent(ledger, "order") == ["delete"]
-    assert sent(ledger) == ["delete"]
-    assert ledger.reports.counts()["order"].records == 0
 
 
 def test_a_withdrawn_child_is_unlinked_from_an_optional_parent_and_else_left_as_it_is(ledger: Ledger) -> None:
@@ -586,18 +365,6 @@ def test_a_withdrawn_child_is_unlinked_from_an_optional_parent_and_else_left_as_
     assert sent(ledger, "order") == ["update"]
 
 
-def test_a_withdrawn_child_stays_with_the_parent_that_campaign_knows(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    capture(ledger, row("bert"))
-    sent(ledger)
-    order(ledger, "bert")
-    capture(ledger, out_of_scope=[guid("order")], table="order")
-    assert claim(ledger, table="order") == []
-    capture(ledger, deleted=["anna"])
-    assert sent(ledger, "order") == ["delete"]
-    assert sent(ledger) == ["delete"]
-
-
 # Other configurations
 
 
@@ -611,13 +378,3 @@ def test_a_link_that_is_configured_no_more_ties_no_more(ledger: Ledger) -> None:
     capture(ledger, row("order"), table="order", complete=True)
     assert sent(ledger) == ["delete"]
     assert [one.operation for one in claim(ledger, table="order")] == ["update"]
-
-
-def test_a_link_that_becomes_optional_frees_the_child(ledger: Ledger) -> None:
-    order(ledger, "nobody")
-    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
-    feed = ledger.feeds.feed("order")
-    assert feed is not None
-    ledger.feeds.reset_feed("order", feed.version)
-    order(ledger, "nobody", link=OPTIONAL, complete=True)
-    assert sent(ledger, "order") == ["insert"]

@@ -2,14 +2,12 @@
 
 import pytest
 
-from sync_assets.ledger import BlockReason, Ledger, LinkSpec, Loss, State
-from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, record, row, stored
+from sync_assets.ledger import BlockReason, Ledger, LinkSpec, Loss
+from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, record, row
 from sync_assets_tests.unit.ledger.linking import (
     JOINED,
     KEPT,
     NEEDED,
-    OPTIONAL,
-    answer,
     line,
     order,
     orphaned,
@@ -67,34 +65,6 @@ def test_a_parent_whose_table_is_in_maintenance_may_still_come(ledger: Ledger) -
     ledger.maintenance.end("contact")
     capture(ledger, complete=True)
     assert orphaned(ledger, "order")
-
-
-def test_a_child_captured_after_the_parents_were_read_is_orphaned_at_once(ledger: Ledger) -> None:
-    contacts_are_read(ledger, "anna")
-    order(ledger, "bert")
-    assert orphaned(ledger, "order")
-
-
-@pytest.mark.parametrize("refuser", ["transform", "Campaign"])
-def test_a_child_of_a_refused_parent_waits_since_that_can_be_mended(ledger: Ledger, refuser: str) -> None:
-    capture(ledger, row("anna", refusal="too long" if refuser == "transform" else None), complete=True)
-    answer(ledger, "refused", *claim(ledger))
-    order(ledger, "anna")
-    assert waits(ledger, "order", BlockReason.PARENT_UNAVAILABLE)
-    assert told(ledger) == {}
-
-
-def test_a_child_of_a_held_parent_is_held(ledger: Ledger) -> None:
-    contacts_are_read(ledger)
-    ledger.holds.hold("contact", guid("anna"))
-    order(ledger, "anna")
-    assert record(ledger, "order").state == State.HELD
-
-
-def test_a_child_that_may_do_without_its_parent_is_never_orphaned(ledger: Ledger) -> None:
-    contacts_are_read(ledger, "anna")
-    order(ledger, None, link=OPTIONAL)
-    assert sent(ledger, "order") == ["insert"]
 
 
 @pytest.mark.parametrize(
@@ -155,14 +125,6 @@ def test_an_orphan_that_leaves_the_scope_stays_one_and_is_told_since_when(ledger
     assert [(one.id, one.since) for one in ledger.blocked.orphans()] == [(guid("order"), before.since)]
 
 
-def test_a_row_that_is_refused_is_refused_and_not_orphaned(ledger: Ledger) -> None:
-    contacts_are_read(ledger)
-    order(ledger, None, refusal="too long")
-    assert record(ledger, "order").state == State.FAILED
-    order(ledger, None)
-    assert orphaned(ledger, "order")
-
-
 def test_what_is_orphaned_is_counted_apart_and_waits_for_nothing(ledger: Ledger) -> None:
     contacts_are_read(ledger)
     order(ledger, None)
@@ -170,14 +132,6 @@ def test_what_is_orphaned_is_counted_apart_and_waits_for_nothing(ledger: Ledger)
     assert (counts.orphaned, counts.waiting, counts.records) == (1, 0, 1)
     assert ledger.blocked.waiting_reasons("order") == {}
     assert ledger.blocked.oldest_waiting("order") is None
-
-
-def test_an_orphan_that_is_deleted_in_d365_is_forgotten(ledger: Ledger) -> None:
-    contacts_are_read(ledger)
-    order(ledger, None)
-    capture(ledger, deleted=["order"], table="order")
-    assert guid("order") not in stored(ledger)
-    assert ledger.reports.counts()["order"].records == 0
 
 
 def test_a_known_loss_needs_no_complete_read(ledger: Ledger) -> None:

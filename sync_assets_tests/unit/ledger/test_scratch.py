@@ -17,7 +17,7 @@ from sync_assets.ledger import Ledger, LedgerError
 from sync_assets.ledger.scratch import ledger_to_read, scratch_ledger
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata
-from sync_assets_tests.support.ledgers import capture, claim, guid, many, push, row, session_of, stored
+from sync_assets_tests.support.ledgers import capture, guid, many, push, row, session_of, stored
 from sync_assets_tests.support.scratch_ledgers import Real
 
 Opened = Callable[[str], AbstractContextManager[Ledger]]
@@ -57,29 +57,6 @@ def test_whatever_is_done_to_the_copy_leaves_the_real_one_as_it_was(real: Real) 
         trample(copy)
         assert copy.reports.counts()["contact"].synced > 20
     assert real.everything() == before
-
-
-def test_nobody_holds_anything_of_the_copy(real: Real) -> None:
-    with Ledger.open(real.url) as ledger:
-        pending = ledger.reports.counts()["contact"]
-        assert (pending.pending, pending.leased) == (9, 2)
-    with scratch_ledger(real.url) as copy:
-        assert len(claim(copy)) == 9  # those that were put off, too
-        assert copy.feeds.lease_feed("contact", session_of(copy, "us"))
-
-
-def test_new_records_of_the_copy_come_after_all_others(real: Real) -> None:
-    with scratch_ledger(real.url) as copy:
-        last = max(one.seq for one in stored(copy).values())
-        capture(copy, row("new"))
-        assert stored(copy)[guid("new")].seq > last
-
-
-def test_what_links_say_holds_in_the_copy(real: Real) -> None:
-    with scratch_ledger(real.url) as copy:
-        assert [one.id for one in push(copy, table="new_order")] == [guid("child")]
-        push(copy)
-        assert [one.id for one in push(copy, table="new_order")] == [guid("waits")]
 
 
 @pytest.mark.parametrize("opened", [scratch_ledger, ledger_to_read])

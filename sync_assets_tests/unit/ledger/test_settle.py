@@ -2,8 +2,6 @@
 
 from datetime import timedelta
 
-import pytest
-
 from sync_assets.ledger import AcknowledgeResult, Ledger, Outcome, State
 from sync_assets_tests.support.ledgers import (
     Clock,
@@ -47,40 +45,12 @@ def test_done_for_an_older_state_leaves_the_newer_one_pending(ledger: Ledger) ->
     assert (one.operation, one.payload, one.outcome_unknown) == ("update", '{"value":"b"}', False)
 
 
-def test_done_for_a_row_that_was_deleted_meanwhile_leaves_a_delete(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    one = claim_one(ledger)
-    capture(ledger, deleted=["anna"])
-    settle(ledger, "done", one)
-    assert claim_one(ledger).operation == "delete"
-
-
-def test_done_for_a_row_that_the_transform_refuses_by_now_leaves_it_failed(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    one = claim_one(ledger)
-    capture(ledger, row("anna", "b", refusal="too long"))
-    assert settle(ledger, "done", one) == result(failed=1)
-    assert record(ledger, "anna").acked_hash == hash_of("a")
-    assert ledger.reports.rejects()[0].reason == "too long"
-
-
 def test_a_done_delete_removes_the_record(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     push(ledger)
     capture(ledger, deleted=["anna"])
     assert settle(ledger, "done", claim_one(ledger)) == result(removed=1)
     assert stored(ledger) == {}
-
-
-def test_a_done_delete_of_a_row_that_came_back_leaves_an_insert(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, deleted=["anna"])
-    one = claim_one(ledger)
-    capture(ledger, row("anna", insert_only="1990"))
-    assert settle(ledger, "done", one) == result(pending=1)
-    again = claim_one(ledger)
-    assert (again.operation, again.payload) == ("insert", '{"value":"a","once":"1990"}')
 
 
 def test_refused_fails_the_record_with_the_reason_and_keeps_what_to_send(ledger: Ledger, clock: Clock) -> None:
@@ -93,42 +63,6 @@ def test_refused_fails_the_record_with_the_reason_and_keeps_what_to_send(ledger:
     assert (reject.since, reject.attempts, reject.retryable) == (clock.now, 1, True)
     assert payload_of(record(ledger, "anna")) == '{"value":"a"}'
     assert claim(ledger) == []
-
-
-def test_refused_for_an_older_state_leaves_the_newer_one_pending(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    one = claim_one(ledger)
-    capture(ledger, row("anna", "b"))
-    assert settle(ledger, "refused", one, reason="no") == result(pending=1)
-    assert claim_one(ledger).payload == '{"value":"b"}'
-    assert ledger.reports.rejects() == []
-
-
-def test_refused_for_a_row_that_changed_back_settles_it(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, row("anna", "b"))
-    one = claim_one(ledger)
-    capture(ledger, row("anna", "a"))
-    assert settle(ledger, "refused", one, reason="no") == result(synced=1)
-    assert record(ledger, "anna").payload is None
-
-
-def test_a_refused_insert_of_a_row_that_is_gone_is_forgotten(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    one = claim_one(ledger)
-    capture(ledger, deleted=["anna"])
-    assert settle(ledger, "refused", one, reason="no") == result(removed=1)
-    assert stored(ledger) == {}
-
-
-def test_a_refused_delete_fails(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, deleted=["anna"])
-    assert settle(ledger, "refused", claim_one(ledger), reason="linked") == result(failed=1)
-    assert ledger.claims.retry() == 1
-    assert claim_one(ledger).operation == "delete"
 
 
 def test_later_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
@@ -146,31 +80,6 @@ def test_a_record_given_back_unsent_was_no_attempt(ledger: Ledger) -> None:
     one = claim_one(ledger)
     ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "later", one.hash)], {})
     assert claim_one(ledger).attempts == 0
-
-
-def test_unknown_stays_uncertain(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    assert settle(ledger, "unknown", claim_one(ledger)) == result(pending=1)
-    one = claim_one(ledger)
-    assert (one.operation, one.attempts, one.outcome_unknown) == ("insert", 1, True)
-
-
-@pytest.mark.parametrize("answer", ["later", "refused"])
-def test_a_request_without_effect_does_not_clear_up_an_earlier_one(ledger: Ledger, answer: str) -> None:
-    """An insert went unanswered, the next attempt was turned away: the first may still have reached Campaign."""
-    capture(ledger, row("anna"))
-    settle(ledger, "unknown", claim_one(ledger))
-    settle(ledger, answer, claim_one(ledger))
-    capture(ledger, deleted=["anna"])
-    one = claim_one(ledger)
-    assert (one.operation, one.outcome_unknown) == ("delete", True)
-
-
-def test_done_clears_up_all_earlier_requests(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    settle(ledger, "unknown", claim_one(ledger))
-    settle(ledger, "unknown", claim_one(ledger))
-    assert settle(ledger, "done", claim_one(ledger)) == result(synced=1)
 
 
 def test_an_outcome_of_a_record_that_the_owner_does_not_hold_is_lost(ledger: Ledger) -> None:
@@ -209,14 +118,6 @@ def test_retry_makes_refused_records_pending_again(ledger: Ledger, clock: Clock)
     settle(ledger, "refused", one, reason="still no")
     reject = ledger.reports.rejects()[0]
     assert (reject.id, reject.reason, reject.since, reject.attempts) == (one.id, "still no", since, 2)
-
-
-def test_reasons_are_kept_short_and_free_of_nul(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    settle(ledger, "refused", claim_one(ledger), reason="a\x00b" + "c" * 5000)
-    reason = ledger.reports.rejects()[0].reason
-    assert reason.startswith("abc")
-    assert len(reason) == 2000
 
 
 def test_engine_calls_are_counted_with_the_outcomes_by_utc_day(ledger: Ledger, clock: Clock) -> None:

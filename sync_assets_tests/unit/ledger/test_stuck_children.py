@@ -7,16 +7,13 @@ import pytest
 from sync_assets.ledger import BlockReason, Ledger, LinkSpec, LinkTo
 from sync_assets.ledger.model import OTHER
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
-from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, linked, row
+from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, row
 from sync_assets_tests.unit.ledger.linking import (
     JOINED,
-    KEPT,
-    LOOSE,
     NEEDED,
     OPTIONAL,
     answer,
     in_campaign,
-    line,
     links_of,
     order,
     orphaned,
@@ -64,18 +61,6 @@ def test_no_parent_is_deleted_to_which_a_request_may_link_a_child_before_its_out
     assert orphaned(ledger, "order")
 
 
-def test_a_child_in_doubt_waits_for_a_parent_that_is_captured_later(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    line(ledger, "order")
-    sent(ledger, "line")
-    order(ledger, "anna", "b")
-    answer(ledger, "unknown", claim_one(ledger, table="order"))
-    order(ledger, "bert", "c")
-    assert [claim(ledger, table=table) for table in ("line", "order")] == [[], []]
-    capture(ledger, row("bert"))
-    assert [sent(ledger, table) for table in ("contact", "order", "line")] == [["insert"], ["update"], []]
-
-
 @pytest.mark.parametrize("by", ["transform", "campaign"])
 def test_a_parent_waits_for_a_child_that_waits_for_one_that_is_rejected(ledger: Ledger, by: str) -> None:
     """All three are listed, and the correction of one row lets them go on."""
@@ -110,23 +95,6 @@ def test_the_link_of_a_refused_child_is_sent_alone_also_if_it_is_a_plain_attribu
     assert sent(ledger, "order") == ["update"]
 
 
-@pytest.mark.parametrize("keyed", [True, False], ids=["key", "join"])
-@pytest.mark.parametrize("referrer", ["bert", "carl"])
-def test_an_orphan_that_campaign_keeps_delays_no_parent(ledger: Ledger, keyed: bool, referrer: str) -> None:
-    """Campaign removes a link to one that it need not have; a plain attribute that names one is left as it is."""
-    links = [KEPT, LinkSpec("cusReferrer", "contact", required=False, keyed=keyed)]
-    capture(ledger, row("anna"), row("bert"), row("carl"))
-    sent(ledger)
-    page = linked([row("order")], cusContact=["anna"], cusReferrer=["bert"])
-    capture(ledger, page=page, table="order", links=links)
-    sent(ledger, "order")
-    page = linked([row("order", "b")], cusContact=[None], cusReferrer=[referrer])
-    capture(ledger, page=page, table="order", links=links)
-    capture(ledger, deleted=["bert"])
-    assert sent(ledger, "order") == []
-    assert sent(ledger) == ["delete"]
-
-
 @pytest.mark.parametrize("link", [NEEDED, OPTIONAL], ids=["delete", "links alone"])
 def test_what_campaign_refuses_of_a_row_that_the_transform_refuses_is_not_sent_again_by_itself(
     ledger: Ledger, link: LinkSpec
@@ -144,30 +112,6 @@ def test_what_campaign_refuses_of_a_row_that_the_transform_refuses_is_not_sent_a
     assert len(sent(ledger, "order")) == 1
     assert sent(ledger) == ["delete"]
     assert [(one.reason, one.attempts, one.retryable) for one in ledger.reports.rejects()] == [("too long", 0, False)]
-
-
-def test_what_is_due_of_a_refused_row_is_due_again_after_it_was_not_for_a_while(ledger: Ledger) -> None:
-    """An attempt that was put off is no refusal by Campaign."""
-    in_campaign(ledger, OPTIONAL)
-    order(ledger, "anna", "b", link=OPTIONAL, refusal="too long")
-    capture(ledger, deleted=["anna"])
-    answer(ledger, "later", claim_one(ledger, table="order"))
-    capture(ledger, row("anna"))
-    assert claim(ledger, table="order") == []
-    assert [(one.reason, one.attempts, one.retryable) for one in ledger.reports.rejects()] == [("too long", 0, False)]
-    capture(ledger, deleted=["anna"])
-    assert sent(ledger, "order") == ["update"]
-    assert sent(ledger) == ["delete"]
-
-
-def test_a_loose_child_in_doubt_keeps_no_parent(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    sent(ledger)
-    order(ledger, "anna", link=LOOSE)
-    answer(ledger, "unknown", claim_one(ledger, table="order"))
-    order(ledger, None, "b", link=LOOSE, refusal="too long")
-    capture(ledger, deleted=["anna"])
-    assert sent(ledger) == ["delete"]
 
 
 def test_what_a_child_in_doubt_waits_for_is_its_new_parent_alone(ledger: Ledger) -> None:

@@ -6,13 +6,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sync_assets.ledger import Ledger, LinkSpec, Position, RowsMoved, TooManyDeletes
+from sync_assets.ledger import Ledger, Position, RowsMoved
 from sync_assets_tests.support.ledgers import (
     capture,
     claim_one,
     frame,
     guid,
-    linked,
     push,
     record,
     row,
@@ -94,14 +93,6 @@ def test_the_hash_is_that_of_the_row_as_it_came_last(ledger: Ledger, before: int
     assert same(ledger, ("anna", 7)) == []
 
 
-def test_a_row_that_changes_and_changes_back_is_known_by_the_hash_of_its_last_change(ledger: Ledger) -> None:
-    acknowledged(ledger)
-    capture(ledger, row("anna", "b", row_hash=8))
-    capture(ledger, row("anna", "a", row_hash=9))
-    assert same(ledger, ("anna", 7)) == []
-    assert same(ledger, ("anna", 9)) == ["anna"]
-
-
 def test_an_unread_row_is_unchanged_and_still_there(ledger: Ledger) -> None:
     capture(ledger, ANNA, row("bert"), row("carl"), complete=True)
     push(ledger)
@@ -134,28 +125,6 @@ def save(ledger: Ledger, *rows: dict[str, Any], deleted: Sequence[str] = (), **r
     save_page(ledger, "contact", frame(rows), deleted, position, feed.version, **rest)
 
 
-def test_rows_that_a_held_back_deletion_waits_for_are_read_by_the_next_full_read(ledger: Ledger) -> None:
-    """A filter dropped them, or they were not to be seen: the bytes alone do not tell what the rules make of them."""
-    names = [f"row{n}" for n in range(200)]
-    capture(ledger, *(row(name, row_hash=7) for name in names), complete=True)
-    push(ledger)
-    feed = ledger.feeds.feed("contact")
-    assert feed
-    ledger.feeds.reset_feed("contact", feed.version)
-    page = frame([row(name, row_hash=7) for name in names[:20]])
-    with pytest.raises(TooManyDeletes):
-        save_all(ledger, page, deleted=[guid(name) for name in names[20:110]])  # and the rest is missing
-    assert same(ledger, *((name, 7) for name in names)) == names[:20]
-
-
-def save_all(ledger: Ledger, page: pl.DataFrame, deleted: Sequence[str]) -> None:
-    feed = ledger.feeds.feed("contact")
-    assert feed
-    position = Position("next", "delta", "columns", feed.read_id, complete=True)
-    save_page(ledger, "contact", page, deleted, position, feed.version, missing_are_deleted=True)
-    ledger.deletions.carry_out_deletes("contact", 0.5)
-
-
 def test_an_opt_out_that_a_restored_row_takes_back_is_read(ledger: Ledger) -> None:
     """The opt-out is no part of what is sent, so the record does not move with it."""
     save_opt_out(ledger, row_hash=1, opted_out=False)
@@ -180,21 +149,6 @@ def test_a_row_that_moved_meanwhile_has_to_be_read_and_nothing_is_written(
     with pytest.raises(RowsMoved, match="contact"):
         capture(ledger, row("bert"), unchanged=[(guid("anna"), 7)])
     assert (stored(ledger), ledger.feeds.feed("contact")) == (before, feed)
-
-
-def test_links_of_an_unread_row_stay(ledger: Ledger) -> None:
-    to_account = LinkSpec("account", "account", required=True)
-    capture(ledger, row("acme"), table="account", complete=True)
-    push(ledger, table="account")
-    child = linked([ANNA], account=["acme"])
-    capture(ledger, page=child, links=[to_account], complete=True)
-    push(ledger)
-    feed = ledger.feeds.feed("contact")
-    assert feed
-    ledger.feeds.reset_feed("contact", feed.version)
-    capture(ledger, page=linked([], account=[]), links=[to_account], unchanged=[(guid("anna"), 7)], complete=True)
-    capture(ledger, deleted=["acme"], table="account")
-    assert claim_one(ledger).operation == "delete"  # it still hangs on its parent
 
 
 class TestVersions:

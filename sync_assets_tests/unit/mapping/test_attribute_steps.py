@@ -48,10 +48,6 @@ def test_one_replaced_choice_of_several_counts(codes: str | None, replaced: bool
     assert step({"interests": "cusText"}, {"interests": codes}, replacements=INTERESTS).replaced is replaced
 
 
-def test_a_value_in_a_group_is_found() -> None:
-    assert step({"lastname": "location.city"}, {"lastname": "Rome"}).mapped == "Rome"
-
-
 def test_values_are_not_in_the_text_form_of_the_result() -> None:
     of = mapping({"lastname": "cusText"})
     assert "Lovelace" not in repr(map_row(frame(of, {"lastname": "Lovelace"}), of))

@@ -23,9 +23,6 @@ class TestValues:
         replaced = {1: "male", "female": "female", 3: "unknown", None: "unknown"}
         assert written("gendercode", "gender", replaced, 1, 2, 3, None) == ["male", "female", "unknown", "unknown"]
 
-    def test_what_is_not_named_is_converted_as_ever(self) -> None:
-        assert written("gendercode", "cusText", {1: "M"}, 1, 2, 77, None) == ["M", "Female", "77", ""]
-
     def test_null_means_the_empty_value(self) -> None:
         assert written("gendercode", "cusText", {3: None}, 3) == [""]
         assert written("score", "cusInteger", {-1: None}, -1) == [0]

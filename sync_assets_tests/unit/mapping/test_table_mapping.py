@@ -49,10 +49,6 @@ class TestWhatIsRead:
         assert done.select == ("_companyid_value", "contactid", "lastname", "modifiedon", "statecode")
         assert done.column_types["_companyid_value"] == "lookup"
 
-    def test_a_mapped_key_or_time_is_read_once(self) -> None:
-        done = mapping({"modifiedon": "cusTime", "contactid": "cusText"})
-        assert done.select == ("contactid", "modifiedon")
-
     def test_columns_of_opt_outs_are_read_and_are_no_fields(self) -> None:
         done = carrying(vip=opt_out("blackListEmail"), score=opt_out("blackListPhone", inverted=True))
         assert done.select == ("contactid", "lastname", "modifiedon", "score", "vip")
@@ -62,13 +58,6 @@ class TestWhatIsRead:
             OptOutField(CONTACT.columns["score"], "blackListPhone", inverted=True),
         )
         assert [field.attribute.path for field in done.fields] == ["title"]
-
-    def test_a_column_of_an_opt_out_that_is_also_a_field_is_read_once(self) -> None:
-        done = carrying({"vip": "cusBoolean"}, vip=opt_out("blackListEmail"))
-        assert done.select == ("contactid", "modifiedon", "vip")
-
-    def test_no_opt_outs_unless_the_rows_carry_some(self) -> None:
-        assert mapping({"vip": "cusBoolean"}).opt_outs == ()
 
 
 class TestWhatStandsAgainstIt:
@@ -160,20 +149,6 @@ class TestWhatStandsAgainstIt:
         given = {"table": "contact", "resource": "profile", "key": "externalId", "fields": {"lastname": "cusText"}}
         with pytest.raises(MappingError, match="`modifiedon`: contact has no such column"):
             compile_mapping(TableConfig.model_validate(given), table, PROFILE)
-
-    def test_filters_and_replacements_are_held_against_the_metadata(self) -> None:
-        error = refused(
-            {"gendercode": "gender", "score": "cusInteger"},
-            filters={"rules": [{"field": "statecod", "is": "eq", "value": 0}]},
-            replacements={"gendercode": {"Man": "male", 2: "fmale"}, "score": {1.5: 2}},
-        )
-        assert error.problems == (
-            "filter on `statecod`: contact has no such column; did you mean `statecode`?",
-            "replacements of `score`: `1.5` is no whole number; write a number without a fraction",
-            "replacements of `gendercode`: `Man` is no option of `gendercode`; write one of 1 (Male), 2 (Female), "
-            "3 (Diverse)",
-            "replacements of `gendercode`: `fmale` is no value of `gender`; did you mean `female`?",
-        )
 
     def test_everything_at_once(self) -> None:
         error = refused({"firstnam": "firstName", "score": "age", "vip": "cusDate"}, key="nokey")

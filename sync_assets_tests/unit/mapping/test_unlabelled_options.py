@@ -35,10 +35,6 @@ class TestCodesOfAPage:
         rows = frame(done, *({column: value} for value in values))
         assert unknown_codes(rows, done) == ({column: expected} if expected else {})
 
-    def test_no_rows(self) -> None:
-        done = mapping({"gendercode": "cusText", "interests": "cusNote"})
-        assert unknown_codes(frame(done), done) == {}
-
     def test_with_codes_nobody_wants_a_label_unless_an_enumeration_does(self) -> None:
         row = {"gendercode": 77, "interests": "77"}
         texts = mapping({"gendercode": "cusText", "interests": "cusNote"}, picklists="codes")
@@ -76,10 +72,6 @@ class TestAnOptionWithoutALabel:
         assert json.loads(sent["payload"]) == {"cusNote": "Music; Other", "cusText": "Other", "externalId": sent["id"]}
         assert unknown_codes(frame(done, row), done) == {}
 
-    def test_may_be_filtered_by_its_number(self) -> None:
-        done = self.mapping(filters={"rules": [{"field": "gendercode", "is": "eq", "value": 5}]})
-        assert len(transformed(done, {"gendercode": 5}, {"gendercode": 1})) == 1
-
     def test_is_listed_as_a_number_among_the_others(self) -> None:
         with pytest.raises(MappingError, match=r"`Old` is no option of `gendercode`; write one of 1 \(Male\), 5$"):
             self.mapping(replacements={"gendercode": {"Old": "Other"}})
@@ -106,14 +98,6 @@ class TestARemovedOption:
             "`interests`: 8 in its replacements is no option; only rows that hold one that was removed get it",
             "`gendercode`: 7 in its replacements is no option; only rows that hold one that was removed get it",
         ]
-
-    def test_cannot_be_filtered_by(self) -> None:
-        with pytest.raises(MappingError, match="filter on `gendercode`: `7` is no option"):
-            mapping({"lastname": "cusText"}, filters={"rules": [{"field": "gendercode", "is": "ne", "value": 7}]})
-
-    def test_is_none_of_a_boolean(self) -> None:
-        with pytest.raises(MappingError, match="`2` is no option of `vip`"):
-            mapping({"vip": "cusText"}, replacements={"vip": {2: "x"}})
 
 
 class TestWarning:

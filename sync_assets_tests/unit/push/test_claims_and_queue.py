@@ -110,17 +110,3 @@ async def test_a_push_whose_time_is_up_does_not_wait_for_the_verification_of_lin
     async with asyncio.timeout(60):
         result = await push(ledger, campaign, ORDERS, session=session_of(ledger), seconds=0.1)
     assert (result.stopped, result.done) == (None, 0)
-
-
-async def test_a_cancelled_push_does_not_wait_for_the_verification_of_links(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher, "GRACE", 0.1)
-    campaign = SlowCampaign(3600)
-    acknowledged_order(ledger, campaign)
-    pushing = asyncio.create_task(push(ledger, campaign, ORDERS, session=session_of(ledger)))
-    await campaign.asked.wait()
-    pushing.cancel()
-    done, _ = await asyncio.wait([pushing], timeout=60)
-    assert done
-    assert pushing.cancelled()

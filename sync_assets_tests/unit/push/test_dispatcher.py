@@ -5,22 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from datetime import datetime, timedelta
-from itertools import pairwise
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from sync_assets.campaign.records import Addressing, Filter, Records
-from sync_assets.push import delivery
+from sync_assets.campaign.records import Filter
 from sync_assets.push.dispatcher import Target
 from sync_assets_tests.support.pushing import (
-    PROFILE,
     Bench,
     Payload,
     calls,
-    campaign_client,
-    new_ids,
     on_both_databases,
     people,
 )
@@ -58,27 +53,6 @@ async def test_a_first_load_costs_one_insert_each_and_no_read_and_a_second_push_
     assert bench.admin.journal("campaign") == []
 
 
-async def test_a_changed_record_costs_one_update_by_its_key(bench: Bench):
-    payloads = await first_load(bench)
-    changed, *_ = payloads
-    bench.capture({changed: payloads[changed] | {"phone": "030 12345"}})
-    result = await bench.push()
-    assert (result.updated, dict(result.calls)) == (1, calls(update=1))
-    assert bench.engine() == [("update", changed)]
-    assert bench.profiles([changed])[changed][0]["phone"] == "030 12345"
-
-
-async def test_an_update_sends_the_update_form_where_there_is_one(bench: Bench):
-    payloads = await first_load(bench, 1, birthDate="1980-01-02")
-    ((id_, payload),) = payloads.items()
-    bench.capture(
-        {id_: payload | {"birthDate": "1990-09-09", "phone": "1"}}, updates={id_: {"externalId": id_, "phone": "1"}}
-    )
-    await bench.push()
-    (profile,) = bench.profiles([id_])[id_]
-    assert (profile["phone"], profile["birthDate"]) == ("1", "1980-01-02")
-
-
 async def test_a_delete_looks_the_record_up_and_deletes_it(bench: Bench):
     gone, *_ = await first_load(bench)
     bench.capture({}, deleted=(gone,))
@@ -87,26 +61,6 @@ async def test_a_delete_looks_the_record_up_and_deletes_it(bench: Bench):
     assert (result.deleted, dict(result.calls)) == (1, calls(read=2, delete=2))
     assert bench.profiles([gone])[gone] == []
     assert bench.counts().records == 2
-
-
-async def test_deleting_what_campaign_no_longer_has_is_done(bench: Bench):
-    gone, *_ = await first_load(bench)
-    bench.admin.post("/campaign/delete", {"keys": [gone]})
-    bench.capture({}, deleted=(gone,))
-    result = await bench.push()
-    assert (result.deleted, result.rejected, dict(result.calls)) == (1, 0, calls(read=2))  # is another one found?
-    assert bench.counts().records == 2
-
-
-async def test_a_record_that_was_deleted_in_campaign_is_inserted_again_as_a_whole(bench: Bench):
-    payloads = await first_load(bench, 1, birthDate="1980-01-02")
-    ((id_, payload),) = payloads.items()
-    bench.admin.post("/campaign/delete", {"keys": [id_]})
-    bench.capture({id_: payload | {"phone": "1"}}, updates={id_: {"externalId": id_, "phone": "1"}})
-    result = await bench.push()
-    assert (result.inserted, dict(result.calls)) == (1, calls(update=1, insert=1))
-    (profile,) = bench.profiles([id_])[id_]
-    assert (profile["phone"], profile["birthDate"]) == ("1", "1980-01-02")
 
 
 async def test_foreign_profiles_stay_byte_for_byte_as_they_are(bench: Bench):
@@ -167,19 +121,6 @@ async def test_custom_resources_and_keys_that_need_encoding(bench: Bench):
 
 # --- addressing by a published filter ---
 
-BY_FILTER = Target("contact", "profile", filter=Filter("byExternalId", "externalId_parameter"), address="filter")
-
-
-async def test_by_filter_an_insert_costs_no_read_and_an_update_one(bench: Bench):
-    payloads = people(3)
-    bench.capture(payloads)
-    first = await bench.push(BY_FILTER)
-    bench.capture({id_: payload | {"phone": "1"} for id_, payload in payloads.items()})
-    second = await bench.push(BY_FILTER)
-    assert dict(first.calls) == calls(insert=3)
-    assert dict(second.calls) == calls(read=3, update=3)
-    assert {found[0]["phone"] for found in bench.profiles(payloads).values()} == {"1"}
-
 
 @pytest.mark.parametrize(
     ("given", "complaint"),
@@ -220,61 +161,6 @@ async def test_a_refused_record_stands_with_campaigns_reason_without_personal_da
     assert (await bench.push()).rejected == 1
 
 
-async def test_a_key_that_is_taken_by_a_record_that_cannot_be_reached_is_refused(bench: Bench):
-    """An order without its parent is hidden: it can be neither seen nor changed, but its key is taken
-    (docs/dev/references/campaign.md 5)."""
-    order, nobody = new_ids(2)
-    bench.admin.post(
-        "/campaign/records", {"resource": "cusOrder", "records": [{"cusOrderId": order, "cusName": "hidden"}]}
-    )
-    bench.capture({order: {"cusOrderId": order, "cusName": "Secret"}}, table="new_order")
-    result = await bench.push(Target("new_order", "cusOrder", key="cusOrderId"))
-    assert (result.rejected, dict(result.calls)) == (1, calls(insert=1, update=1))
-    (reject,) = bench.rejects().values()
-    assert "already exists" in reject.reason
-    assert "Secret" not in reject.reason
-    assert nobody not in reject.reason
-
-
-async def test_a_bare_error_is_tried_again_with_growing_waits_and_is_never_a_rejection(bench: Bench):
-    """A bad e-mail address gets a bare RST-360011, which may as well be a passing trouble."""
-    payloads = people(30)
-    bad = next(iter(payloads))
-    payloads[bad]["email"] = "no address"
-    bench.capture(payloads)
-    result = await bench.push()
-    assert (result.inserted, result.rejected, result.put_off) == (29, 0, 1)
-    [retried] = bench.ledger.reports.retried_records()
-    assert (retried.id, retried.attempts) == (bad, 4)
-    assert "RST-360011" in (retried.reason or "")
-    assert retried.since
-    assert retried.next_attempt
-    assert retried.next_attempt - retried.since > timedelta(seconds=(1 + 3 + 9 + 26) * delivery.FIRST_WAIT)
-    tries = [_began(entry) for entry in bench.admin.journal("campaign") if entry["key"] == bad]
-    waits = [later - earlier for earlier, later in pairwise(tries)]
-    assert len(tries) == 8  # each time it is looked whether the record is there
-    waits = waits[1::2]
-    assert waits[0] >= 0.95 * delivery.FIRST_WAIT
-    assert waits[-1] >= 8.5 * delivery.FIRST_WAIT
-
-
-async def test_a_bare_error_that_passes_is_survived(bench: Bench):
-    payloads = people(50)
-    bench.capture(payloads)
-    bench.admin.fault("campaign", "rst", method="POST", times=5)
-    result = await bench.push()
-    assert (result.inserted, result.rejected, dict(result.calls)) == (50, 0, calls(insert=55, update=5))
-
-
-async def test_a_bare_error_after_the_record_was_written_makes_no_duplicate(bench: Bench):
-    payloads = people(20)
-    bench.capture(payloads)
-    bench.admin.fault("campaign", "rst", times=3, carry_out=True)
-    result = await bench.push()
-    assert (result.done, result.rejected) == (20, 0)
-    assert all(len(found) == 1 for found in bench.profiles(payloads).values())
-
-
 # --- lost answers ---
 
 
@@ -305,19 +191,6 @@ async def test_a_connection_cut_before_the_insert_loses_nothing(bench: Bench):
     assert all(len(found) == 1 for found in bench.profiles(payloads).values())
 
 
-async def test_updates_and_deletes_survive_cut_connections(bench: Bench):
-    payloads = await first_load(bench, 30)
-    gone = tuple(payloads)[:10]
-    bench.capture({id_: payloads[id_] | {"phone": "1"} for id_ in payloads if id_ not in gone}, deleted=gone)
-    for method in ("PATCH", "GET", "DELETE"):
-        bench.admin.fault("campaign", "cut_after", method=method, every=2, times=4)
-    result = await bench.push()
-    assert (result.updated, result.deleted, result.rejected) == (20, 10, 0)
-    found = bench.profiles(payloads)
-    assert {id_ for id_, profiles in found.items() if not profiles} == set(gone)
-    assert {profiles[0]["phone"] for profiles in found.values() if profiles} == {"1"}
-
-
 # --- waiting ---
 
 
@@ -346,29 +219,6 @@ async def test_retry_after_makes_all_workers_wait(bench: Bench):
     assert min(seconds for seconds in after if seconds >= 1) >= 1.9
 
 
-@pytest.mark.parametrize("fault", ["unavailable", "oops"])
-async def test_a_gateway_that_stumbles_is_survived(bench: Bench, fault: str):
-    payloads = people(80)
-    bench.capture(payloads)
-    bench.admin.fault("campaign", fault, every=10, times=4)
-    result = await bench.push()
-    assert (result.inserted, result.rejected, result.stopped) == (80, 0, None)
-    assert bench.admin.engine_calls()["insert"] == 80
-
-
-async def test_a_token_that_expires_on_the_way_is_renewed_once(bench: Bench):
-    payloads = people(600)
-    bench.capture(payloads)
-    bench.admin.latency("campaign", 100)
-    pushing = asyncio.create_task(bench.push())
-    await asyncio.sleep(0.5)
-    bench.admin.post("/ims/settings", {"expire_tokens": True})
-    result = await pushing
-    assert (result.inserted, result.rejected, dict(result.calls)) == (600, 0, calls(insert=600))
-    assert any(entry["status"] == 401 for entry in bench.admin.journal("campaign"))
-    assert len(bench.admin.journal("ims")) == 2
-
-
 async def test_what_is_found_no_more_is_made_again_only_while_the_key_finds_others(bench: Bench):
     payloads = people(5)
     bench.capture(payloads)
@@ -392,13 +242,3 @@ async def test_what_is_found_no_more_is_made_again_only_while_the_key_finds_othe
 
 
 # --- seen by others ---
-
-
-async def test_another_client_can_find_what_was_pushed(bench: Bench):
-    payloads = await first_load(bench, 1)
-    (id_,) = payloads
-    async with campaign_client(bench.sandbox.env) as client:
-        records = Records(client, PROFILE.api, PROFILE.resource, PROFILE.key, Addressing("url"))
-        found = await records.find(id_)
-    assert isinstance(found, dict)
-    assert found["externalId"] == id_

@@ -40,13 +40,6 @@ async def test_calls_of_others_count_against_the_budget_while_the_push_goes_on(b
     assert bench.counts().synced == result.inserted < 200
 
 
-async def test_without_any_budget_nothing_is_sent(bench: Bench):
-    bench.capture(people(5))
-    bench.ledger.claims.count_calls({("contact", "update"): 10})
-    assert (await bench.push(guardrails={"engine_calls_per_day": 10})).stopped is not None
-    assert bench.admin.journal("campaign") == []
-
-
 async def test_an_unreachable_campaign_stops_the_push_and_loses_nothing(bench: Bench):
     bench.capture(people(100))
     result = await bench.push(client={"url": "https://localhost:1/acme", "patience": 1})
@@ -57,18 +50,6 @@ async def test_an_unreachable_campaign_stops_the_push_and_loses_nothing(bench: B
     assert dict(result.calls) == {}
     again = await bench.push()
     assert (again.inserted, dict(again.calls)) == (100, calls(insert=100))
-
-
-async def test_a_campaign_that_keeps_throttling_stops_the_push(bench: Bench):
-    bench.capture(people(100))
-    bench.admin.fault("campaign", "unavailable", skip=20)
-    result = await bench.push(client={"patience": 1})
-    assert result.stopped is not None
-    assert "stays pending" in result.stopped
-    assert (bench.counts().synced, bench.counts().pending) == (20, 80)
-    bench.admin.clear_faults()
-    assert (await bench.push()).inserted == 80
-    assert bench.admin.engine_calls() == calls(insert=100, update=0, delete=0, read=0)
 
 
 async def test_a_wait_beyond_our_patience_stops_the_push_at_once(bench: Bench):

@@ -62,23 +62,6 @@ def sign_in() -> SignIn:
     return SignIn()
 
 
-def test_a_token_answer(sign_in: SignIn) -> None:
-    told = sign_in.ask().json()
-    assert (told["token_type"], told["expires_in"], told["ext_expires_in"]) == ("Bearer", 3599, 3599)
-    assert len(told["access_token"]) > 1000, "as long as real ones are"
-
-
-def test_a_token_is_good_for_its_organization_until_it_expires(sign_in: SignIn) -> None:
-    token = sign_in.token()
-    assert sign_in.entra.is_valid(token, ORG)
-    assert not sign_in.entra.is_valid(token, "https://other.example")
-    assert not sign_in.entra.is_valid("made up", ORG)
-    sign_in.clock.now += 3598
-    assert sign_in.entra.is_valid(token, ORG)
-    sign_in.clock.now += 1
-    assert not sign_in.entra.is_valid(token, ORG)
-
-
 def test_the_lifetime_is_a_setting_and_all_tokens_can_be_expired(sign_in: SignIn) -> None:
     sign_in.entra.token_seconds = 5
     assert sign_in.ask().json()["expires_in"] == 5
@@ -111,10 +94,6 @@ def test_refusals(sign_in: SignIn, changes: dict[str, str], status: int, error: 
 def test_an_expired_secret(sign_in: SignIn) -> None:
     sign_in.entra.secret_expired = True
     assert sign_in.ask().json()["error_codes"] == [7000222]
-
-
-def test_a_resource_with_a_slash_at_its_end_gives_a_scope_with_two(sign_in: SignIn) -> None:
-    assert sign_in.ask(scope=f"{ORG}//.default").status_code == 200
 
 
 # Microsoft's libraries, unpatched, over TLS

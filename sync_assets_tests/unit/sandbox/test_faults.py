@@ -40,18 +40,6 @@ def test_only_the_method_and_the_path_given() -> None:
     assert made.rules[0].matched == 1, "what does not match does not count"
 
 
-def test_the_first_rule_that_fires_wins() -> None:
-    made = faults({"times": 1, "status": 500}, {"times": 1, "status": 503})
-    found = [made.take("d365", KINDS, "GET", "/") for _ in range(3)]
-    assert [rule and rule.parameters["status"] for rule in found] == [500, 503, None]
-
-
-def test_other_systems_and_kinds_are_not_touched() -> None:
-    made = faults({})
-    assert made.take("campaign", KINDS, "GET", "/") is None
-    assert made.take("d365", frozenset({"slow"}), "GET", "/") is None
-
-
 def test_clearing_all_or_one_system() -> None:
     made = faults({}, {})
     made.register("campaign", KINDS)

@@ -40,19 +40,6 @@ def request(ims: Ims, **changed: str) -> dict[str, str]:
     } | changed
 
 
-async def test_a_form_gives_a_bearer_token_that_lives_a_day(ims: Ims, clock: Clock) -> None:
-    async with client(ims) as http:
-        answer = await http.post(URL, data=request(ims))
-    told = answer.json()
-    assert answer.status_code == 200
-    assert told["token_type"] == "bearer"
-    assert told["expires_in"] == 86399
-    assert "refresh_token" not in told
-    assert ims.check(told["access_token"]) == "valid"
-    clock.now += 86399
-    assert ims.check(told["access_token"]) == "expired"
-
-
 @pytest.mark.parametrize(
     ("changed", "status", "error"),
     [

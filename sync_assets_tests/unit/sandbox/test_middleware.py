@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from sync_assets.sandbox.asgi import Answer, Receive, Scope, Send, send_answer
-from sync_assets.sandbox.faults import Faults, Rule
+from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.journal import Journal
 from sync_assets.sandbox.listener import Listener
 from sync_assets.sandbox.middleware import Observed
@@ -52,15 +52,6 @@ async def system() -> AsyncIterator[System]:
     yield made
     await made.client.aclose()
     await made.listener.stop()
-
-
-async def test_what_a_request_leaves_in_the_journal(system: System) -> None:
-    await system.start()
-    answer = await system.client.post("/a%20b?c=d%24", content="x")
-    assert (answer.status_code, answer.text) == (201, "made")
-    assert system.last() == ("POST", "/a%20b?c=d%24", 201, "insert", None)
-    assert system.journal.entries()[0].key == "k1"
-    assert system.journal.entries()[0].ms > 0
 
 
 async def test_cut_before_does_nothing(system: System) -> None:
@@ -105,18 +96,6 @@ async def test_a_system_may_tell_what_a_refused_request_was_about(system: System
     [entry] = system.journal.entries()
     assert (entry.key, entry.answered is None) == ("/x k2", kind == "cut_before")
     assert system.done == []
-
-
-async def test_a_system_words_its_refusals_itself(system: System) -> None:
-    def refuse(rule: Rule) -> Answer | None:
-        return Answer(500, [], b"RST") if rule.kind == "rst" else None
-
-    await system.start(refuse=refuse, answered_kinds={"rst"})
-    system.fault("rst", times=1)
-    system.fault("throttle", times=1)
-    assert (await system.client.post("/")).text == "RST"
-    assert (await system.client.post("/")).status_code == 429
-    assert (await system.client.post("/")).status_code == 201
 
 
 async def test_a_bug_of_the_system_is_a_500_in_the_journal(system: System) -> None:

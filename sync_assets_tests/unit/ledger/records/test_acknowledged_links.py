@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sync_assets.ledger import Ledger, LinkTo, Outcome
 from sync_assets_tests.support.ledgers import capture, claim, guid, row, session_of
-from sync_assets_tests.unit.ledger.linking import NEEDED, OPTIONAL, answer, in_campaign, links_of, order, sent
+from sync_assets_tests.unit.ledger.linking import NEEDED, answer, in_campaign, links_of, order
 
 LINK = "cusContact"
 
@@ -17,13 +17,6 @@ def test_an_acknowledged_link_is_sent_again_alone(ledger: Ledger) -> None:
     assert links_of(again) == (LinkTo(LINK, guid("anna"), keyed=True),)
     answer(ledger, "done", again)
     assert ledger.reports.counts()["order"].synced == 1
-    assert claim(ledger, table="order") == []
-
-
-def test_a_record_without_the_link_has_nothing_to_send(ledger: Ledger) -> None:
-    order(ledger, None, link=OPTIONAL)
-    assert sent(ledger, "order") == ["insert"]
-    assert ledger.links.send_links_again("order", LINK) == 0
     assert claim(ledger, table="order") == []
 
 
@@ -43,23 +36,6 @@ def test_an_update_under_way_that_left_the_link_out_does_not_acknowledge_it(ledg
     ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(under_way.seq, "done", under_way.hash, links=())])
     [again] = claim(ledger, table="order")
     assert (again.payload, links_of(again)) == (None, (LinkTo(LINK, guid("anna"), keyed=True),))
-
-
-def test_a_link_counts_as_held_until_it_is_to_be_another_one(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    capture(ledger, row("bert"))
-    sent(ledger)
-    order(ledger, "bert")
-    [moved] = claim(ledger, table="order")
-    assert links_of(moved) == (LinkTo(LINK, guid("bert"), keyed=True),)
-
-
-def test_after_a_lost_answer_no_link_counts_as_held(ledger: Ledger) -> None:
-    in_campaign(ledger)
-    order(ledger, "anna", "b")
-    answer(ledger, "unknown", *claim(ledger, table="order"))
-    [again] = claim(ledger, table="order")
-    assert links_of(again) == (LinkTo(LINK, guid("anna"), keyed=True),)
 
 
 def test_the_links_that_campaigns_records_hold_are_told_by_id(ledger: Ledger) -> None:

@@ -50,50 +50,6 @@ def test_an_unchanged_row_writes_nothing(ledger: Ledger, clock: Clock) -> None:
     assert stored(ledger) == before
 
 
-def test_a_pending_row_that_comes_again_unchanged_writes_nothing(ledger: Ledger, clock: Clock) -> None:
-    capture(ledger, row("anna"), row("bert", refusal="too long"))
-    before = stored(ledger)
-    clock.advance(60)
-    assert capture(ledger, row("anna"), row("bert", refusal="too long")) == result(unchanged=2, version=2)
-    assert stored(ledger) == before
-
-
-def test_a_changed_row_is_an_update(ledger: Ledger, clock: Clock) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    clock.advance(60)
-    assert capture(ledger, row("anna", "b")) == result(changed=1, version=2)
-    one = claim_one(ledger)
-    assert (one.operation, one.payload, one.hash) == ("update", '{"value":"b"}', hash_of("b"))
-
-
-def test_five_changes_are_one_record_to_send(ledger: Ledger) -> None:
-    for value in "abcde":
-        capture(ledger, row("anna", value))
-    assert claim_one(ledger).payload == '{"value":"e"}'
-    assert ledger.reports.counts()["contact"].pending == 1
-
-
-def test_a_row_that_changes_back_needs_no_call_and_loses_its_payload(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, row("anna", "b"))
-    assert capture(ledger, row("anna", "a")) == result(changed=1, version=3)
-    anna = record(ledger, "anna")
-    assert (anna.state, anna.payload, anna.update_payload) == (State.SYNCED, None, None)
-    assert claim(ledger) == []
-
-
-def test_a_row_that_changes_back_while_a_request_is_open_is_sent_again(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, row("anna", "b"))
-    settle(ledger, "unknown", claim_one(ledger))
-    capture(ledger, row("anna", "a"))
-    one = claim_one(ledger)
-    assert (one.operation, one.payload, one.outcome_unknown) == ("update", '{"value":"a"}', True)
-
-
 def test_a_change_of_a_field_that_is_only_inserted_counts_until_the_insert(ledger: Ledger) -> None:
     capture(ledger, row("anna", insert_only="1990"))
     assert capture(ledger, row("anna", insert_only="1991")) == result(changed=1, version=2)
@@ -120,37 +76,6 @@ def test_a_row_that_the_transform_refuses_fails_with_its_reason(ledger: Ledger, 
     assert claim(ledger) == []
 
 
-def test_a_refused_row_that_becomes_acceptable_is_sent(ledger: Ledger) -> None:
-    capture(ledger, row("anna", refusal="no"))
-    assert capture(ledger, row("anna")) == result(changed=1, version=2)
-    assert claim_one(ledger).operation == "insert"
-    assert ledger.reports.rejects() == []
-
-
-def test_another_refusal_is_news(ledger: Ledger) -> None:
-    capture(ledger, row("anna", refusal="no"))
-    assert capture(ledger, row("anna", refusal="still no")) == result(invalid=1, version=2)
-    assert ledger.reports.rejects()[0].reason == "still no"
-
-
-def test_a_known_record_that_is_refused_stays_as_it_is_in_campaign(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, row("anna", "b", refusal="no"))
-    assert (record(ledger, "anna").acked_hash, claim(ledger)) == (hash_of("a"), [])
-    capture(ledger, row("anna", "a"))
-    assert record(ledger, "anna").state == State.SYNCED
-
-
-def test_what_campaign_refused_is_tried_again_when_it_changes(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    settle(ledger, "refused", claim_one(ledger), reason="RST-360000")
-    assert capture(ledger, row("anna")) == result(unchanged=1, version=2)
-    assert claim(ledger) == []
-    capture(ledger, row("anna", "b"))
-    assert claim_one(ledger).payload == '{"value":"b"}'
-
-
 def test_deletes_of_rows_never_seen_are_ignored(ledger: Ledger) -> None:
     assert capture(ledger, deleted=["nobody"]) == result(ignored_deletes=1, version=1)
 
@@ -162,37 +87,11 @@ def test_a_row_deleted_before_it_was_sent_is_forgotten(ledger: Ledger) -> None:
     assert ledger.reports.counts()["contact"].records == 0
 
 
-def test_a_row_deleted_after_it_was_sent_is_a_delete(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    assert capture(ledger, deleted=["anna"]) == result(deleted=1, version=2)
-    one = claim_one(ledger)
-    assert (one.operation, one.payload, one.hash, one.outcome_unknown) == ("delete", None, None, False)
-    settle(ledger, "done", one)
-    assert stored(ledger) == {}
-
-
-def test_a_row_deleted_while_its_insert_is_open_is_a_delete(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    settle(ledger, "unknown", claim_one(ledger))
-    capture(ledger, deleted=["anna"])
-    one = claim_one(ledger)
-    assert (one.operation, one.outcome_unknown) == ("delete", True)
-
-
 def test_a_delete_known_already_is_ignored(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     push(ledger)
     capture(ledger, deleted=["anna"])
     assert capture(ledger, deleted=["anna", "anna"]) == result(ignored_deletes=1, version=3)
-
-
-def test_a_deleted_row_that_comes_back_unchanged_needs_no_call(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, deleted=["anna"])
-    capture(ledger, row("anna"))
-    assert record(ledger, "anna").state == State.SYNCED
 
 
 def test_deletes_count_after_the_rows_of_their_page(ledger: Ledger) -> None:
@@ -211,19 +110,6 @@ def test_a_forced_read_sends_every_row_again_as_a_whole(ledger: Ledger) -> None:
     assert {one.update for one in sent} == {'{"value":"a","once":"1990"}', '{"value":"a"}'}
     # The read is complete, so it is over; from here on unchanged rows are unchanged.
     assert capture(ledger, row("anna", insert_only="1990"), row("bert")) == result(unchanged=2, version=5)
-
-
-def test_an_answer_to_an_earlier_request_does_not_count_as_sending_again(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, row("anna", "b", insert_only="1990"))
-    under_way = claim_one(ledger)
-    feed = ledger.feeds.feed("contact")
-    assert feed is not None
-    ledger.feeds.reset_feed("contact", feed.version, resend=True)
-    capture(ledger, row("anna", "b", insert_only="1990"), complete=True)
-    settle(ledger, "done", under_way)
-    assert claim_one(ledger).payload == '{"value":"b","once":"1990"}'
 
 
 def test_texts_of_all_kinds_come_back_as_they_were(ledger: Ledger) -> None:
@@ -261,14 +147,6 @@ def test_rows_of_the_wrong_form_are_refused_as_a_whole(ledger: Ledger, page: pl.
     assert ledger.feeds.feed("contact") is None
 
 
-def test_tables_are_apart(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    capture(ledger, row("anna", "b"), table="account")
-    assert [one.payload for one in claim(ledger, table="account")] == ['{"value":"b"}']
-    capture(ledger, deleted=["anna"], table="lead")
-    assert ledger.reports.counts()["contact"].pending == 1
-
-
 def test_records_are_apart_whose_ids_begin_and_end_alike(ledger: Ledger) -> None:
     """SQLite finds a record by two pieces of its id, which several may share."""
     ids = [f"ab123456-000{n}-4000-8000-aaaaaa654321" for n in range(3)]
@@ -297,24 +175,6 @@ def test_a_large_page_of_new_changed_unchanged_and_deleted_rows(ledger: Ledger) 
     assert ledger.reports.counts()["contact"].synced == 3500
 
 
-def test_a_row_that_is_withdrawn_before_its_update_was_sent_leaves_campaign_as_it_is(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, row("anna", "b"))
-    capture(ledger, out_of_scope=[guid("anna")])
-    assert push(ledger) == []
-    assert record(ledger, "anna").payload is None
-    assert ledger.reports.counts()["contact"].synced == 1
-    capture(ledger, row("anna", "b"))  # back in scope
-    assert [one.operation for one in push(ledger)] == ["update"]
-
-
-def test_a_row_that_is_withdrawn_before_it_was_sent_is_forgotten(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    capture(ledger, out_of_scope=[guid("anna")])
-    assert stored(ledger) == {}
-
-
 def test_a_full_read_deletes_what_campaign_kept_out_of_scope_and_no_longer_has_a_row(ledger: Ledger) -> None:
     """Whether a row's end stands in the feed, or is seen by its absence after the token expired, must not matter."""
     capture(ledger, row("anna"), row("bert"), complete=True)
@@ -323,16 +183,6 @@ def test_a_full_read_deletes_what_campaign_kept_out_of_scope_and_no_longer_has_a
     ledger.feeds.reset_feed("contact", told.version)
     capture(ledger, complete=True, out_of_scope=[guid("bert")], missing_are_deleted=True)
     assert [(one.id, one.operation) for one in claim(ledger)] == [(guid("anna"), "delete")]
-
-
-def test_what_campaign_kept_stays_if_a_full_read_does_not_delete(ledger: Ledger) -> None:
-    capture(ledger, row("anna"), complete=True)
-    push(ledger)
-    told = capture(ledger, out_of_scope=[guid("anna")])
-    ledger.feeds.reset_feed("contact", told.version)
-    capture(ledger, complete=True)
-    assert claim(ledger) == []
-    assert record(ledger, "anna").state == State.SYNCED
 
 
 def test_a_child_kept_out_of_scope_follows_a_stricter_cardinality(ledger: Ledger) -> None:

@@ -22,13 +22,6 @@ from sync_assets_tests.support.ledgers import (
 )
 
 
-def test_a_new_record_is_claimed_as_an_insert(ledger: Ledger) -> None:
-    capture(ledger, row("anna", insert_only="1990"))
-    one = claim_one(ledger)
-    assert (one.id, one.operation, one.attempts, one.outcome_unknown) == (guid("anna"), "insert", 0, False)
-    assert (one.payload, one.update_payload) == ('{"value":"a","once":"1990"}', '{"value":"a"}')
-
-
 def test_what_one_worker_holds_no_other_gets(ledger: Ledger) -> None:
     capture(ledger, page=many(10))
     first = claim(ledger, "first", limit=6)
@@ -46,14 +39,6 @@ def test_the_oldest_change_is_claimed_first(ledger: Ledger, clock: Clock) -> Non
     clock.advance(1)
     capture(ledger, row("anna", "b"))
     assert [one.id for one in claim(ledger)] == [guid("bert"), guid("carl"), guid("anna")]
-
-
-def test_a_session_that_expires_gives_its_records_to_the_next_one_as_uncertain(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    first = claim_one(ledger, "first")
-    run_out(ledger, "first")
-    second = claim_one(ledger, "second")
-    assert (second.seq, second.operation, second.outcome_unknown) == (first.seq, "insert", True)
 
 
 def test_what_a_push_left_claimed_is_released_as_uncertain(ledger: Ledger) -> None:
@@ -77,17 +62,6 @@ def test_an_answer_after_the_session_expired_is_not_stored_and_its_calls_are_cou
     assert (told.synced, told.claims_lost) == (0, 1)
     assert ledger.reports.engine_calls(clock.now.date()) == {"insert": 1}
     assert claim_one(ledger, "next").outcome_unknown
-
-
-def test_a_change_does_not_free_a_record_that_is_under_way(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    claim_one(ledger, "first")
-    capture(ledger, row("anna", "b"))
-    assert claim(ledger, "second") == []
-
-
-def test_a_claim_may_be_empty(ledger: Ledger) -> None:
-    assert claim(ledger) == []
 
 
 def test_numbers_of_records_are_never_used_again(ledger: Ledger) -> None:
@@ -155,21 +129,6 @@ def test_a_record_that_is_deleted_after_a_lost_answer_is_deleted_once_more(ledge
     assert ledger.reports.counts()["contact"].unconfirmed == 0
 
 
-def test_a_row_that_comes_back_before_the_horizon_is_sent_at_once_and_once_more(ledger: Ledger, clock: Clock) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, deleted=["anna"])
-    unanswered(ledger, claim_one(ledger))
-    clock.advance(60)
-    capture(ledger, row("anna"))
-    one = claim_one(ledger)
-    assert (one.operation, one.outcome_unknown, one.unknown_seconds) == ("insert", True, HORIZON - 60)
-    settle(ledger, "done", one)
-    assert ledger.reports.counts()["contact"].unconfirmed == 1
-    clock.advance(HORIZON)
-    assert [one.operation for one in push(ledger)] == ["update"]
-
-
 @pytest.mark.parametrize("ends", ["released", "expired"])
 def test_the_last_request_of_a_dead_worker_may_take_effect_until_its_horizon(
     ledger: Ledger, clock: Clock, ends: str
@@ -188,14 +147,6 @@ def test_the_last_request_of_a_dead_worker_may_take_effect_until_its_horizon(
     assert HORIZON - 60 <= one.unknown_seconds <= HORIZON  # PostgreSQL: by its own clock
     settle(ledger, "done", one, owner="second")
     assert ledger.reports.counts()["contact"].unconfirmed == 1
-
-
-def test_a_request_that_is_claimed_after_the_horizon_is_the_last_to_take_effect(ledger: Ledger, clock: Clock) -> None:
-    capture(ledger, row("anna"))
-    settle(ledger, "unknown", claim_one(ledger))
-    clock.advance(HORIZON)
-    push(ledger)
-    assert ledger.reports.counts()["contact"].unconfirmed == 0
 
 
 def test_records_whose_requests_failed_come_behind_all_others(ledger: Ledger, clock: Clock) -> None:

@@ -76,14 +76,6 @@ def test_a_row_that_a_later_page_brings_is_not_gone(ledger: Ledger) -> None:
     assert record(ledger, "row0").state == State.SYNCED
 
 
-def test_a_deletion_that_is_collected_survives_the_process(url: str) -> None:
-    with Ledger.open(url) as ledger:
-        in_campaign(ledger, 2)
-        page(ledger, deleted=["row0"])
-    with Ledger.open(url) as ledger:
-        assert ledger.deletions.carry_out_deletes("contact") == 1
-
-
 def test_few_known_records_are_not_guarded(ledger: Ledger) -> None:
     names = in_campaign(ledger, 100)
     page(ledger, deleted=names)
@@ -146,26 +138,6 @@ def test_the_guard_lets_exactly_its_share_through(ledger: Ledger) -> None:
     names = in_campaign(ledger, 180)
     page(ledger, deleted=names[:63])  # 35 %, which is a little less in floating point
     assert ledger.deletions.carry_out_deletes("contact", max_share=0.35) == 63
-
-
-def test_what_the_guard_holds_back_stays_collected_until_it_is_approved_once(ledger: Ledger) -> None:
-    names = in_campaign(ledger, 200)
-    page(ledger, deleted=names[:50])
-    for _ in range(2):
-        with pytest.raises(TooManyDeletes):
-            ledger.deletions.carry_out_deletes("contact", max_share=0.05)
-    capture_goes_on(ledger)
-    assert ledger.feeds.approve_deletes("contact")
-    assert ledger.deletions.carry_out_deletes("contact", max_share=0.05) == 50
-    assert (deletes(ledger), held_back(ledger)) == (50, 0)
-    page(ledger, deleted=names[50:100])
-    with pytest.raises(TooManyDeletes):
-        ledger.deletions.carry_out_deletes("contact", max_share=0.05)
-
-
-def capture_goes_on(ledger: Ledger) -> None:
-    page(ledger, ["new"])
-    assert [one.id for one in push(ledger)] == [guid("new")]
 
 
 def test_rows_that_come_back_end_a_stopped_deletion(ledger: Ledger) -> None:
@@ -321,16 +293,6 @@ def test_changes_after_a_full_read_compare_with_nothing(ledger: Ledger) -> None:
     assert ledger.deletions.carry_out_deletes("contact") == 0
 
 
-def test_other_tables_are_not_missing(ledger: Ledger) -> None:
-    capture(ledger, row("order"), table="order")
-    in_campaign(ledger, 1)
-    read_again(ledger)
-    page(ledger, ["row0"], complete=True, missing_are_deleted=True)
-    assert ledger.deletions.carry_out_deletes("contact") == 0
-    assert ledger.deletions.carry_out_deletes("order") == 0
-    assert len(stored(ledger)) == 2
-
-
 def test_what_a_full_read_did_not_bring_is_withdrawn_if_it_is_not_to_be_deleted(ledger: Ledger) -> None:
     in_campaign(ledger, 1)
     capture(ledger, row("never sent"))
@@ -342,17 +304,6 @@ def test_what_a_full_read_did_not_bring_is_withdrawn_if_it_is_not_to_be_deleted(
 
 
 # Out of scope
-
-
-def test_a_withdrawn_record_stays_in_campaign_and_goes_on_when_its_row_comes_back(ledger: Ledger) -> None:
-    in_campaign(ledger, 1)
-    page(ledger, out_of_scope=[guid("row0")])
-    assert claim(ledger) == []
-    assert ledger.reports.counts()["contact"].synced == 1
-    page(ledger, ["row0"])
-    assert claim(ledger) == []
-    capture(ledger, row("row0", "b"))
-    assert [one.operation for one in claim(ledger)] == ["update"]
 
 
 def test_a_withdrawn_record_takes_no_more_updates(ledger: Ledger) -> None:
@@ -370,11 +321,3 @@ def test_a_withdrawn_record_that_was_never_sent_is_forgotten(ledger: Ledger) -> 
     page(ledger, out_of_scope=[guid("anna"), guid("bert")])
     assert stored(ledger) == {}
     assert ledger.reports.counts()["contact"].records == 0
-
-
-def test_a_withdrawn_record_that_is_deleted_in_d365_is_deleted(ledger: Ledger) -> None:
-    in_campaign(ledger, 1)
-    page(ledger, out_of_scope=[guid("row0")])
-    page(ledger, deleted=["row0"])
-    assert ledger.deletions.carry_out_deletes("contact") == 1
-    assert deletes(ledger) == 1

@@ -5,17 +5,13 @@ from dataclasses import replace
 import pytest
 
 from sync_assets.ledger import Feed, FeedMoved, Ledger, Position
-from sync_assets_tests.support.ledgers import Clock, capture, frame, row, run_out, save_page, session_of, stored
+from sync_assets_tests.support.ledgers import Clock, frame, row, save_page, session_of, stored
 
 FIRST = Position(link="https://d365/page2", kind="page", fingerprint="f1")
 
 
 def save(ledger: Ledger, position: Position, expected: int | None, *rows: dict[str, object]) -> int:
     return save_page(ledger, "contact", frame(rows), [], position, expected).version
-
-
-def test_there_is_no_feed_before_the_first_page(ledger: Ledger) -> None:
-    assert ledger.feeds.feed("contact") is None
 
 
 def test_the_first_page_makes_the_feed(ledger: Ledger, clock: Clock) -> None:
@@ -32,12 +28,6 @@ def test_the_first_page_makes_the_feed(ledger: Ledger, clock: Clock) -> None:
         saved_at=clock.now,
         polled_at=clock.now,
     )
-
-
-def test_feeds_of_tables_are_apart(ledger: Ledger) -> None:
-    save(ledger, FIRST, None)
-    save_page(ledger, "account", frame([]), [], FIRST, None)
-    assert [feed and feed.table for feed in map(ledger.feeds.feed, ("account", "contact"))] == ["account", "contact"]
 
 
 def test_the_delta_link_completes_the_read_and_it_stays_complete(ledger: Ledger) -> None:
@@ -61,13 +51,6 @@ def test_a_page_read_from_another_version_is_not_stored(ledger: Ledger, expected
     assert stored(ledger) == {}
     assert ledger.reports.counts()["contact"].records == 0
     assert ledger.feeds.feed("contact") == before
-
-
-def test_a_page_can_not_expect_a_version_of_a_feed_that_is_not_there(ledger: Ledger) -> None:
-    with pytest.raises(FeedMoved):
-        save(ledger, FIRST, 1, row("anna"))
-    assert ledger.feeds.feed("contact") is None
-    assert stored(ledger) == {}
 
 
 def test_a_page_of_another_full_read_is_not_stored(ledger: Ledger) -> None:
@@ -115,15 +98,3 @@ def test_one_capture_of_a_table_at_a_time(ledger: Ledger, clock: Clock) -> None:
     assert not ledger.feeds.lease_feed("contact", session_of(ledger, "second"))
     ledger.feeds.release_feed("contact", session_of(ledger, "first"))
     assert ledger.feeds.lease_feed("contact", session_of(ledger, "second"))
-
-
-def test_a_capture_lease_is_free_once_its_session_has_expired(ledger: Ledger) -> None:
-    assert ledger.feeds.lease_feed("contact", session_of(ledger, "first"))
-    run_out(ledger, "first")
-    assert ledger.feeds.lease_feed("contact", session_of(ledger, "second"))
-    assert not ledger.feeds.lease_feed("contact", session_of(ledger, "first"))
-
-
-def test_an_empty_page_moves_the_position(ledger: Ledger) -> None:
-    result = capture(ledger)
-    assert (result.new, result.unchanged, result.version) == (0, 0, 1)

@@ -19,7 +19,6 @@ from sync_assets_tests.support.ledgers import (
     push,
     record,
     row,
-    run_out,
     session_of,
     settle,
     stored,
@@ -96,16 +95,6 @@ def test_a_hold_takes_the_row_and_all_below_it_and_leaves_the_others(ledger: Led
     assert [counts[table].synced for table in TABLES] == [1, 1, 0]
 
 
-def test_a_hold_may_be_repeated(ledger: Ledger, clock: Clock) -> None:
-    family(ledger)
-    since = ledger.holds.hold("contact", ANNA).since
-    clock.advance(60)
-    again = ledger.holds.hold("contact", ANNA)
-    assert (again.since, again.records, again.new) == (since, 3, False)
-    assert [(hold.id, hold.since, hold.records) for hold in ledger.holds.all()] == [(ANNA, since, 3)]
-    assert ledger.reports.counts()["contact"].held == 1
-
-
 def test_a_released_insert_waits_until_its_row_was_read_again(ledger: Ledger) -> None:
     family(ledger)
     ledger.holds.hold("contact", ANNA)
@@ -119,16 +108,6 @@ def test_a_released_insert_waits_until_its_row_was_read_again(ledger: Ledger) ->
     assert ledger.blocked.ids_to_refetch("contact", 10) == [ANNA]
     capture(ledger, row("anna"))
     assert claim_one(ledger, limit=1).payload == '{"value":"a"}'
-
-
-def test_what_campaign_holds_already_is_settled_again(ledger: Ledger) -> None:
-    family(ledger)
-    push_all(ledger)
-    ledger.holds.hold("contact", ANNA)
-    assert_held(ledger, *ANNAS)
-    assert ledger.holds.end_hold("contact", ANNA, gone=False) == Released(3, 0)
-    assert {state for state, _ in states(ledger, *ANNAS)} == {State.SYNCED}
-    assert push_all(ledger) == []
 
 
 def test_a_change_under_a_hold_is_known_but_not_its_content(ledger: Ledger) -> None:
@@ -151,25 +130,6 @@ def test_a_change_under_a_hold_is_known_but_not_its_content(ledger: Ledger) -> N
         '{"value":"b","once":"1990"}',
         '{"value":"b"}',
     )
-
-
-def test_a_row_that_says_the_same_again_is_no_news_under_a_hold(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    ledger.holds.hold("contact", ANNA)
-    told = capture(ledger, row("anna"))
-    assert (told.new, told.changed, told.unchanged) == (0, 0, 1)
-
-
-def test_all_to_be_sent_again_includes_held_rows_once_they_are_free(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    ledger.holds.hold("contact", ANNA)
-    capture(ledger, row("anna"), resend=True)
-    assert push(ledger) == []
-    ledger.holds.end_hold("contact", ANNA, gone=False)
-    assert states(ledger, "anna") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)]
-    capture(ledger, row("anna"))
-    assert push(ledger)[0].payload == '{"value":"a"}'
 
 
 def test_a_hold_may_come_before_the_row(ledger: Ledger) -> None:
@@ -200,14 +160,6 @@ def test_children_are_held_though_the_row_was_never_captured(ledger: Ledger, req
         assert states(ledger, "early", "late") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)] * 2
 
 
-def test_a_row_that_the_transform_refuses_is_held_and_refused_again_afterwards(ledger: Ledger) -> None:
-    capture(ledger, row("anna", refusal="too long"))
-    ledger.holds.hold("contact", ANNA)
-    assert ledger.reports.rejects() == []
-    ledger.holds.end_hold("contact", ANNA, gone=False)
-    assert [(one.id, one.reason) for one in ledger.reports.rejects()] == [(ANNA, "too long")]
-
-
 def test_what_campaign_refused_is_held_and_cannot_be_retried(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     settle(ledger, "refused", claim_one(ledger), reason="no")
@@ -235,13 +187,6 @@ def test_a_request_under_way_is_told_of_and_its_answer_changes_nothing_about_the
     assert claim(ledger) == []
 
 
-def test_a_session_that_expired_is_nobody_at_work(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    claim_one(ledger)
-    run_out(ledger)
-    assert ledger.holds.hold("contact", ANNA).in_flight == 0
-
-
 def test_after_a_delete_in_both_systems_the_release_leads_to_deletes_only(ledger: Ledger) -> None:
     family(ledger)
     push_all(ledger)
@@ -255,29 +200,6 @@ def test_after_a_delete_in_both_systems_the_release_leads_to_deletes_only(ledger
     sent = [(one.id, one.operation) for table in reversed(TABLES) for one in _sent(ledger, table)]
     assert sent == [(guid("anna's line"), "delete"), (guid("anna's order"), "delete"), (ANNA, "delete")]
     assert {guid("bert"), guid("bert's order")} == stored(ledger).keys()
-
-
-def test_a_row_that_was_never_sent_and_is_gone_stays_held_until_released_then_nothing_is_left(ledger: Ledger) -> None:
-    family(ledger)
-    ledger.holds.hold("contact", ANNA)
-    capture(ledger, deleted=["anna"])
-    capture(ledger, deleted=["anna's order"], table="order")
-    assert_held(ledger, *ANNAS)
-    [hold] = ledger.holds.all()
-    assert (hold.known, hold.records) == (False, 3)
-    capture(ledger, deleted=["anna's line"], table="line")
-    assert ledger.holds.end_hold("contact", ANNA, gone=False) == Released(3, 0)
-    assert not {guid(name) for name in ANNAS} & stored(ledger).keys()
-    assert all(ledger.reports.counts()[table].held == 0 for table in TABLES)
-
-
-def test_a_row_that_comes_back_is_still_held(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    ledger.holds.hold("contact", ANNA)
-    capture(ledger, deleted=["anna"])
-    capture(ledger, row("anna", "c"))
-    assert_held(ledger, "anna")
 
 
 @pytest.mark.parametrize("sent", ["settled", "unknown", "never"])
@@ -294,25 +216,6 @@ def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str
     found_out = [(one.operation, one.payload, one.links) for one in push(ledger)]
     assert found_out == ([("update", None, ())] if sent == "unknown" else [])
     assert ledger.reports.counts()["contact"].waiting == 0
-
-
-def test_an_order_that_leaves_a_held_contact_is_held_as_long_as_campaigns_hangs_on_it(ledger: Ledger) -> None:
-    family(ledger)
-    push_all(ledger)
-    ledger.holds.hold("contact", ANNA)
-    below(ledger, "order", "anna's order", "bert", "b")
-    assert_held(ledger, "anna's order", "anna's line")
-    ledger.holds.end_hold("contact", ANNA, gone=False)
-    below(ledger, "order", "anna's order", "bert", "b")
-    assert push_all(ledger) == [guid("anna's order")]
-
-
-def test_an_order_that_comes_to_a_held_contact_is_held(ledger: Ledger) -> None:
-    family(ledger)
-    push_all(ledger)
-    ledger.holds.hold("contact", ANNA)
-    below(ledger, "order", "bert's order", "anna", "b")
-    assert_held(ledger, "bert's order")
 
 
 def test_what_two_holds_keep_back_is_free_after_the_second(ledger: Ledger) -> None:

@@ -114,14 +114,6 @@ def test_one_that_campaign_was_found_to_hold_is_not_inserted_blindly_when_its_ro
     }
 
 
-def test_once_it_was_acknowledged_it_is_a_record_like_any_other(ledger: Ledger) -> None:
-    ledger.rebuilds.claim_found("contact", [guid("anna")], session_of(ledger, "rebuild"))
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, row("anna", "b"))
-    assert not claim_one(ledger).outcome_unknown
-
-
 def test_a_list_before_a_first_load_goes_on_once_all_rows_were_captured(ledger: Ledger) -> None:
     assert ledger.rebuilds.begin_listing("contact", captured=False) == Rebuild("contact")
     assert ledger.rebuilds.begin_listing("contact", captured=True) == Rebuild("contact", captured=True)
@@ -177,29 +169,6 @@ def test_a_rebuild_that_was_killed_brings_no_doubt_where_it_is_known_what_campai
     assert [one.operation for one in push(ledger, table="line")] == ["insert"]
 
 
-def test_a_refused_row_that_campaign_holds_is_deleted_there_when_it_goes(ledger: Ledger) -> None:
-    capture(ledger, row("anna", refusal="too long"))
-    holds_another(ledger, find(ledger, "anna"))
-    assert record(ledger, "anna").state == State.FAILED
-    capture(ledger, deleted=["anna"])
-    assert claim_one(ledger).operation == "delete"
-
-
-def test_a_held_record_stays_held(ledger: Ledger) -> None:
-    ledger.holds.hold("contact", guid("anna"))
-    capture(ledger, row("anna"))
-    holds_another(ledger, find(ledger, "anna"))
-    assert record(ledger, "anna").state == State.HELD
-    assert claim(ledger) == []
-
-
-def test_deletes_and_settled_records_are_not_touched(ledger: Ledger) -> None:
-    capture(ledger, row("anna"), row("bert"))
-    push(ledger)
-    capture(ledger, deleted=["bert"])
-    assert find(ledger, "anna", "bert") == []
-
-
 def test_a_child_whose_parent_is_still_to_be_sent_waits_and_is_known_to_be_there(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
     capture(ledger, page=linked([row("o")], cusContact=["anna"]), table="order", links=[TO_CONTACT])
@@ -228,16 +197,6 @@ def test_what_an_older_copy_says_of_a_link_is_put_right(ledger: Ledger) -> None:
     assert ledger.blocked.waiting_reasons("order") == {BlockReason.PARENT_UNAVAILABLE: 1}
     capture(ledger, deleted=["anna"])
     assert push(ledger) != []  # the order is no longer linked to her
-
-
-def test_a_record_out_of_scope_stays_as_it_is_until_its_row_comes_back(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    push(ledger)
-    capture(ledger, out_of_scope=[guid("anna")])
-    holds_another(ledger, find(ledger, "anna"))
-    assert (record(ledger, "anna").state, claim(ledger)) == (State.SYNCED, [])
-    capture(ledger, row("anna"))
-    assert claim_one(ledger).operation == "update"
 
 
 @pytest.mark.parametrize("complete", [False, True])

@@ -48,13 +48,6 @@ def test_days_are_kept_as_they_were_given(ledger: Ledger, first: date, last: dat
     assert (stands.first, stands.last) == (first, last)
 
 
-def test_replays_of_tables_are_apart(ledger: Ledger) -> None:
-    asked(ledger)
-    assert ledger.replays.replay("account") is None
-    ledger.replays.drop_replay("account")
-    assert ledger.replays.replay("contact") is not None
-
-
 def test_a_page_that_another_capture_has_read_meanwhile_does_not_count(ledger: Ledger) -> None:
     read = asked(ledger)
     ledger.replays.advance_replay(read, "columns", "https://d365/page2")

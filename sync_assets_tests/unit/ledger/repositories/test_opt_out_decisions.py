@@ -59,27 +59,6 @@ def test_an_answer_that_comes_after_a_newer_word_changes_nothing(ledger: Ledger)
     assert due(ledger) == [before]
 
 
-def test_what_was_stored_may_be_put_again_as_it_stands_and_nothing_else(ledger: Ledger) -> None:
-    """A row that stayed has by now the version that ours would have."""
-    in_campaign(ledger, "ada", "bob")
-    contacts(ledger, ada=True, bob=True)
-    before = decide(ledger, TO_CAMPAIGN)
-    contacts(ledger, ada=False)
-    marked = ledger.opt_outs.put([one._replace(reason="no") for one in before])
-    assert marked == [there(ledger, "bob")]
-    assert there(ledger, "ada").version == next(one.version for one in before if one.id == guid("ada")) + 1
-    assert [one.version for one in ledger.opt_outs.put([rules.after_write(one, 5) for one in marked])] == [3]
-    assert (there(ledger, "ada").state, there(ledger, "bob").state) == (DECIDE, SETTLED)
-
-
-def test_a_row_that_was_forgotten_meanwhile_does_not_come_back(ledger: Ledger) -> None:
-    state(ledger, ("ada", True, THEN))
-    [one] = due(ledger)
-    capture(ledger, deleted=["ada"])
-    assert ledger.opt_outs.put([decided(one, TO_D365)]) == []
-    assert stored(ledger, "ada") is None
-
-
 def test_a_row_that_appeared_in_the_meantime_is_to_be_decided_anew(ledger: Ledger) -> None:
     """Two transactions of PostgreSQL may both find none, and the second one waits for the first."""
     state(ledger, ("ada", True, THEN))
@@ -157,13 +136,6 @@ def test_what_is_due_comes_contact_by_contact(ledger: Ledger) -> None:
     assert ledger.opt_outs.due(TO_D365, ATTRIBUTES) == {}
 
 
-def test_of_a_contact_only_that_is_due_which_is_in_that_state(ledger: Ledger) -> None:
-    state(ledger, ("ada", True, THEN), push=True)
-    ledger.opt_outs.put([decided(there(ledger, "ada"), TO_D365)])
-    assert [(one.attribute, one.state) for one in due(ledger)] == [(PUSH, DECIDE)]
-    assert [(one.attribute, one.state) for one in due(ledger, TO_D365)] == [(EMAIL, TO_D365)]
-
-
 def test_what_is_due_is_found_by_its_index(ledger: Ledger) -> None:
     """Nearly all rows of a large ledger are settled."""
     for given in DECIDE, TO_D365, TO_CAMPAIGN:
@@ -189,23 +161,6 @@ def test_a_contact_on_hold_is_never_due_and_goes_on_when_it_is_released(ledger: 
         ledger.holds.end_hold("contact", guid("ada"), gone=False)
         assert len(due(ledger, given)) == 2
         ledger.opt_outs.put([rules.due_again(one, ask=False) for one in due(ledger, given)])
-
-
-def test_words_of_a_contact_on_hold_are_heard(ledger: Ledger) -> None:
-    in_campaign(ledger, "ada")
-    ledger.holds.hold("contact", guid("ada"))
-    assert state(ledger, ("ada", True, THEN)) == {"news": 1}
-    contacts(ledger, ada=True)
-    assert due(ledger) == []
-    ledger.holds.end_hold("contact", guid("ada"), gone=False)
-    assert [(one.campaign, one.d365) for one in due(ledger)] == [(1, 1)]
-
-
-def test_a_hold_on_a_row_of_another_table_is_none_on_the_contact(ledger: Ledger) -> None:
-    state(ledger, ("ada", True, THEN))
-    ledger.holds.hold("account", guid("ada"))
-    assert len(due(ledger)) == 1
-    assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft(decide=1)
 
 
 # What was refused
@@ -235,14 +190,6 @@ def test_what_was_refused_stands_as_a_reject_until_it_is_retried(ledger: Ledger,
     assert {(one.reason, one.since, one.attempts) for one in ledger.opt_outs.refused()} == {
         (f"{EMAIL}: still no", since, 2)
     }
-
-
-def test_campaign_is_asked_again_before_a_retry(ledger: Ledger, clock: Clock) -> None:
-    state(ledger, ("ada", True, THEN))
-    decide(ledger, TO_D365)
-    refuse(ledger, clock)
-    ledger.opt_outs.retry()
-    assert [one.ask for one in due(ledger)] == [1]
 
 
 def test_decisions_may_be_reconsidered(ledger: Ledger) -> None:

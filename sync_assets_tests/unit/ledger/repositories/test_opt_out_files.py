@@ -54,10 +54,6 @@ def test_files_come_the_oldest_first(ledger: Ledger) -> None:
     assert [file.name for file in ledger.opt_out_files.files()] == [MONDAY[0], twin[0], TUESDAY[0]]
 
 
-def test_a_file_that_is_listed_twice_is_one(ledger: Ledger) -> None:
-    assert len(ledger.opt_out_files.note_files([TUESDAY, TUESDAY])) == 1
-
-
 @pytest.mark.parametrize("grown", [(TUESDAY[0], THEN, 2_001), (TUESDAY[0], THEN + timedelta(seconds=1), 2_000)])
 def test_a_file_that_is_still_written_is_another_one_at_each_look(ledger: Ledger, clock: Clock, grown: Listed) -> None:
     look(ledger, TUESDAY)
@@ -100,10 +96,6 @@ def test_the_same_name_written_again_is_another_file(ledger: Ledger) -> None:
     assert [file.state for file in ledger.opt_out_files.files()] == [FileState.DONE, FileState.SEEN]
 
 
-def test_a_partition_names_the_file_and_its_time(ledger: Ledger) -> None:
-    assert look_at(ledger, TUESDAY).partition == "optout_20261124.csv@2026-11-24T06:00:00Z"
-
-
 def test_a_file_that_went_while_it_was_taken_is_done_all_the_same(ledger: Ledger) -> None:
     file = look_at(ledger, TUESDAY)
     look(ledger)
@@ -123,22 +115,6 @@ def test_a_file_of_no_use_stands_with_the_reason_until_it_is_retried(ledger: Led
     assert ledger.opt_outs.counts(clock.now.date()) == {}
 
 
-def test_a_file_of_no_use_that_went_or_was_written_again_is_forgotten(ledger: Ledger) -> None:
-    ledger.opt_out_files.file_refused(look_at(ledger, TUESDAY), "empty")
-    again = look_at(ledger, (TUESDAY[0], THEN + timedelta(hours=1), 2_500))
-    assert ledger.opt_out_files.files() == [again]
-    ledger.opt_out_files.file_refused(again, "empty")
-    look(ledger)
-    assert ledger.opt_out_files.files() == []
-
-
-def test_a_refused_file_can_be_done_after_all(ledger: Ledger) -> None:
-    file = look_at(ledger, TUESDAY)
-    ledger.opt_out_files.file_refused(file, "cut off")
-    ledger.opt_out_files.file_done(file, {})
-    assert [(one.state, one.reason) for one in ledger.opt_out_files.files()] == [(FileState.DONE, None)]
-
-
 def test_the_last_poll_and_the_last_restart_are_noted_beside_the_files(ledger: Ledger) -> None:
     assert ledger.opt_out_files.last_noted(POLL) is None
     ledger.opt_out_files.note(POLL, THEN)
@@ -149,25 +125,10 @@ def test_the_last_poll_and_the_last_restart_are_noted_beside_the_files(ledger: L
     assert ledger.opt_out_files.last_noted(RESTART) == THEN - timedelta(days=1)
 
 
-def test_a_note_that_comes_late_does_not_take_the_last_one_back(ledger: Ledger) -> None:
-    ledger.opt_out_files.note(POLL, THEN)
-    ledger.opt_out_files.note(POLL, THEN - timedelta(hours=1))
-    assert ledger.opt_out_files.last_noted(POLL) == THEN
-
-
 def test_a_note_of_a_clock_that_was_set_back_since_is_dropped_by_the_next_one(ledger: Ledger, clock: Clock) -> None:
     ledger.opt_out_files.note(POLL, clock.now + timedelta(days=1))
     ledger.opt_out_files.note(POLL, clock.now)
     assert ledger.opt_out_files.last_noted(POLL) == clock.now
-
-
-def test_a_file_that_was_seen_before_the_clock_was_set_back_settles(ledger: Ledger, clock: Clock) -> None:
-    look(ledger, TUESDAY)
-    clock.advance(-86_400)
-    look(ledger, TUESDAY)
-    clock.advance(60)
-    file = look_at(ledger, TUESDAY)
-    assert (file.looked_at - file.seen_at).total_seconds() == 60
 
 
 def test_notes_are_no_files(ledger: Ledger) -> None:

@@ -14,11 +14,9 @@ from sync_assets.ledger import FeedMoved, Ledger, Position, times
 from sync_assets.ledger.repositories import opt_out_rows
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules
-from sync_assets.ledger.rules.opt_outs import OptOutRow
-from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, guid, push, row, save_page
+from sync_assets_tests.support.ledgers import Clock, capture, frame, guid, row, save_page
 from sync_assets_tests.unit.ledger.opt_out_rows import (
     ATTRIBUTES,
-    DECIDE,
     EMAIL,
     PUSH,
     SAID,
@@ -28,7 +26,6 @@ from sync_assets_tests.unit.ledger.opt_out_rows import (
     TO_D365,
     Told,
     contacts,
-    decide,
     decided,
     due,
     in_campaign,
@@ -46,43 +43,6 @@ def test_what_holds_of_everybody_costs_no_row(ledger: Ledger) -> None:
     counts = state(ledger, ("ada", False, None), ("bob", True, THEN), ("cid", False, THEN), ("dot", None, None))
     assert counts == {"default": 1, "news": 2}
     assert [stored(ledger, name) is None for name in ("ada", "bob", "cid", "dot")] == [True, False, False, True]
-
-
-def test_news_is_due_with_what_was_said_and_who_said_it(ledger: Ledger) -> None:
-    state(ledger, ("ada", True, THEN))
-    assert there(ledger, "ada") == OptOutRow(
-        guid("ada"),
-        EMAIL,
-        campaign=1,
-        campaign_at=times.to_micros(THEN),
-        stated_at=times.to_micros(SAID),
-        state=DECIDE,
-        source="file",
-    )
-    assert due(ledger) == [there(ledger, "ada")]
-
-
-def test_each_attribute_is_a_matter_of_its_own(ledger: Ledger) -> None:
-    assert state(ledger, ("ada", True, THEN), push=True) == {"news": 2}
-    assert state(ledger, ("ada", True, THEN), push=False) == {"known": 1, "news": 1}
-
-
-def test_a_file_that_is_stated_again_is_no_news(ledger: Ledger) -> None:
-    told: list[Told] = [("ada", True, THEN), ("bob", False, THEN), ("cid", True, None), ("dot", False, None)]
-    assert state(ledger, *told) == {"news": 3, "default": 1}
-    before = ledger.opt_outs.of([guid(name) for name, *_ in told])
-    assert state(ledger, *told) == {"known": 3, "default": 1}
-    assert ledger.opt_outs.of([guid(name) for name, *_ in told]) == before
-
-
-def test_an_older_file_is_stale(ledger: Ledger) -> None:
-    state(ledger, ("ada", True, THEN), ("bob", True, None))
-    before = [there(ledger, "ada"), there(ledger, "bob")]
-    older = state(
-        ledger, ("ada", False, THEN - timedelta(days=1)), ("bob", False, None), said=SAID - timedelta(hours=1)
-    )
-    assert older == {"stale": 2}
-    assert [there(ledger, "ada"), there(ledger, "bob")] == before
 
 
 def test_a_file_is_older_only_if_it_was_written_before_the_last_statement(ledger: Ledger) -> None:
@@ -126,10 +86,6 @@ def test_statements_come_by_the_thousand(ledger: Ledger, monkeypatch: pytest.Mon
     assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft(decide=3_000)
 
 
-def test_an_empty_frame_says_nothing(ledger: Ledger) -> None:
-    assert not state(ledger).total()
-
-
 # Captures of Dynamics 365
 
 
@@ -171,56 +127,9 @@ def test_a_change_of_a_contact_that_campaign_has_is_due_and_campaign_is_to_be_as
     assert (one.id, one.d365, one.campaign, one.ask) == (guid("ada"), 1, None, 1)
 
 
-def test_a_contact_that_campaign_does_not_have_is_not_due(ledger: Ledger) -> None:
-    contacts(ledger, ada=True)
-    assert due(ledger) == []
-    assert there(ledger, "ada").d365 == 1
-
-
-def test_a_contact_whose_insert_is_not_answered_may_be_in_campaign(ledger: Ledger) -> None:
-    capture(ledger, row("ada"))
-    claim(ledger)
-    contacts(ledger, ada=True)
-    assert [one.ask for one in due(ledger)] == [1]
-
-
-def test_a_change_takes_an_earlier_decision_back(ledger: Ledger) -> None:
-    in_campaign(ledger, "ada")
-    contacts(ledger, ada=True)
-    decide(ledger, TO_CAMPAIGN)
-    contacts(ledger, ada=False)
-    assert due(ledger, TO_CAMPAIGN) == []
-    assert [one.value for one in due(ledger)] == [None]
-
-
-def test_other_tables_have_no_opt_outs(ledger: Ledger) -> None:
-    state(ledger, ("ada", True, THEN))
-    capture(ledger, row("ada"), table="account", opt_outs=opt_outs_page(ada=False, bob=True))
-    capture(ledger, deleted=["ada"], table="account")
-    assert there(ledger, "ada").version == 0
-    assert stored(ledger, "bob") is None
-
-
-def test_the_deletion_of_the_profile_forgets(ledger: Ledger) -> None:
-    in_campaign(ledger, "ada", "bob")
-    state(ledger, ("ada", True, THEN), ("bob", True, THEN), push=True)
-    capture(ledger, deleted=["ada"])
-    assert len(ledger.opt_outs.of([guid("ada")])) == 2
-    push(ledger)
-    assert ledger.opt_outs.of([guid("ada")]) == []
-    assert len(ledger.opt_outs.of([guid("bob")])) == 2
-
-
 def test_a_page_that_brings_a_contact_and_its_tombstone_forgets(ledger: Ledger) -> None:
     capture(ledger, row("ada"), deleted=["ada"], opt_outs=opt_outs_page(ada=True))
     assert stored(ledger, "ada") is None
-
-
-def test_a_contact_that_leaves_the_scope_keeps_its_opt_outs(ledger: Ledger) -> None:
-    in_campaign(ledger, "ada")
-    contacts(ledger, ada=True)
-    capture(ledger, out_of_scope=[guid("ada")], opt_outs=opt_outs_page())
-    assert len(due(ledger)) == 1
 
 
 # What is told of it

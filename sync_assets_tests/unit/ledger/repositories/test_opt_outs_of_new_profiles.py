@@ -9,16 +9,14 @@ import pytest
 
 from sync_assets.ledger import Claimed, Ledger, times
 from sync_assets.push.delivery import Delivery, body, outcome
-from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, row, session_of
+from sync_assets_tests.support.ledgers import Clock, guid, session_of
 from sync_assets_tests.unit.ledger.opt_out_rows import (
     ATTRIBUTES,
     EMAIL,
     PUSH,
     SETTLED,
-    THEN,
     contacts,
     due,
-    in_campaign,
     state,
     stored,
     there,
@@ -46,17 +44,6 @@ def test_a_new_profile_is_made_with_opt_outs_and_with_nothing_that_is_none(ledge
         one = sent[guid(name)]
         assert json.loads(body(one.payload, one, "externalId", patch=False)) == {"value": "a", **told}
         assert json.loads(body(one.payload, one, "externalId", patch=True)) == {"value": "a"}
-
-
-def test_a_claim_that_asks_for_no_opt_outs_gets_none(ledger: Ledger) -> None:
-    contacts(ledger, ada=True)
-    assert [one.opt_outs for one in claim(ledger)] == [()]
-
-
-def test_a_delete_carries_none(ledger: Ledger) -> None:
-    in_campaign(ledger, "ada")
-    capture(ledger, deleted=["ada"])
-    assert [(one.operation, one.opt_outs) for one in claimed(ledger, "ada")] == [("delete", ())]
 
 
 def test_a_profile_that_was_made_holds_what_was_sent(ledger: Ledger, clock: Clock) -> None:
@@ -90,24 +77,6 @@ def test_a_profile_was_not_made_after_now(ledger: Ledger, clock: Clock) -> None:
     assert there(ledger, "ada").stated_at == times.to_micros(clock.now)
 
 
-def test_what_a_file_told_of_the_new_profile_already_is_not_undone(ledger: Ledger, clock: Clock) -> None:
-    contacts(ledger, ada=False)
-    [one] = claimed(ledger, "ada")
-    state(ledger, ("ada", True, THEN))
-    settle(ledger, one, Delivery("done", "inserted"))
-    assert [(row.campaign, row.ask) for row in due(ledger)] == [(1, 1)]
-
-
-def test_a_profile_that_is_made_after_its_contact_went_and_came_back_is_compared(ledger: Ledger) -> None:
-    contacts(ledger, ada=True)
-    [one] = claimed(ledger, "ada")
-    capture(ledger, deleted=["ada"])
-    contacts(ledger, ada=False)
-    settle(ledger, one, Delivery("done", "inserted"))
-    assert [(row.campaign, row.d365, row.ask) for row in due(ledger)] == [(1, 0, 1)]
-    assert claimed(ledger) == []
-
-
 def test_of_a_profile_that_was_there_before_every_attribute_is_compared(ledger: Ledger) -> None:
     contacts(ledger, ada=True)
     [one] = claimed(ledger, "ada")
@@ -118,26 +87,10 @@ def test_of_a_profile_that_was_there_before_every_attribute_is_compared(ledger: 
     ]
 
 
-def test_an_update_of_a_profile_compares_nothing(ledger: Ledger) -> None:
-    in_campaign(ledger, "ada")
-    capture(ledger, row("ada", "b"))
-    [one] = claimed(ledger, "ada")
-    settle(ledger, one, Delivery("done", "updated"))
-    assert due(ledger) == []
-
-
 @pytest.mark.parametrize("delivery", [Delivery("refused", reason="no"), Delivery("later"), Delivery("unknown")])
 def test_a_profile_that_was_not_made_changes_nothing(ledger: Ledger, delivery: Delivery) -> None:
     contacts(ledger, ada=True)
     before = there(ledger, "ada")
     [one] = claimed(ledger, "ada")
     settle(ledger, one, delivery)
-    assert there(ledger, "ada") == before
-
-
-def test_an_answer_to_another_worker_counts_for_nothing(ledger: Ledger) -> None:
-    contacts(ledger, ada=True)
-    before = there(ledger, "ada")
-    [one] = claimed(ledger, "ada")
-    settle(ledger, one, Delivery("done", "inserted"), owner="stranger")
     assert there(ledger, "ada") == before

@@ -73,13 +73,6 @@ def test_each_outcome_is_an_entry_with_its_operation_reason_and_run(ledger: Ledg
     assert {(one.table, one.at) for one in ledger.history.entries(limit=10)} == {("contact", at) for at in times}
 
 
-def test_a_claim_that_was_given_back_unsent_is_no_entry(ledger: Ledger) -> None:
-    ledger.history.keep(None)
-    capture(ledger, row("anna"))
-    settle(ledger, "later", claim_one(ledger))
-    assert ledger.history.entries(limit=10) == []
-
-
 def test_the_outcome_of_a_claim_that_another_worker_took_is_no_entry(ledger: Ledger) -> None:
     ledger.history.keep(None)
     capture(ledger, row("anna"))
@@ -88,18 +81,6 @@ def test_the_outcome_of_a_claim_that_another_worker_took_is_no_entry(ledger: Led
     claim_one(ledger, "second")
     settle(ledger, "done", lost, owner="first")
     assert ledger.history.entries(limit=10) == []
-
-
-def test_a_rejection_of_a_state_that_has_changed_meanwhile_is_an_entry(ledger: Ledger) -> None:
-    ledger.history.keep(None)
-    capture(ledger, row("anna"))
-    one = claim_one(ledger)
-    capture(ledger, row("anna", "b"))
-    settle(ledger, "refused", one, reason="no")
-    assert ledger.reports.rejects() == []
-    assert [(one.outcome, one.reason, one.run_id) for one in ledger.history.entries(limit=10)] == [
-        ("rejected", "no", None)
-    ]
 
 
 def test_a_validation_error_is_an_entry_once_however_often_its_row_is_captured(ledger: Ledger) -> None:

@@ -42,12 +42,6 @@ def test_a_rejected_record_has_its_reason_and_a_row_its_validation_error(ledger:
     assert (bert.state, bert.row_error, bert.attempts) == (State.FAILED, "email: too long", 0)
 
 
-def test_an_answer_that_was_lost_is_known(ledger: Ledger) -> None:
-    capture(ledger, row("anna"))
-    settle(ledger, "unknown", *claim(ledger), reason="lost")
-    assert stored(ledger, "anna").outcome_unknown
-
-
 def test_a_child_names_its_parent_and_the_parent_its_child(ledger: Ledger) -> None:
     in_campaign(ledger)
     [link] = stored(ledger, "order", "order").links
@@ -71,11 +65,6 @@ def test_a_waiting_child_names_the_state_and_the_reason_of_its_parent(ledger: Le
     assert parent is not None
     assert (parent.state, parent.reason) == (State.FAILED, "RST-1")
     assert not child.links[0].wanted
-
-
-def test_a_parent_that_was_not_captured_is_none(ledger: Ledger) -> None:
-    order(ledger, "anna")
-    assert stored(ledger, "order", "order").links[0].parent is None
 
 
 def test_of_many_children_all_are_counted_and_the_first_are_named(ledger: Ledger) -> None:

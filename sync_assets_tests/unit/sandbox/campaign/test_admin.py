@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,6 @@ from sync_assets.sandbox.campaign.admin import routes
 from sync_assets_tests.unit.sandbox.campaign.conftest import Clock
 
 EXT = "/profileAndServicesExt/profile"
-COLUMNS = [
-    "externalId", "blackList", "blackListLastModified", "blackListEmail", "blackListEmailLastModified", "blackListFax",
-    "blackListFaxLastModified", "blackListMobile", "blackListMobileLastModified", "blackListPhone",
-    "blackListPhoneLastModified", "blackListPostalMail", "blackListPostalMailLastModified",
-    "blackListPushnotification", "ccpaOptOut", "ccpaOptOutLastModified",
-]  # fmt: skip
 
 
 @pytest.fixture
@@ -38,18 +30,6 @@ async def export(admin: httpx.AsyncClient, **told: Any) -> str | None:
     answer = await admin.post("/campaign/export", json=told)
     assert answer.status_code == 200, answer.text
     return answer.json()["file"]
-
-
-async def test_records_inserted_by_a_marketer_are_seen_by_the_api_and_in_the_dump(
-    admin: httpx.AsyncClient, http: httpx.AsyncClient
-) -> None:
-    pkeys = (await admin.post("/campaign/profiles", json=[{"email": "a@example.com"}, {"firstName": "x"}])).json()[
-        "pkeys"
-    ]
-    assert (await http.get(f"{EXT}/{pkeys[0]}")).json()["email"] == "a@example.com"
-    dump = (await admin.get("/campaign/dump")).json()
-    assert [record["PKey"] for record in dump] == pkeys
-    assert all(record["_visible"] for record in dump)
 
 
 async def test_the_dump_shows_hidden_children(admin: httpx.AsyncClient, http: httpx.AsyncClient) -> None:
@@ -78,21 +58,6 @@ async def test_an_export_that_stopped(admin: httpx.AsyncClient, http: httpx.Asyn
     assert (await http.get("/workflow/execution/WKF12")).json()["logicalStatus"] == "error"
     for wrong in ({"id": "WKF12", "status": "sleeping"}, {"id": "WKF99", "status": "error"}):
         assert (await admin.post("/campaign/workflows", json=wrong)).status_code == 400
-
-
-async def test_the_opt_out_file(admin: httpx.AsyncClient, http: httpx.AsyncClient, tmp_path: Path) -> None:
-    await http.post(EXT, json={"externalId": "a", "blackListEmail": True, "blackListPushnotification": True})
-    await http.post(EXT, json={"externalId": "b"})
-    await http.post(EXT, json={"email": "foreign@example.com"})
-    name = await export(admin)
-    assert name == "optout_20261124_091011.csv"
-    text = (tmp_path / name).read_text("utf-8")
-    assert text.endswith("\n")
-    rows = list(csv.DictReader(io.StringIO(text)))
-    assert list(rows[0]) == COLUMNS
-    assert [row["externalId"] for row in rows] == ["a", "b"]
-    assert (rows[0]["blackListEmail"], rows[0]["blackListEmailLastModified"]) == ("1", "2026-11-24T09:10:11.123Z")
-    assert (rows[1]["blackListEmail"], rows[1]["blackListEmailLastModified"]) == ("0", "")
 
 
 async def test_layouts_of_the_file(admin: httpx.AsyncClient, http: httpx.AsyncClient, tmp_path: Path) -> None:

@@ -66,20 +66,6 @@ async def test_bad_values_are_refused_in_text_with_500(
     assert (await http.get(f"{EXT}/id-1")).json() == before
 
 
-async def test_a_duplicate_key_is_told_by_campaign_and_by_its_database(http: httpx.AsyncClient) -> None:
-    await http.post("/profileAndServices/service", json={"name": "SVC4"})
-    answer = await http.post("/profileAndServices/service", json={"name": "SVC4"})
-    assert answer.status_code == 500
-    assert answer.text == (
-        "A 'Service' with the same key 'SVC4' already exists.\n"
-        'PGS-220000 PostgreSQL error: ERROR:  duplicate key value violates unique constraint "nmsservice_name" '
-        "DETAIL:  Key (sname)=(SVC4) already exists."
-    )
-    await http.post(EXT, json={"externalId": "id-1"})
-    answer = await http.post(EXT, json={"externalId": "id-1", "firstName": "other"})
-    assert answer.text.startswith("A 'Profile' with the same key 'id-1' already exists.")
-
-
 async def test_a_business_key_cannot_be_changed(http: httpx.AsyncClient) -> None:
     pkey = (await http.post(EXT, json={"externalId": "id-1"})).json()["PKey"]
     expected = f"{RST}\nRST-360012 Inconsistent operation on resource 'profile' - Cannot update key 'id-1' to 'id-2'."
@@ -88,26 +74,6 @@ async def test_a_business_key_cannot_be_changed(http: httpx.AsyncClient) -> None
         assert (answer.status_code, answer.text) == (500, expected)
         assert (await http.patch(path, json={"externalId": ""})).status_code == 500
         assert (await http.patch(path, json={"externalId": "id-1"})).status_code == 200
-
-
-@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
-async def test_an_unknown_key_is_404_with_the_documented_text(http: httpx.AsyncClient, method: str) -> None:
-    answer = await http.request(method, f"{EXT}/nobody", json={})
-    assert answer.status_code == 404
-    assert answer.text == (
-        f"{RST}\nUnable to find document with path 'Profile' from key 'nobody:0' "
-        "(document with schema 'profile' and name 'nobody')"
-    )
-
-
-@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
-async def test_a_pkey_that_cannot_be_decoded_is_500(http: httpx.AsyncClient, method: str) -> None:
-    answer = await http.request(method, f"{EXT}/@O5iRp40EGA", json={})
-    assert answer.status_code == 500
-    assert answer.text == (
-        "'O5iRp40EGA' attribute unknown (see definition of 'Profiles (nms:recipient)' schema).\n"
-        "XTK-170036 Unable to parse expression '@id = @O5iRp40EGA'."
-    )
 
 
 @pytest.mark.parametrize(

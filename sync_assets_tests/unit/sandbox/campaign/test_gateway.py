@@ -10,7 +10,7 @@ from sync_assets.sandbox.campaign.gateway import KINDS, refuse
 from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.journal import Journal
 from sync_assets.sandbox.middleware import Observed
-from sync_assets_tests.unit.sandbox.campaign.conftest import BASE, Clock, sign_in
+from sync_assets_tests.unit.sandbox.campaign.conftest import BASE, sign_in
 
 PROFILES = "/profileAndServicesExt/profile"
 
@@ -30,11 +30,6 @@ async def test_bad_credentials(http: httpx.AsyncClient, headers: dict[str, str],
     assert answer.json()["error_code"] == code
     assert answer.headers["X-Request-Id"]
     assert answer.headers["Content-Type"] == "application/json"
-
-
-async def test_an_expired_token_is_401013(http: httpx.AsyncClient, clock: Clock) -> None:
-    clock.now += 86400
-    assert (await http.get(PROFILES)).json() == {"error_code": "401013", "message": "Oauth token is not valid"}
 
 
 async def test_a_credential_that_is_not_provisioned(http: httpx.AsyncClient, campaign: Campaign) -> None:
@@ -114,13 +109,3 @@ async def test_the_bare_rst_fault_does_nothing_or_all_the_same(http: httpx.Async
     campaign.faults.add({"system": "campaign", "kind": "rst", "times": 1, "carry_out": True})
     assert (await http.post(PROFILES, json={"externalId": "a"})).status_code == 500
     assert "a" in campaign.tables["profile"].by_key
-
-
-def test_the_gateway_words_a_throttle_with_retry_after() -> None:
-    faults = Faults()
-    faults.register("campaign", {"throttle"})
-    answer = refuse(faults.add({"system": "campaign", "kind": "throttle", "retry_after": 7}))
-    assert answer is not None
-    assert answer.status == 429
-    assert b'"429050"' in answer.body
-    assert dict(answer.headers)[b"retry-after"] == b"7"

@@ -31,15 +31,6 @@ async def test_a_link_takes_a_pkey_or_a_business_key(http: httpx.AsyncClient) ->
         assert (await http.get(f"{EXT}/cusOrder/{key}/cusContactLink")).json() == shown
 
 
-async def test_the_answer_to_a_post_shows_links_only_as_v8_does(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    await post(http, "profile", externalId="p1")
-    told = await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": "p1"})
-    assert told["cusContactLink"] is None
-    campaign.configure({"link_values_in_post": True})
-    told = await post(http, "cusOrder", cusOrderId="o2", cusContactLink={"PKey": "p1"})
-    assert told["cusContactLink"]["title"] == ""
-
-
 async def test_links_that_lead_nowhere_are_refused(http: httpx.AsyncClient) -> None:
     parent = await post(http, "profile", externalId="p1")
     service = (await http.post("/profileAndServices/service", json={})).json()["PKey"]
@@ -63,22 +54,6 @@ async def test_the_trap_of_a_link_that_is_stored_as_zero(http: httpx.AsyncClient
         assert (await http.get(f"{EXT}/cusOrder/o{n}")).json()["cusContactLink"] is None
     answer = await http.post(f"{EXT}/cusOrder", json={"cusContactLink": {"PKey": "nobody"}})
     assert answer.status_code == 404, "an unknown business key is still told"
-
-
-async def test_a_link_described_by_other_attributes_is_silently_ignored(http: httpx.AsyncClient) -> None:
-    await post(http, "profile", externalId="p1")
-    await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": "p1"})
-    answer = await http.patch(f"{EXT}/cusOrder/o1", json={"cusContactLink": {"externalId": "p2"}})
-    assert answer.status_code == 200
-    assert (await http.get(f"{EXT}/cusOrder/o1")).json()["cusContactLink"] is not None
-
-
-async def test_null_unlinks(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    campaign.configure(OPTIONAL)
-    await post(http, "profile", externalId="p1")
-    await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": "p1"})
-    await http.patch(f"{EXT}/cusOrder/o1", json={"cusContactLink": None})
-    assert (await http.get(f"{EXT}/cusOrder/o1")).json()["cusContactLink"] is None
 
 
 async def test_null_hides_a_child_that_must_have_a_parent(http: httpx.AsyncClient) -> None:

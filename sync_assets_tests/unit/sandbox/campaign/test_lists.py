@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from sync_assets.sandbox.campaign import Campaign
 from sync_assets.sandbox.campaign.lists import Listing
-from sync_assets_tests.unit.sandbox.campaign.conftest import BASE
 
 EXT = "/profileAndServicesExt/profile"
 VIEW = ("profileAndServicesExt", "profile")
@@ -34,19 +33,6 @@ def ids(pages: list[dict[str, Any]]) -> list[str]:
     return [record["externalId"] for page in pages for record in page["content"]]
 
 
-async def test_pages_of_25_until_there_is_no_next(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    fill(campaign, 60)
-    pages = await follow(http, EXT)
-    assert [len(page["content"]) for page in pages] == [25, 25, 10]
-    assert ids(pages) == [f"id-{n:03d}" for n in range(60)]
-    assert all(page["serverSidePagination"] is True for page in pages)
-    assert "_lineStart=@" in pages[0]["next"]["href"]
-    assert pages[0]["next"]["href"].startswith(f"{BASE}{EXT}?")
-    assert "value" not in pages[0]["count"], "only filtered answers count at once"
-    assert (await http.get(pages[0]["count"]["href"])).json() == {"count": 60}
-    assert pages[0]["content"][0]["href"] == f"{BASE}{EXT}/{pages[0]['content'][0]['PKey']}"
-
-
 async def test_inserts_and_deletes_between_pages_skip_and_double_nothing(
     http: httpx.AsyncClient, campaign: Campaign
 ) -> None:
@@ -58,15 +44,6 @@ async def test_inserts_and_deletes_between_pages_skip_and_double_nothing(
     second = (await http.get(first["next"]["href"])).json()
     rest = await follow(http, second["next"]["href"])
     assert ids([second, *rest]) == ["id-005", "id-006", "id-007", "id-008", "id-009", "late"]
-
-
-async def test_a_big_table_pages_only_when_forced(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    fill(campaign, 60)
-    campaign.configure({"big_table_threshold": 60})
-    assert len(await follow(http, EXT)) == 3
-    campaign.configure({"big_table_threshold": 59})
-    assert len(await follow(http, EXT)) == 1
-    assert len(await follow(http, f"{EXT}?_forcePagination=true")) == 3
 
 
 async def test_filters_in_the_path(http: httpx.AsyncClient, campaign: Campaign) -> None:

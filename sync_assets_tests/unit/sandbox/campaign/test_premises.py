@@ -59,32 +59,6 @@ async def test_a_key_that_is_not_unique_makes_a_second_record(
     assert await found(http, resource, "k") == [first["PKey"], second["PKey"]]
 
 
-@pytest.mark.parametrize("resource", COLLECTIONS)
-@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
-async def test_a_key_that_is_not_unique_names_no_record_in_a_url(
-    http: httpx.AsyncClient, campaign: Campaign, resource: str, method: str
-) -> None:
-    await post(http, resource, "k")
-    path, _ = COLLECTIONS[resource]
-    campaign.configure({"delete_by_key": True, "unique_keys": {resource: False}})
-    answer = await http.request(method, f"{path}/k", json={})
-    assert answer.status_code == 404
-    assert "from key 'k:0'" in answer.text
-    campaign.configure({"unique_keys": {resource: True}})
-    assert (await http.request(method, f"{path}/k", json={})).status_code in (200, 204)
-
-
-async def test_a_key_that_is_not_unique_is_an_ordinary_text(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    campaign.configure({"unique_keys": {"profile": False}, "key_in_patch": "refused"})
-    first, second = await post(http, "profile", "k"), await post(http, "profile", "k")
-    path = f"{EXT}/profile/{first['PKey']}"
-    assert (await http.patch(path, json={"externalId": "other"})).status_code == 200
-    assert await found(http, "profile", "other") == [first["PKey"]]
-    assert await found(http, "profile", "k") == [second["PKey"]]
-    answer = await http.post(f"{EXT}/cusOrder", json={"cusContactLink": {"PKey": "other"}})
-    assert answer.status_code == 404, "nor does a link resolve it"
-
-
 async def test_the_index_of_a_repeated_key_loses_nothing(http: httpx.AsyncClient, campaign: Campaign) -> None:
     campaign.configure({"unique_keys": {"profile": False}})
     pkeys = [(await post(http, "profile", "k"))["PKey"] for _ in range(4)]
@@ -172,16 +146,6 @@ async def test_a_link_by_business_key(
     if answer.is_success or method == "PATCH":
         link = (await http.get(f"{EXT}/cusOrder/o")).json()["cusContactLink"]
         assert (link is not None and link["PKey"] == parent) is linked
-
-
-@pytest.mark.parametrize("position", ["resolved", "empty", "refused"])
-async def test_a_link_by_pkey_is_resolved_in_each_position(
-    http: httpx.AsyncClient, campaign: Campaign, position: str
-) -> None:
-    parent = (await post(http, "profile", "p"))["PKey"]
-    campaign.configure({"links_by_key": position})
-    await post(http, "cusOrder", "o", cusContactLink={"PKey": parent})
-    assert (await http.get(f"{EXT}/cusOrder/o")).json()["cusContactLink"]["PKey"] == parent
 
 
 # What a PATCH may name

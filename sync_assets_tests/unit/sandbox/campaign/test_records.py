@@ -42,63 +42,6 @@ async def test_empty_values_are_not_null(http: httpx.AsyncClient) -> None:
     assert set(told["location"].values()) == {""}
 
 
-async def test_get_by_pkey_or_by_identification_key_without_href(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    posted = (await http.post(EXT, json=ADA)).json()
-    by_pkey = await http.get(f"{EXT}/{posted['PKey']}")
-    by_key = await http.get(f"{EXT}/id-1/")
-    assert by_pkey.status_code == 200
-    assert by_pkey.json() == by_key.json() == {k: v for k, v in posted.items() if k != "href"}
-    campaign.configure({"href_in_get": True})
-    assert (await http.get(f"{EXT}/id-1")).json()["href"] == posted["href"]
-    campaign.configure({"key_in_url": False})
-    assert (await http.get(f"{EXT}/id-1")).status_code == 404
-
-
-async def test_patch_answers_pkey_and_href_only(http: httpx.AsyncClient, clock: Clock) -> None:
-    posted = (await http.post(EXT, json=ADA)).json()
-    clock.now += 60
-    answer = await http.patch(f"{EXT}/id-1", json={"phone": "1", "location": {"city": "Paris"}})
-    assert (answer.status_code, answer.json()) == (200, {"PKey": posted["PKey"], "href": posted["href"]})
-    await http.patch(f"{EXT}/{posted['PKey']}", json={"location": {"zipCode": "75001"}})
-    read = (await http.get(f"{EXT}/id-1")).json()
-    assert (read["location"]["city"], read["location"]["zipCode"]) == ("Paris", "75001"), "a part changes that part"
-    assert read["created"] == "2026-11-24 09:10:11.123Z"
-    assert read["lastModified"] == "2026-11-24 09:11:11.123Z"
-    assert read["email"] == ADA["email"]
-
-
-async def test_delete_by_pkey_but_not_by_key_unless_switched_on(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    pkey = (await http.post(EXT, json=ADA)).json()["PKey"]
-    assert (await http.delete(f"{EXT}/id-1")).status_code == 404
-    answer = await http.delete(f"{EXT}/{pkey}")
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert (await http.delete(f"{EXT}/{pkey}")).status_code == 404
-    assert (await http.get(f"{EXT}/id-1")).status_code == 404
-    assert (await http.post(EXT, json=ADA)).status_code == 201, "the key is free again"
-    campaign.configure({"delete_by_key": True})
-    assert (await http.delete(f"{EXT}/id-1")).status_code == 200
-
-
-async def test_the_plain_api_neither_shows_nor_takes_custom_attributes(http: httpx.AsyncClient) -> None:
-    await http.post(EXT, json=ADA | {"cusJobTitle": "Analyst"})
-    told = (await http.get(f"{PLAIN}/id-1")).json()
-    assert not [name for name in told if name.startswith("cus")]
-    assert "orgUnit" not in told
-    assert told["externalId"] == "id-1"
-    answer = await http.patch(f"{PLAIN}/id-1", json={"cusJobTitle": "x"})
-    assert answer.status_code == 500
-    assert (await http.get(f"{EXT}/id-1")).json()["cusJobTitle"] == "Analyst"
-
-
-async def test_custom_resources_live_under_their_own_api(http: httpx.AsyncClient) -> None:
-    assert (await http.post("/customResources/cusStore", json={"cusStoreId": "s1"})).json()["title"] == "s1"
-    assert (await http.get("/customResources/cusStore/s1")).status_code == 200
-    for path in ("/profileAndServicesExt/cusStore", "/profileAndServices/cusOrder", "/customResources/cusOrder"):
-        answer = await http.get(path)
-        assert answer.status_code == 404
-        assert answer.text.endswith("Error rc=-2003")
-
-
 async def test_each_change_of_an_opt_out_moves_its_own_time(http: httpx.AsyncClient, clock: Clock) -> None:
     told = (await http.post(EXT, json=ADA | {"blackListEmail": True, "blackListPhone": False})).json()
     assert told["blackListEmailLastModified"] == told["created"]

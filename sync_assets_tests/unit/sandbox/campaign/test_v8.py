@@ -11,7 +11,6 @@ from sync_assets.sandbox.campaign import Campaign
 from sync_assets.sandbox.campaign.settings import DIALECTS, BadSettings
 
 EXT = "/profileAndServicesExt"
-BARE = "An error has occurred - please contact your administrator."
 OPTIONAL = {"links": {"cusOrder": {"cusContactLink": {"cardinality": "zero_or_one"}}}}
 
 
@@ -36,24 +35,6 @@ def test_a_dialect_sets_its_switches_and_a_further_setting_overrides_one(campaig
     assert (switches(), campaign.settings.line_count) == (standard, 7)
     with pytest.raises(BadSettings, match="dialect"):
         campaign.configure({"dialect": "v9"})
-
-
-@pytest.mark.parametrize(
-    "body",
-    [{"externalId": "k"}, {"gender": "invalid"}, {"shoeSize": 1}, {"firstName": "x" * 31}],
-    ids=["duplicate key", "enumeration", "unknown attribute", "too long"],
-)
-async def test_an_error_has_neither_a_reason_nor_a_code(http: httpx.AsyncClient, body: dict[str, Any]) -> None:
-    answer = await http.post(f"{EXT}/profile", json=body)
-    assert (answer.status_code, answer.text) == (500, BARE)
-
-
-async def test_a_key_without_a_record_is_not_found_in_one_line(http: httpx.AsyncClient) -> None:
-    answer = await http.get(f"{EXT}/profile/x")
-    assert (answer.status_code, answer.text) == (
-        404,
-        "Unable to find document with path 'Profile' from key 'x' (document with schema 'profile' and name 'x')",
-    )
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])

@@ -76,14 +76,3 @@ def test_the_first_error_ends_the_batch_and_what_was_done_stays(api: WebApi) -> 
     assert statuses(reply) == [204, 400]
     assert "REQ_ID: " in reply.body.decode()
     assert api.query("statecode eq 0") == ["first"]
-
-
-def test_continue_on_error_goes_on(api: WebApi) -> None:
-    reply = send(
-        api,
-        part("POST", f"{PATH}/contacts", {"nosuch": 1}),
-        part("GET", f"{PATH}/contacts"),
-        prefer="odata.continue-on-error",
-    )
-    assert reply.status == 200
-    assert statuses(reply) == [400, 200]

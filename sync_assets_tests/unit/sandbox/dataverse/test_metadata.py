@@ -25,23 +25,6 @@ def test_tables_with_change_tracking(api: WebApi) -> None:
     assert set(by_name(reply.rows)) == {"contact", "new_order", "new_orderline", "account"}
 
 
-def test_attributes_tell_type_and_what_hides_behind_virtual(api: WebApi) -> None:
-    select = "$select=LogicalName,AttributeType,AttributeTypeName,IsValidForRead,IsValidForUpdate,RequiredLevel"
-    found = by_name(api.get(f"{CONTACT}/Attributes?{select}").rows)
-    types = {name: (row["AttributeType"], row["AttributeTypeName"]["Value"]) for name, row in found.items()}
-    assert types["contactid"] == ("Uniqueidentifier", "UniqueidentifierType")
-    assert types["new_interests"] == ("Virtual", "MultiSelectPicklistType")
-    assert types["entityimage"] == ("Virtual", "ImageType")
-    assert types["parentcustomerid"] == ("Customer", "CustomerType")
-    assert types["ownerid"] == ("Owner", "OwnerType")
-    assert {row["AttributeType"] for row in found.values()} >= {
-        "BigInt", "Boolean", "DateTime", "Decimal", "Double", "EntityName", "Integer", "Lookup", "Memo", "Money",
-        "Picklist", "State", "Status", "String",
-    }  # fmt: skip
-    assert not found["fullname"]["IsValidForUpdate"]
-    assert found["lastname"]["RequiredLevel"]["Value"] == "ApplicationRequired"
-
-
 @pytest.mark.parametrize("literal", ["'Picklist'", f"{CAST}AttributeTypeCode'Picklist'"])
 def test_attributes_by_type(api: WebApi, literal: str) -> None:
     reply = api.get(f"{CONTACT}/Attributes?$select=LogicalName&$filter=AttributeType eq {literal}")

@@ -40,15 +40,6 @@ def test_a_name_that_is_no_privilege_is_refused(api: WebApi) -> None:
     assert api.get(f"systemusers({USER_ID})/{function}").error == "0x80060888"
 
 
-def test_a_table_that_may_be_read_below_the_organization_only_cannot_be_followed(api: WebApi) -> None:
-    api.new(lastname="A")
-    restrict(api, "contact", Read="Deep")
-    assert len(api.get("contacts?$select=lastname").rows) == 1
-    refused = api.get("contacts?$select=lastname", "odata.track-changes")
-    assert (refused.status, refused.error) == (403, "0x80040220")
-    assert READ in refused.message
-
-
 def test_without_the_privilege_nothing_is_read_or_written_and_other_tables_are(api: WebApi) -> None:
     row = api.new(lastname="A")
     restrict(api, "contact", Read="None", Write="None")

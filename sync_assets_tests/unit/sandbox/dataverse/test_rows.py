@@ -17,39 +17,7 @@ def row(api: WebApi, row_id: str, set_name: str = "contacts") -> dict[str, Any]:
     return reply.json
 
 
-# Create
-
-
-def test_create_answers_204_and_where_the_row_is(api: WebApi) -> None:
-    reply = api.post("contacts", {"firstname": "Ada", "lastname": "Byron"})
-    assert reply.status == 204
-    assert reply.body == b""
-    address = f"https://org.example/api/data/v9.2/contacts({reply.new_id})"
-    assert reply.headers["odata-entityid"] == reply.headers["location"] == address
-    assert row(api, reply.new_id)["fullname"] == "Ada Byron"
-
-
-def test_defaults_of_a_contact(api: WebApi) -> None:
-    found = row(api, api.new(lastname="x"))
-    assert (found["statecode"], found["statuscode"], found["preferredcontactmethodcode"]) == (0, 1, 1)
-    assert (found["donotemail"], found["followemail"]) == (False, True), "followemail has the opposite sense"
-    assert found["createdon"] == found["modifiedon"]
-    assert found["_ownerid_value"] == found["_createdby_value"]
-
-
 # Update and upsert
-
-
-def test_a_patch_bumps_version_and_time_even_if_nothing_differs(api: WebApi) -> None:
-    contact = api.new(firstname="Ada")
-    before = row(api, contact)
-    api.org.switches.clock_offset_seconds = 60
-    assert api.patch(f"contacts({contact})", {"firstname": "Ada"}, if_match="*").status == 204
-    after = row(api, contact)
-    assert after["versionnumber"] > before["versionnumber"]
-    assert after["@odata.etag"] == f'W/"{after["versionnumber"]}"'
-    assert after["modifiedon"] > before["modifiedon"]
-    assert after["createdon"] == before["createdon"]
 
 
 def test_a_patch_with_if_match_never_creates(api: WebApi) -> None:
@@ -75,9 +43,6 @@ def test_delete_is_204_and_then_404(api: WebApi) -> None:
     assert api.delete(f"contacts({contact})").status == 204
     assert api.delete(f"contacts({contact})").error == "0x80040217"
     assert api.get(f"contacts({contact})").status == 404
-
-
-# Alternate keys
 
 
 # Values
@@ -163,9 +128,3 @@ def test_lookups_are_written_by_navigation_property_and_read_as_value(api: WebAp
     assert api.patch(f"new_orders({order})", absolute).status == 204
     assert api.patch(f"new_orders({order})", {"new_ContactId": None}).status == 204
     assert row(api, order, "new_orders")["_new_contactid_value"] is None
-
-
-# Single properties
-
-
-# Several at once

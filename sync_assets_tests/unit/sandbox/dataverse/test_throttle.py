@@ -50,11 +50,6 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     return Gate(monkeypatch)
 
 
-def test_no_limit_at_first(gate: Gate) -> None:
-    assert all(gate.run() is None for _ in range(10_000))
-    assert gate.remaining() == ("6000", "1,200.00")
-
-
 def test_requests_in_the_window(gate: Gate) -> None:
     gate.org.switches.limit_requests = 3
     assert [gate.run(1) for _ in range(3)] == [None] * 3

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlparse
+from urllib.parse import urlparse
 
 import pytest
 from hypothesis import settings
@@ -31,50 +30,6 @@ def first_read(api: WebApi, query: str = QUERY) -> str:
     return delta
 
 
-# First read
-
-
-def test_a_first_read_gives_every_row_and_no_deletions(api: WebApi) -> None:
-    api.delete(f"contacts({api.new(firstname='gone')})")
-    api.new(firstname="Ada", statecode=0)
-    reply = api.get(QUERY, f"{TRACK},odata.maxpagesize=500")
-    assert reply.headers["preference-applied"] == "odata.track-changes, odata.maxpagesize=500"
-    assert names(reply.rows) == ["Ada"]
-    assert set(reply.rows[0]) == {"@odata.etag", "firstname", "contactid"}
-    assert reply.json["@odata.context"] == "https://org.example/api/data/v9.2/$metadata#contacts(firstname)"
-    assert "@odata.nextLink" not in reply.json
-
-
-def test_the_delta_link_is_absolute_keeps_select_and_has_a_token_of_version_and_time(api: WebApi) -> None:
-    link = urlparse(first_read(api))
-    assert (link.scheme, link.netloc, link.path) == ("https", "org.example", "/api/data/v9.2/contacts")
-    assert "%21" in link.query, "encoded as the real one does"
-    options = parse_qs(link.query)
-    assert options["$select"] == ["firstname"]
-    version, taken = options["$deltatoken"][0].split("!")
-    assert int(version) == api.org.version
-    age = api.org.now() - datetime.strptime(taken, "%m/%d/%Y %H:%M:%S").replace(tzinfo=UTC)
-    assert age < timedelta(seconds=5)
-
-
-def test_pages_of_a_first_read_are_linked_and_only_the_last_has_the_delta_link(api: WebApi) -> None:
-    for number in range(5):
-        api.new(firstname=str(number))
-    pages, delta = api.pages(QUERY, f"{TRACK},odata.maxpagesize=2")
-    assert [len(page) for page in pages] == [2, 2, 1]
-    assert sorted(names([item for page in pages for item in page])) == list("01234")
-    assert delta
-    cookie = parse_qs(urlparse(api.get(QUERY, f"{TRACK},odata.maxpagesize=2").json["@odata.nextLink"]).query)
-    assert cookie["$skiptoken"][0].endswith('istracking="True" />')
-
-
-def test_next_links_need_the_page_size_but_not_the_tracking_preference(api: WebApi) -> None:
-    for number in range(3):
-        api.new(firstname=str(number))
-    following = api.get(QUERY, f"{TRACK},odata.maxpagesize=2").json["@odata.nextLink"]
-    assert "@odata.deltaLink" in api.get(following, "odata.maxpagesize=2").json
-
-
 # Delta read
 
 
@@ -92,27 +47,6 @@ def test_a_delta_gives_each_changed_row_once_in_its_present_state_then_the_delet
     base = "https://org.example/api/data/v9.2/$metadata#contacts"
     assert reply.json["@odata.context"] == f"{base}(firstname)/$delta"
     assert reply.rows[3] == {"@odata.context": f"{base}/$deletedEntity", "id": ids[0], "reason": "deleted"}
-
-
-def test_nothing_changed_gives_an_empty_delta_and_a_link_again(api: WebApi) -> None:
-    delta = first_read(api)
-    reply = api.get(delta).json
-    assert reply["value"] == []
-    assert api.get(reply["@odata.deltaLink"]).rows == []
-
-
-def test_a_row_deleted_and_made_again_is_a_change_only(api: WebApi) -> None:
-    contact = api.new(firstname="old")
-    delta = first_read(api)
-    api.delete(f"contacts({contact})")
-    api.new(contactid=contact, firstname="again")
-    assert names(api.get(delta).rows) == ["again"]
-
-
-def test_a_link_can_be_read_again(api: WebApi) -> None:
-    delta = first_read(api)
-    api.new(firstname="Ada")
-    assert api.get(delta).rows == api.get(delta).rows
 
 
 # Refusals
@@ -167,16 +101,6 @@ def test_a_token_expires_with_the_window_which_is_a_column_of_the_organization(a
     assert api.get(delta).status == 200
 
 
-def test_an_administrator_can_expire_the_tokens_so_far(api: WebApi) -> None:
-    delta, other = first_read(api), first_read(api, "accounts?$select=name")
-    api.org.expire_tokens(api.org.stores["contact"])
-    assert api.get(delta).error == EXPIRED
-    assert api.get(other).status == 200
-    assert api.get(first_read(api)).status == 200
-    api.org.switches.status_expired = 410
-    assert api.get(delta).status == 410
-
-
 def test_a_delta_that_expires_between_its_pages_is_told(api: WebApi) -> None:
     delta = first_read(api)
     for _ in range(3):
@@ -220,11 +144,6 @@ def test_switch_rows_hidden_from_the_role(api: WebApi, as_deleted: bool) -> None
     assert names(api.get(delta).rows) == (["-"] if as_deleted else [])
     assert api.get(f"contacts({contact})").status == 404
     assert api.get("contacts").rows == []
-
-
-def test_switch_links_before_the_rows(api: WebApi) -> None:
-    api.org.switches.delta_link_first = True
-    assert list(api.get(QUERY, TRACK).json) == ["@odata.context", "@odata.deltaLink", "value"]
 
 
 # Injected faults
