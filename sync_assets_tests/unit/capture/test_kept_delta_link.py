@@ -58,20 +58,6 @@ def test_what_happens_while_a_table_is_read_again_arrives(reading: Reading, take
     assert reading.captured() == reading.expected()
 
 
-@EITHER
-@pytest.mark.parametrize("at", ["ids", "next ids", "rows", "next"])
-def test_what_happens_while_a_table_is_read_again_whose_link_expired_arrives(
-    reading: Reading, taken: str, at: str
-) -> None:
-    reading.read()
-    reading.acknowledge()
-    reading.admin.settings("d365", delta_link_taken=taken)
-    reading.admin.expire()
-    everything_happens(reading, at)
-    reading.read()
-    assert reading.captured() == reading.expected()
-
-
 class TestWhatItAsksFor:
     def test_a_table_of_one_page_is_asked_for_once(self, reading: Reading) -> None:
         reading.read(page_size=N)

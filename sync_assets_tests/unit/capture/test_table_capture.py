@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 
 from sync_assets.capture.context import CaptureBusy, CaptureResult
-from sync_assets.capture.page_pipeline import PagePipeline
-from sync_assets.capture.page_preparation import PreparedPage
 from sync_assets.capture.queries import within
 from sync_assets.capture.table_capture import Capture
 from sync_assets.http.client import EndlessRead
-from sync_assets.ledger import FeedMoved, Replay
+from sync_assets.ledger import Replay
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.program import Program, capturing
@@ -29,13 +27,6 @@ def runtime(program: Program) -> Iterator[Runtime]:
     opened = program.runtime()
     yield opened
     opened.close()
-
-
-async def first_page(capture: Capture) -> PreparedPage:
-    link = capture.client.first_page(capture.table, capture.mapping.select)
-    async for page in PagePipeline(capture, link, tracked=False).pages():
-        return page
-    raise AssertionError("there is no page")
 
 
 @pytest.mark.parametrize(
@@ -53,22 +44,6 @@ async def first_page(capture: Capture) -> PreparedPage:
 )
 def test_days_as_a_condition_on_the_time_of_the_last_change(first: date, last: date, condition: str) -> None:
     assert within(Replay("contact", first, last, False)) == condition
-
-
-async def test_rows_that_were_read_before_the_feed_moved_on_are_not_stored(runtime: Runtime) -> None:
-    async with capturing(runtime) as capture:
-        await capture.run()
-        before = runtime.ledger.feeds.feed("contact")
-        assert before is not None
-        page = await first_page(capture)
-        await capture.run()  # of another worker, which may have brought something newer
-        with pytest.raises(FeedMoved):
-            capture.store(page, before.version, CaptureResult())
-        with pytest.raises(FeedMoved):
-            capture.store(page, before.version, CaptureResult(), resend=True)
-        assert runtime.ledger.reports.counts()["contact"].records == 50
-        result = await capture.run()
-        assert result.changed == 0
 
 
 async def test_a_replay_goes_on_when_another_worker_moved_the_feed_meanwhile(runtime: Runtime) -> None:

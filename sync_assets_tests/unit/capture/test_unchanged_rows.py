@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import date
 from typing import Any
 
 import pytest
@@ -208,29 +207,6 @@ async def test_rows_that_a_filter_has_dropped_are_deleted_though_the_run_was_sto
     result, left = await reader.read()
     assert left < 10  # those that the filter lets pass
     assert result.deleted > 40
-
-
-async def test_rows_that_were_sent_again_by_other_rules_are_read_by_the_former_ones(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`replay --force` reads beside the feed, which never got to know of the other rules."""
-    await reader.first()
-    before = {id_: one.desired_hash for id_, one in stored(reader.runtime.ledger).items()}
-    reader.runtime.ledger.replays.ask_for_replay("contact", date.min, date.max, resend=True)
-    reader.configure(**{**CONTACT["fields"], "lastname": "firstName", "firstname": "lastName"})
-
-    async def stop(*_: object, **__: object) -> None:
-        raise Stopped
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Capture, "_follow", stop)
-        async with reader.capture() as capture:
-            with pytest.raises(Stopped):
-                await capture.run()
-    reader.configure()
-    push(reader.runtime.ledger)
-    await reader.read()
-    assert {id_: one.desired_hash for id_, one in stored(reader.runtime.ledger).items()} == before
 
 
 @pytest.mark.parametrize("apply_updates", [True, False])

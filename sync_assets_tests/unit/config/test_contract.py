@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 
 from sync_assets.config.loader import parse_config
@@ -251,31 +249,6 @@ class TestLinks:
             + f"    links: [{{{LINK}}}, {{field: new_orderid, to: cusOrderLink, table: new_order}}]\n"
         )
         assert len(parse_config(text, "f.yaml").tables[2].links) == 2
-
-    def test_all_that_the_contract_offers_may_be_combined(self) -> None:
-        def addressed(how: str) -> str:
-            named = "    filter: {name: byKey, parameter: key_parameter}\n" if how == "filter" else ""
-            return f"    address: {how}\n{named}"
-
-        for style, cardinality, parent, child, api, picklists in product(
-            ("auto", "key", "pkey", "join"),
-            ("one", "zero_or_one"),
-            ("url", "filter"),
-            ("url", "filter"),
-            ("profileAndServicesExt", "customResources"),
-            ("labels", "codes"),
-        ):
-            text = (
-                HEAD
-                + addressed(parent)
-                + ORDER
-                + addressed(child)
-                + f"    api: {api}\n    picklists: {picklists}\n"
-                + f"    links: [{{{LINK}, style: {style}, cardinality: {cardinality}}}]\n"
-            )
-            contact, order = parse_config(text, "f.yaml").tables
-            assert (order.links[0].style, order.links[0].cardinality) == (style, cardinality)
-            assert (contact.address, order.address, order.api, order.picklists) == (parent, child, api, picklists)
 
 
 class TestValuesThatAreNotOffered:

@@ -87,7 +87,7 @@ class TestTheExportFile:
             ("changed_suffix: ''", "`changed_suffix` cannot be ``; it must be at least 1 character"),
             (
                 "date_format: iso",
-                "`date_format` cannot be `iso`; write auto, xml, yyyymmdd, mmddyyyy, ddmmyyyy, mmyyyydd, ddyyyymm or "
+                "`date_format` cannot be `iso`; write xml, yyyymmdd, mmddyyyy, ddmmyyyy, mmyyyydd, ddyyyymm or "
                 "yyyyddmm",
             ),
         ],

@@ -20,7 +20,7 @@ from sync_assets.dataverse.client import (
     TrackingOff,
     refusal,
 )
-from sync_assets.http.transport import Response, SignInRefused
+from sync_assets.http.transport import HttpError, Response, SignInRefused
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -138,6 +138,11 @@ def test_a_wrong_secret_is_explained_and_not_shown(shared: SandboxProcess) -> No
         use(shared, lambda client: client.who_am_i(), D365_CLIENT_SECRET="hush-hush")
     assert "D365_CLIENT_SECRET" in str(raised.value)
     assert "hush-hush" not in str(raised.value)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(shared: SandboxProcess) -> None:
+    with pytest.raises(HttpError, match="SYNC_ASSETS_CA_BUNDLE"):
+        use(shared, lambda client: client.who_am_i(), SYNC_ASSETS_CA_BUNDLE="")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from datetime import datetime
@@ -19,7 +18,6 @@ from sync_assets_tests.support.pushing import (
     on_both_databases,
     people,
 )
-from sync_assets_tests.support.waiting import until
 
 
 async def first_load(bench: Bench, count: int = 3, **more: Any) -> dict[str, Payload]:
@@ -88,21 +86,6 @@ async def test_a_hand_made_profile_that_carries_our_id_is_updated_not_doubled(be
     (profile,) = bench.profiles([theirs])[theirs]
     assert (profile["firstName"], profile["phone"]) == ("Ada", "kept")
     assert len(bench.profiles([ours])[ours]) == 1
-
-
-@on_both_databases
-async def test_what_changes_while_it_is_being_sent_is_sent_again_in_the_same_push(bench: Bench):
-    payloads = people(1)
-    ((id_, payload),) = payloads.items()
-    bench.capture(payloads)
-    bench.admin.fault("campaign", "slow", times=1, delay_ms=600)
-    pushing = asyncio.create_task(bench.push())
-    await asyncio.to_thread(until, lambda: bench.counts().leased == 1)
-    bench.capture({id_: payload | {"phone": "new"}})
-    result = await pushing
-    assert (result.inserted, result.updated) == (1, 1)
-    assert bench.profiles([id_])[id_][0]["phone"] == "new"
-    assert bench.counts().pending == 0
 
 
 async def test_custom_resources_and_keys_that_need_encoding(bench: Bench):

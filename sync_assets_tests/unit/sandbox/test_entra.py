@@ -62,14 +62,6 @@ def sign_in() -> SignIn:
     return SignIn()
 
 
-def test_the_lifetime_is_a_setting_and_all_tokens_can_be_expired(sign_in: SignIn) -> None:
-    sign_in.entra.token_seconds = 5
-    assert sign_in.ask().json()["expires_in"] == 5
-    token = sign_in.token()
-    sign_in.entra.expire_tokens()
-    assert not sign_in.entra.is_valid(token, ORG)
-
-
 @pytest.mark.parametrize(
     ("changes", "status", "error", "code"),
     [
@@ -141,19 +133,3 @@ def test_msal_hands_on_the_refusal_of_a_wrong_secret(env: dict[str, str]) -> Non
     assert told is not None
     assert told["error"] == "invalid_client"
     assert told["error_codes"] == [7000215]
-
-
-def test_faults_of_the_sign_in(process: SandboxProcess, env: dict[str, str]) -> None:
-    process.admin.fault("login", "unauthorized", times=1, method="POST")
-    application = msal_app(env)
-    scopes = [f"{env['D365_URL']}/.default"]
-    assert "error" in (application.acquire_token_for_client(scopes) or {})
-    assert "access_token" in (application.acquire_token_for_client(scopes) or {})
-
-
-def test_settings_of_the_sign_in(process: SandboxProcess, env: dict[str, str]) -> None:
-    assert process.admin.settings("login", token_seconds=60)["token_seconds"] == 60
-    told = msal_app(env).acquire_token_for_client([f"{env['D365_URL']}/.default"])
-    assert told is not None
-    assert told["expires_in"] == 60
-    process.admin.settings("login", token_seconds=3599)

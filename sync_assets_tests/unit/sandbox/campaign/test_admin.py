@@ -41,25 +41,6 @@ async def test_the_dump_shows_hidden_children(admin: httpx.AsyncClient, http: ht
     assert (await admin.get("/campaign/dump?resource=nothing")).status_code == 400
 
 
-async def test_settings_are_shown_changed_and_refused_when_unknown(
-    admin: httpx.AsyncClient, campaign: Campaign
-) -> None:
-    assert (await admin.get("/campaign/settings")).json()["delete_by_key"] is False
-    assert (await admin.post("/campaign/settings", json={"delete_by_key": True})).json()["delete_by_key"] is True
-    assert (await admin.post("/campaign/settings", json={"line_count": 5})).json()["delete_by_key"] is True
-    for wrong in ({"no_such": 1}, {"line_count": "x"}, {"profile_key": "shoeSize"}):
-        assert (await admin.post("/campaign/settings", json=wrong)).status_code == 400
-    assert (await admin.post("/campaign/settings", content=b"nonsense")).status_code == 400
-    assert campaign.settings.line_count == 5
-
-
-async def test_an_export_that_stopped(admin: httpx.AsyncClient, http: httpx.AsyncClient) -> None:
-    await admin.post("/campaign/workflows", json={"id": "WKF12", "status": "error"})
-    assert (await http.get("/workflow/execution/WKF12")).json()["logicalStatus"] == "error"
-    for wrong in ({"id": "WKF12", "status": "sleeping"}, {"id": "WKF99", "status": "error"}):
-        assert (await admin.post("/campaign/workflows", json=wrong)).status_code == 400
-
-
 async def test_layouts_of_the_file(admin: httpx.AsyncClient, http: httpx.AsyncClient, tmp_path: Path) -> None:
     await http.post(EXT, json={"externalId": "a", "blackListEmail": True})
     await http.post(EXT, json={})

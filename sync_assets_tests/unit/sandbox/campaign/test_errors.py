@@ -85,18 +85,3 @@ async def test_a_body_that_is_no_json_object(http: httpx.AsyncClient, content: b
         assert answer.status_code == 500
         assert "is not a valid constant" in answer.text
     assert "'gibberish' is not a valid constant" in (await http.post(EXT, content=b"gibberish")).text
-
-
-@pytest.mark.parametrize("path", ["", "/nothing", "/profileAndServicesExt/cusNothing"])
-async def test_unknown_paths_are_404(http: httpx.AsyncClient, path: str) -> None:
-    answer = await http.get(path)
-    assert (answer.status_code, answer.text) == (404, f"{RST} Error rc=-2003")
-
-
-async def test_switches_for_long_strings_and_reasons(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    campaign.configure({"cut_long_strings": True, "bare_data_policy": False})
-    told = (await http.post(EXT, json={"cusJobTitle": "x" * 51})).json()
-    assert told["cusJobTitle"] == "x" * 50
-    answer = await http.post(EXT, json={"email": "nonsense"})
-    assert "'email' data policy" in answer.text
-    assert "nonsense" not in answer.text

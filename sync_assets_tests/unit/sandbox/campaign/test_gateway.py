@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import httpx
-import pytest
 
 from sync_assets.sandbox.campaign import Campaign, app
 from sync_assets.sandbox.campaign.gateway import KINDS, refuse
@@ -13,39 +12,6 @@ from sync_assets.sandbox.middleware import Observed
 from sync_assets_tests.unit.sandbox.campaign.conftest import BASE, sign_in
 
 PROFILES = "/profileAndServicesExt/profile"
-
-
-@pytest.mark.parametrize(
-    ("headers", "status", "code"),
-    [
-        ({"Authorization": ""}, 403, "403010"),
-        ({"Authorization": "Bearer made-up"}, 401, "401013"),
-        ({"X-Api-Key": ""}, 403, "403000"),
-        ({"X-Api-Key": "nobody"}, 403, "403003"),
-    ],
-)
-async def test_bad_credentials(http: httpx.AsyncClient, headers: dict[str, str], status: int, code: str) -> None:
-    answer = await http.get(PROFILES, headers=headers)
-    assert answer.status_code == status
-    assert answer.json()["error_code"] == code
-    assert answer.headers["X-Request-Id"]
-    assert answer.headers["Content-Type"] == "application/json"
-
-
-async def test_a_credential_that_is_not_provisioned(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    campaign.configure({"provisioned": False})
-    answer = await http.get(PROFILES)
-    assert (answer.status_code, answer.json()["error_code"]) == (403, "403023")
-
-
-@pytest.mark.parametrize("status", [500, 400])
-async def test_another_tenant_is_oops(http: httpx.AsyncClient, campaign: Campaign, status: int) -> None:
-    campaign.configure({"wrong_tenant_status": status})
-    for url in (BASE.replace("acme", "other") + PROFILES, BASE.replace("/campaign", "/campaigns") + PROFILES):
-        answer = await http.get(url)
-        assert answer.status_code == status
-        assert answer.json() == {"code": status, "message": "Oops. Something went wrong. Check your URI and try again."}
-        assert answer.headers["X-Request-Id"]
 
 
 async def test_only_what_reaches_the_engine_is_an_engine_call(campaign: Campaign) -> None:

@@ -46,30 +46,6 @@ async def test_inserts_and_deletes_between_pages_skip_and_double_nothing(
     assert ids([second, *rest]) == ["id-005", "id-006", "id-007", "id-008", "id-009", "late"]
 
 
-async def test_filters_in_the_path(http: httpx.AsyncClient, campaign: Campaign) -> None:
-    fill(campaign, 30)
-    page = (await http.get(f"{EXT}/byEmail?email=3-010@example.com")).json()
-    assert ids([page]) == ["id-010"]
-    assert page["count"]["value"] == 1
-    assert (await http.get(page["count"]["href"])).json() == {"count": 1}
-    pkey = page["content"][0]["PKey"]
-    for url in (
-        f"{EXT}/byExternalId?externalId_parameter=id-010",
-        f"{EXT}/byKeysProfile?email=3-010@example.com",
-        f"{EXT}/profile?profile={pkey}",
-        f"{EXT}/byText/byExternalId?text=3-&externalId_parameter=id-010",
-        f"{EXT}/byExternalId%2FbyText?text=3-&externalId_parameter=id-010",
-    ):
-        assert ids([(await http.get(url)).json()]) == ["id-010"], url
-    for url in (
-        f"{EXT}/byExternalId?externalId_parameter=nobody",
-        f"{EXT}/byExternalId?externalId_parameter=ID-010",
-        f"{EXT}/byText/byExternalId?text=4-&externalId_parameter=id-010",
-        f"{EXT}/profile?profile=@nothing",
-    ):
-        assert ids([(await http.get(url)).json()]) == [], url
-
-
 @given(number=st.integers(0, 40), size=st.integers(1, 45), order=st.sampled_from(["", "&_order=cusScore desc"]))
 def test_pages_of_any_size_give_every_record_once(number: int, size: int, order: str) -> None:
     campaign = Campaign()

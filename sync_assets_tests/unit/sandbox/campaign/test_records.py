@@ -34,14 +34,6 @@ async def test_post_answers_201_with_the_whole_record_in_sorted_order(http: http
     assert told["PKey"] not in told["subscriptions"]["href"], "collections carry another token"
 
 
-async def test_empty_values_are_not_null(http: httpx.AsyncClient) -> None:
-    told = (await http.post(EXT, json={"birthDate": None, "cusScore": None, "cusTier": None, "phone": None})).json()
-    expected = {"externalId": "", "birthDate": "", "cusScore": 0, "cusBalance": 0, "cusVip": False, "cusTier": "none"}
-    expected |= {"gender": "unknown", "timeZone": "none", "preferredLanguage": "none", "orgUnit": None, "acsId": ""}
-    assert {name: told[name] for name in expected} == expected
-    assert set(told["location"].values()) == {""}
-
-
 async def test_each_change_of_an_opt_out_moves_its_own_time(http: httpx.AsyncClient, clock: Clock) -> None:
     told = (await http.post(EXT, json=ADA | {"blackListEmail": True, "blackListPhone": False})).json()
     assert told["blackListEmailLastModified"] == told["created"]
@@ -57,14 +49,6 @@ async def test_each_change_of_an_opt_out_moves_its_own_time(http: httpx.AsyncCli
     await http.patch(f"{EXT}/id-1", json={"blackListEmail": False})
     told = (await http.get(f"{EXT}/id-1")).json()
     assert told["blackListEmailLastModified"] == told["lastModified"] > told["blackListLastModified"]
-
-
-async def test_records_without_a_key_are_welcome_any_number_of_times(http: httpx.AsyncClient) -> None:
-    for body in ({}, {"externalId": ""}, {"externalId": None}):
-        assert (await http.post(EXT, json=body)).status_code == 201
-    pkey = (await http.post(EXT, json={"email": "foreign@example.com"})).json()["PKey"]
-    assert (await http.patch(f"{EXT}/{pkey}", json={"externalId": "id-1"})).status_code == 200
-    assert (await http.get(f"{EXT}/id-1")).json()["email"] == "foreign@example.com"
 
 
 async def test_without_a_configured_key_ids_may_repeat_and_do_not_work_in_the_url(

@@ -6,8 +6,6 @@ import json
 import re
 from typing import Any
 
-import pytest
-
 from sync_assets_tests.unit.sandbox.dataverse.web_api import Reply, WebApi
 
 BASE = "https://org.example/api/data/v9.2"
@@ -54,15 +52,6 @@ def test_requests_run_in_order_and_answer_in_order(api: WebApi) -> None:
     assert "Content-Type: application/json; odata.metadata=minimal; odata.streaming=true\r\n" in text
     assert '"donotemail":true' in text
     assert api.query("statecode eq 0") == ["Źdźbło"]
-
-
-@pytest.mark.parametrize("quoted", [True, False])
-@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
-def test_boundaries_bare_or_quoted_and_both_line_ends(api: WebApi, quoted: bool, line_end: bytes) -> None:
-    mark = '"b"' if quoted else "b"
-    lines = [b"--b", b"Content-Type: application/http", b"", b"GET contacts?$top=1 HTTP/1.1", b"", b"", b"--b--"]
-    reply = api.call("POST", "$batch", line_end.join(lines), "", {"content-type": f"multipart/mixed; boundary={mark}"})
-    assert statuses(reply) == [200]
 
 
 def test_the_first_error_ends_the_batch_and_what_was_done_stays(api: WebApi) -> None:

@@ -25,14 +25,6 @@ def test_tables_with_change_tracking(api: WebApi) -> None:
     assert set(by_name(reply.rows)) == {"contact", "new_order", "new_orderline", "account"}
 
 
-@pytest.mark.parametrize("literal", ["'Picklist'", f"{CAST}AttributeTypeCode'Picklist'"])
-def test_attributes_by_type(api: WebApi, literal: str) -> None:
-    reply = api.get(f"{CONTACT}/Attributes?$select=LogicalName&$filter=AttributeType eq {literal}")
-    assert set(by_name(reply.rows)) == {
-        "gendercode", "familystatuscode", "preferredcontactmethodcode", "new_tier",
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("cast", "column", "wanted"),
     [
@@ -51,11 +43,6 @@ def test_labels_by_cast(api: WebApi, cast: str, column: str, wanted: dict[int, s
     assert labels(found["OptionSet"]["Options"]).items() >= wanted.items()
     if cast == "Status":
         assert {option["Value"]: option["State"] for option in found["OptionSet"]["Options"]} == {1: 0, 2: 1}
-
-
-def test_keys(api: WebApi) -> None:
-    [key] = api.get(f"{CONTACT}/Keys").rows
-    assert (key["KeyAttributes"], key["EntityKeyIndexStatus"]) == (["externaluseridentifier"], "Active")
 
 
 def test_a_column_that_is_not_readable_comes_as_null(api: WebApi) -> None:

@@ -106,12 +106,6 @@ def test_bad_queries_are_told_in_dataverses_words(people: WebApi, address: str, 
     assert reply.message.startswith(message)
 
 
-def test_an_unknown_set_is_404(api: WebApi) -> None:
-    reply = api.get("contactz")
-    assert (reply.status, reply.error) == (404, "0x8006088a")
-    assert reply.message == "Resource not found for the segment 'contactz'."
-
-
 # Order, top, count
 
 

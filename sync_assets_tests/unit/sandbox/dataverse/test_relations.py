@@ -70,9 +70,6 @@ def test_an_order_outlives_its_contact_and_counts_as_modified(api: WebApi, chain
     assert chain.told("new_orderlines") == [], "a grandchild is not touched"
 
 
-# Cascade
-
-
 # Restrict
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import urlparse
 
@@ -28,60 +27,6 @@ def first_read(api: WebApi, query: str = QUERY) -> str:
     _, delta = api.pages(query, TRACK)
     assert delta is not None
     return delta
-
-
-# Delta read
-
-
-def test_a_delta_gives_each_changed_row_once_in_its_present_state_then_the_deleted(api: WebApi) -> None:
-    ids = [api.new(firstname=name) for name in "abc"]
-    delta = first_read(api)
-    new = api.new(firstname="new")
-    for name in ("b1", "b2", "b3"):
-        api.patch(f"contacts({ids[1]})", {"firstname": name})
-    api.patch(f"contacts({ids[2]})", {"lastname": "an unselected column"})
-    api.delete(f"contacts({ids[0]})")
-    reply = api.get(delta)
-    assert names(reply.rows) == ["new", "b3", "c", "-"]
-    assert reply.rows[0]["contactid"] == new
-    base = "https://org.example/api/data/v9.2/$metadata#contacts"
-    assert reply.json["@odata.context"] == f"{base}(firstname)/$delta"
-    assert reply.rows[3] == {"@odata.context": f"{base}/$deletedEntity", "id": ids[0], "reason": "deleted"}
-
-
-# Refusals
-
-
-@pytest.mark.parametrize("option", ["$filter=statecode eq 0", "$orderby=firstname", "$expand=ownerid", "$top=5"])
-def test_only_select_goes_with_tracking(api: WebApi, option: str) -> None:
-    reply = api.get(f"{QUERY}&{option}", TRACK)
-    assert reply.status == 400
-    name = re.findall(r"\w+", option)[0]
-    assert reply.message == (f'The "${{{name}}}" query parameter isn\'t supported when Change Tracking is enabled.')
-    api.org.switches.status_forbidden_option = 501
-    assert api.get(f"{QUERY}&{option}", TRACK).status == 501
-
-
-def test_a_table_without_tracking_says_so(api: WebApi) -> None:
-    reply = api.get("systemusers?$select=fullname", TRACK)
-    assert (reply.status, reply.error) == (400, "0x80072491")
-    assert reply.message == "Entity systemuser isn't enabled for change tracking."
-    api.org.switches.status_tracking_off = 403
-    assert api.get("systemusers?$select=fullname", TRACK).status == 403
-
-
-def test_less_than_organization_read_is_forbidden(api: WebApi) -> None:
-    api.org.switches.organization_read = False
-    reply = api.get(QUERY, TRACK)
-    assert (reply.status, reply.error) == (403, "0x80040220")
-    assert api.get(QUERY).status == 200
-
-
-def test_a_token_that_was_never_given_out_is_refused(api: WebApi) -> None:
-    assert api.get(f"{QUERY}&$deltatoken=nonsense").status == 400
-    assert api.get(f"{QUERY}&$deltatoken=1!nonsense").status == 400
-    future = first_read(api).replace(str(api.org.version), str(api.org.version + 1))
-    assert api.get(future).error == EXPIRED
 
 
 # Expiry
