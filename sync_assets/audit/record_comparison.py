@@ -28,7 +28,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.http.transport import Unavailable
 from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
 from sync_assets.ledger.model import OTHER
-from sync_assets.push.record_links import without
+from sync_assets.push.request_body import without
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
 

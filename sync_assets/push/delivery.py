@@ -24,8 +24,9 @@ from sync_assets.http.redaction import redact
 from sync_assets.http.retry import backoff
 from sync_assets.http.transport import OutcomeUnknown
 from sync_assets.ledger.model import Claimed, Operation, Outcome, Result
-from sync_assets.push.record_links import Links, Values, body, without
+from sync_assets.push.record_links import Links, Values
 from sync_assets.push.refused_updates import groups, search
+from sync_assets.push.request_body import body, without
 
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 4 * 3600.0

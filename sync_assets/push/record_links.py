@@ -1,4 +1,4 @@
-"""Choose the PKey or key that each link of a record is sent with, write the request, and verify the stored links.
+"""Choose the PKey or key that each link of a record is sent with, and verify that Campaign stored the link.
 
 A link is set by the parent's PKey, as in all of Adobe's examples, or by the parent's own key. The key saves a look-up,
 but Campaign may answer 2xx and store no link. So the first record of each link and push is read back before others
@@ -12,13 +12,10 @@ resource has shown that Campaign resolves keys. The finding is stored with the p
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import msgspec
 
 from sync_assets.campaign.addressing import CAPITALS, Addressing
 from sync_assets.campaign.dialect import ResponseOutcome
@@ -283,43 +280,3 @@ def linked_pkey(found: Mapping[str, Any] | ResponseOutcome, attribute: str) -> s
     """Return the PKey in a link of a record; empty if there is no link, or no record."""
     held = None if isinstance(found, ResponseOutcome) else found.get(attribute)
     return str(held.get("PKey") or "") if isinstance(held, dict) else ""
-
-
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def body(form: str | None, record: Claimed, key: str, *, patch: bool, values: Values | None = None) -> bytes:
-    """Return the JSON body of a request: the stored payload, and the record's keyed links.
-
-    A link is sent with its value in `values`, else with the parent's key. Without `form` the body holds the links
-    alone, those that are plain attributes (`style: join`) as well.
-
-    A POST leaves out links without a parent. A PATCH sends null for them, to remove the link, and leaves out links that
-    are acknowledged. A PATCH never contains the key: Campaign may refuse it, even with its present
-    value. A POST also carries the opt-outs that are True, so that the person is not mailed before the opt-outs are
-    decided; a PATCH never changes opt-outs.
-    """
-    known = values or {}
-    stored = without(form, key) if patch else form or json.dumps({key: record.id})
-    parts = [text] if (text := stored.strip()[1:-1]) else []
-    for link in record.links:
-        if (link.keyed or form is None) and not (patch and link.acknowledged) and (link.id or (patch and link.keyed)):
-            value = {"PKey": known.get(link.attribute, link.id)} if link.id and link.keyed else link.id
-            parts.append(f"{json.dumps(link.attribute)}:{json.dumps(value)}")
-    if not patch:
-        parts += [f"{json.dumps(attribute)}:true" for attribute, opted_out in record.opt_outs if opted_out]
-    return f"{{{','.join(parts)}}}".encode()
-
-
-def members(form: str | None) -> dict[str, msgspec.Raw]:
-    """Return the members of a JSON object, each with its text as it stands; none without `form`."""
-    return _MEMBERS.decode(form) if form else {}
-
-
-def without(form: str | None, *names: str) -> str:
-    """Return a JSON object without some members; the text of all other members stays as it is."""
-    held = members(form)
-    kept = {name: value for name, value in held.items() if name not in names}
-    if len(kept) == len(held):
-        return form or "{}"
-    return "{" + ",".join(f"{json.dumps(name)}:{bytes(value).decode()}" for name, value in kept.items()) + "}"

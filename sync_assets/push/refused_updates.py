@@ -24,7 +24,7 @@ from sync_assets.campaign.addressing import IN_UPDATES, taken_today
 from sync_assets.campaign.dialect import ResponseOutcome, attributes_named
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard
-from sync_assets.push.record_links import members, without
+from sync_assets.push.request_body import members, without
 
 _log = logging.getLogger(__name__)
 
