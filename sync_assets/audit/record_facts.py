@@ -45,7 +45,7 @@ STATE_WORDS = {
     State.SYNCED: "synced",
     State.PENDING: "pending",
     State.WAITING: "waiting",
-    State.FAILED: "rejected",
+    State.REJECTED: "rejected",
     State.HELD: "held",
     State.ORPHANED: "orphaned",
     State.EXCLUDED: "excluded",
@@ -225,7 +225,7 @@ def _of_ledger(facts: RecordFacts) -> Iterator[Reason]:
         case State.WAITING:
             yield Reason(False, f"Waiting for {WAITING_FOR[stored.block_reason]}.")
             yield from _blocking(stored)
-        case State.FAILED:
+        case State.REJECTED:
             yield Reason(False, f"Rejected: {rejection(stored) or 'no reason is stored'}.")
         case State.ORPHANED:
             yield Reason(False, f"Orphaned: {facts.orphan_reason or 'a parent that it needs is gone for good'}.")
@@ -283,7 +283,7 @@ def _blocking(stored: StoredRecord) -> Iterator[Reason]:
 
 def described(one: RelatedState) -> str:
     """Return a parent or child in words: table, id, state, reason."""
-    why = f" ({one.reason})" if one.reason and one.state in (State.FAILED, State.PENDING) else ""
+    why = f" ({one.reason})" if one.reason and one.state in (State.REJECTED, State.PENDING) else ""
     return f"{one.table} {one.id} is {STATE_WORDS[one.state]}{why}"
 
 
@@ -390,4 +390,4 @@ def next_request(facts: RecordFacts) -> Operation | None:
 def _is_rejected(facts: RecordFacts) -> bool:
     """Return True if Campaign rejected the row as it is: it is sent again after a retry only."""
     stored, mapped = facts.stored, facts.mapped
-    return bool(stored and mapped and stored.state == State.FAILED and stored.desired_hash == mapped.hash)
+    return bool(stored and mapped and stored.state == State.REJECTED and stored.desired_hash == mapped.hash)

@@ -230,7 +230,7 @@ def _ledger(facts: RecordFacts, stored: StoredRecord) -> Document:
 def _last_outcome(stored: StoredRecord) -> str:
     if stored.outcome_unknown:
         return "unknown"
-    if stored.attempts and stored.state == State.FAILED:
+    if stored.attempts and stored.state == State.REJECTED:
         return "rejected"
     if stored.attempts and stored.reason:
         return "failed"

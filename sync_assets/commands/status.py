@@ -144,7 +144,7 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
         "unconfirmed": left.unconfirmed,
         "unconfirmed_until": plain(left.unconfirmed_until),
         "files_waiting": sum(file.state == FileState.SEEN for file in known),
-        "files_refused": sum(file.state == FileState.REFUSED for file in known),
+        "files_refused": sum(file.state == FileState.REJECTED for file in known),
     }
 
 

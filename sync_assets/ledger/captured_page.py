@@ -18,7 +18,7 @@ class CapturedPage:
 
     rows: a data frame with the columns id (String, each id once), payload (String: JSON of an insert),
     update_payload (String or null: JSON of an update where it differs), hash (Binary, 16 bytes, of the update payload),
-    refusal (String or null: the validation error of the row, whose payload is not stored); for each of `links` a column
+    validation_error (String or null: of the row, whose payload is not stored); for each of `links` a column
     named after its attribute (String or null: the parent's id); and optionally row_hash, row_version and
     insert_only_hash (Int64). Or a prepared_page.LedgerPage, prepared with the same links.
     deleted: ids of rows whose records are to be deleted in Campaign, applied after the rows.

@@ -25,7 +25,7 @@ INSERTED = (
     "table_name",
     "id",
     "desired_hash",
-    "refusal",
+    "validation_error",
     "payload",
     "update_payload",
     "state",
@@ -47,7 +47,7 @@ class State(IntEnum):
     SYNCED = 0  # Campaign acknowledged what it should hold
     PENDING = 1  # something is to be sent
     WAITING = 2  # to be sent once its parents or children allow it, or its row was read again; see BlockReason
-    FAILED = 3  # rejected by Campaign, or its row has a validation error; until it changes or is retried
+    REJECTED = 3  # rejected by Campaign, or its row has a validation error; until it changes or is retried
     HELD = 4  # under a privacy hold: written to neither system
     ORPHANED = 5  # nothing is sent: a required parent is gone for good, or its lookup is empty; see Orphaned
     EXCLUDED = 6  # of a person who had been deleted when the hold was released: never inserted or updated again

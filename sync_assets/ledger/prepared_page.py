@@ -15,7 +15,7 @@ COLUMNS: dict[str, pl.DataType] = {
     "payload": pl.String(),
     "update_payload": pl.String(),
     "hash": pl.Binary(),
-    "refusal": pl.String(),
+    "validation_error": pl.String(),
 }
 ROW_HASH = "row_hash"
 """An optional column, Int64: hash of the row as D365 sent it. Without the column it is unknown for all rows."""
@@ -48,11 +48,11 @@ class LedgerPage:
         rows = rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in left_out)
         self.links = tuple(links)
         self._parents = rows.select("id", *(link.attribute for link in links))
-        accepted = pl.col("refusal").is_null()
+        accepted = pl.col("validation_error").is_null()
         self._rows = rows.select(
             pl.col("id"),
             pl.col("hash").alias("desired_hash"),
-            pl.col("refusal").cast(pl.String).str.replace_all("\x00", "", literal=True),
+            pl.col("validation_error").cast(pl.String).str.replace_all("\x00", "", literal=True),
             pl.when(accepted).then(pl.col("payload")).cast(pl.String),
             pl.when(accepted).then(pl.col("update_payload")).cast(pl.String),
             pl.col(INSERT_ONLY_HASH),
@@ -80,10 +80,10 @@ class LedgerPage:
     def records(self, indexes: Sequence[int], table: str, now: int) -> pl.DataFrame:
         """Build new records (columns INSERTED) of these rows: pending, or rejected if they have a validation error."""
         rows = self._rows if len(indexes) == self._rows.height else self._rows[list(indexes)]
-        invalid = pl.col("refusal").is_not_null()
+        invalid = pl.col("validation_error").is_not_null()
         return rows.with_columns(
             pl.lit(table).alias("table_name"),
-            pl.when(invalid).then(State.FAILED.value).otherwise(State.PENDING.value).alias("state"),
+            pl.when(invalid).then(State.REJECTED.value).otherwise(State.PENDING.value).alias("state"),
             pl.when(invalid).then(now).alias("failed_since"),
             pl.lit(now).alias("changed_at"),
         ).select(INSERTED)

@@ -50,7 +50,7 @@ def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
         payload: JSON of an insert.
         update_payload: JSON of an update; null if every field applies updates, as both are the same then.
         hash: 16 bytes, of the JSON of an update and the links.
-        refusal: null, or the validation error; contains no personal data.
+        validation_error: null, or its text; contains no personal data.
         insert_only_hash: 64 bits, of the fields that do not apply updates; only if there are any.
         For each link, a column with the name of its attribute: the parent's id in lower case, or null. A link of style
             join is also in the payload, as a plain attribute; one of style key is added to the request when it is sent.
@@ -128,7 +128,7 @@ def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     hashed = written.select(form.cast(pl.Binary)).to_series().to_list()
     hashes = [blake2b(form, digest_size=16, person=_PERSON).digest() for form in hashed]
     done = written.with_columns(pl.Series("hash", hashes, dtype=pl.Binary), _joined(refusals, rows.height)).select(
-        "id", "payload", "update_payload", "hash", "refusal", *paths
+        "id", "payload", "update_payload", "hash", "validation_error", *paths
     )
     not_updated = [field.attribute for field in mapping.fields if not field.apply_updates]
     if not not_updated:
@@ -245,10 +245,10 @@ def _cut(text: pl.Expr, limit: int) -> pl.Expr:
 
 def _joined(refusals: list[pl.Series], height: int) -> pl.Series:
     if not refusals:
-        return pl.Series("refusal", [None], dtype=pl.String).new_from_index(0, height)
-    columns = [refusal.alias(str(n)) for n, refusal in enumerate(refusals)]
+        return pl.Series("validation_error", [None], dtype=pl.String).new_from_index(0, height)
+    columns = [validation_error.alias(str(n)) for n, validation_error in enumerate(refusals)]
     joined = pl.concat_str(pl.all(), separator="; ", ignore_nulls=True)
-    return pl.DataFrame(columns).select(pl.when(joined != "").then(joined).alias("refusal")).to_series()
+    return pl.DataFrame(columns).select(pl.when(joined != "").then(joined).alias("validation_error")).to_series()
 
 
 def _tree(mapping: TableMapping, *, updates_only: bool) -> Tree:
@@ -353,7 +353,7 @@ def map_row(row: pl.DataFrame, mapping: TableMapping) -> MappedRow:
         cut = len(str(before)) if one.truncate and before != after else None
         steps.append(AttributeStep(one, source, after, _is_replaced(replaced, one), cut))
     links = {link.attribute.path: mapped[link.attribute.path] for link in mapping.links}
-    return MappedRow(mapped["hash"], payload, tuple(steps), links, mapped["refusal"])
+    return MappedRow(mapped["hash"], payload, tuple(steps), links, mapped["validation_error"])
 
 
 def value_at(members: Mapping[str, Any], path: str) -> Any:

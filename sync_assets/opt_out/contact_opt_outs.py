@@ -17,7 +17,7 @@ STATES = {
     OptOutState.DECIDE: "due for a decision",
     OptOutState.TO_D365: "to be written to Dynamics 365",
     OptOutState.TO_CAMPAIGN: "to be written to Campaign",
-    OptOutState.REFUSED: "rejected",
+    OptOutState.REJECTED: "rejected",
 }
 
 

@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
     value: str
     parents: dict[str, str | None]
-    refusal: str | None = None
+    validation_error: str | None = None
 
     @property
     def hash(self) -> bytes:
@@ -74,7 +74,7 @@ class World:
 
     links: dict[str, tuple[LinkSpec, ...]]
     d365: dict[Key, Row] = field(default_factory=dict)  # rows in scope
-    withdrawn: dict[Key, Row] = field(default_factory=dict)  # as they last were, Campaign keeps what it has
+    out_of_scope: dict[Key, Row] = field(default_factory=dict)  # as they last were, Campaign keeps what it has
     campaign: dict[Key, Held] = field(default_factory=dict)
     refused: set[Key] = field(default_factory=set)  # by Campaign, at the last request
     # Those asked for since Campaign last said what it holds.
@@ -94,13 +94,13 @@ class World:
         """Whether a parent is gone for good, by all that D365 has said: deleted, out of scope or orphaned."""
         if key is None:
             return True
-        kept = key in self.withdrawn and (key in self.campaign or key in self.removed)
+        kept = key in self.out_of_scope and (key in self.campaign or key in self.removed)
         return (key not in self.d365 and not kept) or self.orphaned(key) is not None
 
     def orphaned(self, key: Key) -> str | None:
         """Whether a parent that it needs is gone for good, and what becomes of Campaign's copy then: keep or delete."""
         row = self.d365.get(key)
-        if row is None and key not in self.withdrawn:
+        if row is None and key not in self.out_of_scope:
             return None
         needed = [(link, self.former(key, link)) for link in self.links[key[0]]]
         if row is not None:
@@ -121,7 +121,7 @@ class World:
 
     def may_go(self, key: Key) -> bool:
         """Whether Campaign may be asked to delete it: its row is gone, or a parent that it needs, if so configured."""
-        out = key not in self.d365 and (key not in self.withdrawn or key in self.in_doubt)
+        out = key not in self.d365 and (key not in self.out_of_scope or key in self.in_doubt)
         becomes = self.orphaned(key)
         unheard = key in self.in_doubt and not all(link.keep_orphans for link in self.links[key[0]])
         return out or becomes == "delete" or (becomes is not None and unheard)
@@ -247,7 +247,7 @@ class History:
         if self.random.random() < 0.75:
             self.save(table, {}, gone=gone)
         else:
-            self.save(table, {}, withdrawn=gone)
+            self.save(table, {}, out_of_scope=gone)
 
     def everything_is_read_again(self) -> None:
         """A whole read, perhaps by force, that some rows are missing from."""
@@ -261,21 +261,21 @@ class History:
         rows = {k: r for k, r in self.world.d365.items() if k[0] == table and self.random.random() < 0.8}
         known = [
             *self.world.d365,
-            *self.world.withdrawn,
+            *self.world.out_of_scope,
         ]  # of rows out of scope it says that they are gone, too
         missing = [key for key in known if key[0] == table and key not in rows]
         self.save(table, rows, complete=True, missing_are_deleted=deleted)
-        self.forget(missing, withdrawn=not deleted)
+        self.forget(missing, out_of_scope=not deleted)
         if resend:
             for key, row in rows.items():
-                if row.refusal is None:
+                if row.validation_error is None:
                     self.forced += 1
                     self.to_resend[key] = self.forced
 
     def unread_rows_are_read_again(self) -> None:
         table = self.random.choice(TABLES)
         to_refetch = [IDS[table, id_] for id_ in self.ledger.blocked.ids_to_refetch(table, 10)]
-        assert set(to_refetch) <= set(self.world.d365) | set(self.world.withdrawn)
+        assert set(to_refetch) <= set(self.world.d365) | set(self.world.out_of_scope)
         if to_refetch:
             self.save(table, {key: self.world.d365[key] for key in to_refetch if key in self.world.d365})
 
@@ -285,7 +285,7 @@ class History:
         rows: dict[Key, Row],
         *,
         gone: Sequence[Key] = (),
-        withdrawn: Sequence[Key] = (),
+        out_of_scope: Sequence[Key] = (),
         complete: bool = False,
         **rest: Any,
     ) -> None:
@@ -299,16 +299,16 @@ class History:
             [guid(name) for _, name in gone],
             position,
             feed and feed.version,
-            out_of_scope=[guid(name) for _, name in withdrawn],
+            out_of_scope=[guid(name) for _, name in out_of_scope],
             links=links,
             **rest,
         )
         self.rows_are_let_go(table, complete=complete)
         for key, row in rows.items():
             self.world.d365[key] = row
-            self.world.withdrawn.pop(key, None)
-        self.forget(gone, withdrawn=False)
-        self.forget(withdrawn, withdrawn=True)
+            self.world.out_of_scope.pop(key, None)
+        self.forget(gone, out_of_scope=False)
+        self.forget(out_of_scope, out_of_scope=True)
 
     def rows_are_let_go(self, table: str, *, complete: bool) -> None:
         """What the guard is told to follow from it is what follows from it.
@@ -329,16 +329,16 @@ class History:
         with self.ledger.database.read() as connection:
             rows = connection.exec_driver_sql(
                 "SELECT table_name, id, orphaned FROM sync_record WHERE desired_hash IS NOT NULL AND orphaned > 0 "
-                "AND state <> 4 AND (acked_hash IS NOT NULL OR uncertain > 0)"
+                "AND state <> 4 AND (acked_hash IS NOT NULL OR outcome_unknown > 0)"
             )
             return {IDS[row[0], row[1]]: Orphaned(row[2]) for row in rows}
 
-    def forget(self, keys: Sequence[Key], *, withdrawn: bool) -> None:
+    def forget(self, keys: Sequence[Key], *, out_of_scope: bool) -> None:
         for key in keys:
-            row = self.world.d365.pop(key, None) or self.world.withdrawn.get(key)
-            self.world.withdrawn.pop(key, None)
-            if withdrawn and row:
-                self.world.withdrawn[key] = row
+            row = self.world.d365.pop(key, None) or self.world.out_of_scope.get(key)
+            self.world.out_of_scope.pop(key, None)
+            if out_of_scope and row:
+                self.world.out_of_scope[key] = row
             else:
                 self.to_resend.pop(key, None)
 
@@ -350,7 +350,7 @@ class History:
                 "payload": json.dumps({"value": row.value} | {at: row.parents[at] for at in joined}),
                 "update_payload": None,
                 "hash": row.hash,
-                "refusal": row.refusal,
+                "validation_error": row.validation_error,
                 **{at: parent and guid(parent) for at, parent in row.parents.items()},
             }
             for (_, name), row in rows.items()
@@ -377,7 +377,7 @@ class History:
 
     def check_what_is_to_be_sent(self, key: Key, one: Claimed) -> None:
         world = self.world
-        row, held = world.d365.get(key) or world.withdrawn.get(key), world.campaign.get(key)
+        row, held = world.d365.get(key) or world.out_of_scope.get(key), world.campaign.get(key)
         if one.operation == "delete":
             assert world.may_go(key), "Campaign should hold it"
             assert (one.hash, one.payload, one.links) == (None, None, ())
@@ -395,7 +395,7 @@ class History:
                     f"{key} is sent before {parent} is there"
                 )
             if not link.keyed or ids[link.attribute] is not None:
-                assert ids[link.attribute] == (parent and guid(parent[1])) or key in world.withdrawn
+                assert ids[link.attribute] == (parent and guid(parent[1])) or key in world.out_of_scope
         if one.outcome_unknown or key in self.world.removed:
             return
         assert one.operation == ("update" if held else "insert")
@@ -404,9 +404,9 @@ class History:
             assert held
             assert one.hash == (OTHER if joined else held.hash)
         # A row that the transform refused is followed by its links all the same, which are then sent alone.
-        if key not in world.withdrawn and not (row.refusal and one.payload is None):
+        if key not in world.out_of_scope and not (row.validation_error and one.payload is None):
             assert one.hash == row.hash
-            assert row.refusal is None
+            assert row.validation_error is None
         links = {link.attribute: _name(world.links, key, link) for link in one.links if link.keyed}
         same = held and held.hash == one.hash and all(held.links[name] == to for name, to in links.items())
         assert not same or key in self.to_resend or key in self.orphans, "a call that changes nothing"
@@ -501,7 +501,7 @@ class History:
         self.clock.advance(3600)
         self.seconds += 3600
         for table in TABLES:
-            rows = {key: row._replace(refusal=None) for key, row in self.world.d365.items() if key[0] == table}
+            rows = {key: row._replace(validation_error=None) for key, row in self.world.d365.items() if key[0] == table}
             if feed := self.ledger.feeds.feed(table):
                 if table == "contact" and self.world.removed:  # its children follow by themselves
                     self.ledger.feeds.reset_feed(table, feed.version, resend=True)
@@ -525,7 +525,7 @@ class History:
     def orphans_are_said_and_why(self) -> None:
         """At every moment: orphans are nowhere, or kept, and it is said which."""
         orphaned = {one.id: one for one in stored(self.ledger).values() if one.state == State.ORPHANED}
-        assert not any(one.uncertain for one in orphaned.values())
+        assert not any(one.outcome_unknown for one in orphaned.values())
         assert all(one.orphaned == Orphaned.KEPT or one.acked_hash is None for one in orphaned.values())
         told = {orphan.id: orphan.kept for orphan in self.ledger.blocked.orphans()}
         assert told == {id_: one.acked_hash is not None for id_, one in orphaned.items()}
@@ -563,7 +563,7 @@ class History:
         for key in NAMES:
             row, held = world.d365.get(key), world.campaign.get(key)
             becomes = world.orphaned(key)
-            if key in world.withdrawn or becomes == "keep" or world.waits(key, self.is_read):
+            if key in world.out_of_scope or becomes == "keep" or world.waits(key, self.is_read):
                 continue
             assert (held is not None) == (row is not None and becomes is None), f"{key}: {row} and {held}"
             if row and held:
@@ -573,7 +573,7 @@ class History:
                     assert held.links[link.attribute] == (row.parents[link.attribute] if there else None)
         known = {id_ for id_, one in stored(self.ledger).items()}
         assert known >= {guid(name) for _, name in world.d365}
-        assert known <= {guid(name) for _, name in [*world.d365, *world.withdrawn]}
+        assert known <= {guid(name) for _, name in [*world.d365, *world.out_of_scope]}
 
 
 @few_and_many

@@ -56,14 +56,14 @@ BUGS = (
         "rules",
         "sync_assets.ledger.rules.record_state",
         "waits = dependencies.has_children",
-        "waits = dependencies.has_children and record.uncertain",
+        "waits = dependencies.has_children and record.outcome_unknown",
         "a parent is deleted before its children",
     ),
     PlantedBug(
         "claims",
         "sync_assets.ledger.records.claims",
-        "uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend",
-        "uncertain = uncertain, resend",
+        "outcome_unknown = CASE outcome_unknown WHEN 0 THEN 1 ELSE 2 END, resend",
+        "outcome_unknown = outcome_unknown, resend",
         "a claim forgets that a killed worker may have sent its records",
     ),
     PlantedBug(
@@ -97,8 +97,8 @@ BUGS = (
     PlantedBug(
         "race",
         "sync_assets.ledger.rules.transitions",
-        "acked, uncertain = outcome.hash, 0",
-        "acked, uncertain = outcome.hash and record.desired_hash, 0",
+        "acked, outcome_unknown = outcome.hash, 0",
+        "acked, outcome_unknown = outcome.hash and record.desired_hash, 0",
         "an answer acknowledges what is desired by now instead of what was sent",
     ),
 )

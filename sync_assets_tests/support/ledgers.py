@@ -25,7 +25,7 @@ SCHEMA = {
     "payload": pl.String,
     "update_payload": pl.String,
     "hash": pl.Binary,
-    "refusal": pl.String,
+    "validation_error": pl.String,
     "row_hash": pl.Int64,
     "row_version": pl.Int64,
 }
@@ -84,7 +84,7 @@ def row(
     value: str = "a",
     *,
     insert_only: str = "",
-    refusal: str | None = None,
+    validation_error: str | None = None,
     row_hash: int | None = None,
     row_version: int | None = None,
 ) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def row(
         "payload": insert,
         "update_payload": update if insert_only else None,
         "hash": hash_of(value),
-        "refusal": refusal,
+        "validation_error": validation_error,
         "row_hash": row_hash,
         "row_version": row_version,
     }

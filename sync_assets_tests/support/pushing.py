@@ -116,14 +116,14 @@ class Bench:
                 "payload": list(whole.values()),
                 "update_payload": [update.get(id_) for id_ in whole],
                 "hash": [hashlib.blake2b(text, digest_size=16).digest() for text in hashed],
-                "refusal": [None] * len(whole),
+                "validation_error": [None] * len(whole),
             },
             schema={
                 "id": pl.String,
                 "payload": pl.String,
                 "update_payload": pl.String,
                 "hash": pl.Binary,
-                "refusal": pl.String,
+                "validation_error": pl.String,
             },
         )
         position = Position("link", "delta", "fingerprint", complete=True)

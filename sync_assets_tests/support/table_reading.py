@@ -142,7 +142,7 @@ class Reading(Systems):
 
 def _desired(ledger: Ledger) -> dict[str, bytes]:
     records = stored(ledger).items()
-    return {id_: one.desired_hash for id_, one in records if one.desired_hash is not None and not one.withdrawn}
+    return {id_: one.desired_hash for id_, one in records if one.desired_hash is not None and not one.out_of_scope}
 
 
 def _kind(link: str) -> str:

@@ -16,7 +16,7 @@ STATES = {
     State.SYNCED: "out of scope",
     State.PENDING: "pending",
     State.WAITING: "waiting",
-    State.FAILED: "rejected",
+    State.REJECTED: "rejected",
     State.HELD: "held by a privacy hold",
     State.ORPHANED: "orphaned",
     State.EXCLUDED: "excluded: its person was deleted",
@@ -33,7 +33,7 @@ _WAITING = sa.text("state = 2")
 _P = schema.record.alias("parent")
 _JOINED = sa.and_(_SAME_SHORT_ID, _P.c.table_name == _L.parent_table, _P.c.id == _L.parent_id)
 _BLOCKS = sa.or_(
-    sa.and_(_L.required == 1, sa.or_(_P.c.seq.is_(None), _P.c.acked_hash.is_(None), _P.c.uncertain > 0)),
+    sa.and_(_L.required == 1, sa.or_(_P.c.seq.is_(None), _P.c.acked_hash.is_(None), _P.c.outcome_unknown > 0)),
     sa.and_(_L.keyed == 1, _P.c.state.in_((State.PENDING.value, State.WAITING.value)), _P.c.acked_hash.is_(None)),
 )
 """SQL condition: a waiting child waits for this parent."""
@@ -73,9 +73,11 @@ class BlockedRecords:
 
     def waiting_reasons(self, table: str) -> dict[BlockReason, int]:
         """Count the waiting records of the table by block reason."""
-        waiting = sa.select(_R.gate, sa.func.count()).where(schema.STUCK, _WAITING, _R.table_name == table)
+        waiting = sa.select(_R.block_reason, sa.func.count()).where(schema.STUCK, _WAITING, _R.table_name == table)
         with self._session.database.read() as connection:
-            return {BlockReason(reason): number for reason, number in connection.execute(waiting.group_by(_R.gate))}
+            return {
+                BlockReason(reason): number for reason, number in connection.execute(waiting.group_by(_R.block_reason))
+            }
 
     def oldest_waiting(self, table: str) -> datetime | None:
         """Return when the waiting record that changed first did so; None if none waits."""
@@ -92,7 +94,7 @@ class BlockedRecords:
         block_reasons = (BlockReason.PARENT_PENDING.value, BlockReason.PARENT_UNAVAILABLE.value)
         waiting = (
             sa.select(_R.seq)
-            .where(schema.STUCK, _WAITING, _R.table_name == table, _R.gate.in_(block_reasons))
+            .where(schema.STUCK, _WAITING, _R.table_name == table, _R.block_reason.in_(block_reasons))
             .limit(_LOOKED_AT)
             .subquery()
         )
@@ -116,7 +118,7 @@ class BlockedRecords:
 
         Each with the parents that it waits for, which the ledger may have no record of.
         """
-        waiting = sa.select(_R.seq, _R.table_name, _R.id, _R.gate, _R.changed_at).where(schema.STUCK, _WAITING)
+        waiting = sa.select(_R.seq, _R.table_name, _R.id, _R.block_reason, _R.changed_at).where(schema.STUCK, _WAITING)
         if table is not None:
             waiting = waiting.where(_R.table_name == table)
         blocked = sa.select(_L.seq, _L.parent_table, _L.parent_id, _P.c.state).outerjoin(_P, _JOINED).where(_BLOCKS)
@@ -124,7 +126,7 @@ class BlockedRecords:
             rows = connection.execute(waiting.order_by(_R.seq).limit(limit)).all()
             parents: defaultdict[int, list[BlockingParent]] = defaultdict(list)
             for start in range(0, len(rows), _AT_ONCE):
-                seqs = [row.seq for row in rows[start : start + _AT_ONCE] if row.gate in _BY_PARENT]
+                seqs = [row.seq for row in rows[start : start + _AT_ONCE] if row.block_reason in _BY_PARENT]
                 for seq, of, id_, state in connection.execute(blocked.where(_L.seq.in_(seqs)).order_by(_L.attribute)):
                     state_text = UNKNOWN if state is None else STATES[State(state)]
                     parents[seq].append(BlockingParent(of, id_, state_text))
@@ -132,7 +134,7 @@ class BlockedRecords:
             Waiting(
                 row.table_name,
                 row.id,
-                BlockReason(row.gate),
+                BlockReason(row.block_reason),
                 times.from_micros(row.changed_at),
                 tuple(parents[row.seq]),
             )
@@ -184,7 +186,7 @@ class BlockedRecords:
     def ids_to_refetch(self, table: str, limit: int = 1000) -> list[str]:
         """Return the ids of records whose row must be read again (BlockReason.REFETCH_REQUIRED), up to `limit`."""
         ids = sa.select(_R.id).where(
-            schema.STUCK, _WAITING, _R.table_name == table, _R.gate == BlockReason.REFETCH_REQUIRED.value
+            schema.STUCK, _WAITING, _R.table_name == table, _R.block_reason == BlockReason.REFETCH_REQUIRED.value
         )
         with self._session.database.read() as connection:
             return list(connection.execute(ids.limit(limit)).scalars())

@@ -272,8 +272,8 @@ class Captures:
             ids += records["id"].to_list()
             for state, number in records.group_by("state").len().rows():
                 tally.add(table, state, number)
-                failed += number if state == State.FAILED else 0
-        invalid = sum(move.refusal is not None for move in moves)
+                failed += number if state == State.REJECTED else 0
+        invalid = sum(move.validation_error is not None for move in moves)
         return len(fresh) - failed, len(moves) - invalid, invalid + failed, ids
 
     def _otherwise_inserted(self, connection: Connection, page: "LedgerPage", stored: Sequence[StoredRow]) -> set[int]:
@@ -337,7 +337,7 @@ class Captures:
         records: list[RecordState] = self._session.bulk.states_of(connection, sorted(seqs.values()))
         # A link may no longer be configured.
         former_neighbours = self._dependencies.neighbours(connection, records) if everything else set[int]()
-        in_doubt = [record.seq for record in records if record.uncertain or record.unknown_until]
+        in_doubt = [record.seq for record in records if record.outcome_unknown or record.unknown_until]
         self._dependencies.put_links(
             connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt
         )

@@ -3,7 +3,7 @@
 Here: claims, acknowledgements and retries of rejected records. How an outcome changes a record is computed by
 rules/transitions.py, when a session ends by repositories/sessions.py.
 
-Invariant: a record counts as uncertain from its claim until its outcome is stored, since the worker may die after it
+Invariant: a record's outcome counts as unknown from its claim until it is stored, since the worker may die after it
 sent the request.
 """
 
@@ -41,13 +41,13 @@ CLAIM_COLUMNS = (
     _R.attempts,
     _R.orphaned,
     _R.incarnation,
-    _R.withdrawn,
-    _R.refusal,
+    _R.out_of_scope,
+    _R.validation_error,
     _R.unknown_until,
     sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery().label("ended"),
 )
-"""What `write_claims` needs of a record, besides `uncertain` and `resend`. ended: when the session that claimed it last
-and stored no outcome was over.
+"""What `write_claims` needs of a record, besides `outcome_unknown` and `resend`. ended: when the session was over that
+claimed it last and stored no outcome.
 """
 _AT_ONCE = 5_000
 _EXISTS = sa.and_(
@@ -70,7 +70,7 @@ _STORE_AS_DESIRED = f"{_store('desired_hash')}{_ERASED}"
 """For records that Campaign holds as they are desired: most of a batch differ in the hash only."""
 _CLAIM = """
     UPDATE sync_record SET session = ?, unknown_until = ?,
-        uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END,
+        outcome_unknown = CASE outcome_unknown WHEN 0 THEN 1 ELSE 2 END, resend = CASE resend WHEN 0 THEN 0 ELSE 2 END,
         incarnation = incarnation + CASE WHEN desired_hash IS NULL OR orphaned = 2 THEN 1 ELSE 0 END
 """
 
@@ -105,9 +105,10 @@ class Claims:
     ) -> list[Claimed]:
         """Claim pending records for a session, so that no other claim returns them while it lives.
 
-        The record that changed first comes first. Each record is uncertain from its claim until its outcome is stored.
-        A record that Campaign was found to hold before its row came into scope is returned as uncertain already by its
-        first claim.
+        The record that changed first comes first. The outcome of each record is unknown from its claim until it is
+        stored.
+        A record that Campaign was found to hold before its row came into scope is returned with an unknown outcome
+        already by its first claim.
 
         Args:
             table: logical name in Dataverse.
@@ -152,11 +153,13 @@ class Claims:
     def release(self, table: str, session: int) -> int:
         """Release the records of a table that a session has claimed; return how many.
 
-        They stay uncertain: the worker may have sent them, right before this call at the latest.
+        Their outcomes stay unknown: the worker may have sent them, right before this call at the latest.
         """
 
         def work(connection: Connection) -> int:
-            mine = sa.select(_R.seq, _R.uncertain, _R.unknown_until, sa.literal(self._session.now()).label("ended"))
+            mine = sa.select(
+                _R.seq, _R.outcome_unknown, _R.unknown_until, sa.literal(self._session.now()).label("ended")
+            )
             mine = mine.where(_R.session == session, _R.table_name == table).order_by(_R.seq).with_for_update()
             rows = connection.execute(mine).all()
             ended = "UPDATE sync_record SET session = NULL, unknown_until = ?"
@@ -239,7 +242,7 @@ class Claims:
                 synced=synced + states[State.UNCONFIRMED],
                 removed=len(removed) + states[State.TOMBSTONE],
                 pending=states[State.PENDING],
-                failed=states[State.FAILED],
+                failed=states[State.REJECTED],
                 claims_lost=len(by_seq) - len(held),
             )
 
@@ -261,7 +264,7 @@ class Claims:
             table: only records of this table; None for all.
             id: only the record of this id.
         """
-        refused = sa.select(_R.seq, _R.table_name, _R.refusal).where(
+        refused = sa.select(_R.seq, _R.table_name, _R.validation_error).where(
             schema.STUCK, sa.text("state = 3"), schema.REFUSED_BY_CAMPAIGN
         )
         pending = sa.select(schema.tally.c.table_name).where(schema.tally.c.state == State.PENDING.value)
@@ -276,13 +279,13 @@ class Claims:
             self._dependencies.lock_linked_records(connection)
             rows = connection.execute(refused.order_by(_R.seq).with_for_update()).all()
             for row in rows:
-                tally.add(row.table_name, State.FAILED, -1)
+                tally.add(row.table_name, State.REJECTED, -1)
                 tally.add(row.table_name, State.PENDING)
             again = "UPDATE sync_record SET state = 1, not_before = NULL"
             seqs = [row.seq for row in rows]
             also = list(connection.execute(delayed.order_by(_R.seq).with_for_update()).scalars())
             self._session.bulk.for_seqs(connection, again, [*seqs, *also])
-            if self._dependencies.has_links(connection) or any(row.refusal is not None for row in rows):
+            if self._dependencies.has_links(connection) or any(row.validation_error is not None for row in rows):
                 self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
             self._session.count(connection, tally)
             return len(rows) + len(also)
@@ -297,7 +300,9 @@ class Claims:
         tally = TotalsChange()
         self._dependencies.lock_linked_records(connection)
         seqs = list(connection.execute(due.order_by(_R.seq).limit(_AT_ONCE)).scalars())
-        ended = "UPDATE sync_record SET uncertain = CASE WHEN session IS NULL THEN 1 ELSE 2 END, unknown_until = NULL"
+        ended = (
+            "UPDATE sync_record SET outcome_unknown = CASE WHEN session IS NULL THEN 1 ELSE 2 END, unknown_until = NULL"
+        )
         self._session.bulk.for_seqs(connection, ended, seqs)
         self._dependencies.reevaluate(connection, self._session.bulk.states_of(connection, seqs), (), tally)
         self._session.count(connection, tally)
@@ -306,7 +311,7 @@ class Claims:
 def _due(now: int, limit: int) -> sa.Select[*tuple[Any, ...]]:
     """Build the query of claimable records, which locks them and skips those that another transaction locked."""
     return (
-        sa.select(*CLAIM_COLUMNS, sa.case((_EXISTS, 1), else_=_R.uncertain).label("uncertain"), _R.resend)
+        sa.select(*CLAIM_COLUMNS, sa.case((_EXISTS, 1), else_=_R.outcome_unknown).label("outcome_unknown"), _R.resend)
         .where(*schema.claimable(now))
         .order_by(_R.changed_at)
         .limit(limit)
@@ -320,7 +325,7 @@ def _unknown_until(rows: Sequence[Any], session: LedgerSession) -> dict[int | No
     for row in rows:
         until = transitions.unknown_at_claim(
             row.unknown_until,
-            uncertain=bool(row.uncertain),
+            outcome_unknown=bool(row.outcome_unknown),
             session_until=row.ended,
             now=now,
             horizon=session.horizon,
@@ -339,7 +344,7 @@ def write_claims(
 ) -> list[Claimed]:
     """Claim records for the session of an epoch.
 
-    rows: have CLAIM_COLUMNS, `uncertain` and `resend`. opt_outs: by id.
+    rows: have CLAIM_COLUMNS, `outcome_unknown` and `resend`. opt_outs: by id.
     """
     unknown_seconds: dict[int, float] = {}
     for unknown_until, seqs in _unknown_until(rows, session).items():
@@ -363,10 +368,10 @@ def _claimed(
 ) -> Claimed:
     """Build the Claimed of a row: which operation it needs, and what to send, decrypted.
 
-    row: has CLAIM_COLUMNS, `uncertain` and `resend`.
+    row: has CLAIM_COLUMNS, `outcome_unknown` and `resend`.
     """
-    uncertain, resend = bool(row.uncertain), bool(row.resend)
-    unknown = uncertain or unknown_seconds is not None
+    outcome_unknown, resend = bool(row.outcome_unknown), bool(row.resend)
+    unknown = outcome_unknown or unknown_seconds is not None
     if row.desired_hash is None or row.orphaned == Orphaned.DELETED:
         return Claimed(row.seq, row.id, "delete", None, None, None, row.attempts, unknown, resend=resend)
     payload, update_payload, content = row.payload, row.update_payload, row.desired_hash
@@ -374,12 +379,12 @@ def _claimed(
         payload = update_payload = None
         links = ()
     # After a lost response, and for a resend, no link counts as acknowledged.
-    if links and (uncertain or resend):
+    if links and (outcome_unknown or resend):
         links = tuple(link._replace(acknowledged=False) for link in links)
     operation: Operation = "insert" if row.acked_hash is None and payload is not None else "update"
     if payload is None:
         # An update of links alone does not change the acknowledged content, as far as that is known.
-        sure = not (uncertain and (row.orphaned or row.withdrawn or row.refusal is not None))
+        sure = not (outcome_unknown and (row.orphaned or row.out_of_scope or row.validation_error is not None))
         same = row.acked_hash is not None and sure and all(link.keyed or link.acknowledged for link in links)
         content = row.acked_hash if same else OTHER
     return Claimed(

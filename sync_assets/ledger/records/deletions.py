@@ -38,11 +38,11 @@ _R = schema.record.c
 _L = schema.link.c
 # An orphan that is deleted in Campaign counted when its parent was deleted.
 _UNCOUNTED = _R.orphaned != Orphaned.DELETED.value
-_NEVER_THERE = sa.and_(_R.acked_hash.is_(None), _R.uncertain == 0)
+_NEVER_THERE = sa.and_(_R.acked_hash.is_(None), _R.outcome_unknown == 0)
 MOVED = ", ".join(f"{name} = ?" for name in transitions.DesiredUpdate._fields[:-1])
 MOVE = f"UPDATE sync_record SET {MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
 _WITHDRAW = """
-    UPDATE sync_record SET withdrawn = 1, state = ?, gate = ?, payload = CASE WHEN ? THEN payload END,
+    UPDATE sync_record SET out_of_scope = 1, state = ?, block_reason = ?, payload = CASE WHEN ? THEN payload END,
         update_payload = CASE WHEN ? THEN update_payload END,
         failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) END,
         reason = CASE WHEN ? THEN NULL ELSE reason END, attempts = CASE WHEN ? THEN 0 ELSE attempts END
@@ -50,13 +50,13 @@ _WITHDRAW = """
 """  # a record that is rejected now has a validation error: RecordState.refused_by_campaign
 _LOST = "UPDATE sync_link SET parent_loss = ? WHERE parent_table = ? AND parent_id"
 _IN_CAMPAIGN = "SELECT seq, table_name FROM sync_record"
-_COUNTS = "AND (acked_hash IS NOT NULL OR uncertain > 0) AND state <> 4 ORDER BY table_name"
+_COUNTS = "AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND state <> 4 ORDER BY table_name"
 _BACK = "DELETE FROM sync_gone WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
 _SEE = "INSERT INTO sync_seen (seq, table_name) SELECT seq, table_name FROM sync_record"
 _MISSING = """
     INSERT INTO sync_gone (seq, table_name, withdraw)
     SELECT r.seq, r.table_name, ? FROM sync_record r
-    WHERE {table} = ? AND r.seq <= ? AND r.desired_hash IS NOT NULL AND r.withdrawn <= ?
+    WHERE {table} = ? AND r.seq <= ? AND r.desired_hash IS NOT NULL AND r.out_of_scope <= ?
         AND NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.seq = r.seq)
     ON CONFLICT (seq) DO NOTHING
 """
@@ -245,7 +245,7 @@ class Deletions:
         now = self._session.now()
         moves: list[transitions.DesiredUpdate] = []
         moved: list[RecordState] = []
-        withdrawn: list[tuple[int, int, bool, bool, bool, int, bool, bool, int]] = []
+        out_of_scope: list[tuple[int, int, bool, bool, bool, int, bool, bool, int]] = []
         forgotten: list[RecordState] = []
         for record in self._session.bulk.states_of(connection, seqs):
             if transitions.is_purgeable(record):
@@ -254,18 +254,18 @@ class Deletions:
             elif withdraw:
                 where = transitions.after_leaving_scope(record)
                 keep = where.state != State.SYNCED
-                fails = where.state == State.FAILED
+                fails = where.state == State.REJECTED
                 stuck = fails or where.state == State.ORPHANED
                 columns = (where.state.value, where.block_reason.value, keep, keep, stuck, now, fails, fails)
-                withdrawn.append((*columns, record.seq))
-                moved.append(record._replace(state=where.state, gate=where.block_reason, withdrawn=1))
+                out_of_scope.append((*columns, record.seq))
+                moved.append(record._replace(state=where.state, block_reason=where.block_reason, out_of_scope=1))
                 tally.move(record, where.state)
             elif (move := transitions.after_delete(record, now=now)) is not None:
                 moves.append(move)
                 moved.append(transitions.after_update(record, move))
                 tally.move(record, move.state)
         self._session.bulk.for_each(connection, MOVE, moves)
-        self._session.bulk.for_each(connection, _WITHDRAW, withdrawn)
+        self._session.bulk.for_each(connection, _WITHDRAW, out_of_scope)
         self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in forgotten])
         if self._dependencies.has_links(connection):
             self._dependencies.reevaluate(connection, moved, forgotten, tally)
@@ -281,7 +281,7 @@ class Deletions:
         waiting = (
             sa.select(_R.seq)
             .join(schema.link, _L.seq == _R.seq)
-            .where(schema.STUCK, sa.text("state = 2 AND gate = 2"), _L.parent_table == table)
+            .where(schema.STUCK, sa.text("state = 2 AND block_reason = 2"), _L.parent_table == table)
             .distinct()
         )
         with self._session.database.read() as connection:

@@ -41,7 +41,7 @@ _FORMER = {
     "SELECT seq, attribute, parent_table, parent_id FROM sync_possible_link": "",
 }
 _STORE_STATE = """
-    UPDATE sync_record SET state = ?, gate = ?, orphaned = ?,
+    UPDATE sync_record SET state = ?, block_reason = ?, orphaned = ?,
         failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) END, not_before = NULL,
         payload = CASE WHEN ? THEN payload END, update_payload = CASE WHEN ? THEN update_payload END,
         reason = CASE WHEN ? AND state <> 3 THEN NULL ELSE reason END,
@@ -77,8 +77,8 @@ _CHILDREN = _of_parents("SELECT l.seq")
 # relinked, unlinked or deleted. It does not wait for an orphan that Campaign keeps, nor for an excluded child, which is
 # only ever deleted.
 _CHILD = "JOIN sync_record c ON c.seq = l.seq"
-_UNKNOWN = "(c.uncertain > 0 OR c.unknown_until IS NOT NULL)"
-_WAITED_FOR = "(c.orphaned <> 1 OR c.uncertain > 0) AND (c.state <> 6 OR c.orphaned = 2) AND"
+_UNKNOWN = "(c.outcome_unknown > 0 OR c.unknown_until IS NOT NULL)"
+_WAITED_FOR = "(c.orphaned <> 1 OR c.outcome_unknown > 0) AND (c.state <> 6 OR c.orphaned = 2) AND"
 _BINDS = f"(l.required = 1 OR l.keyed = 1) AND {_WAITED_FOR}"
 _LINKED_PARENTS = (
     _of_parents("SELECT l.parent_id", _CHILD, f"(l.acked_id = l.parent_id OR {_UNKNOWN}) AND {_BINDS}")[0],
@@ -174,7 +174,7 @@ class DependencyStatus:
                 sent[link.attribute, None if record.orphaned else incarnation].append((record.seq, link.id))
         for (attribute, incarnation), pairs in sent.items():
             self._session.bulk.for_pairs(connection, _ACKNOWLEDGE, pairs, incarnation, attribute)
-        certain = [record.seq for record, _ in outcomes if not record.uncertain and record.unknown_until is None]
+        certain = [record.seq for record, _ in outcomes if not record.outcome_unknown and record.unknown_until is None]
         self._session.bulk.for_seqs(connection, "DELETE FROM sync_possible_link", certain)
 
     def links(self, connection: Connection, seqs: Sequence[int], also: str = "") -> list[Link]:
@@ -271,7 +271,7 @@ class DependencyStatus:
         """
         records = self._session.bulk.states_of(connection, seqs)
         # Campaign keeps an out-of-scope record as it is, its links included.
-        out_of_scope = [record.seq for record in records if record.withdrawn and not record.uncertain]
+        out_of_scope = [record.seq for record in records if record.out_of_scope and not record.outcome_unknown]
         self._session.bulk.for_seqs(connection, _AS_IN_CAMPAIGN, out_of_scope, also=_DIFFERS)
         links, former, parents = self.links_and_parents(connection, seqs)
         complete_tables = self.read_to_their_end(connection) if links else set[str]()
@@ -299,9 +299,9 @@ class DependencyStatus:
             if where is None:
                 tally.remove(record)
                 forgotten.append(record)
-            elif (*where, one.orphaned) != (record.state, record.gate, record.orphaned):
+            elif (*where, one.orphaned) != (record.state, record.block_reason, record.orphaned):
                 tally.move(record, where.state)
-                moved.append(record._replace(state=where.state, gate=where.block_reason, orphaned=one.orphaned))
+                moved.append(record._replace(state=where.state, block_reason=where.block_reason, orphaned=one.orphaned))
         self._store_states(connection, moved)
         before = {record.seq: record.orphaned for record in records}
         kept = [one.seq for one in moved if one.orphaned == Orphaned.KEPT != before[one.seq]]
@@ -348,9 +348,9 @@ class DependencyStatus:
         now = self._session.now()
         alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)
         for record in moved:
-            alike[record.state, record.gate, record.orphaned].append(record.seq)
+            alike[record.state, record.block_reason, record.orphaned].append(record.seq)
         for (state, block_reason, loss), seqs in alike.items():
-            failed, keep = state == State.FAILED, state not in (State.SYNCED, State.TOMBSTONE, *UNSENT)
+            failed, keep = state == State.REJECTED, state not in (State.SYNCED, State.TOMBSTONE, *UNSENT)
             orphaned = state == State.ORPHANED
             values = (state, block_reason, loss, failed or orphaned, now, keep, keep, failed, failed)
             self._session.bulk.for_seqs(connection, _STORE_STATE, seqs, *values)

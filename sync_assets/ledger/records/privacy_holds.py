@@ -32,7 +32,7 @@ from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 _H = schema.hold.c
 _OF = schema.hold_record.c
 _RELATED = """
-    SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR uncertain > 0,
+    SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR outcome_unknown > 0,
         payload IS NOT NULL, (SELECT max(s.until) FROM sync_session s WHERE s.live = 1 AND (
             s.epoch = sync_record.session OR table_name = 'contact'
                 AND s.epoch IN (SELECT o.session FROM sync_opt_out o WHERE o.id = sync_record.id))),
@@ -314,7 +314,7 @@ def _hold_query(table: str, id: str) -> sa.Select[Any]:
 def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
     _, table, id_, state, wanted, there, payload, live_until, *of_record, opt_outs_session, opt_outs_unknown = row
     until = [
-        unknown_at_claim(unknown, uncertain=True, session_until=session_until, now=now, horizon=horizon)
+        unknown_at_claim(unknown, outcome_unknown=True, session_until=session_until, now=now, horizon=horizon)
         for session_until, unknown in (of_record, (opt_outs_session, opt_outs_unknown))
     ]
     unknown = max(filter(None, until), default=None)

@@ -133,17 +133,17 @@ class Rebuilds:
                 connection.execute(noted.on_conflict_do_nothing())
             asked_for = sa.or_(
                 sa.and_(_R.state == State.PENDING.value, _R.payload.is_not(None)),
-                _R.state.in_([State.WAITING.value, State.FAILED.value]),
-                sa.and_(_R.state == State.SYNCED.value, _R.withdrawn == 1),
+                _R.state.in_([State.WAITING.value, State.REJECTED.value]),
+                sa.and_(_R.state == State.SYNCED.value, _R.out_of_scope == 1),
                 sa.and_(
                     _R.state.in_([State.HELD.value, State.EXCLUDED.value]),
                     _R.acked_hash.is_(None),
-                    _R.uncertain == 0,
+                    _R.outcome_unknown == 0,
                 ),
             )
             stays = sa.and_(_R.desired_hash.is_not(None), _R.orphaned != Orphaned.DELETED.value)
             wanted = (
-                sa.select(*CLAIM_COLUMNS, _R.uncertain, sa.literal(0).label("resend"))
+                sa.select(*CLAIM_COLUMNS, _R.outcome_unknown, sa.literal(0).label("resend"))
                 .where(_R.seq.in_(list(known.values())), stays, asked_for, *schema.claimable(self._session.now()))
                 .order_by(_R.seq)
                 .with_for_update(skip_locked=True)
@@ -153,8 +153,8 @@ class Rebuilds:
             # Nothing is sent, so a record whose acknowledged state is known does not become uncertain: if it is not to
             # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
             # records that the record exists in Campaign, even if this process is killed.
-            known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.uncertain]
-            self._session.bulk.for_seqs(connection, "UPDATE sync_record SET uncertain = 0", known_to_hold)
+            known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.outcome_unknown]
+            self._session.bulk.for_seqs(connection, "UPDATE sync_record SET outcome_unknown = 0", known_to_hold)
             return found, len(ids) - len(known)
 
         return self._session.database.write(work)

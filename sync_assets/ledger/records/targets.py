@@ -19,8 +19,8 @@ from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 _R = schema.record.c
 _L = schema.link.c
 _T = operation_tables.target.c
-_SENT = sa.or_(_R.acked_hash.is_not(None), _R.uncertain > 0, _R.unknown_until.is_not(None))
-_IN_STEP = sa.and_(_R.state == State.SYNCED.value, _R.withdrawn == 0, _SENT)
+_SENT = sa.or_(_R.acked_hash.is_not(None), _R.outcome_unknown > 0, _R.unknown_until.is_not(None))
+_IN_STEP = sa.and_(_R.state == State.SYNCED.value, _R.out_of_scope == 0, _SENT)
 
 
 class Targets:
@@ -82,18 +82,18 @@ class Targets:
         tally.add(table, State.WAITING, in_step)
         others = sa.select(_R.seq).where(ours, _R.state != State.SYNCED.value, _SENT).order_by(_R.seq)
         changed = list(connection.execute(others).scalars())
-        in_scope = sa.select(_R.seq).where(ours, _R.withdrawn == 0)
+        in_scope = sa.select(_R.seq).where(ours, _R.out_of_scope == 0)
         possible = schema.possible_link
         connection.execute(sa.delete(possible).where(possible.c.seq.in_(in_scope)))
         unlinked = sa.update(schema.link).where(_L.acked_id.is_not(None)).values(acked_id=None, acked_incarnation=None)
         connection.execute(unlinked.where(_L.seq.in_(in_scope)))
-        kept = sa.select(_R.id).where(ours, _R.withdrawn == 1)
+        kept = sa.select(_R.id).where(ours, _R.out_of_scope == 1)
         connection.execute(unlinked.where(_L.parent_table == table, _L.keyed == 1, _L.acked_id.not_in(kept)))
         nothing = ("acked_hash", "acked_at", "payload", "update_payload", "row_hash", "insert_only_hash", "reason")
-        waits = {"state": State.WAITING.value, "gate": BlockReason.REFETCH_REQUIRED.value}
+        waits = {"state": State.WAITING.value, "block_reason": BlockReason.REFETCH_REQUIRED.value}
         columns = dict.fromkeys((*nothing, "not_before", "session", "unknown_until"))
         changes = {name: sa.case((_IN_STEP, value), else_=_R[name]) for name, value in waits.items()}
-        zero = dict.fromkeys(("uncertain", "resend", "attempts"), 0)
+        zero = dict.fromkeys(("outcome_unknown", "resend", "attempts"), 0)
         connection.execute(sa.update(schema.record).where(ours, _SENT).values({**columns, **changes, **zero}))
         pending = sa.select(_L.seq).join(schema.record, _R.seq == _L.seq)
         children_pending = pending.where(_L.parent_table == table, schema.PENDING).distinct()

@@ -28,7 +28,7 @@ class FileState(IntEnum):
 
     SEEN = 0
     DONE = 1
-    REFUSED = 2  # rejected as a whole, until it is retried or written again
+    REJECTED = 2  # rejected as a whole, until it is retried or written again
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class OptOutFiles:
 
     def file_refused(self, file: OptOutFile, reason: str) -> None:
         """Store that a file was rejected as a whole."""
-        self._end(file, FileState.REFUSED, reason, {})
+        self._end(file, FileState.REJECTED, reason, {})
 
     def _end(self, file: OptOutFile, state: FileState, reason: str | None, counts: Mapping[str, int]) -> None:
         def work(connection: Connection) -> None:
@@ -132,7 +132,7 @@ class OptOutFiles:
         """Make rejected files due for processing again; return how many."""
 
         def work(connection: Connection) -> int:
-            again = sa.update(opt_out_tables.opt_out_file).where(_F.state == FileState.REFUSED.value)
+            again = sa.update(opt_out_tables.opt_out_file).where(_F.state == FileState.REJECTED.value)
             return connection.execute(again.values(state=FileState.SEEN.value, reason=None, done_at=None)).rowcount
 
         return self._session.database.write(work)

@@ -30,7 +30,7 @@ _INSERT = f"""
     INSERT INTO sync_opt_out ({_COLUMNS}) VALUES ({", ".join("?" * len(OptOutRow._fields))})
     ON CONFLICT (id, attribute) DO UPDATE SET state = 1, ask = 1, version = sync_opt_out.version + 1
 """  # noqa: S608
-_THERE = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR uncertain > 0) AND id"
+_THERE = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND id"
 _RECORDED = "SELECT id FROM sync_record WHERE table_name = ? AND id"
 _FOUND_THERE = "SELECT id FROM sync_existing_record WHERE table_name = ? AND id"
 _C = opt_out_tables.opt_out_count.c

@@ -300,7 +300,7 @@ class OptOuts:
 
     def retry(self, id: str | None = None) -> int:
         """Make rejected opt-outs, of one contact or of all, due for a decision again; return how many."""
-        return self._again(_O.state == OptOutState.REFUSED.value, id)
+        return self._again(_O.state == OptOutState.REJECTED.value, id)
 
     def reconsider(self, state: OptOutState) -> int:
         """Make opt-outs in a state due for a decision again, as after a change of direction; return how many."""
@@ -344,7 +344,7 @@ class OptOuts:
             decide=numbers[OptOutState.DECIDE] + (at_once or 0),
             to_d365=numbers[OptOutState.TO_D365],
             to_campaign=numbers[OptOutState.TO_CAMPAIGN],
-            refused=numbers[OptOutState.REFUSED],
+            refused=numbers[OptOutState.REJECTED],
             held=kept_back,
             unconfirmed=later - (at_once or 0),
             unconfirmed_until=times.from_micros(last) if later else None,
@@ -353,7 +353,7 @@ class OptOuts:
     def refused(self) -> list[Reject]:
         """Return the opt-outs that the system to be written rejected, as rejects of the contact."""
         wanted = sa.select(_O.id, _O.attribute, _O.reason, _O.failed_since, _O.attempts).where(
-            opt_out_tables.OPT_OUT_DUE, _O.state == OptOutState.REFUSED.value
+            opt_out_tables.OPT_OUT_DUE, _O.state == OptOutState.REJECTED.value
         )
         with self._session.database.read() as connection:
             rows = connection.execute(wanted.order_by(_O.id, _O.attribute)).all()

@@ -31,8 +31,8 @@ _INSERT = "INSERT INTO sync_history (at, run_id, table_name, id, operation, outc
 # All entries are one parameter: a statement for each of them takes several times as long.
 _FROM_JSON = f"{_INSERT} SELECT ?, ?, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM "  # noqa: S608 - constants
 _INVALID_ROWS = f"""
-    {_INSERT} SELECT ?, ?, table_name, id, 'validate', 'rejected', refusal FROM sync_record
-    WHERE refusal IS NOT NULL AND table_name = ? AND id"""  # noqa: S608 - constants
+    {_INSERT} SELECT ?, ?, table_name, id, 'validate', 'rejected', validation_error FROM sync_record
+    WHERE validation_error IS NOT NULL AND table_name = ? AND id"""  # noqa: S608 - constants
 _H = operation_tables.history.c
 
 

@@ -22,7 +22,7 @@ MOST_REASONS = 20
 _R = schema.record.c
 _SYNCED = "SELECT id, acked_hash FROM sync_record WHERE state = 0 AND acked_hash IS NOT NULL AND table_name = ? AND id"
 _T = schema.tally.c
-_REASON = sa.case((schema.REFUSED_BY_CAMPAIGN, _R.reason), else_=_R.refusal)
+_REASON = sa.case((schema.REFUSED_BY_CAMPAIGN, _R.reason), else_=_R.validation_error)
 _E = operation_tables.engine_call.c
 _AT_ONCE = 500
 """Values per IN condition: far below the limits of both databases."""
@@ -60,7 +60,7 @@ class Reports:
             table: Counts(
                 pending=records.get(State.PENDING, 0),
                 waiting=records.get(State.WAITING, 0),
-                failed=records.get(State.FAILED, 0),
+                failed=records.get(State.REJECTED, 0),
                 held=records.get(State.HELD, 0),
                 orphaned=records.get(State.ORPHANED, 0),
                 synced=records.get(State.SYNCED, 0) + records.get(State.UNCONFIRMED, 0),

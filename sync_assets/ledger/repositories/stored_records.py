@@ -117,7 +117,7 @@ class StoredRecords:
             table=row.table_name,
             id=row.id,
             state=State(row.state),
-            block_reason=BlockReason(row.gate),
+            block_reason=BlockReason(row.block_reason),
             operation="delete" if unwanted else "insert" if row.acked_hash is None else "update",
             desired_hash=row.desired_hash and bytes(row.desired_hash),
             acked_hash=row.acked_hash and bytes(row.acked_hash),
@@ -128,9 +128,9 @@ class StoredRecords:
             leased_until=_instant(row.session_until),
             unknown_until=_instant(row.unknown_until),
             attempts=row.attempts,
-            outcome_unknown=bool(row.uncertain),
-            out_of_scope=bool(row.withdrawn),
-            row_error=row.refusal,
+            outcome_unknown=bool(row.outcome_unknown),
+            out_of_scope=bool(row.out_of_scope),
+            row_error=row.validation_error,
             reason=row.reason,
             deletion_collected=connection.execute(collected).first() is not None,
             links=self._links(connection, row.seq),
@@ -175,11 +175,13 @@ class StoredRecords:
 
 
 def _related() -> sa.Select[Any, Any, Any, Any, Any, Any]:
-    return sa.select(_R.table_name, _R.id, _R.state, _R.gate, _R.refusal, _R.reason)
+    return sa.select(_R.table_name, _R.id, _R.state, _R.block_reason, _R.validation_error, _R.reason)
 
 
 def _state(row: Any) -> RelatedState:
-    return RelatedState(row.table_name, row.id, State(row.state), BlockReason(row.gate), row.reason or row.refusal)
+    return RelatedState(
+        row.table_name, row.id, State(row.state), BlockReason(row.block_reason), row.reason or row.validation_error
+    )
 
 
 def _instant(micros: int | None) -> datetime | None:

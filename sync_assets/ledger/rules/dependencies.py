@@ -93,7 +93,7 @@ def status_of_parents(
             block_reason = max(block_reason, BlockReason(status))
         if link.required or status != ParentStatus.PENDING:
             wanted = bool(link.required) or status == ParentStatus.STANDS
-            relink = relink or bool(record.uncertain) or not is_acknowledged(link, parent, wanted=wanted)
+            relink = relink or bool(record.outcome_unknown) or not is_acknowledged(link, parent, wanted=wanted)
     return StatusOfParents(block_reason, relink, orphaned)
 
 
@@ -112,9 +112,9 @@ def parent_status(link: Link, parent: RecordState | None, read_to_their_end: Con
     if parent.must_not_exist_in_campaign or parent.orphaned:
         return ParentStatus.GONE
     if parent.acked_hash is None:
-        unavailable = parent.state == State.FAILED or parent.gate == BlockReason.PARENT_UNAVAILABLE
+        unavailable = parent.state == State.REJECTED or parent.block_reason == BlockReason.PARENT_UNAVAILABLE
         return ParentStatus.UNAVAILABLE if unavailable else ParentStatus.PENDING
-    perhaps_deleted = parent.uncertain or (parent.unknown_until is not None and parent.incarnation > 1)
+    perhaps_deleted = parent.outcome_unknown or (parent.unknown_until is not None and parent.incarnation > 1)
     if perhaps_deleted and not is_acknowledged(link, parent, wanted=True):
         return ParentStatus.PENDING
     return ParentStatus.STANDS

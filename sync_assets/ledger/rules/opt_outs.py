@@ -28,7 +28,7 @@ class OptOutState(IntEnum):
     DECIDE = 1  # the two systems may differ: due for a decision
     TO_D365 = 2  # decided, to be written to Dynamics 365
     TO_CAMPAIGN = 3  # decided, to be written to Campaign
-    REFUSED = 4  # the system to be written rejected it; stays so until either value changes or it is retried
+    REJECTED = 4  # the system to be written rejected it; stays so until either value changes or it is retried
 
 
 class OptOutRow(NamedTuple):
@@ -266,7 +266,7 @@ def due_again(row: OptOutRow, *, ask: bool) -> OptOutRow:
 def after_rejection(row: OptOutRow, reason: str, now: int) -> OptOutRow:
     """Return the row after the system to be written rejected the decided value."""
     return row._replace(
-        state=OptOutState.REFUSED,
+        state=OptOutState.REJECTED,
         attempts=row.attempts + 1,
         reason=storable(reason),
         failed_since=row.failed_since or now,

@@ -18,12 +18,12 @@ UNSENT = (State.HELD, State.EXCLUDED)
 class RecordState(NamedTuple):
     """The columns of a stored record (`sync_record`) that determine its state.
 
-    seq: the record's number. gate: its BlockReason. orphaned: see model.Orphaned. incarnation: number of acknowledged
-    inserts, and of deletes that were claimed. desired_hash: None if the row was deleted in Dynamics 365.
-    acked_hash: None if Campaign acknowledged nothing. uncertain, resend: 0, 1 or 2, see rules/transitions.py.
-    unknown_until: see rules/transitions.py; None if no request without an answer can take effect any more. withdrawn: 1
-    if the row is out of scope and Campaign keeps what it holds. refusal: the validation error of the row, None if it
-    has none. failed_since: microseconds since 1970, of a rejected or orphaned record, or of one whose requests fail.
+    seq: the record's number. block_reason: a BlockReason. orphaned: see model.Orphaned. incarnation: number of
+    acknowledged inserts, and of deletes that were claimed. desired_hash: None if the row was deleted in Dynamics 365.
+    acked_hash: None if Campaign acknowledged nothing. outcome_unknown, resend: 0, 1 or 2, see rules/transitions.py.
+    unknown_until: see rules/transitions.py; None if no request without an answer can take effect any more.
+    out_of_scope: 1 if the row is out of scope and Campaign keeps what it holds. validation_error: of the row, None if
+    it has none. failed_since: microseconds since 1970, of a rejected or orphaned record, or of one whose requests fail.
     payload: read only while nothing was acknowledged; has_payload: True if one is stored.
     """
 
@@ -31,15 +31,15 @@ class RecordState(NamedTuple):
     table_name: str
     id: str
     state: int
-    gate: int
+    block_reason: int
     orphaned: int
     incarnation: int
     desired_hash: bytes | None
     acked_hash: bytes | None
-    uncertain: int
+    outcome_unknown: int
     resend: int
-    withdrawn: int
-    refusal: str | None
+    out_of_scope: int
+    validation_error: str | None
     attempts: int
     failed_since: int | None
     payload: str | bytes | None
@@ -49,7 +49,7 @@ class RecordState(NamedTuple):
     @property
     def may_exist_in_campaign(self) -> bool:
         """Return True if Campaign holds the record, or may hold it since the outcome of a request is unknown."""
-        return self.acked_hash is not None or bool(self.uncertain)
+        return self.acked_hash is not None or bool(self.outcome_unknown)
 
     @property
     def must_not_exist_in_campaign(self) -> bool:
@@ -60,19 +60,19 @@ class RecordState(NamedTuple):
     def refused_by_campaign(self) -> bool:
         """Return True if Campaign rejected a request for this record, even if the row has a validation error too.
 
-        Only meaningful in State.FAILED. A record that has only a validation error was never sent, so it has no
+        Only meaningful in State.REJECTED. A record that has only a validation error was never sent, so it has no
         attempts. schema.REFUSED_BY_CAMPAIGN is the same condition in SQL.
         """
-        return self.refusal is None or self.attempts > 0
+        return self.validation_error is None or self.attempts > 0
 
     @property
     def dependencies(self) -> "Dependencies":
         """The dependencies as last evaluated, from the stored state and block reason (`relink` is not stored)."""
-        by_parents = self.gate in (BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE)
+        by_parents = self.block_reason in (BlockReason.PARENT_PENDING, BlockReason.PARENT_UNAVAILABLE)
         return Dependencies(
             self.state == State.HELD,
-            BlockReason(self.gate) if by_parents else BlockReason.NONE,
-            has_children=self.gate == BlockReason.CHILDREN_PENDING,
+            BlockReason(self.block_reason) if by_parents else BlockReason.NONE,
+            has_children=self.block_reason == BlockReason.CHILDREN_PENDING,
             orphaned=Orphaned(self.orphaned),
             excluded=self.state == State.EXCLUDED,
         )
@@ -115,7 +115,7 @@ def placement(record: RecordState, dependencies: Dependencies) -> Placement | No
     if dependencies.held:
         # Also if neither system holds it any more: its children are held because this record is.
         return Placement(State.HELD, dependencies.block_reason)
-    if (record.desired_hash is None or record.withdrawn) and not record.may_exist_in_campaign:
+    if (record.desired_hash is None or record.out_of_scope) and not record.may_exist_in_campaign:
         if record.unknown_until is None:
             return None
         # A request without an answer may still insert it: it is deleted once more, or kept in Campaign if out of scope.
@@ -131,21 +131,23 @@ def placement(record: RecordState, dependencies: Dependencies) -> Placement | No
 
 def _place_orphan(record: RecordState) -> Placement:
     """Place an orphan that Campaign does not hold, or keeps. A look-up resolves an unknown outcome."""
-    if record.uncertain:
+    if record.outcome_unknown:
         return _SENDABLE
-    return Placement(State.FAILED if record.refusal else State.ORPHANED, BlockReason.NONE)
+    return Placement(State.REJECTED if record.validation_error else State.ORPHANED, BlockReason.NONE)
 
 
 def _place_wanted(record: RecordState, dependencies: Dependencies) -> Placement:
     waits = dependencies.block_reason != BlockReason.NONE
-    if record.withdrawn and not record.uncertain:  # Campaign keeps what it holds, even if that is not the latest
+    if (
+        record.out_of_scope and not record.outcome_unknown
+    ):  # Campaign keeps what it holds, even if that is not the latest
         return Placement(State.PENDING if dependencies.relink and not waits else State.SYNCED, BlockReason.NONE)
-    if record.refusal is not None:
+    if record.validation_error is not None:
         # Its links are sent alone: else its former parent could not be deleted until the row is corrected.
         alone = dependencies.relink and record.may_exist_in_campaign and not record.has_payload and not waits
-        return Placement(State.PENDING if alone else State.FAILED, BlockReason.NONE)
+        return Placement(State.PENDING if alone else State.REJECTED, BlockReason.NONE)
     same = record.desired_hash == record.acked_hash
-    if same and not record.uncertain and not record.resend and not dependencies.relink:
+    if same and not record.outcome_unknown and not record.resend and not dependencies.relink:
         return _place_acknowledged(record)
     if waits:
         return Placement(State.WAITING, dependencies.block_reason)
@@ -168,11 +170,11 @@ def _needs_refetch(record: RecordState) -> bool:
     request whose outcome is unknown may be the delete that was sent while a parent was gone. The row of a record that
     is out of scope is not read again: an update of its links shows whether Campaign holds it.
     """
-    perhaps_deleted = record.uncertain and (record.gate != BlockReason.NONE or record.orphaned)
-    was_held = record.state in UNSENT or record.gate == BlockReason.REFETCH_REQUIRED
+    perhaps_deleted = record.outcome_unknown and (record.block_reason != BlockReason.NONE or record.orphaned)
+    was_held = record.state in UNSENT or record.block_reason == BlockReason.REFETCH_REQUIRED
     differs = record.acked_hash is None or record.acked_hash != record.desired_hash
     needed = was_held or differs or bool(record.resend or perhaps_deleted)
-    return not record.has_payload and not record.withdrawn and needed
+    return not record.has_payload and not record.out_of_scope and needed
 
 
 def reevaluate(record: RecordState, dependencies: Dependencies) -> Placement | None:
@@ -182,9 +184,9 @@ def reevaluate(record: RecordState, dependencies: Dependencies) -> Placement | N
     of an insert or update, or the other way round.
     """
     now = placement(record, dependencies)
-    refused = record.state == State.FAILED and (record.refused_by_campaign or record.withdrawn)
+    refused = record.state == State.REJECTED and (record.refused_by_campaign or record.out_of_scope)
     if now and refused and now.state in (State.PENDING, State.WAITING):
         now_leaving = record.desired_hash is None or dependencies.orphaned == Orphaned.DELETED
         if now_leaving == record.must_not_exist_in_campaign:
-            return Placement(State.FAILED, now.block_reason)
+            return Placement(State.REJECTED, now.block_reason)
     return now

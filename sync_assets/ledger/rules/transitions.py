@@ -2,19 +2,19 @@
 
 The model (docs/dev/architecture.md): a record has a desired state, what Campaign should hold, and an acknowledged
 state, what Campaign accepted last. It is to be sent exactly while the two differ, or while it is not known that they
-are equal: the outcome of a request is unknown (`uncertain`), or everything is to be sent again (`resend`).
+are equal: the outcome of a request is unknown (`outcome_unknown`), or everything is to be sent again (`resend`).
 
 Two columns are raised when a record is claimed, so that an outcome can be related to what preceded the request:
 
-    uncertain  0 the outcome of every request is known; 1 only that of the current request is unknown; 2 that of an
-               earlier request is unknown, too
-    resend     0 no; 1 requested; 2 requested, and the current request does it
+    outcome_unknown  0 the outcome of every request is known; 1 only that of the current request is unknown; 2 that of
+                     an earlier request is unknown, too
+    resend           0 no; 1 requested; 2 requested, and the current request does it
 
 A request without an answer may take effect later than requests that are sent after it. `unknown_until` is the time
 until which that is possible, its horizon. An acknowledgement before that time is provisional: the record is
 UNCONFIRMED, and keeps its payload, or a TOMBSTONE if it was deleted. At the horizon its outcome counts as unknown
-(`uncertain`), so it is sent or deleted once more. A claim after the horizon clears the column: what it sends is the
-last to take effect.
+(`outcome_unknown`), so it is sent or deleted once more. A claim after the horizon clears the column: its request is
+the last one to take effect.
 
 The state and block reason that follow from these columns are computed by record_state.py.
 """
@@ -31,12 +31,12 @@ REASON_LENGTH = 2_000
 class Row(NamedTuple):
     """A captured row after the transform.
 
-    hash: of the update payload. refusal: the validation error, None if there is none. payload, update_payload: JSON.
+    hash: of the update payload. validation_error: of the row, None if there is none. payload, update_payload: JSON.
     insert_only_hash: of the fields that are sent with inserts only.
     """
 
     hash: bytes
-    refusal: str | None
+    validation_error: str | None
     payload: str | None
     update_payload: str | None
     insert_only_hash: int | None = None
@@ -46,12 +46,12 @@ class DesiredUpdate(NamedTuple):
     """The columns to write when a record's desired state changes; the last one is the key."""
 
     state: int
-    gate: int
+    block_reason: int
     desired_hash: bytes | None
-    refusal: str | None
+    validation_error: str | None
     failed_since: int | None
     resend: int
-    withdrawn: int
+    out_of_scope: int
     changed_at: int
     payload: str | None
     update_payload: str | None
@@ -62,9 +62,9 @@ class Acknowledgement(NamedTuple):
     """The columns to write when the outcome of a request is stored; the last one is the key."""
 
     state: int
-    gate: int
+    block_reason: int
     acked_hash: bytes | None
-    uncertain: int
+    outcome_unknown: int
     unknown_until: int | None
     resend: int
     reason: str | None
@@ -96,21 +96,21 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
         resend: True to send the record again even if it is unchanged (not if the row has a validation error).
         now: microseconds since 1970.
     """
-    again = resend and row.refusal is None
+    again = resend and row.validation_error is None
     same = (
         row.hash == record.desired_hash
-        and row.refusal == record.refusal
-        and not record.withdrawn
-        and record.gate != BlockReason.REFETCH_REQUIRED
+        and row.validation_error == record.validation_error
+        and not record.out_of_scope
+        and record.block_reason != BlockReason.REFETCH_REQUIRED
         and (record.acked_hash is not None or record.state in UNSENT or row.payload == record.payload)
     )
     if same and not again:
         return None
     moved = record._replace(
         desired_hash=row.hash,
-        refusal=row.refusal,
+        validation_error=row.validation_error,
         has_payload=True,
-        withdrawn=0,
+        out_of_scope=0,
         resend=1 if again else record.resend,
     )
     where = placement(moved, record.dependencies)
@@ -120,12 +120,12 @@ def after_capture(record: RecordState, row: Row, *, resend: bool, now: int) -> D
     keep = where.state in (State.PENDING, State.WAITING, State.ORPHANED, State.UNCONFIRMED)
     return DesiredUpdate(
         state=where.state,
-        gate=where.block_reason,
+        block_reason=where.block_reason,
         desired_hash=row.hash,
-        refusal=row.refusal,
+        validation_error=row.validation_error,
         failed_since=_stuck_since(record, where.state, now),
         resend=moved.resend,
-        withdrawn=0,
+        out_of_scope=0,
         changed_at=now,
         payload=row.payload if keep else None,
         update_payload=row.update_payload if keep else None,
@@ -137,7 +137,7 @@ def _stuck_since(record: RecordState, state: State, now: int) -> int | None:
     """Return since when a record is rejected or orphaned; the capture of an orphaned row does not restart that time."""
     if state == State.ORPHANED:  # a capture reads no parent anew, so the record was orphaned before
         return record.failed_since
-    return now if state == State.FAILED else None
+    return now if state == State.REJECTED else None
 
 
 def sends_all(record: RecordState, move: DesiredUpdate) -> bool:
@@ -147,18 +147,18 @@ def sends_all(record: RecordState, move: DesiredUpdate) -> bool:
     the fields of this row must not be recorded as sent.
     """
     whole = record.acked_hash is None or move.resend == 1
-    return whole and move.payload is not None and not record.uncertain
+    return whole and move.payload is not None and not record.outcome_unknown
 
 
 def after_update(record: RecordState, move: DesiredUpdate) -> RecordState:
     """Return the record with a desired update applied."""
     return record._replace(
         state=move.state,
-        gate=move.gate,
+        block_reason=move.block_reason,
         desired_hash=move.desired_hash,
-        refusal=move.refusal,
+        validation_error=move.validation_error,
         resend=move.resend,
-        withdrawn=move.withdrawn,
+        out_of_scope=move.out_of_scope,
         failed_since=move.failed_since,
         has_payload=move.payload is not None,
     )
@@ -176,12 +176,12 @@ def after_delete(record: RecordState, *, now: int) -> DesiredUpdate | None:
         raise AssertionError("ask `is_purgeable` first")
     return DesiredUpdate(
         state=where.state,
-        gate=where.block_reason,
+        block_reason=where.block_reason,
         desired_hash=None,
-        refusal=None,
+        validation_error=None,
         failed_since=None,
         resend=0,
-        withdrawn=0,
+        out_of_scope=0,
         changed_at=now,
         payload=None,
         update_payload=None,
@@ -194,7 +194,7 @@ def after_leaving_scope(record: RecordState) -> Placement:
 
     Call `is_purgeable` first: AssertionError for a record that is to be purged.
     """
-    where = placement(record._replace(withdrawn=1), record.dependencies)
+    where = placement(record._replace(out_of_scope=1), record.dependencies)
     if where is None:
         raise AssertionError("ask `is_purgeable` first")
     return where
@@ -209,19 +209,19 @@ def is_purgeable(record: RecordState) -> bool:
 
 
 def unknown_at_claim(
-    unknown_until: int | None, *, uncertain: bool, session_until: int | None, now: int, horizon: int
+    unknown_until: int | None, *, outcome_unknown: bool, session_until: int | None, now: int, horizon: int
 ) -> int | None:
     """Return the new `unknown_until` of a record that is claimed at `now`, or is released; None if past.
 
     Args:
         unknown_until: as stored.
-        uncertain: True if the outcome of a request is unknown.
+        outcome_unknown: True if the outcome of a request is unknown.
         session_until: the end of the session of an earlier worker that stored no outcome, and so may have sent one
             right before; None without one.
         now: microseconds since 1970.
         horizon: microseconds in which a request without an answer may take effect.
     """
-    if session_until is not None and uncertain:
+    if session_until is not None and outcome_unknown:
         unknown_until = max(unknown_until or 0, min(now, session_until) + horizon)
     return unknown_until if unknown_until is not None and unknown_until > now else None
 
@@ -236,16 +236,18 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
     """
     done = outcome.result == "done"
     if done:
-        acked, uncertain = outcome.hash, 0
+        acked, outcome_unknown = outcome.hash, 0
         # After a delete the record would be inserted with all its fields, which does what a resend would.
         resend = 0 if record.resend == 2 or acked is None else record.resend
     else:
         acked, resend = record.acked_hash, min(record.resend, 1)
         # A request that was not processed had no effect, so the column gets the value it had before the claim.
-        uncertain = 1 if outcome.result == "unknown" or record.uncertain == 2 else 0
+        outcome_unknown = 1 if outcome.result == "unknown" or record.outcome_unknown == 2 else 0
     unanswered = outcome.unanswered or (outcome.result == "unknown" and record.unknown_until is None)
     unknown_until = now + horizon if unanswered else record.unknown_until
-    answered = record._replace(acked_hash=acked, uncertain=uncertain, unknown_until=unknown_until, resend=resend)
+    answered = record._replace(
+        acked_hash=acked, outcome_unknown=outcome_unknown, unknown_until=unknown_until, resend=resend
+    )
     # The request was made for the links alone, which are still to be sent.
     links_alone = outcome.hash is not None and outcome.hash in (record.acked_hash, OTHER)
     relink = not done and bool(outcome.links) and links_alone
@@ -260,27 +262,27 @@ def after_outcome(record: RecordState, outcome: Outcome, *, now: int, horizon: i
         as_asked = outcome.hash == record.desired_hash if record.has_payload else links_alone
     refused = outcome.result == "refused" and as_asked and state not in (*UNSENT, State.ORPHANED)
     # If the row has a validation error by now, only what would be sent again counts as rejected: a delete, or links.
-    refused = refused and (record.refusal is None or state == State.PENDING)
+    refused = refused and (record.validation_error is None or state == State.PENDING)
     if refused:
-        state = State.FAILED
+        state = State.REJECTED
     given_back = outcome.result == "later" and outcome.reason is None  # never sent, so no attempt
     # A record rejected for a validation error has nothing to send, see RecordState.refused_by_campaign.
     tried = refused or (not done and state in (State.PENDING, State.WAITING))
-    since = record.failed_since if tried or state == State.FAILED else None
+    since = record.failed_since if tried or state == State.REJECTED else None
     since = now if tried and outcome.reason is not None and since is None else since
     if state == State.ORPHANED:
         since = record.failed_since if record.state == State.ORPHANED else now
     wait = outcome.retry_after_seconds
     return Acknowledgement(
         state=state,
-        gate=where.block_reason,
+        block_reason=where.block_reason,
         acked_hash=acked,
-        uncertain=uncertain,
+        outcome_unknown=outcome_unknown,
         unknown_until=unknown_until,
         resend=resend,
         reason=storable(outcome.reason) if tried else None,
         attempts=record.attempts + (not given_back) if tried else 0,
-        failed_since=now if state == State.FAILED and since is None else since,
+        failed_since=now if state == State.REJECTED and since is None else since,
         not_before=now + seconds(wait) if state == State.PENDING and not done and wait is not None else None,
         incarnation=record.incarnation + (done and acked is not None and is_insert(record.acked_hash, outcome)),
         acked_at=now if done else None,
@@ -292,9 +294,9 @@ def after_acknowledgement(record: RecordState, acknowledgement: Acknowledgement)
     """Return the record with an acknowledgement applied."""
     return record._replace(
         state=acknowledgement.state,
-        gate=acknowledgement.gate,
+        block_reason=acknowledgement.block_reason,
         acked_hash=acknowledgement.acked_hash,
-        uncertain=acknowledgement.uncertain,
+        outcome_unknown=acknowledgement.outcome_unknown,
         unknown_until=acknowledgement.unknown_until,
         resend=acknowledgement.resend,
         incarnation=acknowledgement.incarnation,

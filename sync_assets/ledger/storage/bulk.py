@@ -27,7 +27,10 @@ _MADE = {
 _STAND = ", ".join(_MADE.get(name, name) for name in RecordState._fields)
 STANDS = f"SELECT {_STAND} FROM sync_record"  # noqa: S608 - made of constants
 # SQL on a record `r`: its next row may be a change even if the hash is equal; it is not among the collected deletions.
-_NEWS = "r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.withdrawn <> 0 OR r.refusal IS NOT NULL OR r.gate = 3"
+_NEWS = """
+    r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.out_of_scope <> 0 OR r.validation_error IS NOT NULL
+    OR r.block_reason = 3
+"""
 _NOT_GONE = "NOT EXISTS (SELECT 1 FROM sync_gone g WHERE g.seq = r.seq)"
 _ADD_TOTAL = """
     INSERT INTO sync_tally (table_name, state, records) VALUES (?, ?, ?)

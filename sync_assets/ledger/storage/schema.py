@@ -42,18 +42,18 @@ record = sa.Table(
     sa.Column("failed_since", sa.BigInteger),  # since when it is rejected or orphaned, or its requests fail
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("state", sa.SmallInteger, nullable=False),  # model.State
-    sa.Column("uncertain", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules/transitions
+    sa.Column("outcome_unknown", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules/transitions
     sa.Column("resend", sa.SmallInteger, nullable=False, server_default="0"),  # 0, 1, 2: see rules/transitions
-    sa.Column("gate", sa.SmallInteger, nullable=False, server_default="0"),  # model.BlockReason
+    sa.Column("block_reason", sa.SmallInteger, nullable=False, server_default="0"),  # model.BlockReason
     sa.Column("orphaned", sa.SmallInteger, nullable=False, server_default="0"),  # model.Orphaned
     sa.Column("incarnation", sa.Integer, nullable=False, server_default="0"),  # acknowledged inserts, and deletes
     # 1: out of scope: D365 no longer has the row, or the filter excludes it, and Campaign keeps what it holds.
-    sa.Column("withdrawn", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("out_of_scope", sa.SmallInteger, nullable=False, server_default="0"),
     sa.Column("table_name", NAME, nullable=False),
     sa.Column("id", NAME, nullable=False),
     sa.Column("desired_hash", sa.LargeBinary),  # NULL: the record must not exist in Campaign
     sa.Column("acked_hash", sa.LargeBinary),  # NULL: Campaign acknowledged nothing
-    sa.Column("refusal", sa.Text),  # the validation error of the row
+    sa.Column("validation_error", sa.Text),  # the validation error of the row
     sa.Column("reason", sa.Text),  # of the last rejection, or why a request failed
     sa.Column("payload", PAYLOAD),  # stored only while it is to be sent
     sa.Column("update_payload", PAYLOAD),
@@ -108,7 +108,7 @@ sa.Index("sync_record_stuck", record.c.state, record.c.table_name, sqlite_where=
 sa.Index("sync_record_session", record.c.session, sqlite_where=CLAIMED, postgresql_where=CLAIMED)
 
 # Of rejected records: those that a retry may help, see record_state.RecordState.refused_by_campaign.
-REFUSED_BY_CAMPAIGN = sa.or_(record.c.refusal.is_(None), record.c.attempts > 0)
+REFUSED_BY_CAMPAIGN = sa.or_(record.c.validation_error.is_(None), record.c.attempts > 0)
 
 # Number of records by state, updated with every change: counting thirty million rows takes seconds.
 tally = sa.Table(

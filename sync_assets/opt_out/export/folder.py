@@ -66,7 +66,7 @@ def poll_folder(runtime: Runtime, *, measure: bool = True) -> FolderPoll:
     return FolderPoll(
         ready=ready,
         unsettled=[file for file in waiting if file not in ready],
-        refused=[file for file in known if file.state == FileState.REFUSED],
+        refused=[file for file in known if file.state == FileState.REJECTED],
         newest=newest_of(runtime.ledger.opt_out_files.files()),
         storage=storage,
         passed_over=listing.passed_over,

@@ -66,7 +66,7 @@ def used_ledger(ledger: Ledger, clock: Clock) -> Ledger:
     for page in many(600, prefix="new").iter_slices(100):
         capture(ledger, page=page)
         clock.advance(1)
-    capture(ledger, *[row(f"bad{n}", refusal="no") for n in range(10)])
+    capture(ledger, *[row(f"bad{n}", validation_error="no") for n in range(10)])
     settle(ledger, "refused", *claim(ledger, limit=10), reason="no")
     claim(ledger, "other", limit=50)
     claim(ledger, limit=20)

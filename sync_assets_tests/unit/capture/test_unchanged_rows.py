@@ -145,8 +145,8 @@ async def test_what_changed_came_and_went_is_found_among_the_unread(reader: Read
         assert new in records
         assert "Changed" in payload_of(records[ids[0]])
         # A record that D365 has no more is let go of, as if every row had been read.
-        assert records[ids[3]].withdrawn == 1
-        assert [id_ for id_ in ids if records[id_].withdrawn] == [ids[3]]
+        assert records[ids[3]].out_of_scope == 1
+        assert [id_ for id_ in ids if records[id_].out_of_scope] == [ids[3]]
     finally:
         admin.delete("contact", [new])
         admin.create("contact", {"contactid": ids[3], "lastname": "Again"})

@@ -19,7 +19,7 @@ def order(
     ledger: Ledger, contact: str | None, value: str = "a", *, link: LinkSpec = NEEDED, name: str = "order", **rest: Any
 ) -> None:
     """Capture an order of a contact."""
-    made = row(name, value, refusal=rest.pop("refusal", None))
+    made = row(name, value, validation_error=rest.pop("validation_error", None))
     if not link.keyed:
         made["payload"] = json.dumps({"value": value, "cusContact": contact})
     capture(ledger, page=linked([made], cusContact=[contact]), table="order", links=[link], **rest)
@@ -51,14 +51,14 @@ def sent(ledger: Ledger, table: str = "contact") -> list[str]:
     return operations
 
 
-def waits(ledger: Ledger, name: str, gate: BlockReason) -> bool:
+def waits(ledger: Ledger, name: str, block_reason: BlockReason) -> bool:
     one = record(ledger, name)
-    return (one.state, one.gate) == (State.WAITING, gate)
+    return (one.state, one.block_reason) == (State.WAITING, block_reason)
 
 
 def orphaned(ledger: Ledger, name: str) -> bool:
     one = record(ledger, name)
-    return (one.state, one.gate) == (State.ORPHANED, BlockReason.NONE) and one.failed_since is not None
+    return (one.state, one.block_reason) == (State.ORPHANED, BlockReason.NONE) and one.failed_since is not None
 
 
 def in_campaign(ledger: Ledger, link: LinkSpec = NEEDED) -> None:

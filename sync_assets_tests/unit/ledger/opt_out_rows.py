@@ -17,7 +17,7 @@ EMAIL, PUSH = "blackListEmail", "blackListPushnotification"
 ATTRIBUTES = [EMAIL, PUSH]
 THEN = datetime(2026, 11, 20, 8, 30, 15, 123_000, tzinfo=UTC)
 SAID = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
-SETTLED, DECIDE, TO_D365, TO_CAMPAIGN, REFUSED = OptOutState
+SETTLED, DECIDE, TO_D365, TO_CAMPAIGN, REJECTED = OptOutState
 
 Told = tuple[str, bool | None, datetime | None]
 """Name of the contact, the opt-out from email and its time."""

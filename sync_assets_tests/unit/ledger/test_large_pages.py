@@ -28,12 +28,12 @@ def file_of(ledger_url: str) -> Path:
 
 def test_new_known_and_refused_rows_are_stored_as_what_they_are(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    told = capture(ledger, row("anna", "b"), row("bert"), row("carl", refusal="too long"))
+    told = capture(ledger, row("anna", "b"), row("bert"), row("carl", validation_error="too long"))
     assert (told.new, told.changed, told.invalid) == (1, 1, 1)
     assert {one.id: one.state for one in stored(ledger).values()} == {
         guid("anna"): State.PENDING,
         guid("bert"): State.PENDING,
-        guid("carl"): State.FAILED,
+        guid("carl"): State.REJECTED,
     }
     assert {one.id for one in claim(ledger)} == {guid("anna"), guid("bert")}
 
@@ -42,7 +42,7 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 NUMBERS = st.none() | st.integers(-(2**63), 2**63 - 1)
 ROW = st.fixed_dictionaries(
     {"payload": TEXTS, "update_payload": st.none() | TEXTS, "hash": st.binary(min_size=16, max_size=16),
-     "refusal": st.none() | TEXTS, "row_hash": NUMBERS, "row_version": NUMBERS}
+     "validation_error": st.none() | TEXTS, "row_hash": NUMBERS, "row_version": NUMBERS}
 )  # fmt: skip
 
 
@@ -54,8 +54,8 @@ def test_new_rows_are_stored_with_any_values(ledger: Ledger, rows: list[dict[str
     found = stored(ledger)
     for one in page.iter_rows(named=True):
         record = found[one["id"]]
-        assert record.payload is None if one["refusal"] is not None else payload_of(record) == one["payload"]
-        assert (record.desired_hash, record.refusal) == (one["hash"], one["refusal"])
+        assert record.payload is None if one["validation_error"] is not None else payload_of(record) == one["payload"]
+        assert (record.desired_hash, record.validation_error) == (one["hash"], one["validation_error"])
         assert (record.row_hash, record.row_version) == (one["row_hash"], one["row_version"])
 
 

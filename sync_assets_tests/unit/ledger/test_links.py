@@ -63,7 +63,7 @@ def test_a_child_without_a_parent_that_it_needs_waits_and_says_why(
     ledger: Ledger, link: LinkSpec, contact: str
 ) -> None:
     """The first of them is not captured yet: the contacts are still being read."""
-    capture(ledger, row("refused", refusal="too long"), row("rejected"))
+    capture(ledger, row("refused", validation_error="too long"), row("rejected"))
     answer(ledger, "refused", *claim(ledger))
     order(ledger, contact, link=link)
     assert claim(ledger, table="order") == []
@@ -104,7 +104,7 @@ def test_links_that_are_turned_away_are_tried_again_with_a_pause_and_then_refuse
 
 
 def test_what_waits_is_told_by_its_parents_and_how_these_stand(ledger: Ledger) -> None:
-    capture(ledger, row("anna"), row("bert", refusal="no"))
+    capture(ledger, row("anna"), row("bert", validation_error="no"))
     for name, contact in (("o1", "anna"), ("o2", "anna"), ("o3", "bert"), ("o4", "carl"), ("o5", None)):
         order(ledger, contact, name=name)
     order(ledger, "anna", name="o6", link=OPTIONAL)
@@ -171,7 +171,7 @@ def test_the_links_of_a_child_whose_answer_was_lost_before_a_validation_error_ar
         sent(ledger, "order")
         order(ledger, "anna", "b", link=link)
     answer(ledger, "unknown", claim_one(ledger, table="order"))
-    order(ledger, "anna", "c", link=link, refusal="too long")
+    order(ledger, "anna", "c", link=link, validation_error="too long")
     capture(ledger, deleted=["anna"])
     capture(ledger, row("anna"))
     child = claim_one(ledger, table="order")

@@ -45,7 +45,7 @@ def test_a_copy_holds_what_the_real_one_holds(real: Real) -> None:
         assert copy.reports.counts()["contact"].records == counts["contact"].records == 14
         assert (copy.feeds.feed("contact"), copy.reports.rejects()) == (feed, rejects)
         assert copy.blocked.waiting_reasons("new_order") == reasons
-        same = ("seq", "state", "gate", "desired_hash", "acked_hash", "payload", "attempts", "uncertain")
+        same = ("seq", "state", "block_reason", "desired_hash", "acked_hash", "payload", "attempts", "outcome_unknown")
         assert {id_: [getattr(one, name) for name in same] for id_, one in stored(copy).items()} == {
             id_: [getattr(one, name) for name in same] for id_, one in records.items()
         }

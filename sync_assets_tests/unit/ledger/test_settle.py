@@ -29,7 +29,7 @@ def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: C
     capture(ledger, row("anna", insert_only="1990"))
     assert settle(ledger, "done", claim_one(ledger)) == result(synced=1)
     anna = record(ledger, "anna")
-    assert (anna.state, anna.acked_hash, anna.uncertain) == (State.SYNCED, hash_of("a"), 0)
+    assert (anna.state, anna.acked_hash, anna.outcome_unknown) == (State.SYNCED, hash_of("a"), 0)
     assert (anna.payload, anna.update_payload, anna.session) == (None, None, None)
     assert ledger.reports.counts()["contact"].synced == 1
     assert claim(ledger) == []
@@ -103,7 +103,7 @@ def test_an_outcome_counts_once(ledger: Ledger) -> None:
 
 
 def test_retry_makes_refused_records_pending_again(ledger: Ledger, clock: Clock) -> None:
-    capture(ledger, row("anna"), row("bert"), row("carl", refusal="too long"))
+    capture(ledger, row("anna"), row("bert"), row("carl", validation_error="too long"))
     capture(ledger, row("dora"), table="account")
     settle(ledger, "refused", *claim(ledger), reason="no")
     settle(ledger, "refused", *claim(ledger, table="account"), reason="no")

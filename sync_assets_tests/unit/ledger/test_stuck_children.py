@@ -65,7 +65,7 @@ def test_no_parent_is_deleted_to_which_a_request_may_link_a_child_before_its_out
 def test_a_parent_waits_for_a_child_that_waits_for_one_that_is_rejected(ledger: Ledger, by: str) -> None:
     """All three are listed, and the correction of one row lets them go on."""
     in_campaign(ledger)
-    capture(ledger, row("bert", refusal="too long" if by == "transform" else None))
+    capture(ledger, row("bert", validation_error="too long" if by == "transform" else None))
     answer(ledger, "refused", *claim(ledger))
     order(ledger, "bert", "b")
     capture(ledger, deleted=["anna"])
@@ -82,7 +82,7 @@ def test_the_link_of_a_refused_child_is_sent_alone_also_if_it_is_a_plain_attribu
     in_campaign(ledger, JOINED)
     capture(ledger, row("bert"))
     sent(ledger)
-    order(ledger, "bert", "b", link=JOINED, refusal="too long")
+    order(ledger, "bert", "b", link=JOINED, validation_error="too long")
     capture(ledger, deleted=["anna"])
     assert claim(ledger) == []
     child = claim_one(ledger, table="order")
@@ -100,7 +100,7 @@ def test_what_campaign_refuses_of_a_row_that_the_transform_refuses_is_not_sent_a
     ledger: Ledger, link: LinkSpec
 ) -> None:
     in_campaign(ledger, link)
-    order(ledger, "anna", "b", link=link, refusal="too long")
+    order(ledger, "anna", "b", link=link, validation_error="too long")
     assert [(one.reason, one.retryable) for one in ledger.reports.rejects()] == [("too long", False)]
     capture(ledger, deleted=["anna"])
     answer(ledger, "refused", claim_one(ledger, table="order"))

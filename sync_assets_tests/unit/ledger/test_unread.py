@@ -53,14 +53,14 @@ def changed(ledger: Ledger) -> None:
 
 
 def refused(ledger: Ledger) -> None:
-    capture(ledger, row("anna", refusal="too long", row_hash=7))
+    capture(ledger, row("anna", validation_error="too long", row_hash=7))
 
 
 def deleted(ledger: Ledger) -> None:
     capture(ledger, deleted=["anna"])
 
 
-def withdrawn(ledger: Ledger) -> None:
+def out_of_scope(ledger: Ledger) -> None:
     capture(ledger, out_of_scope=[guid("anna")])
     ledger.deletions.carry_out_deletes("contact")
 
@@ -74,7 +74,7 @@ def thought_to_be_gone(ledger: Ledger) -> None:
     save(ledger, deleted=[guid("anna")])
 
 
-@pytest.mark.parametrize("event", [changed, refused, deleted, withdrawn, forgotten, thought_to_be_gone])
+@pytest.mark.parametrize("event", [changed, refused, deleted, out_of_scope, forgotten, thought_to_be_gone])
 def test_a_row_from_which_something_would_follow_is_not_known(ledger: Ledger, event: Callable[[Ledger], Any]) -> None:
     acknowledged(ledger)
     event(ledger)

@@ -24,7 +24,7 @@ def test_a_row_is_mapped_as_the_transform_maps_it() -> None:
     rows = frame(of, {"lastname": "Lovelace", "gendercode": 3})
     [expected] = transform(rows, of).to_dicts()
     found = map_row(rows, of)
-    assert (found.hash, found.error) == (expected["hash"], expected["refusal"])
+    assert (found.hash, found.error) == (expected["hash"], expected["validation_error"])
     assert found.payload["cusShort"] == "Lovel"
 
 

@@ -15,7 +15,7 @@ def written(column: str, to: str, replacements: dict[Any, Any], *values: Any, **
     """What the values of `column` are in Campaign, or why they are refused."""
     done = mapping({column: to}, replacements={column: replacements}, **more)
     rows = transformed(done, *({column: value} for value in values))
-    return [row["refusal"] or json.loads(row["payload"])[to] for row in rows]
+    return [row["validation_error"] or json.loads(row["payload"])[to] for row in rows]
 
 
 class TestValues:

@@ -31,7 +31,7 @@ def becomes(column: str, value: Any, to: str, **more: Any) -> Any:
     """What `value` of `column` is in the JSON under attribute `to`, as JSON text; or the refusal."""
     [row] = transformed(mapping({column: to}, **more), {_row_name(column): value})
     written = json.dumps(json.loads(row["payload"], parse_float=_exact, parse_int=_exact)[to], ensure_ascii=False)
-    return row["refusal"] or written
+    return row["validation_error"] or written
 
 
 def _exact(text: str) -> Any:
@@ -142,15 +142,15 @@ class TestLength:
             {"firstname": "Wilhelmina-Josephine"},
             {"firstname": "Wilhelmina-Josephine", "lastname": "Müller"},
         )
-        assert fits["refusal"] is None
-        assert one["refusal"] == "firstName: 20 characters, at most 10"
-        assert both["refusal"] == "cusShort: 6 characters, at most 5; firstName: 20 characters, at most 10"
+        assert fits["validation_error"] is None
+        assert one["validation_error"] == "firstName: 20 characters, at most 10"
+        assert both["validation_error"] == "cusShort: 6 characters, at most 5; firstName: 20 characters, at most 10"
 
     def test_or_cut_if_the_field_says_so(self) -> None:
         done = mapping({"lastname": {"to": "cusShort", "truncate": True}})
         rows = transformed(done, {"lastname": "Müllerin"}, {"lastname": "ab\u200d"}, {"lastname": "abc👩\u200d👧x"}, {})
         assert [payload(row)["cusShort"] for row in rows] == ["Mülle", "ab\u200d", "abc👩", ""]
-        assert {row["refusal"] for row in rows} == {None}
+        assert {row["validation_error"] for row in rows} == {None}
 
 
 class TestRows:
@@ -162,7 +162,7 @@ class TestRows:
                 "payload": pl.String,
                 "update_payload": pl.String,
                 "hash": pl.Binary,
-                "refusal": pl.String,
+                "validation_error": pl.String,
             }
 
     def test_two_forms_where_one_does_not(self) -> None:
@@ -249,7 +249,7 @@ class TestProperties:
         for row, done in zip(rows, transformed(DONE, *rows), strict=True):
             found = json.loads(done["update_payload"], parse_float=Decimal)
             assert found.pop("externalId") == done["id"]
-            if done["refusal"] is None:
+            if done["validation_error"] is None:
                 assert found == sent(row)
                 assert json.loads(done["payload"], parse_float=Decimal) | {"externalId": 0} == {
                     **sent(row),
@@ -258,7 +258,7 @@ class TestProperties:
                     "cusDate": row["birthdate"] or "",
                 }
             else:  # longer exponents than any number of D365's
-                assert {one.split(": ")[1] for one in done["refusal"].split("; ")} == {"not a number"}
+                assert {one.split(": ")[1] for one in done["validation_error"].split("; ")} == {"not a number"}
 
     @given(MANY, st.randoms(use_true_random=False), st.integers(1, 5))
     def test_hashes_do_not_depend_on_order_or_chunks(self, rows: list[dict[str, Any]], random: Any, size: int) -> None:
@@ -275,7 +275,7 @@ class TestProperties:
     def test_hashes_differ_exactly_where_what_is_sent_differs(self, one: dict[str, Any], other: dict[str, Any]) -> None:
         rows = [row | {"contactid": ID} for row in (one, other)]
         [first], [second] = transformed(DONE, rows[0]), transformed(DONE, rows[1])
-        if first["refusal"] is None and second["refusal"] is None:
+        if first["validation_error"] is None and second["validation_error"] is None:
             assert (first["hash"] == second["hash"]) == (sent(one) == sent(other))
 
     @given(ROWS, TEXTS, st.none() | st.dates().map(str))

@@ -92,7 +92,7 @@ class TestARemovedOption:
         row = {"gendercode": 7, "interests": "1,8"}
         [sent] = transformed(done, row)
         assert json.loads(sent["payload"]) == {"cusNote": "Music; Old", "gender": "unknown", "externalId": sent["id"]}
-        assert sent["refusal"] is None
+        assert sent["validation_error"] is None
         assert unknown_codes(frame(done, row), done) == {}
         assert [text for text in done.warnings if "replacements" in text] == [
             "`interests`: 8 in its replacements is no option; only rows that hold one that was removed get it",

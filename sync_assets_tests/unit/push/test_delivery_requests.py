@@ -92,12 +92,12 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "backoff", lambda attempt: 0 if attempt == 0 else pytest.fail("waits longer"))
 
 
-def contact(operation: str = "insert", *, uncertain: bool = False, attempts: int = 0, **more: Any) -> Claimed:
+def contact(operation: str = "insert", *, outcome_unknown: bool = False, attempts: int = 0, **more: Any) -> Claimed:
     form = {"externalId": ADA, "email": "ada@example.org"}
     payload = more.get("payload", None if operation == "delete" else json.dumps(form))
     update = more.get("update_payload")
-    unknown_seconds = more.get("unknown_seconds", 600.0 if uncertain else None)
-    claimed = Claimed(1, ADA, operation, payload, update, b"h", attempts, uncertain)  # pyright: ignore[reportArgumentType]
+    unknown_seconds = more.get("unknown_seconds", 600.0 if outcome_unknown else None)
+    claimed = Claimed(1, ADA, operation, payload, update, b"h", attempts, outcome_unknown)  # pyright: ignore[reportArgumentType]
     return claimed._replace(unknown_seconds=unknown_seconds)
 
 
@@ -117,10 +117,10 @@ INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done",
         (Push([LOST], finds_unique=True), contact(), "insert update insert", INSERTED),
         (Push([LOST, None, TAKEN], found=UNIQUE), contact(), "insert update insert update", ("refused", None)),
         # If an earlier POST may have arrived, the PATCH comes first.
-        (Push(exists=True), contact(uncertain=True), "update", UPDATED),
-        (Push(found=UNIQUE), contact(uncertain=True), "update insert", INSERTED),
-        (Push(finds_unique=True), contact(uncertain=True), "update insert", INSERTED),
-        (Push(), contact(uncertain=True, unknown_seconds=None), "update insert", INSERTED),
+        (Push(exists=True), contact(outcome_unknown=True), "update", UPDATED),
+        (Push(found=UNIQUE), contact(outcome_unknown=True), "update insert", INSERTED),
+        (Push(finds_unique=True), contact(outcome_unknown=True), "update insert", INSERTED),
+        (Push(), contact(outcome_unknown=True, unknown_seconds=None), "update insert", INSERTED),
         # Neither of both: the POST failed for another reason.
         (Push([TAKEN]), contact(), "insert update", ("refused", None)),
         (Push([BARE]), contact(), "insert update", ("later", None)),
@@ -128,10 +128,10 @@ INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done",
         # A PATCH that finds no record becomes a POST, if the key finds records at all.
         (Push(exists=True), contact("update"), "update", UPDATED),
         (Push(), contact("update"), "update insert", INSERTED),
-        (Push(), contact("update", uncertain=True), "update insert", INSERTED),
+        (Push(), contact("update", outcome_unknown=True), "update insert", INSERTED),
         (Push(key_works=False), contact("update"), "update", ("refused", None)),
         (Push(key_works=False, confirmed=True), contact("update"), "update insert", INSERTED),
-        (Push(key_works=False), contact("update", uncertain=True), "update insert", INSERTED),
+        (Push(key_works=False), contact("update", outcome_unknown=True), "update insert", INSERTED),
         (Push([INVALID]), contact("update"), "update", ("refused", None)),
         (Push([BARE]), contact("update"), "update", ("later", None)),
         # Of an update without a member but the key, only whether the record exists is of interest.
@@ -167,10 +167,10 @@ async def test_the_requests_of_a_delivery(push: Push, record: Claimed, requests:
     [
         (Push(), contact("update"), 1),
         (Push(confirmed=True), contact("update"), 0),
-        (Push(), contact("update", uncertain=True), 0),
-        (Push(found=UNIQUE), contact(uncertain=True), 0),
-        (Push(finds_unique=True), contact(uncertain=True), 1),
-        (Push(), contact(uncertain=True, unknown_seconds=None), 0),
+        (Push(), contact("update", outcome_unknown=True), 0),
+        (Push(found=UNIQUE), contact(outcome_unknown=True), 0),
+        (Push(finds_unique=True), contact(outcome_unknown=True), 1),
+        (Push(), contact(outcome_unknown=True, unknown_seconds=None), 0),
         (Push(found=KNOWN), contact("delete"), 1),
         (Push(found=KNOWN, confirmed=True), contact("delete"), 0),
     ],
@@ -197,7 +197,7 @@ async def test_no_second_insert_is_sent_if_the_key_is_not_known_to_be_unique(
 ) -> None:
     """The first one may arrive late, and would be a duplicate."""
     with pytest.raises(StillUnknown) as raised:
-        await push.deliver(contact(uncertain=not push.answers, attempts=attempts))
+        await push.deliver(contact(outcome_unknown=not push.answers, attempts=attempts))
     assert raised.value.wait == wait
     assert str(raised.value) == (
         "The answer to an insert was lost; the record is looked for once more before another one is sent."
@@ -311,7 +311,7 @@ async def test_a_rejection_names_its_reason_without_values(push: Push, record: C
         # What turns out to be an update is the first load of the record all the same.
         (
             Push(exists=True),
-            contact(uncertain=True, update_payload='{"city":"u"}'),
+            contact(outcome_unknown=True, update_payload='{"city":"u"}'),
             [{"email": "ada@example.org"}],
         ),
         # What turns out to be an insert needs all fields.

@@ -130,7 +130,7 @@ async def test_a_push_that_ends_between_a_post_and_its_read_back_does_not_forget
         target = Target("order", "cusOrder", key="cusId", links=(LINK,), parents=(parent,))
         await push(ledger, campaign, target, session=session_of(ledger, uuid.uuid4().hex))
         assert len(campaign.records["cusOrder"]) == 1
-        assert record(ledger, "order").uncertain == 1
+        assert record(ledger, "order").outcome_unknown == 1
 
 
 async def test_findings_about_another_key_are_forgotten(campaign: LittleCampaign, tmp_path: Path) -> None:

@@ -68,9 +68,9 @@ def test_a_change_starts_attempts_anew(ledger: Ledger) -> None:
 
 
 def test_a_row_that_the_transform_refuses_fails_with_its_reason(ledger: Ledger, clock: Clock) -> None:
-    assert capture(ledger, row("anna", refusal="email: 300 characters")) == result(invalid=1, version=1)
+    assert capture(ledger, row("anna", validation_error="email: 300 characters")) == result(invalid=1, version=1)
     anna = record(ledger, "anna")
-    assert (anna.state, anna.payload) == (State.FAILED, None)
+    assert (anna.state, anna.payload) == (State.REJECTED, None)
     reject = ledger.reports.rejects("contact")[0]
     assert (reject.id, reject.reason, reject.since) == (guid("anna"), "email: 300 characters", clock.now)
     assert not reject.retryable
@@ -82,7 +82,7 @@ def test_deletes_of_rows_never_seen_are_ignored(ledger: Ledger) -> None:
 
 
 def test_a_row_deleted_before_it_was_sent_is_forgotten(ledger: Ledger) -> None:
-    capture(ledger, row("anna"), row("bert", refusal="no"))
+    capture(ledger, row("anna"), row("bert", validation_error="no"))
     assert capture(ledger, deleted=["anna", "bert"]) == result(deleted=2, version=2)
     assert stored(ledger) == {}
     assert ledger.reports.counts()["contact"].records == 0
@@ -122,13 +122,15 @@ def test_texts_of_all_kinds_come_back_as_they_were(ledger: Ledger) -> None:
 
 
 def test_a_nul_in_a_refusal_is_dropped_since_one_of_the_databases_knows_none(ledger: Ledger) -> None:
-    capture(ledger, row("anna", refusal="a\x00b"))
+    capture(ledger, row("anna", validation_error="a\x00b"))
     assert ledger.reports.rejects()[0].reason == "ab"
-    assert capture(ledger, row("anna", refusal="a\x00b")) == result(unchanged=1, version=2)
+    assert capture(ledger, row("anna", validation_error="a\x00b")) == result(unchanged=1, version=2)
 
 
 def test_columns_may_come_in_any_order_and_wholly_null_ones_without_a_type(ledger: Ledger) -> None:
-    page = frame([row("anna")]).with_columns(pl.lit(None).alias("refusal"), pl.lit(None).alias("update_payload"))
+    page = frame([row("anna")]).with_columns(
+        pl.lit(None).alias("validation_error"), pl.lit(None).alias("update_payload")
+    )
     assert capture(ledger, page=page.select(reversed(page.columns))) == result(new=1, version=1)
 
 
@@ -161,7 +163,7 @@ def test_records_are_apart_whose_ids_begin_and_end_alike(ledger: Ledger) -> None
     assert {(one.id, one.operation) for one in push(ledger)} == {(ids[1], "update"), (ids[2], "insert")}
     assert ledger.reports.acked_hashes("contact", ids[:2]) == {ids[0]: hash_of("a"), ids[1]: hash_of("b")}
     capture(ledger, out_of_scope=[ids[1]])
-    assert {id_ for id_, one in stored(ledger).items() if one.withdrawn} == {ids[1]}
+    assert {id_ for id_, one in stored(ledger).items() if one.out_of_scope} == {ids[1]}
 
 
 def test_a_large_page_of_new_changed_unchanged_and_deleted_rows(ledger: Ledger) -> None:

@@ -300,7 +300,9 @@ def test_what_a_full_read_did_not_bring_is_withdrawn_if_it_is_not_to_be_deleted(
     page(ledger, complete=True)
     assert ledger.deletions.carry_out_deletes("contact") == 0
     assert claim(ledger) == []
-    assert [(one.id, one.withdrawn, one.state) for one in stored(ledger).values()] == [(guid("row0"), 1, State.SYNCED)]
+    assert [(one.id, one.out_of_scope, one.state) for one in stored(ledger).values()] == [
+        (guid("row0"), 1, State.SYNCED)
+    ]
 
 
 # Out of scope
@@ -317,7 +319,7 @@ def test_a_withdrawn_record_takes_no_more_updates(ledger: Ledger) -> None:
 
 
 def test_a_withdrawn_record_that_was_never_sent_is_forgotten(ledger: Ledger) -> None:
-    capture(ledger, row("anna"), row("bert", refusal="no"))
+    capture(ledger, row("anna"), row("bert", validation_error="no"))
     page(ledger, out_of_scope=[guid("anna"), guid("bert")])
     assert stored(ledger) == {}
     assert ledger.reports.counts()["contact"].records == 0

@@ -24,10 +24,12 @@ one that the lookup names; then the parent that is to be deleted.
 
 def delays(number: int) -> bool:
     """Return True if the parent waits: Campaign may hold a link to it, which is to be removed."""
-    state, orphaned, uncertain, required, keyed, same, deleted = ROWS[number]
-    linked = deleted == "acknowledged" or (deleted == "named" and (same or bool(uncertain))) or deleted == "possible"
+    state, orphaned, outcome_unknown, required, keyed, same, deleted = ROWS[number]
+    linked = (
+        deleted == "acknowledged" or (deleted == "named" and (same or bool(outcome_unknown))) or deleted == "possible"
+    )
     binds = required or keyed or deleted == "possible"
-    kept = orphaned == Orphaned.KEPT and not uncertain
+    kept = orphaned == Orphaned.KEPT and not outcome_unknown
     excluded = state == State.EXCLUDED and orphaned != Orphaned.DELETED
     return bool(linked and binds and not kept and not excluded)
 
@@ -37,9 +39,11 @@ def delayed(ledger: Ledger, clock: Clock) -> set[str]:
     """Store all children with their links; return the ids of the parents that the statements find."""
     session = LedgerSession(ledger.database, clock)
     records, links, possible, parents = [], [], [], list[RecordState]()
-    for number, (state, orphaned, uncertain, required, keyed, same, deleted) in enumerate(ROWS):
-        child = stand(SENT, seq=number + 1, id=f"child {number}", state=state, orphaned=orphaned, uncertain=uncertain)
-        names = ("seq", "table_name", "id", "state", "orphaned", "desired_hash", "acked_hash", "uncertain")
+    for number, (state, orphaned, outcome_unknown, required, keyed, same, deleted) in enumerate(ROWS):
+        child = stand(
+            SENT, seq=number + 1, id=f"child {number}", state=state, orphaned=orphaned, outcome_unknown=outcome_unknown
+        )
+        names = ("seq", "table_name", "id", "state", "orphaned", "desired_hash", "acked_hash", "outcome_unknown")
         records.append({name: getattr(child, name) for name in names} | {"changed_at": 0})
         link = {"seq": child.seq, "attribute": "cusContact", "parent_table": "contact", "parent_id": f"named {number}"}
         acked = "named" if same and deleted != "acknowledged" else "acknowledged"

@@ -127,8 +127,10 @@ def test_an_excluded_order_that_cannot_be_sent_stays_when_a_parent_that_it_does_
     """Its row has a validation error and its last request no answer, so it will never be unlinked."""
     links = [LinkSpec("cusContact", "contact", required=False), LinkSpec("cusReferrer", "contact", required=False)]
 
-    def order(contact: str | None, value: str, refusal: str | None = None) -> None:
-        page = linked([row("order", value, refusal=refusal)], cusContact=[contact], cusReferrer=["bert"])
+    def order(contact: str | None, value: str, validation_error: str | None = None) -> None:
+        page = linked(
+            [row("order", value, validation_error=validation_error)], cusContact=[contact], cusReferrer=["bert"]
+        )
         capture(ledger, page=page, table="order", links=links)
 
     capture(ledger, row("anna"), row("bert"))

@@ -70,7 +70,7 @@ def _sent(ledger: Ledger, table: str) -> list[Claimed]:
 
 
 def states(ledger: Ledger, *names: str) -> list[tuple[State, BlockReason]]:
-    return [(State(one.state), BlockReason(one.gate)) for one in (record(ledger, name) for name in names)]
+    return [(State(one.state), BlockReason(one.block_reason)) for one in (record(ledger, name) for name in names)]
 
 
 ANNAS = ("anna", "anna's order", "anna's line")

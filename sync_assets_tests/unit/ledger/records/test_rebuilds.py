@@ -43,7 +43,7 @@ def test_a_record_that_waits_is_compared_by_what_an_update_would_send(ledger: Le
     capture(ledger, row("anna"))
     page = linked([row("order", insert_only="once")], cusContact=["anna"])
     capture(ledger, page=page, table="order", links=[TO_CONTACT])
-    assert record(ledger, "order").gate == BlockReason.PARENT_PENDING
+    assert record(ledger, "order").block_reason == BlockReason.PARENT_PENDING
     [order] = find(ledger, "order", table="order")
     assert (order.resend, order.update) == (False, '{"value":"a"}')
 

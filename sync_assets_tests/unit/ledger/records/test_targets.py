@@ -41,7 +41,7 @@ def test_another_target_forgets_what_was_acknowledged(sent: Ledger) -> None:
     assert sent.targets.target("contact") == ("cusPerson", "cusPersonId")
     assert sent.targets.count_sent("contact") == (0, 0)
     anna = record(sent, "anna")
-    assert (anna.state, anna.gate, anna.acked_hash) == (State.WAITING, BlockReason.REFETCH_REQUIRED, None)
+    assert (anna.state, anna.block_reason, anna.acked_hash) == (State.WAITING, BlockReason.REFETCH_REQUIRED, None)
     assert sent.stored.stored_record("contact", guid("bert")) is None
     assert record(sent, "carl").state == State.SYNCED
     feed = sent.feeds.feed("contact")

@@ -107,7 +107,7 @@ def test_a_file_of_no_use_stands_with_the_reason_until_it_is_retried(ledger: Led
     ledger.opt_out_files.file_done(look(ledger, MONDAY, TUESDAY)[MONDAY[0]], {})
     ledger.opt_out_files.file_refused(look(ledger, MONDAY, TUESDAY)[TUESDAY[0]], "no column `externalId`")
     refused = look(ledger, MONDAY, TUESDAY)[TUESDAY[0]]
-    assert (refused.state, refused.reason) == (FileState.REFUSED, "no column `externalId`")
+    assert (refused.state, refused.reason) == (FileState.REJECTED, "no column `externalId`")
     assert ledger.opt_out_files.retry_files() == 1
     waiting = look(ledger, MONDAY, TUESDAY)[TUESDAY[0]]
     assert (waiting.state, waiting.reason, waiting.done_at) == (FileState.SEEN, None, None)

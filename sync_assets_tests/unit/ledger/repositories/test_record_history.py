@@ -40,7 +40,7 @@ def answer(ledger: Ledger, result: Any, operation: Any, reason: str | None = Non
 
 
 def test_without_keep_history_nothing_is_stored(ledger: Ledger) -> None:
-    capture(ledger, row("anna"), row("bert", refusal="too long"))
+    capture(ledger, row("anna"), row("bert", validation_error="too long"))
     push(ledger)
     assert ledger.history.entries(limit=10) == []
 
@@ -86,10 +86,10 @@ def test_the_outcome_of_a_claim_that_another_worker_took_is_no_entry(ledger: Led
 def test_a_validation_error_is_an_entry_once_however_often_its_row_is_captured(ledger: Ledger) -> None:
     ledger.history.keep("run")
     for _ in range(2):
-        capture(ledger, row("anna"), row("bert", refusal="too long"))
+        capture(ledger, row("anna"), row("bert", validation_error="too long"))
     bert = guid("bert")
     assert told(ledger) == [(bert, "validate", "rejected", "too long")]
-    capture(ledger, row("bert", "b", refusal="no date"))
+    capture(ledger, row("bert", "b", validation_error="no date"))
     assert told(ledger) == [(bert, "validate", "rejected", "no date"), (bert, "validate", "rejected", "too long")]
 
 

@@ -13,7 +13,7 @@ def test_counts_are_by_table_and_state(ledger: Ledger) -> None:
     assert ledger.reports.counts() == {}
     capture(ledger, page=many(5))
     push(ledger)
-    capture(ledger, row("anna"), row("bert"), row("carl", refusal="no"))
+    capture(ledger, row("anna"), row("bert"), row("carl", validation_error="no"))
     claim(ledger, limit=1)
     capture(ledger, table="account")
     counts = ledger.reports.counts()
@@ -75,19 +75,19 @@ def test_next_due_is_now_while_something_can_be_claimed(ledger: Ledger, clock: C
 
 
 def test_rejects_are_listed_by_table_in_the_order_in_which_they_came(ledger: Ledger) -> None:
-    capture(ledger, *[row(name, refusal="no") for name in ("zoe", "anna", "mia")])
-    capture(ledger, row("bert", refusal="no"), table="account")
+    capture(ledger, *[row(name, validation_error="no") for name in ("zoe", "anna", "mia")])
+    capture(ledger, row("bert", validation_error="no"), table="account")
     assert [reject.id for reject in ledger.reports.rejects("contact")] == [guid("zoe"), guid("anna"), guid("mia")]
     assert [reject.table for reject in ledger.reports.rejects()] == ["contact", "contact", "contact", "account"]
 
 
 def test_reasons_are_counted_by_kind_the_most_frequent_first(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = [row(f"long{n}", refusal=f"jobtitle: {130 + n} characters, at most 100") for n in range(3)]
+    long = [row(f"long{n}", validation_error=f"jobtitle: {130 + n} characters, at most 100") for n in range(3)]
     capture(ledger, row("anna"), row("bert"), *long)
     one, other = claim(ledger)
     settle(ledger, "refused", one, reason=f"RST-360011 No such parent {guid('mia')}.")
     settle(ledger, "refused", other, reason=f"RST-360011 No such parent {guid('zoe')}.")
-    capture(ledger, row("carl", refusal="another table's"), table="account")
+    capture(ledger, row("carl", validation_error="another table's"), table="account")
     expected = [("jobtitle: <n> characters, at most 100", 3), ("RST-360011 No such parent <id>.", 2)]
     assert ledger.reports.reject_reasons("contact") == expected
     assert ledger.reports.reject_reasons("order") == []
@@ -147,7 +147,7 @@ def test_what_is_pending_is_told_by_what_it_takes(
     ledger.deletions.carry_out_deletes("contact", max_share=1.0)
     clock.advance(1)
     capture(ledger, page=many(6, prefix="new"))
-    capture(ledger, row("carl", refusal="no"))
+    capture(ledger, row("carl", validation_error="no"))
     told = ledger.reports.pending_operations("contact")
     if judged > 9:
         assert told == {"insert": 6, "update": 2, "delete": 1}

@@ -35,11 +35,11 @@ def test_a_captured_record_is_to_be_inserted_then_synced_then_updated(ledger: Le
 
 
 def test_a_rejected_record_has_its_reason_and_a_row_its_validation_error(ledger: Ledger) -> None:
-    capture(ledger, row("anna"), row("bert", refusal="email: too long"))
+    capture(ledger, row("anna"), row("bert", validation_error="email: too long"))
     settle(ledger, "refused", *claim(ledger), reason="RST-1")
     anna, bert = stored(ledger, "anna"), stored(ledger, "bert")
-    assert (anna.state, anna.reason, anna.attempts, anna.row_error) == (State.FAILED, "RST-1", 1, None)
-    assert (bert.state, bert.row_error, bert.attempts) == (State.FAILED, "email: too long", 0)
+    assert (anna.state, anna.reason, anna.attempts, anna.row_error) == (State.REJECTED, "RST-1", 1, None)
+    assert (bert.state, bert.row_error, bert.attempts) == (State.REJECTED, "email: too long", 0)
 
 
 def test_a_child_names_its_parent_and_the_parent_its_child(ledger: Ledger) -> None:
@@ -63,7 +63,7 @@ def test_a_waiting_child_names_the_state_and_the_reason_of_its_parent(ledger: Le
     assert (child.state, child.block_reason) == (State.WAITING, BlockReason.PARENT_UNAVAILABLE)
     parent = child.links[0].parent
     assert parent is not None
-    assert (parent.state, parent.reason) == (State.FAILED, "RST-1")
+    assert (parent.state, parent.reason) == (State.REJECTED, "RST-1")
     assert not child.links[0].wanted
 
 

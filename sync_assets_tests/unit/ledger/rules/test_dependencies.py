@@ -28,16 +28,16 @@ NO, KEPT, DELETED = Orphaned
 ROWS: dict[str, RecordState] = {
     "synced": stand(SENT, state=State.SYNCED, incarnation=2),
     "changed": stand(CHANGED, incarnation=2),
-    "rejected update": stand(CHANGED, state=State.FAILED, incarnation=2),
-    "out of scope": stand(SENT, state=State.SYNCED, withdrawn=1, incarnation=2),
+    "rejected update": stand(CHANGED, state=State.REJECTED, incarnation=2),
+    "out of scope": stand(SENT, state=State.SYNCED, out_of_scope=1, incarnation=2),
     "in doubt": stand(CHANGED, IN_DOUBT, incarnation=2),
     "may vanish": stand(SENT, state=State.UNCONFIRMED, unknown_until=1, incarnation=2),
     "lost insert arrived": stand(SENT, state=State.UNCONFIRMED, unknown_until=1, incarnation=1),
     "pending": stand(NEW),
-    "waiting": stand(NEW, state=State.WAITING, gate=BlockReason.PARENT_PENDING),
+    "waiting": stand(NEW, state=State.WAITING, block_reason=BlockReason.PARENT_PENDING),
     "lost insert": stand(NEW, IN_DOUBT),
-    "rejected": stand(NEW, state=State.FAILED),
-    "waiting for a rejected one": stand(NEW, state=State.WAITING, gate=BlockReason.PARENT_UNAVAILABLE),
+    "rejected": stand(NEW, state=State.REJECTED),
+    "waiting for a rejected one": stand(NEW, state=State.WAITING, block_reason=BlockReason.PARENT_UNAVAILABLE),
     "deleted": stand(GONE, incarnation=2),
     "deleted before it was sent": stand(GONE, acked_hash=None),
     "kept orphan": stand(SENT, orphaned=KEPT, incarnation=2),
@@ -182,13 +182,16 @@ def test_one_link(kind: dict[str, Any], parent: str | None, acked: str | None, e
 
 
 def test_a_plain_attribute_that_needs_no_parent_means_nothing() -> None:
-    for parent, uncertain in itertools.product(STATUS, (0, 1)):
-        assert status(CHILD._replace(uncertain=uncertain), link(parent, "synced", **LOOSE)) == StatusOfParents()
+    for parent, outcome_unknown in itertools.product(STATUS, (0, 1)):
+        assert (
+            status(CHILD._replace(outcome_unknown=outcome_unknown), link(parent, "synced", **LOOSE))
+            == StatusOfParents()
+        )
 
 
 def test_the_links_of_a_record_in_doubt_are_to_be_sent() -> None:
-    assert status(CHILD._replace(uncertain=1), link("synced", "synced")).relink
-    assert status(CHILD._replace(uncertain=1)) == StatusOfParents()
+    assert status(CHILD._replace(outcome_unknown=1), link("synced", "synced")).relink
+    assert status(CHILD._replace(outcome_unknown=1)) == StatusOfParents()
 
 
 def test_the_worst_parent_decides_and_no_other_link_takes_it_back() -> None:

@@ -12,7 +12,7 @@ from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import DAY, OptOutRow, OptOutState
 from sync_assets.ledger.rules.transitions import REASON_LENGTH
 
-SETTLED, DECIDE, TO_D365, TO_CAMPAIGN, REFUSED = OptOutState
+SETTLED, DECIDE, TO_D365, TO_CAMPAIGN, REJECTED = OptOutState
 
 MIDNIGHT = 20_000 * DAY
 THEN = MIDNIGHT + DAY // 2
@@ -37,7 +37,7 @@ def due(before: OptOutRow, **changes: int | None) -> OptOutRow:
     return before._replace(**{**tries, "state": DECIDE, "source": "why", **changes})
 
 
-TRIED = {"state": REFUSED, "value": 1, "attempts": 2, "failed_since": 5, "reason": "no"}
+TRIED = {"state": REJECTED, "value": 1, "attempts": 2, "failed_since": 5, "reason": "no"}
 """What tries leave in a row."""
 
 
@@ -47,7 +47,7 @@ def settled(before: OptOutRow, **changes: int | None) -> OptOutRow:
 
 def test_stored_numbers_keep_their_meaning() -> None:
     assert [(state.name, state.value) for state in OptOutState] == [
-        ("SYNCED", 0), ("DECIDE", 1), ("TO_D365", 2), ("TO_CAMPAIGN", 3), ("REFUSED", 4),
+        ("SYNCED", 0), ("DECIDE", 1), ("TO_D365", 2), ("TO_CAMPAIGN", 3), ("REJECTED", 4),
     ]  # fmt: skip
     assert timedelta(microseconds=DAY) == timedelta(days=1)
 
@@ -343,7 +343,7 @@ class TestWritten:
 class TestRefused:
     def test_it_stands_with_its_reason_until_something_changes(self) -> None:
         before = row(0, THEN, d365=1, state=TO_CAMPAIGN, value=1)
-        told = {"state": REFUSED, "attempts": 1, "reason": "no", "failed_since": NOW}
+        told = {"state": REJECTED, "attempts": 1, "reason": "no", "failed_since": NOW}
         assert rules.after_rejection(before, "no", NOW) == before._replace(**told)
 
     def test_tries_are_counted_from_the_first_one_on(self) -> None:

@@ -24,15 +24,15 @@ PLAIN = RecordState(
     table_name="order",
     id="1",
     state=State.PENDING,
-    gate=BlockReason.NONE,
+    block_reason=BlockReason.NONE,
     orphaned=Orphaned.NO,
     incarnation=0,
     desired_hash=A,
     acked_hash=None,
-    uncertain=0,
+    outcome_unknown=0,
     resend=0,
-    withdrawn=0,
-    refusal=None,
+    out_of_scope=0,
+    validation_error=None,
     attempts=0,
     failed_since=None,
     payload="{}",
@@ -42,9 +42,9 @@ NEW: dict[str, Any] = {}
 SENT: dict[str, Any] = {"acked_hash": A, "payload": None, "has_payload": False}
 CHANGED: dict[str, Any] = {"acked_hash": B}
 GONE: dict[str, Any] = {"desired_hash": None, "acked_hash": A, "payload": None, "has_payload": False}
-IN_DOUBT: dict[str, Any] = {"uncertain": 1}
+IN_DOUBT: dict[str, Any] = {"outcome_unknown": 1}
 OPEN_UNTIL: dict[str, Any] = {"unknown_until": HOUR}
-REFUSED: dict[str, Any] = {"refusal": "too long", "payload": None, "has_payload": False}
+INVALID_ROW: dict[str, Any] = {"validation_error": "too long", "payload": None, "has_payload": False}
 ERASED: dict[str, Any] = {"payload": None, "has_payload": False}
 OPEN, COMING, ABSENT = (
     Dependencies(),
@@ -99,28 +99,32 @@ def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
         (stand(SENT), KEPT._replace(has_children=True), (State.ORPHANED, BlockReason.NONE)),
         (stand(SENT, IN_DOUBT), KEPT, (State.PENDING, BlockReason.NONE)),
         (stand(IN_DOUBT), LOST, (State.PENDING, BlockReason.NONE)),
-        (stand(REFUSED), LOST, (State.FAILED, BlockReason.NONE)),
-        (stand(REFUSED, acked_hash=B), KEPT, (State.FAILED, BlockReason.NONE)),
-        (stand(REFUSED, acked_hash=B), LOST, (State.PENDING, BlockReason.NONE)),
-        (stand(CHANGED, withdrawn=1), KEPT, (State.ORPHANED, BlockReason.NONE)),
+        (stand(INVALID_ROW), LOST, (State.REJECTED, BlockReason.NONE)),
+        (stand(INVALID_ROW, acked_hash=B), KEPT, (State.REJECTED, BlockReason.NONE)),
+        (stand(INVALID_ROW, acked_hash=B), LOST, (State.PENDING, BlockReason.NONE)),
+        (stand(CHANGED, out_of_scope=1), KEPT, (State.ORPHANED, BlockReason.NONE)),
         (stand(CHANGED), KEPT._replace(excluded=True), (State.EXCLUDED, BlockReason.NONE)),
         (stand(CHANGED), LOST._replace(excluded=True), (State.PENDING, BlockReason.NONE)),
         # The open request may be a delete, asked for while a parent was gone.
         (stand(SENT, IN_DOUBT, orphaned=Orphaned.DELETED), OPEN, (State.WAITING, BlockReason.REFETCH_REQUIRED)),
-        (stand(SENT, IN_DOUBT, gate=BlockReason.PARENT_PENDING), OPEN, (State.WAITING, BlockReason.REFETCH_REQUIRED)),
-        (stand(SENT, IN_DOUBT, orphaned=Orphaned.DELETED, withdrawn=1), OPEN, (State.PENDING, BlockReason.NONE)),
-        (stand(REFUSED), OPEN, (State.FAILED, BlockReason.NONE)),
-        (stand(REFUSED), ABSENT, (State.FAILED, BlockReason.NONE)),
-        (stand(REFUSED, acked_hash=B), COMING, (State.FAILED, BlockReason.NONE)),
-        (stand(REFUSED, IN_DOUBT), OPEN, (State.FAILED, BlockReason.NONE)),
-        (stand(REFUSED, IN_DOUBT), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
-        (stand(REFUSED, IN_DOUBT), COMING._replace(relink=True), (State.FAILED, BlockReason.NONE)),
+        (
+            stand(SENT, IN_DOUBT, block_reason=BlockReason.PARENT_PENDING),
+            OPEN,
+            (State.WAITING, BlockReason.REFETCH_REQUIRED),
+        ),
+        (stand(SENT, IN_DOUBT, orphaned=Orphaned.DELETED, out_of_scope=1), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(INVALID_ROW), OPEN, (State.REJECTED, BlockReason.NONE)),
+        (stand(INVALID_ROW), ABSENT, (State.REJECTED, BlockReason.NONE)),
+        (stand(INVALID_ROW, acked_hash=B), COMING, (State.REJECTED, BlockReason.NONE)),
+        (stand(INVALID_ROW, IN_DOUBT), OPEN, (State.REJECTED, BlockReason.NONE)),
+        (stand(INVALID_ROW, IN_DOUBT), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
+        (stand(INVALID_ROW, IN_DOUBT), COMING._replace(relink=True), (State.REJECTED, BlockReason.NONE)),
         (stand(GONE), OPEN, (State.PENDING, BlockReason.NONE)),
         (stand(GONE), LOST, (State.PENDING, BlockReason.NONE)),
         (stand(GONE), Dependencies(has_children=True), (State.WAITING, BlockReason.CHILDREN_PENDING)),
         (stand(GONE), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
         (stand(GONE, acked_hash=None), OPEN, None),
-        (stand(GONE, acked_hash=None, uncertain=1), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(GONE, acked_hash=None, outcome_unknown=1), OPEN, (State.PENDING, BlockReason.NONE)),
         # A request without an answer may still take effect.
         (stand(SENT, OPEN_UNTIL, payload="{}", has_payload=True), OPEN, (State.UNCONFIRMED, BlockReason.NONE)),
         (stand(SENT, OPEN_UNTIL), OPEN, (State.UNCONFIRMED, BlockReason.NONE)),
@@ -130,20 +134,20 @@ def stand(*parts: dict[str, Any], **more: Any) -> RecordState:
         (stand(SENT, OPEN_UNTIL), Dependencies(orphaned=Orphaned.DELETED), (State.PENDING, BlockReason.NONE)),
         (stand(NEW, OPEN_UNTIL), Dependencies(orphaned=Orphaned.DELETED), (State.ORPHANED, BlockReason.NONE)),
         (stand(SENT, OPEN_UNTIL), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
-        (stand(SENT, OPEN_UNTIL, withdrawn=1), OPEN, (State.SYNCED, BlockReason.NONE)),
+        (stand(SENT, OPEN_UNTIL, out_of_scope=1), OPEN, (State.SYNCED, BlockReason.NONE)),
         (stand(CHANGED, OPEN_UNTIL), OPEN, (State.PENDING, BlockReason.NONE)),
         (stand(GONE, OPEN_UNTIL, acked_hash=None), OPEN, (State.TOMBSTONE, BlockReason.NONE)),
-        (stand(GONE, OPEN_UNTIL, acked_hash=None, uncertain=1), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(GONE, OPEN_UNTIL, acked_hash=None, outcome_unknown=1), OPEN, (State.PENDING, BlockReason.NONE)),
         (stand(GONE, OPEN_UNTIL), OPEN, (State.PENDING, BlockReason.NONE)),
-        (stand(NEW, OPEN_UNTIL, withdrawn=1), OPEN, (State.SYNCED, BlockReason.NONE)),
-        (stand(NEW, withdrawn=1), OPEN, None),
-        (stand(NEW, withdrawn=1), ABSENT, None),
-        (stand(CHANGED, withdrawn=1), OPEN, (State.SYNCED, BlockReason.NONE)),
-        (stand(CHANGED, withdrawn=1), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
-        (stand(CHANGED, withdrawn=1), ABSENT._replace(relink=True), (State.SYNCED, BlockReason.NONE)),
-        (stand(CHANGED, withdrawn=1), LOST, (State.PENDING, BlockReason.NONE)),
-        (stand(IN_DOUBT, withdrawn=1), OPEN, (State.PENDING, BlockReason.NONE)),
-        (stand(ERASED, IN_DOUBT, withdrawn=1), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(NEW, OPEN_UNTIL, out_of_scope=1), OPEN, (State.SYNCED, BlockReason.NONE)),
+        (stand(NEW, out_of_scope=1), OPEN, None),
+        (stand(NEW, out_of_scope=1), ABSENT, None),
+        (stand(CHANGED, out_of_scope=1), OPEN, (State.SYNCED, BlockReason.NONE)),
+        (stand(CHANGED, out_of_scope=1), Dependencies(relink=True), (State.PENDING, BlockReason.NONE)),
+        (stand(CHANGED, out_of_scope=1), ABSENT._replace(relink=True), (State.SYNCED, BlockReason.NONE)),
+        (stand(CHANGED, out_of_scope=1), LOST, (State.PENDING, BlockReason.NONE)),
+        (stand(IN_DOUBT, out_of_scope=1), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(ERASED, IN_DOUBT, out_of_scope=1), OPEN, (State.PENDING, BlockReason.NONE)),
     ],
 )
 def test_where_a_record_belongs(
@@ -155,7 +159,7 @@ def test_where_a_record_belongs(
 @pytest.mark.parametrize("orphaned", Orphaned)
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize(
-    ("gate", "of_parents", "has_children"),
+    ("block_reason", "of_parents", "has_children"),
     [
         (BlockReason.NONE, BlockReason.NONE, False),
         (BlockReason.PARENT_PENDING, BlockReason.PARENT_PENDING, False),
@@ -165,9 +169,9 @@ def test_where_a_record_belongs(
     ],
 )
 def test_the_stored_columns_keep_the_dependencies(
-    state: State, gate: BlockReason, of_parents: BlockReason, has_children: bool, orphaned: Orphaned
+    state: State, block_reason: BlockReason, of_parents: BlockReason, has_children: bool, orphaned: Orphaned
 ) -> None:
-    assert stand(NEW, state=state, gate=gate, orphaned=orphaned).dependencies == Dependencies(
+    assert stand(NEW, state=state, block_reason=block_reason, orphaned=orphaned).dependencies == Dependencies(
         held=state == State.HELD,
         block_reason=of_parents,
         has_children=has_children,
@@ -182,9 +186,9 @@ def every_stand(states: Sequence[State] = (State.PENDING, State.HELD)) -> list[R
         stand(
             desired_hash=desired,
             acked_hash=acked,
-            uncertain=uncertain,
-            withdrawn=withdrawn,
-            refusal=refusal,
+            outcome_unknown=doubt,
+            out_of_scope=out_of_scope,
+            validation_error=error,
             resend=resend,
             payload="{}" if has_payload and acked is None else None,
             has_payload=has_payload,
@@ -192,7 +196,7 @@ def every_stand(states: Sequence[State] = (State.PENDING, State.HELD)) -> list[R
             attempts=attempts,
             unknown_until=unknown,
         )
-        for desired, acked, uncertain, withdrawn, refusal, resend, has_payload, state, attempts, unknown in (
+        for desired, acked, doubt, out_of_scope, error, resend, has_payload, state, attempts, unknown in (
             itertools.product(
                 [None, A],
                 [None, A, B],
@@ -238,19 +242,19 @@ def test_whatever_is_claimable_may_be_sent() -> None:
             assert record.may_exist_in_campaign
             assert not dependencies.has_children
         elif dependencies.orphaned:
-            assert record.uncertain, "an orphan is only looked up"
+            assert record.outcome_unknown, "an orphan is only looked up"
         else:
             assert dependencies.block_reason == BlockReason.NONE
             assert record.has_payload or record.may_exist_in_campaign
             links_alone = record.may_exist_in_campaign and not record.has_payload and dependencies.relink
-            assert record.refusal is None or record.withdrawn or links_alone
+            assert record.validation_error is None or record.out_of_scope or links_alone
 
 
 def test_what_is_settled_has_nothing_to_send() -> None:
     for record, dependencies in itertools.product(every_stand(), EVERY_TIES):
-        if placement(record, dependencies) == Placement(State.SYNCED, BlockReason.NONE) and not record.withdrawn:
+        if placement(record, dependencies) == Placement(State.SYNCED, BlockReason.NONE) and not record.out_of_scope:
             assert record.desired_hash == record.acked_hash
-            assert not any((record.uncertain, record.resend, dependencies.relink, dependencies.held))
+            assert not any((record.outcome_unknown, record.resend, dependencies.relink, dependencies.held))
             assert record.unknown_until is None
             assert not dependencies.orphaned
 
@@ -261,7 +265,9 @@ def test_at_its_horizon_each_record_is_sent_or_deleted_once_more() -> None:
         where = placement(record, dependencies)
         if where and where.state in (State.UNCONFIRMED, State.TOMBSTONE):
             assert record.unknown_until
-            ended = record._replace(state=where.state, gate=where.block_reason, uncertain=1, unknown_until=None)
+            ended = record._replace(
+                state=where.state, block_reason=where.block_reason, outcome_unknown=1, unknown_until=None
+            )
             again = placement(ended, dependencies)
             assert again
             blocked = dependencies.has_children or dependencies.block_reason != BlockReason.NONE
@@ -273,7 +279,7 @@ def test_to_find_the_same_ties_again_moves_nothing() -> None:
     for record, dependencies in itertools.product(every_stand(list(State))[::7], EVERY_TIES):
         where = reevaluate(record, dependencies)
         if where is not None:
-            again = record._replace(state=where.state, gate=where.block_reason, orphaned=dependencies.orphaned)
+            again = record._replace(state=where.state, block_reason=where.block_reason, orphaned=dependencies.orphaned)
             if where.state in (State.SYNCED, State.HELD, State.TOMBSTONE):  # the payload goes with these
                 again = again._replace(payload=None, has_payload=False)
             assert reevaluate(again, dependencies) == where
@@ -283,41 +289,41 @@ def test_to_find_the_same_ties_again_moves_nothing() -> None:
     ("record", "dependencies", "where"),
     [
         # What Campaign refused stays, whatever else happens around it ...
-        (stand(NEW, state=State.FAILED), OPEN, (State.FAILED, BlockReason.NONE)),
-        (stand(NEW, state=State.FAILED), COMING, (State.FAILED, BlockReason.PARENT_PENDING)),
-        (stand(CHANGED, state=State.FAILED), COMING, (State.FAILED, BlockReason.PARENT_PENDING)),
-        (stand(SENT, state=State.FAILED), Dependencies(relink=True), (State.FAILED, BlockReason.NONE)),
+        (stand(NEW, state=State.REJECTED), OPEN, (State.REJECTED, BlockReason.NONE)),
+        (stand(NEW, state=State.REJECTED), COMING, (State.REJECTED, BlockReason.PARENT_PENDING)),
+        (stand(CHANGED, state=State.REJECTED), COMING, (State.REJECTED, BlockReason.PARENT_PENDING)),
+        (stand(SENT, state=State.REJECTED), Dependencies(relink=True), (State.REJECTED, BlockReason.NONE)),
         (
-            stand(GONE, state=State.FAILED),
+            stand(GONE, state=State.REJECTED),
             Dependencies(has_children=True),
-            (State.FAILED, BlockReason.CHILDREN_PENDING),
+            (State.REJECTED, BlockReason.CHILDREN_PENDING),
         ),
         (
-            stand(REFUSED, acked_hash=A, state=State.FAILED, attempts=1),
+            stand(INVALID_ROW, acked_hash=A, state=State.REJECTED, attempts=1),
             Dependencies(relink=True),
-            (State.FAILED, BlockReason.NONE),
+            (State.REJECTED, BlockReason.NONE),
         ),
         (
-            stand(REFUSED, acked_hash=A, state=State.FAILED, orphaned=Orphaned.DELETED, attempts=1),
+            stand(INVALID_ROW, acked_hash=A, state=State.REJECTED, orphaned=Orphaned.DELETED, attempts=1),
             LOST,
-            (State.FAILED, BlockReason.NONE),
+            (State.REJECTED, BlockReason.NONE),
         ),
         # (what only the transform refused was never sent)
         (
-            stand(REFUSED, acked_hash=A, state=State.FAILED),
+            stand(INVALID_ROW, acked_hash=A, state=State.REJECTED),
             Dependencies(relink=True),
             (State.PENDING, BlockReason.NONE),
         ),
-        (stand(REFUSED, acked_hash=A, state=State.FAILED), LOST, (State.PENDING, BlockReason.NONE)),
+        (stand(INVALID_ROW, acked_hash=A, state=State.REJECTED), LOST, (State.PENDING, BlockReason.NONE)),
         # ... unless the opposite is asked for,
-        (stand(CHANGED, state=State.FAILED), LOST, (State.PENDING, BlockReason.NONE)),
-        (stand(CHANGED, state=State.FAILED, orphaned=Orphaned.DELETED), OPEN, (State.PENDING, BlockReason.NONE)),
+        (stand(CHANGED, state=State.REJECTED), LOST, (State.PENDING, BlockReason.NONE)),
+        (stand(CHANGED, state=State.REJECTED, orphaned=Orphaned.DELETED), OPEN, (State.PENDING, BlockReason.NONE)),
         # or nothing any more, or it is held.
-        (stand(SENT, state=State.FAILED, orphaned=Orphaned.DELETED), OPEN, (State.SYNCED, BlockReason.NONE)),
-        (stand(NEW, state=State.FAILED), LOST, (State.ORPHANED, BlockReason.NONE)),
-        (stand(CHANGED, state=State.FAILED), KEPT, (State.ORPHANED, BlockReason.NONE)),
-        (stand(CHANGED, state=State.FAILED), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
-        (stand(NEW, state=State.FAILED, withdrawn=1), OPEN, None),
+        (stand(SENT, state=State.REJECTED, orphaned=Orphaned.DELETED), OPEN, (State.SYNCED, BlockReason.NONE)),
+        (stand(NEW, state=State.REJECTED), LOST, (State.ORPHANED, BlockReason.NONE)),
+        (stand(CHANGED, state=State.REJECTED), KEPT, (State.ORPHANED, BlockReason.NONE)),
+        (stand(CHANGED, state=State.REJECTED), Dependencies(held=True), (State.HELD, BlockReason.NONE)),
+        (stand(NEW, state=State.REJECTED, out_of_scope=1), OPEN, None),
     ],
 )
 def test_what_campaign_refused_once_its_ties_are_others(
@@ -345,17 +351,17 @@ def test_each_insert_begins_an_incarnation(record: RecordState, outcome: Outcome
 
 
 def test_an_orphan_whose_request_is_refused_late_is_not_rejected() -> None:
-    record = stand(CHANGED, uncertain=1, orphaned=Orphaned.KEPT)
+    record = stand(CHANGED, outcome_unknown=1, orphaned=Orphaned.KEPT)
     late = after_outcome(record, Outcome(1, "refused", A, "no"), now=1, horizon=1)
     assert late is not None
     assert (late.state, late.reason, late.failed_since) == (State.ORPHANED, None, 1)
 
 
-@pytest.mark.parametrize(("result", "state"), [("refused", State.FAILED), ("later", State.PENDING)])
+@pytest.mark.parametrize(("result", "state"), [("refused", State.REJECTED), ("later", State.PENDING)])
 def test_links_alone_of_a_rejected_row_in_doubt_are_tried_again_only_if_they_were_not_refused(
     result: Any, state: State
 ) -> None:
-    record = stand(REFUSED, uncertain=2, state=State.PENDING)
+    record = stand(INVALID_ROW, outcome_unknown=2, state=State.PENDING)
     outcome = Outcome(1, result, OTHER, "why", links=(LinkTo("cusContact", "1", keyed=True),))
     acknowledgement = after_outcome(record, outcome, now=1, horizon=1)
     assert acknowledgement is not None
@@ -365,14 +371,14 @@ def test_links_alone_of_a_rejected_row_in_doubt_are_tried_again_only_if_they_wer
 @pytest.mark.parametrize("result", ["later", "refused", "unknown", "done"])
 def test_an_answer_about_links_alone(result: Any) -> None:
     """Turned away, the links are still to be sent, and it was an attempt: no endless loop without a pause."""
-    under_way = stand(SENT, uncertain=1, attempts=2)
+    under_way = stand(SENT, outcome_unknown=1, attempts=2)
     outcome = Outcome(1, result, A, "RST-360011", 30, links=(LinkTo("cusContact", None, keyed=True),))
     verdict = after_outcome(under_way, outcome, now=1, horizon=HOUR)
     assert verdict is not None
     expected = {
         "later": (State.PENDING, 3, 30_000_001, 0),
-        "refused": (State.FAILED, 3, None, 0),
+        "refused": (State.REJECTED, 3, None, 0),
         "unknown": (State.PENDING, 3, 30_000_001, 1),
         "done": (State.SYNCED, 0, None, 0),
     }
-    assert (verdict.state, verdict.attempts, verdict.not_before, verdict.uncertain) == expected[result]
+    assert (verdict.state, verdict.attempts, verdict.not_before, verdict.outcome_unknown) == expected[result]

@@ -31,7 +31,7 @@ def test_a_power_cut_after_a_claim_loses_no_claim(
         capture(ledger, page=many(40))
         claimed = claim(ledger, limit=30)
         with after_power_cut(files) as left:
-            assert {record.seq for record in stored(left).values() if record.uncertain} == {
+            assert {record.seq for record in stored(left).values() if record.outcome_unknown} == {
                 record.seq for record in claimed
             }
 
