@@ -185,7 +185,8 @@ def no_second_insert_or_delete(history: History) -> Found:
                 if before.method == now.method and before.acknowledged and _answered_before(before, now):
                     resource = contract.table.resource
                     if not (
-                        _may_have_changed(history, record, resource, before, now)
+                        history.orphaned_by_others(record)
+                        or _may_have_changed(history, record, resource, before, now)
                         or _confirms(history, record, resource, before, now)
                     ):
                         yield *record, f"event {now.sent.n} is a second {now.method} after event {before.sent.n}"
@@ -216,7 +217,7 @@ def no_second_record(history: History) -> Found:
         for request in writes:
             for call in request.calls:
                 there = history.with_key(contract.table.resource, record[1], call.handled.n)
-                if request.method == "POST" and call.took_effect and there:
+                if request.method == "POST" and call.took_effect and there and not history.orphaned_by_others(record):
                     yield *record, f"event {call.handled.n} inserts it, though Campaign holds it"
 
 

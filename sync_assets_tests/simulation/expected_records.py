@@ -45,9 +45,8 @@ class ExpectedRecords:
                 return Expected("open")  # deleted before `apply_deletes` was switched on
             if self.history.unknown_to_a_copy(record):
                 return Expected("kept")
-            parents = {parent for _, parent in self.history.parents_ever(record)}
-            if not self.history.removed_by_others.isdisjoint(parents):
-                return Expected("open")  # Campaign may have hidden it when it was to be deleted
+            if self.history.orphaned_by_others(record):
+                return Expected("open")  # it may have been hidden when it was to be deleted
             return Expected("open" if self._has_children_that_stay(record) else "absent")
         mapped = contract.mapped(row)
         if mapped.invalid:

@@ -232,11 +232,14 @@ class History:
             if one.resource == table.resource and one.by == "others" and one.before and one.after is None
         }
 
+    def orphaned_by_others(self, record: Id) -> bool:
+        """Return True if others removed a parent: Campaign may have hidden the record, and no request finds it then."""
+        return not self.removed_by_others.isdisjoint(parent for _, parent in self.parents_ever(record))
+
     def hidden_by_others(self, record: Id) -> bool:
         """Return True if Campaign hides the record at the end since others removed a parent: no request mends that."""
         held = self.final_records(self.contracts[record[0]].table, record[1])
-        parents = {parent for _, parent in self.parents_ever(record)}
-        return any(not one.get("_visible", True) for one in held) and not self.removed_by_others.isdisjoint(parents)
+        return any(not one.get("_visible", True) for one in held) and self.orphaned_by_others(record)
 
     # Requests
 
