@@ -22,6 +22,11 @@ def from_micros(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=micros)
 
 
+def instant(micros: int | None) -> datetime | None:
+    """Return the UTC time of microseconds since 1970; None for None."""
+    return None if micros is None else from_micros(micros)
+
+
 def seconds(amount: float) -> int:
     """Return seconds as microseconds."""
     return round(amount * 1_000_000)
@@ -30,6 +35,11 @@ def seconds(amount: float) -> int:
 def to_day_number(day: date) -> int:
     """Return days since 1970."""
     return day.toordinal() - _EPOCH_DAY
+
+
+def day_of(micros: int) -> int:
+    """Return the days from 1970 to the UTC day of microseconds since then."""
+    return to_day_number(from_micros(micros).date())
 
 
 def from_day_number(number: int) -> date:

@@ -147,7 +147,7 @@ async def _compare(session: Session, ids: Sequence[str], found: Parity) -> None:
                 session.direction,
                 (column.opted_out(here[id_].values[column.name]), here[id_].modified),
                 (told[attribute].value, told[attribute].changed),
-                None if micros is None else times.from_micros(micros),
+                times.instant(micros),
                 now,
             )
             verdicts[verdict] += 1

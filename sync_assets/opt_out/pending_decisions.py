@@ -158,7 +158,7 @@ class _Batch:
             # The opt-out was stated about a profile that was made anew since: it holds for the present one, too.
             both = direction == "bidirectional"
             if both or not d365:
-                row, campaign, changed = row._replace(ask=0), True, _instant(row.campaign_at)
+                row, campaign, changed = row._replace(ask=0), True, times.instant(row.campaign_at)
                 decision = Decision(True, "campaign" if both else "d365", "an opt-out wins")
         decided = self._logged(row, d365, modified, campaign, changed, decision)
         self._settle(row, int(bool(d365)), decided)
@@ -240,8 +240,8 @@ class _Batch:
 def _said(row: OptOutRow, told: ProfileOptOut | None) -> tuple[bool | None, datetime | None]:
     """Return Campaign's value and time of change: from its response `told`, else as stored in the ledger."""
     if told is None:
-        return _flag(row.campaign), _instant(rules.changed_at(row))
-    return told.value, _instant(rules.since(row, told.value, _micros(told.changed), _micros(told.created)))
+        return _flag(row.campaign), times.instant(rules.changed_at(row))
+    return told.value, times.instant(rules.since(row, told.value, _micros(told.changed), _micros(told.created)))
 
 
 def _is_of_earlier_profile(row: OptOutRow, told: ProfileOptOut) -> bool:
@@ -250,10 +250,6 @@ def _is_of_earlier_profile(row: OptOutRow, told: ProfileOptOut) -> bool:
 
 def _flag(value: int | None) -> bool | None:
     return None if value is None else bool(value)
-
-
-def _instant(micros: int | None) -> datetime | None:
-    return None if micros is None else times.from_micros(micros)
 
 
 def _micros(moment: datetime | None) -> int | None:

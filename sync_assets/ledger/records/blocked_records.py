@@ -74,17 +74,12 @@ class BlockedRecords:
     def waiting_reasons(self, table: str) -> dict[BlockReason, int]:
         """Count the waiting records of the table by block reason."""
         waiting = sa.select(_R.block_reason, sa.func.count()).where(schema.STUCK, _WAITING, _R.table_name == table)
-        with self._session.database.read() as connection:
-            return {
-                BlockReason(reason): number for reason, number in connection.execute(waiting.group_by(_R.block_reason))
-            }
+        return {BlockReason(reason): number for reason, number in self._session.rows(waiting.group_by(_R.block_reason))}
 
     def oldest_waiting(self, table: str) -> datetime | None:
         """Return when the waiting record that changed first did so; None if none waits."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(schema.STUCK, _WAITING, _R.table_name == table)
-        with self._session.database.read() as connection:
-            moment = connection.execute(oldest).scalar()
-        return None if moment is None else times.from_micros(moment)
+        return times.instant(self._session.scalar(oldest))
 
     def waiting_parents(self, table: str) -> list[tuple[str, str, int]]:
         """Return what records of the table wait for, as (parent table, state of the parent, number of records).
@@ -106,11 +101,10 @@ class BlockedRecords:
             .where(_BLOCKS)
             .group_by(_L.parent_table, _P.c.state)
         )
-        with self._session.database.read() as connection:
-            found = [
-                (name, UNKNOWN if state is None else STATES[State(state)], number)
-                for name, state, number in connection.execute(by_state)
-            ]
+        found = [
+            (name, UNKNOWN if state is None else STATES[State(state)], number)
+            for name, state, number in self._session.rows(by_state)
+        ]
         return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
 
     def waiting(self, table: str | None = None, limit: int = LISTED) -> list[Waiting]:
@@ -168,9 +162,8 @@ class BlockedRecords:
             orphaned = orphaned.where(_R.table_name == table)
         if id is not None:
             orphaned = orphaned.where(_R.id == id)
-        with self._session.database.read() as connection:
-            # If a record has lost several parents, report the one with the most specific reason.
-            rows = {row.seq: row for row in sorted(connection.execute(orphaned), key=_loss)}
+        # If a record has lost several parents, report the one with the most specific reason.
+        rows = {row.seq: row for row in sorted(self._session.rows(orphaned), key=_loss)}
         return [
             Orphan(
                 row.table_name,
@@ -188,8 +181,7 @@ class BlockedRecords:
         ids = sa.select(_R.id).where(
             schema.STUCK, _WAITING, _R.table_name == table, _R.block_reason == BlockReason.REFETCH_REQUIRED.value
         )
-        with self._session.database.read() as connection:
-            return list(connection.execute(ids.limit(limit)).scalars())
+        return list(self._session.column(ids.limit(limit)))
 
 
 def _loss(row: Any) -> Loss:

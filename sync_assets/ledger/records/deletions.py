@@ -284,21 +284,19 @@ class Deletions:
             .where(schema.STUCK, sa.text("state = 2 AND block_reason = 2"), _L.parent_table == table)
             .distinct()
         )
-        with self._session.database.read() as connection:
-            read_id = connection.execute(due).scalar()
-            if read_id is None:
-                return
+        read_id = self._session.scalar(due)
+        if read_id is None:
+            return
         # Wait for transactions that re-evaluate children now: they may have read that the feed is not complete.
         self._session.database.write(
             lambda connection: self._dependencies.lock_linked_records(connection, first_links=True)
         )
-        with self._session.database.read() as connection:
-            seqs = sorted(connection.execute(waiting).scalars())
+        seqs = sorted(self._session.column(waiting))
         for start in range(0, len(seqs), BATCH):
             some = seqs[start : start + BATCH]
             self._session.database.write(partial(self._reevaluate_orphans, seqs=some))
         same = sa.update(schema.feed).where(_F.table_name == table, _F.read_id == read_id)
-        self._session.database.write(lambda connection: connection.execute(same.values(orphans_due=False)) and None)
+        self._session.run(same.values(orphans_due=False))
 
     def _reevaluate_orphans(self, connection: Connection, seqs: Sequence[int]) -> None:
         self._dependencies.lock_linked_records(connection, first_links=True)

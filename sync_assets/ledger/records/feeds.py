@@ -192,7 +192,7 @@ class Feeds:
     def release_feed(self, table: str, session: int) -> None:
         """Release the capture lease, if this session still holds it."""
         mine = sa.delete(schema.lease).where(_L.name == table, _L.session == session)
-        self._session.database.write(lambda connection: connection.execute(mine) and None)
+        self._session.run(mine)
 
     def reset(
         self,

@@ -325,6 +325,6 @@ def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
         bool(wanted),
         bool(there),
         bool(payload),
-        None if live_until is None else times.from_micros(live_until),
-        None if unknown is None else times.from_micros(unknown),
+        times.instant(live_until),
+        times.instant(unknown),
     )

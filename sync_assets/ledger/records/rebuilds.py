@@ -91,14 +91,12 @@ class Rebuilds:
         """Store the progress of a rebuild."""
         changes = {name: getattr(rebuild, name) for name in ("captured", "link", "records", "equal", "differing")}
         moved = sa.update(schema.rebuild).where(_B.table_name == rebuild.table)
-        self._session.database.write(
-            lambda connection: connection.execute(moved.values(**changes, unknown=rebuild.unknown)) and None
-        )
+        self._session.run(moved.values(**changes, unknown=rebuild.unknown))
 
     def end_rebuild(self, table: str) -> None:
         """Delete the progress of the table's rebuild, which has ended."""
         gone = sa.delete(schema.rebuild).where(_B.table_name == table)
-        self._session.database.write(lambda connection: connection.execute(gone) and None)
+        self._session.run(gone)
 
     def claim_found(
         self, table: str, ids: list[str], session: int, *, remember: bool = True

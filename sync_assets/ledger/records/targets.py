@@ -51,10 +51,9 @@ class Targets:
         """
 
         def work(connection: Connection) -> None:
-            new = self._session.upsert(operation_tables.target).values(table_name=table, resource=resource, key=key)
             replaces = stored_target(connection, table) is not None
-            values = {"resource": resource, "key": key}
-            connection.execute(new.on_conflict_do_update(index_elements=["table_name"], set_=values))
+            row = {"table_name": table, "resource": resource, "key": key}
+            connection.execute(self._session.put(operation_tables.target, [row]))
             if replaces:
                 self._forget_acknowledged(connection, table)
                 for listed in (schema.rebuild, schema.existing_record):

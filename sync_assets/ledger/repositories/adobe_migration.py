@@ -33,26 +33,16 @@ class AdobeMigration:
 
     def steps(self) -> dict[str, MigrationStep]:
         """Return the steps that are done, by name."""
-        with self._session.database.read() as connection:
-            return {
-                row.step: MigrationStep(
-                    row.step, row.configuration, json.loads(row.result), times.from_micros(row.done_at)
-                )
-                for row in connection.execute(sa.select(operation_tables.adobe_migration))
-            }
+        return {
+            row.step: MigrationStep(row.step, row.configuration, json.loads(row.result), times.from_micros(row.done_at))
+            for row in self._session.rows(sa.select(operation_tables.adobe_migration))
+        }
 
     def note_step(self, step: str, configuration: str, result: Mapping[str, Any]) -> None:
         """Store a step as done now; it replaces an earlier result of the step."""
-
-        def work(connection: sa.Connection) -> None:
-            row = {"configuration": configuration, "result": json.dumps(result), "done_at": self._session.now()}
-            new = self._session.upsert(operation_tables.adobe_migration).values(step=step, **row)
-            connection.execute(new.on_conflict_do_update(index_elements=["step"], set_=row))
-
-        self._session.database.write(work)
+        values = {"configuration": configuration, "result": json.dumps(result), "done_at": self._session.now()}
+        self._session.run(self._session.put(operation_tables.adobe_migration, [{"step": step, **values}]))
 
     def forget_steps(self) -> None:
         """Delete all steps, so that the migration begins anew."""
-        self._session.database.write(
-            lambda connection: connection.execute(sa.delete(operation_tables.adobe_migration)) and None
-        )
+        self._session.run(sa.delete(operation_tables.adobe_migration))

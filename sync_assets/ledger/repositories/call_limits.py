@@ -55,8 +55,7 @@ class CallLimits:
     def workers(self) -> list[Worker]:
         """Return the workers whose session is live, by owner."""
         live = sa.select(operation_tables.worker).where(_W.session.in_(schema.LIVE_EPOCHS)).order_by(_W.owner)
-        with self._session.database.read() as connection:
-            return [Worker(row.owner, row.wanted, row.slots) for row in connection.execute(live)]
+        return [Worker(row.owner, row.wanted, row.slots) for row in self._session.rows(live)]
 
     def lease_slots(self, owner: str, session: int, *, wanted: int, slots: int, total: int) -> int:
         """Take up to `slots` of `total` requests in flight, as many as other workers leave free; return how many.
@@ -70,9 +69,8 @@ class CallLimits:
             connection.execute(sa.delete(operation_tables.worker).where(_W.session.not_in(schema.LIVE_EPOCHS)))
             others = sa.select(sa.func.coalesce(sa.func.sum(_W.slots), 0)).where(_W.owner != owner)
             granted = max(0, min(slots, total - int(connection.execute(others).scalar_one())))
-            row = {"session": session, "wanted": wanted, "slots": granted}
-            new = self._session.upsert(operation_tables.worker).values(owner=owner, **row)
-            connection.execute(new.on_conflict_do_update(index_elements=["owner"], set_=row))
+            row = {"owner": owner, "session": session, "wanted": wanted, "slots": granted}
+            connection.execute(self._session.put(operation_tables.worker, [row]))
             return granted
 
         return self._session.database.write(work)
@@ -80,7 +78,7 @@ class CallLimits:
     def release_slots(self, owner: str) -> None:
         """Release all slots of a worker."""
         gone = sa.delete(operation_tables.worker).where(_W.owner == owner)
-        self._session.database.write(lambda connection: connection.execute(gone) and None)
+        self._session.run(gone)
 
     def reserve_starts(self, calls: int, per_second: float) -> float:
         """Reserve the next `calls` starts, 1 / `per_second` s apart; return the seconds from now to the first one."""
@@ -93,8 +91,7 @@ class CallLimits:
             far = now + times.seconds(_CLOCK_WENT_BACK) + 10 * interval
             first = now if stored > far else max(now, stored)
             following = first + calls * interval
-            new = self._session.upsert(rate).values(name=_RATE, next_at=following)
-            connection.execute(new.on_conflict_do_update(index_elements=["name"], set_={"next_at": following}))
+            connection.execute(self._session.put(rate, [{"name": _RATE, "next_at": following}]))
             return (first - now) / times.seconds(1)
 
         return self._session.database.write(work)
@@ -120,9 +117,8 @@ class CallLimits:
                 return CallBlock(hour, 0, short)
             granted = min([calls, *(max(1, number // 4) for number in left.values())])
             for period, number, taken in ((_DAY, hour // HOURS, day_taken), (_HOUR, hour, hour_taken)):
-                row = {"calls": taken + granted}
-                new = self._session.upsert(operation_tables.call_budget).values(period=period, number=number, **row)
-                connection.execute(new.on_conflict_do_update(index_elements=["period", "number"], set_=row))
+                row = {"period": period, "number": number, "calls": taken + granted}
+                connection.execute(self._session.put(operation_tables.call_budget, [row]))
             old = sa.or_(
                 sa.and_(_C.period == _DAY, _C.number < hour // HOURS - 1),
                 sa.and_(_C.period == _HOUR, _C.number < hour - HOURS),
@@ -155,8 +151,7 @@ class CallLimits:
         Hours are stored for a day, and only under a budget. Reserved calls count as made.
         """
         most = sa.select(sa.func.max(_C.calls)).where(_C.period == _HOUR)
-        with self._session.database.read() as connection:
-            return int(connection.execute(most).scalar() or 0)
+        return int(self._session.scalar(most) or 0)
 
     def _taken(self, connection: Connection, hour: int) -> tuple[int, int]:
         """See `calls_taken`. Calls made before a budget was configured count, too: it may be set during a day."""

@@ -22,29 +22,22 @@ class DialectFindings:
 
     def found(self, resource: str) -> dict[str, str]:
         """Return the findings of a resource: premise -> finding."""
-        with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(_D.premise, _D.found).where(_D.resource == resource))
-            return {row.premise: row.found for row in rows}
+        rows = self._session.rows(sa.select(_D.premise, _D.found).where(_D.resource == resource))
+        return {row.premise: row.found for row in rows}
 
     def note(self, resource: str, found: Mapping[str, str]) -> None:
         """Store findings of a resource; they replace earlier ones of the same premises."""
-
-        def work(connection: sa.Connection) -> None:
-            now = self._session.now()
-            rows = [
-                {"resource": resource, "premise": premise, "found": finding, "found_at": now}
-                for premise, finding in sorted(found.items())
-            ]
-            if rows:
-                new = self._session.upsert(operation_tables.dialect).values(rows)
-                changes = {"found": new.excluded.found, "found_at": new.excluded.found_at}
-                connection.execute(new.on_conflict_do_update(index_elements=["resource", "premise"], set_=changes))
-
-        self._session.database.write(work)
+        now = self._session.now()
+        rows = [
+            {"resource": resource, "premise": premise, "found": finding, "found_at": now}
+            for premise, finding in sorted(found.items())
+        ]
+        if rows:
+            self._session.run(self._session.put(operation_tables.dialect, rows))
 
     def forget(self, resource: str, *premises: str) -> None:
         """Delete findings of a resource, or all of them if no premises are given, so that they are tested again."""
         forgotten = sa.delete(operation_tables.dialect).where(_D.resource == resource)
         if premises:
             forgotten = forgotten.where(_D.premise.in_(premises))
-        self._session.database.write(lambda connection: connection.execute(forgotten) and None)
+        self._session.run(forgotten)

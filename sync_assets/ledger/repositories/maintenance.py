@@ -57,15 +57,13 @@ class Maintenance:
 
     def in_maintenance(self) -> dict[str, datetime]:
         """Return the tables in maintenance, with the time since when."""
-        with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(operation_tables.maintenance).order_by(_M.table_name))
-            return {row.table_name: times.from_micros(row.since) for row in rows}
+        rows = self._session.rows(sa.select(operation_tables.maintenance).order_by(_M.table_name))
+        return {row.table_name: times.from_micros(row.since) for row in rows}
 
     def known_types(self, table: str) -> Types:
         """Return the stored types of the table's columns (side d365) and its resource's attributes (side campaign)."""
-        with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(operation_tables.known_type).where(_K.table_name == table))
-            return {(row.side, row.name): row.type for row in rows}
+        rows = self._session.rows(sa.select(operation_tables.known_type).where(_K.table_name == table))
+        return {(row.side, row.name): row.type for row in rows}
 
     def note_types(self, table: str, types: Mapping[tuple[str, str], str]) -> None:
         """Replace the stored types of the table."""
@@ -85,4 +83,4 @@ class Maintenance:
     def maintained_since(self, connection: Connection, table: str) -> datetime | None:
         """Return since when the table is in maintenance; None if it is not."""
         since = connection.execute(sa.select(_M.since).where(_M.table_name == table)).scalar()
-        return None if since is None else times.from_micros(since)
+        return times.instant(since)

@@ -15,7 +15,7 @@ from sync_assets.ledger.storage import operation_tables
 from sync_assets.ledger.storage.session import LedgerSession
 
 DAY_SECONDS = 86_400.0
-_M = operation_tables.mapping.c
+_MAPPING = operation_tables.mapping
 
 
 class MappingChanges:
@@ -40,8 +40,8 @@ class MappingChanges:
         """
 
         def work(connection: Connection) -> datetime | None:
-            rows = sa.select(operation_tables.mapping).where(_M.table_name == table)
-            known = {row.fingerprint: row for row in connection.execute(rows)}
+            stored = sa.select(_MAPPING).where(_MAPPING.c.table_name == table)
+            known = {row.fingerprint: row for row in connection.execute(stored)}
             old, new = known.get(before), known.get(now)
             if new and new.left_at is None:
                 return None  # stored already; that capture ended before its first page was stored
@@ -51,15 +51,11 @@ class MappingChanges:
             if turns and not accepted:
                 return times.from_micros(new.left_at) if new else None
             returned = bool(old and old.returned) or accepted
-            self._put_mapping(connection, table, before, left_at=moment, returned=returned)
-            self._put_mapping(connection, table, now, left_at=None, returned=recent or accepted)
+            rows = [
+                {"fingerprint": before, "left_at": moment, "returned": int(returned)},
+                {"fingerprint": now, "left_at": None, "returned": int(recent or accepted)},
+            ]
+            connection.execute(self._session.put(_MAPPING, [{"table_name": table, **row} for row in rows]))
             return times.from_micros(new.left_at) if new and turns else None
 
         return self._session.database.write(work)
-
-    def _put_mapping(
-        self, connection: Connection, table: str, fingerprint: str, *, left_at: int | None, returned: bool
-    ) -> None:
-        row = {"left_at": left_at, "returned": int(returned)}
-        new = self._session.upsert(operation_tables.mapping).values(table_name=table, fingerprint=fingerprint, **row)
-        connection.execute(new.on_conflict_do_update(index_elements=["table_name", "fingerprint"], set_=row))

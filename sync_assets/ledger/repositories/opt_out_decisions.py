@@ -74,8 +74,7 @@ class OptOutDecisions:
         return self._read(sa.select(opt_out_tables.opt_out_decision))
 
     def _read(self, wanted: sa.Select[Any]) -> list[OptOutDecision]:
-        with self._session.database.read() as connection:
-            return [_decision(row) for row in connection.execute(wanted.order_by(_D.number.desc()))]
+        return [_decision(row) for row in self._session.rows(wanted.order_by(_D.number.desc()))]
 
     def replace_rejected_rows(self, partition: str, rows: Sequence[RejectedRow]) -> None:
         """Store the rejected rows of a file in place of those of an earlier read."""
@@ -92,13 +91,12 @@ class OptOutDecisions:
     def rejected_rows(self, partition: str, limit: int | None = None) -> list[RejectedRow]:
         """Return the rejected rows of a file by line, until they are pruned."""
         wanted = sa.select(_R.line, _R.id, _R.reason).where(_R.partition == partition).order_by(_R.line).limit(limit)
-        with self._session.database.read() as connection:
-            return [RejectedRow(*row) for row in connection.execute(wanted)]
+        return [RejectedRow(*row) for row in self._session.rows(wanted)]
 
     def prune_rejected_rows(self, before: datetime) -> None:
         """Remove the rejected rows that were stored before a time."""
         old = sa.delete(opt_out_tables.opt_out_rejected_row).where(_R.stored_at < times.to_micros(before))
-        self._session.database.write(lambda connection: connection.execute(old) and None)
+        self._session.run(old)
 
 
 def _stored(decision: OptOutDecision) -> dict[str, Any]:
@@ -113,7 +111,7 @@ def _stored(decision: OptOutDecision) -> dict[str, Any]:
 def _decision(row: Any) -> OptOutDecision:
     values = {name: getattr(row, name) for name in OptOutDecision._fields}
     for name in _TIMES:
-        values[name] = None if values[name] is None else times.from_micros(values[name])
+        values[name] = times.instant(values[name])
     for name in _FLAGS:
         values[name] = None if values[name] is None else bool(values[name])
     return OptOutDecision(**values)

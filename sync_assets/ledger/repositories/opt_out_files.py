@@ -100,8 +100,7 @@ class OptOutFiles:
 
     def files(self) -> list[OptOutFile]:
         """Return all stored files, the oldest first."""
-        with self._session.database.read() as connection:
-            return [_file(row) for row in connection.execute(_ALL)]
+        return [_file(row) for row in self._session.rows(_ALL)]
 
     def file_done(self, file: OptOutFile, counts: Mapping[str, int]) -> None:
         """Store that a file was processed completely. counts: added to today's opt-out counts."""
@@ -139,9 +138,7 @@ class OptOutFiles:
 
     def last_noted(self, what: str) -> datetime | None:
         """Return when the event `what` (POLL or RESTART) was last stored."""
-        with self._session.database.read() as connection:
-            last = connection.execute(sa.select(sa.func.max(_F.modified_at)).where(_F.name == what)).scalar()
-            return None if last is None else times.from_micros(last)
+        return times.instant(self._session.scalar(sa.select(sa.func.max(_F.modified_at)).where(_F.name == what)))
 
     def note(self, what: str, moment: datetime) -> None:
         """Store the event `what` (POLL or RESTART); only the last one is kept, and none of the future.
@@ -170,6 +167,6 @@ def _file(row: sa.Row[tuple[object, ...]]) -> OptOutFile:
         seen_at=times.from_micros(row.seen_at),
         looked_at=times.from_micros(row.looked_at),
         state=FileState(row.state),
-        done_at=None if done is None else times.from_micros(done),
+        done_at=times.instant(done),
         reason=row.reason,
     )

@@ -172,9 +172,7 @@ class OptOutRows:
 
     def add_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
         """Add to today's counts (UTC), by kind."""
-        day = times.to_day_number(times.from_micros(self._session.now()).date())
+        day = times.day_of(self._session.now())
         counted = [{"day": day, "kind": kind, "number": number} for kind, number in sorted(counts.items()) if number]
         if counted:
-            new = self._session.upsert(opt_out_tables.opt_out_count).values(counted)
-            more = _C.number + new.excluded.number
-            connection.execute(new.on_conflict_do_update(index_elements=["day", "kind"], set_={"number": more}))
+            connection.execute(self._session.put(opt_out_tables.opt_out_count, counted, added="number"))

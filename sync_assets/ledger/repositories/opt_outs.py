@@ -355,8 +355,7 @@ class OptOuts:
         wanted = sa.select(_O.id, _O.attribute, _O.reason, _O.failed_since, _O.attempts).where(
             opt_out_tables.OPT_OUT_DUE, _O.state == OptOutState.REJECTED.value
         )
-        with self._session.database.read() as connection:
-            rows = connection.execute(wanted.order_by(_O.id, _O.attribute)).all()
+        rows = self._session.rows(wanted.order_by(_O.id, _O.attribute))
         return [
             Reject(
                 CONTACT,
@@ -371,9 +370,8 @@ class OptOuts:
 
     def counts(self, day: date) -> dict[str, int]:
         """Return the opt-out counts of a UTC day, by kind."""
-        with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(_C.kind, _C.number).where(_C.day == times.to_day_number(day)))
-            return {row.kind: row.number for row in rows}
+        rows = self._session.rows(sa.select(_C.kind, _C.number).where(_C.day == times.to_day_number(day)))
+        return {row.kind: row.number for row in rows}
 
 
 def _due_ids(

@@ -83,8 +83,7 @@ class RecordHistory:
             wanted = wanted.where(_H.id == id)
         if table is not None:
             wanted = wanted.where(_H.table_name == table)
-        with self._session.database.read() as connection:
-            rows = connection.execute(wanted.order_by(_H.number.desc()).limit(limit)).all()
+        rows = self._session.rows(wanted.order_by(_H.number.desc()).limit(limit))
         return [HistoryEntry(times.from_micros(at), *rest) for at, *rest in rows]
 
     def prune_entries(self, before: datetime) -> int:

@@ -75,8 +75,7 @@ class Reports:
         """Count the table's pending records; with `waiting` also those that wait for others."""
         states = [State.PENDING.value, *([State.WAITING.value] if waiting else [])]
         number = sa.select(sa.func.sum(_T.records)).where(_T.table_name == table, _T.state.in_(states))
-        with self._session.database.read() as connection:
-            return int(connection.execute(number).scalar() or 0)
+        return int(self._session.scalar(number) or 0)
 
     def pending_operations(self, table: str) -> dict[Operation, int]:
         """Count the table's pending records by operation; for a large backlog extrapolated from its oldest records."""
@@ -102,14 +101,12 @@ class Reports:
     def one_acknowledged(self, table: str) -> str | None:
         """Return the id of any synced record that Campaign holds; None without one."""
         held = sa.select(_R.id).where(_R.table_name == table, _R.state == int(State.SYNCED), _R.acked_hash.is_not(None))
-        with self._session.database.read() as connection:
-            return connection.execute(held.limit(1)).scalar()
+        return self._session.scalar(held.limit(1))
 
     def oldest_pending(self, table: str) -> datetime | None:
         """Return when the pending record that changed first did so; None if none is pending."""
         oldest = sa.select(sa.func.min(_R.changed_at)).where(_R.table_name == table, schema.PENDING)
-        with self._session.database.read() as connection:
-            return _instant(connection.execute(oldest).scalar())
+        return times.instant(self._session.scalar(oldest))
 
     def next_due(self, table: str | None = None) -> datetime | None:
         """Return when the next record may be claimed: now if one may at once; None if none is to be sent."""
@@ -133,14 +130,13 @@ class Reports:
             unknown = unknown if table is None else unknown.where(_R.table_name == table)
             if (moment := connection.execute(unknown).scalar()) is not None:
                 moments.append(max(moment, now))
-        return _instant(min(moments, default=None))
+        return times.instant(min(moments, default=None))
 
     def unconfirmed_until(self, table: str) -> datetime | None:
         """Return when the last of the table's unconfirmed records is sent once more; None if there is none."""
         of_table = (_R.table_name == table, schema.UNKNOWN, _R.state.in_([State.UNCONFIRMED, State.TOMBSTONE]))
         last = sa.select(sa.func.max(_R.unknown_until)).where(*of_table)
-        with self._session.database.read() as connection:
-            return _instant(connection.execute(last).scalar())
+        return times.instant(self._session.scalar(last))
 
     def retried(self, table: str) -> Retried | None:
         """Return what is known of the table's pending records whose requests failed; None if there is none."""
@@ -150,7 +146,7 @@ class Reports:
         with self._session.database.read() as connection:
             records, since, next_attempt = connection.execute(figures).one()
             reason = connection.execute(oldest).scalar()
-        return Retried(records, _instant(since), _instant(next_attempt), reason) if records else None
+        return Retried(records, times.instant(since), times.instant(next_attempt), reason) if records else None
 
     def retried_records(self, table: str | None = None) -> list[Retry]:
         """Return the pending records whose requests failed, of a table or of all, the next attempt first."""
@@ -158,11 +154,10 @@ class Reports:
         retried = sa.select(*columns).where(schema.RETRIED).order_by(_R.not_before, _R.seq)
         if table is not None:
             retried = retried.where(_R.table_name == table)
-        with self._session.database.read() as connection:
-            return [
-                Retry(row[0], row[1], row[2], _instant(row[3]), row[4], _instant(row[5]))
-                for row in connection.execute(retried)
-            ]
+        return [
+            Retry(row[0], row[1], row[2], times.instant(row[3]), row[4], times.instant(row[5]))
+            for row in self._session.rows(retried)
+        ]
 
     def rejects(self, table: str | None = None) -> list[Reject]:
         """Return the rejected records of a table, or of all tables, in the order of their first capture."""
@@ -177,8 +172,7 @@ class Reports:
         ).where(schema.STUCK, sa.text("state = 3"))
         if table is not None:
             refused = refused.where(_R.table_name == table)
-        with self._session.database.read() as connection:
-            rows = sorted(connection.execute(refused).all())  # by seq; with ORDER BY SQLite would scan the table
+        rows = sorted(self._session.rows(refused))  # by seq; with ORDER BY SQLite would scan the table
         return [
             Reject(
                 table=row.table_name,
@@ -198,9 +192,8 @@ class Reports:
         """
         refused = sa.select(_REASON, sa.func.count()).where(schema.STUCK, sa.text("state = 3"), _R.table_name == table)
         reasons: Counter[str] = Counter()
-        with self._session.database.read() as connection:
-            for text, records in connection.execute(refused.group_by(_REASON)):
-                reasons[kind_of_reason(text or "no reason given")] += records
+        for text, records in self._session.rows(refused.group_by(_REASON)):
+            reasons[kind_of_reason(text or "no reason given")] += records
         return sorted(reasons.items(), key=lambda found: (-found[1], found[0]))[:MOST_REASONS]
 
     def sample_synced(self, table: str, n: int, seed: int) -> list[str]:
@@ -243,8 +236,7 @@ class Reports:
     def engine_calls(self, day: date) -> dict[str, int]:
         """Return the engine calls of a UTC day by kind."""
         calls = sa.select(_E.kind, sa.func.sum(_E.calls)).where(_E.day == times.to_day_number(day))
-        with self._session.database.read() as connection:
-            return {kind: int(number) for kind, number in connection.execute(calls.group_by(_E.kind))}
+        return {kind: int(number) for kind, number in self._session.rows(calls.group_by(_E.kind))}
 
     def engine_calls_by_day(self, first: date, last: date) -> dict[date, dict[str, int]]:
         """Return the engine calls of all tables by UTC day and kind, both included; days without calls are omitted."""
@@ -254,9 +246,8 @@ class Reports:
             .group_by(_E.day, _E.kind)
         )
         by_day: dict[date, dict[str, int]] = defaultdict(dict)
-        with self._session.database.read() as connection:
-            for day, kind, number in connection.execute(calls):
-                by_day[times.from_day_number(day)][kind] = int(number)
+        for day, kind, number in self._session.rows(calls):
+            by_day[times.from_day_number(day)][kind] = int(number)
         return dict(by_day)
 
     def engine_calls_by_table(self, first: date, last: date | None = None) -> dict[str, dict[str, int]]:
@@ -264,17 +255,11 @@ class Reports:
         days = _E.day.between(times.to_day_number(first), times.to_day_number(last or first))
         calls = sa.select(_E.table_name, _E.kind, sa.func.sum(_E.calls)).where(days).group_by(_E.table_name, _E.kind)
         by_table: dict[str, dict[str, int]] = defaultdict(dict)
-        with self._session.database.read() as connection:
-            for table, kind, number in connection.execute(calls):
-                by_table[table][kind] = int(number)
+        for table, kind, number in self._session.rows(calls):
+            by_table[table][kind] = int(number)
         return dict(by_table)
 
     def first_engine_calls(self) -> dict[str, date]:
         """Return the UTC day of the first engine call of each table; tables without calls are missing."""
         first = sa.select(_E.table_name, sa.func.min(_E.day)).group_by(_E.table_name)
-        with self._session.database.read() as connection:
-            return {table: times.from_day_number(day) for table, day in connection.execute(first)}
-
-
-def _instant(micros: int | None) -> datetime | None:
-    return None if micros is None else times.from_micros(micros)
+        return {table: times.from_day_number(day) for table, day in self._session.rows(first)}

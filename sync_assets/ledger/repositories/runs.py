@@ -67,14 +67,8 @@ class Runs:
 
     def end(self, run_id: str) -> None:
         """Store that the work of a run ended by itself, so that its session is not expected to live."""
-
-        def work(connection: Connection) -> None:
-            row = {"session": ENDED, "changed_at": self._session.now()}
-            connection.execute(
-                sa.update(operation_tables.run).where(_R.run_id == run_id, _R.session != GIVEN_UP).values(row)
-            )
-
-        self._session.database.write(work)
+        ended = sa.update(operation_tables.run).where(_R.run_id == run_id, _R.session != GIVEN_UP)
+        self._session.run(ended.values(session=ENDED, changed_at=self._session.now()))
 
     def give_up(self, run_id: str, seen: Heartbeat | None) -> bool:
         """Store that the process of a run was killed. If it is alive after all, its `begin` returns False.
@@ -116,66 +110,46 @@ class Runs:
 
     def count_captured(self, table: str, rows: int) -> None:
         """Add to the rows captured today (UTC), 0 or more, and store that the table was captured now."""
-
-        def work(connection: Connection) -> None:
-            now = self._session.now()
-            key = {"table_name": table, "day": times.to_day_number(times.from_micros(now).date())}
-            new = self._session.upsert(operation_tables.captured_day).values(
-                **key, captured_rows=rows, confirmed_at=now
-            )
-            changed = {"captured_rows": _D.captured_rows + new.excluded.captured_rows, "confirmed_at": now}
-            connection.execute(new.on_conflict_do_update(index_elements=["table_name", "day"], set_=changed))
-
-        self._session.database.write(work)
+        now = self._session.now()
+        row = {"table_name": table, "day": times.day_of(now), "captured_rows": rows, "confirmed_at": now}
+        self._session.run(self._session.put(operation_tables.captured_day, [row], added="captured_rows"))
 
     def add_day_counts(self, table: str, side: str, numbers: Mapping[str, int]) -> None:
         """Add to the numbers of today (UTC). side: of the asset, `d365` or `campaign`."""
-
-        def work(connection: Connection) -> None:
-            day = times.to_day_number(times.from_micros(self._session.now()).date())
-            rows = [
-                {"table_name": table, "day": day, "name": f"{side}/{name}", "number": number}
-                for name, number in sorted(numbers.items())
-                if number
-            ]
-            if rows:
-                new = self._session.upsert(operation_tables.day_count).values(rows)
-                added = {"number": _N.number + new.excluded.number}
-                keys = ["table_name", "day", "name"]
-                connection.execute(new.on_conflict_do_update(index_elements=keys, set_=added))
-
-        self._session.database.write(work)
+        day = times.day_of(self._session.now())
+        rows = [
+            {"table_name": table, "day": day, "name": f"{side}/{name}", "number": number}
+            for name, number in sorted(numbers.items())
+            if number
+        ]
+        if rows:
+            self._session.run(self._session.put(operation_tables.day_count, rows, added="number"))
 
     def day_counts(self, table: str, side: str, day: date) -> Counter[str]:
         """Return the numbers of a UTC day by name; those that are 0 are missing."""
         wanted = sa.select(_N.name, _N.number).where(_N.table_name == table, _N.day == times.to_day_number(day))
-        with self._session.database.read() as connection:
-            rows = connection.execute(wanted.where(_N.name.startswith(f"{side}/"))).all()
+        rows = self._session.rows(wanted.where(_N.name.startswith(f"{side}/")))
         return Counter({row.name.partition("/")[2]: row.number for row in rows})
 
     def forget_confirmation(self, table: str) -> None:
         """Store that the table's last run failed, so that another run is due even without changes."""
         failed = sa.update(operation_tables.captured_day).where(_D.table_name == table).values(confirmed_at=None)
-        self._session.database.write(lambda connection: connection.execute(failed) and None)
+        self._session.run(failed)
 
     def confirmed_at(self, table: str) -> datetime | None:
         """Return when the table was last captured today (UTC), with or without rows; None if it was not."""
-        number = times.to_day_number(times.from_micros(self._session.now()).date())
-        wanted = sa.select(_D.confirmed_at).where(_D.table_name == table, _D.day == number)
-        with self._session.database.read() as connection:
-            moment = connection.execute(wanted).scalar()
-            return None if moment is None else times.from_micros(moment)
+        today = times.day_of(self._session.now())
+        wanted = sa.select(_D.confirmed_at).where(_D.table_name == table, _D.day == today)
+        return times.instant(self._session.scalar(wanted))
 
     def first_captured_day(self, table: str) -> date | None:
         """Return the first UTC day on which the table was captured; None if it never was."""
         first = sa.select(sa.func.min(_D.day)).where(_D.table_name == table)
-        with self._session.database.read() as connection:
-            number = connection.execute(first).scalar()
-            return None if number is None else times.from_day_number(number)
+        number = self._session.scalar(first)
+        return None if number is None else times.from_day_number(number)
 
     def captured_rows(self, table: str, day: date | None = None) -> int:
         """Return the number of rows captured on a UTC day, today by default."""
         number = times.to_day_number(day or datetime.now(UTC).date())
         wanted = sa.select(_D.captured_rows).where(_D.table_name == table, _D.day == number)
-        with self._session.database.read() as connection:
-            return connection.execute(wanted).scalar() or 0
+        return self._session.scalar(wanted) or 0

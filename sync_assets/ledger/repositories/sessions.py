@@ -74,7 +74,7 @@ class Sessions:
     def end(self, epoch: int) -> None:
         """End a session. The outcomes of its requests that were not stored stay unknown."""
         ended = sa.update(schema.session).where(_S.epoch == epoch).values(live=0)
-        self._session.database.write(lambda connection: connection.execute(ended) and None)
+        self._session.run(ended)
 
     def expire(self, has_ended: Callable[[str], bool] = lambda worker: False) -> int:
         """Let sessions expire that are overdue, or whose worker has ended; return how many.
@@ -100,18 +100,16 @@ class Sessions:
     def all(self) -> list[Session]:
         """Return the live sessions."""
         live = sa.select(_S.epoch, _S.worker, _S.until).where(_LIVE).order_by(_S.epoch)
-        with self._session.database.read() as connection:
-            return [Session(row.epoch, row.worker, times.from_micros(row.until)) for row in connection.execute(live)]
+        return [Session(row.epoch, row.worker, times.from_micros(row.until)) for row in self._session.rows(live)]
 
     def number(self) -> int:
         """Return the ledger's number, which is lower in an older copy."""
-        with self._session.database.read() as connection:
-            return connection.execute(sa.select(_I.number)).scalar_one()
+        return self._session.scalar(sa.select(_I.number))
 
     def raise_number(self, number: int) -> None:
         """Raise the ledger's number, so that it does not count as an older copy any more."""
         raised = sa.update(operation_tables.identity).where(_I.number < number).values(number=number)
-        self._session.database.write(lambda connection: connection.execute(raised) and None)
+        self._session.run(raised)
 
     # Parts of the transactions of others
 

@@ -122,11 +122,11 @@ class StoredRecords:
             desired_hash=row.desired_hash and bytes(row.desired_hash),
             acked_hash=row.acked_hash and bytes(row.acked_hash),
             changed_at=times.from_micros(row.changed_at),
-            acked_at=_instant(row.acked_at),
-            failed_since=_instant(row.failed_since),
-            not_before=_instant(row.not_before),
-            leased_until=_instant(row.session_until),
-            unknown_until=_instant(row.unknown_until),
+            acked_at=times.instant(row.acked_at),
+            failed_since=times.instant(row.failed_since),
+            not_before=times.instant(row.not_before),
+            leased_until=times.instant(row.session_until),
+            unknown_until=times.instant(row.unknown_until),
             attempts=row.attempts,
             outcome_unknown=bool(row.outcome_unknown),
             out_of_scope=bool(row.out_of_scope),
@@ -182,7 +182,3 @@ def _state(row: Any) -> RelatedState:
     return RelatedState(
         row.table_name, row.id, State(row.state), BlockReason(row.block_reason), row.reason or row.validation_error
     )
-
-
-def _instant(micros: int | None) -> datetime | None:
-    return None if micros is None else times.from_micros(micros)

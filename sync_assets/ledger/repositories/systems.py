@@ -30,39 +30,25 @@ class Systems:
 
     def identity(self) -> str:
         """Return the ledger's id, which it has from the beginning and keeps in its copies."""
-        with self._session.database.read() as connection:
-            return connection.execute(sa.select(operation_tables.identity.c.id)).scalar_one()
+        return self._session.scalar(sa.select(operation_tables.identity.c.id))
 
     def is_empty(self) -> bool:
         """Return True if the ledger has neither records, nor cursors, nor privacy holds."""
         stored = (sa.exists(sa.select(sa.literal(1)).select_from(one)) for one in _STATE)
-        with self._session.database.read() as connection:
-            return not connection.execute(sa.select(sa.or_(*stored))).scalar_one()
+        return not self._session.scalar(sa.select(sa.or_(*stored)))
 
     def stored(self) -> dict[Side, System]:
         """Return the stored systems: none in a new ledger, or in one of a commit that did not store them."""
-        with self._session.database.read() as connection:
-            rows = connection.execute(sa.select(operation_tables.system)).all()
-            return {row.side: System(row.side, row.url, row.identity, times.from_micros(row.noted_at)) for row in rows}
+        rows = self._session.rows(sa.select(operation_tables.system))
+        return {row.side: System(row.side, row.url, row.identity, times.from_micros(row.noted_at)) for row in rows}
 
     def note(self, side: Side, url: str, identity: str | None) -> System:
         """Store a system unless one is stored already; return the stored one."""
-
-        def work(connection: sa.Connection) -> None:
-            new = self._session.upsert(operation_tables.system).values(
-                side=side, url=url, identity=identity, noted_at=self._session.now()
-            )
-            connection.execute(new.on_conflict_do_nothing())
-
-        self._session.database.write(work)
+        row = {"side": side, "url": url, "identity": identity, "noted_at": self._session.now()}
+        self._session.run(self._session.upsert(operation_tables.system).values(row).on_conflict_do_nothing())
         return self.stored()[side]
 
     def replace(self, side: Side, url: str, identity: str | None) -> None:
         """Replace a stored system that has moved to another address with its records."""
-
-        def work(connection: sa.Connection) -> None:
-            row = {"url": url, "identity": identity, "noted_at": self._session.now()}
-            new = self._session.upsert(operation_tables.system).values(side=side, **row)
-            connection.execute(new.on_conflict_do_update(index_elements=["side"], set_=row))
-
-        self._session.database.write(work)
+        row = {"side": side, "url": url, "identity": identity, "noted_at": self._session.now()}
+        self._session.run(self._session.put(operation_tables.system, [row]))

@@ -82,6 +82,35 @@ class LedgerSession:
         marked = statement if self.database.sqlite else statement.replace("?", "%s")
         return connection.exec_driver_sql(marked, tuple(values))
 
+    def rows(self, query: sa.Executable) -> Sequence[Any]:
+        """Return the rows of one query, which is a transaction of its own."""
+        with self.database.read() as connection:
+            return connection.execute(query).all()
+
+    def column(self, query: sa.Executable) -> list[Any]:
+        """Return the first column of such a query."""
+        return [row[0] for row in self.rows(query)]
+
+    def scalar(self, query: sa.Executable) -> Any:
+        """Return the first value of such a query; None without a row."""
+        with self.database.read() as connection:
+            return connection.execute(query).scalar()
+
+    def run(self, statement: sa.UpdateBase) -> None:
+        """Execute one statement that changes rows, which is a transaction of its own."""
+        self.database.write(lambda connection: connection.execute(statement) and None)
+
+    def put(self, table: sa.Table, rows: Sequence[Mapping[str, Any]], added: str = "") -> sa.Insert:
+        """Return a statement that inserts rows. The columns of a row replace those of a stored one with its key.
+
+        added: the column whose number is added to the stored one instead.
+        """
+        new, keys = self.upsert(table).values(rows), table.primary_key.columns.keys()
+        changes: dict[str, Any] = {name: new.excluded[name] for name in rows[0] if name not in keys}
+        if added:
+            changes[added] = table.c[added] + new.excluded[added]
+        return new.on_conflict_do_update(index_elements=keys, set_=changes)
+
     def upsert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
         if self.database.sqlite:
             from sqlalchemy.dialects import sqlite  # noqa: PLC0415
@@ -97,15 +126,11 @@ class LedgerSession:
 
     def count_calls(self, connection: Connection, calls: Mapping[tuple[str, str], int], now: int) -> None:
         """Add engine calls, by (table, kind), to those of the UTC day of `now`."""
-        day = times.to_day_number(times.from_micros(now).date())
+        day = times.day_of(now)
         counted = [
             {"day": day, "table_name": table, "kind": kind, "calls": number}
             for (table, kind), number in sorted(calls.items())
             if number
         ]
         if counted:
-            new = self.upsert(operation_tables.engine_call).values(counted)
-            more = operation_tables.engine_call.c.calls + new.excluded.calls
-            connection.execute(
-                new.on_conflict_do_update(index_elements=["day", "table_name", "kind"], set_={"calls": more})
-            )
+            connection.execute(self.put(operation_tables.engine_call, counted, added="calls"))
