@@ -2,19 +2,24 @@
 
 Each module logs to `logging.getLogger(__name__)`, with a constant message and FIELDS as `extra`; a field of another
 name is left out of the line. Lines go to standard error, which Dagster keeps for each run as its compute log.
+
+At level debug the libraries log whole requests, SQL with its values, the rows of results, and answers with tokens; what
+is a person's name in them, no pattern can tell. So a line of theirs below warning keeps its logger and, if it has
+arguments, its constant text; a line from warning on keeps its text without addresses, credentials and personal data.
+Our own lines and those of Dagster hold none of that: see `defs/run_errors.py`.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sync_assets import log_redaction
-from sync_assets.errors import SyncAssetsError
+from sync_assets.errors import SyncAssetsError, code_places
 from sync_assets.foreign_text import one_line
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -38,6 +43,17 @@ FIELDS = (
 _ROOT = "sync_assets"
 _CLIENTS = ("httpx", "httpcore")
 """Libraries whose own lines at level info hold whole addresses, a webhook's among them."""
+_OPEN = ("sync_assets", "dagster", "dagster-webserver", "alembic", "root", "grpc", "uvicorn")
+"""Loggers whose lines hold no data of requests, and stay as they are, with their children."""
+WITHHELD = "(withheld: it may hold data of a request)"
+_QUERY = re.compile(r"\?[^\s'\"<>]+")
+_USER_INFO = re.compile(r"(?<=://)[^\s/@'\"]+@")
+_MAIL = re.compile(r"[^\s'\"()<>,;:=]+@[^\s'\"()<>,;:]+")
+_SCHEME = r"(?:bearer|basic)\s+"
+_CREDENTIAL = re.compile(
+    rf"(?i)[\w-]*(?:secret|token|password|passphrase|assertion|authorization)[\w-]*[\"']?\s*[=:]\s*(?:{_SCHEME})?\S+"
+    rf"|\b{_SCHEME}\S+"
+)
 
 
 class LogSettingsError(SyncAssetsError):
@@ -62,7 +78,7 @@ class _Format(logging.Formatter):
 def configure(environment: Mapping[str, str]) -> None:
     """Send the program's logs to standard error, as SYNC_ASSETS_LOG_LEVEL and SYNC_ASSETS_LOG_FORMAT ask.
 
-    Called again, it replaces its earlier handler. From then on, no library logs data of a request (log_redaction.py).
+    Called again, it replaces its earlier handler. From then on, no library logs data of a request.
 
     Raises:
         LogSettingsError: A value is not known.
@@ -81,7 +97,8 @@ def configure(environment: Mapping[str, str]) -> None:
     logger.addHandler(handler)
     logger.setLevel(LEVELS[level])
     logger.propagate = False
-    log_redaction.install()
+    if not isinstance(logging.getLogRecordFactory(), _Redacting):
+        logging.setLogRecordFactory(_Redacting(logging.getLogRecordFactory()))
     for name in _CLIENTS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -103,3 +120,41 @@ class _StandardError(logging.StreamHandler[Any]):
 
 def _text(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+class _Redacting:
+    """A record factory that redacts what the factory before it makes.
+
+    Not a filter, which applies to a single logger or handler: Dagster and the operator add handlers of their own.
+    """
+
+    def __init__(self, before: Any) -> None:
+        self.before = before
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record: logging.LogRecord = self.before(*args, **kwargs)
+        if not _is_open(record.name):
+            _redact(record)
+        return record
+
+
+def _is_open(name: str | None) -> bool:
+    return not name or (name.partition(".")[0] in _OPEN and name != "sync_assets.paramiko")
+
+
+def _redact(record: logging.LogRecord) -> None:
+    if record.levelno < logging.WARNING:
+        record.msg = record.msg if record.args and isinstance(record.msg, str) else WITHHELD
+        record.msg = re.sub(r"%[^a-zA-Z%]*[a-zA-Z]", "…", record.msg)
+    else:
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001  a library's own mistake: logging itself would only report it
+            text = WITHHELD
+        for pattern in (_USER_INFO, _QUERY, _CREDENTIAL, _MAIL):
+            text = pattern.sub("…", text)
+        record.msg = text
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None:  # its text may quote a request
+        record.msg = f"{record.msg} ({code_places(error)})"
+    record.args, record.exc_info, record.exc_text, record.stack_info = (), None, None, None

@@ -22,9 +22,9 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger, Rebuild
-from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
+from sync_assets.words import counted
 
 WAIT_SECONDS = 5.0
 """Seconds to wait for another worker's first look at the list, which is one call."""

@@ -32,19 +32,18 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import SyncAssetsError
-from sync_assets.guids import GUID
 from sync_assets.http.client import LinkTrail
 from sync_assets.http.redaction import redact
 from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.hold_records import PERSON, HeldRecord
 from sync_assets.ledger.records.privacy_holds import RelatedRecord
-from sync_assets.plurals import counted
 from sync_assets.push.claimed_records import acknowledged_others
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 from sync_assets.task_group import run_together
+from sync_assets.words import GUID, counted
 
 PARENTS_IN_A_QUERY = 100
 """A URL may have 32,768 characters (docs/dev/references/dataverse.md 2.1); one parent takes about 80 of them."""

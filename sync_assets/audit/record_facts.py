@@ -37,9 +37,9 @@ from sync_assets.ledger.repositories.stored_records import RelatedState, StoredR
 from sync_assets.ledger.times import clock, iso
 from sync_assets.mapping.filters import filter_rows, rules_met
 from sync_assets.mapping.transform import MappedRow, map_row
-from sync_assets.plurals import counted
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import counted
 
 STATE_WORDS = {
     State.SYNCED: "synced",

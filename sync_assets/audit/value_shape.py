@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from sync_assets.plurals import counted
+from sync_assets.words import counted
 
 _MAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")

@@ -23,7 +23,7 @@ from sync_assets.http.client import Admission, CachedTokens, Endpoint, Guard, Ob
 from sync_assets.http.redaction import redact
 from sync_assets.http.retry import GATEWAY_REFUSALS, METADATA_PATIENCE, PATIENCE
 from sync_assets.http.transport import HttpError, Limits, Response, SignInRefused, Unavailable
-from sync_assets.similar_names import did_you_mean
+from sync_assets.words import did_you_mean
 
 METHODS: dict[Operation, str] = {"insert": "POST", "update": "PATCH", "delete": "DELETE", "read": "GET"}
 LIMITS = Limits(largest=32 << 20, seconds=180.0)

@@ -14,8 +14,8 @@ from sync_assets.dataverse.app_credential import load_certificate
 from sync_assets.dataverse.client import NO_SUCH_TABLE, D365Refused, DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import Feed
-from sync_assets.plurals import counted
 from sync_assets.task_group import run_together
+from sync_assets.words import counted
 
 SHORT_WINDOW_DAYS = 7
 CLOCK_MINUTES = 5

@@ -17,8 +17,8 @@ from sync_assets.config.opt_out import Export
 from sync_assets.ledger import Counts, Feed, InMaintenance
 from sync_assets.ledger.report_values import WAITING_FOR, Retried
 from sync_assets.ledger.times import clock
-from sync_assets.plurals import counted, duration
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import counted, duration
 
 if TYPE_CHECKING:
     from sync_assets.sftp import Storage

@@ -17,7 +17,7 @@ from sync_assets.checks.rules import Finding
 from sync_assets.config.models import Config, OptOutMapping
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.table_mapping import MappingError, attribute_problem
-from sync_assets.similar_names import did_you_mean
+from sync_assets.words import did_you_mean
 
 ALLOWING = frozenset({"allow", "allowed", "send", "opt in", "opted in", "subscribed"})
 REFUSING = frozenset({"do not allow", "not allowed", "do not send", "opt out", "opted out", "unsubscribed"})

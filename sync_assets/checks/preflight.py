@@ -33,10 +33,10 @@ from sync_assets.mapping.table_mapping import (
     compile_mapping,
     key_problem,
 )
-from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
+from sync_assets.words import counted
 
 
 @dataclass(frozen=True, slots=True)

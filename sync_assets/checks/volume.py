@@ -14,8 +14,8 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import MODIFIED, Table
 from sync_assets.dataverse.row_counts import MOST_COUNTED, Interval, count_rows
 from sync_assets.errors import SyncAssetsError
-from sync_assets.plurals import counted
 from sync_assets.task_group import run_together
+from sync_assets.words import counted
 
 INITIAL_RECORDS = 15_000_000
 """Records of an initial sync, at most, by Adobe's documentation (docs/dev/references/campaign.md 14)."""

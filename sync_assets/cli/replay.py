@@ -17,9 +17,9 @@ from sync_assets.defs.asset_keys import d365_key
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.flows import Outcome
-from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
+from sync_assets.words import counted
 
 
 def command(

@@ -9,8 +9,8 @@ from sync_assets.commands.values import check_tables
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
-from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import counted
 
 
 def command(table: OneTable, as_json: Json = False) -> None:

@@ -30,8 +30,8 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.scaffold.suggestions import suggest_links
 from sync_assets.scaffold.table_suggestions import Choice, Suggested, resource_for, suggest_table
 from sync_assets.scaffold.yaml_text import SCHEMA_FILE, insert_table, table_block, whole_file
-from sync_assets.similar_names import did_you_mean
 from sync_assets.task_group import run_together
+from sync_assets.words import did_you_mean
 
 CONFIG = "SYNC_ASSETS_CONFIG"
 ChooseResource = Callable[[str, Sequence[str]], str]

@@ -42,11 +42,11 @@ from sync_assets.dataverse.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.ledger import LedgerError
-from sync_assets.plurals import counted
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
+from sync_assets.words import counted
 
 NO_TIME = (
     "that a person opted in again in Campaign is not known to be later than Dynamics 365, so an opt-out on either side "

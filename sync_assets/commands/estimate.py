@@ -30,11 +30,11 @@ from sync_assets.dataverse.row_counts import MOST_COUNTED
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.scratch import ledger_to_read
 from sync_assets.ledger.times import iso
-from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import check_organisation
 from sync_assets.task_group import run_together
+from sync_assets.words import counted
 
 _LOAD = ("rows", "in scope", "inserts", "reads", "calls")
 _MONTH = ("inserts", "updates", "deletes", "reads", "calls")

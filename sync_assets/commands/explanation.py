@@ -8,7 +8,7 @@ from typing import Any
 
 from sync_assets.audit.value_shape import value_text
 from sync_assets.commands.history import decision_line
-from sync_assets.plurals import counted
+from sync_assets.words import counted
 
 Document = Mapping[str, Any]
 

@@ -22,9 +22,9 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.opt_out.export.file import BadExport, Batch, Reader
 from sync_assets.opt_out.export.guess import guess_layout
 from sync_assets.opt_out.export.staging import layout
-from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import counted
 
 LINES = 10
 IDS = 10_000

@@ -13,8 +13,8 @@ from sync_assets.commands.values import check_tables, fields, record_id
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger.times import iso
 from sync_assets.opt_out.decide import without_value
-from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import counted
 
 _WRITTEN = {"d365": "written to Dynamics 365", "campaign": "written to Campaign", None: "nothing to write"}
 

@@ -16,10 +16,10 @@ from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.records.privacy_holds import Hold
 from sync_assets.ledger.times import clock
-from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
+from sync_assets.words import counted
 
 app = typer.Typer(
     name="hold",

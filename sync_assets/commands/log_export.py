@@ -25,8 +25,8 @@ from sync_assets.commands.rejects import rejects
 from sync_assets.commands.status import CALL_KINDS, status
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
-from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import counted
 
 MOST_REFUSED = 10_000
 NAME = re.compile(r"sync_assets_(\d{4}-\d{2}-\d{2})\.jsonl")

@@ -10,8 +10,8 @@ import typer
 from sync_assets.commands.terminal import Json, Parts, open_runtime, print_document
 from sync_assets.commands.values import check_tables
 from sync_assets.ledger.times import iso
-from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import counted
 
 app = typer.Typer(
     name="maintenance",

@@ -22,7 +22,7 @@ from sync_assets.commands.status import CALL_KINDS, held_back
 from sync_assets.commands.terminal import Parts, Table, kinds, plain_table
 from sync_assets.commands.values import fields
 from sync_assets.config.models import Config, OptOutConfig
-from sync_assets.plurals import counted
+from sync_assets.words import counted
 
 STEPS = {
     "doctor": "The set-up is checked",

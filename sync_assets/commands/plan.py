@@ -43,12 +43,12 @@ from sync_assets.ledger.report_values import Counts
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import iso
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
-from sync_assets.plurals import counted
 from sync_assets.push.rehearsal import Rehearsal
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
+from sync_assets.words import counted
 
 MOST_READS = 2_000
 """The most engine calls that a plan spends on one list: a million records."""

@@ -29,10 +29,10 @@ from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
 from sync_assets.ledger import Rebuild
-from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
+from sync_assets.words import counted
 
 FOUND = ("records", "equal", "differing", "unknown")
 """The counts of a table that a rebuild reports, as in ledger.Rebuild; then those of the ledger's records."""

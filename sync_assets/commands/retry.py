@@ -9,8 +9,8 @@ import typer
 from sync_assets.commands.terminal import Json, OptionalTable, Parts, fail, open_runtime, print_document
 from sync_assets.commands.values import check_tables
 from sync_assets.config.values import CONTACT
-from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import counted
 
 
 def command(

@@ -23,10 +23,10 @@ from sync_assets.ledger.model import OrphansOfDeletes
 from sync_assets.ledger.report_values import WAITING_FOR, Counts
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.times import clock, iso
-from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems
+from sync_assets.words import counted
 
 COLUMNS = ("pending", "waiting", "failed", "held", "orphaned", "synced")
 """States of records, in the order of display."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT, OPT_OUT_ATTRIBUTES, PROFILE, canonical_attribute
-from sync_assets.similar_names import did_you_mean
+from sync_assets.words import did_you_mean
 
 Path = tuple[Any, ...]
 """A place in the file: keys and list indexes from the top."""

@@ -16,7 +16,7 @@ from sync_assets.config.models import Config
 from sync_assets.config.yaml_lines import Document
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import printable
-from sync_assets.similar_names import did_you_mean
+from sync_assets.words import did_you_mean
 
 _SECRET = re.compile(r"secret|passw|passphrase|token|credential|api_?key|private_?key", re.IGNORECASE)
 

@@ -24,8 +24,8 @@ from sync_assets.dataverse.page_parser import read_head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint, LinkTrail
 from sync_assets.http.transport import HttpError, Limits, Response
-from sync_assets.similar_names import did_you_mean
 from sync_assets.task_group import run_together
+from sync_assets.words import did_you_mean
 
 API = "/api/data/v9.2"
 CONNECTIONS = 16

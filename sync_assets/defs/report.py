@@ -25,8 +25,8 @@ from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_metadata import DAYS, KINDS
 from sync_assets.defs.tables.table_work import LATENCIES
 from sync_assets.ledger import Counts
-from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import counted
 
 KEPT = "days"
 """Metadata key under which a report stores what the next report needs of its days."""

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from sync_assets.foreign_text import one_line
-from sync_assets.guids import GUID
+from sync_assets.words import GUID
 
 REASON_LENGTH = 300
 _GONE = "…"

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.model import OrphansOfDeletes
-from sync_assets.plurals import counted
+from sync_assets.words import counted
 
 SESSION_SECONDS = 30.0
 """A worker's session that was not renewed for this long is overdue, and may expire: see repositories/sessions.py."""

@@ -18,9 +18,9 @@ import polars as pl
 
 from sync_assets.config.models import FilterRule, Filters, Operator
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
-from sync_assets.guids import GUID
 from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value
 from sync_assets.mapping.conversions import OPTION_TYPES
+from sync_assets.words import GUID
 
 _TEXT_TYPES: tuple[ColumnType, ...] = ("string", "memo", "other")
 _ORDERED: tuple[ColumnType, ...] = ("integer", "bigint", "decimal", "money", "double", "date", "datetime")

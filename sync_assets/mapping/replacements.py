@@ -15,7 +15,7 @@ from sync_assets.dataverse.metadata import Column
 from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value, is_64_bit, time_of
 from sync_assets.mapping.conversions import empty_value, named_value
 from sync_assets.mapping.exact_numbers import canonical_text
-from sync_assets.similar_names import did_you_mean
+from sync_assets.words import did_you_mean
 
 CampaignValue = str | bool | int
 """A value in the form that conversions return: text, boolean, whole number, or exact number text, by attribute type."""

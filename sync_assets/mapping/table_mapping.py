@@ -23,7 +23,7 @@ from sync_assets.mapping.configured_values import is_option, named_option
 from sync_assets.mapping.conversions import AS_TEXT, SEPARATORS, Conversion, conversion, option_values, possible_targets
 from sync_assets.mapping.filters import RowFilter, compile_filters
 from sync_assets.mapping.replacements import Replacement, compile_replacements
-from sync_assets.similar_names import did_you_mean
+from sync_assets.words import did_you_mean
 
 FORM_VERSION = 1
 """Increased whenever the same row would have another result: payload, scope, links, opt-outs or unknown codes. Then

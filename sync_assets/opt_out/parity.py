@@ -27,9 +27,9 @@ from sync_assets.ledger import times
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.decide import decide
 from sync_assets.opt_out.session import Session, ready
-from sync_assets.plurals import counted
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
+from sync_assets.words import counted
 
 SAMPLE = 200
 """Contacts that are compared at most."""

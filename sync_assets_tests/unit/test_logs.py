@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 import sync_assets
-from sync_assets import log_redaction
-from sync_assets.logs import FIELDS, LogSettingsError, configure
+from sync_assets.logs import FIELDS, WITHHELD, LogSettingsError, configure
 
 LOGGER = logging.getLogger("sync_assets.push.delivery")
 PACKAGE = Path(sync_assets.__file__).parent
@@ -138,7 +137,7 @@ def test_below_warning_a_constant_text_stays(caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.DEBUG, logger="msal"):
         logging.getLogger("msal").debug("Found %d cached tokens of %-10s (100%%)", 3, SECRET)
         logging.getLogger("msal").debug(f"Found {SECRET}")
-    assert caplog.messages == ["Found … cached tokens of … (100%%)", log_redaction.WITHHELD]
+    assert caplog.messages == ["Found … cached tokens of … (100%%)", WITHHELD]
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:

@@ -25,9 +25,9 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import RESTART
 from sync_assets.opt_out.export import folder
 from sync_assets.opt_out.profile_polling import poll_is_due, poll_is_late
-from sync_assets.plurals import counted
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import counted
 
 POLL_SECONDS = 29
 """Seconds between two polls of the SFTP folder; rounded up to 30 by the daemon's interval of 5 s."""

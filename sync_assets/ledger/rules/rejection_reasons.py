@@ -2,7 +2,7 @@
 
 import re
 
-from sync_assets.guids import GUID
+from sync_assets.words import GUID
 
 _PARTICULARS = (
     (re.compile(rf"\b{GUID.pattern}\b", re.IGNORECASE), "<id>"),

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from sync_assets.config.values import canonical_attribute
-from sync_assets.guids import GUID
 from sync_assets.opt_out.export.lines import ASK_DOCTOR, MOST_CHARACTERS, BadExport
+from sync_assets.words import GUID
 
 TRUE = ("1", "true", "yes")
 FALSE = ("0", "false", "no")

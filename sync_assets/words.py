@@ -1,8 +1,14 @@
-"""Word numbers and durations in messages: `1 record is`, `2 records are`, `3 h 20 min`."""
+"""Word numbers and durations in messages (`1 record is`, `3 h 20 min`), find similar names, and recognise ids."""
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Iterable
 from datetime import timedelta
+
+GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+"""An id in lower case, as it is stored and sent."""
 
 
 def counted(number: int, one: str, verb: str = "") -> str:
@@ -30,3 +36,10 @@ def duration(age: timedelta) -> str:
     return (
         f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h {minutes} min" if hours else f"{minutes} min"
     )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that `name` was probably meant to be; None if none is similar."""
+    lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    return lower[close[0]] if close else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sync_assets.plurals import counted
+from sync_assets.words import counted
 
 
 @pytest.mark.parametrize(
