@@ -1,6 +1,6 @@
 """Incidents: what is wrong now, and which of it is to be notified. Pure.
 
-They are found in the state of the Dagster instance by `defs/alerts/dagster_state.py`, and killed runs in the ledger.
+They are found in the state of the Dagster instance by `defs/alerts.py`, and killed runs in the ledger.
 """
 
 from __future__ import annotations

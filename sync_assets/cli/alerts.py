@@ -10,8 +10,7 @@ import typer
 
 from sync_assets.alerts.channels import ChannelError, senders
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
-from sync_assets.defs.alerts.dagster_state import Watched
-from sync_assets.defs.alerts.sensor import find_incidents
+from sync_assets.defs.alerts import Watched, find_incidents
 from sync_assets.defs.build import build_definitions
 from sync_assets.defs.instance.command_line import dagster_instance, instance_folder
 from sync_assets.errors import SyncAssetsError

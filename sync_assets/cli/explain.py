@@ -12,7 +12,7 @@ from sync_assets.commands.explain import explain
 from sync_assets.commands.explanation import sections
 from sync_assets.commands.terminal import Json, Parts, TableOption, end, open_runtime, plain_table, print_document
 from sync_assets.defs.instance.command_line import dagster_instance, has_history
-from sync_assets.defs.record_runs import add_runs
+from sync_assets.defs.tables.run_requests import add_runs
 
 
 def command(

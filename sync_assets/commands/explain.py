@@ -1,7 +1,7 @@
 """`explain`: one record from end to end as a plain document: what each part of its way holds, and what differs.
 
-Reads only. The Dagster runs that changed the record are added by defs/record_runs.py, for the command (cli/explain.py)
-and the job alike.
+Reads only. The Dagster runs that changed the record are added by defs/tables/run_requests.py, for the command
+(cli/explain.py) and the job alike.
 
 Invariant: without `show_values`, no part of a value of either system is in the document, only its shape. Ids are shown.
 """

@@ -6,8 +6,8 @@ build             which objects exist: start reading here
 tables/           assets, checks, sensors and runs of the mapped tables
 opt_out/          the same for opt-outs
 report            the daily report
-alerts/           state of the instance, and the sensor that sends notifications
-jobs, record_runs jobs for operators, which call the functions of commands; the runs that changed a record
+alerts            state of the instance, and the sensor that sends notifications
+jobs              jobs for operators, which call the functions of commands
 instance/         the Dagster instance: opening it, pruning its history
 results           metadata and results of checks from plain values
 asset_keys, partitions, resources   keys, partitions and run tags, systems as Dagster resources

@@ -13,8 +13,7 @@ import dagster as dg
 
 from sync_assets import logs
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.alerts.dagster_state import Watched
-from sync_assets.defs.alerts.sensor import alert_sensor
+from sync_assets.defs.alerts import Watched, alert_sensor
 from sync_assets.defs.asset_keys import CHANGES, REPORT, campaign_key, d365_key
 from sync_assets.defs.dagster_internals import detach_copies_of_output, find_migrations_by_path
 from sync_assets.defs.jobs import SHORT, log_export, operator_jobs

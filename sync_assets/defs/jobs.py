@@ -206,7 +206,7 @@ def _explain(context: dg.OpExecutionContext, runtime: Runtime, config: Explain) 
     """Explain a record on a page. Raises SyncAssetsError if it is unknown, or if a system did not answer."""
     from sync_assets.commands.explain import explain
     from sync_assets.commands.explanation import CONCLUSIONS
-    from sync_assets.defs.record_runs import add_runs
+    from sync_assets.defs.tables.run_requests import add_runs
 
     explained = explain(runtime, config.id, config.table or None)
     if explained.document["tables"]:

@@ -14,7 +14,7 @@ from sync_assets.cli.replay import replay
 from sync_assets.commands.maintenance import off, on
 from sync_assets.commands.plan import plan
 from sync_assets.commands.status import status
-from sync_assets.defs.alerts.dagster_state import Watched, read_state
+from sync_assets.defs.alerts import Watched, read_state
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
 from sync_assets.errors import SyncAssetsError

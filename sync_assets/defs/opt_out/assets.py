@@ -1,7 +1,6 @@
 """Define the opt-out assets but that of the file: decisions, their writes to both systems, and work without a file.
 
-A thin layer: each asset runs one flow of `sync_assets.opt_out`. Columns and lineage are in `opt_out_metadata.py`, the
-asset of the file in `export_asset.py`.
+A thin layer: each asset runs one flow of `sync_assets.opt_out`. The asset of the file is in `export_asset.py`.
 """
 
 # No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config` at run time.
@@ -16,9 +15,8 @@ import dagster as dg
 from sync_assets.checks import health, rules
 from sync_assets.checks.preflight import findings_of
 from sync_assets.checks.rules import Finding, Rows
-from sync_assets.config.values import CONTACT
+from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, d365_key
-from sync_assets.defs.opt_out import opt_out_metadata
 from sync_assets.defs.opt_out.export_asset import SHOWN, export_asset, stated_numbers
 from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
 from sync_assets.defs.resources import OF_TABLES, bound
@@ -50,6 +48,20 @@ _APPLIED = {
     "unanswered": "unanswered",
 }
 """Metadata key -> attribute of the result of writes."""
+_OF_A_DECISION = [
+    dg.TableColumn("contact", "string", "the contact's id"),
+    dg.TableColumn("column", "string", "the column of contact"),
+    dg.TableColumn("attribute", "string", "the opt-out attribute of its profile"),
+    dg.TableColumn("d365", "boolean", "opted out, as Dynamics 365 has it"),
+    dg.TableColumn("d365_modified", "datetime", "when the contact was last modified"),
+    dg.TableColumn("campaign", "boolean", "opted out, as Campaign has it"),
+    dg.TableColumn("campaign_changed", "datetime", "when Campaign's attribute changed"),
+    dg.TableColumn("value", "boolean", "what both sides are to hold"),
+    dg.TableColumn("write", "string", "the side that is written; empty: they agree"),
+    dg.TableColumn("reason", "string", "why"),
+    dg.TableColumn("source", "string", "what caused the decision"),
+    dg.TableColumn("decided_at", "datetime", "when it was decided"),
+]
 
 
 def opt_out_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.AssetsDefinition]:
@@ -66,17 +78,25 @@ def opt_out_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.
 
 
 def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
+    config, stated = runtime.config, runtime.config.opt_out.attributes
+    # A decision is about one opt-out, so its columns come from all mapped attributes of the file.
+    deps = {
+        "contact": [dg.TableColumnDep(EXPORT, "id")],
+        "campaign": [dg.TableColumnDep(EXPORT, to) for to in stated],
+        "campaign_changed": [dg.TableColumnDep(EXPORT, f"{to}{CHANGED_SUFFIX}") for to in stated],
+    }
+
     @dg.asset(
         key=DECISIONS,
         group_name="opt_out",
         partitions_def=opt_out_files,
         deps=[EXPORT],
         kinds={"python"},
-        owners=list(runtime.config.owners.opt_out),
-        metadata=opt_out_metadata.decisions(runtime.config, decide),
+        owners=list(config.owners.opt_out),
+        metadata=asset_metadata.page(config, decide, _OF_A_DECISION, deps),
         description="What is decided of each opt-out that may differ: both values, both times, the value that both "
         "sides are to hold, why, and which side is written (direction "
-        f"{runtime.config.opt_out.direction}). Kept for audit.",
+        f"{config.opt_out.direction}). Kept for audit.",
         check_specs=check_specs(DECISIONS, (*COLUMN_CHECKS, rules.DECIDED), COLUMN_CHECKS),
         op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
@@ -115,12 +135,19 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
 
 def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.AssetsDefinition:
     config, side = runtime.config, "d365" if key == CONTACT_OPT_OUT else "campaign"
+    function: Any
     if side == "d365":
-        kind, objects, page = "dynamics365", "contacts in Dynamics 365", opt_out_metadata.contact_opt_out
-        function: Any = write_d365
+        kind, objects, function, name = "dynamics365", "contacts in Dynamics 365", write_d365, CONTACT
+        texts = {
+            column: f"as decided of {one.to}" + ("; true means allow" if one.inverted else "")
+            for column, one in config.opt_out.mappings.items()
+        }
     else:
-        kind, objects, page = "adobecampaign", "profiles in Campaign", opt_out_metadata.profile_opt_out
-        function = write_campaign
+        kind, objects, function = "adobecampaign", "profiles in Campaign", write_campaign
+        name = config.table(CONTACT).resource
+        texts = {one.to: f"as decided of {column}" for column, one in config.opt_out.mappings.items()}
+    columns = [dg.TableColumn(column, "boolean", description=text) for column, text in texts.items()]
+    deps = {column: [dg.TableColumnDep(DECISIONS, "value")] for column in texts}
 
     @dg.asset(
         key=key,
@@ -129,7 +156,7 @@ def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.A
         deps=[DECISIONS],
         kinds={kind},
         owners=list(config.owners.opt_out),
-        metadata=page(config, function),
+        metadata=asset_metadata.page(config, function, columns, deps) | {"dagster/table_name": name},
         tags={"sync/pii": "true"},
         description=f"Opt-outs of {objects}, as decided: written where they differ, never where they agree. A run "
         "writes all that is due; running it again retries what is left.",
@@ -175,6 +202,8 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     # Depends on all partitions of contacts, since a due opt-out may come from any day. With the last partition only,
     # Dagster would show the asset as unsynced after each run of contacts, even if no opt-out changed.
     contacts = [d365_key(config.table(CONTACT))] if direction == "bidirectional" else []
+    # Its rows are decisions. Campaign's values come from its API, so from no asset.
+    deps = {"d365": [dg.TableColumnDep(contacts[0], name) for name in config.opt_out.mappings]} if contacts else {}
 
     @dg.asset(
         key=CHANGES,
@@ -182,7 +211,7 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
         deps=contacts,
         kinds={"dynamics365", "adobecampaign"},
         owners=list(config.owners.opt_out),
-        metadata=opt_out_metadata.changes(config, Changes.settle),
+        metadata=asset_metadata.page(config, Changes.settle, _OF_A_DECISION, deps),
         tags={"sync/pii": "true"},
         description="Everything that is due without a file: profiles are polled if `poll_profiles_minutes` says so, "
         "then opt-outs are decided and written where the two sides differ (direction "

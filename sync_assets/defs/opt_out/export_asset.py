@@ -18,17 +18,19 @@ from typing import Any, NamedTuple, get_args
 import dagster as dg
 
 from sync_assets.checks.rules import ARRIVES, READABLE, ROOM, VALID, Finding, Rows
+from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.defs.asset_keys import EXPORT
-from sync_assets.defs.opt_out import opt_out_metadata
 from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
 from sync_assets.defs.resources import LEDGER, SFTP, bound
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
 from sync_assets.defs.run_errors import fail_if_stopped, failing, reported
+from sync_assets.defs.tables import asset_metadata
 from sync_assets.flows import Outcome
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export import staging
+from sync_assets.opt_out.export.cells import good_schema
 from sync_assets.opt_out.export.file import BadExport
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
@@ -52,6 +54,15 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
     """Define the asset. outcome: receives what a run finds, for a caller in the same process."""
     export = runtime.config.opt_out.export
     expected = timedelta(hours=export.expected_every_hours)
+    texts = {"line": "of the file", "id": "the contact's id"}
+    for one in runtime.config.opt_out.mappings.values():
+        texts |= {one.to: "opted out, as the file states it", f"{one.to}{CHANGED_SUFFIX}": "when that changed"}
+    # Dagster's icons need the name of a type without unit and time zone.
+    types = good_schema(tuple(runtime.config.opt_out.attributes))
+    columns = [
+        dg.TableColumn(name, str(types[name]).partition("(")[0].lower(), description=text)
+        for name, text in texts.items()
+    ]
 
     @dg.asset(
         key=EXPORT,
@@ -59,7 +70,7 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
         partitions_def=opt_out_files,
         kinds={"adobecampaign", "sftp", "polars"},
         owners=list(runtime.config.owners.opt_out),
-        metadata=opt_out_metadata.export(runtime.config, staging.spool_file),
+        metadata=asset_metadata.page(runtime.config, staging.spool_file, columns, {}),
         description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
         f"(`{export.directory}/{export.pattern}`), as statements in the ledger.",
         check_specs=check_specs(EXPORT, [READABLE, VALID], [READABLE]),

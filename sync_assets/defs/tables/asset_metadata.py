@@ -7,9 +7,9 @@ helpers that all assets share. The numbers of a run are in `table_work.py`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -33,28 +33,48 @@ DAYS = 14
 # --- Columns ----------------------------------------------------------------------------------------------------------
 
 
+class _Way(NamedTuple):
+    """The way of a mapped column to an attribute, and what the description of each says besides of the other.
+
+    parent: the table that a link leads to.
+    """
+
+    column: str
+    attribute: str
+    of_column: str
+    of_attribute: str
+    parent: TableConfig | None = None
+
+
+def _ways(config: Config, table: TableConfig) -> Iterator[_Way]:
+    """Yield the ways of fields, of links, then of opt-outs. The first way of a column or an attribute describes it."""
+    for name, field in table.fields.items():
+        yield _Way(name, field.to, _how(field), _how(field))
+    for link in table.links:
+        parent = config.table(link.table)
+        of_column = f", the {parent.resource} of this {table.table}"
+        yield _Way(link.field, link.to, of_column, f": the {parent.resource} by its {parent.key}", parent)
+    for name, one in config.opt_outs_of_new_records(table.table).items():
+        of_column = " of new records; then by opt_out/changes"
+        yield _Way(name, one.to, of_column, " for new records; then by opt_out/changes")
+
+
 def d365_schema(config: Config, table: TableConfig, found: Table | None = None) -> dg.TableSchema:
     """Return the mapped columns of a Dynamics 365 table, described by the attribute each is written to."""
-    texts = {name: f"to {table.resource}.{field.to}{_how(field)}" for name, field in table.fields.items()}
-    texts |= {
-        link.field: f"to {table.resource}.{link.to}, the {config.table(link.table).resource} of this {table.table}"
-        for link in table.links
-    }
-    texts |= {
-        name: f"to {table.resource}.{one.to} of new records; then by opt_out/changes"
-        for name, one in config.opt_outs_of_new_records(table.table).items()
-        if name not in texts
-    }
-    if found is None:
-        return dg.TableSchema([dg.TableColumn(name, NO_TYPE, description=text) for name, text in texts.items()])
-    texts = {found.key: f"to {table.resource}.{table.key}"} | texts
-    return dg.TableSchema(
-        [
-            dg.TableColumn(name, column.type, description=text, constraints=KEY if name == found.key else None)
-            for name, text in texts.items()
-            if (column := found.columns.get(name))
-        ]
-    )
+    texts = {found.key: f"to {table.resource}.{table.key}"} if found else {}
+    for way in _ways(config, table):
+        texts.setdefault(way.column, f"to {table.resource}.{way.attribute}{way.of_column}")
+    columns = [
+        dg.TableColumn(
+            name,
+            found.columns[name].type if found else NO_TYPE,
+            description=text,
+            constraints=KEY if found and name == found.key else None,
+        )
+        for name, text in texts.items()
+        if found is None or name in found.columns
+    ]
+    return dg.TableSchema(columns)
 
 
 def campaign_schema(config: Config, table: TableConfig) -> dg.TableSchema:
@@ -64,23 +84,18 @@ def campaign_schema(config: Config, table: TableConfig) -> dg.TableSchema:
     case.
     """
     texts = {table.key: f"the id of the {table.table} in Dynamics 365"}
-    texts |= {field.to: f"from {table.table}.{name}{_how(field)}" for name, field in table.fields.items()}
-    for link in table.links:
-        parent = config.table(link.table)
-        texts[link.to] = f"from {table.table}.{link.field}: the {parent.resource} by its {parent.key}"
-    for name, one in config.opt_outs_of_new_records(table.table).items():
-        texts.setdefault(one.to, f"from {table.table}.{name} for new records; then by opt_out/changes")
-    return dg.TableSchema(
-        [
-            dg.TableColumn(name, NO_TYPE, description=text, constraints=KEY if name == table.key else None)
-            for name, text in texts.items()
-        ]
-    )
+    for way in _ways(config, table):
+        texts.setdefault(way.attribute, f"from {table.table}.{way.column}{way.of_attribute}")
+    columns = [
+        dg.TableColumn(name, NO_TYPE, description=text, constraints=KEY if name == table.key else None)
+        for name, text in texts.items()
+    ]
+    return dg.TableSchema(columns)
 
 
 def campaign_types(config: Config, table: TableConfig, found: Resource) -> Rows:
     """Return the types of the mapped attributes, from Campaign's metadata of the resource, as a table."""
-    names = (column.name for column in campaign_schema(config, table).columns)
+    names = dict.fromkeys([table.key, *(way.attribute for way in _ways(config, table))])
     return Rows(("attribute", "type"), [(name, one.type) for name in names if (one := found.attributes.get(name))])
 
 
@@ -90,13 +105,9 @@ def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineag
     # The key column of contacts and custom tables is `<table>id` (docs/dev/references/dataverse.md 0); only activities
     # differ.
     deps = {table.key: [dg.TableColumnDep(source, f"{table.table}id")]}
-    deps |= {field.to: [dg.TableColumnDep(source, name)] for name, field in table.fields.items()}
-    for link in table.links:
-        parent = config.table(link.table)
-        there = dg.TableColumnDep(campaign_key(parent), parent.key)
-        deps[link.to] = [dg.TableColumnDep(source, link.field), there]
-    for name, one in config.opt_outs_of_new_records(table.table).items():
-        deps.setdefault(one.to, [dg.TableColumnDep(source, name)])
+    for way in _ways(config, table):
+        there = [dg.TableColumnDep(campaign_key(way.parent), way.parent.key)] if way.parent else []
+        deps.setdefault(way.attribute, [dg.TableColumnDep(source, way.column), *there])
     return dg.TableColumnLineage(deps)
 
 
@@ -148,6 +159,17 @@ def table_code(config: Config, table: TableConfig, function: Callable[..., Any])
     """Return code references to a function and to a table in the configuration file."""
     at = [one.table for one in config.tables].index(table.table)
     return code(config, function, "tables", at)
+
+
+def page(
+    config: Config,
+    function: Callable[..., Any],
+    columns: Sequence[dg.TableColumn],
+    deps: Mapping[str, list[dg.TableColumnDep]],
+) -> dict[str, Any]:
+    """Return the metadata of an opt-out asset's definition: its columns, where they come from, and code references."""
+    found: dict[str, Any] = {SCHEMA: dg.TableSchema(list(columns)), **code(config, function, "opt_out")}
+    return found | ({LINEAGE: dg.TableColumnLineage(deps)} if deps else {})
 
 
 # --- Tables of numbers ------------------------------------------------------------------------------------------------

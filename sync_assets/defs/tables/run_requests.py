@@ -1,4 +1,5 @@
-"""Requests for runs of tables, with a backoff while runs make no progress; and which runs of a table are active.
+"""Requests for runs of tables, with a backoff while runs make no progress; which runs of a table are active; and which
+changed a record.
 
 Runs whose process was killed are marked as failed in Dagster; heartbeats in the ledger (`runtime/heartbeat.py`) decide.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import msgspec
@@ -16,11 +18,19 @@ from sync_assets.defs.partitions import table_tags, today, under_way_tag
 from sync_assets.defs.tables.checks import table_checks
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP, Heartbeat
+from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import SILENT_AFTER, give_up_killed
 
+if TYPE_CHECKING:
+    from sync_assets.commands.explain import Explained
+
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
 """Backoff in seconds between two runs that make no progress: the first and the longest wait; doubled each time."""
+SHOWN_RUNS = 5
+"""Most runs of a record that are named."""
+SEARCHED_RUNS = 500
+"""Most runs of a table that are searched, the newest first."""
 KILLED = "The process that executed this run was killed. Nothing is lost: the next run goes on."
 
 _UNDER_WAY = [
@@ -148,3 +158,46 @@ def _is_silent(beat: Heartbeat | None, started: float | None, now: datetime) -> 
         return False
     since = beat.at if beat else datetime.fromtimestamp(started, UTC) if started is not None else now
     return now - since > SILENT_AFTER
+
+
+# --- Runs of a record -------------------------------------------------------------------------------------------------
+
+
+def add_runs(explained: Explained, instance: dg.DagsterInstance) -> None:
+    """Add to each table of the document the last runs that changed the record."""
+    for table, moments in explained.moments.items():
+        explained.document["tables"][table]["runs"] = record_runs(instance, table, moments)
+
+
+def record_runs(instance: dg.DagsterInstance, table: str, moments: Sequence[datetime]) -> list[dict[str, Any]]:
+    """Return the runs of a table that were active at these times, the newest first.
+
+    moments: when the record was changed, acknowledged or rejected.
+    """
+    if not moments:
+        return []
+    wanted = dg.RunsFilter(tags={under_way_tag(table): "yes"}, updated_after=min(moments))
+    found: list[dict[str, Any]] = []
+    for record in instance.get_run_records(wanted, limit=SEARCHED_RUNS):
+        active = [at for at in moments if _is_active(record, at.timestamp())]
+        if active:
+            found.append(
+                {
+                    "run_id": record.dagster_run.run_id,
+                    "job": record.dagster_run.job_name,
+                    "status": record.dagster_run.status.value.lower(),
+                    "started_at": _iso(record.start_time),
+                    "ended_at": _iso(record.end_time),
+                    "changed_at": sorted({iso(at) for at in active}),
+                }
+            )
+    return found[:SHOWN_RUNS]
+
+
+def _is_active(record: dg.RunRecord, at: float) -> bool:
+    started = record.start_time or record.create_timestamp.timestamp()
+    return started <= at and (record.end_time is None or at <= record.end_time)
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else iso(datetime.fromtimestamp(seconds, UTC))

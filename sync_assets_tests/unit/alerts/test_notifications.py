@@ -18,7 +18,7 @@ from sync_assets.alerts.incidents import (
 )
 from sync_assets.alerts.notifications import SHOWN, Memory, Notifications, notifications, subject, text
 from sync_assets.config.runs import Alerts
-from sync_assets.defs.alerts.sensor import tell_all
+from sync_assets.defs.alerts import tell_all
 from sync_assets.runtime.heartbeat import KilledRun
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)

@@ -17,7 +17,7 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from sync_assets.alerts.incidents import Incident, Kind, open_incidents
-from sync_assets.defs.alerts.dagster_state import InstanceState, Watched, read_state
+from sync_assets.defs.alerts import InstanceState, Watched, read_state
 from sync_assets.defs.run_errors import CANNOT, SensorFailed
 
 SOURCE, TARGET = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
