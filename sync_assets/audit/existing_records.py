@@ -21,7 +21,8 @@ from sync_assets.campaign.client import BudgetSpent, CampaignClient, CampaignRef
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.http.transport import HttpError
-from sync_assets.ledger import Ledger, Rebuild
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Rebuild
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.words import counted

@@ -26,8 +26,8 @@ from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.http.transport import Unavailable
-from sync_assets.ledger import Claimed, Ledger, LinkTo, Outcome, Rebuild
-from sync_assets.ledger.model import OTHER
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import OTHER, Claimed, LinkTo, Outcome, Rebuild
 from sync_assets.push.request_body import without
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys

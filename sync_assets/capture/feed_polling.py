@@ -19,7 +19,7 @@ from sync_assets.dataverse.page_parser import has_news
 from sync_assets.errors import public_message
 from sync_assets.http.retry import POLL_PATIENCE
 from sync_assets.http.transport import HttpError
-from sync_assets.ledger import FeedMoved
+from sync_assets.ledger.errors import FeedMoved
 from sync_assets.performance import new_event_loop
 from sync_assets.runtime.context import Runtime
 

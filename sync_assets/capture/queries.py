@@ -25,7 +25,8 @@ from sync_assets.capture.page_preparation import parser, prepare_page
 from sync_assets.dataverse.client import IDS_IN_A_QUERY
 from sync_assets.dataverse.metadata import MODIFIED
 from sync_assets.http.transport import ResponseTooLarge
-from sync_assets.ledger import Feed, Ledger, Replay
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Feed, Replay
 
 
 async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:

@@ -29,7 +29,8 @@ from sync_assets.capture.page_pipeline import PagePipeline
 from sync_assets.capture.page_preparation import PreparedPage
 from sync_assets.capture.queries import refetch_rows, replay_days
 from sync_assets.dataverse.client import FeedExpired
-from sync_assets.ledger import Feed, FeedMoved, Position, RowsMoved, TooManyDeletes
+from sync_assets.ledger.errors import FeedMoved, RowsMoved, TooManyDeletes
+from sync_assets.ledger.model import Feed, Position
 from sync_assets.performance import threads_switched_often
 
 _log = logging.getLogger(__name__)

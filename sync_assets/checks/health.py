@@ -14,14 +14,15 @@ from sync_assets.checks import rules
 from sync_assets.checks.rules import SHOWN_IDS, Finding, Rows, Side
 from sync_assets.config.models import TableConfig
 from sync_assets.config.opt_out import Export
-from sync_assets.ledger import Counts, Feed, InMaintenance
-from sync_assets.ledger.report_values import WAITING_FOR, Retried
+from sync_assets.ledger.errors import InMaintenance
+from sync_assets.ledger.model import Feed
+from sync_assets.ledger.report_values import WAITING_FOR, Counts, Retried
 from sync_assets.ledger.times import clock
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted, duration
 
 if TYPE_CHECKING:
-    from sync_assets.sftp import Storage
+    from sync_assets.sftp.client import Storage
 
 POLL_OVERDUE = timedelta(minutes=15)
 FORGOTTEN = timedelta(days=1)

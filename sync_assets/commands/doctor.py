@@ -41,7 +41,7 @@ from sync_assets.config.variables import SettingsError
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
-from sync_assets.ledger import LedgerError
+from sync_assets.ledger.errors import LedgerError
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime

@@ -34,7 +34,7 @@ NAME = re.compile(r"sync_assets_(\d{4}-\d{2}-\d{2})\.jsonl")
 
 def export_log(runtime: Runtime, now: datetime | None = None) -> str:
     """Write today's file and remove files that are too old; return its name. Raises SyncAssetsError."""
-    from sync_assets.sftp import connect  # paramiko is slow to import  # noqa: PLC0415
+    from sync_assets.sftp.client import connect  # paramiko is slow to import  # noqa: PLC0415
 
     now, logs = now or datetime.now(UTC), runtime.config.logs
     name = f"sync_assets_{now.astimezone(UTC).date()}.jsonl"
@@ -74,7 +74,8 @@ def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
 
 def examine_log_folder(runtime: Runtime) -> list[Finding]:
     """Return the finding of `doctor` whether the SFTP accepts our sign-in. Writes nothing."""
-    from sync_assets.sftp import NoSuchFolder, connect  # paramiko  # noqa: PLC0415
+    from sync_assets.sftp.client import connect  # paramiko  # noqa: PLC0415
+    from sync_assets.sftp.errors import NoSuchFolder  # paramiko  # noqa: PLC0415
 
     logs, title = runtime.config.logs, "logs: Campaign SFTP"
     try:

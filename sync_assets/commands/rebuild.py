@@ -28,7 +28,7 @@ from sync_assets.commands.values import Done, check_tables, fields
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
-from sync_assets.ledger import Rebuild
+from sync_assets.ledger.model import Rebuild
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.listed_keys import ListedKeys

@@ -14,7 +14,7 @@ from sync_assets.capture.queries import capture_days
 from sync_assets.commands.values import check_tables
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger import InMaintenance
+from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
 
 

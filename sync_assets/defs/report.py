@@ -24,7 +24,7 @@ from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.asset_metadata import DAYS, KINDS
 from sync_assets.defs.tables.table_work import LATENCIES
-from sync_assets.ledger import Counts
+from sync_assets.ledger.report_values import Counts
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 

@@ -15,59 +15,10 @@ errors, times   the ledger's exceptions; times as it stores them
 
 from typing import TYPE_CHECKING, Any
 
-from sync_assets.ledger.captured_page import CapturedPage
-from sync_assets.ledger.errors import FeedMoved, InMaintenance, LedgerError, RowsMoved, TooManyDeletes
-from sync_assets.ledger.model import (
-    AcknowledgeResult,
-    BlockReason,
-    Claimed,
-    Feed,
-    FeedKind,
-    LinkSpec,
-    LinkTo,
-    Loss,
-    Operation,
-    Outcome,
-    PageResult,
-    Position,
-    Rebuild,
-    Replay,
-    Result,
-    State,
-)
-from sync_assets.ledger.report_values import Counts, Orphan, Reject
-
 if TYPE_CHECKING:
     from sync_assets.ledger.facade import Ledger
 
-__all__ = [
-    "AcknowledgeResult",
-    "BlockReason",
-    "CapturedPage",
-    "Claimed",
-    "Counts",
-    "Feed",
-    "FeedKind",
-    "FeedMoved",
-    "InMaintenance",
-    "Ledger",
-    "LedgerError",
-    "LinkSpec",
-    "LinkTo",
-    "Loss",
-    "Operation",
-    "Orphan",
-    "Outcome",
-    "PageResult",
-    "Position",
-    "Rebuild",
-    "Reject",
-    "Replay",
-    "Result",
-    "RowsMoved",
-    "State",
-    "TooManyDeletes",
-]
+__all__ = ["Ledger"]
 
 
 def __getattr__(name: str) -> Any:

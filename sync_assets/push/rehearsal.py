@@ -21,7 +21,8 @@ from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.client import Guard, Observer
 from sync_assets.http.transport import Response
-from sync_assets.ledger import Claimed, Ledger, Outcome
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Claimed, Outcome
 from sync_assets.push.delivery import Delivery, deliver, outcome
 from sync_assets.push.record_links import Links
 from sync_assets.push.target import Target

@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sync_assets.ledger import Ledger, LedgerError
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.times import clock
 from sync_assets.runtime.systems import same_address
 

@@ -6,29 +6,3 @@ ssh, known_hosts  connection, algorithms, host key and sign-in
 private_key       the key to sign in with
 errors            what can go wrong
 """
-
-from sync_assets.sftp.client import Listing, RemoteFile, Sftp, Storage, connect
-from sync_assets.sftp.errors import (
-    FileChanged,
-    FileGone,
-    HostKeyRefused,
-    NoSuchFolder,
-    SftpError,
-    SignInRefused,
-    Unreachable,
-)
-
-__all__ = [
-    "FileChanged",
-    "FileGone",
-    "HostKeyRefused",
-    "Listing",
-    "NoSuchFolder",
-    "RemoteFile",
-    "Sftp",
-    "SftpError",
-    "SignInRefused",
-    "Storage",
-    "Unreachable",
-    "connect",
-]

@@ -16,7 +16,8 @@ from sync_assets.capture.table_capture import Capture
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import ssl_context
-from sync_assets.ledger import Ledger, Outcome
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Outcome
 from sync_assets.performance import keep_loaded_objects, return_large_buffers
 from sync_assets.push.dispatcher import push
 from sync_assets.runtime import interruptible

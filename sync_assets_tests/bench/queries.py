@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from sqlalchemy.engine import Connection
 
-from sync_assets.ledger import Ledger, Outcome
-from sync_assets.ledger.model import State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Outcome, State
 from sync_assets_tests.bench.ledgers import Ledgers, postgres_ledgers, sqlite_ledgers
 from sync_assets_tests.bench.measure import Result, Run
 from sync_assets_tests.bench.stage import Report, Settings, Target

@@ -18,7 +18,7 @@ from sync_assets.defs.alerts import Watched, read_state
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger import InMaintenance
+from sync_assets.ledger.errors import InMaintenance
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra

@@ -16,7 +16,8 @@ from sync_assets.cli.replay import replay
 from sync_assets.commands.values import Done
 from sync_assets.defs.partitions import today
 from sync_assets.defs.tables import sensors
-from sync_assets.ledger import Ledger, Replay
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Replay
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.orchestra import in_memory

@@ -17,8 +17,8 @@ import polars as pl
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sync_assets.ledger import Claimed, Ledger, LinkSpec, Outcome, Position, State
-from sync_assets.ledger.model import OTHER, Orphaned
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import OTHER, Claimed, LinkSpec, Orphaned, Outcome, Position, State
 from sync_assets_tests.property.conftest import few_and_many
 from sync_assets_tests.support.ledgers import (
     SCHEMA,

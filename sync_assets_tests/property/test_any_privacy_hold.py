@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sync_assets.ledger import Claimed, Ledger, LinkSpec, Outcome, State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Claimed, LinkSpec, Outcome, State
 from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, claim, guid, session_of, stored
 from sync_assets_tests.unit.ledger.records.test_privacy_holds import PARENTS, TABLES, below, digest, links
 

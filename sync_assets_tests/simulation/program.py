@@ -43,7 +43,7 @@ from sync_assets.runtime.known_ledgers import RequestsUnderWay
 from sync_assets.runtime.listed_keys import ListedKeys
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import RENEW_SECONDS, WorkerSession, release_dead
-from sync_assets.sftp import FileGone
+from sync_assets.sftp.errors import FileGone
 from sync_assets_tests.simulation.clock import PROCESS
 
 PATIENCE_SECONDS = 300.0

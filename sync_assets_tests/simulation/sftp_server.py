@@ -10,9 +10,8 @@ from io import BufferedReader, RawIOBase
 from typing import Any, BinaryIO
 
 from sync_assets.opt_out.export import folder, staging
-from sync_assets.sftp import FileChanged, FileGone, RemoteFile
-from sync_assets.sftp.client import Listing
-from sync_assets.sftp.errors import Unreachable
+from sync_assets.sftp.client import Listing, RemoteFile
+from sync_assets.sftp.errors import FileChanged, FileGone, Unreachable
 from sync_assets_tests.simulation.clock import Clock
 
 KINDS = ("unreachable", "cut", "replaced")

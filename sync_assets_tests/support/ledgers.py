@@ -15,7 +15,9 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from sync_assets.ledger import AcknowledgeResult, CapturedPage, Claimed, Ledger, Outcome, PageResult, Position
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.captured_page import CapturedPage
+from sync_assets.ledger.model import AcknowledgeResult, Claimed, Outcome, PageResult, Position
 from sync_assets.ledger.prepared_page import LedgerPage
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 

@@ -23,7 +23,7 @@ from sync_assets.defs.build import build_definitions
 from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
 from sync_assets.defs.run_errors import SensorFailed
 from sync_assets.flows import capture_table, push_table
-from sync_assets.ledger import Feed
+from sync_assets.ledger.model import Feed
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support.program import Program
 

@@ -26,7 +26,9 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
 from sync_assets.config.models import Guardrails
 from sync_assets.http.transport import ssl_context
-from sync_assets.ledger import Counts, Ledger, Position, Reject
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Position
+from sync_assets.ledger.report_values import Counts, Reject
 from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.runtime.call_limits import CallLimits
 from sync_assets.runtime.workers import WorkerSession

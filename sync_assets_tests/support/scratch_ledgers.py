@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from sync_assets.ledger import Ledger, LinkSpec
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import LinkSpec
 from sync_assets_tests.support.ledgers import capture, claim, frame, guid, many, push, row, session_of, settle
 
 TO_CONTACT = LinkSpec("cusContactLink", "contact")

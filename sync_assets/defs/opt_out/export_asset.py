@@ -34,7 +34,7 @@ from sync_assets.opt_out.export.cells import good_schema
 from sync_assets.opt_out.export.file import BadExport
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
-from sync_assets.sftp import FileGone
+from sync_assets.sftp.errors import FileGone
 
 SHOWN = 20
 

@@ -20,7 +20,7 @@ from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import latest_answers
 from sync_assets.defs.results import check_result, check_specs
 from sync_assets.defs.run_errors import failing
-from sync_assets.ledger import InMaintenance
+from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
 
 

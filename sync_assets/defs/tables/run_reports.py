@@ -25,7 +25,7 @@ from sync_assets.defs.results import check_key, check_result, selected
 from sync_assets.defs.tables.checks import as_before
 from sync_assets.defs.tables.table_work import TableWork, day_numbers
 from sync_assets.errors import SyncAssetsError
-from sync_assets.ledger import InMaintenance
+from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
 
 MATERIALIZE_SECONDS = 3600.0

@@ -20,7 +20,8 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import FileState, OptOutFile
 from sync_assets.opt_out.export.file import file_order
 from sync_assets.runtime.context import Runtime
-from sync_assets.sftp import FileGone, RemoteFile, Sftp, SftpError, Storage, connect
+from sync_assets.sftp.client import RemoteFile, Sftp, Storage, connect
+from sync_assets.sftp.errors import FileGone, SftpError
 
 ARCHIVE = "archive"
 TICK = timedelta(seconds=1)

@@ -24,7 +24,7 @@ from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export.file import Layout, Reader, time_in_name
 from sync_assets.runtime.context import Runtime
-from sync_assets.sftp import RemoteFile, connect
+from sync_assets.sftp.client import RemoteFile, connect
 
 STATED_TOGETHER = 5_000
 """Rows per transaction of the ledger."""

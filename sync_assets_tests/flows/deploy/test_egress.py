@@ -17,7 +17,8 @@ from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.proxy import environment_proxy
 from sync_assets.http.transport import NotSent, ssl_context
 from sync_assets.sandbox.sftp import SftpServer
-from sync_assets.sftp import Unreachable, connect
+from sync_assets.sftp.client import connect
+from sync_assets.sftp.errors import Unreachable
 from sync_assets_tests.flows.deploy.files import DEPLOY
 from sync_assets_tests.flows.deploy.services import free_port
 from sync_assets_tests.support.little_server import LittleServer, answer

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 from random import Random
 
-from sync_assets.ledger import Ledger, Outcome, State
-from sync_assets.ledger.model import LinkSpec
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import LinkSpec, Outcome, State
 from sync_assets.ledger.storage.database_errors import Collided
 from sync_assets_tests.support.ledgers import capture, claim, guid, linked, row, session_of, stored
 

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from sync_assets.ledger import Counts, Ledger, Outcome, State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Outcome, State
+from sync_assets.ledger.report_values import Counts
 from sync_assets_tests.integration.ledger.worker import KILLED_PAGE, PAGE, PAGES
 from sync_assets_tests.support.forked_commands import Module, start_module
 from sync_assets_tests.support.ledgers import capture, claim, frame, many, row, session_of, stored

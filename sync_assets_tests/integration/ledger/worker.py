@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from sync_assets.ledger import FeedMoved, Ledger, Outcome, Position
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import FeedMoved
+from sync_assets.ledger.model import Outcome, Position
 from sync_assets_tests.support.ledgers import many, save_page, session_of
 
 PAGES, PAGE = 30, 100

@@ -15,7 +15,8 @@ from sync_assets.checks.rules import AUDIT_CHECKS, TABLE_CHECKS, Finding, Rows
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key
 from sync_assets.defs.results import check_result, metadata
-from sync_assets.ledger import Counts, Feed
+from sync_assets.ledger.model import Feed
+from sync_assets.ledger.report_values import Counts
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR

@@ -15,7 +15,7 @@ from sync_assets.defs.asset_keys import EXPORT
 from sync_assets.defs.results import check_result, metadata
 from sync_assets.opt_out.export.folder import FolderPoll, folder_findings
 from sync_assets.opt_out.parity import Parity, opt_outs_agree
-from sync_assets.sftp import Storage
+from sync_assets.sftp.client import Storage
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR

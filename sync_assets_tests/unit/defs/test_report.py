@@ -16,7 +16,7 @@ from sync_assets.defs.build import build_definitions
 from sync_assets.defs.report import KEPT, collect, make_report, page, window
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.asset_metadata import DAYS
-from sync_assets.ledger import Counts
+from sync_assets.ledger.report_values import Counts
 from sync_assets.runtime.context import Runtime
 
 CONFIG = {

@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from sync_assets.ledger import BlockReason, Claimed, Ledger, LinkSpec, LinkTo, Outcome, State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import BlockReason, Claimed, LinkSpec, LinkTo, Outcome, State
 from sync_assets_tests.support.ledgers import capture, claim, linked, record, row, session_of
 
 NEEDED = LinkSpec("cusContact", "contact")

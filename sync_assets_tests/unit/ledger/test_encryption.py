@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from sync_assets.ledger import Ledger, LedgerError
-from sync_assets.ledger.errors import PayloadKeyMissing
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import LedgerError, PayloadKeyMissing
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.storage.payload_cipher import MARK, PayloadCipher
 from sync_assets_tests.support.ledgers import Clock, capture, claim, frame, push, row, settle, stored, workers

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from sync_assets.ledger import Ledger, State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import State
 from sync_assets.ledger.records.captures import LARGE_PAGE
 from sync_assets.ledger.storage import database
 from sync_assets_tests.support.ledgers import capture, claim, frame, guid, payload_of, row, stored

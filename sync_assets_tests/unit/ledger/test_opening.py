@@ -13,7 +13,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import sync_assets.ledger
-from sync_assets.ledger import Ledger, LedgerError
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata, short_id
 from sync_assets_tests.support.ledgers import capture, row, stored

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sync_assets.ledger import BlockReason, Ledger, LinkSpec, Loss
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import BlockReason, LinkSpec, Loss
 from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, record, row
 from sync_assets_tests.unit.ledger.linking import (
     JOINED,

@@ -2,7 +2,8 @@
 
 from datetime import timedelta
 
-from sync_assets.ledger import AcknowledgeResult, Ledger, Outcome, State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import AcknowledgeResult, Outcome, State
 from sync_assets_tests.support.ledgers import (
     Clock,
     capture,

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from sync_assets.ledger import BlockReason, Ledger, LinkSpec, LinkTo
-from sync_assets.ledger.model import OTHER
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import OTHER, BlockReason, LinkSpec, LinkTo
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
 from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, row
 from sync_assets_tests.unit.ledger.linking import (

@@ -6,7 +6,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sync_assets.ledger import Ledger, Position, RowsMoved
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import RowsMoved
+from sync_assets.ledger.model import Position
 from sync_assets_tests.support.ledgers import (
     capture,
     claim_one,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.ledger import Ledger, Outcome
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Outcome
 from sync_assets.push import claimed_records
 from sync_assets.push.claimed_records import ClaimedRecords, RecordQueue
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sync_assets.ledger import Claimed, LinkTo, Operation
+from sync_assets.ledger.model import Claimed, LinkTo, Operation
 from sync_assets.push.delivery import Delivery, OperationDone, outcome
 
 TO_ADA = LinkTo("cusContactLink", "ada", keyed=True)

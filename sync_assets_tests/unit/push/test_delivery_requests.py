@@ -21,7 +21,7 @@ from sync_assets.campaign.addressing import (
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.transport import OutcomeUnknown, Response, SignInRefused
-from sync_assets.ledger import Claimed, LinkTo
+from sync_assets.ledger.model import Claimed, LinkTo
 from sync_assets.push import delivery
 from sync_assets.push.delivery import MAX_POSTS, SUSPECTED_AFTER, Delivery, StillUnknown, deliver
 from sync_assets.push.record_links import Links, LinkTarget

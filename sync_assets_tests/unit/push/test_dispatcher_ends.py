@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sync_assets.campaign import records as campaign_records
-from sync_assets.ledger import Outcome
+from sync_assets.ledger.model import Outcome
 from sync_assets.push import claimed_records, delivery
 from sync_assets.push import dispatcher as push_module
 from sync_assets_tests.support.pushing import Bench, calls, on_both_databases, people

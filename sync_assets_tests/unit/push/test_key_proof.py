@@ -12,7 +12,7 @@ from sync_assets.campaign.addressing import KEY_FOUND, PROOFS, REJECTED
 from sync_assets.campaign.dialect import Operation
 from sync_assets.campaign.records import Records
 from sync_assets.http.transport import Response
-from sync_assets.ledger import Claimed
+from sync_assets.ledger.model import Claimed
 from sync_assets.push.delivery import Delivery, deliver
 from sync_assets_tests.unit.push.little_campaign import BARE, LittleCampaign
 

@@ -13,7 +13,8 @@ import pytest
 from sync_assets.campaign.addressing import KEY, KEY_FOUND, KEY_IN_URL
 from sync_assets.campaign.client import BudgetSpent
 from sync_assets.http.transport import NotSent, OutcomeUnknown, Response
-from sync_assets.ledger import Claimed, Ledger, LinkTo
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Claimed, LinkTo
 from sync_assets.push.delivery import deliver
 from sync_assets.push.dispatcher import Target, push
 from sync_assets.push.record_links import KEY_IN_LINK, Links, LinkTarget

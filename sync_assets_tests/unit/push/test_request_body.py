@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ledger import Claimed, LinkTo, Operation
+from sync_assets.ledger.model import Claimed, LinkTo, Operation
 from sync_assets.push.request_body import body, without
 
 TO_ADA = LinkTo("cusContactLink", "ada", keyed=True)

@@ -17,7 +17,8 @@ from sync_assets.campaign.addressing import (
     KEY_UNIQUE,
 )
 from sync_assets.http.transport import OutcomeUnknown, Response
-from sync_assets.ledger import Claimed, Ledger
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Claimed
 from sync_assets.push.delivery import deliver
 from sync_assets.push.dispatcher import Target, push
 from sync_assets_tests.support.ledgers import capture, guid, row, session_of

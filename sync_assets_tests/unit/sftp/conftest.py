@@ -13,7 +13,7 @@ import pytest
 from sync_assets.config.environment import SftpSettings
 from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.sftp import EXPORTS, SftpServer
-from sync_assets.sftp import Sftp, connect
+from sync_assets.sftp.client import Sftp, connect
 from sync_assets_tests.support.openssh import KEY_TYPES, OpenSsh
 
 

@@ -12,19 +12,9 @@ import pytest
 from paramiko import SFTPAttributes
 
 from sync_assets.sandbox import sftp as sandbox
-from sync_assets.sftp import (
-    FileChanged,
-    FileGone,
-    Listing,
-    NoSuchFolder,
-    RemoteFile,
-    Sftp,
-    SftpError,
-    Storage,
-    Unreachable,
-    client,
-    connect,
-)
+from sync_assets.sftp import client
+from sync_assets.sftp.client import Listing, RemoteFile, Sftp, Storage, connect
+from sync_assets.sftp.errors import FileChanged, FileGone, NoSuchFolder, SftpError, Unreachable
 from sync_assets_tests.support.openssh import OpenSsh
 from sync_assets_tests.unit.sftp.conftest import Served
 

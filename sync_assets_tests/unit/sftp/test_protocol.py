@@ -19,8 +19,9 @@ from paramiko.sftp import (
     CMD_VERSION,
 )
 
-from sync_assets.sftp import Sftp, SftpError, Unreachable
 from sync_assets.sftp import client as sftp_client
+from sync_assets.sftp.client import Sftp
+from sync_assets.sftp.errors import SftpError, Unreachable
 from sync_assets.sftp.protocol import LONGEST_WORDS, Refused, SftpProtocol, printable
 
 

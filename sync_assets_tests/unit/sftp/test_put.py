@@ -6,8 +6,8 @@ import pytest
 from paramiko.sftp import SFTP_OP_UNSUPPORTED
 
 from sync_assets.sandbox import sftp as sandbox
-from sync_assets.sftp import Sftp, SftpError, connect
-from sync_assets.sftp.client import PIECE
+from sync_assets.sftp.client import PIECE, Sftp, connect
+from sync_assets.sftp.errors import SftpError
 from sync_assets.sftp.protocol import Refused, SftpProtocol
 from sync_assets_tests.unit.sftp.conftest import Served
 

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from sync_assets.sandbox import sftp as sandbox
-from sync_assets.sftp import FileChanged, FileGone, RemoteFile, Sftp, SftpError, Unreachable, client, connect
-from sync_assets.sftp.client import PIECE, WINDOW
+from sync_assets.sftp import client
+from sync_assets.sftp.client import PIECE, WINDOW, RemoteFile, Sftp, connect
+from sync_assets.sftp.errors import FileChanged, FileGone, SftpError, Unreachable
 from sync_assets_tests.unit.sftp.conftest import Served
 from sync_assets_tests.unit.sftp.relay import Relay
 

@@ -27,7 +27,9 @@ from sync_assets.config.variables import FileSecret
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.proxy import environment_proxy
 from sync_assets.sandbox import sftp as sandbox
-from sync_assets.sftp import HostKeyRefused, SftpError, SignInRefused, Unreachable, connect, ssh
+from sync_assets.sftp import ssh
+from sync_assets.sftp.client import connect
+from sync_assets.sftp.errors import HostKeyRefused, SftpError, SignInRefused, Unreachable
 from sync_assets.sftp.known_hosts import known_keys
 from sync_assets.sftp.ssh import modern_algorithms_only
 from sync_assets_tests.support.openssh import KEY_TYPES, OpenSsh, make_key, public

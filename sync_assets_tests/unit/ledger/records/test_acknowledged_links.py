@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sync_assets.ledger import Ledger, LinkTo, Outcome
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import LinkTo, Outcome
 from sync_assets_tests.support.ledgers import capture, claim, guid, row, session_of
 from sync_assets_tests.unit.ledger.linking import NEEDED, answer, in_campaign, links_of, order
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sync_assets.ledger import BlockReason, Ledger
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import BlockReason
 from sync_assets.ledger.records.blocked_records import UNKNOWN, BlockingParent
 from sync_assets_tests.support.ledgers import capture, guid, row
 from sync_assets_tests.unit.ledger.linking import in_campaign, line, order, sent

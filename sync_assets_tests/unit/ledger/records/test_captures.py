@@ -6,7 +6,8 @@ from typing import Any, cast
 import polars as pl
 import pytest
 
-from sync_assets.ledger import Ledger, LinkSpec, PageResult, Position, State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import LinkSpec, PageResult, Position, State
 from sync_assets_tests.support.ledgers import (
     Clock,
     capture,

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from sync_assets.ledger import Claimed, Ledger, Outcome
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Claimed, Outcome
 from sync_assets.ledger.report_values import Retried
 from sync_assets_tests.support.ledgers import (
     Clock,

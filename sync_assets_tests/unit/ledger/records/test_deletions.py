@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ledger import Ledger, LinkSpec, Position, State, TooManyDeletes
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import TooManyDeletes
+from sync_assets.ledger.model import LinkSpec, Position, State
 from sync_assets_tests.support.ledgers import (
     Clock,
     capture,

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import sqlalchemy as sa
 
-from sync_assets.ledger import Ledger, State
-from sync_assets.ledger.model import Orphaned
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Orphaned, State
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.hold_records import HoldRecords
 from sync_assets.ledger.rules.record_state import RecordState

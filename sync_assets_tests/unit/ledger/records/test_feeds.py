@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from sync_assets.ledger import Feed, FeedMoved, Ledger, Position
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import FeedMoved
+from sync_assets.ledger.model import Feed, Position
 from sync_assets_tests.support.ledgers import Clock, frame, row, save_page, session_of, stored
 
 FIRST = Position(link="https://d365/page2", kind="page", fingerprint="f1")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sync_assets.ledger import Ledger, LinkSpec, Outcome, State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import LinkSpec, Outcome, State
 from sync_assets.ledger.records.hold_records import HeldRecord, HoldReason, hold_reasons
 from sync_assets.ledger.records.privacy_holds import Released
 from sync_assets.ledger.rules.dependencies import FormerParent, Link

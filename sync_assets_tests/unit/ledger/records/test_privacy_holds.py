@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sync_assets.ledger import BlockReason, Claimed, Ledger, LinkSpec, Outcome, State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import BlockReason, Claimed, LinkSpec, Outcome, State
 from sync_assets.ledger.records.privacy_holds import Released
 from sync_assets_tests.support.ledgers import (
     SCHEMA,

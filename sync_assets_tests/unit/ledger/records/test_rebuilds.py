@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from sync_assets.ledger import BlockReason, Claimed, Ledger, LinkSpec, Outcome, Rebuild, State
-from sync_assets.ledger.model import OTHER
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import OTHER, BlockReason, Claimed, LinkSpec, Outcome, Rebuild, State
 from sync_assets_tests.support.ledgers import (
     DAY,
     Clock,

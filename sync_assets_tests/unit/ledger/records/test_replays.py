@@ -6,7 +6,9 @@ from datetime import date
 import polars as pl
 import pytest
 
-from sync_assets.ledger import FeedMoved, Ledger, Replay, TooManyDeletes
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
+from sync_assets.ledger.model import Replay
 from sync_assets_tests.support.ledgers import capture, claim_one, frame, guid, push, row, save_page, settle
 
 FIRST, LAST = date(2026, 11, 1), date(2026, 11, 24)

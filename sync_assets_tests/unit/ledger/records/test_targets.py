@@ -4,7 +4,8 @@ import pytest
 
 from sync_assets.checks.preflight import findings_since_capture, target_finding
 from sync_assets.config.models import TableConfig
-from sync_assets.ledger import BlockReason, Ledger, LinkSpec, State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import BlockReason, LinkSpec, State
 from sync_assets_tests.support.ledgers import capture, claim, guid, linked, push, record, row, session_of, settle
 
 TO_CONTACT = LinkSpec("cusContact", "contact")

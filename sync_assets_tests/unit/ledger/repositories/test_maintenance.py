@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sync_assets.ledger import InMaintenance, Ledger
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import InMaintenance
 from sync_assets_tests.support.ledgers import capture, leases, row, session_of
 from sync_assets_tests.unit.ledger.opt_out_rows import THEN, due, in_campaign, state
 

@@ -10,7 +10,9 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from sync_assets.ledger import FeedMoved, Ledger, Position, times
+from sync_assets.ledger import Ledger, times
+from sync_assets.ledger.errors import FeedMoved
+from sync_assets.ledger.model import Position
 from sync_assets.ledger.repositories import opt_out_rows
 from sync_assets.ledger.repositories.opt_outs import OptOutsLeft
 from sync_assets.ledger.rules import opt_outs as rules

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from sync_assets.ledger import Claimed, Ledger, times
+from sync_assets.ledger import Ledger, times
+from sync_assets.ledger.model import Claimed
 from sync_assets.push.delivery import Delivery, body, outcome
 from sync_assets_tests.support.ledgers import Clock, guid, session_of
 from sync_assets_tests.unit.ledger.opt_out_rows import (

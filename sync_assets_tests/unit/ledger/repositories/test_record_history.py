@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from sync_assets.ledger import Ledger, Outcome
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import Outcome
 from sync_assets.ledger.repositories import record_history
 from sync_assets.ledger.rules.transitions import REASON_LENGTH
 from sync_assets_tests.support.ledgers import (

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from sync_assets.ledger import Counts, Ledger
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.report_values import Counts
 from sync_assets.ledger.repositories import reports
 from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, hash_of, many, push, row, settle
 

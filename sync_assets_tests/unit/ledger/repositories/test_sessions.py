@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sync_assets.ledger import Ledger, Outcome
+from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SESSION_SECONDS, SessionExpired
+from sync_assets.ledger.model import Outcome
 from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, many, run_out, save_page, session_of, stored
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sync_assets.ledger import BlockReason, Ledger, State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.repositories.stored_records import SHOWN, RelatedState, StoredRecord
 from sync_assets_tests.support.ledgers import capture, claim, frame, guid, row, save_page, settle
 from sync_assets_tests.unit.ledger.linking import in_campaign, order, sent

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ledger import State
-from sync_assets.ledger.model import BlockReason, Orphaned
+from sync_assets.ledger.model import BlockReason, Orphaned, State
 from sync_assets.ledger.rules.dependencies import (
     Link,
     ParentStatus,

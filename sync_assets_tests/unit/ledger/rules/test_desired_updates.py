@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ledger import Outcome, State
-from sync_assets.ledger.model import BlockReason, LinkTo, Orphaned
+from sync_assets.ledger.model import BlockReason, LinkTo, Orphaned, Outcome, State
 from sync_assets.ledger.rules.record_state import Placement, RecordState
 from sync_assets.ledger.rules.transitions import (
     REASON_LENGTH,

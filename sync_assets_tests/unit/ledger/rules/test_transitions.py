@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from sync_assets.ledger import Outcome, State
-from sync_assets.ledger.model import OTHER, BlockReason, LinkTo, Orphaned
+from sync_assets.ledger.model import OTHER, BlockReason, LinkTo, Orphaned, Outcome, State
 from sync_assets.ledger.rules.record_state import (
     Dependencies,
     Placement,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from sync_assets.ledger import Ledger, State
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.model import State
 from sync_assets_tests.support.ledgers import capture, claim, many, row, settle, stored
 from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.unit.ledger.storage.synced_files import SyncedFiles, synced_files

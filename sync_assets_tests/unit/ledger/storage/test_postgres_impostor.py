@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sync_assets.config.environment import Settings
-from sync_assets.ledger import Ledger, LedgerError
+from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import LedgerError
 from sync_assets_tests.support.postgres_impostor import Impostor
 
 
