@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sync_assets_tests.support.table_reading import Reading, reading_of_small_pages
-from sync_assets_tests.support.world import Killed
+from sync_assets_tests.support.table_reading import Killed, Reading, reading_of_small_pages
 from sync_assets_tests.unit.capture.test_kept_delta_link import N
 
 

@@ -14,9 +14,16 @@ from typing import Any
 
 from sync_assets_tests.simulation import sftp_server
 from sync_assets_tests.simulation.network import KINDS, FaultPlan
-from sync_assets_tests.support.chain_configuration import RESOURCES
+from sync_assets_tests.support.chain_configuration import (
+    JOINS,
+    LINKS,
+    LOOKUPS,
+    PARENTS,
+    RESOURCES,
+    Configuration,
+    TableRules,
+)
 from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, Position
-from sync_assets_tests.support.world import JOINS, LINKS, LOOKUPS, PARENTS, Configuration, TableRules
 
 TABLES = tuple(RESOURCES)
 ROWS = {"contact": 4, "new_order": 4, "new_orderline": 4}

@@ -44,7 +44,6 @@ from sync_assets_tests.simulation.observed import (
 )
 from sync_assets_tests.support.chain_configuration import RESOURCES
 from sync_assets_tests.support.premises import Position
-from sync_assets_tests.support.world import ROWS_A_PAGE
 
 HOSTS = {"org.test": "d365", "login.test": "login", "campaign.test": "campaign", "ims.test": "ims"}
 _BASE = "https://campaign.test/acme/campaign"
@@ -52,6 +51,8 @@ _ANSWER_FAULTS = frozenset({"hollow", "cut_after", "circular", "empty_pages", "d
 """Faults of a position after which the engine's own answer did not reach the caller."""
 
 
+ROWS_A_PAGE = 3
+"""Page size in positions with small pages, since a scenario has few rows."""
 ENGINE_KINDS = {"POST": "insert", "PATCH": "update", "DELETE": "delete", "GET": "read"}
 GATEWAY_REFUSALS = (401, 403, 429, 503)
 _DESCRIBED: dict[tuple[str, str | None], Response] = {}

@@ -20,7 +20,7 @@ from sync_assets_tests.simulation.ledgers import sqlite_ledgers
 from sync_assets_tests.simulation.run import play
 from sync_assets_tests.simulation.scenario import TABLES, Move, Scenario, scenario
 from sync_assets_tests.simulation.shorten import shortened
-from sync_assets_tests.support.world import TableRules
+from sync_assets_tests.support.chain_configuration import TableRules
 
 SEEDS = 8
 """They take some 10 s of processor time."""

@@ -65,7 +65,7 @@ _LIBRARIES = (
     "pytest",
     "sync_assets_tests.support.ledgers",
     "sync_assets_tests.support.plain_runs",
-    "sync_assets_tests.support.world",
+    "sync_assets.flows",
 )
 
 

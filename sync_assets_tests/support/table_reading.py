@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -19,12 +20,37 @@ from sync_assets.dataverse.client import ServerFailed
 from sync_assets.ledger import Ledger
 from sync_assets_tests.support.ledgers import new_sqlite_ledger, push, session_of, stored
 from sync_assets_tests.support.program import CONTACT, Program
-from sync_assets_tests.support.world import SimulatedKill, Systems
+from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 FIELDS: dict[str, Any] = {"firstname": "firstName", "lastname": "lastName"}
 
 
-class Reading(Systems):
+class Killed(Exception):
+    """Raised by the ledger's writes after the simulated end of the program's process."""
+
+
+class SimulatedKill:
+    """Simulates the end of the process at its n-th write to the ledger (`left`), before it or (`stored`) after it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._database: Any = ledger.database
+        self._write: Callable[..., Any] = self._database.write
+        self.left: int | None = None
+        self.stored = False
+        self._database.write = self._write_unless_killed
+
+    def _write_unless_killed(self, work: Callable[[Any], Any], **how: bool) -> Any:
+        if self.left is None:
+            return self._write(work, **how)
+        self.left -= 1
+        if self.left == 0 and self.stored:
+            self._write(work, **how)
+        if self.left <= 0:
+            raise Killed
+        return self._write(work, **how)
+
+
+class Reading:
     """Captures of contacts from a sandbox with permanent connections, and a ledger for each test (`begin`).
 
     Attributes:
@@ -35,7 +61,11 @@ class Reading(Systems):
     """
 
     def __init__(self, home: Path, page_size: int = 4) -> None:
-        super().__init__(home)
+        self.home = home
+        self.sandbox = SandboxProcess(contacts=0)
+        self.admin = self.sandbox.admin
+        self.runner = asyncio.Runner()
+        self._open = AsyncExitStack()
         self.page_size = page_size
         self.before: Callable[[int], None] = lambda number: None
         self.links: list[str] = []
@@ -46,7 +76,11 @@ class Reading(Systems):
         self.runner.run(self._prepare())
 
     async def _prepare(self) -> None:
-        """Compile the mappings, and watch the requests for pages."""
+        """Connect, compile the mappings, and watch the requests for pages."""
+        runtime = Program(self.sandbox, self.home).runtime()
+        self._open.callback(runtime.close)
+        self.d365 = await self._open.enter_async_context(runtime.d365())
+        self.campaign = await self._open.enter_async_context(runtime.campaign())
         mappings = {
             "few": FIELDS,
             "more": {**FIELDS, "emailaddress1": "email"},
@@ -77,6 +111,12 @@ class Reading(Systems):
             return body
 
         vars(self.d365)["page"] = watched
+
+    def close(self) -> None:
+        self.runner.run(self._open.aclose())
+        self.runner.close()
+        self.sandbox.stop()
+        assert self.sandbox.errors == ""
 
     @contextmanager
     def begin(self, rows: int) -> Iterator[Ledger]:
