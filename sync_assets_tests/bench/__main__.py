@@ -11,18 +11,13 @@ from pathlib import Path
 from sync_assets_tests.bench.commands import commands
 from sync_assets_tests.bench.latency import latency
 from sync_assets_tests.bench.measure import BenchError
-from sync_assets_tests.bench.queries import queries
 from sync_assets_tests.bench.reading import capture, memory, noop
 from sync_assets_tests.bench.show import show
 from sync_assets_tests.bench.stage import Report, Settings, Stage, machine, stage
-from sync_assets_tests.bench.thirty_million import thirty_million
 from sync_assets_tests.bench.writing import push
 
 ON_STAGE: dict[str, Callable[[Stage], Report]] = {"capture": capture, "memory": memory, "noop": noop, "push": push}
 ALONE: dict[str, Callable[[Settings], Report]] = {"latency": latency, "commands": commands}
-NOT_COMPARED: dict[str, Callable[[Settings], Report]] = {"queries": queries, "thirty-million": thirty_million}
-"""Benches of hours, or of the ledger without the program."""
-ROWS = {"queries": 5_000_000, "thirty-million": 30_000_000}
 
 
 def benches(wanted: str, settings: Settings) -> list[Report]:
@@ -33,8 +28,6 @@ def benches(wanted: str, settings: Settings) -> list[Report]:
         with stage(settings) as running:
             reports += [bench(running) for bench in on_stage]
     reports += [bench(settings) for name, bench in ALONE.items() if wanted in (name, "compare")]
-    if wanted in NOT_COMPARED:
-        reports.append(NOT_COMPARED[wanted](settings))
     for report in reports:
         report.compare_versions()
     return reports
@@ -42,9 +35,9 @@ def benches(wanted: str, settings: Settings) -> list[Report]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sync_assets_tests.bench", description=__doc__)
-    parser.add_argument("bench", choices=(*ON_STAGE, *ALONE, *NOT_COMPARED, "compare"))
+    parser.add_argument("bench", choices=(*ON_STAGE, *ALONE, "compare"))
     parser.add_argument("--before", type=Path, help="another checkout of the program, measured in the same rounds")
-    parser.add_argument("--rows", type=int, help="of `capture`, `memory`, `noop`, `queries` and `thirty-million`")
+    parser.add_argument("--rows", type=int, help="of `capture`, `memory` and `noop`")
     parser.add_argument("--records", type=int, help="of a push without latency")
     parser.add_argument("--repeat", type=int, help="rounds")
     parser.add_argument("--seconds", type=float, help="duration of a push with latency")
@@ -52,16 +45,12 @@ def main() -> None:
     parser.add_argument("--every", type=float, help="seconds from one change to the next, of `latency`")
     parser.add_argument("--minutes", type=float, help="duration of `latency --every`")
     parser.add_argument("--silence", action="store_true", help="`latency` of the first change after a silence")
-    parser.add_argument("--milliseconds", type=int, help="latency of Campaign, of `thirty-million`")
-    parser.add_argument("--sqlite", action="store_true", help="the ledger of `thirty-million`, else in PostgreSQL")
     parser.add_argument("--labels", action="store_true", help="peers ask for labels, which ours has from the metadata")
     parser.add_argument("--peers", choices=("all", "light", "none"), help="light: none that has to be installed")
     parser.add_argument("--quick", action="store_true", help="a smoke test; its figures mean nothing")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     arguments = parser.parse_args()
     settings = Settings.quick() if arguments.quick else Settings()
-    if arguments.bench in ROWS and not arguments.quick:
-        settings = replace(settings, rows=ROWS[arguments.bench])
     given = {one.name: getattr(arguments, one.name, None) for one in fields(Settings)}
     settings = replace(settings, **{name: value for name, value in given.items() if value})
     if settings.before:

@@ -3,7 +3,7 @@
 `python -m sync_assets_tests.bench.feed_server [--page-rows N] [--labels]`. Organisation URL:
 `http://127.0.0.1:<port>/<rows>`, so that one server has tables of every size. Pages have as many rows as
 `odata.maxpagesize` asks for, at most N; the last one carries a delta link, behind which nothing ever changes. Where the
-key alone is selected, rows have nothing else. `POST /<rows>/change` changes the rows of each hundredth page, once.
+key alone is selected, rows have nothing else.
 With `--labels` whoever asks for annotations gets formatted values, too.
 """
 
@@ -19,8 +19,6 @@ from sync_assets_tests.bench.rows import PageTemplate, page_ids
 from sync_assets_tests.bench.servers import Connection, answer, serve
 
 DISTINCT_PAGES = 4
-CHANGED_EVERY = 100
-"""One of so many pages has other rows, of a higher version, after a change: those of the template behind the first."""
 _PATH = re.compile(r"/(\d+)/api/data/v9\.2/(\w+)")
 _SIZE = re.compile(rb"odata\.maxpagesize=(\d+)")
 _ODATA = "OData-Version: 4.0\r\n"
@@ -31,26 +29,13 @@ class Feed:
 
     def __init__(self, page_rows: int, labels: bool) -> None:
         self.page_rows = page_rows
-        self.changed: set[int] = set()  # tables, by their number of rows
         self.templates = [PageTemplate(seed, page_rows) for seed in range(DISTINCT_PAGES)]
         self.labelled = [PageTemplate(seed, page_rows, labels=True) for seed in range(DISTINCT_PAGES if labels else 0)]
 
-    def page(
-        self,
-        base: str,
-        rows: int,
-        size: int,
-        number: int,
-        *,
-        labels: bool,
-        select: str = "",
-        changes: bool = False,
-    ) -> bytes:
-        """changes: the next page is the next one whose rows changed."""
+    def page(self, base: str, rows: int, size: int, number: int, *, labels: bool, select: str) -> bytes:
         left = rows - number * size
-        following, changed = number + (CHANGED_EVERY if changes else 1), rows in self.changed
-        more = rows > following * size
-        token = f"$skiptoken={'c' * changes}{following}" if more else f"$deltatoken={'changed' if changed else 'end'}"
+        more = left > size
+        token = f"$skiptoken={number + 1}" if more else "$deltatoken=end"
         address = f"{base}/{SET_NAME}?{f'$select={KEY}&' if select == KEY else ''}{token}"
         link = ("nextLink" if more else "deltaLink", address)
         count = min(left, size)
@@ -60,8 +45,7 @@ class Feed:
             between = f'"}},{{"@odata.etag":"W/\\"1048576\\"","{KEY}":"'
             value = f'{{"{KEY}":"{between.join(id_.decode() for id_ in page_ids(number, count))}"}}'
             return answer("200 OK", f'{{"value":[{value}],"@odata.{link[0]}":{json.dumps(link[1])}}}'.encode(), _ODATA)
-        other = number + (changed and number % CHANGED_EVERY == 0)
-        template = (self.labelled if labels and self.labelled else self.templates)[other % DISTINCT_PAGES]
+        template = (self.labelled if labels and self.labelled else self.templates)[number % DISTINCT_PAGES]
         return answer("200 OK", template.page(page_ids(number, count), link), _ODATA)
 
 
@@ -71,10 +55,7 @@ class Organisation(Connection):
     def answered(self, method: bytes, target: bytes, head: bytes, body: bytes) -> None:
         parts = urlsplit(target.decode())
         found = _PATH.match(parts.path)
-        if method == b"POST" and parts.path.endswith("/change"):
-            self.feed.changed.add(int(parts.path.split("/")[1]))
-            self.transport.write(answer("204 No Content", b""))
-        elif not found or method != b"GET":
+        if not found or method != b"GET":
             self.transport.write(answer("404 Not Found", b'{"error":{"code":"404","message":"not in the benchmark"}}'))
         elif found[2] == "EntityDefinitions":
             self.transport.write(answer("200 OK", json.dumps({"value": [entity_definition()]}).encode(), _ODATA))
@@ -83,15 +64,13 @@ class Organisation(Connection):
             rows, feed = int(found[1]), self.feed
             asked = _SIZE.search(head)
             size = min(int(asked[1]), feed.page_rows) if asked else feed.page_rows
-            place, since = query.get("$skiptoken", ["0"])[0], query.get("$deltatoken", [""])[0]
-            changes = place.startswith("c") or (since == "end" and rows in feed.changed)
-            number = int(place.removeprefix("c"))
-            if since and not changes:
+            number = int(query.get("$skiptoken", ["0"])[0])
+            if "$deltatoken" in query:
                 number = -(-rows // size)  # behind the last page: nothing
             base = f"http://{_host(head)}/{rows}/api/data/v9.2"
             labels = b"include-annotations" in head
             select = query.get("$select", [""])[0]
-            self.transport.write(feed.page(base, rows, size, number, labels=labels, select=select, changes=changes))
+            self.transport.write(feed.page(base, rows, size, number, labels=labels, select=select))
 
 
 def _host(head: bytes) -> str:

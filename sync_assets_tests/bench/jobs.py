@@ -1,6 +1,6 @@
 """Our side, measured: the real capture and the real push without Dagster, each in a process of its own.
 
-`python -m sync_assets_tests.bench.jobs capture|acknowledge|push|load|drain LEDGER ...`. Words and options stay as
+`python -m sync_assets_tests.bench.jobs capture|acknowledge|push LEDGER ...`. Words and options stay as
 they are, so that another checkout of the program can be measured beside this one. The result goes to `meter`.
 """
 
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import sys
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.capture.table_capture import Capture
@@ -53,48 +51,6 @@ async def capture(ledger: Ledger, url: str, page_rows: int) -> None:
         await client.aclose()
 
 
-async def load(ledger: Ledger, url: str, page_rows: int, most: int, *, again: bool) -> None:
-    """Capture to the end of the feed as a run does: pause with `most` pending records. again: read all rows."""
-    if again and (feed := ledger.feeds.feed(TABLE_NAME)):
-        ledger.feeds.reset_feed(TABLE_NAME, feed.version)
-    client = DataverseClient(url, CachedTokens(_token), context=ssl_context())
-    rows = highest = 0
-
-    def is_full() -> bool:
-        nonlocal highest
-        highest = max(highest, pending := ledger.reports.backlog(TABLE_NAME))
-        return pending >= most
-
-    session = _session(ledger)
-    job = Capture(ledger, client, TABLE, mapping(), session.epoch, page_size=page_rows, is_full=is_full)
-    try:
-        with Meter() as meter:
-            paused = True
-            while paused:
-                result = await job.run()
-                rows, paused = rows + result.rows, result.paused
-                # A run pushes for some time before it goes on: else each page would begin a capture of its own.
-                while paused and ledger.reports.backlog(TABLE_NAME) > most - max(page_rows, most // 20):
-                    await asyncio.sleep(0.1)
-            meter.done(rows, highest=highest)
-    finally:
-        await client.aclose()
-
-
-async def drain(ledger: Ledger, url: str, in_flight: int) -> None:
-    """Push what becomes pending until this process is killed, its parent has ended, or a push is stopped."""
-    session, parent = _session(ledger), os.getppid()
-    client = CampaignClient(url, CachedTokens(_token), api_key="bench", context=ssl_context(), connections=in_flight)
-    try:
-        while os.getppid() == parent:
-            result = await push(ledger, client, TARGET, session=session.epoch, concurrency=in_flight)
-            if result.stopped or result.rejected:
-                sys.exit(f"{result.rejected} records are rejected; stopped: {result.stopped}")
-            await asyncio.sleep(0.1 if result.done else 0.5)
-    finally:
-        await client.aclose()
-
-
 def acknowledge(ledger: Ledger) -> None:
     """Acknowledge all that is pending, without a request."""
     session = ledger.sessions.open(worker_id())
@@ -134,24 +90,18 @@ async def send(ledger: Ledger, url: str, in_flight: int, limit: int | None) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("job", choices=("capture", "acknowledge", "push", "load", "drain"))
+    parser.add_argument("job", choices=("capture", "acknowledge", "push"))
     parser.add_argument("ledger")
     parser.add_argument("--url", default="")
     parser.add_argument("--page-rows", type=int, default=5000)
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--most", type=int, default=0, help="pending records with which `load` pauses")
-    parser.add_argument("--again", action="store_true", help="`load` reads the table in full once more")
     given = parser.parse_args()
     return_large_buffers()
     keep_loaded_objects()  # as each process that runs a sync does
     with Ledger.open(given.ledger) as ledger:
         if given.job == "capture":
             interruptible.run(capture(ledger, given.url, given.page_rows))
-        elif given.job == "load":
-            interruptible.run(load(ledger, given.url, given.page_rows, given.most, again=given.again))
-        elif given.job == "drain":
-            interruptible.run(drain(ledger, given.url, given.in_flight))
         elif given.job == "acknowledge":
             acknowledge(ledger)
         else:

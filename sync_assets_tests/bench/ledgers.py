@@ -49,11 +49,6 @@ class Ledgers:
         for end in ("", "-wal", "-shm"):
             Path(url.removeprefix("sqlite:///") + end).unlink(missing_ok=True)
 
-    def bytes(self, url: str) -> int:
-        """Return the size on disk."""
-        files = (Path(url.removeprefix("sqlite:///") + end) for end in ("", "-wal"))
-        return sum(file.stat().st_size for file in files if file.exists())
-
     def cpu_seconds(self) -> float:
         """Return the processor time of the database's server so far, of connections that are closed."""
         return 0.0
@@ -100,13 +95,6 @@ class PostgresLedgers(Ledgers):
         with self._connection() as connection:
             name = sql.Identifier(make_url(url).database or "")
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
-
-    def bytes(self, url: str) -> int:
-        """Without the server's write-ahead log, at most some GB."""
-        with self._connection() as connection:
-            size = connection.execute("SELECT pg_database_size(%s)", [make_url(url).database]).fetchone()
-        assert size
-        return size[0]
 
     def cpu_seconds(self) -> float:
         times = self._server.cpu_times()

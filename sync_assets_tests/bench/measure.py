@@ -125,47 +125,25 @@ def checkout_environment(root: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(root)}
 
 
-class Started:
-    """A started process that writes its result as `meter` does."""
-
-    def __init__(self, command: Sequence[str | Path], root: Path = ROOT) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="bench-")
-        self._result, self._output = (Path(self._folder.name) / name for name in ("result.json", "output"))
-        with self._output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [str(word) for word in command], cwd=root,
-                env=os.environ | {"BENCH_RESULT": str(self._result)} | checkout_environment(root),
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-
-    def output(self) -> str:
-        """Return the end of its output."""
-        return self._output.read_bytes().decode(errors="replace").strip()[-600:]
-
-    def result(self, timeout: float) -> Run:
-        try:
-            try:
-                self.process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                raise BenchError(f"it was not done after {timeout:.0f} s") from None
-            if self.process.returncode or not self._result.exists():
-                raise BenchError(f"exit status {self.process.returncode}: {self.output()}")
-            figures: dict[str, Any] = json.loads(self._result.read_text(encoding="utf-8"))
-        finally:
-            self.stop()
-        known = {name: figures.pop(name) for name in ("items", "seconds", "cpu_seconds", "peak_bytes")}
-        return Run(**known, more=figures)
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        self._folder.cleanup()
-
-
 def run(command: Sequence[str | Path], *, root: Path = ROOT, timeout: float = 1800) -> Run:
-    """Run a process in a checkout to its end. Raises BenchError."""
-    return Started(command, root).result(timeout)
+    """Run a process that writes its result as `meter` does, in a checkout, to its end. Raises BenchError."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        written = Path(folder) / "result.json"
+        try:
+            done = subprocess.run(
+                [str(word) for word in command], cwd=root,
+                env=os.environ | {"BENCH_RESULT": str(written)} | checkout_environment(root),
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                timeout=timeout, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"it was not done after {timeout:.0f} s") from None
+        if done.returncode or not written.exists():
+            output = done.stdout.decode(errors="replace").strip()[-600:]
+            raise BenchError(f"exit status {done.returncode}: {output}")
+        figures: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
+    known = {name: figures.pop(name) for name in ("items", "seconds", "cpu_seconds", "peak_bytes")}
+    return Run(**known, more=figures)
 
 
 def module(name: str, *arguments: object) -> list[str]:

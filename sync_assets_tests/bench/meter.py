@@ -30,17 +30,14 @@ class Meter:
         Path(os.environ["BENCH_RESULT"]).write_text(json.dumps(figures), encoding="utf-8")
 
 
-def peak_bytes(pid: int | str = "self") -> int:
-    """Return the most memory that a process had resident; 0 if it has ended.
+def peak_bytes() -> int:
+    """Return the most memory that this process had resident.
 
-    `ru_maxrss`, for this process on other systems, would also count the process that began it.
+    `ru_maxrss`, which other systems have, would also count the process that began it.
     """
     if sys.platform == "linux":
-        try:
-            lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-        except OSError:
-            return 0
-        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -37,8 +37,7 @@ def _record(key: bytes, target: bytes) -> bytes:
 
 
 class Counts:
-    """What arrived. `twice`: requests whose key had come before; `duplicates`: POSTs among them; `keyless`: those
-    without a key. Of each key only a hash of 64 bits is kept: thirty million take 3 GB."""
+    """What arrived. `twice`: requests whose key had come before."""
 
     def __init__(self) -> None:
         self.by_kind: Counter[str] = Counter()
@@ -46,16 +45,11 @@ class Counts:
 
     def add(self, kind: str, key: bytes) -> None:
         self.by_kind[kind] += 1
-        if not key:
-            self.by_kind["keyless"] += 1
-        elif hash(key) in self.keys:
-            self.by_kind["twice"] += 1
-            self.by_kind["duplicates"] += kind == "post"
-        else:
-            self.keys.add(hash(key))
+        self.by_kind["twice"] += hash(key) in self.keys
+        self.keys.add(hash(key))
 
     def told(self) -> bytes:
-        kinds = ("post", "patch", "get", "absent", "twice", "duplicates", "keyless", "other")
+        kinds = ("post", "patch", "get", "absent", "twice", "other")
         counts = {kind: self.by_kind[kind] for kind in kinds}
         return json.dumps({**counts, "keys": len(self.keys)}).encode()
 

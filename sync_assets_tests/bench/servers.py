@@ -107,10 +107,6 @@ class FeedServer:
         """Return the organisation whose table has so many rows."""
         return f"{self.base}/{rows}"
 
-    def change(self, rows: int) -> None:
-        """Change each hundredth page of that table."""
-        _ask(f"{self.url(rows)}/change", "POST")
-
 
 @dataclass(frozen=True)
 class PushServer:
@@ -121,7 +117,7 @@ class PushServer:
         return f"{self.base}/{milliseconds}"
 
     def counts(self) -> dict[str, Any]:
-        """Return what arrived since `forget`: post, patch, get, absent, twice, duplicates, keyless, other, keys."""
+        """Return what arrived since `forget`: post, patch, get, absent, twice, other, keys."""
         return json.loads(_ask(f"{self.base}/counts", "GET"))
 
     def forget(self) -> None:

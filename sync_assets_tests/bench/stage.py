@@ -33,8 +33,6 @@ class Settings:
     every: float | None = None
     minutes: float = 10.0
     silence: bool = False
-    milliseconds: int = 0
-    sqlite: bool = False
     peers: Peers = "all"
     labels: bool = False
     before: Path | None = None

@@ -21,7 +21,6 @@ from sync_assets_tests.bench.peers.known import READING, WRITING
 from sync_assets_tests.bench.servers import feed_server, push_server
 from sync_assets_tests.bench.stage import Report, Settings, Target
 from sync_assets_tests.bench.table import mapping
-from sync_assets_tests.bench.thirty_million import thirty_million
 
 QUICK = Settings.quick()
 
@@ -58,19 +57,6 @@ def test_the_feed_gives_as_many_different_rows_as_asked_for_the_same_ones_each_t
     assert first[0].rows.width == len(COLUMNS) + 4  # with id, time of change, version and hash
 
 
-def test_after_a_change_each_hundredth_page_comes_once_more_with_other_rows() -> None:
-    with feed_server(2) as server:
-        link = f"{server.url(402)}/api/data/v9.2/contacts"
-        before = list(pages(link))
-        server.change(402)
-        changes, after = list(pages(before[-1].delta_link)), list(pages(link))
-        assert read(changes[-1].delta_link or "").rows.height == 0
-    assert [page.rows["contactid"].to_list() for page in changes] == [
-        before[number].rows["contactid"].to_list() for number in (0, 100, 200)
-    ]
-    assert [number for number in range(201) if not before[number].rows.equals(after[number].rows)] == [0, 100, 200]
-
-
 def test_a_peer_that_asks_for_labels_gets_them() -> None:
     with feed_server(20, labels=True) as server:
         link = f"{server.url(20)}/api/data/v9.2/contacts"
@@ -93,7 +79,6 @@ def test_campaign_answers_with_the_record_after_its_time_and_counts_a_key_that_c
                 assert (answer.status, len(text) > 1000) == ((201, True) if method == "POST" else (200, False))
         counts = server.counts()
         assert (counts["post"], counts["patch"], counts["keys"], counts["twice"]) == (3, 1, 2, 2)
-        assert counts["duplicates"] == 1
         for method in ("PATCH", "GET"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(urllib.request.Request(f"{address}/{'c' * 36}", method=method))
@@ -138,30 +123,6 @@ def test_changes_are_made_at_a_pace_or_after_silences(settings: dict[str, float]
     report = latency.latency(replace(QUICK, **settings))
     assert all_finite(report)
     assert [len(result.runs) for result in report.results] == [changes]
-
-
-@pytest.mark.slow
-def test_the_costs_of_queries_are_measured_at_two_sizes_in_both_databases() -> None:
-    [report] = benches("queries", replace(QUICK, rows=3000))
-    assert all_finite(report)
-    assert len(report.results) == 24
-
-
-@pytest.mark.slow
-def test_a_large_table_lives_through_a_kill_with_nothing_missing_and_nothing_twice() -> None:
-    report = thirty_million(replace(QUICK, rows=1000, sqlite=True))
-    assert all_finite(report)
-    first, changed, again = (result.details for result in report.results)
-    assert (first["kills"], first["missing"], first["records"]) == (1, 0, 1000)
-    assert changed["updates"] == changed["records"] == 50
-    assert again["calls"] == 0
-    assert [target.name for target in report.targets if not target.met and "tenth" not in target.name] == []
-
-
-def test_a_large_table_does_not_begin_without_the_disk_that_it_needs(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BenchError, match="not enough disk"):
-        thirty_million(replace(QUICK, rows=10**12))
-    assert "1,000,000,000,000 rows need about" in capfd.readouterr().err
 
 
 def test_the_95th_of_a_hundred_is_the_value_that_95_do_not_exceed() -> None:
