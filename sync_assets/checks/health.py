@@ -129,20 +129,20 @@ def polled(table: str, feed: Feed | None, now: datetime, maintenance: datetime |
 
 def refused(table: str, counts: Counts, reasons: Sequence[tuple[str, int]]) -> Finding:
     """Return the finding that fails while a record is rejected. reasons: (reason, number), the most frequent first."""
-    rate = counts.failed / counts.records if counts.records else 0.0
+    rate = counts.rejected / counts.records if counts.records else 0.0
     text = "Campaign has accepted every record."
-    if counts.failed:
+    if counts.rejected:
         text = (
-            f"Records that are rejected: {counts.failed:,} of {counts.records:,} ({rate:.2%}). See `sync-assets "
+            f"Records that are rejected: {counts.rejected:,} of {counts.records:,} ({rate:.2%}). See `sync-assets "
             f"rejects {table}`, put them right in Dynamics 365, or `sync-assets retry {table}`."
         )
     numbers = {
-        "refused": counts.failed,
+        "refused": counts.rejected,
         "known": counts.records,
         "reject_rate": round(rate, 6),
         "reasons": Rows(("reason", "records"), reasons),
     }
-    return rules.REFUSED.found(not counts.failed, text, numbers, stops=rate >= SHARE_IN_ERROR)
+    return rules.REFUSED.found(not counts.rejected, text, numbers, stops=rate >= SHARE_IN_ERROR)
 
 
 def waiting(

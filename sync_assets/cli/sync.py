@@ -44,9 +44,8 @@ if TYPE_CHECKING:
 
 LEFT = {
     "deletes_held_back": ("deletions held back", "sync-assets approve-deletes {table}"),
-    "failed": ("rejected", "sync-assets rejects"),
-    "refused": ("opt-outs rejected", "sync-assets rejects"),
-    "files_refused": ("opt-out files rejected", "sync-assets rejects"),
+    "rejected": ("rejected", "sync-assets rejects"),
+    "files_rejected": ("opt-out files rejected", "sync-assets rejects"),
     "rejected_rows": ("rows of opt-out files rejected", "sync-assets doctor --file SAMPLE"),
     "held": ("held", "sync-assets hold list"),
     "waiting": ("waiting", "sync-assets rejects --waiting"),

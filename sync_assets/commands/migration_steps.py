@@ -34,7 +34,7 @@ STEPS = {
     "sync": "The first sync",
 }
 """The steps in their order, with their titles. Their names are stored in ledgers."""
-PLANNED = ("insert", "update", "delete", "unchanged", "waiting", "failed", "held")
+PLANNED = ("insert", "update", "delete", "unchanged", "waiting", "rejected", "held")
 """Counts of a plan that are reported for each table."""
 OPT_OUT_COUNTS = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign")
 """Counts that are reported for each opt-out, see `Inventory.opt_outs`."""

@@ -52,8 +52,8 @@ from sync_assets.words import counted
 
 MOST_READS = 2_000
 """The most engine calls that a plan spends on one list: a million records."""
-PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "failed", "held")
-OPT_OUTS_DUE = ("decide", "to_d365", "to_campaign", "refused", "held")
+PLANNED = ("insert", "update", "delete", "unchanged", "pending", "waiting", "rejected", "held")
+OPT_OUTS_DUE = ("decide", "to_d365", "to_campaign", "rejected", "held")
 
 
 def command(
@@ -252,7 +252,7 @@ def _table(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, config: T
         "update": rehearsal.updated,
         "delete": rehearsal.deleted,
         "unchanged": counts.synced - len(rehearsal.settled),
-        **fields(counts, "pending", "waiting", "held", "failed", "orphaned"),
+        **fields(counts, "pending", "waiting", "held", "rejected", "orphaned"),
         "waiting_for": waiting_for(runtime, table),
         "deletes_held_back": feed.deletes if feed else 0,
         "deletes_following": orphans.deleted,

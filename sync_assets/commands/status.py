@@ -28,7 +28,7 @@ from sync_assets.runtime.heartbeat import REMEDY, killed_runs
 from sync_assets.runtime.systems import OtherSystems
 from sync_assets.words import counted
 
-COLUMNS = ("pending", "waiting", "failed", "held", "orphaned", "synced")
+COLUMNS = ("pending", "waiting", "rejected", "held", "orphaned", "synced")
 """States of records, in the order of display."""
 CALL_KINDS = ("insert", "update", "delete", "read")
 
@@ -126,7 +126,7 @@ OPT_OUT_KINDS = ("files_processed", "to_d365", "to_campaign", "rejected_rows")
 def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
     """Return the counts of opt-outs.
 
-    `due`: still to be decided or written; `refused`: rejected by the side that was to be written; `held`: under a
+    `due`: still to be decided or written; `rejected`: by the side that was to be written; `held`: under a
     privacy hold; `unconfirmed`: synced, and compared once more at the horizon of a lost answer; files by state;
     `last_file_at`: when the newest processed file was written.
     """
@@ -139,12 +139,12 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
         **{kind: counts.get(kind, 0) for kind in OPT_OUT_KINDS},
         "last_file_at": iso(max(done)) if done else None,
         "due": left.due,
-        "refused": left.refused,
+        "rejected": left.rejected,
         "held": left.held,
         "unconfirmed": left.unconfirmed,
         "unconfirmed_until": plain(left.unconfirmed_until),
         "files_waiting": sum(file.state == FileState.SEEN for file in known),
-        "files_refused": sum(file.state == FileState.REJECTED for file in known),
+        "files_rejected": sum(file.state == FileState.REJECTED for file in known),
     }
 
 
@@ -302,5 +302,5 @@ def _opt_out_lines(data: dict[str, Any]) -> Iterator[str]:
     ):
         if data[kind]:
             yield f"opt-outs: {data[kind]:,} {text}"
-    if data["files_waiting"] or data["files_refused"]:
-        yield f"opt-out files: {data['files_waiting']:,} waiting, {data['files_refused']:,} of no use as a whole"
+    if data["files_waiting"] or data["files_rejected"]:
+        yield f"opt-out files: {data['files_waiting']:,} waiting, {data['files_rejected']:,} rejected as a whole"

@@ -41,7 +41,7 @@ class Replay(dg.Config):
     force: bool = False
 
 
-class RetryRefused(dg.Config):
+class RetryRejected(dg.Config):
     """`table`: the Dynamics 365 table; empty: all tables. `id`: the Dynamics 365 id of a single record; empty: all."""
 
     table: str = ""
@@ -85,7 +85,7 @@ def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: I
         _do(context, runtime, lambda: _replay(context, runtime, config))
 
     @dg.op(name="retry_records", description="Makes rejected records pending again.")
-    def retry_records(context: dg.OpExecutionContext, config: RetryRefused) -> None:
+    def retry_records(context: dg.OpExecutionContext, config: RetryRejected) -> None:
         from sync_assets.commands.retry import retry
 
         _do(context, runtime, lambda: retry(runtime, config.table or None, config.id or None))
@@ -142,7 +142,7 @@ def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: I
 
     jobs = [
         _job("replay", replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}),
-        _job("retry_refused", retry_records, "Makes rejected records pending again; the next run sends them."),
+        _job("retry_rejected", retry_records, "Makes rejected records pending again; the next run sends them."),
         _job("approve_deletes", approve, "Lets a mass deletion that the guard stopped go ahead, once."),
         _job("privacy_hold", hold, "Nothing about a contact is written to either system until it is released."),
         _job("explain", explain_record, "Explains one record from end to end; values are masked."),

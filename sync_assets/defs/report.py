@@ -79,7 +79,7 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
         **{f"{name}_yesterday": number for name, number in yesterday.items()},
         "pending_now": today["pending"],
         "waiting_now": today["waiting"],
-        "refused_now": sum(one.failed for one in counts.values()),
+        "refused_now": sum(one.rejected for one in counts.values()),
         "engine_calls_by_day": asset_metadata.calls_by_day(runtime, now),
         KEPT: kept,
     }
@@ -118,7 +118,7 @@ def _of_ledger(runtime: Runtime, day: date, calls: Mapping[str, int]) -> Numbers
     numbers: Numbers = {
         "captured": captured["new"] + captured["changed"] + captured["deleted"],
         "pushed": pushed["inserted"] + pushed["updated"] + pushed["deleted"],
-        "refusals": captured["refused_by_mapping"] + pushed["failed"],
+        "refusals": captured["refused_by_mapping"] + pushed["rejected"],
         "opt_outs_to_d365": opt_outs.get("to_d365", 0),
         "opt_outs_to_campaign": opt_outs.get("to_campaign", 0),
         **{f"engine_calls_{kind}": calls.get(kind, 0) for kind in KINDS},
@@ -170,7 +170,7 @@ def _summary(config: Config, day: Numbers) -> str:
 
 def _states(config: Config, counts: Mapping[str, Counts]) -> str:
     rows = [
-        [one.table, one.resource, *map(_number, (c.synced, c.pending, c.waiting, c.failed, c.held))]
+        [one.table, one.resource, *map(_number, (c.synced, c.pending, c.waiting, c.rejected, c.held))]
         for one in config.in_link_order
         for c in (counts.get(one.table, Counts()),)
     ]

@@ -320,5 +320,5 @@ class AcknowledgeResult:
     synced: int
     removed: int
     pending: int
-    failed: int
+    rejected: int
     claims_lost: int

@@ -38,7 +38,7 @@ class Counts:
 
     pending: int = 0
     waiting: int = 0
-    failed: int = 0
+    rejected: int = 0
     held: int = 0
     orphaned: int = 0
     synced: int = 0
@@ -49,7 +49,7 @@ class Counts:
     @property
     def records(self) -> int:
         """The number of records in all states."""
-        return sum((self.pending, self.waiting, self.failed, self.held, self.orphaned, self.synced, self.excluded))
+        return sum((self.pending, self.waiting, self.rejected, self.held, self.orphaned, self.synced, self.excluded))
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,7 @@ def test_a_plan_counts_the_opt_outs_that_are_due(opt_out_program: Program) -> No
     opt_out_program.sandbox.admin.change("contact", [id_], donotemail=True)
     status, document = opt_out_program.json("plan")
     assert status == 0
-    assert document["opt_out"] == {"decide": 1, "to_d365": 0, "to_campaign": 0, "refused": 0, "held": 0}
+    assert document["opt_out"] == {"decide": 1, "to_d365": 0, "to_campaign": 0, "rejected": 0, "held": 0}
     _, text, _ = opt_out_program.run("plan")
     assert "opt-outs" in text
 

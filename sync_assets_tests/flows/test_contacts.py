@@ -24,7 +24,7 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
         "resource": "profile",
         "pending": 0,
         "waiting": 0,
-        "failed": 0,
+        "rejected": 0,
         "held": 0,
         "orphaned": 0,
         "excluded": 0,
@@ -64,7 +64,7 @@ def test_a_refused_row_stands_in_rejects_with_the_reason_and_all_others_arrive(p
     done = program.sync()
     assert done.status == 2
     assert not done.problems
-    assert done.document["tables"]["contact"]["failed"] == 1
+    assert done.document["tables"]["contact"]["rejected"] == 1
     assert done.document["tables"]["contact"]["synced"] == N - 1
     status, found = program.json("rejects")
     assert status == 0

@@ -286,12 +286,21 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     assert told["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
 
     told = run.metadata(PROFILE, today())
-    numbers = ("inserted", "updated", "deleted", "failed", "put_off", "backlog", "engine_calls", "engine_calls_update")
+    numbers = (
+        "inserted",
+        "updated",
+        "deleted",
+        "rejected",
+        "put_off",
+        "backlog",
+        "engine_calls",
+        "engine_calls_update",
+    )
     assert {name: told[name] for name in numbers} == {
         "inserted": 1,
         "updated": 4,
         "deleted": 0,
-        "failed": 1,
+        "rejected": 1,
         "put_off": 0,
         "backlog": 0,
         "engine_calls": 6,

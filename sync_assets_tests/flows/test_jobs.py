@@ -39,7 +39,7 @@ def does(orchestra: Orchestra, job: str, op: str, **config: Any) -> Run:
 
 def test_the_jobs_of_the_contract_are_there_and_none_without_a_name(orchestra: Orchestra) -> None:
     names = set(orchestra.definitions.get_repository_def().job_names)
-    wanted = {"sync", "send_backlog", "replay", "retry_refused", "approve_deletes", "privacy_hold", "maintenance"}
+    wanted = {"sync", "send_backlog", "replay", "retry_rejected", "approve_deletes", "privacy_hold", "maintenance"}
     assert wanted | {"explain", "audit", "watch", "prune_history"} <= names
     assert not [name for name in names if "anonymous" in name]
 
@@ -67,7 +67,7 @@ def test_what_makes_no_sense_fails_with_a_sentence(orchestra: Orchestra) -> None
     run = does(orchestra, "replay", "replay_table", table="contact", first_day="tomorrow")
     assert not run.success
     assert "`first_day tomorrow` is not a day" in run.errors[0]
-    run = does(orchestra, "retry_refused", "retry_records", table="account")
+    run = does(orchestra, "retry_rejected", "retry_records", table="account")
     assert "account" in run.errors[0]
 
 
@@ -77,8 +77,8 @@ def test_refused_records_are_tried_again(orchestra: Orchestra) -> None:
     admin.change("contact", 1, emailaddress1="not-an-address")
     orchestra.capture()
     orchestra.push()
-    assert orchestra.runtime.ledger.reports.counts()["contact"].failed == 1
-    assert does(orchestra, "retry_refused", "retry_records", table="contact").success
+    assert orchestra.runtime.ledger.reports.counts()["contact"].rejected == 1
+    assert does(orchestra, "retry_rejected", "retry_records", table="contact").success
     assert orchestra.pending == 1
 
 

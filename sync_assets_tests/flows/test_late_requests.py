@@ -123,7 +123,7 @@ def test_records_without_a_cause_stay_pending_with_a_growing_wait_and_name_the_n
     assert "; the next attempt is at " in line
     assert "RST-360011" in line
     found = table(late)
-    assert (found["pending"], found["failed"], found["retried"]["records"]) == (3, 0, 3)
+    assert (found["pending"], found["rejected"], found["retried"]["records"]) == (3, 0, 3)
     listed = json.loads(late.run("rejects", "--retried", "--json")[1])["retried"]
     assert {one["id"] for one in listed} == set(changed)
     assert all(one["attempts"] >= 4 and one["since"] and one["next_attempt"] for one in listed)

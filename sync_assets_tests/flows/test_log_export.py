@@ -54,9 +54,9 @@ def test_a_day_s_file_tells_counts_and_refusals_and_names_nobody(logging: Progra
     assert logging.sync().status == 2
     told = lines(logging)
     [table] = told["table"]
-    assert (table["table"], table["synced"], table["failed"]) == ("contact", 49, 1)
+    assert (table["table"], table["synced"], table["rejected"]) == ("contact", 49, 1)
     assert table["engine_calls"] == calls(insert=50, read=2)
-    [refused] = told["refused"]
+    [refused] = told["rejected"]
     assert (refused["table"], refused["id"], refused["attempts"]) == ("contact", key, 1)
     [reason] = told["reason"]
     assert reason["records"] == 1
@@ -73,7 +73,7 @@ def test_a_day_s_file_tells_counts_and_refusals_and_names_nobody(logging: Progra
     admin.change("contact", [key], emailaddress1="ada@example.com")
     assert logging.sync().status == 0
     told = lines(logging)
-    assert "refused" not in told
+    assert "rejected" not in told
     assert told["table"][0]["engine_calls"] == calls(insert=51, read=2)  # of the day, not of this sync
     assert sorted(path.name for path in folder(logging).iterdir()) == sorted(
         [today(), "sync_assets_notes.jsonl", "other.txt"]

@@ -59,7 +59,7 @@ def test_a_file_of_no_use_is_told_keeps_no_other_back_and_is_taken_once_it_is_pu
     done = program.sync()
     assert (done.status, done.problems) == (2, [])
     told = done.document["opt_out"]
-    assert (told["files_processed"], told["files_refused"], told["files_waiting"]) == (1, len(OF_NO_USE), 0)
+    assert (told["files_processed"], told["files_rejected"], told["files_waiting"]) == (1, len(OF_NO_USE), 0)
     assert opted_out(program, id_) == [True]
     assert known_files(program)[last].state is FileState.DONE
     for name, (_, says_) in OF_NO_USE.items():
@@ -80,7 +80,7 @@ def test_a_file_of_no_use_is_told_keeps_no_other_back_and_is_taken_once_it_is_pu
     with closing(program.runtime()) as runtime:
         assert retry(runtime, "contact", None)["retried"] == len(few)
         assert status(runtime)["opt_out"]["files_waiting"] == len(few)
-    assert program.sync().document["opt_out"]["files_refused"] == len(few)
+    assert program.sync().document["opt_out"]["files_rejected"] == len(few)
     assert [entry["method"] for entry in program.sandbox.admin.journal("sftp", since)].count("read") == len(few)
 
     write_file(program, gzip.compress((HEADER + says(other)).encode()), few[0])

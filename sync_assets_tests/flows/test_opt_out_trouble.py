@@ -142,7 +142,7 @@ def test_what_dynamics_refuses_stands_in_rejects_and_the_others_arrive(program: 
     admin.export()
     done = program.sync()
     told = done.document["opt_out"]
-    assert (done.status, done.problems, told["to_d365"], told["refused"]) == (2, [], 2, 2)
+    assert (done.status, done.problems, told["to_d365"], told["rejected"]) == (2, [], 2, 2)
     assert [in_d365(program, id_)["donotemail"] for id_ in mine] == [True, False, False, True]
 
     def refused() -> dict[str, tuple[str, int]]:
@@ -167,7 +167,7 @@ def test_what_dynamics_refuses_stands_in_rejects_and_the_others_arrive(program: 
     assert {id_: attempts for id_, (_, attempts) in refused().items()} == {inactive: 2, also: 1}
     admin.settings("d365", inactive_read_only=False)
     assert again(also) == 1
-    assert program.sync().document["opt_out"]["refused"] == 1
+    assert program.sync().document["opt_out"]["rejected"] == 1
     assert again(None) == 1
     assert program.sync().status == 0
     assert all(sides(program, id_)[0] for id_ in mine)

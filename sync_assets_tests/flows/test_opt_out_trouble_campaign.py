@@ -107,7 +107,7 @@ def test_what_campaign_refuses_stands_in_rejects_and_the_others_arrive(program: 
         set_d365(program, id_, donotemail=True)
     done = program.sync()
     told = done.document["opt_out"]
-    assert (done.status, told["to_campaign"], told["refused"]) == (2, 2, 1), (done.problems, done.stopped)
+    assert (done.status, told["to_campaign"], told["rejected"]) == (2, 2, 1), (done.problems, done.stopped)
     assert [sides(program, id_)[1] for id_ in mine] == [True, False, True]
     [(id_, (reason, attempts))] = refused(program).items()
     assert (id_, attempts) == (mine[1], 1)

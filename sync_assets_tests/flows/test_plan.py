@@ -25,7 +25,7 @@ from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
-STATES = ("pending", "waiting", "waiting_for", "failed", "held", "orphaned", "deletes_held_back")
+STATES = ("pending", "waiting", "waiting_for", "rejected", "held", "orphaned", "deletes_held_back")
 ACTIVE = {"rules": [{"field": "statecode", "is": "eq", "value": 0}], "delete_filtered_out": True}
 
 
@@ -160,7 +160,7 @@ class TestOneTable:
             "waiting": 0,
             "waiting_for": {},
             "held": 0,
-            "failed": 0,
+            "rejected": 0,
             "orphaned": 0,
             "deletes_held_back": 0,
             "deletes_following": {},

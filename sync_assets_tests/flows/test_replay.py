@@ -77,7 +77,7 @@ def test_a_replayed_table_is_read_again_and_what_is_equal_is_not_sent(synced: Pr
     since = synced.sandbox.admin.last()
     done = replayed(synced)
     assert done.document == {
-        "table": "contact", "pending": 0, "waiting": 0, "failed": 0, "held": 0, "orphaned": 0, "synced": N,
+        "table": "contact", "pending": 0, "waiting": 0, "rejected": 0, "held": 0, "orphaned": 0, "synced": N,
     }  # fmt: skip
     first, *rest = reads(synced, since)
     assert "deltatoken" not in first

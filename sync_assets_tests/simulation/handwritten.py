@@ -22,7 +22,7 @@ from sync_assets_tests.simulation.observed import (
 )
 
 KINDS: dict[str, CallKind] = {"POST": "insert", "PATCH": "update", "DELETE": "delete", "GET": "read"}
-STATES = ("pending", "waiting", "failed", "held", "orphaned", "synced")
+STATES = ("pending", "waiting", "rejected", "held", "orphaned", "synced")
 TABLES = (
     Table("contact", "profile", "contactid", "externalId",
           {"firstname": Column("text"), "department": Column("text"), "donotemail": Column("boolean")},

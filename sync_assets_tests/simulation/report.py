@@ -15,7 +15,7 @@ from sync_assets_tests.support.chain_configuration import FIELDS, FILTERS, IDS, 
 
 def ledger_report(ledger: Ledger, today: date) -> LedgerReport:
     """Return what the ledger reports."""
-    states = ("pending", "waiting", "failed", "held", "orphaned", "synced")
+    states = ("pending", "waiting", "rejected", "held", "orphaned", "synced")
     by_day = ledger.reports.engine_calls_by_day(today - timedelta(days=60), today)
     return LedgerReport(
         counts={

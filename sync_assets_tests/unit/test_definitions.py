@@ -153,5 +153,5 @@ def test_dagster_ends_a_job_that_was_killed_if_it_writes_no_heartbeats() -> None
     defs = definitions()
     names = {job.name for job in defs.jobs or ()}
     ended = {name for name in names if "dagster/max_runtime" in defs.resolve_job_def(name).tags}
-    assert ended >= {"watch", "audit", "daily_report", "prune_history", "retry_refused"}
+    assert ended >= {"watch", "audit", "daily_report", "prune_history", "retry_rejected"}
     assert not ended & {"sync", "send_backlog", "replay"}  # which may take days

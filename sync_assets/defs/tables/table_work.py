@@ -40,7 +40,7 @@ _RESULTS: Mapping[Side, Mapping[str, str]] = {
         "inserted": "inserted",
         "updated": "updated",
         "deleted": "deleted",
-        "failed": "rejected",
+        "rejected": "rejected",
         "put_off": "put_off",
     },
 }
@@ -178,7 +178,7 @@ class TableWork:
         if side == "d365":
             numbers |= {"full_read": self._full_read, "rows_per_second": self._rate(side, "rows_captured")}
         else:
-            numbers["records_per_second"] = self._rate(side, "inserted", "updated", "deleted", "failed")
+            numbers["records_per_second"] = self._rate(side, "inserted", "updated", "deleted", "rejected")
             numbers |= self._latencies()
         return metadata({THIS_RUN: numbers, "backlog": self._runtime.ledger.reports.backlog(self.config.table)})
 

@@ -242,7 +242,7 @@ class Claims:
                 synced=synced + states[State.UNCONFIRMED],
                 removed=len(removed) + states[State.TOMBSTONE],
                 pending=states[State.PENDING],
-                failed=states[State.REJECTED],
+                rejected=states[State.REJECTED],
                 claims_lost=len(by_seq) - len(held),
             )
 

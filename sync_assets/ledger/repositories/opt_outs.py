@@ -60,7 +60,7 @@ class OptOutsLeft:
     decide: int = 0
     to_d365: int = 0
     to_campaign: int = 0
-    refused: int = 0
+    rejected: int = 0
     held: int = 0
     unconfirmed: int = 0
     unconfirmed_until: datetime | None = None
@@ -344,7 +344,7 @@ class OptOuts:
             decide=numbers[OptOutState.DECIDE] + (at_once or 0),
             to_d365=numbers[OptOutState.TO_D365],
             to_campaign=numbers[OptOutState.TO_CAMPAIGN],
-            refused=numbers[OptOutState.REJECTED],
+            rejected=numbers[OptOutState.REJECTED],
             held=kept_back,
             unconfirmed=later - (at_once or 0),
             unconfirmed_until=times.from_micros(last) if later else None,

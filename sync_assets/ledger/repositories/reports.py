@@ -60,7 +60,7 @@ class Reports:
             table: Counts(
                 pending=records.get(State.PENDING, 0),
                 waiting=records.get(State.WAITING, 0),
-                failed=records.get(State.REJECTED, 0),
+                rejected=records.get(State.REJECTED, 0),
                 held=records.get(State.HELD, 0),
                 orphaned=records.get(State.ORPHANED, 0),
                 synced=records.get(State.SYNCED, 0) + records.get(State.UNCONFIRMED, 0),

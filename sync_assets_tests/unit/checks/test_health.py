@@ -61,7 +61,7 @@ def test_every_check_of_the_campaign_asset_and_its_audit_passes_without_a_record
 )
 def test_the_reject_rate(failed: int, known: int, passed: bool, worst: dg.AssetCheckSeverity | None) -> None:
     reasons = [("no such value", failed)] if failed else []
-    result = health.refused("contact", Counts(failed=failed, synced=known - failed), reasons)
+    result = health.refused("contact", Counts(rejected=failed, synced=known - failed), reasons)
     assert result.passed is passed
     assert worst in (None, severity(result))
     assert result.numbers["reject_rate"] == (failed / known if known else 0)

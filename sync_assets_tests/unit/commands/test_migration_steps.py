@@ -39,7 +39,7 @@ def inventory(**counts: Any) -> Inventory:
 
 
 def planned(**counts: int) -> dict[str, Any]:
-    kinds = ("insert", "update", "delete", "unchanged", "waiting", "failed", "held", "deletes_held_back")
+    kinds = ("insert", "update", "delete", "unchanged", "waiting", "rejected", "held", "deletes_held_back")
     return {
         "tables": {"contact": dict.fromkeys(kinds, 0) | counts | {"deletes_following": {}, "deletes_orphaning": {}}}
     }

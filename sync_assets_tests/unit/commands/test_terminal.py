@@ -41,7 +41,7 @@ def table(resource: str, complete: bool = True, at: str | None = AT) -> dict[str
     counts = {
         "pending": 30_000_000,
         "waiting": 1_200_000,
-        "failed": 12_345,
+        "rejected": 12_345,
         "held": 12,
         "orphaned": 0,
         "synced": 30_000_000,

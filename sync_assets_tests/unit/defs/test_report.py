@@ -72,7 +72,7 @@ def test_it_adds_up_what_the_runs_of_a_day_did(runtime: Runtime, now: datetime) 
     counted("contact", "d365", {"new": 5, "changed": 2, "unchanged": 100, "deleted": 1, "refused_by_mapping": 1})
     counted("contact", "d365", {"new": 1})
     for failed in (4, 0):
-        counted("contact", "campaign", {"inserted": 3, "updated": 2, "deleted": 1, "failed": failed})
+        counted("contact", "campaign", {"inserted": 3, "updated": 2, "deleted": 1, "rejected": failed})
     for p50, p95, calls in (("40", "90", 10), ("900", "950", 1), ("1.5e+03", "2e+03", 1)):
         counted("contact", "campaign", {f"latency_p50_ms/{p50}": calls, f"latency_p95_ms/{p95}": calls})
     runtime.ledger.claims.count_calls({("contact", "insert"): 9, ("contact", "read"): 2})
@@ -136,7 +136,7 @@ def test_the_page_says_it_in_sentences_and_tables(tmp_path: Path, now: datetime)
         "opt_outs_to_campaign": 5, "engine_calls_insert": 900, "engine_calls_update": 200, "engine_calls": 1100,
         "latency_p50_ms": 41.6, "latency_p95_ms": 88.2,
     }  # fmt: skip
-    text = page(runtime.config, days, {"contact": Counts(synced=5000, failed=3)}, now)
+    text = page(runtime.config, days, {"contact": Counts(synced=5000, rejected=3)}, now)
     assert (
         "**Yesterday:** 1,200 changes captured, 1,100 records pushed, 3 refused, 12 opt-outs written to Dynamics 365 "
         "and 5 to Campaign, 1,100 engine calls of 2,000 (55%)." in text

@@ -23,7 +23,7 @@ from sync_assets_tests.support.ledgers import (
 
 
 def result(**counts: int) -> AcknowledgeResult:
-    return AcknowledgeResult(**{"synced": 0, "removed": 0, "pending": 0, "failed": 0, "claims_lost": 0, **counts})
+    return AcknowledgeResult(**{"synced": 0, "removed": 0, "pending": 0, "rejected": 0, "claims_lost": 0, **counts})
 
 
 def test_done_settles_the_record_and_erases_the_payload(ledger: Ledger, clock: Clock) -> None:
@@ -57,7 +57,7 @@ def test_a_done_delete_removes_the_record(ledger: Ledger) -> None:
 def test_refused_fails_the_record_with_the_reason_and_keeps_what_to_send(ledger: Ledger, clock: Clock) -> None:
     capture(ledger, row("anna"), row("bert"))
     anna, bert = claim(ledger)
-    assert settle(ledger, "refused", anna, reason="RST-360000: bad date") == result(failed=1)
+    assert settle(ledger, "refused", anna, reason="RST-360000: bad date") == result(rejected=1)
     settle(ledger, "done", bert)
     reject = ledger.reports.rejects("contact")[0]
     assert (reject.table, reject.id, reject.reason) == ("contact", guid("anna"), "RST-360000: bad date")
@@ -150,7 +150,7 @@ def test_a_large_batch_of_mixed_outcomes(ledger: Ledger) -> None:
     results = ("done", "refused", "later", "unknown")
     outcomes = [Outcome(one.seq, results[n % 4], one.hash, "why") for n, one in enumerate(claimed)]
     assert ledger.claims.acknowledge(session_of(ledger, "worker"), outcomes) == result(
-        synced=500, failed=500, pending=1000
+        synced=500, rejected=500, pending=1000
     )
     counts = ledger.reports.counts()["contact"]
-    assert (counts.synced, counts.failed, counts.pending, counts.leased) == (500, 500, 1000, 0)
+    assert (counts.synced, counts.rejected, counts.pending, counts.leased) == (500, 500, 1000, 0)

@@ -120,7 +120,7 @@ async def test_a_filter_that_does_not_filter_stops_the_push_before_anything_is_w
     assert result.stopped is not None
     assert complaint in result.stopped
     assert bench.admin.dump_campaign() == before
-    assert (bench.counts().pending, bench.counts().failed) == (3, 0)
+    assert (bench.counts().pending, bench.counts().rejected) == (3, 0)
 
 
 # --- refused records ---

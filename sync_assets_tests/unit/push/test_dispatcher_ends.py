@@ -26,7 +26,7 @@ async def test_the_budget_of_engine_calls_is_never_exceeded(bench: Bench):
     assert result.stopped is not None
     assert "engine_calls_per_day" in result.stopped
     assert sum(bench.admin.engine_calls().values()) == 120
-    assert (bench.counts().synced, bench.counts().pending, bench.counts().failed) == (120, 80, 0)
+    assert (bench.counts().synced, bench.counts().pending, bench.counts().rejected) == (120, 80, 0)
     assert (await bench.push()).inserted == 80
 
 
@@ -67,7 +67,7 @@ async def test_a_refused_credential_stops_the_push_and_refuses_no_record(bench: 
     result = await bench.push(client={"api_key": "wrong"})
     assert result.stopped is not None
     assert "refuses access" in result.stopped
-    assert (bench.counts().pending, bench.counts().failed) == (100, 0)
+    assert (bench.counts().pending, bench.counts().rejected) == (100, 0)
     assert dict(result.calls) == {}
 
 
@@ -104,7 +104,7 @@ async def test_a_campaign_that_answers_reads_and_takes_no_record_rejects_none(
     sent = 0
     while sent < 3:  # pushes; the later ones send records that were put off
         sent += bool((await bench.push()).calls)
-        assert (bench.counts().pending, bench.counts().failed) == (60, 0)
+        assert (bench.counts().pending, bench.counts().rejected) == (60, 0)
     bench.admin.clear_faults()
     while bench.counts().pending:
         await bench.push()

@@ -176,7 +176,7 @@ def test_what_was_refused_stands_as_a_reject_until_it_is_retried(ledger: Ledger,
     decide(ledger, TO_D365)
     since = clock.now
     refuse(ledger, clock)
-    assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft(refused=2)
+    assert ledger.opt_outs.left(ATTRIBUTES) == OptOutsLeft(rejected=2)
     assert ledger.opt_outs.retry(guid("ada")) == 1
     assert [one.id for one in due(ledger)] == [guid("ada")]
     [reject] = ledger.opt_outs.refused()

@@ -146,7 +146,7 @@ def test_what_is_left_is_counted_by_what_is_to_be_done(ledger: Ledger, clock: Cl
     ledger.holds.hold("contact", rows[0].id)
     ledger.holds.hold("contact", rows[3].id)
     left = ledger.opt_outs.left([EMAIL])
-    assert left == OptOutsLeft(decide=1, to_d365=1, to_campaign=1, refused=1, held=1)
+    assert left == OptOutsLeft(decide=1, to_d365=1, to_campaign=1, rejected=1, held=1)
     assert left.due == 3
     assert ledger.opt_outs.left([PUSH]) == OptOutsLeft(decide=4, held=2)
     assert ledger.opt_outs.left([]) == OptOutsLeft()

@@ -18,7 +18,7 @@ def test_counts_are_by_table_and_state(ledger: Ledger) -> None:
     claim(ledger, limit=1)
     capture(ledger, table="account")
     counts = ledger.reports.counts()
-    assert counts == {"account": Counts(), "contact": Counts(pending=2, failed=1, synced=5, leased=1)}
+    assert counts == {"account": Counts(), "contact": Counts(pending=2, rejected=1, synced=5, leased=1)}
     assert counts["contact"].records == 8
 
 
