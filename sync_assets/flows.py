@@ -178,7 +178,7 @@ async def push_table(runtime: Runtime, config: TableConfig, seconds: float | Non
             nothing = PushResult(calls=Counter(read=existing.calls), stopped=existing.stopped)
             return Pushed(resource, findings, nothing, existing.notes)
         counts = await asyncio.to_thread(ledger.reports.counts)
-        runtime.totals[f"sending {config.table}"] = counts[config.table].pending if config.table in counts else 0
+        runtime.totals[f"sending {config.table}"] = counts[config.table].pending
         result = await push(
             ledger,
             campaign,

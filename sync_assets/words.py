@@ -43,3 +43,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     lower = {one.lower(): one for one in known}
     close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     return lower[close[0]] if close else None
+
+
+def plain(text: str) -> str:
+    """Return the letters and digits of a text, in one case: names are compared without signs and blanks."""
+    return "".join(character for character in text.casefold() if character.isalnum())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sync_assets.audit.linked_records import TWICE, LinkedRecords, presence, with_parents
+from sync_assets.audit.linked_records import TWICE, LinkedRecords, presence
 from sync_assets.audit.value_comparison import differing
 from sync_assets.campaign.addressing import refused_in_updates
 from sync_assets.campaign.dialect import ResponseOutcome
@@ -32,7 +32,6 @@ from sync_assets.dataverse.page_parser import PageParser
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.redaction import redact
 from sync_assets.mapping.transform import transform
-from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 
@@ -96,18 +95,13 @@ async def drift(runtime: Runtime, config: TableConfig) -> Drift:
         try:
             sent = await _sent(ledger, d365, ready, ids[:wanted])
             result.moved = min(len(ids), wanted) - len(sent)
-            target = Target.linked(runtime.config, config, ready.resource)
-            known = {
-                one.resource: await asyncio.to_thread(ledger.dialect.found, one.resource)
-                for one in with_parents(target)
-            }
             links = await asyncio.to_thread(ledger.links.acknowledged_links, config.table, list(sent))
-            records = {one.resource: one.records(campaign, known[one.resource]) for one in with_parents(target)}
-            left_out = refused_in_updates(known[config.resource])
+            left_out = refused_in_updates(await asyncio.to_thread(ledger.dialect.found, config.resource))
             for _, members in sent.values():
                 for name in left_out:
                     members.pop(name, None)
-            await _compare(LinkedRecords(target, records), ready.resource, links, sent, result)
+            reading = await LinkedRecords.opened(runtime, campaign, config, ready.resource)
+            await _compare(reading, ready.resource, links, sent, result)
         finally:
             await runtime.count_calls(config.table, campaign.calls.take())
         await asyncio.to_thread(_forget_moved, ledger, config.table, sent, result)

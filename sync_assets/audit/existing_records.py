@@ -171,5 +171,5 @@ def begun(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if the search was done, or if records of the table were acknowledged before it existed."""
     if EXISTING in ledger.dialect.found(config.resource):
         return True
-    counts = ledger.reports.counts().get(config.table)
-    return bool(counts and counts.synced and ledger.reports.one_acknowledged(config.table))
+    synced = ledger.reports.counts()[config.table].synced
+    return bool(synced and ledger.reports.one_acknowledged(config.table))

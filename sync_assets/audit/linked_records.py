@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
+from sync_assets.config.models import TableConfig
 from sync_assets.push.record_links import LinkTarget, linked_pkey
 from sync_assets.push.target import Target
+from sync_assets.runtime.context import Runtime
 
 TWICE = re.compile(r"\bmore than one\b|\balready exists\b|duplicate key", re.IGNORECASE)
 """Matches refusals which show that two records have, or would have, one key (docs/dev/references/campaign.md 5)."""
@@ -27,11 +32,6 @@ def presence(answer: dict[str, Any] | ResponseOutcome) -> Presence:
     return "missing" if answer.kind == "missing" else "unanswered"
 
 
-def with_parents(target: Target) -> tuple[Target, ...]:
-    """Return the targets whose records are read: the table's own, and those that its links lead to."""
-    return (target, *target.parents)
-
-
 @dataclass(frozen=True, slots=True)
 class LinkedRecords:
     """Read records and their parents from Campaign. records: by resource, of the table's and of its parents'."""
@@ -40,6 +40,18 @@ class LinkedRecords:
     records: Mapping[str, Records]
     _ids: dict[str, str] = field(default_factory=dict[str, str])
     """PKey -> our id, of parents that were read."""
+
+    @classmethod
+    async def opened(
+        cls, runtime: Runtime, campaign: CampaignClient, config: TableConfig, resource: Resource
+    ) -> LinkedRecords:
+        """Return the reader of a table's records, addressed as the ledger's findings tell."""
+        target = Target.linked(runtime.config, config, resource)
+        ledger, records = await asyncio.to_thread(lambda: runtime.ledger), dict[str, Records]()
+        for one in (target, *target.parents):
+            found = await asyncio.to_thread(ledger.dialect.found, one.resource)
+            records[one.resource] = one.records(campaign, found)
+        return cls(target, records)
 
     async def find(self, id_: str) -> dict[str, Any] | ResponseOutcome:
         """Return the record with our id, or why there is none."""

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from sync_assets.audit.linked_records import LinkedRecords, Presence, presence, with_parents
+from sync_assets.audit.linked_records import LinkedRecords, Presence, presence
 from sync_assets.campaign.addressing import among
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
@@ -37,22 +37,8 @@ from sync_assets.ledger.repositories.stored_records import RelatedState, StoredR
 from sync_assets.ledger.times import clock, iso
 from sync_assets.mapping.filters import filter_rows, rules_met
 from sync_assets.mapping.transform import MappedRow, map_row
-from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
-
-STATE_WORDS = {
-    State.SYNCED: "synced",
-    State.PENDING: "pending",
-    State.WAITING: "waiting",
-    State.REJECTED: "rejected",
-    State.HELD: "held",
-    State.ORPHANED: "orphaned",
-    State.EXCLUDED: "excluded",
-    State.UNCONFIRMED: "synced",
-    State.TOMBSTONE: "deleted",
-}
-"""The states of a record as shown to users."""
 
 _ON_ITS_WAY = "`sync-assets sync` or the sensors capture it."
 
@@ -161,14 +147,11 @@ async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClien
     """Read the record in Campaign and where its links lead, and count the engine calls."""
     if facts.ready is None:
         return
-    target = Target.linked(runtime.config, facts.config, facts.ready.resource)
-    dialects = {
-        one.resource: await asyncio.to_thread(ledger.dialect.found, one.resource) for one in with_parents(target)
-    }
-    facts.refused_in_updates = among((one.to for one in facts.config.fields.values()), dialects[target.resource])
-    records = {one.resource: one.records(campaign, dialects[one.resource]) for one in with_parents(target)}
+    findings = await asyncio.to_thread(ledger.dialect.found, facts.config.resource)
+    facts.refused_in_updates = among((one.to for one in facts.config.fields.values()), findings)
+    records = await LinkedRecords.opened(runtime, campaign, facts.config, facts.ready.resource)
     try:
-        facts.campaign = await _answer(LinkedRecords(target, records), facts.id)
+        facts.campaign = await _answer(records, facts.id)
     except SyncAssetsError as error:
         facts.campaign = CampaignAnswer("unanswered", reason=str(error))
     finally:
@@ -284,7 +267,7 @@ def _blocking(stored: StoredRecord) -> Iterator[Reason]:
 def described(one: RelatedState) -> str:
     """Return a parent or child in words: table, id, state, reason."""
     why = f" ({one.reason})" if one.reason and one.state in (State.REJECTED, State.PENDING) else ""
-    return f"{one.table} {one.id} is {STATE_WORDS[one.state]}{why}"
+    return f"{one.table} {one.id} is {one.state.word}{why}"
 
 
 def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:

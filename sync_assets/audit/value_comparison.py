@@ -18,6 +18,7 @@ from typing import Any
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.mapping.conversions import empty_value
 from sync_assets.mapping.personal_data import is_telephone
+from sync_assets.words import plain
 
 _BLANKS = re.compile(r"\s+")
 _TELEPHONE = re.compile(r"[+\d\s().,/\-‐‑–]*\d[+\d\s().,/\-‐‑–]*")
@@ -58,7 +59,7 @@ def _same(attribute: Attribute, sent: Any, found: Any) -> bool:
     try:
         if compared := _COMPARED.get(attribute.type):
             return compared(one, other)
-        return _plain(one) == _plain(other)
+        return plain(str(one)) == plain(str(other))
     except (ValueError, TypeError, ArithmeticError):
         return False  # one of the values is not of the attribute's type
 
@@ -113,7 +114,3 @@ def folded(text: str) -> str:
 
 def _digits(number: str) -> str:
     return "".join(character for character in _INTERNATIONAL.sub("", number) if character.isdigit())
-
-
-def _plain(value: Any) -> str:
-    return "".join(character for character in str(value).casefold() if character.isalnum())

@@ -100,8 +100,7 @@ def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
 
 def known_contacts(runtime: Runtime) -> int:
     """Return the number of contacts in the ledger: those that passed the filter."""
-    counts = runtime.ledger.reports.counts().get(CONTACT)
-    return counts.records if counts else 0
+    return runtime.ledger.reports.counts()[CONTACT].records
 
 
 async def _told_contacts(runtime: Runtime) -> int | None:

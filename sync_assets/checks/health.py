@@ -56,7 +56,7 @@ def table_findings(
     first, reports = ready([one for one in set_up if one.side == side]), runtime.ledger.reports
     aging = aging_findings(runtime, config, side, now)
     if side == "campaign":
-        counts = reports.counts().get(config.table, Counts())
+        counts = reports.counts()[config.table]
         return [first, refused(config.table, counts, reports.reject_reasons(config.table)), *aging]
     feed = runtime.ledger.feeds.feed(config.table)
     if feed is None and any(one.stops for one in set_up):  # a second failed check would only repeat the cause
@@ -72,7 +72,7 @@ def aging_findings(runtime: Runtime, config: TableConfig, side: Side, now: datet
         return [polled(table, ledger.feeds.feed(table), now, ledger.maintenance.in_maintenance().get(table))]
     blocked, reports = ledger.blocked, ledger.reports
     by_reason = {WAITING_FOR[reason]: number for reason, number in blocked.waiting_reasons(table).items()}
-    pending = reports.counts().get(table, Counts()).pending
+    pending = reports.counts()[table].pending
     return [
         waiting(by_reason, blocked.oldest_waiting(table), now, blocked.waiting_parents(table)),
         backlog(pending, reports.oldest_pending(table), now, reports.retried(table)),

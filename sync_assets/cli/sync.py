@@ -264,11 +264,11 @@ def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
     confirmed = ledger.runs.confirmed_at(config.table)
     if confirmed is None or datetime.now(UTC) - confirmed > CONFIRM:
         return False
-    feed, counts = ledger.feeds.feed(config.table), ledger.reports.counts().get(config.table)
+    feed, counts = ledger.feeds.feed(config.table), ledger.reports.counts()[config.table]
     limits = within_limits(runtime.config, config, known_contacts(runtime))
     kept = all(finding.passed for finding in limits)
     due = ledger.reports.next_due(config.table)
-    pending = (counts and counts.pending) or opt_outs_due(runtime, config)
+    pending = counts.pending or opt_outs_due(runtime, config)
     idle = not pending and (due is None or due > datetime.now(UTC))
     return feed is not None and feed.complete and idle and kept
 

@@ -117,8 +117,7 @@ def _goes(runtime: Runtime, config: TableConfig) -> bool:
 
 
 def _pending(runtime: Runtime, config: TableConfig) -> int:
-    counts = runtime.ledger.reports.counts().get(config.table)
-    return counts.pending if counts else 0
+    return runtime.ledger.reports.counts()[config.table].pending
 
 
 def _is_due(runtime: Runtime, config: TableConfig) -> bool:

@@ -68,19 +68,6 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """Engine calls of a table in the ledger. days: whole UTC days that they cover, at most WINDOW."""
-
-    days: int
-    updates: int
-    deletes: int
-
-    def monthly(self, calls: int) -> int | None:
-        """Return the calls of a month at this rate; None if the history is too short."""
-        return round(calls * WINDOW / self.days) if self.days >= LEAST_HISTORY else None
-
-
-@dataclass(frozen=True, slots=True)
 class Volume:
     """What is known of one table before anything is sent.
 
@@ -92,6 +79,7 @@ class Volume:
         settled: records of the ledger that a first load does not send any more. missing: records that Campaign does not
             hold yet, once the ledger has read the whole table; None before.
         listed: True if the search for records that Campaign holds already was made.
+        a_month: engine calls by kind at the rate of the ledger's last days; None if these are fewer than LEAST_HISTORY.
         audited: records that a daily audit reads back at most.
     """
 
@@ -107,7 +95,7 @@ class Volume:
     opt_outs: bool = False
     listed: bool = False
     passes_deletes: bool = False
-    history: History | None = None
+    a_month: Mapping[str, int] | None = None
     audited: int = 200
     poll_minutes: int | None = None
 
@@ -209,15 +197,13 @@ def _look_ups(children: int, parent: Volume, limits: Limits) -> int:
 
 def month(volume: Volume, limits: Limits) -> Month:
     """Return a month like the last WINDOW days. Unknown deletions count as none."""
-    cost, history = volume.cost, volume.history
+    cost, usual = volume.cost, volume.a_month
     created = [one.number for one in volume.created or [RowCount(0)] * WINDOW]
     modified = [one.number for one in volume.modified]
     inserts, updates = sum(created), sum(modified)
-    seen = history.monthly(history.updates) if history else None
-    by_ledger = seen is not None and seen > updates
-    more = seen - updates if seen is not None and by_ledger else 0
+    more = max(0, usual["update"] - updates) if usual else 0
     updates += more
-    deletes = 0 if not volume.passes_deletes else history.monthly(history.deletes) if history else None
+    deletes = 0 if not volume.passes_deletes else usual["delete"] if usual else None
     gone = deletes or 0
     polls = WINDOW * 24 * 60 // volume.poll_minutes + (inserts + updates) // POLL_PAGE if volume.poll_minutes else 0
     reads = {
@@ -234,7 +220,7 @@ def month(volume: Volume, limits: Limits) -> Month:
     even = (calls.total() - an_insert * inserts - cost.update * (updates - more)) / WINDOW
     days = [an_insert * new + cost.update * old + even for new, old in zip(created, modified, strict=True)]
     capped = any(one.at_least for one in (*(volume.created or ()), *volume.modified))
-    return Month(inserts, updates, deletes, calls, reads, days, "ledger" if by_ledger else "d365", capped)
+    return Month(inserts, updates, deletes, calls, reads, days, "ledger" if more else "d365", capped)
 
 
 def hours(calls: int, limits: Limits) -> float:
@@ -277,7 +263,7 @@ async def read_volume(
             run_together(*map(modified_on, days_before(now))),
         ),
     )
-    counts, feed = ledger.reports.counts().get(table.table), ledger.feeds.feed(table.table)
+    counts, feed = ledger.reports.counts()[table.table], ledger.feeds.feed(table.table)
     captured = feed is not None and feed.complete
     inserts = ledger.reports.pending_operations(table.table).get("insert", 0) if captured else 0
     opt_outs = config.opt_out if table.table == CONTACT and config.opt_out.active else None
@@ -289,12 +275,12 @@ async def read_volume(
         created=list(created) if has_creation else None,
         modified=list(modified),
         cost=cost_of(config, table, ledger),
-        settled=counts.records - counts.pending - counts.waiting if counts else 0,
-        missing=inserts + (counts.waiting if counts else 0) if captured else None,
+        settled=counts.records - counts.pending - counts.waiting,
+        missing=inserts + counts.waiting if captured else None,
         opt_outs=opt_outs is not None,
         listed=begun(ledger, table),
         passes_deletes=table.apply_deletes or bool(table.filters and table.filters.delete_filtered_out),
-        history=_history(ledger, table.table, now),
+        a_month=_a_month(ledger, table.table, now),
         audited=SAMPLE + (OPT_OUT_SAMPLE if opt_outs else 0),
         poll_minutes=opt_outs.poll_profiles_minutes if opt_outs else None,
     )
@@ -342,15 +328,19 @@ def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
     )
 
 
-def _history(ledger: Ledger, table: str, now: datetime) -> History | None:
-    """Return the engine calls of the whole UTC days before today; None if there are no such days."""
+def _a_month(ledger: Ledger, table: str, now: datetime) -> dict[str, int] | None:
+    """Return `Volume.a_month`, from at most WINDOW whole UTC days before today."""
     today = now.astimezone(UTC).date()
-    first = ledger.reports.first_engine_calls().get(table)
-    if first is None or first >= today:
-        return None
-    begin = max(first, today - WINDOW * DAY)
+    begin = max(ledger.reports.first_engine_calls().get(table, today), today - WINDOW * DAY)
     calls = ledger.reports.engine_calls_by_table(begin, today - DAY).get(table, {})
-    return History((today - begin).days, calls.get("update", 0), calls.get("delete", 0))
+    return at_this_rate(calls, (today - begin).days)
+
+
+def at_this_rate(calls: Mapping[str, int], days: int) -> dict[str, int] | None:
+    """Return the updates and deletes of a month at the rate of so many days; None if these show no week."""
+    if days < LEAST_HISTORY:
+        return None
+    return {kind: round(calls.get(kind, 0) * WINDOW / days) for kind in ("update", "delete")}
 
 
 def read_limits(config: Config, ledger: Ledger) -> Limits:

@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any
 
 from sync_assets.audit.record_facts import (
-    STATE_WORDS,
     Reason,
     RecordFacts,
     agreement,
@@ -201,7 +200,7 @@ def _links(facts: RecordFacts) -> list[Document]:
                 "table": configured.table,
                 "id": id_,
                 "required": configured.cardinality == "one",
-                "state": STATE_WORDS[parent.state] if parent else None,
+                "state": parent.state.word if parent else None,
                 "reason": _reason(parent) if parent else None,
                 "acknowledged": bool(known and known.acknowledged),
                 "campaign": linked,
@@ -214,7 +213,7 @@ def _links(facts: RecordFacts) -> list[Document]:
 def _ledger(facts: RecordFacts, stored: StoredRecord) -> Document:
     """Return the record in the ledger. next_request: insert, update or delete, if one is due."""
     return {
-        "state": STATE_WORDS[stored.state],
+        "state": stored.state.word,
         "waiting_for": WAITING_FOR[stored.block_reason] if stored.state == State.WAITING else None,
         "reason": facts.orphan_reason or rejection(stored),
         "since": plain(stored.failed_since),
@@ -241,10 +240,9 @@ def _children(stored: StoredRecord | None) -> Document:
     """Return the records that link to this one: the number of all by state, and the first of them."""
     if stored is None:
         return {"states": {}, "first": []}
-    states = {STATE_WORDS[state]: number for state, number in sorted(stored.child_states.items())}
+    states = {state.word: number for state, number in sorted(stored.child_states.items())}
     first = [
-        {"table": one.table, "id": one.id, "state": STATE_WORDS[one.state], "reason": _reason(one)}
-        for one in stored.children
+        {"table": one.table, "id": one.id, "state": one.state.word, "reason": _reason(one)} for one in stored.children
     ]
     return {"states": states, "first": first}
 

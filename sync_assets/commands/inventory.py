@@ -10,7 +10,6 @@ to be shown.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
@@ -29,6 +28,7 @@ from sync_assets.ledger import Ledger
 from sync_assets.ledger.rules.opt_outs import OptOutState
 from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
 from sync_assets.runtime.context import Runtime
+from sync_assets.runtime.listed_keys import ListedKeys
 
 SAMPLES = 5
 """Most records of a table whose differences are shown."""
@@ -119,7 +119,7 @@ class Inventory:
         for record in records:
             key = str(record.get(config.key) or "")
             our_id = ids.get(id(record))
-            if not key or not (place := self._listed.add(config.resource, str(record.get("PKey")), our_id)):
+            if not key or not (place := self._listed.place(config.resource, str(record.get("PKey")), our_id)):
                 continue
             found.keyed += 1
             if our_id is None:
@@ -194,27 +194,22 @@ class Inventory:
             self.opt_out_calls["update"] += 1
 
 
-class _ListedRecords:
-    """The records listed so far, in a temporary file: PKeys must not be stored (runtime/listed_keys.py)."""
+class _ListedRecords(ListedKeys):
+    """The records listed so far, with or without our id."""
 
     def __init__(self) -> None:
-        self._file = sqlite3.connect("", check_same_thread=False)
-        columns = "resource TEXT, pkey TEXT, id TEXT, PRIMARY KEY (resource, pkey)"
-        self._file.execute(f"CREATE TABLE listed ({columns}) WITHOUT ROWID")
-        self._file.execute("CREATE INDEX by_id ON listed (resource, id)")
+        super().__init__()
+        self._file.execute("CREATE INDEX by_id ON keys (resource, id)")
 
-    def close(self) -> None:
-        self._file.close()
-
-    def add(self, resource: str, pkey: str, id_: str | None) -> str | None:
+    def place(self, resource: str, pkey: str, id_: str | None) -> str | None:
         """Add a record. Return `first` or `again` for the first and a further one with this id; None if it was added
         before."""
-        there = "SELECT 1 FROM listed WHERE resource = ? AND id = ?"
+        there = "SELECT 1 FROM keys WHERE resource = ? AND id = ?"
         place = "again" if self._file.execute(there, (resource, id_)).fetchone() else "first"
-        added = self._file.execute("INSERT OR IGNORE INTO listed VALUES (?, ?, ?)", (resource, pkey, id_))
+        added = self._file.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", (resource, pkey, id_))
         return place if added.rowcount else None
 
     def twice(self, resource: str) -> int:
         """Return how many ids several records carry."""
-        ids = "SELECT id FROM listed WHERE resource = ? AND id IS NOT NULL GROUP BY id HAVING count(*) > 1"
+        ids = "SELECT id FROM keys WHERE resource = ? AND id IS NOT NULL GROUP BY id HAVING count(*) > 1"
         return int(self._file.execute(f"SELECT count(*) FROM ({ids})", (resource,)).fetchone()[0])  # noqa: S608

@@ -60,7 +60,7 @@ def listed(runtime: Runtime) -> dict[str, Any]:
     counts = runtime.ledger.reports.counts()
     return {
         "maintenance": [
-            {"table": table, "since": iso(since), "pending": counts[table].pending if table in counts else 0}
+            {"table": table, "since": iso(since), "pending": counts[table].pending}
             for table, since in runtime.ledger.maintenance.in_maintenance().items()
         ]
     }

@@ -39,7 +39,6 @@ from sync_assets.flows import capture_table
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
-from sync_assets.ledger.report_values import Counts
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import iso
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
@@ -163,8 +162,7 @@ class SyncRehearsal:
         rehearsal = self.tables[config.table]
         rehearsal.calls["read"] += await self._list_existing(config)
         activity = f"planning {config.table}"
-        pending = self.ledger.reports.counts().get(config.table)
-        self.runtime.totals[activity] = rehearsal.done + (pending.pending if pending else 0)
+        self.runtime.totals[activity] = rehearsal.done + self.ledger.reports.counts()[config.table].pending
         return await rehearsal.push(self.ledger, partial(self.runtime.progress, activity))
 
     async def _push_the_rest(self, tables: Sequence[TableConfig]) -> None:
@@ -244,7 +242,7 @@ def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dic
 
 def _table(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, config: TableConfig) -> dict[str, Any]:
     table, rehearsal = config.table, rehearsed.tables[config.table]
-    counts, feed = ledger.reports.counts().get(table, Counts()), ledger.feeds.feed(table)
+    counts, feed = ledger.reports.counts()[table], ledger.feeds.feed(table)
     orphans = rehearsed.orphans.get(table) or (feed.orphans if feed else NO_ORPHANS)
     return {
         "resource": config.resource,

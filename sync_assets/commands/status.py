@@ -20,7 +20,7 @@ from sync_assets.commands.values import fields, plain
 from sync_assets.config.models import TableConfig
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import OrphansOfDeletes
-from sync_assets.ledger.report_values import WAITING_FOR, Counts
+from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.times import clock, iso
 from sync_assets.runtime.context import Runtime
@@ -92,7 +92,7 @@ def document(runtime: Runtime, calls: Mapping[str, int], opt_outs: Mapping[str, 
     ledger, tables = runtime.ledger, dict[str, Any]()
     all_counts, paused = ledger.reports.counts(), ledger.maintenance.in_maintenance()
     for config in runtime.config.tables:
-        table, counts = config.table, all_counts.get(config.table, Counts())
+        table, counts = config.table, all_counts[config.table]
         feed = ledger.feeds.feed(table)
         unconfirmed_until = ledger.reports.unconfirmed_until(table) if counts.unconfirmed else None
         retries = ledger.reports.retried(table) if counts.pending else None

@@ -198,8 +198,7 @@ def _replay(context: dg.OpExecutionContext, runtime: Runtime, config: Replay) ->
 
     with heartbeat(runtime, context.run_id):
         capture_again(runtime, table, (first, last), config.force, capture)
-    counts = runtime.ledger.reports.counts().get(config.table)
-    return {"rows": rows, "pending": counts.pending if counts else 0}
+    return {"rows": rows, "pending": runtime.ledger.reports.counts()[config.table].pending}
 
 
 def _explain(context: dg.OpExecutionContext, runtime: Runtime, config: Explain) -> None:

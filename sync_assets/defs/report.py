@@ -172,7 +172,7 @@ def _states(config: Config, counts: Mapping[str, Counts]) -> str:
     rows = [
         [one.table, one.resource, *map(_number, (c.synced, c.pending, c.waiting, c.rejected, c.held))]
         for one in config.in_link_order
-        for c in (counts.get(one.table, Counts()),)
+        for c in (counts[one.table],)
     ]
     return _markdown(("table", "resource", "synced", "pending", "waiting", "rejected", "held"), rows, texts=2)
 

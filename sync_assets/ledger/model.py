@@ -54,6 +54,11 @@ class State(IntEnum):
     UNCONFIRMED = 7  # as SYNCED, but an earlier request may still take effect: sent once more at its horizon
     TOMBSTONE = 8  # deleted in Campaign, but an earlier request may still take effect: deleted once more at its horizon
 
+    @property
+    def word(self) -> str:
+        """The state as shown to users."""
+        return {"UNCONFIRMED": "synced", "TOMBSTONE": "deleted"}.get(self.name, self.name.lower())
+
 
 class Orphaned(IntEnum):
     """Whether a required parent is gone for good, and what Campaign's copy becomes. The numbers are stored."""

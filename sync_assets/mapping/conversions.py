@@ -11,6 +11,7 @@ from typing import Literal
 
 from sync_assets.campaign.metadata import Attribute, AttributeType
 from sync_assets.dataverse.metadata import Column, ColumnType
+from sync_assets.words import plain
 
 Picklists = Literal["labels", "codes"]
 
@@ -124,8 +125,8 @@ def named_value(text: str, attribute: Attribute) -> str | None:
     """
     if text in attribute.values:
         return text
-    plain = _plain(text)
-    return next((value for value in attribute.values if plain and _plain(value) == plain), None)
+    wanted = plain(text)
+    return next((value for value in attribute.values if wanted and plain(value) == wanted), None)
 
 
 def empty_value(attribute: Attribute) -> str | bool | int:
@@ -142,7 +143,3 @@ def empty_value(attribute: Attribute) -> str | bool | int:
             return attribute.values[0] if attribute.values else ""
         case _:
             return ""
-
-
-def _plain(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())

@@ -12,7 +12,6 @@ from decimal import Decimal, InvalidOperation
 import polars as pl
 
 _NUMBER = r"^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?$"
-_EXPONENT = r"[eE]"
 
 
 def canonical(numbers: pl.DataFrame) -> pl.DataFrame:
@@ -25,10 +24,10 @@ def canonical(numbers: pl.DataFrame) -> pl.DataFrame:
         return numbers
     texts = [pl.col(name).cast(pl.String) for name in numbers.columns]
     found = numbers.select(pl.when(text.str.contains(_NUMBER)).then(text) for text in texts)
-    exponents = found.select(pl.all().str.contains(_EXPONENT).any()).row(0, named=True)
-    some = [name for name, any_ in exponents.items() if any_]
-    if some:
-        found = found.with_columns(_without_exponents(pl.col(name)).alias(name) for name in some)
+    exponents = found.select(pl.all().str.contains("[eE]").any()).row(0, named=True)
+    for name in (name for name, any_ in exponents.items() if any_):
+        spelt = found[name].filter(found[name].str.contains("[eE]")).unique().to_list()
+        found = found.with_columns(pl.col(name).replace(dict(zip(spelt, map(canonical_text, spelt), strict=True))))
     return found.select(_trimmed(pl.col(name)).alias(name) for name in found.columns)
 
 
@@ -53,25 +52,3 @@ def _trimmed(text: pl.Expr) -> pl.Expr:
     fraction = text.str.contains(".", literal=True)
     short = pl.when(fraction).then(text.str.strip_chars_end("0").str.strip_chars_end(".")).otherwise(text)
     return pl.when(short == "-0").then(pl.lit("0")).otherwise(short)
-
-
-def _without_exponents(text: pl.Expr) -> pl.Expr:
-    """Move the decimal point by the exponent, and remove the exponent. Zeros at the end are left to `_trimmed`."""
-    mantissa = text.str.extract(r"^-?([^eE]*)", 1)
-    whole, fraction = mantissa.str.extract(r"^(\d+)", 1), mantissa.str.extract(r"\.(\d+)$", 1).fill_null("")
-    digits = pl.concat_str(whole, fraction)
-    shift = text.str.extract(r"[eE]\+?(-?\d+)$", 1).cast(pl.Int64).fill_null(0)
-    point = whole.str.len_chars().cast(pl.Int64) + shift
-    # Pad with zeros on both sides, so that the point lies within the digits.
-    left = (1 - point).clip(lower_bound=0)
-    padded = digits.str.pad_start(digits.str.len_chars() + left, "0")
-    padded = padded.str.pad_end(point.clip(lower_bound=0), "0")
-    at = point + left
-    moved = pl.concat_str(
-        pl.when(text.str.starts_with("-")).then(pl.lit("-")).otherwise(pl.lit("")),
-        padded.str.head(at).str.strip_chars_start("0").replace("", "0"),
-        pl.lit("."),
-        padded.str.slice(at),
-        pl.lit("0"),
-    )
-    return pl.when(text.str.contains(_EXPONENT)).then(moved).otherwise(text)

@@ -14,6 +14,7 @@ from difflib import SequenceMatcher
 from sync_assets.campaign.metadata import Attribute
 from sync_assets.config.values import CONTACT, PROFILE
 from sync_assets.dataverse.metadata import Column
+from sync_assets.words import plain
 
 KNOWN_TABLES = {CONTACT: PROFILE}
 """Table -> resource that Adobe's integration maps out of the box (docs/dev/references/campaign.md 14)."""
@@ -86,12 +87,12 @@ _ADDRESS = re.compile(r"^address(\d)_(\w+)$")
 
 def of_table(name: str) -> str:
     """Normalise a table's name: `new_order` -> order."""
-    return _singular(_plain(_PUBLISHER.sub("", name)))
+    return _singular(plain(_PUBLISHER.sub("", name)))
 
 
 def of_resource(name: str) -> str:
     """Normalise a resource's name: `cusOrders` -> order."""
-    return _singular(_plain(_without_cus(name)))
+    return _singular(plain(_without_cus(name)))
 
 
 def of_column(column: Column) -> str:
@@ -136,13 +137,9 @@ def similarity(left: str, right: str) -> float:
     return ratio if ratio >= LEAST_ALIKE else 0.0
 
 
-def _plain(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())
-
-
 def _word(text: str) -> str:
-    plain = _plain(text)
-    return _SAME.get(plain, plain)
+    word = plain(text)
+    return _SAME.get(word, word)
 
 
 def _without_cus(name: str) -> str:

@@ -78,8 +78,8 @@ def _is_due(
     now: datetime,
 ) -> bool:
     """Return True if records of the table can be sent and no run of it is active; with a backoff while none is sent."""
-    counts, opt_outs = runtime.ledger.reports.counts().get(config.table), opt_outs_due(runtime, config)
-    pending = opt_outs + (counts.pending + counts.unconfirmed if counts else 0)
+    counts, opt_outs = runtime.ledger.reports.counts()[config.table], opt_outs_due(runtime, config)
+    pending = opt_outs + counts.pending + counts.unconfirmed
     if not pending:
         asked.pop(config.table, None)
         return False

@@ -12,19 +12,12 @@ from sync_assets.ledger.report_values import Orphan
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.session import LedgerSession
 
-STATES = {
+STATES: dict[int, str] = {
     State.SYNCED: "out of scope",
-    State.PENDING: "pending",
-    State.WAITING: "waiting",
-    State.REJECTED: "rejected",
     State.HELD: "held by a privacy hold",
-    State.ORPHANED: "orphaned",
     State.EXCLUDED: "excluded: its person was deleted",
-    State.UNCONFIRMED: "synced",
-    State.TOMBSTONE: "deleted",
 }
-"""The state of a parent that a record waits for, as shown to users."""
-UNKNOWN = "not captured"
+"""The state of a parent that a record waits for, as shown to users, where that is not its word."""
 
 _R = schema.record.c
 _SAME_SHORT_ID = sa.text(f"{schema.short_id('parent.id')} = {schema.short_id('sync_link.parent_id')}")
@@ -101,10 +94,7 @@ class BlockedRecords:
             .where(_BLOCKS)
             .group_by(_L.parent_table, _P.c.state)
         )
-        found = [
-            (name, UNKNOWN if state is None else STATES[State(state)], number)
-            for name, state, number in self._session.rows(by_state)
-        ]
+        found = [(name, _in_words(state), number) for name, state, number in self._session.rows(by_state)]
         return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
 
     def waiting(self, table: str | None = None, limit: int = LISTED) -> list[Waiting]:
@@ -122,7 +112,7 @@ class BlockedRecords:
             for start in range(0, len(rows), _AT_ONCE):
                 seqs = [row.seq for row in rows[start : start + _AT_ONCE] if row.block_reason in _BY_PARENT]
                 for seq, of, id_, state in connection.execute(blocked.where(_L.seq.in_(seqs)).order_by(_L.attribute)):
-                    state_text = UNKNOWN if state is None else STATES[State(state)]
+                    state_text = _in_words(state)
                     parents[seq].append(BlockingParent(of, id_, state_text))
         return [
             Waiting(
@@ -188,3 +178,7 @@ def _loss(row: Any) -> Loss:
     if row.parent_id is None:
         return Loss.NONE_NAMED
     return Loss.ORPHANED if row.parent_orphaned else Loss(row.parent_loss)
+
+
+def _in_words(state: int | None) -> str:
+    return "not captured" if state is None else STATES.get(state) or State(state).word

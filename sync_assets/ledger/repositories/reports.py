@@ -12,8 +12,7 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Operation, Orphaned, State
-from sync_assets.ledger.report_values import Counts, Reject, Retried, Retry
-from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
+from sync_assets.ledger.report_values import Counts, Reject, Retried, Retry, kind_of_reason
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import LedgerSession
 
@@ -40,7 +39,7 @@ class Reports:
         self._session = session
 
     def counts(self) -> dict[str, Counts]:
-        """Count records by state, for each table that has a feed or records."""
+        """Count records by state, for each table that has a feed or records; no other table has any."""
         # Grouped by session first, the order of the index.
         leased = (
             sa.select(_R.table_name, sa.func.count())
@@ -56,7 +55,7 @@ class Reports:
             held: Counter[str] = Counter()
             for table, records in connection.execute(leased):
                 held[table] += records
-        return {
+        counts = {
             table: Counts(
                 pending=records.get(State.PENDING, 0),
                 waiting=records.get(State.WAITING, 0),
@@ -70,6 +69,7 @@ class Reports:
             )
             for table, records in sorted(by_table.items())
         }
+        return defaultdict(Counts, counts)
 
     def backlog(self, table: str, *, waiting: bool = False) -> int:
         """Count the table's pending records; with `waiting` also those that wait for others."""

@@ -21,6 +21,7 @@ from sync_assets.opt_out.export.cells import DATE_LAYOUTS, parse
 from sync_assets.opt_out.export.file import WITHOUT_TIME, Layout
 from sync_assets.opt_out.export.lines import BadExport, Lines
 from sync_assets.opt_out.export.rows import header_names, is_data
+from sync_assets.words import plain
 
 LABELS = {
     "externalId": "External Resource ID",
@@ -137,8 +138,8 @@ def _cells(line: str, separator: str) -> Iterator[list[str]]:
 def _spelt_otherwise(layout: Layout, names: list[str]) -> dict[str, str]:
     """Return needed name -> the name of the header that is the same but for case and signs, or its documented label."""
     needed = (layout.key_column, *layout.attributes)
-    known = {_plain(spelling): name for name in needed for spelling in (name, LABELS.get(name, name))}
-    return {known[_plain(name)]: name for name in names if _plain(name) in known}
+    known = {plain(spelling): name for name in needed for spelling in (name, LABELS.get(name, name))}
+    return {known[plain(name)]: name for name in names if plain(name) in known}
 
 
 def _unnamed_times(
@@ -198,8 +199,3 @@ def _guess_dates(layout: Layout, cells: list[str], lines: list[str], questions: 
 def _quoted(label: str) -> str:
     """Return a label as written in YAML."""
     return json.dumps(label, ensure_ascii=False)
-
-
-def _plain(name: str) -> str:
-    """Return a name without signs and blanks, in one case."""
-    return "".join(filter(str.isalnum, name)).casefold()

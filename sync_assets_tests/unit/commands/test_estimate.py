@@ -15,9 +15,9 @@ from sync_assets.commands.estimate_calls import (
     LEAST_MEASURED,
     WINDOW,
     Cost,
-    History,
     Limits,
     Volume,
+    at_this_rate,
     days_short,
     first_loads,
     hours,
@@ -28,6 +28,10 @@ from sync_assets.dataverse.row_counts import RowCount
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 NO_LIMITS = Limits()
+
+
+def rate(days: int, updates: int, deletes: int) -> dict[str, int] | None:
+    return at_this_rate({"update": updates, "delete": deletes}, days)
 
 
 def days(*numbers: int, at_least: bool = False) -> list[RowCount]:
@@ -117,10 +121,10 @@ def test_parents_that_are_not_in_memory_cost_a_read_each(
         (volume(50, audited=400), {"read": 1_500}),
         (volume(poll_minutes=60), {"read": 720}),
         (volume(poll_minutes=60, modified=days(1_000)), {"update": 1_000, "read": 722}),
-        (volume(passes_deletes=True, history=History(10, 0, 10)), {"delete": 30, "read": 60}),
-        (volume(passes_deletes=True, history=History(10, 0, 10), cost=Cost(delete=1)), {"delete": 30, "read": 30}),
-        (volume(passes_deletes=True, history=History(30, 0, 5100), cost=Cost(delete=1)), {"delete": 5100, "read": 120}),
-        (volume(passes_deletes=False, history=History(10, 0, 10)), {}),
+        (volume(passes_deletes=True, a_month=rate(10, 0, 10)), {"delete": 30, "read": 60}),
+        (volume(passes_deletes=True, a_month=rate(10, 0, 10), cost=Cost(delete=1)), {"delete": 30, "read": 30}),
+        (volume(passes_deletes=True, a_month=rate(30, 0, 5100), cost=Cost(delete=1)), {"delete": 5100, "read": 120}),
+        (volume(passes_deletes=False, a_month=rate(10, 0, 10)), {}),
     ],
 )
 def test_a_month_is_the_last_thirty_days_at_the_cost_of_each_change(given: Volume, calls: dict[str, int]) -> None:
@@ -134,21 +138,23 @@ def test_a_month_is_the_last_thirty_days_at_the_cost_of_each_change(given: Volum
     ("history", "updates", "source"),
     [
         (None, 100, "d365"),
-        (History(LEAST_HISTORY - 1, 900, 0), 100, "d365"),
-        (History(10, 20, 0), 100, "d365"),
-        (History(10, 50, 0), 150, "ledger"),
+        (rate(LEAST_HISTORY - 1, 900, 0), 100, "d365"),
+        (rate(10, 20, 0), 100, "d365"),
+        (rate(10, 50, 0), 150, "ledger"),
     ],
 )
-def test_updates_are_those_of_the_ledger_if_it_made_more(history: History | None, updates: int, source: str) -> None:
-    usual = month(volume(modified=days(60, 40), history=history), NO_LIMITS)
+def test_updates_are_those_of_the_ledger_if_it_made_more(
+    history: dict[str, int] | None, updates: int, source: str
+) -> None:
+    usual = month(volume(modified=days(60, 40), a_month=history), NO_LIMITS)
     assert (usual.updates, usual.updates_from) == (updates, source)
     assert sum(usual.days) == pytest.approx(updates)
 
 
-@pytest.mark.parametrize("history", [None, History(LEAST_HISTORY - 1, 0, 5)])
-def test_deletions_without_a_week_of_calls_are_unknown(history: History | None) -> None:
-    assert month(volume(passes_deletes=True, history=history), NO_LIMITS).deletes is None
-    assert month(volume(passes_deletes=False, history=history), NO_LIMITS).deletes == 0
+@pytest.mark.parametrize("history", [None, rate(LEAST_HISTORY - 1, 0, 5)])
+def test_deletions_without_a_week_of_calls_are_unknown(history: dict[str, int] | None) -> None:
+    assert month(volume(passes_deletes=True, a_month=history), NO_LIMITS).deletes is None
+    assert month(volume(passes_deletes=False, a_month=history), NO_LIMITS).deletes == 0
 
 
 def test_a_count_that_was_cut_makes_the_month_a_lower_bound() -> None:
@@ -230,7 +236,7 @@ def test_each_assumption_is_a_sentence_where_it_is_made() -> None:
     assert "has no `createdon`" in said(volume(9, created=None))
     assert "snapshot, up to a day old" in said(volume(5_001))
     assert "contact: deletions are not known" in said(volume(9, passes_deletes=True))
-    assert "updates are those of the ledger" in said(volume(9, history=History(30, 5, 0)))
+    assert "updates are those of the ledger" in said(volume(9, a_month=rate(30, 5, 0)))
     assert "the month is a lower bound" in said(volume(9, modified=days(5000, at_least=True)))
     assert "no request has shown yet" in said(volume(9, cost=Cost(found_out=False)))
     assert "its link to a is sent with the parent's PKey" in said(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason
-from sync_assets.ledger.records.blocked_records import UNKNOWN, BlockingParent
+from sync_assets.ledger.records.blocked_records import BlockingParent
 from sync_assets_tests.support.ledgers import capture, guid, row
 from sync_assets_tests.unit.ledger.linking import in_campaign, line, order, sent
 
@@ -31,7 +31,7 @@ def test_a_child_is_listed_with_its_parent_until_that_is_acknowledged(ledger: Le
 def test_a_parent_that_was_not_captured_is_named(ledger: Ledger) -> None:
     order(ledger, "anna")
     [one] = ledger.blocked.waiting()
-    assert one.parents == (BlockingParent("contact", guid("anna"), UNKNOWN),)
+    assert one.parents == (BlockingParent("contact", guid("anna"), "not captured"),)
 
 
 def test_a_delete_that_waits_for_children_names_no_parent(ledger: Ledger) -> None:
