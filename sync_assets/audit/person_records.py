@@ -24,17 +24,17 @@ from urllib.parse import quote
 import msgspec
 
 from sync_assets.audit.linked_records import presence
-from sync_assets.campaign.client import CampaignClient, decoded
+from sync_assets.campaign.client import CampaignClient, listed
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Addressing, Records
 from sync_assets.config.models import Link, TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
+from sync_assets.dataverse.page_parser import read_head
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import LinkTrail
 from sync_assets.http.redaction import redact
-from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.records.hold_records import PERSON, HeldRecord
 from sync_assets.ledger.records.privacy_holds import RelatedRecord
@@ -218,9 +218,9 @@ async def _known_rows(
 
 async def _children(client: DataverseClient, table: Table, lookup: str, parents: Collection[str]) -> set[str]:
     found: set[str] = set()
-    listed = sorted(parents)
-    for start in range(0, len(listed), PARENTS_IN_A_QUERY):
-        some = listed[start : start + PARENTS_IN_A_QUERY]
+    named = sorted(parents)
+    for start in range(0, len(named), PARENTS_IN_A_QUERY):
+        some = named[start : start + PARENTS_IN_A_QUERY]
         wanted = quote(" or ".join(f"{lookup} eq {parent}" for parent in some))
         following = f"{client.first_page(table, [table.key])}&$filter={wanted}"
         trail = LinkTrail("Dynamics 365", table.name, following)
@@ -236,12 +236,8 @@ async def _children(client: DataverseClient, table: Table, lookup: str, parents:
 
 def _page(body: bytes) -> tuple[list[dict[str, Any]], str]:
     """Return the rows of a page, and the link of the next one."""
-    try:
-        page = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise HttpError("Dynamics 365 answered with something that is not JSON.", "Check D365_URL.") from error
-    rows = page.get("value")
-    return rows if isinstance(rows, list) else [], str(page.get("@odata.nextLink") or "")
+    head = read_head(body)
+    return [msgspec.json.decode(row, type=dict[str, Any]) for row in head.value], head.next_link or ""
 
 
 # --- Campaign ---------------------------------------------------------------------------------------------------------
@@ -363,17 +359,15 @@ class _Person:
             while following:
                 async with self._free:
                     answer = await self._client.call("read", following)
-                page = decoded(answer, dict[str, Any], children[0][0].resource)
-                content, more = page.get("content"), page.get("next")
-                self._take(content, children)
+                page, more = listed(answer, children[0][0].resource)
+                self._take(page, children)
                 # A list that is not read to its end must not count as read: the person's records may be in the rest.
-                link = str(more.get("href") or "") if isinstance(more, dict) else ""
-                following = trail.follow(link, len(content) if isinstance(content, list) else 0)
+                following = trail.follow(more, len(page))
 
-    def _take(self, content: object, children: Children) -> None:
+    def _take(self, records: Sequence[dict[str, Any]], children: Children) -> None:
         """Note the records of a page that carry our key."""
-        for record in content if isinstance(content, list) else []:
-            for child, link in children if isinstance(record, dict) else ():
+        for record in records:
+            for child, link in children:
                 id_ = str(record.get(child.key) or "").lower()
                 if GUID.fullmatch(id_):
                     self._listed[child.table][id_] = record

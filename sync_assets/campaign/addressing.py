@@ -2,7 +2,7 @@
 
 Adobe documents keys in URLs only for a published identification key of profile. So `address: auto` assumes nothing: it
 tries the key, and remembers what Campaign's own answers showed. Here: the findings about a resource, and what follows
-from them. Not here: requests (`records.py`), and where findings are stored (`ledger/repositories/dialect_findings.py`).
+from them. Not here: requests (`records.py`), and where findings are stored (`ledger/repositories/notes.py`).
 
 Source: https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/get-started-apis.html
 """

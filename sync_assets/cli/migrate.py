@@ -34,7 +34,7 @@ from sync_assets.commands.status import document as status_document
 from sync_assets.commands.terminal import Json, Parts, kinds
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import cleaned
-from sync_assets.ledger.repositories.adobe_migration import MigrationStep
+from sync_assets.ledger.repositories.notes import MigrationStep
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 

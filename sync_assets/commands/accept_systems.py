@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.commands.terminal import Json, Parts, open_runtime, print_document
-from sync_assets.ledger.repositories.systems import Side
+from sync_assets.ledger.repositories.notes import Side
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.systems import NAMES, same_address

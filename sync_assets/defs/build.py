@@ -21,9 +21,8 @@ from sync_assets.defs.report import report_asset
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.audit_assets import audit_asset
-from sync_assets.defs.tables.backlog_sensor import backlog_sensor
 from sync_assets.defs.tables.checks import table_checks
-from sync_assets.defs.tables.sensors import changes_sensor
+from sync_assets.defs.tables.sensors import backlog_sensor, changes_sensor
 from sync_assets.runtime.context import Runtime
 
 

@@ -17,11 +17,9 @@ from sync_assets.ledger.records.privacy_holds import Holds
 from sync_assets.ledger.records.rebuilds import Rebuilds
 from sync_assets.ledger.records.replays import Replays
 from sync_assets.ledger.records.targets import Targets
-from sync_assets.ledger.repositories.adobe_migration import AdobeMigration
 from sync_assets.ledger.repositories.call_limits import CallLimits
-from sync_assets.ledger.repositories.dialect_findings import DialectFindings
 from sync_assets.ledger.repositories.maintenance import Maintenance
-from sync_assets.ledger.repositories.mapping_changes import MappingChanges
+from sync_assets.ledger.repositories.notes import AdobeMigration, DialectFindings, MappingChanges, Systems
 from sync_assets.ledger.repositories.opt_out_decisions import OptOutDecisions
 from sync_assets.ledger.repositories.opt_out_files import OptOutFiles
 from sync_assets.ledger.repositories.opt_out_rows import OptOutRows
@@ -31,7 +29,6 @@ from sync_assets.ledger.repositories.reports import Reports
 from sync_assets.ledger.repositories.runs import Runs
 from sync_assets.ledger.repositories.sessions import Sessions
 from sync_assets.ledger.repositories.stored_records import StoredRecords
-from sync_assets.ledger.repositories.systems import Systems
 from sync_assets.ledger.storage.database import Database
 from sync_assets.ledger.storage.migrate import migrate
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher

@@ -21,8 +21,7 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.facade import Ledger
 from sync_assets.ledger.storage import operation_tables, schema
-from sync_assets.ledger.storage.database import Database, sqlite_engine
-from sync_assets.ledger.storage.database_errors import BUSY_SECONDS
+from sync_assets.ledger.storage.database import BUSY_SECONDS, Database, sqlite_engine
 from sync_assets.ledger.storage.database_url import Address
 from sync_assets.ledger.storage.migrate import VERSION_TABLE, is_current, is_made, migrate
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher

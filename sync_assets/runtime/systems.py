@@ -15,7 +15,7 @@ from sync_assets.errors import EndsAllTables
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
-    from sync_assets.ledger.repositories.systems import Side, System
+    from sync_assets.ledger.repositories.notes import Side, System
 
 VARIABLES: dict[Side, str] = {"d365": "D365_URL", "campaign": "CAMPAIGN_URL"}
 NAMES: dict[Side, str] = {"d365": "Dynamics 365", "campaign": "Campaign"}

@@ -10,7 +10,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, Loss, State
 from sync_assets.ledger.report_values import Orphan
 from sync_assets.ledger.storage import schema
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository
 
 STATES: dict[int, str] = {
     State.SYNCED: "out of scope",
@@ -58,11 +58,8 @@ class Waiting(NamedTuple):
     parents: tuple[BlockingParent, ...]
 
 
-class BlockedRecords:
+class BlockedRecords(Repository):
     """Reads of waiting and orphaned records."""
-
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
 
     def waiting_reasons(self, table: str) -> dict[BlockReason, int]:
         """Count the waiting records of the table by block reason."""

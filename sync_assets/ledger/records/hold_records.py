@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger.rules.dependencies import FormerParent, Key, Link
 from sync_assets.ledger.rules.record_state import RecordState
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository
 
 PERSON = ""
 """Stands for the attribute of a link: the record is the held person itself."""
@@ -82,11 +82,8 @@ def hold_reasons(
     return now
 
 
-class HoldRecords:
+class HoldRecords(Repository):
     """Reads and writes `sync_hold_record`."""
-
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
 
     def _held(self, connection: Connection) -> bool:
         """Return True if there are records of held or excluded persons: most ledgers have none and skip the queries."""

@@ -16,17 +16,14 @@ from sqlalchemy.engine import Connection
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Types
 from sync_assets.ledger.storage import operation_tables, schema
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository
 
 _M = operation_tables.maintenance.c
 _K = operation_tables.known_type.c
 
 
-class Maintenance:
+class Maintenance(Repository):
     """Reads and writes `sync_maintenance` and `sync_known_type`."""
-
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
 
     def begin(self, table: str) -> bool:
         """Put a table into maintenance. False if it was in maintenance already."""

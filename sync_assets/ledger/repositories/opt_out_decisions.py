@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
 from sync_assets.ledger.storage import opt_out_tables
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository
 
 _D = opt_out_tables.opt_out_decision.c
 _R = opt_out_tables.opt_out_rejected_row.c
@@ -49,11 +49,8 @@ class RejectedRow(NamedTuple):
     reason: str
 
 
-class OptOutDecisions:
+class OptOutDecisions(Repository):
     """Reads and writes `sync_opt_out_decision` and `sync_opt_out_rejected_row`."""
-
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
 
     def add(self, connection: Connection, partition: str, decisions: Iterable[OptOutDecision]) -> None:
         """Store decisions within the transaction of the opt-outs that they change."""

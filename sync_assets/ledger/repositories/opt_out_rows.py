@@ -14,7 +14,7 @@ from sync_assets.ledger.model import Outcome
 from sync_assets.ledger.rules import opt_outs as rules
 from sync_assets.ledger.rules.opt_outs import OptOutRow
 from sync_assets.ledger.storage import opt_out_tables
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,11 +37,8 @@ _C = opt_out_tables.opt_out_count.c
 _BATCH = 5_000
 
 
-class OptOutRows:
+class OptOutRows(Repository):
     """Changes of `sync_opt_out` within the transactions of other repositories."""
-
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
 
     def load(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOutRow]:
         """Read and lock the rows of these contacts."""

@@ -14,7 +14,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.model import Operation, Orphaned, State
 from sync_assets.ledger.report_values import Counts, Reject, Retried, Retry, kind_of_reason
 from sync_assets.ledger.storage import operation_tables, schema
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository
 
 MOST_REASONS = 20
 
@@ -32,11 +32,8 @@ _JUDGED = 100_000
 """Most pending records whose operation is computed; the numbers for all are extrapolated."""
 
 
-class Reports:
+class Reports(Repository):
     """Reads for `status`, checks and audits."""
-
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
 
     def counts(self) -> dict[str, Counts]:
         """Count records by state, for each table that has a feed or records; no other table has any."""

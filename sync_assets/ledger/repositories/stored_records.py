@@ -17,7 +17,7 @@ from sync_assets.ledger.rules.dependencies import Link, is_acknowledged, stands
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
 from sync_assets.ledger.storage.bulk import STANDS
-from sync_assets.ledger.storage.session import LedgerSession
+from sync_assets.ledger.storage.session import Repository
 
 SHOWN = 20
 """Most children that are named."""
@@ -92,11 +92,8 @@ class StoredRecord:
     persons: tuple[str, ...] = ()
 
 
-class StoredRecords:
+class StoredRecords(Repository):
     """Reads single records."""
-
-    def __init__(self, session: LedgerSession) -> None:
-        self._session = session
 
     def stored_record(self, table: str, id: str) -> StoredRecord | None:
         """Return the record of a table with this id, in lower case; None without one."""

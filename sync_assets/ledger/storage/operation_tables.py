@@ -88,7 +88,7 @@ call_rate = sa.Table(
     sa.Column("next_at", sa.BigInteger, nullable=False),
 )
 
-# The mappings under which tables were captured, by fingerprint: see mapping_changes.py.
+# The mappings under which tables were captured, by fingerprint: see repositories/notes.py.
 mapping = sa.Table(
     "sync_mapping",
     metadata,
@@ -151,7 +151,7 @@ history = sa.Table(
 )
 sa.Index("sync_history_id", history.c.id, history.c.number)
 
-# Steps of the migration from Adobe's integration that are done: see repositories/adobe_migration.py.
+# Steps of the migration from Adobe's integration that are done: see repositories/notes.py.
 adobe_migration = sa.Table(
     "sync_adobe_migration",
     metadata,

@@ -134,3 +134,10 @@ class LedgerSession:
         ]
         if counted:
             connection.execute(self.put(operation_tables.engine_call, counted, added="calls"))
+
+
+class Repository:
+    """A repository that needs nothing but the session."""
+
+    def __init__(self, session: LedgerSession) -> None:
+        self._session = session

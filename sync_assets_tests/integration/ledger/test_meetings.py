@@ -6,7 +6,7 @@ from random import Random
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import LinkSpec, Outcome, State
-from sync_assets.ledger.storage.database_errors import Collided
+from sync_assets.ledger.storage.database import Collided
 from sync_assets_tests.support.ledgers import capture, claim, guid, linked, row, session_of, stored
 
 TO_CONTACT = LinkSpec("cusContact", "contact")

@@ -1,0 +1,159 @@
+"""Store what belongs to no record: the two systems, Campaign's dialect, mappings in use, steps of the migration.
+
+A finding about the dialect is kept until it is contradicted; what a premise means is defined by the callers.
+
+Each change of a mapping reads every row again, and may send it. A change to a new mapping, or back to the previous one,
+is intended. Two mappings that alternate within a day (A, B, A, and then B) are two configurations on one ledger, which
+would send every row each time.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync_assets.ledger import times
+from sync_assets.ledger.storage import operation_tables, schema
+from sync_assets.ledger.storage.session import Repository
+
+Side = Literal["d365", "campaign"]
+_STATE = (schema.record, schema.feed, schema.hold)
+_D = operation_tables.dialect.c
+DAY_SECONDS = 86_400.0
+_MAPPING = operation_tables.mapping
+
+
+class System(NamedTuple):
+    """A stored system. identity: an id that does not depend on its URL; None if it has none (Campaign)."""
+
+    side: Side
+    url: str
+    identity: str | None
+    noted_at: datetime
+
+
+class Systems(Repository):
+    """Reads and writes `sync_system`; reads `sync_identity`."""
+
+    def identity(self) -> str:
+        """Return the ledger's id, which it has from the beginning and keeps in its copies."""
+        return self._session.scalar(sa.select(operation_tables.identity.c.id))
+
+    def is_empty(self) -> bool:
+        """Return True if the ledger has neither records, nor cursors, nor privacy holds."""
+        stored = (sa.exists(sa.select(sa.literal(1)).select_from(one)) for one in _STATE)
+        return not self._session.scalar(sa.select(sa.or_(*stored)))
+
+    def stored(self) -> dict[Side, System]:
+        """Return the stored systems: none in a new ledger, or in one of a commit that did not store them."""
+        rows = self._session.rows(sa.select(operation_tables.system))
+        return {row.side: System(row.side, row.url, row.identity, times.from_micros(row.noted_at)) for row in rows}
+
+    def note(self, side: Side, url: str, identity: str | None) -> System:
+        """Store a system unless one is stored already; return the stored one."""
+        row = {"side": side, "url": url, "identity": identity, "noted_at": self._session.now()}
+        self._session.run(self._session.upsert(operation_tables.system).values(row).on_conflict_do_nothing())
+        return self.stored()[side]
+
+    def replace(self, side: Side, url: str, identity: str | None) -> None:
+        """Replace a stored system that has moved to another address with its records."""
+        row = {"side": side, "url": url, "identity": identity, "noted_at": self._session.now()}
+        self._session.run(self._session.put(operation_tables.system, [row]))
+
+
+class DialectFindings(Repository):
+    """Reads and writes `sync_dialect`."""
+
+    def found(self, resource: str) -> dict[str, str]:
+        """Return the findings of a resource: premise -> finding."""
+        rows = self._session.rows(sa.select(_D.premise, _D.found).where(_D.resource == resource))
+        return {row.premise: row.found for row in rows}
+
+    def note(self, resource: str, found: Mapping[str, str]) -> None:
+        """Store findings of a resource; they replace earlier ones of the same premises."""
+        now = self._session.now()
+        rows = [
+            {"resource": resource, "premise": premise, "found": finding, "found_at": now}
+            for premise, finding in sorted(found.items())
+        ]
+        if rows:
+            self._session.run(self._session.put(operation_tables.dialect, rows))
+
+    def forget(self, resource: str, *premises: str) -> None:
+        """Delete findings of a resource, or all of them if no premises are given, so that they are tested again."""
+        forgotten = sa.delete(operation_tables.dialect).where(_D.resource == resource)
+        if premises:
+            forgotten = forgotten.where(_D.premise.in_(premises))
+        self._session.run(forgotten)
+
+
+class MappingChanges(Repository):
+    """Reads and writes `sync_mapping`."""
+
+    def change_mapping(self, table: str, before: str, now: str, *, accepted: bool = False) -> datetime | None:
+        """Store that a mapping replaces another one. May be repeated.
+
+        Args:
+            table: logical name in Dataverse.
+            before: fingerprint of the previous mapping.
+            now: fingerprint of the new mapping.
+            accepted: True to store the change even if the two mappings alternated within a day. After an accepted
+                change, the first return of the other mapping is not stored without being accepted.
+
+        Returns:
+            None; if the two mappings alternate, the time when `now` was last in use. The change is then stored only if
+            `accepted`.
+        """
+
+        def work(connection: Connection) -> datetime | None:
+            stored = sa.select(_MAPPING).where(_MAPPING.c.table_name == table)
+            known = {row.fingerprint: row for row in connection.execute(stored)}
+            old, new = known.get(before), known.get(now)
+            if new and new.left_at is None:
+                return None  # stored already; that capture ended before its first page was stored
+            moment = self._session.now()
+            recent = bool(new and new.left_at > moment - times.seconds(DAY_SECONDS))
+            turns = recent and bool(old and old.returned)
+            if turns and not accepted:
+                return times.from_micros(new.left_at) if new else None
+            returned = bool(old and old.returned) or accepted
+            rows = [
+                {"fingerprint": before, "left_at": moment, "returned": int(returned)},
+                {"fingerprint": now, "left_at": None, "returned": int(recent or accepted)},
+            ]
+            connection.execute(self._session.put(_MAPPING, [{"table_name": table, **row} for row in rows]))
+            return times.from_micros(new.left_at) if new and turns else None
+
+        return self._session.database.write(work)
+
+
+class MigrationStep(NamedTuple):
+    """A step that is done. configuration: a hash of the configuration that the result is of."""
+
+    step: str
+    configuration: str
+    result: dict[str, Any]
+    done_at: datetime
+
+
+class AdobeMigration(Repository):
+    """Reads and writes `sync_adobe_migration`."""
+
+    def steps(self) -> dict[str, MigrationStep]:
+        """Return the steps that are done, by name."""
+        return {
+            row.step: MigrationStep(row.step, row.configuration, json.loads(row.result), times.from_micros(row.done_at))
+            for row in self._session.rows(sa.select(operation_tables.adobe_migration))
+        }
+
+    def note_step(self, step: str, configuration: str, result: Mapping[str, Any]) -> None:
+        """Store a step as done now; it replaces an earlier result of the step."""
+        values = {"configuration": configuration, "result": json.dumps(result), "done_at": self._session.now()}
+        self._session.run(self._session.put(operation_tables.adobe_migration, [{"step": step, **values}]))
+
+    def forget_steps(self) -> None:
+        """Delete all steps, so that the migration begins anew."""
+        self._session.run(sa.delete(operation_tables.adobe_migration))
