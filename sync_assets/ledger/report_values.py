@@ -1,13 +1,11 @@
 """The values that the ledger's reports return: counts by state, rejected, retried and orphaned records, and reasons as
-shown and counted. Plain values without behaviour; times are UTC."""
+shown to users. Plain values without behaviour; times are UTC."""
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from sync_assets.ledger.model import BlockReason, Loss
-from sync_assets.words import GUID
 
 WAITING_FOR = {
     BlockReason.NONE: "nothing",
@@ -102,18 +100,3 @@ class Orphan:
         """The reason as shown to users."""
         kept = "; Campaign keeps it as it was, hidden if that parent is deleted there" if self.kept else ""
         return f"{LOST[self.loss].format(parent=self.parent_table)}{kept}"
-
-
-_PARTICULARS = (
-    (re.compile(rf"\b{GUID.pattern}\b", re.IGNORECASE), "<id>"),
-    (re.compile(r"@[\w-]{20,}"), "<id>"),  # an id that Campaign generated
-    (re.compile(r"(?<![\w-])\d+(?= (?:characters|times)\b)"), "<n>"),  # a length, a number of attempts
-)
-
-
-def kind_of_reason(reason: str) -> str:
-    """Return the reason with placeholders for ids, lengths and retry counts, which are all that may differ in reasons
-    that are counted as one. Error codes and limits stay."""
-    for pattern, instead in _PARTICULARS:
-        reason = pattern.sub(instead, reason)
-    return reason

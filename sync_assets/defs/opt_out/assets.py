@@ -24,7 +24,8 @@ from sync_assets.defs.results import check_result, check_specs, metadata, select
 from sync_assets.defs.run_errors import fail_if_stopped, reported
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.flows import Outcome
-from sync_assets.ledger.report_values import Reject, kind_of_reason
+from sync_assets.ledger.report_values import Reject
+from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.opt_out.apply import Applied, write_campaign, write_d365, write_due
 from sync_assets.opt_out.changes import Changes
 from sync_assets.opt_out.decide import Side, decide, without_value

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from sync_assets.ledger import times
 from sync_assets.ledger.model import Operation, Orphaned, State
-from sync_assets.ledger.report_values import Counts, Reject, Retried, Retry, kind_of_reason
+from sync_assets.ledger.report_values import Counts, Reject, Retried, Retry
+from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository
 

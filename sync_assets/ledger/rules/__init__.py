@@ -4,4 +4,5 @@ transitions         the state of a record after a capture, a delete or a respons
 record_state        the state of a record (synced, pending, waiting, rejected, held, orphaned) and its block reason
 dependencies        the dependency status that results from a record's parents
 opt_outs            the state of an opt-out after a statement, a capture or a write
+rejection_reasons   rejection reasons without ids and lengths, so that they can be counted
 """

@@ -1,6 +1,6 @@
 """Database access for the ledger: one interface to SQLite and PostgreSQL.
 
-database, database_url, database_errors   connections and transactions, the URL, and errors with remedies
+database, database_url                    connections, transactions, errors with remedies; the URL
 schema, opt_out_tables, operation_tables  the tables: of records and feeds, of opt-outs, all others
 migrate                                   the upgrade of an older schema
 bulk                                      statements on thousands of records at once

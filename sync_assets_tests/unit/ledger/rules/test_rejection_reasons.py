@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sync_assets.ledger.report_values import kind_of_reason
+from sync_assets.ledger.rules.rejection_reasons import kind_of_reason
 
 
 @pytest.mark.parametrize(
