@@ -162,15 +162,3 @@ def test_the_answer_of_the_audit_stays_until_the_next_one(orchestra: Orchestra) 
     assert record.event
     assert newest
     assert record.event.timestamp >= newest.timestamp - 1  # of the same run: it counts as evaluated
-
-
-def test_executing_the_checks_of_the_audit_says_what_the_schedule_says(orchestra: Orchestra) -> None:
-    orchestra.settle()
-    job = orchestra.definitions.resolve_implicit_global_asset_job_def()
-    keys = {one for one in job.asset_layer.asset_graph.asset_check_keys if one.asset_key == AUDIT}
-    result = job.get_subset(asset_selection=set(), asset_check_selection=keys).execute_in_process(
-        instance=orchestra.instance
-    )
-    executed = Run(orchestra.instance, result.run_id, result.success)
-    assert executed.checks == orchestra.job("audit").checks
-    assert executed.checks == {"campaign_agrees_with_what_was_sent": True, "no_key_stands_twice": True}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,20 +93,6 @@ def test_foreign_profiles_stay_as_they_are_and_one_with_our_id_is_updated(progra
     assert [profile for profile in admin.dump_campaign() if not profile["externalId"]] == [foreign]
     program.assert_in_step()
     assert admin.engine_calls() == calls(insert=N - 1, update=1, read=2)  # the read has shown which one stands there
-
-
-def test_status_counts_the_calls_of_the_day_and_knows_the_feed(program: Program) -> None:
-    started = datetime.now(UTC).replace(microsecond=0)
-    program.sync()
-    program.sandbox.admin.change("contact", 2, jobtitle="Changed")
-    program.sync()
-    status, document = program.json("status")
-    assert status == 0
-    assert document["engine_calls"] == calls(insert=N, update=2, read=2)
-    feed = document["tables"]["contact"]["feed"]
-    assert feed["complete"]
-    assert started <= datetime.fromisoformat(feed["position_saved_at"]) <= datetime.now(UTC)
-    assert document["opt_out"]["files_processed"] == 0
 
 
 @pytest.fixture

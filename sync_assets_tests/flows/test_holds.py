@@ -324,20 +324,6 @@ def test_what_is_no_id_is_refused_and_not_repeated(operation: Operation, given: 
     assert not given or given not in str(refused.value)
 
 
-def test_nothing_about_the_person_is_kept_or_told(people: TwoPeople) -> None:
-    people.sync()
-    people.admin.change("contact", [people.ada], firstname="Zebedee-of-Basel", emailaddress1="zebedee@example.com")
-    people.do(hold.add)
-    people.sync()
-    status, output, errors = people.program.run("hold", "verify", people.ada, "--json")
-    assert status == 1
-    for text in ("Zebedee-of-Basel", "zebedee@example.com", "Ada"):
-        assert text not in output + errors
-    for path in people.program.home.rglob("*"):
-        if path.is_file() and path.suffix in (".db", ".db-wal"):
-            assert b"zebedee@example.com" not in path.read_bytes(), path.name
-
-
 # --- a person who is gone, whose orders Dynamics 365 keeps ------------------------------------------------------------
 
 

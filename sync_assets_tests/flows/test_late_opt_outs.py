@@ -99,30 +99,6 @@ def test_a_late_opt_in_does_not_stay_over_a_newer_opt_out_in_campaign(
     assert_quiet(program)
 
 
-def test_a_late_opt_out_does_not_stay_over_a_newer_opt_in_in_dynamics(
-    sandbox_factory: SandboxFactory, tmp_path: Path
-) -> None:
-    program, id_ = installed(sandbox_factory, tmp_path, "campaign_to_d365")
-    clear(program)
-    late(program, "d365", id_)
-    stated(program, id_, 1, hours=1)
-    synced(program)
-    stated(program, id_, 0, hours=2)
-    synced(program)
-    assert sides(program, id_) == (False, False)
-    assert opt_outs(program)["unconfirmed"] == 1
-
-    take_effect(program)
-    assert sides(program, id_) == (True, False)
-
-    program.pass_horizon()
-    done = program.sync()
-    assert (done.status, done.document["engine_calls"]) == (0, calls())
-    assert sides(program, id_) == (False, False)
-    assert opt_outs(program)["unconfirmed"] == 0
-    assert_quiet(program)
-
-
 def test_a_hold_says_until_when_an_opt_out_may_still_be_written(
     sandbox_factory: SandboxFactory, tmp_path: Path
 ) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sync_assets.commands.status import status
-from sync_assets_tests.conftest import SandboxFactory
-from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.waiting import until
 
@@ -134,72 +131,3 @@ def test_records_without_a_cause_stay_pending_with_a_growing_wait_and_name_the_n
     assert late.json("retry")[1]["retried"] == 3
     assert late.sync().status == 0
     assert {city(late, id_) for id_ in changed} == {"Basel"}
-
-
-SCOPE = {
-    "rules": [{"field": "jobtitle", "is": "ne", "value": "Ghost"}, {"field": "jobtitle", "is": "is_null"}],
-    "match": "any",
-    "delete_filtered_out": True,
-}
-
-
-def loaded(sandboxes: SandboxFactory, home: Path) -> tuple[Chain, str, str, str]:
-    """Return a chain that is in sync, and a contact, its order and the line of that.
-
-    A first chain was deleted, which found out how Campaign deletes.
-    """
-    chain = Chain(sandboxes, home, filters=SCOPE)
-    chain.program.guardrails = {"max_delete_share": 1.0}
-    chain.admin.settings("campaign", delete_by_key=True)
-    chain.admin.on_parent_delete(contact="cascade", new_order="cascade")
-    ids, first = chain.make(), chain.make("Eve")
-    assert chain.sync()[0] == 0
-    chain.admin.delete("contact", [first[0]])
-    assert chain.sync()[0] == 0
-    return chain, *ids
-
-
-def lost(chain: Chain, method: str, path: str, **more: Any) -> None:
-    """Let the next such request get no answer, and take effect with `take_effect`."""
-    chain.admin.fault("campaign", "late", method=method, path=path, times=1, **more)
-
-
-def waiting(chain: Chain) -> dict[str, int]:
-    tables = chain.program.json("status")[1]["tables"]
-    return {table: counts["waiting"] for table, counts in tables.items() if counts["waiting"]}
-
-
-def assert_in_step(chain: Chain, contacts: int, orders: int) -> None:
-    assert chain.sync()[0] == 0
-    assert [len(records) for records in chain.held().values()] == [contacts, orders, orders]
-    chain.assert_no_hidden_child()
-    assert not any(chain.sync()[1].values())
-
-
-def test_a_former_parent_stays_while_a_late_request_may_link_a_child_to_it(
-    sandbox_factory: SandboxFactory, tmp_path: Path
-) -> None:
-    chain, ada, order, _ = loaded(sandbox_factory, tmp_path)
-    bob, cid = chain.admin.create("contact", {"firstname": "Bob"}, {"firstname": "Cid"})
-    assert chain.sync()[0] == 0
-    lost(chain, "PATCH", "/cusOrder/")
-    chain.admin.change("new_order", [order], new_contactid=bob)
-    assert chain.sync()[0] == 0
-    chain.admin.change("new_order", [order], new_contactid=cid)
-    assert chain.sync()[0] == 0
-
-    take_effect(chain.program)
-    held = chain.held()
-    assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][bob]["PKey"]
-
-    chain.admin.on_parent_delete(contact="remove_link")
-    chain.admin.delete("contact", [bob])
-    assert chain.sync()[0] == 2
-    assert waiting(chain) == {"contact": 1}
-    chain.assert_no_hidden_child()
-
-    chain.program.pass_horizon()
-    assert_in_step(chain, 2, 1)
-    held = chain.held()
-    assert held["profile"].keys() == {ada, cid}
-    assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][cid]["PKey"]

@@ -144,17 +144,6 @@ def test_the_orders_of_a_profile_that_was_removed_and_is_made_anew_do_not_count_
     assert held["cusOrder"][order]["cusContactLink"]["PKey"] == held["profile"][ada]["PKey"]
 
 
-def test_plan_says_what_a_deletion_takes_along(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
-    chain = Chain(sandbox_factory, tmp_path)
-    ada, *_ = chain.make()
-    chain.make("Bob")
-    chain.sync()
-    chain.admin.delete("contact", [ada])
-    planned = chain.program.json("plan")[1]
-    assert {table: one["delete"] for table, one in planned["tables"].items()} == dict.fromkeys(RESOURCES, 1)
-    assert any("1 of new_order and 1 of new_orderline" in note for note in planned["notes"])
-
-
 ORDER_READY = ("ready", dg.AssetKey(["campaign", "cusOrder"]))
 
 
@@ -197,22 +186,6 @@ def test_a_link_that_campaign_requires_and_the_configuration_does_not_stops_its_
         "cusOrderLine": 2,
     }
     assert checked(chain)[::3] == (True, "ok")
-
-
-def test_a_push_alone_stops_at_such_a_link_that_was_published_after_the_capture(
-    sandbox_factory: SandboxFactory, tmp_path: Path
-) -> None:
-    chain = Chain(sandbox_factory, tmp_path, cardinality="zero_or_one")
-    assert chain.sync()[0] == 0
-    with in_memory(chain.program) as orchestra:
-        chain.make()
-        for table in RESOURCES:
-            orchestra.materialize(dg.AssetKey(["d365", table]))
-        chain.admin.publish_link("cusOrder", "cusContactLink", "one")
-        run = orchestra.materialize(ORDER_READY[1])
-        assert not run.success
-        assert "cusContactLink is mandatory in Campaign" in run.errors[0]
-    assert not chain.held()["cusOrder"]
 
 
 @pytest.mark.parametrize("shown", ["cascading", "not cascading"])

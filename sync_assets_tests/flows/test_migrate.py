@@ -19,7 +19,13 @@ from sync_assets.cli.migrate import migrate
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_first_load import planned
-from sync_assets_tests.support.chain import Chain, ledger_of, load_by_adobes_tool, lose
+from sync_assets_tests.support.chain import (
+    Chain,
+    ledger_of,
+    let_the_key_identify_nothing,
+    load_by_adobes_tool,
+    lose,
+)
 from sync_assets_tests.support.opt_outs import modified, opted_in, set_campaign, set_d365, switch_on, writes
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.terminal import in_a_terminal
@@ -41,11 +47,7 @@ class Adobes:
         load_by_adobes_tool(program)
         program.table |= {"filters": {"rules": [{"field": "statecode", "is": "eq", "value": 0}]}}
         if not unique:
-            by_our_id = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
-            self.admin.settings("campaign", profile_key=None, key_in_url=False)
-            self.admin.settings("campaign", filters=by_our_id)
-            a_filter = {"name": "byOurId", "parameter": "ourId_parameter"}
-            program.table |= {"unique": False, "address": "filter", "filter": a_filter}
+            let_the_key_identify_nothing(program)
         active = {row["contactid"] for row in self.admin.dump_d365() if row["statecode"] == 0}
         plain = [id_ for id_ in opted_in(program) if id_ in active]
         self.changed, self.moved, inactive, self.plain = plain[:4], plain[3:6], plain[6:8], plain[8:]

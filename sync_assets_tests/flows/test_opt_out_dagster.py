@@ -109,23 +109,6 @@ def test_a_run_shows_its_numbers(orchestra: Orchestra) -> None:
     assert values(run, PROFILE_OPT_OUT, partition) == {"written": 0, "engine_calls": 0, **nothing}
 
 
-def test_rows_that_are_not_valid_are_shown_with_line_and_reason_and_the_run_goes_on(orchestra: Orchestra) -> None:
-    good, bad, *_ = opted_in(orchestra.program)
-    write_file(orchestra.program, HEADER + says(good, 1, LATER) + says(bad, "perhaps") + says("jane@example.org"))
-    run, _ = take(orchestra)
-    assert run.success
-    assert sides(orchestra.program, good)[0] is True
-    told = run.check("every_row_is_valid")
-    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert (told.description or "").startswith("2 of 3 rows were left out; the others go on.")
-    metadata = {name: value.value for name, value in told.metadata.items()}
-    assert metadata["rejected_rows"] == 2
-    [(id_, line, reason), (other, _, _)] = table(metadata, "first_rows")
-    assert (id_, line) == (bad, "3")
-    assert reason.startswith("`blackListEmail` is none of")
-    assert other == ""  # what stood there is nobody's id
-
-
 def test_a_column_that_does_not_fit_stops_everything_before_the_first_write(orchestra: Orchestra) -> None:
     admin, id_ = orchestra.program.sandbox.admin, next(opted_in(orchestra.program))
     set_campaign(orchestra.program, id_, blackListEmail=True)
@@ -347,21 +330,3 @@ def test_a_run_of_profiles_compares_nothing(orchestra: Orchestra) -> None:
     assert run.success, run.errors
     assert run.checks.keys().isdisjoint({"opt_outs_agree", "campaign_agrees_with_what_was_sent"})
     assert orchestra.program.sandbox.admin.engine_calls()["read"] == before
-
-
-@pytest.mark.parametrize(("megabytes", "share", "passed"), [(None, None, False), (6, 0.8333, False)])
-def test_a_server_that_reports_no_space_is_measured_against_the_licensed_size_or_unknown(
-    orchestra: Orchestra, megabytes: int | None, share: float | None, passed: bool
-) -> None:
-    program = orchestra.program
-    program.sandbox.admin.fault("sftp", "status", method="statvfs")
-    (exports(program) / "other.bin").write_bytes(bytes(5_000_000))
-    program.opt_out["export"] = {**program.opt_out.get("export", {}), "capacity_mb": megabytes}
-    orchestra.reload()
-    told = orchestra.job("watch").check("sftp_has_room")
-    assert (told.passed, told.metadata["share_used"].value if share else None) == (passed, share)
-    [line] = [line for line in program.json("doctor")[1]["checks"] if line["what"] == "opt-outs: room"]
-    error = share is not None and share >= 0.9
-    assert line["outcome"] == ("ok" if passed else "fail" if error else "warn")
-    assert line["message"] == told.description
-    assert passed or told.severity is (dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN)

@@ -52,35 +52,6 @@ def taken(program: Program) -> int:
 # --- files that are still being written -----------------------------------------------------------------------------
 
 
-def test_a_file_that_grows_while_sync_waits_for_it_is_taken_once_and_whole(
-    program: Program, ids: Iterator[str]
-) -> None:
-    switch_on(program, "campaign_to_d365", settle_seconds=1)
-    mine = [next(ids) for _ in range(6)]
-    path = exports(program) / "optout_growing.csv"
-    ended: list[datetime] = []
-
-    def upload() -> None:
-        with path.open("w", buffering=1) as file:
-            file.write(HEADER)
-            for id_ in mine:
-                file.write(says(id_)[:40])
-                time.sleep(0.4)  # in the middle of a line
-                file.write(says(id_)[40:])
-        ended.append(datetime.now(UTC))
-
-    since = program.sandbox.admin.last()
-    writer = threading.Thread(target=upload)
-    writer.start()
-    assert taken(program) == 1
-    writer.join()
-    assert opted_out(program, *mine) == [True] * 6
-    reads = [entry for entry in program.sandbox.admin.journal("sftp", since) if entry["method"] == "read"]
-    assert len(reads) == 1
-    assert datetime.fromisoformat(reads[0]["at"]) - ended[0] >= timedelta(seconds=1)
-    assert_quiet(program, syncs=1)
-
-
 def test_a_file_that_goes_on_growing_is_left_for_the_next_sync_and_all_else_is_done(
     program: Program, ids: Iterator[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,20 +12,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
-from sync_assets.defs.partitions import WORK
-from sync_assets.defs.tables.run_requests import end_killed
-from sync_assets.ledger.errors import SESSION_SECONDS
-from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import (
     HEADER,
     assert_quiet,
     clear,
     in_d365,
-    known_files,
     opted_in,
     says,
     set_d365,
@@ -95,23 +89,19 @@ def wait_for(condition: Callable[[], Any]) -> None:
     until(lambda: bool(condition()), 60, every=0.05)
 
 
-def kill_sync(program: Program, *, answered: Callable[[dict[str, Any]], bool] | None = None, **fault: Any) -> None:
-    """Starts `sync` and kills it while a request is held up; or, with `answered`, after its answer to that request and
-    before anything of it can be in the ledger."""
+def kill_sync(program: Program) -> None:
+    """Start `sync`, and kill it after Dynamics 365's answer to its batch and before that can be in the ledger."""
     admin = program.sandbox.admin
     since = admin.last()
-    rule = admin.fault(kind="slow", times=1, delay_ms=1000 * IN_DOUBT_SECONDS, **fault)
+    rule = admin.fault("d365", "slow", times=1, delay_ms=1000 * IN_DOUBT_SECONDS, path=r"\$batch")
     process = program.start("sync")
     wait_for(lambda: process.poll() is not None or any(r["id"] == rule and r["fired"] for r in admin.fault_rules()))
     assert process.poll() is None, process.communicate()
-    if answered is None:
+    with locked(program):
+        wait_for(lambda: any("$batch" in entry["path"] for entry in admin.journal(since=since)))
+        time.sleep(0.2)  # the answer arrives, and what is made of it waits for the lock
         process.kill()
-    else:
-        with locked(program):
-            wait_for(lambda: any(map(answered, admin.journal(since=since))))
-            time.sleep(0.2)  # the answer arrives, and what is made of it waits for the lock
-            process.kill()
-            process.wait()
+        process.wait()
     process.communicate()
     admin.clear_faults()
 
@@ -134,7 +124,7 @@ def test_killed_between_the_write_to_d365_and_its_record(program: Program) -> No
     mine = contacts(program, 3)
     to_d365(program, *mine)
     since = program.sandbox.admin.last()
-    kill_sync(program, answered=lambda entry: "$batch" in entry["path"], system="d365", path=r"\$batch")
+    kill_sync(program)
     assert [in_d365(program, id_)["donotemail"] for id_ in mine] == [True] * 3
     versions = [in_d365(program, id_)["versionnumber"] for id_ in mine]
     with closing(program.runtime()) as runtime:
@@ -143,21 +133,6 @@ def test_killed_between_the_write_to_d365_and_its_record(program: Program) -> No
     assert (done.status, done.document["opt_out"]["to_d365"]) == (0, 0), (done.problems, done.stopped)
     assert carried(program, since)[0] == 1
     assert [in_d365(program, id_)["versionnumber"] for id_ in mine] == versions
-    assert_quiet(program)
-
-
-def test_killed_while_the_file_is_read(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "on_disk", True)
-    mine = contacts(program, 3)
-    name = to_d365(program, *mine)
-    since = program.sandbox.admin.last()
-    kill_sync(program, system="sftp", path=name, skip=1)  # the second request is the one that opens it
-    assert known_files(program)[name].state is FileState.SEEN
-    status, document = program.json("sync")
-    assert (status, document["opt_out"]["files_processed"], document["opt_out"]["to_d365"]) == (0, 1, 3)
-    assert carried(program, since)[0] == 1
-    with dg.DagsterInstance.from_config(program.env["DAGSTER_HOME"]) as instance, closing(program.runtime()) as runtime:
-        assert not end_killed(instance, runtime.ledger, WORK)
     assert_quiet(program)
 
 
@@ -183,31 +158,4 @@ def test_two_syncs_at_once_do_the_work_once(either: Program) -> None:
     assert all(sides(program, id_)[0] for id_ in mine)
     assert [sides(program, id_) for id_ in theirs] == [(True, True)] * 3
     assert carried(program, since) == (1, sorted(theirs))
-    assert_quiet(program)
-
-
-def test_one_of_two_is_killed_and_the_one_that_waits_for_it_goes_on_at_once(program: Program) -> None:
-    mine = contacts(program, 3)
-    to_d365(program, *mine)
-    admin = program.sandbox.admin
-    rule = admin.fault("d365", "slow", delay_ms=20_000, path=r"\$batch", times=1)
-    first = program.start("sync")
-    wait_for(lambda: any(known["id"] == rule and known["fired"] for known in admin.fault_rules()))
-    since = admin.last()
-    second = program.start("sync")
-
-    def waits() -> bool:
-        """It has asked for metadata, as everybody does first, and then asks nothing more."""
-        before = admin.last()
-        time.sleep(1.0)
-        return second.poll() is None and since < before == admin.last()
-
-    wait_for(waits)
-    first.kill()
-    first.communicate()
-    killed = time.monotonic()
-    _, errors = second.communicate(timeout=120)
-    assert second.returncode == 0, errors
-    assert time.monotonic() - killed < SESSION_SECONDS
-    assert all(sides(program, id_)[0] for id_ in mine)
     assert_quiet(program)

@@ -48,25 +48,14 @@ def other_host_key(program: Program, folder: Path) -> None:
     program.more["CAMPAIGN_SFTP_HOST_KEY"] = str(folder / "known_hosts")
 
 
-def other_key(program: Program, folder: Path) -> None:
-    program.more["CAMPAIGN_SFTP_PRIVATE_KEY"] = str(make_key(folder / "mine"))
-
-
-def variable(name: str, value: str) -> Spoil:
-    return lambda program, _: program.more.update({name: value})
-
-
 CASES: dict[str, tuple[Spoil, str]] = {
     "the host key is another one": (other_host_key, "host key"),
-    "nobody is there": (variable("CAMPAIGN_SFTP_PORT", "9"), "cannot be reached"),
-    "our key is not known there": (other_key, "refuses the key"),
-    "the folder is not there": (
-        lambda program, _: program.opt_out["export"].update(directory="elsewhere"),
-        "There is no folder elsewhere",
+    "a variable is missing": (
+        lambda program, _: program.more.update(CAMPAIGN_SFTP_HOST=""),
+        "CAMPAIGN_SFTP_HOST is not set",
     ),
-    "a variable is missing": (variable("CAMPAIGN_SFTP_HOST", ""), "CAMPAIGN_SFTP_HOST is not set"),
-    "a file is missing": (variable("CAMPAIGN_SFTP_PRIVATE_KEY", "/none"), "CAMPAIGN_SFTP_PRIVATE_KEY names a file"),
 }
+"""Other troubles: unit/sftp and unit/config."""
 
 
 def assert_doctor_tells(program: Program, says_: str) -> None:
@@ -75,7 +64,7 @@ def assert_doctor_tells(program: Program, says_: str) -> None:
     assert any(says_ in line.message for line in told), told
 
 
-@pytest.mark.parametrize("case", ["the host key is another one", "a variable is missing"])
+@pytest.mark.parametrize("case", CASES)
 def test_without_the_sftp_files_wait_and_everything_else_goes_on(
     program: Program, ids: Iterator[str], tmp_path: Path, case: str
 ) -> None:

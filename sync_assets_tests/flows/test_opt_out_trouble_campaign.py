@@ -128,21 +128,6 @@ def test_what_campaign_refuses_stands_in_rejects_and_the_others_arrive(program: 
     assert_quiet(program)
 
 
-def test_an_answer_that_was_lost_is_asked_for_and_nothing_is_sent_twice(program: Program, ids: Iterator[str]) -> None:
-    mine, admin = [next(ids) for _ in range(4)], program.sandbox.admin
-    admin.fault("campaign", "cut_after", method="PATCH", skip=1, times=2)
-    for id_ in mine:
-        set_d365(program, id_, donotemail=True)
-    since, before = admin.last(), admin.engine_calls()
-    done = program.sync()
-    assert (done.status, done.problems) == (0, []), done.stopped
-    assert sorted(patched(program, since, 200)) == sorted(mine)
-    assert [sides(program, id_) for id_ in mine] == [(True, True)] * 4
-    assert done.document["engine_calls"] == calls(read=4, update=6)
-    assert admin.engine_calls()["update"] - before["update"] == 6
-    assert_quiet(program)
-
-
 def test_a_profile_that_campaign_does_not_tell_stays_due_and_the_others_arrive(
     program: Program, ids: Iterator[str]
 ) -> None:
@@ -222,31 +207,6 @@ def test_a_spent_budget_keeps_nothing_back_that_costs_no_call(program: Program, 
 
 
 # --- privacy holds --------------------------------------------------------------------------------------------------
-
-
-def test_a_held_contact_is_written_on_neither_side_until_it_is_released(program: Program, ids: Iterator[str]) -> None:
-    in_campaign, in_dynamics, other = next(ids), next(ids), next(ids)
-    with closing(program.runtime()) as runtime:
-        for id_ in (in_campaign, in_dynamics):
-            hold.add(runtime, id_)
-    set_campaign(program, in_campaign, blackListEmail=True)
-    program.sandbox.admin.export()
-    set_d365(program, in_dynamics, donotemail=True)
-    set_d365(program, other, donotemail=True)
-    since = program.sandbox.admin.last()
-    done = program.sync()
-    assert (done.status, done.document["opt_out"]["held"], done.document["opt_out"]["due"]) == (2, 2, 0)
-    assert sides(program, in_campaign) == (False, True)
-    assert sides(program, in_dynamics) == (True, False)
-    assert sides(program, other) == (True, True)
-    journal = program.sandbox.admin.journal(since=since)
-    assert not any(entry["key"] in (in_campaign, in_dynamics) for entry in journal)
-    with closing(program.runtime()) as runtime:
-        for id_ in (in_campaign, in_dynamics):
-            hold.release(runtime, id_)
-    assert program.sync().status == 0
-    assert sides(program, in_campaign) == sides(program, in_dynamics) == (True, True)
-    assert_quiet(program)
 
 
 # --- columns of other kinds -----------------------------------------------------------------------------------------

@@ -147,21 +147,6 @@ def test_after_a_run_that_failed_the_next_one_makes_its_check_green(synced: Prog
     assert runs(synced) > before
 
 
-def test_what_is_wrong_is_told_as_by_any_other_sync(synced: Program) -> None:
-    def is_told(trouble: str) -> None:
-        done = synced.sync()
-        assert (done.status, bool(done.problems)) == (1, True), trouble
-
-    for secret in ("D365_CLIENT_SECRET", "CAMPAIGN_CLIENT_SECRET"):
-        synced.more = {secret: "wrong"}
-        is_told(secret)
-    synced.more, synced.guardrails = {}, {"max_contacts": N - 1}
-    is_told("a limit")
-    synced.guardrails = {}
-    synced.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
-    is_told("tracking")
-
-
 def test_a_run_that_was_killed_is_ended_though_nothing_is_to_be_done(synced: Program) -> None:
     runtime = synced.runtime()
     earlier = datetime.now(UTC) - timedelta(minutes=2)

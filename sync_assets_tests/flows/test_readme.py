@@ -374,7 +374,9 @@ def begin(story: Story) -> None:
     assert "new_order" in story.type("init --list")
     story.type("init --table contact --file ours.yaml")
     story.type("init --table contact --file ours.yaml", 1)
-    story.type("init --table contact --file ours.yaml --force")
+    (story.program.home / "sample.csv").write_text("externalId;blackListEmail;blackListPhone\n")
+    written = story.type("init --table contact --file ours.yaml --force --sample sample.csv")
+    assert 'Write below `opt_out.export`:\n    separator: ";"\n' in written
     story.type("add new_order --file ours.yaml")
     story.type("schema")
     story.type("doctor --json")

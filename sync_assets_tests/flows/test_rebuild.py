@@ -16,7 +16,7 @@ from sync_assets.commands.backup import backup
 from sync_assets.commands.rebuild import rebuild, rehearse
 from sync_assets.commands.values import Done
 from sync_assets.errors import SyncAssetsError
-from sync_assets_tests.support.chain import Chain, lose
+from sync_assets_tests.support.chain import Chain, let_the_key_identify_nothing, lose
 from sync_assets_tests.support.opt_outs import (
     HEADER,
     assert_quiet,
@@ -171,18 +171,10 @@ def killed_sync(program: Program, inserts: int) -> None:
     admin.latency("campaign", 0)
 
 
-def a_key_that_identifies_nothing(program: Program) -> None:
-    admin = program.sandbox.admin
-    admin.settings("campaign", profile_key=None, key_in_url=False)
-    published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
-    admin.settings("campaign", filters=published)
-    ours = {"name": "byOurId", "parameter": "ourId_parameter"}
-    program.table |= {"unique": False, "apply_deletes": True, "address": "filter", "filter": ours}
-    program.guardrails = {"concurrency": 2, "horizon_minutes": HORIZON_SECONDS / 60}
-
-
 def test_a_ledger_that_was_set_back_sends_nothing_until_it_is_rebuilt(program: Program, tmp_path: Path) -> None:
-    a_key_that_identifies_nothing(program)
+    let_the_key_identify_nothing(program)
+    program.table["apply_deletes"] = True
+    program.guardrails = {"concurrency": 2, "horizon_minutes": HORIZON_SECONDS / 60}
     admin = program.sandbox.admin
     first, *_ = [row["contactid"] for row in admin.dump_d365()]
     assert program.sync().status == 0

@@ -216,13 +216,6 @@ class TestCommands:
         }
         assert document["resources"]["cusStore"] == "customResources"
 
-    def test_init_prints_the_lines_for_a_sample_of_the_opt_out_file(self, program: Program, path: Path) -> None:
-        sample = path.with_name("optout.csv")
-        sample.write_text("externalId;blackListEmail;blackListPhone;blackListFax;blackListPostalMail\n")
-        status, output, _ = program.run("init", "--file", str(path), "--table", "contact", "--sample", str(sample))
-        assert status == 0
-        assert 'Write below `opt_out.export`:\n    separator: ";"\n' in output
-
     def test_what_goes_wrong_is_a_line_on_standard_error(self, program: Program, tmp_path: Path) -> None:
         status, output, errors = program.run("add", "new_order", "--file", str(tmp_path / "none.yaml"))
         assert (status, output) == (1, "")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ import pytest
 from sync_assets.runtime.workers import worker_id
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.ledgers import session_of
-from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.support.program import Program, calls, capture
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 from sync_assets_tests.support.waiting import until
@@ -67,29 +64,6 @@ def test_two_syncs_at_once_do_the_work_once(slow_program: Program) -> None:
     assert len(sent) == len(set(sent)) == 400
 
 
-def test_throttled_stopped_and_confused_and_still_complete(program: Program) -> None:
-    admin = program.sandbox.admin
-    admin.fault("campaign", "throttle", method="POST", skip=5, times=1, retry_after=2)
-    admin.fault("campaign", "unavailable", method="POST", skip=10, times=2)
-    admin.fault("campaign", "rst", method="POST", skip=20, times=3)
-    admin.fault("campaign", "unauthorized", method="POST", skip=30, times=1)
-    admin.fault("d365", "throttle", times=1, skip=2, retry_after=1)
-    done = program.sync()
-    assert (done.status, done.problems, done.stopped) == (0, [], [])
-    program.assert_in_step()
-    fired = {rule["kind"]: rule["fired"] for rule in admin.fault_rules()}
-    assert fired["throttle"] == fired["unauthorized"] == 1
-
-    journal = [entry for entry in admin.journal("campaign") if entry["method"] == "POST"]
-    refused = next(n for n, entry in enumerate(journal) if entry["status"] == 429)
-    told_to_wait = datetime.fromisoformat(journal[refused]["at"])
-    # Those that were in flight may still be answered; whoever asked afterwards had waited the two seconds.
-    later = [datetime.fromisoformat(entry["at"]) for entry in journal[refused + 1 :]]
-    gaps = [(at - told_to_wait).total_seconds() for at in later]
-    assert all(gap < 0.5 or gap >= 2.0 for gap in gaps)
-    assert any(gap >= 2.0 for gap in gaps)
-
-
 def test_leases_of_a_killed_worker_are_taken_over_at_once(program: Program) -> None:
     runtime = program.runtime()
     capture(runtime)
@@ -100,17 +74,3 @@ def test_leases_of_a_killed_worker_are_taken_over_at_once(program: Program) -> N
     assert program.sync().status == 0
     assert time.monotonic() - started < 60
     program.assert_in_step()
-
-
-@pytest.fixture
-def on_postgres(program: Program, postgres: PostgresServer) -> Iterator[Program]:
-    with postgres.database() as url:
-        program.more["SYNC_ASSETS_LEDGER_URL"] = url
-        yield program
-
-
-def test_a_first_load_and_a_change(on_postgres: Program) -> None:
-    assert on_postgres.sync().document["engine_calls"] == calls(insert=50, read=2)
-    on_postgres.sandbox.admin.change("contact", 3, jobtitle="Mapped")
-    assert on_postgres.sync().document["engine_calls"] == calls(update=3)
-    on_postgres.assert_in_step()

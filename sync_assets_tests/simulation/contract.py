@@ -124,10 +124,6 @@ class Contract:
         """Return True if a record of this row is to be deleted in Campaign by any version."""
         return any(one.leaves(row) for one in self.versions)
 
-    def ever_invalid(self, row: Row) -> bool:
-        """Return True if the row has a validation error by any version."""
-        return any(one.mapped(row).invalid is not None for one in self.versions)
-
     def ever_keeps(self, to: str, *, keeps: bool) -> bool:
         """Return True if orphans of this required link are kept (or deleted) by any version."""
         links = [link for one in self.versions for link in one.links if link.to == to]

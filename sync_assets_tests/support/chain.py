@@ -88,6 +88,15 @@ class Chain:
         assert seen
 
 
+def let_the_key_identify_nothing(program: Program) -> None:
+    """Let an id occur in several profiles, which are found by a published filter on it."""
+    program.sandbox.admin.settings("campaign", profile_key=None, key_in_url=False)
+    published = {"profile": {"byOurId": {"attribute": "externalId", "parameter": "ourId_parameter"}}}
+    program.sandbox.admin.settings("campaign", filters=published)
+    ours = {"name": "byOurId", "parameter": "ourId_parameter"}
+    program.table |= {"unique": False, "address": "filter", "filter": ours}
+
+
 def ledger_of(program: Program) -> Path:
     return Path(program.runtime().settings.ledger_url.removeprefix("sqlite:///"))
 

@@ -26,7 +26,6 @@ ROWS, RECORDS, AUDIT = dg.AssetKey("rows"), dg.AssetKey("records"), dg.AssetKey(
 READY = dg.AssetCheckKey(ROWS, "ready")
 THEIRS = dg.AssetKey("their_rows")
 """An asset of another project on the instance."""
-AGREES = dg.AssetCheckKey(AUDIT, "agrees")
 OWNED = Owned(frozenset({ROWS, RECORDS, AUDIT}), jobs=frozenset({"sync"}), tags=frozenset({under_way_tag("contact")}))
 """What of this history belongs to the project."""
 

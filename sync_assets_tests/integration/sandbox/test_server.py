@@ -5,12 +5,13 @@ Third-party clients test the emulators: test_microsoft_client.py and flows/clien
 from __future__ import annotations
 
 import signal
+import ssl
 import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,6 @@ import pytest
 
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.sandbox_process import SandboxProcess
-from sync_assets_tests.support.signed_in import dataverse, tls
 
 CONTRACT = {
     "D365_URL", "D365_AUTHORITY", "D365_TENANT_ID", "D365_CLIENT_ID", "D365_CLIENT_SECRET", "CAMPAIGN_URL",
@@ -34,10 +34,22 @@ def process(sandbox_factory: SandboxFactory) -> SandboxProcess:
     return sandbox_factory(contacts=20)
 
 
+def tls(env: Mapping[str, str]) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=env["SYNC_ASSETS_CA_BUNDLE"])
+
+
 @pytest.fixture
 def d365(process: SandboxProcess) -> Iterator[httpx.Client]:
     """A client that is signed in; faults, limits and latencies are gone afterwards."""
-    with dataverse(process.env) as client:
+    env = process.env
+    form = {
+        "grant_type": "client_credentials", "client_id": env["D365_CLIENT_ID"],
+        "client_secret": env["D365_CLIENT_SECRET"], "scope": f"{env['D365_URL']}/.default",
+    }  # fmt: skip
+    url = f"{env['D365_AUTHORITY']}/{env['D365_TENANT_ID']}/oauth2/v2.0/token"
+    token = httpx.post(url, data=form, verify=tls(env), trust_env=False).json()["access_token"]
+    headers, base = {"authorization": f"Bearer {token}"}, f"{env['D365_URL']}/api/data/v9.2"
+    with httpx.Client(base_url=base, headers=headers, verify=tls(env), trust_env=False) as client:
         yield client
     process.admin.clear_faults()
     process.admin.latency("d365", 0)

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import pytest
 import yaml
 
-from sync_assets.defs.instance.history import FAILED_FACTOR, prune_history
+from sync_assets.defs.instance.history import prune_history
 from sync_assets_tests.support.past_history import (
-    AGREES,
     AUDIT,
     OWNED,
     READY,
     RECORDS,
     ROWS,
     Past,
-    empty_past,
     moment,
     partition,
 )
 from sync_assets_tests.support.postgres import PostgresServer
 from sync_assets_tests.unit.defs.instance.test_history import KEEP, events_of
-
-DAYS = KEEP * FAILED_FACTOR + 5
-
-
-@pytest.fixture
-def past(tmp_path: Path) -> Iterator[Past]:
-    with empty_past(tmp_path) as past:
-        yield past
 
 
 def a_day(past: Past, day: int) -> None:
@@ -47,28 +35,6 @@ def a_day(past: Past, day: int) -> None:
 def answers(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> list[str]:
     """What a check answered, the latest first."""
     return [one.status.value for one in instance.event_log_storage.get_asset_check_execution_history(check, limit=1000)]
-
-
-@pytest.mark.slow  # its parts: unit/defs/instance/test_history.py, and a week on PostgreSQL below
-def test_with_daily_pruning_the_history_does_not_grow_and_every_day_is_filled(past: Past, tmp_path: Path) -> None:
-    instance, sizes = past.instance, list[int]()
-    past.report(moment(0), dg.AssetCheckEvaluation(AGREES.asset_key, AGREES.name, passed=False))
-    for day in range(DAYS):
-        a_day(past, day)
-        prune_history(instance, OWNED, KEEP, moment(day + 1, 3))
-        sizes.append(sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
-    settled = KEEP * FAILED_FACTOR + 1
-    assert sizes[settled] > sizes[0]
-    days_after = DAYS - settled
-    # What is left to grow: one event of each asset's partition.
-    assert max(sizes[settled:]) - sizes[settled] < days_after * 2 * 8_000
-    for key in (ROWS, RECORDS):
-        assert instance.get_materialized_partitions(key) == {partition(day) for day in range(DAYS)}
-        assert [len(events_of(instance, key, day)) for day in (0, 1)] == [1, 1]
-    assert answers(instance, AGREES) == ["FAILED"]
-    assert answers(instance, READY)[0] == "SUCCEEDED"
-    files = {file.name for file in (tmp_path / "history" / "runs").glob("*.db")}
-    assert files == {f"{run_id}.db" for run_id in instance.get_run_ids()} | {"index.db", ".db"}
 
 
 def test_in_postgresql_events_are_deleted_and_partitions_stay_filled(tmp_path: Path, postgres: PostgresServer) -> None:

@@ -5,7 +5,6 @@ What the runs do then: flows/test_opt_out_dagster.py.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +15,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.config.opt_out import Export
 from sync_assets.defs import run_errors
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import WORK, table_tags
-from sync_assets.defs.results import check_result
 from sync_assets.defs.tables import sensors as ingress_sensors
 from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART
-from sync_assets.opt_out.export.folder import folder_findings, poll_folder
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import forget_ledger
 from sync_assets_tests.support.opt_out_runs import take
@@ -115,10 +111,6 @@ def reconfigure(orchestra: Orchestra, direction: str = "bidirectional", **option
 
 
 # Files
-
-
-def test_without_a_file_there_is_nothing_to_do(orchestra: Orchestra) -> None:
-    assert why_not(orchestra) == "no new file"
 
 
 @pytest.mark.parametrize(
@@ -249,12 +241,6 @@ def test_an_sftp_that_fails_is_said_by_the_tick_which_keeps_its_cursor(
     assert asked_partition(orchestra)
 
 
-def test_an_sftp_that_cannot_be_reached_is_named(orchestra: Orchestra) -> None:
-    orchestra.program.more = {"CAMPAIGN_SFTP_PORT": "1"}
-    orchestra.reload()
-    assert re.search(r"localhost:1 cannot be reached .*Check CAMPAIGN_SFTP_HOST", orchestra.failure(FILE))
-
-
 # Checks
 
 
@@ -280,16 +266,6 @@ def test_the_checks_of_the_folder_are_told_without_a_run_every_quarter_of_an_hou
     assert not events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
     orchestra.later(FILE, minutes=1)
     assert len(events(orchestra.tick(FILE), dg.AssetCheckEvaluation)) == 2
-
-
-def test_the_sensor_and_the_check_say_the_same(orchestra: Orchestra) -> None:
-    write_file(orchestra.program, HEADER, "optout_old.csv", modified=datetime.now(UTC) - timedelta(days=3))
-    told = events(orchestra.tick(FILE), dg.AssetCheckEvaluation)
-    seen = folder_findings(Export(), poll_folder(orchestra.runtime), datetime.now(UTC))
-    found = [check_result(EXPORT, one) for one in seen]
-    assert [(one.check_name, one.passed, one.severity, one.metadata.keys()) for one in told] == [
-        (one.check_name, one.passed, one.severity, one.metadata.keys()) for one in found
-    ]
 
 
 # Polls of profiles
@@ -445,10 +421,6 @@ def due(in_step: Orchestra) -> Iterator[Orchestra]:
     in_step.capture()
     yield in_step
     set_d365(in_step.program, id_, donotemail=False)
-
-
-def test_while_nothing_is_due_nothing_is_asked_for(in_step: Orchestra) -> None:
-    assert in_step.tick("backlog").skip_message == "Nothing is pending, or a run is under way."
 
 
 def test_an_opt_out_of_d365_is_asked_for_by_a_run_that_needs_no_partition(due: Orchestra) -> None:
