@@ -28,45 +28,11 @@ def test_sync_refuses_before_anything_is_written(program: Program) -> None:
     assert (status, says in errors) == (1, True)
 
 
-def chain(length: int) -> list[dict[str, Any]]:
-    """contact, and as many tables in a row that lead to it."""
-    tables = [dict(CONTACT)]
-    for n in range(length):
-        parent = tables[-1]["table"]
-        link = {"field": "new_upperid", "to": "cusUpperLink", "table": parent}
-        name = f"new_t{n}"
-        fields = {"new_name": "cusName"}
-        tables.append({"table": name, "resource": f"cusT{n}", "key": "cusKey", "fields": fields, "links": [link]})
-    return tables
-
-
 def with_tables(program: Program, *tables: dict[str, Any]) -> None:
     document = {"privacy_acknowledged": True, "tables": list(tables), "guardrails": program.guardrails}
     file = program.home / "tables.yaml"
     file.write_text(yaml.safe_dump(document))
     program.more["SYNC_ASSETS_CONFIG"] = str(file)
-
-
-@pytest.mark.parametrize(
-    ("tables", "says"),
-    [
-        (chain(3), "links in a row, new_t2 -> new_t1 -> new_t0 -> contact: 3 of at most 2"),
-        (chain(6), "tables besides contact: 6 of at most 5"),
-        ([CONTACT, {**CONTACT, "table": "new_t", "resource": "cusT"}], "mapped columns of new_t: 7 of at most 6"),
-    ],
-)
-def test_a_configuration_beyond_the_limits_is_refused_by_sync_and_told_by_doctor(
-    program: Program, tables: list[dict[str, Any]], says: str
-) -> None:
-    program.guardrails = {"max_columns": 6}
-    with_tables(program, *tables)
-    status, _, errors = program.run("sync")
-    assert status == 1
-    assert says in errors
-    assert not [entry for entry in program.sandbox.admin.journal("campaign") if entry["method"] != "GET"]
-    status, document = program.json("doctor")
-    assert status == 1
-    assert [line for line in document["checks"] if line["outcome"] == "fail" and says in line["message"]]
 
 
 MANY = [CONTACT, *({**CONTACT, "table": f"new_t{n}", "resource": f"cusT{n}"} for n in range(200))]

@@ -93,34 +93,3 @@ def test_while_disabled_no_opt_out_is_ever_sent_and_switching_on_sends_each_once
     assert program.sync().document["engine_calls"] == calls(update=N)
     assert_opt_outs_agree(program)
     assert program.sync().document["engine_calls"] == calls()
-
-
-def test_a_trap_in_the_labels_and_a_column_that_is_no_boolean_stop_everything_before_the_first_write(
-    program: Program,
-) -> None:
-    admin = program.sandbox.admin
-    options = {"0": "No", "1": "Subscribed"}
-    admin.post(
-        "/d365/metadata", {"table": "contact", "column": "new_news", "set": {"type": "Boolean", "options": options}}
-    )
-    program.opt_out["mappings"] = {"new_news": "blackListEmail", "gendercode": "ccpaOptOut", "donotfx": "blackListFax"}
-    told = [  # in the order of the file, which `Program` sorts
-        "`donotfx`: contact has no such column; did you mean `donotfax`?",
-        "`gendercode`: a choice of 1, 2 cannot become true or false without loss; name a column with two options, or a "
-        "whole number or choice of 0 and 1",
-        "`new_news`: true is labelled `Subscribed`, so it means allow, and true in `blackListEmail` means do not; "
-        "write `new_news: {to: blackListEmail, inverted: true}`",
-    ]
-    done = program.sync()
-    assert done.status == 1
-    said = f"mapped columns do not fit: {'; '.join(told)}"
-    assert str(done.problems[0]) == f"contact was not synchronised, nothing was written: {said}"
-    assert admin.engine_calls() == calls()
-    assert admin.dump_campaign() == []
-    status, document = program.json("doctor")
-    assert status == 1
-    assert [line["message"] for line in document["checks"] if line["outcome"] == "fail"] == ["; ".join(told)]
-
-    program.opt_out["mappings"] = {"new_news": {"to": "blackListEmail", "inverted": True}}
-    assert program.sync().status == 0
-    assert program.sandbox.admin.engine_calls() == calls(insert=N, read=2)

@@ -193,34 +193,3 @@ class TestReplacements:
         maps(program, self.FIELDS, replacements=changed)
         assert synced(program) == calls(update=1)
         assert values(program, "cusInterests")[others] == ["Wed"]
-
-
-class TestRefusedByMetadata:
-    """What only the two systems can tell: nothing is written, and the message says what to write instead."""
-
-    def test_filters_and_replacements(self, program: Program) -> None:
-        create(program, {})
-        rules = [
-            {"field": "statecod", "is": "eq", "value": 0},
-            {"field": "gendercode", "is": "eq", "value": "Malle"},
-            {"field": "new_score", "is": "contains", "value": "1"},
-        ]
-        maps(
-            program,
-            {"jobtitle": "cusJobTitle", "gendercode": "gender"},
-            filters={"rules": rules},
-            replacements={"jobtitle": {"x": "x" * 51}, "gendercode": {"Man": "unknown", 1: "mal"}},
-        )
-        done = program.sync()
-        assert done.status == 1
-        [problem] = {str(problem) for problem in done.problems}
-        for told in (
-            "filter on `statecod`: contact has no such column; did you mean `statecode`?",
-            "filter on `gendercode`: `Malle` is no option of `gendercode`; write one of 1 (Male), 2 (Female)",
-            "filter on `new_score`: `contains` is for texts, not for type integer; use eq, in or is_null",
-            "replacements of `jobtitle`: `cusJobTitle` takes at most 50 characters; shorten",
-            "replacements of `gendercode`: `Man` is no option of `gendercode`; write one of 1 (Male), 2 (Female)",
-            "replacements of `gendercode`: `mal` is no value of `gender`; did you mean `male`?",
-        ):
-            assert told in problem
-        assert program.sandbox.admin.engine_calls() == calls()

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -54,14 +54,14 @@ class WebServer:
 
 
 @contextmanager
-def web_server(home: Path, module: Sequence[str] = WEB, more: Mapping[str, str] | None = None) -> Iterator[WebServer]:
+def web_server(home: Path, module: Sequence[str] = WEB) -> Iterator[WebServer]:
     """Start a web server with an instance of its own in an empty folder."""
     server = WebServer(free_port())
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     others = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     process = subprocess.Popen(
         [sys.executable, *module, "--empty-workspace", "--port", str(server.port)],
-        env=others | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"} | dict(more or {}),
+        env=others | {"DAGSTER_HOME": str(home), "PYTHONWARNINGS": "ignore"},
         cwd=home,
     )
     try:

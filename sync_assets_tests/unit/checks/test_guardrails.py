@@ -9,6 +9,8 @@ import pytest
 from sync_assets.campaign.addressing import KEY_IN_DELETE, KEY_IN_URL, Addressing
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.checks.guardrails import (
+    BeyondLimits,
+    check_configuration,
     links_between,
     longest_chain,
     personal_data,
@@ -103,6 +105,14 @@ def test_limits_can_be_set() -> None:
         "custom_entities_are_within_the_limit": False,
         "link_depth_is_within_the_limit": True,
     }, "the limit of columns is for custom entities"
+    with pytest.raises(BeyondLimits) as caught:
+        check_configuration(whole, whole.tables)
+    for says in (
+        "columns of new_order: 2 of at most 1",
+        "besides contact: 1 of at most 0",
+        "-> contact: 1 of at most 0",
+    ):
+        assert says in str(caught.value)
 
 
 # Personal data
