@@ -24,6 +24,7 @@ from sync_assets_tests.support.short_waits import shorten_waits
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_waits(monkeypatch.setattr)
+    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -42,17 +43,22 @@ def program(sandbox: SandboxProcess, tmp_path: Path, position: Position) -> Prog
 
 
 @pytest.fixture
-def chain(sandbox_factory: SandboxFactory, tmp_path: Path) -> Iterator[Callable[..., Chain]]:
-    """`chain("key", "zero_or_one")`: three linked tables, on a sandbox that lives as long as the test."""
+def new_chain(sandbox_factory: SandboxFactory, tmp_path: Path) -> Iterator[Callable[..., Chain]]:
+    """`new_chain(cardinality="zero_or_one")`: linked tables, on a sandbox that lives as long as the test."""
     made: list[Chain] = []
 
-    def make(*options: Any) -> Chain:
-        made.append(Chain(sandbox_factory, tmp_path, *options))
+    def make(**options: Any) -> Chain:
+        made.append(Chain(sandbox_factory, tmp_path, **options))
         return made[-1]
 
     yield make
     for one in made:
         one.sandbox.stop()
+
+
+@pytest.fixture
+def chain(new_chain: Callable[..., Chain]) -> Chain:
+    return new_chain()
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +119,15 @@ def installed(
 
 
 @pytest.fixture
-def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+def orchestra(program: Program) -> Iterator[Orchestra]:
     with in_memory(program) as started:
         yield started
 
 
 @pytest.fixture
-def opt_out_orchestra(opt_out_program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
+def opt_out_orchestra(opt_out_program: Program) -> Iterator[Orchestra]:
     """Opt-outs go both ways. All contacts stand in Campaign, which got them from us; nothing is to be done. Dagster
     keeps nothing."""
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
     with in_memory(opt_out_program) as started:
         started.capture()
         started.push()

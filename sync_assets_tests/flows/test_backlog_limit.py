@@ -7,7 +7,6 @@ import pytest
 
 from sync_assets.capture import backlog_limit
 from sync_assets.cli.sync import Synced
-from sync_assets.defs.tables import sensors
 from sync_assets.ledger import Ledger
 from sync_assets_tests.support.orchestra import CONTACT, Orchestra
 from sync_assets_tests.support.program import CONTACT as TABLE
@@ -85,8 +84,7 @@ class TestACampaignThatTakesNothing:
 
 class TestARunThatStays:
     @pytest.fixture
-    def orchestra(self, program: Program, monkeypatch: pytest.MonkeyPatch) -> Orchestra:
-        monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+    def orchestra(self, program: Program) -> Orchestra:
         program.runs = {"linger_seconds": 2}
         return Orchestra(program, dg.DagsterInstance.ephemeral())
 

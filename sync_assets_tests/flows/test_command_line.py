@@ -16,7 +16,6 @@ import pytest
 
 from sync_assets.commands.explain import explain
 from sync_assets.commands.plan import record_diff
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.dagster_dev import GUARDED, dagster_dev
 from sync_assets_tests.support.program import CONTACT, Program
@@ -25,9 +24,8 @@ from sync_assets_tests.support.waiting import until
 
 
 @pytest.fixture
-def waiting(sandbox_factory: SandboxFactory, tmp_path: Path) -> tuple[Chain, str, str]:
+def waiting(chain: Chain) -> tuple[Chain, str, str]:
     """A contact that Campaign rejects, and an order that waits for it: their ids."""
-    chain = Chain(sandbox_factory, tmp_path)
     chain.admin.settings("campaign", bare_data_policy=False)
     [contact] = chain.admin.create("contact", {"firstname": "Ada", "emailaddress1": "no-address"})
     order, _ = chain.order(contact)

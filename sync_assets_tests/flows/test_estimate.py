@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from sync_assets.commands.estimate import estimate
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_outs import switch_on
 from sync_assets_tests.support.program import Program
@@ -21,11 +20,8 @@ N = 50
 
 
 @pytest.fixture
-def chain(request: pytest.FixtureRequest, sandbox_factory: SandboxFactory, tmp_path: Path) -> Iterator[Chain]:
-    style: Literal["key", "join"] = getattr(request, "param", "key")
-    made = Chain(sandbox_factory, tmp_path, style)
-    yield made
-    made.sandbox.stop()
+def chain(request: pytest.FixtureRequest, new_chain: Callable[..., Chain]) -> Chain:
+    return new_chain(style=request.param)
 
 
 def estimated(program: Program, months: int = 12, other_calls: int = 0) -> dict[str, Any]:

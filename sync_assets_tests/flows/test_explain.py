@@ -14,7 +14,6 @@ import pytest
 
 from sync_assets.commands import hold
 from sync_assets.commands.explain import Explained, explain
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_outs import set_campaign, set_d365, switch_on
 from sync_assets_tests.support.orchestra import Orchestra
@@ -298,10 +297,6 @@ class TestJob:
 
 
 class TestLinks:
-    @pytest.fixture
-    def chain(self, sandbox_factory: SandboxFactory, tmp_path: Path) -> Chain:
-        return Chain(sandbox_factory, tmp_path)
-
     def test_a_child_names_its_parent_and_a_parent_its_children(self, chain: Chain) -> None:
         contact, order, line = chain.make()
         assert chain.sync()[0] == 0

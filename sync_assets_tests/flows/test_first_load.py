@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from sync_assets.commands.doctor import examine
 from sync_assets.commands.plan import plan
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import Outcome, push_table
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain, let_the_key_identify_nothing, load_by_adobes_tool
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.program import Program, calls, capture
@@ -97,8 +95,7 @@ class TestWhereAnIdIsWrittenInCapitals:
         assert program.sync().status == 0
         assert pkey not in {one["PKey"] for one in admin.dump_campaign()}
 
-    def test_its_children_are_linked_to_it(self, sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
-        chain = Chain(sandbox_factory, tmp_path)
+    def test_its_children_are_linked_to_it(self, chain: Chain) -> None:
         contact, order, _ = chain.make()
         [pkey] = chain.admin.add_profiles({"lastName": "Eve", "externalId": contact.upper()})
         assert chain.sync()[0] == 0

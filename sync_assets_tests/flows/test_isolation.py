@@ -12,7 +12,6 @@ import pytest
 from sync_assets.capture import feed_polling
 from sync_assets.defs.partitions import TABLE_TAG
 from sync_assets.defs.run_errors import CANNOT
-from sync_assets.defs.tables import sensors
 from sync_assets_tests.support.orchestra import Orchestra, in_memory
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -39,7 +38,6 @@ def program(sandbox: SandboxProcess, tmp_path: Path) -> Program:
 
 @pytest.fixture
 def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
     monkeypatch.setattr(feed_polling, "POLL_PATIENCE", 0.2)
     with in_memory(program) as started:
         started.settle()

@@ -162,10 +162,7 @@ def test_a_mapping_may_change_and_change_back_but_two_do_not_take_turns(program:
     assert sync(program, ONE)[::2] == (1, 0)
 
 
-def test_another_key_sends_all_again_and_links_their_children_again(
-    sandbox_factory: SandboxFactory, tmp_path: Path
-) -> None:
-    chain = Chain(sandbox_factory, tmp_path)
+def test_another_key_sends_all_again_and_links_their_children_again(chain: Chain) -> None:
     made = [chain.make() for _ in range(3)]
     assert chain.sync()[0] == 0
     chain.admin.settings("campaign", profile_key="cusInterests")

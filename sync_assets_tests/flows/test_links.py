@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Literal
 
 import dagster as dg
 import pytest
 
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, RESOURCES
 from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.program import calls
 
 
-def test_a_chain_arrives_in_link_order_changes_and_goes(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
-    chain = Chain(sandbox_factory, tmp_path)
+def test_a_chain_arrives_in_link_order_changes_and_goes(chain: Chain) -> None:
     chain.program.further.reverse()  # the order of the tables in the file does not matter
     made = [chain.make() for _ in range(5)]
     assert chain.sync() == (0, calls(insert=15, read=8))  # a link each is read back
@@ -48,8 +46,7 @@ def test_a_chain_arrives_in_link_order_changes_and_goes(sandbox_factory: Sandbox
     assert chain.sync() == (0, calls())
 
 
-def test_a_process_signs_in_once_however_many_tables_it_has(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
-    chain = Chain(sandbox_factory, tmp_path)
+def test_a_process_signs_in_once_however_many_tables_it_has(chain: Chain) -> None:
     chain.make()
     assert chain.sync() == (0, calls(insert=3, read=8))
     tokens = [entry["path"] for system in ("login", "ims") for entry in chain.admin.journal(system)]
@@ -57,10 +54,7 @@ def test_a_process_signs_in_once_however_many_tables_it_has(sandbox_factory: San
     assert len([path for path in tokens if "/ims/token" in path]) == 1, tokens
 
 
-def test_an_order_without_a_contact_is_orphaned_and_keeps_no_sync_from_its_end(
-    sandbox_factory: SandboxFactory, tmp_path: Path
-) -> None:
-    chain = Chain(sandbox_factory, tmp_path)
+def test_an_order_without_a_contact_is_orphaned_and_keeps_no_sync_from_its_end(chain: Chain) -> None:
     order, line = chain.order(None)
     assert chain.sync() == (0, calls())
     assert chain.sync() == (0, calls())
@@ -76,20 +70,19 @@ def test_an_order_without_a_contact_is_orphaned_and_keeps_no_sync_from_its_end(
     assert chain.orphans() == []
 
 
-def keeping(chain: Chain, orphans: str | None) -> Chain:
-    """Of orders and lines, Campaign keeps what is deleted. orphans: of their links; None: the default."""
+def keep(chain: Chain, orphans: str | None) -> None:
+    """Let Campaign keep orders and lines that are deleted. orphans: of their links; None: the default."""
     for table in chain.program.further:
         table["apply_deletes"] = False
         if orphans:
             table["links"] = [{**table["links"][0], "orphans": orphans}]
-    return chain
 
 
 @pytest.mark.parametrize("orphans", ["delete", "keep", None])
 def test_whether_the_orders_of_a_deleted_contact_stay_is_said_by_their_own_table(
-    sandbox_factory: SandboxFactory, tmp_path: Path, orphans: str | None
+    chain: Chain, orphans: str | None
 ) -> None:
-    chain = keeping(Chain(sandbox_factory, tmp_path), orphans)
+    keep(chain, orphans)
     ada, order, line = chain.make()
     assert chain.sync() == (0, calls(insert=3, read=8))
     chain.admin.delete("contact", [ada])
@@ -112,10 +105,10 @@ def test_whether_the_orders_of_a_deleted_contact_stay_is_said_by_their_own_table
 
 @pytest.mark.parametrize("cardinality", ["zero_or_one", "one"])
 def test_the_orders_of_a_profile_that_was_removed_and_is_made_anew_do_not_count_as_synced(
-    sandbox_factory: SandboxFactory, tmp_path: Path, cardinality: Literal["one", "zero_or_one"]
+    new_chain: Callable[..., Chain], cardinality: Literal["one", "zero_or_one"]
 ) -> None:
     """An order that may lack its profile is linked to the new one. Campaign hides another one: it is rejected."""
-    chain = Chain(sandbox_factory, tmp_path, cardinality=cardinality)
+    chain = new_chain(cardinality=cardinality)
     ada, order, _ = chain.make()
     assert chain.sync()[0] == 0
     chain.admin.post("/campaign/delete", {"resource": "profile", "keys": [ada]})
@@ -160,9 +153,9 @@ def checked(chain: Chain) -> tuple[bool, dg.AssetCheckSeverity, str, str]:
 
 
 def test_a_link_that_campaign_requires_and_the_configuration_does_not_stops_its_table_before_the_first_write(
-    sandbox_factory: SandboxFactory, tmp_path: Path
+    new_chain: Callable[..., Chain],
 ) -> None:
-    chain = Chain(sandbox_factory, tmp_path, cardinality="zero_or_one")
+    chain = new_chain(cardinality="zero_or_one")
     chain.admin.publish_link("cusOrder", "cusContactLink", "one")
     chain.make()
     chain.order(None)  # Campaign would hide it
@@ -190,9 +183,9 @@ def test_a_link_that_campaign_requires_and_the_configuration_does_not_stops_its_
 
 @pytest.mark.parametrize("shown", ["cascading", "not cascading"])
 def test_personal_data_that_a_deleted_profile_would_leave_behind_is_a_warning_where_the_metadata_shows_it(
-    sandbox_factory: SandboxFactory, tmp_path: Path, shown: Literal["cascading", "not cascading", "not shown"]
+    new_chain: Callable[..., Chain], shown: Literal["cascading", "not cascading", "not shown"]
 ) -> None:
-    chain = Chain(sandbox_factory, tmp_path, cardinality="zero_or_one")
+    chain = new_chain(cardinality="zero_or_one")
     fields = {"name": "cusName", "emailaddress1": "cusTags"}
     chain.program.further = [{"table": "account", "resource": "cusOrder", "key": "cusOrderId", "fields": fields}]
     chain.admin.settings("campaign", integrity_in_metadata=shown != "not shown", cascade_delete=shown == "cascading")

@@ -19,7 +19,6 @@ from sync_assets.capture import feed_polling
 from sync_assets.commands.log_export import examine_log_folder, export_log, too_old
 from sync_assets.config.loader import ConfigError, parse_config
 from sync_assets.defs.build import build_definitions
-from sync_assets.defs.tables import sensors
 from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.program import CONTACT, Program, calls
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -191,7 +190,6 @@ def test_each_sync_that_worked_pings_and_one_that_could_not_run_does_not(program
 def test_a_tick_that_polled_the_feeds_pings_and_one_that_could_not_does_not(
     program: Program, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
     monkeypatch.setattr(feed_polling, "POLL_PATIENCE", 0.2)
     assert program.sync().status == 0
     service.paths.clear()

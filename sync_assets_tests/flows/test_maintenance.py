@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -16,10 +15,8 @@ from sync_assets.commands.plan import plan
 from sync_assets.commands.status import status
 from sync_assets.defs.alerts import Watched, read_state
 from sync_assets.defs.partitions import today
-from sync_assets.defs.tables import sensors
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.errors import InMaintenance
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra
 
@@ -27,13 +24,7 @@ ORDER, CUS_ORDER = dg.AssetKey(["d365", "new_order"]), dg.AssetKey(["campaign", 
 
 
 @pytest.fixture
-def chain(sandbox_factory: SandboxFactory, tmp_path: Path) -> Chain:
-    return Chain(sandbox_factory, tmp_path)
-
-
-@pytest.fixture
-def orchestra(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> Orchestra:
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+def orchestra(chain: Chain) -> Orchestra:
     return Orchestra(chain.program, dg.DagsterInstance.ephemeral())
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ import sqlalchemy as sa
 from sync_assets.audit import record_list
 from sync_assets.cli.migrate import migrate
 from sync_assets.errors import SyncAssetsError
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.flows.test_first_load import planned
 from sync_assets_tests.support.chain import (
     Chain,
@@ -288,8 +286,8 @@ def test_values_are_shown_only_if_asked_for_and_never_stored(program: Program) -
     assert not [id_ for id_ in program.profiles() if id_ in stored]
 
 
-def test_linked_tables_are_counted_with_the_links_that_differ(sandbox_factory: SandboxFactory, tmp_path: Path) -> None:
-    here = Chain(sandbox_factory, tmp_path, "key", "one")
+def test_linked_tables_are_counted_with_the_links_that_differ(chain: Chain) -> None:
+    here = chain
     rows = [here.make() for _ in range(4)]
     assert here.sync()[0] == 0
     lose(here.program)
@@ -304,7 +302,6 @@ def test_linked_tables_are_counted_with_the_links_that_differ(sandbox_factory: S
     assert planned(here.program)["engine_calls"] == calls(update=2, read=5)
     assert here.sync() == (0, calls(update=2, read=5))
     assert here.sync() == (0, calls())
-    here.sandbox.stop()
 
 
 @pytest.mark.usefixtures("small_pages")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
 
-from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE, chain_configuration
+from sync_assets_tests.flows.certifying import chained
+from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE
 from sync_assets_tests.support.premises import (
     DOCUMENTED,
     POSITIONS,
@@ -25,14 +25,7 @@ LOOKUPS = {"cusOrder": ("new_order", "new_contactid", "cusContactLink"),
 
 @pytest.fixture
 def chain(program: Program, position: Position) -> Program:
-    """Contacts, their orders and the lines of those; everything that can be found out is `auto`."""
-    tables: list[dict[str, Any]] = yaml.safe_load(chain_configuration())["tables"]
-    for table in tables:
-        table.pop("address", None)
-        for link in table.get("links", []):
-            del link["style"]
-    program.table, *program.further = (position.table(table) for table in tables)
-    return program
+    return chained(program, position)
 
 
 def assert_in_step(program: Program) -> None:

@@ -54,8 +54,10 @@ FOREIGN: list[dict[str, Any]] = [
 ]
 
 
-def test_after_a_lost_ledger_only_what_differs_is_sent_and_nothing_is_made_twice(chain: Callable[..., Chain]) -> None:
-    here = chain("key", "zero_or_one")
+def test_after_a_lost_ledger_only_what_differs_is_sent_and_nothing_is_made_twice(
+    new_chain: Callable[..., Chain],
+) -> None:
+    here = new_chain(cardinality="zero_or_one")
     admin = here.admin
     first, second, third, fourth = [here.make() for _ in range(4)]
     admin.add_profiles(*FOREIGN)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from datetime import date, timedelta
-from pathlib import Path
 from urllib.parse import unquote
 
 import dagster as dg
@@ -15,10 +15,8 @@ import pytest
 from sync_assets.cli.replay import replay
 from sync_assets.commands.values import Done
 from sync_assets.defs.partitions import today
-from sync_assets.defs.tables import sensors
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Replay
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.orchestra import in_memory
 from sync_assets_tests.support.plain_runs import plain_runs
@@ -153,10 +151,7 @@ def test_a_replay_of_days_answered_by_a_replica_that_lags_keeps_the_newer_row_un
     assert len(newest) == (0 if force else 3)
 
 
-def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(
-    synced: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+def test_the_change_sensor_asks_for_a_run_that_goes_on_with_a_replay(synced: Program) -> None:
     with in_memory(synced) as orchestra:
         orchestra.runtime.ledger.replays.ask_for_replay("contact", date.min, date.max, resend=True)
         [request] = orchestra.asked("d365_changes")
@@ -266,9 +261,9 @@ class TestChildrenOfAParentThatComesBack:
     """Their payload was erased when Campaign acknowledged it, so their rows are read again to be inserted."""
 
     @pytest.fixture
-    def chain(self, sandbox_factory: SandboxFactory, tmp_path: Path) -> Chain:
+    def chain(self, new_chain: Callable[..., Chain]) -> Chain:
         rules = [{"field": "statecode", "is": "eq", "value": 0}]
-        return Chain(sandbox_factory, tmp_path, filters={"rules": rules, "delete_filtered_out": True})
+        return new_chain(filters={"rules": rules, "delete_filtered_out": True})
 
     def leave(self, chain: Chain, **order: str) -> tuple[str, str, str]:
         """A contact with an order with a line, in Campaign until the contact leaves its filter.

@@ -15,12 +15,11 @@ import pytest
 
 from sync_assets.commands.maintenance import on
 from sync_assets.defs.partitions import table_tags, today
-from sync_assets.defs.tables import run_reports, run_requests, sensors, table_run
+from sync_assets.defs.tables import run_reports, run_requests, table_run
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.ledger import Ledger
 from sync_assets.runtime import program_sources
 from sync_assets.runtime.heartbeat import SILENT_AFTER
-from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run, shown
@@ -33,8 +32,7 @@ ELSEWHERE = "elsewhere|another boot 4026531836|17|99|00000000"
 
 
 @pytest.fixture
-def orchestra(program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
+def orchestra(program: Program) -> Iterator[Orchestra]:
     program.runs = {"linger_seconds": 3}
     started = Orchestra(program, dg.DagsterInstance.ephemeral())
     yield started
@@ -176,11 +174,7 @@ def test_a_feed_that_is_refused_ends_it_and_the_next_run_says_why(orchestra: Orc
     assert run.checks["d365/contact ready"] is False
 
 
-def test_linked_tables_are_followed_together_and_arrive_in_link_order(
-    sandbox_factory: SandboxFactory, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sensors, "HOLD_SECONDS", 0.0)
-    chain = Chain(sandbox_factory, tmp_path_factory.mktemp("chain"))
+def test_linked_tables_are_followed_together_and_arrive_in_link_order(chain: Chain) -> None:
     chain.program.runs = {"linger_seconds": 3}
     chain.make("Ada")
     orchestra = Orchestra(chain.program, dg.DagsterInstance.ephemeral())
