@@ -42,8 +42,6 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, help="rounds")
     parser.add_argument("--seconds", type=float, help="duration of a push with latency")
     parser.add_argument("--changes", type=int, help="of `latency`")
-    parser.add_argument("--every", type=float, help="seconds from one change to the next, of `latency`")
-    parser.add_argument("--minutes", type=float, help="duration of `latency --every`")
     parser.add_argument("--silence", action="store_true", help="`latency` of the first change after a silence")
     parser.add_argument("--labels", action="store_true", help="peers ask for labels, which ours has from the metadata")
     parser.add_argument("--peers", choices=("all", "light", "none"), help="light: none that has to be installed")

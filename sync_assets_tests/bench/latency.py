@@ -1,6 +1,6 @@
 """`latency`: the time from a change in Dynamics 365 to the answer of Campaign, under `dagster dev` with its sensors.
 
-One change after the other at odd moments, so that no clock of Dagster's is met by design; or one each some seconds, or
+One change after the other at odd moments, so that no clock of Dagster's is met by design; or
 each after a silence in which no run stays. The sandbox's journal has the time at which Campaign's engine took a record.
 """
 
@@ -141,9 +141,7 @@ def latency(settings: Settings) -> Report:
 def _part(report: Report, settings: Settings, name: str, root: Path, changes: int) -> None:
     with live(root, {"linger_seconds": SILENCE_LINGER} if settings.silence else {}) as running:
         began, chance = datetime.now(UTC), Random(5)
-        if settings.every:
-            at_pace(running, round(settings.minutes * 60 / settings.every), settings.every)
-        for number in range(0 if settings.every else changes):
+        for number in range(changes):
             if settings.silence:
                 running.rest()
             time.sleep(chance.uniform(*(SILENCE_PAUSES if settings.silence else PAUSES)))
@@ -156,17 +154,6 @@ def _part(report: Report, settings: Settings, name: str, root: Path, changes: in
         result.runs += [Run(1, seconds) for seconds in running.seconds]
         result.details["runs_meanwhile"] += running.runs(began)
         result.details["rows_sent"] += running.sent
-
-
-def at_pace(running: Live, number: int, every: float) -> None:
-    """Make so many changes, one each `every` seconds whether the last one has arrived or not; wait for all."""
-    began = time.monotonic()
-    for one in range(number):
-        while (left := began + one * every - time.monotonic()) > 0:
-            running.all_arrived()
-            time.sleep(min(left, 0.5))
-        running.make()
-    running.arrive()
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -30,8 +30,6 @@ class Settings:
     page_rows: int = 5000
     seconds: float = 15.0
     changes: int = 50
-    every: float | None = None
-    minutes: float = 10.0
     silence: bool = False
     peers: Peers = "all"
     labels: bool = False
@@ -41,7 +39,7 @@ class Settings:
     def quick(cls) -> Settings:
         """Return settings for a smoke test, whose figures mean nothing."""
         return cls(
-            rows=400, records=200, repeat=1, page_rows=100, seconds=0.9, changes=2, minutes=0.1,
+            rows=400, records=200, repeat=1, page_rows=100, seconds=0.9, changes=2,
             peers="light",
         )  # fmt: skip
 

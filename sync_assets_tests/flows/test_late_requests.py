@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from sync_assets.commands.status import status
-from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.opt_outs import (
+    HEADER,
+    assert_quiet,
+    opted_in,
+    says,
+    set_campaign,
+    set_d365,
+    sides,
+    switch_on,
+    write_file,
+)
+from sync_assets_tests.support.program import CONTACT, Program, calls
 from sync_assets_tests.support.waiting import until
 
 ADA = {"firstname": "Ada", "lastname": "Late", "emailaddress1": "ada@example.org", "jobtitle": "Nurse"}
@@ -42,15 +55,16 @@ def take_effect(program: Program) -> None:
     """Let the request without an answer take effect: then it is in the journal."""
     admin = program.sandbox.admin
     admin.clear_faults()
-    until(lambda: any(entry["fault"] == "late" for entry in admin.journal("campaign")))
+    until(lambda: any(entry["fault"] == "late" for entry in admin.journal()))
+
+
+def told(program: Program) -> dict[str, Any]:
+    with closing(program.runtime()) as runtime:
+        return status(runtime)
 
 
 def table(program: Program) -> dict[str, Any]:
-    runtime = program.runtime()
-    try:
-        return status(runtime)["tables"]["contact"]
-    finally:
-        runtime.close()
+    return told(program)["tables"]["contact"]
 
 
 def city(program: Program, id_: str) -> str:
@@ -131,3 +145,61 @@ def test_records_without_a_cause_stay_pending_with_a_growing_wait_and_name_the_n
     assert late.json("retry")[1]["retried"] == 3
     assert late.sync().status == 0
     assert {city(late, id_) for id_ in changed} == {"Basel"}
+
+
+# Opt-outs
+
+
+def synced(program: Program) -> None:
+    """Sync until nothing is due. A lost answer ends a round of writes, the next one makes up for it."""
+    assert 0 in [program.sync().status for _ in range(2)]
+
+
+def test_a_late_opt_in_does_not_stay_over_a_newer_opt_out_in_campaign(program: Program) -> None:
+    """A filter excludes the contact, so that no record carries its opt-outs."""
+    filters = {"rules": [{"field": "statecode", "is": "eq", "value": 0}]}
+    program.table = {**CONTACT, "filters": filters}
+    assert switch_on(program, "d365_to_campaign").sync().status == 0
+    id_ = next(opted_in(program))
+    program.sandbox.admin.change("contact", [id_], statecode=1)
+    assert program.sync().status == 0
+    set_d365(program, id_, donotemail=True)
+    synced(program)
+    program.sandbox.admin.fault("campaign", "late", times=1, method="PATCH", path=id_)
+    set_d365(program, id_, donotemail=False)
+    synced(program)
+    set_d365(program, id_, donotemail=True)
+    synced(program)
+    assert sides(program, id_) == (True, True)
+    assert told(program)["opt_out"]["unconfirmed"] == 1
+    _, output, _ = program.run("status")
+    assert "1 opt-out is compared once more by" in output
+
+    take_effect(program)
+    assert sides(program, id_) == (True, False)
+
+    program.pass_horizon()
+    done = program.sync()
+    assert (done.status, done.document["engine_calls"]) == (0, calls(read=1, update=1))
+    assert sides(program, id_) == (True, True)
+    assert told(program)["opt_out"]["unconfirmed"] == 0
+    assert_quiet(program)
+
+
+def test_a_hold_says_until_when_an_opt_out_may_still_be_written(program: Program) -> None:
+    assert switch_on(program, "campaign_to_d365").sync().status == 0
+    id_ = next(opted_in(program))
+    program.sandbox.admin.fault("d365", "late", times=1, path=r"\$batch")
+    at = datetime.now(UTC) + timedelta(hours=1)
+    set_campaign(program, id_, at, blackListEmail=True)
+    write_file(program, HEADER + says(id_, 1, f"{at:%Y-%m-%dT%H:%M:%S.000Z}"))
+    synced(program)
+    exit_status, output, _ = program.run("hold", "add", id_)
+    assert (exit_status, "not certain before " in output) == (0, True), output
+    assert "not certain before " in program.run("hold", "verify", id_)[1]
+    assert program.json("hold", "verify", id_)[1]["certain_at"] is not None
+
+    take_effect(program)
+    program.pass_horizon()
+    assert "not certain before " not in program.run("hold", "add", id_)[1]
+    assert program.json("hold", "verify", id_)[1]["certain_at"] is None

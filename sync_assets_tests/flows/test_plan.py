@@ -319,14 +319,6 @@ class TestLinkedTables:
 
 
 class TestTrouble:
-    def test_a_table_that_is_not_ready_is_a_message_and_nothing_is_written(self, program: Program) -> None:
-        program.table["fields"]["nickname"] = "cusNoSuchThing"
-        before = everything(program)
-        status, output, errors = program.run("plan", "--json")
-        assert (status, output) == (1, "")
-        assert "cusNoSuchThing" in errors
-        assert everything(program) == before
-
     @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
     def test_one_that_is_ended_in_the_middle_leaves_no_personal_data(
         self, program: Program, temporary: Path, end: signal.Signals
@@ -350,9 +342,3 @@ class TestTrouble:
         assert process.returncode == (-signal.SIGKILL if end == signal.SIGKILL else 130), errors
         assert list(temporary.iterdir()) == []
         assert everything(program) == before
-
-
-def test_before_anything_was_ever_captured_no_ledger_is_made(program: Program) -> None:
-    program.sandbox.admin.create("contact", {"lastname": "A"})
-    assert planned(program)["engine_calls"] == calls(insert=1, read=2)
-    assert not list(program.home.rglob("ledger.db*"))

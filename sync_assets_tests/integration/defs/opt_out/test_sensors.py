@@ -315,14 +315,6 @@ def test_a_poll_that_is_late_is_asked_for_though_the_sftp_cannot_be_reached(orch
     assert is_asked_for_changes(orchestra, "backlog")
 
 
-def test_a_poll_is_asked_for_after_the_clock_was_set_back(orchestra: Orchestra) -> None:
-    reconfigure(orchestra, poll_profiles_minutes=5)
-    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC) + timedelta(days=1))
-    assert is_asked_for_changes(orchestra)
-    orchestra.runtime.ledger.opt_out_files.note(POLL, datetime.now(UTC))  # as the run does
-    assert why_not(orchestra) == "no new file"
-
-
 # An export that has stopped
 
 
