@@ -1,20 +1,22 @@
-"""The SFTP and Dynamics 365 as they may fail the flows of opt-outs, by whole runs. Campaign has a file of its own."""
+"""Opt-outs in trouble, by whole runs: the SFTP, Dynamics 365 and Campaign fail; the day's budget; privacy holds."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from sync_assets.commands import hold
 from sync_assets.commands.doctor import examine
 from sync_assets.commands.rejects import rejects
 from sync_assets.commands.retry import retry
-from sync_assets_tests.support.openssh import OpenSsh, make_key, public
+from sync_assets.commands.status import status
+from sync_assets_tests.support.openssh import make_key, public
 from sync_assets_tests.support.opt_outs import (
     HEADER,
+    LATER,
     assert_quiet,
     audit,
     in_d365,
@@ -26,7 +28,8 @@ from sync_assets_tests.support.opt_outs import (
     write_file,
     writes,
 )
-from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.program import Program, calls
+from sync_assets_tests.support.waiting import until
 
 DIRECTION, CONTACTS = "bidirectional", 300
 
@@ -35,6 +38,200 @@ DIRECTION, CONTACTS = "bidirectional", 300
 def program(installed: Program) -> Iterator[Program]:
     yield installed
     installed.sandbox.admin.settings("d365", inactive_read_only=False)
+
+
+def patched(program: Program, since: int, *statuses: int) -> list[str]:
+    """Whose profiles were sent an update since then, by the status of the answer if any are told."""
+    entries = program.sandbox.admin.journal("campaign", since)
+    return [
+        entry["key"]
+        for entry in entries
+        if entry["method"] == "PATCH" and (not statuses or entry["status"] in statuses)
+    ]
+
+
+def refused(program: Program) -> dict[str, tuple[str, int]]:
+    with closing(program.runtime()) as runtime:
+        return {one["id"]: (one["reason"], one["attempts"]) for one in rejects(runtime, "contact")}
+
+
+def calls_today(program: Program) -> int:
+    with closing(program.runtime()) as runtime:
+        return sum(status(runtime)["engine_calls"].values())
+
+
+def try_again(program: Program, id_: str | None = None) -> int:
+    with closing(program.runtime()) as runtime:
+        return retry(runtime, "contact", id_)["retried"]
+
+
+# --- A hold while opt-outs are written ---
+
+
+@pytest.mark.parametrize("side", ["d365", "campaign"])
+def test_a_hold_returns_when_no_opt_out_of_the_person_is_being_written_and_none_follows(
+    program: Program, ids: Iterator[str], side: str
+) -> None:
+    """Answers are slow, so that the hold falls into the middle of the writes."""
+    mine, admin = sorted(next(ids) for _ in range(24)), program.sandbox.admin
+    if side == "campaign":
+        for id_ in mine:
+            set_d365(program, id_, donotemail=True)
+        admin.fault("campaign", "slow", method="PATCH", path="/profile/", delay_ms=1500)
+    else:
+        for id_ in mine:
+            set_campaign(program, id_, blackListEmail=True)
+        write_file(program, HEADER + "".join(says(id_, at=LATER) for id_ in mine))
+        admin.fault("d365", "slow", method="POST", path=r"\$batch", delay_ms=3000)
+    process = program.start("sync")
+    until(lambda: any(rule["fired"] for rule in admin.fault_rules()))
+    written = 0 if side == "d365" else 1
+    first, last = mine[0], mine[-1]
+    status, document = program.json("hold", "add", last)
+    held_now = sides(program, last)
+    assert (status, document["in_flight"]) == (0, 0)
+    assert program.json("hold", "add", first)[1]["in_flight"] == 0
+    first_now = sides(program, first)
+    process.communicate()
+    admin.clear_faults()
+    assert (sides(program, last), sides(program, first)) == (held_now, first_now)
+    assert first_now[written]  # its request was under way
+    assert side == "d365" or not held_now[written]  # the hold came before its request
+    for id_ in (first, last):
+        assert program.run("hold", "release", id_)[0] == 0
+    assert program.sync().status == 0
+    assert [sides(program, id_) for id_ in mine] == [(True, True)] * len(mine)
+
+
+# --- Campaign -------------------------------------------------------------------------------------------------------
+
+
+def test_what_campaign_refuses_stands_in_rejects_and_the_others_arrive(program: Program, ids: Iterator[str]) -> None:
+    mine, admin = [next(ids) for _ in range(3)], program.sandbox.admin
+    body = 'RST-360011 An error has occurred.\nThe value "quill@cage.example" of attribute blackListEmail is not valid'
+    admin.fault("campaign", "status", status=500, body=body, method="PATCH", path=mine[1])
+    for id_ in mine:
+        set_d365(program, id_, donotemail=True)
+    done = program.sync()
+    told = done.document["opt_out"]
+    assert (done.status, told["to_campaign"], told["rejected"]) == (2, 2, 1), (done.problems, done.stopped)
+    assert [sides(program, id_)[1] for id_ in mine] == [True, False, True]
+    [(id_, (reason, attempts))] = refused(program).items()
+    assert (id_, attempts) == (mine[1], 1)
+    assert "blackListEmail: Campaign:" in reason
+    assert "is not valid" in reason
+    assert "quill" not in reason
+
+    since = admin.last()
+    assert program.sync().status == 2  # is not sent again by itself
+    assert patched(program, since) == []
+    assert (try_again(program, mine[0]), try_again(program, mine[1])) == (0, 1)
+    assert program.sync().status == 2
+    assert refused(program)[mine[1]][1] == 2
+    admin.clear_faults()
+    assert try_again(program) == 1
+    assert program.sync().status == 0
+    assert sides(program, mine[1]) == (True, True)
+    assert_quiet(program)
+
+
+def test_a_profile_that_campaign_does_not_tell_stays_due_and_the_others_arrive(
+    program: Program, ids: Iterator[str]
+) -> None:
+    silent, other, in_file = next(ids), next(ids), next(ids)
+    admin = program.sandbox.admin
+    admin.fault("campaign", "rst", method="GET", path=silent)
+    for id_ in (silent, other):
+        set_d365(program, id_, donotemail=True)
+    write_file(program, HEADER + says(in_file))
+    done = program.sync()
+    assert (done.status, done.problems, done.document["opt_out"]["due"]) == (2, [], 1)
+    assert any("could not be asked about 1 contact" in line for line in done.stopped)
+    assert sides(program, other) == (True, True)
+    assert sides(program, in_file)[0] is True
+    admin.clear_faults()
+    assert program.sync().status == 0
+    assert sides(program, silent) == (True, True)
+
+
+def test_denied_by_the_gateway_all_stays_due(program: Program, ids: Iterator[str]) -> None:
+    mine, admin = [next(ids) for _ in range(3)], program.sandbox.admin
+    body = '{"error_code":"403023","message":"Profile is not valid"}'
+    admin.fault("campaign", "status", status=403, body=body, method="PATCH", content_type="application/json")
+    for id_ in mine:
+        set_d365(program, id_, donotemail=True)
+    done = program.sync()
+    assert (done.status, done.document["opt_out"]["due"]) == (1, 3)
+    assert "Campaign refuses access" in str(done.problems[0])
+    admin.clear_faults()
+    assert program.sync().status == 0
+    assert [sides(program, id_) for id_ in mine] == [(True, True)] * 3
+
+
+# --- the day's budget -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("calls_left", [3, 9])
+def test_the_days_budget_is_never_exceeded_and_what_is_left_goes_on_later(
+    program: Program, ids: Iterator[str], calls_left: int
+) -> None:
+    """Six opt-outs cost a read and an update each: the budget ends among the reads, or among the updates."""
+    mine, admin = [next(ids) for _ in range(6)], program.sandbox.admin
+    for id_ in mine:
+        set_d365(program, id_, donotemail=True)
+    made = calls_today(program)
+    program.guardrails["engine_calls_per_day"] = made + calls_left
+    before = sum(admin.engine_calls().values())
+    done = program.sync()
+    assert done.status == 2, done.problems
+    assert any("engine_calls_per_day" in line for line in done.stopped)
+    assert sum(admin.engine_calls().values()) - before == calls_left
+    assert sum(done.document["engine_calls"].values()) == calls_left
+    assert calls_today(program) == made + calls_left
+    assert done.document["opt_out"]["due"] > 0
+
+    assert program.sync().status == 2
+    assert sum(admin.engine_calls().values()) - before == calls_left
+    program.guardrails["engine_calls_per_day"] = made + 100
+    assert program.sync().status == 0
+    assert [sides(program, id_) for id_ in mine] == [(True, True)] * 6
+    assert sum(admin.engine_calls().values()) - before == 12  # nothing was asked or sent twice
+
+
+def test_a_spent_budget_keeps_nothing_back_that_costs_no_call(program: Program, ids: Iterator[str]) -> None:
+    """What a file tells is written to Dynamics 365 all the same."""
+    asked, in_file = next(ids), next(ids)
+    set_d365(program, asked, donotemail=True)
+    write_file(program, HEADER + says(in_file))
+    program.guardrails["engine_calls_per_day"] = 1
+    done = program.sync()
+    assert (done.status, done.problems, done.document["engine_calls"]) == (2, [], calls())
+    assert (done.document["opt_out"]["to_d365"], done.document["opt_out"]["due"]) == (1, 1)
+    assert sides(program, in_file)[0] is True
+    program.guardrails.clear()
+    assert program.sync().status == 0
+    assert sides(program, asked) == (True, True)
+
+
+# --- privacy holds --------------------------------------------------------------------------------------------------
+
+
+def test_a_hold_that_waits_too_long_says_what_is_under_way(
+    program: Program, ids: Iterator[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "WAIT_SECONDS", 0.0)
+    id_, admin = next(ids), program.sandbox.admin
+    set_d365(program, id_, donotemail=True)
+    admin.fault("campaign", "slow", method="PATCH", path=id_, delay_ms=4000)
+    process = program.start("sync")
+    until(lambda: any(rule["fired"] for rule in admin.fault_rules()))
+    with closing(program.runtime()) as runtime:
+        assert hold.add(runtime, id_)["in_flight"] == 1
+    monkeypatch.undo()
+    assert program.json("hold", "add", id_)[1]["in_flight"] == 0
+    process.communicate()
+    assert program.run("hold", "release", id_)[0] == 0
+    assert program.sync().status == 0
 
 
 # --- the SFTP -------------------------------------------------------------------------------------------------------
@@ -86,38 +283,6 @@ def test_without_the_sftp_files_wait_and_everything_else_goes_on(
     assert sides(program, waiting)[0] is True
 
 
-def test_a_server_with_another_host_key_is_told_nothing(program: Program, tmp_path: Path, ids: Iterator[str]) -> None:
-    """OpenSSH's own server: before, and after its key has changed."""
-    id_ = next(ids)
-    with OpenSsh(tmp_path) as server:
-        (server.exports / "optout_daily.csv").write_text(HEADER + says(id_))
-        Path(os.fsdecode(os.fsencode(server.exports) + b"/optout_\xff.csv")).write_text(HEADER)
-        settings = server.settings
-        program.more |= {
-            "CAMPAIGN_SFTP_HOST": settings.host,
-            "CAMPAIGN_SFTP_PORT": str(settings.port),
-            "CAMPAIGN_SFTP_USER": settings.user,
-            "CAMPAIGN_SFTP_PRIVATE_KEY": str(settings.private_key),
-            "CAMPAIGN_SFTP_HOST_KEY": str(settings.host_key),
-        }
-        done = program.sync()
-        assert (done.status, done.document["opt_out"]["files_processed"]) == (0, 1), done.problems
-        assert any("its name is not UTF-8" in line for line in done.stopped)
-        assert sides(program, id_)[0] is True
-
-        other = public(make_key(tmp_path / "other", "ed25519"))
-        settings.host_key.write_text(f"[127.0.0.1]:{server.port} {other}\n")
-        (server.exports / "optout_next.csv").write_text(HEADER + says(id_, 0))
-        since, before = program.sandbox.admin.last(), len(server.log)
-        refused = program.sync()
-        assert (refused.status, len(refused.problems)) == (1, 1)
-        assert "host key" in str(refused.problems[0])
-        log = server.log[before:]
-        assert "Connection from" in log
-        assert "userauth" not in log
-        assert writes(program, since) == {"d365": 0, "campaign": 0}
-
-
 # --- Dynamics 365 ---------------------------------------------------------------------------------------------------
 
 
@@ -134,12 +299,8 @@ def test_what_dynamics_refuses_stands_in_rejects_and_the_others_arrive(program: 
     assert (done.status, done.problems, told["to_d365"], told["rejected"]) == (2, [], 2, 2)
     assert [in_d365(program, id_)["donotemail"] for id_ in mine] == [True, False, False, True]
 
-    def refused() -> dict[str, tuple[str, int]]:
-        with closing(program.runtime()) as runtime:
-            return {one["id"]: (one["reason"], one["attempts"]) for one in rejects(runtime, "contact")}
-
-    assert refused().keys() == {inactive, also}
-    reason, attempts = refused()[inactive]
+    assert refused(program).keys() == {inactive, also}
+    reason, attempts = refused(program)[inactive]
     assert "blackListEmail: Dynamics 365: Dynamics 365 refuses the change" in reason
     assert "inactive" in reason
     assert attempts == 1
@@ -147,20 +308,16 @@ def test_what_dynamics_refuses_stands_in_rejects_and_the_others_arrive(program: 
     assert program.sync().status == 2  # is not sent again by itself
     assert writes(program, since)["d365"] == 0
 
-    def again(id_: str | None) -> int:
-        with closing(program.runtime()) as runtime:
-            return retry(runtime, "contact", id_)["retried"]
-
-    assert again(inactive) == 1
+    assert try_again(program, inactive) == 1
     assert program.sync().status == 2
-    assert {id_: attempts for id_, (_, attempts) in refused().items()} == {inactive: 2, also: 1}
+    assert {id_: attempts for id_, (_, attempts) in refused(program).items()} == {inactive: 2, also: 1}
     admin.settings("d365", inactive_read_only=False)
-    assert again(also) == 1
+    assert try_again(program, also) == 1
     assert program.sync().document["opt_out"]["rejected"] == 1
-    assert again(None) == 1
+    assert try_again(program) == 1
     assert program.sync().status == 0
     assert all(sides(program, id_)[0] for id_ in mine)
-    assert refused() == {}
+    assert refused(program) == {}
 
 
 def test_a_contact_that_is_gone_is_not_made_again_by_its_profile(program: Program, ids: Iterator[str]) -> None:

@@ -91,6 +91,30 @@ def test_an_opt_out_in_d365_arrives_in_campaign_with_one_read_and_one_update(pro
     assert_quiet(program)
 
 
+def test_of_a_contact_only_the_mapped_opt_out_is_written_and_of_a_profile_nothing_that_is_not_mapped(
+    program: Program,
+) -> None:
+    switch_on(program, "bidirectional")
+    program.sync()
+    admin = program.sandbox.admin
+    opted_out = [id_ for id_ in sorted(program.profiles()) if sides(program, id_) == (True, True)]
+    back, there = opted_out[0], next(id_ for id_ in sorted(program.profiles()) if sides(program, id_) == (False, False))
+    set_campaign(program, back, modified(program, back) + HOUR / 2, blackListEmail=False)
+    set_d365(program, there, donotemail=True)
+    admin.export()
+    rows, profiles = {row["contactid"]: row for row in admin.dump_d365()}, program.profiles()
+    program.sync()
+    row, profile = in_d365(program, back), program.profiles()[there]
+    stamps = {"modifiedon", "versionnumber", "_modifiedby_value", "@odata.etag"}
+    assert {name for name in row if row[name] != rows[back].get(name)} - stamps == {"donotemail"}
+    changed = {name for name in profile if profile[name] != profiles[there].get(name)}
+    assert {name for name in changed if not name.lower().startswith("lastmodified")} <= {
+        "blackListEmail",
+        "blackListEmailLastModified",
+    }
+    assert "blackListEmail" in changed
+
+
 @pytest.mark.parametrize("direction", ["disabled", "d365_to_campaign"])
 def test_directions_without_a_way_back_leave_files_alone(program: Program, direction: str) -> None:
     switch_on(program, direction)
