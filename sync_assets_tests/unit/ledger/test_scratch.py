@@ -120,7 +120,7 @@ def test_a_full_disk_is_told_with_the_way_out(temporary: Path, tmp_path: Path) -
         connection.execute("INSERT INTO notes VALUES (zeroblob(40000000))")
         connection.commit()
     program = (
-        "import resource, signal; from sync_assets.ledger import LedgerError\n"
+        "import resource, signal; from sync_assets.ledger.errors import LedgerError\n"
         "from sync_assets.ledger.scratch import scratch_ledger\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000000, 1000000))\n"
         f"try:\n    with scratch_ledger('sqlite:///{large}'): pass\nexcept LedgerError as error: print(error)"
