@@ -227,7 +227,7 @@ def show(document: dict[str, Any]) -> Parts:
     """Print tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
     tables, times = document["tables"], ("position saved", "last asked")
     rows = ([name, one["resource"], *(one[column] for column in COLUMNS)] for name, one in tables.items())
-    yield plain_table("table", "resource", *COLUMNS, rows=rows, numbers=COLUMNS)
+    yield plain_table("table", "resource", *COLUMNS, rows=rows, numbers=COLUMNS, folded_at=7)
     yield ""
     feeds = [(name, one["feed"]) for name, one in tables.items()]
     rows = ([name, feed["position_saved_at"], feed["polled_at"], _feed_state(feed)] for name, feed in feeds)
@@ -286,7 +286,7 @@ def _opt_out_lines(data: dict[str, Any]) -> Iterator[str]:
     """Yield lines on opt-outs; none if they are disabled, or ordinary fields and nothing else is left to write."""
     if data["direction"] == "disabled":
         return
-    left = any(data[kind] for kind in ("due", "refused", "held"))
+    left = any(data[kind] for kind in ("due", "rejected", "held"))
     if data["direction"] == "d365_to_campaign" and not left:
         return
     last = f"the newest of {data['last_file_at']}" if data["last_file_at"] else "none was ever taken"
@@ -297,7 +297,7 @@ def _opt_out_lines(data: dict[str, Any]) -> Iterator[str]:
     )
     for kind, text in (
         ("due", "are due: run `sync-assets sync`, or start the sensors"),
-        ("refused", "stand refused: see `sync-assets rejects`"),
+        ("rejected", "are rejected: see `sync-assets rejects`"),
         ("held", "are kept back by a privacy hold"),
     ):
         if data[kind]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -146,6 +147,6 @@ def test_the_page_says_it_in_sentences_and_tables(tmp_path: Path, now: datetime)
 
 
 def test_without_opt_outs_and_budget_the_page_says_nothing_of_them(runtime: Runtime, now: datetime) -> None:
-    text = page(runtime.config, dict.fromkeys(window(now), NOTHING), {}, now)
+    text = page(runtime.config, dict.fromkeys(window(now), NOTHING), defaultdict(Counts), now)
     assert "opt-out" not in text.casefold()
     assert "budget" not in text
