@@ -6,7 +6,7 @@ import itertools
 from datetime import UTC, datetime, timedelta, timezone
 
 from sync_assets.config.opt_out import ActiveDirection
-from sync_assets.opt_out.decide import Decision, decide
+from sync_assets.opt_out.decide import Decision, decide, without_value
 
 THEN = datetime(2026, 11, 24, 10, 0, 5, tzinfo=UTC)
 LATER = THEN + timedelta(seconds=1)
@@ -116,3 +116,8 @@ def test_the_reason_tells_why() -> None:
     assert decide("campaign_to_d365", True, LATER, False, THEN).reason == "Campaign decides"
     assert decide("campaign_to_d365", True, LATER, False, None).reason == "never changed in Campaign"
     assert decide("d365_to_campaign", True, None, False, None).reason == "Dynamics 365 decides"
+
+
+def test_a_reason_that_tells_the_value_is_replaced() -> None:
+    assert without_value("an opt-out wins") == "Dynamics 365 is newer, or as old"
+    assert without_value("Campaign is newer") == "Campaign is newer"

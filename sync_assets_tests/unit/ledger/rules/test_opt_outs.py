@@ -185,6 +185,37 @@ class TestSince:
         assert rules.since(before, value, told, created) == expected
 
 
+@pytest.mark.parametrize(
+    ("stored", "value", "at", "created", "expected"),
+    [
+        (row(1, THEN), False, None, SAID + 1, True),
+        (row(1, THEN), False, None, SAID, False),  # the statement may be about this profile
+        (row(1, THEN), False, None, None, False),
+        (row(1, THEN), False, NOW, SAID + 1, False),  # a person changed it
+        (row(1, THEN), True, None, SAID + 1, False),
+        (row(0, THEN), False, None, SAID + 1, False),  # no opt-out was stated
+        (row(1, THEN, None), False, None, SAID + 1, False),
+    ],
+)
+def test_a_default_is_of_a_profile_that_was_made_after_the_stored_opt_out(
+    stored: OptOutRow, value: bool, at: int | None, created: int | None, expected: bool
+) -> None:
+    assert rules.is_of_earlier_profile(stored, value, at, created) is expected
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (row(0, THEN), THEN),
+        (row(1, THEN), THEN),
+        (row(0, THEN, ours=1), None),  # the default of our insert
+        (row(1, THEN, ours=1), THEN),
+    ],
+)
+def test_the_time_of_change_of_the_stored_value(stored: OptOutRow, expected: int | None) -> None:
+    assert rules.changed_at(stored) == expected
+
+
 class TestCapture:
     """Dynamics 365 says that the contact is opted out or not."""
 
@@ -338,6 +369,22 @@ class TestWritten:
         """An opt-out of an earlier profile: Dynamics 365 is next."""
         before = row(1, THEN, d365=0)._replace(**{**TRIED, "state": TO_CAMPAIGN}, source="why")
         assert rules.after_write(before, NOW) == due(before, campaign=1, stated_at=NOW, ours=1)
+
+
+def test_a_value_that_campaign_took_is_synced_if_dynamics_365_has_no_such_contact() -> None:
+    before = row(0, THEN, d365=None, state=TO_CAMPAIGN, value=1)
+    assert rules.after_write(before, NOW).state == SETTLED
+
+
+def test_a_contact_that_dynamics_365_does_not_have_is_synced_without_a_value_there() -> None:
+    before = row(1, THEN, d365=1, state=TO_D365, value=0)._replace(d365_at=THEN)
+    after = rules.after_missing_contact(before)
+    assert (after.state, after.value, after.d365, after.d365_at, after.campaign) == (SETTLED, None, None, None, 1)
+
+
+def test_a_default_without_an_earlier_statement_has_nothing_to_keep() -> None:
+    held = {"campaign": 0, "campaign_at": None, "d365": 0, "d365_at": None}
+    assert rules.after_decision(row(0, ask=1), value=0, state=SETTLED, now=NOW, **held).ours == 0
 
 
 class TestRefused:
