@@ -51,7 +51,7 @@ class ExpectedRecords:
         mapped = contract.mapped(row)
         if mapped.invalid:
             return Expected("open")
-        if self.lost(record, row) or self.history.hidden_by_others(record):
+        if self.lost(record, row) or self.history.hidden_for_good(record):
             return Expected("open")  # an orphan: kept, maybe until its former parent goes, or deleted
         for link in contract.links:
             parent = mapped.parents[link.to]

@@ -127,7 +127,7 @@ def only_refused_records_are_rejected(history: History) -> Found:
         for id_ in sorted(ids - refused):
             rows: list[Row | None] = [change.after for change in history.changes[table, id_]]
             invalid = any(row is not None and contract.mapped(row).invalid for row in rows)
-            removed = (table, id_) in history.removed_by_others or history.hidden_by_others((table, id_))
+            removed = (table, id_) in history.removed_by_others or history.hidden_for_good((table, id_))
             if not (invalid or removed):
                 yield table, id_, f"it is rejected; expected: {expected.of((table, id_)).kind}"
 

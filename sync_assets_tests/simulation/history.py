@@ -236,10 +236,17 @@ class History:
         """Return True if others removed a parent: Campaign may have hidden the record, and no request finds it then."""
         return not self.removed_by_others.isdisjoint(parent for _, parent in self.parents_ever(record))
 
-    def hidden_by_others(self, record: Id) -> bool:
-        """Return True if Campaign hides the record at the end since others removed a parent: no request mends that."""
-        held = self.final_records(self.contracts[record[0]].table, record[1])
-        return any(not one.get("_visible", True) for one in held) and self.orphaned_by_others(record)
+    def hidden_for_good(self, record: Id) -> bool:
+        """Return True if Campaign hides the record at the end since a parent was removed: no request mends that.
+
+        By others, or by the program for a link whose orphans Campaign keeps.
+        """
+        contract = self.contracts[record[0]]
+        held = self.final_records(contract.table, record[1])
+        return any(not one.get("_visible", True) for one in held) and (
+            self.orphaned_by_others(record)
+            or any(contract.ever_keeps(link.to, keeps=True) for link, _ in self.parents_ever(record))
+        )
 
     # Requests
 
