@@ -375,8 +375,9 @@ def _claimed(
     if row.desired_hash is None or row.orphaned == Orphaned.DELETED:
         return Claimed(row.seq, row.id, "delete", None, None, None, row.attempts, unknown, resend=resend)
     payload, update_payload, content = row.payload, row.update_payload, row.desired_hash
-    if row.orphaned:  # only its last outcome is to be found out
+    if row.orphaned or row.out_of_scope:  # only its last outcome is to be found out: Campaign keeps what it holds
         payload = update_payload = None
+    if row.orphaned:
         links = ()
     # After a lost response, and for a resend, no link counts as acknowledged.
     if links and (outcome_unknown or resend):

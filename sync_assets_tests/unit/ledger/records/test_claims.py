@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.model import Claimed, Outcome
+from sync_assets.ledger.model import Claimed, Outcome, State
 from sync_assets.ledger.report_values import Retried
 from sync_assets_tests.support.ledgers import (
     Clock,
@@ -173,3 +173,21 @@ def test_a_retry_ends_the_wait_of_records_whose_requests_failed(ledger: Ledger) 
     assert ledger.claims.retry("contact", guid("anna")) == 1
     assert [(one.id, one.attempts) for one in claim(ledger)] == [(guid("anna"), 1)]
     assert ledger.claims.retry() == 1
+
+
+@pytest.mark.parametrize("was_synced", [True, False])
+def test_the_outcome_of_a_row_that_left_the_scope_is_found_out_without_sending_its_values(
+    ledger: Ledger, was_synced: bool
+) -> None:
+    """Campaign keeps what it holds: neither the row's last version nor a record that never arrived is sent."""
+    if was_synced:
+        capture(ledger, row("anna"))
+        push(ledger)
+    capture(ledger, row("anna", "b"))
+    settle(ledger, "unknown", claim_one(ledger))
+    capture(ledger, out_of_scope=[guid("anna")])
+    again = claim_one(ledger)
+    assert (again.operation, again.payload, again.update, again.outcome_unknown) == ("update", None, None, True)
+    settle(ledger, "done", again)
+    [kept] = stored(ledger).values()
+    assert (kept.state, kept.out_of_scope, kept.payload) == (State.SYNCED, 1, None)
