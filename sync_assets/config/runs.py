@@ -117,5 +117,5 @@ class Alerts(Model):
     @model_validator(mode="after")
     def _somebody(self) -> Self:
         if not self.webhook and self.email is None:
-            raise refused("`alerts` tells nobody", "write `webhook: true`, or `email:` with host, from and to")
+            raise refused("`alerts` names no channel", "write `webhook: true`, or `email:` with host, from and to")
         return self

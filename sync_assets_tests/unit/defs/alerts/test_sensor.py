@@ -173,7 +173,7 @@ EMAIL = {"host": "smtp.example.com", "from": "sync@example.com", "to": ["ops@exa
 @pytest.mark.parametrize(
     ("alerts", "told"),
     [
-        ({}, "`alerts` tells nobody; write `webhook: true`, or `email:`"),
+        ({}, "`alerts` names no channel; write `webhook: true`, or `email:`"),
         ({"email": {**EMAIL, "security": "none"}}, "write `security: starttls`"),
         ({"email": {**EMAIL, "to": ["Ops <ops@example.com>"]}}, "`Ops <ops@example.com>` is no e-mail address"),
         ({"email": {"host": "smtp.example.com", "from": "sync@example.com"}}, "`to: [ops@example.com]`"),
