@@ -30,6 +30,7 @@ def parents_come_before_their_children(history: History) -> Found:
 
 @rule("Children go first for deletes: a parent goes once its last child is deleted or unlinked (how it works)")
 def children_go_before_their_parents(history: History) -> Found:
+    excluded = ExpectedRecords(history).excluded
     for contract, record, writes in each_write(history):
         for request in writes:
             if request.method != "DELETE":
@@ -37,16 +38,18 @@ def children_go_before_their_parents(history: History) -> Found:
             for children in history.contracts.values():
                 for link in children.links:
                     if link.parent == contract.table.table and not link.loose:
-                        yield from _linked_children(history, children, link.to, record, request)
+                        yield from _linked_children(history, excluded, children, link.to, record, request)
 
 
-def _linked_children(history: History, children: Contract, link: str, record: Id, request: Request) -> Found:
+def _linked_children(
+    history: History, excluded: set[Id], children: Contract, link: str, record: Id, request: Request
+) -> Found:
     """Yield the children that are linked to a record as it is deleted, except orphans that Campaign is to keep."""
     for child in history.records_at(children.table.resource, request.sent.n):
         id_ = (children.table.table, child[children.table.key])
         if not history.known(id_) or history.target(child.get(link)) != record[1] or history.unknown_to_a_copy(id_):
             continue
-        if id_ in ExpectedRecords(history).excluded:
+        if id_ in excluded:
             continue  # of a person who was deleted: never updated again
         if not (children.ever_keeps(link, keeps=True) and _orphaned(history, id_, request.sent.n)):
             yield *record, f"event {request.sent.n} deletes it, though {id_[0]} {id_[1]} is linked to it"

@@ -13,11 +13,18 @@ import pytest
 from sync_assets.campaign.profile_opt_outs import statements
 from sync_assets.flows import capture_table, push_table
 from sync_assets.opt_out.changes import Changes
+from sync_assets.runtime.context import Runtime
 from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.opt_outs import in_d365, opted_in, set_d365, switch_on
 from sync_assets_tests.support.program import Program
 
 ATTRIBUTES = ["blackListEmail", "blackListPhone"]
+
+
+def capture_and_push(runtime: Runtime) -> None:
+    contact = runtime.config.tables[0]
+    asyncio.run(capture_table(runtime, contact))
+    asyncio.run(push_table(runtime, contact))
 
 
 def test_an_opt_out_that_a_file_states_is_decided_though_the_profile_is_gone(
@@ -29,8 +36,7 @@ def test_an_opt_out_that_a_file_states_is_decided_though_the_profile_is_gone(
     id_ = next(opted_in(program))
     with closing(program.runtime()) as runtime:
         contact = runtime.config.tables[0]
-        asyncio.run(capture_table(runtime, contact))
-        asyncio.run(push_table(runtime, contact))
+        capture_and_push(runtime)
         now = datetime.now(UTC)
         file: pl.DataFrame = statements([{"externalId": id_, "blackListPhone": True}], "externalId", ATTRIBUTES)
         runtime.ledger.opt_outs.store_stated(file, ATTRIBUTES, "file", now - timedelta(seconds=1))
@@ -51,15 +57,12 @@ def test_a_file_that_was_written_before_the_profile_was_made_anew_opts_out_both_
     program.make_ledger()
     id_ = next(opted_in(program))
     with closing(program.runtime()) as runtime:
-        contact = runtime.config.tables[0]
-        asyncio.run(capture_table(runtime, contact))
-        asyncio.run(push_table(runtime, contact))
+        capture_and_push(runtime)
         extracted = datetime.now(UTC)
         profile = {"resource": "profile", "pkeys": [program.profiles()[id_]["PKey"]]}
         program.sandbox.admin.post("/campaign/delete", profile)
         program.sandbox.admin.change("contact", [id_], firstname="Made anew")
-        asyncio.run(capture_table(runtime, contact))
-        asyncio.run(push_table(runtime, contact))
+        capture_and_push(runtime)
         assert program.profiles()[id_]["blackListEmail"] is False
 
         changed = f"{extracted - timedelta(seconds=1):%Y-%m-%d %H:%M:%S.000Z}"
