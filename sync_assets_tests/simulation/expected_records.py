@@ -114,13 +114,16 @@ class ExpectedRecords:
     def excluded(self) -> set[Id]:
         """Contacts that Dynamics 365 did not have when their last hold was released, with the persons' records.
 
-        A row that names another parent now belongs to that one (security and privacy, a privacy delete).
+        A row in scope that names another parent now belongs to that one (security and privacy, a privacy delete). A
+        row out of scope stays the person's, as it is in Campaign.
         """
         last = {hold.contact: hold for hold in self.history.seen.holds}
         gone = {("contact", contact) for contact, hold in last.items() if self.history.missing_at_release(hold)}
 
         def parents(record: Id) -> set[Id]:
-            row = self.history.final_row(record) or {}
+            row = self.history.final_row(record)
+            if row is None or not self.history.contracts[record[0]].passes(row):
+                row = {}
             return {
                 parent
                 for link, parent in self.history.parents_ever(record)
