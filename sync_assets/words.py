@@ -1,14 +1,10 @@
-"""Word numbers and durations in messages (`1 record is`, `3 h 20 min`), find similar names, and recognise ids."""
+"""Word numbers and durations in messages (`1 record is`, `3 h 20 min`), and find similar names."""
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 from datetime import timedelta
-
-GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
-"""An id in lower case, as it is stored and sent."""
 
 
 def counted(number: int, one: str, verb: str = "") -> str:

@@ -169,7 +169,7 @@ def needless(ledger: Ledger, config: TableConfig) -> bool:
 
 def begun(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if the search was done, or if records of the table were acknowledged before it existed."""
-    if EXISTING in ledger.dialect.found(config.resource):
+    if EXISTING in ledger.dialect.findings(config.resource):
         return True
     synced = ledger.reports.counts()[config.table].synced
     return bool(synced and ledger.reports.one_acknowledged(config.table))

@@ -49,7 +49,7 @@ class LinkedRecords:
         target = Target.linked(runtime.config, config, resource)
         ledger, records = await asyncio.to_thread(lambda: runtime.ledger), dict[str, Records]()
         for one in (target, *target.parents):
-            found = await asyncio.to_thread(ledger.dialect.found, one.resource)
+            found = await asyncio.to_thread(ledger.dialect.findings, one.resource)
             records[one.resource] = one.records(campaign, found)
         return cls(target, records)
 

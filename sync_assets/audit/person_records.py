@@ -28,7 +28,7 @@ from sync_assets.campaign.client import CampaignClient, listed
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.records import Addressing, Records
 from sync_assets.config.models import Link, TableConfig
-from sync_assets.config.values import CONTACT
+from sync_assets.config.values import CONTACT, GUID
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.dataverse.page_parser import read_head
@@ -43,7 +43,7 @@ from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 from sync_assets.task_group import run_together
-from sync_assets.words import GUID, counted
+from sync_assets.words import counted
 
 PARENTS_IN_A_QUERY = 100
 """A URL may have 32,768 characters (docs/dev/references/dataverse.md 2.1); one parent takes about 80 of them."""

@@ -61,7 +61,7 @@ After an interruption, records may come a second time.
 
 def identifies(ledger: Ledger, config: TableConfig) -> bool:
     """Return True if Campaign is known to refuse a second record with the same key."""
-    return Addressing.configured(config, ledger.dialect.found(config.resource)).is_unique
+    return Addressing.configured(config, ledger.dialect.findings(config.resource)).is_unique
 
 
 def may_sort(config: TableConfig) -> bool:
@@ -171,7 +171,7 @@ class Comparison:
         claimed, unknown = self.ledger.rebuilds.claim_found(
             self.config.table, list(ours), self.session, remember=capitals or not identifies(self.ledger, self.config)
         )
-        if left_out := refused_in_updates(self.ledger.dialect.found(self.config.resource)):
+        if left_out := refused_in_updates(self.ledger.dialect.findings(self.config.resource)):
             claimed = [one._replace(update_payload=without(one.update, *left_out), resend=False) for one in claimed]
         parents = {link.to: self.runtime.config.table(link.table).resource for link in self.config.links}
 

@@ -19,11 +19,11 @@ from urllib.parse import quote
 from sync_assets.campaign.client import CallCounter, CampaignClient, CampaignRefused, decoded, listed
 from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
+from sync_assets.config.values import GUID
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import LinkTrail
 from sync_assets.http.transport import Unavailable
 from sync_assets.runtime.context import Runtime
-from sync_assets.words import GUID
 
 PAGE = 500
 """Records in a page; each page is one engine call."""

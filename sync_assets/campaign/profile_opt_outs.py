@@ -17,9 +17,8 @@ import polars as pl
 from sync_assets.campaign.client import CampaignClient, CampaignRefused, listed
 from sync_assets.campaign.dialect import ResponseOutcome, moment
 from sync_assets.campaign.records import Records
-from sync_assets.config.values import CHANGED_SUFFIX, PROFILE
+from sync_assets.config.values import CHANGED_SUFFIX, GUID, PROFILE
 from sync_assets.http.client import LinkTrail
-from sync_assets.words import GUID
 
 MARGIN = timedelta(minutes=5)
 """How far a poll reads back beyond `since`: clocks differ, and a change is listed a moment after its time."""

@@ -202,7 +202,7 @@ class _TableChecks:
     @property
     def addressing(self) -> Addressing:
         """Return how Campaign's records are addressed, by the ledger's findings if it is usable."""
-        found = self.runtime.ledger.dialect.found(self.config.resource) if self.counted else {}
+        found = self.runtime.ledger.dialect.findings(self.config.resource) if self.counted else {}
         return Addressing.configured(self.config, found)
 
     async def findings(self) -> list[Finding]:
@@ -270,7 +270,7 @@ class _TableChecks:
         runtime, config, calls = self.runtime, self.config, CallCounter()
         title = f"look-up by {config.key}"
         held = runtime.ledger.reports.one_acknowledged(config.table)
-        stored = runtime.ledger.dialect.found(config.resource)
+        stored = runtime.ledger.dialect.findings(config.resource)
         records = Target.of(config).records(self.campaign, stored, calls.observe)
         try:
             found = await records.find(held or str(uuid.uuid4()))

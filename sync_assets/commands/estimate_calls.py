@@ -313,9 +313,9 @@ def days_before(now: datetime) -> list[Interval]:
 def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
     """Return what a change of a table's records costs, by the configuration and the ledger's findings."""
     target = Target.linked(config, table)
-    addressing = target.addressing(ledger.dialect.found(target.resource))
+    addressing = target.addressing(ledger.dialect.findings(target.resource))
     parents = {
-        parent.resource: parent.addressing(ledger.dialect.found(parent.resource)).found for parent in target.parents
+        parent.resource: parent.addressing(ledger.dialect.findings(parent.resource)).found for parent in target.parents
     }
     return Cost(
         update=addressing.update_calls,

@@ -264,7 +264,7 @@ def _table(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, config: T
 def _notes(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal) -> Iterator[str]:
     config = runtime.config
     for table in config.tables:
-        addressing = Addressing.configured(table, ledger.dialect.found(table.resource))
+        addressing = Addressing.configured(table, ledger.dialect.findings(table.resource))
         if rehearsed.tables[table.table].deleted and addressing.key_in_delete is None:
             yield (
                 f"{table.table}: no delete has shown yet whether Campaign deletes by the key. Its deletes are counted "

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from sync_assets.config.models import Config
+from sync_assets.config.values import GUID
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
-from sync_assets.words import GUID, did_you_mean
+from sync_assets.words import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)

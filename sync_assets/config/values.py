@@ -1,4 +1,4 @@
-"""Types of single configuration values (names of both systems, plain values), and the base class of all models."""
+"""Types of single configuration values (names and ids of both systems, plain values), and the base of all models."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 Scalar = str | bool | int | float | None
 """A plain YAML value. Its required type follows from the metadata of both systems, not from the configuration."""
 
+GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+"""An id of Dynamics 365 in lower case, as it is stored and sent."""
 CONTACT = "contact"
 """The table of persons in Dynamics 365."""
 PROFILE = "profile"

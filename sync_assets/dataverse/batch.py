@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 from multidict import CIMultiDict
 
+from sync_assets.config.values import GUID
 from sync_assets.dataverse.client import API, D365Refused, DataverseClient, error_of, refusal
 from sync_assets.dataverse.metadata import Table
 from sync_assets.http.client import is_lost
@@ -26,7 +27,6 @@ from sync_assets.http.redaction import redact
 from sync_assets.http.retry import UPDATE_TRIES, backoff, retry_after
 from sync_assets.http.transport import HttpError, Response, SignInRefused, Unavailable
 from sync_assets.task_group import run_together
-from sync_assets.words import GUID
 
 ROWS_IN_A_BATCH = 100
 """Dataverse takes up to 1,000; a request that is lost is sent again whole."""

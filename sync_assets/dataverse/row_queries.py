@@ -16,11 +16,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec.structs import astuple
 
+from sync_assets.config.values import GUID
 from sync_assets.dataverse.client import IDS_IN_A_QUERY, DataverseClient
 from sync_assets.dataverse.metadata import MODIFIED, Table
 from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.task_group import run_together
-from sync_assets.words import GUID
 
 _MOMENT: Any = Annotated[datetime, msgspec.Meta(tz=True)]
 QUERIES_AT_ONCE = 4

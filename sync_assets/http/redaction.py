@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from sync_assets.config.values import GUID
 from sync_assets.foreign_text import one_line
-from sync_assets.words import GUID
 
 REASON_LENGTH = 300
 _GONE = "…"

@@ -17,10 +17,10 @@ from typing import Literal, assert_never, cast
 import polars as pl
 
 from sync_assets.config.models import FilterRule, Filters, Operator
+from sync_assets.config.values import GUID
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.configured_values import Scalar, WrongValue, column_value
 from sync_assets.mapping.conversions import OPTION_TYPES
-from sync_assets.words import GUID
 
 _TEXT_TYPES: tuple[ColumnType, ...] = ("string", "memo", "other")
 _ORDERED: tuple[ColumnType, ...] = ("integer", "bigint", "decimal", "money", "double", "date", "datetime")

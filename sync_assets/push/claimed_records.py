@@ -90,7 +90,7 @@ class ClaimedRecords:
         Findings that were made with another key attribute than `key` are deleted from the ledger; then the result is
         empty.
         """
-        found = await self._call(self._ledger.dialect.found, resource)
+        found = await self._call(self._ledger.dialect.findings, resource)
         if found.get(KEY, key) == key:
             return found
         await self._call(self._ledger.dialect.forget, resource)

@@ -83,12 +83,12 @@ class Rehearsal:
         """
         session, calls, total = await asyncio.to_thread(ledger.sessions.open, worker_id()), CallCounter(), 0
         target = self.target
-        known = await asyncio.to_thread(ledger.dialect.found, target.resource)
+        known = await asyncio.to_thread(ledger.dialect.findings, target.resource)
         keys = {one.resource: one.key for one in (target, *target.parents)}
         client = _AcceptingClient(keys, known)
         if not self._records:
             for one in (target, *target.parents):
-                found = await asyncio.to_thread(ledger.dialect.found, one.resource)
+                found = await asyncio.to_thread(ledger.dialect.findings, one.resource)
                 self._records[one.resource] = one.records(client, found)
             parents = {one.resource: self._records[one.resource] for one in target.parents}
             self._links = Links(target.links, parents, self.parent_keys, _nothing_to_send) if target.links else None

@@ -226,7 +226,7 @@ def test_a_certification_replaces_the_findings_of_an_earlier_one(program: Progra
     def found() -> tuple[str | None, str | None]:
         certified(program)
         with Ledger.open(program.runtime().settings.ledger_url) as ledger:
-            known = ledger.dialect.found("profile")
+            known = ledger.dialect.findings("profile")
         return known.get("key_in_url"), known.get("key_unique")
 
     assert found() == ("yes", "yes")
@@ -241,9 +241,9 @@ def test_the_ledger_counts_the_engine_calls_and_remembers_the_report(program: Pr
     _, status = program.json("status")
     assert status["engine_calls"] == document["engine_calls"] == program.sandbox.admin.engine_calls()
     with Ledger.open(program.runtime().settings.ledger_url) as ledger:
-        assert ledger.dialect.found(NAME).keys() >= {"certified_at", "version"}
-        assert "began" not in ledger.dialect.found(NAME)
-        assert ledger.dialect.found("profile")[f"certified Campaign: {GET}"] == f"workable: {YES}"
+        assert ledger.dialect.findings(NAME).keys() >= {"certified_at", "version"}
+        assert "began" not in ledger.dialect.findings(NAME)
+        assert ledger.dialect.findings("profile")[f"certified Campaign: {GET}"] == f"workable: {YES}"
 
 
 def test_doctor_and_status_tell_when_the_systems_were_certified_and_what_is_not_workable(program: Program) -> None:

@@ -130,7 +130,7 @@ class Certification:
     async def try_campaign(self) -> None:
         """Remove leftovers, try everything, remove the records again, also after an error."""
         now = datetime.now(UTC)
-        former = await asyncio.to_thread(lambda: self.ledger.dialect.found(NAME).get(BEGAN))
+        former = await asyncio.to_thread(lambda: self.ledger.dialect.findings(NAME).get(BEGAN))
         if former is None:
             await asyncio.to_thread(self.ledger.dialect.note, NAME, {BEGAN: now.isoformat()})
         for config in self.runtime.config.in_link_order:
@@ -231,7 +231,7 @@ class Certification:
             resource, found = subject.config.resource, subject.addressing.found
             if KEY_IN_URL not in found:
                 continue  # no record was made, so nothing was found out
-            if dialect.found(resource).get(KEY, subject.config.key) != subject.config.key:
+            if dialect.findings(resource).get(KEY, subject.config.key) != subject.config.key:
                 dialect.forget(resource)  # they were made with another key
             else:
                 dialect.forget(resource, *_FOUND_ANEW, *((KEY_IN_LINK,) if KEY_IN_LINK in found else ()))

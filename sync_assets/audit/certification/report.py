@@ -84,7 +84,7 @@ def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime) -> Non
         premise = f"{CERTIFIED}{result.system}: {result.premise}"
         reports.setdefault(result.about or NAME, {})[premise] = f"{result.outcome}: {result.found}"
     for about, report in reports.items():
-        if former := [one for one in ledger.dialect.found(about) if one.startswith(CERTIFIED)]:
+        if former := [one for one in ledger.dialect.findings(about) if one.startswith(CERTIFIED)]:
             ledger.dialect.forget(about, *former)
         ledger.dialect.note(about, report)
     ledger.dialect.note(NAME, {CERTIFIED_AT: at.isoformat(timespec="seconds"), VERSION: version("sync-assets")})
@@ -92,14 +92,14 @@ def store(ledger: Ledger, results: Iterable[PremiseResult], at: datetime) -> Non
 
 def stored_report(ledger: Ledger, config: Config) -> StoredReport:
     """Return what the ledger has of the last certification."""
-    marks = ledger.dialect.found(NAME)
+    marks = ledger.dialect.findings(NAME)
     names = dict.fromkeys(name for table in config.in_link_order for name in (table.table, table.resource))
     wrong = [
         PremiseResult(
             system, "" if about == NAME else about, premise, found.removeprefix(_NOT_WORKABLE), "", "not workable"
         )
         for about in (NAME, *names)
-        for known, found in sorted(ledger.dialect.found(about).items())
+        for known, found in sorted(ledger.dialect.findings(about).items())
         if known.startswith(CERTIFIED) and found.startswith(_NOT_WORKABLE)
         for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
     ]

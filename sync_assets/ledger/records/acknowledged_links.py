@@ -27,8 +27,8 @@ class AcknowledgedLinks:
         links: dict[str, dict[str, str]] = {}
         with self._session.database.read() as connection:
             for start in range(0, len(ids), BATCH):
-                found = self._session.bulk.find(connection, table, list(ids[start : start + BATCH]))
-                id_of = {seq: id_ for id_, seq in found.items()}
+                seqs = self._session.bulk.find(connection, table, list(ids[start : start + BATCH]))
+                id_of = {seq: id_ for id_, seq in seqs.items()}
                 for link in self._dependencies.links(connection, list(id_of), "AND keyed = 1 AND acked_id = parent_id"):
                     links.setdefault(id_of[link.seq], {})[link.attribute] = str(link.parent_id)
         return links

@@ -91,8 +91,8 @@ class BlockedRecords(Repository):
             .where(_BLOCKS)
             .group_by(_L.parent_table, _P.c.state)
         )
-        found = [(name, _in_words(state), number) for name, state, number in self._session.rows(by_state)]
-        return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
+        parents = [(name, _in_words(state), number) for name, state, number in self._session.rows(by_state)]
+        return sorted(parents, key=lambda one: (-one[2], one[0], one[1]))
 
     def waiting(self, table: str | None = None, limit: int = LISTED) -> list[Waiting]:
         """Return up to `limit` waiting records of a table, or of all tables, in the order of their first capture.

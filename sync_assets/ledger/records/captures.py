@@ -167,10 +167,10 @@ class Captures:
         """Return the seqs of unchanged rows. Raises RowsMoved if one of them must be read after all."""
         if not rows:
             return []
-        found = self._session.bulk.same_rows(connection, table, *zip(*rows, strict=True))
-        if len(found) < len(rows):
+        unchanged = self._session.bulk.same_rows(connection, table, *zip(*rows, strict=True))
+        if len(unchanged) < len(rows):
             raise RowsMoved(table)
-        return [seq for _, seq in found]
+        return [seq for _, seq in unchanged]
 
     def same_rows(self, table: str, ids: Sequence[str], row_hashes: Sequence[int]) -> list[int]:
         """Return the indexes of rows whose bytes are those captured last, so that `save_page` would find no change.
@@ -186,10 +186,10 @@ class Captures:
     def row_versions(self, table: str, ids: Sequence[str], *, above: int) -> dict[str, int]:
         """Return by id the versions captured last, of those of the ids for which it is higher than `above`."""
         with self._session.database.read() as connection:
-            found = self._session.bulk.for_record_ids(
+            newer = self._session.bulk.for_record_ids(
                 connection, _VERSIONS, ids, table, above, also="AND row_version > ?"
             )
-        return {row[0]: row[1] for row in found}
+        return {row[0]: row[1] for row in newer}
 
     def ids_to_read(self, table: str, versions: Mapping[str, int | None], deleted: Sequence[str]) -> list[str]:
         """Return the ids of changes that are not captured yet, as far as versions show.
@@ -201,8 +201,8 @@ class Captures:
         """
         ids = [*versions, *deleted]
         with self._session.database.read() as connection:
-            found = self._session.bulk.for_record_ids(connection, _VERSIONS, ids, table, table, also=_EXISTING)
-        stored: dict[str, int | None] = {row[0]: row[1] for row in found}
+            known = self._session.bulk.for_record_ids(connection, _VERSIONS, ids, table, table, also=_EXISTING)
+        stored: dict[str, int | None] = {row[0]: row[1] for row in known}
         changed = [id_ for id_, version in versions.items() if version is None or (stored.get(id_) or -1) < version]
         return list(dict.fromkeys([*changed, *(id_ for id_ in deleted if id_ in stored)]))
 
@@ -263,8 +263,8 @@ class Captures:
             connection, "UPDATE sync_record SET row_hash = ?, row_version = ? WHERE seq = ?", sent
         )
         # Records left in `known` were purged between the two queries, when their delete was acknowledged: insert them.
-        there = {row.at for row in stored}.difference(known.values())
-        fresh = [index for index in range(len(page.ids)) if index not in there]
+        existing = {row.at for row in stored}.difference(known.values())
+        fresh = [index for index in range(len(page.ids)) if index not in existing]
         failed = 0
         if fresh:
             records = self._encrypted(page.records(fresh, table, now))
@@ -279,10 +279,10 @@ class Captures:
     def _otherwise_inserted(self, connection: Connection, page: "LedgerPage", stored: Sequence[StoredRow]) -> set[int]:
         """Return the seqs of acknowledged records whose insert-only fields differ, or whose values were not stored."""
         acknowledged = "SELECT seq, insert_only_hash FROM sync_record"
-        found = self._session.bulk.for_seqs(
+        hashes = self._session.bulk.for_seqs(
             connection, acknowledged, [row.seq for row in stored], also="AND acked_hash IS NOT NULL"
         )
-        sent: dict[int, int | None] = dict(found)
+        sent: dict[int, int | None] = dict(hashes)
         return {row.seq for row in stored if row.seq in sent and sent[row.seq] != page.insert_only_hashes[row.at]}
 
     def _delete(self, connection: Connection, table: str, ids: list[str], tally: TotalsChange) -> int:

@@ -142,13 +142,13 @@ class Claims:
             if opt_outs:
                 opt_outs_by_id = self._opt_outs.to_send(connection, [row.id for row in rows], opt_outs)
             sent = dict.fromkeys([row.id for row in rows], tuple((name, False) for name in opt_outs)) | opt_outs_by_id
-            found = write_claims(self._session, self._dependencies, connection, rows, session, sent)
-            return found, self._sessions.count(connection) if rows else 0
+            claimed = write_claims(self._session, self._dependencies, connection, rows, session, sent)
+            return claimed, self._sessions.count(connection) if rows else 0
 
-        found, number = self._session.database.write(work)
-        if found:
+        claimed, number = self._session.database.write(work)
+        if claimed:
             self._sessions.remember(number)
-        return found
+        return claimed
 
     def release(self, table: str, session: int) -> int:
         """Release the records of a table that a session has claimed; return how many.
@@ -157,11 +157,11 @@ class Claims:
         """
 
         def work(connection: Connection) -> int:
-            mine = sa.select(
+            claims = sa.select(
                 _R.seq, _R.outcome_unknown, _R.unknown_until, sa.literal(self._session.now()).label("ended")
             )
-            mine = mine.where(_R.session == session, _R.table_name == table).order_by(_R.seq).with_for_update()
-            rows = connection.execute(mine).all()
+            claims = claims.where(_R.session == session, _R.table_name == table).order_by(_R.seq).with_for_update()
+            rows = connection.execute(claims).all()
             ended = "UPDATE sync_record SET session = NULL, unknown_until = ?"
             for until, seqs in _unknown_until(rows, self._session).items():
                 self._session.bulk.for_seqs(connection, ended, seqs, until)
@@ -385,8 +385,8 @@ def _claimed(
     operation: Operation = "insert" if row.acked_hash is None and payload is not None else "update"
     if payload is None:
         # An update of links alone does not change the acknowledged content, as far as that is known.
-        sure = not (outcome_unknown and (row.orphaned or row.out_of_scope or row.validation_error is not None))
-        same = row.acked_hash is not None and sure and all(link.keyed or link.acknowledged for link in links)
+        content_known = not (outcome_unknown and (row.orphaned or row.out_of_scope or row.validation_error is not None))
+        same = row.acked_hash is not None and content_known and all(link.keyed or link.acknowledged for link in links)
         content = row.acked_hash if same else OTHER
     return Claimed(
         seq=row.seq,

@@ -51,8 +51,8 @@ _WITHDRAW = """
 _LOST = "UPDATE sync_link SET parent_loss = ? WHERE parent_table = ? AND parent_id"
 _IN_CAMPAIGN = "SELECT seq, table_name FROM sync_record"
 _COUNTS = "AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND state <> 4 ORDER BY table_name"
-_BACK = "DELETE FROM sync_gone WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
-_SEE = "INSERT INTO sync_seen (seq, table_name) SELECT seq, table_name FROM sync_record"
+_DELETE_COLLECTED = "DELETE FROM sync_gone WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
+_INSERT_SEEN = "INSERT INTO sync_seen (seq, table_name) SELECT seq, table_name FROM sync_record"
 _MISSING = """
     INSERT INTO sync_gone (seq, table_name, withdraw)
     SELECT r.seq, r.table_name, ? FROM sync_record r
@@ -119,12 +119,12 @@ class Deletions:
             seqs = list(connection.execute(collected).scalars())
             for start in range(0, len(seqs), BATCH):
                 self._find_orphans_of(connection, seqs[start : start + BATCH], becomes)
-            found = sorted(becomes.keys() - set(seqs))
-            for start in range(0, len(found), BATCH):
-                some = self._session.bulk.for_seqs(connection, _IN_CAMPAIGN, found[start : start + BATCH], also=_COUNTS)
-                for seq, of in some:
+            seqs = sorted(becomes.keys() - set(seqs))
+            for start in range(0, len(seqs), BATCH):
+                rows = self._session.bulk.for_seqs(connection, _IN_CAMPAIGN, seqs[start : start + BATCH], also=_COUNTS)
+                for seq, orphan_table in rows:
                     counts = orphans.deleted if becomes[seq] == Orphaned.DELETED else orphans.kept
-                    counts[of] = counts.get(of, 0) + 1
+                    counts[orphan_table] = counts.get(orphan_table, 0) + 1
         return orphans
 
     def _find_orphans_of(self, connection: Connection, deleted: Sequence[int], becomes: dict[int, Orphaned]) -> None:
@@ -137,9 +137,9 @@ class Deletions:
         while seqs:
             level = self._dependencies.states(connection, seqs)
             seqs = sorted(self._dependencies.children(connection, ((one.table_name, one.id) for one in level)))
-            links, _, found = self._dependencies.links_and_parents(connection, seqs, lock=False)
+            links, _, known = self._dependencies.links_and_parents(connection, seqs, lock=False)
             parents = {
-                key: parent._replace(orphaned=becomes.get(parent.seq, parent.orphaned)) for key, parent in found.items()
+                key: parent._replace(orphaned=becomes.get(parent.seq, parent.orphaned)) for key, parent in known.items()
             }
             children = self._dependencies.states(connection, seqs)
             new = {
@@ -223,10 +223,10 @@ class Deletions:
     def _carry_out(self, connection: Connection, table: str, *only: sa.ColumnElement[bool]) -> bool:
         """Carry out one batch of collected deletions that meet the conditions `only`; False if none is left."""
         self._dependencies.lock_linked_records(connection)
-        some = sa.select(_G.seq, _G.withdraw).where(_G.table_name == table, *only).order_by(_G.seq).limit(BATCH)
+        batch = sa.select(_G.seq, _G.withdraw).where(_G.table_name == table, *only).order_by(_G.seq).limit(BATCH)
         if only:
-            some = some.join(schema.record, _R.seq == _G.seq)
-        rows = connection.execute(some).all()
+            batch = batch.join(schema.record, _R.seq == _G.seq)
+        rows = connection.execute(batch).all()
         seqs = {withdraw: [row.seq for row in rows if row.withdraw == withdraw] for withdraw in (0, 1)}
         tally = TotalsChange()
         self.mark_deleted_or_out_of_scope(connection, seqs[0], tally, withdraw=False)
@@ -293,8 +293,8 @@ class Deletions:
         )
         seqs = sorted(self._session.column(waiting))
         for start in range(0, len(seqs), BATCH):
-            some = seqs[start : start + BATCH]
-            self._session.database.write(partial(self._reevaluate_orphans, seqs=some))
+            batch = seqs[start : start + BATCH]
+            self._session.database.write(partial(self._reevaluate_orphans, seqs=batch))
         same = sa.update(schema.feed).where(_F.table_name == table, _F.read_id == read_id)
         self._session.run(same.values(orphans_due=False))
 
@@ -312,25 +312,25 @@ class Deletions:
 
     def collect(self, connection: Connection, table: str, seqs: Sequence[int]) -> int:
         """Collect the deletes of records whose rows were not deleted so far; return how many are new."""
-        there = "SELECT seq FROM sync_record"
+        select_seq = "SELECT seq FROM sync_record"
         open_ = "AND desired_hash IS NOT NULL AND seq NOT IN (SELECT seq FROM sync_gone WHERE table_name = ?)"
-        found = [row[0] for row in self._session.bulk.for_seqs(connection, there, seqs, table, also=open_)]
-        if found:
-            noted = [{"seq": seq, "table_name": table, "withdraw": 0} for seq in found]
+        collected = [row[0] for row in self._session.bulk.for_seqs(connection, select_seq, seqs, table, also=open_)]
+        if collected:
+            noted = [{"seq": seq, "table_name": table, "withdraw": 0} for seq in collected]
             connection.execute(sa.insert(schema.gone), noted)
-        return len(found)
+        return len(collected)
 
     def has_collected(self, connection: Connection, table: str) -> bool:
         return bool(connection.execute(sa.select(sa.exists().where(_G.table_name == table))).scalar())
 
     def discard_collected_deletes(self, connection: Connection, table: str, ids: Sequence[str]) -> None:
         """Remove these rows from the collected deletions: a later page returned them."""
-        self._session.bulk.for_record_ids(connection, _BACK, ids, table, also=")")
+        self._session.bulk.for_record_ids(connection, _DELETE_COLLECTED, ids, table, also=")")
 
     def note_seen(self, connection: Connection, table: str, seqs: Sequence[int], ids: Sequence[str]) -> None:
         """Store that the full read under way has returned these records, by seq and by id."""
-        found = [*seqs, *self._session.bulk.find(connection, table, ids).values()]
-        self._session.bulk.for_seqs(connection, _SEE, found, also="ON CONFLICT (seq) DO NOTHING")
+        seen = [*seqs, *self._session.bulk.find(connection, table, ids).values()]
+        self._session.bulk.for_seqs(connection, _INSERT_SEEN, seen, also="ON CONFLICT (seq) DO NOTHING")
 
     def note_missing(self, connection: Connection, table: str, bound: int, *, withdraw: bool) -> None:
         """Collect the records that a complete full read did not return.

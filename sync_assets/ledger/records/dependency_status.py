@@ -30,7 +30,7 @@ from sync_assets.ledger.rules.dependencies import (
 )
 from sync_assets.ledger.rules.record_state import UNSENT, Dependencies, RecordState, reevaluate
 from sync_assets.ledger.storage import operation_tables, schema
-from sync_assets.ledger.storage.bulk import STANDS
+from sync_assets.ledger.storage.bulk import SELECT_STATE
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _TURN = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
@@ -149,15 +149,15 @@ class DependencyStatus:
         """Return by seq the links to be sent with these records: those to parents that stand in Campaign."""
         links = self.links(connection, seqs)
         parents = self._parents(connection, links, lock=False)
-        found: dict[int, list[LinkTo]] = defaultdict(list)
+        links_by_seq: dict[int, list[LinkTo]] = defaultdict(list)
         for link in links:
             parent = parents.get((link.parent_table, link.parent_id or ""))
             wanted = stands(parent) or not link.keyed
             done = is_acknowledged(link, parent, wanted=wanted)
             incarnation = (parent.seq, parent.incarnation) if parent and stands(parent) else None
             to = link.parent_id if wanted else None
-            found[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), done, incarnation))
-        return {seq: tuple(its_links) for seq, its_links in found.items()}
+            links_by_seq[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), done, incarnation))
+        return {seq: tuple(its_links) for seq, its_links in links_by_seq.items()}
 
     def store_sent_links(self, connection: Connection, outcomes: Sequence[tuple[RecordState, Outcome]]) -> None:
         """Store the links that Campaign acknowledged, and remove those of deleted records.
@@ -217,9 +217,9 @@ class DependencyStatus:
 
     def neighbours(self, connection: Connection, records: Sequence[RecordState]) -> set[int]:
         """Return the seqs of the children of these records, and of those parents that are pending delete."""
-        found = self.children(connection, [_key(record) for record in records])
+        children = self.children(connection, [_key(record) for record in records])
         # A parent depends on its children only while it must not exist in Campaign.
-        return found | self.leaving_parents(connection, records)
+        return children | self.leaving_parents(connection, records)
 
     def leaving_parents(self, connection: Connection, records: Sequence[RecordState]) -> set[int]:
         """Return the seqs of those parents of these records, now or formerly, that must not exist in Campaign."""
@@ -259,7 +259,7 @@ class DependencyStatus:
 
     def states(self, connection: Connection, seqs: Sequence[int]) -> list[RecordState]:
         """Read records without a lock."""
-        return [RecordState(*row) for row in self._session.bulk.for_seqs(connection, STANDS, seqs)]
+        return [RecordState(*row) for row in self._session.bulk.for_seqs(connection, SELECT_STATE, seqs)]
 
     def _reevaluate_once(
         self, connection: Connection, seqs: Sequence[int], tally: TotalsChange

@@ -191,8 +191,8 @@ class Feeds:
 
     def release_feed(self, table: str, session: int) -> None:
         """Release the capture lease, if this session still holds it."""
-        mine = sa.delete(schema.lease).where(_L.name == table, _L.session == session)
-        self._session.run(mine)
+        lease = sa.delete(schema.lease).where(_L.name == table, _L.session == session)
+        self._session.run(lease)
 
     def reset(
         self,

@@ -123,11 +123,11 @@ class HoldRecords(Repository):
         by_table: dict[str, list[str]] = defaultdict(list)
         for table, id_ in sorted(keys):
             by_table[table].append(id_)
-        found: dict[Key, set[HoldReason]] = defaultdict(set)
+        reasons: dict[Key, set[HoldReason]] = defaultdict(set)
         for table, ids in by_table.items():
             for id_, *reason in self._session.bulk.for_ids(connection, _OF_RECORDS, ids, table):
-                found[table, id_].add(HoldReason(*reason))
-        return found
+                reasons[table, id_].add(HoldReason(*reason))
+        return reasons
 
     def add(self, connection: Connection, hold: Key, records: Iterable[HeldRecord]) -> None:
         """Store records as those of the held person."""
@@ -135,8 +135,8 @@ class HoldRecords(Repository):
 
     def records_of(self, connection: Connection, hold: Key) -> list[HeldRecord]:
         query = "SELECT table_name, id, attribute FROM sync_hold_record WHERE hold_table = ? AND hold_id = ?"
-        found = self._session.execute(connection, query, hold)
-        return sorted(HeldRecord(*row) for row in found)
+        rows = self._session.execute(connection, query, hold)
+        return sorted(HeldRecord(*row) for row in rows)
 
 
 def is_held(reasons: Set[HoldReason]) -> bool:

@@ -212,8 +212,8 @@ class Holds:
     def held_since(self, table: str, id: str) -> datetime | None:
         """Return since when the row itself is held; None if it is not."""
         with self._session.database.read() as connection:
-            found = connection.execute(_hold_query(table, id)).one_or_none()
-            return None if found is None else times.from_micros(found.since)
+            hold = connection.execute(_hold_query(table, id)).one_or_none()
+            return None if hold is None else times.from_micros(hold.since)
 
     def records_of_hold(self, table: str, id: str) -> list[HeldRecord]:
         """Return the records of a held or excluded row, by table and id; empty if it is neither."""
@@ -281,8 +281,8 @@ class Holds:
         by_table: dict[str, set[str]] = defaultdict(set)
         for record in records:
             by_table[record[0]].add(record[1])
-        found = [self._session.bulk.find(connection, table, sorted(ids)) for table, ids in sorted(by_table.items())]
-        return sorted(seq for seqs in found for seq in seqs.values())
+        known = [self._session.bulk.find(connection, table, sorted(ids)) for table, ids in sorted(by_table.items())]
+        return sorted(seq for seqs in known for seq in seqs.values())
 
     def _count_in_state(self, connection: Connection, records: Iterable[HeldRecord], state: State) -> int:
         """Count those of the records that are in this state."""
@@ -292,19 +292,19 @@ class Holds:
     def _related_records(self, connection: Connection, table: str, id: str) -> list[RelatedRecord]:
         """See `related`."""
         now, horizon = self._session.now(), self._session.horizon
-        found: dict[Key, RelatedRecord] = {}
+        related: dict[Key, RelatedRecord] = {}
         of_hold = [(record.table, record.id) for record in self._hold_records.records_of(connection, (table, id))]
         level: list[Key] = [(table, id), *of_hold]  # its children may have been captured though it was not
         seqs = self._seqs(connection, level)
         while seqs or level:
             rows = self._session.bulk.for_seqs(connection, _RELATED, seqs, also="ORDER BY table_name, id")
             new = {
-                (row[1], row[2]): _related_record(row, now, horizon) for row in rows if (row[1], row[2]) not in found
+                (row[1], row[2]): _related_record(row, now, horizon) for row in rows if (row[1], row[2]) not in related
             }
-            found |= new
+            related |= new
             seqs = sorted(self._dependencies.children(connection, [*new, *level]))
             level = []
-        return list(found.values())
+        return list(related.values())
 
 
 def _hold_query(table: str, id: str) -> sa.Select[Any]:
@@ -312,7 +312,7 @@ def _hold_query(table: str, id: str) -> sa.Select[Any]:
 
 
 def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
-    _, table, id_, state, wanted, there, payload, live_until, *of_record, opt_outs_session, opt_outs_unknown = row
+    _, table, id_, state, wanted, may_exist, payload, live_until, *of_record, opt_outs_session, opt_outs_unknown = row
     until = [
         unknown_at_claim(unknown, outcome_unknown=True, session_until=session_until, now=now, horizon=horizon)
         for session_until, unknown in (of_record, (opt_outs_session, opt_outs_unknown))
@@ -323,7 +323,7 @@ def _related_record(row: Any, now: int, horizon: int) -> RelatedRecord:
         id_,
         State(state),
         bool(wanted),
-        bool(there),
+        bool(may_exist),
         bool(payload),
         times.instant(live_until),
         times.instant(unknown),

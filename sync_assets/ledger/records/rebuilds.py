@@ -147,13 +147,13 @@ class Rebuilds:
                 .with_for_update(skip_locked=True)
             )
             rows = connection.execute(wanted).all()
-            found = write_claims(self._session, self._dependencies, connection, rows, session, {})
+            claimed = write_claims(self._session, self._dependencies, connection, rows, session, {})
             # Nothing is sent, so a record whose acknowledged state is known does not become uncertain: if it is not to
             # be sent, it would stay so for ever, and its children would wait. For any other record the mark is kept: it
             # records that the record exists in Campaign, even if this process is killed.
             known_to_hold = [row.seq for row in rows if row.acked_hash is not None and not row.outcome_unknown]
             self._session.bulk.for_seqs(connection, "UPDATE sync_record SET outcome_unknown = 0", known_to_hold)
-            return found, len(ids) - len(known)
+            return claimed, len(ids) - len(known)
 
         return self._session.database.write(work)
 

@@ -67,17 +67,17 @@ class Systems(Repository):
 class DialectFindings(Repository):
     """Reads and writes `sync_dialect`."""
 
-    def found(self, resource: str) -> dict[str, str]:
+    def findings(self, resource: str) -> dict[str, str]:
         """Return the findings of a resource: premise -> finding."""
         rows = self._session.rows(sa.select(_D.premise, _D.found).where(_D.resource == resource))
         return {row.premise: row.found for row in rows}
 
-    def note(self, resource: str, found: Mapping[str, str]) -> None:
+    def note(self, resource: str, findings: Mapping[str, str]) -> None:
         """Store findings of a resource; they replace earlier ones of the same premises."""
         now = self._session.now()
         rows = [
             {"resource": resource, "premise": premise, "found": finding, "found_at": now}
-            for premise, finding in sorted(found.items())
+            for premise, finding in sorted(findings.items())
         ]
         if rows:
             self._session.run(self._session.put(operation_tables.dialect, rows))

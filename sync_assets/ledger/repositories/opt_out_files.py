@@ -85,9 +85,9 @@ class OptOutFiles:
             for key in files:
                 name, modified, size = key
                 if key in known:
-                    there = [_F.name == name, _F.modified_at == modified, _F.size == size]
+                    file = [_F.name == name, _F.modified_at == modified, _F.size == size]
                     seen_at = min(known[key].seen_at, now)  # the clock may have been set back since
-                    seen = sa.update(opt_out_tables.opt_out_file).where(*there).values(seen_at=seen_at, looked_at=now)
+                    seen = sa.update(opt_out_tables.opt_out_file).where(*file).values(seen_at=seen_at, looked_at=now)
                     connection.execute(seen)
                 else:
                     values = {"name": name, "modified_at": modified, "size": size, "state": 0}
@@ -136,11 +136,11 @@ class OptOutFiles:
 
         return self._session.database.write(work)
 
-    def last_noted(self, what: str) -> datetime | None:
+    def last_noted(self, event: str) -> datetime | None:
         """Return when the event `what` (POLL or RESTART) was last stored."""
-        return times.instant(self._session.scalar(sa.select(sa.func.max(_F.modified_at)).where(_F.name == what)))
+        return times.instant(self._session.scalar(sa.select(sa.func.max(_F.modified_at)).where(_F.name == event)))
 
-    def note(self, what: str, moment: datetime) -> None:
+    def note(self, event: str, moment: datetime) -> None:
         """Store the event `what` (POLL or RESTART); only the last one is kept, and none of the future.
 
         A time in the future is that of a clock that was set back since.
@@ -149,8 +149,8 @@ class OptOutFiles:
         def work(connection: Connection) -> None:
             at = times.to_micros(moment)
             other = sa.or_(_F.modified_at < at, _F.modified_at > max(at, self._session.now()))
-            connection.execute(sa.delete(opt_out_tables.opt_out_file).where(_F.name == what, other))
-            values = {"name": what, "modified_at": at, "size": 0, "seen_at": at, "looked_at": at, "state": 1}
+            connection.execute(sa.delete(opt_out_tables.opt_out_file).where(_F.name == event, other))
+            values = {"name": event, "modified_at": at, "size": 0, "seen_at": at, "looked_at": at, "state": 1}
             connection.execute(
                 self._session.upsert(opt_out_tables.opt_out_file).values(values).on_conflict_do_nothing()
             )

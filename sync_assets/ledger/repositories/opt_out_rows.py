@@ -42,13 +42,13 @@ class OptOutRows(Repository):
 
     def load(self, connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], OptOutRow]:
         """Read and lock the rows of these contacts."""
-        found: dict[tuple[str, str], OptOutRow] = {}
+        rows: dict[tuple[str, str], OptOutRow] = {}
         lock = "ORDER BY id, attribute" + ("" if self._session.database.sqlite else " FOR UPDATE")
         for start in range(0, len(ids), _BATCH):
             for row in self._session.bulk.for_ids(connection, ROWS, ids[start : start + _BATCH], also=lock):
                 one = OptOutRow(*row)
-                found[one.id, one.attribute] = one
-        return found
+                rows[one.id, one.attribute] = one
+        return rows
 
     def put(
         self, connection: Connection, known: Mapping[tuple[str, str], OptOutRow], rows: Iterable[OptOutRow]
@@ -75,17 +75,17 @@ class OptOutRows(Repository):
         attributes = [name for name in captured.columns if name != "id"]
         ids: list[str] = captured["id"].to_list()
         known = self.load(connection, ids)
-        there: set[str] | None = None
-        out = set(filtered_out)
+        in_campaign: set[str] | None = None
+        out_of_scope = set(filtered_out)
         rows: dict[tuple[str, str], OptOutRow] = {}
         for name in attributes:
             for id_, value in zip(ids, captured[name], strict=True):
                 row = known.get((id_, name))
-                if row is None and (not value or (are_fields and id_ not in out)):
+                if row is None and (not value or (are_fields and id_ not in out_of_scope)):
                     continue
-                if there is None:  # queried only if a row may change
-                    there = self._may_exist(connection, ids, filtered_out)
-                if row is None and id_ in out and id_ not in there:
+                if in_campaign is None:  # queried only if a row may change
+                    in_campaign = self._may_exist(connection, ids, filtered_out)
+                if row is None and id_ in out_of_scope and id_ not in in_campaign:
                     continue
                 start = row or OptOutRow(id_, name)
                 moved = rules.after_capture(
@@ -93,7 +93,7 @@ class OptOutRows(Repository):
                     int(bool(value)),
                     "change in Dynamics 365",
                     known=row is not None,
-                    may_exist_in_campaign=id_ in there,
+                    may_exist_in_campaign=id_ in in_campaign,
                 )
                 if moved is not None:
                     rows[id_, name] = moved
@@ -112,9 +112,9 @@ class OptOutRows(Repository):
 
         A profile in scope that was only found in a list of Campaign's records is read before its insert.
         """
-        there = self._session.bulk.for_record_ids(connection, _THERE, ids, CONTACT)
-        found = self._session.bulk.for_ids(connection, _FOUND_THERE, filtered_out, CONTACT)
-        return {row[0] for row in (*there, *found)}
+        held = self._session.bulk.for_record_ids(connection, _THERE, ids, CONTACT)
+        listed = self._session.bulk.for_ids(connection, _FOUND_THERE, filtered_out, CONTACT)
+        return {row[0] for row in (*held, *listed)}
 
     def apply_inserted(
         self,
@@ -159,7 +159,7 @@ class OptOutRows(Repository):
             for row in self._session.bulk.for_ids(connection, ROWS, ids[start : start + _BATCH]):
                 one = OptOutRow(*row)
                 by_id.setdefault(one.id, {})[one.attribute] = bool(one.d365)
-        return {id_: tuple((name, found.get(name, False)) for name in attributes) for id_, found in by_id.items()}
+        return {id_: tuple((name, values.get(name, False)) for name in attributes) for id_, values in by_id.items()}
 
     def forget(self, connection: Connection, ids: Sequence[str]) -> None:
         """Delete the rows of those contacts that have no record: Campaign has no profile of them any more."""

@@ -152,8 +152,8 @@ class OptOuts:
         """
         with self._session.database.read() as connection:
             ids = _due_ids(connection, state, attributes, after, limit)
-            found = self._session.bulk.for_ids(connection, ROWS, ids, also="ORDER BY id, attribute")
-            return _by_contact((OptOutRow(*row) for row in found), state, attributes)
+            rows = self._session.bulk.for_ids(connection, ROWS, ids, also="ORDER BY id, attribute")
+            return _by_contact((OptOutRow(*row) for row in rows), state, attributes)
 
     def claim(
         self, state: OptOutState, attributes: Sequence[str], session: int, *, after: str = "", limit: int
@@ -183,7 +183,7 @@ class OptOuts:
             rows = self._rows.load(connection, ids)
             held = {row[0] for row in self._session.bulk.for_ids(connection, _HELD, ids)}
             due = _by_contact((rows[key] for key in sorted(rows) if key[0] not in held), state, attributes)
-            claimed = [(session, row.id, row.attribute) for found in due.values() for row in found]
+            claimed = [(session, row.id, row.attribute) for contact_rows in due.values() for row in contact_rows]
             self._session.bulk.for_each(connection, _CLAIM, claimed)
             return due
 
@@ -257,12 +257,12 @@ class OptOuts:
         """
 
         def work(connection: Connection) -> list[OptOutRow]:
-            there = self._load(connection, rows)  # locked in order
+            stored_rows = self._load(connection, rows)  # locked in order
             if session is not None:
                 answered = [(session, row.id, row.attribute) for row in rows if row.id not in unanswered]
                 self._session.bulk.for_each(connection, _ANSWERED, answered)
                 self._release(connection, _O.session == session)
-            stored = self._put(connection, rows, there)
+            stored = self._put(connection, rows, stored_rows)
             self._rows.add_counts(connection, counts or {})
             return [row._replace(version=row.version + 1) for row in stored]
 
@@ -291,11 +291,11 @@ class OptOuts:
         return self._rows.load(connection, list(dict.fromkeys(row.id for row in rows)))
 
     def _put(
-        self, connection: Connection, rows: Sequence[OptOutRow], there: Mapping[tuple[str, str], OptOutRow]
+        self, connection: Connection, rows: Sequence[OptOutRow], stored_rows: Mapping[tuple[str, str], OptOutRow]
     ) -> list[OptOutRow]:
-        versions = {key: row.version for key, row in there.items()}
+        versions = {key: row.version for key, row in stored_rows.items()}
         stored = [row for row in rows if versions.get((row.id, row.attribute)) == row.version]
-        self._rows.put(connection, there, stored)
+        self._rows.put(connection, stored_rows, stored)
         return stored
 
     def retry(self, id: str | None = None) -> int:
@@ -311,12 +311,12 @@ class OptOuts:
             wanted = sa.select(*(_O[name] for name in OptOutRow._fields)).where(opt_out_tables.OPT_OUT_DUE, condition)
             if id is not None:
                 wanted = wanted.where(_O.id == id)
-            found = [
+            waiting = [
                 OptOutRow(*row) for row in connection.execute(wanted.order_by(_O.id, _O.attribute).with_for_update())
             ]
-            known = {(row.id, row.attribute): row for row in found}
-            self._rows.put(connection, known, [rules.due_again(row, ask=True) for row in found])
-            return len(found)
+            known = {(row.id, row.attribute): row for row in waiting}
+            self._rows.put(connection, known, [rules.due_again(row, ask=True) for row in waiting])
+            return len(waiting)
 
         return self._session.database.write(work)
 
@@ -385,8 +385,8 @@ def _due_ids(
 
 def _by_contact(rows: Iterable[OptOutRow], state: OptOutState, attributes: Sequence[str]) -> dict[str, list[OptOutRow]]:
     """Return those of the rows that are in this state, by contact."""
-    found: dict[str, list[OptOutRow]] = {}
+    by_contact: dict[str, list[OptOutRow]] = {}
     for row in rows:
         if row.state == state and row.attribute in attributes:
-            found.setdefault(row.id, []).append(row)
-    return found
+            by_contact.setdefault(row.id, []).append(row)
+    return by_contact

@@ -84,7 +84,7 @@ class RecordHistory:
         if table is not None:
             wanted = wanted.where(_H.table_name == table)
         rows = self._session.rows(wanted.order_by(_H.number.desc()).limit(limit))
-        return [HistoryEntry(times.from_micros(at), *rest) for at, *rest in rows]
+        return [HistoryEntry(times.from_micros(at), *columns) for at, *columns in rows]
 
     def prune_entries(self, before: datetime) -> int:
         """Delete the entries stored before a time; return how many. May be stopped and repeated."""
@@ -100,8 +100,8 @@ class RecordHistory:
             return connection.execute(sa.delete(operation_tables.history).where(_H.number.in_(oldest))).rowcount
 
         deleted = 0
-        while some := self._session.database.write(work):
-            deleted += some
+        while pruned := self._session.database.write(work):
+            deleted += pruned
         return deleted
 
 

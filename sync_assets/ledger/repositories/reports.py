@@ -89,12 +89,12 @@ class Reports(Repository):
         number = sa.select(_T.records).where(_T.table_name == table, _T.state == State.PENDING.value)
         with self._session.database.read() as connection:
             grouped = sa.select(oldest.c.takes, sa.func.count()).group_by(oldest.c.takes)
-            found: dict[Operation, int] = {row[0]: row[1] for row in connection.execute(grouped)}
+            operations: dict[Operation, int] = {row[0]: row[1] for row in connection.execute(grouped)}
             pending = connection.execute(number).scalar() or 0
-        judged = sum(found.values())
+        judged = sum(operations.values())
         if judged < _JUDGED:
-            return found
-        return {operation: records * pending // judged for operation, records in found.items()}
+            return operations
+        return {operation: records * pending // judged for operation, records in operations.items()}
 
     def one_acknowledged(self, table: str) -> str | None:
         """Return the id of any synced record that Campaign holds; None without one."""
@@ -192,7 +192,7 @@ class Reports(Repository):
         reasons: Counter[str] = Counter()
         for text, records in self._session.rows(refused.group_by(_REASON)):
             reasons[kind_of_reason(text or "no reason given")] += records
-        return sorted(reasons.items(), key=lambda found: (-found[1], found[0]))[:MOST_REASONS]
+        return sorted(reasons.items(), key=lambda reason: (-reason[1], reason[0]))[:MOST_REASONS]
 
     def sample_synced(self, table: str, n: int, seed: int) -> list[str]:
         """Draw up to `n` ids of synced records that Campaign holds, uniformly at random.
@@ -212,22 +212,22 @@ class Reports(Repository):
                 return chance.sample(ids, min(n, len(ids)))
             ends = [sa.select(end(_R.seq)).where(_R.seq > 0) for end in (sa.func.min, sa.func.max)]  # by the index
             first, last = (connection.execute(end).scalar_one() for end in ends)
-            found: dict[str, None] = {}
+            sampled: dict[str, None] = {}
             for _ in range(0, _MOST_PROBES, _AT_ONCE):
                 numbers = [chance.randint(first, last) for _ in range(_AT_ONCE)]
                 hits = sa.select(_R.id).where(_R.seq.in_(numbers), *settled).order_by(_R.seq)
-                found |= dict.fromkeys(connection.execute(hits).scalars())
-                if len(found) >= n:
+                sampled |= dict.fromkeys(connection.execute(hits).scalars())
+                if len(sampled) >= n:
                     break
-            return chance.sample(list(found), min(n, len(found)))
+            return chance.sample(list(sampled), min(n, len(sampled)))
 
     def acked_hashes(self, table: str, ids: Sequence[str]) -> dict[str, bytes]:
         """Return id -> the acknowledged hash, for those of the ids that are synced."""
         hashes: dict[str, bytes] = {}
         with self._session.database.read() as connection:
             for start in range(0, len(ids), _AT_ONCE):
-                some = list(ids[start : start + _AT_ONCE])
-                rows = self._session.bulk.for_record_ids(connection, _SYNCED, some, table)
+                batch = list(ids[start : start + _AT_ONCE])
+                rows = self._session.bulk.for_record_ids(connection, _SYNCED, batch, table)
                 hashes |= {id_: bytes(acked) for id_, acked in rows}
         return hashes
 

@@ -99,14 +99,14 @@ class Runs:
         )
         with self._session.database.read() as connection:
             now, silence = self._sessions.now(connection), times.seconds(SESSION_SECONDS)
-            found: dict[str, Heartbeat] = {}
+            heartbeats: dict[str, Heartbeat] = {}
             for row in connection.execute(joined):
                 beat_at = 0 if row.until is None else row.until - silence
                 at = times.from_micros(max(row.changed_at, beat_at))
-                found[row.run_id] = Heartbeat(
+                heartbeats[row.run_id] = Heartbeat(
                     row.session, at, row.worker if row.live and beat_at + silence > now else None
                 )
-            return found
+            return heartbeats
 
     def count_captured(self, table: str, rows: int) -> None:
         """Add to the rows captured today (UTC), 0 or more, and store that the table was captured now."""

@@ -94,8 +94,8 @@ class Sessions:
 
         live = sa.select(_S.epoch, _S.worker, _S.until).where(_LIVE).order_by(_S.epoch)
         with self._session.database.read() as connection:
-            found = over(connection, live)
-        return self._session.database.write(work) if found else 0
+            expired = over(connection, live)
+        return self._session.database.write(work) if expired else 0
 
     def all(self) -> list[Session]:
         """Return the live sessions."""

@@ -16,7 +16,7 @@ from sync_assets.ledger.model import BlockReason, Operation, Orphaned, State
 from sync_assets.ledger.rules.dependencies import Link, is_acknowledged, stands
 from sync_assets.ledger.rules.record_state import RecordState
 from sync_assets.ledger.storage import schema
-from sync_assets.ledger.storage.bulk import STANDS
+from sync_assets.ledger.storage.bulk import SELECT_STATE
 from sync_assets.ledger.storage.session import Repository
 
 SHOWN = 20
@@ -101,8 +101,8 @@ class StoredRecords(Repository):
             seq = self._session.bulk.find(connection, table, [id]).get(id)
             if seq is None:
                 return None
-            found = sa.select(schema.record, schema.SESSION_UNTIL).where(_R.seq == seq)
-            row = connection.execute(found).one_or_none()
+            select = sa.select(schema.record, schema.SESSION_UNTIL).where(_R.seq == seq)
+            row = connection.execute(select).one_or_none()
             return None if row is None else self._record(connection, row)
 
     def _record(self, connection: Connection, row: Any) -> StoredRecord:
@@ -142,8 +142,8 @@ class StoredRecords(Repository):
         return tuple(self._link(connection, Link(*row)) for row in rows)
 
     def _link(self, connection: Connection, link: Link) -> StoredLink:
-        found = self._session.bulk.find(connection, link.parent_table, [link.parent_id]) if link.parent_id else {}
-        rows = self._session.bulk.for_seqs(connection, STANDS, list(found.values()))
+        seqs = self._session.bulk.find(connection, link.parent_table, [link.parent_id]) if link.parent_id else {}
+        rows = self._session.bulk.for_seqs(connection, SELECT_STATE, list(seqs.values()))
         parent = RecordState(*rows[0]) if rows else None
         return StoredLink(
             attribute=link.attribute,

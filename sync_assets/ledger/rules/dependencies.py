@@ -47,7 +47,7 @@ class FormerParent(NamedTuple):
 class ParentStatus(IntEnum):
     """Whether a child may be linked to a parent. The first three numbers are those of BlockReason."""
 
-    STANDS = 0  # now
+    AVAILABLE = 0  # now
     PENDING = 1  # once Campaign has acknowledged the parent
     UNAVAILABLE = 2  # not unless the parent's row is corrected or captured
     GONE = 3  # never: the parent is deleted, out of scope or orphaned, or the lookup is empty
@@ -92,7 +92,7 @@ def status_of_parents(
         if link.required or status == ParentStatus.PENDING:
             block_reason = max(block_reason, BlockReason(status))
         if link.required or status != ParentStatus.PENDING:
-            wanted = bool(link.required) or status == ParentStatus.STANDS
+            wanted = bool(link.required) or status == ParentStatus.AVAILABLE
             relink = relink or bool(record.outcome_unknown) or not is_acknowledged(link, parent, wanted=wanted)
     return StatusOfParents(block_reason, relink, orphaned)
 
@@ -117,7 +117,7 @@ def parent_status(link: Link, parent: RecordState | None, read_to_their_end: Con
     perhaps_deleted = parent.outcome_unknown or (parent.unknown_until is not None and parent.incarnation > 1)
     if perhaps_deleted and not is_acknowledged(link, parent, wanted=True):
         return ParentStatus.PENDING
-    return ParentStatus.STANDS
+    return ParentStatus.AVAILABLE
 
 
 def stands(parent: RecordState | None) -> bool:

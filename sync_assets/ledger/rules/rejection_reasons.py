@@ -2,7 +2,7 @@
 
 import re
 
-from sync_assets.words import GUID
+from sync_assets.config.values import GUID
 
 _PARTICULARS = (
     (re.compile(rf"\b{GUID.pattern}\b", re.IGNORECASE), "<id>"),

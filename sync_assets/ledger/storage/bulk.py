@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from sync_assets.ledger.prepared_page import LedgerPage
 
-_MADE = {
+_EXPRESSIONS = {
     "payload": "CASE WHEN acked_hash IS NULL THEN payload END AS payload",
     "has_payload": "payload IS NOT NULL AS has_payload",
 }
-_STAND = ", ".join(_MADE.get(name, name) for name in RecordState._fields)
-STANDS = f"SELECT {_STAND} FROM sync_record"  # noqa: S608 - made of constants
+_STATE_COLUMNS = ", ".join(_EXPRESSIONS.get(name, name) for name in RecordState._fields)
+SELECT_STATE = f"SELECT {_STATE_COLUMNS} FROM sync_record"  # noqa: S608 - made of constants
 # SQL on a record `r`: its next row may be a change even if the hash is equal; it is not among the collected deletions.
 _NEWS = """
     r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.out_of_scope <> 0 OR r.validation_error IS NOT NULL
@@ -164,7 +164,7 @@ class Bulk:
         also: a further condition on the record, with its values.
         """
         lock = "" if self._sqlite else "FOR UPDATE"
-        rows = self.for_seqs(connection, STANDS, seqs, *values, also=f"{also} ORDER BY seq {lock}")
+        rows = self.for_seqs(connection, SELECT_STATE, seqs, *values, also=f"{also} ORDER BY seq {lock}")
         return [RecordState(*row) for row in rows]
 
     def add_totals(self, connection: Connection, more: Mapping[tuple[str, int], int]) -> None:
@@ -207,7 +207,7 @@ class Bulk:
         )
         array, gather = ("json_array", "json_group_array") if self._sqlite else ("json_build_array", "json_agg")
         packed = json.dumps([(index, *row) for index, row in enumerate(rows)])
-        found = self.run(
+        rows_of_json = self.run(
             connection,
             f"""
             SELECT CAST({gather}({array}({", ".join(filter(None, ("p.n", "r.seq", columns)))})) AS TEXT)
@@ -219,16 +219,16 @@ class Bulk:
             """,  # noqa: S608 - constants
             (*values, packed, table),
         )
-        return json.loads(found[0][0] or "[]")
+        return json.loads(rows_of_json[0][0] or "[]")
 
     def insert(self, connection: Connection, records: "pl.DataFrame") -> None:
         """Insert new records (columns INSERTED)."""
         columns = ", ".join(INSERTED)
         if self._sqlite:
             marks = f"({', '.join('?' * len(INSERTED))})"
-            for some in records.iter_slices(_ROWS_AT_ONCE):
-                statement = f"INSERT INTO sync_record ({columns}) VALUES {', '.join([marks] * some.height)}"  # noqa: S608
-                connection.exec_driver_sql(statement, tuple(value for row in some.rows() for value in row))
+            for batch in records.iter_slices(_ROWS_AT_ONCE):
+                statement = f"INSERT INTO sync_record ({columns}) VALUES {', '.join([marks] * batch.height)}"  # noqa: S608
+                connection.exec_driver_sql(statement, tuple(value for row in batch.rows() for value in row))
             return
         import polars as pl  # noqa: PLC0415 - slow to import, and `status` does without
 

@@ -13,10 +13,9 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from sync_assets.config.opt_out import DateLayout
-from sync_assets.config.values import CHANGED_SUFFIX
+from sync_assets.config.values import CHANGED_SUFFIX, GUID
 from sync_assets.opt_out.export.lines import ASK_DOCTOR, BadExport
 from sync_assets.opt_out.export.rows import FALSE, TRUE
-from sync_assets.words import GUID
 
 _PARTS: dict[DateLayout, tuple[str, str, str]] = {
     "xml": ("yyyy", "mm", "dd"),

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from sync_assets.config.values import canonical_attribute
+from sync_assets.config.values import GUID, canonical_attribute
 from sync_assets.opt_out.export.lines import ASK_DOCTOR, MOST_CHARACTERS, BadExport
-from sync_assets.words import GUID
 
 TRUE = ("1", "true", "yes")
 FALSE = ("0", "false", "no")

@@ -30,7 +30,7 @@ async def test_an_update_leaves_out_the_location_and_is_acknowledged(bench: Benc
     assert (await bench.push()).updated == 1
     [profile] = bench.profiles([id_])[id_]
     assert (profile["lastName"], profile["location"]["city"]) == ("Moved", "Paris")
-    assert bench.ledger.dialect.found("profile")["in updates: location"] == "no"
+    assert bench.ledger.dialect.findings("profile")["in updates: location"] == "no"
 
 
 async def test_only_the_first_update_finds_out_that_a_location_is_refused(bench: Bench) -> None:

@@ -93,7 +93,7 @@ def test_a_worker_with_the_former_target_claims_nothing_more(sent: Ledger) -> No
 
 def test_what_was_found_about_the_new_resource_is_found_out_again(sent: Ledger) -> None:
     sent.targets.change_target("contact", "profile", "cusPersonId")
-    assert sent.dialect.found("profile") == {}
+    assert sent.dialect.findings("profile") == {}
 
 
 @pytest.mark.parametrize("sent", ["nothing", "pending", "outcome unknown", "acknowledged"])

@@ -6,23 +6,23 @@ from sync_assets.ledger import Ledger
 
 
 def test_a_finding_stays_until_another_one_replaces_it(ledger: Ledger) -> None:
-    assert ledger.dialect.found("profile") == {}
+    assert ledger.dialect.findings("profile") == {}
     ledger.dialect.note("profile", {"key_in_url": "yes", "key_unique": "no"})
     ledger.dialect.note("profile", {"key_in_url": "no"})
-    assert ledger.dialect.found("profile") == {"key_in_url": "no", "key_unique": "no"}
-    assert ledger.dialect.found("cusOrder") == {}
+    assert ledger.dialect.findings("profile") == {"key_in_url": "no", "key_unique": "no"}
+    assert ledger.dialect.findings("cusOrder") == {}
 
 
 def test_findings_are_forgotten_one_by_one_or_all_of_a_resource(ledger: Ledger) -> None:
     ledger.dialect.note("profile", {"key_in_url": "yes", "key_unique": "no"})
     ledger.dialect.note("cusOrder", {"key_in_url": "yes"})
     ledger.dialect.forget("profile", "key_in_url")
-    assert ledger.dialect.found("profile") == {"key_unique": "no"}
+    assert ledger.dialect.findings("profile") == {"key_unique": "no"}
     ledger.dialect.forget("profile")
-    assert ledger.dialect.found("profile") == {}
-    assert ledger.dialect.found("cusOrder") == {"key_in_url": "yes"}
+    assert ledger.dialect.findings("profile") == {}
+    assert ledger.dialect.findings("cusOrder") == {"key_in_url": "yes"}
 
 
 def test_nothing_noted_is_nothing_remembered(ledger: Ledger) -> None:
     ledger.dialect.note("profile", {})
-    assert ledger.dialect.found("profile") == {}
+    assert ledger.dialect.findings("profile") == {}

@@ -44,13 +44,13 @@ ROWS: dict[str, RecordState] = {
 }
 PARENTS = {("contact", id_): row for id_, row in ROWS.items()}
 STATUS: dict[str | None, ParentStatus] = {
-    "synced": ParentStatus.STANDS,
-    "changed": ParentStatus.STANDS,
-    "rejected update": ParentStatus.STANDS,
-    "out of scope": ParentStatus.STANDS,
+    "synced": ParentStatus.AVAILABLE,
+    "changed": ParentStatus.AVAILABLE,
+    "rejected update": ParentStatus.AVAILABLE,
+    "out of scope": ParentStatus.AVAILABLE,
     "in doubt": ParentStatus.PENDING,
     "may vanish": ParentStatus.PENDING,
-    "lost insert arrived": ParentStatus.STANDS,
+    "lost insert arrived": ParentStatus.AVAILABLE,
     "pending": ParentStatus.PENDING,
     "waiting": ParentStatus.PENDING,
     "lost insert": ParentStatus.PENDING,
@@ -86,7 +86,7 @@ LOOSE: dict[str, Any] = {"required": 0, "keyed": 0}
 def test_a_parent_by_its_record_alone(parent: str | None) -> None:
     record = ROWS.get(parent or "")
     assert parent_status(link(parent), record, ()) == STATUS[parent]
-    in_campaign = STATUS[parent] == ParentStatus.STANDS or parent in ("in doubt", "may vanish")
+    in_campaign = STATUS[parent] == ParentStatus.AVAILABLE or parent in ("in doubt", "may vanish")
     assert stands(record) is in_campaign, "a claim names the parents that Campaign holds"
 
 
@@ -106,7 +106,7 @@ def test_a_parent_without_a_record_may_come_until_its_table_is_read_or_its_loss_
 
 
 def test_what_is_known_of_a_loss_does_not_outlive_the_loss() -> None:
-    assert parent_status(link("synced", parent_loss=1), ROWS["synced"], ("contact",)) == ParentStatus.STANDS
+    assert parent_status(link("synced", parent_loss=1), ROWS["synced"], ("contact",)) == ParentStatus.AVAILABLE
     assert parent_status(link("rejected", parent_loss=1), ROWS["rejected"], ("contact",)) == ParentStatus.UNAVAILABLE
 
 
@@ -114,7 +114,7 @@ def test_what_is_known_of_a_loss_does_not_outlive_the_loss() -> None:
 def test_a_linked_child_goes_on_while_a_request_for_its_parent_is_unknown(name: str) -> None:
     """An unlinked one waits, also one that was linked to an earlier incarnation, or perhaps is not linked any more."""
     parent = ROWS[name]
-    assert parent_status(link("1", "1"), parent._replace(id="1"), ()) == ParentStatus.STANDS
+    assert parent_status(link("1", "1"), parent._replace(id="1"), ()) == ParentStatus.AVAILABLE
     for one in (link("1"), link("1", "1", 1), link("1", "1", None), link("1", "2")):
         assert parent_status(one, parent, ()) == ParentStatus.PENDING
 
