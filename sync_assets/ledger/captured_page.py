@@ -1,4 +1,4 @@
-"""What one page of Dynamics 365 says about a table's rows, in the form that the ledger stores."""
+"""One page of a table's rows and deletions in Dynamics 365, in the form that the ledger stores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CapturedPage:
-    """What one page of Dynamics 365 says about a table's rows, as `Ledger.captures.save_page` stores it.
+    """The rows and deletions of one page of a table, as `Ledger.captures.save_page` stores them.
 
     rows: a data frame with the columns id (String, each id once), payload (String: JSON of an insert),
     update_payload (String or null: JSON of an update where it differs), hash (Binary, 16 bytes, of the update payload),

@@ -114,7 +114,7 @@ class History:
 
     def a_contact_is_released(self) -> None:
         name = self.random.choice(NAMES["contact"])
-        assert (self.ledger.holds.end_hold("contact", guid(name), gone=False) is None) == (name not in self.held)
+        assert (self.ledger.holds.end_hold("contact", guid(name), deleted=False) is None) == (name not in self.held)
         self.held.discard(name)
 
     def somebody_retries(self) -> None:
@@ -145,7 +145,7 @@ class History:
         """All holds end, all rows are read that must be, all is sent: Campaign has what D365 has."""
         self.a_worker_dies()
         for name in sorted(self.held):
-            self.ledger.holds.end_hold("contact", guid(name), gone=False)
+            self.ledger.holds.end_hold("contact", guid(name), deleted=False)
         assert self.ledger.holds.all() == []
         for _ in range(30):
             self.ledger.claims.retry()

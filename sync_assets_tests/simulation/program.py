@@ -247,7 +247,7 @@ async def release(runtime: Runtime, contact: str) -> None:
     """As `commands.hold.release`, repeated until Dynamics 365 could be asked."""
     while runtime.ledger.holds.records_of_hold(CONTACT, contact):
         try:
-            runtime.ledger.holds.end_hold(CONTACT, contact, gone=await is_gone(runtime, contact))
+            runtime.ledger.holds.end_hold(CONTACT, contact, deleted=await is_gone(runtime, contact))
         except SyncAssetsError:
             await asyncio.sleep(AGAIN_SECONDS)
         else:

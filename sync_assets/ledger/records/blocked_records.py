@@ -36,7 +36,7 @@ LISTED = 10_000
 """Most waiting records that are listed."""
 _AT_ONCE = 500
 """Values per IN condition: far below the limits of both databases."""
-_LOOKED_AT = 10_000
+_MOST_COUNTED = 10_000
 """Most waiting records whose parents are counted: a first load may have millions."""
 
 
@@ -80,7 +80,7 @@ class BlockedRecords(Repository):
         waiting = (
             sa.select(_R.seq)
             .where(schema.STUCK, _WAITING, _R.table_name == table, _R.block_reason.in_(block_reasons))
-            .limit(_LOOKED_AT)
+            .limit(_MOST_COUNTED)
             .subquery()
         )
         by_state = (

@@ -40,7 +40,7 @@ _OTHER_LINKS = """
     WHERE r.table_name = ? AND l.attribute = ? AND (l.required <> ? OR l.keyed <> ? OR l.keep_orphans <> ?)
 """
 _VERSIONS = "SELECT id, row_version FROM sync_record WHERE table_name = ? AND id"
-_EXISTING = "AND desired_hash IS NOT NULL AND seq NOT IN (SELECT seq FROM sync_gone WHERE table_name = ?)"
+_EXISTING = "AND desired_hash IS NOT NULL AND seq NOT IN (SELECT seq FROM sync_collected WHERE table_name = ?)"
 
 
 class Captures:
@@ -134,7 +134,7 @@ class Captures:
             # Unchanged rows are not among the collected deletions: `same_rows` excludes those.
             self._drop_collected(connection, table, [*rows.ids, *page.out_of_scope], deleted)
             if bound is not None and last_page:
-                self._deletions.note_missing(connection, table, bound, withdraw=not missing_are_deleted)
+                self._deletions.note_missing(connection, table, bound, out_of_scope=not missing_are_deleted)
             if page.links or self._dependencies.has_links(connection):
                 self._deletions.mark_lost(connection, table, not_wanted, Loss.DELETED)
                 self._deletions.mark_lost(connection, table, [*page.filtered_out], Loss.FILTERED_OUT)
@@ -294,13 +294,13 @@ class Captures:
         never_sent = [
             record.seq for record in self._session.bulk.states_of(connection, seqs) if transitions.is_purgeable(record)
         ]
-        self._deletions.mark_deleted_or_out_of_scope(connection, never_sent, tally, withdraw=False)
+        self._deletions.mark_deleted_or_out_of_scope(connection, never_sent, tally, out_of_scope=False)
         return len(never_sent) + self._deletions.collect(connection, table, seqs)
 
     def _put_out_of_scope(self, connection: Connection, table: str, ids: Sequence[str], tally: TotalsChange) -> None:
         """Mark the records of these ids as out of scope."""
         seqs = list(self._session.bulk.find(connection, table, ids).values())
-        self._deletions.mark_deleted_or_out_of_scope(connection, seqs, tally, withdraw=True)
+        self._deletions.mark_deleted_or_out_of_scope(connection, seqs, tally, out_of_scope=True)
 
     def _store_versions(self, connection: Connection, table: str, versions: Mapping[str, int | None]) -> None:
         """Store the versions of rows outside the filter with their records."""

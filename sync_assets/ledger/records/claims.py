@@ -46,8 +46,8 @@ CLAIM_COLUMNS = (
     _R.unknown_until,
     sa.select(schema.session.c.until).where(schema.session.c.epoch == _R.session).scalar_subquery().label("ended"),
 )
-"""What `write_claims` needs of a record, besides `outcome_unknown` and `resend`. ended: when the session was over that
-claimed it last and stored no outcome.
+"""The columns of a record that `write_claims` needs, besides `outcome_unknown` and `resend`. ended: the end of the
+session that claimed the record last and stored no outcome.
 """
 _AT_ONCE = 5_000
 _EXISTS = sa.and_(

@@ -31,17 +31,17 @@ BATCH = 5_000
 MINUTE, DAY = times.seconds(60), times.seconds(86_400)
 
 _F = schema.feed.c
-_G = schema.gone.c
+_C = schema.collected.c
 _D = schema.deletion.c
 _T = schema.tally.c
 _R = schema.record.c
 _L = schema.link.c
 # An orphan that is deleted in Campaign counted when its parent was deleted.
 _UNCOUNTED = _R.orphaned != Orphaned.DELETED.value
-_NEVER_THERE = sa.and_(_R.acked_hash.is_(None), _R.outcome_unknown == 0)
+_NEVER_SENT = sa.and_(_R.acked_hash.is_(None), _R.outcome_unknown == 0)
 MOVED = ", ".join(f"{name} = ?" for name in transitions.DesiredUpdate._fields[:-1])
 MOVE = f"UPDATE sync_record SET {MOVED}, reason = NULL, attempts = 0, not_before = NULL WHERE seq = ?"  # noqa: S608
-_WITHDRAW = """
+_PUT_OUT_OF_SCOPE = """
     UPDATE sync_record SET out_of_scope = 1, state = ?, block_reason = ?, payload = CASE WHEN ? THEN payload END,
         update_payload = CASE WHEN ? THEN update_payload END,
         failed_since = CASE WHEN ? THEN coalesce(failed_since, ?) END,
@@ -51,10 +51,10 @@ _WITHDRAW = """
 _LOST = "UPDATE sync_link SET parent_loss = ? WHERE parent_table = ? AND parent_id"
 _IN_CAMPAIGN = "SELECT seq, table_name FROM sync_record"
 _COUNTS = "AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND state <> 4 ORDER BY table_name"
-_DELETE_COLLECTED = "DELETE FROM sync_gone WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
+_DELETE_COLLECTED = "DELETE FROM sync_collected WHERE seq IN (SELECT seq FROM sync_record WHERE table_name = ? AND id"
 _INSERT_SEEN = "INSERT INTO sync_seen (seq, table_name) SELECT seq, table_name FROM sync_record"
 _MISSING = """
-    INSERT INTO sync_gone (seq, table_name, withdraw)
+    INSERT INTO sync_collected (seq, table_name, out_of_scope)
     SELECT r.seq, r.table_name, ? FROM sync_record r
     WHERE {table} = ? AND r.seq <= ? AND r.desired_hash IS NOT NULL AND r.out_of_scope <= ?
         AND NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.seq = r.seq)
@@ -63,13 +63,13 @@ _MISSING = """
 # In an organization that was restored from a backup such a row may be created again with a lower version.
 _NO_VERSION = """
     UPDATE sync_record SET row_version = NULL, row_hash = NULL
-    WHERE seq IN (SELECT seq FROM sync_gone WHERE table_name = ?)
+    WHERE seq IN (SELECT seq FROM sync_collected WHERE table_name = ?)
         AND NOT EXISTS (SELECT 1 FROM sync_seen s WHERE s.seq = sync_record.seq)
 """
 
 
 class Deletions:
-    """Reads and writes `sync_gone`, the collected deletions."""
+    """Reads and writes `sync_collected`, the collected deletions."""
 
     def __init__(self, session: LedgerSession, dependencies: DependencyStatus) -> None:
         self._session = session
@@ -90,7 +90,7 @@ class Deletions:
             TooManyDeletes: the share is exceeded and was not approved. The deletions stay collected; records that
                 Campaign never held are processed all the same.
         """
-        while self._session.database.write(lambda connection: self._carry_out(connection, table, _NEVER_THERE)):
+        while self._session.database.write(lambda connection: self._carry_out(connection, table, _NEVER_SENT)):
             pass  # nothing of these is in Campaign, so the guard does not apply
         self._find_orphans(table)
         orphans = self.count_orphans_of_deletes(table)
@@ -115,7 +115,7 @@ class Deletions:
         with self._session.database.read() as connection:
             if not self.has_collected(connection, table) or not self._dependencies.has_links(connection):
                 return NO_ORPHANS
-            collected = sa.select(_G.seq).where(_G.table_name == table, _G.withdraw == 0).order_by(_G.seq)
+            collected = sa.select(_C.seq).where(_C.table_name == table, _C.out_of_scope == 0).order_by(_C.seq)
             seqs = list(connection.execute(collected).scalars())
             for start in range(0, len(seqs), BATCH):
                 self._find_orphans_of(connection, seqs[start : start + BATCH], becomes)
@@ -166,8 +166,8 @@ class Deletions:
         """
         deletes = (
             sa.select(sa.func.count(), sa.func.count().filter(_UNCOUNTED))
-            .join(schema.record, _R.seq == _G.seq)
-            .where(_G.table_name == table, _G.withdraw == 0)
+            .join(schema.record, _R.seq == _C.seq)
+            .where(_C.table_name == table, _C.out_of_scope == 0)
         )
         collected, uncounted = connection.execute(deletes).one()
         numbers = {**orphans.deleted, table: uncounted}
@@ -223,41 +223,41 @@ class Deletions:
     def _carry_out(self, connection: Connection, table: str, *only: sa.ColumnElement[bool]) -> bool:
         """Carry out one batch of collected deletions that meet the conditions `only`; False if none is left."""
         self._dependencies.lock_linked_records(connection)
-        batch = sa.select(_G.seq, _G.withdraw).where(_G.table_name == table, *only).order_by(_G.seq).limit(BATCH)
+        batch = sa.select(_C.seq, _C.out_of_scope).where(_C.table_name == table, *only).order_by(_C.seq).limit(BATCH)
         if only:
-            batch = batch.join(schema.record, _R.seq == _G.seq)
+            batch = batch.join(schema.record, _R.seq == _C.seq)
         rows = connection.execute(batch).all()
-        seqs = {withdraw: [row.seq for row in rows if row.withdraw == withdraw] for withdraw in (0, 1)}
+        seqs = {out_of_scope: [row.seq for row in rows if row.out_of_scope == out_of_scope] for out_of_scope in (0, 1)}
         tally = TotalsChange()
-        self.mark_deleted_or_out_of_scope(connection, seqs[0], tally, withdraw=False)
-        self.mark_deleted_or_out_of_scope(connection, seqs[1], tally, withdraw=True)
-        self._session.bulk.for_seqs(connection, "DELETE FROM sync_gone", [row.seq for row in rows])
+        self.mark_deleted_or_out_of_scope(connection, seqs[0], tally, out_of_scope=False)
+        self.mark_deleted_or_out_of_scope(connection, seqs[1], tally, out_of_scope=True)
+        self._session.bulk.for_seqs(connection, "DELETE FROM sync_collected", [row.seq for row in rows])
         self._session.count(connection, tally)
         return bool(rows)
 
     def mark_deleted_or_out_of_scope(
-        self, connection: Connection, seqs: Sequence[int], tally: TotalsChange, *, withdraw: bool
+        self, connection: Connection, seqs: Sequence[int], tally: TotalsChange, *, out_of_scope: bool
     ) -> None:
-        """Mark records as pending delete or, if `withdraw`, as out of scope: Campaign then keeps what it holds.
+        """Mark records as pending delete or, if `out_of_scope`, as out of scope: Campaign then keeps what it holds.
 
         Records that Campaign never held are purged.
         """
         now = self._session.now()
         moves: list[transitions.DesiredUpdate] = []
         moved: list[RecordState] = []
-        out_of_scope: list[tuple[int, int, bool, bool, bool, int, bool, bool, int]] = []
+        left: list[tuple[int, int, bool, bool, bool, int, bool, bool, int]] = []
         forgotten: list[RecordState] = []
         for record in self._session.bulk.states_of(connection, seqs):
             if transitions.is_purgeable(record):
                 forgotten.append(record)
                 tally.remove(record)
-            elif withdraw:
+            elif out_of_scope:
                 where = transitions.after_leaving_scope(record)
                 keep = where.state != State.SYNCED
                 fails = where.state == State.REJECTED
                 stuck = fails or where.state == State.ORPHANED
                 columns = (where.state.value, where.block_reason.value, keep, keep, stuck, now, fails, fails)
-                out_of_scope.append((*columns, record.seq))
+                left.append((*columns, record.seq))
                 moved.append(record._replace(state=where.state, block_reason=where.block_reason, out_of_scope=1))
                 tally.move(record, where.state)
             elif (move := transitions.after_delete(record, now=now)) is not None:
@@ -265,7 +265,7 @@ class Deletions:
                 moved.append(transitions.after_update(record, move))
                 tally.move(record, move.state)
         self._session.bulk.for_each(connection, MOVE, moves)
-        self._session.bulk.for_each(connection, _WITHDRAW, out_of_scope)
+        self._session.bulk.for_each(connection, _PUT_OUT_OF_SCOPE, left)
         self._session.bulk.for_seqs(connection, "DELETE FROM sync_record", [record.seq for record in forgotten])
         if self._dependencies.has_links(connection):
             self._dependencies.reevaluate(connection, moved, forgotten, tally)
@@ -313,15 +313,15 @@ class Deletions:
     def collect(self, connection: Connection, table: str, seqs: Sequence[int]) -> int:
         """Collect the deletes of records whose rows were not deleted so far; return how many are new."""
         select_seq = "SELECT seq FROM sync_record"
-        open_ = "AND desired_hash IS NOT NULL AND seq NOT IN (SELECT seq FROM sync_gone WHERE table_name = ?)"
+        open_ = "AND desired_hash IS NOT NULL AND seq NOT IN (SELECT seq FROM sync_collected WHERE table_name = ?)"
         collected = [row[0] for row in self._session.bulk.for_seqs(connection, select_seq, seqs, table, also=open_)]
         if collected:
-            noted = [{"seq": seq, "table_name": table, "withdraw": 0} for seq in collected]
-            connection.execute(sa.insert(schema.gone), noted)
+            noted = [{"seq": seq, "table_name": table, "out_of_scope": 0} for seq in collected]
+            connection.execute(sa.insert(schema.collected), noted)
         return len(collected)
 
     def has_collected(self, connection: Connection, table: str) -> bool:
-        return bool(connection.execute(sa.select(sa.exists().where(_G.table_name == table))).scalar())
+        return bool(connection.execute(sa.select(sa.exists().where(_C.table_name == table))).scalar())
 
     def discard_collected_deletes(self, connection: Connection, table: str, ids: Sequence[str]) -> None:
         """Remove these rows from the collected deletions: a later page returned them."""
@@ -332,17 +332,17 @@ class Deletions:
         seen = [*seqs, *self._session.bulk.find(connection, table, ids).values()]
         self._session.bulk.for_seqs(connection, _INSERT_SEEN, seen, also="ON CONFLICT (seq) DO NOTHING")
 
-    def note_missing(self, connection: Connection, table: str, bound: int, *, withdraw: bool) -> None:
+    def note_missing(self, connection: Connection, table: str, bound: int, *, out_of_scope: bool) -> None:
         """Collect the records that a complete full read did not return.
 
         Args:
             connection: of the transaction.
             table: logical name in Dataverse.
             bound: the highest seq when the read began; later records are not compared with it.
-            withdraw: treat them as out of scope. If False they are to be deleted, and with them the records that
+            out_of_scope: treat them as out of scope. If False they are to be deleted, and with them the records that
                 Campaign kept when their rows went out of scope.
         """
-        values = (int(withdraw), table, bound, int(not withdraw))
+        values = (int(out_of_scope), table, bound, int(not out_of_scope))
         # Read by seq, the order on disk, unless most records are of other tables: by the index of ids each record is on
         # another page, which takes two to four times as long. The expression keeps the database from using the index.
         in_order = self._record_count(connection, table) * 4 > bound

@@ -33,7 +33,7 @@ from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.bulk import SELECT_STATE
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
-_TURN = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
+_LOCK = 6_090_275_134_511_382_749  # of an advisory lock; any number that no other lock uses
 
 _LINK = f"SELECT {', '.join(Link._fields)} FROM sync_link"  # noqa: S608 - constants
 _FORMER = {
@@ -111,7 +111,7 @@ class DependencyStatus:
         if self._session.alone or self._session.database.sqlite:
             return  # SQLite has one writer at a time
         if first_links or self.has_links(connection):
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
     def put_links(
         self,
@@ -157,7 +157,7 @@ class DependencyStatus:
             incarnation = (parent.seq, parent.incarnation) if parent and stands(parent) else None
             to = link.parent_id if wanted else None
             links_by_seq[link.seq].append(LinkTo(link.attribute, to, bool(link.keyed), done, incarnation))
-        return {seq: tuple(its_links) for seq, its_links in links_by_seq.items()}
+        return {seq: tuple(sent) for seq, sent in links_by_seq.items()}
 
     def store_sent_links(self, connection: Connection, outcomes: Sequence[tuple[RecordState, Outcome]]) -> None:
         """Store the links that Campaign acknowledged, and remove those of deleted records.
@@ -319,7 +319,7 @@ class DependencyStatus:
         former: dict[int, list[FormerParent]] = defaultdict(list)
         for one in self.former_parents(connection, seqs) if links else ():
             former[one.seq].append(one)
-        named = (one for by_record in (links, former) for its_links in by_record.values() for one in its_links)
+        named = (one for by_record in (links, former) for of_record in by_record.values() for one in of_record)
         return links, former, self._parents(connection, named, lock=lock)
 
     def _forget_incarnations(self, connection: Connection, kept: Sequence[int]) -> None:

@@ -24,8 +24,8 @@ UNKNOWN = "unknown"
 """The same, of a person whom neither the ledger nor the systems had when the hold was forced. No link is named so."""
 
 _COLUMNS = "hold_table, hold_id, table_name, id, attribute"
-_OF_RECORDS = "SELECT id, hold_table, hold_id, attribute, gone FROM sync_hold_record WHERE table_name = ? AND id"
-_ADD = f"INSERT INTO sync_hold_record ({_COLUMNS}, gone) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
+_OF_RECORDS = "SELECT id, hold_table, hold_id, attribute, excluded FROM sync_hold_record WHERE table_name = ? AND id"
+_ADD = f"INSERT INTO sync_hold_record ({_COLUMNS}, excluded) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
 _REMOVE = """
     DELETE FROM sync_hold_record
     WHERE hold_table = ? AND hold_id = ? AND table_name = ? AND id = ? AND attribute = ?
@@ -35,14 +35,14 @@ _REMOVE = """
 class HoldReason(NamedTuple):
     """Why a record belongs to a person.
 
-    hold_table, hold_id: the person. attribute: of the link that leads to the person, or PERSON. gone: 1 if the person
-    had been deleted in Dynamics 365 when the hold was released, so that the record is excluded, not held.
+    hold_table, hold_id: the person. attribute: of the link that leads to the person, or PERSON. excluded: 1 if the
+    person had been deleted in Dynamics 365 when the hold was released, so that the record is no longer held.
     """
 
     hold_table: str
     hold_id: str
     attribute: str
-    gone: int = 0
+    excluded: int = 0
 
 
 class HeldRecord(NamedTuple):
@@ -72,7 +72,7 @@ def hold_reasons(
     cleared = {link.attribute for link in links if link.parent_id is None}
     for one in former:
         through = of_parents.get((one.parent_table, one.parent_id), set[HoldReason]())
-        now |= {x._replace(attribute=one.attribute) for x in through if not x.gone or one.attribute in cleared}
+        now |= {x._replace(attribute=one.attribute) for x in through if not x.excluded or one.attribute in cleared}
     for link in links:
         if link.parent_id is None:
             now |= {one for one in known if one.attribute == link.attribute}
@@ -112,7 +112,7 @@ class HoldRecords(Repository):
             key = (record.table_name, record.id)
             now[key] = hold_reasons(known.get(key, set()), links.get(record.seq, ()), former.get(record.seq, ()), known)
         changed = {key for key, reasons in now.items() if reasons != known.get(key, set())}
-        added = [(*_ids(key, one), one.gone) for key in sorted(changed) for one in now[key] - known.get(key, set())]
+        added = [(*_ids(key, one), one.excluded) for key in sorted(changed) for one in now[key] - known.get(key, set())]
         removed = [_ids(key, one) for key in sorted(changed) for one in known.get(key, set()) - now[key]]
         self._session.bulk.for_each(connection, _ADD, added)
         self._session.bulk.for_each(connection, _REMOVE, removed)
@@ -141,7 +141,7 @@ class HoldRecords(Repository):
 
 def is_held(reasons: Set[HoldReason]) -> bool:
     """Return True if one of the reasons is a hold that was not released."""
-    return any(not reason.gone for reason in reasons)
+    return any(not reason.excluded for reason in reasons)
 
 
 def is_excluded(reasons: Set[HoldReason]) -> bool:

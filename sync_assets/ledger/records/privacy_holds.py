@@ -30,7 +30,7 @@ from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 
 _H = schema.hold.c
-_OF = schema.hold_record.c
+_HR = schema.hold_record.c
 _RELATED = """
     SELECT seq, table_name, id, state, desired_hash IS NOT NULL, acked_hash IS NOT NULL OR outcome_unknown > 0,
         payload IS NOT NULL, (SELECT max(s.until) FROM sync_session s WHERE s.live = 1 AND (
@@ -130,8 +130,8 @@ class Holds:
                 values = {"table_name": table, "id": id, "since": now}
                 connection.execute(self._session.upsert(schema.hold).values(values).on_conflict_do_nothing())
                 self._hold_records.add(connection, (table, id), [HeldRecord(table, id, PERSON if known else UNKNOWN)])
-                again = sa.update(schema.hold_record).where(_OF.hold_table == table, _OF.hold_id == id)
-                connection.execute(again.values(gone=0))
+                again = sa.update(schema.hold_record).where(_HR.hold_table == table, _HR.hold_id == id)
+                connection.execute(again.values(excluded=0))
             tally = TotalsChange()
             states = self._record_of(connection, table, id, now, tally)
             records = self._hold_records.records_of(connection, (table, id))
@@ -165,14 +165,14 @@ class Holds:
 
         return self._session.database.write(work)
 
-    def end_hold(self, table: str, id: str, *, gone: bool) -> Released | None:
+    def end_hold(self, table: str, id: str, *, deleted: bool) -> Released | None:
         """Release a hold, or end the exclusion that an earlier release left. Records under another hold stay held.
 
         Args:
             table: logical name in Dataverse.
             id: of the held row, in lower case.
-            gone: True if the row was deleted in Dynamics 365: its records are excluded. If False, they return to the
-                states that follow from their columns.
+            deleted: True if the row was deleted in Dynamics 365: its records are excluded. If False, they return
+                to the states that follow from their columns.
 
         Returns:
             How many records were released; None if the row was neither held nor excluded.
@@ -186,16 +186,16 @@ class Holds:
             if not was_held and not records:
                 return None
             held = self._count_in_state(connection, records, State.HELD)
-            of_hold = (_OF.hold_table == table, _OF.hold_id == id)
-            if gone:
-                connection.execute(sa.update(schema.hold_record).where(*of_hold).values(gone=1))
+            of_hold = (_HR.hold_table == table, _HR.hold_id == id)
+            if deleted:
+                connection.execute(sa.update(schema.hold_record).where(*of_hold).values(excluded=1))
             else:
                 connection.execute(sa.delete(schema.hold_record).where(*of_hold))
             tally = TotalsChange()
             states = self._session.bulk.states_of(connection, self._seqs(connection, records))
             self._dependencies.reevaluate(connection, states, (), tally)
             self._session.count(connection, tally)
-            if table == CONTACT and gone:
+            if table == CONTACT and deleted:
                 self._opt_outs.forget(connection, [id])
             freed = held - self._count_in_state(connection, records, State.HELD)
             return Released(freed, self._count_in_state(connection, records, State.EXCLUDED))
@@ -262,17 +262,17 @@ class Holds:
 
     def _described(self, connection: Connection, table: str, id: str, since: int, *, new: bool = False) -> Hold:
         """Build the Hold of a row, with its counts."""
-        held = [kin for kin in self._related_records(connection, table, id) if kin.state == State.HELD]
-        leased = [kin.leased_until for kin in held if kin.leased_until]
+        held = [record for record in self._related_records(connection, table, id) if record.state == State.HELD]
+        leased = [record.leased_until for record in held if record.leased_until]
         return Hold(
             table=table,
             id=id,
             since=times.from_micros(since),
-            known=any((kin.table, kin.id) == (table, id) and (kin.wanted or kin.may_exist_in_campaign) for kin in held),
+            known=any((one.table, one.id) == (table, id) and (one.wanted or one.may_exist_in_campaign) for one in held),
             records=len(held),
             in_flight=len(leased),
             in_flight_until=max(leased, default=None),
-            certain_at=max((kin.unknown_until for kin in held if kin.unknown_until), default=None),
+            certain_at=max((record.unknown_until for record in held if record.unknown_until), default=None),
             new=new,
         )
 

@@ -1,9 +1,9 @@
 """Store the progress of a rebuild, which acknowledges records that Campaign holds already without sending them.
 
 A rebuild is made before a first load, or after the ledger was lost or restored. It reads all rows of Dynamics 365 again
-and marks all of them to be sent, so that no record counts as acknowledged on the word of an older ledger. Then it
-compares Campaign's records page by page, and acknowledges those that hold the desired state. The rest is pending, as
-after any capture, so a rebuild that is killed or never ends costs requests, but loses no record.
+and marks all of them to be sent, since an older ledger's acknowledgements cannot be trusted. Then it compares
+Campaign's records page by page, and acknowledges those that hold the desired state. The others are pending, as after
+any capture, so a rebuild that is killed or never ends costs requests, but loses no record.
 
 Here: the cursor and the claims of a rebuild. The reading and comparing is done by the callers.
 """
@@ -95,8 +95,8 @@ class Rebuilds:
 
     def end_rebuild(self, table: str) -> None:
         """Delete the progress of the table's rebuild, which has ended."""
-        gone = sa.delete(schema.rebuild).where(_B.table_name == table)
-        self._session.run(gone)
+        rebuild = sa.delete(schema.rebuild).where(_B.table_name == table)
+        self._session.run(rebuild)
 
     def claim_found(
         self, table: str, ids: list[str], session: int, *, remember: bool = True

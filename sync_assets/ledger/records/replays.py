@@ -99,8 +99,8 @@ class Replays:
 
     def drop_replay(self, table: str) -> None:
         """Delete the table's replay of some days, since the whole table is read anyway."""
-        gone = sa.delete(schema.replay).where(_P.table_name == table)
-        self._session.database.write(lambda connection: connection.execute(gone))
+        replay = sa.delete(schema.replay).where(_P.table_name == table)
+        self._session.database.write(lambda connection: connection.execute(replay))
 
     def replay_everything(self, table: str, *, resend: bool = False) -> Feed | None:
         """Begin a full read that replays the whole table; a first load or a replay under way goes on.

@@ -2,7 +2,7 @@
 
 A record that one resource acknowledged is not in another one, and a request by one key finds no record that was sent
 with another. So under a new target nothing of the table counts as acknowledged: each row is read and sent again, after
-the records that the new target holds were listed. What the former target holds is left as it is.
+the records that the new target holds were listed. The former target's records stay as they are.
 
 Invariant: a target and the records that it replaces change in one transaction.
 """

@@ -18,7 +18,7 @@ from sync_assets.ledger.storage.session import LedgerSession
 HOURS = 24
 _CLOCK_WENT_BACK = 60.0
 """Seconds. A start reserved further ahead than that, and than ten calls, means that a clock was set back."""
-_TURN = 7_305_808_869_231_650_147
+_LOCK = 7_305_808_869_231_650_147
 _W, _C, _E = operation_tables.worker.c, operation_tables.call_budget.c, operation_tables.engine_call.c
 _RATE = "calls_per_second"
 
@@ -77,8 +77,8 @@ class CallLimits:
 
     def release_slots(self, owner: str) -> None:
         """Release all slots of a worker."""
-        gone = sa.delete(operation_tables.worker).where(_W.owner == owner)
-        self._session.run(gone)
+        slots = sa.delete(operation_tables.worker).where(_W.owner == owner)
+        self._session.run(slots)
 
     def reserve_starts(self, calls: int, per_second: float) -> float:
         """Reserve the next `calls` starts, 1 / `per_second` s apart; return the seconds from now to the first one."""
@@ -174,7 +174,7 @@ class CallLimits:
     def _one_by_one(self, connection: Connection) -> None:
         """Serialise these transactions on PostgreSQL. SQLite has one writer at a time anyway."""
         if not self._session.database.sqlite:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
 _DAY, _HOUR = "day", "hour"

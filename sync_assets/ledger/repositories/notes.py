@@ -1,4 +1,4 @@
-"""Store what belongs to no record: the two systems, Campaign's dialect, mappings in use, steps of the migration.
+"""Store facts that belong to no record: the two systems, Campaign's dialect, mappings in use, steps of the migration.
 
 A finding about the dialect is kept until it is contradicted; what a premise means is defined by the callers.
 

@@ -80,8 +80,8 @@ class OptOutFiles:
             at = [_F.name == sa.bindparam("n"), _F.modified_at == sa.bindparam("m"), _F.size == sa.bindparam("s")]
             left = [key for key, row in known.items() if key not in files and row.state != FileState.DONE]
             if left:
-                gone = [{"n": name, "m": modified, "s": size} for name, modified, size in left]
-                connection.execute(sa.delete(opt_out_tables.opt_out_file).where(*at), gone)
+                missing = [{"n": name, "m": modified, "s": size} for name, modified, size in left]
+                connection.execute(sa.delete(opt_out_tables.opt_out_file).where(*at), missing)
             for key in files:
                 name, modified, size = key
                 if key in known:

@@ -30,9 +30,9 @@ _INSERT = f"""
     INSERT INTO sync_opt_out ({_COLUMNS}) VALUES ({", ".join("?" * len(OptOutRow._fields))})
     ON CONFLICT (id, attribute) DO UPDATE SET state = 1, ask = 1, version = sync_opt_out.version + 1
 """  # noqa: S608
-_THERE = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND id"
+_EXISTS = "SELECT id FROM sync_record WHERE table_name = ? AND (acked_hash IS NOT NULL OR outcome_unknown > 0) AND id"
 _RECORDED = "SELECT id FROM sync_record WHERE table_name = ? AND id"
-_FOUND_THERE = "SELECT id FROM sync_existing_record WHERE table_name = ? AND id"
+_LISTED = "SELECT id FROM sync_existing_record WHERE table_name = ? AND id"
 _C = opt_out_tables.opt_out_count.c
 _BATCH = 5_000
 
@@ -112,8 +112,8 @@ class OptOutRows(Repository):
 
         A profile in scope that was only found in a list of Campaign's records is read before its insert.
         """
-        held = self._session.bulk.for_record_ids(connection, _THERE, ids, CONTACT)
-        listed = self._session.bulk.for_ids(connection, _FOUND_THERE, filtered_out, CONTACT)
+        held = self._session.bulk.for_record_ids(connection, _EXISTS, ids, CONTACT)
+        listed = self._session.bulk.for_ids(connection, _LISTED, filtered_out, CONTACT)
         return {row[0] for row in (*held, *listed)}
 
     def apply_inserted(
@@ -164,8 +164,8 @@ class OptOutRows(Repository):
     def forget(self, connection: Connection, ids: Sequence[str]) -> None:
         """Delete the rows of those contacts that have no record: Campaign has no profile of them any more."""
         recorded = self._session.bulk.for_record_ids(connection, _RECORDED, ids, CONTACT)
-        gone = sorted(set(ids).difference(row[0] for row in recorded))
-        self._session.bulk.for_each(connection, "DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in gone])
+        purged = sorted(set(ids).difference(row[0] for row in recorded))
+        self._session.bulk.for_each(connection, "DELETE FROM sync_opt_out WHERE id = ?", [(id_,) for id_ in purged])
 
     def add_counts(self, connection: Connection, counts: Mapping[str, int]) -> None:
         """Add to today's counts (UTC), by kind."""

@@ -35,7 +35,7 @@ _CLAIM = "UPDATE sync_opt_out SET session = ? WHERE id = ? AND attribute = ?"
 _ANSWERED = "UPDATE sync_opt_out SET session = NULL WHERE session = ? AND id = ? AND attribute = ?"
 _HELD = "SELECT id FROM sync_hold WHERE table_name = 'contact' AND id"
 # Of such a profile Campaign is queried: the statement may be about an earlier one.
-_MADE_ANEW = "SELECT id FROM sync_record WHERE table_name = ? AND incarnation > 1 AND id"
+_REINSERTED = "SELECT id FROM sync_record WHERE table_name = ? AND incarnation > 1 AND id"
 _DUE = """
     SELECT DISTINCT id FROM sync_opt_out o
     WHERE state > 0 AND state = {state} AND id > :after AND attribute IN :attributes
@@ -135,8 +135,8 @@ class OptOuts:
                     if moved is not None:
                         rows[id_, name] = changed[id_, name] = moved
             opted_out = [row.id for row in changed.values() if row.campaign and not row.ask]
-            made_anew = self._session.bulk.for_record_ids(connection, _MADE_ANEW, sorted({*opted_out}), CONTACT)
-            anew = {row.id for row in made_anew}
+            reinserted = self._session.bulk.for_record_ids(connection, _REINSERTED, sorted({*opted_out}), CONTACT)
+            anew = {row.id for row in reinserted}
             stored = [row._replace(ask=1) if row.id in anew else row for row in changed.values()]
             self._rows.put(connection, known, stored)
 

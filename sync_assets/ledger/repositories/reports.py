@@ -29,7 +29,7 @@ _AT_ONCE = 500
 _SMALL = 20_000
 """Most synced records of a table for which a sample is drawn from all their ids."""
 _MOST_PROBES = 500_000
-_JUDGED = 100_000
+_MOST_COUNTED = 100_000
 """Most pending records whose operation is computed; the numbers for all are extrapolated."""
 
 
@@ -83,7 +83,7 @@ class Reports(Repository):
             sa.select(takes.label("takes"))
             .where(_R.table_name == table, schema.PENDING)
             .order_by(_R.changed_at)
-            .limit(_JUDGED)
+            .limit(_MOST_COUNTED)
             .subquery()
         )
         number = sa.select(_T.records).where(_T.table_name == table, _T.state == State.PENDING.value)
@@ -91,10 +91,10 @@ class Reports(Repository):
             grouped = sa.select(oldest.c.takes, sa.func.count()).group_by(oldest.c.takes)
             operations: dict[Operation, int] = {row[0]: row[1] for row in connection.execute(grouped)}
             pending = connection.execute(number).scalar() or 0
-        judged = sum(operations.values())
-        if judged < _JUDGED:
+        counted = sum(operations.values())
+        if counted < _MOST_COUNTED:
             return operations
-        return {operation: records * pending // judged for operation, records in operations.items()}
+        return {operation: records * pending // counted for operation, records in operations.items()}
 
     def one_acknowledged(self, table: str) -> str | None:
         """Return the id of any synced record that Campaign holds; None without one."""

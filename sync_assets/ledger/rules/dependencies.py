@@ -54,7 +54,7 @@ class ParentStatus(IntEnum):
 
 
 class StatusOfParents(NamedTuple):
-    """What a record's parents mean for it, see `record_state.Dependencies`."""
+    """The dependency status of a record that follows from its parents, see `record_state.Dependencies`."""
 
     block_reason: BlockReason = BlockReason.NONE
     relink: bool = False

@@ -1,7 +1,7 @@
 """Compute an opt-out's state after a statement of Campaign, a capture from Dynamics 365 or a write. Pure functions.
 
 One row per contact and attribute, in Campaign's sense: true is opted out. Which of two values wins is decided by
-sync_assets/opt_out/decide.py; here is only what follows for the row.
+sync_assets/opt_out/decide.py; this module computes the row that results.
 
 Invariants: a row is synced while both systems are known to agree. If that becomes uncertain, the row is due for a
 decision. A decided value that one system does not hold yet is due to be written there. Every change of a row

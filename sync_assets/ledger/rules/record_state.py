@@ -79,7 +79,7 @@ class RecordState(NamedTuple):
 
 
 class Dependencies(NamedTuple):
-    """What a record's parents, children and privacy holds mean for it.
+    """The dependencies of a record: the conditions that its parents, children and privacy holds set.
 
     held: the record, or an ancestor, is under a privacy hold. block_reason: NONE, PARENT_PENDING or
     PARENT_UNAVAILABLE, as its parents require. has_children: Campaign may hold children that link to it. relink:

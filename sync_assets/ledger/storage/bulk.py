@@ -27,11 +27,11 @@ _EXPRESSIONS = {
 _STATE_COLUMNS = ", ".join(_EXPRESSIONS.get(name, name) for name in RecordState._fields)
 SELECT_STATE = f"SELECT {_STATE_COLUMNS} FROM sync_record"  # noqa: S608 - made of constants
 # SQL on a record `r`: its next row may be a change even if the hash is equal; it is not among the collected deletions.
-_NEWS = """
+_MAY_DIFFER = """
     r.desired_hash IS NULL OR r.acked_hash IS NULL OR r.out_of_scope <> 0 OR r.validation_error IS NOT NULL
     OR r.block_reason = 3
 """
-_NOT_GONE = "NOT EXISTS (SELECT 1 FROM sync_gone g WHERE g.seq = r.seq)"
+_NOT_COLLECTED = "NOT EXISTS (SELECT 1 FROM sync_collected c WHERE c.seq = r.seq)"
 _ADD_TOTAL = """
     INSERT INTO sync_tally (table_name, state, records) VALUES (?, ?, ?)
     ON CONFLICT (table_name, state) DO UPDATE SET records = sync_tally.records + excluded.records
@@ -178,7 +178,7 @@ class Bulk:
     ) -> list[StoredRow]:
         """Compare the page's rows with their records by their hashes. everything: all rows count as differing."""
         shown = "lower(hex(r.desired_hash))" if self._sqlite else "encode(r.desired_hash, 'hex')"
-        differs = f"? OR {_NEWS} OR ({shown} = p.hash) IS NOT TRUE"
+        differs = f"? OR {_MAY_DIFFER} OR ({shown} = p.hash) IS NOT TRUE"
         flags = f"CASE WHEN {differs} THEN 1 ELSE 0 END, CASE WHEN r.row_hash = p.row_hash THEN 0 ELSE 1 END"
         rows = zip(page.ids, page.hashes, page.row_hashes, strict=True)
         return [StoredRow(*row) for row in self._of_page(connection, table, rows, flags, "", everything)]
@@ -192,7 +192,7 @@ class Bulk:
         may have led to the deletion.
         """
         rows = ((id_, None, row_hash) for id_, row_hash in zip(ids, row_hashes, strict=True))
-        where = f"WHERE r.row_hash = p.row_hash AND NOT ({_NEWS}) AND {_NOT_GONE}"
+        where = f"WHERE r.row_hash = p.row_hash AND NOT ({_MAY_DIFFER}) AND {_NOT_COLLECTED}"
         return [(index, seq) for index, seq in self._of_page(connection, table, rows, "", where)]
 
     def _of_page(

@@ -40,7 +40,7 @@ class Address:
         if backend in ("postgresql", "postgres") and driver in ("", "psycopg"):
             parsed = parsed.set(drivername="postgresql+psycopg")
             return cls(parsed, False, _location(parsed), _password(parsed))
-        raise LedgerError(f"{SETTING} begins with {parsed.drivername}://, which the ledger does not know.", _EXAMPLES)
+        raise LedgerError(f"{SETTING} begins with {parsed.drivername}://, which is not supported.", _EXAMPLES)
 
     def prepare_file(self) -> None:
         """SQLite: create the file if it is missing, for its owner only: it holds personal data of pending records."""

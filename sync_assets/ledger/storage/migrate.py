@@ -58,8 +58,8 @@ def _upgrade(connection: Connection, database: Database) -> bool:
     known = {step.revision for step in script.ScriptDirectory.from_config(settings).walk_revisions()}
     if stored is not None and stored not in known:
         raise LedgerError(
-            f"The ledger {database.location} was written by a newer sync_assets (its schema is {stored}, this version "
-            f"knows {HEAD}).",
+            f"The ledger {database.location} was written by a newer sync_assets (its schema is {stored}, that of this "
+            f"version is {HEAD}).",
             "Install that version of sync_assets, or a later one.",
         )
     settings.attributes["connection"] = connection

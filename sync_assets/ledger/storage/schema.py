@@ -188,14 +188,14 @@ possible_link = sa.Table(
 sa.Index("sync_possible_link_parent", possible_link.c.parent_table, possible_link.c.parent_id)
 
 # Deletions that a read has found so far. They are carried out when it is at its end, if the guard allows them.
-gone = sa.Table(
-    "sync_gone",
+collected = sa.Table(
+    "sync_collected",
     metadata,
     sa.Column("seq", SEQUENCE, primary_key=True, autoincrement=False),
     sa.Column("table_name", NAME, nullable=False),
-    sa.Column("withdraw", sa.SmallInteger, nullable=False),  # 1: out of scope: Campaign keeps what it holds
+    sa.Column("out_of_scope", sa.SmallInteger, nullable=False),  # 1: Campaign keeps the record as it is
 )
-sa.Index("sync_gone_table", gone.c.table_name)
+sa.Index("sync_collected_table", collected.c.table_name)
 
 # Deletions of the last day that the guard let pass without approval, by minute: see records/deletions.py.
 deletion = sa.Table(
@@ -234,7 +234,7 @@ hold_record = sa.Table(
     sa.Column("table_name", NAME, primary_key=True),
     sa.Column("id", NAME, primary_key=True),
     sa.Column("attribute", NAME, primary_key=True),  # of the link that leads to the person, '' for the person itself
-    sa.Column("gone", sa.SmallInteger, nullable=False, server_default="0"),  # 1: released, and the person was deleted
+    sa.Column("excluded", sa.SmallInteger, nullable=False, server_default="0"),  # 1: deleted persons, after release
 )
 sa.Index("sync_hold_record_id", hold_record.c.table_name, hold_record.c.id)
 

@@ -124,7 +124,7 @@ def test_a_contact_on_hold_is_not_compared(synced: Synced) -> None:
     assert compare(program) == Parity(contacts=N - 1, compared=2 * (N - 1))
     set_campaign(program, held, blackListEmail=False)
     with closing(program.runtime()) as runtime:
-        runtime.ledger.holds.end_hold("contact", held, gone=False)
+        runtime.ledger.holds.end_hold("contact", held, deleted=False)
 
 
 def test_the_days_budget_is_kept(synced: Synced) -> None:

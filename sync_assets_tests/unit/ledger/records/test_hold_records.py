@@ -19,7 +19,7 @@ from sync_assets_tests.unit.ledger.records.test_privacy_holds import (
 )
 
 ANNAS_ORDER, ANNAS_LINE = guid("anna's order"), guid("anna's line")
-HERS, HERS_GONE = HoldReason("contact", "anna", "to"), HoldReason("contact", "anna", "to", gone=1)
+HERS, HERS_GONE = HoldReason("contact", "anna", "to"), HoldReason("contact", "anna", "to", excluded=1)
 
 
 def link(parent: str | None) -> Link:
@@ -88,7 +88,7 @@ def test_of_a_person_who_is_gone_nothing_is_made_or_changed_after_the_release(
     if sent:
         push_all(ledger)
     unlinked(ledger, required=required)
-    released = ledger.holds.end_hold("contact", ANNA, gone=True)
+    released = ledger.holds.end_hold("contact", ANNA, deleted=True)
     assert released is not None
     assert released.records == 3
     hers = {ANNA, ANNAS_ORDER, ANNAS_LINE}
@@ -116,9 +116,9 @@ def test_campaigns_records_of_a_person_who_is_gone_are_deleted_only_where_it_wou
         family(ledger, required=required)
         push_all(ledger)
         unlinked(ledger, required=required)
-        ledger.holds.end_hold("contact", ANNA, gone=True)
+        ledger.holds.end_hold("contact", ANNA, deleted=True)
         assert set(push_all_upwards(ledger)) == deleted
-        ledger.holds.end_hold("contact", ANNA, gone=False)
+        ledger.holds.end_hold("contact", ANNA, deleted=False)
 
 
 @pytest.mark.parametrize("deleted", ["anna", "bert"])
@@ -146,7 +146,7 @@ def test_an_excluded_order_that_cannot_be_sent_stays_when_a_parent_that_it_does_
     if deleted == "anna":
         capture(ledger, deleted=["anna"])
         order(None, "c", "too long")
-    ledger.holds.end_hold("contact", ANNA, gone=True)
+    ledger.holds.end_hold("contact", ANNA, deleted=True)
     assert record(ledger, "order").state == State.EXCLUDED
     capture(ledger, deleted=[deleted])
     assert ledger.deletions.count_orphans_of_deletes("contact") == ({}, {})
@@ -171,7 +171,7 @@ def test_an_order_that_is_given_to_another_contact_follows_normally_after_the_re
     unlinked(ledger)
     below(ledger, "order", "anna's order", "bert", "b")
     assert record(ledger, "anna's order").state == State.WAITING, "nothing in Campaign hangs on her"
-    assert ledger.holds.end_hold("contact", ANNA, gone=gone) == Released(1, 0)
+    assert ledger.holds.end_hold("contact", ANNA, deleted=gone) == Released(1, 0)
     below(ledger, "order", "anna's order", "bert", "b")
     below(ledger, "line", "anna's line", "anna's order", "b")
     assert {ANNAS_ORDER, ANNAS_LINE} <= set(push_all(ledger))
@@ -181,7 +181,7 @@ def test_an_excluded_order_that_is_given_to_another_contact_is_read_again_and_se
     family(ledger, required=False)
     push_all(ledger)
     unlinked(ledger, required=False)
-    ledger.holds.end_hold("contact", ANNA, gone=True)
+    ledger.holds.end_hold("contact", ANNA, deleted=True)
     below(ledger, "order", "anna's order", "bert", "b", required=False)
     assert (ledger.blocked.ids_to_refetch("order"), ledger.blocked.ids_to_refetch("line")) == (
         [ANNAS_ORDER],
@@ -196,12 +196,12 @@ def test_an_excluded_order_that_is_given_to_another_contact_is_read_again_and_se
 def test_a_second_release_ends_the_exclusion(ledger: Ledger) -> None:
     family(ledger)
     unlinked(ledger)
-    assert ledger.holds.end_hold("contact", ANNA, gone=True) == Released(3, 2)
+    assert ledger.holds.end_hold("contact", ANNA, deleted=True) == Released(3, 2)
     capture(ledger, row("anna"))
     push(ledger)
     assert record(ledger, "anna").state == State.EXCLUDED
-    assert ledger.holds.end_hold("contact", ANNA, gone=False) == Released(0, 0)
-    assert ledger.holds.end_hold("contact", ANNA, gone=False) is None
+    assert ledger.holds.end_hold("contact", ANNA, deleted=False) == Released(0, 0)
+    assert ledger.holds.end_hold("contact", ANNA, deleted=False) is None
     capture(ledger, row("anna"))
     below(ledger, "order", "anna's order", "anna")
     below(ledger, "line", "anna's line", "anna's order")
@@ -211,7 +211,7 @@ def test_a_second_release_ends_the_exclusion(ledger: Ledger) -> None:
 def test_a_second_hold_takes_excluded_records_again(ledger: Ledger) -> None:
     family(ledger)
     unlinked(ledger)
-    ledger.holds.end_hold("contact", ANNA, gone=True)
+    ledger.holds.end_hold("contact", ANNA, deleted=True)
     ledger.holds.hold("contact", ANNA)
     assert_held(ledger, *ANNAS)
 
@@ -233,6 +233,6 @@ def test_a_withdrawn_parent_whose_insert_a_hold_erased_keeps_no_child_waiting_fo
     ledger.claims.acknowledge(session_of(ledger, "worker"), [Outcome(one.seq, "unknown", one.hash)])
     ledger.holds.hold("contact", ANNA)
     capture(ledger, out_of_scope=[ANNA])
-    ledger.holds.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, deleted=False)
     below(ledger, "order", "anna's order", "anna", required=False)
     assert ANNAS_ORDER in push_all(ledger)

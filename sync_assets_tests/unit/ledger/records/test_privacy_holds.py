@@ -99,7 +99,7 @@ def test_a_hold_takes_the_row_and_all_below_it_and_leaves_the_others(ledger: Led
 def test_a_released_insert_waits_until_its_row_was_read_again(ledger: Ledger) -> None:
     family(ledger)
     ledger.holds.hold("contact", ANNA)
-    assert ledger.holds.end_hold("contact", ANNA, gone=False) == Released(3, 0)
+    assert ledger.holds.end_hold("contact", ANNA, deleted=False) == Released(3, 0)
     assert ledger.holds.all() == []
     assert states(ledger, *ANNAS) == [
         (State.WAITING, BlockReason.REFETCH_REQUIRED),
@@ -120,7 +120,7 @@ def test_a_change_under_a_hold_is_known_but_not_its_content(ledger: Ledger) -> N
     assert_held(ledger, *ANNAS)
     assert record(ledger, "anna").desired_hash == hash_of("b")
     assert push_all(ledger) == []
-    ledger.holds.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, deleted=False)
     assert states(ledger, "anna", "anna's order") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)] * 2
     assert push_all(ledger) == []
 
@@ -153,7 +153,7 @@ def test_children_are_held_though_the_row_was_never_captured(ledger: Ledger, req
     below(ledger, "line", "a line", "late", required=required)
     assert_held(ledger, "early", "late", "a line")
     assert push_all(ledger) == []
-    ledger.holds.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, deleted=False)
     assert ANNA not in stored(ledger), "a record was left that says nothing"
     if required:
         assert states(ledger, "early", "late") == [(State.WAITING, BlockReason.PARENT_UNAVAILABLE)] * 2
@@ -167,7 +167,7 @@ def test_what_campaign_refused_is_held_and_cannot_be_retried(ledger: Ledger) -> 
     ledger.holds.hold("contact", ANNA)
     assert (ledger.claims.retry(), ledger.claims.retry("contact", ANNA)) == (0, 0)
     assert_held(ledger, "anna")
-    ledger.holds.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, deleted=False)
     assert states(ledger, "anna") == [(State.WAITING, BlockReason.REFETCH_REQUIRED)]
 
 
@@ -197,7 +197,7 @@ def test_after_a_delete_in_both_systems_the_release_leads_to_deletes_only(ledger
         capture(ledger, deleted=[name], table=table)
     assert push_all(ledger) == []
     assert_held(ledger, *ANNAS)
-    ledger.holds.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, deleted=False)
     sent = [(one.id, one.operation) for table in reversed(TABLES) for one in _sent(ledger, table)]
     assert sent == [(guid("anna's line"), "delete"), (guid("anna's order"), "delete"), (ANNA, "delete")]
     assert {guid("bert"), guid("bert's order")} == stored(ledger).keys()
@@ -212,7 +212,7 @@ def test_a_withdrawn_row_is_not_sent_after_its_release(ledger: Ledger, sent: str
     ledger.holds.hold("contact", ANNA)
     capture(ledger, row("anna", "b"))
     capture(ledger, out_of_scope=[ANNA])
-    ledger.holds.end_hold("contact", ANNA, gone=False)
+    ledger.holds.end_hold("contact", ANNA, deleted=False)
     assert ledger.blocked.ids_to_refetch("contact", 10) == []
     found_out = [(one.operation, one.payload, one.links) for one in push(ledger)]
     assert found_out == ([("update", None, ())] if sent == "unknown" else [])
@@ -224,14 +224,14 @@ def test_what_two_holds_keep_back_is_free_after_the_second(ledger: Ledger) -> No
     push_all(ledger)
     ledger.holds.hold("contact", ANNA)
     ledger.holds.hold("order", guid("anna's order"))
-    assert ledger.holds.end_hold("contact", ANNA, gone=False) == Released(1, 0)
+    assert ledger.holds.end_hold("contact", ANNA, deleted=False) == Released(1, 0)
     assert_held(ledger, "anna's order", "anna's line")
-    assert ledger.holds.end_hold("order", guid("anna's order"), gone=False) == Released(2, 0)
+    assert ledger.holds.end_hold("order", guid("anna's order"), deleted=False) == Released(2, 0)
 
 
 def test_ending_a_hold_that_there_is_not(ledger: Ledger) -> None:
     capture(ledger, row("anna"))
-    assert ledger.holds.end_hold("contact", ANNA, gone=False) is None
+    assert ledger.holds.end_hold("contact", ANNA, deleted=False) is None
     assert ledger.holds.held_since("contact", ANNA) is None
     assert len(push(ledger)) == 1
 

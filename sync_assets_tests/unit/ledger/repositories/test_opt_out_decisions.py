@@ -158,7 +158,7 @@ def test_a_contact_on_hold_is_never_due_and_goes_on_when_it_is_released(ledger: 
         ledger.holds.hold("contact", guid("ada"))
         assert [one.id for one in due(ledger, given)] == [guid("bob")]
         assert ledger.opt_outs.left(ATTRIBUTES).held == 1
-        ledger.holds.end_hold("contact", guid("ada"), gone=False)
+        ledger.holds.end_hold("contact", guid("ada"), deleted=False)
         assert len(due(ledger, given)) == 2
         ledger.opt_outs.put([rules.due_again(one, ask=False) for one in due(ledger, given)])
 

@@ -140,7 +140,7 @@ def test_acknowledged_hashes_are_those_of_settled_records(ledger: Ledger) -> Non
 def test_what_is_pending_is_told_by_what_it_takes(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch, judged: int
 ) -> None:
-    monkeypatch.setattr(reports, "_JUDGED", judged)
+    monkeypatch.setattr(reports, "_MOST_COUNTED", judged)
     assert ledger.reports.pending_operations("contact") == {}
     capture(ledger, page=many(3))
     push(ledger)
