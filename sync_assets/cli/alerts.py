@@ -19,16 +19,16 @@ from sync_assets.runtime.context import Runtime
 
 TEST = (
     "sync_assets: a test notice",
-    "This is a test notice of sync_assets: failed runs, failed checks and stale data will be told here. "
+    "This is a test notice of sync_assets: failed runs, failed checks and stale data are reported here. "
     "There is nothing to do.",
 )
 
 
 def command(
-    test: Annotated[bool, typer.Option("--test", help="Send a test notice to everybody who is to be told.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Send a test notice to every channel.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What is wrong now: failed runs, failed checks, failing sensors, stale data, as the sensor `alerts` tells it."""
+    """Open incidents: failed runs, failed checks, failing sensors, stale data, as the sensor `alerts` finds them."""
     if not test:
         print_document(open_incidents(open_runtime()), as_json, show_incidents)
         return
@@ -41,16 +41,16 @@ def command(
 def open_incidents(runtime: Runtime) -> dict[str, Any]:
     """Return the open incidents, the longest first; needs no configured channel."""
     definitions = build_definitions(runtime)
-    mine = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
+    assets = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
     sensors = [one.name for one in definitions.sensors or ()]
-    watched = Watched.of((one for one in mine if isinstance(one, dg.AssetsDefinition)), sensors)
+    watched = Watched.of((one for one in assets if isinstance(one, dg.AssetsDefinition)), sensors)
     # Without a folder there were no runs; a command that only reads must not create it.
     with dagster_instance() if instance_folder().exists() else dg.DagsterInstance.ephemeral() as instance:
-        found, _ = find_incidents(runtime, instance, watched, datetime.now(UTC))
+        incidents, _ = find_incidents(runtime, instance, watched, datetime.now(UTC))
     return {
         "troubles": [
             {"kind": one.kind, "what": one.what, "since": iso(one.since), "said": one.said, "remedy": one.remedy}
-            for one in found
+            for one in incidents
         ]
     }
 
@@ -59,7 +59,7 @@ def test_notifications(runtime: Runtime) -> dict[str, Any]:
     """Send a test notification to every channel; return for each whether it was delivered, or why not."""
     if runtime.config.alerts is None:
         raise SyncAssetsError(
-            "Nobody is told of anything.",
+            "No alert channel is configured.",
             f"Add `alerts:` with `webhook: true` or `email:` to {runtime.settings.config}.",
         )
     channels: dict[str, Any] = {}
@@ -81,5 +81,5 @@ def show_incidents(document: dict[str, Any]) -> Parts:
 
 def show_test(document: dict[str, Any]) -> Parts:
     for name, one in document["channels"].items():
-        told = "a test notice was handed over" if one["told"] else one["problem"]
-        yield f"{name}: {told}"
+        outcome = "a test notice was handed over" if one["told"] else one["problem"]
+        yield f"{name}: {outcome}"

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sync_assets.cli.process_guard import start_guarded
-from sync_assets.cli.sync import Synced, sync
+from sync_assets.cli.sync import SyncResult, sync
 from sync_assets.commands.status import show
 from sync_assets.commands.terminal import end, print_parts, private_files
 from sync_assets.config.variables import KEY_BYTES
@@ -46,7 +46,7 @@ FIRST_JOBS_SECONDS = 2.0
 PYTHON = (sys.executable, "-P", "-m")
 """Runs a module. `-P`: without the current folder in the search path, where a module `uvloop`, say, would be run."""
 CONFIG = Path(__file__).parent.parent / "sandbox" / "demo.yaml"
-COMPARED: dict[str, tuple[str, str, dict[str, str], tuple[str, str, str, str] | None]] = {
+COMPARISONS: dict[str, tuple[str, str, dict[str, str], tuple[str, str, str, str] | None]] = {
     "contact": (
         "profile",
         "externalId",
@@ -125,8 +125,8 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
 
 def _clean(environment: dict[str, str]) -> dict[str, str]:
     """Return the process's environment with the demo's settings in place of ours, which could be of real systems."""
-    ours = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | environment
+    prefixes = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)} | environment
 
 
 def run_with_ui(contacts: int, port: int) -> int:
@@ -169,8 +169,8 @@ def _first_jobs(environment: Mapping[str, str], port: int) -> None:
         time.sleep(FIRST_JOBS_SECONDS)
         try:
             feeds = [runtime.ledger.feeds.feed(config.table) for config in runtime.config.tables]
-            left = sum(counts.pending for counts in runtime.ledger.reports.counts().values())
-            if left or not all(feed and feed.complete for feed in feeds):
+            pending = sum(counts.pending for counts in runtime.ledger.reports.counts().values())
+            if pending or not all(feed and feed.complete for feed in feeds):
                 continue
             if not opted_out:
                 _opt_out(httpx.Client(base_url=environment["SANDBOX_ADMIN_URL"], timeout=60, trust_env=False))
@@ -209,7 +209,7 @@ def run_headless(contacts: int) -> int:
     return 0 if agreed else 1
 
 
-def _sync(console: Console) -> Synced:
+def _sync(console: Console) -> SyncResult:
     started = time.monotonic()
     runtime = Runtime()
     done = sync(runtime)
@@ -223,18 +223,18 @@ def _sync(console: Console) -> Synced:
 
 def _change(admin: httpx.Client, contacts: int) -> list[str]:
     """Change both systems, opt-outs among it, and return what was changed as lines for people."""
-    some = max(1, contacts // 50)
-    admin.post("/d365/change", json={"table": "contact", "count": some, "set": {"jobtitle": "Chief Demo Officer"}})
-    admin.post("/d365/change", json={"table": "contact", "count": some, "set": {"fax": "+1 555 0100"}})
+    number = max(1, contacts // 50)
+    admin.post("/d365/change", json={"table": "contact", "count": number, "set": {"jobtitle": "Chief Demo Officer"}})
+    admin.post("/d365/change", json={"table": "contact", "count": number, "set": {"fax": "+1 555 0100"}})
     orders: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": "new_order"}).json()
-    admin.post("/d365/load", json={"contacts": some})  # after the dump, so that the deleted order is in Campaign
+    admin.post("/d365/load", json={"contacts": number})  # after the dump, so that the deleted order is in Campaign
     for order in orders[:1]:
         admin.post("/d365/delete", json={"table": "new_order", "ids": [order["new_orderid"]]})
     admin.post("/campaign/profiles", json=[{"email": "walk-in@example.org", "firstName": "Walk", "lastName": "In"}])
     opted_out = _opt_out(admin)
     return [
-        f"Dynamics 365: {some} job titles changed, {some} fax numbers that nobody mapped, {some} new contacts with "
-        f"their orders, {len(orders[:1])} order deleted with its lines",
+        f"Dynamics 365: {number} job titles changed, {number} fax numbers, which are not mapped, {number} new contacts "
+        f"with their orders, {len(orders[:1])} order deleted with its lines",
         "Campaign: a marketer adds a profile of their own",
         f"Opt-outs: {opted_out[0]} contacts ask not to be called in Dynamics 365, {opted_out[1]} unsubscribe in "
         "Campaign, whose workflow writes its file",
@@ -257,29 +257,29 @@ def _differences(admin: httpx.Client) -> list[str]:
     """Compare the two systems directly, without our own code for it. Returns ids, never values."""
     records: dict[str, list[dict[str, Any]]] = {
         resource: admin.get("/campaign/dump", params={"resource": resource}).json()
-        for resource, *_ in COMPARED.values()
+        for resource, *_ in COMPARISONS.values()
     }
-    own = [profile for profile in records["profile"] if not profile["externalId"]]
-    wrong = [] if len(own) == 1 else [f"{len(own)} profiles of a marketer's own instead of 1"]
-    for table, (resource, key, attributes, link) in COMPARED.items():
+    marketers = [profile for profile in records["profile"] if not profile["externalId"]]
+    differences = [] if len(marketers) == 1 else [f"{len(marketers)} profiles of a marketer's own instead of 1"]
+    for table, (resource, key, attributes, link) in COMPARISONS.items():
         rows: list[dict[str, Any]] = admin.get("/d365/dump", params={"table": table}).json()
         ids = [record[key] for record in records[resource] if record[key]]
-        found = {record[key]: record for record in records[resource]}
-        wrong += [f"{count} {resource} records carry the id {id_}" for id_, count in Counter(ids).items() if count > 1]
-        wrong += [f"{resource} {id_} has no row" for id_ in set(ids) - {row[f"{table}id"] for row in rows}]
+        by_key = {record[key]: record for record in records[resource]}
+        differences += [f"{n} {resource} records carry the id {id_}" for id_, n in Counter(ids).items() if n > 1]
+        differences += [f"{resource} {id_} has no row" for id_ in set(ids) - {row[f"{table}id"] for row in rows}]
         parents = {parent["PKey"]: parent[link[3]] for parent in records[link[2]]} if link else {}
         for row in rows:
             id_ = row[f"{table}id"]
-            record = found.get(id_)
+            record = by_key.get(id_)
             if record is None or not record.get("_visible", True):
-                wrong.append(f"{table} {id_} is not to be seen in Campaign")
+                differences.append(f"{table} {id_} is missing in Campaign")
                 continue
             for column, attribute in attributes.items():
                 # Campaign re-cases names (smartCase), so case does not count.
                 if str(row[column] or "").casefold() != str(record[attribute] or "").casefold():
-                    wrong.append(f"{table} {id_}: {column} is not {attribute}")
+                    differences.append(f"{table} {id_}: {column} is not {attribute}")
             if link:
                 lookup, attribute, *_ = link
                 if parents.get((record[attribute] or {}).get("PKey")) != row[lookup]:
-                    wrong.append(f"{table} {id_} is not linked to its parent")
-    return wrong
+                    differences.append(f"{table} {id_} is not linked to its parent")
+    return differences

@@ -24,7 +24,7 @@ COMMANDS = {
     "status": ("commands.status", "Per table: records by state, the change feed's position, engine calls today."),
     "replay": ("cli.replay", "Capture all rows of a table again, or those last modified on some days."),
     "rebuild": ("commands.rebuild", "After the ledger was lost or restored: find out what Campaign holds already."),
-    "rejects": ("commands.rejects", "The records that Campaign or Dynamics 365 refused, with the reasons."),
+    "rejects": ("commands.rejects", "The records that Campaign or Dynamics 365 rejected, with the reasons."),
     "retry": ("commands.retry", "Make rejected records pending again."),
     "approve-deletes": ("commands.approve_deletes", "Let a mass deletion that the guard stopped go ahead, once."),
     "explain": ("cli.explain", "One record from end to end: both systems, mapping, ledger, and what differs."),
@@ -35,10 +35,10 @@ COMMANDS = {
         "commands.doctor",
         "Check configuration, credentials, both systems' metadata and the guardrails.",
     ),
-    "certify": ("commands.certify", "On a stage tenant: find out with synthetic records how both systems behave."),
-    "alerts": ("cli.alerts", "What is wrong now, as the sensor `alerts` finds it; a test of the channels."),
+    "certify": ("commands.certify", "On a stage tenant: test with synthetic records how both systems behave."),
+    "alerts": ("cli.alerts", "The open incidents, as the sensor `alerts` finds them; a test of the channels."),
     "accept-systems": ("commands.accept_systems", "Confirm that the ledger's systems moved to other addresses."),
-    "backup": ("commands.backup", "Copy a ledger in SQLite while everything goes on."),
+    "backup": ("commands.backup", "Copy a SQLite ledger while flows run."),
     "init": ("commands.init", "Write a first configuration from the metadata of both systems."),
     "add": ("commands.init", "Add one table to the configuration."),
     "schema": ("commands.init", "Print the JSON Schema of the configuration, for editors."),
@@ -68,8 +68,8 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command that is to run."""
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, load(name) if name in COMMANDS else command, rest
+        name, command, arguments = super().resolve_command(ctx, args)
+        return name, load(name) if name in COMMANDS else command, arguments
 
 
 def load(name: str) -> Any:
@@ -91,8 +91,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version  # noqa: PLC0415
 
         typer.echo(f"sync-assets {version('sync-assets')}")
@@ -121,14 +121,14 @@ def main() -> None:
         if app(prog_name="sync-assets", standalone_mode=False) == INTERRUPTED:
             end(INTERRUPTED, "Interrupted.")
     except typer.Abort:
-        end(1, "Nothing was answered.")
+        end(1, "The question was not answered.")
     except _UsageError as error:  # status 1 (could not run): 2 has another meaning (docs/commands.md)
         text = error.format_message().strip()
         path = error.ctx.command_path if error.ctx else "sync-assets"
-        end(1, text if text and text.isprintable() else "A command is missing.", then=f"See `{path} --help`.")
+        end(1, text if text and text.isprintable() else "A command is missing.", remedy=f"See `{path} --help`.")
     except SyncAssetsError as error:
-        end(1, error, then="" if error.remedy else "`sync-assets doctor` checks the set-up.")
+        end(1, error, remedy="" if error.remedy else "`sync-assets doctor` checks the set-up.")
     except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record
-        end(1, foreign(error, "The command stopped at"), then="See `sync-assets status`.")
+        end(1, foreign(error, "The command stopped at"), remedy="See `sync-assets status`.")
     finally:
         close_runtimes()

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_assets.cli.sync import left_over, sync
+from sync_assets.cli.sync import sync, unfinished_text
 from sync_assets.commands import migration_steps, terminal
 from sync_assets.commands.doctor import examine
 from sync_assets.commands.estimate import estimate
@@ -107,24 +107,24 @@ def migrate(
         ledger.adobe_migration.forget_steps()
     stored = {name: one for name, one in ledger.adobe_migration.steps().items() if one.configuration == configuration}
     steps = _Steps(runtime, stored, configuration, go=go, show_values=show_values)
-    shown: list[dict[str, Any]] = []
+    step_documents: list[dict[str, Any]] = []
     for number, name in enumerate(STEPS, 1):
         done = stored.get(name)
         with working():
-            made = StepResult(done.result) if done else steps.make(name)
+            result = StepResult(done.result) if done else steps.make(name)
         about = {"number": number, "step": name, "title": STEPS[name], "done_at": done and iso(done.done_at)}
-        shown.append({**about, **asdict(made)})
-        show(shown[-1])
+        step_documents.append({**about, **asdict(result)})
+        show(step_documents[-1])
         if done:
             continue
-        if made.todo or (made.question and not confirm(made.question)):
+        if result.todo or (result.question and not confirm(result.question)):
             break
-        ledger.adobe_migration.note_step(name, configuration, made.result)
+        ledger.adobe_migration.note_step(name, configuration, result.result)
         stored[name] = ledger.adobe_migration.steps()[name]
-        shown[-1] |= {"done_at": iso(stored[name].done_at), "question": None}
+        step_documents[-1] |= {"done_at": iso(stored[name].done_at), "question": None}
     following = next((name for name in STEPS if name not in stored), None)
     calls = {kind: runtime.calls[kind] for kind in CALL_KINDS}
-    return {"steps": shown, "next": following, "engine_calls": calls}
+    return {"steps": step_documents, "next": following, "engine_calls": calls}
 
 
 @dataclass
@@ -178,10 +178,10 @@ class _Steps:
         return inventory, planned.document
 
     def _sync(self) -> StepResult:
-        foretold, afterwards = self.stored["cost"].result["engine_calls"], {"afterwards": migration_steps.AFTERWARDS}
+        foretold, afterwards = self.stored["cost"].result["engine_calls"], {"afterwards": migration_steps.NEXT_STEPS}
         if not self.go:
-            result, found = self._made() | {"foretold": foretold}, status_document(self.runtime, {}, {})
-            if _unfinished(found):
+            result, status = self._made() | {"foretold": foretold}, status_document(self.runtime, {}, {})
+            if _unfinished(status):
                 return StepResult(result, afterwards, todo=[migration_steps.LAST_COMMAND])
         else:
             self._note_beginning()
@@ -190,12 +190,13 @@ class _Steps:
             done = sync(runtime)
             if done.status == 1:
                 raise SyncAssetsError("\n".join(map(str, done.problems)))
-            result, found = self._made() | {"foretold": foretold}, done.document
-            if done.problems or done.ended_early or in_maintenance(found, list(found["tables"])) or _unfinished(found):
+            result, status = self._made() | {"foretold": foretold}, done.document
+            in_part = done.problems or done.ended_early or in_maintenance(status, list(status["tables"]))
+            if in_part or _unfinished(status):
                 return StepResult(result, todo=[*map(str, done.problems), *done.stopped, done.ending])
-        left = left_over(found)
-        question = f"The first sync left: {left} (`sync-assets rejects`). Is the migration done without that?"
-        return StepResult(result, afterwards, question if left else None)
+        remainder = unfinished_text(status)
+        question = f"The first sync left: {remainder} (`sync-assets rejects`). Is the migration done without that?"
+        return StepResult(result, afterwards, question if remainder else None)
 
     def _note_beginning(self) -> None:
         """Store what the ledger has counted before the first sync: an invocation that is killed reports nothing."""
@@ -216,12 +217,12 @@ class _Steps:
         return {kind: sum(calls.get(kind, 0) for calls in by_day) for kind in CALL_KINDS}
 
 
-def _unfinished(found: dict[str, Any]) -> bool:
+def _unfinished(status: dict[str, Any]) -> bool:
     """Return True if no sync has been made, or one that left more than records which a person may leave as they are."""
-    tables = found["tables"].values()
+    tables = status["tables"].values()
     complete = all(table["feed"]["complete"] for table in tables)
     pending = any(table["pending"] or table["deletes_held_back"] for table in tables)
-    return not complete or pending or any(found["opt_out"][state] for state in ("due", "files_waiting"))
+    return not complete or pending or any(status["opt_out"][state] for state in ("due", "files_waiting"))
 
 
 def show_end(document: dict[str, Any]) -> Parts:

@@ -12,7 +12,7 @@ from sync_assets.commands import terminal
 from sync_assets.commands.replay import capture_again, day, replayable
 from sync_assets.commands.status import COLUMNS, document, held_back
 from sync_assets.commands.terminal import Json, OneTable, Parts
-from sync_assets.commands.values import Done
+from sync_assets.commands.values import Result
 from sync_assets.defs.asset_keys import d365_key
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.tables.run_requests import end_killed
@@ -40,7 +40,7 @@ def command(
 
 def replay(
     runtime: Runtime, table: str, first: date | None = None, last: date | None = None, *, force: bool = False
-) -> Done:
+) -> Result:
     """Capture again all rows, or those last modified on the days given (UTC, both included; None: no limit there).
 
     A replay that was killed continues where it stopped. force: captured records are sent again even if unchanged.
@@ -50,19 +50,19 @@ def replay(
     with dagster_instance() as instance:
         release_dead(runtime.ledger)
         end_killed(instance, runtime.ledger, table)
-        found = Outcome()
+        outcome = Outcome()
 
         def capture() -> None:
-            found.add(run_flow(runtime, config, instance, [d365_key(config)]))
+            outcome.add(run_flow(runtime, config, instance, [d365_key(config)]))
 
         capture_again(runtime, config, (first, last), force, capture)
     counts = document(runtime, {}, {})["tables"][table]
-    held = held_back({"tables": {table: counts}})
+    notes = [*outcome.notes, *held_back({"tables": {table: counts}}), *outcome.stopped]
     summary = {"table": table, **{name: counts[name] for name in COLUMNS}}
-    return Done({} if found.problems else summary, found.problems, [*found.notes, *held, *found.stopped])
+    return Result({} if outcome.problems else summary, outcome.problems, notes)
 
 
 def show(document: dict[str, Any]) -> Parts:
     table, pending = document["table"], document["pending"]
-    goes = "`sync-assets sync` or the sensors send them." if pending else "There is nothing to send."
-    yield f"{table} was captured again: {counted(pending, 'record', 'are')} pending. {goes}"
+    next_step = "`sync-assets sync` or the sensors send them." if pending else "There is nothing to send."
+    yield f"{table} was captured again: {counted(pending, 'record', 'are')} pending. {next_step}"

@@ -24,25 +24,25 @@ from sync_assets.webserver.guard import HOSTS_VARIABLE, UiGuard, allowed_hosts
 
 app = typer.Typer(add_completion=False)
 
-DAGSTERS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+PASS_ARGUMENTS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 """Settings of a command that hands all its arguments to one of Dagster's, `--help` included."""
 WEB = ("-m", "sync_assets.cli", "web")
 """The guarded web server, as arguments of Python."""
 
 
-@app.command(context_settings=DAGSTERS)
+@app.command(context_settings=PASS_ARGUMENTS)
 def dev(context: typer.Context) -> None:
     """`dagster dev`, with all its options, behind a guard: no page of another site can drive its UI."""
     _serve(run_dev, context.args)
 
 
-@app.command(context_settings=DAGSTERS)
+@app.command(context_settings=PASS_ARGUMENTS)
 def web(context: typer.Context) -> None:
     """`dagster-webserver`, with all its options, behind the same guard."""
     _serve(partial(run_web, announce=say), context.args)
 
 
-@app.command("code-server", context_settings=DAGSTERS)
+@app.command("code-server", context_settings=PASS_ARGUMENTS)
 def code_server(context: typer.Context) -> None:
     """`dagster code-server start`, with all its options, behind a guard: it answers its own instance only."""
     _serve(run_code_server, context.args)
@@ -83,8 +83,8 @@ def run_dev(arguments: Sequence[str]) -> None:
 
 
 def _raise_taken(command: str, arguments: Sequence[str], port: int) -> None:
-    again = shlex.join(["sync-assets", command, *arguments, "--port", str(port - 1 if port == 65535 else port + 1)])
-    raise SyncAssetsError(f"Port {port} is taken.", f"Write e.g. `{again}`.")
+    retry = shlex.join(["sync-assets", command, *arguments, "--port", str(port - 1 if port == 65535 else port + 1)])
+    raise SyncAssetsError(f"Port {port} is taken.", f"Write e.g. `{retry}`.")
 
 
 def _name_home(arguments: Sequence[str]) -> None:

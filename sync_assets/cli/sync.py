@@ -39,23 +39,24 @@ from sync_assets.task_group import run_together
 if TYPE_CHECKING:
     import dagster as dg
 
-    from sync_assets.cli.sync_runs import Troubled
+    from sync_assets.cli.sync_runs import Failures
 
 
-LEFT = {
-    "deletes_held_back": ("deletions held back", "sync-assets approve-deletes {table}"),
-    "rejected": ("rejected", "sync-assets rejects"),
-    "files_rejected": ("opt-out files rejected", "sync-assets rejects"),
-    "rejected_rows": ("rows of opt-out files rejected", "sync-assets doctor --file SAMPLE"),
-    "held": ("held", "sync-assets hold list"),
-    "waiting": ("waiting", "sync-assets rejects --waiting"),
-    "pending": ("pending", "sync-assets sync"),
-    "due": ("opt-outs due", "sync-assets sync"),
-    "files_waiting": ("opt-out files waiting", "sync-assets sync"),
+UNFINISHED = {
+    ("tables", "deletes_held_back"): ("deletions held back", "sync-assets approve-deletes {table}"),
+    ("tables", "rejected"): ("rejected", "sync-assets rejects"),
+    ("opt_out", "rejected"): ("opt-outs rejected", "sync-assets rejects"),
+    ("opt_out", "files_rejected"): ("opt-out files rejected", "sync-assets rejects"),
+    ("opt_out", "rejected_rows"): ("rows of opt-out files rejected", "sync-assets doctor --file SAMPLE"),
+    ("tables", "held"): ("held", "sync-assets hold list"),
+    ("opt_out", "held"): ("opt-outs held", "sync-assets hold list"),
+    ("tables", "waiting"): ("waiting", "sync-assets rejects --waiting"),
+    ("tables", "pending"): ("pending", "sync-assets sync"),
+    ("opt_out", "due"): ("opt-outs due", "sync-assets sync"),
+    ("opt_out", "files_waiting"): ("opt-out files waiting", "sync-assets sync"),
 }
-"""Counts of a table or of opt-outs that are all 0 when nothing is left to be done, each with its words and the command
-that leads on. Orphaned records do not count: their parent is gone for good, or their lookup is empty, so that only a
-change in Dynamics 365 can help. Rejected rows are those of this invocation.
+"""Counts of records and of opt-outs that are all 0 when a sync is complete, each with its words and the next command.
+Orphaned records do not count: only a change in Dynamics 365 can help. Rejected rows are those of this invocation.
 """
 
 SET_UP = (NotReady, NotPublished, SetUpRefused, MappingsTakeTurns)
@@ -64,7 +65,7 @@ Dynamics 365. Campaign's refusal of access is none of them, since it holds for a
 
 
 @dataclass(frozen=True, slots=True)
-class Synced:
+class SyncResult:
     """The result of `sync`.
 
     Attributes:
@@ -106,14 +107,14 @@ def command(
         printed += retried(done.document)
     for line in done.stopped:
         announce(line)
-    untold = [line for line in map(str, done.problems) if line not in printed]
-    for line in untold[:-1]:
+    unprinted = [line for line in map(str, done.problems) if line not in printed]
+    for line in unprinted[:-1]:
         announce(line)
     if done.status:
-        terminal.end(done.status, *untold[-1:] or [done.ending], then="`sync-assets doctor` checks the set-up.")
+        terminal.end(done.status, *unprinted[-1:] or [done.ending], remedy="`sync-assets doctor` checks the set-up.")
 
 
-def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> Synced:
+def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> SyncResult:
     """Run the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment.
 
     instance: the Dagster instance; None: that of DAGSTER_HOME. Raises OtherSystems, OlderLedger, LedgerError before
@@ -123,44 +124,44 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
     runtime.check_not_older()  # an unusable ledger, or one of other systems, is an error before anything else, too
-    found = Outcome()
-    troubled: Troubled = {}
+    flows = Outcome()
+    failures: Failures = {}
     try:
         check_configuration(runtime.config, tables)
     except BeyondLimits as error:
-        found.problems.append(error)
+        flows.problems.append(error)
     else:
         release_dead(runtime.ledger)
-        found, troubled = _run(runtime, tables, instance)
+        flows, failures = _run(runtime, tables, instance)
     if runtime.config.logs.export:
-        found.stopped += _export_log(runtime)
+        flows.stopped += _export_log(runtime)
     outcome = document(runtime, runtime.calls, runtime.opt_outs)
     for table, counts in outcome["tables"].items():
-        counts["problem"] = str(troubled[table][0]) if table in troubled else None
+        counts["problem"] = str(failures[table][0]) if table in failures else None
     paused = in_maintenance(outcome, [config.table for config in tables])
-    status = _status(runtime, found, outcome, troubled, [config.table for config in tables]) or (2 if paused else 0)
+    status = _status(runtime, flows, outcome, failures, [config.table for config in tables]) or (2 if paused else 0)
     if status != 1:
         DeadManSwitch(runtime).ping()
-    notes = [*found.notes, *paused, *held_back(outcome), *retried(outcome), *found.stopped]
-    ending = _ending(found, outcome, [config.table for config in tables]) if status else ""
-    return Synced(outcome, found.problems, notes, bool(found.stopped), status, ending)
+    notes = [*flows.notes, *paused, *held_back(outcome), *retried(outcome), *flows.stopped]
+    ending = _ending(flows, outcome, [config.table for config in tables]) if status else ""
+    return SyncResult(outcome, flows.problems, notes, bool(flows.stopped), status, ending)
 
 
 def _run(
     runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance | None
-) -> tuple[Outcome, Troubled]:
+) -> tuple[Outcome, Failures]:
     """Run the flows that have something to do, or were last confirmed an hour ago. Killed runs are ended as well."""
     paused = runtime.ledger.maintenance.in_maintenance()
-    going = [config for config in tables if config.table not in paused]
-    quiet = quiet_tables(runtime, going)
-    opt_outs = runtime.config.opt_out.active and any(config.table == CONTACT for config in going)
-    all_quiet = not opt_outs and all(config.table in quiet for config in going)
+    active = [config for config in tables if config.table not in paused]
+    idle = quiet_tables(runtime, active)
+    opt_outs = runtime.config.opt_out.active and any(config.table == CONTACT for config in active)
+    all_quiet = not opt_outs and all(config.table in idle for config in active)
     if all_quiet and not killed_runs(runtime.ledger):
         return Outcome(), {}
     from sync_assets.cli.sync_runs import run_flows  # Dagster is slow to import  # noqa: PLC0415
 
     keep_loaded_objects()
-    return run_flows(runtime, tables, quiet, instance)
+    return run_flows(runtime, tables, idle, instance)
 
 
 def _export_log(runtime: Runtime) -> list[str]:
@@ -175,7 +176,7 @@ def _export_log(runtime: Runtime) -> list[str]:
 
 
 def _status(
-    runtime: Runtime, found: Outcome, outcome: dict[str, Any], troubled: Troubled, tables: Sequence[str]
+    runtime: Runtime, flows: Outcome, outcome: dict[str, Any], failures: Failures, tables: Sequence[str]
 ) -> int:
     """Return the exit status.
 
@@ -183,46 +184,46 @@ def _status(
     set-up of a table must be corrected while other tables could run. 1: no table could run, a service failed, or a
     problem is not one of a table.
     """
-    of_tables = [problem for those in troubled.values() for problem in those]
-    if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in found.problems):
+    of_tables = [problem for problems in failures.values() for problem in problems]
+    if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in flows.problems):
         return 1
-    if found.problems:
+    if flows.problems:
         paused = runtime.ledger.maintenance.in_maintenance()
-        return 2 if any(table not in paused and not _failed(troubled.get(table, ())) for table in tables) else 1
-    return 2 if _left(outcome, tables) or found.stopped else 0
+        return 2 if any(table not in paused and not _failed(failures.get(table, ())) for table in tables) else 1
+    return 2 if _unfinished(outcome, tables) or flows.stopped else 0
 
 
-def _ending(found: Outcome, outcome: dict[str, Any], tables: Sequence[str]) -> str:
+def _ending(flows: Outcome, outcome: dict[str, Any], tables: Sequence[str]) -> str:
     """Return why something is left to be done, and the command that leads on, in one line."""
-    if found.problems:
-        faulty = [table for table in tables if outcome["tables"][table]["problem"]]
-        return f"Not done, as said above: {', '.join(faulty) or 'opt-outs'}. `sync-assets doctor` checks the set-up."
-    left = _left(outcome, tables)
-    if left and not found.stopped:
-        command = LEFT[next(iter(left))][1]
+    if flows.problems:
+        not_run = [table for table in tables if outcome["tables"][table]["problem"]]
+        return f"Not done, as said above: {', '.join(not_run) or 'opt-outs'}. `sync-assets doctor` checks the set-up."
+    counts = _unfinished(outcome, tables)
+    if counts and not flows.stopped:
+        command = UNFINISHED[next(iter(counts))][1]
         table = next((name for name in tables if outcome["tables"][name]["deletes_held_back"]), "")
-        return f"Left: {left_over(outcome, tables)}. Go on with `{command.format(table=table)}`."
-    why = one_line(f"Not all could be done: {[*found.stopped, *in_maintenance(outcome, tables)][0]}")
+        return f"Left: {unfinished_text(outcome, tables)}. Go on with `{command.format(table=table)}`."
+    why = one_line(f"Not all could be done: {[*flows.stopped, *in_maintenance(outcome, tables)][0]}")
     return why if "`sync-assets " in why else f"{why} Then run `sync-assets sync` again."
 
 
-def left_over(outcome: dict[str, Any], tables: Sequence[str] = ()) -> str:
-    """Return the numbers of what is left to be done in words; empty if nothing is. tables: all if left out."""
-    left = _left(outcome, tables or list(outcome["tables"]))
-    return ", ".join(f"{number:,} {LEFT[state][0]}" for state, number in left.items())
+def unfinished_text(outcome: dict[str, Any], tables: Sequence[str] = ()) -> str:
+    """Return the unfinished counts in words; empty if there are none. tables: all if left out."""
+    counts = _unfinished(outcome, tables or list(outcome["tables"]))
+    return ", ".join(f"{number:,} {UNFINISHED[kind][0]}" for kind, number in counts.items())
 
 
-def _left(outcome: dict[str, Any], tables: Sequence[str]) -> dict[str, int]:
-    """Return the numbers of what is left, without zeros, in the order of `LEFT`."""
-    counts = [outcome["tables"][table] for table in tables]
-    counts += [outcome["opt_out"]] if CONTACT in tables else []
-    found = {state: sum(one.get(state, 0) for one in counts) for state in LEFT}
-    return {state: number for state, number in found.items() if number}
+def _unfinished(outcome: dict[str, Any], tables: Sequence[str]) -> dict[tuple[str, str], int]:
+    """Return the counts other than 0, in the order of `UNFINISHED`."""
+    opt_outs = [outcome["opt_out"]] if CONTACT in tables else []
+    counts = {"tables": [outcome["tables"][table] for table in tables], "opt_out": opt_outs}
+    sums = {(part, state): sum(one.get(state, 0) for one in counts[part]) for part, state in UNFINISHED}
+    return {kind: number for kind, number in sums.items() if number}
 
 
-def _failed(found: Sequence[SyncAssetsError | str]) -> bool:
+def _failed(problems: Sequence[SyncAssetsError | str]) -> bool:
     """Return True if a table could not run. A text says why it ended early, e.g. that a budget was spent."""
-    return any(isinstance(problem, SyncAssetsError) for problem in found)
+    return any(isinstance(problem, SyncAssetsError) for problem in problems)
 
 
 # --- Quiet tables -----------------------------------------------------------------------------------------------------
@@ -237,7 +238,7 @@ def quiet_tables(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
     """
     try:
         return interruptible.run(_quiet(runtime, tables))
-    except Exception:  # noqa: BLE001  the run then reports the error, without foreign text
+    except Exception:  # noqa: BLE001  the run then reports the error without foreign text
         return set()
 
 
@@ -247,15 +248,15 @@ async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
     if not candidates:
         return set()
     as_before = await run_together(*(_is_unchanged(runtime, config) for config in candidates))
-    same = [config for config, is_same in zip(candidates, as_before, strict=True) if is_same]
-    if not same:
+    unchanged = [config for config, is_same in zip(candidates, as_before, strict=True) if is_same]
+    if not unchanged:
         return set()
     poller = FeedPoller(runtime)
     try:
-        polled = await asyncio.to_thread(poller.poll, same)
+        polled = await asyncio.to_thread(poller.poll, unchanged)
     finally:
         await asyncio.to_thread(poller.close)
-    return {config.table for config in same} - polled.news - polled.refused.keys()
+    return {config.table for config in unchanged} - polled.news - polled.refused.keys()
 
 
 def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
@@ -266,11 +267,11 @@ def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
         return False
     feed, counts = ledger.feeds.feed(config.table), ledger.reports.counts()[config.table]
     limits = within_limits(runtime.config, config, known_contacts(runtime))
-    kept = all(finding.passed for finding in limits)
+    passed = all(finding.passed for finding in limits)
     due = ledger.reports.next_due(config.table)
     pending = counts.pending or opt_outs_due(runtime, config)
     idle = not pending and (due is None or due > datetime.now(UTC))
-    return feed is not None and feed.complete and idle and kept
+    return feed is not None and feed.complete and idle and passed
 
 
 async def _is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
@@ -280,5 +281,5 @@ async def _is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
     except SyncAssetsError:
         return False
     feed = await asyncio.to_thread(runtime.ledger.feeds.feed, config.table)
-    right = not any(finding.stops for finding in ready.findings)
-    return right and feed is not None and feed.fingerprint == ready.mapping.fingerprint
+    passed = not any(finding.stops for finding in ready.findings)
+    return passed and feed is not None and feed.fingerprint == ready.mapping.fingerprint

@@ -38,28 +38,28 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
     end_killed(instance, runtime.ledger, WORK)
 
     def run(keys: list[dg.AssetKey], partition: str | None = None) -> Outcome:
-        found = Outcome()
-        assets = [*table_assets(runtime), *opt_out_assets(runtime, found)]
-        execute(found, instance, assets, keys, partition, table_tags(WORK))
-        return found
+        outcome = Outcome()
+        assets = [*table_assets(runtime), *opt_out_assets(runtime, outcome)]
+        execute(outcome, instance, assets, keys, partition, table_tags(WORK))
+        return outcome
 
     def take(partition: str) -> Outcome:
         add_partition(instance, partition)
         return run(file_chain(runtime.config), partition)
 
     waiting = _WaitingFiles(runtime, take)
-    whole = waiting.found
+    outcome = waiting.found
     try:
         waiting.consume()
     except SyncAssetsError as error:  # an unreachable SFTP must not hold back changes of Dynamics 365
-        whole.problems.append(error)
-    whole.add(_process_due(runtime, lambda: run([CHANGES])))
+        outcome.problems.append(error)
+    outcome.add(_process_due(runtime, lambda: run([CHANGES])))
     if not runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes).due:
         # A later run has made up for runs that ended early, so their reasons become notes; those of files stay.
-        whole.note(whole.stopped)
-        whole.stopped = []
-    whole.stopped += waiting.refused
-    return whole
+        outcome.note(outcome.stopped)
+        outcome.stopped = []
+    outcome.stopped += waiting.refused
+    return outcome
 
 
 Version = tuple[str, datetime, int]
@@ -85,30 +85,30 @@ class _WaitingFiles:
         waited = runtime.config.opt_out.export.settle_seconds + SETTLING_SECONDS
         give_up_at = time.monotonic() + waited
         while True:
-            seen = folder.poll_folder(runtime)
-            self._report(seen)
-            ready = [file for file in seen.ready if _version(file) not in self._tried]
+            poll = folder.poll_folder(runtime)
+            self._report(poll)
+            ready = [file for file in poll.ready if _version(file) not in self._tried]
             for file in ready:
                 self._take(file)
                 if self.found.problems:
                     return  # the same problem would stop the other files
             if ready:
                 continue  # poll again: processed files have been tidied away
-            if not seen.unsettled:
+            if not poll.unsettled:
                 return
             if time.monotonic() > give_up_at:
-                names = ", ".join(file.name for file in seen.unsettled)
+                names = ", ".join(file.name for file in poll.unsettled)
                 self.refused.append(f"{names}: still being written after {waited:.0f} s; left for the next sync.")
                 return
-            self._announce(seen.unsettled)
+            self._announce(poll.unsettled)
             runtime.progress("waiting for files to settle", 0)
             time.sleep(POLL_SECONDS)
 
     def _take(self, file: OptOutFile) -> None:
-        found = self._run(file.partition)
-        texts = [text for text in found.stopped if text.startswith(f"{file.partition}: ")]
-        found.stopped = [text for text in found.stopped if text not in texts]
-        self.found.add(found)
+        outcome = self._run(file.partition)
+        texts = [text for text in outcome.stopped if text.startswith(f"{file.partition}: ")]
+        outcome.stopped = [text for text in outcome.stopped if text not in texts]
+        self.found.add(outcome)
         self._tried[_version(file)] = texts
         self.refused += texts
 
@@ -122,28 +122,28 @@ class _WaitingFiles:
             seconds, names = math.ceil(max(waits.values())), ", ".join(waits)
             self._runtime.announce(f"Waiting {seconds} s for {names} to settle; longer if it is still being written.")
 
-    def _report(self, seen: folder.FolderPoll) -> None:
+    def _report(self, poll: folder.FolderPoll) -> None:
         """Add notes about the folder's files, and drop those of this sync about files that are no longer present.
 
         A changed file counts as another one, which is processed in its turn.
         """
         directory = self._runtime.config.opt_out.export.directory
-        texts = [f"{name} in {directory} is passed over: {why}." for name, why in seen.passed_over]
-        texts += [*seen.troubles, *(f"{file.partition}: {file.reason}" for file in seen.refused)]
+        texts = [f"{name} in {directory} is passed over: {why}." for name, why in poll.passed_over]
+        texts += [*poll.troubles, *(f"{file.partition}: {file.reason}" for file in poll.refused)]
         self.found.note(texts)
-        present = {_version(file) for file in (*seen.ready, *seen.unsettled, *seen.refused)}
-        gone = {text for version, texts in self._tried.items() if version not in present for text in texts}
-        self.refused = [text for text in self.refused if text not in gone]
+        present = {_version(file) for file in (*poll.ready, *poll.unsettled, *poll.refused)}
+        outdated = {text for version, texts in self._tried.items() if version not in present for text in texts}
+        self.refused = [text for text in self.refused if text not in outdated]
 
 
 def _process_due(runtime: Runtime, run: Callable[[], Outcome]) -> Outcome:
     """Poll profiles if that is due, then decide and write what is due, until nothing moves."""
-    whole = Outcome()
+    outcome = Outcome()
     for _ in range(ROUNDS):
-        before = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
-        if not before.due and not poll_is_due(runtime, datetime.now(UTC)):
+        counts_before = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
+        if not counts_before.due and not poll_is_due(runtime, datetime.now(UTC)):
             break
-        whole.add(run())
-        if whole.problems or runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes) == before:
+        outcome.add(run())
+        if outcome.problems or runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes) == counts_before:
             break
-    return whole
+    return outcome

@@ -28,81 +28,81 @@ from sync_assets.push.claimed_records import WAIT_FOR_RETRY_SECONDS
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.workers import release_dead
 
-PATIENCE_SECONDS = 300.0
+LEASE_WAIT_SECONDS = 300.0
 """How long `sync` waits for records that are leased to other workers."""
 
 JOB = "sync"
 """The name of its runs in the UI; that of `dg.materialize` would be meaningless there."""
 
-Troubled = dict[str, list[SyncAssetsError | str]]
+Failures = dict[str, list[SyncAssetsError | str]]
 """Table -> why it could not go on. The others go on without it."""
 
 
 def run_flows(
     runtime: Runtime, tables: Sequence[TableConfig], quiet: Collection[str], instance: dg.DagsterInstance | None
-) -> tuple[Outcome, Troubled]:
+) -> tuple[Outcome, Failures]:
     """Run all flows of the tables except the quiet ones, then those of opt-outs.
 
     instance: the Dagster instance; None: that of DAGSTER_HOME. Returns also the tables that could not go on.
     """
-    whole, troubled = Outcome(), Troubled()
+    outcome, failures = Outcome(), Failures()
     with nullcontext(instance) if instance else dagster_instance() as opened:
         for config in tables:
             end_killed(opened, runtime.ledger, config.table)
-            if not _goes(runtime, config) or config.table in quiet:
+            if _in_maintenance(runtime, config) or config.table in quiet:
                 continue
-            _note(runtime, config, _capture_and_push(runtime, config, opened), whole, troubled)
-            if any(isinstance(problem, EndsAllTables) for problem in whole.problems):
-                return whole, troubled
-        _push_the_rest(runtime, tables, opened, whole, troubled)
-        contacts = [config for config in tables if config.table == CONTACT and _goes(runtime, config)]
+            _note(runtime, config, _capture_and_push(runtime, config, opened), outcome, failures)
+            if any(isinstance(problem, EndsAllTables) for problem in outcome.problems):
+                return outcome, failures
+        _push_pending(runtime, tables, opened, outcome, failures)
+        contacts = [config for config in tables if config.table == CONTACT and not _in_maintenance(runtime, config)]
         if runtime.config.opt_out.active and contacts:
             from sync_assets.cli.sync_opt_outs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
 
-            whole.add(sync_opt_outs(runtime, opened, execute))
-    return whole, troubled
+            outcome.add(sync_opt_outs(runtime, opened, execute))
+    return outcome, failures
 
 
-def _note(runtime: Runtime, config: TableConfig, found: Outcome, whole: Outcome, troubled: Troubled) -> None:
+def _note(runtime: Runtime, config: TableConfig, run_outcome: Outcome, outcome: Outcome, failures: Failures) -> None:
     """Add the outcome of a table's run to that of all, and announce its problems: other tables may take hours."""
-    whole.add(found)
-    if problems := [*found.problems, *found.stopped]:
-        troubled.setdefault(config.table, []).extend(problems)
+    outcome.add(run_outcome)
+    if problems := [*run_outcome.problems, *run_outcome.stopped]:
+        failures.setdefault(config.table, []).extend(problems)
         for problem in problems:
             runtime.announce(str(problem))
 
 
-def _push_the_rest(
-    runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance, whole: Outcome, troubled: Troubled
+def _push_pending(
+    runtime: Runtime, tables: Sequence[TableConfig], instance: dg.DagsterInstance, outcome: Outcome, failures: Failures
 ) -> None:
     """Send what the first runs left pending. A problem with one table does not stop the others."""
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    before: dict[str, int] | None = None
+    give_up_at = time.monotonic() + LEASE_WAIT_SECONDS
+    pending_before: dict[str, int] | None = None
     refetched: dict[str, list[str]] = {}
-    while going := [config for config in tables if config.table not in troubled and _goes(runtime, config)]:
-        for config in going:
+    while active := [one for one in tables if one.table not in failures and not _in_maintenance(runtime, one)]:
+        for config in active:
             if _is_due(runtime, config):
-                found = run_flow(runtime, config, instance, [campaign_key(config)])
-                _note(runtime, config, found, whole, troubled)
-        for config in going:
+                run_outcome = run_flow(runtime, config, instance, [campaign_key(config)])
+                _note(runtime, config, run_outcome, outcome, failures)
+        for config in active:
             to_refetch = runtime.ledger.blocked.ids_to_refetch(config.table)
             if to_refetch and to_refetch != refetched.get(config.table):
                 refetched[config.table] = to_refetch
-                _note(runtime, config, _capture_and_push(runtime, config, instance), whole, troubled)
-        pending = {config.table: _pending(runtime, config) for config in going}
+                _note(runtime, config, _capture_and_push(runtime, config, instance), outcome, failures)
+        pending = {config.table: _pending(runtime, config) for config in active}
         if not any(pending.values()) or time.monotonic() > give_up_at:
             return
-        left = [config.table for config in going if pending[config.table]]
-        due = min(filter(None, map(runtime.ledger.reports.next_due, left)), default=None)
-        if pending == before and due is None:
+        unsent = [config.table for config in active if pending[config.table]]
+        due = min(filter(None, map(runtime.ledger.reports.next_due, unsent)), default=None)
+        if pending == pending_before and due is None:
             return
         longest = timedelta(seconds=WAIT_FOR_RETRY_SECONDS)
         leased = any(counts.leased for counts in runtime.ledger.reports.counts().values())  # to another worker
         if due and due - datetime.now(UTC) > longest and not leased:
             return  # records without an answer that names a cause, which are tried again in growing intervals
-        if pending != before:
-            give_up_at = time.monotonic() + PATIENCE_SECONDS  # there is progress, so the wait starts anew
-        before = pending
+        if pending != pending_before:
+            give_up_at = time.monotonic() + LEASE_WAIT_SECONDS  # there is progress, so the wait starts anew
+        pending_before = pending
         pause = (due - datetime.now(UTC)).total_seconds() if due else 0.5
         time.sleep(min(max(pause, 0.1), 5.0))
         release_dead(runtime.ledger)
@@ -112,8 +112,8 @@ def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.Dagste
     return run_flow(runtime, config, instance, [d365_key(config), campaign_key(config)])
 
 
-def _goes(runtime: Runtime, config: TableConfig) -> bool:
-    return config.table not in runtime.ledger.maintenance.in_maintenance()
+def _in_maintenance(runtime: Runtime, config: TableConfig) -> bool:
+    return config.table in runtime.ledger.maintenance.in_maintenance()
 
 
 def _pending(runtime: Runtime, config: TableConfig) -> int:
@@ -134,20 +134,20 @@ def run_flow(
     A run that only sends is tagged, so that sensors still follow the table's changes beside it.
     """
     tags = table_tags(config.table) | ({BACKLOG_TAG: "yes"} if selection == [campaign_key(config)] else {})
-    found = Outcome()
-    execute(found, instance, table_assets(runtime, found), selection, today(), tags)
-    return found
+    outcome = Outcome()
+    execute(outcome, instance, table_assets(runtime, outcome), selection, today(), tags)
+    return outcome
 
 
 def execute(
-    found: Outcome,
+    outcome: Outcome,
     instance: dg.DagsterInstance,
     assets: list[dg.AssetsDefinition],
     selection: list[dg.AssetKey],
     partition: str | None,
     tags: dict[str, str],
 ) -> None:
-    """Run one Dagster run of assets that add to the outcome `found`. partition: None if the assets have none."""
+    """Run one Dagster run of assets that add to `outcome`. partition: None if the assets have none."""
     try:
         job = dg.define_asset_job(JOB, selection=dg.AssetSelection.assets(*selection))
         named = dg.Definitions(assets=assets, jobs=[job], resources={**systems()})
@@ -160,11 +160,11 @@ def execute(
         )
     except dg.DagsterError as error:  # before any step ran: the other flows go on
         named = ", ".join(key.to_user_string() for key in selection)
-        found.problems.append(SyncAssetsError(public_message(error, f"run of {named}")))
+        outcome.problems.append(SyncAssetsError(public_message(error, f"run of {named}")))
         return
-    if found.interrupted:
+    if outcome.interrupted:
         raise KeyboardInterrupt
-    if not (result.success or found.problems or found.stopped):
-        found.problems.append(
+    if not (result.success or outcome.problems or outcome.stopped):
+        outcome.problems.append(
             SyncAssetsError(f"The Dagster run {result.run_id} failed.", "Look at its events in the UI, under Runs.")
         )

@@ -14,10 +14,10 @@ from sync_assets.runtime.systems import NAMES, same_address
 
 
 def command(
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only shown.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm; without this the change is only shown.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say that the ledger's systems moved to the addresses of the environment, with all their records."""
+    """Confirm that the ledger's systems moved, with all their records, to the addresses of the environment."""
     print_document(accept_systems(open_runtime(creates=yes), yes=yes), as_json, show)
 
 
@@ -25,14 +25,14 @@ def accept_systems(runtime: Runtime, *, yes: bool) -> dict[str, Any]:
     """Return the ledger's systems and those that the environment names; with `yes`, assign the ledger to the latter."""
     runtime.any_ledger = True
     runtime.settings.require("d365", "campaign")
-    ledger, known = runtime.ledger, runtime.ledger.systems.stored()
+    ledger, stored = runtime.ledger, runtime.ledger.systems.stored()
     named: dict[Side, tuple[str, str | None]] = {
         "d365": (runtime.settings.d365().url, interruptible.run(_organisation(runtime))),
         "campaign": (runtime.settings.campaign().url, None),
     }
     moved: dict[str, Any] = {}
     for side, (url, identity) in named.items():
-        before = known.get(side)
+        before = stored.get(side)
         if before and same_address(before.url, url) and before.identity == identity:
             continue
         moved[side] = {"before": before and {"url": before.url, "identity": before.identity}}

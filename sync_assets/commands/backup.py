@@ -17,7 +17,7 @@ from sync_assets.runtime.context import Runtime
 
 
 def command(file: Annotated[str, typer.Argument(help="A new file.")], as_json: Json = False) -> None:
-    """Copy a ledger in SQLite, whole as of this moment, while everything goes on. For PostgreSQL use pg_dump."""
+    """Copy a SQLite ledger, consistent as of one moment, while flows run. For PostgreSQL use pg_dump."""
     document = {"file": file, "bytes": backup(open_runtime(), Path(file))}
     print_document(document, as_json, lambda done: [f"{done['bytes']:,} bytes written to {done['file']}."])
 
@@ -48,7 +48,7 @@ def backup(runtime: Runtime, file: Path) -> int:
             connection.execute("VACUUM INTO ?", (str(file),))
     except sqlite3.Error as error:
         file.unlink(missing_ok=True)
-        raise SyncAssetsError(f"{ledger} can't be copied ({error}).", "Is there room on the disk?") from None
+        raise SyncAssetsError(f"{ledger} can't be copied ({error}).", "Is the disk full?") from None
     except BaseException:
         file.unlink(missing_ok=True)
         raise

@@ -41,16 +41,16 @@ def command(
     yes: Annotated[bool, typer.Option("--yes", help="Write to the stage tenant without being asked.")] = False,
     as_json: Json = False,
 ) -> None:
-    """On a stage tenant: find out with synthetic records how both systems behave, and remember it in the ledger. Writes
-    to Campaign and removes what it wrote; writes nothing to Dynamics 365. May be killed and repeated."""
+    """On a stage tenant: test with synthetic records how both systems behave, and store the findings in the ledger.
+    Writes to Campaign and removes its records; writes nothing to Dynamics 365. May be killed and repeated."""
     runtime = open_runtime(creates=True)
-    with on_interrupt("What is left of its records is removed next time."):
+    with on_interrupt("The next run removes its remaining records."):
         confirm_writes(runtime, yes=yes)
         document = certify(runtime)
     print_document(document, as_json, show)
     if not document["workable"]:
-        wrong = [one["premise"] for one in document["premises"] if one["outcome"] == "not workable"]
-        why = f"Not workable: {', '.join(dict.fromkeys(wrong))}" if wrong else "A synthetic record is left in Campaign"
+        failed = [one["premise"] for one in document["premises"] if one["outcome"] == "not workable"]
+        why = f"Not workable: {', '.join(dict.fromkeys(failed))}" if failed else "A synthetic record is in Campaign"
         end(1, f"{why}. Correct that as the table says.")
 
 
@@ -64,7 +64,7 @@ def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
     resources = ", ".join(config.resource for config in runtime.config.in_link_order)
     tenant = tenant_of(runtime.settings.campaign().url)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
-    what = f"certify makes and deletes synthetic records of {resources} in Campaign, with ids that begin with {PREFIX}."
+    about = f"certify makes and deletes synthetic records of {resources} in Campaign, with ids that begin {PREFIX}."
     is_stage = tenant.endswith(STAGE)
     if not asks and not is_stage:
         raise SyncAssetsError(
@@ -78,11 +78,11 @@ def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
         )
     _ = runtime.ledger  # raises OtherSystems
     if not is_stage:
-        typer.echo(f"{what} This tenant is not named like a stage tenant (…{STAGE}).", err=True)
+        typer.echo(f"{about} This tenant is not named like a stage tenant (…{STAGE}).", err=True)
         if ask("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead", err=True) != tenant:
             raise SyncAssetsError("Nothing was written.", "The name is another one.")
     elif not yes:
-        typer.echo(f"{what} Dynamics 365 is only read.", err=True)
+        typer.echo(f"{about} Dynamics 365 is only read.", err=True)
         if not confirm(f"Go ahead on {tenant}?"):
             raise SyncAssetsError("Nothing was written.")
 
@@ -107,8 +107,8 @@ def show(document: dict[str, Any]) -> None:
     for (system, about), rows in groupby(document["premises"], key=lambda one: (one["system"], one["about"])):
         table = plain_table(f"{system}: {about}" if about else system, "found", "the program", folded_at=16)
         for one in rows:
-            found = one["found"] if one["outcome"] == "workable" else f"{one['outcome']}: {one['found']}"
-            table.add_row(Text(one["premise"]), Text(found, _CERTIFIED[one["outcome"]]), Text(one["program"]))
+            finding = one["found"] if one["outcome"] == "workable" else f"{one['outcome']}: {one['found']}"
+            table.add_row(Text(one["premise"]), Text(finding, _CERTIFIED[one["outcome"]]), Text(one["program"]))
         print_table(table)
         print_line()
     outcomes = [one["outcome"] for one in document["premises"]]

@@ -39,7 +39,7 @@ ChooseResource = Callable[[str, Sequence[str]], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Argument:
     """One table as the user named it: `new_order`, `new_order=cusOrder` or `new_order=cusOrder:cusOrderId`."""
 
     table: str
@@ -47,9 +47,9 @@ class Wanted:
     key: str | None = None
 
     @classmethod
-    def of(cls, text: str) -> Wanted:
-        table, _, rest = text.strip().partition("=")
-        resource, _, key = rest.partition(":")
+    def of(cls, text: str) -> Argument:
+        table, _, target = text.strip().partition("=")
+        resource, _, key = target.partition(":")
         if not table:
             raise SyncAssetsError("A table has no name.", "Write e.g. `--table contact --table new_order=cusOrder`.")
         return cls(table, resource or None, key or None)
@@ -70,7 +70,7 @@ class Landscape:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFile:
     """What was written. `hints`: suggestions for other parts of the file, for people."""
 
     path: Path
@@ -81,12 +81,12 @@ class Written:
 def init(
     environment: Mapping[str, str],
     path: Path,
-    wanted: Sequence[Wanted],
+    arguments: Sequence[Argument],
     *,
     force: bool = False,
     choose_tables: Callable[[Landscape], Sequence[str]] | None = None,
     ask_resource: ChooseResource | None = None,
-) -> Written:
+) -> WrittenFile:
     """Write a new file. The two callbacks ask the user, if there is one to ask. Raises SyncAssetsError."""
     not_our_own(path)
     if path.exists() and not force:
@@ -98,14 +98,14 @@ def init(
         raise SyncAssetsError(f"{path.parent} is no folder.", "Make it, or name another file with `--file`.")
 
     async def suggested() -> tuple[tuple[Suggested, ...], Config, str]:
-        async with opened(environment) as (d365, campaign, there):
-            named = list(wanted) or [Wanted.of(text) for text in (choose_tables(there) if choose_tables else ())]
+        async with opened(environment) as (d365, campaign, available):
+            named = list(arguments) or list(map(Argument.of, choose_tables(available) if choose_tables else ()))
             if not named:
                 raise SyncAssetsError(
                     "No table was named.",
                     "Write e.g. `sync-assets init --table contact --table new_order`; `--list` shows what there is.",
                 )
-            tables = await suggest(named, None, there, d365, campaign, ask_resource)
+            tables = await suggest(named, None, available, d365, campaign, ask_resource)
             text = whole_file(tables, datetime.now(UTC).date())
             return tables, parse_config(text, str(path)), text
 
@@ -115,33 +115,33 @@ def init(
     schema = path.with_name(SCHEMA_FILE)
     if force or not schema.exists():
         write(schema, PACKAGED.read_bytes())
-    return Written(path, tables)
+    return WrittenFile(path, tables)
 
 
 def add(
-    environment: Mapping[str, str], path: Path, wanted: Wanted, *, ask_resource: ChooseResource | None = None
-) -> Written:
+    environment: Mapping[str, str], path: Path, argument: Argument, *, ask_resource: ChooseResource | None = None
+) -> WrittenFile:
     """Add a table to the file at `path`; all its other bytes stay as they are. Raises SyncAssetsError."""
     if not path.exists():
-        raise SyncAssetsError(f"{path} is not there.", f"Write it first: `sync-assets init --table {wanted.table}`.")
+        raise SyncAssetsError(f"{path} is not there.", f"Write it first: `sync-assets init --table {argument.table}`.")
     not_our_own(path)
     config = load_config(path)
     before = path.read_bytes()
 
     async def suggested() -> tuple[Suggested, list[str]]:
-        async with opened(environment) as (d365, campaign, there):
-            (one,) = await suggest([wanted], config, there, d365, campaign, ask_resource)
+        async with opened(environment) as (d365, campaign, available):
+            (one,) = await suggest([argument], config, available, d365, campaign, ask_resource)
             return one, await _children(one, config, d365, campaign)
 
     one, hints = interruptible.run(suggested())
     mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
     text = before.decode("utf-8-sig")
-    whole = insert_table(text, lambda indent: table_block(one, indent))
-    check_fit(parse_config(whole, str(path)), (one,))
+    changed = insert_table(text, lambda indent: table_block(one, indent))
+    check_fit(parse_config(changed, str(path)), (one,))
     if path.read_bytes() != before:
         raise SyncAssetsError(f"{path} was changed meanwhile, and was left as it is.", "Run the command again.")
-    write(path, f"{mark}{whole}".encode())
-    return Written(path, (one,), tuple(hints))
+    write(path, f"{mark}{changed}".encode())
+    return WrittenFile(path, (one,), tuple(hints))
 
 
 async def _children(one: Suggested, config: Config, d365: DataverseClient, campaign: CampaignClient) -> list[str]:
@@ -165,8 +165,8 @@ def landscape(environment: Mapping[str, str]) -> Landscape:
     """Return both systems' tables and resources."""
 
     async def look() -> Landscape:
-        async with opened(environment) as (_, _, there):
-            return there
+        async with opened(environment) as (_, _, available):
+            return available
 
     return interruptible.run(look())
 
@@ -182,31 +182,29 @@ async def opened(environment: Mapping[str, str]) -> AsyncIterator[tuple[Datavers
 
 
 async def suggest(
-    wanted: Sequence[Wanted],
+    arguments: Sequence[Argument],
     config: Config | None,
-    there: Landscape,
+    available: Landscape,
     d365: DataverseClient,
     campaign: CampaignClient,
     ask_resource: ChooseResource | None,
 ) -> tuple[Suggested, ...]:
     """Return suggestions for the tables, besides those that `config` has."""
-    tables = await run_together(*(_described(one.table, d365) for one in wanted))  # before resources are blamed
+    tables = await run_together(*(_described(one.table, d365) for one in arguments))  # before resources are blamed
     mapped = dict(config.targets) if config else {}
     targets = dict(mapped)
-    for one in sorted(wanted, key=lambda w: w.resource is None):  # tables with a named resource come first
+    for one in sorted(arguments, key=lambda w: w.resource is None):  # tables with a named resource come first
         if one.table in targets:
-            raise SyncAssetsError(
-                f"{one.table} is mapped already, to {targets[one.table]}.", "A table goes there once."
-            )
-        targets[one.table] = _resource(one, there, targets, ask_resource)
+            raise SyncAssetsError(f"{one.table} is mapped already, to {targets[one.table]}.", "A table is mapped once.")
+        targets[one.table] = _resource(one, available, targets, ask_resource)
     resources = await run_together(
-        *(campaign.resource(there.resources[targets[one.table]], targets[one.table]) for one in wanted)
+        *(campaign.resource(available.resources[targets[one.table]], targets[one.table]) for one in arguments)
     )
     parents = {table.table: {link.table for link in table.links} for table in (config.tables if config else ())}
-    labels = {table.name: table.label for table in there.tables}
+    labels = {table.name: table.label for table in available.tables}
     suggested: list[Suggested] = []
-    for one, table, resource in zip(wanted, tables, resources, strict=True):
-        found = suggest_table(
+    for one, table, resource in zip(arguments, tables, resources, strict=True):
+        suggestion = suggest_table(
             table,
             labels.get(table.name, ""),
             resource,
@@ -215,41 +213,41 @@ async def suggest(
             key=one.key,
             most_columns=config.guardrails.max_columns if config else 50,
         )
-        parents[table.name] = {link.parent for link in found.links if link.sure}
-        suggested.append(found)
+        parents[table.name] = {link.parent for link in suggestion.links if link.sure}
+        suggested.append(suggestion)
     return tuple(suggested)
 
 
 async def _described(name: str, d365: DataverseClient) -> Table:
     table = await d365.described(name)
-    if (found := tracking(table)).stops:
-        raise SyncAssetsError(f"{name}: {found}.", "Then run this again.")
+    if (finding := tracking(table)).stops:
+        raise SyncAssetsError(f"{name}: {finding}.", "Then run this again.")
     return table
 
 
-def _resource(one: Wanted, there: Landscape, targets: Mapping[str, str], ask_resource: ChooseResource | None) -> str:
-    free = sorted(set(there.resources) - set(targets.values()))
-    label = next((table.label for table in there.tables if table.name == one.table), "")
+def _resource(one: Argument, all_: Landscape, targets: Mapping[str, str], ask_resource: ChooseResource | None) -> str:
+    free = sorted(set(all_.resources) - set(targets.values()))
+    label = next((table.label for table in all_.tables if table.name == one.table), "")
     name = one.resource
     if name is None:
-        found = resource_for(one.table, label, free)
-        if found:
-            return found.name
+        matching = resource_for(one.table, label, free)
+        if matching:
+            return matching.name
         name = ask_resource(one.table, free) if ask_resource else None
     if name is None:
         raise SyncAssetsError(
             f"No free resource of Campaign is called like {one.table}. There are {', '.join(free) or 'none'}.",
             f"Name one, as in `{one.table}=cusResource`, or publish it for the API.",
         )
-    if name not in there.resources:
-        meant = did_you_mean(name, free)
+    if name not in all_.resources:
+        closest = did_you_mean(name, free)
         raise SyncAssetsError(
             f"Campaign has no resource {name}.",
-            f"Did you mean {meant}?" if meant else f"There are {', '.join(free) or 'none'} that are free.",
+            f"Did you mean {closest}?" if closest else f"There are {', '.join(free) or 'none'} that are free.",
         )
     if name not in free:
-        taken = next(table for table, resource in targets.items() if resource == name)
-        raise SyncAssetsError(f"{name} is taken by {taken}.", "One table goes to one resource: name another.")
+        owner = next(table for table, resource in targets.items() if resource == name)
+        raise SyncAssetsError(f"{name} is taken by {owner}.", "One table goes to one resource: name another.")
     return name
 
 
@@ -261,8 +259,8 @@ def check_fit(config: Config, tables: Sequence[Suggested]) -> None:
             findings = check_metadata(table, one.table, one.resource, config.targets).findings
         except NotReady as error:
             findings = error.findings
-        if wrong := [str(one) for one in (*findings, *within_limits(config, table, None)) if one.stops]:
-            raise SyncAssetsError(f"Nothing was written: {'; '.join(wrong)}.")
+        if problems := [str(one) for one in (*findings, *within_limits(config, table, None)) if one.stops]:
+            raise SyncAssetsError(f"Nothing was written: {'; '.join(problems)}.")
 
 
 def not_our_own(path: Path) -> None:

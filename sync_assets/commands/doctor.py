@@ -49,8 +49,8 @@ from sync_assets.task_group import run_together
 from sync_assets.words import counted
 
 NO_TIME = (
-    "that a person opted in again in Campaign is not known to be later than Dynamics 365, so an opt-out on either side "
-    "stays until it is taken back on both"
+    "whether an opt-in in Campaign is later than Dynamics 365's opt-out is unknown, so an opt-out on either side stays "
+    "until it is taken back on both"
 )
 
 app = typer.Typer(add_completion=False)
@@ -59,15 +59,15 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def command(
     file: Annotated[
-        str | None, typer.Option("--file", metavar="SAMPLE", help="Only a sample of the opt-out export: what is taken.")
+        str | None, typer.Option("--file", metavar="SAMPLE", help="Check only a sample of the opt-out export.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Check configuration, credentials, reachability, both systems' metadata and the guardrails."""
     if file is not None:
-        found = examine_sample(open_runtime(), Path(file))
-        print_document(found, as_json, show_sample)
-        if not found["taken"]:
+        document = examine_sample(open_runtime(), Path(file))
+        print_document(document, as_json, show_sample)
+        if not document["taken"]:
             end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
         return
     findings = examine(open_runtime())
@@ -89,33 +89,33 @@ def examine(runtime: Runtime) -> list[Finding]:
     try:
         config = runtime.config
     except SyncAssetsError as error:
-        found = fail("configuration", error)
+        findings = fail("configuration", error)
         with suppress(SettingsError):  # already reported as `configuration`
-            found += installation.variables(runtime, ["d365", "campaign"])
-        return found
-    found = installation.configuration(runtime)
-    can_sign_in = all(one.passed for one in found)
-    found += (ledger := installation.ledger(runtime))
+            findings += installation.variables(runtime, ["d365", "campaign"])
+        return findings
+    findings = installation.configuration(runtime)
+    can_sign_in = all(one.passed for one in findings)
+    findings += (ledger := installation.ledger(runtime))
     counted = ledger[0].passed
     if counted:
         if foreign := installation.ledger_addresses(runtime):
-            return found + foreign
-        found += [installation.runs(runtime), *certification_findings(runtime)]
-    found += _limits(config, guardrails.known_contacts(runtime) if counted else None)
-    found += alerts(runtime)
+            return findings + foreign
+        findings += [installation.runs(runtime), *certification_findings(runtime)]
+    findings += _limits(config, guardrails.known_contacts(runtime) if counted else None)
+    findings += alerts(runtime)
     if can_sign_in:
-        found += dynamics.certificate(runtime.settings.d365().credential)
-        found += interruptible.run(_systems(runtime, counted=counted))
-    return found
+        findings += dynamics.certificate(runtime.settings.d365().credential)
+        findings += interruptible.run(_systems(runtime, counted=counted))
+    return findings
 
 
 def _limits(config: Config, contacts: int | None) -> list[Finding]:
     """Return the guardrails of the configuration and the ledger; those that are the same for every table once."""
-    found = installation.whole_configuration(config)
+    findings = installation.whole_configuration(config)
     for number, table in enumerate(config.tables):
         own, entities, depth = guardrails.within_limits(config, table, contacts)
-        found += [one.about(table.table) for one in ([own, depth] if number else [own, entities, depth])]
-    return found
+        findings += [one.about(table.table) for one in ([own, depth] if number else [own, entities, depth])]
+    return findings
 
 
 def alerts(runtime: Runtime) -> list[Finding]:
@@ -145,35 +145,35 @@ async def _systems(runtime: Runtime, *, counted: bool) -> list[Finding]:
 
 
 async def _both(runtime: Runtime, *, counted: bool) -> list[Finding]:
-    config, found = runtime.config, list[Finding]()
+    config, findings = runtime.config, list[Finding]()
     try:
         async with runtime.d365() as d365, runtime.campaign() as campaign:
-            (ours, user, days), api = await run_together(
+            (identity, user, days), api = await run_together(
                 dynamics.sign_in(d365), installation.campaign_api(config, campaign)
             )
-            found += [*ours, *api]
+            findings += [*identity, *api]
             if user is None or api[0].stops:
-                return found
+                return findings
             if counted:
-                found += (organisation := await installation.organisation(runtime, d365))
+                findings += (organisation := await installation.organisation(runtime, d365))
                 if organisation[0].stops:
-                    return found
+                    return findings
             tables = [_TableChecks(runtime, one, d365, campaign, user, days, counted=counted) for one in config.tables]
             of_tables, (clock, of_opt_outs) = await run_together(
                 run_together(*(one.findings() for one in tables)),
                 run_together(dynamics.clock(d365), opt_outs(config, d365, campaign)),
             )
-            found += [*clock, *(one for of_a_table in of_tables for one in of_a_table)]
+            findings += [*clock, *(one for of_a_table in of_tables for one in of_a_table)]
             broken = {str(one.ledger_error): one.ledger_error for one in tables if one.ledger_error}
-            found += [one for error in broken.values() for one in fail("ledger in use", error)]
+            findings += [one for error in broken.values() for one in fail("ledger in use", error)]
             fit = [(one.config, one.ready.table, one.addressing) for one in tables if one.ready]
             counts = runtime.ledger.reports.counts() if counted else {}
             synced = {name: count.synced for name, count in counts.items()}
-            found += await volume(fit, d365, synced, config.guardrails.engine_calls_per_day)
-            found += of_opt_outs
+            findings += await volume(fit, d365, synced, config.guardrails.engine_calls_per_day)
+            findings += of_opt_outs
     except SyncAssetsError as error:
-        found += fail("connections", error)
-    return found
+        findings += fail("connections", error)
+    return findings
 
 
 @dataclass
@@ -202,64 +202,64 @@ class _TableChecks:
     @property
     def addressing(self) -> Addressing:
         """Return how Campaign's records are addressed, by the ledger's findings if it is usable."""
-        found = self.runtime.ledger.dialect.findings(self.config.resource) if self.counted else {}
-        return Addressing.configured(self.config, found)
+        stored = self.runtime.ledger.dialect.findings(self.config.resource) if self.counted else {}
+        return Addressing.configured(self.config, stored)
 
     async def findings(self) -> list[Finding]:
-        found = await run_together(
+        findings = await run_together(
             self._set_up(), dynamics.privileges(self.runtime.config, self.config, self.d365, self.user)
         )
-        return [one.about(self.config.table) for part in found for one in part]
+        return [one.about(self.config.table) for part in findings for one in part]
 
     async def _set_up(self) -> list[Finding]:
-        runtime, config, found = self.runtime, self.config, list[Finding]()
+        runtime, config, findings = self.runtime, self.config, list[Finding]()
         try:
             self.ready = ready = await preflight(config, self.d365, self.campaign, runtime.config.targets)
-            found += ready.findings
+            findings += ready.findings
             if self.counted:
-                found += findings_since_capture(runtime.ledger, config, types_of(ready.mapping))
+                findings += findings_since_capture(runtime.ledger, config, types_of(ready.mapping))
             parts = await run_together(self._identified(ready.resource), self._guardrails(ready))
-            found += [one for part in parts for one in part]
+            findings += [one for part in parts for one in part]
             if self.counted:
-                found += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
-                found.append(guardrails.engine_budget(runtime, config))
+                findings += dynamics.position(runtime.ledger.feeds.feed(config.table), self.days)
+                findings.append(guardrails.engine_budget(runtime, config))
                 if left_out := refused_attributes(runtime, config):
-                    found.append(warn("updates", refused_updates(config.table, left_out)))
+                    findings.append(warn("updates", refused_updates(config.table, left_out)))
         except LedgerError as error:
             self.ledger_error = error
         except SyncAssetsError as error:
-            found += findings_of(error) or fail("the system does not answer", error)
-        return found
+            findings += findings_of(error) or fail("the system does not answer", error)
+        return findings
 
     async def _guardrails(self, ready: Ready) -> list[Finding]:
         """Return the guardrails that need both systems."""
-        whole, config, found = self.runtime.config, self.config, list[Finding]()
+        overall, config, findings = self.runtime.config, self.config, list[Finding]()
         if config.table == CONTACT:
-            number = await guardrails.count_contacts(whole, self.d365)
+            number = await guardrails.count_contacts(overall, self.d365)
             if number is not None:
-                found.append(guardrails.within_limits(whole, config, number)[0].about("by Dynamics 365's count"))
+                findings.append(guardrails.within_limits(overall, config, number)[0].about("by Dynamics 365's count"))
         types = guardrails.supported_types(ready.mapping)
-        found += [types] if types.passed else []
-        found += [warn("mapping", text) for text in ready.mapping.warnings]  # includes unsupported types
-        resources = await guardrails.resources_on_the_way(whole, self.campaign, ready.resource)
-        return [*found, guardrails.personal_data(whole, config, resources)]
+        findings += [types] if types.passed else []
+        findings += [warn("mapping", text) for text in ready.mapping.warnings]  # includes unsupported types
+        resources = await guardrails.resources_on_the_way(overall, self.campaign, ready.resource)
+        return [*findings, guardrails.personal_data(overall, config, resources)]
 
     async def _identified(self, resource: Resource) -> list[Finding]:
         """Check that records are found: by the filter in the metadata, and by a look-up.
 
         The look-up is left out if the ledger cannot count the call.
         """
-        config, found, given = self.config, list[Finding](), self.config.filter
-        if given and resource.filters:  # metadata without any filter may simply not list them
-            title = f"filter {given.name}"
-            if given.name not in resource.filters:
-                known = ", ".join(resource.filters)
-                text = f"{config.resource} has no such filter published (it has {known}). Define it with "
+        config, findings, configured = self.config, list[Finding](), self.config.filter
+        if configured and resource.filters:  # metadata without any filter may simply not list them
+            title = f"filter {configured.name}"
+            if configured.name not in resource.filters:
+                published = ", ".join(resource.filters)
+                text = f"{config.resource} has no such filter published (it has {published}). Define it with "
                 return fail(title, f'{text}"switch to parameters" on {config.key} and publish, or correct `filter`')
-            found.append(ok(title, "published"))
+            findings.append(ok(title, "published"))
         if self.counted:
-            found += [await self._key(), *await self._existing(resource)]
-        return found
+            findings += [await self._key(), *await self._existing(resource)]
+        return findings
 
     async def _key(self) -> Finding:
         """Look up a record by its key: an acknowledged one, or else a random id that no record has.
@@ -269,19 +269,19 @@ class _TableChecks:
         """
         runtime, config, calls = self.runtime, self.config, CallCounter()
         title = f"look-up by {config.key}"
-        held = runtime.ledger.reports.one_acknowledged(config.table)
+        acknowledged = runtime.ledger.reports.one_acknowledged(config.table)
         stored = runtime.ledger.dialect.findings(config.resource)
         records = Target.of(config).records(self.campaign, stored, calls.observe)
         try:
-            found = await records.find(held or str(uuid.uuid4()))
-        except BudgetSpent as spent:
-            return warn(title, f"not asked: {spent.cause}")
+            matches = await records.find(acknowledged or str(uuid.uuid4()))
+        except BudgetSpent as error:
+            return warn(title, f"not asked: {error.cause}")
         cost = f"(asked with {counted(calls.total, 'engine call')})"
         await runtime.count_calls(config.table, calls.take())
-        is_missing = isinstance(found, ResponseOutcome) and found.kind == "missing"
-        if held and not isinstance(found, ResponseOutcome):
+        is_missing = isinstance(matches, ResponseOutcome) and matches.kind == "missing"
+        if acknowledged and not isinstance(matches, ResponseOutcome):
             return ok(title, f"Campaign found one that was sent {cost}")
-        if not held and is_missing:
+        if not acknowledged and is_missing:
             if records.addressing.key_is_proven:
                 return ok(title, f"Campaign found one that was sent {cost}")
             text = (
@@ -289,8 +289,8 @@ class _TableChecks:
             )
             return warn(title, f"{text} {config.key} {cost}")
         text = "it found a record that cannot be there"
-        if isinstance(found, ResponseOutcome):
-            text = redact(found.reason, None)
+        if isinstance(matches, ResponseOutcome):
+            text = redact(matches.reason, None)
         remedy = f"Make {config.key} an identification key of {config.resource} and publish."
         return Finding("fail", title, f"{text}. {remedy} {cost}")
 
@@ -315,9 +315,9 @@ class _TableChecks:
         cost = f"(asked with {counted(listing.calls, 'engine call')})"
         if not look.lists:
             return [ok(title, f"no {config.resource} carries an id of Dynamics 365 {cost}")]
-        some = "some carry ids of Dynamics 365" if listing.ours(look.page) else "some may carry ids of Dynamics 365"
+        share = "some carry ids of Dynamics 365" if listing.ours(look.page) else "some may carry ids of Dynamics 365"
         text = (
-            f"Campaign holds {counted(records, 'record')} of {config.resource}, {some}: the first load begins with "
+            f"Campaign holds {counted(records, 'record')} of {config.resource}, {share}: the first load begins with "
             f"{counted(pages_for(records), 'read')} and sends only what differs {cost}"
         )
         return [ok(title, text)]
@@ -336,27 +336,27 @@ async def opt_outs(config: Config, d365: DataverseClient, campaign: CampaignClie
             d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)
         )
     except SyncAssetsError as error:
-        found = fail("opt-outs", error)
+        findings = fail("opt-outs", error)
     else:
         missing = [one for one in config.opt_out.attributes if f"{one}{CHANGED_SUFFIX}" not in resource.attributes]
         times = ok("times of change", f"{resource.name} has one for each of {', '.join(config.opt_out.attributes)}")
         if missing:
             times = warn("times of change", f"{resource.name} has none for {', '.join(missing)}: {NO_TIME}")
-        found = [one.about("opt-outs") for one in (*opt_out_findings(config, table, resource), times)]
+        findings = [one.about("opt-outs") for one in (*opt_out_findings(config, table, resource), times)]
     if workflow_id := config.opt_out.export.workflow_id:
-        found += await _workflow(campaign, workflow_id)
-    return found
+        findings += await _workflow(campaign, workflow_id)
+    return findings
 
 
 async def _workflow(campaign: CampaignClient, workflow_id: str) -> list[Finding]:
     title = f"opt-outs: workflow {workflow_id}"
     try:
-        found = await workflow(campaign, workflow_id)
+        export = await workflow(campaign, workflow_id)
     except SyncAssetsError as error:
         return fail(title, error)
-    if found.status == "started":
+    if export.status == "started":
         return [ok(title, "Campaign runs it")]
-    state = "" if found.status == "unknown" else f" (its state is {found.status})"
+    state = "" if export.status == "unknown" else f" (its state is {export.status})"
     return [warn(title, f"Campaign does not run it{state}: start it, or no opt-out file is written")]
 
 
@@ -368,8 +368,8 @@ def sftp(runtime: Runtime) -> list[Finding]:
     from sync_assets.opt_out.export.folder import examine_folder  # paramiko  # noqa: PLC0415
 
     try:
-        found = [installation.sftp_key(runtime)]
+        findings = [installation.sftp_key(runtime)]
     except SyncAssetsError as error:
         return fail("Campaign SFTP", error)
-    found += examine_folder(runtime) if exports else []
-    return [*found, *examine_log_folder(runtime)] if logs else found
+    findings += examine_folder(runtime) if exports else []
+    return [*findings, *examine_log_folder(runtime)] if logs else findings

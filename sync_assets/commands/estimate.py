@@ -89,8 +89,8 @@ def report(
     loads = estimate_calls.first_loads(volumes, limits)
     a_month = {volume.table: estimate_calls.month(volume, limits) for volume in volumes}
     load = sum((one.calls for one in loads.values() if one.calls), Counter[str]())
-    usual = sum((one.calls for one in a_month.values()), Counter[str]())
-    with_others = usual.total() + other_calls
+    month_calls = sum((one.calls for one in a_month.values()), Counter[str]())
+    with_others = month_calls.total() + other_calls
     short = estimate_calls.days_short(list(a_month.values()), limits)
     hours = round(estimate_calls.hours(load.total(), limits), 2)
     return {
@@ -105,12 +105,12 @@ def report(
             "pace": pace(limits),
         },
         "month": {
-            **_calls(usual),
+            **_calls(month_calls),
             "with_other_calls": with_others,
             "busiest_day": round(max(sum(day) for day in zip(*(one.days for one in a_month.values()), strict=True))),
         },
         "sum": {
-            "usual": months * usual.total(),
+            "usual": months * month_calls.total(),
             "other_calls": months * other_calls,
             "with_first_load": load.total() + months * with_others,
         },
@@ -125,7 +125,7 @@ def report(
             *_on_rows(volumes),
             *_on_the_first_load(volumes, loads, limits),
             *_on_a_month(volumes, a_month),
-            *_on_budgets(load.total(), usual.total(), short, limits),
+            *_on_budgets(load.total(), month_calls.total(), short, limits),
         ],
     }
 
@@ -193,7 +193,7 @@ def _on_the_first_load(volumes: Sequence[Volume], loads: Mapping[str, FirstLoad]
         yield "First load: nothing is left to be sent."
         return
     yield (
-        "First load: one call for each row in scope that the ledger has not settled. The first record of each table "
+        "First load: one call for each row in scope that is not synced yet. The first record of each table "
         "is read back by its key, that of each table with links and run by its PKey, and one read (two if Campaign "
         "holds many records without an id) shows whether Campaign holds records with our ids. If it does, they are "
         "listed, 500 a call, and those that hold what they should are not sent: `sync-assets plan` reads that list."
@@ -324,20 +324,20 @@ def _month_cells(name: str, one: dict[str, Any]) -> list[str]:
     ]
 
 
-def took(hours: float) -> str:
+def duration(hours: float) -> str:
     return f"{hours:,.1f} hours" if hours >= 0.1 else "less than a tenth of an hour"
 
 
 def _sums(document: dict[str, Any]) -> Iterator[str]:
     load, month, total = document["first_load"], document["month"], document["sum"]
     if load["total"]:
-        at = f"{took(load['hours'])} at {load['pace']['calls_per_hour']:,} an hour ({load['pace']['source']})"
+        at = f"{duration(load['hours'])} at {load['pace']['calls_per_hour']:,} an hour ({load['pace']['source']})"
         if (load["days"] or 0) > 1:
             at = f"{load['days']:,} days within the budgets"
         yield f"first load: {load['total']:,} engine calls, {at}"
     other = document["other_calls"]
-    both = f", {month['with_other_calls']:,} with {other:,} of other sources" if other else ""
-    yield f"a month: {month['total']:,} engine calls{both}; busiest day {month['busiest_day']:,}"
+    with_others = f", {month['with_other_calls']:,} with {other:,} of other sources" if other else ""
+    yield f"a month: {month['total']:,} engine calls{with_others}; busiest day {month['busiest_day']:,}"
     yield f"first load and {document['months']:,} months: {total['with_first_load']:,} engine calls"
     so_far = document["month_so_far"]
     yield f"this month so far: {so_far['total']:,} ({kinds(so_far['engine_calls'])})"

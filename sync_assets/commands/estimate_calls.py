@@ -76,7 +76,7 @@ class Volume:
             no query can count them.
         created: rows in scope that were created on each of the last WINDOW days, oldest first; None: the table has no
             such column. modified: rows that were last modified then, and created on an earlier day.
-        settled: records of the ledger that a first load does not send any more. missing: records that Campaign does not
+        synced: records of the ledger that a first load does not send any more. missing: records that Campaign does not
             hold yet, once the ledger has read the whole table; None before.
         listed: True if the search for records that Campaign holds already was made.
         a_month: engine calls by kind at the rate of the ledger's last days; None if these are fewer than LEAST_HISTORY.
@@ -90,7 +90,7 @@ class Volume:
     created: Sequence[RowCount] | None
     modified: Sequence[RowCount]
     cost: Cost = field(default_factory=Cost)
-    settled: int = 0
+    synced: int = 0
     missing: int | None = None
     opt_outs: bool = False
     listed: bool = False
@@ -106,8 +106,8 @@ class Volume:
             return self.in_scope.number, "exact"
         if self.rows and not self.rows.at_least:
             return self.rows.number, "at most"
-        known = self.in_scope or self.rows
-        return (known.number, "at least") if known else (None, "exact")
+        count = self.in_scope or self.rows
+        return (count.number, "at least") if count else (None, "exact")
 
     @property
     def to_load(self) -> tuple[int | None, Bound]:
@@ -115,7 +115,7 @@ class Volume:
         if self.missing is not None:
             return self.missing, "exact"
         size, bound = self.size
-        return (None if size is None else max(0, size - self.settled)), bound
+        return (None if size is None else max(0, size - self.synced)), bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,26 +201,26 @@ def month(volume: Volume, limits: Limits) -> Month:
     created = [one.number for one in volume.created or [RowCount(0)] * WINDOW]
     modified = [one.number for one in volume.modified]
     inserts, updates = sum(created), sum(modified)
-    more = max(0, usual["update"] - updates) if usual else 0
-    updates += more
+    added = max(0, usual["update"] - updates) if usual else 0
+    updates += added
     deletes = 0 if not volume.passes_deletes else usual["delete"] if usual else None
-    gone = deletes or 0
+    deleted = deletes or 0
     polls = WINDOW * 24 * 60 // volume.poll_minutes + (inserts + updates) // POLL_PAGE if volume.poll_minutes else 0
     reads = {
-        "look-ups of records": (cost.update - 1) * updates + (cost.delete - 1) * gone,
+        "look-ups of records": (cost.update - 1) * updates + (cost.delete - 1) * deleted,
         # Of the first delete of a day, and of one after each DELETES_TRUSTED.
-        "verified deletes": min(gone, WINDOW * math.ceil(gone / WINDOW / (DELETES_TRUSTED + 1))),
+        "verified deletes": min(deleted, WINDOW * math.ceil(deleted / WINDOW / (DELETES_TRUSTED + 1))),
         "look-ups of parents": inserts * len(cost.looked_up),
         "links read back": min(inserts, math.ceil(limits.runs_a_day * WINDOW)) if cost.verified else 0,
         "daily audit": WINDOW * min(volume.audited, volume.size[0] or 0),
         "polls of profiles": polls,  # a further page for each POLL_PAGE profiles that we write
     }
-    calls: Counter[str] = Counter(insert=inserts, update=updates, delete=gone, read=sum(reads.values()))
+    calls: Counter[str] = Counter(insert=inserts, update=updates, delete=deleted, read=sum(reads.values()))
     an_insert = 1 + len(cost.looked_up)
-    even = (calls.total() - an_insert * inserts - cost.update * (updates - more)) / WINDOW
+    even = (calls.total() - an_insert * inserts - cost.update * (updates - added)) / WINDOW
     days = [an_insert * new + cost.update * old + even for new, old in zip(created, modified, strict=True)]
     capped = any(one.at_least for one in (*(volume.created or ()), *volume.modified))
-    return Month(inserts, updates, deletes, calls, reads, days, "ledger" if more else "d365", capped)
+    return Month(inserts, updates, deletes, calls, reads, days, "ledger" if added else "d365", capped)
 
 
 def hours(calls: int, limits: Limits) -> float:
@@ -275,7 +275,7 @@ async def read_volume(
         created=list(created) if has_creation else None,
         modified=list(modified),
         cost=cost_of(config, table, ledger),
-        settled=counts.records - counts.pending - counts.waiting,
+        synced=counts.records - counts.pending - counts.waiting,
         missing=inserts + counts.waiting if captured else None,
         opt_outs=opt_outs is not None,
         listed=begun(ledger, table),

@@ -44,7 +44,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class Explanation:
     """The document of `explain --json`, by table when the ledger's record changed, and why facts are missing."""
 
     document: Document
@@ -52,18 +52,18 @@ class Explained:
     problems: list[str]
 
 
-def explain(runtime: Runtime, given: str, table: str | None = None, *, show_values: bool = False) -> Explained:
+def explain(runtime: Runtime, id_text: str, table: str | None = None, *, show_values: bool = False) -> Explanation:
     """Explain the record with a D365 id, in each mapped table that has it. Raises SyncAssetsError if the id is none.
 
     show_values: True to put values into the document, which then is for the terminal only.
     """
-    id_ = record_id(given, "`explain` needs a")
+    id_ = record_id(id_text, "`explain` needs a")
     check_tables(runtime.config, [table])
     config, before = runtime.config, runtime.calls.copy()
     tables = [config.table(table)] if table else list(config.tables)
     opt_outs = {CONTACT: list(config.opt_out.mappings)} if config.opt_out.active else {}
-    found = interruptible.run(record_facts(runtime, id_, tables, opt_outs))
-    known = [facts for facts in found if facts.known]
+    all_facts = interruptible.run(record_facts(runtime, id_, tables, opt_outs))
+    known = [facts for facts in all_facts if facts.known]
     explained = {facts.config.table: _of_table(runtime, facts, show_values) for facts in known}
     calls, in_step = runtime.calls - before, [one["in_step"] for one in explained.values()]
     document: Document = {
@@ -74,15 +74,15 @@ def explain(runtime: Runtime, given: str, table: str | None = None, *, show_valu
         "engine_calls": {kind: calls[kind] for kind in CALL_KINDS},
     }
     moments = {facts.config.table: _moments(facts.stored) for facts in known}
-    return Explained(document, moments, list(dict.fromkeys(_problems(id_, found, known, table))))
+    return Explanation(document, moments, list(dict.fromkeys(_problems(id_, all_facts, known, table))))
 
 
 def _moments(stored: StoredRecord | None) -> list[datetime]:
     return [at for at in (stored.changed_at, stored.acked_at, stored.failed_since) if at] if stored else []
 
 
-def _problems(id_: str, found: list[RecordFacts], known: list[RecordFacts], table: str | None) -> Iterator[str]:
-    problems = [text for facts in known or found for text in (facts.problem, _unanswered(facts)) if text]
+def _problems(id_: str, all_facts: list[RecordFacts], known: list[RecordFacts], table: str | None) -> Iterator[str]:
+    problems = [text for facts in known or all_facts for text in (facts.problem, _unanswered(facts)) if text]
     yield from problems
     if not known and not problems:
         where = table or "any mapped table"
@@ -156,12 +156,12 @@ def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) 
     """Return the way of each column to its attribute. cut_from: characters before the text was truncated."""
     if facts.ready is None:
         return []
-    found = facts.campaign.presence == "found"
+    in_campaign = facts.campaign.presence == "found"
     steps = {one.target.attribute.path: one for one in facts.mapped.steps} if facts.mapped else {}
-    ways: list[Document] = []
+    columns: list[Document] = []
     for one in facts.ready.mapping.fields:
         path, step = one.attribute.path, steps.get(one.attribute.path)
-        ways.append(
+        columns.append(
             {
                 "attribute": path,
                 "column": one.column.name,
@@ -170,31 +170,31 @@ def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) 
                 "cut_from": step.cut_from if step else None,
                 "d365": show(step.source) if step else None,
                 "mapped": show(step.mapped) if step else None,
-                "campaign": show(value_at(facts.campaign.record, path)) if found else None,
-                "equal": path not in differing_paths if step and found else None,
+                "campaign": show(value_at(facts.campaign.record, path)) if in_campaign else None,
+                "equal": path not in differing_paths if step and in_campaign else None,
             }
         )
-    return ways
+    return columns
 
 
 def _links(facts: RecordFacts) -> list[Document]:
     """Return the links to parents. id: in Dynamics 365. campaign: the id that Campaign's record is linked to."""
     stored = {link.attribute: link for link in facts.stored.links} if facts.stored else {}
     parents = facts.mapped.links if facts.mapped else {}
-    shown: list[Document] = []
+    documents: list[Document] = []
     for configured in facts.config.links:
-        name, known = configured.to, stored.get(configured.to)
-        id_ = parents.get(name) if facts.mapped else known.id if known else None
+        name, stored_link = configured.to, stored.get(configured.to)
+        id_ = parents.get(name) if facts.mapped else stored_link.id if stored_link else None
         joined = configured.style == "join"
-        held = facts.campaign.record.get(name) if joined else None
-        linked = (str(held).lower() if held else None) if joined else facts.campaign.linked.get(name)
-        parent = known.parent if known and known.id == id_ else None
-        wanted = id_ if joined or (known and known.wanted) else None
+        campaign_link = facts.campaign.record.get(name) if joined else None
+        linked = (str(campaign_link).lower() if campaign_link else None) if joined else facts.campaign.linked.get(name)
+        parent = stored_link.parent if stored_link and stored_link.id == id_ else None
+        expected = id_ if joined or (stored_link and stored_link.wanted) else None
         equal = None
-        if facts.campaign.presence == "found" and known is not None and facts.passes is True:
+        if facts.campaign.presence == "found" and stored_link is not None and facts.passes is True:
             # A link to a record without our id is set, and leads elsewhere.
-            equal = linked == wanted and (linked is not None or name not in facts.campaign.linked)
-        shown.append(
+            equal = linked == expected and (linked is not None or name not in facts.campaign.linked)
+        documents.append(
             {
                 "attribute": name,
                 "table": configured.table,
@@ -202,12 +202,12 @@ def _links(facts: RecordFacts) -> list[Document]:
                 "required": configured.cardinality == "one",
                 "state": parent.state.word if parent else None,
                 "reason": _reason(parent) if parent else None,
-                "acknowledged": bool(known and known.acknowledged),
+                "acknowledged": bool(stored_link and stored_link.acknowledged),
                 "campaign": linked,
                 "equal": equal,
             }
         )
-    return shown
+    return documents
 
 
 def _ledger(facts: RecordFacts, stored: StoredRecord) -> Document:
@@ -272,14 +272,14 @@ def _open_opt_outs(opt_outs: list[ContactOptOut]) -> Iterator[Reason]:
         elif one.now and one.now.write:
             yield Reason(
                 False,
-                f"The opt-out {one.attribute} differs, and the program has not heard of it: the next export file or "
+                f"The opt-out {one.attribute} differs, and the program has not read it: the next export file or "
                 "poll brings Campaign's value.",
             )
 
 
 def _opt_out(one: ContactOptOut, show: Show) -> Document:
     stored = one.stored
-    known = one.d365 is not None and one.campaign is not None
+    on_both_sides = one.d365 is not None and one.campaign is not None
     return {
         **fields(one, "column", "attribute", "state"),
         "reason": stored.reason if stored else None,
@@ -289,6 +289,6 @@ def _opt_out(one: ContactOptOut, show: Show) -> Document:
         "campaign": show(one.campaign),
         "campaign_changed_at": plain(one.changed_at),
         "last_stated_at": plain(times.from_micros(stored.stated_at)) if stored and stored.stated_at else None,
-        "equal": bool(one.d365) == one.campaign if known else None,
+        "equal": bool(one.d365) == one.campaign if on_both_sides else None,
         "would_write": one.now.write if one.now else None,
     }

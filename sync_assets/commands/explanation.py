@@ -105,13 +105,13 @@ def _campaign(one: Document) -> str:
 def _attributes(one: Document, *, masked: bool) -> Section:
     rows = [
         [
-            way["attribute"],
-            value_text(way["d365"]),
-            value_text(way["mapped"]),
-            _compared(way["campaign"], way["equal"], masked=masked),
-            ", ".join(_steps(way)),
+            attribute["attribute"],
+            value_text(attribute["d365"]),
+            value_text(attribute["mapped"]),
+            _compared(attribute["campaign"], attribute["equal"], masked=masked),
+            ", ".join(_steps(attribute)),
         ]
-        for way in one["attributes"]
+        for attribute in one["attributes"]
     ]
     error = [f"validation error: {one['validation_error']}"] if one["validation_error"] else []
     return Section("Attributes", error, ("attribute", "Dynamics 365", "mapped", "Campaign", "way"), rows)
@@ -124,12 +124,12 @@ def _compared(value: Any, equal: bool | None, *, masked: bool) -> str:
     return f"differs: {value_text(value)}" if equal is False else value_text(value)
 
 
-def _steps(way: Document) -> Iterator[str]:
-    yield way["column"]
-    yield "replaced" if way["replaced"] else way["conversion"]
-    if way["cut_from"] is not None:
-        yield f"truncated from {way['cut_from']} characters"
-    if not way["apply_updates"]:
+def _steps(attribute: Document) -> Iterator[str]:
+    yield attribute["column"]
+    yield "replaced" if attribute["replaced"] else attribute["conversion"]
+    if attribute["cut_from"] is not None:
+        yield f"truncated from {attribute['cut_from']} characters"
+    if not attribute["apply_updates"]:
         yield "sent on first load and replay only"
 
 
@@ -158,13 +158,13 @@ def _opt_outs(one: Document, *, masked: bool) -> Iterator[Section]:
     if one["opt_outs"]:
         rows = [
             [
-                out["attribute"],
-                out["state"],
-                f"{out['column']}: {value_text(out['d365'])}",
-                _compared(out["campaign"], out["equal"], masked=masked),
-                out["reason"] or "",
+                opt_out["attribute"],
+                opt_out["state"],
+                f"{opt_out['column']}: {value_text(opt_out['d365'])}",
+                _compared(opt_out["campaign"], opt_out["equal"], masked=masked),
+                opt_out["reason"] or "",
             ]
-            for out in one["opt_outs"]
+            for opt_out in one["opt_outs"]
         ]
         yield Section("Opt-outs", (), ("attribute", "state", "Dynamics 365", "Campaign", "reason"), rows)
     if one["decisions"]:

@@ -85,7 +85,7 @@ def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
 
 
 class _Sample:
-    """What the rows read so far add up to."""
+    """The sums of the rows read so far."""
 
     def __init__(self, attributes: list[str]) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -94,14 +94,14 @@ class _Sample:
         self.ids: dict[str, None] = {}
 
     def add(self, batch: Batch) -> None:
-        good, bad = batch.good, batch.bad
-        self.rows.update(rows=batch.rows, taken=good.height, without_id=batch.foreign, rejected=bad.height)
-        self.reasons.update(bad["reason"].to_list())
+        taken, rejected = batch.good, batch.bad
+        self.rows.update(rows=batch.rows, taken=taken.height, without_id=batch.foreign, rejected=rejected.height)
+        self.reasons.update(rejected["reason"].to_list())
         for name, counts in self.values.items():
-            for value, number in good[name].value_counts().iter_rows():
+            for value, number in taken[name].value_counts().iter_rows():
                 counts["empty" if value is None else str(value).lower()] += number
         if len(self.ids) < IDS:
-            self.ids |= dict.fromkeys(good["id"].unique(maintain_order=True).head(IDS - len(self.ids)))
+            self.ids |= dict.fromkeys(taken["id"].unique(maintain_order=True).head(IDS - len(self.ids)))
         if len(self.lines) < LINES:
             self.lines += sorted(self._shown(batch), key=lambda one: one["line"])[: LINES - len(self.lines)]
 
@@ -137,8 +137,8 @@ class _Sample:
         for line, id_, reason in batch.bad.head(LINES).iter_rows():
             yield {"line": line, "id": _masked(id_), "taken": None, "rejected": reason}
         if batch.foreign:
-            known = {*batch.good["line"].to_list(), *batch.bad["line"].to_list()}
-            for line in [one for one in batch.lines if one not in known][:LINES]:
+            read = {*batch.good["line"].to_list(), *batch.bad["line"].to_list()}
+            for line in [one for one in batch.lines if one not in read][:LINES]:
                 yield {"line": line, "id": None, "taken": None, "rejected": None}
 
 
@@ -167,8 +167,8 @@ def _unknown(runtime: Runtime, ids: list[str]) -> tuple[int | None, str | None]:
     async def ask() -> int:
         runtime.any_ledger = True  # only a read of Dynamics 365, so the ledger does not matter
         async with runtime.d365() as d365:
-            found = await rows_now(d365, await d365.table(CONTACT, []), [], ids)
-            return len(set(ids) - found.keys())
+            rows = await rows_now(d365, await d365.table(CONTACT, []), [], ids)
+            return len(set(ids) - rows.keys())
 
     try:
         return interruptible.run(ask()), None
@@ -226,6 +226,6 @@ def _show_sums(document: dict[str, Any]) -> None:
     for name, values in document["values"].items():
         print_line(f"{name}: {values['true']:,} true, {values['false']:,} false, {values['empty']:,} empty")
     if document["unknown_ids"] is not None:
-        asked = counted(document["ids"], "id")
-        print_line(f"unknown: {document['unknown_ids']:,} of {asked} are no contact in Dynamics 365")
+        asked_ids = counted(document["ids"], "id")
+        print_line(f"unknown: {document['unknown_ids']:,} of {asked_ids} are no contact in Dynamics 365")
     print_line(f"columns not used: {', '.join(document['unused_columns']) or 'none'}")

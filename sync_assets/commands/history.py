@@ -32,11 +32,11 @@ def command(
     print_document(history(open_runtime(), record, table, limit), as_json, show)
 
 
-def history(runtime: Runtime, given: str | None, table: str | None, limit: int) -> dict[str, Any]:
+def history(runtime: Runtime, id_text: str | None, table: str | None, limit: int) -> dict[str, Any]:
     """Return the newest entries first, at most `limit`, and for one id the last opt-out decisions."""
-    id_ = record_id(given, "The history of a record needs its") if given is not None else None
+    id_ = record_id(id_text, "The history of a record needs its") if id_text is not None else None
     check_tables(runtime.config, [table])
-    kept = runtime.config.history
+    history_config = runtime.config.history
     entries = [
         fields(one, "at", "table", "id", "operation", "outcome", "reason") | {"run": one.run_id}
         for one in runtime.ledger.history.entries(id_, table, limit=limit)
@@ -44,7 +44,7 @@ def history(runtime: Runtime, given: str | None, table: str | None, limit: int) 
     decisions: list[dict[str, Any]] = []
     if id_ is not None and table in (None, CONTACT):
         decisions = opt_out_decisions(runtime, id_)[:limit]
-    return {"kept_days": kept.days if kept else None, "history": entries, "decisions": decisions}
+    return {"kept_days": history_config.days if history_config else None, "history": entries, "decisions": decisions}
 
 
 def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool = False) -> list[dict[str, Any]]:
@@ -64,8 +64,8 @@ def opt_out_decisions(runtime: Runtime, contact: str, *, show_values: bool = Fal
 
 def prune_records(runtime: Runtime) -> int:
     """Delete entries older than `history.days`, all of them if no history is configured; return how many."""
-    kept, now = runtime.config.history, datetime.now(UTC)
-    return runtime.ledger.history.prune_entries(now - timedelta(days=kept.days) if kept else now)
+    history_config, now = runtime.config.history, datetime.now(UTC)
+    return runtime.ledger.history.prune_entries(now - timedelta(days=history_config.days) if history_config else now)
 
 
 def show(document: dict[str, Any]) -> Parts:
@@ -82,9 +82,9 @@ def show(document: dict[str, Any]) -> Parts:
         yield f"opt-out decision: {decision_line(one)}"
 
 
-def decision_line(made: dict[str, Any]) -> str:
+def decision_line(decision: dict[str, Any]) -> str:
     """Return an opt-out decision as a line."""
     return (
-        f"{made['decided_at']} {made['attribute']}: {value_text(made['value'])}, {_WRITTEN[made['write']]} "
-        f"({made['reason']}; cause: {made['source']})"
+        f"{decision['decided_at']} {decision['attribute']}: {value_text(decision['value'])}, "
+        f"{_WRITTEN[decision['write']]} ({decision['reason']}; cause: {decision['source']})"
     )

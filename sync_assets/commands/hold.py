@@ -40,27 +40,27 @@ def add_command(
     force: Annotated[bool, typer.Option("--force", help="Hold one that is unknown: deleted before.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write nothing about this contact and the person's other records from now on, whatever changes, until it is
-    released. Both systems are asked which these are: engine calls, none of them writes."""
+    """Write nothing about this contact and the person's other records until the hold is released. Both systems are
+    asked for these records, which costs engine calls (reads only)."""
     print_document(add(open_runtime(creates=True), contact, force=force), as_json, show_added)
 
 
 @app.command("release")
 def release_command(contact: Contact, as_json: Json = False) -> None:
-    """End the hold. What Dynamics 365 still has goes on as usual; of a contact that is gone nothing is made again."""
+    """End the hold. Records that Dynamics 365 still has are synchronised again; those of a deleted contact are not."""
     print_document(release(open_runtime(), contact), as_json, show_released)
 
 
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
-    """Who is on hold, since when, and how many records that are."""
+    """List the contacts on hold, since when, and the number of their records."""
     print_document(listed(open_runtime()), as_json, show_holds)
 
 
 @app.command("verify")
 def verify_command(contact: Contact, as_json: Json = False) -> None:
     """Name every record of the contact's that either system still has. Exit status 0: gone from both; 1:
-    still there, or never known here."""
+    still there, or not known."""
     document = verify(open_runtime(), contact)
     print_document(document, as_json, show_whereabouts)
     errors = [*document["d365"]["errors"], *document["campaign"]["errors"]]
@@ -68,7 +68,7 @@ def verify_command(contact: Contact, as_json: Json = False) -> None:
         end(1, "\n".join([*errors, f"{document['id']} is not known to be gone from both systems."]))
 
 
-def add(runtime: Runtime, given: str, *, force: bool = False) -> dict[str, Any]:
+def add(runtime: Runtime, id_text: str, *, force: bool = False) -> dict[str, Any]:
     """Place a contact and the person's other records on hold from now on.
 
     First those in the ledger, then those that either system has besides. They stay held when their lookups are cleared.
@@ -78,27 +78,27 @@ def add(runtime: Runtime, given: str, *, force: bool = False) -> dict[str, Any]:
 
     Raises SyncAssetsError if the contact is unknown and not forced: the id may be mistyped.
     """
-    id_ = record_id(given, NEEDS)
+    id_ = record_id(id_text, NEEDS)
     release_dead(runtime.ledger)  # records of dead workers are not in flight
     hold = runtime.ledger.holds.hold(CONTACT, id_) if runtime.ledger.holds.is_known(CONTACT, id_) else None
-    found = interruptible.run(whereabouts(runtime, id_))
+    trace = interruptible.run(whereabouts(runtime, id_))
     if hold is None:
-        if not (found.known or force):
-            raise _unknown(id_, found)
-        hold = runtime.ledger.holds.hold(CONTACT, id_, known=found.known)
+        if not (trace.known or force):
+            raise _unknown(id_, trace)
+        hold = runtime.ledger.holds.hold(CONTACT, id_, known=trace.known)
     new = hold.new
-    hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, found.records) or hold
+    hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, trace.records) or hold
     give_up_at = time.monotonic() + WAIT_SECONDS
     while hold.in_flight and time.monotonic() < give_up_at:
         time.sleep(0.25)
         release_dead(runtime.ledger)
         hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, ()) or hold
     noted = sorted({(record.table, record.id) for record in runtime.ledger.holds.records_of_hold(CONTACT, id_)})
-    errors = [str(error) for error in (*found.d365.errors, *found.campaign.errors)]
+    errors = [str(error) for error in (*trace.d365.errors, *trace.campaign.errors)]
     return {**_document(hold), "new": new, "noted": dict(Counter(table for table, _ in noted)), "errors": errors}
 
 
-def release(runtime: Runtime, given: str) -> dict[str, Any]:
+def release(runtime: Runtime, id_text: str) -> dict[str, Any]:
     """End the hold.
 
     If Dynamics 365 no longer has the contact, none of the person's records is created again: they are excluded from
@@ -106,23 +106,23 @@ def release(runtime: Runtime, given: str) -> dict[str, Any]:
 
     Raises SyncAssetsError if there is no hold (most likely the id is mistyped), or if Dynamics 365 cannot be asked.
     """
-    id_ = record_id(given, NEEDS)
+    id_ = record_id(id_text, NEEDS)
     if not runtime.ledger.holds.records_of_hold(CONTACT, id_):
         raise SyncAssetsError(f"{id_} is not on hold.", "`sync-assets hold list` shows who is.")
     try:
-        gone = interruptible.run(is_gone(runtime, id_))
+        deleted = interruptible.run(is_gone(runtime, id_))
     except SyncAssetsError as error:
         raise SyncAssetsError(
-            f"The hold stays: Dynamics 365 did not tell whether it still has {id_}. {error}", "Then release it again."
+            f"The hold stays: Dynamics 365 did not answer whether it still has {id_}. {error}", "Then release it again."
         ) from error
-    if gone and runtime.ledger.holds.held_since(CONTACT, id_) is None:
+    if deleted and runtime.ledger.holds.held_since(CONTACT, id_) is None:
         raise SyncAssetsError(
             f"{id_} is not on hold. Dynamics 365 does not have it, so the person's other records stay excluded.",
             "If the contact is restored, release it again.",
         )
-    released = runtime.ledger.holds.end_hold(CONTACT, id_, deleted=gone)
+    released = runtime.ledger.holds.end_hold(CONTACT, id_, gone=deleted)
     freed, excluded = released or (0, 0)
-    return {"id": id_, "released": freed, "gone": gone, "excluded": excluded}
+    return {"id": id_, "released": freed, "gone": deleted, "excluded": excluded}
 
 
 def listed(runtime: Runtime) -> dict[str, Any]:
@@ -130,35 +130,35 @@ def listed(runtime: Runtime) -> dict[str, Any]:
     return {"holds": [_document(hold) for hold in runtime.ledger.holds.all()]}
 
 
-def verify(runtime: Runtime, given: str) -> dict[str, Any]:
+def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
     """Return where the contact and the person's other records still are.
 
     `known` is False if neither the ledger nor a system has any trace of the contact: then nothing is proved. `gone` is
     True if the contact is known, neither system has any of the records, none is in flight, and no request without an
     answer can take effect any more: that is so from `certain_at` on.
     """
-    id_ = record_id(given, NEEDS)
-    found = interruptible.run(whereabouts(runtime, id_))
+    id_ = record_id(id_text, NEEDS)
+    trace = interruptible.run(whereabouts(runtime, id_))
     since = runtime.ledger.holds.held_since(CONTACT, id_)
     return {
         "id": id_,
-        "known": found.known,
-        "gone": found.gone,
-        "certain_at": plain(found.certain_at),
+        "known": trace.known,
+        "gone": trace.gone,
+        "certain_at": plain(trace.certain_at),
         "held_since": plain(since),
-        "d365": {"found": found.d365.found, "errors": list(map(str, found.d365.errors))},
+        "d365": {"found": trace.d365.found, "errors": list(map(str, trace.d365.errors))},
         "campaign": {
-            "found": found.campaign.found,
-            "errors": list(map(str, found.campaign.errors)),
-            "not_seen": _not_seen(found),
+            "found": trace.campaign.found,
+            "errors": list(map(str, trace.campaign.errors)),
+            "not_seen": _not_seen(trace),
         },
         "resources": {table.table: table.resource for table in runtime.config.tables},
-        "ledger": _ledger(found),
+        "ledger": _ledger(trace),
     }
 
 
-def _unknown(id_: str, found: Whereabouts) -> SyncAssetsError:
-    errors = [str(error) for error in (*found.d365.errors, *found.campaign.errors)]
+def _unknown(id_: str, trace: Whereabouts) -> SyncAssetsError:
+    errors = [str(error) for error in (*trace.d365.errors, *trace.campaign.errors)]
     cause = (
         f"The ledger does not have {id_}, and not every system could be asked: {' '.join(errors)}"
         if errors
@@ -173,25 +173,25 @@ def _document(hold: Hold) -> dict[str, Any]:
     return fields(hold, "id", "since", "known", "records", "in_flight", "in_flight_until", "certain_at")
 
 
-def _not_seen(found: Whereabouts) -> dict[str, list[str]]:
+def _not_seen(trace: Whereabouts) -> dict[str, list[str]]:
     """Return the acknowledged children that Campaign does not show, by table.
 
     They were deleted there, or are hidden because their parent was deleted (docs/dev/references/campaign.md 5). No
     request distinguishes the two.
     """
     unseen: dict[str, list[str]] = {}
-    for one in found.related:
-        if one.may_exist_in_campaign and one.table != CONTACT and one.id not in found.campaign.found.get(one.table, ()):
+    for one in trace.related:
+        if one.may_exist_in_campaign and one.table != CONTACT and one.id not in trace.campaign.found.get(one.table, ()):
             unseen.setdefault(one.table, []).append(one.id)
     return {table: sorted(ids) for table, ids in unseen.items()}
 
 
-def _ledger(found: Whereabouts) -> dict[str, Any]:
-    until = [one.leased_until for one in found.in_flight if one.leased_until]
+def _ledger(trace: Whereabouts) -> dict[str, Any]:
+    until = [one.leased_until for one in trace.in_flight if one.leased_until]
     return {
-        "records": dict(Counter(one.table for one in found.related)),
-        "with_content": sum(one.payload for one in found.related),
-        "in_flight": len(found.in_flight),
+        "records": dict(Counter(one.table for one in trace.related)),
+        "with_content": sum(one.payload for one in trace.related),
+        "in_flight": len(trace.in_flight),
         "in_flight_until": plain(max(until, default=None)),
     }
 
@@ -221,13 +221,13 @@ def _show_certain_at(document: dict[str, Any], remedy: str) -> Parts:
 
 def show_released(document: dict[str, Any]) -> Parts:
     yield (
-        f"{document['id']} is no longer on hold: {counted(document['released'], 'record')} free. "
-        + ("" if document["gone"] else "What is to be sent of them is read again from Dynamics 365 first.")
+        f"{document['id']} is no longer on hold: {counted(document['released'], 'record')} may be synchronised again. "
+        + ("" if document["gone"] else "Each is read again from Dynamics 365 before it is sent.")
     )
     if document["gone"]:
         yield (
-            "Dynamics 365 no longer has this contact, so nothing is made again of it. Left of the person's records, "
-            f"and excluded unless given to another contact: {counted(document['excluded'], 'record')}."
+            "Dynamics 365 no longer has this contact, so its records are not created again. Excluded, unless "
+            f"another contact is their parent: {counted(document['excluded'], 'record')}."
         )
 
 
@@ -237,36 +237,36 @@ def show_holds(document: dict[str, Any]) -> Parts:
         flying = f", {hold['in_flight']:,} in flight until {hold['in_flight_until']}" if hold["in_flight"] else ""
         yield f"{hold['id']}  since {hold['since']}  {counted(hold['records'], 'record')}{unknown}{flying}"
     if not document["holds"]:
-        yield "Nobody is on hold."
+        yield "No contact is on hold."
 
 
 def show_whereabouts(document: dict[str, Any]) -> Parts:
     for system, name in (("d365", "Dynamics 365"), ("campaign", "Campaign")):
-        found, errors = document[system]["found"], document[system]["errors"]
-        for table, ids in found.items():
-            there = document["resources"].get(table, table) if system == "campaign" else table
-            yield f"{name}: still there: {there} {', '.join(ids)}"
-        if not found and not errors:
-            yield f"{name}: {'gone' if document['known'] else 'never known here'}"
+        ids_by_table, errors = document[system]["found"], document[system]["errors"]
+        for table, ids in ids_by_table.items():
+            resource = document["resources"].get(table, table) if system == "campaign" else table
+            yield f"{name}: still there: {resource} {', '.join(ids)}"
+        if not ids_by_table and not errors:
+            yield f"{name}: {'gone' if document['known'] else 'not known'}"
     for table, ids in document["campaign"]["not_seen"].items():
-        there = document["resources"].get(table, table)
+        resource = document["resources"].get(table, table)
         yield (
-            f"Campaign: {counted(len(ids), 'record')} of {there} that it once took are not to be seen: deleted, or "
-            "hidden since their parent is gone. Make sure in Campaign."
+            f"Campaign: {counted(len(ids), 'record')} of {resource} that it acknowledged are not shown: deleted, or "
+            "hidden because their parent was deleted. Check in Campaign."
         )
     ledger = document["ledger"]
-    known = ", ".join(f"{number:,} {table}" for table, number in ledger["records"].items())
+    records = ", ".join(f"{number:,} {table}" for table, number in ledger["records"].items())
     content = (
-        f"; {counted(ledger['with_content'], 'record')} with what is still to be sent" if ledger["with_content"] else ""
+        f"; {counted(ledger['with_content'], 'record')} with data still to be sent" if ledger["with_content"] else ""
     )
-    yield f"ledger: ids and hashes of {known}{content}" if known else "ledger: nothing"
+    yield f"ledger: ids and hashes of {records}{content}" if records else "ledger: nothing"
     if ledger["in_flight"]:
         yield (
-            f"{counted(ledger['in_flight'], 'record')} in a worker's hands until {ledger['in_flight_until']} at the "
+            f"{counted(ledger['in_flight'], 'record')} leased by a worker until {ledger['in_flight_until']} at the "
             "latest: verify again after that."
         )
     if not document["known"]:
-        yield "No deletion is proved: no trace of this contact was found here. Check the id."
+        yield "The deletion is not proved: neither the ledger nor a system has a trace of this contact. Check the id."
     yield from _show_certain_at(document, "Verify again after that.")
     if document["held_since"] is None:
         yield "The contact is not on hold, so it may be written again."

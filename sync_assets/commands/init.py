@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.commands import configure
-from sync_assets.commands.configure import Landscape, Wanted, Written
+from sync_assets.commands.configure import Argument, Landscape, WrittenFile
 from sync_assets.commands.export_sample import show_guess
 from sync_assets.commands.terminal import Parts, ask, print_document, print_line, print_parts
 from sync_assets.config.json_schema import PACKAGED
@@ -47,15 +47,15 @@ def init_command(
         ),
     ] = None,
 ) -> None:
-    """Write a first configuration from what both systems say of themselves, with a suggestion for each column."""
+    """Write a first configuration from both systems' metadata, with a suggestion for each column."""
     environment = dict(os.environ)
     if listing:
         print_document(_document(configure.landscape(environment)), as_json, show_landscape)
         return
-    wanted, path = [Wanted.of(text) for text in table or []], default_file(environment, file)
+    arguments, path = [Argument.of(text) for text in table or []], default_file(environment, file)
     asks = {"choose_tables": choose_tables, "ask_resource": choose_resource} if on_a_terminal() else {}
     guess = guess_layout(sample, EXPECTED) if sample else None
-    print_parts(show_written(configure.init(environment, path, wanted, force=force, **asks)))
+    print_parts(show_written(configure.init(environment, path, arguments, force=force, **asks)))
     if environment.get(configure.CONFIG, "") != str(path):
         print_line(f"Next: export SYNC_ASSETS_CONFIG={path.resolve()}")
     if guess:
@@ -68,8 +68,8 @@ def init_command(
 def add_command(table: Annotated[str, typer.Argument(metavar="TABLE", help=f"{TABLE}.")], file: File = None) -> None:
     """Add one table to the configuration. Everything else in the file stays as it is, byte for byte."""
     environment = dict(os.environ)
-    path, asked = default_file(environment, file), choose_resource if on_a_terminal() else None
-    print_parts(show_written(configure.add(environment, path, Wanted.of(table), ask_resource=asked)))
+    path, ask_resource = default_file(environment, file), choose_resource if on_a_terminal() else None
+    print_parts(show_written(configure.add(environment, path, Argument.of(table), ask_resource=ask_resource)))
     print_line("Look at its lines, then `sync-assets doctor` and `sync-assets plan`.")
 
 
@@ -88,10 +88,10 @@ def on_a_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def choose_tables(there: Landscape) -> Sequence[str]:
+def choose_tables(available: Landscape) -> Sequence[str]:
     """Show on the terminal what can be mapped, and ask which tables shall be."""
-    print_parts(show_landscape(_document(there)))
-    likely = [table.name for table, choice in there.offered if choice and choice.sure]
+    print_parts(show_landscape(_document(available)))
+    likely = [table.name for table, choice in available.offered if choice and choice.sure]
     answer = ask("Which tables (names, with blanks between them)", default=" ".join(likely[:6]))
     return answer.replace(",", " ").split()
 
@@ -101,7 +101,7 @@ def choose_resource(table: str, free: Sequence[str]) -> str:
     return ask(f"Which resource takes {table} ({', '.join(free)})")
 
 
-def _document(there: Landscape) -> dict[str, Any]:
+def _document(available: Landscape) -> dict[str, Any]:
     return {
         "tables": [
             {
@@ -112,27 +112,27 @@ def _document(there: Landscape) -> dict[str, Any]:
                 "confidence": choice.percent if choice else None,
                 "why": choice.why if choice else None,
             }
-            for table, choice in there.offered
+            for table, choice in available.offered
         ],
-        "resources": dict(there.resources),
+        "resources": dict(available.resources),
     }
 
 
 def show_landscape(document: dict[str, Any]) -> Parts:
     tables = document["tables"]
     width = max((len(one["table"]) for one in tables), default=0)
-    yield "Tables with change tracking on, and the resource that is called like each:"
+    yield "Tables with change tracking on, each with the resource that has the most similar name:"
     for one in tables:
         to = f"-> {one['resource']} ({one['confidence']} %, {one['why']})" if one["resource"] else ""
         yield f"  {one['table'].ljust(width)}  {to}".rstrip()
 
 
-def show_written(written: Written) -> Parts:
+def show_written(written: WrittenFile) -> Parts:
     yield f"{written.path}:"
     for one in written.tables:
-        sure = sum(field.sure for field in one.fields)
-        text = f"{one.table.name} -> {one.resource.name}, key {one.key.name}: {sure} columns mapped"
-        if less := len(one.fields) - sure:
+        certain = sum(field.sure for field in one.fields)
+        text = f"{one.table.name} -> {one.resource.name}, key {one.key.name}: {certain} columns mapped"
+        if less := len(one.fields) - certain:
             text += f", {less} less sure ones commented out"
         if links := [f"{link.column.name} -> {link.parent}" for link in one.links if link.sure]:
             text += f", linked by {', '.join(links)}"

@@ -113,7 +113,7 @@ class Inventory:
     ) -> None:
         """Count a page, see audit.record_comparison.PageObserver."""
         assert self._listed is not None
-        found = self.tables[config.table]
+        counts = self.tables[config.table]
         ids = {id(record): id_ for id_, record in ours}
         new: dict[str, dict[str, Any]] = {}
         for record in records:
@@ -121,22 +121,22 @@ class Inventory:
             our_id = ids.get(id(record))
             if not key or not (place := self._listed.place(config.resource, str(record.get("PKey")), our_id)):
                 continue
-            found.keyed += 1
+            counts.keyed += 1
             if our_id is None:
-                found.other_key += 1
+                counts.other_key += 1
             elif place == "first":
                 new[our_id] = record
         by_id = {one.id: one for one in compared}
         for one in compared:
             if one.id in new:
-                self._count(found, one)
+                self._count(counts, one)
         opt_outs = self.runtime.config.opt_out.mappings if config.table == CONTACT else {}
         rows = await self._rows(config, list(opt_outs), [id_ for id_ in new if opt_outs or id_ not in by_id])
         for id_, record in new.items():
             row = rows.get(id_)
             if id_ not in by_id:
-                found.not_in_scope += row is not None
-                found.unknown += row is None
+                counts.not_in_scope += row is not None
+                counts.unknown += row is None
             if opt_outs and row is not None:
                 values = contact_opt_outs(self.runtime.config, {}, row.values, row.modified, record)
                 self._count_opt_outs(values, in_scope=id_ in by_id)
@@ -159,18 +159,18 @@ class Inventory:
         assert self._d365 is not None
         return await rows_now(self._d365, await self._d365.table(config.table, list(columns)), columns, ids)
 
-    def _count(self, found: TableInventory, one: Compared) -> None:
+    def _count(self, counts: TableInventory, one: Compared) -> None:
         if not one.differs:
-            found.equal += 1
+            counts.equal += 1
             return
-        found.differing += 1
-        found.attributes.update(one.differs)
-        if len(found.samples) < SAMPLES:
+        counts.differing += 1
+        counts.attributes.update(one.differs)
+        if len(counts.samples) < SAMPLES:
             changes = [
                 {"attribute": path, "campaign": self._shown(one.held, path), "mapped": self._shown(one.sent, path)}
                 for path in one.differs
             ]
-            found.samples.append({"id": one.id, "changes": changes})
+            counts.samples.append({"id": one.id, "changes": changes})
 
     def _shown(self, members: Mapping[str, Any], path: str) -> Any:
         value: Any = members
@@ -185,8 +185,8 @@ class Inventory:
         for one in values:
             if one.campaign is None:
                 continue
-            here, counts = bool(one.d365), self.opt_outs[one.attribute]
-            counts["agree" if here == one.campaign else "only_d365" if here else "only_campaign"] += 1
+            in_d365, counts = bool(one.d365), self.opt_outs[one.attribute]
+            counts["agree" if in_d365 == one.campaign else "only_d365" if in_d365 else "only_campaign"] += 1
             if one.now and one.now.write and (in_scope or one.campaign or one.changed_at):
                 counts[f"to_{one.now.write}"] += 1
                 writes.add(one.now.write)
@@ -204,8 +204,8 @@ class _ListedRecords(ListedKeys):
     def place(self, resource: str, pkey: str, id_: str | None) -> str | None:
         """Add a record. Return `first` or `again` for the first and a further one with this id; None if it was added
         before."""
-        there = "SELECT 1 FROM keys WHERE resource = ? AND id = ?"
-        place = "again" if self._file.execute(there, (resource, id_)).fetchone() else "first"
+        exists = "SELECT 1 FROM keys WHERE resource = ? AND id = ?"
+        place = "again" if self._file.execute(exists, (resource, id_)).fetchone() else "first"
         added = self._file.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", (resource, pkey, id_))
         return place if added.rowcount else None
 

@@ -6,7 +6,7 @@ it, and covers the whole day so far. Each line is an object with `kind`:
     log         day, at (when the file was written), version of the program
     table       its counts, the change feed's position, the day's engine calls
     reason      a reason for which records of a table are rejected, ids taken out, and how many
-    refused     one rejected record: table, id, reason, since, attempts; at most MOST_REFUSED of them
+    rejected    one rejected record: table, id, reason, since, attempts; at most MOST_REJECTED of them
     opt_out     what was done with opt-outs that day, and what is left
 """
 
@@ -28,7 +28,7 @@ from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
-MOST_REFUSED = 10_000
+MOST_REJECTED = 10_000
 NAME = re.compile(r"sync_assets_(\d{4}-\d{2}-\d{2})\.jsonl")
 
 
@@ -49,9 +49,9 @@ def export_log(runtime: Runtime, now: datetime | None = None) -> str:
 
 def too_old(name: str, oldest: date) -> bool:
     """Return True if a file, by its name, is one of ours and of a day before `oldest`."""
-    found = NAME.fullmatch(name)
+    match = NAME.fullmatch(name)
     try:
-        return bool(found) and date.fromisoformat(found[1]) < oldest
+        return bool(match) and date.fromisoformat(match[1]) < oldest
     except ValueError:
         return False
 
@@ -61,13 +61,13 @@ def entries(runtime: Runtime, now: datetime) -> Iterator[dict[str, Any]]:
     day, document = now.astimezone(UTC).date(), status(runtime)
     yield {"kind": "log", "day": day.isoformat(), "at": iso(now), "version": version("sync_assets")}
     calls = runtime.ledger.reports.engine_calls_by_table(day)
-    for table, told in document["tables"].items():
+    for table, counts in document["tables"].items():
         counted = {kind: calls.get(table, {}).get(kind, 0) for kind in CALL_KINDS}
-        yield {"kind": "table", "table": table, **told, "engine_calls": counted}
+        yield {"kind": "table", "table": table, **counts, "engine_calls": counted}
     for table in document["tables"]:
         for reason, records in runtime.ledger.reports.reject_reasons(table):
             yield {"kind": "reason", "table": table, "reason": reason, "records": records}
-    for reject in islice(rejects(runtime, None), MOST_REFUSED):
+    for reject in islice(rejects(runtime, None), MOST_REJECTED):
         yield {"kind": "rejected", **reject}
     yield {"kind": "opt_out", **document["opt_out"]}
 

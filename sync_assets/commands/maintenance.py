@@ -36,7 +36,7 @@ def off_command(tables: Tables, as_json: Json = False) -> None:
 
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
-    """Which tables are in maintenance, since when, and what is pending meanwhile."""
+    """List the tables in maintenance, since when, and their pending records."""
     print_document(listed(open_runtime()), as_json, show)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.text import Text
 
 from sync_assets.checks.rules import Finding
-from sync_assets.commands.estimate import pace, took
+from sync_assets.commands.estimate import duration, pace
 from sync_assets.commands.estimate_calls import Limits, hours
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.plan import change_text
@@ -57,9 +57,9 @@ class StepResult:
 def doctor_step(findings: Sequence[Finding]) -> StepResult:
     """Return the result of `doctor`: everything but its failures may be left as it is."""
     outcomes = Counter(one.outcome for one in findings)
-    shown = [one.document() for one in findings if one.outcome != "ok"]
-    todo = ["Mend what fails (`sync-assets doctor` shows all lines)."] if outcomes["fail"] else []
-    return StepResult({name: outcomes[name] for name in ("ok", "warn", "fail")}, {"checks": shown}, todo=todo)
+    problems = [one.document() for one in findings if one.outcome != "ok"]
+    todo = ["Correct the failures (`sync-assets doctor` shows all lines)."] if outcomes["fail"] else []
+    return StepResult({name: outcomes[name] for name in ("ok", "warn", "fail")}, {"checks": problems}, todo=todo)
 
 
 def checklist(opt_out: OptOutConfig) -> list[str]:
@@ -131,7 +131,7 @@ def changes_step(inventory: Inventory, plan: Mapping[str, Any]) -> StepResult:
 
 def opt_outs_step(config: Config, inventory: Inventory) -> StepResult:
     """Return the opt-outs of contacts that both systems have. Writes to either system need a decision."""
-    attributes = {name: {kind: found[kind] for kind in OPT_OUT_COUNTS} for name, found in inventory.opt_outs.items()}
+    attributes = {name: {kind: counts[kind] for kind in OPT_OUT_COUNTS} for name, counts in inventory.opt_outs.items()}
     d365, campaign = (sum(one[kind] for one in attributes.values()) for kind in ("to_d365", "to_campaign"))
     question = (
         f"With direction {config.opt_out.direction} {counted(d365, 'opt-out')} would be written to Dynamics 365 and "
@@ -160,7 +160,7 @@ def cost_step(inventory: Inventory, plan: Mapping[str, Any], limits: Limits, est
 
 
 LAST_COMMAND = "Run `sync-assets migrate --go`, or `sync-assets sync`: both make the first sync."
-AFTERWARDS = (
+NEXT_STEPS = (
     "Start the sensors: run `sync-assets dev -m sync_assets.definitions` and switch them on in the UI, or set "
     "SYNC_ASSETS_AUTOSTART=1.",
     "When all is right, remove the mappings, the application user and the SFTP key of Adobe's integration.",
@@ -234,7 +234,7 @@ def _opt_outs(result: dict[str, Any], details: dict[str, Any]) -> Parts:
 def _cost(result: dict[str, Any], details: dict[str, Any]) -> Parts:
     yield f"  engine calls: {kinds(result['engine_calls'])}; {result['total']:,} in all"
     rate = result["pace"]
-    yield f"  {took(result['hours'])} at {rate['calls_per_hour']:,} calls an hour ({rate['source']})"
+    yield f"  {duration(result['hours'])} at {rate['calls_per_hour']:,} calls an hour ({rate['source']})"
     if result["budget_a_day"]:
         yield f"  the budgets allow {result['budget_a_day']:,} calls a day"
     yield f"  a usual month afterwards: {result['month']:,} calls (`sync-assets estimate`)"

@@ -26,11 +26,11 @@ from sync_assets.checks.guardrails import check_configuration, check_limits
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands import terminal
-from sync_assets.commands.explain import Explained, explain
+from sync_assets.commands.explain import Explanation, explain
 from sync_assets.commands.inventory import Inventory
 from sync_assets.commands.status import CALL_KINDS, held_back, refused_attributes, refused_updates, waiting_for
 from sync_assets.commands.terminal import AcceptMapping, Json, Parts, number_table
-from sync_assets.commands.values import Done, fields
+from sync_assets.commands.values import Result, fields
 from sync_assets.config.models import TableConfig
 from sync_assets.dataverse.client import D365Refused
 from sync_assets.dataverse.page_parser import BadPage
@@ -71,16 +71,16 @@ def command(
     if diff is not None:
         explained = explain(runtime, diff, show_values=show_values)
         problems = list(map(SyncAssetsError, explained.problems))
-        terminal.finish(Done(record_diff(explained), problems), as_json, show_diff)
+        terminal.finish(Result(record_diff(explained), problems), as_json, show_diff)
         return
     terminal.let_sigterm_interrupt()
     with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime):
-        _ = runtime.ledger  # says so at once if there is none
+        _ = runtime.ledger  # raises at once if there is none
         planned = plan(runtime)
     terminal.finish(planned, as_json, show)
 
 
-def plan(runtime: Runtime, inventory: Inventory | None = None) -> Done:
+def plan(runtime: Runtime, inventory: Inventory | None = None) -> Result:
     """Rehearse a sync of all mapped tables. Tables in maintenance are planned as if it had ended.
 
     inventory: counts the records of Campaign that the sync would list. Raises SyncAssetsError as `sync` would.
@@ -104,8 +104,8 @@ def plan(runtime: Runtime, inventory: Inventory | None = None) -> Done:
         f"{table}`."
         for table, since in paused.items()
     ]
-    troubled = rehearsal.troubled
-    return Done({} if len(troubled) == len(rehearsal.tables) else document, list(troubled.values()))
+    problems = rehearsal.problems
+    return Result({} if len(problems) == len(rehearsal.tables) else document, list(problems.values()))
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class SyncRehearsal:
     inventory: Inventory | None
     accepted: bool
     tables: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
-    troubled: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
+    problems: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
     unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
     orphans: dict[str, OrphansOfDeletes] = field(default_factory=dict[str, OrphansOfDeletes])
     notes: list[str] = field(default_factory=list[str])
@@ -134,7 +134,7 @@ class SyncRehearsal:
         async with self.inventory.opened() if self.inventory else nullcontext():
             for table in config.in_link_order:
                 await self._capture_and_push(table)
-            await self._push_the_rest([table for table in config.in_link_order if table.table not in self.troubled])
+            await self._push_pending([table for table in config.in_link_order if table.table not in self.problems])
         if self.inventory:
             await asyncio.to_thread(self.inventory.add_reads_of_opt_outs, self.ledger)
 
@@ -147,7 +147,7 @@ class SyncRehearsal:
                 raise NotReady(config.table, [target])
             captured = await capture_table(self.runtime, config)
         except (NotReady, D365Refused, BadPage, CampaignRefused) as error:
-            self.troubled[config.table] = error
+            self.problems[config.table] = error
             return
         for note in captured.notes:
             self.runtime.announce(note)
@@ -165,7 +165,7 @@ class SyncRehearsal:
         self.runtime.totals[activity] = rehearsal.done + self.ledger.reports.counts()[config.table].pending
         return await rehearsal.push(self.ledger, partial(self.runtime.progress, activity))
 
-    async def _push_the_rest(self, tables: Sequence[TableConfig]) -> None:
+    async def _push_pending(self, tables: Sequence[TableConfig]) -> None:
         refetched: dict[str, list[str]] = {}
         while True:
             moved = sum([await self._push(config) for config in tables])
@@ -180,11 +180,11 @@ class SyncRehearsal:
 
     async def _list_existing(self, config: TableConfig) -> int:
         """List what Campaign holds of a table, as `sync` does before it sends; return the reads that `sync` needs."""
-        runtime, before = self.runtime, self.runtime.calls["read"]
+        runtime, reads_before = self.runtime, self.runtime.calls["read"]
         if await asyncio.to_thread(needless, self.ledger, config):
             return 0
-        left = await asyncio.to_thread(lambda: runtime.calls_left)
-        most = left if self.inventory else MOST_READS if left is None else min(MOST_READS, left)
+        calls_left = await asyncio.to_thread(lambda: runtime.calls_left)
+        most = calls_left if self.inventory else MOST_READS if calls_left is None else min(MOST_READS, calls_left)
         try:
             async with runtime.campaign() as campaign:
                 resource = await campaign.resource(config.api, config.resource)
@@ -198,13 +198,13 @@ class SyncRehearsal:
                     observer=self.inventory and self.inventory.page and self.inventory.page,
                 )
         except BudgetSpent as error:
-            self.notes.append(f"{config.table}: what Campaign holds already was not asked. {error.cause}")
+            self.notes.append(f"{config.table}: Campaign's existing records were not counted. {error.cause}")
             existing = Existing(known=False)
-        made = runtime.calls["read"] - before
+        reads = runtime.calls["read"] - reads_before
         if self.inventory:
-            self.inventory.listed(config.table, made, whole=existing.known)
+            self.inventory.listed(config.table, reads, whole=existing.known)
         if existing.found:
-            self.notes.append(f"{shown(config, existing.found)} This plan made {made:,} reads to find that out.")
+            self.notes.append(f"{shown(config, existing.found)} This plan made {reads:,} reads to find that out.")
         if existing.estimated is not None:
             self.notes.append(
                 f"{config.table}: Campaign holds {counted(existing.estimated, 'record')} of {config.resource}, some "
@@ -223,9 +223,9 @@ def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dic
     opt_out, limit = runtime.config.opt_out, runtime.config.guardrails.engine_calls_per_day
     budget = None
     if limit is not None:
-        used, left = runtime.calls_today, runtime.calls_left_today or 0
-        fits = min(sum(total.values()), left)
-        budget = {"engine_calls_per_day": limit, "used_today": used, "left_today": left, "fits_today": fits}
+        used, calls_left = runtime.calls_today, runtime.calls_left_today or 0
+        fits = min(sum(total.values()), calls_left)
+        budget = {"engine_calls_per_day": limit, "used_today": used, "left_today": calls_left, "fits_today": fits}
     return {
         "tables": tables,
         "engine_calls": total,
@@ -256,7 +256,7 @@ def _table(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, config: T
         "deletes_following": orphans.deleted,
         "deletes_orphaning": orphans.kept,
         "uncertain": rehearsal.outcomes_unknown,
-        "problem": str(rehearsed.troubled[table]) if table in rehearsed.troubled else None,
+        "problem": str(rehearsed.problems[table]) if table in rehearsed.problems else None,
         "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},
     }
 
@@ -305,9 +305,9 @@ def show(document: dict[str, Any]) -> Parts:
             yield f"{name}: {one['orphaned']:,} orphaned: {why}"
     calls, budget = sum(document["engine_calls"].values()), document["budget"]
     if budget:
-        left, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
-        days = counted(-(-left // max(1, per_day)), "more day")
-        later = f"the other {left:,} take {days}" if left else "that is all of them"
+        later_calls, per_day = calls - budget["fits_today"], budget["engine_calls_per_day"]
+        days = counted(-(-later_calls // max(1, per_day)), "more day")
+        later = f"the other {later_calls:,} take {days}" if later_calls else "that is all of them"
         yield (
             f"engine_calls_per_day is {per_day:,}, {budget['used_today']:,} were made today: {budget['fits_today']:,} "
             f"of {calls:,} fit today, {later}."
@@ -318,7 +318,7 @@ def show(document: dict[str, Any]) -> Parts:
 # --- One record -------------------------------------------------------------------------------------------------------
 
 
-def record_diff(explained: Explained) -> dict[str, Any]:
+def record_diff(explained: Explanation) -> dict[str, Any]:
     """Return for each table the next request and the attributes that it changes; of an insert, those with a value."""
     document = explained.document
     tables = {name: _diff(one) for name, one in document["tables"].items()}
@@ -332,9 +332,9 @@ def _diff(one: dict[str, Any]) -> dict[str, Any]:
         "operation": operation,
         "reasons": one["reasons"],
         "changes": [
-            {"attribute": way["attribute"], "campaign": way["campaign"], "mapped": way["mapped"]}
-            for way in one["attributes"]
-            if _is_sent(way, operation)
+            {"attribute": attribute["attribute"], "campaign": attribute["campaign"], "mapped": attribute["mapped"]}
+            for attribute in one["attributes"]
+            if _is_sent(attribute, operation)
         ],
         "links": [
             {"attribute": link["attribute"], "campaign": link["campaign"], "parent": link["id"]}
@@ -344,10 +344,10 @@ def _diff(one: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_sent(way: dict[str, Any], operation: str | None) -> bool:
+def _is_sent(attribute: dict[str, Any], operation: str | None) -> bool:
     if operation == "insert":
-        return way["equal"] is not True and way["mapped"] not in (None, "", "empty")
-    return operation == "update" and way["equal"] is False and way["apply_updates"]
+        return attribute["equal"] is not True and attribute["mapped"] not in (None, "", "empty")
+    return operation == "update" and attribute["equal"] is False and attribute["apply_updates"]
 
 
 def show_diff(document: dict[str, Any]) -> Parts:

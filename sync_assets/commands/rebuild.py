@@ -24,7 +24,7 @@ from sync_assets.checks.rules import require
 from sync_assets.commands import terminal
 from sync_assets.commands.status import COLUMNS, document, held_back
 from sync_assets.commands.terminal import Json, NewLedger, Parts, number_table
-from sync_assets.commands.values import Done, check_tables, fields
+from sync_assets.commands.values import Result, check_tables, fields
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
@@ -42,7 +42,7 @@ def command(
     table: Annotated[
         list[str] | None, typer.Argument(help="Mapped tables; all if left out.", show_default=False)
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many engine calls it would take.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the engine calls that it would cost.")] = False,
     new_ledger: NewLedger = False,
     as_json: Json = False,
 ) -> None:
@@ -59,29 +59,29 @@ def command(
     terminal.finish(done, as_json, show)
 
 
-def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Done:
+def rebuild(runtime: Runtime, only: Sequence[str] = ()) -> Result:
     """Rebuild all mapped tables, or `only`, parents first. May be killed and repeated."""
     tables = _tables(runtime, only)
     runtime.settings.require("d365", "campaign")
     runtime.accept_older(lambda: begin_anew(runtime))
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     notes: list[str] = []
     problems: list[SyncAssetsError] = []
     with closing(ListedKeys()) as keys:  # the PKeys of all tables of this invocation
         for config in tables:
             try:
                 check_limits(runtime, config, reading=True)
-                result, more = interruptible.run(rebuild_table(runtime, config, keys))
+                result, further = interruptible.run(rebuild_table(runtime, config, keys))
             except SyncAssetsError as error:
                 problems.append(error)
                 break
-            found[config.table] = fields(result, *FOUND)
-            notes += more
-    whole = document(runtime, runtime.calls, {})
-    for table, counts in found.items():
-        counts |= {name: whole["tables"][table][name] for name in COLUMNS}
-    notes += held_back({"tables": {table: whole["tables"][table] for table in found}})
-    return Done({"tables": found, "engine_calls": whole["engine_calls"]}, problems, notes)
+            results[config.table] = fields(result, *FOUND)
+            notes += further
+    result_document = document(runtime, runtime.calls, {})
+    for table, counts in results.items():
+        counts |= {name: result_document["tables"][table][name] for name in COLUMNS}
+    notes += held_back({"tables": {table: result_document["tables"][table] for table in results}})
+    return Result({"tables": results, "engine_calls": result_document["engine_calls"]}, problems, notes)
 
 
 def rehearse(runtime: Runtime, only: Sequence[str] = ()) -> dict[str, Any]:
@@ -128,9 +128,9 @@ async def rebuild_table(runtime: Runtime, config: TableConfig, keys: ListedKeys)
                     f"Another process lists the records of {config.resource}.", "Wait until it has ended, and repeat."
                 )
             comparison = Comparison(runtime, ledger, listing, resource, keys, session)
-            found = await comparison.run(state)
-        assert found is not None  # no time limit was passed
-        return found, notes + comparison.warnings
+            counts = await comparison.run(state)
+        assert counts is not None  # no time limit was passed
+        return counts, notes + comparison.warnings
 
 
 async def count_records(runtime: Runtime, config: TableConfig) -> int:

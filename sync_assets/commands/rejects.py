@@ -25,7 +25,7 @@ COLUMNS = {
     "waiting": ("table", "id", "reason", "since", "parents"),
 }
 """By kind of list: the columns of CSV."""
-_NONE = {
+_EMPTY_LISTS = {
     "rejects": "No record is rejected.",
     "retried": "No record is tried again.",
     "orphaned": "No record is orphaned.",
@@ -36,18 +36,18 @@ _NONE = {
 def command(
     table: OptionalTable = None,
     orphaned: Annotated[
-        bool, typer.Option("--orphaned", help="Those whose parent is gone for good, or that name none, instead.")
+        bool, typer.Option("--orphaned", help="List orphaned records: their parent is gone for good, or missing.")
     ] = False,
     retried: Annotated[
-        bool, typer.Option("--retried", help="Pending ones that got no answer that names a cause, instead.")
+        bool, typer.Option("--retried", help="List pending records that got no answer that names a cause.")
     ] = False,
     waiting: Annotated[
-        bool, typer.Option("--waiting", help="Those that wait, with the parents that they wait for, instead.")
+        bool, typer.Option("--waiting", help="List waiting records, with the parents that they wait for.")
     ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The records that Campaign or D365 refused: id, reason, since when, attempts."""
+    """The records that Campaign or D365 rejected: id, reason, since when, attempts."""
     named = {"orphaned": orphaned, "waiting": waiting, "retried": retried}
     if sum(named.values()) > 1:
         raise typer.BadParameter("--orphaned, --waiting and --retried are lists of their own: name one of them.")
@@ -55,14 +55,14 @@ def command(
         raise typer.BadParameter("--csv and --json are two forms: name one of them.")
     runtime = open_runtime()
     check_tables(runtime.config, [table])
-    kind = next((name for name, wanted in named.items() if wanted), "rejects")
-    found = LISTS[kind](runtime, table)
+    kind = next((name for name, chosen in named.items() if chosen), "rejects")
+    document = LISTS[kind](runtime, table)
     if not as_csv:
-        print_document({kind: found}, as_json, show)
+        print_document({kind: document}, as_json, show)
         return
     writer = csv.DictWriter(sys.stdout, COLUMNS[kind], lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows({**record, "parents": _parents(record)} for record in cleaned(found))
+    writer.writerows({**record, "parents": _parents(record)} for record in cleaned(document))
 
 
 def rejects(runtime: Runtime, table: str | None) -> Records:
@@ -105,22 +105,22 @@ def show(document: dict[str, Records]) -> Parts:
     """Show the list, whose kind is the document's only key: the records below the reason that they share."""
     [(kind, records)] = document.items()
     if not records:
-        yield _NONE[kind]
+        yield _EMPTY_LISTS[kind]
     by_reason: dict[tuple[str, str], Records] = {}  # thousands may share one long reason
     for record in records:
         by_reason.setdefault((record["table"], record["reason"]), []).append(record)
     columns = [column for column in COLUMNS[kind][3:] if column not in ("retryable", "parents")]
     titles = ["  id", *(column.replace("_", " ") for column in columns)]
-    for (name, reason), same in by_reason.items():
+    for (name, reason), alike in by_reason.items():
         why = f"waiting for {reason}" if kind == "waiting" else reason
         yield Text.assemble((f"{name}: ", "bold"), why, no_wrap=False)
         if kind == "waiting":
-            parents = [f": {_parents(record)}" if record["parents"] else "" for record in same]
-            yield from (f"  {one['id']} since {one['since']}{of}" for one, of in zip(same, parents, strict=True))
+            parents = [f": {_parents(record)}" if record["parents"] else "" for record in alike]
+            yield from (f"  {one['id']} since {one['since']}{text}" for one, text in zip(alike, parents, strict=True))
             continue
-        rows = ([f"  {record['id']}", *(_cell(column, record[column]) for column in columns)] for record in same)
-        whole = [title for title in titles if title != "attempts"]
-        yield plain_table(*titles, rows=rows, numbers=("attempts",), whole=whole)
+        rows = ([f"  {record['id']}", *(_cell(column, record[column]) for column in columns)] for record in alike)
+        unfolded = [title for title in titles if title != "attempts"]
+        yield plain_table(*titles, rows=rows, numbers=("attempts",), unfolded=unfolded)
 
 
 def _cell(column: str, value: Any) -> str:

@@ -34,16 +34,16 @@ def retry(runtime: Runtime, table: str | None, record: str | None = None) -> dic
     if table in (None, CONTACT):
         retried += ledger.opt_outs.retry(id_)
         retried += ledger.opt_out_files.retry_files() if id_ is None else 0
-    left = [one for one in ledger.reports.rejects(table) if not one.retryable and id_ in (None, one.id)]
-    return {"retried": retried, "not_retryable": len(left)}
+    not_retryable = [one for one in ledger.reports.rejects(table) if not one.retryable and id_ in (None, one.id)]
+    return {"retried": retried, "not_retryable": len(not_retryable)}
 
 
 def show(document: dict[str, int]) -> Parts:
-    retried, left = document["retried"], document["not_retryable"]
-    if retried or not left:
+    retried, stays = document["retried"], document["not_retryable"]
+    if retried or not stays:
         yield f"{counted(retried, 'record', 'are')} pending again." if retried else "No such record is rejected."
-    if left:
+    if stays:
         yield (
-            f"{counted(left, 'record', 'stay')} refused: the mapping cannot send what the rows hold. That needs other "
+            f"{counted(stays, 'record', 'stay')} rejected: the mapping cannot send the rows' values. That needs other "
             "data in Dynamics 365 or another mapping, see `sync-assets rejects`; then the next sync sends them."
         )

@@ -40,7 +40,7 @@ def command(
     watch: Annotated[bool, typer.Option("--watch", help="Show it every two seconds, until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Per table: pending, waiting, failed, held, orphaned, synced; the change feed's position; engine calls today."""
+    """Per table: pending, waiting, rejected, held, orphaned, synced; the change feed's position; engine calls today."""
     if watch and as_json:
         raise typer.BadParameter("--json prints one document: leave out --watch.")
     runtime = open_runtime()
@@ -130,21 +130,21 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
     privacy hold; `unconfirmed`: synced, and compared once more at the horizon of a lost answer; files by state;
     `last_file_at`: when the newest processed file was written.
     """
-    known = runtime.ledger.opt_out_files.files()
+    files = runtime.ledger.opt_out_files.files()
     mapped = runtime.config.opt_out.attributes
-    left = runtime.ledger.opt_outs.left(mapped)
-    done = [file.modified for file in known if file.state == FileState.DONE]
+    open_counts = runtime.ledger.opt_outs.left(mapped)
+    done = [file.modified for file in files if file.state == FileState.DONE]
     return {
         "direction": runtime.config.opt_out.direction,
         **{kind: counts.get(kind, 0) for kind in OPT_OUT_KINDS},
         "last_file_at": iso(max(done)) if done else None,
-        "due": left.due,
-        "rejected": left.rejected,
-        "held": left.held,
-        "unconfirmed": left.unconfirmed,
-        "unconfirmed_until": plain(left.unconfirmed_until),
-        "files_waiting": sum(file.state == FileState.SEEN for file in known),
-        "files_rejected": sum(file.state == FileState.REJECTED for file in known),
+        "due": open_counts.due,
+        "rejected": open_counts.rejected,
+        "held": open_counts.held,
+        "unconfirmed": open_counts.unconfirmed,
+        "unconfirmed_until": plain(open_counts.unconfirmed_until),
+        "files_waiting": sum(file.state == FileState.SEEN for file in files),
+        "files_rejected": sum(file.state == FileState.REJECTED for file in files),
     }
 
 
@@ -187,13 +187,13 @@ def retried(document: Mapping[str, Any]) -> list[str]:
     """Return a line for each table with records that are tried again since no answer named a cause."""
     lines: list[str] = []
     for table, counts in document["tables"].items():
-        if found := counts.get("retried"):
-            at, since = found["next_attempt"], found["since"]
+        if retries := counts.get("retried"):
+            at, since = retries["next_attempt"], retries["since"]
             due = f"at {clock(datetime.fromisoformat(at))}" if at else "with the next sync"
             for_long = f" since {clock(datetime.fromisoformat(since))}" if since else ""
             lines.append(
-                f"{table}: {counted(found['records'], 'record')} got no answer that names a cause{for_long}; the next "
-                f"attempt is {due}. `sync-assets rejects {table} --retried` lists them. The first: {found['reason']}"
+                f"{table}: {counted(retries['records'], 'record')} got no answer that names a cause{for_long}; the "
+                f"next attempt is {due}. `sync-assets rejects {table} --retried` lists them. First: {retries['reason']}"
             )
     return lines
 
@@ -231,7 +231,7 @@ def show(document: dict[str, Any]) -> Parts:
     yield ""
     feeds = [(name, one["feed"]) for name, one in tables.items()]
     rows = ([name, feed["position_saved_at"], feed["polled_at"], _feed_state(feed)] for name, feed in feeds)
-    yield plain_table("change feed", *times, "", rows=rows, whole=times)
+    yield plain_table("change feed", *times, "", rows=rows, unfolded=times)
     yield ""
     yield from _lines(document)
 
@@ -276,18 +276,18 @@ def _certification_lines(document: dict[str, Any]) -> Iterator[str]:
     if last is None:
         yield "never certified: `sync-assets certify` does that on a stage tenant"
         return
-    by = f" by version {last['version']}" if last["version"] else ""
-    wrong = [f"{one['about'] or one['system']}: {one['premise']} ({one['found']})" for one in last["not_workable"]]
-    found = f"not workable: {'; '.join(wrong)}" if wrong else "all workable"
-    yield f"certified {last['at']}{by}: {found}"
+    version = f" by version {last['version']}" if last["version"] else ""
+    failed = [f"{one['about'] or one['system']}: {one['premise']} ({one['found']})" for one in last["not_workable"]]
+    conclusion = f"not workable: {'; '.join(failed)}" if failed else "all workable"
+    yield f"certified {last['at']}{version}: {conclusion}"
 
 
 def _opt_out_lines(data: dict[str, Any]) -> Iterator[str]:
     """Yield lines on opt-outs; none if they are disabled, or ordinary fields and nothing else is left to write."""
     if data["direction"] == "disabled":
         return
-    left = any(data[kind] for kind in ("due", "rejected", "held"))
-    if data["direction"] == "d365_to_campaign" and not left:
+    open_kinds = any(data[kind] for kind in ("due", "rejected", "held"))
+    if data["direction"] == "d365_to_campaign" and not open_kinds:
         return
     last = f"the newest of {data['last_file_at']}" if data["last_file_at"] else "none was ever taken"
     yield (

@@ -22,7 +22,7 @@ from rich.text import Text
 from sync_assets.foreign_text import cleaned, json_text, printable
 
 if TYPE_CHECKING:
-    from sync_assets.commands.values import Done
+    from sync_assets.commands.values import Result
     from sync_assets.runtime.context import Runtime
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
@@ -70,17 +70,17 @@ def say(line: object) -> None:
     typer.echo(f"sync-assets: {printable(str(line))}", err=True)
 
 
-def end(status: int, why: object, then: str = "") -> NoReturn:
+def end(status: int, why: object, remedy: str = "") -> NoReturn:
     """End with an exit status other than 0. The last line on standard error: why, and the command that leads on.
 
-    then: a sentence with that command, unless `why` names one; by default the command of this process, again.
+    remedy: a sentence with that command, unless `why` names one; by default the command of this process, again.
     """
     close_runtimes()
     *lines, last = str(why).splitlines() or [""]
     for line in lines:
         say(line)
     sentence = last if last.endswith((".", "?", "!")) else f"{last}."
-    say(last if "`sync-assets " in last else f"{sentence} {then or f'Then run `{invoked()}` again.'}")
+    say(last if "`sync-assets " in last else f"{sentence} {remedy or f'Then run `{invoked()}` again.'}")
     raise SystemExit(status)
 
 
@@ -105,7 +105,7 @@ def on_interrupt(consequence: str) -> Iterator[None]:
     """End with status 130 on Ctrl-C inside the block, and print the consequence: a sentence for people."""
     try:
         yield
-    except (KeyboardInterrupt, typer.Abort):  # a prompt of typer makes the second one of the first
+    except (KeyboardInterrupt, typer.Abort):  # typer's prompts turn the first into the second
         end(130, f"Interrupted. {consequence} Run `{invoked()}` again to go on.")
 
 
@@ -150,9 +150,9 @@ def print_document(document: Any, as_json: bool, show: Callable[[Any], Iterable[
         print_parts(show(cleaned(document)) or ())
 
 
-def finish(done: Done, as_json: bool, show: Callable[[Any], Iterable[Part]]) -> None:
+def finish(done: Result, as_json: bool, show: Callable[[Any], Iterable[Part]]) -> None:
     """Print the result of a command, and end with exit status 1 if there are problems."""
-    for line in dict.fromkeys(done.said):
+    for line in dict.fromkeys(done.notes):
         say(line)
     if done.document:
         print_document(done.document, as_json, show)
@@ -179,7 +179,7 @@ def plain_table(
     *columns: str,
     rows: Iterable[Sequence[str | Text | int | None]] = (),
     numbers: Sequence[str] = (),
-    whole: Sequence[str] = (),
+    unfolded: Sequence[str] = (),
     folded_at: int = 8,
 ) -> Table:
     """Return a table. A number is shown with separators, None as `-`.
@@ -190,9 +190,9 @@ def plain_table(
     """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        right = "right" if column in numbers else "left"
+        alignment = "right" if column in numbers else "left"
         table.add_column(
-            column, justify=right, overflow="fold", no_wrap=column in (*numbers, *whole), min_width=folded_at
+            column, justify=alignment, overflow="fold", no_wrap=column in (*numbers, *unfolded), min_width=folded_at
         )
     for row in rows:
         table.add_row(*("-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
@@ -249,8 +249,8 @@ def progress_on_terminal(runtime: Runtime, console: Console | None = None) -> It
         tasks: dict[str, tuple[TaskID, int]] = {}  # activity -> (task, records when it was called last)
 
         def show(activity: str, records: int) -> None:
-            id_, before = tasks.get(activity) or (bar.add_task(activity, total=None), 0)
-            if records < before:  # the activity began anew
+            id_, last_records = tasks.get(activity) or (bar.add_task(activity, total=None), 0)
+            if records < last_records:  # the activity began anew
                 bar.reset(id_)
             tasks[activity] = (id_, records)
             total = runtime.totals.get(activity)

@@ -15,20 +15,20 @@ from sync_assets.words import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Result:
     """The result of a command: its document, empty if there is none; why not all was done; notes for people."""
 
     document: dict[str, Any]
     problems: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
-    said: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
 
 
-def record_id(given: str, needs: str) -> str:
+def record_id(id_text: str, needs: str) -> str:
     """Return an id in the ledger's form: lower case, without braces. Raises SyncAssetsError if it is none.
 
     The error does not repeat the text, which may be a name. needs: its beginning, such as `A hold needs the contact's`.
     """
-    id_ = given.strip().removeprefix("{").removesuffix("}").lower()
+    id_ = id_text.strip().removeprefix("{").removesuffix("}").lower()
     if not GUID.fullmatch(id_):
         raise SyncAssetsError(
             f"{needs} D365 id, a GUID such as 0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b.",
@@ -40,11 +40,11 @@ def record_id(given: str, needs: str) -> str:
 
 def check_tables(config: Config, names: Sequence[str | None]) -> None:
     """Raise SyncAssetsError if a name is none of a mapped table. None and an empty text stand for all tables."""
-    known = [table.table for table in config.tables]
-    if wrong := [name for name in names if name and name not in known]:
-        meant = did_you_mean(wrong[0], known)
-        remedy = f"Did you mean {meant}?" if meant else f"Mapped are: {', '.join(known)}."
-        raise SyncAssetsError(f"{', '.join(wrong)} is not a mapped table.", remedy)
+    mapped = [table.table for table in config.tables]
+    if unknown := [name for name in names if name and name not in mapped]:
+        closest = did_you_mean(unknown[0], mapped)
+        remedy = f"Did you mean {closest}?" if closest else f"Mapped are: {', '.join(mapped)}."
+        raise SyncAssetsError(f"{', '.join(unknown)} is not a mapped table.", remedy)
 
 
 def plain(value: Any) -> Any:

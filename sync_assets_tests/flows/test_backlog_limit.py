@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.capture import backlog_limit
-from sync_assets.cli.sync import Synced
+from sync_assets.cli.sync import SyncResult
 from sync_assets.ledger import Ledger
 from sync_assets_tests.support.orchestra import CONTACT, Orchestra
 from sync_assets_tests.support.program import CONTACT as TABLE
@@ -28,7 +28,7 @@ def program(program: Program) -> Program:
     return program
 
 
-def watched(program: Program) -> tuple[Synced, int]:
+def watched(program: Program) -> tuple[SyncResult, int]:
     """Sync; return the result and the highest number of pending records after any page or batch of answers."""
     runtime, most = program.runtime(), 0
 

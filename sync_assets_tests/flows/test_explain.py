@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.commands import hold
-from sync_assets.commands.explain import Explained, explain
+from sync_assets.commands.explain import Explanation, explain
 from sync_assets_tests.support.chain import Chain
 from sync_assets_tests.support.opt_outs import set_campaign, set_d365, switch_on
 from sync_assets_tests.support.orchestra import Orchestra
@@ -47,13 +47,13 @@ def ada(program: Program) -> str:
     return id_
 
 
-def told(program: Program, id_: str, table: str | None = None, *, show_values: bool = False) -> Explained:
+def told(program: Program, id_: str, table: str | None = None, *, show_values: bool = False) -> Explanation:
     """What `explain` finds, without Dagster's runs."""
     with closing(program.runtime()) as runtime:
         return explain(runtime, id_, table, show_values=show_values)
 
 
-def of(explained: Explained, table: str = "contact") -> dict[str, Any]:
+def of(explained: Explanation, table: str = "contact") -> dict[str, Any]:
     return explained.document["tables"][table]
 
 
@@ -62,7 +62,7 @@ def change_in_campaign(program: Program, id_: str, **values: Any) -> None:
     program.sandbox.admin.post("/campaign/change", {"resource": "profile", "pkeys": [pkey], "set": values})
 
 
-def attribute(explained: Explained, name: str) -> dict[str, Any]:
+def attribute(explained: Explanation, name: str) -> dict[str, Any]:
     [found] = [one for one in of(explained)["attributes"] if one["attribute"] == name]
     return found
 

@@ -263,7 +263,7 @@ def test_the_command_line(people: TwoPeople) -> None:
     status, _, errors = people.program.run("hold", "release", people.ada)
     assert status == 1
     assert f"{people.ada} is not on hold" in errors
-    assert people.program.run("hold", "list")[1].strip() == "Nobody is on hold."
+    assert people.program.run("hold", "list")[1].strip() == "No contact is on hold."
 
 
 MISTYPED = "ffffffff-1111-4222-8333-444444444444"
@@ -279,7 +279,7 @@ def test_a_mistyped_id_is_neither_held_nor_certified_as_deleted(people: TwoPeopl
     assert people.status("held") == [0, 0, 0]
     status, output, _ = people.program.run("hold", "verify", MISTYPED)
     assert status == 1
-    assert "Dynamics 365: never known here\nCampaign: never known here\n" in output
+    assert "Dynamics 365: not known\nCampaign: not known\n" in output
     assert "gone" not in output
 
 

@@ -17,7 +17,7 @@ import yaml
 
 from sync_assets.commands.plan import plan
 from sync_assets.commands.status import document
-from sync_assets.commands.values import Done
+from sync_assets.commands.values import Result
 from sync_assets.flows import capture_table, push_table
 from sync_assets_tests.support.chain_configuration import CHAIN_LINKS, RESOURCES, chain_configuration
 from sync_assets_tests.support.ledgers import session_of
@@ -84,7 +84,7 @@ def planned(program: Program) -> dict[str, Any]:
     return told.document
 
 
-def _planned(program: Program) -> Done:
+def _planned(program: Program) -> Result:
     runtime = program.runtime()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", program.more["TMPDIR"])

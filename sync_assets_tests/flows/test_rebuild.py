@@ -14,7 +14,7 @@ import pytest
 from sync_assets.audit import record_list
 from sync_assets.commands.backup import backup
 from sync_assets.commands.rebuild import rebuild, rehearse
-from sync_assets.commands.values import Done
+from sync_assets.commands.values import Result
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.support.chain import Chain, let_the_key_identify_nothing, lose
 from sync_assets_tests.support.opt_outs import (
@@ -33,7 +33,7 @@ from sync_assets_tests.support.opt_outs import (
 from sync_assets_tests.support.program import Program, calls
 
 
-def rebuilt(program: Program, *tables: str) -> Done:
+def rebuilt(program: Program, *tables: str) -> Result:
     """`rebuild` in this process. It writes nothing to either system."""
     since = program.sandbox.admin.last()
     with closing(program.runtime()) as runtime:
@@ -42,7 +42,7 @@ def rebuilt(program: Program, *tables: str) -> Done:
     return done
 
 
-def found(done: Done, *what: str) -> dict[str, tuple[int, ...]]:
+def found(done: Result, *what: str) -> dict[str, tuple[int, ...]]:
     assert not done.problems, done.problems
     return {table: tuple(one[name] for name in what) for table, one in done.document["tables"].items()}
 

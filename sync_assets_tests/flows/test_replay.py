@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.cli.replay import replay
-from sync_assets.commands.values import Done
+from sync_assets.commands.values import Result
 from sync_assets.defs.partitions import today
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Replay
@@ -31,7 +31,7 @@ def synced(program: Program) -> Program:
     return program
 
 
-def replayed(program: Program, *days: date | None, force: bool = False) -> Done:
+def replayed(program: Program, *days: date | None, force: bool = False) -> Result:
     """`replay` in this process; it must come to its end. By Dagster if `program.on_disk`, as the command does."""
     with (
         closing(program.runtime()) as runtime,

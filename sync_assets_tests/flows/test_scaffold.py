@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sync_assets.commands import configure
-from sync_assets.commands.configure import Wanted, Written
+from sync_assets.commands.configure import Argument, WrittenFile
 from sync_assets.commands.configure import add as add_table
 from sync_assets.commands.configure import init as write_new
 from sync_assets.commands.doctor import examine
@@ -40,12 +40,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "sync_assets.yaml"
 
 
-def init(program: Program, path: Path, *tables: str, **more: Any) -> Written:
-    return write_new(program.env, path, [Wanted.of(text) for text in tables], **more)
+def init(program: Program, path: Path, *tables: str, **more: Any) -> WrittenFile:
+    return write_new(program.env, path, [Argument.of(text) for text in tables], **more)
 
 
-def add(program: Program, path: Path, table: str) -> Written:
-    return add_table(program.env, path, Wanted.of(table))
+def add(program: Program, path: Path, table: str) -> WrittenFile:
+    return add_table(program.env, path, Argument.of(table))
 
 
 def runtime(program: Program, path: Path) -> Runtime:

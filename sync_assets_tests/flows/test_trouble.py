@@ -156,7 +156,7 @@ def test_a_command_that_only_reads_creates_no_ledger_and_says_that_there_is_none
     program.more["DAGSTER_HOME"] = str(new)
     for command in READS:
         status, _, errors = program.run(*command.split())
-        assert status == command.startswith("hold verify"), errors  # never known here
+        assert status == command.startswith("hold verify"), errors  # not known
         assert f"There is no ledger at {new / 'ledger.db'} yet; `sync-assets sync` creates it." in errors, command
         assert not (new / "ledger.db").exists(), command
 

@@ -116,7 +116,7 @@ class Sync:
         else:
             for config in self._tables:
                 await self._flow(config, capture=True)
-        await self._push_the_rest()
+        await self._push_pending()
         if self._runtime.config.opt_out.active and any(config.table == CONTACT for config in self._tables):
             await self._opt_outs()
 
@@ -141,8 +141,8 @@ class Sync:
             return False
         return True
 
-    async def _push_the_rest(self) -> None:
-        """As `commands.sync_runs._push_the_rest`."""
+    async def _push_pending(self) -> None:
+        """As `commands.sync_runs._push_pending`."""
         ledger, give_up_at = self._runtime.ledger, time.monotonic() + PATIENCE_SECONDS
         before: dict[str, int] | None = None
         refetched: dict[str, list[str]] = {}

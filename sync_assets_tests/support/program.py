@@ -23,7 +23,7 @@ from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
 from sync_assets.checks.preflight import preflight
 from sync_assets.cli import sync_runs
-from sync_assets.cli.sync import Synced, sync
+from sync_assets.cli.sync import SyncResult, sync
 from sync_assets.defs.partitions import today
 from sync_assets.runtime.context import Runtime
 from sync_assets_tests.support import plain_runs
@@ -112,7 +112,7 @@ class Program:
             with closing(sqlite3.connect(ledger)) as connection, connection:
                 connection.execute("UPDATE sync_identity SET id = ?", (str(uuid.uuid4()),))
 
-    def sync(self, runtime: Runtime | None = None) -> Synced:
+    def sync(self, runtime: Runtime | None = None) -> SyncResult:
         """Run `sync` in this process."""
         before = dict(os.environ)
         os.environ["DAGSTER_HOME"] = self.env["DAGSTER_HOME"]

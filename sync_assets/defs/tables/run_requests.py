@@ -23,7 +23,7 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import SILENT_AFTER, give_up_killed
 
 if TYPE_CHECKING:
-    from sync_assets.commands.explain import Explained
+    from sync_assets.commands.explain import Explanation
 
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
 """Backoff in seconds between two runs that make no progress: the first and the longest wait; doubled each time."""
@@ -163,7 +163,7 @@ def _is_silent(beat: Heartbeat | None, started: float | None, now: datetime) -> 
 # --- Runs of a record -------------------------------------------------------------------------------------------------
 
 
-def add_runs(explained: Explained, instance: dg.DagsterInstance) -> None:
+def add_runs(explained: Explanation, instance: dg.DagsterInstance) -> None:
     """Add to each table of the document the last runs that changed the record."""
     for table, moments in explained.moments.items():
         explained.document["tables"][table]["runs"] = record_runs(instance, table, moments)
