@@ -311,7 +311,7 @@ def test_an_opt_out_whose_time_of_change_campaign_does_not_keep_is_named(program
     program.opt_out["mappings"] = {"donotemail": "blackListEmail", "donotphone": "blackListPushnotification"}
     outcome, message = ask()[question]
     assert outcome == "warn"
-    assert message.startswith("profile has none for blackListPushnotification: that a person opted in again")
+    assert message.startswith("profile has none for blackListPushnotification: whether an opt-in in Campaign")
 
 
 def test_a_workflow_that_is_not_there_is_a_failure(program: Program, ask: Ask) -> None:

@@ -54,8 +54,8 @@ def volume(size: int | None = 0, **more: Any) -> Volume:
         (volume(100), {"insert": 100, "read": 1}, "exact"),
         (volume(0), {}, "exact"),
         (volume(100, listed=True), {"insert": 100}, "exact"),
-        (volume(100, settled=40, listed=True), {"insert": 60}, "exact"),
-        (volume(100, settled=140), {}, "exact"),
+        (volume(100, synced=40, listed=True), {"insert": 60}, "exact"),
+        (volume(100, synced=140), {}, "exact"),
         (volume(100, missing=7, listed=True), {"insert": 7}, "exact"),
         (volume(100, missing=0), {}, "exact"),
         (volume(100, cost=Cost(verified=True)), {"insert": 100, "read": 2}, "exact"),
@@ -85,7 +85,7 @@ def test_a_first_load_of_unknown_size_has_no_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parents", "settled", "children", "limits", "look_ups"),
+    ("parents", "synced", "children", "limits", "look_ups"),
     [
         (1_000, 0, 5_000, NO_LIMITS, 0),  # sent by the same run, and in memory
         (1_000, 1_000, 5_000, NO_LIMITS, 1_000),  # sent long ago: each once
@@ -96,9 +96,9 @@ def test_a_first_load_of_unknown_size_has_no_number() -> None:
     ],
 )
 def test_parents_that_are_not_in_memory_cost_a_read_each(
-    parents: int, settled: int, children: int, limits: Limits, look_ups: int
+    parents: int, synced: int, children: int, limits: Limits, look_ups: int
 ) -> None:
-    contact = volume(parents, settled=settled)
+    contact = volume(parents, synced=synced)
     order = replace(volume(children, cost=Cost(looked_up=("contact",), verified=True)), table="new_order")
     load = first_loads([contact, order], limits)["new_order"]
     assert load.calls == {"insert": children, "read": look_ups + 2}
