@@ -22,7 +22,7 @@ class Incident:
 
     Attributes:
         id: The same as long as it lasts.
-        kind: What it is about.
+        kind: Of the object: check, run, sensor, asset.
         what: As a sentence without a full stop.
         since: When it began, UTC.
         said: Why, in our own words; empty if the text is foreign, which may quote a record.

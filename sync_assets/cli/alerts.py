@@ -10,7 +10,7 @@ import typer
 
 from sync_assets.alerts.channels import ChannelError, senders
 from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
-from sync_assets.defs.alerts import Watched, find_incidents
+from sync_assets.defs.alerts import AlertScope, find_incidents
 from sync_assets.defs.build import build_definitions
 from sync_assets.defs.instance.command_line import dagster_instance, instance_folder
 from sync_assets.errors import SyncAssetsError
@@ -43,7 +43,7 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
     definitions = build_definitions(runtime)
     assets = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
     sensors = [one.name for one in definitions.sensors or ()]
-    watched = Watched.of((one for one in assets if isinstance(one, dg.AssetsDefinition)), sensors)
+    watched = AlertScope.of((one for one in assets if isinstance(one, dg.AssetsDefinition)), sensors)
     # Without a folder there were no runs; a command that only reads must not create it.
     with dagster_instance() if instance_folder().exists() else dg.DagsterInstance.ephemeral() as instance:
         incidents, _ = find_incidents(runtime, instance, watched, datetime.now(UTC))

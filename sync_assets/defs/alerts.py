@@ -36,7 +36,7 @@ from sync_assets.alerts.notifications import Memory, notifications, subject, tex
 from sync_assets.config.runs import Alerts
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import CheckAnswer, Tick, freshness, latest_answers, sensor_ticks
-from sync_assets.defs.run_errors import CANNOT, SensorFailed, with_backoff
+from sync_assets.defs.run_errors import SKIP_PREFIX, SensorFailed, with_backoff
 from sync_assets.defs.tables.checks import SIDES
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
@@ -46,7 +46,7 @@ LOOK_SECONDS = 29
 """Seconds between two ticks; rounded up to 30 by the daemon's interval of 5 s."""
 NO_NEWS = ": no news"
 LOOK_BACK = timedelta(days=1)
-MOST_RUNS, MOST_READ = 200, 40
+MOST_RUNS, MOST_RUN_EVENTS = 200, 40
 """Most failed runs that are listed, and most of these whose events are read, which is slower."""
 MOST_TICKS = 50
 """Most ticks of a sensor that are read to find since when it has been failing."""
@@ -54,32 +54,32 @@ MOST_TICKS = 50
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The work of one step of a run: assets, or checks alone. `of`: name of the work, for messages."""
+    """The work of one step of a run: assets, or checks alone. `work`: its name, for messages."""
 
-    of: str
+    work: str
     assets: tuple[dg.AssetKey, ...] = ()
     checks: tuple[dg.AssetCheckKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class AlertScope:
     """The objects of this project on the instance, which may have others: only these are read.
 
     Attributes:
         steps: By name of the step.
-        fresh: Assets with a freshness policy.
+        with_freshness: Assets with a freshness policy.
         sensors: Names of sensors.
     """
 
     steps: Mapping[str, Step]
-    fresh: Sequence[dg.AssetKey] = field(default_factory=list[dg.AssetKey])
+    with_freshness: Sequence[dg.AssetKey] = field(default_factory=list[dg.AssetKey])
     sensors: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = ()) -> Watched:
+    def of(cls, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = ()) -> AlertScope:
         """Collect the objects from definitions of assets and asset checks, and from names of sensors."""
         steps: dict[str, Step] = {}
-        fresh: list[dg.AssetKey] = []
+        with_freshness: list[dg.AssetKey] = []
         for one in definitions:
             keys, checks = tuple(sorted(one.keys)), tuple(sorted(one.check_keys))
             if keys:
@@ -88,11 +88,11 @@ class Watched:
                 about = sorted({key.asset_key.to_user_string() for key in checks})
                 named = f"the checks of {', '.join(about)}"
             steps[one.node_def.name] = Step(named, keys, checks)
-            fresh += [spec.key for spec in one.specs if spec.freshness_policy]
-        return cls(steps, fresh, frozenset(sensors))
+            with_freshness += [spec.key for spec in one.specs if spec.freshness_policy]
+        return cls(steps, with_freshness, frozenset(sensors))
 
 
-def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
+def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
     """Define the sensor."""
     alerts = runtime.config.alerts
     assert alerts
@@ -108,8 +108,9 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
     def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
         now = datetime.now(UTC)
-        wrong, good = find_incidents(runtime, context.instance, watched, now)
-        memory, lines = tell_all(alerts, senders(runtime), wrong, good, memory, now, runtime.settings.alerts().ui_url)
+        incidents, ends = find_incidents(runtime, context.instance, watched, now)
+        url = runtime.settings.alerts().ui_url
+        memory, lines = tell_all(alerts, senders(runtime), incidents, ends, memory, now, url)
         for line in lines:
             if not line.endswith(NO_NEWS):  # Dagster stores a file for each tick that logs a line
                 context.log.info(line)
@@ -119,13 +120,13 @@ def alert_sensor(runtime: Runtime, watched: Watched, default_status: dg.DefaultS
 
 
 def find_incidents(
-    runtime: Runtime, instance: dg.DagsterInstance, watched: Watched, now: datetime
+    runtime: Runtime, instance: dg.DagsterInstance, watched: AlertScope, now: datetime
 ) -> tuple[list[Incident], Mapping[str, datetime]]:
     """Return the incidents to notify, and when each step last succeeded.
 
     Alerts are sent also if the ledger cannot be read, which holds killed runs and the tables in maintenance.
     """
-    seen, paused, killed = read_state(instance, watched, now), frozenset[str](), list[Incident]()
+    state, paused, killed = read_state(instance, watched, now), frozenset[str](), list[Incident]()
     with suppress(SyncAssetsError):
         names = runtime.ledger.maintenance.in_maintenance()
         tables = [config for config in runtime.config.tables if config.table in names]
@@ -133,14 +134,14 @@ def find_incidents(
         killed = [killed_run(run) for run in killed_runs(runtime.ledger)]
     alerts = runtime.config.alerts
     warnings = alerts is None or alerts.warnings
-    return open_incidents([*seen.wrong, *killed], warnings=warnings, paused=paused), seen.good
+    return open_incidents([*state.incidents, *killed], warnings=warnings, paused=paused), state.successes
 
 
 def tell_all(
     alerts: Alerts,
     channels: Mapping[str, Send],
-    wrong: Sequence[Incident],
-    good: Mapping[str, datetime],
+    incidents: Sequence[Incident],
+    successes: Mapping[str, datetime],
     memory: Mapping[str, Memory],
     now: datetime,
     ui_url: str,
@@ -151,69 +152,70 @@ def tell_all(
         The new memory of each channel, and a line about each, for the tick.
     """
     again_after = timedelta(hours=alerts.again_after_hours)
-    after: dict[str, Memory] = {}
+    memories: dict[str, Memory] = {}
     lines: list[str] = []
     for name, send in channels.items():
-        known = memory.get(name, {})
-        found, knows = notifications(wrong, good, known, now, again_after)
+        channel_memory = memory.get(name, {})
+        notices, new_memory = notifications(incidents, successes, channel_memory, now, again_after)
         try:
-            if found:
-                send(subject(found), text(found, ui_url))
+            if notices:
+                send(subject(notices), text(notices, ui_url))
         except NoAnswer as error:
-            after[name] = unanswered(knows, known, now)
+            memories[name] = unanswered(new_memory, channel_memory, now)
             lines.append(f"{name}: sent, no answer. {error}")
         except ChannelError as error:
-            after[name] = known
-            lines.append(f"{name}: not told, it is tried again. {error}")
+            memories[name] = channel_memory
+            lines.append(f"{name}: not sent, it is tried again. {error}")
         else:
-            after[name] = knows
-            new, again, solved = len(found.new), len(found.again), len(found.solved)
-            lines.append(f"{name}: told of {new} new, {again} lasting, {solved} solved" if found else name + NO_NEWS)
-    return after, lines
+            memories[name] = new_memory
+            new, again, solved = len(notices.new), len(notices.again), len(notices.solved)
+            sent = f": sent {new} new, {again} lasting, {solved} resolved"
+            lines.append(name + (sent if notices else NO_NEWS))
+    return memories, lines
 
 
 # --- State of the instance --------------------------------------------------------------------------------------------
 
 
 class InstanceState(NamedTuple):
-    """What is wrong on the instance, and when each step last succeeded."""
+    """The incidents of the instance, and when each step last succeeded."""
 
-    wrong: list[Incident]
-    good: dict[str, datetime]
+    incidents: list[Incident]
+    successes: dict[str, datetime]
 
 
-def read_state(instance: dg.DagsterInstance, watched: Watched, now: datetime) -> InstanceState:
+def read_state(instance: dg.DagsterInstance, watched: AlertScope, now: datetime) -> InstanceState:
     """Read the present state of the watched objects. now: UTC."""
     assets = [key for step in watched.steps.values() for key in step.assets]
     answers = latest_answers(instance, [key for step in watched.steps.values() for key in step.checks])
-    made = {
+    made_at = {
         record.asset_entry.asset_key: record.asset_entry.last_materialization.timestamp
         for record in instance.get_asset_records(assets)
         if record.asset_entry.last_materialization
     }
     done = {key: answer.at.timestamp() for key, answer in answers.items() if answer.at}
-    good = {name: moment for name, step in watched.steps.items() if (moment := _last_good(step, made, done))}
-    stale = freshness(instance, watched.fresh).items()
-    wrong = [
-        *_failed(instance, watched.steps, good, made, now),
+    last_good = {name: at for name, step in watched.steps.items() if (at := _last_good(step, made_at, done))}
+    stale = freshness(instance, watched.with_freshness).items()
+    incidents = [
+        *_failed(instance, watched.steps, last_good, made_at, now),
         *_failed_checks(answers.values()),
         *(stale_asset(key.to_user_string(), since, warns=state == "warning") for key, (state, since) in stale),
         *_failed_sensors(instance, watched.sensors, now),
     ]
-    return InstanceState(wrong, good)
+    return InstanceState(incidents, last_good)
 
 
 def _last_good(
-    step: Step, made: Mapping[dg.AssetKey, float], done: Mapping[dg.AssetCheckKey, float]
+    step: Step, materialized: Mapping[dg.AssetKey, float], done: Mapping[dg.AssetCheckKey, float]
 ) -> datetime | None:
     """Return when the step last succeeded: one of its assets was materialised, or a check was evaluated.
 
     A check that failed was evaluated as well.
     """
-    found = [made[key] for key in step.assets if key in made]
+    times = [materialized[key] for key in step.assets if key in materialized]
     if not step.assets:
-        found = [done[key] for key in step.checks if key in done]
-    return datetime.fromtimestamp(max(found), UTC) if found else None
+        times = [done[key] for key in step.checks if key in done]
+    return datetime.fromtimestamp(max(times), UTC) if times else None
 
 
 def _failed_checks(answers: Iterable[CheckAnswer]) -> Iterator[Incident]:
@@ -225,7 +227,7 @@ def _failed_checks(answers: Iterable[CheckAnswer]) -> Iterator[Incident]:
 
 
 def _failed_sensors(instance: dg.DagsterInstance, names: frozenset[str], now: datetime) -> Iterator[Incident]:
-    """Yield the sensors whose last finished tick raised, or waited after one that did (`run_errors.CANNOT`)."""
+    """Yield the sensors whose last finished tick raised, or waited after one that did (`run_errors.SKIP_PREFIX`)."""
     for name, ticks in sorted(sensor_ticks(instance, names, MOST_TICKS).items()):
         failed = list(takewhile(_failed_tick, ticks))
         if failed and failed[0].at > now - LOOK_BACK:
@@ -233,11 +235,11 @@ def _failed_sensors(instance: dg.DagsterInstance, names: frozenset[str], now: da
 
 
 def _failed_tick(tick: Tick) -> bool:
-    return tick.failed or tick.skipped.startswith(CANNOT)
+    return tick.failed or tick.skipped.startswith(SKIP_PREFIX)
 
 
 def _message(tick: Tick) -> str:
-    return tick.skipped.removeprefix(CANNOT).strip() if tick.skipped else _cause(tick.error)
+    return tick.skipped.removeprefix(SKIP_PREFIX).strip() if tick.skipped else _cause(tick.error)
 
 
 def _cause(error: Any) -> str:
@@ -253,8 +255,8 @@ def _cause(error: Any) -> str:
 def _failed(
     instance: dg.DagsterInstance,
     steps: Mapping[str, Step],
-    good: Mapping[str, datetime],
-    made: Mapping[dg.AssetKey, float],
+    last_good: Mapping[str, datetime],
+    materialized: Mapping[dg.AssetKey, float],
     now: datetime,
 ) -> Iterator[Incident]:
     """Yield the last failure of each step that has not succeeded since.
@@ -264,10 +266,10 @@ def _failed(
     """
 
     def is_over(name: str, run: dg.DagsterRun, at: datetime) -> bool:
-        wanted = set(steps[name].assets) & (run.asset_selection or set())
-        if len(wanted) < 2:
-            return name in good and good[name] > at
-        return all(made.get(key, 0.0) > at.timestamp() for key in wanted)
+        assets = set(steps[name].assets) & (run.asset_selection or set())
+        if len(assets) < 2:
+            return name in last_good and last_good[name] > at
+        return all(materialized.get(key, 0.0) > at.timestamp() for key in assets)
 
     failures = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - LOOK_BACK)
     handled: set[str] = set()
@@ -275,15 +277,15 @@ def _failed(
     for record in instance.get_run_records(failures, limit=MOST_RUNS):
         run = record.dagster_run
         at = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
-        ours = _steps_of(run, steps)
-        undecided = {name for name in ours if name not in handled and not is_over(name, run, at)}
-        if read == MOST_READ or (ours and not undecided):
+        run_steps = _steps_of(run, steps)
+        undecided = {name for name in run_steps if name not in handled and not is_over(name, run, at)}
+        if read == MOST_RUN_EVENTS or (run_steps and not undecided):
             continue
         read += 1
         reasons = {name: why for name, why in _step_failures(instance, run.run_id) if name in steps}
         for name, why in (reasons or dict.fromkeys(undecided, "Its process ended before it was done.")).items():
             if name not in handled and not is_over(name, run, at):
-                yield failed_step(name, steps[name].of, run.run_id, at, why)
+                yield failed_step(name, steps[name].work, run.run_id, at, why)
             handled.add(name)
 
 
@@ -300,14 +302,14 @@ def _step_failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[
 
     The message is that of a `dg.Failure`; of any other error only the type, since its text may quote a record.
     """
-    found = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
-    for record in found:
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    for record in records:
         event = record.event_log_entry.dagster_event
         if event is None or event.step_key is None:
             continue
         failure: Any = event.step_failure_data
-        ours = failure.user_failure_data
-        yield event.step_key, (ours.description if ours and ours.description else _type_of(failure.error))
+        data = failure.user_failure_data
+        yield event.step_key, (data.description if data and data.description else _type_of(failure.error))
 
 
 def _type_of(error: Any) -> str:

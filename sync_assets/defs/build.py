@@ -13,10 +13,10 @@ import dagster as dg
 
 from sync_assets import logs
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.alerts import Watched, alert_sensor
+from sync_assets.defs.alerts import AlertScope, alert_sensor
 from sync_assets.defs.asset_keys import CHANGES, REPORT, campaign_key, d365_key
 from sync_assets.defs.dagster_internals import detach_copies_of_output, find_migrations_by_path
-from sync_assets.defs.jobs import SHORT, log_export, operator_jobs
+from sync_assets.defs.jobs import SHORT_TAGS, log_export, operator_jobs
 from sync_assets.defs.report import report_asset
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.assets import table_assets
@@ -62,7 +62,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         other_work = (opt_out_sensors.due_request, [CHANGES])
     sensors.append(backlog_sensor(tables, runtime, status, other_work))
     if config.alerts:
-        watched = Watched.of([*assets, *checks], [sensor.name for sensor in sensors])
+        watched = AlertScope.of([*assets, *checks], [sensor.name for sensor in sensors])
         sensors.append(alert_sensor(runtime, watched, status))
     checked = [spec.key for table in tables for spec in table_checks(table)]
     checked += [key for one in checks for key in one.check_keys]
@@ -91,15 +91,15 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
 def _table_jobs(tables: Sequence[TableConfig]) -> list[Any]:
     """Return the jobs of the table assets: `sync` for both sides, `send_backlog` for Campaign's side only."""
     sent = [campaign_key(table) for table in tables]
-    both = [*(d365_key(table) for table in tables), *sent]
+    all_keys = [*(d365_key(table) for table in tables), *sent]
     return [
         dg.define_asset_job(
             "sync",
-            selection=dg.AssetSelection.assets(*both),
+            selection=dg.AssetSelection.assets(*all_keys),
             description="Captures and sends all tables; of a past day, reads the rows modified on it again.",
         ),
         dg.define_asset_job(
-            "send_backlog", selection=dg.AssetSelection.assets(*sent), description="Sends what is pending."
+            "send_backlog", selection=dg.AssetSelection.assets(*sent), description="Sends the pending records."
         ),
     ]
 
@@ -110,18 +110,18 @@ def _scheduled_jobs(checks: Collection[dg.AssetCheckKey], audits: Collection[dg.
         "watch",
         selection=dg.AssetSelection.checks(*checks),
         description="Checks the set-up, the change feeds, the opt-out file and the backlog.",
-        tags=SHORT,
+        tags=SHORT_TAGS,
     )
     audit = dg.define_asset_job(
         "audit",
         selection=dg.AssetSelection.assets(*audits),
         description="Reads a random sample of records on both sides and compares them.",
-        tags=SHORT,
+        tags=SHORT_TAGS,
     )
     report = dg.define_asset_job(
         "daily_report",
         selection=dg.AssetSelection.assets(REPORT),
         description="The last fourteen days on one page.",
-        tags=SHORT,
+        tags=SHORT_TAGS,
     )
     return [(watch, "*/30 * * * *"), (audit, "30 4 * * *"), (report, "0 5 * * *")]

@@ -33,7 +33,7 @@ class CheckAnswer:
     """The latest result of an asset check.
 
     Attributes:
-        key: Of the check.
+        key: The key of the check.
         run_id: The run that evaluated it.
         failed: True if the check did not pass.
         at: When it was evaluated, UTC.
@@ -57,15 +57,15 @@ def latest_answers(
     Reason: no public method reads the results of asset checks.
     """
     storage = instance.event_log_storage
-    found = dict(storage.get_latest_asset_check_execution_by_key(keys))
-    for key, record in list(found.items()):
+    latest = dict(storage.get_latest_asset_check_execution_by_key(keys))
+    for key, record in list(latest.items()):
         if record.status == AssetCheckExecutionRecordStatus.PLANNED:
             done = storage.get_asset_check_execution_history(
                 key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
             )
-            del found[key]
-            found.update((key, one) for one in done)
-    return {key: _answer(record) for key, record in found.items()}
+            del latest[key]
+            latest.update((key, one) for one in done)
+    return {key: _answer(record) for key, record in latest.items()}
 
 
 def _answer(record: AssetCheckExecutionRecord) -> CheckAnswer:
@@ -100,12 +100,12 @@ def evaluation(instance: dg.DagsterInstance, result: dg.AssetCheckResult) -> dg.
     """
     assert result.asset_key
     assert result.check_name
-    found = instance.fetch_materializations(result.asset_key, limit=1).records
+    materializations = instance.fetch_materializations(result.asset_key, limit=1).records
     target = [
         AssetCheckEvaluationTargetMaterializationData(
             storage_id=one.storage_id, run_id=one.run_id, timestamp=one.timestamp
         )
-        for one in found
+        for one in materializations
     ]
     return dg.AssetCheckEvaluation(
         asset_key=result.asset_key,
@@ -163,14 +163,14 @@ def sensor_ticks(instance: dg.DagsterInstance, names: Iterable[str], most: int) 
     """
     if instance.schedule_storage is None:  # an instance without this storage cannot run sensors
         return {}
-    wanted, newest = frozenset(names), dict[str, list[Tick]]()
+    watched, newest = frozenset(names), dict[str, list[Tick]]()
     running: dict[str, bool] = {}
     for state in instance.all_instigator_state():
         name = state.instigator_name
-        if state.instigator_type.value != "SENSOR" or name not in wanted:
+        if state.instigator_type.value != "SENSOR" or name not in watched:
             continue
-        found = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=most)
-        ticks = [_tick(one) for one in found if one.status.value != "STARTED"]
+        stored = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=most)
+        ticks = [_tick(one) for one in stored if one.status.value != "STARTED"]
         if ticks and (name not in newest or ticks[0].at > newest[name][0].at):
             newest[name], running[name] = ticks, state.status.value != "STOPPED"
     return {name: ticks for name, ticks in newest.items() if running[name]}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sync_assets.commands.explanation import Section
 
 Numbers = Mapping[str, Any]
-SHORT = {"dagster/max_runtime": "3600"}
+SHORT_TAGS = {"dagster/max_runtime": "3600"}
 """Tags of jobs that write no heartbeats. If one is killed, Dagster ends its run after an hour; none takes that long."""
 
 
@@ -55,8 +55,8 @@ class ApproveDeletes(dg.Config):
 
 
 class PrivacyHold(dg.Config):
-    """`contact`: the contact's id in Dynamics 365. `action`: add or release a privacy hold, or verify (list) the data
-    that is left of the person. `force`: add a hold for an unknown contact, such as one that was deleted before."""
+    """`contact`: the contact's id in Dynamics 365. `action`: add or release a privacy hold, or verify (list) the
+    person's remaining data. `force`: add a hold for an unknown contact, such as one that was deleted before."""
 
     contact: str
     action: Literal["add", "release", "verify"] = "verify"
@@ -96,7 +96,7 @@ def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: I
 
         _do(context, runtime, lambda: {"approved": approve_deletes(runtime, config.table)["approved"]})
 
-    @dg.op(name="hold", description="Begins or ends a privacy hold, or names what is left of a person.")
+    @dg.op(name="hold", description="Begins or ends a privacy hold, or lists a person's remaining records.")
     def hold(context: dg.OpExecutionContext, config: PrivacyHold) -> None:
         from sync_assets.commands import hold as privacy
 
@@ -107,7 +107,7 @@ def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: I
 
         _do(context, runtime, lambda: {"document": dg.MetadataValue.json(work())})
 
-    @dg.op(name="switch_maintenance", description="Stops tables for a while, or lets them go on.")
+    @dg.op(name="switch_maintenance", description="Begins or ends maintenance of tables.")
     def switch_maintenance(context: dg.OpExecutionContext, config: Maintenance) -> None:
         from sync_assets.commands.maintenance import off, on
 
@@ -126,10 +126,10 @@ def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: I
     def prune(context: dg.OpExecutionContext) -> None:
         def work() -> Numbers:
             from sync_assets.commands.history import prune_records
-            from sync_assets.defs.instance.history import Owned, prune_history
+            from sync_assets.defs.instance.history import ProjectScope, prune_history
 
             origin = context.run.remote_job_origin
-            owned = Owned(
+            owned = ProjectScope(
                 frozenset(assets),
                 frozenset({*other_jobs, *(job.name for job in jobs)}),
                 frozenset(under_way_tag(name) for name in (WORK, *(one.table for one in runtime.config.tables))),
@@ -144,10 +144,10 @@ def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: I
         _job("replay", replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}),
         _job("retry_rejected", retry_records, "Makes rejected records pending again; the next run sends them."),
         _job("approve_deletes", approve, "Lets a mass deletion that the guard stopped go ahead, once."),
-        _job("privacy_hold", hold, "Nothing about a contact is written to either system until it is released."),
+        _job("privacy_hold", hold, "Nothing about a held contact is written to either system until release."),
         _job("explain", explain_record, "Explains one record from end to end; values are masked."),
         _job("maintenance", switch_maintenance, "Tables that are neither captured nor sent for a while."),
-        _job("prune_history", prune, "Deletes runs and events that are no longer of use; days stay filled."),
+        _job("prune_history", prune, "Deletes old runs and events; the partitions stay materialised."),
     ]
     return jobs
 
@@ -165,10 +165,10 @@ def log_export(runtime: Runtime) -> dg.JobDefinition:
             except SyncAssetsError as error:
                 raise dg.Failure(str(error), allow_retries=False) from None
 
-    return _job("log_export", write_log, "What the program did today, as a file on the Campaign SFTP.")
+    return _job("log_export", write_log, "Exports the day's log as a file to the Campaign SFTP.")
 
 
-def _job(name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, str] = SHORT) -> dg.JobDefinition:
+def _job(name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, str] = SHORT_TAGS) -> dg.JobDefinition:
     return dg.GraphDefinition(name=name, node_defs=[op]).to_job(
         name=name, description=description, executor_def=dg.in_process_executor, tags=tags
     )

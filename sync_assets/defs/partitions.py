@@ -64,8 +64,8 @@ def past_days(keys: Sequence[str]) -> tuple[date, date] | None:
 
     The partitions of a run are consecutive: Dagster gives it a range.
     """
-    over = sorted(key for key in keys if key < today())
-    return (date.fromisoformat(over[0]), date.fromisoformat(over[-1])) if over else None
+    past = sorted(key for key in keys if key < today())
+    return (date.fromisoformat(past[0]), date.fromisoformat(past[-1])) if past else None
 
 
 def table_tags(*tables: str) -> dict[str, str]:

@@ -28,8 +28,8 @@ from sync_assets.ledger.report_values import Counts
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 
-KEPT = "days"
-"""Metadata key under which a report stores what the next report needs of its days."""
+DAYS_KEY = "days"
+"""Metadata key under which a report stores its days for the next report."""
 
 Numbers = dict[str, float]
 """The numbers of one UTC day, by name. A number that is not known is missing: latencies of a day without engine calls,
@@ -59,8 +59,8 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
         required_resource_keys={LEDGER},
     )
     def daily_sync(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        with closing(bound(runtime, context.resources, [LEDGER])) as its, failing("report"):
-            return dg.MaterializeResult(metadata=make_report(its, context.instance, datetime.now(UTC)))
+        with closing(bound(runtime, context.resources, [LEDGER])) as run_runtime, failing("report"):
+            return dg.MaterializeResult(metadata=make_report(run_runtime, context.instance, datetime.now(UTC)))
 
     return daily_sync
 
@@ -81,15 +81,15 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
         "waiting_now": today["waiting"],
         "refused_now": sum(one.rejected for one in counts.values()),
         "engine_calls_by_day": asset_metadata.calls_by_day(runtime, now),
-        KEPT: kept,
+        DAYS_KEY: kept,
     }
     return metadata(values)
 
 
 def _last_report(instance: dg.DagsterInstance) -> Mapping[str, Any]:
-    """Return what the last report stored of its days; empty if there is none."""
+    """Return the days that the last report stored; empty if there is no report."""
     event = instance.get_latest_materialization_event(REPORT)
-    stored = event.asset_materialization.metadata.get(KEPT) if event and event.asset_materialization else None
+    stored = event.asset_materialization.metadata.get(DAYS_KEY) if event and event.asset_materialization else None
     return cast("Mapping[str, Any]", stored.value) if stored else {}
 
 
@@ -98,13 +98,13 @@ def _last_report(instance: dg.DagsterInstance) -> Mapping[str, Any]:
 
 def window(now: datetime) -> list[date]:
     """Return the days of a report made at `now` (UTC), oldest first; the last one is today."""
-    return [now.date() - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
+    return [now.date() - timedelta(days=age) for age in range(DAYS - 1, -1, -1)]
 
 
-def collect(runtime: Runtime, now: datetime, before: Mapping[str, Any]) -> Days:
-    """Return the numbers of all days of the window. before: what the last report stored of its days."""
+def collect(runtime: Runtime, now: datetime, stored: Mapping[str, Any]) -> Days:
+    """Return the numbers of all days of the window. stored: the days that the last report stored."""
     calls = runtime.ledger.reports.engine_calls_by_day(window(now)[0], now.date())
-    days = {day: _of_ledger(runtime, day, calls.get(day, {})) | before.get(str(day), {}) for day in window(now)}
+    days = {day: _of_ledger(runtime, day, calls.get(day, {})) | stored.get(str(day), {}) for day in window(now)}
     counts = runtime.ledger.reports.counts().values()
     days[now.date()] |= {"waiting": sum(c.waiting for c in counts), "pending": sum(c.pending for c in counts)}
     return days
@@ -130,11 +130,11 @@ def _of_ledger(runtime: Runtime, day: date, calls: Mapping[str, int]) -> Numbers
 
 def _median(counts: Mapping[str, int], prefix: str) -> float | None:
     """Return the median of a latency that pushes had, each weighted by its engine calls; None if there were none."""
-    found = sorted(
+    values = sorted(
         (float(name.removeprefix(prefix)), calls) for name, calls in counts.items() if name.startswith(prefix)
     )
-    half = sum(calls for _, calls in found) / 2
-    for value, calls in found:
+    half = sum(calls for _, calls in values) / 2
+    for value, calls in values:
         half -= calls
         if half <= 0:
             return value

@@ -30,10 +30,10 @@ class System(dg.ConfigurableResource):
     @classmethod
     def of_environment(cls) -> Self:
         """Build the resource with a `dg.EnvVar` for each of its variables that is set now."""
-        found: dict[str, Any] = {
+        variables: dict[str, Any] = {
             field: dg.EnvVar(variable) for field, variable in cls.variables().items() if os.environ.get(variable)
         }
-        return cls(**found)
+        return cls(**variables)
 
     def environment(self) -> dict[str, str]:
         """Return the values of the non-empty fields, by environment variable."""
@@ -104,14 +104,14 @@ def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Runtime:
     """Return a runtime that uses the values of a run's resources instead of the environment's.
 
     Args:
-        runtime: Of the definitions.
+        runtime: The runtime of the definitions.
         resources: `context.resources` of the run.
-        names: Which resources the caller declared as required.
+        names: The resources that the caller declared as required.
 
     Returns:
         `runtime` itself if the resources have the same values.
     """
-    wanted = {name: value for one in names for name, value in getattr(resources, one).environment().items()}
-    if all(runtime.environment.get(name) == value for name, value in wanted.items()):
+    values = {name: value for one in names for name, value in getattr(resources, one).environment().items()}
+    if all(runtime.environment.get(name) == value for name, value in values.items()):
         return runtime
-    return Runtime({**runtime.environment, **wanted}, progress=runtime.progress, totals=runtime.totals)
+    return Runtime({**runtime.environment, **values}, progress=runtime.progress, totals=runtime.totals)

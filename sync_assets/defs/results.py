@@ -1,4 +1,4 @@
-"""Convert what flows and checks found into Dagster's values: metadata, specs of checks, and results of checks. Pure.
+"""Convert results of flows and findings into Dagster's values: metadata, specs of checks, and results of checks. Pure.
 
 Invariant: metadata holds counts, ids, names and reasons, never values of a record.
 """
@@ -50,20 +50,20 @@ def check_specs(key: dg.AssetKey, checks: Iterable[Rule], blocking: Collection[R
     ]
 
 
-def check_result(key: dg.AssetKey, found: Finding) -> dg.AssetCheckResult:
+def check_result(key: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
     """Return a finding as the result of the asset's check of that name: an error unless it only warns."""
     return dg.AssetCheckResult(
-        passed=found.passed,
+        passed=finding.passed,
         asset_key=key,
-        check_name=found.check,
-        severity=dg.AssetCheckSeverity.WARN if found.outcome == "warn" else dg.AssetCheckSeverity.ERROR,
-        description=markdown(found.message),
-        metadata=metadata(found.numbers),
+        check_name=finding.check,
+        severity=dg.AssetCheckSeverity.WARN if finding.outcome == "warn" else dg.AssetCheckSeverity.ERROR,
+        description=markdown(finding.message),
+        metadata=metadata(finding.numbers),
     )
 
 
 def check_key(result: dg.AssetCheckResult) -> dg.AssetCheckKey:
-    """Return the key of the check that a result of `check_result` is of."""
+    """Return the key of the check of a result of `check_result`."""
     assert result.asset_key
     return dg.AssetCheckKey(result.asset_key, str(result.check_name))
 
@@ -71,6 +71,6 @@ def check_key(result: dg.AssetCheckResult) -> dg.AssetCheckKey:
 def selected(
     context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, key: dg.AssetKey, findings: Iterable[Finding]
 ) -> list[dg.AssetCheckResult]:
-    """Return the results of those of an asset's checks that the run selects."""
-    wanted = context.selected_asset_check_keys
-    return [check_result(key, one) for one in findings if dg.AssetCheckKey(key, one.check) in wanted]
+    """Return the results of the checks that the run selects."""
+    selected_keys = context.selected_asset_check_keys
+    return [check_result(key, one) for one in findings if dg.AssetCheckKey(key, one.check) in selected_keys]

@@ -23,7 +23,7 @@ from sync_assets.ledger.errors import InMaintenance
 
 
 @contextmanager
-def reported(outcome: Outcome, context: dg.AssetExecutionContext, what: str) -> Iterator[list[SyncAssetsError]]:
+def reported(outcome: Outcome, context: dg.AssetExecutionContext, activity: str) -> Iterator[list[SyncAssetsError]]:
     """Catch the errors of a flow, add them to the outcome and the run's log, and yield the list that collects them.
 
     Of an error that is not ours only the type and the lines of code are kept, since its text may quote a row.
@@ -31,8 +31,8 @@ def reported(outcome: Outcome, context: dg.AssetExecutionContext, what: str) -> 
 
     Args:
         outcome: Receives the error as a problem, or the warning as a note.
-        context: Of the run whose log shows the error.
-        what: The activity, as in `capture of contact`.
+        context: The context of the run whose log shows the error.
+        activity: The activity, as in `capture of contact`.
 
     Yields:
         The caught errors: empty until the block ends, and after it if the block succeeded.
@@ -54,14 +54,14 @@ def reported(outcome: Outcome, context: dg.AssetExecutionContext, what: str) -> 
         outcome.interrupted = True
         raise
     except Exception as error:  # noqa: BLE001
-        failed.append(foreign(error, f"The {what} stopped at"))
+        failed.append(foreign(error, f"The {activity} stopped at"))
     for error in failed:
         outcome.problems.append(error)
         context.log.error(str(error))
 
 
 @contextmanager
-def failing(what: str) -> Iterator[None]:
+def failing(activity: str) -> Iterator[None]:
     """Turn any error of the block into a `dg.Failure` whose text quotes no record.
 
     Raises:
@@ -70,22 +70,22 @@ def failing(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001
-        raise dg.Failure(public_message(error, what), allow_retries=False) from None
+        raise dg.Failure(public_message(error, activity), allow_retries=False) from None
 
 
 def fail_if_stopped(outcome: Outcome, *reasons: str | None) -> None:
-    """Fail the run if there is a reason why some work was not done. Call it after the results were yielded.
+    """Fail the run if some work was not done. Call it after the results were yielded.
 
     Raises:
         dg.Failure: One of the reasons is not None.
     """
-    found = [reason for reason in reasons if reason]
-    if found:
-        outcome.stopped += found
-        raise dg.Failure(" ".join(dict.fromkeys(found)), allow_retries=False)
+    problems = [reason for reason in reasons if reason]
+    if problems:
+        outcome.stopped += problems
+        raise dg.Failure(" ".join(dict.fromkeys(problems)), allow_retries=False)
 
 
-CANNOT = "Cannot go on: "
+SKIP_PREFIX = "Cannot go on: "
 """Prefix of a tick's skip reason while a sensor waits after a failed tick. Alerts detect failing sensors by it."""
 FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
 """Backoff of a failing sensor, in seconds: the first and the longest wait between two tries; doubled each time."""
@@ -104,12 +104,12 @@ def with_backoff(sensor: str, clock: Callable[[], float] = time.monotonic) -> Ca
     """
     reason_text, wait, again_at = "", 0.0, 0.0
 
-    def of(tick: Tick) -> Tick:
+    def decorate(tick: Tick) -> Tick:
         @wraps(tick)
         def tried(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             nonlocal reason_text, wait, again_at
             if wait and clock() < again_at:
-                return dg.SensorResult(skip_reason=f"{CANNOT}{reason_text}", cursor=context.cursor)
+                return dg.SensorResult(skip_reason=f"{SKIP_PREFIX}{reason_text}", cursor=context.cursor)
             try:
                 done = tick(context)
             except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record
@@ -122,4 +122,4 @@ def with_backoff(sensor: str, clock: Callable[[], float] = time.monotonic) -> Ca
 
         return tried
 
-    return of
+    return decorate

@@ -11,7 +11,7 @@ import pytest
 
 from sync_assets.capture import feed_polling
 from sync_assets.defs.partitions import TABLE_TAG
-from sync_assets.defs.run_errors import CANNOT
+from sync_assets.defs.run_errors import SKIP_PREFIX
 from sync_assets_tests.support.orchestra import Orchestra, in_memory
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -172,7 +172,7 @@ def test_when_no_feed_can_be_polled_the_tick_fails_with_one_sentence_and_tries_a
     assert said.startswith("Dynamics 365 ")
     assert len(said.splitlines()) == 1
     admin.clear_journal()
-    assert orchestra.tick("d365_changes").skip_message == f"{CANNOT}{said}"
+    assert orchestra.tick("d365_changes").skip_message == f"{SKIP_PREFIX}{said}"
     assert admin.journal("d365") == []
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.capture import backlog_limit
-from sync_assets.defs.instance.history import FAILED_FACTOR, Owned, prune_history
+from sync_assets.defs.instance.history import FAILED_FACTOR, ProjectScope, prune_history
 from sync_assets.defs.partitions import today, under_way_tag
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run
 from sync_assets_tests.support.program import CONTACT as TABLE
@@ -26,7 +26,7 @@ def orchestra(program: Program) -> Iterator[Orchestra]:
     started.runtime.close()
 
 
-OWNED = Owned(frozenset({CONTACT, PROFILE}), tags=frozenset({under_way_tag("contact")}))
+OWNED = ProjectScope(frozenset({CONTACT, PROFILE}), tags=frozenset({under_way_tag("contact")}))
 
 
 def does(orchestra: Orchestra, job: str, op: str, **config: Any) -> Run:

@@ -13,7 +13,7 @@ from sync_assets.cli.replay import replay
 from sync_assets.commands.maintenance import off, on
 from sync_assets.commands.plan import plan
 from sync_assets.commands.status import status
-from sync_assets.defs.alerts import Watched, read_state
+from sync_assets.defs.alerts import AlertScope, read_state
 from sync_assets.defs.partitions import today
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.errors import InMaintenance
@@ -105,8 +105,8 @@ def test_a_column_of_another_type_stops_its_table_alone_until_somebody_has_looke
     assert not run.success
     assert run.checks["d365/new_order ready"] is False
     mine = [*(orchestra.definitions.assets or ()), *(orchestra.definitions.asset_checks or ())]
-    watched = Watched.of(one for one in mine if isinstance(one, dg.AssetsDefinition))
-    told = open_incidents(read_state(orchestra.instance, watched, datetime.now(UTC)).wrong, warnings=False)
+    watched = AlertScope.of(one for one in mine if isinstance(one, dg.AssetsDefinition))
+    told = open_incidents(read_state(orchestra.instance, watched, datetime.now(UTC)).incidents, warnings=False)
     assert [one.what for one in told] == ["Check ready of d365/new_order does not hold"]
 
     off(orchestra.runtime, ["new_order"])

@@ -129,7 +129,7 @@ def test_bad_rows_are_kept_with_line_and_reason_and_the_others_go_on(program: Pr
     assert found["the_file_can_be_read"].passed
     every_row = found["every_row_is_valid"]
     assert (every_row.passed, every_row.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert (every_row.description or "").startswith("6 of 9 rows were left out; the others go on.")
+    assert (every_row.description or "").startswith("6 of 9 rows were rejected; the others are processed.")
     shown: Any = every_row.metadata["first_rows"].value
     assert [record.data["line"] for record in shown.records] == ["3", "4", "5", "6", "7", "8"]
     assert program.sync().status == 0  # they are told once

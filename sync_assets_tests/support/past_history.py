@@ -16,7 +16,7 @@ import dagster as dg
 from dagster._core.events.log import EventLogEntry
 
 from sync_assets.defs.instance.command_line import PACKAGED
-from sync_assets.defs.instance.history import Owned
+from sync_assets.defs.instance.history import ProjectScope
 from sync_assets.defs.partitions import table_tags, under_way_tag
 from sync_assets_tests.support.orchestra import job_origin
 
@@ -26,7 +26,9 @@ ROWS, RECORDS, AUDIT = dg.AssetKey("rows"), dg.AssetKey("records"), dg.AssetKey(
 READY = dg.AssetCheckKey(ROWS, "ready")
 THEIRS = dg.AssetKey("their_rows")
 """An asset of another project on the instance."""
-OWNED = Owned(frozenset({ROWS, RECORDS, AUDIT}), jobs=frozenset({"sync"}), tags=frozenset({under_way_tag("contact")}))
+OWNED = ProjectScope(
+    frozenset({ROWS, RECORDS, AUDIT}), jobs=frozenset({"sync"}), tags=frozenset({under_way_tag("contact")})
+)
 """What of this history belongs to the project."""
 
 

@@ -48,7 +48,7 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
     except (dg.DagsterError, yaml.YAMLError) as error:
         raise SyncAssetsError(
             f"{folder / 'dagster.yaml'} is not a configuration that Dagster takes ({type(error).__name__}).",
-            "`dagster instance info` says more.",
+            "`dagster instance info` shows the details.",
         ) from error
     detach_copies_of_output()
     with opened as instance:
@@ -63,8 +63,8 @@ def has_history() -> bool:
 def instance_folder() -> Path:
     """Return the folder of the instance, which may be missing."""
     settings = Settings.from_environment(os.environ)
-    own = Path("dagster.yaml").is_file() and not os.environ.get("DAGSTER_HOME")
-    return Path.cwd() if own else settings.home
+    has_yaml = Path("dagster.yaml").is_file() and not os.environ.get("DAGSTER_HOME")
+    return Path.cwd() if has_yaml else settings.home
 
 
 @contextmanager
@@ -91,6 +91,6 @@ def prepare(folder: Path) -> None:
     """Create the folder and its `dagster.yaml` if missing. Written aside and renamed: another `sync` may do it too."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (folder / "dagster.yaml").is_file():
-        aside = folder / f".dagster.yaml.{os.getpid()}"
-        aside.write_text(PACKAGED.read_text(encoding="utf-8"), encoding="utf-8")
-        aside.replace(folder / "dagster.yaml")
+        temporary = folder / f".dagster.yaml.{os.getpid()}"
+        temporary.write_text(PACKAGED.read_text(encoding="utf-8"), encoding="utf-8")
+        temporary.replace(folder / "dagster.yaml")

@@ -35,11 +35,11 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 
 FAILED_FACTOR = 4
 """Failed runs are kept this many times as long as others."""
-LASTING = ("ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "FRESHNESS_STATE_CHANGE")
+KEPT_EVENT_TYPES = ("ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "FRESHNESS_STATE_CHANGE")
 """Event types of which Dagster needs the last event of each partition, or of the asset."""
-ANSWERED = ("SUCCEEDED", "FAILED")
+COMPLETED_STATUSES = ("SUCCEEDED", "FAILED")
 """Execution statuses of completed checks."""
-AT_ONCE = 500
+BATCH_ROWS = 500
 """Rows of one transaction: few, since Dagster waits only seconds for a lock on its databases."""
 ORPHAN_AGE = timedelta(days=1)
 """The database of an unknown run is removed only from this age on, since the run may be newer than the list of runs."""
@@ -57,8 +57,8 @@ _E, _T, _C = SqlEventLogStorageTable.c, AssetEventTagsTable.c, AssetCheckExecuti
 
 
 @dataclass(frozen=True, slots=True)
-class Owned:
-    """What of the instance belongs to this project. The runs and events of other projects are never touched.
+class ProjectScope:
+    """The objects of the instance that belong to this project. The runs and events of other projects are never touched.
 
     Attributes:
         assets: Their events and check results, and runs of no other asset.
@@ -82,7 +82,7 @@ class Owned:
         return selected <= self.assets if selected else run.job_name in self.jobs
 
 
-def prune_history(instance: dg.DagsterInstance, owned: Owned, keep_days: int, now: datetime) -> Counter[str]:
+def prune_history(instance: dg.DagsterInstance, owned: ProjectScope, keep_days: int, now: datetime) -> Counter[str]:
     """Delete runs that ended more than `keep_days` ago, and events and check results of that age without a run.
 
     Failed runs are deleted after `FAILED_FACTOR` times `keep_days`. Ticks are deleted by Dagster itself (`retention` in
@@ -93,29 +93,29 @@ def prune_history(instance: dg.DagsterInstance, owned: Owned, keep_days: int, no
     """
     storage = StoredEvents(instance, owned.assets)
     before, days_since = now - timedelta(days=keep_days), now - timedelta(days=keep_days * FAILED_FACTOR)
-    kept, deleted, gone = storage.kept_events(days_since), Counter[str](), set[str]()
+    kept, deleted, deleted_runs = storage.kept_events(days_since), Counter[str](), set[str]()
     for factor, statuses in _ENDED.items():
-        old = dg.RunsFilter(statuses=statuses, updated_before=now - timedelta(days=keep_days * factor))
-        for run in [run for run in _runs(instance, old) if owned.has(run)]:
+        filters = dg.RunsFilter(statuses=statuses, updated_before=now - timedelta(days=keep_days * factor))
+        for run in [run for run in _runs(instance, filters) if owned.has(run)]:
             storage.detach(run.run_id, kept)
             instance.delete_run(run.run_id)
             # Output stored elsewhere (S3, for example) may be protected from deletion: that storage has its retention.
             with suppress(Exception):
                 instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             deleted[run.status.value.lower()] += 1
-            gone.add(run.run_id)
+            deleted_runs.add(run.run_id)
     existing = set(instance.get_run_ids())
     kept_checks = storage.kept_checks(days_since)
     deleted["checks"] = storage.delete_checks(before, kept_checks, existing)
     deleted["events"] = storage.delete_events(before, kept | set(filter(None, kept_checks.values())))
-    storage.remove_databases(existing, gone, now)
+    storage.remove_databases(existing, deleted_runs, now)
     deleted["bytes_freed"] = sum(rebuilt(file) for file in storage.shared_files())
     return deleted
 
 
-def _runs(instance: dg.DagsterInstance, wanted: dg.RunsFilter) -> Iterator[dg.DagsterRun]:
+def _runs(instance: dg.DagsterInstance, filters: dg.RunsFilter) -> Iterator[dg.DagsterRun]:
     cursor: str | None = None
-    while records := instance.get_run_records(wanted, cursor=cursor, limit=AT_ONCE):
+    while records := instance.get_run_records(filters, cursor=cursor, limit=BATCH_ROWS):
         yield from (record.dagster_run for record in records)
         cursor = records[-1].dagster_run.run_id
 
@@ -129,7 +129,7 @@ class StoredEvents:
     def __init__(self, instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]) -> None:
         self._instance, self._storage = instance, sql_storage(instance)
         keys = [key.to_string() for key in assets]
-        self._lasting = sa.and_(_E.asset_key.in_(keys), _E.dagster_event_type.in_(LASTING))
+        self._lasting = sa.and_(_E.asset_key.in_(keys), _E.dagster_event_type.in_(KEPT_EVENT_TYPES))
         self._events, self._checks = _E.asset_key.in_(keys), _C.asset_key.in_(keys)
 
     def kept_events(self, days_since: datetime) -> set[int]:
@@ -138,11 +138,11 @@ class StoredEvents:
         Of each asset and event type: the last event of each partition; of events without a partition, the last one of
         each day since `days_since`, and the last one of all.
         """
-        of, without = (_E.asset_key, _E.dagster_event_type), sa.and_(self._lasting, _E.partition.is_(None))
+        columns, without = (_E.asset_key, _E.dagster_event_type), sa.and_(self._lasting, _E.partition.is_(None))
         recent = sa.and_(without, _E.timestamp >= _midnight(days_since))
         return {
-            *self._last(_E.id, self._lasting, *of, _E.partition),
-            *self._last(_E.id, recent, *of, sa.func.date(_E.timestamp)),
+            *self._last(_E.id, self._lasting, *columns, _E.partition),
+            *self._last(_E.id, recent, *columns, sa.func.date(_E.timestamp)),
         }
 
     def kept_checks(self, days_since: datetime) -> dict[int, int | None]:
@@ -150,21 +150,21 @@ class StoredEvents:
 
         Of each check: the last result of each day since `days_since`, and the last one of all.
         """
-        answered, at = sa.and_(self._checks, _C.execution_status.in_(ANSWERED)), _C.evaluation_event_timestamp
-        recent, of = sa.and_(answered, at >= _midnight(days_since)), (_C.asset_key, _C.check_name)
-        kept = {*self._last(_C.id, answered, *of), *self._last(_C.id, recent, *of, sa.func.date(at))}
-        found: dict[int, int | None] = {}
-        for some in _batches(sorted(kept)):
-            query = sa.select(_C.id, _C.evaluation_event_storage_id).where(_C.id.in_(some))
-            found |= {row[0]: row[1] for row in self._rows(query)}
-        return found
+        answered, at = sa.and_(self._checks, _C.execution_status.in_(COMPLETED_STATUSES)), _C.evaluation_event_timestamp
+        recent, columns = sa.and_(answered, at >= _midnight(days_since)), (_C.asset_key, _C.check_name)
+        kept = {*self._last(_C.id, answered, *columns), *self._last(_C.id, recent, *columns, sa.func.date(at))}
+        events: dict[int, int | None] = {}
+        for batch in _batches(sorted(kept)):
+            query = sa.select(_C.id, _C.evaluation_event_storage_id).where(_C.id.in_(batch))
+            events |= {row[0]: row[1] for row in self._rows(query)}
+        return events
 
     def detach(self, run_id: str, kept: Collection[int]) -> None:
         """Turn the kept events of a run into events without a run, so that they stay when the run is deleted."""
-        of_run = sa.select(_E.id).where(_E.run_id == run_id, _E.dagster_event_type.in_(LASTING))
-        for some in _batches([row[0] for row in self._rows(of_run) if row[0] in kept]):
+        of_run = sa.select(_E.id).where(_E.run_id == run_id, _E.dagster_event_type.in_(KEPT_EVENT_TYPES))
+        for batch in _batches([row[0] for row in self._rows(of_run) if row[0] in kept]):
             with self._storage.index_connection() as connection:
-                for row_id, event in connection.execute(sa.select(_E.id, _E.event).where(_E.id.in_(some))).fetchall():
+                for row_id, event in connection.execute(sa.select(_E.id, _E.event).where(_E.id.in_(batch))).fetchall():
                     detached = {"run_id": RUNLESS_RUN_ID, "event": without_run(event)}
                     connection.execute(sa.update(SqlEventLogStorageTable).where(_E.id == row_id).values(detached))
 
@@ -175,10 +175,10 @@ class StoredEvents:
         """
         old = sa.and_(self._events, _E.run_id == RUNLESS_RUN_ID, _E.timestamp < _naive(before))
         ids = [row[0] for row in self._rows(sa.select(_E.id).where(old)) if row[0] not in kept]
-        for some in _batches(ids):
+        for batch in _batches(ids):
             with self._storage.index_connection() as connection:
-                connection.execute(sa.delete(AssetEventTagsTable).where(_T.event_id.in_(some)))
-                connection.execute(sa.delete(SqlEventLogStorageTable).where(_E.id.in_(some)))
+                connection.execute(sa.delete(AssetEventTagsTable).where(_T.event_id.in_(batch)))
+                connection.execute(sa.delete(SqlEventLogStorageTable).where(_E.id.in_(batch)))
         if isinstance(self._storage, SqliteEventLogStorage) and self._file(RUNLESS_RUN_ID).exists():
             with self._storage.run_connection(RUNLESS_RUN_ID) as connection:
                 connection.execute(sa.delete(SqlEventLogStorageTable).where(old))
@@ -192,19 +192,19 @@ class StoredEvents:
         old = sa.and_(self._checks, _C.evaluation_event_timestamp < _naive(before))
         rows = self._rows(sa.select(_C.id, _C.run_id).where(old))
         ids = [row_id for row_id, run_id in rows if row_id not in kept and not (run_id and run_id in runs)]
-        for some in _batches(ids):
+        for batch in _batches(ids):
             with self._storage.index_connection() as connection:
-                connection.execute(sa.delete(AssetCheckExecutionsTable).where(_C.id.in_(some)))
+                connection.execute(sa.delete(AssetCheckExecutionsTable).where(_C.id.in_(batch)))
         return len(ids)
 
-    def remove_databases(self, existing: Collection[str], gone: Collection[str], now: datetime) -> None:
+    def remove_databases(self, existing: Collection[str], deleted: Collection[str], now: datetime) -> None:
         """Remove the SQLite databases of the runs that are gone, and from ORPHAN_AGE on those of unknown runs."""
         if not isinstance(self._storage, SqliteEventLogStorage):
             return
         for run_id in set(self._storage.get_all_run_ids()) - set(existing):
             file = self._file(run_id)
             with suppress(OSError):  # on Windows a file that is open cannot be removed; the next call removes it
-                if run_id in gone or now - datetime.fromtimestamp(file.stat().st_mtime, UTC) > ORPHAN_AGE:
+                if run_id in deleted or now - datetime.fromtimestamp(file.stat().st_mtime, UTC) > ORPHAN_AGE:
                     for end in ("-wal", "-shm", ""):
                         file.with_name(file.name + end).unlink(missing_ok=True)
 
@@ -290,5 +290,5 @@ def _midnight(moment: datetime) -> datetime:
 
 
 def _batches(rows: Sequence[int]) -> Iterator[Sequence[int]]:
-    for begin in range(0, len(rows), AT_ONCE):
-        yield rows[begin : begin + AT_ONCE]
+    for begin in range(0, len(rows), BATCH_ROWS):
+        yield rows[begin : begin + BATCH_ROWS]

@@ -37,9 +37,9 @@ from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
 
 _SYSTEMS: dict[Side, str] = {"d365": "Dynamics 365: ", "campaign": "Campaign: "}
-"""Text in the reason of a rejected opt-out that names the system which rejected it, by side."""
+"""Text in the reason of a rejected opt-out that names the rejecting system, by side."""
 COLUMN_CHECKS = (rules.OPT_OUT_COLUMNS, rules.OPT_OUT_ATTRIBUTES)
-_APPLIED = {
+_WRITE_RESULTS = {
     "written": "written",
     "held_already": "already",
     "to_be_decided_again": "again",
@@ -56,10 +56,10 @@ _OF_A_DECISION = [
     dg.TableColumn("d365_modified", "datetime", "when the contact was last modified"),
     dg.TableColumn("campaign", "boolean", "opted out, as Campaign has it"),
     dg.TableColumn("campaign_changed", "datetime", "when Campaign's attribute changed"),
-    dg.TableColumn("value", "boolean", "what both sides are to hold"),
+    dg.TableColumn("value", "boolean", "the value that both sides must hold"),
     dg.TableColumn("write", "string", "the side that is written; empty: they agree"),
     dg.TableColumn("reason", "string", "why"),
-    dg.TableColumn("source", "string", "what caused the decision"),
+    dg.TableColumn("source", "string", "the cause of the decision"),
     dg.TableColumn("decided_at", "datetime", "when it was decided"),
 ]
 
@@ -67,7 +67,7 @@ _OF_A_DECISION = [
 def opt_out_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.AssetsDefinition]:
     """Return the opt-out assets for the configured direction; none if opt-outs are disabled.
 
-    outcome: receives what a run of them finds, for a caller in the same process.
+    outcome: receives the result of a run, for a caller in the same process.
     """
     direction = runtime.config.opt_out.direction
     if not runtime.config.opt_out.active:
@@ -94,7 +94,7 @@ def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition
         kinds={"python"},
         owners=list(config.owners.opt_out),
         metadata=asset_metadata.page(config, decide, _OF_A_DECISION, deps),
-        description="What is decided of each opt-out that may differ: both values, both times, the value that both "
+        description="The decision on each opt-out that may differ: both values, both times, the value that both "
         "sides are to hold, why, and which side is written (direction "
         f"{config.opt_out.direction}). Kept for audit.",
         check_specs=check_specs(DECISIONS, (*COLUMN_CHECKS, rules.DECIDED), COLUMN_CHECKS),
@@ -102,8 +102,8 @@ def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition
         required_resource_keys=OF_TABLES,
     )
     def decisions(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
-            yield from _decide(context, its, outcome or Outcome())
+        with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
+            yield from _decide(context, run_runtime, outcome or Outcome())
 
     return decisions
 
@@ -120,13 +120,13 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
     if failed:
         yield from selected(context, DECISIONS, findings_of(failed[0]))  # others are of the contact's table
         raise dg.Failure(str(failed[0]), allow_retries=False)
-    left = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
+    open_counts = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
     numbers = {
         "dagster/partition_row_count": deciding.decided.total(),
         **_decided(runtime, deciding),
-        "to_d365": left.to_d365,
-        "to_campaign": left.to_campaign,
-        "held": left.held,
+        "to_d365": open_counts.to_d365,
+        "to_campaign": open_counts.to_campaign,
+        "held": open_counts.held,
         "engine_calls": runtime.calls.total() - calls,
     }
     columns = [rule.found(True) for rule in COLUMN_CHECKS]
@@ -159,14 +159,14 @@ def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.A
         metadata=asset_metadata.page(config, function, columns, deps) | {"dagster/table_name": name},
         tags={"sync/pii": "true"},
         description=f"Opt-outs of {objects}, as decided: written where they differ, never where they agree. A run "
-        "writes all that is due; running it again retries what is left.",
+        "writes all due opt-outs; running it again retries the failed ones.",
         check_specs=check_specs(key, [rules.ACCEPTED]),
         op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
     def written(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
-            yield from _write(context, its, outcome or Outcome(), key, side)
+        with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
+            yield from _write(context, run_runtime, outcome or Outcome(), key, side)
 
     return written
 
@@ -213,17 +213,17 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
         owners=list(config.owners.opt_out),
         metadata=asset_metadata.page(config, Changes.settle, _OF_A_DECISION, deps),
         tags={"sync/pii": "true"},
-        description="Everything that is due without a file: profiles are polled if `poll_profiles_minutes` says so, "
+        description="Opt-outs that are due without a file: profiles are polled if `poll_profiles_minutes` says so, "
         "then opt-outs are decided and written where the two sides differ (direction "
-        f"{direction}). A run writes all that is due; running it again retries what is left. Each decision is kept for "
+        f"{direction}). A run writes all due ones; running it again retries the failed ones. Each decision is kept for "
         "audit.",
         check_specs=check_specs(CHANGES, [rules.DECIDED, rules.ACCEPTED]),
         op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
     def changes(context: dg.AssetExecutionContext, config: ChangesConfig) -> Iterator[Any]:
-        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
-            yield from _run_changes(context, its, outcome or Outcome(), poll=config.poll)
+        with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
+            yield from _run_changes(context, run_runtime, outcome or Outcome(), poll=config.poll)
 
     return changes
 
@@ -237,13 +237,14 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: O
     if done.deciding is None:
         yield check_result(CHANGES, rules.DECIDED.found(False, str(failed[0]), stops=True))
         raise dg.Failure(problems, allow_retries=False)
-    refused, left = runtime.ledger.opt_outs.refused(), runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
+    opt_outs = runtime.ledger.opt_outs
+    refused, counts = opt_outs.refused(), opt_outs.left(runtime.config.opt_out.attributes)
     polled = done.polled or ProfilePoll()  # without a poll its numbers are 0, so that the UI's plots have no gaps
     numbers: dict[str, Any] = {"profiles_read": polled.profiles, **stated_numbers(polled.stated)}
     numbers |= _decided(runtime, done.deciding)
     for side, written in done.written.items():
         numbers |= _applied(written, f"{side}_")
-    numbers |= {"still_due": left.due, "held": left.held, **_by_reason(refused)}
+    numbers |= {"still_due": counts.due, "held": counts.held, **_by_reason(refused)}
     numbers["engine_calls"] = runtime.calls.total() - calls
     checks = [_note_undecided(outcome, done.deciding), health.accepted(len(refused))]
     yield _result(runtime, CHANGES, numbers, checks)
@@ -253,20 +254,20 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: O
 
 
 def _result(
-    runtime: Runtime, key: dg.AssetKey, numbers: Mapping[str, Any], found: Sequence[Finding]
+    runtime: Runtime, key: dg.AssetKey, numbers: Mapping[str, Any], findings: Sequence[Finding]
 ) -> dg.MaterializeResult[Any]:
     links = asset_metadata.links(runtime, runtime.config.table(CONTACT))
     return dg.MaterializeResult(
-        metadata=metadata(numbers) | links, check_results=[check_result(key, one) for one in found]
+        metadata=metadata(numbers) | links, check_results=[check_result(key, one) for one in findings]
     )
 
 
 def _note_undecided(outcome: Outcome, deciding: DecisionRun) -> Finding:
     """Return the finding about decisions; if it fails, the run goes on, since the others are to be written."""
-    found = health.decided(deciding.unanswered, deciding.problem)
-    if not found.passed:
-        outcome.stopped.append(found.message)
-    return found
+    finding = health.decided(deciding.unanswered, deciding.problem)
+    if not finding.passed:
+        outcome.stopped.append(finding.message)
+    return finding
 
 
 def _decided(runtime: Runtime, deciding: DecisionRun) -> dict[str, Any]:
@@ -276,17 +277,17 @@ def _decided(runtime: Runtime, deciding: DecisionRun) -> dict[str, Any]:
     """
     by_reason = [(reason, side, number) for (reason, side), number in deciding.decided.most_common()]
     last = runtime.ledger.opt_out_decisions.of_partition(deciding.partition, SHOWN)
-    shown = [(one.contact, one.attribute, one.write or "", without_value(one.reason), one.source) for one in last]
+    rows = [(one.contact, one.attribute, one.write or "", without_value(one.reason), one.source) for one in last]
     return {
         "decisions": deciding.decided.total(),
         "by_reason": Rows(("reason", "side written", "records"), by_reason),
-        "last_decisions": Rows(("contact", "attribute", "side written", "reason", "source"), shown),
+        "last_decisions": Rows(("contact", "attribute", "side written", "reason", "source"), rows),
     }
 
 
 def _applied(done: Applied, prefix: str = "") -> dict[str, int]:
     """Return the numbers of opt-outs by the outcome of their write."""
-    return {f"{prefix}{name}": getattr(done, attribute) for name, attribute in _APPLIED.items()}
+    return {f"{prefix}{name}": getattr(done, attribute) for name, attribute in _WRITE_RESULTS.items()}
 
 
 def _by_reason(refused: Sequence[Reject]) -> dict[str, Rows]:

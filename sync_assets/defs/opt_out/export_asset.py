@@ -39,11 +39,11 @@ from sync_assets.sftp.errors import FileGone
 SHOWN = 20
 
 
-class Missing(NamedTuple):
-    """A file that is not on the SFTP server. text: for the user. taken: it was processed before it was removed."""
+class NoFile(NamedTuple):
+    """A file that is not on the SFTP server. text: for the user. was_processed: before it was removed."""
 
     text: str
-    taken: bool
+    was_processed: bool
 
 
 USED = {SFTP, LEDGER}
@@ -51,7 +51,7 @@ USED = {SFTP, LEDGER}
 
 
 def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
-    """Define the asset. outcome: receives what a run finds, for a caller in the same process."""
+    """Define the asset. outcome: receives the result of a run, for a caller in the same process."""
     export = runtime.config.opt_out.export
     expected = timedelta(hours=export.expected_every_hours)
     texts = {"line": "of the file", "id": "the contact's id"}
@@ -81,9 +81,9 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
         required_resource_keys=USED,
     )
     def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        its = bound(runtime, context.resources, USED)
-        with closing(its), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
-            yield from _export_file(context, its, outcome or Outcome(), staging.StagedRows(Path(folder)))
+        run_runtime = bound(runtime, context.resources, USED)
+        with closing(run_runtime), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
+            yield from _export_file(context, run_runtime, outcome or Outcome(), staging.StagedRows(Path(folder)))
 
     return export_rows
 
@@ -93,42 +93,42 @@ def _export_file(
 ) -> Iterator[Any]:
     partition = context.partition_key
     with reported(outcome, context, f"reading of {partition}") as failed, heartbeat(runtime, context.run_id):
-        taken = _take(runtime, partition, spool)
+        result = _take(runtime, partition, spool)
     if failed:
         raise dg.Failure(str(failed[0]), allow_retries=False)
-    if isinstance(taken, Missing):
-        found = [
-            READABLE.found(taken.taken, taken.text, stops=False),
+    if isinstance(result, NoFile):
+        findings = [
+            READABLE.found(result.was_processed, result.text, stops=False),
             VALID.found(True, "No row of it was read."),
         ]
-        yield _result({"dagster/partition_row_count": 0}, found)
-    elif isinstance(taken, tuple):
-        staged, stated = taken
+        yield _result({"dagster/partition_row_count": 0}, findings)
+    elif isinstance(result, tuple):
+        staged, stated = result
         text = "; ".join(staged.warnings) or "It could be read."
         readable = READABLE.found(not staged.warnings, text, stops=False)
         yield _result(_numbers(staged) | stated_numbers(stated), [readable, _valid(runtime, partition, staged)])
     else:
         # A file that cannot be read, or that changed or vanished meanwhile, must not block the files after it: the
         # run fails after the check result, and the sensor goes on with the next file.
-        yield check_result(EXPORT, READABLE.found(False, str(taken)))
-        context.log.error(str(taken))
-        fail_if_stopped(outcome, f"{partition}: {taken}")
+        yield check_result(EXPORT, READABLE.found(False, str(result)))
+        context.log.error(str(result))
+        fail_if_stopped(outcome, f"{partition}: {result}")
 
 
 def _take(
     runtime: Runtime, partition: str, spool: staging.StagedRows
-) -> tuple[staging.Staged, Counter[Stated]] | Missing | BadExport | FileGone:
+) -> tuple[staging.Staged, Counter[Stated]] | NoFile | BadExport | FileGone:
     """Stage a partition's file and store its statements.
 
     Returns:
-        The staged rows and the number of statements by kind; or why there are none, which may be no error (Missing).
+        The staged rows and the number of statements by kind; or why there are none (NoFile may be no error).
     """
     file = files.find(runtime, partition)
     if file is None:
-        return Missing(
-            f"No file of this partition ({partition}) is known: it was removed from the SFTP before it was taken, or "
-            "never stood there. Nothing is decided of it.",
-            taken=False,
+        return NoFile(
+            f"No file of this partition ({partition}) is known: it was removed from the SFTP unprocessed, or "
+            "never existed. No decision follows from it.",
+            was_processed=False,
         )
     try:
         staged = staging.spool_file(runtime, file, spool)
@@ -138,29 +138,30 @@ def _take(
     except FileGone as error:
         if file.state != FileState.DONE:
             return error
-        return Missing(
-            f"{file.name} was taken on {file.done_at:%Y-%m-%d} and is no longer on the SFTP. What it stated is in the "
-            "ledger; nothing is decided of it again.",
-            taken=True,
+        return NoFile(
+            f"{file.name} was processed on {file.done_at:%Y-%m-%d} and is no longer on the SFTP. Its statements are in "
+            "the ledger and are not decided again.",
+            was_processed=True,
         )
     return staged, staging.state_file(runtime, file, staged, spool)
 
 
-def _result(numbers: dict[str, Any], found: list[Finding]) -> dg.MaterializeResult[Any]:
-    return dg.MaterializeResult(metadata=metadata(numbers), check_results=[check_result(EXPORT, one) for one in found])
+def _result(numbers: dict[str, Any], findings: list[Finding]) -> dg.MaterializeResult[Any]:
+    results = [check_result(EXPORT, finding) for finding in findings]
+    return dg.MaterializeResult(metadata=metadata(numbers), check_results=results)
 
 
-def _numbers(taken: staging.Staged) -> dict[str, Any]:
+def _numbers(staged: staging.Staged) -> dict[str, Any]:
     return {
-        "dagster/partition_row_count": taken.good,
-        "rows": taken.rows,
-        "good_rows": taken.good,
-        "rejected_rows": taken.bad,
-        "foreign_profiles": taken.foreign,
-        "file_bytes": taken.bytes,
-        "seconds": round(taken.seconds, 3),
-        "rows_per_second": round(taken.rows / taken.seconds, 1) if taken.seconds else 0.0,
-        "dates": taken.dates or None,
+        "dagster/partition_row_count": staged.good,
+        "rows": staged.rows,
+        "good_rows": staged.good,
+        "rejected_rows": staged.bad,
+        "foreign_profiles": staged.foreign,
+        "file_bytes": staged.bytes,
+        "seconds": round(staged.seconds, 3),
+        "rows_per_second": round(staged.rows / staged.seconds, 1) if staged.seconds else 0.0,
+        "dates": staged.dates or None,
     }
 
 
@@ -169,18 +170,18 @@ def stated_numbers(stated: Counter[Stated]) -> dict[str, int]:
     return {f"stated_{kind}": stated[kind] for kind in get_args(Stated)}
 
 
-def _valid(runtime: Runtime, partition: str, taken: staging.Staged) -> Finding:
+def _valid(runtime: Runtime, partition: str, staged: staging.Staged) -> Finding:
     """Return the finding that no row was rejected; it shows the first ones by line, id and reason."""
-    shown = runtime.ledger.opt_out_decisions.rejected_rows(partition, SHOWN) if taken.bad else []
+    rejected = runtime.ledger.opt_out_decisions.rejected_rows(partition, SHOWN) if staged.bad else []
     text = "Every row is valid."
-    if taken.bad:
-        text = f"{taken.bad:,} of {taken.rows:,} rows were left out; the others go on."
+    if staged.bad:
+        text = f"{staged.bad:,} of {staged.rows:,} rows were rejected; the others are processed."
     numbers = {
-        "rejected_rows": taken.bad,
-        "reasons": Rows(("reason", "records"), taken.reasons.most_common(SHOWN)),
-        "first_rows": Rows(("line", "id", "reason"), [(str(row.line), row.id or "", row.reason) for row in shown]),
+        "rejected_rows": staged.bad,
+        "reasons": Rows(("reason", "records"), staged.reasons.most_common(SHOWN)),
+        "first_rows": Rows(("line", "id", "reason"), [(str(row.line), row.id or "", row.reason) for row in rejected]),
     }
-    return VALID.found(not taken.bad, text, numbers)
+    return VALID.found(not staged.bad, text, numbers)
 
 
 def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
@@ -192,10 +193,10 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
         can_subset=True,  # else the UI could not execute one of them
     )
     def watch(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        with failing("look at the SFTP"):
-            seen = files.poll_folder(runtime)
+        with failing("poll of the SFTP"):
+            poll = files.poll_folder(runtime)
         yield from selected(
-            context, EXPORT, files.folder_findings(runtime.config.opt_out.export, seen, datetime.now(UTC))
+            context, EXPORT, files.folder_findings(runtime.config.opt_out.export, poll, datetime.now(UTC))
         )
 
     return watch

@@ -38,16 +38,16 @@ RESTART_AFTER = timedelta(hours=1)
 POLL = CHANGES.to_user_string()
 
 
-class Seen(msgspec.Struct):
+class Cursor(msgspec.Struct):
     """The cursor of the sensor.
 
     Attributes:
         reported: When the checks were last reported, UTC.
-        asked: The last requested run by partition; of a poll of profiles by POLL.
+        requested: The last requested run by partition; of a poll of profiles by POLL.
     """
 
     reported: datetime | None = None
-    asked: dict[str, RunRequested] = {}
+    requested: dict[str, RunRequested] = {}
 
 
 def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
@@ -65,55 +65,55 @@ def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus
     )
     @with_backoff("opt_out_file")
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        seen = msgspec.json.decode(context.cursor, type=Seen) if context.cursor else Seen()
+        cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
         now = datetime.now(UTC)
         if CONTACT in runtime.ledger.maintenance.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
-        last = seen.reported
+        last = cursor.reported
         due = last is None or abs(now - last) >= REPORTED or _is_hidden(context.instance, last)
-        found = folder.poll_folder(runtime, measure=due)
-        for trouble in found.troubles:
+        poll = folder.poll_folder(runtime, measure=due)
+        for trouble in poll.troubles:
             context.log.warning(trouble)
-        for name, why in found.passed_over:
+        for name, why in poll.passed_over:
             context.log.warning(f"{name} is passed over: {why}")
         events: list[dg.AssetObservation | dg.AssetCheckEvaluation] = []
-        if observed := _restart_stalled(runtime, found, now):
+        if observed := _restart_stalled(runtime, poll, now):
             events.append(observed)
         if due:
-            seen.reported = now
-            events += _reports(runtime, context.instance, found, now)
+            cursor.reported = now
+            events += _reports(runtime, context.instance, poll, now)
         request, why_not = None, "a run of opt-outs is under way"
         if not active_runs(context, runtime.ledger, WORK):
-            request, why_not = _next(runtime, found, seen, now)
+            request, why_not = _next(runtime, poll, cursor, now)
         return dg.SensorResult(
             run_requests=[request] if request else [],
             dynamic_partitions_requests=_partitions(request),
             skip_reason=None if request else why_not,
             asset_events=events,
-            cursor=msgspec.json.encode(seen).decode(),
+            cursor=msgspec.json.encode(cursor).decode(),
         )
 
     return opt_out_file
 
 
-def _next(runtime: Runtime, found: folder.FolderPoll, seen: Seen, now: datetime) -> tuple[dg.RunRequest | None, str]:
+def _next(runtime: Runtime, poll: folder.FolderPoll, memory: Cursor, now: datetime) -> tuple[dg.RunRequest | None, str]:
     """Return the run to request now, or the reason why there is none.
 
     Files go first, one at a time and in order, since a later file has newer values; then a due poll of profiles.
     """
-    waiting = {POLL, *(file.partition for file in found.ready)}
-    seen.asked = {partition: asked for partition, asked in seen.asked.items() if partition in waiting}
-    for file in found.ready:
-        worth, seen.asked[file.partition] = ask_again(seen.asked.get(file.partition), 1, now)
-        if worth:
+    waiting = {POLL, *(file.partition for file in poll.ready)}
+    memory.requested = {partition: last for partition, last in memory.requested.items() if partition in waiting}
+    for file in poll.ready:
+        is_due, memory.requested[file.partition] = ask_again(memory.requested.get(file.partition), 1, now)
+        if is_due:
             return _file_request(runtime, file.partition), ""
-        return None, f"{file.partition}: its last run did not take it; it is tried again later"
+        return None, f"{file.partition}: its last run did not process it; it is tried again later"
     if poll_is_due(runtime, now):
-        worth, seen.asked[POLL] = ask_again(seen.asked.get(POLL), 1, now)
-        return (_changes_request(), "") if worth else (None, "the last poll failed; it is tried again later")
-    seen.asked.pop(POLL, None)
-    if found.unsettled:
-        return None, f"{counted(len(found.unsettled), 'file', 'are')} perhaps still being written"
+        is_due, memory.requested[POLL] = ask_again(memory.requested.get(POLL), 1, now)
+        return (_changes_request(), "") if is_due else (None, "the last poll failed; it is tried again later")
+    memory.requested.pop(POLL, None)
+    if poll.unsettled:
+        return None, f"{counted(len(poll.unsettled), 'file', 'are')} perhaps still being written"
     return None, "no new file"
 
 
@@ -131,7 +131,7 @@ def _changes_request() -> dg.RunRequest:
 
 
 def due_request(
-    runtime: Runtime, context: dg.SensorEvaluationContext, asked: dict[str, RunRequested], now: datetime
+    runtime: Runtime, context: dg.SensorEvaluationContext, requested: dict[str, RunRequested], now: datetime
 ) -> dg.RunRequest | None:
     """Return a request for a run of opt-outs that are due without a file, or of a poll of profiles that is late.
 
@@ -141,14 +141,14 @@ def due_request(
         None if nothing is due or late, if a run of opt-outs is active, if contacts are in maintenance, or during a
             backoff.
     """
-    left = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes).due
-    if not (left or poll_is_late(runtime, now)) or CONTACT in runtime.ledger.maintenance.in_maintenance():
-        asked.pop(WORK, None)
+    due = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes).due
+    if not (due or poll_is_late(runtime, now)) or CONTACT in runtime.ledger.maintenance.in_maintenance():
+        requested.pop(WORK, None)
         return None
     if active_runs(context, runtime.ledger, WORK):
         return None
-    worth, asked[WORK] = ask_again(asked.get(WORK), left, now)
-    return _changes_request() if worth else None
+    is_due, requested[WORK] = ask_again(requested.get(WORK), due, now)
+    return _changes_request() if is_due else None
 
 
 def _is_hidden(instance: dg.DagsterInstance, reported: datetime) -> bool:
@@ -158,16 +158,16 @@ def _is_hidden(instance: dg.DagsterInstance, reported: datetime) -> bool:
 
 
 def _reports(
-    runtime: Runtime, instance: dg.DagsterInstance, found: folder.FolderPoll, now: datetime
+    runtime: Runtime, instance: dg.DagsterInstance, poll: folder.FolderPoll, now: datetime
 ) -> list[dg.AssetCheckEvaluation]:
-    watched = folder.folder_findings(runtime.config.opt_out.export, found, now)
+    watched = folder.folder_findings(runtime.config.opt_out.export, poll, now)
     return [evaluation(instance, check_result(EXPORT, one)) for one in watched]
 
 
-def _restart_stalled(runtime: Runtime, found: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:
+def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:
     """Start Campaign's export workflow if its file is overdue, at most once an hour, and return an event about it."""
     export = runtime.config.opt_out.export
-    if not (export.restart_stalled and export.workflow_id and is_overdue(export, found.newest, now)):
+    if not (export.restart_stalled and export.workflow_id and is_overdue(export, poll.newest, now)):
         return None
     last = runtime.ledger.opt_out_files.last_noted(RESTART)
     if last is not None and abs(now - last) < RESTART_AFTER:
@@ -191,6 +191,6 @@ def _restart_stalled(runtime: Runtime, found: folder.FolderPoll, now: datetime) 
 async def _start(runtime: Runtime, workflow_id: str) -> str:
     """Start a workflow. Return its status before."""
     async with runtime.campaign() as campaign:
-        before = await workflow(campaign, workflow_id)
+        status = await workflow(campaign, workflow_id)
         await start(campaign, workflow_id)
-        return before.status
+        return status.status

@@ -2,7 +2,7 @@
 
 assets, audit_assets               definitions of the assets
 table_run                          the run of a group of linked tables: capture, push, follow changes
-table_work, run_reports            what a run found of a table; its reports and results
+table_work, run_reports            the result of a run for a table; its reports
 findings, checks                   the checks: conditions and findings; how they are evaluated
 sensors, backlog_sensor            when a run is requested: for changes, for pending records
 run_requests                       requests with a backoff; which runs are active

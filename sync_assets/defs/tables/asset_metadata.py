@@ -33,8 +33,8 @@ DAYS = 14
 # --- Columns ----------------------------------------------------------------------------------------------------------
 
 
-class _Way(NamedTuple):
-    """The way of a mapped column to an attribute, and what the description of each says besides of the other.
+class _ColumnPair(NamedTuple):
+    """A mapped column and its attribute, with the texts that the description of each adds about the other.
 
     parent: the table that a link leads to.
     """
@@ -46,33 +46,33 @@ class _Way(NamedTuple):
     parent: TableConfig | None = None
 
 
-def _ways(config: Config, table: TableConfig) -> Iterator[_Way]:
-    """Yield the ways of fields, of links, then of opt-outs. The first way of a column or an attribute describes it."""
+def _pairs(config: Config, table: TableConfig) -> Iterator[_ColumnPair]:
+    """Yield the pairs of fields, links, then opt-outs. The first pair of a column or an attribute describes it."""
     for name, field in table.fields.items():
-        yield _Way(name, field.to, _how(field), _how(field))
+        yield _ColumnPair(name, field.to, _how(field), _how(field))
     for link in table.links:
         parent = config.table(link.table)
         of_column = f", the {parent.resource} of this {table.table}"
-        yield _Way(link.field, link.to, of_column, f": the {parent.resource} by its {parent.key}", parent)
+        yield _ColumnPair(link.field, link.to, of_column, f": the {parent.resource} by its {parent.key}", parent)
     for name, one in config.opt_outs_of_new_records(table.table).items():
         of_column = " of new records; then by opt_out/changes"
-        yield _Way(name, one.to, of_column, " for new records; then by opt_out/changes")
+        yield _ColumnPair(name, one.to, of_column, " for new records; then by opt_out/changes")
 
 
-def d365_schema(config: Config, table: TableConfig, found: Table | None = None) -> dg.TableSchema:
+def d365_schema(config: Config, table: TableConfig, metadata: Table | None = None) -> dg.TableSchema:
     """Return the mapped columns of a Dynamics 365 table, described by the attribute each is written to."""
-    texts = {found.key: f"to {table.resource}.{table.key}"} if found else {}
-    for way in _ways(config, table):
-        texts.setdefault(way.column, f"to {table.resource}.{way.attribute}{way.of_column}")
+    texts = {metadata.key: f"to {table.resource}.{table.key}"} if metadata else {}
+    for pair in _pairs(config, table):
+        texts.setdefault(pair.column, f"to {table.resource}.{pair.attribute}{pair.of_column}")
     columns = [
         dg.TableColumn(
             name,
-            found.columns[name].type if found else NO_TYPE,
+            metadata.columns[name].type if metadata else NO_TYPE,
             description=text,
-            constraints=KEY if found and name == found.key else None,
+            constraints=KEY if metadata and name == metadata.key else None,
         )
         for name, text in texts.items()
-        if found is None or name in found.columns
+        if metadata is None or name in metadata.columns
     ]
     return dg.TableSchema(columns)
 
@@ -84,8 +84,8 @@ def campaign_schema(config: Config, table: TableConfig) -> dg.TableSchema:
     case.
     """
     texts = {table.key: f"the id of the {table.table} in Dynamics 365"}
-    for way in _ways(config, table):
-        texts.setdefault(way.attribute, f"from {table.table}.{way.column}{way.of_attribute}")
+    for pair in _pairs(config, table):
+        texts.setdefault(pair.attribute, f"from {table.table}.{pair.column}{pair.of_attribute}")
     columns = [
         dg.TableColumn(name, NO_TYPE, description=text, constraints=KEY if name == table.key else None)
         for name, text in texts.items()
@@ -93,10 +93,10 @@ def campaign_schema(config: Config, table: TableConfig) -> dg.TableSchema:
     return dg.TableSchema(columns)
 
 
-def campaign_types(config: Config, table: TableConfig, found: Resource) -> Rows:
+def campaign_types(config: Config, table: TableConfig, metadata: Resource) -> Rows:
     """Return the types of the mapped attributes, from Campaign's metadata of the resource, as a table."""
-    names = dict.fromkeys([table.key, *(way.attribute for way in _ways(config, table))])
-    return Rows(("attribute", "type"), [(name, one.type) for name in names if (one := found.attributes.get(name))])
+    names = dict.fromkeys([table.key, *(pair.attribute for pair in _pairs(config, table))])
+    return Rows(("attribute", "type"), [(name, one.type) for name in names if (one := metadata.attributes.get(name))])
 
 
 def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineage:
@@ -105,9 +105,9 @@ def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineag
     # The key column of contacts and custom tables is `<table>id` (docs/dev/references/dataverse.md 0); only activities
     # differ.
     deps = {table.key: [dg.TableColumnDep(source, f"{table.table}id")]}
-    for way in _ways(config, table):
-        there = [dg.TableColumnDep(campaign_key(way.parent), way.parent.key)] if way.parent else []
-        deps.setdefault(way.attribute, [dg.TableColumnDep(source, way.column), *there])
+    for pair in _pairs(config, table):
+        parent_key = [dg.TableColumnDep(campaign_key(pair.parent), pair.parent.key)] if pair.parent else []
+        deps.setdefault(pair.attribute, [dg.TableColumnDep(source, pair.column), *parent_key])
     return dg.TableColumnLineage(deps)
 
 
@@ -123,12 +123,12 @@ def _how(field: FieldMapping) -> str:
 def links(runtime: Runtime, table: TableConfig) -> dict[str, dg.MetadataValue]:
     """Return URLs of the table's record list in Dynamics 365 and of the resource in Campaign's API."""
     d365, campaign = runtime.settings.links()
-    found: dict[str, dg.MetadataValue] = {}
+    urls: dict[str, dg.MetadataValue] = {}
     if d365:
-        found["dynamics_365"] = dg.MetadataValue.url(f"{d365}/main.aspx?pagetype=entitylist&etn={table.table}")
+        urls["dynamics_365"] = dg.MetadataValue.url(f"{d365}/main.aspx?pagetype=entitylist&etn={table.table}")
     if campaign:
-        found["campaign"] = dg.MetadataValue.url(f"{campaign}/campaign/{table.api}/{table.resource}")
-    return found
+        urls["campaign"] = dg.MetadataValue.url(f"{campaign}/campaign/{table.api}/{table.resource}")
+    return urls
 
 
 def code(config: Config, function: Callable[..., Any], *place: int | str) -> Mapping[str, Any]:
@@ -168,8 +168,8 @@ def page(
     deps: Mapping[str, list[dg.TableColumnDep]],
 ) -> dict[str, Any]:
     """Return the metadata of an opt-out asset's definition: its columns, where they come from, and code references."""
-    found: dict[str, Any] = {SCHEMA: dg.TableSchema(list(columns)), **code(config, function, "opt_out")}
-    return found | ({LINEAGE: dg.TableColumnLineage(deps)} if deps else {})
+    metadata: dict[str, Any] = {SCHEMA: dg.TableSchema(list(columns)), **code(config, function, "opt_out")}
+    return metadata | ({LINEAGE: dg.TableColumnLineage(deps)} if deps else {})
 
 
 # --- Tables of numbers ------------------------------------------------------------------------------------------------

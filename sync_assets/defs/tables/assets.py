@@ -41,7 +41,7 @@ def table_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.As
 
     Args:
         runtime: Of the definitions.
-        outcome: Receives what a run of them finds, for a caller in the same process.
+        outcome: Receives the result of a run, for a caller in the same process.
     """
     return [_group(tables, runtime, outcome) for tables in linked(runtime.config.in_link_order)]
 
@@ -76,11 +76,11 @@ def _group(tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | N
         required_resource_keys=OF_TABLES,
     )
     def sync_tables(context: dg.AssetExecutionContext, config: TableRunConfig) -> Iterator[Any]:
-        with closing(bound(runtime, context.resources, OF_TABLES)) as its:
+        with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
             if context.selected_asset_keys:
-                yield from TableRun(context, its, tables, outcome or Outcome(), force=config.force).results()
+                yield from TableRun(context, run_runtime, tables, outcome or Outcome(), force=config.force).results()
             else:
-                yield from check_alone(context, its, tables)
+                yield from check_alone(context, run_runtime, tables)
 
     return sync_tables
 
@@ -112,7 +112,7 @@ def _campaign_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
         partitions_def=daily(runtime.config.runs.start_date),
         kinds={"adobecampaign"},
         description=f"Records of the Campaign resource `{config.resource}`, in step with `{config.table}`. "
-        "A run sends what is pending; running it again retries what is left.",
+        "A run sends the pending records; running it again retries those that failed.",
         owners=list(runtime.config.owners.campaign),
         metadata={
             "dagster/table_name": config.resource,

@@ -1,4 +1,4 @@
-"""Define the assets `campaign/<resource>_audit`: a sample of records, read back daily and compared with what was sent.
+"""Define the assets `campaign/<resource>_audit`: a sample of records, read back daily and compared.
 
 The comparisons and their findings are in `audit/drift.py` and `opt_out/parity.py`.
 
@@ -43,21 +43,21 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
         specs=[_spec(config, runtime, key)],
         check_specs=check_specs(key, (*AUDIT_CHECKS, OPT_OUTS_AGREE) if compares_opt_outs else AUDIT_CHECKS),
         can_subset=True,  # the UI can execute the checks without the asset, and one of them alone
-        description=f"Compares a sample of {config.resource} with what was sent.",
+        description=f"Compares a sample of {config.resource} with the acknowledged state.",
         required_resource_keys=OF_TABLES,
     )
     def audit(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        wanted, found, results = {one.name for one in context.selected_asset_check_keys}, Drift(), list[Finding]()
-        with closing(bound(runtime, context.resources, OF_TABLES)) as its, failing("comparison"):
-            if context.selected_asset_keys or wanted & {rule.name for rule in AUDIT_CHECKS}:
-                found = interruptible.run(drift(its, config))
-                reasons = its.ledger.reports.reject_reasons(config.table)
-                results += [agreement(config.table, found), one_record_each(config, found, reasons)]
-            if OPT_OUTS_AGREE.name in wanted:
-                results.append(_opt_outs(its))
+        names, differences, results = {one.name for one in context.selected_asset_check_keys}, Drift(), list[Finding]()
+        with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime, failing("comparison"):
+            if context.selected_asset_keys or names & {rule.name for rule in AUDIT_CHECKS}:
+                differences = interruptible.run(drift(run_runtime, config))
+                reasons = run_runtime.ledger.reports.reject_reasons(config.table)
+                results += [agreement(config.table, differences), one_record_each(config, differences, reasons)]
+            if OPT_OUTS_AGREE.name in names:
+                results.append(_opt_outs(run_runtime))
         checked = selected(context, key, results)
         if context.selected_asset_keys:
-            yield dg.MaterializeResult(asset_key=key, metadata=_numbers(found), check_results=checked)
+            yield dg.MaterializeResult(asset_key=key, metadata=_numbers(differences), check_results=checked)
         else:
             yield from checked
 
@@ -71,7 +71,7 @@ def _spec(config: TableConfig, runtime: Runtime, key: dg.AssetKey) -> dg.AssetSp
         group_name="campaign",
         kinds={"adobecampaign"},
         owners=list(runtime.config.owners.campaign),
-        description=f"A sample of `{config.resource}`, read back from Campaign and compared with what was sent last.",
+        description=f"A sample of `{config.resource}`, read back from Campaign and compared with the ledger.",
         metadata=dict(asset_metadata.table_code(runtime.config, config, drift)),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=DAILY * 2, warn_window=DAILY * 1.25),
     )
@@ -85,6 +85,7 @@ def _opt_outs(runtime: Runtime) -> Finding:
     return opt_outs_agree(interruptible.run(parity(runtime)))
 
 
-def _numbers(found: Drift) -> dict[str, Any]:
-    numbers = {name: getattr(found, name) for name in ("sampled", "compared", "moved", "unanswered", "kept_back")}
-    return numbers | {"differing": len(found.different), "missing": len(found.missing), "twice": len(found.twice)}
+def _numbers(result: Drift) -> dict[str, Any]:
+    numbers = {name: getattr(result, name) for name in ("sampled", "compared", "moved", "unanswered", "kept_back")}
+    lists = {"differing": result.different, "missing": result.missing, "twice": result.twice}
+    return numbers | {name: len(records) for name, records in lists.items()}

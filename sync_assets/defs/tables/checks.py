@@ -42,21 +42,21 @@ def check_alone(
     context: dg.AssetExecutionContext, runtime: Runtime, tables: Sequence[TableConfig]
 ) -> Iterator[dg.AssetCheckResult]:
     """Evaluate the checks that a run selects without their assets. Raises dg.Failure if the ledger cannot be read."""
-    wanted, now = context.selected_asset_check_keys, datetime.now(UTC)
+    selected_keys, now = context.selected_asset_check_keys, datetime.now(UTC)
     with failing("check"):
         for config in tables:
-            yield from _of_table(context.instance, runtime, config, wanted, now)
+            yield from _of_table(context.instance, runtime, config, selected_keys, now)
 
 
 def _of_table(
     instance: dg.DagsterInstance,
     runtime: Runtime,
     config: TableConfig,
-    wanted: Collection[dg.AssetCheckKey],
+    selected_keys: Collection[dg.AssetCheckKey],
     now: datetime,
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the wanted check results of one table. In maintenance `ready` keeps its last result."""
-    ready = {dg.AssetCheckKey(side_key(config, side), rules.READY.name) for side in SIDES} & set(wanted)
+    ready = {dg.AssetCheckKey(side_key(config, side), rules.READY.name) for side in SIDES} & set(selected_keys)
     since = runtime.ledger.maintenance.in_maintenance().get(config.table)
     set_up = readiness(runtime, config) if ready and not since else []
     for side in SIDES:
@@ -64,7 +64,7 @@ def _of_table(
             key = dg.AssetCheckKey(side_key(config, side), one.check)
             if since and key in ready:
                 yield as_before(instance, key, InMaintenance(config.table, since))
-            elif key in wanted:
+            elif key in selected_keys:
                 yield check_result(key.asset_key, one)
 
 

@@ -56,7 +56,7 @@ class RunReports:
             self._report_numbers(side_key(work.config, side), numbers)
         work.changed = False
         for side in work.sides:
-            if work.of[side].done:
+            if work.by_side[side].done:
                 self._report_checks(self._checks(work, side))
 
     def _report_numbers(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
@@ -74,11 +74,11 @@ class RunReports:
     def _report_checks(self, results: Iterable[dg.AssetCheckResult]) -> None:
         """Report the results that differ from the last reported ones; equal ones would only let the history grow."""
         changed = [one for one in results if self._last.get(check_key(one)) != _content(one)]
-        others = self._answered_by_others(map(check_key, changed))
+        answered = self._answered_by_others(map(check_key, changed))
         for result in changed:
             self._last[check_key(result)] = _content(result)
             event = evaluation(self._instance, result)
-            if check_key(result) in others:
+            if check_key(result) in answered:
                 self._instance.report_runless_asset_event(event)
             else:
                 # `log_event` takes evaluations, but its annotation does not list them.
@@ -86,7 +86,7 @@ class RunReports:
 
     # --- At its end ----------------------------------------------------------------------------------------------
 
-    def not_begun(self, config: TableConfig, side: Side, error: SyncAssetsError) -> list[dg.AssetCheckResult]:
+    def start_failure(self, config: TableConfig, side: Side, error: SyncAssetsError) -> list[dg.AssetCheckResult]:
         """Return one failed check `ready` with the reason why the run could not begin.
 
         The other checks need the ledger, which cannot be used in this case.
@@ -96,7 +96,7 @@ class RunReports:
     def results(self, work: TableWork) -> Iterator[Any]:
         """Yield the results of a table's selected assets; of an asset whose work failed, only its checks."""
         for side in work.sides:
-            key, one = side_key(work.config, side), work.of[side]
+            key, one = side_key(work.config, side), work.by_side[side]
             if one.maintenance:
                 answers = self._answers_before(key, one.maintenance)
                 numbers = {"passed_over": str(one.maintenance)}
@@ -116,30 +116,30 @@ class RunReports:
 
     def _answers_before(self, key: dg.AssetKey, why: InMaintenance) -> list[dg.AssetCheckResult]:
         """Return the last results of the asset's checks again."""
-        own = [one for one in self._context.selected_asset_check_keys if one.asset_key == key]
-        return [as_before(self._instance, check, why) for check in own]
+        keys = [one for one in self._context.selected_asset_check_keys if one.asset_key == key]
+        return [as_before(self._instance, check, why) for check in keys]
 
     def _checks(self, work: TableWork, side: Side) -> list[dg.AssetCheckResult]:
         """Return the results, as of now, of an asset's checks that the run selects."""
-        found = table_findings(self._runtime, work.config, side, work.set_up, datetime.now(UTC))
-        results = selected(self._context, side_key(work.config, side), found)
+        findings = table_findings(self._runtime, work.config, side, work.set_up, datetime.now(UTC))
+        results = selected(self._context, side_key(work.config, side), findings)
         return [self._newest(one, work.found_at) if one.check_name == rules.READY.name else one for one in results]
 
     def _newest(self, result: dg.AssetCheckResult, found_at: datetime | None) -> dg.AssetCheckResult:
         """Return another run's result of `ready` if it is newer than this run's findings, which would replace it."""
         key = check_key(result)
-        other = latest_answers(self._instance, [key]).get(key)
-        if not (other and other.at and other.evaluation and found_at):
+        latest = latest_answers(self._instance, [key]).get(key)
+        if not (latest and latest.at and latest.evaluation and found_at):
             return result
-        if other.run_id == self._context.run_id or other.at <= found_at:
+        if latest.run_id == self._context.run_id or latest.at <= found_at:
             return result
         return dg.AssetCheckResult(
-            passed=other.evaluation.passed,
+            passed=latest.evaluation.passed,
             asset_key=key.asset_key,
             check_name=rules.READY.name,
-            severity=other.evaluation.severity,
-            description=other.evaluation.description,
-            metadata=dict(other.evaluation.metadata),
+            severity=latest.evaluation.severity,
+            description=latest.evaluation.description,
+            metadata=dict(latest.evaluation.metadata),
         )
 
     def _add_numbers(self, work: TableWork, side: Side) -> None:
@@ -153,10 +153,10 @@ class RunReports:
 
     def _report_campaign(self, work: TableWork) -> None:
         """Report findings of Campaign's side that stop, if the run captures only and so has no check of that side."""
-        key, found = side_key(work.config, "campaign"), [one for one in work.set_up if one.side == "campaign"]
+        key, findings = side_key(work.config, "campaign"), [one for one in work.set_up if one.side == "campaign"]
         is_selected = dg.AssetCheckKey(key, rules.READY.name) in self._context.selected_asset_check_keys
-        if not is_selected and any(one.stops for one in found):
-            result = check_result(key, ready(found))
+        if not is_selected and any(one.stops for one in findings):
+            result = check_result(key, ready(findings))
             self._instance.report_runless_asset_event(evaluation(self._instance, result))
 
     def _repeat_hidden(self, results: Iterable[dg.AssetCheckResult]) -> None:
@@ -174,6 +174,6 @@ class RunReports:
 
 
 def _content(result: dg.AssetCheckResult) -> tuple[object, ...]:
-    """Return what a change of a result is judged by. The text of a poll has its time, which always changes."""
+    """Return the parts of a result whose change counts. The text of a poll has its time, which always changes."""
     text = None if result.check_name == rules.POLLED.name and result.passed else result.description
     return result.passed, result.severity, text

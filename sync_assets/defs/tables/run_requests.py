@@ -47,37 +47,37 @@ class RunRequested(msgspec.Struct, frozen=True):
     """The last run that a sensor requested for a piece of work. Part of the sensors' cursors.
 
     Attributes:
-        left: The amount of work at that time (records left, or the version of the feed): another value shows progress.
+        amount: The amount of work then (records left, or the version of the feed): another value shows progress.
         at: When it was requested, UTC.
-        wait: Seconds to wait before the next request while `left` stays the same.
+        wait: Seconds to wait before the next request while `amount` stays the same.
     """
 
-    left: int
+    amount: int
     at: datetime
     wait: float
 
     @property
-    def again(self) -> bool:
+    def is_repeated(self) -> bool:
         """Return True if the run before this one made no progress."""
         return self.wait > FIRST_WAIT
 
 
-def ask_again(asked: RunRequested | None, left: int, now: datetime) -> tuple[bool, RunRequested]:
+def ask_again(last: RunRequested | None, amount: int, now: datetime) -> tuple[bool, RunRequested]:
     """Decide whether to request a run: at once if there was progress since the last request, else after a backoff.
 
     Args:
-        asked: The last request for this work; None if there was none.
-        left: The amount of work now (records left, or the version of the feed).
+        last: The last request for this work; None if there was none.
+        amount: The amount of work now (records left, or the version of the feed).
         now: UTC.
 
     Returns:
         True if a run is to be requested, and the request to store in the sensor's cursor.
     """
-    if asked is None or left != asked.left:
-        return True, RunRequested(left, now, FIRST_WAIT)
-    if abs((now - asked.at).total_seconds()) < asked.wait:  # a later time: the clock was set back since
-        return False, asked
-    return True, RunRequested(left, now, min(LONGEST_WAIT, asked.wait * 2))
+    if last is None or amount != last.amount:
+        return True, RunRequested(amount, now, FIRST_WAIT)
+    if abs((now - last.at).total_seconds()) < last.wait:  # a later time: the clock was set back since
+        return False, last
+    return True, RunRequested(amount, now, min(LONGEST_WAIT, last.wait * 2))
 
 
 def feed_version(runtime: Runtime, table: str) -> int:
@@ -130,21 +130,21 @@ def end_killed(
         origin = run.remote_job_origin
         if beat is None and origin and location and origin.location_name != location:
             continue
-        ours = not tags.isdisjoint(run.tags)
+        is_ours = not tags.isdisjoint(run.tags)
         if run.status not in _STARTED:
-            over = False
+            ended = False
         elif beat and beat.session == GIVEN_UP:
-            over = True
+            ended = True
         else:
             # A run without a heartbeat may still be loading its code, and one that ended its heartbeats may not be
             # marked as finished by Dagster yet.
-            silent = ours and _is_silent(beat, record.start_time, now)
+            silent = is_ours and _is_silent(beat, record.start_time, now)
             if silent and beat is None and not (origin and origin.location_name == location):
                 continue
-            over = silent and ledger.runs.give_up(run.run_id, beat)
-        if over:
+            ended = silent and ledger.runs.give_up(run.run_id, beat)
+        if ended:
             instance.report_run_failed(run, KILLED)
-        elif ours:
+        elif is_ours:
             alive.append(run)
     return alive
 
@@ -176,12 +176,12 @@ def record_runs(instance: dg.DagsterInstance, table: str, moments: Sequence[date
     """
     if not moments:
         return []
-    wanted = dg.RunsFilter(tags={under_way_tag(table): "yes"}, updated_after=min(moments))
-    found: list[dict[str, Any]] = []
-    for record in instance.get_run_records(wanted, limit=SEARCHED_RUNS):
+    filters = dg.RunsFilter(tags={under_way_tag(table): "yes"}, updated_after=min(moments))
+    documents: list[dict[str, Any]] = []
+    for record in instance.get_run_records(filters, limit=SEARCHED_RUNS):
         active = [at for at in moments if _is_active(record, at.timestamp())]
         if active:
-            found.append(
+            documents.append(
                 {
                     "run_id": record.dagster_run.run_id,
                     "job": record.dagster_run.job_name,
@@ -191,7 +191,7 @@ def record_runs(instance: dg.DagsterInstance, table: str, moments: Sequence[date
                     "changed_at": sorted({iso(at) for at in active}),
                 }
             )
-    return found[:SHOWN_RUNS]
+    return documents[:SHOWN_RUNS]
 
 
 def _is_active(record: dg.RunRecord, at: float) -> bool:

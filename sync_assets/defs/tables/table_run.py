@@ -66,10 +66,10 @@ class TableRun:
     """One run of the selected assets of a group of linked tables. Call `results` once.
 
     Args:
-        context: Of the run.
+        context: The run's context.
         runtime: With the resources of the run.
         tables: The group, in link order.
-        outcome: Receives what the run finds, for a caller in this process.
+        outcome: Receives the run's result, for a caller in this process.
         force: For past-day partitions, send the rows again even if they equal what Campaign acknowledged.
     """
 
@@ -101,8 +101,8 @@ class TableRun:
                 stack.enter_context(heartbeat(self._runtime, self._context.run_id))
             if failed:
                 first = self._works[0]
-                first.of[first.sides[0]].error = failed[0]
-                yield from self._reports.not_begun(first.config, first.sides[0], failed[0])
+                first.by_side[first.sides[0]].error = failed[0]
+                yield from self._reports.start_failure(first.config, first.sides[0], failed[0])
             else:
                 self._work()
                 for work in self._works:
@@ -113,7 +113,7 @@ class TableRun:
     @property
     def _reason(self) -> str:
         """Why the run failed: the first error, else the first reason for which work was stopped; empty if neither."""
-        assets = [one for work in self._works for one in work.of.values()]
+        assets = [one for work in self._works for one in work.by_side.values()]
         return next((str(one.error) for one in assets if one.error), "") or next(
             (one.stopped for one in assets if one.stopped), ""
         )
@@ -123,7 +123,7 @@ class TableRun:
         for work in self._works:
             if "d365" in work.sides:
                 self._capture_first(work)
-            if "campaign" in work.sides and not work.of["d365"].error:
+            if "campaign" in work.sides and not work.by_side["d365"].error:
                 self._push(work)
                 if not self._follows:
                     self._continue_paused(work)
@@ -137,7 +137,7 @@ class TableRun:
             if not backlog_is_full(ledger, config):
                 self._capture(work)
             pending = ledger.reports.backlog(config.table)
-            if not work.of["d365"].error:
+            if not work.by_side["d365"].error:
                 self._push(work)
             if backlog_is_full(ledger, config) and ledger.reports.backlog(config.table) >= pending:
                 self._note([paused_text(ledger, config)])
@@ -155,7 +155,7 @@ class TableRun:
 
     @property
     def _has_failed(self) -> bool:
-        return any(one.error for work in self._works for one in work.of.values())
+        return any(one.error for work in self._works for one in work.by_side.values())
 
     def _capture(self, work: TableWork) -> bool:
         """Follow the feed to its end, or until the backlog is full.
@@ -183,7 +183,7 @@ class TableRun:
         For SEND_SECONDS at most in a run that stays, for TURN_SECONDS at most while the capture is paused.
         """
         config, runtime = work.config, self._runtime
-        before = runtime.ledger.reports.backlog(config.table) if work.is_full else 0
+        backlog = runtime.ledger.reports.backlog(config.table) if work.is_full else 0
         with reported(self._outcome, self._context, f"push of {config.table}") as failed:
             self._check_not_paused(config)
             guardrails.check_limits(runtime, config, reading=False)
@@ -198,7 +198,7 @@ class TableRun:
         work.add_push(done, [*done.findings, *notes])
         if done.result.stopped:
             self._outcome.stopped.append(done.result.stopped)
-        if work.is_full and (done.result.stopped or runtime.ledger.reports.backlog(config.table) >= before):
+        if work.is_full and (done.result.stopped or runtime.ledger.reports.backlog(config.table) >= backlog):
             self._fail_if_backlog_stays_full(work)
         return done.result.done > 0
 
@@ -210,16 +210,16 @@ class TableRun:
     def _fail_if_backlog_stays_full(self, work: TableWork) -> None:
         """End the run as failed, with a finding, if the table's capture paused and its backlog is still full."""
         ledger, config = self._runtime.ledger, work.config
-        if not work.is_full or work.of["campaign"].maintenance:
+        if not work.is_full or work.by_side["campaign"].maintenance:
             return
         only_waits = ledger.reports.backlog(config.table) < backlog_limit.MOST_PENDING
         if only_waits or not backlog_is_full(ledger, config):  # waiting for parents is no failure of this table
             return
         text = paused_text(ledger, config)
-        work.of["d365"].stopped = text
+        work.by_side["d365"].stopped = text
         self._outcome.stopped.append(text)
-        others = [one for one in work.set_up if one.side == "d365"]
-        work.merge_findings("d365", [*others, rules.CAPTURE.found(False, text)])
+        d365_findings = [one for one in work.set_up if one.side == "d365"]
+        work.merge_findings("d365", [*d365_findings, rules.CAPTURE.found(False, text)])
 
     def _note(self, notes: Sequence[str]) -> None:
         """Add notes to the outcome and the run's log, each of them once."""
@@ -232,7 +232,7 @@ class TableRun:
 
     def _follow(self) -> None:
         """Poll the feeds, capture and push, until one of the conditions in the module's docstring ends the run."""
-        if any(one.maintenance for work in self._works for one in work.of.values()):
+        if any(one.maintenance for work in self._works for one in work.by_side.values()):
             return  # the sensors request a run without the tables in maintenance
         tables = [work.config for work in self._works if "d365" in work.sides]
         started = worked = time.monotonic()
@@ -273,16 +273,16 @@ class TableRun:
             return None
         if polled is None or polled.refused:
             return None
-        return {table for table in polled.news if self._worth(table)}
+        return {table for table in polled.news if self._is_capture_due(table)}
 
-    def _worth(self, table: str) -> bool:
+    def _is_capture_due(self, table: str) -> bool:
         """Return True if a table is to be captured: at once if the cursor moved, else with a backoff."""
         version = feed_version(self._runtime, table)
-        worth, self._asked[table] = ask_again(self._asked.get(table), version, datetime.now(UTC))
-        return worth
+        is_due, self._asked[table] = ask_again(self._asked.get(table), version, datetime.now(UTC))
+        return is_due
 
     def _step(self, work: TableWork, news: bool) -> bool:
-        """Capture a table if its feed has news, then push what is due. Return True if anything was done."""
+        """Capture a table if its feed has news, then push due records. Return True if anything was done."""
         came = news and self._capture(work)
         sent = "campaign" in work.sides and not self._reason and self._is_due(work.config.table) and self._push(work)
         return came or sent

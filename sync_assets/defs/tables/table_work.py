@@ -1,4 +1,4 @@
-"""One table's work in a run: what its captures and pushes found so far, and the metadata that the UI shows of it."""
+"""One table's work in a run: the results of its captures and pushes so far, and the metadata that the UI shows."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ class TableWork:
 
     Attributes:
         config: The mapped table.
-        sides: Of the assets that the run materialises.
-        of: The work by side.
+        sides: The sides whose assets the run materialises.
+        by_side: The work by side.
         captured: The result of the last capture, with the table's metadata; None if there was none.
         pushed: The result of the last push, with the resource's metadata; None if there was none.
         set_up: Findings about the table's set-up on both sides.
@@ -106,7 +106,7 @@ class TableWork:
     def __init__(self, runtime: Runtime, config: TableConfig, keys: Collection[dg.AssetKey]) -> None:
         self._runtime, self.config = runtime, config
         self.sides: list[Side] = [side for side in SIDES if side_key(config, side) in keys]
-        self.of: dict[Side, AssetWork] = {side: AssetWork() for side in SIDES}
+        self.by_side: dict[Side, AssetWork] = {side: AssetWork() for side in SIDES}
         self.captured: Captured | None = None
         self.pushed: Pushed | None = None
         self.set_up: list[Finding] = []
@@ -117,7 +117,7 @@ class TableWork:
     @property
     def is_over(self) -> bool:
         """Return True if the work of an asset failed, was stopped or is in maintenance."""
-        return any(one.reason for one in self.of.values())
+        return any(one.reason for one in self.by_side.values())
 
     def add_capture(self, done: Captured, findings: list[Finding]) -> None:
         """Add a capture's numbers to those of the run, and to those of the day in the ledger, and its findings."""
@@ -135,45 +135,45 @@ class TableWork:
         by_latency = {f"{name}/{value:.3g}": total for name, value in self._latencies().items()}
         self._add("campaign", result, findings, {"engine_calls": total, **calls}, by_latency)
         self.changed |= result.done > 0 or result.rejected > 0
-        self.of["campaign"].stopped = result.stopped or self.of["campaign"].stopped
+        self.by_side["campaign"].stopped = result.stopped or self.by_side["campaign"].stopped
 
     def _add(
         self,
         side: Side,
         result: CaptureResult | PushResult,
         findings: list[Finding],
-        more: Mapping[str, int],
+        further: Mapping[str, int],
         by_latency: Mapping[str, int],
     ) -> None:
-        numbers = {name: getattr(result, attribute) for name, attribute in _RESULTS[side].items()} | dict(more)
+        numbers = {name: getattr(result, attribute) for name, attribute in _RESULTS[side].items()} | dict(further)
         self._runtime.ledger.runs.add_day_counts(self.config.table, side, {**numbers, **by_latency})
-        self.of[side].add(result, numbers)
+        self.by_side[side].add(result, numbers)
         self.merge_findings(side, findings)
 
     def fail(self, side: Side, error: SyncAssetsError) -> None:
         """Record that the work of one asset failed, with findings that show the cause, or that it is in maintenance."""
         if isinstance(error, InMaintenance):
-            self.of[side].maintenance = error
+            self.by_side[side].maintenance = error
             return
-        self.of[side].error = error
+        self.by_side[side].error = error
         with suppress(LedgerError):
             self._runtime.ledger.runs.forget_confirmation(self.config.table)
-        found = causes(self._runtime, self.config, error, side)
+        findings = causes(self._runtime, self.config, error, side)
         if side == "d365":
             self.set_up = []
-        self.merge_findings(side, found)
+        self.merge_findings(side, findings)
 
-    def merge_findings(self, side: Side, found: list[Finding]) -> None:
+    def merge_findings(self, side: Side, findings: list[Finding]) -> None:
         """Store the findings of a capture or a push. Earlier findings of the other side are kept."""
         self.found_at = datetime.now(UTC)
-        others = [one for one in self.set_up if one.side != side] or [one for one in found if one.side != side]
-        self.set_up = [*others, *(one for one in found if one.side == side)]
+        kept = [one for one in self.set_up if one.side != side] or [one for one in findings if one.side != side]
+        self.set_up = [*kept, *(one for one in findings if one.side == side)]
 
     # --- Metadata ------------------------------------------------------------------------------------------------
 
     def numbers(self, side: Side) -> dict[str, Any]:
         """Return the metadata of the run's numbers up to now; latencies (ms) are those of the last push."""
-        one = self.of[side]
+        one = self.by_side[side]
         numbers: dict[str, Any] = {**one.numbers, "seconds": round(one.seconds, 3)}
         if side == "d365":
             numbers |= {"full_read": self._full_read, "rows_per_second": self._rate(side, "rows_captured")}
@@ -184,33 +184,33 @@ class TableWork:
 
     def _latencies(self) -> dict[str, float]:
         """Return the latencies (ms) of the last push; empty if it had no answer."""
-        found = {name: getattr(self.pushed and self.pushed.result, one, None) for name, one in LATENCIES.items()}
-        return {name: round(value * 1000, 1) for name, value in found.items() if value is not None}
+        latencies = {name: getattr(self.pushed and self.pushed.result, one, None) for name, one in LATENCIES.items()}
+        return {name: round(value * 1000, 1) for name, value in latencies.items() if value is not None}
 
     def _rate(self, side: Side, *names: str) -> float:
-        one = self.of[side]
+        one = self.by_side[side]
         return round(sum(one.numbers[name] for name in names) / one.seconds, 1) if one.seconds else 0.0
 
     def result_metadata(self, side: Side) -> dict[str, Any]:
         """Return the metadata of an asset's result: numbers of the whole run, columns and links."""
-        runtime, config, more = self._runtime, self.config, dict[str, Any]()
+        runtime, config, further = self._runtime, self.config, dict[str, Any]()
         if side == "d365" and self.captured:
             schema = asset_metadata.d365_schema(runtime.config, config, self.captured.ready.table)
-            more[asset_metadata.SCHEMA] = schema
+            further[asset_metadata.SCHEMA] = schema
         if side == "campaign":
-            more[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime.config, config)
+            further[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime.config, config)
             reasons = runtime.ledger.reports.reject_reasons(config.table)
-            more["refused_by_reason"] = Rows(("reason", "records"), reasons) if reasons else None
-            more["engine_calls_by_day"] = asset_metadata.calls_by_day(runtime)
+            further["refused_by_reason"] = Rows(("reason", "records"), reasons) if reasons else None
+            further["engine_calls_by_day"] = asset_metadata.calls_by_day(runtime)
         if side == "campaign" and self.pushed:
             types = asset_metadata.campaign_types(runtime.config, config, self.pushed.resource)
-            more[asset_metadata.TYPES] = types
-        return self.numbers(side) | metadata(more) | asset_metadata.links(runtime, config)
+            further[asset_metadata.TYPES] = types
+        return self.numbers(side) | metadata(further) | asset_metadata.links(runtime, config)
 
 
 def day_numbers(config: TableConfig, runtime: Runtime, side: Side, day: str) -> dict[str, Any]:
     """Return the numbers of an asset on a UTC day, of all its runs: those that Dagster plots by partition."""
-    on, runs = date.fromisoformat(day), runtime.ledger.runs
-    counts = runs.day_counts(config.table, side, on)
-    rows = {"dagster/partition_row_count": runs.captured_rows(config.table, on)} if side == "d365" else {}
+    date_, runs = date.fromisoformat(day), runtime.ledger.runs
+    counts = runs.day_counts(config.table, side, date_)
+    rows = {"dagster/partition_row_count": runs.captured_rows(config.table, date_)} if side == "d365" else {}
     return rows | {name: counts[name] for name in NUMBERS[side]}

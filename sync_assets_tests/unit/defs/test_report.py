@@ -14,7 +14,7 @@ import yaml
 
 from sync_assets.defs.asset_keys import REPORT
 from sync_assets.defs.build import build_definitions
-from sync_assets.defs.report import KEPT, collect, make_report, page, window
+from sync_assets.defs.report import DAYS_KEY, collect, make_report, page, window
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.asset_metadata import DAYS
 from sync_assets.ledger.report_values import Counts
@@ -107,7 +107,7 @@ def test_materialised_twice_it_goes_on_from_the_first(runtime: Runtime, instance
         done = dg.materialize([asset], instance=instance, resources={**systems()})
         assert done.success
         [event] = done.asset_materializations_for_node("report__daily_sync")
-        found.append(event.metadata[KEPT].value)
+        found.append(event.metadata[DAYS_KEY].value)
     assert found[0] == found[1]
     assert next(reversed(found[0].values())) == {"waiting": 0, "pending": 0}
 

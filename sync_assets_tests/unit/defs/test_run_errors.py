@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from sync_assets.defs.run_errors import CANNOT, SensorFailed, with_backoff
+from sync_assets.defs.run_errors import SKIP_PREFIX, SensorFailed, with_backoff
 from sync_assets.errors import SyncAssetsError
 
 
@@ -63,7 +63,7 @@ def test_the_tick_fails_with_the_sentence_and_the_next_ones_wait_with_it_and_kee
     waits = sensor.tick(4.0)
     reason = waits.skip_reason
     assert isinstance(reason, dg.SkipReason)
-    assert reason.skip_message == f"{CANNOT}Dynamics 365 cannot be reached. Check D365_URL."
+    assert reason.skip_message == f"{SKIP_PREFIX}Dynamics 365 cannot be reached. Check D365_URL."
     assert waits.cursor == "kept"
 
 

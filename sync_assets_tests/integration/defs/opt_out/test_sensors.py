@@ -162,7 +162,7 @@ def test_a_run_that_did_not_take_the_file_is_asked_for_again_ever_more_rarely_an
     assert partition
     for wait in (10, 20, 40, 80, 160, 300, 300):
         orchestra.later(FILE, seconds=wait - 5)
-        assert why_not(orchestra) == f"{partition}: its last run did not take it; it is tried again later"
+        assert why_not(orchestra) == f"{partition}: its last run did not process it; it is tried again later"
         orchestra.later(FILE, seconds=5)
         assert asked_partition(orchestra) == partition
 

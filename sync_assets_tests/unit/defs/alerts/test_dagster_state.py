@@ -17,8 +17,8 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from sync_assets.alerts.incidents import Incident, Kind, open_incidents
-from sync_assets.defs.alerts import InstanceState, Watched, read_state
-from sync_assets.defs.run_errors import CANNOT, SensorFailed
+from sync_assets.defs.alerts import AlertScope, InstanceState, read_state
+from sync_assets.defs.run_errors import SKIP_PREFIX, SensorFailed
 
 SOURCE, TARGET = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
 SPEC = dg.AssetCheckSpec("mapped_columns_exist", asset=SOURCE, blocking=True)
@@ -29,7 +29,7 @@ NOTHING = InstanceState([], {})
 
 
 def of_kind(seen: InstanceState, kind: Kind) -> list[Incident]:
-    return [one for one in seen.wrong if one.kind == kind]
+    return [one for one in seen.incidents if one.kind == kind]
 
 
 class World:
@@ -66,7 +66,7 @@ class World:
             asset_checks=[feed],
             jobs=[dg.define_asset_job("watch", dg.AssetSelection.checks(QUESTION))],
         )
-        self.watched = Watched.of([source, target, feed])
+        self.watched = AlertScope.of([source, target, feed])
 
     def _fail(self, what: str) -> None:
         error = self.fails.get(what)
@@ -93,7 +93,7 @@ class World:
     def wrong(self) -> list[str]:
         return [
             trouble.what.replace(trouble.path[5:13], "…")
-            for trouble in open_incidents(self.look().wrong, warnings=True)
+            for trouble in open_incidents(self.look().incidents, warnings=True)
         ]
 
 
@@ -140,7 +140,7 @@ def test_of_many_failures_the_last_one_is_told(world: World) -> None:
 
 def test_a_check_that_says_no_is_told_instead_of_the_run_that_it_stopped(world: World) -> None:
     world.run(column=True)
-    [told] = open_incidents(world.look().wrong, warnings=True)
+    [told] = open_incidents(world.look().incidents, warnings=True)
     assert told.what == "Check mapped_columns_exist of d365/contact does not hold"
     assert told.said == "nickname is gone"
     world.run()
@@ -222,11 +222,11 @@ class Sensors:
         self.instance.create_tick(tick)
 
     def look(self) -> InstanceState:
-        return read_state(self.instance, Watched({}, sensors=frozenset({"d365_changes"})), datetime.now(UTC))
+        return read_state(self.instance, AlertScope({}, sensors=frozenset({"d365_changes"})), datetime.now(UTC))
 
     @property
     def wrong(self) -> list[str]:
-        return [trouble.what for trouble in open_incidents(self.look().wrong, warnings=False)]
+        return [trouble.what for trouble in open_incidents(self.look().incidents, warnings=False)]
 
     def stop(self) -> None:
         self.instance.update_instigator_state(self.state.with_status(InstigatorStatus.STOPPED))
@@ -248,14 +248,14 @@ def failed_tick(said: Exception) -> Exception:
 def test_a_sensor_that_cannot_go_on_is_told_since_its_first_such_tick_and_is_over_with_the_next_good_one(
     sensors: Sensors,
 ) -> None:
-    sensors.tick(TickStatus.SKIPPED, skips=f"{CANNOT}before that")
+    sensors.tick(TickStatus.SKIPPED, skips=f"{SKIP_PREFIX}before that")
     sensors.tick(TickStatus.SKIPPED, skips="contact: no change")
     assert sensors.wrong == []
-    sensors.tick(TickStatus.SKIPPED, skips=f"{CANNOT}D365 cannot be reached. Check D365_URL.")
+    sensors.tick(TickStatus.SKIPPED, skips=f"{SKIP_PREFIX}D365 cannot be reached. Check D365_URL.")
     began = sensors.at
     sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("D365 refused us: 403.")))
     sensors.tick(TickStatus.STARTED)
-    [failed] = sensors.look().wrong
+    [failed] = sensors.look().incidents
     assert (failed.id, failed.said) == ("sensor d365_changes", "D365 refused us: 403.")
     assert abs(failed.since - began) < timedelta(milliseconds=1)
     assert sensors.wrong == ["The sensor d365_changes fails"]
@@ -265,7 +265,7 @@ def test_a_sensor_that_cannot_go_on_is_told_since_its_first_such_tick_and_is_ove
 
 def test_a_tick_that_dagster_itself_ends_is_told_by_its_type(sensors: Sensors) -> None:
     sensors.tick(TickStatus.FAILURE, failed_tick(ValueError("jane.doe@example.com")))
-    [failed] = sensors.look().wrong
+    [failed] = sensors.look().incidents
     assert failed.said == "It stopped at an error of the program: ValueError."
 
 

@@ -84,14 +84,14 @@ async def test_both_are_told_once_a_dead_channel_later_and_both_that_it_is_over(
             assert await tick() == "webhook: no news; email: no news"
             instance.report_runless_asset_event(check(passed=False))
             said = await tick()
-            assert "webhook: not told, it is tried again. The webhook has no time for the notice (status 503)." in said
-            assert said.endswith("email: told of 1 new, 0 lasting, 0 solved")
+            assert "webhook: not sent, it is tried again. The webhook has no time for the notice (status 503)." in said
+            assert said.endswith("email: sent 1 new, 0 lasting, 0 resolved")
             status = 200
-            assert await tick() == "webhook: told of 1 new, 0 lasting, 0 solved; email: no news"
+            assert await tick() == "webhook: sent 1 new, 0 lasting, 0 resolved; email: no news"
             assert await tick() == "webhook: no news; email: no news"
             instance.report_runless_asset_event(check(passed=True))
             assert (
-                await tick() == "webhook: told of 0 new, 0 lasting, 1 solved; email: told of 0 new, 0 lasting, 1 solved"
+                await tick() == "webhook: sent 0 new, 0 lasting, 1 resolved; email: sent 0 new, 0 lasting, 1 resolved"
             )
             assert await tick() == "webhook: no news; email: no news"
     refused, told, over = (json.loads(request.body)["text"] for request in server.requests)

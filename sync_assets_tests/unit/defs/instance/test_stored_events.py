@@ -15,8 +15,8 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 from sync_assets.defs.instance import history
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.instance.history import (
-    ANSWERED,
-    LASTING,
+    COMPLETED_STATUSES,
+    KEPT_EVENT_TYPES,
     RUNLESS_RUN_ID,
     sql_storage,
     unwrapped,
@@ -25,17 +25,17 @@ from sync_assets.defs.instance.history import (
 
 
 def test_types_of_events_and_answers_of_checks_are_called_as_before() -> None:
-    assert {dg.DagsterEventType(name).value for name in LASTING} == set(LASTING)
-    assert {AssetCheckExecutionRecordStatus(name).value for name in ANSWERED} == set(ANSWERED)
+    assert {dg.DagsterEventType(name).value for name in KEPT_EVENT_TYPES} == set(KEPT_EVENT_TYPES)
+    assert {AssetCheckExecutionRecordStatus(name).value for name in COMPLETED_STATUSES} == set(COMPLETED_STATUSES)
     assert set(AssetCheckExecutionRecordStatus) == {
-        AssetCheckExecutionRecordStatus(one) for one in ("PLANNED", *ANSWERED)
+        AssetCheckExecutionRecordStatus(one) for one in ("PLANNED", *COMPLETED_STATUSES)
     }
     assert RUNLESS_RUN_ID == ""
 
 
 EVENT = {"id", "run_id", "event", "dagster_event_type", "timestamp", "asset_key", "partition"}
 ANSWER = {"id", "asset_key", "check_name", "run_id", "execution_status"}
-ANSWERED_AT = {"evaluation_event_timestamp", "evaluation_event_storage_id"}
+COMPLETED_STATUSES_AT = {"evaluation_event_timestamp", "evaluation_event_storage_id"}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ ANSWERED_AT = {"evaluation_event_timestamp", "evaluation_event_storage_id"}
     [
         ("SqlEventLogStorageTable", EVENT),
         ("AssetEventTagsTable", {"event_id"}),
-        ("AssetCheckExecutionsTable", ANSWER | ANSWERED_AT),
+        ("AssetCheckExecutionsTable", ANSWER | COMPLETED_STATUSES_AT),
     ],
 )
 def test_tables_have_their_columns_and_every_time_is_utc_without_a_zone(table: str, columns: set[str]) -> None:

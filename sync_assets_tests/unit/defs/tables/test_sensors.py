@@ -12,7 +12,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 def test_a_new_backlog_is_asked_for_at_once() -> None:
     worth, asked = ask_again(None, 10, NOW)
     assert worth
-    assert asked.left == 10
+    assert asked.amount == 10
 
 
 def test_a_backlog_that_moves_is_asked_for_at_once() -> None:
