@@ -46,7 +46,8 @@ class FeedPoller:
         self._loop = new_event_loop()
         self._client: DataverseClient | None = None
         self._stack = AsyncExitStack()
-        threading.Thread(target=self._loop.run_forever, name="feed-poll", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name="feed-poll", daemon=True)
+        self._thread.start()
 
     def poll(self, tables: Sequence[TableConfig]) -> FeedPoll:
         """Poll the feeds of the tables. A feed that fails does not affect the others.
@@ -61,9 +62,18 @@ class FeedPoller:
         return self._call(self._poll(tables))
 
     def close(self) -> None:
-        """Close the client and stop the event loop."""
-        self._call(self._stack.aclose())
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Close the client, end the thread, and close the event loop."""
+        try:
+            self._call(self._stack.aclose())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def _serve(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the poller's loop. Raises HttpError after LONGEST_POLL."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import aiohttp
 import dagster as dg
 import pytest
 
@@ -17,6 +18,7 @@ from sync_assets.defs.partitions import table_tags, today
 from sync_assets.defs.tables import sensors
 from sync_assets.defs.tables.checks import table_checks
 from sync_assets.defs.tables.table_work import NUMBERS
+from sync_assets.http import aiohttp_transport
 from sync_assets.ledger import Ledger
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, RANGE_END, RANGE_START, Orchestra, shown
 from sync_assets_tests.support.program import calls
@@ -70,6 +72,28 @@ def test_nothing_new_is_looked_at_all_the_while_and_noted_as_polled(
     assert in_step.feed.polled_at > before.polled_at
     assert in_step.feed.link == before.link
     assert in_step.feed.saved_at == before.saved_at
+
+
+def test_a_tick_leaves_no_connection_and_no_thread_behind(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else aiohttp prints "Unclosed client session" when the process ends, or loads the definitions anew."""
+    opened: list[aiohttp.ClientSession] = []
+    make = aiohttp_transport.AiohttpClient._open
+
+    def noted(client: aiohttp_transport.AiohttpClient) -> aiohttp.ClientSession:
+        opened.append(session := make(client))
+        return session
+
+    monkeypatch.setattr(aiohttp_transport.AiohttpClient, "_open", noted)
+    monkeypatch.setattr(run_errors, "FIRST_WAIT", 0.0)
+    orchestra.capture()
+    orchestra.tick("d365_changes")
+    orchestra.program.sandbox.admin.fault("d365", "forbidden")
+    orchestra.failure("d365_changes")
+    assert opened
+    assert [session for session in opened if not session.closed] == []
+    assert "feed-poll" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_change_is_asked_for_long_before_the_tick_would_end(

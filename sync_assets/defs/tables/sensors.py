@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -70,7 +71,6 @@ def changes_sensor(
     A tick waits for the next change (long polling), then requests a run of the changed table and the tables linked with
     it. The run stays and follows their changes; until it ends, the sensor does not poll these feeds.
     """
-    pollers: list[FeedPoller] = []
     switch = DeadManSwitch(runtime)
     groups = linked(tables)
 
@@ -84,27 +84,26 @@ def changes_sensor(
     @with_backoff("d365_changes")
     def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
-        if not pollers:
-            pollers.append(FeedPoller(runtime))
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
         until = time.monotonic() + HOLD_SECONDS
         remapped = {config.table for config in tables if _remapped(config, cursor)}
         polled_tables: set[str] = set()
-        while True:
-            paused = runtime.ledger.maintenance.in_maintenance()
-            failing = {config.table for config in tables if _is_in_backoff(config, runtime, cursor)}
-            active = [config for config in tables if config.table not in paused and config.table not in failing]
-            followed = _followed(active, runtime, context)
-            idle = [config for config in active if config.table not in followed]
-            polled = pollers[0].poll(idle)
-            # A feed that cannot be polled counts as changed: the run of its table then fails and shows the cause.
-            changed = polled.news | polled.refused.keys() | (remapped & {config.table for config in idle})
-            changed |= _recovered(idle, polled, cursor)
-            polled_tables |= {config.table for config in idle}
-            pause = poll_seconds(len(tables))
-            if changed or time.monotonic() + pause > until:
-                break  # another poll would end after the daemon's next round has begun
-            time.sleep(pause)
+        with closing(FeedPoller(runtime)) as poller:
+            while True:
+                paused = runtime.ledger.maintenance.in_maintenance()
+                failing = {config.table for config in tables if _is_in_backoff(config, runtime, cursor)}
+                active = [config for config in tables if config.table not in paused and config.table not in failing]
+                followed = _followed(active, runtime, context)
+                idle = [config for config in active if config.table not in followed]
+                polled = poller.poll(idle)
+                # A feed that cannot be polled counts as changed: the run of its table then fails and shows the cause.
+                changed = polled.news | polled.refused.keys() | (remapped & {config.table for config in idle})
+                changed |= _recovered(idle, polled, cursor)
+                polled_tables |= {config.table for config in idle}
+                pause = poll_seconds(len(tables))
+                if changed or time.monotonic() + pause > until:
+                    break  # another poll would end after the daemon's next round has begun
+                time.sleep(pause)
         now = datetime.now(UTC)
         for table, reason in polled.refused.items():
             context.log.error(f"{table}: {reason}")
