@@ -138,9 +138,10 @@ def _check_and_store(
     notes: list[str] = []
     now = types_of(ready.mapping)
     findings = [*ready.findings, *findings_since_capture(ledger, config, now)]
-    if runtime.accept_mapping and not findings[-1].passed:
-        notes.append(f"{config.table}: {findings[-1].message}. Accepted.")
-        findings[-1] = rules.TARGET.found(True, findings[-1].message, findings[-1].numbers)
+    for at, one in enumerate(findings):
+        if runtime.accept_mapping and one.check == rules.TARGET.name and not one.passed:
+            notes.append(f"{config.table}: {one.message}. Accepted.")
+            findings[at] = rules.TARGET.found(True, one.message, one.numbers)
     require(config.table, findings)
     if ledger.targets.target(config.table) != (config.resource, config.key):
         ledger.targets.change_target(config.table, config.resource, config.key)

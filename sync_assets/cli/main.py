@@ -1,4 +1,4 @@
-"""The program `sync-assets`: its commands, each of which is a module, and how it ends.
+"""The program `sync-assets`: its commands, each of which is a module (COMMANDS), and how it ends.
 
 Scripts rely on the names and exit statuses that docs/commands.md lists; they do not change. With `--json`, standard
 output holds one document and nothing else; progress and errors go to standard error. Only the module of the command
@@ -49,7 +49,7 @@ COMMANDS = {
     "web": ("cli.servers", "`dagster-webserver`, behind the same guard."),
     "code-server": ("cli.servers", "`dagster code-server start`, behind a guard."),
 }
-"""Each command's module in this package, and its line in the list of `--help`."""
+"""Each command's module in `sync_assets`, and its line in the list of `--help`."""
 
 INTERRUPTED = 130
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")

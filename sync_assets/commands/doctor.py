@@ -26,7 +26,7 @@ from sync_assets.campaign.client import BudgetSpent, CallCounter, CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.workflows import workflow
-from sync_assets.checks import dynamics, guardrails, installation
+from sync_assets.checks import dynamics, guardrails, installation, rules
 from sync_assets.checks.opt_out_columns import opt_out_findings
 from sync_assets.checks.preflight import Ready, findings_of, findings_since_capture, preflight, types_of
 from sync_assets.checks.rules import Finding, fail, ok, warn
@@ -73,7 +73,7 @@ def command(
     findings = examine(open_runtime())
     print_document({"checks": [one.document() for one in findings]}, as_json, show)
     if failed := [one.title for one in findings if one.stops]:
-        end(1, f"{counted(len(failed), 'check')} failed: {', '.join(failed)}. Correct the set-up.")
+        end(1, f"{counted(len(failed), 'check')} failed: {', '.join(dict.fromkeys(failed))}. Correct the set-up.")
 
 
 def show(document: dict[str, Any]) -> None:
@@ -113,8 +113,8 @@ def _limits(config: Config, contacts: int | None) -> list[Finding]:
     """Return the guardrails of the configuration and the ledger; those that are the same for every table once."""
     findings = installation.whole_configuration(config)
     for number, table in enumerate(config.tables):
-        own, entities, depth = guardrails.within_limits(config, table, contacts)
-        findings += [one.about(table.table) for one in ([own, depth] if number else [own, entities, depth])]
+        limits = guardrails.within_limits(config, table, contacts)
+        findings += [one.about(table.table) for one in limits if not number or one.check != rules.ENTITIES.name]
     return findings
 
 
@@ -237,7 +237,8 @@ class _TableChecks:
         if config.table == CONTACT:
             number = await guardrails.count_contacts(overall, self.d365)
             if number is not None:
-                findings.append(guardrails.within_limits(overall, config, number)[0].about("by Dynamics 365's count"))
+                limits = guardrails.within_limits(overall, config, number)
+                findings += [one.about("by Dynamics 365's count") for one in limits if one.check == rules.CONTACTS.name]
         types = guardrails.supported_types(ready.mapping)
         findings += [types] if types.passed else []
         findings += [warn("mapping", text) for text in ready.mapping.warnings]  # includes unsupported types

@@ -1,4 +1,4 @@
-"""The default run has fixed seeds and examples; the nightly run has fresh ones, and files what fails."""
+"""The default run repeats fixed seeds and examples; the nightly run draws fresh ones, and files failures as issues."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_examples_are_the_same_in_each_run_unless_fresh_ones_are_asked_for(tmp_p
     assert run(tmp_path, "--fresh")[1] != run(tmp_path, "--fresh")[1]
 
 
-def test_the_nightly_run_alone_draws_fresh_ones_and_files_what_fails() -> None:
+def test_the_nightly_run_alone_draws_fresh_ones_and_opens_an_issue() -> None:
     ci, nightly = (
         yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yaml").read_text()) for name in ("ci", "nightly")
     )

@@ -103,12 +103,13 @@ class Claims:
         opt_outs: Sequence[str] = (),
         target: tuple[str, str] | None = None,
     ) -> list[Claimed]:
-        """Claim pending records for a session, so that no other claim returns them while it lives.
+        """Claim pending records for a session, the first changed first, and return what is to be sent of each.
 
-        The record that changed first comes first. The outcome of each record is unknown from its claim until it is
-        stored.
-        A record that Campaign was found to hold before its row came into scope is returned with an unknown outcome
-        already by its first claim.
+        One transaction stores with each record the session, so that no other claim returns it while the session lives,
+        and that its outcome is unknown, until `acknowledge` stores one; a delete begins the next incarnation. The
+        record stays pending. Records whose requests failed come last; before all, those are made pending whose horizon
+        has passed. A record that Campaign was found to hold before its row came into scope is returned with an unknown
+        outcome already by its first claim. No record is claimed of a table in maintenance, or with another target.
 
         Args:
             table: logical name in Dataverse.
@@ -116,9 +117,6 @@ class Claims:
             limit: most records to claim.
             opt_outs: opt-out attributes that are sent with an insert.
             target: the resource and key attribute that the records will be sent to; None for the stored one.
-
-        Returns:
-            The claimed records; none if the table is in maintenance, or has another target by now.
 
         Raises:
             PayloadKeyMissing: a payload cannot be decrypted; no record is claimed.
@@ -366,10 +364,7 @@ def _claimed(
     cipher: PayloadCipher,
     unknown_seconds: float | None,
 ) -> Claimed:
-    """Build the Claimed of a row: which operation it needs, and what to send, decrypted.
-
-    row: has CLAIM_COLUMNS, `outcome_unknown` and `resend`.
-    """
+    """Build the Claimed of a row of `write_claims`: which operation it needs, and what to send, decrypted."""
     outcome_unknown, resend = bool(row.outcome_unknown), bool(row.resend)
     unknown = outcome_unknown or unknown_seconds is not None
     if row.desired_hash is None or row.orphaned == Orphaned.DELETED:
