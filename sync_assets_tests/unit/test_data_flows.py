@@ -1,4 +1,4 @@
-"""The walks of docs/dev/data-flows.md lead through files and functions that exist."""
+"""The walks of docs/dev/data-flows.md and the recipes of .github/CONTRIBUTING.md name code that exists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMED = re.findall(r"`([\w/]+\.py)`\s`([^`]+)`", TEXT)
 
 
 def names_of(file: Path) -> set[str]:
-    """Functions, classes and methods that a module defines, as `Class.method`."""
+    """Functions, classes, constants and methods that a module defines, as `Class.method`."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     top = {node.name: node for node in tree.body if isinstance(node, DEFINED)}
     methods = {
@@ -33,7 +33,14 @@ def names_of(file: Path) -> set[str]:
         for node in owner.body
         if isinstance(node, DEFINED)
     }
-    return top.keys() | methods
+    constants = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    }
+    return top.keys() | methods | constants
 
 
 def test_each_step_names_a_function_of_its_file() -> None:
@@ -48,3 +55,20 @@ def test_a_walk_passes_fifteen_files_at_most(walk: str) -> None:
 def test_the_page_has_the_five_walks() -> None:
     assert len(WALKS) == 5
     assert len(NAMED) > sum(map(len, WALKS.values()))
+
+
+def test_each_recipe_names_files_and_what_they_define() -> None:
+    tests = Path(__file__).parents[1]
+    text = (tests.parent / ".github/CONTRIBUTING.md").read_text(encoding="utf-8")
+    found: list[tuple[str, str]] = []
+    table = "\n".join(re.findall(r"^\|.*", text.partition("\n## Recipes\n")[2].partition("\n## ")[0], re.MULTILINE))
+    for cell in re.split(r" \| |\n", table):
+        file = Path()
+        for name in re.findall(r"`([^`\s]+)`", cell):
+            if "/" in name:
+                file = next((folder / name for folder in (PACKAGE, tests) if (folder / name).exists()), Path())
+                assert file.name, name
+            elif name.isidentifier() and file.suffix == ".py":
+                found.append((file.name, name))
+                assert name in names_of(file), found[-1]
+    assert len(found) > 20
