@@ -28,9 +28,9 @@ from sync_assets.dataverse.page_parser import ROW_VERSION, Head, Page
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.retry import PAGE_PATIENCE, PAGE_TRIES, backoff
 from sync_assets.http.transport import OutcomeUnknown, ResponseTooLarge, Unavailable
-from sync_assets.ledger.captured_page import CapturedPage
 from sync_assets.ledger.errors import FeedMoved, TooManyDeletes
 from sync_assets.ledger.model import NO_ORPHANS, Feed, OrphansOfDeletes, Position
+from sync_assets.ledger.prepared_page import CapturedPage
 from sync_assets.mapping.table_mapping import TableMapping
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ storage         SQLite and PostgreSQL: schema, connections, bulk statements, and
 migrations      Alembic's migrations of the schema
 model           the value types exchanged with the rest of the program
 facade          Ledger, which combines all repositories
-captured_page   one page of a table's rows and deletions, for the ledger
-prepared_page   the rows of that page, transformed and ready to be stored
+prepared_page   one page of a table's rows and deletions, and the rows, transformed and ready to be stored
 scratch         a temporary copy of a ledger, to try things on
 errors, times   the ledger's exceptions; times as it stores them
 """

@@ -1,9 +1,10 @@
-"""A prepared page: captured rows after the transform, checked and converted for the ledger.
+"""A captured page for the ledger: its rows after the transform, checked and converted, with its deletions and links.
 
 Only this module and, with a key, storage/payload_cipher.py import Polars, which is slow to import.
 """
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -87,6 +88,34 @@ class LedgerPage:
             pl.when(invalid).then(now).alias("failed_since"),
             pl.lit(now).alias("changed_at"),
         ).select(INSERTED)
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedPage:
+    """The rows and deletions of one page of a table, as `Ledger.captures.save_page` stores them.
+
+    rows: a data frame with the columns id (String, each id once), payload (String: JSON of an insert),
+    update_payload (String or null: JSON of an update where it differs), hash (Binary, 16 bytes, of the update payload),
+    validation_error (String or null: of the row, whose payload is not stored); for each of `links` a column
+    named after its attribute (String or null: the parent's id); and optionally row_hash, row_version and
+    insert_only_hash (Int64). Or a LedgerPage, prepared with the same links.
+    deleted: ids of rows whose records are to be deleted in Campaign, applied after the rows.
+    out_of_scope: ids of rows whose records Campaign keeps; records never sent are purged.
+    filtered_out: those of the ids of both whose rows exist in Dynamics 365 outside the filter, with their versions.
+    unchanged: (id, row hash) of unchanged rows of the page, none of them in `rows`, as returned by `same_rows`.
+    links: the table's links.
+    opt_outs: opt-out columns of the rows and of those filtered out, see OptOutRows.apply_captured; None if none are
+    mapped. opt_outs_are_fields: the payloads hold them, too.
+    """
+
+    rows: pl.DataFrame | LedgerPage
+    deleted: Sequence[str] = ()
+    out_of_scope: Sequence[str] = ()
+    filtered_out: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
+    unchanged: Sequence[tuple[str, int]] = ()
+    links: Sequence[LinkSpec] = ()
+    opt_outs: pl.DataFrame | None = None
+    opt_outs_are_fields: bool = False
 
 
 def _check(rows: pl.DataFrame, columns: dict[str, pl.DataType]) -> None:

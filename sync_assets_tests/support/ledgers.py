@@ -16,9 +16,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from sync_assets.ledger import Ledger
-from sync_assets.ledger.captured_page import CapturedPage
 from sync_assets.ledger.model import AcknowledgeResult, Claimed, Outcome, PageResult, Position
-from sync_assets.ledger.prepared_page import LedgerPage
+from sync_assets.ledger.prepared_page import CapturedPage, LedgerPage
 from sync_assets.ledger.storage.payload_cipher import PayloadCipher
 
 DAY = date(2026, 11, 24)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection
 
 from sync_assets.config.values import CONTACT
-from sync_assets.ledger.captured_page import CapturedPage
 from sync_assets.ledger.errors import RowsMoved
 from sync_assets.ledger.model import LinkSpec, Loss, PageResult, Position, State
 from sync_assets.ledger.records.deletions import MOVE, Deletions
@@ -29,7 +28,7 @@ from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 if TYPE_CHECKING:
     import polars as pl
 
-    from sync_assets.ledger.prepared_page import LedgerPage
+    from sync_assets.ledger.prepared_page import CapturedPage, LedgerPage
 
 LARGE_PAGE = 1000
 """Rows from which a page is a large transaction for SQLite's write-ahead log, see Database.write."""
@@ -67,7 +66,7 @@ class Captures:
     def save_page(
         self,
         table: str,
-        page: CapturedPage,
+        page: "CapturedPage",
         position: Position | None,
         expected_version: int | None,
         *,
