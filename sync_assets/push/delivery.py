@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
@@ -137,7 +137,7 @@ async def deliver(
         HttpError, LinkNotKept: the answer, or its lack, says nothing about the record itself.
     """
     addressing = records.addressing
-    if record.operation == "insert" and addressing.needs_proof:
+    if record.operation == "insert":
         async with addressing.first_insert:
             if addressing.needs_proof:
                 return await _deliver_first(record, records, guard, key_works, links)
@@ -258,18 +258,15 @@ class _Write:
     key_works: KeyWorks
     values: ValuesOf | None = None
     posts: int = 0
-    post_outcome_unknown: bool = False
-    """The answer to an insert was lost."""
-    is_certain: bool = True
-    """No insert whose answer was lost can take effect any more."""
+    in_doubt: bool = field(init=False)
+    """The answer to an insert was lost, and the insert may still take effect."""
     rejected_post: ResponseOutcome | None = None
     """The outcome of the last POST, if the record may exist already."""
 
     async def run(self) -> tuple[ResponseOutcome, OperationDone]:
         """Send requests until the outcome is known; return it, with the operation that was sent last."""
         record = self.record
-        self.post_outcome_unknown = record.outcome_unknown and record.operation == "insert"
-        self.is_certain = record.unknown_seconds is None
+        self.in_doubt = record.operation == "insert" and record.unknown_seconds is not None
         patch = record.operation == "update" or record.outcome_unknown
         while True:
             known = await self.values(patch) if self.values else {}
@@ -306,10 +303,10 @@ class _Write:
         sure = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
         if not sure and not await self.key_works(records, record.id):
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
-        addressing, in_doubt = records.addressing, self.post_outcome_unknown and not self.is_certain
-        if in_doubt and not addressing.is_unique:
+        addressing = records.addressing
+        if self.in_doubt and not addressing.is_unique:
             await self.key_works(records, record.id)  # a key that finds another record is an identification key
-        if in_doubt and not addressing.is_unique:
+        if self.in_doubt and not addressing.is_unique:
             if addressing.unique is False or addressing.key_in_url is False:
                 raise StillUnknown(record.unknown_seconds or LOOK_AGAIN_SECONDS)
             look_again = LOOK_AGAIN_SECONDS * 3 ** min(record.attempts, LOOKS)  # others may show that the key is unique
@@ -321,12 +318,12 @@ class _Write:
 
         While it is not known whether Campaign takes a group, such as `location`, updates are sent one at a time.
         """
-        addressing, response, sent = self.records.addressing, None, None
-        if all(f"{IN_UPDATES}{group}" in addressing.found for group in groups(form)):
-            sent = without(form, *refused_in_updates(addressing.found))
-            response = await self._send_patch(sent, known)
-            if response.kind not in ("refused", "transient"):
-                return response
+        addressing = self.records.addressing
+        sent = without(form, *refused_in_updates(addressing.found))
+        groups_known = all(f"{IN_UPDATES}{group}" in addressing.found for group in groups(form))
+        response = await self._send_patch(sent, known) if groups_known else None
+        if response and response.kind not in ("refused", "transient"):
+            return response
         async with addressing.first_update:
             taken = without(form, *refused_in_updates(addressing.found))
             if response is None or taken != sent:
@@ -355,7 +352,7 @@ class _Write:
         except OutcomeUnknown:
             if self.posts == MAX_POSTS:
                 raise
-            self.post_outcome_unknown, self.is_certain = True, False
+            self.in_doubt = True
             await asyncio.sleep(backoff(0))
             return None
         if response.kind == "exists_already":

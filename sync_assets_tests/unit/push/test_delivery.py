@@ -6,90 +6,62 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sync_assets.ledger.model import Claimed, LinkTo, Operation
+from sync_assets.ledger.model import Claimed, HistoryOperation, LinkTo, Operation
 from sync_assets.push.delivery import Delivery, OperationDone, outcome
 
-TO_ADA = LinkTo("cusContactLink", "ada", keyed=True)
-HELD = LinkTo("cusContactLink", "ada", keyed=True, acknowledged=True)
+NEW = LinkTo("cusContactLink", "ada", keyed=True)
+ALL = (NEW, LinkTo("cusOther", "ada", keyed=True, acknowledged=True))
 BOTH = (("blackListEmail", True), ("blackListPhone", False))
+NAMES = ("blackListEmail", "blackListPhone")
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 
 
-def contact(operation: Operation = "insert") -> Claimed:
-    return Claimed(1, "ada", operation, None, None, b"h", 0, False, opt_outs=BOTH)
-
-
 @pytest.mark.parametrize(
-    ("operation", "done", "inserted", "existing"),
+    ("planned", "payload", "done", "operation", "hash", "inserted", "existing", "links", "incarnation"),
     [
-        ("insert", "inserted", BOTH, ()),
-        ("insert", "updated", (), ("blackListEmail", "blackListPhone")),  # it was there before us
-        ("update", "updated", (), ()),
-        ("update", "inserted", BOTH, ()),  # Campaign had lost it
-        ("delete", "deleted", (), ()),
-        ("insert", None, (), ()),  # refused, or put off
+        ("insert", "{}", "inserted", "insert", b"h", BOTH, (), ALL, 5),
+        ("insert", "{}", "updated", "update", b"h", (), NAMES, (NEW,), 5),  # it was there before us
+        ("insert", "{}", None, "insert", b"h", (), (), (NEW,), 5),  # rejected, or put off
+        ("update", "{}", "updated", "update", b"h", (), (), (NEW,), 4),
+        ("update", "{}", "inserted", "insert", b"h", BOTH, (), ALL, 5),  # Campaign had lost it
+        ("update", "{}", None, "update", b"h", (), (), (NEW,), 4),
+        # An update of links alone finds out as well whether a record exists whose last outcome is unknown.
+        ("update", None, "updated", "link", b"h", (), (), (NEW,), 4),
+        ("update", None, "deleted", "link", None, (), (), (NEW,), 4),
+        ("update", None, None, "link", b"h", (), (), (NEW,), 4),
+        ("delete", None, "deleted", "delete", None, (), (), (NEW,), 4),
     ],
 )
-def test_the_ledger_stores_which_opt_outs_an_insert_carried_or_found_existing(
-    operation: Operation, done: OperationDone | None, inserted: tuple[tuple[str, bool], ...], existing: tuple[str, ...]
+def test_the_outcome_of_a_delivery(
+    planned: Operation,
+    payload: str | None,
+    done: OperationDone | None,
+    operation: HistoryOperation,
+    hash: bytes | None,
+    inserted: tuple[tuple[str, bool], ...],
+    existing: tuple[str, ...],
+    links: tuple[LinkTo, ...],
+    incarnation: int,
 ) -> None:
-    stored = outcome(contact(operation), Delivery("done" if done else "refused", done), NOW)
+    record = Claimed(7, "ada", planned, payload, None, b"h", 0, False, ALL, opt_outs=BOTH, incarnation=4)
+    delivery = Delivery("done" if done else "refused", done)
+    stored = outcome(record, delivery, NOW)
+    assert (stored.operation, stored.hash, stored.links) == (operation, hash, links)
     assert (stored.inserted_opt_outs, stored.existing_opt_outs) == (inserted, existing)
     assert stored.inserted_at == (NOW if inserted else None)
+    assert delivery.incarnation_of(record) == (7, incarnation)
 
 
-@pytest.mark.parametrize(
-    ("planned", "done", "operation"),
-    [
-        ("insert", "inserted", "insert"),
-        ("insert", "updated", "update"),  # it was there before us
-        ("update", "inserted", "insert"),  # Campaign had lost it
-        ("delete", "deleted", "delete"),
-        ("insert", None, "insert"),
-    ],
-)
-def test_the_history_names_what_campaign_did_else_what_was_asked_of_it(
-    planned: Operation, done: OperationDone | None, operation: str
-) -> None:
-    record = contact(planned)._replace(payload="{}")
-    assert outcome(record, Delivery("done" if done else "refused", done), NOW).operation == operation
-
-
-@pytest.mark.parametrize("delivery", [Delivery("done", "updated"), Delivery("refused", reason="no")])
-def test_the_history_tells_an_update_of_links_alone_from_others(delivery: Delivery) -> None:
-    record = Claimed(7, "ada", "update", None, None, b"h", 0, False, (TO_ADA,))
-    assert outcome(record, delivery).operation == "link"
-
-
-def test_an_outcome_holds_the_result_and_the_links_that_were_sent() -> None:
-    record = Claimed(7, "ada", "update", None, None, b"h", 0, False, (TO_ADA,))
-    stored = outcome(record, Delivery("later", reason="503", wait=3.0))
-    assert (stored.seq, stored.result, stored.hash, stored.reason) == (7, "later", b"h", "503")
-    assert (stored.retry_after_seconds, stored.links, stored.inserted_opt_outs, stored.existing_opt_outs) == (
-        3.0,
-        (TO_ADA,),
-        (),
-        (),
-    )
-
-
-@pytest.mark.parametrize(
-    ("done", "sent"),
-    [
-        ("inserted", (TO_ADA, HELD)),  # a new record is linked as a whole
-        ("updated", (TO_ADA,)),  # an update leaves out what the record in Campaign already holds
-        (None, (TO_ADA,)),
-    ],
-)
-def test_an_outcome_names_the_links_that_the_request_carried(
-    done: OperationDone | None, sent: tuple[LinkTo, ...]
-) -> None:
-    record = Claimed(7, "ada", "update", "{}", None, b"h", 0, False, (TO_ADA, HELD))
-    assert outcome(record, Delivery("done" if done else "later", done)).links == sent
+def test_an_outcome_holds_the_result_the_wait_and_whether_an_answer_was_lost() -> None:
+    record = Claimed(7, "ada", "update", None, None, b"h", 0, False)
+    stored = outcome(record, Delivery("later", reason="503", wait=3.0, unanswered=True))
+    assert (stored.seq, stored.result, stored.reason, stored.retry_after_seconds) == (7, "later", "503", 3.0)
+    assert stored.unanswered
+    assert not outcome(record, Delivery("later")).unanswered
 
 
 def test_the_time_of_an_insert_is_the_present_one() -> None:
     before = datetime.now(UTC)
-    at = outcome(contact(), Delivery("done", "inserted")).inserted_at
+    at = outcome(Claimed(7, "ada", "insert", "{}", None, b"h", 0, False), Delivery("done", "inserted")).inserted_at
     assert at is not None
     assert before <= at <= datetime.now(UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from sync_assets.campaign.addressing import (
     KEY_FOUND,
     KEY_IN_URL,
     KEY_UNIQUE,
+    Filter,
     refused_in_updates,
     taken_today,
 )
@@ -23,10 +25,10 @@ from sync_assets.campaign.records import Records
 from sync_assets.http.transport import OutcomeUnknown, Response, SignInRefused
 from sync_assets.ledger.model import Claimed, LinkTo
 from sync_assets.push import delivery
-from sync_assets.push.delivery import MAX_POSTS, SUSPECTED_AFTER, Delivery, StillUnknown, deliver
+from sync_assets.push.delivery import MAX_POSTS, Delivery, StillUnknown, deliver
 from sync_assets.push.record_links import Links, LinkTarget
 from sync_assets.runtime.parent_keys import ParentKeys
-from sync_assets_tests.unit.push.little_campaign import API, BARE, LittleCampaign, absent
+from sync_assets_tests.unit.push.little_campaign import API, BARE, BY_KEY, LittleCampaign, absent
 
 BOILERPLATE = "RST-360011 An error has occurred - please contact your administrator."
 
@@ -49,9 +51,12 @@ class Push:
     exists: bool = False
     found: dict[str, str] | None = None
     confirmed: bool = False
+    noted: dict[str, str] = field(default_factory=dict[str, str])
     key_works: bool = True
     finds_unique: bool = False
     unique: bool | None = None
+    filter: Filter | None = None
+    rejected: int = 0
     asked: int = 0
     campaign: LittleCampaign = field(default_factory=lambda: LittleCampaign(profile="externalId"))
     bodies: list[Any] = field(default_factory=list[Any])
@@ -62,8 +67,11 @@ class Push:
         answers = iter(self.answers)
         self.campaign.answers = lambda operation, path: next(answers, None)
         found = {KEY: "externalId", KEY_FOUND: "yes"} if self.found is None else self.found
-        self.records = self.campaign.of("profile", found, filter=None)
-        self.records.addressing.confirmed, self.records.addressing.unique = self.confirmed, self.unique
+        self.records = self.campaign.of("profile", found, self.filter)
+        addressing = self.records.addressing
+        addressing.confirmed, addressing.unique, addressing.rejected = self.confirmed, self.unique, self.rejected
+        for premise, finding in self.noted.items():
+            addressing.note(premise, finding)
         call = self.campaign.call
 
         async def recorded(operation: Operation, path: str, body: bytes | None = None, **more: Any) -> Response:
@@ -88,8 +96,11 @@ class Push:
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "backoff", lambda attempt: 0 if attempt == 0 else pytest.fail("waits longer"))
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let a delivery not wait; return the number of attempts before each wait."""
+    attempts: list[int] = []
+    monkeypatch.setattr(delivery, "backoff", lambda attempt: attempts.append(attempt) or 0)
+    return attempts
 
 
 def contact(operation: str = "insert", *, outcome_unknown: bool = False, attempts: int = 0, **more: Any) -> Claimed:
@@ -98,10 +109,11 @@ def contact(operation: str = "insert", *, outcome_unknown: bool = False, attempt
     update = more.get("update_payload")
     unknown_seconds = more.get("unknown_seconds", 600.0 if outcome_unknown else None)
     claimed = Claimed(1, ADA, operation, payload, update, b"h", attempts, outcome_unknown)  # pyright: ignore[reportArgumentType]
-    return claimed._replace(unknown_seconds=unknown_seconds)
+    return claimed._replace(unknown_seconds=unknown_seconds, links=more.get("links", ()))
 
 
 UNIQUE, KNOWN = {KEY_UNIQUE: "yes", KEY_FOUND: "yes"}, {KEY_IN_URL: "yes", KEY_FOUND: "yes"}
+NOT_IN_URL = {KEY_IN_URL: "no", KEY_FOUND: "yes"}
 INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done", "deleted")
 
 
@@ -139,6 +151,7 @@ INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done",
         (Push(), contact("update", payload=f'{{"externalId":"{ADA}"}}'), "read insert", INSERTED),
         (Push([BARE]), contact("update", payload=f'{{"externalId":"{ADA}"}}'), "read", ("later", None)),
         (Push(), contact("update", payload=None), "read", ("refused", None)),
+        (Push(), contact("update", payload=None, outcome_unknown=True), "read", DELETED),
         (Push(), contact("insert", payload=None), "", ("refused", None)),
         # A delete of a record that is missing is done, if the key finds records at all.
         (Push(found=KNOWN, exists=True), contact("delete"), "delete read", DELETED),
@@ -153,8 +166,11 @@ INSERTED, UPDATED, DELETED = ("done", "inserted"), ("done", "updated"), ("done",
         (Push([BARE]), contact("delete"), "read", ("later", None)),
     ],
 )
-async def test_the_requests_of_a_delivery(push: Push, record: Claimed, requests: str, result: tuple[str, str]) -> None:
+async def test_the_requests_of_a_delivery(
+    push: Push, record: Claimed, requests: str, result: tuple[str, str], waits: list[int]
+) -> None:
     delivered = await push.deliver(record)
+    assert waits == [0] * push.answers.count(LOST)
     assert " ".join(push.requests) == requests
     assert (delivered.result, delivered.operation_done) == result
     written = [stored["PKey"] for stored in push.campaign.by_key("profile", ADA)]
@@ -183,21 +199,26 @@ async def test_whether_the_key_works_is_asked_only_where_it_is_not_shown(
 
 
 @pytest.mark.parametrize(
-    ("push", "attempts", "wait"),
+    ("push", "attempts", "seconds", "wait"),
     [
-        (Push([LOST]), 0, 10.0),
-        (Push(), 0, 10.0),
-        (Push([LOST], unique=False), 0, 10.0),
-        (Push(unique=False), 4, 600.0),
+        (Push([LOST]), 0, None, 10.0),
+        (Push([LOST], unique=False), 0, None, 10.0),
+        # Lost before, and the insert can still take effect for `seconds`.
+        (Push(), 0, 5000.0, 10.0),
+        (Push(), 2, 5000.0, 90.0),
+        (Push(), 9, 5000.0, 810.0),
+        (Push(), 4, 600.0, 600.0),
+        # If no other record can show that the key is unique, it is looked up once only.
+        (Push(unique=False), 0, 600.0, 600.0),
+        (Push(found=NOT_IN_URL, filter=BY_KEY), 0, 600.0, 600.0),
     ],
-    ids=["lost now", "lost before", "lost now, and not unique", "lost before, and not unique"],
 )
 async def test_no_second_insert_is_sent_if_the_key_is_not_known_to_be_unique(
-    push: Push, attempts: int, wait: float
+    push: Push, attempts: int, seconds: float | None, wait: float
 ) -> None:
     """The first one may arrive late, and would be a duplicate."""
     with pytest.raises(StillUnknown) as raised:
-        await push.deliver(contact(outcome_unknown=not push.answers, attempts=attempts))
+        await push.deliver(contact(outcome_unknown=seconds is not None, attempts=attempts, unknown_seconds=seconds))
     assert raised.value.wait == wait
     assert str(raised.value) == (
         "The answer to an insert was lost; the record is looked for once more before another one is sent."
@@ -230,18 +251,77 @@ async def test_only_a_key_that_campaign_names_as_taken_shows_that_keys_are_uniqu
     assert push.records.addressing.found.get(KEY_UNIQUE) == ("yes" if taken else None)
 
 
-async def test_an_insert_of_a_record_that_exists_already_proves_the_key_without_a_read() -> None:
-    push = Push([TAKEN], exists=True, found={KEY: "externalId"})
-    assert (await push.deliver(contact())).operation_done == "updated"
-    assert push.requests == ["insert", "update"]
-    assert not push.records.addressing.needs_proof
+UNPROVEN, NOT_FOUND = {KEY: "externalId"}, {KEY_FOUND: "no"}
+HIDDEN = [None, ABSENT, absent("@profile10")]
+"""The record is inserted, and found neither by the key nor by its PKey."""
 
 
-async def test_an_update_by_the_key_does_not_save_the_read_of_the_first_insert() -> None:
-    push = Push(found={KEY: "externalId", KEY_IN_URL: "yes"})
+def not_found(cause: str, sent: str = ADA, others: str = "") -> str:
+    return (
+        f"Campaign does not find a record of profile by externalId, with which it was sent ({cause}). Make externalId "
+        "an identification key of profile and publish, publish a filter on it and name it in `filter`, or name another "
+        f"attribute as `key`. The record with {sent} in externalId was sent to find this out{others}; no other is "
+        "sent. If `key` becomes another attribute, delete it in Campaign, and run `sync-assets sync --accept-mapping`."
+    )
+
+
+@pytest.mark.parametrize(
+    ("push", "operation", "requests", "result", "finding", "stop"),
+    [
+        (Push(found=UNPROVEN), "insert", "insert read", INSERTED, "yes", None),
+        (Push(found={KEY_IN_URL: "yes"}), "insert", "insert read", INSERTED, "yes", None),
+        (Push([None, BARE, BARE], found=UNPROVEN), "insert", "insert read read read", INSERTED, "yes", None),
+        # No proof is needed, or there is nothing to be found.
+        (Push([TAKEN], exists=True, found=UNPROVEN), "insert", "insert update", UPDATED, "yes", None),
+        (Push(found=UNPROVEN), "update", "update insert", INSERTED, None, None),
+        (Push([INVALID], found=UNPROVEN), "insert", "insert", ("refused", None), None, None),
+        (Push(HIDDEN, found=UNPROVEN), "insert", "insert read read", INSERTED, None, None),
+        # The key identifies nothing.
+        (
+            *(Push([None, *[BARE] * 3], found=UNPROVEN), "insert", "insert read read read", INSERTED, "no"),
+            not_found(BOILERPLATE),
+        ),
+        (
+            *(Push([None, ABSENT], found=UNPROVEN), "insert", "insert read read", INSERTED, "no"),
+            not_found(f"Unable to find document with path 'x' from key '{ADA}'"),
+        ),
+        *(
+            (
+                *(Push([None, INVALID], found=UNPROVEN, rejected=rejected), "insert", "insert read", INSERTED, "no"),
+                not_found("email '…' is not valid", others=others),
+            )
+            for rejected, others in ((2, ""), (3, ", and after rejected records up to 7 others"))
+        ),
+        # It did not before: another record is sent only if an earlier one is found now.
+        (Push(found=NOT_FOUND), "insert", "insert read", INSERTED, "yes", None),
+        *(
+            (push, "insert", "", ("later", None), "no", not_found("tried again", "its Dynamics 365 id"))
+            for push in (Push(found=NOT_FOUND, key_works=False), Push(found=UNPROVEN, noted=NOT_FOUND))
+        ),
+    ],
+)
+async def test_the_first_insert_proves_that_the_key_finds_records(
+    push: Push,
+    operation: str,
+    requests: str,
+    result: tuple[str, str | None],
+    finding: str | None,
+    stop: str | None,
+    waits: list[int],
+) -> None:
+    delivered = await push.deliver(contact(operation))
+    assert " ".join(push.requests) == requests
+    assert (delivered.result, delivered.operation_done, delivered.stop) == (*result, stop)
+    assert push.records.addressing.found.get(KEY_FOUND) == finding
+    assert push.records.addressing.hidden == (push.answers == HIDDEN)
+    assert waits == ([0, 1] if requests.endswith("read read read") else [])
+
+
+async def test_an_insert_is_not_read_back_if_another_one_has_proven_the_key_meanwhile() -> None:
+    push = Push(found=UNPROVEN)
+    push.campaign.answers = lambda operation, path: push.records.addressing.note(KEY_FOUND, "yes")
     assert (await push.deliver(contact())).operation_done == "inserted"
-    assert push.requests == ["insert", "read"]
-    assert not push.records.addressing.needs_proof
+    assert push.requests == ["insert"]
 
 
 async def test_a_key_that_is_taken_and_not_found_does_not_show_that_keys_are_unique() -> None:
@@ -301,6 +381,26 @@ async def test_an_answer_that_names_no_cause_is_followed_by_another_attempt_afte
 async def test_a_rejection_names_its_reason_without_values(push: Push, record: Claimed, reason: str) -> None:
     delivered = await push.deliver(record)
     assert (delivered.result, delivered.reason) == ("refused", reason)
+
+
+@pytest.mark.parametrize(
+    ("answer", "keyed", "parent", "hidden"),
+    [(TAKEN, True, ADA, True), (TAKEN, True, None, False), (TAKEN, False, ADA, False), (BARE, True, ADA, False)],
+)
+async def test_a_record_whose_key_is_taken_and_not_found_is_perhaps_hidden_if_it_has_a_link(
+    answer: Response, keyed: bool, parent: str | None, hidden: bool
+) -> None:
+    delivered = await Push([answer]).deliver(contact(links=(LinkTo("cusContact", parent, keyed=keyed),)))
+    assert (delivered.reason or "").endswith(
+        " Perhaps Campaign hides this record, since its link led to a record that is gone: publish the link with "
+        "cardinality 0 or 1, then retry; or delete the record in Campaign, then replay the table with --force."
+    ) == hidden
+
+
+async def test_a_record_that_is_found_without_a_pkey_has_none() -> None:
+    listed = Response(200, {}, json.dumps({"content": [{"externalId": ADA, "href": "profile/1"}]}).encode())
+    delivered = await Push([listed], found=NOT_IN_URL, filter=BY_KEY).deliver(contact("update", payload="{}"))
+    assert (delivered.operation_done, delivered.pkey) == ("updated", "")
 
 
 @pytest.mark.parametrize(
@@ -426,6 +526,15 @@ async def test_a_record_that_is_made_again_is_read_back_only_if_its_links_were_n
     assert push.requests == "update cusOrder insert cusOrder"
 
 
+async def test_an_update_sends_a_link_by_the_pkey_where_campaign_does_not_resolve_keys() -> None:
+    push = LinkedPush(links_by_key="empty")
+    push.parents.addressing.note("key_in_link", "empty")
+    push.campaign.holds("cusOrder", ORDER)
+    await push.deliver("update")
+    assert push.linked() == {"PKey": push.pkey}
+    assert push.requests == "read profile update cusOrder read cusOrder"
+
+
 async def test_an_unverified_link_that_is_not_sent_is_not_read_back() -> None:
     push = LinkedPush()
     await push.deliver()
@@ -494,6 +603,30 @@ async def test_an_attribute_that_campaign_refuses_in_updates_is_proven_and_left_
     assert push.records.addressing.found.get(f"{IN_UPDATES}location") == found
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_only_an_update_whose_groups_are_not_known_to_be_taken_waits_for_a_search(known: bool) -> None:
+    push = Push([DONE], noted={f"{IN_UPDATES}location": "no"} | ({f"{IN_UPDATES}other": "yes"} if known else {}))
+    record = contact("update", payload=json.dumps(CITY | {"other": {}}))
+    async with push.records.addressing.first_update:
+        delivered = asyncio.create_task(push.deliver(record))
+        await asyncio.wait([delivered], timeout=0.2)
+        assert delivered.done() == known
+    await delivered
+    assert push.bodies == [{"other": {}}]
+
+
+async def test_an_update_that_was_refused_is_sent_again_without_an_attribute_that_was_found_meanwhile() -> None:
+    push = Push(exists=True, noted={f"{IN_UPDATES}location": "yes"})
+
+    def refused(operation: str, path: str) -> Response | None:
+        push.records.addressing.note(f"{IN_UPDATES}location", "no")
+        return V8 if "location" in push.bodies[-1] else None
+
+    push.campaign.answers = refused
+    assert (await push.deliver(contact("update", payload=json.dumps(EMAIL | CITY)))).operation_done == "updated"
+    assert push.bodies == [EMAIL | CITY, EMAIL]
+
+
 @pytest.mark.parametrize("refuses", [{"b"}, {"c", "f"}, {"a", "b", "c", "d", "e", "f", "g"}])
 async def test_before_a_record_is_rejected_without_a_reason_the_attributes_are_searched_by_halves(
     refuses: set[str],
@@ -505,7 +638,7 @@ async def test_before_a_record_is_rejected_without_a_reason_the_attributes_are_s
     push.campaign.answers = lambda operation, path: (
         BARE if operation == "update" and push.bodies[-1].keys() & refuses else None
     )
-    delivered = await push.deliver(contact("update", payload=json.dumps(values), attempts=SUSPECTED_AFTER))
+    delivered = await push.deliver(contact("update", payload=json.dumps(values), attempts=3))
     all_refused = refuses == values.keys()
     assert delivered.result == ("later" if all_refused else "done")
     assert refused_in_updates(push.records.addressing.found) == (() if all_refused else tuple(sorted(refuses)))
