@@ -4,6 +4,8 @@ A tombstone may be on any page, and the rows that a full read did not return are
 
 Invariant: no delete becomes pending before the read is at its end, so that the guard against mass deletions sees all
 deletions at once. The guard limits the deletions of a day (24 hours until now), in however many reads they come.
+
+What becomes of the children of a deleted record: rules/dependencies.py; for users docs/links-and-deletions.md.
 """
 
 import json
