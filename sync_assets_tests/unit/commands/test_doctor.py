@@ -276,6 +276,16 @@ def test_the_title_of_a_line_is_the_result_and_not_the_condition(program: Progra
     assert "new_order: change tracking is on" not in told
 
 
+def test_the_last_line_names_a_title_once_however_often_it_fails(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CAMPAIGN_CLIENT_ID", "CAMPAIGN_SCOPES"):
+        monkeypatch.delitem(program.sandbox.env, name)
+    status, _, errors = program.run("doctor")
+    assert status == 1
+    assert "2 checks failed: environment. Correct the set-up." in errors
+
+
 # --- Campaign -------------------------------------------------------------------------------------------------------
 
 
