@@ -293,11 +293,18 @@ def opt_outs_agree_in_the_end(history: History) -> Found:
 
 
 def _reported(history: History, contract: Contract, record: Id, last: OptOutChange) -> bool:
-    """Return True if a file contains what Campaign held after the last change there, or profiles are polled."""
+    """Return True if a file contains what Campaign held after the last change there, or profiles are polled.
+
+    A profile that was made anew reports nothing of the one before it.
+    """
     opt_out = history.seen.configuration.get("opt_out", {})
     column = opt_out.get("export", {}).get("key_column", "externalId")
-    return bool(opt_out.get("poll_profiles_minutes")) or any(
-        file.extracted.n > last.moment.n and any(row.get(column) == record[1] for row in file.rows)
+    requests = history.writes.get((contract.table.resource, record[1]), ())
+    posts = [call.handled.n for one in requests if one.method == "POST" for call in one.calls if call.took_effect]
+    until = min((n for n in posts if n > last.moment.n), default=history.seen.end.n)
+    polled = bool(opt_out.get("poll_profiles_minutes")) and until == history.seen.end.n
+    return polled or any(
+        last.moment.n < file.extracted.n <= until and any(row.get(column) == record[1] for row in file.rows)
         for file in history.seen.files
     )
 
