@@ -71,7 +71,7 @@ class Addressing:
     Attributes:
         filter: used in mode `filter`, and in mode `auto` if Campaign does not accept the key.
         unique: as configured; None: found out.
-        found: premise -> finding.
+        findings: premise -> finding.
         news: findings that are not stored yet.
         confirmed: True if a request by the key found its record since this object was created.
         bare_errors: see `bare_by_key`.
@@ -88,7 +88,7 @@ class Addressing:
     mode: Mode = "auto"
     filter: Filter | None = None
     unique: bool | None = None
-    found: dict[str, str] = field(default_factory=dict[str, str])
+    findings: dict[str, str] = field(default_factory=dict[str, str])
     news: dict[str, str] = field(default_factory=dict[str, str])
     confirmed: bool = False
     bare_errors: int = 0
@@ -103,36 +103,36 @@ class Addressing:
 
     @classmethod
     def of(
-        cls, mode: Mode, filter: Filter | None, unique: bool | None, key: str, found: Mapping[str, str]
+        cls, mode: Mode, filter: Filter | None, unique: bool | None, key: str, findings: Mapping[str, str]
     ) -> Addressing:
         """Return the addressing of a resource with its stored findings, if these were made with the same key.
 
         The finding that keys are not accepted is dropped if there is no filter, so that keys are tried again.
         """
-        known = dict(found) if found.get(KEY) == key else {}
+        known = dict(findings) if findings.get(KEY) == key else {}
         if known.get(KEY_IN_URL) == "no" and filter is None:
             del known[KEY_IN_URL]
         return cls(mode, filter, unique, {**known, KEY: key}, {} if known else {KEY: key})
 
     @classmethod
-    def configured(cls, config: TableConfig, found: Mapping[str, str]) -> Addressing:
-        """Return the addressing of a table's resource. found: the stored findings (Ledger.dialect.found)."""
+    def configured(cls, config: TableConfig, findings: Mapping[str, str]) -> Addressing:
+        """Return the addressing of a table's resource. findings: as stored (Ledger.dialect.findings)."""
         given = Filter(config.filter.name, config.filter.parameter) if config.filter else None
-        return cls.of(config.address, given, None if config.unique == "auto" else config.unique, config.key, found)
+        return cls.of(config.address, given, None if config.unique == "auto" else config.unique, config.key, findings)
 
     @property
     def key_in_url(self) -> bool | None:
         """Return True if a record is addressed by its key; None: not known yet, so the key is tried."""
         if self.mode != "auto":
             return self.mode == "url"
-        return _truth(self.found.get(KEY_IN_URL))
+        return _truth(self.findings.get(KEY_IN_URL))
 
     @property
     def key_in_delete(self) -> bool | None:
         """Return the same for DELETE, for which no source documents it."""
         if self.key_in_url is False:
             return False
-        return _truth(self.found.get(KEY_IN_DELETE))
+        return _truth(self.findings.get(KEY_IN_DELETE))
 
     @property
     def tries_key_in_delete(self) -> bool:
@@ -141,7 +141,7 @@ class Addressing:
         No source documents a DELETE by a key, so requests must have shown that keys identify records here, and no
         delete that this one is refused.
         """
-        return self.key_in_delete or (self.key_in_delete is None and self.found.get(KEY_IN_URL) == "yes")
+        return self.key_in_delete or (self.key_in_delete is None and self.findings.get(KEY_IN_URL) == "yes")
 
     @property
     def update_calls(self) -> int:
@@ -160,14 +160,14 @@ class Addressing:
 
     @property
     def _deletes_verified(self) -> bool:
-        return DELETE_ANSWER in self.found and self.found.get(DELETE_SEEN) == _today()
+        return DELETE_ANSWER in self.findings and self.findings.get(DELETE_SEEN) == _today()
 
     def trusts_delete(self, form: str) -> bool:
         """Return True if an answer to a DELETE needs no read, and count it.
 
         That is so if a read confirmed an answer of this form today, and fewer than DELETES_TRUSTED were accepted since.
         """
-        if not self._deletes_verified or self.found[DELETE_ANSWER] != form or self.trusted >= DELETES_TRUSTED:
+        if not self._deletes_verified or self.findings[DELETE_ANSWER] != form or self.trusted >= DELETES_TRUSTED:
             return False
         self.trusted += 1
         return True
@@ -183,13 +183,13 @@ class Addressing:
 
         bare: the answer had no reason, so the failure may be temporary; it counts the second time.
         """
-        once = bare and self.found.get(KEY_IN_DELETE) is None
+        once = bare and self.findings.get(KEY_IN_DELETE) is None
         self.note(KEY_IN_DELETE, "failed" if once else "no")
 
     @property
     def key_is_proven(self) -> bool:
         """Return True if Campaign was seen to find a record by the key, so that later requests can find theirs."""
-        return self.found.get(KEY_FOUND) == "yes" or self.found.get(KEY_IN_URL) == "yes"
+        return self.findings.get(KEY_FOUND) == "yes" or self.findings.get(KEY_IN_URL) == "yes"
 
     @property
     def needs_proof(self) -> bool:
@@ -198,7 +198,7 @@ class Addressing:
         An update that found its record does not save that read: whether one is answered before depends on time, and
         `plan` and `estimate` foretell each call.
         """
-        return self.found.get(KEY_FOUND) != "yes" and self.hidden < HIDDEN
+        return self.findings.get(KEY_FOUND) != "yes" and self.hidden < HIDDEN
 
     def insert_rejected(self) -> None:
         """Count an insert that made no record while the key is not proven: see REJECTED."""
@@ -209,7 +209,7 @@ class Addressing:
 
     def may_refuse(self, attribute: str) -> bool:
         """Return True if an update was perhaps refused because of this attribute; tested once a day at most."""
-        return self.found.get(f"{IN_UPDATES}{attribute}") not in ("no", taken_today())
+        return self.findings.get(f"{IN_UPDATES}{attribute}") not in ("no", taken_today())
 
     @property
     def falls_back(self) -> bool:
@@ -221,11 +221,11 @@ class Addressing:
         """Return True if Campaign is known to refuse a second record with the key. URLs resolve unique keys only."""
         if self.unique is not None:
             return self.unique
-        return KEY_UNIQUE in self.found or self.found.get(KEY_IN_URL) == "yes"
+        return KEY_UNIQUE in self.findings or self.findings.get(KEY_IN_URL) == "yes"
 
     def note(self, premise: str, finding: str) -> None:
-        if self.found.get(premise) != finding:
-            self.found[premise] = self.news[premise] = finding
+        if self.findings.get(premise) != finding:
+            self.findings[premise] = self.news[premise] = finding
 
     def found_by_key(self) -> None:
         """Note that Campaign found a record by the key in the URL."""
@@ -247,15 +247,15 @@ class Addressing:
             self.not_by_key()
 
 
-def refused_in_updates(found: Mapping[str, str]) -> tuple[str, ...]:
+def refused_in_updates(findings: Mapping[str, str]) -> tuple[str, ...]:
     """Return the attributes that Campaign refuses in updates, by the findings about their resource."""
-    refused = (premise for premise, finding in found.items() if premise.startswith(IN_UPDATES) and finding == "no")
+    refused = (premise for premise, finding in findings.items() if premise.startswith(IN_UPDATES) and finding == "no")
     return tuple(sorted(premise.removeprefix(IN_UPDATES) for premise in refused))
 
 
-def among(paths: Iterable[str], found: Mapping[str, str]) -> list[str]:
+def among(paths: Iterable[str], findings: Mapping[str, str]) -> list[str]:
     """Return those dotted paths, sorted, that lead to or into an attribute that Campaign refuses in updates."""
-    refused = refused_in_updates(found)
+    refused = refused_in_updates(findings)
     return sorted(path for path in paths if path.partition(".")[0] in refused)
 
 

@@ -200,14 +200,14 @@ class CampaignClient:
         A resource that both APIs serve is listed with profileAndServicesExt. Raises what `resource` raises, but not
         NotPublished if an instance has only one of the APIs.
         """
-        found: dict[str, str] = {}
+        apis: dict[str, str] = {}
         for api in ("profileAndServicesExt", "customResources"):
             try:
                 metadata = await self._metadata(f"{api}/", api, "its resources")
             except NotPublished:
                 continue
-            found |= {name: api for name, one in metadata.items() if isinstance(one, dict) and name not in found}
-        return found
+            apis |= {name: api for name, one in metadata.items() if isinstance(one, dict) and name not in apis}
+        return apis
 
     async def _metadata(self, path: str, api: str, name: str) -> dict[str, Any]:
         try:
@@ -242,10 +242,10 @@ def access_denied(reason: str, to: str = "") -> SignInRefused:
 
 def decoded(answer: Response, shape: type[_T], resource: str) -> _T:
     """Return the JSON of an answer to a GET. Raises SignInRefused, CampaignRefused, HttpError."""
-    found = response_outcome(answer, "read")
-    if found.kind == "denied":
-        raise access_denied(found.reason, f" to {resource}")
-    if found.kind != "done":
+    outcome = response_outcome(answer, "read")
+    if outcome.kind == "denied":
+        raise access_denied(outcome.reason, f" to {resource}")
+    if outcome.kind != "done":
         raise CampaignRefused(
             f"Campaign refused to read {resource}: {redact(words(answer), None)}",
             "Try again later; if it stays so, check CAMPAIGN_URL and the resource in Campaign.",

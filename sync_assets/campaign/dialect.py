@@ -37,7 +37,7 @@ class ResponseOutcome:
     exists_already  an insert met a key that is taken: our own record, or a unique attribute of another one
     missing         no record has the key in the URL
     refused         never for this record as it is: repeating does not help
-    transient       temporary, or words that we do not recognise: worth a few retries
+    transient       temporary, or a text that we do not recognise: worth a few retries
     denied          our access is refused, or this is not Campaign: every other request will fail alike
     """
 
@@ -124,7 +124,7 @@ def words(answer: Response) -> str:
     lines = [line for raw in text.splitlines() if (line := " ".join(raw.split()))]
     if len(lines) > 1 and lines[0] in BOILERPLATE:
         del lines[0]
-    return " ".join(lines)[:4000] or f"status {answer.status} without a word"
+    return " ".join(lines)[:4000] or f"status {answer.status} without a text"
 
 
 class _Written(msgspec.Struct):

@@ -141,7 +141,7 @@ def _target(described: dict[str, Any]) -> str | None:
 
 
 def _cascades(described: dict[str, Any]) -> bool | None:
-    """Return if deleting a link's target deletes the record: the integrity of the reverse link, as schemas name it.
+    """Return True if deleting a link's target deletes its record: integrity of the reverse link, as schemas name it.
 
     That the description has this member is inferred.
     https://experienceleague.adobe.com/docs/campaign-classic/using/configuring-campaign-classic/schema-reference/database-mapping.html

@@ -113,14 +113,14 @@ async def opt_outs_of(
 
     Raises what `CampaignClient.call` raises.
     """
-    found = await records.find(id_)
-    if isinstance(found, ResponseOutcome):
-        return found
+    profile = await records.find(id_)
+    if isinstance(profile, ResponseOutcome):
+        return profile
     values: dict[str, ProfileOptOut] = {}
-    created = moment(found.get("created"))
+    created = moment(profile.get("created"))
     for attribute in attributes:
-        value, time = opt_out(found, attribute)
+        value, time = opt_out(profile, attribute)
         if value is None:
-            return ResponseOutcome("refused", f"Campaign does not tell {attribute} of {records.resource}.")
+            return ResponseOutcome("refused", f"Campaign does not show {attribute} of {records.resource}.")
         values[attribute] = ProfileOptOut(value, time, created)
     return values

@@ -65,15 +65,15 @@ class Records:
                 addressing.found_by_key()
             if not (addressing.falls_back and response.kind in _NOT_BY_KEY):
                 return response
-            found = await self._by_filter(key, guard)
-            if isinstance(found, ResponseOutcome):
-                return response if found.kind == "missing" and response.kind != "transient" else found
+            record = await self._by_filter(key, guard)
+            if isinstance(record, ResponseOutcome):
+                return response if record.kind == "missing" and response.kind != "transient" else record
             if response.kind == "missing":
                 addressing.not_by_key()
             bare = response.kind == "transient"
         else:
-            found, bare = await self._find(key, guard), False
-        located = self._located(found)
+            record, bare = await self._find(key, guard), False
+        located = self._located(record)
         if isinstance(located, ResponseOutcome):
             return located
         address, name = located
@@ -144,34 +144,34 @@ class Records:
 
     async def find(self, key: str, guard: Guard | None = None) -> dict[str, Any] | ResponseOutcome:
         """Return the record that carries our key, or why there is none (`missing`, ...)."""
-        found = await self._find(key, guard)
-        return await self._find(key.upper(), guard) if self._try_capitals(found) else found
+        record = await self._find(key, guard)
+        return await self._find(key.upper(), guard) if self._try_capitals(record) else record
 
-    def _try_capitals(self, found: dict[str, Any] | ResponseOutcome) -> bool:
-        return isinstance(found, ResponseOutcome) and found.kind == "missing" and CAPITALS in self.addressing.found
+    def _try_capitals(self, record: dict[str, Any] | ResponseOutcome) -> bool:
+        return isinstance(record, ResponseOutcome) and record.kind == "missing" and CAPITALS in self.addressing.findings
 
     async def _find(self, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
         addressing = self.addressing
         if addressing.key_in_url is False:
             return await self._by_filter(key, guard)
         answer, read = await self._ask("read", self._address(key), key, None, guard)
-        found = read if read.kind != "done" else _decoded(answer.body)
-        if isinstance(found, dict):
-            if not found.get("PKey"):
+        record = read if read.kind != "done" else _decoded(answer.body)
+        if isinstance(record, dict):
+            if not record.get("PKey"):
                 raise _not_an_answer(answer)
-            if _same(found.get(self.key), key):
+            if _same(record.get(self.key), key):
                 addressing.found_by_key()
-                return found
-            found = ResponseOutcome(
+                return record
+            record = ResponseOutcome(
                 "refused",
                 f"Campaign found a record under this key whose {self.key} is another one: "
                 f"is {self.key} the identification key of {self.resource}?",
             )
-        if not (addressing.falls_back and found.kind in _NOT_BY_KEY):
-            return found
+        if not (addressing.falls_back and record.kind in _NOT_BY_KEY):
+            return record
         filtered = await self._by_filter(key, guard)
         if isinstance(filtered, dict):
-            if found.kind == "transient":
+            if record.kind == "transient":
                 addressing.bare_by_key()
             else:
                 addressing.not_by_key()
@@ -218,12 +218,12 @@ class Records:
         plain = not answer.body.strip()
         if trusted and plain and self.addressing.trusts_delete(form):
             return
-        found = await self._find(key, guard)
-        if isinstance(found, ResponseOutcome) and found.kind == "missing":
+        record = await self._find(key, guard)
+        if isinstance(record, ResponseOutcome) and record.kind == "missing":
             if plain:
                 self.addressing.delete_verified(form)
             return
-        self.addressing.found.pop(DELETE_ANSWER, None)
+        self.addressing.findings.pop(DELETE_ANSWER, None)
         raise OutcomeUnknown(f"Campaign answered {answer.status} to a delete, and the record is still there.")
 
     async def _by_filter(self, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
@@ -263,12 +263,12 @@ class Records:
             return ResponseOutcome("refused", f"More than one {self.resource} of Campaign carries this {self.key}.")
         return ours[0] if ours else ResponseOutcome("missing", f"no {self.resource} with this {self.key}")
 
-    def _located(self, found: dict[str, Any] | ResponseOutcome) -> tuple[str, str] | ResponseOutcome:
+    def _located(self, record: dict[str, Any] | ResponseOutcome) -> tuple[str, str] | ResponseOutcome:
         """Return the address of a found record, and the name (PKey) by which an error would report it missing."""
-        if isinstance(found, ResponseOutcome):
-            return found
-        pkey = str(found.get("PKey") or "")
-        address = str(found.get("href") or "") or (f"{self._path}/{quote(pkey, safe='')}" if pkey else "")
+        if isinstance(record, ResponseOutcome):
+            return record
+        pkey = str(record.get("PKey") or "")
+        address = str(record.get("href") or "") or (f"{self._path}/{quote(pkey, safe='')}" if pkey else "")
         if not address:
             return ResponseOutcome("refused", f"Campaign's answer for {self.resource} has neither PKey nor href.")
         return address, pkey or address.rpartition("/")[2]

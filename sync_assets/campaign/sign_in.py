@@ -55,8 +55,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         answer = await self._wire.exchange(request.method, str(request.url), request.headers, request.content)
-        told = [pair for pair in answer.headers.items() if pair[0].lower() not in _ABOUT_THE_WIRE]
-        return httpx.Response(answer.status, headers=told, content=answer.body, request=request)
+        headers = [pair for pair in answer.headers.items() if pair[0].lower() not in _ABOUT_THE_WIRE]
+        return httpx.Response(answer.status, headers=headers, content=answer.body, request=request)
 
     async def aclose(self) -> None:
         await self._wire.aclose()
@@ -105,12 +105,12 @@ def ims_tokens(
                 refusal = _refusal(response.status_code, answer, url)
                 if isinstance(refusal, SignInRefused):
                     raise refusal
-                told = retry_after(response.headers)
-                if told is not None and told > SIGN_IN_LONGEST_WAIT:
-                    raise Unavailable(f"{refusal.cause} It asks us to wait {told:.0f} s.", refusal.remedy)
+                seconds = retry_after(response.headers)
+                if seconds is not None and seconds > SIGN_IN_LONGEST_WAIT:
+                    raise Unavailable(f"{refusal.cause} It asks us to wait {seconds:.0f} s.", refusal.remedy)
                 if last:
                     raise refusal
-                wait = wait if told is None else told
+                wait = wait if seconds is None else seconds
             await asyncio.sleep(wait)
         raise AssertionError("the last try returns or raises")
 

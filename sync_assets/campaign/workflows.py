@@ -77,14 +77,14 @@ def _check(answer: Response, id_: str, asked: str) -> None:
         )
     if asked == "start" and 200 <= answer.status < 300 and not answer.body.strip():
         return  # the answer to a command is documented nowhere
-    found = response_outcome(answer, "read")
-    if found.kind in ("denied", "unproven"):
+    outcome = response_outcome(answer, "read")
+    if outcome.kind in ("denied", "unproven"):
         raise SignInRefused(
-            f"Campaign refuses to {asked} workflow {id_}: {redact(found.reason, None)}",
+            f"Campaign refuses to {asked} workflow {id_}: {redact(outcome.reason, None)}",
             "Check CAMPAIGN_URL, CAMPAIGN_CLIENT_ID and that the credential has an administrators' product profile.",
         )
-    if found.kind != "done":
+    if outcome.kind != "done":
         raise CampaignRefused(
-            f"Campaign refused to {asked} workflow {id_}: {redact(found.reason, None)}",
+            f"Campaign refused to {asked} workflow {id_}: {redact(outcome.reason, None)}",
             "Look at the workflow in Campaign, and start it there if it does not run.",
         )

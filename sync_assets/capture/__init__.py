@@ -7,5 +7,5 @@ page_preparation   leave unchanged rows unread; deduplicate, filter and transfor
 kept_delta_link    the delta link by which a read of several pages loses no change
 queries            rows of some days (replay), and rows by id, read beside the feed
 backlog_limit      pause while too many records are pending
-feed_polling       detect news in the feeds without reading them
+feed_polling       detect changes in the feeds without reading them
 """

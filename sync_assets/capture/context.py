@@ -134,7 +134,7 @@ class CaptureContext:
         version: int | None,
         result: CaptureResult,
         position: Position | None = None,
-        **how: bool,
+        **options: bool,
     ) -> Feed:
         """Store a page in the ledger, add its numbers to `result`, and return the feed as it is stored now.
 
@@ -167,7 +167,7 @@ class CaptureContext:
             position,
             version,
             session=self.session,
-            **how,
+            **options,
         )
         _log.debug("A page is stored", extra={"table": self.table.name, "rows": page.read})
         result.pages += 1

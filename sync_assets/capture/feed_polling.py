@@ -93,20 +93,20 @@ class FeedPoller:
         answers = await asyncio.gather(
             *(self._has_news(self._client, config) for config in tables), return_exceptions=True
         )
-        found = FeedPoll()
+        result = FeedPoll()
         failed: list[Exception] = []
         for config, answer in zip(tables, answers, strict=True):
             if isinstance(answer, Exception):
                 failed.append(answer)
-                found.refused[config.table] = public_message(answer, f"poll of {config.table}")
+                result.refused[config.table] = public_message(answer, f"poll of {config.table}")
             elif isinstance(answer, BaseException):
                 raise answer
             elif answer:
-                found.news.add(config.table)
+                result.news.add(config.table)
         of_all = [error for error in failed if not isinstance(error, TrackingOff)]
         if of_all and len(failed) == len(tables):
             raise of_all[0]
-        return found
+        return result
 
     async def _has_news(self, client: DataverseClient, config: TableConfig) -> bool:
         """Return True if a table has something to capture. Stores the poll in the ledger if it has not."""

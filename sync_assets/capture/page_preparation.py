@@ -94,8 +94,8 @@ class PreparedPage:
 
 def prepare_page(page: Page, mapping: TableMapping, unchanged: UnchangedRows = ()) -> PreparedPage:
     """Prepare a parsed page. unchanged: (id, row hash) of its rows that were left unread."""
-    found = last_of_each(page.rows, mapping)
-    passed, dropped = filter_rows(found, mapping.row_filter)
+    latest = last_of_each(page.rows, mapping)
+    passed, dropped = filter_rows(latest, mapping.row_filter)
     rows = convert(replace_values(passed, mapping), mapping)
     unknown = unknown_codes(passed, mapping)
     # Rows of a page with unknown codes are stored without a hash: a later full read then reads them again, and reports
@@ -109,9 +109,9 @@ def prepare_page(page: Page, mapping: TableMapping, unchanged: UnchangedRows = (
         read=page.rows.height + len(unchanged) + page.older,
         rows=LedgerPage(rows, mapping.link_specs),
         deleted=page.deleted,
-        both_ways=not set(page.deleted).isdisjoint(found[key].str.to_lowercase() if page.deleted else ()),
+        both_ways=not set(page.deleted).isdisjoint(latest[key].str.to_lowercase() if page.deleted else ()),
         left=dict(left.rows()),
-        opt_outs=opted_out(found, mapping),
+        opt_outs=opted_out(latest, mapping),
         unchanged=unchanged,
         older=page.older,
         unknown_codes=unknown,

@@ -102,21 +102,21 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
     """Read and store the rows with these ids (lower case), and return the new feed. An id without a row is deleted."""
     key, select = capture.mapping.table_key.select_name, capture.mapping.select
     parse = parser(capture.mapping).parse
-    found: set[str] = set()
+    found_ids: set[str] = set()
 
     def store(body: bytes, asked: Sequence[str]) -> Feed:
         page = parse(body)
-        found.update(page.rows[key].str.to_lowercase())
+        found_ids.update(page.rows[key].str.to_lowercase())
         # An id is known to be missing only after the last page of an answer.
-        missing = [] if page.next_link else [id_ for id_ in asked if id_ not in found]
+        missing = [] if page.next_link else [id_ for id_ in asked if id_ not in found_ids]
         ready = prepare_page(capture.without_older(replace(page, deleted=missing)), capture.mapping)
         return capture.store(ready, feed.version, result)
 
     for start in range(0, len(ids), IDS_IN_A_QUERY):
-        some = ids[start : start + IDS_IN_A_QUERY]
+        batch = ids[start : start + IDS_IN_A_QUERY]
         try:
-            async for body in capture.client.rows(capture.table, select, some, size=capture.rows):
-                feed = await asyncio.to_thread(store, body, some)
+            async for body in capture.client.rows(capture.table, select, batch, size=capture.rows):
+                feed = await asyncio.to_thread(store, body, batch)
         except ResponseTooLarge as error:
             raise too_large(capture, error) from error
     return feed

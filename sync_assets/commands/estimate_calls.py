@@ -314,9 +314,7 @@ def cost_of(config: Config, table: TableConfig, ledger: Ledger) -> Cost:
     """Return what a change of a table's records costs, by the configuration and the ledger's findings."""
     target = Target.linked(config, table)
     addressing = target.addressing(ledger.dialect.findings(target.resource))
-    parents = {
-        parent.resource: parent.addressing(ledger.dialect.findings(parent.resource)).found for parent in target.parents
-    }
+    parents = {one.resource: one.addressing(ledger.dialect.findings(one.resource)).findings for one in target.parents}
     return Cost(
         update=addressing.update_calls,
         delete=addressing.delete_calls,

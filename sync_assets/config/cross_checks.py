@@ -17,7 +17,7 @@ Path = tuple[Any, ...]
 """A place in the file: keys and list indexes from the top."""
 
 Problem = tuple[Path, str, str]
-"""(place, what is wrong, what to write instead)."""
+"""(place, problem, remedy)."""
 
 Line = Callable[[Path], int]
 """Returns the line of a path."""
@@ -109,18 +109,18 @@ def _key_and_links(path: Path, table: dict[Any, Any]) -> Iterator[Problem]:
     for n, link in enumerate(_list(table.get("links"))):
         to = _dict(link).get("to")
         if isinstance(to, str) and "." in to and _dict(link).get("style", "auto") != "join":
-            instead = "name a link of the resource, as in `cusContactLink`, or write `style: join`"
-            yield (*path, "links", n, "to"), f"`{to}` is a sub-field and cannot be a link", instead
+            remedy = "name a link of the resource, as in `cusContactLink`, or write `style: join`"
+            yield (*path, "links", n, "to"), f"`{to}` is a sub-field and cannot be a link", remedy
 
 
 def _address(path: Path, table: dict[Any, Any]) -> Iterator[Problem]:
     address, given = table.get("address", "auto"), table.get("filter")
     if address == "filter" and given is None:
-        instead = "write e.g. `filter: {name: byExternalId, parameter: externalId_parameter}`"
-        yield (*path, "address"), "`address: filter` needs the published filter", instead
+        remedy = "write e.g. `filter: {name: byExternalId, parameter: externalId_parameter}`"
+        yield (*path, "address"), "`address: filter` needs the published filter", remedy
     if address == "url" and given is not None:
-        instead = "write `address: auto`, or remove it; rules for rows stand in `filters`"
-        yield (*path, "filter"), "`filter` is not used with `address: url`", instead
+        remedy = "write `address: auto`, or remove it; rules for rows stand in `filters`"
+        yield (*path, "filter"), "`filter` is not used with `address: url`", remedy
     if table.get("api") == "customResources" and table.get("resource") in (PROFILE, "service"):
         yield (*path, "api"), f"`{table['resource']}` is no custom resource", "write `api: profileAndServicesExt`"
 
@@ -135,8 +135,8 @@ def _fields(path: Path, table: dict[Any, Any]) -> Iterator[Problem]:
         where = (*path, "replacements", field)
         if field not in fields:
             meant = did_you_mean(str(field), fields)
-            instead = f"did you mean `{meant}`?" if meant else "map it in `fields` or remove its replacements"
-            yield where, f"`{field}` has replacements but is not mapped", instead
+            remedy = f"did you mean `{meant}`?" if meant else "map it in `fields` or remove its replacements"
+            yield where, f"`{field}` has replacements but is not mapped", remedy
         if "" in _dict(values):
             yield (*where, ""), "an empty text is null in Dynamics 365 and never replaced", "write `null` for it"
 
@@ -144,13 +144,13 @@ def _fields(path: Path, table: dict[Any, Any]) -> Iterator[Problem]:
 # --- All tables -------------------------------------------------------------------------------------------------------
 
 
-def _used_once(tables: Tables, what: str, line: Line) -> Iterator[Problem]:
+def _used_once(tables: Tables, setting: str, line: Line) -> Iterator[Problem]:
     seen: dict[str, Path] = {}
     for path, table in tables:
-        name, where = table.get(what), (*path, what)
+        name, where = table.get(setting), (*path, setting)
         if isinstance(name, str) and seen.setdefault(name, where) != where:
-            instead = "one table goes to one resource: put both into one entry, or name another"
-            yield where, f"{what} `{name}` is used twice, first in line {line(seen[name])}", instead
+            remedy = "one table goes to one resource: put both into one entry, or name another"
+            yield where, f"{setting} `{name}` is used twice, first in line {line(seen[name])}", remedy
 
 
 def _links(tables: Tables, line: Line) -> Iterator[Problem]:
@@ -164,11 +164,11 @@ def _links(tables: Tables, line: Line) -> Iterator[Problem]:
                 continue
             parents.setdefault(child, []).append((parent, where))
             if parent not in names:
-                instead = f"map `{parent}` under `tables` or remove the link"
+                remedy = f"map `{parent}` under `tables` or remove the link"
                 if meant := did_you_mean(parent, list(names)):  # either may be the mistyped one
                     mapped = line((*names[meant], "table"))
-                    instead = f"did you mean `{meant}`, as line {mapped} says? Correct the one that is mistyped"
-                yield where, f"the link leads to `{parent}`, which is not mapped", instead
+                    remedy = f"did you mean `{meant}`, as line {mapped} says? Correct the one that is mistyped"
+                yield where, f"the link leads to `{parent}`, which is not mapped", remedy
     settled: set[str] = set()
 
     def walk(table: str, way: list[str]) -> Iterator[Problem]:
@@ -204,8 +204,8 @@ def _opt_out(opt_out: dict[Any, Any], tables: Tables, line: Line) -> Iterator[Pr
         return
     where = ("opt_out", "direction")
     if not mappings:
-        instead = "write e.g. `mappings: {donotemail: blackListEmail}` or `direction: disabled`"
-        yield where, "opt-outs are on but none is mapped", instead
+        remedy = "write e.g. `mappings: {donotemail: blackListEmail}` or `direction: disabled`"
+        yield where, "opt-outs are on but none is mapped", remedy
     mistyped = [(path, table["resource"]) for path, table in contact if _is_mistyped_profile(table.get("resource"))]
     for path, resource in mistyped:
         text = f"opt-outs need contact to be mapped to `profile`, not to `{resource}`"
@@ -218,8 +218,8 @@ def _opt_out(opt_out: dict[Any, Any], tables: Tables, line: Line) -> Iterator[Pr
             text = f"`{to}` is also an opt-out mapping (line {line(seen[to])})"
             yield at, text, "remove it here: opt-outs have their own rule for who wins"
         elif direction == "d365_to_campaign" and at[-2] == "fields" and at[-1] in mappings:
-            there = line(("opt_out", "mappings", at[-1]))
-            text = f"`{at[-1]}` is also an opt-out mapping (line {there}), and a column goes to one attribute"
+            first_line = line(("opt_out", "mappings", at[-1]))
+            text = f"`{at[-1]}` is also an opt-out mapping (line {first_line}), and a column goes to one attribute"
             yield at, text, "keep one of the two"
 
 
@@ -246,8 +246,8 @@ def _polarity_of_fields(path: Path, table: dict[Any, Any]) -> Iterator[Problem]:
     to = _target(_dict(table.get("fields")).get(ALLOWS))
     if to in OPT_OUT_ATTRIBUTES and ALLOWS not in _dict(table.get("replacements")):
         text = f"`{ALLOWS}`: true means allow in Dynamics 365, and true in `{to}` means do not"
-        instead = f"remove it here and write `{ALLOWS}: {{to: {to}, inverted: true}}` under `opt_out.mappings`"
-        yield (*path, "fields", ALLOWS), text, instead
+        remedy = f"remove it here and write `{ALLOWS}: {{to: {to}, inverted: true}}` under `opt_out.mappings`"
+        yield (*path, "fields", ALLOWS), text, remedy
 
 
 def _columns_of_the_file(export: dict[Any, Any], attributes: list[str]) -> Iterator[Problem]:
@@ -261,6 +261,6 @@ def _columns_of_the_file(export: dict[Any, Any], attributes: list[str]) -> Itera
             text = f"`{time}` would be the time of change of `{attribute}`, and is mapped itself"
             yield ("opt_out", "export", "changed_suffix"), text, "write another `changed_suffix`, as in `LastModified`"
         if key in (attribute, time):
-            instead = "write the column with the Dynamics 365 id, as in `key_column: externalId`"
+            remedy = "write the column with the Dynamics 365 id, as in `key_column: externalId`"
             text = f"`{key}` is the column of an opt-out and cannot hold the key, too"
-            yield ("opt_out", "export", "key_column"), text, instead
+            yield ("opt_out", "export", "key_column"), text, remedy

@@ -58,7 +58,7 @@ _MUST_BE = {
 
 
 class ConfigError(SyncAssetsError):
-    """The configuration file is invalid. problems: one line each, `<file>:<line>: what; write instead`."""
+    """The configuration file is invalid. problems: one line each, `<file>:<line>: problem; remedy`."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = tuple(map(printable, problems))
@@ -93,7 +93,7 @@ def parse_config(text: str, name: str) -> Config:
     elif not findings:
         findings.append(((), "this is no configuration", f"begin with `{_EXAMPLES['privacy_acknowledged']}`"))
     if findings or config is None:
-        lines = {(document.line(place), f"{what}; {instead}") for place, what, instead in findings}
+        lines = {(document.line(place), f"{problem}; {remedy}") for place, problem, remedy in findings}
         raise ConfigError([f"{name}:{line}: {message}" for line, message in sorted(lines)])
     config.read_from(str(Path(name).absolute()), document.line)
     return config
@@ -107,7 +107,7 @@ def _of_models(error: ValidationError, document: Document) -> Iterator[Problem]:
         name = str(detail["loc"][-1]) if known in ("missing", "extra_forbidden") else _name(place)
         context = detail.get("ctx", {})
         if known == "config":
-            yield place, context["what"], context["instead"]
+            yield place, context["problem"], context["remedy"]
         elif known == "missing":
             of = f" in `{_name(place)}`" if place else ""
             yield place, f"`{name}` is missing{of}", f"write e.g. `{_example(name, place)}`"
@@ -124,8 +124,8 @@ def _of_models(error: ValidationError, document: Document) -> Iterator[Problem]:
         elif known in _MUST_BE:
             yield place, f"`{name}` cannot be {_shown(detail['input'])}", f"write {_MUST_BE[known]}"
         else:
-            what = detail["msg"].replace("Input should be ", "").replace("String should have ", "")
-            yield place, f"`{name}` cannot be {_shown(detail['input'])}", f"it must be {what}"
+            expected = detail["msg"].replace("Input should be ", "").replace("String should have ", "")
+            yield place, f"`{name}` cannot be {_shown(detail['input'])}", f"it must be {expected}"
 
 
 def _place(loc: tuple[int | str, ...], document: Document) -> Place:

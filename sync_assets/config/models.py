@@ -82,14 +82,14 @@ class FilterRule(Model):
             if values is None:
                 raise refused(f"`is: {operator}` needs a list of values", "write `value: [1, 2]`")
             if None in values or "" in values:  # an empty text is stored as null (docs/dev/references/dataverse.md 2.4)
-                what = "null" if None in values else "an empty text, which is null in Dynamics 365"
-                raise refused(f"`is: {operator}` cannot look for {what}", "use a rule with `is: is_null` or `not_null`")
+                null = "null" if None in values else "an empty text, which is null in Dynamics 365"
+                raise refused(f"`is: {operator}` cannot look for {null}", "use a rule with `is: is_null` or `not_null`")
         elif "value" not in self.model_fields_set:
             raise refused(f"`is: {operator}` needs a `value`", f"write `value:` beside `is: {operator}`")
         elif value is None or (value == "" and operator not in _TEXT_OPERATORS):
             null_rule = "not_null" if operator == "ne" else "is_null"
-            what = "null" if value is None else "an empty text, which is null in Dynamics 365"
-            raise refused(f"`is: {operator}` cannot compare with {what}", f"write `is: {null_rule}` without a value")
+            null = "null" if value is None else "an empty text, which is null in Dynamics 365"
+            raise refused(f"`is: {operator}` cannot compare with {null}", f"write `is: {null_rule}` without a value")
         elif not is_plain(value):
             raise refused(f"`is: {operator}` compares with one value", "write one value, or use `is: in` with a list")
         elif operator in _TEXT_OPERATORS and (isinstance(value, bool | float) or value == ""):

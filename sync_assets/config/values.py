@@ -36,9 +36,9 @@ CHANGED_SUFFIX = "LastModified"
 """Ends the name of the attribute, and of the column in our frames, with the time at which an opt-out changed."""
 
 
-def refused(what: str, instead: str) -> PydanticCustomError:
-    """Return a validation error with its remedy, reported as `what; instead`."""
-    return PydanticCustomError("config", "{what}; {instead}", {"what": what, "instead": instead})
+def refused(problem: str, remedy: str) -> PydanticCustomError:
+    """Return a validation error with its remedy, reported as `problem; remedy`."""
+    return PydanticCustomError("config", "{problem}; {remedy}", {"problem": problem, "remedy": remedy})
 
 
 def canonical_attribute(name: str) -> str:
@@ -46,9 +46,9 @@ def canonical_attribute(name: str) -> str:
     return "blackList" + name[len("denyList") :] if name.startswith("denyList") else name
 
 
-def _matched(value: str, pattern: str, what: str, instead: str) -> str:
+def _matched(value: str, pattern: str, kind: str, remedy: str) -> str:
     if not re.fullmatch(pattern, value):
-        raise refused(f"`{value}` is no {what}", f"write {instead}")
+        raise refused(f"`{value}` is no {kind}", f"write {remedy}")
     return value
 
 
@@ -56,8 +56,8 @@ def _logical_name(value: str) -> str:
     lookup = re.fullmatch(r"_([a-z0-9_]+)_value", value)
     if lookup:
         raise refused(f"`{value}` is how rows show a lookup", f"write its logical name, `{lookup[1]}`")
-    instead = "it in small letters, digits and underscores, as in `emailaddress1`"
-    return _matched(value, _COLUMN, "Dynamics 365 logical name", instead)
+    remedy = "it in small letters, digits and underscores, as in `emailaddress1`"
+    return _matched(value, _COLUMN, "Dynamics 365 logical name", remedy)
 
 
 def _resource_name(value: str) -> str:
@@ -65,8 +65,8 @@ def _resource_name(value: str) -> str:
 
 
 def _attribute(value: str) -> str:
-    instead = "its API name, as in `firstName`, or `location.city` for a sub-field"
-    return canonical_attribute(_matched(value, _ATTRIBUTE, "Campaign attribute", instead))
+    remedy = "its API name, as in `firstName`, or `location.city` for a sub-field"
+    return canonical_attribute(_matched(value, _ATTRIBUTE, "Campaign attribute", remedy))
 
 
 def _opt_out_attribute(value: str) -> str:
@@ -116,8 +116,8 @@ def _sftp_folder(value: str, info: ValidationInfo) -> str:
     if "\\" in value:
         raise refused("folders on the SFTP are separated by `/`", f"write e.g. `{field}: {example}`")
     if ".." in value.split("/"):
-        instead = f"write the folder as seen from the one after sign-in, or from the root as in `/{example}`"
-        raise refused(f"`{value}` leads out of its folder with `..`", instead)
+        remedy = f"write the folder as seen from the one after sign-in, or from the root as in `/{example}`"
+        raise refused(f"`{value}` leads out of its folder with `..`", remedy)
     return value
 
 

@@ -54,9 +54,9 @@ class FileSecret(SecretStr):
         try:
             value = self._file.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+            problem = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
             raise SecretFileError(
-                f"{self._variable} names {self._shown}, which cannot be read ({why}).",
+                f"{self._variable} names {self._shown}, which cannot be read ({problem}).",
                 "Correct the path or its rights.",
             ) from None
         if not value:
@@ -147,11 +147,11 @@ class VariableReader:
         if not value:
             return default
         path = expanded(value)
-        which = f" ({path})" if shown else ""
+        path_text = f" ({path})" if shown else ""
         if os.path.isdir(path):
-            self.problems.append(f"{name} names a folder{which}. Write the path of a file.")
+            self.problems.append(f"{name} names a folder{path_text}. Write the path of a file.")
         elif not os.path.isfile(path):  # Path.is_file raises an error with the value, which may be a key, if it is long
-            self.problems.append(f"{name} names a file that is not there{which}. Correct the path.")
+            self.problems.append(f"{name} names a file that is not there{path_text}. Correct the path.")
         return path
 
     def required_file(self, name: str) -> Path:

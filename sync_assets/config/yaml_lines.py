@@ -68,9 +68,9 @@ class Document:
         self._lines[("syntax",)] = line
         self.findings.append((("syntax",), f"this is not YAML: {problem}", "check quotes, colons and indentation"))
 
-    def _refuse(self, place: Place, node: yaml.Node, what: str, instead: str) -> None:
+    def _refuse(self, place: Place, node: yaml.Node, problem: str, remedy: str) -> None:
         self._lines.setdefault(tuple(map(str, place)), node.start_mark.line + 1)
-        self.findings.append((place, what, instead))
+        self.findings.append((place, problem, remedy))
 
     def _plain(self, node: yaml.Node, place: Place, around: tuple[yaml.Node, ...]) -> Any:
         self._lines.setdefault(tuple(map(str, place)), node.start_mark.line + 1)
@@ -93,23 +93,23 @@ class Document:
                 self._refuse(place, key_node, "a key is one plain value", "remove the brackets around it")
                 continue
             key = self._scalar(key_node, place)
-            there = (*place, key)
+            key_place = (*place, key)
             if key == "<<":
-                self._refuse(there, key_node, "merge keys (`<<`) are not supported", "write the keys out")
+                self._refuse(key_place, key_node, "merge keys (`<<`) are not supported", "write the keys out")
                 continue
             if key in data:  # also 1 and true, which are the same key in Python
-                first = self.line(there if self.has(there) else place)
-                self._lines[(*map(str, there), "again")] = key_node.start_mark.line + 1
+                first = self.line(key_place if self.has(key_place) else place)
+                self._lines[(*map(str, key_place), "again")] = key_node.start_mark.line + 1
                 self.findings.append(
                     (
-                        (*there, "again"),
+                        (*key_place, "again"),
                         f"`{key_node.value}` is here twice, first in line {first}",
                         "keep one of the two",
                     )
                 )
                 continue
-            self._lines[tuple(map(str, there))] = key_node.start_mark.line + 1
-            data[key] = self._plain(value_node, there, inside)
+            self._lines[tuple(map(str, key_place))] = key_node.start_mark.line + 1
+            data[key] = self._plain(value_node, key_place, inside)
         return data
 
     def _scalar(self, node: yaml.Node, place: Place) -> Any:

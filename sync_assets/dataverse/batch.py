@@ -194,8 +194,8 @@ class _Slice:
 
         A `Retry-After` holds back every task of the client (docs/dev/references/dataverse.md 4).
         """
-        told = (retry_after(part.headers) for part in parts)
-        longest = max((seconds for seconds in told if seconds is not None), default=None)
+        waits = (retry_after(part.headers) for part in parts)
+        longest = max((seconds for seconds in waits if seconds is not None), default=None)
         wait = backoff(attempt, longest)
         if longest is not None or any(part.status in THROTTLED for part in parts):
             self.client.endpoint.pause.hold(wait)
@@ -272,8 +272,8 @@ def masked(message: str) -> str:
     Names of the data model and error codes stay.
     """
 
-    def hidden(found: re.Match[str]) -> str:
-        token = found[0]
+    def hidden(match: re.Match[str]) -> str:
+        token = match[0]
         return token if token.isalpha() or _CODE_OR_NAME.fullmatch(token) or not re.search(r"\d", token) else "…"
 
     return _TOKEN.sub(hidden, _GUID.sub("…", redact(message, None)))
@@ -317,13 +317,13 @@ def read_parts(answer: Response) -> list[Response | None]:
     A last part without a closing boundary is left out: it may be cut off. Raises HttpError if it is no multipart
     answer.
     """
-    found = _BOUNDARY.search(answer.headers.get("content-type", "")) if is_multipart(answer) else None
-    if found is None:
+    header = _BOUNDARY.search(answer.headers.get("content-type", "")) if is_multipart(answer) else None
+    if header is None:
         raise HttpError(
             "Dynamics 365 answered a $batch with something that is not multipart/mixed with a boundary.",
             "Check D365_URL, and proxies on the way.",
         )
-    boundary = re.escape((found[1] or found[2]).encode("utf-8", "surrogateescape"))
+    boundary = re.escape((header[1] or header[2]).encode("utf-8", "surrogateescape"))
     # A boundary may be the beginning of a longer one, so it only counts before an end of line.
     mark = re.compile(rb"\n--" + boundary + rb"(--)?[ \t]*(?=\n|$)")
     body = b"\n" + answer.body.replace(b"\r\n", b"\n")
@@ -354,5 +354,5 @@ def _part(piece: bytes) -> Response | None:
 
 def row_id(part: Response) -> str | None:
     """Return the id of the row that a part is about, in lower case; None if it has no `OData-EntityId`."""
-    found = _ROW.search(part.headers.get("odata-entityid", ""))
-    return found[1].lower() if found else None
+    match = _ROW.search(part.headers.get("odata-entityid", ""))
+    return match[1].lower() if match else None

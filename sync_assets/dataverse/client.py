@@ -134,8 +134,8 @@ class DataverseClient:
                 error.code,
             ) from error
         with understood(f"the table {name}"):
-            found = {column.name: column for column in map(_column, attributes["value"])}
-            wanted = [c for c in found.values() if c.type in _CASTS and (columns is None or c.name in columns)]
+            by_name = {column.name: column for column in map(_column, attributes["value"])}
+            wanted = [c for c in by_name.values() if c.type in _CASTS and (columns is None or c.name in columns)]
             kinds: set[ColumnType] = {column.type for column in wanted}
             typed: dict[str, dict[str, Any]] = {}
             for part in await run_together(*(self._typed(path, kind) for kind in kinds)):
@@ -145,14 +145,14 @@ class DataverseClient:
                 set_name=str(head["EntitySetName"]),
                 key=str(head["PrimaryIdAttribute"]),
                 change_tracking=bool(head.get("ChangeTrackingEnabled")),
-                columns={n: _typed_column(c, typed.get(n)) for n, c in found.items()},
+                columns={n: _typed_column(c, typed.get(n)) for n, c in by_name.items()},
             )
 
     async def tables(self) -> list[ListedTable]:
         """Return all tables that have change tracking enabled, sorted by name."""
-        which = "ChangeTrackingEnabled eq true and IsIntersect eq false"
+        tracked = "ChangeTrackingEnabled eq true and IsIntersect eq false"
         answer = await self.read(
-            f"EntityDefinitions?$select=LogicalName,DisplayName,IsCustomEntity&$filter={quote(which)}"
+            f"EntityDefinitions?$select=LogicalName,DisplayName,IsCustomEntity&$filter={quote(tracked)}"
         )
         with understood("its tables"):
             listed = [
@@ -176,7 +176,7 @@ class DataverseClient:
             "/Microsoft.Dynamics.CRM.LookupAttributeMetadata": "Targets",
         }
         answers = await run_together(
-            *(self.read(f"{path}{cast}?$select=LogicalName,{what}", name) for cast, what in asked.items())
+            *(self.read(f"{path}{cast}?$select=LogicalName,{attributes}", name) for cast, attributes in asked.items())
         )
         described: dict[str, dict[str, Any]] = {}
         with understood(f"the columns of {name}"):
@@ -227,13 +227,13 @@ class DataverseClient:
         """
         columns = ",".join(select)
         for start in range(0, len(ids), IDS_IN_A_QUERY):
-            some = ids[start : start + IDS_IN_A_QUERY]
-            listed = msgspec.json.encode(some).decode()
+            batch = ids[start : start + IDS_IN_A_QUERY]
+            listed = msgspec.json.encode(batch).decode()
             wanted = f"Microsoft.Dynamics.CRM.In(PropertyName='{table.key}',PropertyValues={listed})"
             link = f"{self.endpoint.base_url}/{table.set_name}?$select={columns}&$filter={quote(wanted)}"
             trail = LinkTrail("Dynamics 365", table.name, link)
             while link:
-                body = await self.page(link, tracked=False, size=min(len(some), size), table=table.name)
+                body = await self.page(link, tracked=False, size=min(len(batch), size), table=table.name)
                 yield body
                 head = read_head(body)
                 link = trail.follow(head.next_link, len(head.value))
@@ -291,13 +291,13 @@ class DataverseClient:
 
 
 @contextmanager
-def understood(what: str) -> Iterator[None]:
-    """Turn errors from reading an answer of an unexpected shape into HttpError. `what`: the subject, for its text."""
+def understood(name: str) -> Iterator[None]:
+    """Turn errors from reading an answer of an unexpected shape into HttpError. name: of the subject, for its text."""
     try:
         yield
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
         raise HttpError(  # without the error, whose text may quote the answer
-            f"Dynamics 365 sent an answer about {what} that cannot be read.", "Check D365_URL, and proxies on the way."
+            f"Dynamics 365 sent an answer about {name} that cannot be read.", "Check D365_URL, and proxies on the way."
         ) from None
 
 

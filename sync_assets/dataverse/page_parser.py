@@ -254,10 +254,10 @@ def _tombstone(raw: msgspec.Raw) -> _Tombstone | None:
     if b'"reason"' not in bytes(raw):
         return None
     try:
-        found = msgspec.json.decode(raw, type=_Tombstone)
+        tombstone = msgspec.json.decode(raw, type=_Tombstone)
     except msgspec.ValidationError:
         return None
-    return found if found.reason == "deleted" else None
+    return tombstone if tombstone.reason == "deleted" else None
 
 
 def _texts(name: str, values: Sequence[msgspec.Raw]) -> pl.Series:
@@ -286,5 +286,5 @@ _SURROGATES = re.compile(
 
 def _without_lone_surrogates(body: bytes) -> bytes:
     """Replace half surrogate pairs, and bytes that are not UTF-8, by U+FFFD; all else stays byte for byte."""
-    whole = _SURROGATES.sub(lambda found: b"\\ufffd" if len(found[0]) == 6 else found[0], body)
+    whole = _SURROGATES.sub(lambda match: b"\\ufffd" if len(match[0]) == 6 else match[0], body)
     return whole.decode("utf-8", "replace").encode()

@@ -101,6 +101,6 @@ async def count_interval(
                 total += count.number
                 lower_bound = lower_bound or count.at_least
         left -= len(parts)
-        found = await run_together(*(count_rows(client, table, p.condition(column), *conditions) for p in parts))
-        counted = list(zip(parts, found, strict=True))
+        counts = await run_together(*(count_rows(client, table, p.condition(column), *conditions) for p in parts))
+        counted = list(zip(parts, counts, strict=True))
     return RowCount(total, lower_bound)

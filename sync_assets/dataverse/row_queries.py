@@ -49,15 +49,15 @@ async def rows_now(
     wanted = [id_ for id_ in dict.fromkeys(id_.lower() for id_ in ids) if GUID.fullmatch(id_)]
     asked = set(wanted)
     free = asyncio.Semaphore(QUERIES_AT_ONCE)
-    found: dict[str, RowNow] = {}
+    rows: dict[str, RowNow] = {}
 
-    async def read(some: list[str]) -> None:
+    async def read(batch: list[str]) -> None:
         async with free:
-            async for body in client.rows(table, decoder.select, some):
-                found.update((row.id, row) for row in decoder.decode(body) if row.id in asked)
+            async for body in client.rows(table, decoder.select, batch):
+                rows.update((row.id, row) for row in decoder.decode(body) if row.id in asked)
 
     await run_together(*(read(wanted[n : n + IDS_IN_A_QUERY]) for n in range(0, len(wanted), IDS_IN_A_QUERY)))
-    return found
+    return rows
 
 
 class _Decoder:
@@ -77,13 +77,13 @@ class _Decoder:
             page: Any = self._page.decode(body)
             return [self._row(*astuple(item)) for item in page.value]
         except msgspec.ValidationError as error:
-            raise BadPage(f"Dynamics 365 sent rows that do not fit what was asked for: {error}.") from error
+            raise BadPage(f"Dynamics 365 sent rows that do not fit the query: {error}.") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadPage("Dynamics 365 sent something that is not a page of rows (not JSON).") from error
         except OverflowError:
             raise BadPage(f"Dynamics 365 sent a time in {MODIFIED} that is none in UTC.") from None
 
-    def _row(self, id_: str, modified: datetime | None, *rest: Any) -> RowNow:
-        *values, etag = rest
+    def _row(self, id_: str, modified: datetime | None, *cells: Any) -> RowNow:
+        *values, etag = cells
         whole = modified and modified.astimezone(UTC).replace(microsecond=0)
         return RowNow(id_.lower(), etag, whole, dict(zip(self._names, values, strict=True)))

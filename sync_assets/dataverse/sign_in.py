@@ -94,8 +94,8 @@ class _Client:
         sent = {"Content-Type": _FORM, **(headers or {})} if method == "POST" else headers or {}
         answer = self._loop.run(self._wire.exchange(method, address, sent, body))
         if answer.status in RETRY_STATUS:
-            told = retry_after(answer.headers)
-            asks = f" It asks us to wait {told:.0f} s." if told else ""
+            seconds = retry_after(answer.headers)
+            asks = f" It asks us to wait {seconds:.0f} s." if seconds else ""
             raise Unavailable(
                 f"The sign-in host {self._authority} is out of order ({answer.status}).{asks}", "Run it again later."
             )
@@ -173,9 +173,9 @@ def _refusal(answer: dict[str, Any], resource: str, variable: str) -> SignInRefu
     error = str(answer.get("error", ""))
     error = error if re.fullmatch(r"[a-z_]{1,40}", error) else "no reason given"
     shown = ", ".join(f"AADSTS{code}" for code in codes) or error
-    whose = f" for {resource}" if _NO_RESOURCE in codes else ""
+    of_resource = f" for {resource}" if _NO_RESOURCE in codes else ""
     remedy = next((_REMEDIES[code] for code in codes if code in _REMEDIES), "")
     return SignInRefused(
-        f"Dynamics 365 sign-in{whose} was refused ({shown}).",
+        f"Dynamics 365 sign-in{of_resource} was refused ({shown}).",
         remedy or f"Check D365_TENANT_ID, D365_CLIENT_ID and {variable}.",
     )

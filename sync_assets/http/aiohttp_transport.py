@@ -177,7 +177,7 @@ _NOT_IN_A_URL = re.compile(r"[^\x21-\x7e]|[\"<>`]")
 @lru_cache(maxsize=128)
 def _parsed(address: str) -> URL:
     """Parse a URL as given; only characters that are invalid in a request line are quoted."""
-    return URL(_NOT_IN_A_URL.sub(lambda found: quote(found[0], errors="replace"), address), encoded=True)
+    return URL(_NOT_IN_A_URL.sub(lambda match: quote(match[0], errors="replace"), address), encoded=True)
 
 
 class _TooLarge(Exception): ...

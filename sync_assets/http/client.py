@@ -43,7 +43,7 @@ from sync_assets.http.transport import (
 
 _log = logging.getLogger(__name__)
 
-TOLD_SECONDS = 30.0
+LOG_SECONDS = 30.0
 """Seconds between two log lines that say that a system does not answer."""
 
 
@@ -228,11 +228,11 @@ class Endpoint:
             await asyncio.sleep(wait)
 
     def _tell_of_waiting(self, failure: HttpError, give_up_at: float) -> None:
-        """Log that there is no answer, at most each TOLD_SECONDS for all requests. A throttle is logged elsewhere."""
+        """Log that there is no answer, at most each LOG_SECONDS for all requests. A throttle is logged elsewhere."""
         now, throttled = time.monotonic(), isinstance(failure, Unavailable) and failure.status in GATEWAY_REFUSALS
         if now < self._tell_at or throttled:
             return
-        self._tell_at = now + TOLD_SECONDS
+        self._tell_at = now + LOG_SECONDS
         until = datetime.now(UTC) + timedelta(seconds=give_up_at - now)
         _log.warning(
             "The system does not answer, requests are repeated",
@@ -361,4 +361,4 @@ class LinkTrail:
         return link
 
 
-_REMEDY = "What was read is kept. Run it again later; if it goes on, look for a cache or a proxy on the way."
+_REMEDY = "The pages read so far are kept. Run it again later; if it goes on, look for a cache or a proxy on the way."

@@ -56,12 +56,12 @@ class _Censor:
     def __call__(self, text: str) -> str:
         placed: list[str] = []
 
-        def put_aside(found: re.Match[str]) -> str:
-            placed.append(found[0])
+        def put_aside(match: re.Match[str]) -> str:
+            placed.append(match[0])
             return chr(_ASIDE + len(placed) - 1)
 
-        def put_names_aside(found: re.Match[str]) -> str:  # a person's name may be equal to an attribute's
-            return put_aside(found) if _inside(found).lstrip("@") in self.names else found[0]
+        def put_names_aside(match: re.Match[str]) -> str:  # a person's name may be equal to an attribute's
+            return put_aside(match) if _inside(match).lstrip("@") in self.names else match[0]
 
         text = _QUOTED.sub(put_names_aside, _KEPT.sub(put_aside, text))
         for pattern in self.patterns:
@@ -71,11 +71,11 @@ class _Censor:
             text = text.replace(chr(_ASIDE + number), placed[number])
         return text
 
-    def _only_names(self, found: re.Match[str]) -> str:
-        inside = _inside(found)
+    def _only_names(self, match: re.Match[str]) -> str:
+        inside = _inside(match)
         name = _NAME.fullmatch(inside) and (len(inside) < 2 or inside.casefold() not in self.values)
         aside = any(ord(letter) >= _ASIDE for letter in inside)
-        return found[0] if name or aside else f"{found[0][0]}{_GONE}{found[0][0]}"
+        return match[0] if name or aside else f"{match[0][0]}{_GONE}{match[0][0]}"
 
 
 _ASIDE = 0xF0000

@@ -57,13 +57,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
 
 
-def backoff(attempt: int, told: float | None = None) -> float:
+def backoff(attempt: int, asked: float | None = None) -> float:
     """Return the seconds to wait before the next attempt: doubling from 0.5 up to 30, with 30 % jitter.
 
-    told: the seconds of a `Retry-After`, which then count instead.
+    asked: the seconds of a `Retry-After`, which then count instead.
     """
-    if told is not None:
-        return told + random.uniform(0, 0.25)  # noqa: S311
+    if asked is not None:
+        return asked + random.uniform(0, 0.25)  # noqa: S311
     return min(30.0, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3)  # noqa: S311
 
 

@@ -88,9 +88,9 @@ def ssl_context(ca_bundle: Path | None = None) -> ssl.SSLContext:
             context.load_verify_locations(ca_bundle)
         except (OSError, ssl.SSLError) as error:
             missing = isinstance(error, FileNotFoundError)
-            why = "is missing" if missing else "cannot be read as PEM certificates"
+            fault = "is missing" if missing else "cannot be read as PEM certificates"
             raise SyncAssetsError(
-                f"SYNC_ASSETS_CA_BUNDLE names {ca_bundle}, which {why}.", "Give the path of a PEM file, or unset it."
+                f"SYNC_ASSETS_CA_BUNDLE names {ca_bundle}, which {fault}.", "Name a PEM file there, or unset it."
             ) from error
     return context
 

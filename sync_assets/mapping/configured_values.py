@@ -1,7 +1,7 @@
 """Convert values of the configuration to values of a column: numbers, dates, options by number or label. Pure.
 
 Filters compare columns with such values, and replacements look them up. A value that does not fit the column's type
-raises WrongValue, whose text includes what to write instead.
+raises WrongValue, whose text includes the remedy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WHOLE = re.compile(r"[-+]?[0-9]+")
 
 
 class WrongValue(ValueError):
-    """Raised for a value that no row of the column can have. `str()`: what is wrong; what to write instead."""
+    """Raised for a value that no row of the column can have. `str()`: `problem; remedy`."""
 
 
 def column_value(value: Scalar, column: Column, *, removed_options: bool = False) -> str | int:

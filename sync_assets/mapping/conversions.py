@@ -90,10 +90,10 @@ CONVERSIONS: _Table = {
 
 def conversion(column: Column, attribute: Attribute) -> Conversion | None:
     """Return the conversion from `column` to `attribute`; None if only replacements can convert its values."""
-    found = CONVERSIONS.get(column.type, {}).get(attribute.type)
-    if found == "option_truth" and not set(column.labels) <= {0, 1}:
+    kind = CONVERSIONS.get(column.type, {}).get(attribute.type)
+    if kind == "option_truth" and not set(column.labels) <= {0, 1}:
         return None
-    return found
+    return kind
 
 
 def possible_targets(column: Column) -> list[str]:
@@ -113,7 +113,7 @@ def option_values(column: Column, attribute: Attribute, picklists: Picklists) ->
         texts = (label or str(code), str(code)) if picklists == "labels" else (str(code), label)
         if attribute.type != "enumeration":
             values |= {code: label} if picklists == "labels" and label else {}
-        elif value := next((found for text in texts if (found := named_value(text, attribute))), None):
+        elif value := next((named for text in texts if (named := named_value(text, attribute))), None):
             values[code] = value
     return values
 

@@ -23,12 +23,12 @@ def canonical(numbers: pl.DataFrame) -> pl.DataFrame:
     if not numbers.width:
         return numbers
     texts = [pl.col(name).cast(pl.String) for name in numbers.columns]
-    found = numbers.select(pl.when(text.str.contains(_NUMBER)).then(text) for text in texts)
-    exponents = found.select(pl.all().str.contains("[eE]").any()).row(0, named=True)
+    valid = numbers.select(pl.when(text.str.contains(_NUMBER)).then(text) for text in texts)
+    exponents = valid.select(pl.all().str.contains("[eE]").any()).row(0, named=True)
     for name in (name for name, any_ in exponents.items() if any_):
-        spelt = found[name].filter(found[name].str.contains("[eE]")).unique().to_list()
-        found = found.with_columns(pl.col(name).replace(dict(zip(spelt, map(canonical_text, spelt), strict=True))))
-    return found.select(_trimmed(pl.col(name)).alias(name) for name in found.columns)
+        spelt = valid[name].filter(valid[name].str.contains("[eE]")).unique().to_list()
+        valid = valid.with_columns(pl.col(name).replace(dict(zip(spelt, map(canonical_text, spelt), strict=True))))
+    return valid.select(_trimmed(pl.col(name)).alias(name) for name in valid.columns)
 
 
 def canonical_text(value: str | int | float | Decimal) -> str | None:

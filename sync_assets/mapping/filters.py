@@ -64,7 +64,7 @@ class RowFilter:
 def compile_filters(filters: Filters, table: Table) -> tuple[RowFilter, list[str]]:
     """Return the rules, typed by the table's metadata, and their problems.
 
-    Each problem has the form `what is wrong; what to write instead`. A rule on a column that the table lacks is
+    Each problem has the form `problem; remedy`. A rule on a column that the table lacks is
     skipped: the caller reports it.
     """
     rules: list[Rule] = []
@@ -162,7 +162,7 @@ def _met_by_choices(column: pl.Expr, rule: Rule) -> pl.Expr:
     """Compare a column of several choices: contains and in match any choice, eq and ne the whole set."""
     chosen = column.str.split(",").list.eval(pl.element().str.strip_chars().cast(pl.Int64, strict=False))
     wanted = [int(value) for value in rule.values]
-    some = reduce(lambda one, other: one | other, [chosen.list.contains(code) for code in wanted])
+    any_of = reduce(lambda one, other: one | other, [chosen.list.contains(code) for code in wanted])
     only = (chosen.list.len() == 1) & chosen.list.contains(wanted[0])
     match rule.operator:
         case "eq":
@@ -170,9 +170,9 @@ def _met_by_choices(column: pl.Expr, rule: Rule) -> pl.Expr:
         case "ne":
             return ~only
         case "not_in":
-            return ~some
+            return ~any_of
         case "in" | "contains":
-            return some
+            return any_of
         case _:
             raise AssertionError(f"{rule.operator} is no comparison of choices")
 

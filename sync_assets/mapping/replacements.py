@@ -41,7 +41,7 @@ def compile_replacements(
 ) -> tuple[Replacement, list[str]]:
     """Return the replacements, typed by both sides' metadata, and their problems.
 
-    Each problem has the form `what is wrong; what to write instead`.
+    Each problem has the form `problem; remedy`.
     """
     values: dict[str | int | None, CampaignValue] = {}
     problems: list[str] = []

@@ -155,8 +155,8 @@ def attribute_problem(resource: Resource, path: str, where: str) -> str | None:
     attribute = resource.attributes.get(path)
     if attribute is None:
         meant = did_you_mean(path, list(resource.attributes))
-        instead = f"did you mean `{meant}`?" if meant else "name an attribute, or add it in Campaign and publish"
-        return f"{where}: {resource.name} has no attribute `{path}`; {instead}"
+        remedy = f"did you mean `{meant}`?" if meant else "name an attribute, or add it in Campaign and publish"
+        return f"{where}: {resource.name} has no attribute `{path}`; {remedy}"
     if attribute.read_only:
         return f"{where}: `{path}` is read-only in Campaign; map it to another attribute"
     return None
@@ -232,9 +232,9 @@ class _Compiler:
         if not (column and attribute):
             return None
         if attribute.type in ("link", "collection"):
-            instead = "use `links` for lookups" if attribute.type == "link" else "map another attribute"
+            remedy = "use `links` for lookups" if attribute.type == "link" else "map another attribute"
             self._campaign.append(
-                f"`{name}`: `{attribute.path}` of {self._resource.name} is a {attribute.type}; {instead}"
+                f"`{name}`: `{attribute.path}` of {self._resource.name} is a {attribute.type}; {remedy}"
             )
             return None
         if attribute.type == "group":
@@ -247,8 +247,8 @@ class _Compiler:
         if replaced := self._config.replacements.get(name):
             replacement, problems = compile_replacements(replaced, column, attribute)
             self._campaign += problems
-        found = conversion(column, attribute) or ("replaced" if replacement else None)
-        if found is None:
+        kind = conversion(column, attribute) or ("replaced" if replacement else None)
+        if kind is None:
             targets = possible_targets(column)
             can = f"map it to one of type {', '.join(targets)}" if targets else "leave it out"
             self._campaign.append(
@@ -266,7 +266,7 @@ class _Compiler:
         field = Field(
             column,
             attribute,
-            found,
+            kind,
             apply_updates=configured.apply_updates,
             truncate=configured.truncate,
             options=tuple(options.items()),
@@ -308,8 +308,8 @@ class _Compiler:
         column = self._table.columns.get(name)
         if column is None:
             meant = did_you_mean(name, list(self._table.columns))
-            instead = f"did you mean `{meant}`?" if meant else "name a column of the table"
-            self._d365.append(f"{where}`{name}`: {self._table.name} has no such column; {instead}")
+            remedy = f"did you mean `{meant}`?" if meant else "name a column of the table"
+            self._d365.append(f"{where}`{name}`: {self._table.name} has no such column; {remedy}")
         elif not column.readable:
             self._d365.append(f"{where}`{name}`: Dynamics 365 does not let anybody read this column; leave it out")
             return None
@@ -356,7 +356,7 @@ def _fingerprint(
     row_filter: RowFilter | None,
     opt_outs: list[OptOutField],
 ) -> str:
-    """Return a short hash of everything that decides what a row becomes. When it changes, the table is read in full."""
+    """Return a short hash of all that determines the result of a row. When it changes, the table is read in full."""
     parts: list[Any] = [FORM_VERSION, table.set_name, columns, config.resource, key.path]
     for field in fields:
         to = field.attribute

@@ -189,8 +189,8 @@ def _exact(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     mapped = {field.column.select_name: field.column.type for field in mapping.fields}
     numbers = [name for name, type_ in mapped.items() if type_ in ("decimal", "money", "double")]
     texts = [name for name in mapped if name not in numbers and rows.schema[name] == pl.String]
-    found = rows.select(pl.col(texts).str.contains("\0", literal=True).any()).row(0) if texts else ()
-    with_nul = [name for name, any_ in zip(texts, found, strict=True) if any_]
+    contain_nul = rows.select(pl.col(texts).str.contains("\0", literal=True).any()).row(0) if texts else ()
+    with_nul = [name for name, any_ in zip(texts, contain_nul, strict=True) if any_]
     cleaned = pl.col(with_nul).str.replace_all("\0", "\ufffd", literal=True)
     return rows.with_columns(*canonical(rows.select(numbers)), cleaned)
 
@@ -358,10 +358,10 @@ def map_row(row: pl.DataFrame, mapping: TableMapping) -> MappedRow:
 
 def value_at(members: Mapping[str, Any], path: str) -> Any:
     """Return the member with this dotted path; None without one."""
-    found: Any = members
+    member: Any = members
     for name in path.split("."):
-        found = cast("dict[str, Any]", found).get(name) if isinstance(found, dict) else None
-    return found
+        member = cast("dict[str, Any]", member).get(name) if isinstance(member, dict) else None
+    return member
 
 
 def _is_replaced(replaced: pl.DataFrame, one: Field) -> bool:

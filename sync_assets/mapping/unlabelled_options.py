@@ -28,13 +28,13 @@ def unknown_codes(rows: pl.DataFrame, mapping: mappings.TableMapping) -> dict[st
     if not fields:
         return {}
     present = rows.select(_codes(field.column).implode().alias(str(n)) for n, field in enumerate(fields)).row(0)
-    found: dict[str, list[int]] = {}
+    unlabelled: dict[str, list[int]] = {}
     for field, codes in zip(fields, present, strict=True):
         known = {code for code, label in field.column.labels.items() if label} | dict(field.options).keys()
         known |= field.replacement.codes if field.replacement else set[int]()
         if unknown := set(codes) - known:
-            found[field.column.name] = sorted(unknown)
-    return found
+            unlabelled[field.column.name] = sorted(unknown)
+    return unlabelled
 
 
 def unknown_codes_warning(table: str, codes: Mapping[str, Collection[int]]) -> str | None:

@@ -94,8 +94,8 @@ class CampaignHealth:
                     return True
                 works = False
                 for other in others:
-                    found = await records.find(other, self._guard)  # if that raises, the next call tests again
-                    if works := not isinstance(found, ResponseOutcome) or found.kind != "missing":
+                    response = await records.find(other, self._guard)  # if that raises, the next call tests again
+                    if works := not isinstance(response, ResponseOutcome) or response.kind != "missing":
                         break
                 self._key_works = works
             return self._key_works

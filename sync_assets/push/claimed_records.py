@@ -90,17 +90,17 @@ class ClaimedRecords:
         Findings that were made with another key attribute than `key` are deleted from the ledger; then the result is
         empty.
         """
-        found = await self._call(self._ledger.dialect.findings, resource)
-        if found.get(KEY, key) == key:
-            return found
+        findings = await self._call(self._ledger.dialect.findings, resource)
+        if findings.get(KEY, key) == key:
+            return findings
         await self._call(self._ledger.dialect.forget, resource)
         return {}
 
-    async def note_dialect(self, resource: str, found: Mapping[str, str]) -> None:
+    async def note_dialect(self, resource: str, findings: Mapping[str, str]) -> None:
         """Store further findings about a Campaign resource (premise -> finding)."""
-        for premise, finding in found.items():
+        for premise, finding in findings.items():
             _log.debug("A premise was found out", extra={"resource": resource, "premise": premise, "found": finding})
-        await self._call(self._ledger.dialect.note, resource, found)
+        await self._call(self._ledger.dialect.note, resource, findings)
 
     async def send_links_again(self, attribute: str) -> None:
         """Make every record that was acknowledged with this link pending, so that the link is sent again."""
@@ -140,8 +140,8 @@ class ClaimedRecords:
             calls = self.calls.take()
             counts = {(self._table, kind): count for kind, count in calls.items()}
             try:
-                for resource, found in self.take_findings().items():
-                    await self.note_dialect(resource, found)
+                for resource, findings in self.take_findings().items():
+                    await self.note_dialect(resource, findings)
                 if not outcomes and not calls:
                     return
                 await self._call(self._ledger.claims.acknowledge, self._session, outcomes, counts)

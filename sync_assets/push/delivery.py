@@ -150,7 +150,7 @@ async def _deliver_first(
     """Send one record, and find out whether Campaign finds it by the key."""
     addressing = records.addressing
     just_tried = KEY_FOUND in addressing.news
-    if addressing.found.get(KEY_FOUND) == "no" and (just_tried or not await key_works(records, record.id)):
+    if addressing.findings.get(KEY_FOUND) == "no" and (just_tried or not await key_works(records, record.id)):
         reason = _KEY_NOT_FOUND.format(records.resource, records.key, "tried again", "its Dynamics 365 id", "")
         return Delivery("later", stop=reason)
     delivery = await _deliver(record, records, guard, key_works, links)
@@ -158,18 +158,18 @@ async def _deliver_first(
         addressing.note(KEY_FOUND, "yes")  # it exists already, and the update found it by the key
     if delivery.result == "refused":
         addressing.insert_rejected()
-    if delivery.operation_done != "inserted" or addressing.found.get(KEY_FOUND) == "yes":
+    if delivery.operation_done != "inserted" or addressing.findings.get(KEY_FOUND) == "yes":
         return delivery
-    found, reads = await records.find(record.id, guard), 1
-    while isinstance(found, ResponseOutcome) and found.kind == "transient" and reads < READS:
+    response, reads = await records.find(record.id, guard), 1
+    while isinstance(response, ResponseOutcome) and response.kind == "transient" and reads < READS:
         await asyncio.sleep(backoff(reads - 1))
-        found, reads = await records.find(record.id, guard), reads + 1
-    if isinstance(found, ResponseOutcome):
-        if found.kind == "missing" and isinstance(await records.read(delivery.pkey, guard), ResponseOutcome):
+        response, reads = await records.find(record.id, guard), reads + 1
+    if isinstance(response, ResponseOutcome):
+        if response.kind == "missing" and isinstance(await records.read(delivery.pkey, guard), ResponseOutcome):
             addressing.hidden += 1  # Campaign hides it, since it has no parent: that says nothing about the key
             return delivery
         addressing.note(KEY_FOUND, "no")
-        reason = redact(redact(found.reason, record.payload), record.update_payload)
+        reason = redact(redact(response.reason, record.payload), record.update_payload)
         others = f", and after rejected records up to {PROOFS - 1} others" if addressing.rejected >= REJECTED else ""
         return replace(delivery, stop=_KEY_NOT_FOUND.format(records.resource, records.key, reason, record.id, others))
     addressing.note(KEY_FOUND, "yes")
@@ -197,10 +197,10 @@ async def _write_linked(
         sent: dict[bool, Values] = {}
 
         async def values(patch: bool) -> Values | ResponseOutcome:
-            found = await links.values(record, guard, patch=patch)
-            if not isinstance(found, ResponseOutcome):
-                sent[patch] = found
-            return found
+            link_values = await links.values(record, guard, patch=patch)
+            if not isinstance(link_values, ResponseOutcome):
+                sent[patch] = link_values
+            return link_values
 
         response, done = await _Write(record, records, guard, key_works, values).run()
         if response.kind == "refused" and await links.refused(record, response.reason, guard):
@@ -283,7 +283,7 @@ class _Write:
     async def _patch(self, known: Values) -> ResponseOutcome | None:
         """Send a PATCH. Return None if the record does not exist and must be created by a POST.
 
-        The outcome `missing` is that of a record whose last outcome was unknown: it is not there, nor is it to be.
+        The outcome `missing` is that of a record whose last outcome was unknown: it does not exist, as desired.
         """
         record, records = self.record, self.records
         form = record.update if record.operation == "update" else record.payload
@@ -300,8 +300,8 @@ class _Write:
             return replace(self.rejected_post, reason=reason)
         if record.payload is None:
             return response if record.outcome_unknown else ResponseOutcome("refused", _NOT_SHOWN)
-        sure = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
-        if not sure and not await self.key_works(records, record.id):
+        key_trusted = record.operation == "insert" or record.outcome_unknown or records.addressing.confirmed
+        if not key_trusted and not await self.key_works(records, record.id):
             return ResponseOutcome("refused", _NO_KEY.format(records.resource, records.key))
         addressing = records.addressing
         if self.in_doubt and not addressing.is_unique:
@@ -319,13 +319,13 @@ class _Write:
         While it is not known whether Campaign takes a group, such as `location`, updates are sent one at a time.
         """
         addressing = self.records.addressing
-        sent = without(form, *refused_in_updates(addressing.found))
-        groups_known = all(f"{IN_UPDATES}{group}" in addressing.found for group in groups(form))
+        sent = without(form, *refused_in_updates(addressing.findings))
+        groups_known = all(f"{IN_UPDATES}{group}" in addressing.findings for group in groups(form))
         response = await self._send_patch(sent, known) if groups_known else None
         if response and response.kind not in ("refused", "transient"):
             return response
         async with addressing.first_update:
-            taken = without(form, *refused_in_updates(addressing.found))
+            taken = without(form, *refused_in_updates(addressing.findings))
             if response is None or taken != sent:
                 response = await self._send_patch(taken, known)
             if response.kind in ("refused", "transient"):
@@ -333,7 +333,7 @@ class _Write:
                 send = partial(self._send_patch, known=known)
                 return await search(self.record.id, self.records, taken, response, send, self.guard, last=last)
             for group in groups(taken) if response.kind == "done" else ():
-                if f"{IN_UPDATES}{group}" not in addressing.found:
+                if f"{IN_UPDATES}{group}" not in addressing.findings:
                     addressing.note(f"{IN_UPDATES}{group}", "yes")
             return response
 
@@ -365,10 +365,10 @@ class _Write:
 
     async def _find(self) -> ResponseOutcome:
         """Look the record up, in place of a PATCH with an empty body."""
-        found = await self.records.find(self.record.id, self.guard)
-        return (
-            found if isinstance(found, ResponseOutcome) else ResponseOutcome("done", pkey=str(found.get("PKey") or ""))
-        )
+        record = await self.records.find(self.record.id, self.guard)
+        if isinstance(record, ResponseOutcome):
+            return record
+        return ResponseOutcome("done", pkey=str(record.get("PKey") or ""))
 
 
 def _delivery(record: Claimed, response: ResponseOutcome, done: OperationDone) -> Delivery:

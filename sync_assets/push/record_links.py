@@ -65,16 +65,16 @@ class LinkNotKept(Exception):
     """
 
 
-def sent_by_key(target: LinkTarget, found: Mapping[str, str]) -> bool:
+def sent_by_key(target: LinkTarget, findings: Mapping[str, str]) -> bool:
     """Return True if a link is sent with the parent's key, False if with its PKey.
 
-    found: the findings about the parent's resource.
+    findings: about the parent's resource.
     """
-    if CAPITALS in found:  # the parent's key may not be our id as it stands
+    if CAPITALS in findings:  # the parent's key may not be our id as it stands
         return False
     if target.style != "auto":
         return target.style == "key"
-    finding = found.get(KEY_IN_LINK)
+    finding = findings.get(KEY_IN_LINK)
     return finding == "resolved" or (finding is None and not target.required)
 
 
@@ -190,8 +190,8 @@ class Links:
         if response.kind == "missing":
             return ResponseOutcome(
                 "refused",
-                f"Campaign hides this record: its link {', '.join(mended)} led nowhere when it was made, and Campaign "
-                "needs it. Delete the record in Campaign, then retry.",
+                f"Campaign hides this record: its link {', '.join(mended)} led to no record when it was inserted, and "
+                "Campaign requires it. Delete the record in Campaign, then retry.",
             )
         if response.kind != "done":
             raise _NotShown
@@ -218,7 +218,7 @@ class Links:
         return any(link.attribute not in self._verified for link, _ in self._sent(record, patch=patch))
 
     def _by_key(self, target: LinkTarget) -> bool:
-        return sent_by_key(target, self._addressing(target).found)
+        return sent_by_key(target, self._addressing(target).findings)
 
     def _addressing(self, target: LinkTarget) -> Addressing:
         return self._parents[target.resource].addressing
@@ -226,16 +226,16 @@ class Links:
     async def _pkey(self, target: LinkTarget, link: LinkTo, guard: Guard) -> str | ResponseOutcome:
         if link.parent and (known := self._known.get(link.parent)):
             return known
-        found = await self._parents[target.resource].find(str(link.id), guard)
-        if isinstance(found, ResponseOutcome):
-            if found.kind != "missing":
-                return found
+        parent = await self._parents[target.resource].find(str(link.id), guard)
+        if isinstance(parent, ResponseOutcome):
+            if parent.kind != "missing":
+                return parent
             return ResponseOutcome(
                 "refused",
                 f"Campaign no longer holds the record of {target.resource} that {target.attribute} leads to: "
                 f"replay {target.table} with --force.",
             )
-        pkey = str(found["PKey"])
+        pkey = str(parent["PKey"])
         if link.parent:
             self._known.remember(link.parent, pkey)
         return pkey
@@ -248,14 +248,14 @@ class Links:
         A record that is missing counts as hidden by Campaign, because a required link is empty. Raises OutcomeUnknown
         if Campaign does not show the record, or the parent that a link leads to.
         """
-        found = await records.read(pkey, guard)
-        if isinstance(found, ResponseOutcome) and found.kind != "missing":
+        stored = await records.read(pkey, guard)
+        if isinstance(stored, ResponseOutcome) and stored.kind != "missing":
             raise _NotShown
         wrong: list[tuple[LinkTo, LinkTarget]] = []
         for link, target in self._sent(record, patch=False):
             if link.attribute not in sent:
                 continue
-            held = linked_pkey(found, link.attribute)
+            held = linked_pkey(stored, link.attribute)
             if not held or not await self._leads_to(held, target, link, sent[link.attribute], guard):
                 wrong.append((link, target))
             elif sent[link.attribute] == link.id:
@@ -276,7 +276,7 @@ class Links:
         return right
 
 
-def linked_pkey(found: Mapping[str, Any] | ResponseOutcome, attribute: str) -> str:
+def linked_pkey(record: Mapping[str, Any] | ResponseOutcome, attribute: str) -> str:
     """Return the PKey in a link of a record; empty if there is no link, or no record."""
-    held = None if isinstance(found, ResponseOutcome) else found.get(attribute)
+    held = None if isinstance(record, ResponseOutcome) else record.get(attribute)
     return str(held.get("PKey") or "") if isinstance(held, dict) else ""

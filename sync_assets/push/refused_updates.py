@@ -1,4 +1,4 @@
-"""Find out which attributes Campaign refuses in updates, though inserts take them: Campaign v8 so refuses `location`.
+"""Find out which attributes Campaign refuses in updates, though inserts take them: Campaign v8 refuses `location` so.
 
 Campaign may name no attribute, another one, or refuse a value and not the attribute. So an attribute counts as refused
 only if an update with it was refused, one without it was accepted, and one with nothing but the value that Campaign
@@ -67,18 +67,18 @@ async def search(
         else:
             addressing.suspected.update(suspects)
         with suppress(_NotFound):
-            rest = None if everything else await _accepted(send, without(form, *suspects))
+            accepted = None if everything else await _accepted(send, without(form, *suspects))
             held = await records.find(id, guard)
             if isinstance(held, ResponseOutcome):
                 return refused
             trial = _Trial(id, records, form, held, guard)
-            found = [name for name in await trial.refused(suspects) if not await trial.takes([name])]
-            if found and (rest is None or found != suspects):
-                rest = await _accepted(send, without(form, *found))
-            if refused.kind == "transient" and members(form).keys() <= {*found, records.key}:
+            names = [name for name in await trial.refused(suspects) if not await trial.takes([name])]
+            if names and (accepted is None or names != suspects):
+                accepted = await _accepted(send, without(form, *names))
+            if refused.kind == "transient" and members(form).keys() <= {*names, records.key}:
                 return refused  # nothing else was sent, so Campaign may refuse all updates
-            _note(records, suspects, found)
-            return rest if found and rest else refused
+            _note(records, suspects, names)
+            return accepted if names and accepted else refused
     return refused
 
 
@@ -89,13 +89,13 @@ async def _accepted(send: Send, form: str) -> ResponseOutcome:
     return response
 
 
-def _note(records: Records, suspects: Sequence[str], found: Sequence[str]) -> None:
+def _note(records: Records, suspects: Sequence[str], names: Sequence[str]) -> None:
     for name in suspects:
-        records.addressing.note(f"{IN_UPDATES}{name}", "no" if name in found else taken_today())
-    if found:
+        records.addressing.note(f"{IN_UPDATES}{name}", "no" if name in names else taken_today())
+    if names:
         _log.warning(
             "Campaign refuses attributes in updates; they are sent with inserts only",
-            extra={"resource": records.resource, "premise": f"{IN_UPDATES}{', '.join(found)}", "found": "no"},
+            extra={"resource": records.resource, "premise": f"{IN_UPDATES}{', '.join(names)}", "found": "no"},
         )
 
 
@@ -106,7 +106,7 @@ def _suspects(records: Records, form: str, refused: ResponseOutcome, *, everythi
         return names
     of_groups = [name for name in names if name in groups(form)]
     if refused.kind == "transient":  # no cause is named: only a group that was never accepted is suspected at once
-        known = {*records.addressing.found, *(f"{IN_UPDATES}{name}" for name in records.addressing.suspected)}
+        known = {*records.addressing.findings, *(f"{IN_UPDATES}{name}" for name in records.addressing.suspected)}
         return [name for name in of_groups if f"{IN_UPDATES}{name}" not in known]
     named = attributes_named(refused.reason)
     inner = {name: members(bytes(held[name]).decode()).keys() for name in of_groups}

@@ -88,8 +88,8 @@ class Rehearsal:
         client = _AcceptingClient(keys, known)
         if not self._records:
             for one in (target, *target.parents):
-                found = await asyncio.to_thread(ledger.dialect.findings, one.resource)
-                self._records[one.resource] = one.records(client, found)
+                findings = await asyncio.to_thread(ledger.dialect.findings, one.resource)
+                self._records[one.resource] = one.records(client, findings)
             parents = {one.resource: self._records[one.resource] for one in target.parents}
             self._links = Links(target.links, parents, self.parent_keys, _nothing_to_send) if target.links else None
         for records in self._records.values():

@@ -84,20 +84,20 @@ class Target:
         )
 
     def records(
-        self, client: CampaignClient, found: Mapping[str, str] = MappingProxyType({}), observer: Observer | None = None
+        self, client: CampaignClient, known: Mapping[str, str] = MappingProxyType({}), observer: Observer | None = None
     ) -> Records:
         """Return the client for this resource's records.
 
-        found: the stored findings about the resource (Ledger.dialect.found).
+        known: the stored findings about the resource (Ledger.dialect.findings).
         """
-        return Records(client, self.api, self.resource, self.key, self.addressing(found), observer)
+        return Records(client, self.api, self.resource, self.key, self.addressing(known), observer)
 
-    def addressing(self, found: Mapping[str, str]) -> Addressing:
+    def addressing(self, findings: Mapping[str, str]) -> Addressing:
         """Return how the resource's records are addressed.
 
-        found: the stored findings about the resource (Ledger.dialect.found).
+        findings: those stored about the resource (Ledger.dialect.findings).
         """
-        return Addressing.of(self.address, self.filter, self.unique, self.key, found)
+        return Addressing.of(self.address, self.filter, self.unique, self.key, findings)
 
 
 class PushStopped(Exception):

@@ -154,8 +154,8 @@ class SharedSlots:
         self._session = session = await asyncio.to_thread(self._open_session)
         ledger = session.ledger
         workers = {worker.owner: worker for worker in await asyncio.to_thread(ledger.limits.workers)}
-        mine = workers.pop(self._owner, None)
-        if self._limit and mine is None:
+        own = workers.pop(self._owner, None)
+        if self._limit and own is None:
             self._limit = 0  # our session has expired
         # Up to twice as many as were used, in powers of two: room to grow, without a change for each request.
         wanted = min(self._total, 1 << self._most.bit_length())
@@ -165,7 +165,7 @@ class SharedSlots:
         share = fair_shares(self._total, {**others, self._owner: wanted}, turn)[self._owner]
         self._limit = min(self._limit, share)  # requests in flight beyond that may finish, but no more start
         slots = max(share, self._in_flight)
-        if mine and (mine.wanted, mine.slots) == (wanted, slots):
+        if own and (own.wanted, own.slots) == (wanted, slots):
             self._limit = min(slots, share)
             return
         granted = await asyncio.to_thread(

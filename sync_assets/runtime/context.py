@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Runtime:
-    """The environment, clients and counters of one process. What a flow finds, it returns.
+    """The environment, clients and counters of one process. A flow returns its findings.
 
     calls: engine calls that this process made, by kind. opt_outs: its opt-out counts, by kind.
     progress: called with (activity, records). totals: by activity, the number of records at its end as far as known.
@@ -48,7 +48,7 @@ class Runtime:
     new_ledger: True to go on with an empty ledger although the configuration is used with another one.
     accept_mapping: True to accept a table's other target, and a mapping that alternated with another one recently.
     may_create_ledger: False for callers that only read: without a ledger they are given an empty temporary one.
-    announce: called at once with what must be known before the command ends.
+    announce: called at once with a message that must be shown before the command ends.
     no_ledger: the sentence that there is no ledger; empty if there is one, or if it was not opened yet.
     run_id: of the Dagster run; None outside one.
     """

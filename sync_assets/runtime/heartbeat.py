@@ -66,8 +66,8 @@ REMEDY = (
 
 def killed_runs(ledger: Ledger) -> list[KilledRun]:
     """Return the runs whose process was killed and that were not given up yet, the oldest heartbeat first."""
-    found = [KilledRun(run_id, beat.at) for run_id, beat in ledger.runs.heartbeats().items() if _is_killed(beat)]
-    return sorted(found, key=lambda run: (run.since, run.run_id))
+    runs = [KilledRun(run_id, beat.at) for run_id, beat in ledger.runs.heartbeats().items() if _is_killed(beat)]
+    return sorted(runs, key=lambda run: (run.since, run.run_id))
 
 
 def give_up_killed(ledger: Ledger) -> Mapping[str, Heartbeat]:

@@ -34,8 +34,8 @@ Urls = tuple[str | None, str | None]
 class AnotherLedger(LedgerError):
     """An empty ledger, or none, is in the place of the one that the configuration is used with."""
 
-    def __init__(self, config: Path, expected: KnownLedger, found: str) -> None:
-        instead = "it is missing or empty" if found == expected.at else f"the one at {found} is missing or empty"
+    def __init__(self, config: Path, expected: KnownLedger, place: str) -> None:
+        instead = "it is missing or empty" if place == expected.at else f"the one at {place} is missing or empty"
         super().__init__(
             f"{config} is used with the ledger {expected.id} at {expected.at}, but {instead}.",
             "Name that ledger in DAGSTER_HOME or SYNC_ASSETS_LEDGER_URL, or restore it. If it is lost: `sync-assets "
@@ -65,11 +65,11 @@ def check_and_remember(
 
     remember: False if it may belong to other systems. Raises AnotherLedger if it is empty, and not the expected one.
     """
-    found = ledger.systems.identity()
-    if expected and expected.id != found and ledger.systems.is_empty():
+    identity = ledger.systems.identity()
+    if expected and expected.id != identity and ledger.systems.is_empty():
         raise AnotherLedger(config, expected, ledger.where)
     d365, campaign = urls
-    if remember and d365 and campaign and (now := KnownLedger(d365, campaign, found, ledger.where)) != expected:
+    if remember and d365 and campaign and (now := KnownLedger(d365, campaign, identity, ledger.where)) != expected:
         ledgers = [*(one for one in _read(config) if not _is_of(one, urls)), now]
         _write_if_possible(_path(config), json.dumps([asdict(one) for one in ledgers], indent=1) + "\n")
 

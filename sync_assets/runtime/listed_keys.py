@@ -31,8 +31,8 @@ class ListedKeys:
 
     def id_of(self, resource: str, pkey: str) -> str | None:
         """Return the Dynamics 365 id of a record; None if it was not listed."""
-        found = self._file.execute("SELECT id FROM keys WHERE resource = ? AND pkey = ?", (resource, pkey)).fetchone()
-        return found[0] if found else None
+        row = self._file.execute("SELECT id FROM keys WHERE resource = ? AND pkey = ?", (resource, pkey)).fetchone()
+        return row[0] if row else None
 
     def repeated(self, resource: str) -> int:
         """Return how many records have an id that another record has, too, not counting one per id."""

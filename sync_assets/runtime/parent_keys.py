@@ -39,8 +39,8 @@ class ParentKeys:
 
     def get(self, parent: Parent) -> str | None:
         """Return the PKey; None if it is missing or too old."""
-        found = self._known.get(parent)
-        return found[0].decode() if found and self._clock() < found[1] else None
+        cached = self._known.get(parent)
+        return cached[0].decode() if cached and self._clock() < cached[1] else None
 
     def forget(self, parent: Parent) -> None:
         """Remove a PKey that turned out to be wrong."""

@@ -19,15 +19,15 @@ MOST_ANCESTORS = 8
 
 def ancestors() -> tuple[int, ...]:
     """Return the ids of this process's ancestors, the nearest first; without /proc the parent only."""
-    found, pid = [os.getppid()], os.getppid()
-    while pid > 1 and len(found) < MOST_ANCESTORS:
+    pids, pid = [os.getppid()], os.getppid()
+    while pid > 1 and len(pids) < MOST_ANCESTORS:
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
             pid = int(stat.rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
             break
-        found.append(pid)
-    return tuple(found)
+        pids.append(pid)
+    return tuple(pids)
 
 
 class ProgramSources:
@@ -45,9 +45,9 @@ class ProgramSources:
         return self._state() != self._before
 
     def _state(self) -> list[tuple[int, int]]:
-        found: list[tuple[int, int]] = []
+        state: list[tuple[int, int]] = []
         for file in self._files:
             with suppress(OSError):
                 stat = file.stat()
-                found.append((stat.st_mtime_ns, stat.st_size))
-        return found
+                state.append((stat.st_mtime_ns, stat.st_size))
+        return state

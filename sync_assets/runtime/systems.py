@@ -49,11 +49,11 @@ def check_organisation(ledger: Ledger, url: str, identity: str, *, store: bool =
         raise _other(ledger, known, f"another organisation, {identity}, answers at {url}")
 
 
-def _other(ledger: Ledger, known: System, found: str) -> OtherSystems:
+def _other(ledger: Ledger, known: System, difference: str) -> OtherSystems:
     name = NAMES[known.side]
-    what = f"{name} at {known.url}" + (f" (organisation {known.identity})" if known.identity else "")
+    system = f"{name} at {known.url}" + (f" (organisation {known.identity})" if known.identity else "")
     return OtherSystems(
-        f"The ledger {ledger.where} belongs to {what}, and {found}.",
+        f"The ledger {ledger.where} belongs to {system}, and {difference}.",
         "Name the ledger of these systems in SYNC_ASSETS_LEDGER_URL; it is made if there is none. Only if this is the "
         f"same {name} with the same records under another address: `sync-assets accept-systems`.",
     )

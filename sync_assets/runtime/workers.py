@@ -47,8 +47,8 @@ def _of_this_machine(worker: str) -> tuple[int, str]:
         number = int(pid)
     except ValueError:
         return 0, ""
-    here = namespace and (host, namespace) == (socket.gethostname(), _namespace())
-    return (number, started) if here else (0, "")
+    same_machine = namespace and (host, namespace) == (socket.gethostname(), _namespace())
+    return (number, started) if same_machine else (0, "")
 
 
 def release_dead(ledger: Ledger) -> int:
@@ -88,7 +88,7 @@ class WorkerSession:
 
     def is_valid(self) -> bool:
         """Return False if the session may have expired, by either clock."""
-        passed = max(now - then for now, then in zip(clocks(), self._renewed_at, strict=True))
+        passed = max(now - renewed for now, renewed in zip(clocks(), self._renewed_at, strict=True))
         return not self.has_expired and passed < VALID_SECONDS
 
     def end(self) -> None:

@@ -112,7 +112,7 @@ class Sftp:
         files: list[RemoteFile] = []
         passed_over: list[tuple[str, str]] = []
         with self._wire.request(f"list {printable(path)}", self._no_folder(path), LISTING_SECONDS):
-            for number, (raw, found) in enumerate(self._wire.entries(path), 1):
+            for number, (raw, attributes) in enumerate(self._wire.entries(path), 1):
                 if number > MOST_ENTRIES:
                     raise SftpError(
                         f"The list of {printable(path)} on {self._wire.server} does not end: {number:,} entries so "
@@ -122,11 +122,11 @@ class Sftp:
                 name = raw.decode("utf-8", "surrogateescape")
                 if name in (".", "..") or not fnmatch.fnmatchcase(name, pattern):
                     continue
-                wrong = _wrong_with_name(raw) or _wrong_with_kind(found)
+                wrong = _wrong_with_name(raw) or _wrong_with_kind(attributes)
                 if wrong:
                     passed_over.append((printable(raw), wrong))
                 else:
-                    files.append(_remote_file(name, found))
+                    files.append(_remote_file(name, attributes))
         files.sort(key=lambda file: (file.modified, file.name))
         return Listing(tuple(files), tuple(sorted(passed_over)))
 
@@ -167,8 +167,8 @@ class Sftp:
     def _prove_unchanged(self, opened: Any, path: bytes, file: RemoteFile) -> None:
         """Check that both the open file and the file now under its name are the one that was listed."""
         with self._request("look at", path):
-            found = opened.stat()
-        if (found.st_size, found.st_mtime) != (file.size, int(file.modified.timestamp())):
+            opened_now = opened.stat()
+        if (opened_now.st_size, opened_now.st_mtime) != (file.size, int(file.modified.timestamp())):
             raise self._changed(path)
         self._regular_file(path, file.name, file)
 
@@ -254,10 +254,10 @@ class Sftp:
             path = folders.pop()
             with self._wire.request(f"measure {printable(path)}", self._no_folder(path), LISTING_SECONDS):
                 try:
-                    for name, found in islice(self._wire.entries(path), left):
+                    for name, attributes in islice(self._wire.entries(path), left):
                         left -= 1
-                        used += (found.st_size or 0) if stat.S_ISREG(found.st_mode or 0) else 0
-                        if stat.S_ISDIR(found.st_mode or 0) and name not in (b".", b".."):
+                        used += (attributes.st_size or 0) if stat.S_ISREG(attributes.st_mode or 0) else 0
+                        if stat.S_ISDIR(attributes.st_mode or 0) and name not in (b".", b".."):
                             folders.append(path + b"/" + name)
                 except Refused:
                     continue
@@ -280,29 +280,29 @@ class Sftp:
 
         Raises FileGone, FileChanged if it is not the expected one, SftpError if it is no regular file.
         """
-        found = self._look(path)
-        if found is None:
+        attributes = self._look(path)
+        if attributes is None:
             raise self._gone(path)
-        if wrong := _wrong_with_kind(found):
+        if wrong := _wrong_with_kind(attributes):
             raise SftpError(
                 f"{printable(path)} on {self._wire.server} is not taken: {wrong}.",
                 "Only regular files are; remove or rename it.",
             )
-        file = _remote_file(name, found)
+        file = _remote_file(name, attributes)
         if expected and (file.size, file.modified) != (expected.size, expected.modified):
             raise self._changed(path)
         return file
 
     def _make_folder(self, path: bytes) -> None:
         """Create a folder unless it exists."""
-        found = self._look(path)
-        if found is None:
+        attributes = self._look(path)
+        if attributes is None:
             with self._wire.request(f"make {printable(path)}", self._no_folder(path)):
                 self._wire.mkdir(path)
-        elif not stat.S_ISDIR(found.st_mode or 0):
+        elif not stat.S_ISDIR(attributes.st_mode or 0):
             raise SftpError(
                 f"{printable(path)} on {self._wire.server} is no folder, so nothing can be put there.",
-                "Rename what is in the way.",
+                "Rename the file of that name.",
             )
 
     def _gone(self, path: bytes) -> FileGone:
@@ -370,17 +370,17 @@ def _wrong_with_name(name: bytes) -> str | None:
     return None
 
 
-def _wrong_with_kind(found: SFTPAttributes) -> str | None:
+def _wrong_with_kind(attributes: SFTPAttributes) -> str | None:
     """Return why an entry of that kind is not accepted; None if it is."""
-    if found.st_mode is None or found.st_size is None or found.st_mtime is None:
-        return "the server does not tell its kind, size and time"
-    if stat.S_ISLNK(found.st_mode):
+    if attributes.st_mode is None or attributes.st_size is None or attributes.st_mtime is None:
+        return "the server does not report its kind, size and time"
+    if stat.S_ISLNK(attributes.st_mode):
         return "a symbolic link"
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(attributes.st_mode):
         return "a folder"
-    return None if stat.S_ISREG(found.st_mode) else "no regular file"
+    return None if stat.S_ISREG(attributes.st_mode) else "no regular file"
 
 
-def _remote_file(name: str, found: SFTPAttributes) -> RemoteFile:
+def _remote_file(name: str, attributes: SFTPAttributes) -> RemoteFile:
     """Return a file from its attributes, whose kind must be accepted."""
-    return RemoteFile(name, found.st_size or 0, datetime.fromtimestamp(found.st_mtime or 0, UTC))
+    return RemoteFile(name, attributes.st_size or 0, datetime.fromtimestamp(attributes.st_mtime or 0, UTC))

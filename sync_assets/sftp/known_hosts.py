@@ -63,13 +63,13 @@ def _names(field: str, name: str) -> bool:
     """
     if field.startswith("|"):
         return _is_hash_of(field, name)
-    found = False
+    named = False
     for pattern in field.lower().split(","):
         if _matches(pattern.removeprefix("!"), name):
             if pattern.startswith("!"):
                 return False
-            found = True
-    return found
+            named = True
+    return named
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -1,8 +1,8 @@
 """paramiko's SFTP client: what it lacks, and requests that end in time with an error for people.
 
 paramiko stops a listing at a name that is not UTF-8, does not ask for the space of a file system, drops the status code
-of a refusal, and reads ahead in a thread that may request a piece twice and dies aloud with the connection. These parts
-stand on methods of it that are not public (docs/dev/decisions/sftp-protocol.md).
+of a refusal, and reads ahead in a thread that may request a piece twice and logs a traceback of a lost connection. These
+parts use methods of it that are not public (docs/dev/decisions/sftp-protocol.md).
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -41,8 +41,8 @@ REQUEST_SECONDS = 60.0
 """Seconds that a request may take in total, even if bytes of its answer keep coming."""
 PIECE = 32 * 1024
 """Bytes in one request; every server returns that many (draft-ietf-secsh-filexfer-02, section 3)."""
-LONGEST_WORDS = 100
-"""Characters at most that we repeat of the server's message on a refusal."""
+LONGEST_MESSAGE = 100
+"""Characters at most of the server's message on a refusal that errors repeat."""
 
 
 class Refused(OSError):
@@ -91,8 +91,8 @@ class SftpProtocol(paramiko.SFTPClient):
             piece = self._pieces.pop(number)
             with suppress(EOFError):
                 while 0 < len(piece) < length:  # a server may return less than requested
-                    rest = int64(at + len(piece)), length - len(piece)
-                    piece += self._ask(CMD_DATA, CMD_READ, handle, *rest).get_binary()
+                    missing = int64(at + len(piece)), length - len(piece)
+                    piece += self._ask(CMD_DATA, CMD_READ, handle, *missing).get_binary()
             content += piece
             if len(piece) != length:
                 break
@@ -151,7 +151,7 @@ class SftpProtocol(paramiko.SFTPClient):
         if code == SFTP_EOF:
             raise EOFError
         if code != SFTP_OK:
-            raise Refused(code, printable(msg.get_binary())[:LONGEST_WORDS])  # older servers send no message
+            raise Refused(code, printable(msg.get_binary())[:LONGEST_MESSAGE])  # older servers send no message
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def _open(
     sock = _connect(settings, timeout)
     transport = None
     try:
-        # ssh-rsa signs by SHA-1; versions of paramiko before 5 would do so for a server that knows no better.
+        # ssh-rsa signs by SHA-1; versions of paramiko before 5 would do so for a server that offers nothing else.
         transport = paramiko.Transport(sock, disabled_algorithms={"pubkeys": ["ssh-rsa", "ssh-dss"]})
         modern_algorithms_only(transport)
         transport.set_log_channel(_QUIET)
@@ -199,16 +199,18 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
             ) from error
         text = str(error).encode("unicode_escape").decode()
         if "no acceptable" not in text:
-            raise SftpError(f"{place(settings)} speaks no SSH that we do ({text}).", _ADDRESS) from error
+            raise SftpError(f"{place(settings)} offers no SSH that we support ({text}).", _ADDRESS) from error
         raise SftpError(
             f"{place(settings)} offers only old algorithms of SSH that are not safe ({text}).", OFFER_MODERN
         ) from error
     except Exception as error:  # paramiko passes on any exception that an invalid answer caused in its thread
         if not transport.remote_version:
-            raise _Silent(f"{place(settings)} cut the connection before it said anything in SSH.", _REACH) from error
+            raise _Silent(f"{place(settings)} cut the connection before it sent anything in SSH.", _REACH) from error
         if isinstance(error, EOFError | OSError):
             raise Unreachable(f"{place(settings)} cut the connection before the sign-in.", _REACH) from error
-        raise SftpError(f"{place(settings)} speaks no SSH that we do ({type(error).__name__}).", _ADDRESS) from error
+        raise SftpError(
+            f"{place(settings)} offers no SSH that we support ({type(error).__name__}).", _ADDRESS
+        ) from error
     shown = transport.get_remote_server_key()
     _compare(HostKey(shown.get_name(), shown.asbytes()), settings, known)
 
@@ -251,13 +253,13 @@ def _how_to_add(settings: SftpSettings) -> str:
 
 
 def _sign_in(transport: paramiko.Transport, settings: SftpSettings, key: paramiko.PKey) -> None:
-    who = f"the key {key.fingerprint} for the user {settings.user}"
+    login = f"the key {key.fingerprint} for the user {settings.user}"
     try:
         transport.auth_publickey(settings.user, key)
     except paramiko.AuthenticationException as error:
         if transport.is_active():
             raise SignInRefused(
-                f"{place(settings)} refuses {who}.",
+                f"{place(settings)} refuses {login}.",
                 "The key may have expired, or its public half or the user is not known there: see Key Management in "
                 "the Campaign Control Panel, CAMPAIGN_SFTP_USER and CAMPAIGN_SFTP_PRIVATE_KEY.",
             ) from error
@@ -266,7 +268,7 @@ def _sign_in(transport: paramiko.Transport, settings: SftpSettings, key: paramik
         raise Unreachable(f"{place(settings)} cut the connection during the sign-in.", _REACH) from error
     if not transport.is_authenticated():
         raise SignInRefused(
-            f"{place(settings)} takes {who}, but wants more than a key.", "Have its owner allow sign-in by key alone."
+            f"{place(settings)} takes {login}, but requires more.", "Have its owner allow sign-in by key alone."
         )
 
 
@@ -278,7 +280,7 @@ def _subsystem(transport: paramiko.Transport, settings: SftpSettings) -> paramik
     except (paramiko.SSHException, EOFError, OSError) as error:
         if transport.is_active():
             raise SftpError(
-                f"{place(settings)} lets us in but offers no SFTP.",
+                f"{place(settings)} accepts the sign-in but offers no SFTP.",
                 "Check CAMPAIGN_SFTP_HOST and CAMPAIGN_SFTP_PORT, or have its owner switch SFTP on for this user.",
             ) from error
         raise Unreachable(f"{place(settings)} cut the connection after the sign-in.", "Ask its owner.") from error

@@ -131,12 +131,12 @@ async def key_in_delete(subject: Subject) -> None:
         if response.kind == "done":
             subject.made.discard(subject.pkey)
             subject.pkey = ""
-        if addressing.found.get(KEY_IN_DELETE) != "failed":  # failed: an error without a reason, to be tried again
+        if addressing.findings.get(KEY_IN_DELETE) != "failed":  # failed: an error without a reason, to be tried again
             break
     two = "The record is looked up first: one read more for each delete."
     if addressing.key_in_url is False:
         subject.report(DELETE, "keys in URLs do not work", two, "not tried")
-    elif addressing.found.get(KEY_IN_DELETE) == "yes":
+    elif addressing.findings.get(KEY_IN_DELETE) == "yes":
         subject.report(DELETE, YES, "One call for a delete; a read verifies samples.")
     else:
         subject.report(DELETE, NO, two)
@@ -167,7 +167,7 @@ async def _link(subject: Subject, target: LinkTarget) -> None:
     subject.report(by_pkey, "stored", way)
     if target.required:
         way = "The program sends the parent's PKey."
-        if target.style == "auto" and parent.addressing.found.get(KEY_IN_LINK) == "resolved":
+        if target.style == "auto" and parent.addressing.findings.get(KEY_IN_LINK) == "resolved":
             way = "The program sends the parent's key, which another link to this parent resolves."
         elif target.style == "key":
             way = "The program sends the key, as `style: key` says, and reads links back. `style: auto` is safer."

@@ -228,7 +228,7 @@ class Certification:
         """Store the findings as a push does, so that it need not find them out; and the report's results."""
         dialect = self.ledger.dialect
         for subject in self.subjects:
-            resource, found = subject.config.resource, subject.addressing.found
+            resource, found = subject.config.resource, subject.addressing.findings
             if KEY_IN_URL not in found:
                 continue  # no record was made, so nothing was found out
             if dialect.findings(resource).get(KEY, subject.config.key) != subject.config.key:

@@ -137,11 +137,11 @@ class OptOutFiles:
         return self._session.database.write(work)
 
     def last_noted(self, event: str) -> datetime | None:
-        """Return when the event `what` (POLL or RESTART) was last stored."""
+        """Return when an event (POLL or RESTART) was last stored."""
         return times.instant(self._session.scalar(sa.select(sa.func.max(_F.modified_at)).where(_F.name == event)))
 
     def note(self, event: str, moment: datetime) -> None:
-        """Store the event `what` (POLL or RESTART); only the last one is kept, and none of the future.
+        """Store an event (POLL or RESTART); only the last one is kept, and none of the future.
 
         A time in the future is that of a clock that was set back since.
         """

@@ -188,7 +188,7 @@ def test_words_are_one_line_without_the_opening_that_says_nothing():
     assert words(answer(500, RST)) == RST
     assert words(answer(500, f"{V8}\nanything")) == "anything"
     assert words(answer(500, V8)) == V8
-    assert words(answer(500)) == "status 500 without a word"
+    assert words(answer(500)) == "status 500 without a text"
 
 
 @given(

@@ -215,9 +215,9 @@ def test_types_that_campaign_has_not_are_named() -> None:
 def test_what_pending_records_will_cost() -> None:
     pending: dict[Operation, int] = {"insert": 5, "update": 3, "delete": 2}
     by_key, by_pkey = {KEY_IN_URL: "yes", KEY_IN_DELETE: "yes"}, {KEY_IN_URL: "yes", KEY_IN_DELETE: "no"}
-    assert projected_calls(Addressing(found=by_key), pending) == 5 + 3 + 2
-    assert projected_calls(Addressing(found=by_pkey), pending) == 5 + 3 + 4
-    assert projected_calls(Addressing(found={KEY_IN_URL: "no"}), pending) == 5 + 6 + 4
+    assert projected_calls(Addressing(findings=by_key), pending) == 5 + 3 + 2
+    assert projected_calls(Addressing(findings=by_pkey), pending) == 5 + 3 + 4
+    assert projected_calls(Addressing(findings={KEY_IN_URL: "no"}), pending) == 5 + 6 + 4
     assert projected_calls(Addressing("filter"), pending) == 5 + 6 + 4
     assert projected_calls(Addressing(), pending) == 5 + 3 + 4, "not known yet"
     assert projected_calls(Addressing(), {}) == 0

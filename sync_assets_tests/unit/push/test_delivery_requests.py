@@ -248,7 +248,7 @@ async def test_refused_access_ends_the_push_and_quotes_no_payload() -> None:
 async def test_only_a_key_that_campaign_names_as_taken_shows_that_keys_are_unique(taken: bool) -> None:
     push = Push([TAKEN if taken else BARE], exists=True)
     await push.deliver(contact())
-    assert push.records.addressing.found.get(KEY_UNIQUE) == ("yes" if taken else None)
+    assert push.records.addressing.findings.get(KEY_UNIQUE) == ("yes" if taken else None)
 
 
 UNPROVEN, NOT_FOUND = {KEY: "externalId"}, {KEY_FOUND: "no"}
@@ -327,7 +327,7 @@ async def test_an_insert_is_not_read_back_if_another_one_has_proven_the_key_mean
 async def test_a_key_that_is_taken_and_not_found_does_not_show_that_keys_are_unique() -> None:
     push = Push([TAKEN, INVALID])
     assert (await push.deliver(contact())).reason == "email '…' is not valid"
-    assert KEY_UNIQUE not in push.records.addressing.found
+    assert KEY_UNIQUE not in push.records.addressing.findings
 
 
 @pytest.mark.parametrize(
@@ -600,7 +600,7 @@ async def test_an_attribute_that_campaign_refuses_in_updates_is_proven_and_left_
     assert delivered.result == result
     sent = [body and {name: value for name, value in body.items() if name != "externalId"} for body in push.bodies]
     assert sent == bodies
-    assert push.records.addressing.found.get(f"{IN_UPDATES}location") == found
+    assert push.records.addressing.findings.get(f"{IN_UPDATES}location") == found
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -641,5 +641,5 @@ async def test_before_a_record_is_rejected_without_a_reason_the_attributes_are_s
     delivered = await push.deliver(contact("update", payload=json.dumps(values), attempts=3))
     all_refused = refuses == values.keys()
     assert delivered.result == ("later" if all_refused else "done")
-    assert refused_in_updates(push.records.addressing.found) == (() if all_refused else tuple(sorted(refuses)))
+    assert refused_in_updates(push.records.addressing.findings) == (() if all_refused else tuple(sorted(refuses)))
     assert len(push.bodies) < 20

@@ -90,7 +90,7 @@ async def test_once_a_record_is_found_all_go_at_once() -> None:
     done = await deliver_all(campaign, records, 200)
     assert [one.result for one in done].count("done") == 150
     assert not any(one.stop for one in done)
-    assert records.addressing.found[KEY_FOUND] == "yes"
+    assert records.addressing.findings[KEY_FOUND] == "yes"
     assert campaign.in_flight > 100
     assert sum(operation == "read" for operation, _ in campaign.log) <= PROOFS
 

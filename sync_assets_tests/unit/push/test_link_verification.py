@@ -63,7 +63,7 @@ class Sent:
 
     @property
     def finding(self) -> str | None:
-        return self.parents.addressing.found.get(KEY_IN_LINK)
+        return self.parents.addressing.findings.get(KEY_IN_LINK)
 
 
 @pytest.mark.parametrize("resource", ["cusOrder", "profile"])

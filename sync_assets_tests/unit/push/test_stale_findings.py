@@ -119,7 +119,7 @@ async def test_a_delete_by_key_that_fails_twice_without_a_reason_is_not_tried_ag
         before = len(campaign.log)
         assert (await records.delete(ADA)).kind == "done"
         calls.append(sum(operation == "delete" for operation, _ in campaign.log[before:]))
-        found = dict(records.addressing.found)
+        found = dict(records.addressing.findings)
     assert calls == [2, 2, 1, 1]
 
 
@@ -167,7 +167,7 @@ async def test_a_post_that_fails_without_a_reason_and_makes_the_record_does_not_
     campaign.answers = answers
     records = campaign.of("profile")
     assert (await deliver(claimed("insert"), records, no_guard, key_works)).result == "done"
-    assert KEY_UNIQUE not in records.addressing.found
+    assert KEY_UNIQUE not in records.addressing.findings
 
 
 async def test_whether_the_key_works_is_asked_again_after_a_question_without_an_answer(

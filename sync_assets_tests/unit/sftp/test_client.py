@@ -172,7 +172,7 @@ def test_a_server_that_does_not_tell_kinds_is_not_trusted(sandbox_sftp: Served, 
     monkeypatch.setattr(sandbox._Files, "lstat", lambda self, path: told)
     with connect(sandbox_sftp.settings) as sftp:
         listing = sftp.listing(sandbox_sftp.directory, "*")
-        assert listing.passed_over == (("a.csv", "the server does not tell its kind, size and time"),)
+        assert listing.passed_over == (("a.csv", "the server does not report its kind, size and time"),)
         with fails(SftpError), sftp.open(sandbox_sftp.directory, "a.csv"):
             pass
 

@@ -22,7 +22,7 @@ from paramiko.sftp import (
 from sync_assets.sftp import client as sftp_client
 from sync_assets.sftp.client import Sftp
 from sync_assets.sftp.errors import SftpError, Unreachable
-from sync_assets.sftp.protocol import LONGEST_WORDS, Refused, SftpProtocol, printable
+from sync_assets.sftp.protocol import LONGEST_MESSAGE, Refused, SftpProtocol, printable
 
 
 class Line:
@@ -95,7 +95,7 @@ def test_the_words_of_a_refusal_are_shown_short_and_harmless():
         wire.remove("a")
     assert caught.value.code == 4
     assert caught.value.words.startswith("\\x1b[31mNo\\n!!")
-    assert len(caught.value.words) == LONGEST_WORDS
+    assert len(caught.value.words) == LONGEST_MESSAGE
 
 
 def test_a_status_without_words_is_one_too():
