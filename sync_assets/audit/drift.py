@@ -130,13 +130,13 @@ async def _compare(
 
     async def look(id_: str, members: dict[str, Any]) -> None:
         async with free:
-            found = await reading.find(id_)
-            if isinstance(found, ResponseOutcome):
-                _not_found(id_, found, reading.target.resource, result)
+            record = await reading.find(id_)
+            if isinstance(record, ResponseOutcome):
+                _not_found(id_, record, reading.target.resource, result)
                 return
-            wrong = await reading.wrong_links(found, links.get(id_, {}))
+            wrong = await reading.wrong_links(record, links.get(id_, {}))
         result.compared += 1
-        for attribute in [*differing(members, found, resource), *wrong]:
+        for attribute in [*differing(members, record, resource), *wrong]:
             different[attribute].append(id_)
 
     await run_together(*(look(id_, members) for id_, (_, members) in sent.items()))
@@ -173,38 +173,38 @@ def _forget_moved(ledger: Ledger, table: str, sent: Sent, result: Drift) -> None
     result.differing = {attribute: ids for attribute, ids in still.items() if ids}
 
 
-def agreement(table: str, found: Drift) -> Finding:
+def agreement(table: str, sample: Drift) -> Finding:
     """Return the finding that Campaign holds what was sent last, from a compared sample."""
-    wrong = len(found.different | set(found.missing))
+    wrong = len(sample.different | set(sample.missing))
     parts: list[str] = []
-    if found.missing:
-        parts.append(f"{len(found.missing)} are not in Campaign")
-    if found.differing:
-        named = ", ".join(f"{attribute} ({len(ids)})" for attribute, ids in found.differing.items())
-        parts.append(f"{len(found.different)} differ: {named}")
-    text = f"Of {found.compared} records that were read back, {'; '.join(parts) or 'all hold what was sent last'}."
+    if sample.missing:
+        parts.append(f"{len(sample.missing)} are not in Campaign")
+    if sample.differing:
+        named = ", ".join(f"{attribute} ({len(ids)})" for attribute, ids in sample.differing.items())
+        parts.append(f"{len(sample.different)} differ: {named}")
+    text = f"Of {sample.compared} records that were read back, {'; '.join(parts) or 'all hold what was sent last'}."
     if wrong:
         text += f" Somebody changed them in Campaign; `sync-assets replay {table} --force` sends them again."
-    if not found.compared:
+    if not sample.compared:
         text = "No record was read back: " + (
-            "the day's budget of engine calls is spent." if found.kept_back else "none is known to be as it was sent."
+            "the day's budget of engine calls is spent." if sample.kept_back else "none is known to be as it was sent."
         )
-    by_attribute = {"not found": found.missing} if found.missing else {}
+    by_attribute = {"not found": sample.missing} if sample.missing else {}
     numbers = {
-        "sampled": found.sampled,
-        "compared": found.compared,
-        "differing": len(found.different),
-        "missing": len(found.missing),
-        "moved_since": found.moved,
-        "unanswered": found.unanswered,
-        "kept_back_by_budget": found.kept_back,
-        "attributes": ids_by_attribute(by_attribute | found.differing),
+        "sampled": sample.sampled,
+        "compared": sample.compared,
+        "differing": len(sample.different),
+        "missing": len(sample.missing),
+        "moved_since": sample.moved,
+        "unanswered": sample.unanswered,
+        "kept_back_by_budget": sample.kept_back,
+        "attributes": ids_by_attribute(by_attribute | sample.differing),
     }
-    share = wrong / found.compared if found.compared else 0.0
+    share = wrong / sample.compared if sample.compared else 0.0
     return rules.AGREES.found(not wrong, text, numbers, stops=share >= SHARE_IN_ERROR)
 
 
-def one_record_each(config: TableConfig, found: Drift, reasons: Sequence[tuple[str, int]]) -> Finding:
+def one_record_each(config: TableConfig, sample: Drift, reasons: Sequence[tuple[str, int]]) -> Finding:
     """Return the finding that a key identifies one record, from the sample and from reasons of rejection.
 
     With `address: url` Campaign looks a record up by an identification key, which is unique in its database. So the
@@ -212,21 +212,21 @@ def one_record_each(config: TableConfig, found: Drift, reasons: Sequence[tuple[s
 
     Args:
         config: The mapped table.
-        found: The compared sample.
+        sample: The compared one.
         reasons: (kind of reason, number of records) of rejected records.
     """
     colliding = sum(number for reason, number in reasons if TWICE.search(reason))
-    how = "looked up by the filter" if config.address == "filter" else f"{config.key} is its identification key"
-    text = f"Every one of {found.compared} records that were read back occurs once; {how}."
-    if found.twice or colliding:
+    lookup = "looked up by the filter" if config.address == "filter" else f"{config.key} is its identification key"
+    text = f"Every one of {sample.compared} records that were read back occurs once; {lookup}."
+    if sample.twice or colliding:
         text = (
-            f"Records of the sample that occur in Campaign more than once: {len(found.twice)}; rejected because "
+            f"Records of the sample that occur in Campaign more than once: {len(sample.twice)}; rejected because "
             f"their key is taken: {colliding}. Merge them in Campaign, then `sync-assets retry {config.table}`."
         )
     numbers = {
-        "compared": found.compared,
-        "more_than_once": len(found.twice),
+        "compared": sample.compared,
+        "more_than_once": len(sample.twice),
         "refused_because_taken": colliding,
-        "ids": ", ".join(found.twice[:SHOWN_IDS]),
+        "ids": ", ".join(sample.twice[:SHOWN_IDS]),
     }
-    return rules.ONCE.found(not (found.twice or colliding), text, numbers)
+    return rules.ONCE.found(not (sample.twice or colliding), text, numbers)

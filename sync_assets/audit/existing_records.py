@@ -37,14 +37,14 @@ class Existing:
 
     Attributes:
         known: True if the push may begin.
-        found: the result of the list, if it was read to its end.
+        result: of the list, if it was read to its end.
         calls: reads made, or reads that the list would take if it was too long to be read.
         estimated: in that case, the number of records of the resource.
         stopped: why the list ended early; None if it simply continues with the next call.
     """
 
     known: bool
-    found: Rebuild | None = None
+    result: Rebuild | None = None
     calls: int = 0
     estimated: int | None = None
     stopped: str | None = None
@@ -59,16 +59,16 @@ async def first_load(
         existing = await existing_records(runtime, campaign, config, resource, runtime.listed_keys, seconds=seconds)
     except (BudgetSpent, CampaignRefused, HttpError) as error:
         return Existing(known=False, stopped=str(error))
-    if existing.found is None:
+    if existing.result is None:
         return existing
-    return replace(existing, notes=[*existing.notes, shown(config, existing.found)])
+    return replace(existing, notes=[*existing.notes, shown(config, existing.result)])
 
 
-def shown(config: TableConfig, found: Rebuild) -> str:
+def shown(config: TableConfig, state: Rebuild) -> str:
     """Return the result of the list as text for people."""
     return (
-        f"{config.table}: {counted(found.records, 'record')} of {config.resource} stood in Campaign before the first "
-        f"load. {found.equal:,} hold what they should, {found.differing:,} are to be updated; {found.unknown:,} carry "
+        f"{config.table}: {counted(state.records, 'record')} of {config.resource} stood in Campaign before the first "
+        f"load. {state.equal:,} hold what they should, {state.differing:,} are to be updated; {state.unknown:,} carry "
         f"an id that is not in scope and stay as they are."
     )
 
@@ -138,8 +138,8 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
             "read of the table is complete and they were compared with it."
         )
         return Existing(known=False, calls=listing.calls, notes=[note])
-    found = await comparison.run(state, first, seconds)
-    return Existing(found is not None, found, listing.calls + comparison.learnt, notes=comparison.warnings)
+    result = await comparison.run(state, first, seconds)
+    return Existing(result is not None, result, listing.calls + comparison.learnt, notes=comparison.warnings)
 
 
 @asynccontextmanager

@@ -49,37 +49,37 @@ class LinkedRecords:
         target = Target.linked(runtime.config, config, resource)
         ledger, records = await asyncio.to_thread(lambda: runtime.ledger), dict[str, Records]()
         for one in (target, *target.parents):
-            found = await asyncio.to_thread(ledger.dialect.findings, one.resource)
-            records[one.resource] = one.records(campaign, found)
+            findings = await asyncio.to_thread(ledger.dialect.findings, one.resource)
+            records[one.resource] = one.records(campaign, findings)
         return cls(target, records)
 
     async def find(self, id_: str) -> dict[str, Any] | ResponseOutcome:
         """Return the record with our id, or why there is none."""
         return await self.records[self.target.resource].find(id_)
 
-    async def linked_ids(self, found: Mapping[str, Any]) -> dict[str, str | None]:
+    async def linked_ids(self, record: Mapping[str, Any]) -> dict[str, str | None]:
         """Return attribute -> our id of the record that a link leads to, for the links that are set by a key or a PKey.
 
         None for a record without our id, or that Campaign does not show; links that are not set are left out.
         """
         linked: dict[str, str | None] = {}
         for link in self.target.links:
-            if pkey := linked_pkey(found, link.attribute):
+            if pkey := linked_pkey(record, link.attribute):
                 linked[link.attribute] = await self._id(link, pkey) or None
         return linked
 
-    async def wrong_links(self, found: Mapping[str, Any], acknowledged: Mapping[str, str]) -> list[str]:
+    async def wrong_links(self, record: Mapping[str, Any], acknowledged: Mapping[str, str]) -> list[str]:
         """Return the links of a record that do not lead to the acknowledged parent, given by attribute."""
         targets = {one.attribute: one for one in self.target.links}
         wrong: list[str] = []
         for attribute, parent in acknowledged.items():
-            pkey = linked_pkey(found, attribute)
+            pkey = linked_pkey(record, attribute)
             if attribute in targets and (not pkey or await self._id(targets[attribute], pkey) != parent):
                 wrong.append(attribute)
         return wrong
 
     async def _id(self, target: LinkTarget, pkey: str) -> str:
         if pkey not in self._ids:
-            found = await self.records[target.resource].read(pkey)
-            self._ids[pkey] = str(found.get(target.key) or "").lower() if isinstance(found, dict) else ""
+            parent = await self.records[target.resource].read(pkey)
+            self._ids[pkey] = str(parent.get(target.key) or "").lower() if isinstance(parent, dict) else ""
         return self._ids[pkey]

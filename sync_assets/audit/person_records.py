@@ -65,7 +65,7 @@ class SystemAnswer:
     errors: list[SyncAssetsError] = field(default_factory=list[SyncAssetsError])
 
     @property
-    def found(self) -> dict[str, list[str]]:
+    def ids(self) -> dict[str, list[str]]:
         """Return ids by table, sorted."""
         tables = sorted({record.table for record in self.records})
         return {table: sorted({one.id for one in self.records if one.table == table}) for table in tables}
@@ -120,15 +120,15 @@ async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     await asyncio.to_thread(release_dead, ledger)
     in_ledger = await asyncio.to_thread(ledger.holds.is_known, CONTACT, id)
-    kin = await asyncio.to_thread(ledger.holds.related, CONTACT, id)
+    related = await asyncio.to_thread(ledger.holds.related, CONTACT, id)
     known = {HeldRecord(CONTACT, id), *await asyncio.to_thread(ledger.holds.records_of_hold, CONTACT, id)}
     noted = {(one.table, one.id) for one in known}
-    known |= {HeldRecord(one.table, one.id) for one in kin if (one.table, one.id) not in noted}
+    known |= {HeldRecord(one.table, one.id) for one in related if (one.table, one.id) not in noted}
     reassigned: set[tuple[str, str]] = set()
     d365 = await _answer(_ask_d365, runtime, id, known, reassigned)
     still = {record for record in known | d365.records if (record.table, record.id) not in reassigned}
     campaign = await _answer(_ask_campaign, runtime, still, reassigned)
-    return Whereabouts(d365, campaign, kin, in_ledger)
+    return Whereabouts(d365, campaign, related, in_ledger)
 
 
 async def is_gone(runtime: Runtime, id: str) -> bool:
@@ -170,8 +170,8 @@ async def _ask_d365(
             lookups = {link: _lookup(table, link) for link in config.links}
             for link, lookup in lookups.items():
                 if persons[link.table]:
-                    found = await _children(client, table, lookup, persons[link.table])
-                    answer.records |= {HeldRecord(config.table, child, link.to) for child in found}
+                    children = await _children(client, table, lookup, persons[link.table])
+                    answer.records |= {HeldRecord(config.table, child, link.to) for child in children}
             by_link = {record.id for record in answer.records if record.table == config.table}
             unseen = [record for record in ours if record.id not in by_link]
             others = await _known_rows(answer, client, table, lookups, persons, unseen)
@@ -217,11 +217,11 @@ async def _known_rows(
 
 
 async def _children(client: DataverseClient, table: Table, lookup: str, parents: Collection[str]) -> set[str]:
-    found: set[str] = set()
+    children: set[str] = set()
     named = sorted(parents)
     for start in range(0, len(named), PARENTS_IN_A_QUERY):
-        some = named[start : start + PARENTS_IN_A_QUERY]
-        wanted = quote(" or ".join(f"{lookup} eq {parent}" for parent in some))
+        batch = named[start : start + PARENTS_IN_A_QUERY]
+        wanted = quote(" or ".join(f"{lookup} eq {parent}" for parent in batch))
         following = f"{client.first_page(table, [table.key])}&$filter={wanted}"
         trail = LinkTrail("Dynamics 365", table.name, following)
         while following:
@@ -229,9 +229,9 @@ async def _children(client: DataverseClient, table: Table, lookup: str, parents:
                 client.endpoint.checked(following), tracked=False, size=ROWS_OF_A_PAGE, table=table.name
             )
             rows, link = _page(body)
-            found.update(str(row[table.key]).lower() for row in rows)
+            children.update(str(row[table.key]).lower() for row in rows)
             following = trail.follow(link, len(rows))
-    return found
+    return children
 
 
 def _page(body: bytes) -> tuple[list[dict[str, Any]], str]:

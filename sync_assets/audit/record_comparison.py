@@ -98,12 +98,12 @@ class Comparison:
         until = None if seconds is None else time.monotonic() + seconds
         for parent in _parents(self.runtime, self.config):
             await self._learn(parent)
-        found = await self._whole(state, None if state.link else first, until)
-        if found is not None:
+        result = await self._whole(state, None if state.link else first, until)
+        if result is not None:
             listed = {EXISTING: LISTED, KEY: self.config.key}
             await asyncio.to_thread(self.ledger.dialect.note, self.config.resource, listed)
             await asyncio.to_thread(self.ledger.rebuilds.end_rebuild, self.config.table)
-        return found
+        return result
 
     async def reads_left(self, state: Rebuild | None, records: int) -> int:
         """Return the number of pages still to be read, of the list of `records` and of parents that were not listed."""
@@ -119,7 +119,7 @@ class Comparison:
             if from_the_start:
                 self.keys.forget(name)
             try:
-                found = await self._compare(state, first, until)
+                result = await self._compare(state, first, until)
             except (CampaignRefused, Unavailable) as error:
                 sorts = self.listing.sorts
                 if not is_of_the_list(error) or (from_the_start and not sorts):
@@ -130,7 +130,7 @@ class Comparison:
                 from_the_start, first, state = True, None, Rebuild(self.config.table, captured=True)
             else:
                 break
-        if found is None:
+        if result is None:
             return None
         # Records listed before an interruption are not included; the resource's audit counts them all.
         if repeated := await asyncio.to_thread(self.keys.repeated, name):
@@ -144,7 +144,7 @@ class Comparison:
             self.keys.complete.add(name)
         else:
             self.keys.forget(name)
-        return found
+        return result
 
     async def _compare(self, state: Rebuild, first: Page | None, until: float | None) -> Rebuild | None:
         start = first or (await self.listing.ask(state.link) if state.link else await self.listing.first())
@@ -192,8 +192,8 @@ class Comparison:
         self.ledger.rebuilds.put_rebuild(state)
         if self.observer is None:
             return state, []
-        told = zip(claimed, outcomes, strict=True)
-        return state, [_compared(record, outcome, ours[record.id], self.resource) for record, outcome in told]
+        answered = zip(claimed, outcomes, strict=True)
+        return state, [_compared(record, outcome, ours[record.id], self.resource) for record, outcome in answered]
 
     async def _learn(self, parent: TableConfig) -> None:
         """List a parent's resource for its PKeys, unless its own comparison has just listed it."""
@@ -239,7 +239,7 @@ class Comparison:
 
 
 def found_to_hold(
-    record: Claimed, found: Record, resource: Resource, id_of: Callable[[str, str], str | None]
+    record: Claimed, listed: Record, resource: Resource, id_of: Callable[[str, str], str | None]
 ) -> Outcome:
     """Return the outcome that Campaign's record amounts to.
 
@@ -247,10 +247,10 @@ def found_to_hold(
     except for `id_of`: (link, PKey) -> our id, None if the parent is not one of our records.
     """
     form = record.update
-    equal = form is not None and not differing(msgspec.json.decode(form), found, resource)
+    equal = form is not None and not differing(msgspec.json.decode(form), listed, resource)
     links: list[LinkTo] = []
     for link in record.links:
-        held: Any = found.get(link.attribute)
+        held: Any = listed.get(link.attribute)
         if not link.keyed:
             links.append(link._replace(id=str(held).lower() if held else None))
             continue
@@ -265,7 +265,7 @@ def _compared(record: Claimed, outcome: Outcome, held: Record, resource: Resourc
     sent: dict[str, Any] = msgspec.json.decode(record.update or "{}")
     differs = differing(sent, held, resource) if outcome.hash == OTHER else []
     links = zip(record.links, outcome.links, strict=True)
-    differs += [wanted.attribute for wanted, found in links if wanted.keyed and wanted.id != found.id]
+    differs += [wanted.attribute for wanted, stored in links if wanted.keyed and wanted.id != stored.id]
     return Compared(record.id, differs, sent, held)
 
 

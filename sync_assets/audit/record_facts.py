@@ -96,18 +96,18 @@ async def record_facts(
 ) -> list[RecordFacts]:
     """Collect the facts about an id, for each of the tables. columns: by table, those to be read besides the mapped."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
-    found = [await asyncio.to_thread(_stored, ledger, config, id_) for config in tables]
+    all_facts = [await asyncio.to_thread(_stored, ledger, config, id_) for config in tables]
     try:
         async with runtime.d365() as d365, runtime.campaign() as campaign:
-            for facts in found:
+            for facts in all_facts:
                 await _read_row(runtime, d365, campaign, facts, columns.get(facts.config.table, ()))
-            known = [facts for facts in found if facts.known]
-            for facts in known or found:
+            known = [facts for facts in all_facts if facts.known]
+            for facts in known or all_facts:
                 await _read_record(runtime, ledger, campaign, facts)
     except SyncAssetsError as error:  # a system that cannot be reached
-        for facts in found:
+        for facts in all_facts:
             facts.problem = facts.problem or str(error)
-    return found
+    return all_facts
 
 
 def _stored(ledger: Ledger, config: TableConfig, id_: str) -> RecordFacts:
@@ -159,11 +159,11 @@ async def _read_record(runtime: Runtime, ledger: Ledger, campaign: CampaignClien
 
 
 async def _answer(records: LinkedRecords, id_: str) -> CampaignAnswer:
-    found = await records.find(id_)
-    if not isinstance(found, ResponseOutcome):
-        return CampaignAnswer("found", found, await records.linked_ids(found))
-    shown = presence(found)
-    return CampaignAnswer(shown, reason=None if shown == "missing" else redact(found.reason, None))
+    record = await records.find(id_)
+    if not isinstance(record, ResponseOutcome):
+        return CampaignAnswer("found", record, await records.linked_ids(record))
+    shown = presence(record)
+    return CampaignAnswer(shown, reason=None if shown == "missing" else redact(record.reason, None))
 
 
 # --- Conclusions ------------------------------------------------------------------------------------------------------
@@ -217,19 +217,19 @@ def _of_ledger(facts: RecordFacts) -> Iterator[Reason]:
                 False, "Excluded: it belongs to a person who had been deleted when the privacy hold was released."
             )
         case State.UNCONFIRMED | State.TOMBSTONE:
-            yield _unconfirmed(stored, there=facts.campaign.presence in ("found", "several"))
+            yield _unconfirmed(stored, in_campaign=facts.campaign.presence in ("found", "several"))
         case State.HELD if not facts.held_since:
             yield Reason(False, "Held: it belongs to a person under a privacy hold.")
         case _:
             pass
 
 
-def _unconfirmed(stored: StoredRecord, *, there: bool) -> Reason:
+def _unconfirmed(stored: StoredRecord, *, in_campaign: bool) -> Reason:
     deleted = stored.state == State.TOMBSTONE
     again = "Deleted in Campaign; it is deleted" if deleted else "Acknowledged; it is sent"
     at = clock(stored.unknown_until) if stored.unknown_until else "once"
     text = f"{again} once more at {at}, since an earlier request got no answer and may take effect until then."
-    return Reason(not (deleted and there), text)
+    return Reason(not (deleted and in_campaign), text)
 
 
 def rejection(stored: StoredRecord) -> str | None:
@@ -266,8 +266,8 @@ def _blocking(stored: StoredRecord) -> Iterator[Reason]:
 
 def described(one: RelatedState) -> str:
     """Return a parent or child in words: table, id, state, reason."""
-    why = f" ({one.reason})" if one.reason and one.state in (State.REJECTED, State.PENDING) else ""
-    return f"{one.table} {one.id} is {one.state.word}{why}"
+    reason = f" ({one.reason})" if one.reason and one.state in (State.REJECTED, State.PENDING) else ""
+    return f"{one.table} {one.id} is {one.state.word}{reason}"
 
 
 def _of_systems(facts: RecordFacts, differs: Sequence[str]) -> Iterator[Reason]:
@@ -304,9 +304,9 @@ def _replay(facts: RecordFacts) -> str:
 
 def _without_row(facts: RecordFacts) -> Iterator[Reason]:
     stored, presence = facts.stored, facts.campaign.presence
-    there = presence in ("found", "several")
+    in_campaign = presence in ("found", "several")
     if stored is None:
-        if there:
+        if in_campaign:
             yield Reason(
                 False,
                 "Only Campaign has it: Dynamics 365 has no such row, and the program leaves a record unchanged that "
@@ -315,14 +315,14 @@ def _without_row(facts: RecordFacts) -> Iterator[Reason]:
     elif stored.desired_hash is None or stored.deletion_collected:
         return  # a pending delete, or one that waits: the ledger's state tells
     elif stored.out_of_scope:
-        kept = "Campaign keeps its record" if there else "Campaign has no record of it either"
+        kept = "Campaign keeps its record" if in_campaign else "Campaign has no record of it either"
         yield Reason(True, f"Out of scope: Dynamics 365 has no such row any more, and {kept}.")
     else:
         yield Reason(False, f"The row was deleted in Dynamics 365, and that was not captured yet. {_ON_ITS_WAY}")
 
 
 def _filtered_out(facts: RecordFacts) -> Iterator[Reason]:
-    stored, there = facts.stored, facts.campaign.presence in ("found", "several")
+    stored, in_campaign = facts.stored, facts.campaign.presence in ("found", "several")
     row_filter = facts.ready.mapping.row_filter if facts.ready else None
     rules = row_filter.rules if row_filter else ()
     missed = [
@@ -331,17 +331,17 @@ def _filtered_out(facts: RecordFacts) -> Iterator[Reason]:
         if not met
     ]
     deletes = bool(row_filter and row_filter.delete_filtered_out)
-    told = f"Filtered out: the row does not meet {', '.join(missed)} of the table's filter"
+    text = f"Filtered out: the row does not meet {', '.join(missed)} of the table's filter"
     if stored is None:
-        kept = "; Campaign has a record that the program leaves unchanged" if there else ""
-        yield Reason(not (there and deletes), f"{told}{kept}.")
+        kept = "; Campaign has a record that the program leaves unchanged" if in_campaign else ""
+        yield Reason(not (in_campaign and deletes), f"{text}{kept}.")
     elif stored.out_of_scope:
-        kept = "Campaign keeps its record" if there else "Campaign has no record of it"
-        yield Reason(True, f"{told}; {kept}.")
+        kept = "Campaign keeps its record" if in_campaign else "Campaign has no record of it"
+        yield Reason(True, f"{text}; {kept}.")
     elif stored.desired_hash is None or stored.deletion_collected:
-        yield Reason(False, f"{told}; Campaign's record is to be deleted.")
+        yield Reason(False, f"{text}; Campaign's record is to be deleted.")
     else:
-        yield Reason(False, f"{told}, and that was not captured yet. {_ON_ITS_WAY}")
+        yield Reason(False, f"{text}, and that was not captured yet. {_ON_ITS_WAY}")
 
 
 def next_request(facts: RecordFacts) -> Operation | None:

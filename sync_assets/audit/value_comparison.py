@@ -27,10 +27,10 @@ _DAY = 10
 """Characters of a date."""
 
 
-def differing(sent: Mapping[str, Any], found: Mapping[str, Any], resource: Resource) -> list[str]:
+def differing(sent: Mapping[str, Any], record: Mapping[str, Any], resource: Resource) -> list[str]:
     """Return the attributes whose values in a payload and in a record differ, by their dotted names, without links."""
     links = {path for path, attribute in resource.attributes.items() if attribute.type in ("link", "collection")}
-    held = dict(_leaves(found, links))
+    held = dict(_leaves(record, links))
     return sorted(
         path
         for path, value in _leaves(sent, links)
@@ -49,9 +49,9 @@ def _leaves(values: Mapping[str, Any], links: Set[str], under: str = "") -> Iter
             yield path, value
 
 
-def _same(attribute: Attribute, sent: Any, found: Any) -> bool:
+def _same(attribute: Attribute, sent: Any, stored: Any) -> bool:
     empty = empty_value(attribute)
-    one, other = (empty if value is None or value == "" else value for value in (sent, found))
+    one, other = (empty if value is None or value == "" else value for value in (sent, stored))
     if one == other:
         return True
     if attribute.type == "string":

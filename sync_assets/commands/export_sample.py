@@ -94,7 +94,7 @@ class _Sample:
         self.ids: dict[str, None] = {}
 
     def add(self, batch: Batch) -> None:
-        taken, rejected = batch.good, batch.bad
+        taken, rejected = batch.valid, batch.rejected
         self.rows.update(rows=batch.rows, taken=taken.height, without_id=batch.foreign, rejected=rejected.height)
         self.reasons.update(rejected["reason"].to_list())
         for name, counts in self.values.items():
@@ -123,7 +123,7 @@ class _Sample:
 
     def _shown(self, batch: Batch) -> Iterator[dict[str, Any]]:
         """Yield rows as shown. Neither taken nor rejected: without an id, so the profile is not from Dynamics 365."""
-        for row in batch.good.head(LINES).iter_rows(named=True):
+        for row in batch.valid.head(LINES).iter_rows(named=True):
             stated = [
                 {
                     "attribute": name,
@@ -134,10 +134,10 @@ class _Sample:
                 if row[name] is not None
             ]
             yield {"line": row["line"], "id": _masked(row["id"]), "taken": stated, "rejected": None}
-        for line, id_, reason in batch.bad.head(LINES).iter_rows():
+        for line, id_, reason in batch.rejected.head(LINES).iter_rows():
             yield {"line": line, "id": _masked(id_), "taken": None, "rejected": reason}
         if batch.foreign:
-            read = {*batch.good["line"].to_list(), *batch.bad["line"].to_list()}
+            read = {*batch.valid["line"].to_list(), *batch.rejected["line"].to_list()}
             for line in [one for one in batch.lines if one not in read][:LINES]:
                 yield {"line": line, "id": None, "taken": None, "rejected": None}
 

@@ -146,9 +146,9 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
         "gone": trace.gone,
         "certain_at": plain(trace.certain_at),
         "held_since": plain(since),
-        "d365": {"found": trace.d365.found, "errors": list(map(str, trace.d365.errors))},
+        "d365": {"found": trace.d365.ids, "errors": list(map(str, trace.d365.errors))},
         "campaign": {
-            "found": trace.campaign.found,
+            "found": trace.campaign.ids,
             "errors": list(map(str, trace.campaign.errors)),
             "not_seen": _not_seen(trace),
         },
@@ -181,7 +181,7 @@ def _not_seen(trace: Whereabouts) -> dict[str, list[str]]:
     """
     unseen: dict[str, list[str]] = {}
     for one in trace.related:
-        if one.may_exist_in_campaign and one.table != CONTACT and one.id not in trace.campaign.found.get(one.table, ()):
+        if one.may_exist_in_campaign and one.table != CONTACT and one.id not in trace.campaign.ids.get(one.table, ()):
             unseen.setdefault(one.table, []).append(one.id)
     return {table: sorted(ids) for table, ids in unseen.items()}
 

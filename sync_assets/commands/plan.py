@@ -203,8 +203,8 @@ class SyncRehearsal:
         reads = runtime.calls["read"] - reads_before
         if self.inventory:
             self.inventory.listed(config.table, reads, whole=existing.known)
-        if existing.found:
-            self.notes.append(f"{shown(config, existing.found)} This plan made {reads:,} reads to find that out.")
+        if existing.result:
+            self.notes.append(f"{shown(config, existing.result)} This plan made {reads:,} reads to find that out.")
         if existing.estimated is not None:
             self.notes.append(
                 f"{config.table}: Campaign holds {counted(existing.estimated, 'record')} of {config.resource}, some "

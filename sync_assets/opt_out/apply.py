@@ -100,9 +100,9 @@ async def write_d365(session: Session) -> Applied:
         after = max(due)
         change = _Change()
         columns = [column.name for column in session.columns.values()]
-        here = await rows_now(session.d365, session.table, columns, list(due))
-        wanted = _still_wanted(session, due, here, change, done)
-        updates = [_update(session, id_, rows, here[id_]) for id_, rows in wanted.items()]
+        rows_now_by_id = await rows_now(session.d365, session.table, columns, list(due))
+        wanted = _still_wanted(session, due, rows_now_by_id, change, done)
+        updates = [_update(session, id_, rows, rows_now_by_id[id_]) for id_, rows in wanted.items()]
         for result in await update_rows(session.d365, session.table, updates):
             _note(session, result, wanted[result.id], change, done)
         await _store(session, TO_D365, change)
@@ -128,15 +128,15 @@ async def _claim(session: Session, state: OptOutState, after: str, limit: int) -
 
 
 def _still_wanted(
-    session: Session, due: Due, here: Mapping[str, RowNow], change: _Change, done: Applied
+    session: Session, due: Due, row_by_id: Mapping[str, RowNow], change: _Change, done: Applied
 ) -> dict[str, list[OptOutRow]]:
     """Return by contact the due rows that must still be written, after the contacts have been read again.
 
-    here: the contacts as read again, by id. change, done: receive the other rows.
+    row_by_id: the contacts as read again. change, done: receive the other rows.
     """
     wanted: dict[str, list[OptOutRow]] = {}
     for id_, rows in due.items():
-        row_now = here.get(id_)
+        row_now = row_by_id.get(id_)
         if row_now is None:
             change.rows += map(rules.after_missing_contact, rows)
             done.gone += 1
@@ -154,10 +154,10 @@ def _still_wanted(
     return wanted
 
 
-def _update(session: Session, id_: str, rows: list[OptOutRow], here: RowNow) -> RowUpdate:
+def _update(session: Session, id_: str, rows: list[OptOutRow], row_now: RowNow) -> RowUpdate:
     values = {(column := session.columns[row.attribute]).name: column.value(bool(row.value)) for row in rows}
     only_opt_outs = all(row.value for row in rows)
-    return RowUpdate(id_, values, "*" if only_opt_outs else here.etag or "*")
+    return RowUpdate(id_, values, "*" if only_opt_outs else row_now.etag or "*")
 
 
 def _note(session: Session, result: UpdateResult, rows: list[OptOutRow], change: _Change, done: Applied) -> None:
@@ -237,34 +237,34 @@ class _Sending:
 
     async def _holds_already(self, id_: str, rows: list[OptOutRow]) -> bool | ResponseOutcome:
         """Query whether Campaign holds the values already. Return its outcome if it does not show the profile."""
-        found = await opt_outs_of(self._session.records, id_, self._session.attributes)
-        if isinstance(found, ResponseOutcome):
-            return found
-        return all(found[row.attribute][0] == bool(row.value) for row in rows)
+        values = await opt_outs_of(self._session.records, id_, self._session.attributes)
+        if isinstance(values, ResponseOutcome):
+            return values
+        return all(values[row.attribute][0] == bool(row.value) for row in rows)
 
     def _body(self, rows: list[OptOutRow]) -> bytes:
         """Return the body of a PATCH: without the key, since Campaign may refuse it, even with its present value."""
         return msgspec.json.encode({row.attribute: bool(row.value) for row in rows})
 
-    def _note(self, rows: list[OptOutRow], said: ResponseOutcome) -> None:
+    def _note(self, rows: list[OptOutRow], outcome: ResponseOutcome) -> None:
         done, change = self._done, self.change
-        if said.kind == "done":
+        if outcome.kind == "done":
             change.rows += [rules.after_write(row, _now()) for row in rows]
             change.written += len(rows)
             done.written += len(rows)
-        elif said.kind == "missing":  # the later insert of the profile carries Dynamics 365's value
+        elif outcome.kind == "missing":  # the later insert of the profile carries Dynamics 365's value
             change.rows += [rules.after_missing_profile(row, row.d365) for row in rows]
             done.gone += 1
-        elif said.kind == "denied":
+        elif outcome.kind == "denied":
             change.rows += rows
-            self.denied = access_denied(said.reason)
-        elif said.kind == "transient":
+            self.denied = access_denied(outcome.reason)
+        elif outcome.kind == "transient":
             change.rows += rows
             done.unanswered += len(rows)
-            done.problem = done.problem or f"Campaign fails on opt-outs: {redact(said.reason, None)}"
+            done.problem = done.problem or f"Campaign fails on opt-outs: {redact(outcome.reason, None)}"
         else:
             change.rows += [
-                rules.after_rejection(row, f"Campaign: {redact(said.reason, None)}", _now()) for row in rows
+                rules.after_rejection(row, f"Campaign: {redact(outcome.reason, None)}", _now()) for row in rows
             ]
             done.refused += len(rows)
 

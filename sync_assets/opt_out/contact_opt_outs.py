@@ -55,15 +55,15 @@ def contact_opt_outs(
     profile: dict[str, Any] | None,
 ) -> list[ContactOptOut]:
     """Return the mapped opt-outs of a contact."""
-    found: list[ContactOptOut] = []
+    opt_outs: list[ContactOptOut] = []
     for column, mapping in config.opt_out.mappings.items():
-        here = _flag(None if row is None else row.get(column), inverted=mapping.inverted)
-        there, changed = opt_out(profile, mapping.to) if profile is not None else (None, None)
+        d365 = _flag(None if row is None else row.get(column), inverted=mapping.inverted)
+        campaign, changed = opt_out(profile, mapping.to) if profile is not None else (None, None)
         now = None
         if row is not None and profile is not None and config.opt_out.direction != "disabled":
-            now = decide(config.opt_out.direction, here, modified, there, changed)
-        found.append(ContactOptOut(column, mapping.to, stored.get(mapping.to), here, there, changed, now))
-    return found
+            now = decide(config.opt_out.direction, d365, modified, campaign, changed)
+        opt_outs.append(ContactOptOut(column, mapping.to, stored.get(mapping.to), d365, campaign, changed, now))
+    return opt_outs
 
 
 def _flag(value: Any, *, inverted: bool) -> bool | None:

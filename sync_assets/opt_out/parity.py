@@ -112,20 +112,20 @@ async def parity(runtime: Runtime) -> Parity:
     left = runtime.calls_left
     wanted = SAMPLE if left is None else min(SAMPLE, left)
     ids = await asyncio.to_thread(ledger.reports.sample_synced, CONTACT, SAMPLE, secrets.randbits(32))
-    found = Parity(kept_back=max(0, len(ids) - wanted))
+    result = Parity(kept_back=max(0, len(ids) - wanted))
     if not ids[:wanted]:
-        return found
+        return result
     async with ready(runtime) as session:
         try:
-            await _compare(session, ids[:wanted], found)
+            await _compare(session, ids[:wanted], result)
         finally:
             await session.count_calls()
-    return found
+    return result
 
 
-async def _compare(session: Session, ids: Sequence[str], found: Parity) -> None:
+async def _compare(session: Session, ids: Sequence[str], result: Parity) -> None:
     columns = [column.name for column in session.columns.values()]
-    here = await rows_now(session.d365, session.table, columns, ids)
+    row_by_id = await rows_now(session.d365, session.table, columns, ids)
     rows = await asyncio.to_thread(session.ledger.opt_outs.of, ids)
     applied = {(row.id, row.attribute): row.campaign_at for row in rows if row.state == OptOutState.SYNCED}
     opt_out, now, free = session.runtime.config.opt_out, datetime.now(UTC), asyncio.Semaphore(AT_ONCE)
@@ -133,54 +133,54 @@ async def _compare(session: Session, ids: Sequence[str], found: Parity) -> None:
 
     async def look(id_: str) -> None:
         async with free:
-            told = await opt_outs_of(session.records, id_, session.attributes)
-        if isinstance(told, ResponseOutcome):
-            if told.kind == "denied":
-                raise access_denied(told.reason)
-            found.unanswered += told.kind != "missing"
+            campaign = await opt_outs_of(session.records, id_, session.attributes)
+        if isinstance(campaign, ResponseOutcome):
+            if campaign.kind == "denied":
+                raise access_denied(campaign.reason)
+            result.unanswered += campaign.kind != "missing"
             return
-        found.contacts += 1
+        result.contacts += 1
         for attribute, column in session.columns.items():
             micros = applied.get((id_, attribute))
             verdict = judge(
                 opt_out,
                 session.direction,
-                (column.opted_out(here[id_].values[column.name]), here[id_].modified),
-                (told[attribute].value, told[attribute].changed),
+                (column.opted_out(row_by_id[id_].values[column.name]), row_by_id[id_].modified),
+                (campaign[attribute].value, campaign[attribute].changed),
                 times.instant(micros),
                 now,
             )
             verdicts[verdict] += 1
             if verdict == "differ":
-                found.differing.setdefault(attribute, []).append(id_)
+                result.differing.setdefault(attribute, []).append(id_)
 
-    await run_together(*(look(id_) for id_ in ids if id_ in here))
-    found.compared, found.on_the_way = verdicts.total(), verdicts["on the way"]
+    await run_together(*(look(id_) for id_ in ids if id_ in row_by_id))
+    result.compared, result.on_the_way = verdicts.total(), verdicts["on the way"]
 
 
-def opt_outs_agree(found: Parity) -> Finding:
+def opt_outs_agree(result: Parity) -> Finding:
     """Return the finding that opt-outs agree, from a compared sample."""
-    text = f"Of {found.contacts:,} contacts that were read on both sides, all opt-outs agree."
-    if found.on_the_way:
-        text = f"Of {found.contacts:,} contacts read on both sides, {found.on_the_way:,} opt-outs are on their way."
-    if found.wrong:
+    text = f"Of {result.contacts:,} contacts that were read on both sides, all opt-outs agree."
+    if result.on_the_way:
+        text = f"Of {result.contacts:,} contacts read on both sides, {result.on_the_way:,} opt-outs are on their way."
+    if result.wrong:
         text = (
-            f"Of {found.contacts:,} contacts that were read on both sides, {found.wrong:,} opt-outs differ for longer "
-            "than they should. See `sync-assets rejects` and whether files arrive; a change of the opt-out in Dynamics "
-            "365 makes it be decided anew."
+            f"Of {result.contacts:,} contacts that were read on both sides, {result.wrong:,} opt-outs differ for "
+            "longer than they should. See `sync-assets rejects` and whether files arrive; a change of the opt-out in "
+            "Dynamics 365 makes it be decided anew."
         )
-    if not found.contacts:
+    if not result.contacts:
         text = "No contact was compared: none is known on both sides, or the day's engine calls are spent."
-    if found.unanswered:
-        text += f" Campaign did not answer for {counted(found.unanswered, 'contact')}."
+    if result.unanswered:
+        text += f" Campaign did not answer for {counted(result.unanswered, 'contact')}."
     numbers = {
-        "contacts": found.contacts,
-        "compared": found.compared,
-        "differing": found.wrong,
-        "on_the_way": found.on_the_way,
-        "unanswered": found.unanswered,
-        "kept_back_by_budget": found.kept_back,
-        "attributes": ids_by_attribute(dict(sorted(found.differing.items()))),
+        "contacts": result.contacts,
+        "compared": result.compared,
+        "differing": result.wrong,
+        "on_the_way": result.on_the_way,
+        "unanswered": result.unanswered,
+        "kept_back_by_budget": result.kept_back,
+        "attributes": ids_by_attribute(dict(sorted(result.differing.items()))),
     }
-    passed = not found.wrong and not (found.unanswered and not found.contacts)
-    return rules.OPT_OUTS_AGREE.found(passed, text, numbers, stops=bool(found.wrong))
+    passed = not result.wrong and not (result.unanswered and not result.contacts)
+    return rules.OPT_OUTS_AGREE.found(passed, text, numbers, stops=bool(result.wrong))

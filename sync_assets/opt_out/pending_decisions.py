@@ -75,26 +75,26 @@ class DecisionRun:
     async def _decide(self, due: Mapping[str, list[OptOutRow]]) -> _Batch:
         session = self.session
         to_ask = [id_ for id_, rows in due.items() if any(row.ask for row in rows)]
-        said = await self._ask(to_ask)
-        unanswered = set(to_ask) - said.keys()
+        answers = await self._ask(to_ask)
+        unanswered = set(to_ask) - answers.keys()
         self.unanswered += len(unanswered)
         due = {id_: rows for id_, rows in due.items() if id_ not in unanswered}
         columns = [column.name for column in session.columns.values()]
-        here = await rows_now(session.d365, session.table, columns, list(due))
+        row_by_id = await rows_now(session.d365, session.table, columns, list(due))
         batch = _Batch(session, datetime.now(UTC))
         for id_, rows in due.items():
-            row_now, told = here.get(id_), said.get(id_)
+            row_now, answer = row_by_id.get(id_), answers.get(id_)
             if row_now is None:
-                batch.without_contact(rows, told)
+                batch.without_contact(rows, answer)
                 continue
             asked = [row for row in rows if row.ask]
-            if isinstance(told, ResponseOutcome) and told.kind == "missing":
+            if isinstance(answer, ResponseOutcome) and answer.kind == "missing":
                 batch.without_profile(asked, row_now)
-            elif isinstance(told, ResponseOutcome):
-                batch.refuse(asked, f"Campaign: {redact(told.reason, None)}")
+            elif isinstance(answer, ResponseOutcome):
+                batch.refuse(asked, f"Campaign: {redact(answer.reason, None)}")
             else:
                 for row in asked:
-                    batch.decide(row, row_now, (told or {}).get(row.attribute))
+                    batch.decide(row, row_now, (answer or {}).get(row.attribute))
             for row in rows:  # a file's statement holds, whatever answer Campaign gave about another attribute
                 if not row.ask:
                     batch.decide(row, row_now, None)
@@ -114,16 +114,16 @@ class DecisionRun:
                 if self.problem:
                     return
                 try:
-                    found = await opt_outs_of(self.session.records, id_, self.session.attributes)
+                    answer = await opt_outs_of(self.session.records, id_, self.session.attributes)
                 except SignInRefused:
                     raise
                 except (BudgetSpent, HttpError) as error:  # contacts that need no query are decided all the same
                     self.problem = str(error)
                     return
-                if isinstance(found, ResponseOutcome) and found.kind == "denied":
-                    raise access_denied(found.reason)
-                if not (isinstance(found, ResponseOutcome) and found.kind == "transient"):
-                    answers[id_] = found
+                if isinstance(answer, ResponseOutcome) and answer.kind == "denied":
+                    raise access_denied(answer.reason)
+                if not (isinstance(answer, ResponseOutcome) and answer.kind == "transient"):
+                    answers[id_] = answer
 
         await run_together(*map(ask, ids))
         return answers
@@ -149,12 +149,12 @@ class _Batch:
         self.rows: list[OptOutRow] = []
         self.decisions: list[OptOutDecision] = []
 
-    def decide(self, row: OptOutRow, here: RowNow, told: ProfileOptOut | None) -> None:
-        d365, modified = self._d365(row, here), here.modified
-        campaign, changed = _said(row, told)
+    def decide(self, row: OptOutRow, row_now: RowNow, answer: ProfileOptOut | None) -> None:
+        d365, modified = self._d365(row, row_now), row_now.modified
+        campaign, changed = _campaign_value(row, answer)
         direction = self._session.direction
         decision = decide(direction, d365, modified, campaign, changed)
-        if told is not None and direction != "d365_to_campaign" and _is_of_earlier_profile(row, told):
+        if answer is not None and direction != "d365_to_campaign" and _is_of_earlier_profile(row, answer):
             # The opt-out was stated about a profile that was made anew since: it holds for the present one, too.
             both = direction == "bidirectional"
             if both or not d365:
@@ -163,23 +163,23 @@ class _Batch:
         decided = self._logged(row, d365, modified, campaign, changed, decision)
         self._settle(row, int(bool(d365)), decided)
 
-    def without_profile(self, rows: list[OptOutRow], here: RowNow) -> None:
+    def without_profile(self, rows: list[OptOutRow], row_now: RowNow) -> None:
         for row in rows:
-            d365 = self._d365(row, here)
+            d365 = self._d365(row, row_now)
             self.rows.append(rules.after_missing_profile(row, int(bool(d365))))
-            self._logged(row, d365, here.modified, None, None, NO_PROFILE)
+            self._logged(row, d365, row_now.modified, None, None, NO_PROFILE)
 
-    def without_contact(self, rows: list[OptOutRow], told: CampaignValues | ResponseOutcome | None) -> None:
+    def without_contact(self, rows: list[OptOutRow], answer: CampaignValues | ResponseOutcome | None) -> None:
         """Add the rows of a contact that does not exist in Dynamics 365.
 
         Its profile may be kept, or still be there: an opt-out that Dynamics 365 had last is written to it. Campaign may
         state its opt-outs in every file. Its value is stored, so that it counts as a change only once; it has no effect
         unless the contact appears again.
         """
-        asked = {} if told is None or isinstance(told, ResponseOutcome) else told
-        missing = isinstance(told, ResponseOutcome) and told.kind == "missing"
+        asked = {} if answer is None or isinstance(answer, ResponseOutcome) else answer
+        missing = isinstance(answer, ResponseOutcome) and answer.kind == "missing"
         for row in rows:
-            campaign, changed = _said(row, asked.get(row.attribute) if row.ask else None)
+            campaign, changed = _campaign_value(row, asked.get(row.attribute) if row.ask else None)
             decision = decide(self._session.direction, _flag(row.d365), None, campaign, changed)
             if decision.write == "campaign" and not missing:
                 self._settle(row, row.d365, self._logged(row, _flag(row.d365), None, campaign, changed, decision))
@@ -189,9 +189,9 @@ class _Batch:
     def refuse(self, rows: list[OptOutRow], reason: str) -> None:
         self.rows += [rules.after_rejection(row, reason, times.to_micros(self._moment)) for row in rows]
 
-    def _d365(self, row: OptOutRow, here: RowNow) -> bool | None:
+    def _d365(self, row: OptOutRow, row_now: RowNow) -> bool | None:
         column = self._session.columns[row.attribute]
-        return column.opted_out(here.values[column.name])
+        return column.opted_out(row_now.values[column.name])
 
     def _settle(self, row: OptOutRow, d365: int | None, decided: OptOutDecision) -> None:
         """Add the opt-out after a decision. d365: the value to store, 0 where Dynamics 365 has none."""
@@ -237,15 +237,15 @@ class _Batch:
         return logged
 
 
-def _said(row: OptOutRow, told: ProfileOptOut | None) -> tuple[bool | None, datetime | None]:
-    """Return Campaign's value and time of change: from its response `told`, else as stored in the ledger."""
-    if told is None:
+def _campaign_value(row: OptOutRow, answer: ProfileOptOut | None) -> tuple[bool | None, datetime | None]:
+    """Return Campaign's value and time of change: from its `answer`, else as stored in the ledger."""
+    if answer is None:
         return _flag(row.campaign), times.instant(rules.changed_at(row))
-    return told.value, times.instant(rules.since(row, told.value, _micros(told.changed), _micros(told.created)))
+    return answer.value, times.instant(rules.since(row, answer.value, _micros(answer.changed), _micros(answer.created)))
 
 
-def _is_of_earlier_profile(row: OptOutRow, told: ProfileOptOut) -> bool:
-    return rules.is_of_earlier_profile(row, told.value, _micros(told.changed), _micros(told.created))
+def _is_of_earlier_profile(row: OptOutRow, answer: ProfileOptOut) -> bool:
+    return rules.is_of_earlier_profile(row, answer.value, _micros(answer.changed), _micros(answer.created))
 
 
 def _flag(value: int | None) -> bool | None:

@@ -1,8 +1,8 @@
 """paramiko's SFTP client: what it lacks, and requests that end in time with an error for people.
 
 paramiko stops a listing at a name that is not UTF-8, does not ask for the space of a file system, drops the status code
-of a refusal, and reads ahead in a thread that may request a piece twice and logs a traceback of a lost connection. These
-parts use methods of it that are not public (docs/dev/decisions/sftp-protocol.md).
+of a refusal, and reads ahead in a thread that may request a piece twice and logs a traceback of a lost connection.
+These parts use methods of it that are not public (docs/dev/decisions/sftp-protocol.md).
 """
 
 # pyright: reportAttributeAccessIssue=false

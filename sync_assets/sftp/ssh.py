@@ -199,7 +199,7 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
             ) from error
         text = str(error).encode("unicode_escape").decode()
         if "no acceptable" not in text:
-            raise SftpError(f"{place(settings)} offers no SSH that we support ({text}).", _ADDRESS) from error
+            raise SftpError(f"{place(settings)} offers no SSH as we use it ({text}).", _ADDRESS) from error
         raise SftpError(
             f"{place(settings)} offers only old algorithms of SSH that are not safe ({text}).", OFFER_MODERN
         ) from error
@@ -208,9 +208,7 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
             raise _Silent(f"{place(settings)} cut the connection before it sent anything in SSH.", _REACH) from error
         if isinstance(error, EOFError | OSError):
             raise Unreachable(f"{place(settings)} cut the connection before the sign-in.", _REACH) from error
-        raise SftpError(
-            f"{place(settings)} offers no SSH that we support ({type(error).__name__}).", _ADDRESS
-        ) from error
+        raise SftpError(f"{place(settings)} offers no SSH as we use it ({type(error).__name__}).", _ADDRESS) from error
     shown = transport.get_remote_server_key()
     _compare(HostKey(shown.get_name(), shown.asbytes()), settings, known)
 

@@ -98,8 +98,8 @@ def told(content: bytes, layout: Layout, batch_rows: int) -> list[Batch]:
 @given(files())
 def test_what_is_valid_is_read_back_as_it_was_written(file: File) -> None:
     batches = told(file.content, file.layout, file.batch_rows)
-    assert [row for batch in batches for row in batch.good.to_dicts()] == file.rows
-    assert [batch.bad.to_dicts() for batch in batches if len(batch.bad)] == []
+    assert [row for batch in batches for row in batch.valid.to_dicts()] == file.rows
+    assert [batch.rejected.to_dicts() for batch in batches if len(batch.rejected)] == []
     assert sum(batch.foreign for batch in batches) == file.foreign
 
 
@@ -123,14 +123,14 @@ def check(content: bytes, layout: Layout, batch_rows: int) -> None:
     last = 1
     try:
         for batch in reader:
-            assert batch.rows == len(batch.good) + len(batch.bad) + batch.foreign
-            numbers = sorted([*batch.good["line"], *batch.bad["line"]])
+            assert batch.rows == len(batch.valid) + len(batch.rejected) + batch.foreign
+            numbers = sorted([*batch.valid["line"], *batch.rejected["line"]])
             assert len(set(numbers)) == len(numbers)
             assert all(number > last for number in numbers)
             last = max(numbers, default=last)
-            assert batch.good["id"].str.contains("^[0-9a-f-]{36}$").all()
-            assert batch.bad["id"].drop_nulls().str.contains("^[0-9a-f-]{36}$").all()
-            said += batch.bad["reason"].to_list()
+            assert batch.valid["id"].str.contains("^[0-9a-f-]{36}$").all()
+            assert batch.rejected["id"].drop_nulls().str.contains("^[0-9a-f-]{36}$").all()
+            said += batch.rejected["reason"].to_list()
     except BadExport as error:
         said.append(str(error))
     for text in [*said, *reader.warnings]:

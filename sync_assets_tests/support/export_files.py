@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sync_assets.opt_out.export.cells import good_schema
+from sync_assets.opt_out.export.cells import valid_schema
 from sync_assets.opt_out.export.file import BAD_SCHEMA, BadExport, Layout, Reader
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
@@ -43,16 +43,16 @@ class Told:
         self.reader: Reader = Reader(stream, layout, **options)
         self.batches = list(self.reader)
         for batch in self.batches:
-            assert batch.rows == len(batch.good) + len(batch.bad) + batch.foreign
-            assert batch.good.schema == good_schema(layout.attributes)
-            assert batch.bad.schema == BAD_SCHEMA
-            assert SECRET not in str(batch.bad.to_dicts())
+            assert batch.rows == len(batch.valid) + len(batch.rejected) + batch.foreign
+            assert batch.valid.schema == valid_schema(layout.attributes)
+            assert batch.rejected.schema == BAD_SCHEMA
+            assert SECRET not in str(batch.rejected.to_dicts())
         self.rows = sum(batch.rows for batch in self.batches)
         self.foreign = sum(batch.foreign for batch in self.batches)
-        self.good = pl.concat([good_schema(layout.attributes).to_frame(), *(batch.good for batch in self.batches)])
+        self.good = pl.concat([valid_schema(layout.attributes).to_frame(), *(batch.valid for batch in self.batches)])
         self.ids = [int(id_[-12:], 16) for id_ in self.good["id"]]
         self.bad: dict[int, str] = {
-            line: reason for batch in self.batches for line, reason in batch.bad.select("line", "reason").iter_rows()
+            line: reason for batch in self.batches for line, reason in batch.rejected.select("line", "reason").rows()
         }
 
     @property

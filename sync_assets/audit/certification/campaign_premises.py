@@ -40,8 +40,8 @@ _BY_KEY = {"resolved": "stored", "empty": "accepted, and nothing is stored", "re
 
 async def key_in_urls(subject: Subject) -> None:
     """Try GET and PATCH by the key, and the filter; decide whether a push can address records."""
-    found = await subject.read(subject.id)
-    by_get = isinstance(found, dict) and subject.carries_our_id(found)
+    record = await subject.read(subject.id)
+    by_get = isinstance(record, dict) and subject.carries_our_id(record)
     body = subject.body()
     own = [name for name in body if name not in (subject.config.key, *subject.parents)][:1]
     same = {name: body[name] for name in own}  # a PATCH that changes nothing
@@ -84,12 +84,12 @@ async def key_taken(subject: Subject) -> None:
         await _second_record(subject, response.pkey)
         return
     subject.addressing.note(KEY_UNIQUE, "yes")
-    found, program = "refused, without the reason", "After an error without a reason the record is looked up."
+    result, program = "refused, without the reason", "After an error without a reason the record is looked up."
     if response.kind == "exists_already":
-        found, program = "refused, with the reason", "An insert is one POST; if the key is taken it becomes an update."
+        result, program = "refused, with the reason", "An insert is one POST; if the key is taken it becomes an update."
     if subject.config.unique is False:
         program += " `unique: auto` would save reads: the key identifies a record."
-    subject.report(TAKEN, found, program)
+    subject.report(TAKEN, result, program)
 
 
 async def _second_record(subject: Subject, pkey: str) -> None:
@@ -100,22 +100,22 @@ async def _second_record(subject: Subject, pkey: str) -> None:
     if not isinstance(await subject.read(), dict):  # both answers were about one record
         subject.made.discard(subject.pkey)
         await subject.create()
-    found = "a second record is made"
+    result = "a second record is made"
     if subject.config.unique is True:
         remedy = "Write `unique: auto`, or make the key an identification key in Campaign."
-        subject.report(TAKEN, found, f"`unique: true` is wrong: records would be duplicated. {remedy}", "not workable")
+        subject.report(TAKEN, result, f"`unique: true` is wrong: records would be duplicated. {remedy}", "not workable")
     elif subject.target.filter is None and not subject.addressing.key_in_url:
         remedy = f"Publish a filter on {key} and name it in `filter`, or make {key} an identification key."
-        subject.report(TAKEN, found, f"No record can be looked up before it is sent again. {remedy}", "not workable")
+        subject.report(TAKEN, result, f"No record can be looked up before it is sent again. {remedy}", "not workable")
     else:
         program = "The resource is listed before the first insert, and a record is looked up after a lost answer."
-        subject.report(TAKEN, found, program)
+        subject.report(TAKEN, result, program)
 
 
 async def key_in_body(subject: Subject) -> None:
     response = await subject.patch({subject.config.key: subject.id})
-    found = "accepted" if response.kind == "done" else "refused"
-    subject.report(IN_BODY, found, "A PATCH never carries the key.")
+    finding = "accepted" if response.kind == "done" else "refused"
+    subject.report(IN_BODY, finding, "A PATCH never carries the key.")
 
 
 async def key_in_delete(subject: Subject) -> None:
@@ -151,8 +151,8 @@ async def links(subject: Subject) -> None:
         await _link(subject, target)
     for link in subject.config.links:
         if link.style == "join":
-            found = "style join: a plain attribute holds the parent's key"
-            subject.report(f"link {link.to}", found, "The attribute is sent like any other.", "not tried")
+            finding = "style join: a plain attribute holds the parent's key"
+            subject.report(f"link {link.to}", finding, "The attribute is sent like any other.", "not tried")
 
 
 async def _link(subject: Subject, target: LinkTarget) -> None:
@@ -180,10 +180,10 @@ async def _link(subject: Subject, target: LinkTarget) -> None:
 
 async def _unlink(subject: Subject, target: LinkTarget, premise: str) -> None:
     response = await subject.patch({target.attribute: None})
-    found = await subject.read()
-    if response.kind == "done" and isinstance(found, dict) and not linked_pkey(found, target.attribute):
+    record = await subject.read()
+    if response.kind == "done" and isinstance(record, dict) and not linked_pkey(record, target.attribute):
         subject.report(premise, "removed", "A child that lost its parent is unlinked.")
-    elif isinstance(found, ResponseOutcome):
+    elif isinstance(record, ResponseOutcome):
         remedy = "Write `cardinality: one` for this link, and delete the record with the synthetic id in Campaign."
         subject.report(premise, "Campaign hides the record", remedy, "not workable")
         subject.hidden = True
@@ -194,24 +194,24 @@ async def _unlink(subject: Subject, target: LinkTarget, premise: str) -> None:
 
 async def _link_by_key(subject: Subject, target: LinkTarget, parent: Subject, premise: str) -> None:
     response = await subject.patch({target.attribute: {"PKey": parent.id}})
-    found = "refused"
+    finding = "refused"
     if response.kind == "done":
-        found = "resolved" if await _leads_to_parent(subject, target, parent) else "empty"
-    if target.style == "key" and found != "resolved":
+        finding = "resolved" if await _leads_to_parent(subject, target, parent) else "empty"
+    if target.style == "key" and finding != "resolved":
         remedy = "`style: key` does not work here. Write `style: auto`."
-        subject.report(premise, _BY_KEY[found], remedy, "not workable")
+        subject.report(premise, _BY_KEY[finding], remedy, "not workable")
         return
-    parent.addressing.note(KEY_IN_LINK, found)
+    parent.addressing.note(KEY_IN_LINK, finding)
     key, pkey = "The parent's key is sent: no look-up.", "The parent's PKey is looked up and sent."
-    subject.report(premise, _BY_KEY[found], key if found == "resolved" and target.style != "pkey" else pkey)
+    subject.report(premise, _BY_KEY[finding], key if finding == "resolved" and target.style != "pkey" else pkey)
 
 
 async def _leads_to_parent(subject: Subject, target: LinkTarget, parent: Subject) -> bool:
     pkey = linked_pkey(await subject.read(), target.attribute)
     if not pkey or pkey == parent.pkey:
         return bool(pkey)
-    found = await parent.read(pkey)  # the same record may have several PKeys: its key decides
-    return isinstance(found, dict) and parent.carries_our_id(found)
+    record = await parent.read(pkey)  # the same record may have several PKeys: its key decides
+    return isinstance(record, dict) and parent.carries_our_id(record)
 
 
 # --- Values -----------------------------------------------------------------------------------------------------------
@@ -220,9 +220,9 @@ async def _leads_to_parent(subject: Subject, target: LinkTarget, parent: Subject
 async def values(subject: Subject, opt_out: OptOutConfig) -> None:
     """Try all premises about the values of one record."""
     answer = await subject.client.call("update", f"{subject.path}/{subject.pkey}", b"{}")
-    found = "accepted" if 200 <= answer.status < 300 else "refused"
+    finding = "accepted" if 200 <= answer.status < 300 else "refused"
     program = "A PATCH is never sent without a value."
-    subject.report("PATCH with an empty body", f"{found} ({answer.status})", program)
+    subject.report("PATCH with an empty body", f"{finding} ({answer.status})", program)
     await _texts(subject)
     await _empty(subject)
     await _bad_value(subject)
@@ -237,26 +237,26 @@ async def _texts(subject: Subject) -> None:
         for premise in (ODD_TEXT, LONG_TEXT):
             subject.report(premise, "no text attribute is mapped", _AS_SENT, "not tried")
         return
-    name, odd = attribute.path, ODD[: attribute.length]
-    sent = await _written(subject, {name: odd})
+    name, sample = attribute.path, ODD[: attribute.length]
+    sent = await _written(subject, {name: sample})
     if sent is None:
-        found, way = "refused", "Such a record is rejected with Campaign's reason; the others go on."
-    elif sent == odd:
-        found, way = "stored as sent", _AS_SENT
-    elif isinstance(sent, str) and not differing({name: odd}, {name: sent}, subject.resource):
-        found, way = "stored; Campaign changes case or blanks", _AS_SENT
+        finding, way = "refused", "Such a record is rejected with Campaign's reason; the others go on."
+    elif sent == sample:
+        finding, way = "stored as sent", _AS_SENT
+    elif isinstance(sent, str) and not differing({name: sample}, {name: sent}, subject.resource):
+        finding, way = "stored; Campaign changes case or blanks", _AS_SENT
     else:
-        found = "stored, changed by Campaign"
+        finding = "stored, changed by Campaign"
         way = "Values are never compared to detect changes; the daily audit may report them."
-    subject.report(ODD_TEXT, found, way)
+    subject.report(ODD_TEXT, finding, way)
     if attribute.length is None:
         subject.report(LONG_TEXT, "the attribute has no length", "Nothing is checked or cut.", "not tried")
         return
     long = "x" * (attribute.length + 1)
     sent = await _written(subject, {name: long})
-    found = "refused" if sent is None else "stored whole" if sent == long else "cut without an error"
+    finding = "refused" if sent is None else "stored whole" if sent == long else "cut without an error"
     way = "The length is checked before a record is sent: it is rejected, or cut with `truncate: true`."
-    subject.report(LONG_TEXT, found, way)
+    subject.report(LONG_TEXT, finding, way)
 
 
 async def _empty(subject: Subject) -> None:
@@ -270,8 +270,8 @@ async def _empty(subject: Subject) -> None:
         subject.report(EMPTY, "no attribute is mapped that may be empty", "Nothing is emptied.", "not tried")
         return
     response = await subject.patch(empty)
-    found = await subject.read()
-    wrong = differing(empty, found, subject.resource) if isinstance(found, dict) else sorted(empty)
+    record = await subject.read()
+    wrong = differing(empty, record, subject.resource) if isinstance(record, dict) else sorted(empty)
     if response.kind == "done" and not wrong:
         subject.report(EMPTY, "stored as empty", "An empty column empties its attribute.")
         return
@@ -285,8 +285,8 @@ async def _written(subject: Subject, new: dict[str, Any]) -> Any:
     response = await subject.patch(new)
     if response.kind != "done":
         return None
-    found = await subject.read()
-    return found.get(next(iter(new)), "") if isinstance(found, dict) else None
+    record = await subject.read()
+    return record.get(next(iter(new)), "") if isinstance(record, dict) else None
 
 
 async def _bad_value(subject: Subject) -> None:
@@ -296,8 +296,8 @@ async def _bad_value(subject: Subject) -> None:
     kinds = ("enumeration", "date", "datetime", "integer", "float")
     typed = next((one for one in attributes if one and one.type in kinds and "." not in one.path), None)
     if typed is None:
-        found = "no enumeration, date or number is mapped"
-        subject.report(premise, found, "A rejected record is shown with Campaign's reason.", "not tried")
+        finding = "no enumeration, date or number is mapped"
+        subject.report(premise, finding, "A rejected record is shown with Campaign's reason.", "not tried")
         return
     body = msgspec.json.encode({typed.path: "no_such_value"})
     answer = await subject.client.call("update", f"{subject.path}/{subject.pkey}", body)
@@ -339,16 +339,16 @@ async def _sub_fields(subject: Subject) -> None:
 async def _opt_out_times(subject: Subject, opt_out: OptOutConfig) -> None:
     names = subject.opt_outs()
     response = await subject.patch(dict.fromkeys(names, True))
-    found = await subject.read()
+    record = await subject.read()
     used = [name for name in opt_out.attributes if name in names] if opt_out.active else []
-    if response.kind != "done" or not isinstance(found, dict):
+    if response.kind != "done" or not isinstance(record, dict):
         outcome = "not workable" if used else "workable"
         subject.report(TIMES, "opt-outs are refused", "Opt-outs are not written to Campaign.", outcome)
         return
-    timed = [name for name in names if found.get(f"{name}{CHANGED_SUFFIX}")]
+    timed = [name for name in names if record.get(f"{name}{CHANGED_SUFFIX}")]
     without = [name for name in names if name not in timed]
     text = f"there for {', '.join(timed) or 'none'}; missing for {', '.join(without) or 'none'}"
     way = "A flag without a time counts as never changed in Campaign: an opt-out on either side wins."
-    if lost := [name for name in used if found.get(name) is not True]:
+    if lost := [name for name in used if record.get(name) is not True]:
         way = f"Campaign does not keep {', '.join(lost)}: take it out of `opt_out.mappings`."
     subject.report(TIMES, text, way, "not workable" if lost else "workable")

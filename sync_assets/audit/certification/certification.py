@@ -228,12 +228,12 @@ class Certification:
         """Store the findings as a push does, so that it need not find them out; and the report's results."""
         dialect = self.ledger.dialect
         for subject in self.subjects:
-            resource, found = subject.config.resource, subject.addressing.findings
-            if KEY_IN_URL not in found:
+            resource, findings = subject.config.resource, subject.addressing.findings
+            if KEY_IN_URL not in findings:
                 continue  # no record was made, so nothing was found out
             if dialect.findings(resource).get(KEY, subject.config.key) != subject.config.key:
                 dialect.forget(resource)  # they were made with another key
             else:
-                dialect.forget(resource, *_FOUND_ANEW, *((KEY_IN_LINK,) if KEY_IN_LINK in found else ()))
-            dialect.note(resource, found)
+                dialect.forget(resource, *_FOUND_ANEW, *((KEY_IN_LINK,) if KEY_IN_LINK in findings else ()))
+            dialect.note(resource, findings)
         store(self.ledger, self.results, self.at)

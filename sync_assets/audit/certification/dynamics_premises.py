@@ -55,18 +55,18 @@ async def table(client: DataverseClient, ledger: Ledger, config: TableConfig) ->
     name = config.table
     results = [await _privilege(client, name, "Read")]
     try:
-        found = await client.table(name, ())
-        results += await _pages(client, found)
+        metadata = await client.table(name, ())
+        results += await _pages(client, metadata)
     except D365Refused as error:
         return [*results, _result(name, SMALL, "refused", str(error), "not workable")]
     way = "A change feed position from before the read is kept and followed after it: right either way."
     results.append(_result(name, DURING, "a person must change a row meanwhile", way, "not tried"))
-    results.append(await _tombstones(client, ledger, found))
+    results.append(await _tombstones(client, ledger, metadata))
     return results
 
 
-def _result(about: str, premise: str, found: str, program: str, outcome: Outcome = "workable") -> PremiseResult:
-    return PremiseResult("Dynamics 365", about, premise, found, program, outcome)
+def _result(about: str, premise: str, finding: str, program: str, outcome: Outcome = "workable") -> PremiseResult:
+    return PremiseResult("Dynamics 365", about, premise, finding, program, outcome)
 
 
 async def _pages(client: DataverseClient, table: Table) -> list[PremiseResult]:
@@ -75,10 +75,10 @@ async def _pages(client: DataverseClient, table: Table) -> list[PremiseResult]:
     size, body = await _largest(client, table, client.first_page(table, [table.key]), tracked=True)
     whole = read_head(body)
     first = changed_ids(whole, table.key)
-    found = f"{len(whole.value):,} rows, {'more follow' if whole.next_link else 'all of them'}"
+    finding = f"{len(whole.value):,} rows, {'more follow' if whole.next_link else 'all of them'}"
     if size < MAX_PAGE:
-        found = f"Dynamics 365 fails; a page of {size:,} rows arrives"
-    results = [_result(name, LARGE, found, "The page is halved after repeated failures.")]
+        finding = f"Dynamics 365 fails; a page of {size:,} rows arrives"
+    results = [_result(name, LARGE, finding, "The page is halved after repeated failures.")]
     repeated = len(first) < len(whole.value)
     if len(first) < 2:
         for premise in (SMALL, SIZES):

@@ -96,11 +96,11 @@ def stored_report(ledger: Ledger, config: Config) -> StoredReport:
     names = dict.fromkeys(name for table in config.in_link_order for name in (table.table, table.resource))
     wrong = [
         PremiseResult(
-            system, "" if about == NAME else about, premise, found.removeprefix(_NOT_WORKABLE), "", "not workable"
+            system, "" if about == NAME else about, premise, finding.removeprefix(_NOT_WORKABLE), "", "not workable"
         )
         for about in (NAME, *names)
-        for known, found in sorted(ledger.dialect.findings(about).items())
-        if known.startswith(CERTIFIED) and found.startswith(_NOT_WORKABLE)
+        for known, finding in sorted(ledger.dialect.findings(about).items())
+        if known.startswith(CERTIFIED) and finding.startswith(_NOT_WORKABLE)
         for system, _, premise in [known.removeprefix(CERTIFIED).partition(": ")]
     ]
     ended, unfinished = marks.get(CERTIFIED_AT), None
@@ -118,20 +118,20 @@ def stored_report(ledger: Ledger, config: Config) -> StoredReport:
 def certification_findings(runtime: Runtime) -> list[Finding]:
     """Return a finding for the last certification of these systems, and one for each premise that is not workable."""
     report, title = stored_report(runtime.ledger, runtime.config), "certification"
-    found = [warn(f"{title} under way", report.unfinished)] if report.unfinished else []
+    findings = [warn(f"{title} under way", report.unfinished)] if report.unfinished else []
     if report.at:
         by = f" by version {report.version}" if report.version else ""
         workable = "" if report.not_workable else ", all workable"
-        found.append(ok(title, f"the last one ended {iso(report.at)}{by}{workable}"))
+        findings.append(ok(title, f"the last one ended {iso(report.at)}{by}{workable}"))
     elif tenant_of(runtime.settings.links()[1] or "").endswith(STAGE):
         text = "never. `sync-assets certify` finds out how both systems behave, with synthetic records"
-        found.append(warn(title, text))
+        findings.append(warn(title, text))
     else:
-        found.append(ok(title, f"never: `sync-assets certify` is for a stage tenant (…{STAGE})"))
+        findings.append(ok(title, f"never: `sync-assets certify` is for a stage tenant (…{STAGE})"))
     way = "`sync-assets certify` tries it again, and names what to change"
     for wrong in report.not_workable:
-        found.append(warn(f"{title} of {wrong.about or wrong.system}: {wrong.premise}", f"{wrong.found}. {way}"))
-    return found
+        findings.append(warn(f"{title} of {wrong.about or wrong.system}: {wrong.premise}", f"{wrong.found}. {way}"))
+    return findings
 
 
 def tenant_of(campaign_url: str) -> str:

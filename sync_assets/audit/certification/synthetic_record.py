@@ -101,8 +101,8 @@ class Subject:
         """The records at exactly the key or PKey that is given, without any other way to find them."""
         return self.records(Addressing("url"))
 
-    def report(self, premise: str, found: str, program: str, outcome: Outcome = "workable") -> None:
-        self.results.append(PremiseResult("Campaign", self.config.resource, premise, found, program, outcome))
+    def report(self, premise: str, finding: str, program: str, outcome: Outcome = "workable") -> None:
+        self.results.append(PremiseResult("Campaign", self.config.resource, premise, finding, program, outcome))
 
     def carries_our_id(self, record: Mapping[str, Any]) -> bool:
         return str(record.get(self.config.key) or "").casefold() == self.id
@@ -131,8 +131,8 @@ class Subject:
         plain = (
             path for path in paths if "." not in path and not any(part in path.lower() for part in _REACHES_PEOPLE)
         )
-        found = (self.writable(path) for path in plain)
-        return next((one for one in found if one and one.type == "string"), None)
+        attributes = (self.writable(path) for path in plain)
+        return next((one for one in attributes if one and one.type == "string"), None)
 
     def body(self) -> dict[str, Any]:
         """Return the synthetic record: recognisable, with its links and a value in each mandatory attribute."""
@@ -192,18 +192,18 @@ class Subject:
 
     async def read(self, address: str = "") -> dict[str, Any] | ResponseOutcome:
         """GET the record at its PKey, or at the key or PKey given; again after an error without a reason."""
-        found: dict[str, Any] | ResponseOutcome = ResponseOutcome("transient")
+        record: dict[str, Any] | ResponseOutcome = ResponseOutcome("transient")
         for _ in range(ATTEMPTS):
-            found = await self.addressed.read(address or self.pkey)
-            if isinstance(found, dict) or found.kind != "transient":
+            record = await self.addressed.read(address or self.pkey)
+            if isinstance(record, dict) or record.kind != "transient":
                 break
-        return found
+        return record
 
     async def delete(self, pkey: str) -> None:
         """DELETE the record of a PKey, and read whether it is gone."""
         await self.client.call("delete", f"{self.path}/{quote(pkey, safe='')}")
-        found = await self.read(pkey)
-        if isinstance(found, ResponseOutcome) and found.kind in ("missing", "refused"):
+        record = await self.read(pkey)
+        if isinstance(record, ResponseOutcome) and record.kind in ("missing", "refused"):
             self.made.discard(pkey)
             self.pkey = "" if pkey == self.pkey else self.pkey
 
@@ -227,9 +227,9 @@ class Subject:
         since: see `remove`; None: without the list.
         """
         records = await self._filtered()
-        found = await self.read(self.id)
-        if isinstance(found, dict):
-            records.append(found)
+        record = await self.read(self.id)
+        if isinstance(record, dict):
+            records.append(record)
         if since is not None:
             records += await self._listed(since - MARGIN)
         pkeys = [str(record.get("PKey") or "") for record in records if self.carries_our_id(record)]

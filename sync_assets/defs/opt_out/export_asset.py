@@ -30,7 +30,7 @@ from sync_assets.ledger.repositories.opt_out_files import FileState
 from sync_assets.ledger.rules.opt_outs import Stated
 from sync_assets.opt_out.export import folder as files
 from sync_assets.opt_out.export import staging
-from sync_assets.opt_out.export.cells import good_schema
+from sync_assets.opt_out.export.cells import valid_schema
 from sync_assets.opt_out.export.file import BadExport
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.heartbeat import heartbeat
@@ -58,7 +58,7 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
     for one in runtime.config.opt_out.mappings.values():
         texts |= {one.to: "opted out, as the file states it", f"{one.to}{CHANGED_SUFFIX}": "when that changed"}
     # Dagster's icons need the name of a type without unit and time zone.
-    types = good_schema(tuple(runtime.config.opt_out.attributes))
+    types = valid_schema(tuple(runtime.config.opt_out.attributes))
     columns = [
         dg.TableColumn(name, str(types[name]).partition("(")[0].lower(), description=text)
         for name, text in texts.items()
@@ -153,10 +153,10 @@ def _result(numbers: dict[str, Any], findings: list[Finding]) -> dg.MaterializeR
 
 def _numbers(staged: staging.Staged) -> dict[str, Any]:
     return {
-        "dagster/partition_row_count": staged.good,
+        "dagster/partition_row_count": staged.valid,
         "rows": staged.rows,
-        "good_rows": staged.good,
-        "rejected_rows": staged.bad,
+        "good_rows": staged.valid,
+        "rejected_rows": staged.rejected,
         "foreign_profiles": staged.foreign,
         "file_bytes": staged.bytes,
         "seconds": round(staged.seconds, 3),
@@ -172,16 +172,16 @@ def stated_numbers(stated: Counter[Stated]) -> dict[str, int]:
 
 def _valid(runtime: Runtime, partition: str, staged: staging.Staged) -> Finding:
     """Return the finding that no row was rejected; it shows the first ones by line, id and reason."""
-    rejected = runtime.ledger.opt_out_decisions.rejected_rows(partition, SHOWN) if staged.bad else []
+    rejected = runtime.ledger.opt_out_decisions.rejected_rows(partition, SHOWN) if staged.rejected else []
     text = "Every row is valid."
-    if staged.bad:
-        text = f"{staged.bad:,} of {staged.rows:,} rows were rejected; the others are processed."
+    if staged.rejected:
+        text = f"{staged.rejected:,} of {staged.rows:,} rows were rejected; the others are processed."
     numbers = {
-        "rejected_rows": staged.bad,
+        "rejected_rows": staged.rejected,
         "reasons": Rows(("reason", "records"), staged.reasons.most_common(SHOWN)),
         "first_rows": Rows(("line", "id", "reason"), [(str(row.line), row.id or "", row.reason) for row in rejected]),
     }
-    return VALID.found(not staged.bad, text, numbers)
+    return VALID.found(not staged.rejected, text, numbers)
 
 
 def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:

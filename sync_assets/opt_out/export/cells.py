@@ -42,7 +42,7 @@ BAD_SCHEMA = pl.Schema({"line": pl.Int64, "id": pl.String, "reason": pl.String})
 """Columns of rejected rows: line, id (null if the key is no GUID), reason (which holds no cell content)."""
 
 
-def good_schema(attributes: tuple[str, ...]) -> pl.Schema:
+def valid_schema(attributes: tuple[str, ...]) -> pl.Schema:
     """Return the columns of valid rows: line (from 1), id (GUID in lower case), and per attribute value and time.
 
     The time is that of the attribute's change. Empty cells are null.
@@ -71,7 +71,7 @@ class CellChecker:
     ) -> None:
         self._attributes = attributes
         self._times = {f"{attribute}{CHANGED_SUFFIX}": name for attribute, name in times.items()}
-        self._schema = good_schema(attributes)
+        self._schema = valid_schema(attributes)
         self._layout: DateLayout = layout
         self._latest = latest
         self._encoding = encoding
@@ -81,7 +81,7 @@ class CellChecker:
         """True once the file had a time"""
 
     def check(self, lines: list[int], cells: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Split rows into valid (`good_schema`) and rejected ones (BAD_SCHEMA). Rows without a key are in neither.
+        """Split rows into valid (`valid_schema`) and rejected ones (BAD_SCHEMA). Rows without a key are in neither.
 
         Raises:
             BadExport: none of the first times is in the date layout.
@@ -99,11 +99,11 @@ class CellChecker:
                 raise BadExport(f"No time of the file is in the date layout `{self._layout}`.", ASK_DOCTOR)
         wrong = self._wrong(texts, values)
         empty = [pl.lit(None, type_).alias(name) for name, type_ in self._schema.items() if name not in values.columns]
-        good = values.with_columns(empty).select(self._schema.names())
+        valid = values.with_columns(empty).select(self._schema.names())
         any_wrong = wrong.select(pl.any_horizontal(pl.all())).to_series()
         if not any_wrong.any():
-            return good, BAD_SCHEMA.to_frame()
-        return good.filter(~any_wrong), self._bad(texts, values, wrong).filter(any_wrong)
+            return valid, BAD_SCHEMA.to_frame()
+        return valid.filter(~any_wrong), self._bad(texts, values, wrong).filter(any_wrong)
 
     def _texts(self, lines: list[int], cells: list[str]) -> pl.DataFrame:
         """Return the trimmed cells by column; null for an empty cell."""

@@ -51,14 +51,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of the file: `rows` = good + bad + foreign.
+    """Some rows of the file: `rows` = valid + rejected + foreign.
 
     foreign: number of rows without a key, of profiles that are not from Dynamics 365.
     """
 
-    good: pl.DataFrame
-    """valid rows, in the columns of `good_schema`"""
-    bad: pl.DataFrame
+    valid: pl.DataFrame
+    """valid rows, in the columns of `valid_schema`"""
+    rejected: pl.DataFrame
     """rejected rows, in the columns BAD_SCHEMA, by line"""
     rows: int
     foreign: int
@@ -144,7 +144,7 @@ class Reader(Iterator[Batch]):
             layout.key_column, layout.attributes, timed, layout.date_format, self._latest, layout.encoding
         )
         for rows in RowReader(columns, layout.separator).rows(chain([(number + 1, first_rows)], groups)):
-            if rows.lines or rows.bad:
+            if rows.lines or rows.rejected:
                 yield _batch(rows, self._checker)
 
 
@@ -161,11 +161,11 @@ def _header(groups: Iterator[tuple[int, list[str]]]) -> tuple[int, str, list[str
 
 
 def _batch(rows: Rows, checker: CellChecker) -> Batch:
-    good, bad = checker.check(rows.lines, rows.cells)
-    foreign = len(rows.lines) - len(good) - len(bad)
-    if rows.bad:
-        bad = pl.concat([bad, pl.DataFrame(rows.bad, schema=BAD_SCHEMA, orient="row")]).sort("line")
-    return Batch(good=good, bad=bad, rows=len(rows.lines) + len(rows.bad), foreign=foreign, lines=rows.lines)
+    valid, rejected = checker.check(rows.lines, rows.cells)
+    foreign = len(rows.lines) - len(valid) - len(rejected)
+    if rows.rejected:
+        rejected = pl.concat([rejected, pl.DataFrame(rows.rejected, schema=BAD_SCHEMA, orient="row")]).sort("line")
+    return Batch(valid, rejected, len(rows.lines) + len(rows.rejected), foreign, rows.lines)
 
 
 def time_in_name(name: str) -> datetime | None:

@@ -154,13 +154,13 @@ def examine_folder(runtime: Runtime) -> list[Finding]:
             listing, storage = server.listing(export.directory, export.pattern), measured(server, export)
     except SyncAssetsError as error:
         return fail(title, error)
-    found = [ok(title, f"signed in, {len(listing.files):,} files match {export.pattern} in {export.directory}")]
-    found += [warn(title, f"{name} is passed over: {why}") for name, why in listing.passed_over[:5]]
+    findings = [ok(title, f"signed in, {len(listing.files):,} files match {export.pattern} in {export.directory}")]
+    findings += [warn(title, f"{name} is passed over: {reason}") for name, reason in listing.passed_over[:5]]
     known = {(file.name, file.modified, file.size): file for file in runtime.ledger.opt_out_files.files()}
     listed = [(file.name, file.modified, file.size) for file in listing.files]
     newest = newest_of(known.get(key) or OptOutFile(*key, seen_at=now, looked_at=now) for key in listed)
     arrived, space = arrives(export, newest, now), room(export, storage)
-    found.append(Finding("ok" if arrived.passed else "warn", "opt-outs: export file", arrived.message))
+    findings.append(Finding("ok" if arrived.passed else "warn", "opt-outs: export file", arrived.message))
     is_full = storage is not None and storage.share >= ERROR_SHARE
     outcome = "fail" if is_full else "ok" if space.passed else "warn"
-    return [*found, Finding(outcome, "opt-outs: room", space.message)]
+    return [*findings, Finding(outcome, "opt-outs: room", space.message)]

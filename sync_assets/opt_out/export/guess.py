@@ -123,9 +123,9 @@ def _separator(header: str, layout: Layout) -> str:
     """Return the character that separates the most names; the configured one unless another separates two or more."""
     others = sorted({sign for sign in header[:16_384] if sign.isprintable() and not sign.isalnum()} - set('"_\ufffd'))
     signs = [layout.separator, *_USUAL, *others[:40]]  # of equally good ones the first is chosen
-    found = {sign: len(_spelt_otherwise(layout, header_names(header, sign, layout.labels) or [])) for sign in signs}
-    best = max(signs, key=lambda sign: found[sign])
-    return best if found[best] > 1 else layout.separator
+    widths = {sign: len(_spelt_otherwise(layout, header_names(header, sign, layout.labels) or [])) for sign in signs}
+    best = max(signs, key=lambda sign: widths[sign])
+    return best if widths[best] > 1 else layout.separator
 
 
 def _cells(line: str, separator: str) -> Iterator[list[str]]:
@@ -160,8 +160,8 @@ def _unnamed_times(
     left = [name for name in names if name not in (*otherwise.values(), *times) and not is_data(name)]
     if not missing or not left:
         return {}
-    found = [name for name in left if _are_times(columns[name])]
-    return dict(zip(missing, found, strict=True)) if len(found) == len(missing) else dict.fromkeys(missing)
+    unnamed = [name for name in left if _are_times(columns[name])]
+    return dict(zip(missing, unnamed, strict=True)) if len(unnamed) == len(missing) else dict.fromkeys(missing)
 
 
 def _are_times(cells: list[str]) -> bool:

@@ -67,10 +67,10 @@ class Lines:
         Raises:
             BadExport: the file cannot be decompressed or decoded. Errors of the stream pass through.
         """
-        number, held, characters, rest = 1, list[str](), 0, ""
+        number, held, characters, incomplete = 1, list[str](), 0, ""
         for text in self._texts():
-            lines = io.StringIO(rest + text).readlines()
-            rest = lines.pop()[: MOST_CHARACTERS + 1] if lines and not lines[-1].endswith("\n") else ""
+            lines = io.StringIO(incomplete + text).readlines()
+            incomplete = lines.pop()[: MOST_CHARACTERS + 1] if lines and not lines[-1].endswith("\n") else ""
             held += lines
             characters += len(text)
             while len(held) >= most_lines or (held and characters >= _GROUP):
@@ -78,8 +78,8 @@ class Lines:
                 yield number, group
                 number += len(group)
                 characters = sum(map(len, held))
-        if rest:
-            held.append(rest)
+        if incomplete:
+            held.append(incomplete)
         if held:
             yield number, held
 

@@ -48,7 +48,7 @@ class Rows:
     lines: list[int] = field(default_factory=list[int])
     cells: list[str] = field(default_factory=list[str])
     """key, attributes, and times that exist, of all rows in one flat list, which is fast"""
-    bad: list[tuple[int, str | None, str]] = field(default_factory=list[tuple[int, str | None, str]])
+    rejected: list[tuple[int, str | None, str]] = field(default_factory=list[tuple[int, str | None, str]])
     """rejected rows: (line, id if the key is a GUID, reason)"""
 
 
@@ -116,17 +116,17 @@ class RowReader:
 
     def _read(self, number: int, lines: list[str], last: bool) -> Rows:
         lines, number, self._open = self._open + lines, number - len(self._open), []
-        found = Rows()
+        rows = Rows()
         # Rows that end with one of these lines are checked further.
-        odd = {len(lines)} if lines and not lines[-1].endswith("\n") else set[int]()
+        suspects = {len(lines)} if lines and not lines[-1].endswith("\n") else set[int]()
         if max(map(len, lines), default=0) > MOST_CHARACTERS:
-            odd.update(at + 1 for at, line in enumerate(lines) if len(line) > MOST_CHARACTERS)
+            suspects.update(at + 1 for at, line in enumerate(lines) if len(line) > MOST_CHARACTERS)
         at = 0
         while at < len(lines):
-            at = self._read_from(at, number, lines, odd, last, found)
-        return found
+            at = self._read_from(at, number, lines, suspects, last, rows)
+        return rows
 
-    def _read_from(self, start: int, number: int, lines: list[str], odd: set[int], last: bool, found: Rows) -> int:
+    def _read_from(self, start: int, number: int, lines: list[str], suspects: set[int], last: bool, rows: Rows) -> int:
         """Parse from line `start` (from 0) up to an invalid quote; return the line to continue with.
 
         That is the line after the first line of the rejected row: whether the following lines belong to it is unknown,
@@ -134,16 +134,16 @@ class RowReader:
         """
         feed = _Feed(lines, start)
         begin, width, pick = start, self._columns.width, self._pick
-        add_line, add_cells = found.lines.append, found.cells.extend
+        add_line, add_cells = rows.lines.append, rows.cells.extend
         reader = csv.reader(feed, delimiter=self._separator, strict=True)
         try:
             for fields in reader:
                 end = start + reader.line_num
-                if len(fields) == width and end - begin == 1 and end not in odd:
+                if len(fields) == width and end - begin == 1 and end not in suspects:
                     add_line(number + begin)
                     add_cells(pick(fields))
                 elif fields and (reason := self._trouble(len(fields), lines[begin:end])):
-                    found.bad.append((number + begin, self._id(lines[begin]), reason))
+                    rows.rejected.append((number + begin, self._id(lines[begin]), reason))
                     if len(fields) != width and end - begin > 1:
                         return begin + 1
                 elif fields:
@@ -156,7 +156,7 @@ class RowReader:
                 return len(lines)
             line = lines[begin]
             reason = _TOO_LONG if len(line) > MOST_CHARACTERS else _OPEN if line.endswith("\n") else _NO_END
-            found.bad.append((number + begin, self._id(line), reason))
+            rows.rejected.append((number + begin, self._id(line), reason))
             return begin + 1
         return len(lines)
 

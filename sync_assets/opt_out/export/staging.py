@@ -30,19 +30,19 @@ STATED_TOGETHER = 5_000
 """Rows per transaction of the ledger."""
 REJECTED_KEPT = 10_000
 """Most rejected rows of a file that the ledger keeps: the first ones. All are counted by reason."""
-GOOD, BAD = "good", "bad"
+VALID, REJECTED = "valid", "rejected"
 
 
 @dataclass(slots=True)
 class Staged:
-    """The result of reading a file: numbers of rows (good: valid; bad: rejected; foreign: without a key).
+    """The result of reading a file: numbers of rows (foreign: without a key).
 
     bytes: read. dates: the layout of its times. reasons: number of rejected rows by reason.
     """
 
     rows: int = 0
-    good: int = 0
-    bad: int = 0
+    valid: int = 0
+    rejected: int = 0
     foreign: int = 0
     bytes: int = 0
     seconds: float = 0.0
@@ -52,7 +52,7 @@ class Staged:
 
 
 class StagedRows:
-    """Frames kept on disk until the whole file is validated. Kinds are GOOD and BAD."""
+    """Frames kept on disk until the whole file is validated. Kinds are VALID and REJECTED."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._written = folder, Counter[str]()
@@ -68,7 +68,7 @@ class StagedRows:
 
     def rejected(self) -> Iterator[RejectedRow]:
         """Yield the rejected rows in the order of the file."""
-        for frame in self.frames(BAD):
+        for frame in self.frames(REJECTED):
             yield from map(RejectedRow._make, frame.select(RejectedRow._fields).iter_rows())
 
 
@@ -99,13 +99,13 @@ def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
     with connect(runtime.settings.sftp()) as sftp, sftp.open(export.directory, file.name, expected) as stream:
         reader = Reader(stream, layout(runtime.config), name=file.name)
         for batch in reader:
-            spool.put(GOOD, batch.good)
-            spool.put(BAD, batch.bad)
+            spool.put(VALID, batch.valid)
+            spool.put(REJECTED, batch.rejected)
             taken.rows += batch.rows
-            taken.good += batch.good.height
-            taken.bad += batch.bad.height
+            taken.valid += batch.valid.height
+            taken.rejected += batch.rejected.height
             taken.foreign += batch.foreign
-            taken.reasons.update(batch.bad["reason"].to_list())
+            taken.reasons.update(batch.rejected["reason"].to_list())
             runtime.progress("reading opt-outs", taken.rows)
     taken.bytes, taken.dates, taken.warnings = reader.bytes_read, reader.date_layout, list(reader.warnings)
     taken.seconds = time.monotonic() - started
@@ -122,10 +122,10 @@ def state_file(runtime: Runtime, file: OptOutFile, taken: Staged, spool: StagedR
     """
     ledger, export = runtime.ledger, runtime.config.opt_out.export
     ledger.opt_out_decisions.replace_rejected_rows(file.partition, list(islice(spool.rejected(), REJECTED_KEPT)))
-    frames, names = spool.frames(GOOD), runtime.config.opt_out.attributes
+    frames, names = spool.frames(VALID), runtime.config.opt_out.attributes
     stated = state(ledger, frames, names, file.partition, *_written_at(file))
     if file.state != FileState.DONE:
-        counts = {"files_processed": 1, "rejected_rows": taken.bad}
+        counts = {"files_processed": 1, "rejected_rows": taken.rejected}
         ledger.opt_out_files.file_done(file, counts)
         runtime.opt_outs.update(counts)
         ledger.opt_out_decisions.prune_rejected_rows(datetime.now(UTC) - timedelta(days=export.keep_days))
@@ -155,7 +155,7 @@ def state(
 
     Args:
         ledger: the ledger.
-        rows: frames in the columns of `good_schema`.
+        rows: frames in the columns of `valid_schema`.
         names: mapped attributes.
         source: what the statements come from, for the log of decisions.
         stated_at: when Campaign made the statements, at the earliest.

@@ -312,7 +312,7 @@ async def test_the_first_insert_proves_that_the_key_finds_records(
     delivered = await push.deliver(contact(operation))
     assert " ".join(push.requests) == requests
     assert (delivered.result, delivered.operation_done, delivered.stop) == (*result, stop)
-    assert push.records.addressing.found.get(KEY_FOUND) == finding
+    assert push.records.addressing.findings.get(KEY_FOUND) == finding
     assert push.records.addressing.hidden == (push.answers == HIDDEN)
     assert waits == ([0, 1] if requests.endswith("read read read") else [])
 

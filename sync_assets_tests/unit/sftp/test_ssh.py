@@ -334,7 +334,7 @@ def test_but_only_once(sandbox_sftp: Served, tmp_path: Path):
     with instead(sandbox_sftp.settings, tmp_path, cut_first=9) as (relay, settings):
         error = refused(settings, Unreachable)
         assert relay.connections == 2
-    assert "cut the connection before it said anything" in error.cause
+    assert "cut the connection before it sent anything" in error.cause
     assert "allow list" in error.remedy
 
 

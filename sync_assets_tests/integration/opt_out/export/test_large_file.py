@@ -22,7 +22,7 @@ def test_what_an_open_quote_takes_in_is_bounded_however_long_csv_lets_a_field_be
         reader = Reader(io.BytesIO(text(f'{row(1)},"Ada', *rows, header=QUOTED)), EMAIL, batch_rows=100, now=NOW)
         assert next(reader).rows > 0
         assert reader.bytes_read < 1_000_000
-        assert sum(len(batch.good) for batch in reader) > 27_000
+        assert sum(len(batch.valid) for batch in reader) > 27_000
     finally:
         csv.field_size_limit(limit)
 

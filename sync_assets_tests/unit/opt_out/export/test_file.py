@@ -15,7 +15,7 @@ from typing import Any
 import paramiko
 import pytest
 
-from sync_assets.opt_out.export.cells import good_schema
+from sync_assets.opt_out.export.cells import valid_schema
 from sync_assets.opt_out.export.file import Layout, file_order, time_in_name
 from sync_assets_tests.support.export_files import EMAIL, HEADER, NOW, SECRET, TIME, Told, guid, row, text
 from sync_assets_tests.support.sandbox_process import SandboxProcess
@@ -69,7 +69,7 @@ def test_values_and_times_are_typed() -> None:
             "ccpaOptOut": True,
             "ccpaOptOutLastModified": datetime(2026, 11, 23, 6, 0, 0, 250_000, tzinfo=UTC),
         },
-        {"line": 3, "id": guid(11)} | dict.fromkeys(good_schema(layout.attributes).names()[2:]),
+        {"line": 3, "id": guid(11)} | dict.fromkeys(valid_schema(layout.attributes).names()[2:]),
     ]
     assert told.reader.date_layout == "xml"
 

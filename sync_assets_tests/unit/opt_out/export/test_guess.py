@@ -106,7 +106,7 @@ def test_all_lines_come_at_once_and_the_file_is_read_by_them(tmp_path: Path) -> 
     labels = {label: name for name, label in export.columns.items()}
     layout = replace(EMAIL, key_column=export.key_column, separator=";", labels=labels, date_format=export.date_format)
     [batch] = Reader(io.BytesIO(content), layout, now=NOW)
-    assert batch.good.height == 1
+    assert batch.valid.height == 1
     assert lines(tmp_path, content, layout) == []
 
 

@@ -42,7 +42,7 @@ class Trickle(io.RawIOBase):
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_stream_may_give_less_than_it_is_asked_for(pack: Any) -> None:
     reader = Reader(Trickle(pack(text(row(1), end="\r\n"))), EMAIL, name="a", now=NOW)  # pyright: ignore[reportArgumentType]
-    assert [batch.good["line"].to_list() for batch in reader] == [[2]]
+    assert [batch.valid["line"].to_list() for batch in reader] == [[2]]
 
 
 def test_errors_of_the_stream_are_not_taken_for_errors_of_the_file() -> None:

@@ -45,7 +45,7 @@ def test_a_label_of_a_time_of_change_is_read_too() -> None:
     header = "externalId,blackListEmail,Changed"
     layout = replace(EMAIL, labels={"Changed": "blackListEmailLastModified"})
     [batch] = Reader(io.BytesIO(text(row(1), header=header)), layout, now=NOW)
-    assert batch.good["blackListEmailLastModified"].to_list() == [datetime(2026, 11, 23, 6, tzinfo=UTC)]
+    assert batch.valid["blackListEmailLastModified"].to_list() == [datetime(2026, 11, 23, 6, tzinfo=UTC)]
 
 
 def test_columns_that_are_not_read_are_named_but_for_those_that_look_like_data() -> None:
@@ -99,7 +99,7 @@ def test_a_bad_row_is_told_with_line_id_and_reason_and_stops_no_other(line: str,
     told = Told(text(row(1), line, row(2)))
     assert told.ids == [1, 2]
     [batch] = told.batches
-    assert batch.bad.rows() == [(3, guid(id_) if id_ else None, reason)]
+    assert batch.rejected.rows() == [(3, guid(id_) if id_ else None, reason)]
 
 
 def test_a_time_may_lie_a_day_ahead_and_reach_back_to_2000() -> None:
@@ -109,13 +109,13 @@ def test_a_time_may_lie_a_day_ahead_and_reach_back_to_2000() -> None:
 
 def test_bad_rows_of_both_kinds_stand_in_the_order_of_the_file() -> None:
     told = Told(text("x", row(1, "x"), "y", row(2, "y")))
-    assert [batch.bad["line"].to_list() for batch in told.batches] == [[2, 3, 4, 5]]
+    assert [batch.rejected["line"].to_list() for batch in told.batches] == [[2, 3, 4, 5]]
 
 
 def test_a_last_line_that_does_not_end_is_bad_for_it_may_be_cut() -> None:
     told = Told(text(row(1)) + row(2).encode())
     assert (told.ids, told.bad) == ([1], {3: "the last line does not end: the file may be cut off"})
-    assert told.batches[-1].bad["id"].to_list() == [guid(2)]
+    assert told.batches[-1].rejected["id"].to_list() == [guid(2)]
 
 
 @pytest.mark.parametrize("end", [f'"{TIME}', f'"{TIME}\n', f'"{TIME}"x\n'])
