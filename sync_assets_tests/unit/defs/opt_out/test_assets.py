@@ -123,7 +123,7 @@ def test_each_says_what_it_is(configured: Any) -> None:
     assert "`a/folder/out_*.csv`" in (found[EXPORT].description or "")
     assert "direction bidirectional" in (found[DECISIONS].description or "")
     assert "direction bidirectional" in (found[CHANGES].description or "")
-    assert "running it again retries what is left" in (found[TO_D365].description or "")
+    assert "running it again retries the failed ones" in (found[TO_D365].description or "")
 
 
 @pytest.mark.parametrize(
