@@ -1,4 +1,4 @@
-"""What Dagster loads: the definitions of the configuration that the environment names (`defs/build.py`).
+"""The entry point of Dagster: the definitions of the configuration that the environment names (`defs/build.py`).
 
 Importing this module changes nothing in the process; Dagster calls `defs` in each process of the code location.
 """

@@ -1,4 +1,4 @@
-"""The base class of all errors that are meant for people: what happened, where, and what to do.
+"""The base class of all errors that are meant for people: cause, object and remedy.
 
 No message contains personal data or secrets, so it may be printed, logged and stored as it is.
 """
@@ -39,23 +39,23 @@ def is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def foreign(error: BaseException, what: str) -> SyncAssetsError:
+def foreign(error: BaseException, activity: str) -> SyncAssetsError:
     """Return the error to show instead of one that is not ours, whose own text may quote a record.
 
-    what: The activity that it ended, with its verb, such as `The poll of contact stopped at`.
+    activity: The activity that it ended, with its verb, such as `The poll of contact stopped at`.
     """
     if is_disk_full(error):
         return SyncAssetsError(
-            f"{what} a full disk.",
-            "Make room in DAGSTER_HOME, where the ledger and Dagster's files are by default, and in the folder for "
+            f"{activity} a full disk.",
+            "Free space in DAGSTER_HOME, where the ledger and Dagster's files are by default, and in the folder for "
             "temporary files. Nothing is lost; run it again.",
         )
     return SyncAssetsError(
-        f"{what} an error of the program: {code_places(error)}.", "Nothing is lost; please report it with this line."
+        f"{activity} an error of the program: {code_places(error)}.", "Nothing is lost; please report this line."
     )
 
 
-_OURS = PurePath(__file__).parent
+_PACKAGE = PurePath(__file__).parent
 _MOST_PLACES = 6
 
 
@@ -66,22 +66,22 @@ def code_places(error: BaseException) -> str:
     left out, as they would hide the relevant line.
     """
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames[:-1] if PurePath(frame.filename).is_relative_to(_OURS)]
-    places = [*frames[-1:], *reversed(ours)][:_MOST_PLACES]
+    own_frames = [frame for frame in frames[:-1] if PurePath(frame.filename).is_relative_to(_PACKAGE)]
+    places = [*frames[-1:], *reversed(own_frames)][:_MOST_PLACES]
     shown = [f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in places]
     return f"{type(error).__name__} at {' < '.join(shown)}" if shown else type(error).__name__
 
 
-def public_message(error: BaseException, what: str) -> str:
+def public_message(error: BaseException, activity: str) -> str:
     """Return an error as one line that may be shown and stored; the text of a foreign error may quote a record.
 
     Args:
         error: Any error.
-        what: The activity that failed, such as `poll of contact`.
+        activity: The activity that failed, such as `poll of contact`.
     """
     if isinstance(error, SyncAssetsError):
         return str(error)
-    return str(foreign(error, f"The {what} stopped at"))
+    return str(foreign(error, f"The {activity} stopped at"))
 
 
 def reason(error: BaseException) -> str:
@@ -90,8 +90,8 @@ def reason(error: BaseException) -> str:
     The error's type if there is no such text. Neither quotes a URL or the data of the request.
     """
     text = type(error).__name__
-    inner: BaseException | None = error
-    while inner is not None:
-        text = str(getattr(inner, "verify_message", None) or getattr(inner, "strerror", None) or text)
-        inner = inner.__cause__ or inner.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        text = str(getattr(cause, "verify_message", None) or getattr(cause, "strerror", None) or text)
+        cause = cause.__cause__ or cause.__context__
     return text

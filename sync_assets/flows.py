@@ -42,7 +42,7 @@ CONFIRM = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """The result of a capture, with the checked table. notes: what was accepted."""
+    """The result of a capture, with the checked table. notes: accepted changes of target or mapping."""
 
     ready: Ready
     result: CaptureResult
@@ -66,7 +66,7 @@ class Outcome:
     Attributes:
         problems: Errors that prevented a flow.
         stopped: Reasons why a flow ended before its work was done.
-        notes: Warnings, and what the program did by itself; each of them once.
+        notes: Warnings and automatic actions, each of them once.
         interrupted: True if a signal ended the run.
     """
 
@@ -79,11 +79,11 @@ class Outcome:
         """Add notes that are not among them yet."""
         self.notes = list(dict.fromkeys([*self.notes, *texts]))
 
-    def add(self, other: Outcome) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Add the result of another run."""
-        self.problems += other.problems
-        self.stopped += other.stopped
-        self.note(other.notes)
+        self.problems += outcome.problems
+        self.stopped += outcome.stopped
+        self.note(outcome.notes)
 
 
 class MappingsTakeTurns(SyncAssetsError):
@@ -94,7 +94,7 @@ class MappingsTakeTurns(SyncAssetsError):
             f"{table}: this mapping was in use until {last:%Y-%m-%d %H:%M} UTC, then another one, and both took turns "
             "before. Two configurations on one ledger read and send every row anew each time.",
             "Give each configuration its ledger (SYNC_ASSETS_LEDGER_URL). If it is one configuration that was changed "
-            "to and fro: `sync-assets sync --accept-mapping`, once.",
+            "back and forth: `sync-assets sync --accept-mapping`, once.",
         )
 
 
@@ -141,7 +141,7 @@ def _check_and_store(
     for at, one in enumerate(findings):
         if runtime.accept_mapping and one.check == rules.TARGET.name and not one.passed:
             notes.append(f"{config.table}: {one.message}. Accepted.")
-            findings[at] = rules.TARGET.found(True, one.message, one.numbers)
+            findings[at] = rules.TARGET.finding(True, one.message, one.numbers)
     require(config.table, findings)
     if ledger.targets.target(config.table) != (config.resource, config.key):
         ledger.targets.change_target(config.table, config.resource, config.key)

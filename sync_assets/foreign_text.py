@@ -46,7 +46,7 @@ def chat(text: str) -> str:
 def json_text(document: Any) -> str:
     """Return JSON for people and programs: readable letters as they are, all others as `\\u` escapes."""
     text = json.dumps(document, ensure_ascii=False, indent=2)
-    return _NOT_ASCII.sub(lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text)
+    return _NOT_ASCII.sub(lambda match: match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1], text)
 
 
 def cleaned(document: Any) -> Any:

@@ -128,8 +128,8 @@ class _Redacting:
     Not a filter, which applies to a single logger or handler: Dagster and the operator add handlers of their own.
     """
 
-    def __init__(self, before: Any) -> None:
-        self.before = before
+    def __init__(self, factory: Any) -> None:
+        self.before = factory
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record: logging.LogRecord = self.before(*args, **kwargs)

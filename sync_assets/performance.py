@@ -87,6 +87,6 @@ def threads_switched_often() -> Iterator[None]:
         yield
     finally:
         with _intervals_lock:
-            before = _intervals.pop()
+            interval = _intervals.pop()
             if not _intervals:
-                sys.setswitchinterval(before)
+                sys.setswitchinterval(interval)

@@ -111,7 +111,7 @@ def send_webhook(settings: AlertSettings, context: ssl.SSLContext, text: str, *,
     if not 200 <= answer.status < 300:
         raise ChannelError(
             f"The webhook refused the notice (status {answer.status}).",
-            "Make a new address where it leads to, and set SYNC_ASSETS_ALERT_WEBHOOK to it.",
+            "Create a new webhook address, and set SYNC_ASSETS_ALERT_WEBHOOK to it.",
         )
 
 
@@ -122,11 +122,11 @@ def _teams_message(text: str) -> dict[str, object]:
     https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-format
     """
     body: list[dict[str, object]] = []
-    left = LARGEST_CARD
+    budget = LARGEST_CARD
     for line in printable(text).split("\n"):
         paragraph: dict[str, object] = {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": line}]}
-        left -= len(json.dumps(paragraph)) + 2
-        if left < 0:
+        budget -= len(json.dumps(paragraph)) + 2
+        if budget < 0:
             cut = "… and more: `sync-assets alerts` lists all."
             body.append({"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": cut}]})
             break

@@ -1,9 +1,9 @@
 """Ping a monitoring service while the synchronisation works, so that it raises the alarm once the pings stop.
 
-Whatever stops the program also stops its alerts: a host that is down, a daemon that is gone. Only another system can
-notice that. The request is a GET of SYNC_ASSETS_HEARTBEAT_URL without any data.
+A host or a daemon that is down sends no alerts. Only another system can notice that. The request is a GET of
+SYNC_ASSETS_HEARTBEAT_URL without any data.
 
-Invariant: whatever happens to a ping, the caller goes on.
+Invariant: a failed ping never stops the caller.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class DeadManSwitch:
         self._tried_at: float | None = None
 
     def ping(self) -> bool:
-        """Return True if the service took a ping now. Raises nothing."""
+        """Return True if the service accepted a ping now. Raises nothing."""
         if self._tried_at is not None and self._clock() - self._tried_at < INTERVAL_SECONDS:
             return False
         self._tried_at = self._clock()

@@ -1,4 +1,4 @@
-"""Incidents: what is wrong now, and which of it is to be notified. Pure.
+"""Incidents: open conditions, and which of them are notified. Pure.
 
 They are found in the state of the Dagster instance by `defs/alerts.py`, and killed runs in the ledger.
 """
@@ -18,17 +18,17 @@ Kind = Literal["run", "check", "freshness", "sensor"]
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One thing that is wrong.
+    """A condition that needs attention.
 
     Attributes:
-        id: The same as long as it lasts.
+        id: Stays the same while the incident lasts.
         kind: Of the object: check, run, sensor, asset.
-        what: As a sentence without a full stop.
+        title: A sentence without a full stop.
         since: When it began, UTC.
-        said: Why, in our own words; empty if the text is foreign, which may quote a record.
+        detail: The reason, in our own words; empty if the text is foreign, which may quote a record.
         remedy: What to do.
-        path: Of the page of the UI that shows it.
-        asset: The asset, or the work of the step, that it is about; empty for sensors and killed runs.
+        path: The path of the UI's page that shows it.
+        asset: The asset, or the work of the failed step; empty for sensors and killed runs.
         run_id: The run that failed, or in which the check was evaluated; empty if there is none.
         warns: True if it is only a warning.
         check: The name of the check; empty for other kinds.
@@ -36,9 +36,9 @@ class Incident:
 
     id: str
     kind: Kind
-    what: str
+    title: str
     since: datetime
-    said: str
+    detail: str
     remedy: str
     path: str
     asset: str = ""
@@ -48,7 +48,7 @@ class Incident:
 
 
 def open_incidents(
-    found: Iterable[Incident], *, warnings: bool, paused: frozenset[str] = frozenset()
+    incidents: Iterable[Incident], *, warnings: bool, paused: frozenset[str] = frozenset()
 ) -> list[Incident]:
     """Return the incidents to notify, the longest first.
 
@@ -56,14 +56,14 @@ def open_incidents(
     maintenance are no incidents.
 
     Args:
-        found: All incidents.
+        incidents: All incidents.
         warnings: Include checks that only warn, and data that is only late.
         paused: Assets of tables in maintenance.
     """
-    wanted = [one for one in found if (warnings or not one.warns) and not (one.asset in paused and _may_wait(one))]
-    checks = [one for one in wanted if one.kind == "check"]
-    wanted = [one for one in wanted if not (one.kind == "run" and any(_caused_by(check, one) for check in checks))]
-    return sorted(wanted, key=lambda one: (one.since, one.id))
+    chosen = [one for one in incidents if (warnings or not one.warns) and not (one.asset in paused and _may_wait(one))]
+    checks = [one for one in chosen if one.kind == "check"]
+    chosen = [one for one in chosen if not (one.kind == "run" and any(_caused_by(check, one) for check in checks))]
+    return sorted(chosen, key=lambda one: (one.since, one.id))
 
 
 def _may_wait(one: Incident) -> bool:
@@ -75,18 +75,19 @@ def _caused_by(check: Incident, step: Incident) -> bool:
 
     The check may be of another asset: a capture checks Campaign's side as well.
     """
-    return (check.run_id, check.asset) == (step.run_id, step.asset) or bool(check.said and check.said in step.said)
+    is_same = (check.run_id, check.asset) == (step.run_id, step.asset)
+    return is_same or bool(check.detail and check.detail in step.detail)
 
 
-def failed_check(asset: str, name: str, run_id: str, since: datetime, said: str, *, warns: bool) -> Incident:
+def failed_check(asset: str, name: str, run_id: str, since: datetime, detail: str, *, warns: bool) -> Incident:
     """Return the incident of a check whose latest result is a failure."""
     return Incident(
         id=f"check {asset} {name}",
         kind="check",
-        what=f"{'Check (a warning)' if warns else 'Check'} {name} of {asset} does not hold",
+        title=f"{'Check (a warning)' if warns else 'Check'} {name} of {asset} does not hold",
         since=since,
-        said=said,
-        remedy=f"Put that right; the next run of {asset} or of its checks asks again. `sync-assets doctor` asks "
+        detail=detail,
+        remedy=f"Correct it; the next run of {asset} or of its checks evaluates it. `sync-assets doctor` checks "
         "both systems now.",
         path=f"assets/{asset}?view=checks",
         asset=asset,
@@ -100,18 +101,18 @@ def run_incident_id(step: str) -> str:
     return f"run {step}"
 
 
-def failed_step(step: str, of: str, run_id: str, since: datetime, said: str) -> Incident:
-    """Return the incident of the last failure of a step that has not succeeded since. of: what the step works on."""
+def failed_step(step: str, work: str, run_id: str, since: datetime, detail: str) -> Incident:
+    """Return the incident of the last failure of a step that has not succeeded since. work: its name."""
     return Incident(
         id=run_incident_id(step),
         kind="run",
-        what=f"The run {run_id[:8]} of {of} failed",
+        title=f"The run {run_id[:8]} of {work} failed",
         since=since,
-        said=said,
-        remedy="Nothing is lost: what is pending goes with the next run. See the run's events in the UI, and "
+        detail=detail,
+        remedy="Nothing is lost: pending records are sent by the next run. See the run's events in the UI, and "
         "`sync-assets doctor`.",
         path=f"runs/{run_id}",
-        asset=of,
+        asset=work,
         run_id=run_id,
     )
 
@@ -121,25 +122,25 @@ def stale_asset(asset: str, since: datetime, *, warns: bool) -> Incident:
     return Incident(
         id=f"freshness {asset}",
         kind="freshness",
-        what=f"{asset} is {'late' if warns else 'stale'}",
+        title=f"{asset} is {'late' if warns else 'stale'}",
         since=since,
-        said="It was not materialised as often as its freshness policy wants.",
-        remedy="Start its sensor, or look at the sensor's last tick; `sync-assets doctor` says what cannot be reached.",
+        detail="It was not materialised as often as its freshness policy requires.",
+        remedy="Start its sensor, or look at the sensor's last tick; `sync-assets doctor` shows what is unreachable.",
         path=f"assets/{asset}",
         asset=asset,
         warns=warns,
     )
 
 
-def failed_sensor(name: str, since: datetime, said: str) -> Incident:
+def failed_sensor(name: str, since: datetime, detail: str) -> Incident:
     """Return the incident of a sensor whose ticks have failed since a time."""
     return Incident(
         id=f"sensor {name}",
         kind="sensor",
-        what=f"The sensor {name} fails",
+        title=f"The sensor {name} fails",
         since=since,
-        said=said,
-        remedy="Put that right; the sensor tries again by itself. `sync-assets doctor` asks both systems now.",
+        detail=detail,
+        remedy="Correct it; the sensor tries again by itself. `sync-assets doctor` checks both systems now.",
         path="automation",
     )
 
@@ -149,9 +150,9 @@ def killed_run(run: KilledRun) -> Incident:
     return Incident(
         id=f"killed {run.run_id}",
         kind="run",
-        what=f"The process of run {run.run_id[:8]} was killed",
+        title=f"The process of run {run.run_id[:8]} was killed",
         since=run.since,
-        said="The run still counts as started.",
+        detail="The run still counts as started.",
         remedy=REMEDY,
         path=f"runs/{run.run_id}",
     )

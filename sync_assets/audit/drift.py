@@ -201,7 +201,7 @@ def agreement(table: str, sample: Drift) -> Finding:
         "attributes": ids_by_attribute(by_attribute | sample.differing),
     }
     share = wrong / sample.compared if sample.compared else 0.0
-    return rules.AGREES.found(not wrong, text, numbers, stops=share >= SHARE_IN_ERROR)
+    return rules.CAMPAIGN_AGREES.finding(not wrong, text, numbers, stops=share >= SHARE_IN_ERROR)
 
 
 def one_record_each(config: TableConfig, sample: Drift, reasons: Sequence[tuple[str, int]]) -> Finding:
@@ -229,4 +229,4 @@ def one_record_each(config: TableConfig, sample: Drift, reasons: Sequence[tuple[
         "refused_because_taken": colliding,
         "ids": ", ".join(sample.twice[:SHOWN_IDS]),
     }
-    return rules.ONCE.found(not (sample.twice or colliding), text, numbers)
+    return rules.UNIQUE_KEYS.finding(not (sample.twice or colliding), text, numbers)

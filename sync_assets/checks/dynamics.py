@@ -22,7 +22,7 @@ CLOCK_MINUTES = 5
 """Difference of the clocks of Dynamics 365 and of this host from which on there is a warning."""
 EXPIRES_SOON_DAYS = 30
 """A certificate that ends within so many days causes a warning."""
-EVERYTHING = "System Administrator"
+ADMINISTRATOR = "System Administrator"
 """The role that the customer's own set-up guide asks for (docs/dev/references/campaign.md 14), with far more rights
 than needed.
 """
@@ -32,7 +32,7 @@ _GRANT = "in the Power Platform admin centre give a security role of the applica
 def certificate(credential: AppCredential) -> list[Finding]:
     """Return the finding on the certificate's end; none for other credentials, whose end is not known here.
 
-    None, too, if it cannot be read: the sign-in fails with the reason.
+    None if it cannot be read, too: the sign-in fails with the reason.
     """
     if not isinstance(credential, ClientCertificate):
         return []
@@ -45,8 +45,8 @@ def certificate(credential: AppCredential) -> list[Finding]:
     days = (ends - datetime.now(UTC)).days
     if days < 0:
         return fail(title, f"ended on {ends:%Y-%m-%d}: {renew}")
-    left = f"ends on {ends:%Y-%m-%d}, in {counted(days, 'day')}"
-    return [warn(title, f"{left}: {renew}") if days < EXPIRES_SOON_DAYS else ok(title, left)]
+    remaining = f"ends on {ends:%Y-%m-%d}, in {counted(days, 'day')}"
+    return [warn(title, f"{remaining}: {renew}") if days < EXPIRES_SOON_DAYS else ok(title, remaining)]
 
 
 async def sign_in(client: DataverseClient) -> tuple[list[Finding], str | None, int | None]:
@@ -68,13 +68,13 @@ async def _roles(client: DataverseClient, user: str) -> list[Finding]:
     try:
         roles = await rights.roles(client, user)
     except D365Refused:
-        return [ok(title, "it may not read them, and need not: its privileges are tried table by table")]
+        return [ok(title, "it may not read them, which is not needed: its privileges are checked table by table")]
     except SyncAssetsError as error:
         return fail(title, error)
-    text = ", ".join(roles) or "none of its own, so what it may do comes from its teams"
-    if EVERYTHING in roles:
+    text = ", ".join(roles) or "none of its own: its privileges come from its teams"
+    if ADMINISTRATOR in roles:
         text += (
-            "; that is more than is needed: organisation-level read on the mapped tables, and write on contact where "
+            "; that is more than needed: organisation-level read on the mapped tables, and write on contact where "
             "opt-outs are written back"
         )
     return [ok(title, text)]
@@ -92,12 +92,12 @@ async def clock(client: DataverseClient) -> list[Finding]:
         return fail(title, error)
     now = datetime.now(UTC)
     differences = [round((time - now).total_seconds() / 60) for time in times]
-    wrong = [one for one in differences[:1] if abs(one) >= CLOCK_MINUTES]
-    wrong += [one for one in differences[1:] if one >= CLOCK_MINUTES]
-    if not wrong:
+    off = [one for one in differences[:1] if abs(one) >= CLOCK_MINUTES]
+    off += [one for one in differences[1:] if one >= CLOCK_MINUTES]
+    if not off:
         return [ok(title, "it agrees with the clock of this host")] if times else []
     text = (
-        f"it is {counted(abs(wrong[0]), 'minute')} {'ahead of' if wrong[0] > 0 else 'behind'} the clock of this host. "
+        f"it is {counted(abs(off[0]), 'minute')} {'ahead of' if off[0] > 0 else 'behind'} the clock of this host. "
         "Opt-outs are decided by the times of both systems: correct the clock that is wrong, most likely this host's"
     )
     return [warn(title, text)]
@@ -129,32 +129,32 @@ def position(feed: Feed | None, days: int | None, now: datetime | None = None) -
     if feed is None or not days:
         return []
     age = ((now or datetime.now(UTC)) - feed.polled_at).total_seconds() / 86_400
-    title, text = "position in the change feed", f"last asked {age:,.1f} days ago, good for {days} days"
+    title, text = "position in the change feed", f"last polled {age:,.1f} days ago, good for {days} days"
     if age <= days / 2:
         return [ok(title, text)]
-    gone = "it has expired, so the next sync reads the table in full" if age > days else "it expires if nothing is done"
-    return [warn(title, f"{text}: {gone}. Run `sync-assets sync`, or start the sensors")]
+    end = "it has expired, so the next sync reads the table in full" if age > days else "it expires without a sync"
+    return [warn(title, f"{text}: {end}. Run `sync-assets sync`, or start the sensors")]
 
 
 @dataclass(frozen=True, slots=True)
 class Privilege:
     """Our privilege for one table. name: empty if the table has none; depth: None if we lack it.
 
-    told: False if Dynamics 365 does not return our privileges, so that `depth` means nothing.
+    returned: False if Dynamics 365 does not return our privileges, so that `depth` means nothing.
     """
 
     name: str
     depth: str | None
-    told: bool
+    returned: bool
 
 
 async def privilege(client: DataverseClient, user: str, table: str, access: str) -> Privilege:
     """Return our privilege `Read` or `Write` for a table. Raises SyncAssetsError if its metadata can't be read."""
     name = (await rights.privilege_names(client, table)).get(access, "")
     try:
-        return Privilege(name, (await rights.depths(client, user, [name])).get(name) if name else None, told=True)
+        return Privilege(name, (await rights.depths(client, user, [name])).get(name) if name else None, returned=True)
     except SyncAssetsError:  # the role may not read users, or the organisation lacks the function
-        return Privilege(name, None, told=False)
+        return Privilege(name, None, returned=False)
 
 
 async def privileges(config: Config, mapped: TableConfig, client: DataverseClient, user: str) -> list[Finding]:
@@ -164,8 +164,8 @@ async def privileges(config: Config, mapped: TableConfig, client: DataverseClien
     """
     needed = ["Read", "Write"] if mapped.table == CONTACT and config.opt_out.active else ["Read"]
     try:
-        held = await run_together(*(privilege(client, user, mapped.table, access) for access in needed))
-        return [*await _reading(mapped.table, held[0], client), *(_writing(one) for one in held[1:])]
+        granted = await run_together(*(privilege(client, user, mapped.table, access) for access in needed))
+        return [*await _reading(mapped.table, granted[0], client), *(_writing(one) for one in granted[1:])]
     except SyncAssetsError as error:
         return [] if getattr(error, "code", "") in NO_SUCH_TABLE else fail("privileges", error)
 
@@ -173,12 +173,12 @@ async def privileges(config: Config, mapped: TableConfig, client: DataverseClien
 async def _reading(table: str, held: Privilege, client: DataverseClient) -> list[Finding]:
     title, name = "privileges to read", held.name or f"read on {table}"
     remedy = f"{_GRANT} {name} for the whole organisation: the change feed is refused with less"
-    if not held.told:
-        found = await client.table(table, ())
-        if not found.change_tracking:
-            return [warn(title, "not told, and not to be tried while change tracking is off")]
+    if not held.returned:
+        table_metadata = await client.table(table, ())
+        if not table_metadata.change_tracking:
+            return [warn(title, "unknown, and not testable while change tracking is off")]
         try:
-            await rights.try_to_follow(client, found)
+            await rights.try_to_follow(client, table_metadata)
         except D365Refused as error:
             return fail(title, f"{error.cause} {remedy[0].upper()}{remedy[1:]}.")
         return [ok(title, "one row was read as the change feed is")]
@@ -190,8 +190,8 @@ async def _reading(table: str, held: Privilege, client: DataverseClient) -> list
 
 def _writing(held: Privilege) -> Finding:
     title, name = "privileges to write opt-outs", held.name or f"write on {CONTACT}"
-    if not held.told:
-        text = f"not told, and only a write would show it. See that a role of the application user has {name}"
+    if not held.returned:
+        text = f"unknown, and only a write would show it. Check that a role of the application user has {name}"
         return warn(title, text)
     if held.depth == rights.ORGANISATION:
         return ok(title, f"{name}, for the whole organisation")

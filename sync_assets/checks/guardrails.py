@@ -26,7 +26,7 @@ from sync_assets.runtime.context import Runtime
 
 PROFILE_NAMES = frozenset((PROFILE, "recipient"))
 """The resource of a person, by its API name and by its schema name."""
-FURTHEST = 3
+MOST_LINKS = 3
 """Links at most in a path to profile, where the path leads through resources that are not mapped."""
 
 # --- Limits -----------------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ class BeyondLimits(SyncAssetsError):
     """Raised when the configuration itself breaks guardrails: nothing is synchronised until it is corrected."""
 
 
-SHOWN = 3
+MOST_SHOWN = 3
 """Broken limits that one message lists; of the others it gives the number."""
 
 
@@ -68,11 +68,13 @@ def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
     Raises:
         BeyondLimits: one line with everything that is wrong.
     """
-    found = [finding for one in tables for finding in within_limits(config, one, None) if finding.stops_all]
-    wrong = list(dict.fromkeys(map(str, found)))  # the number of custom entities is the same for every table
-    if wrong:
-        more = f"; and {len(wrong) - SHOWN:,} more, see `sync-assets doctor`" if len(wrong) > SHOWN else ""
-        raise BeyondLimits(f"Nothing was synchronised, nothing was written: {'; '.join(wrong[:SHOWN])}{more}.")
+    findings = [finding for one in tables for finding in within_limits(config, one, None) if finding.stops_all]
+    problems = list(dict.fromkeys(map(str, findings)))  # the number of custom entities is the same for every table
+    if problems:
+        number = len(problems) - MOST_SHOWN
+        further = f"; and {number:,} more, see `sync-assets doctor`" if number > 0 else ""
+        shown = "; ".join(problems[:MOST_SHOWN])
+        raise BeyondLimits(f"Nothing was synchronised, nothing was written: {shown}{further}.")
 
 
 def check_limits(runtime: Runtime, table: TableConfig, *, reading: bool) -> list[Finding]:
@@ -89,13 +91,13 @@ def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
 
     Until their first read is complete, `reading` asks Dynamics 365 as well, and the larger number counts.
     """
-    known, feed = known_contacts(runtime), runtime.ledger.feeds.feed(CONTACT)
+    counted, feed = known_contacts(runtime), runtime.ledger.feeds.feed(CONTACT)
     if reading and table.table == CONTACT and not (feed and feed.complete):
-        told = interruptible.run(_told_contacts(runtime)) or 0
-        if told:
-            runtime.totals[f"capturing {CONTACT}"] = told  # for the progress of the first load
-        return max(known, told)
-    return known
+        reported = interruptible.run(_reported_contacts(runtime)) or 0
+        if reported:
+            runtime.totals[f"capturing {CONTACT}"] = reported  # for the progress of the first load
+        return max(counted, reported)
+    return counted
 
 
 def known_contacts(runtime: Runtime) -> int:
@@ -103,7 +105,7 @@ def known_contacts(runtime: Runtime) -> int:
     return runtime.ledger.reports.counts()[CONTACT].records
 
 
-async def _told_contacts(runtime: Runtime) -> int | None:
+async def _reported_contacts(runtime: Runtime) -> int | None:
     async with runtime.d365() as client:
         return await count_contacts(runtime.config, client)
 
@@ -121,12 +123,12 @@ async def count_contacts(config: Config, client: DataverseClient) -> int | None:
         return None
 
 
-def _limit(rule: Rule, number: int | None, limit: int, what: str, remedy: str) -> Finding:
-    text = f"{what}: {'not known yet' if number is None else f'{number:,}'} of at most {limit:,}"
+def _limit(rule: Rule, number: int | None, limit: int, noun: str, remedy: str) -> Finding:
+    text = f"{noun}: {'not known yet' if number is None else f'{number:,}'} of at most {limit:,}"
     numbers = {"limit": limit} | ({} if number is None else {"number": number})
     if number is None or number <= limit:
-        return rule.found(True, text, numbers)
-    return rule.found(False, f"{text}; {remedy}", numbers)
+        return rule.finding(True, text, numbers)
+    return rule.finding(False, f"{text}; {remedy}", numbers)
 
 
 def longest_chain(config: Config, table: str) -> list[str]:
@@ -144,8 +146,8 @@ def longest_chain(config: Config, table: str) -> list[str]:
 def supported_types(mapping: TableMapping) -> Finding:
     """Warn of columns that are sent as text because Campaign lacks their type (docs/dev/references/campaign.md 14)."""
     others = [f"{field.column.name} ({field.column.type})" for field in mapping.fields if field.column.type in AS_TEXT]
-    text = f"columns that travel as texts: {', '.join(others)}" if others else ""
-    return rules.TYPES.found(not others, text, {"as_text": len(others)})
+    text = f"columns that are sent as texts: {', '.join(others)}" if others else ""
+    return rules.TYPES.finding(not others, text, {"as_text": len(others)})
 
 
 def personal_data(config: Config, table: TableConfig, resources: Iterable[Resource]) -> Finding:
@@ -155,23 +157,23 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
     cascade (docs/dev/references/campaign.md 14). `resources`: the metadata known, at least that of the table's
     resource.
     """
-    known = {resource.name: resource for resource in resources}
-    own = known[table.resource]
+    by_name = {resource.name: resource for resource in resources}
+    own = by_name[table.resource]
     personal = sorted(
         column
         for column, field in table.fields.items()
         if _holds_text(own, field.to) and (looks_personal(column) or looks_personal(field.to))
     )
     numbers = {"personal_columns": len(personal)}
-    way = way_to_profile(table.resource, links_between(config, known.values()))
-    cascading = way_to_profile(table.resource, links_between(config, known.values(), cascading=True))
+    path = way_to_profile(table.resource, links_between(config, by_name.values()))
+    cascading = way_to_profile(table.resource, links_between(config, by_name.values(), cascading=True))
     if not personal:
         text = f"no column of {table.table} looks like personal data"
-    elif way and cascading:
-        text = f"personal data ({', '.join(personal)}) is linked: {' -> '.join(way)}"
-    elif way:
+    elif path and cascading:
+        text = f"personal data ({', '.join(personal)}) is linked: {' -> '.join(path)}"
+    elif path:
         text = (
-            f"personal data ({', '.join(personal)}) is linked: {' -> '.join(way)}, but by Campaign's metadata without "
+            f"personal data ({', '.join(personal)}) is linked: {' -> '.join(path)}, but by Campaign's metadata without "
             'the deletion: deleting the profile leaves it in Campaign. Tick "Deleting the target record implies '
             "deleting records referenced by the link\" in the link's definition and publish, or leave these columns out"
         )
@@ -181,7 +183,7 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
             "privacy request for a person would not find them. Link the resource to profile, directly or through "
             "another one, with the deletion passed on, or leave these columns out"
         )
-    return rules.PERSONAL_DATA.found(not personal or bool(way and cascading), text, numbers)
+    return rules.PERSONAL_DATA.finding(not personal or bool(path and cascading), text, numbers)
 
 
 def check_personal_data(runtime: Runtime, table: TableConfig, own: Resource) -> Finding:
@@ -202,18 +204,18 @@ async def _on_the_way(runtime: Runtime, own: Resource) -> list[Resource]:
 
 
 async def resources_on_the_way(config: Config, campaign: CampaignClient, own: Resource) -> list[Resource]:
-    """Return `own` and the resources that it links to within FURTHEST links, without profile. No engine call."""
+    """Return `own` and the resources that it links to within MOST_LINKS links, without profile. No engine call."""
     apis = {table.resource: table.api for table in config.tables}
-    known: dict[str, Resource | None] = {own.name: own}
-    for _ in range(FURTHEST):
-        links = links_between(config, filter(None, known.values()))
-        further = {target for name in known for target in links.get(name, ())} - known.keys() - PROFILE_NAMES
+    resources: dict[str, Resource | None] = {own.name: own}
+    for _ in range(MOST_LINKS):
+        links = links_between(config, filter(None, resources.values()))
+        further = {target for name in resources for target in links.get(name, ())} - resources.keys() - PROFILE_NAMES
         for name in sorted(further):
             try:
-                known[name] = await campaign.resource(apis.get(name, own.api), name, hint=False)
+                resources[name] = await campaign.resource(apis.get(name, own.api), name, hint=False)
             except CampaignRefused:
-                known[name] = None  # we may not read it, so its links are unknown
-    return [resource for resource in known.values() if resource]
+                resources[name] = None  # we may not read it, so its links are unknown
+    return [resource for resource in resources.values() if resource]
 
 
 def links_between(config: Config, resources: Iterable[Resource], *, cascading: bool = False) -> dict[str, set[str]]:
@@ -240,13 +242,13 @@ def _one_name(resource: str | None) -> str | None:
 
 def way_to_profile(start: str, links: Mapping[str, Iterable[str]]) -> list[str] | None:
     """Return the shortest path of links from a resource to profile, both included; None if there is none."""
-    ways, seen = [[start]], {start}
-    for way in ways:
-        if way[-1] in PROFILE_NAMES:
-            return way
-        further = sorted(set(links.get(way[-1], ())) - seen)
-        seen.update(further)
-        ways += [[*way, one] for one in further]
+    paths, reached = [[start]], {start}
+    for path in paths:
+        if path[-1] in PROFILE_NAMES:
+            return path
+        further = sorted(set(links.get(path[-1], ())) - reached)
+        reached.update(further)
+        paths += [[*path, one] for one in further]
     return None
 
 
@@ -269,12 +271,12 @@ def engine_budget(runtime: Runtime, table: TableConfig) -> Finding:
     numbers = {"spent_today": spent, "projected": projected}
     will = f"what is pending of {table.table} costs about {projected:,}"
     if limit is None:
-        return rules.BUDGET.found(True, f"engine calls today: {spent:,}, no limit is set; {will}", numbers)
-    left = max(0, limit - spent)
-    text = f"engine calls today: {spent:,} of {limit:,}, {left:,} are left; {will}"
-    if projected > left:
+        return rules.BUDGET.finding(True, f"engine calls today: {spent:,}, no limit is set; {will}", numbers)
+    remaining = max(0, limit - spent)
+    text = f"engine calls today: {spent:,} of {limit:,}, {remaining:,} are left; {will}"
+    if projected > remaining:
         text += "; what does not fit is sent from the next UTC day on"
-    return rules.BUDGET.found(left > 0, text, numbers | {"limit": limit, "left": left})
+    return rules.BUDGET.finding(remaining > 0, text, numbers | {"limit": limit, "left": remaining})
 
 
 def projected_calls(addressing: Addressing, pending: Mapping[Operation, int]) -> int:

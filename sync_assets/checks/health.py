@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from sync_assets.sftp.client import Storage
 
 POLL_OVERDUE = timedelta(minutes=15)
-FORGOTTEN = timedelta(days=1)
+FORGOTTEN_AFTER = timedelta(days=1)
 """From this duration on, maintenance counts as forgotten. Its purpose, publishing a data model, needs less time."""
-LONG = timedelta(hours=1)
-TOO_LONG = timedelta(days=1)
+LONG_WAIT = timedelta(hours=1)
+OLD_BACKLOG = timedelta(days=1)
 """A backlog older than this is an error, no longer a warning."""
 SHARE_IN_ERROR = 0.05
 """From this share on a finding fails: of differing among compared, or of rejected among known records."""
-PLOTTED = frozenset({"spent_today", "projected", "left"})
+PLOTTED_NUMBERS = frozenset({"spent_today", "projected", "left"})
 """Numbers of the set-up that change from day to day, so that the UI plots them. The others are in the texts."""
 WARN_SHARE, ERROR_SHARE = 0.8, 0.9
 """Used share of the SFTP storage, as in Campaign's own alerts (docs/dev/references/campaign.md 8)."""
@@ -60,8 +60,8 @@ def table_findings(
         return [first, refused(config.table, counts, reports.reject_reasons(config.table)), *aging]
     feed = runtime.ledger.feeds.feed(config.table)
     if feed is None and any(one.stops for one in set_up):  # a second failed check would only repeat the cause
-        text = f"{config.table} has never been captured; its check `{rules.READY.name}` says why."
-        aging = [rules.POLLED.found(True, text)]
+        text = f"{config.table} has never been captured; its check `{rules.READY.name}` shows the reason."
+        aging = [rules.POLLED.finding(True, text)]
     return [first, deletion_guard(config.table, feed.deletes if feed else 0), *aging]
 
 
@@ -84,10 +84,10 @@ def ready(set_up: Sequence[Finding]) -> Finding:
     failing = [one for one in set_up if not one.passed]
     causes = sorted(failing, key=lambda one: not one.stops)
     parts = [(one.check.replace("_", " "), "yes" if one.passed else "no", one.message) for one in set_up]
-    plotted = {name: number for one in set_up for name, number in one.numbers.items() if name in PLOTTED}
-    text = "\n".join(map(str, causes)) or "The set-up is right."
+    plotted = {name: number for one in set_up for name, number in one.numbers.items() if name in PLOTTED_NUMBERS}
+    text = "\n".join(map(str, causes)) or "The set-up is correct."
     numbers = {"parts": Rows(("part", "holds", "in words"), parts), **plotted}
-    return rules.READY.found(not failing, text, numbers, stops=any(one.stops for one in failing))
+    return rules.READY.finding(not failing, text, numbers, stops=any(one.stops for one in failing))
 
 
 def deletion_guard(table: str, deletes: int) -> Finding:
@@ -99,16 +99,16 @@ def deletion_guard(table: str, deletes: int) -> Finding:
             f"allows. They are held back. If that is right, `sync-assets approve-deletes {table}` or the job "
             "approve_deletes, else look at Dynamics 365."
         )
-    return rules.GUARD.found(not deletes, text, {"deletes_held_back": deletes})
+    return rules.GUARD.finding(not deletes, text, {"deletes_held_back": deletes})
 
 
 def polled(table: str, feed: Feed | None, now: datetime, maintenance: datetime | None = None) -> Finding:
     """Return the finding that the feed is polled. In maintenance, since the time given, it passes for one day."""
     if maintenance:
         text = f"Not polled, on purpose. {InMaintenance(table, maintenance)}"
-        return rules.POLLED.found(now - maintenance < FORGOTTEN, text, stops=False)
+        return rules.POLLED.finding(now - maintenance < FORGOTTEN_AFTER, text, stops=False)
     if feed is None:
-        return rules.POLLED.found(False, f"{table} has never been captured. Start the sensor d365_changes.")
+        return rules.POLLED.finding(False, f"{table} has never been captured. Start the sensor d365_changes.")
     passed, news = now - feed.polled_at <= POLL_OVERDUE, "complete"
     if not feed.complete:
         news = "the first read is not finished yet"
@@ -124,7 +124,7 @@ def polled(table: str, feed: Feed | None, now: datetime, maintenance: datetime |
         "position_saved_at": feed.saved_at,
         "complete": feed.complete,
     }
-    return rules.POLLED.found(passed, text, numbers)
+    return rules.POLLED.finding(passed, text, numbers)
 
 
 def refused(table: str, counts: Counts, reasons: Sequence[tuple[str, int]]) -> Finding:
@@ -142,7 +142,7 @@ def refused(table: str, counts: Counts, reasons: Sequence[tuple[str, int]]) -> F
         "reject_rate": round(rate, 6),
         "reasons": Rows(("reason", "records"), reasons),
     }
-    return rules.REFUSED.found(not counts.rejected, text, numbers, stops=rate >= SHARE_IN_ERROR)
+    return rules.REJECTED.finding(not counts.rejected, text, numbers, stops=rate >= SHARE_IN_ERROR)
 
 
 def waiting(
@@ -151,7 +151,7 @@ def waiting(
     now: datetime,
     parents: Sequence[tuple[str, str, int]] = (),
 ) -> Finding:
-    """Return the finding that fails if a record has been waiting for more than LONG.
+    """Return the finding that fails if a record has been waiting for more than LONG_WAIT.
 
     Args:
         by_reason: Number of waiting records by block reason, as text.
@@ -161,9 +161,9 @@ def waiting(
     """
     number, age = sum(by_reason.values()), _age(oldest, now)
     text = f"Records that wait: {number:,}, the oldest for {duration(age)}." if number else "No record is waiting."
-    if age > LONG:
+    if age > LONG_WAIT:
         text += (
-            " They are sent by themselves once what they wait for is there: look whether their parents are rejected, "
+            " They are sent automatically once their parents are synced: check whether the parents are rejected, "
             "filtered out or not captured."
         )
     numbers = {
@@ -173,30 +173,30 @@ def waiting(
         "waiting_by_parent": Rows(("parent", "the parent is", "records"), parents),
         "oldest": oldest,
     }
-    return rules.WAITING.found(age <= LONG, text, numbers)
+    return rules.WAITING.finding(age <= LONG_WAIT, text, numbers)
 
 
 def backlog(pending: int, oldest: datetime | None, now: datetime, retried: Retried | None = None) -> Finding:
-    """Return the finding that fails if a record has been pending for more than LONG.
+    """Return the finding that fails if a record has been pending for more than LONG_WAIT.
 
     Args:
         pending: Number of pending records.
         oldest: When the oldest of them last changed; None if there is none.
         now: UTC.
-        retried: What is known of those that got no answer that names a cause.
+        retried: The records that got no answer that names a cause.
     """
     age = _age(oldest, now)
     text = (
         f"Records that are pending: {pending:,}, the oldest for {duration(age)}." if pending else "Nothing is pending."
     )
-    if age > LONG:
+    if age > LONG_WAIT:
         text += " Start the sensor backlog or run `sync-assets sync`; if they run, see the last run of this asset."
     if retried:
         since = f" since {clock(retried.since, now)}" if retried.since else ""
         due = f" The next attempt is at {clock(retried.next_attempt, now)}." if retried.next_attempt else ""
         text += f" {counted(retried.records, 'record')} got no answer that names a cause{since}: {retried.reason}.{due}"
     numbers = {"pending": pending, "oldest_hours": _hours(age), "oldest": oldest}
-    return rules.BACKLOG.found(age <= LONG, text, numbers, stops=age > TOO_LONG)
+    return rules.BACKLOG.finding(age <= LONG_WAIT, text, numbers, stops=age > OLD_BACKLOG)
 
 
 def ids_by_attribute(differing: Mapping[str, Sequence[str]]) -> Rows:
@@ -247,7 +247,7 @@ def arrives(
         workflow = f"workflow {export.workflow_id}" if export.workflow_id else "the export workflow"
         text += (
             f" Look at {workflow} in Campaign and start it again at once: opt-outs made in Campaign do not reach "
-            "Dynamics 365 meanwhile. If it runs and simply had nothing to tell (it may write no file on a quiet day), "
+            "Dynamics 365 meanwhile. If it runs and had no changes to export (it may write no file on a quiet day), "
             "raise `expected_every_hours`."
         )
     numbers: dict[str, Any] = {"expected_every_hours": float(export.expected_every_hours), "newest_file": newest}
@@ -255,7 +255,7 @@ def arrives(
     if passed_over:
         text += f" Passed over in {export.directory}: {len(passed_over):,}."
         numbers["passed_over"] = Rows(("name", "why"), passed_over[:SHOWN_IDS])
-    return rules.ARRIVES.found(not late, text, numbers, stops=newest is not None)
+    return rules.FILE_ARRIVES.finding(not late, text, numbers, stops=newest is not None)
 
 
 def room(export: Export, storage: Storage | None, troubles: Sequence[str] = ()) -> Finding:
@@ -282,25 +282,25 @@ def room(export: Export, storage: Storage | None, troubles: Sequence[str] = ()) 
         fewer = "; `export.after: delete` or fewer `keep_days` do it for opt-out files."
         text += f" Remove what is no longer needed{'.' if export.after == 'delete' else fewer}"
     if troubles:
-        text += f" Files that were taken could not be tidied up: {len(troubles):,}. The first: {troubles[0]}"
+        text += f" Processed files could not be moved or removed: {len(troubles):,}. The first: {troubles[0]}"
     passed = storage is not None and share < WARN_SHARE and not troubles
     numbers["not_tidied_up"] = len(troubles)
-    return rules.ROOM.found(passed, text, numbers, stops=share >= ERROR_SHARE)
+    return rules.SFTP_SPACE.finding(passed, text, numbers, stops=share >= ERROR_SHARE)
 
 
 def decided(unanswered: int, problem: str | None) -> Finding:
     """Return the finding that fails if Campaign did not answer for some contacts. Other decisions are written."""
     text = "Everything that was due is decided."
     if unanswered:
-        text = f"Campaign could not be asked about {counted(unanswered, 'contact')}; these opt-outs stay due."
+        text = f"Campaign did not answer for {counted(unanswered, 'contact')}; these opt-outs stay due."
         text = f"{text} {problem or ''}".strip()
-    return rules.DECIDED.found(not unanswered, text, {"unanswered": unanswered})
+    return rules.ALL_DECIDED.finding(not unanswered, text, {"unanswered": unanswered})
 
 
 def accepted(refused: int) -> Finding:
     """Return the finding that fails while an opt-out is rejected. The others go on."""
     text = (
-        f"{counted(refused, 'opt-out', 'are')} rejected. See `sync-assets rejects`; put right what is wrong, then "
+        f"{counted(refused, 'opt-out', 'are')} rejected. See `sync-assets rejects`; correct the cause, then "
         "`sync-assets retry contact`."
     )
-    return rules.ACCEPTED.found(not refused, text if refused else "", {"refused": refused})
+    return rules.ACCEPTED.finding(not refused, text if refused else "", {"refused": refused})

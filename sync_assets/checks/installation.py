@@ -49,26 +49,26 @@ def configuration(runtime: Runtime) -> list[Finding]:
     config, settings = runtime.config, runtime.settings
     tables = ", ".join(f"{table.table} -> {table.resource}" for table in config.tables)
     privacy = (
-        "acknowledged in the configuration: requests of people to see or to delete their data are yours to carry out, "
-        "in both systems; `sync-assets hold` keeps a person out meanwhile"
+        "acknowledged in the configuration: requests of people to see or to delete their data are your task, "
+        "in both systems; `sync-assets hold` excludes a person meanwhile"
     )  # another configuration is refused at load
-    found = [ok("configuration", f"{settings.config} maps {tables}"), ok("privacy", privacy)]
-    found += region(settings.links()[0])
+    findings = [ok("configuration", f"{settings.config} maps {tables}"), ok("privacy", privacy)]
+    findings += region(settings.links()[0])
     needed: list[System] = ["d365", "campaign"]
     if config.opt_out.direction in ("campaign_to_d365", "bidirectional") or config.logs.export:
         needed.append("sftp")
-    return [*found, *(variables(runtime, needed) or [ok("environment", "all variables are set")])]
+    return [*findings, *(variables(runtime, needed) or [ok("environment", "all variables are set")])]
 
 
 def region(d365_url: str | None) -> list[Finding]:
     """Return a notice on where data is processed, for an organisation in EMEA or APAC."""
     host = (urlsplit(d365_url or "").hostname or "").split(".")
-    found = next((REGIONS[part] for part in host[1:] if part in REGIONS), None) if "dynamics" in host else None
-    if found is None:
+    area = next((REGIONS[part] for part in host[1:] if part in REGIONS), None) if "dynamics" in host else None
+    if area is None:
         return []
     notice = (
-        f"Dynamics 365 stands in {found}. Data is processed where this program runs and lies in its ledger and files, "
-        "nowhere else: run it where your rules for personal data allow"
+        f"Dynamics 365 is hosted in {area}. Data is processed where this program runs, and stored in its ledger "
+        "and files, nowhere else: run it where your rules for personal data allow"
     )
     return [ok("region", notice)]
 
@@ -86,16 +86,16 @@ def variables(runtime: Runtime, needed: list[System]) -> list[Finding]:
 def whole_configuration(config: Config) -> list[Finding]:
     """Return the findings beside the limits that are the same for every table."""
     mapped = f"tables: {len(config.tables)}, each to a resource of its own"
-    found = [ok("one table to one resource", mapped)]  # another configuration is refused at load
+    findings = [ok("one table to one resource", mapped)]  # another configuration is refused at load
     if deleting := ", ".join(table.table for table in config.tables if table.apply_deletes):
-        found.append(warn(f"{deleting}: the order of a privacy delete", PRIVACY_ORDER))
+        findings.append(warn(f"{deleting}: the order of a privacy delete", PRIVACY_ORDER))
     if (minutes := config.guardrails.horizon_minutes) < SHORTEST_HORIZON_MINUTES:
         text = (
             f"guardrails.horizon_minutes is {minutes:g}; Campaign has {SILENCE:.0f} s for an answer, and "
             f"a request may take effect later. Set at least {SHORTEST_HORIZON_MINUTES:g}; the default is 15"
         )
-        found.append(warn("horizon of requests without an answer", text))
-    return found
+        findings.append(warn("horizon of requests without an answer", text))
+    return findings
 
 
 # --- Ledger -----------------------------------------------------------------------------------------------------------
@@ -104,35 +104,35 @@ def whole_configuration(config: Config) -> list[Finding]:
 def ledger(runtime: Runtime) -> list[Finding]:
     """Return the findings on the ledger; the first one fails if it cannot be used."""
     try:
-        known = sum(counts.records for counts in runtime.ledger.reports.counts().values())
+        records = sum(counts.records for counts in runtime.ledger.reports.counts().values())
     except SyncAssetsError as error:
         return fail("ledger", error)
     if runtime.no_ledger:
         return [ok("ledger", runtime.no_ledger.rstrip("."))]
-    return [ok("ledger", f"open, {counted(known, 'record')} known"), *ledger_security(runtime)]
+    return [ok("ledger", f"open, {counted(records, 'record')} known"), *ledger_security(runtime)]
 
 
 def ledger_security(runtime: Runtime) -> list[Finding]:
     """Return the findings on encryption and, of a PostgreSQL server on another host, on the connection."""
     title, encrypt = "payloads", "set SYNC_ASSETS_LEDGER_KEY_FILE, see docs/privacy.md"
     if name := runtime.cipher.name:
-        found = [ok(title, f"encrypted with the key {name} until Campaign acknowledges them")]
+        findings = [ok(title, f"encrypted with the key {name} until Campaign acknowledges them")]
     elif runtime.settings.ledger_in_sqlite:
-        found = [ok(title, f"not encrypted, erased from the file once acknowledged; to encrypt them, {encrypt}")]
+        findings = [ok(title, f"not encrypted, erased from the file once acknowledged; to encrypt them, {encrypt}")]
     else:
-        kept = "not encrypted: PostgreSQL keeps erased payloads in old pages, its write-ahead log and backups"
-        found = [warn(title, f"{kept}; {encrypt}")]
+        unencrypted = "not encrypted: PostgreSQL keeps erased payloads in old pages, its write-ahead log and backups"
+        findings = [warn(title, f"{unencrypted}; {encrypt}")]
     title = "connection to the ledger"
     match runtime.settings.ledger_connection:
         case "verified":
-            found.append(ok(title, "the server's certificate and name are verified"))
+            findings.append(ok(title, "the server's certificate and name are verified"))
         case "unverified":
             text = "the server's certificate is not verified, so another server could get the password: "
             text += "write sslmode=verify-full into the URL, unless the network is this host's own"
-            found.append(warn(title, text))
+            findings.append(warn(title, text))
         case _:
             pass
-    return found
+    return findings
 
 
 def runs(runtime: Runtime) -> Finding:

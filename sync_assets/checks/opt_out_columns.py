@@ -19,8 +19,8 @@ from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.table_mapping import MappingError, attribute_problem
 from sync_assets.words import did_you_mean
 
-ALLOWING = frozenset({"allow", "allowed", "send", "opt in", "opted in", "subscribed"})
-REFUSING = frozenset({"do not allow", "not allowed", "do not send", "opt out", "opted out", "unsubscribed"})
+ALLOW_LABELS = frozenset({"allow", "allowed", "send", "opt in", "opted in", "subscribed"})
+REFUSE_LABELS = frozenset({"do not allow", "not allowed", "do not send", "opt out", "opted out", "unsubscribed"})
 """Labels of true with a clear meaning, in lower case, without hyphens. Other labels are not judged: `Yes` of a column
 `Do not email` means the opposite of `Yes` of a column `Newsletter`.
 """
@@ -94,17 +94,17 @@ def _column_problems(mappings: Mapping[str, OptOutMapping], table: Table, writte
         elif problem := _polarity_problem(column, mapping):
             problems.append(problem)
         if written and not column.updatable:
-            problems.append(f"`{name}`: Dynamics 365 does not let anybody write to this column; name another one")
+            problems.append(f"`{name}`: the column is read-only in Dynamics 365; name another one")
     return problems
 
 
 def _unreadable(table: Table, name: str) -> str | None:
     column = table.columns.get(name)
     if column is None:
-        meant = did_you_mean(name, list(table.columns))
-        instead = f"did you mean `{meant}`?" if meant else "name a column of the table"
+        closest = did_you_mean(name, list(table.columns))
+        instead = f"did you mean `{closest}`?" if closest else "name a column of the table"
         return f"`{name}`: {table.name} has no such column; {instead}"
-    return None if column.readable else f"`{name}`: Dynamics 365 does not let anybody read this column; leave it out"
+    return None if column.readable else f"`{name}`: the column cannot be read in Dynamics 365; leave it out"
 
 
 def _two_valued(column: Column) -> bool:
@@ -123,12 +123,12 @@ def _polarity_problem(column: Column, mapping: OptOutMapping) -> str | None:
     label = column.labels.get(1, "") if column.type in _LABELLED else ""
     label_text = " ".join(label.casefold().replace("-", " ").split())
     true = "true" if column.type == "boolean" else "1"
-    if label_text in ALLOWING and not mapping.inverted:
+    if label_text in ALLOW_LABELS and not mapping.inverted:
         return (
             f"`{column.name}`: {true} is labelled `{label}`, so it means allow, and true in `{mapping.to}` means do "
             f"not; write `{column.name}: {{to: {mapping.to}, inverted: true}}`"
         )
-    if label_text in REFUSING and mapping.inverted:
+    if label_text in REFUSE_LABELS and mapping.inverted:
         return (
             f"`{column.name}`: {true} is labelled `{label}`, so it means do not, as true does in `{mapping.to}`; "
             "remove `inverted: true`"

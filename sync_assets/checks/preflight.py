@@ -96,7 +96,7 @@ def campaign_findings(config: TableConfig, resource: Resource) -> list[Finding]:
 
 def _of_campaign(config: TableConfig, resource: Resource, problems: list[str]) -> list[Finding]:
     return [
-        rules.PUBLISHED.found(True),
+        rules.PUBLISHED.finding(True),
         rules.ATTRIBUTES.no_problems(problems),
         cardinalities(config, resource),
         _key(config, resource),
@@ -106,22 +106,22 @@ def _of_campaign(config: TableConfig, resource: Resource, problems: list[str]) -
 def findings_of(error: SyncAssetsError) -> list[Finding]:
     """Return the findings that an error of the preflight, or of a push's check of Campaign, contains."""
     if isinstance(error, NotPublished):
-        return [rules.PUBLISHED.found(False, str(error))]
+        return [rules.PUBLISHED.finding(False, str(error))]
     return error.findings if isinstance(error, NotReady) else []
 
 
 def tracking(table: Table) -> Finding:
     remedy = "switch it on in the table's properties (Advanced options, Track changes) and publish"
-    return rules.TRACKING.found(table.change_tracking, "" if table.change_tracking else remedy)
+    return rules.TRACKING.finding(table.change_tracking, "" if table.change_tracking else remedy)
 
 
 def _key(config: TableConfig, resource: Resource) -> Finding:
     """Return the finding on the key. The metadata has no member for uniqueness (docs/dev/references/campaign.md 3)."""
     if problem := key_problem(resource, config.key):
-        return rules.KEY.found(False, problem)
+        return rules.KEY.finding(False, problem)
     hint = "the first record that is sent is read back by it"
     text = f"{config.key} can hold the D365 id. Campaign's metadata does not state whether it is unique: {hint}"
-    return rules.KEY.found(True, text)
+    return rules.KEY.finding(True, text)
 
 
 def cardinalities(config: TableConfig, resource: Resource) -> Finding:
@@ -151,7 +151,7 @@ def cardinalities(config: TableConfig, resource: Resource) -> Finding:
                 f"`cardinality: one`: records without a {link.table} in scope are not sent, and are deleted with it. "
                 "If the link was published as a `0 or 1 cardinality simple link`, write `cardinality: zero_or_one`"
             )
-    return rules.CARDINALITIES.found(not (hidden or waiting), "; ".join([*hidden, *waiting]), stops=bool(hidden))
+    return rules.CARDINALITIES.finding(not (hidden or waiting), "; ".join([*hidden, *waiting]), stops=bool(hidden))
 
 
 # --- What changed since the last capture ------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def types_in(config: TableConfig, resource: Resource) -> Types:
     }
 
 
-def type_findings(config: TableConfig, known: Mapping[tuple[str, str], str], now: Types) -> list[Finding]:
+def type_findings(config: TableConfig, stored: Mapping[tuple[str, str], str], now: Types) -> list[Finding]:
     """Return one finding for each side in `now`: columns or attributes whose type differs from the known one.
 
     A column or attribute without a known type is no change.
@@ -183,18 +183,18 @@ def type_findings(config: TableConfig, known: Mapping[tuple[str, str], str], now
     sides = (("campaign", rules.ATTRIBUTE_TYPES, config.resource), ("d365", rules.COLUMN_TYPES, config.table))
     for side, rule, where in sides:
         changed = [
-            f"`{name}` of {where} was {known[at, name]} and is {type_}"
+            f"`{name}` of {where} was {stored[at, name]} and is {type_}"
             for (at, name), type_ in now.items()
-            if at == side and known.get((at, name), type_) != type_
+            if at == side and stored.get((at, name), type_) != type_
         ]
         text = "; ".join(changed)
         if changed:
             text += (
-                ". Look whether the mapping still says what you mean, then `sync-assets maintenance off "
+                ". Check that the mapping is still right, then `sync-assets maintenance off "
                 f"{config.table}` takes the new types"
             )
         if any(at == side for at, _ in now):
-            findings.append(rule.found(not changed, text))
+            findings.append(rule.finding(not changed, text))
     return findings
 
 
@@ -203,10 +203,10 @@ def findings_since_capture(ledger: Ledger, config: TableConfig, now: Types) -> l
 
     now: the types, as in `type_findings`. The types of another resource are no change of the former one's.
     """
-    known, target = ledger.maintenance.known_types(config.table), target_finding(ledger, config)
+    stored, target = ledger.maintenance.known_types(config.table), target_finding(ledger, config)
     if ledger.targets.target(config.table) != (config.resource, config.key):
-        known = {place: type_ for place, type_ in known.items() if place[0] == "d365"}
-    return [*type_findings(config, known, now), target]
+        stored = {place: type_ for place, type_ in stored.items() if place[0] == "d365"}
+    return [*type_findings(config, stored, now), target]
 
 
 def target_finding(ledger: Ledger, config: TableConfig) -> Finding:
@@ -217,7 +217,7 @@ def target_finding(ledger: Ledger, config: TableConfig) -> Finding:
     resource, key = before = ledger.targets.target(config.table) or (config.resource, config.key)
     records, links = ledger.targets.count_sent(config.table) if before != (config.resource, config.key) else (0, 0)
     if not records:
-        return rules.TARGET.found(True)
+        return rules.TARGET.finding(True)
     linked = f", {counted(links, 'link')} of other tables to them are sent again" if links else ""
     text = (
         f"{counted(records, 'record')} went to {resource} by {key}, and the configuration names {config.resource} by "
@@ -225,7 +225,7 @@ def target_finding(ledger: Ledger, config: TableConfig) -> Finding:
         f"that it lacks by {config.key} are sent as new ones, one engine call each{linked}; those in {resource} that "
         f"carry {key} stay as they are"
     )
-    return rules.TARGET.found(False, text, {"records": records, "links": links})
+    return rules.TARGET.finding(False, text, {"records": records, "links": links})
 
 
 # --- The whole set-up of a table --------------------------------------------------------------------------------------
@@ -265,8 +265,8 @@ def types_note(ready: Ready) -> Finding:
 
     `doctor` warns about it; in a check it would fail for good, and hide other findings.
     """
-    found = guardrails.supported_types(ready.mapping)
-    return rules.TYPES.found(True, found.message, found.numbers)
+    finding = guardrails.supported_types(ready.mapping)
+    return rules.TYPES.finding(True, finding.message, finding.numbers)
 
 
 def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: Side) -> list[Finding]:
@@ -274,7 +274,7 @@ def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: 
 
     An error without findings may come from either system, so both are checked again, each by itself.
     """
-    if isinstance(error, EndsAllTables):  # to ask again would take as long
+    if isinstance(error, EndsAllTables):  # a second check would take as long
         return [failure("campaign", error)]
     findings = findings_of(error)
     missing = {"d365", "campaign"} - {one.side for one in findings}
@@ -287,7 +287,7 @@ def causes(runtime: Runtime, config: TableConfig, error: SyncAssetsError, side: 
 
 def failure(side: Side, error: SyncAssetsError) -> Finding:
     """Return an error as a failed finding of one side."""
-    return rules.ANSWERS.found(False, str(error), side=side)
+    return rules.ANSWERS.finding(False, str(error), side=side)
 
 
 async def _check_both(runtime: Runtime, config: TableConfig) -> tuple[list[Finding], Ready | None]:
@@ -298,10 +298,10 @@ async def _check_both(runtime: Runtime, config: TableConfig) -> tuple[list[Findi
     except NotReady as error:
         return error.findings, None
     except SyncAssetsError:
-        found = await run_together(
+        results = await run_together(
             _or_failure("d365", _d365(runtime, config)), _or_failure("campaign", _campaign(runtime, config))
         )
-        return [finding for of_side in found for finding in of_side], None
+        return [finding for of_side in results for finding in of_side], None
 
 
 async def _or_failure(side: Side, findings: Awaitable[list[Finding]]) -> list[Finding]:

@@ -1,6 +1,6 @@
 """The registry of findings: each rule that several commands, runs and asset checks render, and what was found.
 
-A rule has a title for each result, so that a line says what is so: "change tracking is off". The sentence with numbers
+A rule has a title for each result, so that a line says the state: "change tracking is off". The sentence with numbers
 and the remedy belongs to the finding; the function that finds it stands in a module beside this one. `doctor` has
 further findings that no one else renders: it makes them with `ok`, `warn` and `fail`.
 """
@@ -30,11 +30,11 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule found.
+    """The result of a rule.
 
     Attributes:
-        outcome: ok; warn: it does not hold, and nothing stops; fail: it does not hold, and what it is about stops.
-        title: the result in a few words, with what it is about.
+        outcome: ok; warn: it does not hold, and nothing stops; fail: it does not hold, and the table stops, or all.
+        title: the result in a few words, with its subject.
         message: the sentence, with the remedy if the rule does not hold.
         check: name of the rule, which is that of the asset check; empty for findings of `doctor` alone.
         stops_all: True if it fails and no table may be synchronised, not only its own.
@@ -91,7 +91,7 @@ class Rule:
         name: of the asset check, or of the part of the check `ready`; in words, the title if the rule holds.
         broken: the title if it does not.
         holds: the sentence if it holds, which describes the asset check.
-        stops: what is not written while it does not hold.
+        stops: the scope that is not written while it does not hold: nothing, one table, all.
         side: of the asset that has the check, for rules of the set-up.
     """
 
@@ -101,7 +101,7 @@ class Rule:
     stops: Literal["all", "table", "nothing"] = "nothing"
     side: Side = "d365"
 
-    def found(
+    def finding(
         self,
         passed: bool,
         message: str = "",
@@ -125,7 +125,7 @@ class Rule:
     def no_problems(self, problems: Iterable[str]) -> Finding:
         """Return the finding that holds if there are no problems."""
         text = "; ".join(problems)
-        return self.found(not text, text)
+        return self.finding(not text, text)
 
 
 # --- The set-up of a table, from both systems' metadata and the ledger ------------------------------------------------
@@ -226,7 +226,7 @@ LINK_DEPTH = Rule(
 TYPES = Rule(
     "types_are_supported",
     "types are not supported",
-    "Campaign has a type for every mapped column; others travel as texts.",
+    "Campaign has a type for every mapped column; others are sent as texts.",
 )
 PERSONAL_DATA = Rule(
     "personal_data_is_linked_to_profile",
@@ -260,19 +260,19 @@ POLLED = Rule(
     "The change feed was polled within the last 15 minutes.",
     "table",
 )
-REFUSED = Rule(
+REJECTED = Rule(
     "no_record_is_refused", "records are rejected", "No record of this table is rejected; see `sync-assets rejects`."
 )
 WAITING = Rule(
     "no_record_waits_long", "records wait for long", "No record has been waiting for its parent for more than an hour."
 )
 BACKLOG = Rule("backlog_is_young", "the backlog is old", "Nothing has been pending for more than an hour.")
-AGREES = Rule(
+CAMPAIGN_AGREES = Rule(
     "campaign_agrees_with_what_was_sent",
     "Campaign differs from what was sent",
     "A random sample of the records that Campaign acknowledged is read back: it holds what was sent last.",
 )
-ONCE = Rule(
+UNIQUE_KEYS = Rule(
     "no_key_stands_twice", "keys occur twice", "No two records of Campaign carry the same id of Dynamics 365.", "table"
 )
 OPT_OUTS_AGREE = Rule(
@@ -283,24 +283,24 @@ OPT_OUTS_AGREE = Rule(
 )
 TABLE_CHECKS: Mapping[Side, tuple[Rule, ...]] = {
     "d365": (READY, GUARD, POLLED),
-    "campaign": (READY, REFUSED, WAITING, BACKLOG),
+    "campaign": (READY, REJECTED, WAITING, BACKLOG),
 }
 """The checks of each asset of a table. None is blocking: the run itself decides what it may do."""
-AUDIT_CHECKS = (AGREES, ONCE)
+AUDIT_CHECKS = (CAMPAIGN_AGREES, UNIQUE_KEYS)
 
 # --- The checks of opt-outs -------------------------------------------------------------------------------------------
 
-ARRIVES = Rule(
+FILE_ARRIVES = Rule(
     "export_arrives_in_time",
     "the export file is late",
     "Campaign has written a file of opt-outs within `expected_every_hours`.",
 )
-ROOM = Rule("sftp_has_room", "the SFTP is nearly full", "The Campaign SFTP is known to be less than 80 % full.")
+SFTP_SPACE = Rule("sftp_has_room", "the SFTP is nearly full", "The Campaign SFTP is known to be less than 80 % full.")
 READABLE = Rule(
     "the_file_can_be_read", "the file cannot be read", "The file is whole, has its columns, and times.", "table"
 )
-VALID = Rule("every_row_is_valid", "rows are rejected", "No row was left out because something is wrong with it.")
-DECIDED = Rule("everything_due_is_decided", "opt-outs are not decided", "Campaign could be asked where it has to be.")
+VALID = Rule("every_row_is_valid", "rows are rejected", "No row is rejected.")
+ALL_DECIDED = Rule("everything_due_is_decided", "opt-outs are not decided", "Campaign answered for every contact.")
 ACCEPTED = Rule("no_opt_out_is_refused", "opt-outs are rejected", "No opt-out is rejected.")
 
 
@@ -309,8 +309,8 @@ class NotReady(SyncAssetsError):
 
     def __init__(self, table: str, findings: list[Finding]) -> None:
         self.findings = findings
-        wrong = "; ".join(str(finding) for finding in findings if finding.stops)
-        super().__init__(f"{table} was not synchronised, nothing was written: {wrong}")
+        problems = "; ".join(str(finding) for finding in findings if finding.stops)
+        super().__init__(f"{table} was not synchronised, nothing was written: {problems}")
 
 
 def require(table: str, findings: list[Finding]) -> list[Finding]:

@@ -38,10 +38,10 @@ async def volume(
     """
     if not tables:
         return []
-    lately = Interval(datetime.now(UTC) - timedelta(days=1)).condition(MODIFIED)
+    last_day = Interval(datetime.now(UTC) - timedelta(days=1)).condition(MODIFIED)
     rows, changed = await run_together(
         run_together(*(_or_none(d365.record_count(config.table)) for config, _, _ in tables)),
-        run_together(*(_or_none(count_rows(d365, table, lately)) for _, table, _ in tables)),
+        run_together(*(_or_none(count_rows(d365, table, last_day)) for _, table, _ in tables)),
     )
     names = [config.table for config, _, _ in tables]
     costs = {
@@ -58,13 +58,11 @@ def first_load(rows: Mapping[str, int | None], synced: Mapping[str, int], per_da
     rows: by Dynamics 365's count, None if it gives none.
     """
     title, unknown = "estimate of the first load", _unknown(rows)
-    left = {table: max(0, number - synced.get(table, 0)) for table, number in rows.items() if number is not None}
-    calls = sum(left.values())
+    missing = {table: max(0, number - synced.get(table, 0)) for table, number in rows.items() if number is not None}
+    calls = sum(missing.values())
     if not calls:
-        return ok(title, f"nothing is left to be sent{unknown}" if left else f"not known{unknown}")
-    text = (
-        f"at most {calls:,} engine calls ({_listed(left)}), one for each row that Campaign does not hold yet{unknown}"
-    )
+        return ok(title, f"nothing is left to be sent{unknown}" if missing else f"not known{unknown}")
+    text = f"at most {calls:,} engine calls ({_listed(missing)}), one for each row that is not synced{unknown}"
     if per_day:
         days = -(-calls // per_day)
         text += f"; at {per_day:,} calls a day (engine_calls_per_day) that takes {counted(days, 'day')}"
@@ -120,4 +118,4 @@ def _listed(numbers: Mapping[str, int]) -> str:
 
 def _unknown(numbers: Mapping[str, int | None]) -> str:
     missing = [table for table, number in numbers.items() if number is None]
-    return f"; Dynamics 365 does not tell for {', '.join(missing)}" if missing else ""
+    return f"; Dynamics 365 gives no count for {', '.join(missing)}" if missing else ""

@@ -49,7 +49,7 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
         incidents, _ = find_incidents(runtime, instance, watched, datetime.now(UTC))
     return {
         "troubles": [
-            {"kind": one.kind, "what": one.what, "since": iso(one.since), "said": one.said, "remedy": one.remedy}
+            {"kind": one.kind, "what": one.title, "since": iso(one.since), "said": one.detail, "remedy": one.remedy}
             for one in incidents
         ]
     }

@@ -79,7 +79,7 @@ def run_dev(arguments: Sequence[str]) -> None:
     allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
     _name_home(arguments)
     with _dagsters_errors():
-        servers.run_dev(arguments, webserver=WEB, taken=partial(_raise_taken, "dev", arguments))
+        servers.run_dev(arguments, webserver=WEB, raise_taken=partial(_raise_taken, "dev", arguments))
 
 
 def _raise_taken(command: str, arguments: Sequence[str], port: int) -> None:

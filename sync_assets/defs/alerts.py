@@ -168,8 +168,8 @@ def tell_all(
             lines.append(f"{name}: not sent, it is tried again. {error}")
         else:
             memories[name] = new_memory
-            new, again, solved = len(notices.new), len(notices.again), len(notices.solved)
-            sent = f": sent {new} new, {again} lasting, {solved} resolved"
+            new, lasting, resolved = len(notices.new), len(notices.lasting), len(notices.resolved)
+            sent = f": sent {new} new, {lasting} lasting, {resolved} resolved"
             lines.append(name + (sent if notices else NO_NEWS))
     return memories, lines
 

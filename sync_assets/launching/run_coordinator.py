@@ -20,8 +20,8 @@ import dagster as dg
 from sync_assets.errors import SyncAssetsError
 
 REFUSED_PREFIXES = ("ecs/", "dagster-k8s/")
-REFUSED = ("dagster/image",)
-NOTES_OF_THE_LAUNCHER = ("ecs/task_arn", "ecs/cluster")
+REFUSED_TAGS = ("dagster/image",)
+LAUNCHER_TAGS = ("ecs/task_arn", "ecs/cluster")
 """Dagster's ECS launcher adds them to a run that it started, and a re-execution inherits them. They name the task that
 is stopped with the run, and the launcher replaces them."""
 
@@ -60,7 +60,7 @@ class GuardedRunCoordinator(dg.QueuedRunCoordinator):
 def refused_tags(tags: Iterable[str]) -> list[str]:
     """Return the names among those of tags that no run may have, sorted."""
     return sorted(
-        tag for tag in tags if (tag.startswith(REFUSED_PREFIXES) or tag in REFUSED) and tag not in NOTES_OF_THE_LAUNCHER
+        tag for tag in tags if (tag.startswith(REFUSED_PREFIXES) or tag in REFUSED_TAGS) and tag not in LAUNCHER_TAGS
     )
 
 
@@ -75,11 +75,11 @@ def refused_settings(config: Mapping[str, Any]) -> list[str]:
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield each value that is no mapping or list, and each reference to a variable, with the path of its keys."""
     if isinstance(value, Mapping) and set(value) != {"env"}:
-        for key, inner in value.items():
-            yield from _leaves(inner, (*path, str(key)))
+        for key, child in value.items():
+            yield from _leaves(child, (*path, str(key)))
     elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _leaves(inner, path)
+        for child in value:
+            yield from _leaves(child, path)
     else:
         yield path, value
 

@@ -19,7 +19,7 @@ from sync_assets.launching.code_server import RemoteCall
 def run_webserver(
     arguments: Sequence[str],
     guard: Callable[..., Any],
-    taken: Callable[[int], None],
+    raise_taken: Callable[[int], None],
     announce: Callable[[str], None],
     **options: Any,
 ) -> None:
@@ -28,7 +28,7 @@ def run_webserver(
     Args:
         arguments: Those of `dagster-webserver`; its environment variables count, too.
         guard: Class of the middleware.
-        taken: Called before anything is loaded if the port that the arguments name is in use; raises.
+        raise_taken: Called before anything is loaded if the port that the arguments name is in use; raises.
         announce: Called with the address before it is served: at log level `warning` Dagster does not name it.
         options: Arguments of the middleware.
 
@@ -39,12 +39,12 @@ def run_webserver(
     from dagster_webserver.webserver import DagsterWebserver  # noqa: PLC0415
     from starlette.middleware import Middleware  # noqa: PLC0415
 
-    own = DagsterWebserver.build_middleware
+    build_middleware = DagsterWebserver.build_middleware
 
     def with_guard(self: DagsterWebserver[Any, Any]) -> list[Middleware]:
-        return [Middleware(guard, **options), *own(self)]
+        return [Middleware(guard, **options), *build_middleware(self)]
 
-    chosen = _chosen(cli.cli, arguments, "DAGSTER_WEBSERVER", taken)
+    chosen = _chosen(cli.cli, arguments, "DAGSTER_WEBSERVER", raise_taken)
 
     def run(app: Any, *, host: str, port: int, **more: Any) -> None:
         announce(f"http://{host}:{port}{chosen['path_prefix']}")
@@ -55,12 +55,12 @@ def run_webserver(
     cli.cli.main([*arguments], prog_name="sync-assets web", auto_envvar_prefix="DAGSTER_WEBSERVER")
 
 
-def _chosen(command: Any, arguments: Sequence[str], prefix: str, taken: Callable[[int], None]) -> dict[str, Any]:
+def _chosen(command: Any, arguments: Sequence[str], prefix: str, raise_taken: Callable[[int], None]) -> dict[str, Any]:
     """Return the options of a command of Dagster's, whose port must be free; wrong ones are left to the command."""
     chosen = command.make_context("", [*arguments], auto_envvar_prefix=prefix, resilient_parsing=True).params
     port = int(chosen.get("port") or 0)
     if free_port(port, chosen.get("host") or "127.0.0.1") is None:
-        taken(port)
+        raise_taken(port)
     return chosen
 
 
@@ -75,13 +75,13 @@ def free_port(port: int, host: str = "127.0.0.1") -> int | None:
         return int(probe.getsockname()[1])
 
 
-def run_dev(arguments: Sequence[str], webserver: Sequence[str], taken: Callable[[int], None]) -> None:
+def run_dev(arguments: Sequence[str], webserver: Sequence[str], raise_taken: Callable[[int], None]) -> None:
     """Run `dagster dev` with another web server. Does not return.
 
     Args:
         arguments: Those of `dagster dev`.
         webserver: Arguments with which Python starts the web server; Dagster appends its options.
-        taken: The same: `dagster dev` goes on without a web server that finds its port in use.
+        raise_taken: The same: `dagster dev` goes on without a web server that finds its port in use.
 
     Reason: `dagster dev` starts `python -m dagster_webserver`, and no option names another module. A process that is
     neither web server nor daemon raises KeyError: then Dagster has changed, and the web server might be unguarded.
@@ -96,7 +96,7 @@ def run_dev(arguments: Sequence[str], webserver: Sequence[str], taken: Callable[
         python, _, module, *rest = parts
         return start([python, *modules[module], *rest], **options)
 
-    _chosen(dev.dev_command, arguments, "DAGSTER_CLI_DEV", taken)
+    _chosen(dev.dev_command, arguments, "DAGSTER_CLI_DEV", raise_taken)
     warnings.filterwarnings("ignore", "Function `dev_command`")  # advises a command without the guard
     setattr(dev, name, started)
     dev.dev_command.main([*arguments], prog_name="sync-assets dev", auto_envvar_prefix="DAGSTER_CLI_DEV")
@@ -124,9 +124,9 @@ def run_code_server(arguments: Sequence[str], refusal: Callable[[RemoteCall], st
     from dagster._cli.code_server import start_command  # noqa: PLC0415  slow, and no run needs it
     from dagster._grpc import proxy_server  # noqa: PLC0415
 
-    own = proxy_server.DagsterProxyApiServicer
-    checked = {name: _checked(getattr(own, name, None), name, refusal) for name in remote_calls()}
-    proxy_server.DagsterProxyApiServicer = type(own.__name__, (own,), checked)
+    servicer = proxy_server.DagsterProxyApiServicer
+    checked = {name: _checked(getattr(servicer, name, None), name, refusal) for name in remote_calls()}
+    proxy_server.DagsterProxyApiServicer = type(servicer.__name__, (servicer,), checked)
     start_command.main([*arguments], prog_name="sync-assets code-server", auto_envvar_prefix="DAGSTER_CODE_SERVER")
 
 
@@ -164,9 +164,9 @@ def _remote_call(name: str, request: Any) -> RemoteCall:
         "ExternalSensorExecution": ("serialized_external_sensor_execution_args", types.SensorExecutionArgs),
         "StartRun": ("serialized_execute_run_args", types.ExecuteExternalJobArgs),
     }
-    known = arguments.get(name.removeprefix("Sync"))
-    if known is None:
+    given = arguments.get(name.removeprefix("Sync"))
+    if given is None:
         return RemoteCall(name)
-    field, kind = known
-    found = deserialize_value(getattr(request, field), kind)
-    return RemoteCall(name, *(getattr(found, part, None) for part in ("instance_ref", "run_config", "run_id")))
+    field, kind = given
+    decoded = deserialize_value(getattr(request, field), kind)
+    return RemoteCall(name, *(getattr(decoded, part, None) for part in ("instance_ref", "run_config", "run_id")))

@@ -183,4 +183,4 @@ def opt_outs_agree(result: Parity) -> Finding:
         "attributes": ids_by_attribute(dict(sorted(result.differing.items()))),
     }
     passed = not result.wrong and not (result.unanswered and not result.contacts)
-    return rules.OPT_OUTS_AGREE.found(passed, text, numbers, stops=bool(result.wrong))
+    return rules.OPT_OUTS_AGREE.finding(passed, text, numbers, stops=bool(result.wrong))

@@ -48,7 +48,7 @@ KNOWN_PAIRS: dict[tuple[str, str], dict[str, str]] = {
 ISO_CODES = {"location.countryCode": "address1_country", "location.stateCode": "address1_stateorprovince"}
 """Attributes for codes such as `US` -> columns for the same as free text (docs/dev/references/campaign.md 2)."""
 
-LEAST_ALIKE = 0.75
+LEAST_SIMILARITY = 0.75
 
 _COLUMNS = {
     "emailaddress1": "email",
@@ -64,7 +64,7 @@ _COLUMNS = {
 }
 """Column names of Microsoft's that no rule covers."""
 
-_SAME = {
+_SYNONYMS = {
     "birthday": "birthdate",
     "dateofbirth": "birthdate",
     "emailaddress": "email",
@@ -97,8 +97,8 @@ def of_resource(name: str) -> str:
 
 def of_column(column: Column) -> str:
     """Normalise a column's name: `address1_city` -> location.city, and that of a choice, `gendercode` -> gender."""
-    if found := _COLUMNS.get(column.name):
-        return found
+    if path := _COLUMNS.get(column.name):
+        return path
     if address := _ADDRESS.match(column.name):
         part = _word(address[2])
         return f"location.{part}" if address[1] == "1" else f"address{address[1]}{part}"
@@ -131,15 +131,15 @@ def likeness(column: Column, attribute: Attribute, noun: str = "") -> tuple[int,
 def similarity(left: str, right: str) -> float:
     """Return the similarity from 0 to 1; 0 if less than three quarters of the letters match, which may be chance."""
     matcher = SequenceMatcher(None, left, right, autojunk=False)
-    if min(matcher.real_quick_ratio(), matcher.quick_ratio()) < LEAST_ALIKE:
+    if min(matcher.real_quick_ratio(), matcher.quick_ratio()) < LEAST_SIMILARITY:
         return 0.0
     ratio = matcher.ratio()
-    return ratio if ratio >= LEAST_ALIKE else 0.0
+    return ratio if ratio >= LEAST_SIMILARITY else 0.0
 
 
 def _word(text: str) -> str:
     word = plain(text)
-    return _SAME.get(word, word)
+    return _SYNONYMS.get(word, word)
 
 
 def _without_cus(name: str) -> str:

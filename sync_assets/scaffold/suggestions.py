@@ -23,10 +23,10 @@ from sync_assets.scaffold import name_similarity
 
 SURE = 80
 """Percent from which a suggestion is switched on."""
-WORTH_SHOWING = 55
+SHOWN_PERCENT = 55
 """Percent below which a suggestion is not even a comment."""
 
-_NEVER = ("versionnumber", "importsequencenumber", "modifiedon", "overriddencreatedon")
+_SYSTEM = ("versionnumber", "importsequencenumber", "modifiedon", "overriddencreatedon")
 """Technical columns of Dynamics 365, which are never suggested."""
 
 _COSTS: dict[Conversion, tuple[int, str]] = {
@@ -89,13 +89,13 @@ def suggest_fields(table: Table, resource: Resource, taken: Collection[str]) -> 
         if attribute.path not in taken and attribute.path not in OPT_OUT_ATTRIBUTES and is_writable_value(attribute)
     ]
     columns = [column for column in table.columns.values() if _is_offered(table, column)]
-    known = name_similarity.KNOWN_PAIRS.get((table.name, resource.name), {})
+    pairs = name_similarity.KNOWN_PAIRS.get((table.name, resource.name), {})
     noun = name_similarity.of_table(table.name)
-    found = [
-        one for column in columns for attribute in candidates if (one := _suggestion(column, attribute, noun, known))
+    suggestions = [
+        one for column in columns for attribute in candidates if (one := _suggestion(column, attribute, noun, pairs))
     ]
     order = {column.name: number for number, column in enumerate(columns)}
-    return sorted(_each_once(found), key=lambda one: order[one.column.name])
+    return sorted(_each_once(suggestions), key=lambda one: order[one.column.name])
 
 
 def best_picklists(suggestions: Iterable[Suggestion]) -> Picklists:
@@ -124,31 +124,31 @@ def shown(thing: Column | Attribute) -> str:
 def _is_offered(table: Table, column: Column) -> bool:
     """Return True if the column may be suggested: lookups become links, and the row's own id is the key."""
     return (
-        column.readable and column.type not in ("lookup", "guid", "other") and column.name not in (table.key, *_NEVER)
+        column.readable and column.type not in ("lookup", "guid", "other") and column.name not in (table.key, *_SYSTEM)
     )
 
 
-def _suggestion(column: Column, attribute: Attribute, noun: str, known: dict[str, str]) -> Suggestion | None:
-    found = conversion(column, attribute)
-    if found is None:
+def _suggestion(column: Column, attribute: Attribute, noun: str, pairs: dict[str, str]) -> Suggestion | None:
+    result = conversion(column, attribute)
+    if result is None:
         return None
     if attribute.path in name_similarity.ISO_CODES:
-        same = name_similarity.ISO_CODES[attribute.path] == column.name
+        is_same = name_similarity.ISO_CODES[attribute.path] == column.name
         note = "Campaign holds codes such as US, Dynamics 365 free texts"
-        return Suggestion(column, attribute, 60, "the same thing", note) if same else None
+        return Suggestion(column, attribute, 60, "the same thing", note) if is_same else None
     percent, why = 100, "a well-known pair"
-    if known.get(column.name) != attribute.path:
+    if pairs.get(column.name) != attribute.path:
         percent, why = name_similarity.likeness(column, attribute, noun)
-    cost, note = _COSTS.get(found, (0, ""))
+    cost, note = _COSTS.get(result, (0, ""))
     uncovered: tuple[int, ...] = ()
-    if found == "option" and attribute.type == "enumeration":
+    if result == "option" and attribute.type == "enumeration":
         # Options whose label and number are no value of the enumeration.
         uncovered = tuple(sorted(set(column.labels) - set(option_values(column, attribute, "labels"))))
         if uncovered:
-            cost, note = (10, "") if len(uncovered) < len(column.labels) else (40, "no option is called like a value")
-    elif found == "option" and column.type == "boolean":
+            cost, note = (10, "") if len(uncovered) < len(column.labels) else (40, "no option is named like a value")
+    elif result == "option" and column.type == "boolean":
         cost, note = 16, "sent as the label"
-    elif column.max_length and attribute.length and column.max_length > attribute.length and found == "text":
+    elif column.max_length and attribute.length and column.max_length > attribute.length and result == "text":
         note = "longer ones are rejected"
     return Suggestion(column, attribute, percent - cost, why, note, uncovered)
 
@@ -161,24 +161,24 @@ def suggest_links(
     targets: all mapped tables, with their resources. parents: by table, those that it links to already; a link that
     would close a circle is left out.
     """
-    found: list[LinkSuggestion] = []
+    suggestions: list[LinkSuggestion] = []
     for parent, target in targets.items():
         lookups = [one for one in table.columns.values() if parent in one.targets and one.readable]
         if parent == table.name or not lookups or _leads_to(parent, table.name, parents):
             continue
         keyed = [one for one in resource.attributes.values() if _is_link_to(one, target)]
         for column in lookups:
-            found += [_keyed(column, link, parent, only=len(lookups) == 1 and len(keyed) == 1) for link in keyed]
+            suggestions += [_keyed(column, link, parent, only=len(lookups) == 1 and len(keyed) == 1) for link in keyed]
             if not keyed:
                 texts = [one for one in resource.attributes.values() if one.type == "string" and not one.read_only]
-                found += [_joined(column, text, parent) for text in texts]
+                suggestions += [_joined(column, text, parent) for text in texts]
     order = {name: number for number, name in enumerate(table.columns)}
-    return sorted(_each_once(found), key=lambda one: order[one.column.name])
+    return sorted(_each_once(suggestions), key=lambda one: order[one.column.name])
 
 
 def _is_link_to(attribute: Attribute, target: str) -> bool:
-    plain = attribute.type == "link" and not attribute.read_only and "." not in attribute.path
-    return plain and attribute.target in (None, target)
+    is_plain = attribute.type == "link" and not attribute.read_only and "." not in attribute.path
+    return is_plain and attribute.target in (None, target)
 
 
 def _keyed(column: Column, link: Attribute, parent: str, *, only: bool) -> LinkSuggestion:
@@ -213,19 +213,19 @@ def _pointed_to(name: str) -> str:
 
 
 def _leads_to(start: str, goal: str, parents: Mapping[str, set[str]]) -> bool:
-    seen: set[str] = set()
-    ahead = [start]
-    while ahead:
-        table = ahead.pop()
+    visited: set[str] = set()
+    pending = [start]
+    while pending:
+        table = pending.pop()
         if table == goal:
             return True
-        if table not in seen:
-            seen.add(table)
-            ahead += parents.get(table, set())
+        if table not in visited:
+            visited.add(table)
+            pending += parents.get(table, set())
     return False
 
 
-def _each_once(found: Iterable[AnySuggestion]) -> list[AnySuggestion]:
+def _each_once(suggestions: Iterable[AnySuggestion]) -> list[AnySuggestion]:
     """Keep each column and each attribute once, the surest first, of the suggestions that are worth showing.
 
     Among equals the shorter column name wins, then the alphabet, so that the same input gives the same file.
@@ -233,8 +233,8 @@ def _each_once(found: Iterable[AnySuggestion]) -> list[AnySuggestion]:
     columns: set[str] = set()
     attributes: set[str] = set()
     kept: list[AnySuggestion] = []
-    for one in sorted(found, key=lambda s: (-s.percent, len(s.column.name), s.column.name, s.attribute.path)):
-        if one.percent >= WORTH_SHOWING and one.column.name not in columns and one.attribute.path not in attributes:
+    for one in sorted(suggestions, key=lambda s: (-s.percent, len(s.column.name), s.column.name, s.attribute.path)):
+        if one.percent >= SHOWN_PERCENT and one.column.name not in columns and one.attribute.path not in attributes:
             columns.add(one.column.name)
             attributes.add(one.attribute.path)
             kept.append(one)

@@ -56,9 +56,9 @@ class Suggested:
 
 def resource_for(table: str, label: str, resources: Collection[str]) -> Choice | None:
     """Return the resource that probably fits the table, out of the free ones; None if no name is alike."""
-    known = name_similarity.KNOWN_TABLES.get(table)
-    if known and known in resources:
-        return Choice(known, 100, "the pair that Adobe brings")
+    usual = name_similarity.KNOWN_TABLES.get(table)
+    if usual and usual in resources:
+        return Choice(usual, 100, "Adobe's standard pair")
     noun, labelled = name_similarity.of_table(table), name_similarity.of_resource(label.replace(" ", ""))
     choices: list[Choice] = []
     for name in sorted(resources):
@@ -84,7 +84,7 @@ def key_for(table: Table, resource: Resource, named: str | None = None) -> Choic
     if best is None or not best.percent:
         texts = ", ".join(sorted(fit)) or "none, so add one in Campaign and publish"
         raise SyncAssetsError(
-            f"{table.name}: no attribute of {resource.name} is called like a key. Texts that could be it: {texts}.",
+            f"{table.name}: no attribute of {resource.name} has a key's name. Texts that could be it: {texts}.",
             f"Name it, as in `{table.name}={resource.name}:attribute`.",
         )
     return best
@@ -92,15 +92,15 @@ def key_for(table: Table, resource: Resource, named: str | None = None) -> Choic
 
 def _as_key(table: Table, resource: Resource, path: str) -> Choice:
     name, noun = name_similarity.of_attribute(path), name_similarity.of_resource(resource.name)
-    own = table.columns.get(table.key)
-    own_name = name_similarity.of_attribute(name_similarity.of_column(own)) if own else ""
+    row_id = table.columns.get(table.key)
+    own_name = name_similarity.of_attribute(name_similarity.of_column(row_id)) if row_id else ""
     if name_similarity.KNOWN_KEYS.get(resource.name) == path:
         return Choice(path, 100, "made for it")
     if name in (own_name, f"{noun}id"):
-        return Choice(path, 95, "called like the id")
+        return Choice(path, 95, "named like the id")
     if name.endswith(_IDS):
-        return Choice(path, 85, "called like an id from elsewhere")
-    return Choice(path, 60, "called like an id: please check") if name.endswith("id") else Choice(path, 0, "")
+        return Choice(path, 85, "named like an external id")
+    return Choice(path, 60, "named like an id: please check") if name.endswith("id") else Choice(path, 0, "")
 
 
 def suggest_table(
@@ -127,7 +127,7 @@ def suggest_table(
     links = [link for link in links if link.sure or all(link.attribute.path != one.attribute.path for one in fields)]
     if not any(one.sure for one in (*fields, *links)):
         raise SyncAssetsError(
-            f"No column of {table.name} is called like an attribute of {resource.name}.",
+            f"No column of {table.name} is named like an attribute of {resource.name}.",
             f"Name another resource, as in `{table.name}=cusResource`, or write the mapping by hand.",
         )
     sure = {chosen.name, *(one.attribute.path for one in (*fields, *links) if one.sure)}

@@ -27,7 +27,7 @@ from sync_assets.scaffold.table_suggestions import Suggested
 SCHEMA_FILE = "sync_assets.schema.json"
 """In the same folder as the configuration, so that the line that refers to it is right on every machine."""
 
-_BESIDE = 44
+_COMMENT_COLUMN = 44
 """Column at which comments begin."""
 _WIDTH = 118
 
@@ -47,7 +47,7 @@ _HEAD = f"""\
 # themselves, yours from here on. `sync-assets doctor` checks it, `sync-assets plan` tells what a sync would do,
 # `sync-assets add TABLE` adds a table. Secrets never stand here: they come from the environment.
 #
-# Beside each line stands how sure it is and why. Below {SURE} % it is commented out: take `# ` away to make it count.
+# Beside each line stands how sure it is and why. Below {SURE} % it is commented out: remove `# ` to use it.
 # Where longer texts are rejected, `firstname: {{to: firstName, truncate: true}}` has them cut.
 
 # Required. Privacy requests (access, erasure) are your task, in both systems: this program neither sees nor forwards
@@ -86,13 +86,13 @@ def _lines(one: Suggested) -> Iterator[str]:
     if "statecode" in table.columns:
         rule = "{field: statecode, is: eq, value: 0}"
         yield _beside(f"  # filters: {{rules: [{rule}]}}", "active rows only; without it, every row")
-    yield _beside("  apply_deletes: false", "true: what is deleted in Dynamics 365 is deleted in Campaign, too")
-    yield _beside(f"  picklists: {one.picklists}", "what choices become in text attributes, labels or codes")
+    yield _beside("  apply_deletes: false", "true: records deleted in Dynamics 365 are deleted in Campaign, too")
+    yield _beside(f"  picklists: {one.picklists}", "choices in text attributes: labels or codes")
     yield from _section("links", [(link.sure, *_link(link)) for link in one.links])
     if one.mandatory:
-        yield from _listed("Campaign wants these filled, and nothing is mapped to them", one.mandatory)
+        yield from _listed("Campaign requires these, and nothing is mapped to them", one.mandatory)
     free = [path for path in one.unmapped if path not in OPT_OUT_ATTRIBUTES and path not in one.mandatory]
-    yield from _listed(f"Nothing in {table.name} is called like", free)
+    yield from _listed(f"No column of {table.name} resembles", free)
 
 
 def _section(name: str, entries: list[tuple[bool, str, str]]) -> Iterator[str]:
@@ -125,7 +125,7 @@ def _replacements(fields: Sequence[Suggestion]) -> Iterator[str]:
     """Yield a commented-out section for options without a value of the enumeration, whose rows would be rejected."""
     wanting = [one for one in fields if one.uncovered and one.attribute.values]
     if wanting:
-        yield "  # Options without a value of their name. Rows with them are rejected until you say what they become:"
+        yield "  # Options without a value of their name. Rows with them are rejected until you map them:"
         yield "  # replacements:"
     for one in wanting:
         values = ", ".join(f"{code}: {_value(one.attribute.values[0])}" for code in one.uncovered)
@@ -137,7 +137,7 @@ def _replacements(fields: Sequence[Suggestion]) -> Iterator[str]:
 def _opt_outs(contact: Table) -> str:
     pairs = [(column, to) for column, to in OPT_OUT_PAIRS.items() if column in contact.columns]
     lines = [
-        "# Opt-outs between contact and profile. Which column stands for which attribute is yours to decide.",
+        "# Opt-outs between contact and profile. You decide which column maps to which attribute.",
         "opt_out:",
         _beside("  direction: disabled", "d365_to_campaign, campaign_to_d365 or bidirectional"),
         *(["  # mappings:"] if pairs else []),
@@ -147,12 +147,12 @@ def _opt_outs(contact: Table) -> str:
 
 
 def _beside(text: str, comment: str) -> str:
-    return f"{text.ljust(_BESIDE)}  # {comment}"
+    return f"{text.ljust(_COMMENT_COLUMN)}  # {comment}"
 
 
-def _listed(what: str, paths: Sequence[str]) -> Iterator[str]:
+def _listed(heading: str, paths: Sequence[str]) -> Iterator[str]:
     """Yield a comment with names, over as many lines as needed."""
-    line = f"  # {what}:"
+    line = f"  # {heading}:"
     for number, path in enumerate(paths):
         word = f" {path}" + ("," if number < len(paths) - 1 else "")
         if len(line) + len(word) > _WIDTH:
@@ -188,9 +188,9 @@ def insert_table(text: str, block: Callable[[int], str]) -> str:
     glue = "" if before.endswith("\n") else newline
     gap = newline if "\n" in text[last.start_mark.index : content] else ""  # no blank line after a one-line entry
     entry = block(dash).replace("\n", newline)
-    whole = f"{before}{glue}{gap}{entry}{after}"
-    _check_insertion(text, whole)
-    return whole
+    result = f"{before}{glue}{gap}{entry}{after}"
+    _check_insertion(text, result)
+    return result
 
 
 def _entries(text: str) -> yaml.SequenceNode:
@@ -236,9 +236,9 @@ def _end_of_entry(text: str, position: int, dash: int) -> int:
     return end
 
 
-def _check_insertion(former: str, whole: str) -> None:
+def _check_insertion(former: str, result: str) -> None:
     """Raise SyncAssetsError unless the only change is one more table, even with aliases or unusual layouts."""
-    old, new = Document(former), Document(whole)
+    old, new = Document(former), Document(result)
     if new.findings or not isinstance(new.data, dict) or not isinstance(old.data, dict):
         raise _not_a_block()
     if [*old.data["tables"]] != new.data["tables"][:-1] or {**new.data, "tables": None} != {**old.data, "tables": None}:
@@ -246,5 +246,5 @@ def _check_insertion(former: str, whole: str) -> None:
 
 
 def _next_line(text: str, position: int) -> int:
-    found = text.find("\n", position)
-    return len(text) if found < 0 else found + 1
+    newline = text.find("\n", position)
+    return len(text) if newline < 0 else newline + 1

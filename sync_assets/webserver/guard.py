@@ -136,7 +136,7 @@ def _refusal_to_read(path: str, headers: Headers) -> Refusal | None:
     return None
 
 
-def _is_from_own_page(headers: Headers, own: Collection[Host]) -> bool:
+def _is_from_own_page(headers: Headers, hosts: Collection[Host]) -> bool:
     """Return True if a page of this server sent the request, or a program that is no browser.
 
     Each browser sends `Origin` with WebSockets and with what may change something. A proxy may replace `Host`; then the
@@ -145,15 +145,15 @@ def _is_from_own_page(headers: Headers, own: Collection[Host]) -> bool:
     if any(site != "same-origin" for site in headers.getlist("sec-fetch-site")):
         return False
     origins = [ORIGIN.fullmatch(origin) for origin in headers.getlist("origin")]  # `null` is none
-    return all(origin and _host(origin["authority"]) in own for origin in origins)
+    return all(origin and _host(origin["authority"]) in hosts for origin in origins)
 
 
 def _host(text: str) -> Host | None:
     """Return the host of `name`, `name:port`, or the same with an IP address; None if it is none of these."""
-    found = AUTHORITY.fullmatch(text)
-    if not found:
+    match = AUTHORITY.fullmatch(text)
+    if not match:
         return None
-    return Host(found["name"].lower(), None if found["port"] in DEFAULT_PORTS else found["port"])
+    return Host(match["name"].lower(), None if match["port"] in DEFAULT_PORTS else match["port"])
 
 
 def _is_json(headers: Headers) -> bool:

@@ -198,4 +198,4 @@ def test_personal_data_that_a_deleted_profile_would_leave_behind_is_a_warning_wh
     assert (told.passed, line["outcome"]) == (not left_behind, "warn" if left_behind else "ok")
     assert ("deleting the profile leaves it in Campaign" in line["message"]) is left_behind
     shown_text = f"personal data outlives the profile: {line['message']}"
-    assert told.description == (shown_text if left_behind else "The set-up is right.")
+    assert told.description == (shown_text if left_behind else "The set-up is correct.")

@@ -107,7 +107,7 @@ def test_a_column_of_another_type_stops_its_table_alone_until_somebody_has_looke
     mine = [*(orchestra.definitions.assets or ()), *(orchestra.definitions.asset_checks or ())]
     watched = AlertScope.of(one for one in mine if isinstance(one, dg.AssetsDefinition))
     told = open_incidents(read_state(orchestra.instance, watched, datetime.now(UTC)).incidents, warnings=False)
-    assert [one.what for one in told] == ["Check ready of d365/new_order does not hold"]
+    assert [one.title for one in told] == ["Check ready of d365/new_order does not hold"]
 
     off(orchestra.runtime, ["new_order"])
     assert orchestra.program.sync().status == 0

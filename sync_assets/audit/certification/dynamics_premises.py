@@ -174,8 +174,8 @@ async def _privilege(client: DataverseClient, table: str, access: str) -> Premis
     try:
         held = await privilege(client, await client.who_am_i(), table, access)
     except (D365Refused, HttpError):
-        held = Privilege("", None, told=False)
-    if not held.told:
+        held = Privilege("", None, returned=False)
+    if not held.returned:
         way = "A missing privilege shows when it is needed; `sync-assets doctor` tries it."
         return _result(table, premise, "the role may not read its own privileges", way, "not tried")
     if held.depth == rights.ORGANISATION:

@@ -97,7 +97,7 @@ def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition
         description="The decision on each opt-out that may differ: both values, both times, the value that both "
         "sides are to hold, why, and which side is written (direction "
         f"{config.opt_out.direction}). Kept for audit.",
-        check_specs=check_specs(DECISIONS, (*COLUMN_CHECKS, rules.DECIDED), COLUMN_CHECKS),
+        check_specs=check_specs(DECISIONS, (*COLUMN_CHECKS, rules.ALL_DECIDED), COLUMN_CHECKS),
         op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
@@ -129,7 +129,7 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
         "held": open_counts.held,
         "engine_calls": runtime.calls.total() - calls,
     }
-    columns = [rule.found(True) for rule in COLUMN_CHECKS]
+    columns = [rule.finding(True) for rule in COLUMN_CHECKS]
     yield _result(runtime, DECISIONS, numbers, [*columns, _note_undecided(outcome, deciding)])
 
 
@@ -217,7 +217,7 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
         "then opt-outs are decided and written where the two sides differ (direction "
         f"{direction}). A run writes all due ones; running it again retries the failed ones. Each decision is kept for "
         "audit.",
-        check_specs=check_specs(CHANGES, [rules.DECIDED, rules.ACCEPTED]),
+        check_specs=check_specs(CHANGES, [rules.ALL_DECIDED, rules.ACCEPTED]),
         op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
@@ -235,7 +235,7 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: O
         interruptible.run(done.settle(poll=poll))
     problems = " ".join(dict.fromkeys(map(str, failed)))
     if done.deciding is None:
-        yield check_result(CHANGES, rules.DECIDED.found(False, str(failed[0]), stops=True))
+        yield check_result(CHANGES, rules.ALL_DECIDED.finding(False, str(failed[0]), stops=True))
         raise dg.Failure(problems, allow_retries=False)
     opt_outs = runtime.ledger.opt_outs
     refused, counts = opt_outs.refused(), opt_outs.left(runtime.config.opt_out.attributes)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, get_args
 
 import dagster as dg
 
-from sync_assets.checks.rules import ARRIVES, READABLE, ROOM, VALID, Finding, Rows
+from sync_assets.checks.rules import FILE_ARRIVES, READABLE, SFTP_SPACE, VALID, Finding, Rows
 from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.defs.asset_keys import EXPORT
 from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
@@ -98,19 +98,19 @@ def _export_file(
         raise dg.Failure(str(failed[0]), allow_retries=False)
     if isinstance(result, NoFile):
         findings = [
-            READABLE.found(result.was_processed, result.text, stops=False),
-            VALID.found(True, "No row of it was read."),
+            READABLE.finding(result.was_processed, result.text, stops=False),
+            VALID.finding(True, "No row of it was read."),
         ]
         yield _result({"dagster/partition_row_count": 0}, findings)
     elif isinstance(result, tuple):
         staged, stated = result
         text = "; ".join(staged.warnings) or "It could be read."
-        readable = READABLE.found(not staged.warnings, text, stops=False)
+        readable = READABLE.finding(not staged.warnings, text, stops=False)
         yield _result(_numbers(staged) | stated_numbers(stated), [readable, _valid(runtime, partition, staged)])
     else:
         # A file that cannot be read, or that changed or vanished meanwhile, must not block the files after it: the
         # run fails after the check result, and the sensor goes on with the next file.
-        yield check_result(EXPORT, READABLE.found(False, str(result)))
+        yield check_result(EXPORT, READABLE.finding(False, str(result)))
         context.log.error(str(result))
         fail_if_stopped(outcome, f"{partition}: {result}")
 
@@ -181,7 +181,7 @@ def _valid(runtime: Runtime, partition: str, staged: staging.Staged) -> Finding:
         "reasons": Rows(("reason", "records"), staged.reasons.most_common(SHOWN)),
         "first_rows": Rows(("line", "id", "reason"), [(str(row.line), row.id or "", row.reason) for row in rejected]),
     }
-    return VALID.found(not staged.rejected, text, numbers)
+    return VALID.finding(not staged.rejected, text, numbers)
 
 
 def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
@@ -189,7 +189,7 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(
         name="opt_out_export_watch",
-        specs=check_specs(EXPORT, [ARRIVES, ROOM]),
+        specs=check_specs(EXPORT, [FILE_ARRIVES, SFTP_SPACE]),
         can_subset=True,  # else the UI could not execute one of them
     )
     def watch(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:

@@ -219,7 +219,7 @@ class TableRun:
         work.by_side["d365"].stopped = text
         self._outcome.stopped.append(text)
         d365_findings = [one for one in work.set_up if one.side == "d365"]
-        work.merge_findings("d365", [*d365_findings, rules.CAPTURE.found(False, text)])
+        work.merge_findings("d365", [*d365_findings, rules.CAPTURE.finding(False, text)])
 
     def _note(self, notes: Sequence[str]) -> None:
         """Add notes to the outcome and the run's log, each of them once."""

@@ -105,7 +105,7 @@ def test_the_runs_page_names_the_job_of_each_run_and_hides_tags_of_machines(ui: 
 def test_the_checks_of_an_asset_are_few_and_ready_shows_each_part_of_the_set_up(ui: Ui) -> None:
     ui.open("/assets/d365/contact?view=checks&checkDetail=ready")
     ui.reads("Checks (3)", "ready", "no_deletion_is_held_back", "change_feed_is_polled")
-    ui.reads("The set-up is right.", exact=False)
+    ui.reads("The set-up is correct.", exact=False)
     ui.reads("change tracking is on", "mapped columns exist", "contacts are within the limit")
 
 

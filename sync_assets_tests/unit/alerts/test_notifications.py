@@ -16,7 +16,7 @@ from sync_assets.alerts.incidents import (
     open_incidents,
     stale_asset,
 )
-from sync_assets.alerts.notifications import SHOWN, Memory, Notifications, notifications, subject, text
+from sync_assets.alerts.notifications import MOST_SHOWN, Memory, Notifications, notifications, subject, text
 from sync_assets.config.runs import Alerts
 from sync_assets.defs.alerts import tell_all
 from sync_assets.runtime.heartbeat import KilledRun
@@ -62,7 +62,7 @@ def test_a_killed_run_is_told_with_what_to_do_until_something_is_made_of_it() ->
     assert "What to do: Nothing is lost. The sensor `d365_changes` marks the run failed" in said
     assert "https://dagster.example.com/runs/0123456789" in said
     found, told = tell([], told, NOW + timedelta(seconds=30))
-    assert [one.what for one in found.solved] == ["The process of run 01234567 was killed"]
+    assert [one.title for one in found.resolved] == ["The process of run 01234567 was killed"]
     assert told == {}
 
 
@@ -93,7 +93,7 @@ def test_the_same_trouble_is_told_once_and_again_after_a_day_with_its_beginning(
     found, told = tell(wrong(later), told, NOW + timedelta(hours=23, minutes=59))
     assert not found
     found, told = tell(wrong(later), told, NOW + DAY)
-    assert [(one.since, found.new) for one in found.again] == [(NOW, [])]
+    assert [(one.since, found.new) for one in found.lasting] == [(NOW, [])]
     found, told = tell(wrong(later), told, NOW + DAY * 1.5)
     assert not found
 
@@ -101,7 +101,7 @@ def test_the_same_trouble_is_told_once_and_again_after_a_day_with_its_beginning(
 def test_what_is_over_is_told_once() -> None:
     _, told = tell(wrong(BROKEN, OLD), {}, NOW)
     found, told = tell([], told, NOW + timedelta(hours=1))
-    assert {one.what for one in found.solved} == {
+    assert {one.title for one in found.resolved} == {
         "Check mapped_attributes_exist of campaign/profile does not hold",
         "d365/contact is stale",
     }
@@ -116,7 +116,7 @@ def test_a_failed_run_is_over_when_its_step_did_its_work_and_not_when_it_is_out_
     assert not found
     assert kept == told
     found, _ = tell([], told, NOW + DAY * 2, d365__contact=NOW + timedelta(minutes=1))
-    assert [one.what for one in found.solved] == ["The run 01234567 of d365/contact failed"]
+    assert [one.title for one in found.resolved] == ["The run 01234567 of d365/contact failed"]
     found, kept = tell([], told, NOW + DAY * 8)
     assert not found
     assert kept == {}
@@ -127,7 +127,7 @@ def test_a_long_list_is_cut_and_says_how_much_is_missing() -> None:
         failed_check(f"campaign/r{n}", "no_record_is_refused", "r", NOW, "x" * 5000, warns=False) for n in range(30)
     ]
     told = text(tell(wrong(*many), {}, NOW)[0], "")
-    assert told.count("\n• ") == SHOWN
+    assert told.count("\n• ") == MOST_SHOWN
     assert "and 10 more" in told
     assert len(told) < 20_000
 

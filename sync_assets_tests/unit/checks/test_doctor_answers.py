@@ -27,7 +27,7 @@ def test_the_first_load_is_a_call_for_each_row_that_campaign_does_not_hold() -> 
     line = first_load({"contact": 1000, "new_order": 500}, {"contact": 200}, None)
     assert line.outcome == "ok"
     assert line.message == (
-        "at most 1,300 engine calls (contact 800, new_order 500), one for each row that Campaign does not hold yet"
+        "at most 1,300 engine calls (contact 800, new_order 500), one for each row that is not synced"
     )
 
 

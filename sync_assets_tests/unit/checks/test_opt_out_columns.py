@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.checks import rules
 from sync_assets.checks.opt_out_columns import (
-    ALLOWING,
-    REFUSING,
+    ALLOW_LABELS,
+    REFUSE_LABELS,
     OptOutColumn,
     opt_out_columns,
     opt_out_findings,
@@ -153,13 +153,13 @@ class TestColumnsThatDoNot:
         assert problems({"donotemai": "blackListEmail", "zzz": "ccpaOptOut", "hidden": "blackList"}) == (
             "`donotemai`: contact has no such column; did you mean `donotemail`?",
             "`zzz`: contact has no such column; name a column of the table",
-            "`hidden`: Dynamics 365 does not let anybody read this column; leave it out",
+            "`hidden`: the column cannot be read in Dynamics 365; leave it out",
         )
 
     @pytest.mark.parametrize("direction", ["campaign_to_d365", "bidirectional"])
     def test_what_cannot_be_written_where_opt_outs_are_written_to_d365(self, direction: str) -> None:
         assert problems({"merged": "blackList"}, direction=direction) == (
-            "`merged`: Dynamics 365 does not let anybody write to this column; name another one",
+            "`merged`: the column is read-only in Dynamics 365; name another one",
         )
 
 
@@ -177,7 +177,7 @@ class TestPolarityByLabels:
         )
 
     @pytest.mark.parametrize("type_", ["boolean", "picklist"])
-    @pytest.mark.parametrize("label", [*sorted(ALLOWING), "ALLOW", "Opt-In", " Opt  in ", "Send"])
+    @pytest.mark.parametrize("label", [*sorted(ALLOW_LABELS), "ALLOW", "Opt-In", " Opt  in ", "Send"])
     def test_words_for_allow(self, label: str, type_: ColumnType) -> None:
         table = having(Column("new_x", type_, labels={0: "?", 1: label}))
         [problem] = problems({"new_x": "blackList"}, table)
@@ -187,7 +187,7 @@ class TestPolarityByLabels:
         assert opt_out_columns(config({"new_x": {"to": "blackList", "inverted": True}}), table)
 
     @pytest.mark.parametrize("type_", ["boolean", "picklist"])
-    @pytest.mark.parametrize("label", [*sorted(REFUSING), "DO NOT ALLOW", "Opt-Out", "Do Not Send"])
+    @pytest.mark.parametrize("label", [*sorted(REFUSE_LABELS), "DO NOT ALLOW", "Opt-Out", "Do Not Send"])
     def test_words_for_do_not(self, label: str, type_: ColumnType) -> None:
         table = having(Column("new_x", type_, labels={0: "?", 1: label}))
         [problem] = problems({"new_x": {"to": "blackList", "inverted": True}}, table)
@@ -203,7 +203,7 @@ class TestFindings:
     def test_one_for_each_side_saying_what_holds(self) -> None:
         columns, attributes = found({"donotemail": "blackListEmail"})
         assert (columns.side, attributes.side) == ("d365", "campaign")
-        assert [columns, attributes] == [rules.OPT_OUT_COLUMNS.found(True), rules.OPT_OUT_ATTRIBUTES.found(True)]
+        assert [columns, attributes] == [rules.OPT_OUT_COLUMNS.finding(True), rules.OPT_OUT_ATTRIBUTES.finding(True)]
 
     def test_problems_stand_at_their_own_side(self) -> None:
         columns, attributes = found({"followemail": "blackListEmail", "merged": "blackList"})

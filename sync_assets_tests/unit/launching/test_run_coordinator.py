@@ -19,7 +19,7 @@ from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 from sync_assets.defs.build import build_definitions
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.resources import systems
-from sync_assets.launching.run_coordinator import NOTES_OF_THE_LAUNCHER, PREFIXES, refused_settings, refused_tags
+from sync_assets.launching.run_coordinator import LAUNCHER_TAGS, PREFIXES, refused_settings, refused_tags
 from sync_assets.runtime.context import Runtime
 
 
@@ -69,7 +69,7 @@ def test_every_tag_that_dagsters_ecs_launcher_reads_is_refused_or_its_own_note()
 
     read = set(re.findall(r'"(ecs/\w+)"', inspect.getsource(dagster_aws.ecs.launcher)))
     assert {"ecs/container_overrides", "ecs/task_overrides", "ecs/run_task_kwargs"} < read
-    assert read - set(refused_tags(read)) == set(NOTES_OF_THE_LAUNCHER)
+    assert read - set(refused_tags(read)) == set(LAUNCHER_TAGS)
 
 
 def test_no_job_of_ours_has_a_refused_tag() -> None:

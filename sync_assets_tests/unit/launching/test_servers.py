@@ -28,7 +28,7 @@ def test_the_web_servers_application_is_made_with_the_guard_outermost(monkeypatc
     monkeypatch.setattr(cli, "uvicorn", vars(cli)["uvicorn"])  # put back at the end
     monkeypatch.setattr(DagsterWebserver, "build_middleware", DagsterWebserver.build_middleware)  # put back at the end
     with pytest.raises(SystemExit) as ended:
-        run_webserver(["--version"], Marked, taken=[].append, announce=[].append, name="guard")
+        run_webserver(["--version"], Marked, raise_taken=[].append, announce=[].append, name="guard")
     assert ended.value.code == 0
     context: Any = None
     app = DagsterWebserver(context).create_asgi_app()
@@ -55,7 +55,7 @@ def test_dagster_dev_starts_the_other_web_server_and_its_own_daemon(
     arguments = ["--empty-workspace", "-p", "1", "--use-legacy-code-server-behavior"]
     taken: list[int] = []
     with pytest.raises(SystemExit):
-        run_dev(arguments, webserver=("-m", "ours", "web"), taken=taken.append)
+        run_dev(arguments, webserver=("-m", "ours", "web"), raise_taken=taken.append)
     assert taken == []
     web, daemon = started
     assert web[1:6] == ["-m", "ours", "web", "--port", "1"]
@@ -65,6 +65,6 @@ def test_dagster_dev_starts_the_other_web_server_and_its_own_daemon(
 def test_a_process_of_dagster_dev_that_is_not_known_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dev, "open_ipc_subprocess", None)
     monkeypatch.setattr(dev.dev_command, "main", lambda *_, **__: None)
-    run_dev([], webserver=(), taken=[].append)
+    run_dev([], webserver=(), raise_taken=[].append)
     with pytest.raises(KeyError, match="another_web_server"):
         vars(dev)["open_ipc_subprocess"](["python", "-m", "another_web_server"])

@@ -92,7 +92,7 @@ class World:
     @property
     def wrong(self) -> list[str]:
         return [
-            trouble.what.replace(trouble.path[5:13], "…")
+            trouble.title.replace(trouble.path[5:13], "…")
             for trouble in open_incidents(self.look().incidents, warnings=True)
         ]
 
@@ -113,7 +113,7 @@ def test_nothing_is_wrong_before_anything_ran_and_after_all_went_well(world: Wor
 def test_a_failed_run_is_told_by_its_step_in_our_words_and_is_over_with_the_next_good_one(world: World) -> None:
     world.run(source=dg.Failure("D365 cannot be reached. Check D365_URL.", allow_retries=False))
     [failed] = of_kind(world.look(), "run")
-    assert (failed.id, failed.asset, failed.said) == (
+    assert (failed.id, failed.asset, failed.detail) == (
         "run d365__contact",
         "d365/contact",
         "D365 cannot be reached. Check D365_URL.",
@@ -127,7 +127,7 @@ def test_a_failed_run_is_told_by_its_step_in_our_words_and_is_over_with_the_next
 def test_the_words_of_an_error_that_is_not_ours_are_not_told(world: World) -> None:
     world.run(target=ValueError("jane.doe@example.com"))
     [failed] = of_kind(world.look(), "run")
-    assert failed.said == "It stopped at an error of the program: ValueError."
+    assert failed.detail == "It stopped at an error of the program: ValueError."
     assert "jane" not in repr(world.look())
 
 
@@ -135,14 +135,14 @@ def test_of_many_failures_the_last_one_is_told(world: World) -> None:
     world.run(target=dg.Failure("first", allow_retries=False))
     world.run(TARGET, target=dg.Failure("second", allow_retries=False))
     world.run(source=dg.Failure("third", allow_retries=False))
-    assert {failed.said for failed in of_kind(world.look(), "run")} == {"second", "third"}
+    assert {failed.detail for failed in of_kind(world.look(), "run")} == {"second", "third"}
 
 
 def test_a_check_that_says_no_is_told_instead_of_the_run_that_it_stopped(world: World) -> None:
     world.run(column=True)
     [told] = open_incidents(world.look().incidents, warnings=True)
-    assert told.what == "Check mapped_columns_exist of d365/contact does not hold"
-    assert told.said == "nickname is gone"
+    assert told.title == "Check mapped_columns_exist of d365/contact does not hold"
+    assert told.detail == "nickname is gone"
     world.run()
     assert world.wrong == []
 
@@ -181,7 +181,7 @@ def test_a_run_whose_process_died_is_told_for_what_it_did_not_do(world: World) -
     world.instance.add_run(run)
     world.instance.report_run_failed(run, "killed")
     [failed] = of_kind(world.look(), "run")
-    assert (failed.asset, failed.said) == ("campaign/profile", "Its process ended before it was done.")
+    assert (failed.asset, failed.detail) == ("campaign/profile", "Its process ended before it was done.")
 
 
 def test_runs_of_others_on_the_same_instance_are_not_ours(world: World) -> None:
@@ -226,7 +226,7 @@ class Sensors:
 
     @property
     def wrong(self) -> list[str]:
-        return [trouble.what for trouble in open_incidents(self.look().incidents, warnings=False)]
+        return [trouble.title for trouble in open_incidents(self.look().incidents, warnings=False)]
 
     def stop(self) -> None:
         self.instance.update_instigator_state(self.state.with_status(InstigatorStatus.STOPPED))
@@ -256,7 +256,7 @@ def test_a_sensor_that_cannot_go_on_is_told_since_its_first_such_tick_and_is_ove
     sensors.tick(TickStatus.FAILURE, failed_tick(SensorFailed("D365 refused us: 403.")))
     sensors.tick(TickStatus.STARTED)
     [failed] = sensors.look().incidents
-    assert (failed.id, failed.said) == ("sensor d365_changes", "D365 refused us: 403.")
+    assert (failed.id, failed.detail) == ("sensor d365_changes", "D365 refused us: 403.")
     assert abs(failed.since - began) < timedelta(milliseconds=1)
     assert sensors.wrong == ["The sensor d365_changes fails"]
     sensors.tick(TickStatus.SUCCESS)
@@ -266,7 +266,7 @@ def test_a_sensor_that_cannot_go_on_is_told_since_its_first_such_tick_and_is_ove
 def test_a_tick_that_dagster_itself_ends_is_told_by_its_type(sensors: Sensors) -> None:
     sensors.tick(TickStatus.FAILURE, failed_tick(ValueError("jane.doe@example.com")))
     [failed] = sensors.look().incidents
-    assert failed.said == "It stopped at an error of the program: ValueError."
+    assert failed.detail == "It stopped at an error of the program: ValueError."
 
 
 def test_a_sensor_that_was_stopped_is_no_trouble(sensors: Sensors) -> None:
