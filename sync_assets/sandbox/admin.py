@@ -126,7 +126,7 @@ def admin_app(
         methods: dict[str, set[str]] = {}
         for route in routes:
             methods.setdefault(route.path, set()).update(route.methods or ())
-        return json_response({"endpoints": {path: sorted(those - {"HEAD"}) for path, those in methods.items()}})
+        return json_response({"endpoints": {path: sorted(names - {"HEAD"}) for path, names in methods.items()}})
 
     async def health(request: Request) -> Response:
         return json_response({"status": "ok"})

@@ -61,11 +61,11 @@ async def read_body(receive: Receive) -> bytes:
 
 def headers_of(scope: Scope) -> dict[str, str]:
     """Return the headers by name in lower case. Repeated headers are joined by commas, as HTTP allows."""
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for name, value in scope["headers"]:
         key, text = name.decode("latin-1"), value.decode("latin-1")
-        found[key] = f"{found[key]},{text}" if key in found else text
-    return found
+        headers[key] = f"{headers[key]},{text}" if key in headers else text
+    return headers
 
 
 async def client_left(receive: Receive) -> None:

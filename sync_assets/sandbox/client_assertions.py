@@ -104,10 +104,10 @@ class ClientAssertions:
         return None
 
     def _of_issuer(self, assertion: str, claims: Mapping[str, Any]) -> Refusal | None:
-        known = [one for one in self.federated if one.issuer == claims.get("iss")]
-        if not known:
+        identities = [one for one in self.federated if one.issuer == claims.get("iss")]
+        if not identities:
             return 700211, "No matching federated identity record found for presented assertion issuer."
-        matching = [one for one in known if one.subject == claims.get("sub")]
+        matching = [one for one in identities if one.subject == claims.get("sub")]
         if not matching:
             return 700213, "No matching federated identity record found for presented assertion subject."
         if claims.get("aud") not in (AUDIENCE, [AUDIENCE]):

@@ -126,9 +126,9 @@ class Entra:
     def _refuse_audience(self, form: dict[str, str], v1: bool) -> Answer | None:
         audience = form["resource" if v1 else "scope"]
         # A resource with a slash at its end leads to a scope with two slashes, which Entra ID accepts.
-        wanted = audience.removesuffix("/.default").rstrip("/")
-        if wanted != self.resource or not (v1 or audience.endswith("/.default")):
-            text = f"The resource principal named {wanted} was not found in the tenant named sandbox."
+        resource = audience.removesuffix("/.default").rstrip("/")
+        if resource != self.resource or not (v1 or audience.endswith("/.default")):
+            text = f"The resource principal named {resource} was not found in the tenant named sandbox."
             return self._refusal(400, "invalid_resource", 500011, text)
         return None
 
@@ -156,14 +156,14 @@ def app(entra: Entra) -> App:
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive)
-        tenant, _, rest = scope["path"].strip("/").partition("/")
+        tenant, _, path = scope["path"].strip("/").partition("/")
         method: str = scope["method"]
-        if method == "GET" and rest in ("v2.0/.well-known/openid-configuration", ".well-known/openid-configuration"):
+        if method == "GET" and path in ("v2.0/.well-known/openid-configuration", ".well-known/openid-configuration"):
             answer = entra.discovery(tenant)
-        elif method == "POST" and rest in ("oauth2/v2.0/token", "oauth2/token"):
+        elif method == "POST" and path in ("oauth2/v2.0/token", "oauth2/token"):
             form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
             form |= _basic_credentials(headers_of(scope).get("authorization", ""))
-            answer = entra.issue(tenant, form, v1=rest == "oauth2/token")
+            answer = entra.issue(tenant, form, v1=path == "oauth2/token")
         else:
             answer = Answer(404, [(b"content-type", b"text/html")], b"")
         await send_answer(send, answer)
@@ -203,8 +203,8 @@ def routes(entra: Entra) -> list[Route]:
 
     async def settings(request: Request) -> Response:
         values = await json_body(request) if request.method == "POST" else {}
-        known = {"token_seconds", "secret_expired", "expire_tokens", "certificates", "federated"}
-        if unknown := set(values) - known:
+        names = {"token_seconds", "secret_expired", "expire_tokens", "certificates", "federated"}
+        if unknown := set(values) - names:
             raise BadRequest(f"unknown settings: {', '.join(sorted(unknown))}")
         try:
             certificates = [x509.load_pem_x509_certificate(pem.encode()) for pem in values.get("certificates", [])]

@@ -94,8 +94,8 @@ class Faults:
         if not isinstance(kind, str) or kind not in self._kinds[system]:
             raise BadRule(f"{system} has no fault {kind!r}; one of: {', '.join(sorted(self._kinds[system]))}")
         if unknown := data.keys() - _RULE_FIELDS - _PARAMETERS:
-            known = ", ".join(sorted(_RULE_FIELDS | _PARAMETERS))
-            raise BadRule(f"a fault has no {', '.join(sorted(unknown))}; it has: {known}")
+            names = ", ".join(sorted(_RULE_FIELDS | _PARAMETERS))
+            raise BadRule(f"a fault has no {', '.join(sorted(unknown))}; it has: {names}")
         for name, least in (("times", 1), ("skip", 0), ("every", 1)):
             value = data.get(name)
             if value is not None and (not isinstance(value, int) or value < least):

@@ -76,8 +76,8 @@ class Ims:
             return _refusal(400, "unsupported_grant_type", "grant_type must be client_credentials")
         if parameters.get("client_id") != self.client_id:
             return _refusal(400, "invalid_client", "invalid client_id parameter")
-        given = parameters.get("client_secret", "").encode()
-        if not any(secrets.compare_digest(given, valid.encode()) for valid in self.secrets):
+        secret = parameters.get("client_secret", "").encode()
+        if not any(secrets.compare_digest(secret, valid.encode()) for valid in self.secrets):
             return _refusal(401, "invalid_client", "invalid client_secret parameter")
         scopes = {scope.strip() for scope in parameters.get("scope", "").split(",")}
         if unknown := sorted(scopes - set(SCOPES)):

@@ -50,15 +50,15 @@ class OpenSshSftp(paramiko.SFTPServer):
 
     def _statvfs(self, request_number: int, path: str) -> None:
         me = cast("Any", self)
-        found = me.server.statvfs(path)
-        if isinstance(found, int):
-            me._send_status(request_number, found)
+        disk = me.server.statvfs(path)
+        if isinstance(disk, int):
+            me._send_status(request_number, disk)
             return
         answer = Message()
         answer.add_int(request_number)
         for number in (
-            found.f_bsize, found.f_frsize, found.f_blocks, found.f_bfree, found.f_bavail, found.f_files,
-            found.f_ffree, found.f_favail, found.f_fsid, found.f_flag, found.f_namemax,
+            disk.f_bsize, disk.f_frsize, disk.f_blocks, disk.f_bfree, disk.f_bavail, disk.f_files,
+            disk.f_ffree, disk.f_favail, disk.f_fsid, disk.f_flag, disk.f_namemax,
         ):  # fmt: skip
             answer.add_int64(number & 0xFFFFFFFFFFFFFFFF)
         me._send_packet(CMD_EXTENDED_REPLY, answer)

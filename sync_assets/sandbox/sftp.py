@@ -139,8 +139,8 @@ class _SignIn(paramiko.ServerInterface):
         return "publickey"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        known = username == self._user and key == self._key
-        return AUTH_SUCCESSFUL if known else AUTH_FAILED
+        is_valid = username == self._user and key == self._key
+        return AUTH_SUCCESSFUL if is_valid else AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return OPEN_SUCCEEDED if kind == "session" else OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
@@ -157,8 +157,8 @@ class _Files(paramiko.SFTPServerInterface):
 
     def _inside(self, path: str, *, follow: bool = True) -> Path:
         """Return the file for a path of the client. Raises FileNotFoundError if it is outside of the root."""
-        wanted = self._state.root / self.canonicalize(path).lstrip("/")
-        real = wanted.resolve() if follow or wanted == self._state.root else wanted.parent.resolve() / wanted.name
+        target = self._state.root / self.canonicalize(path).lstrip("/")
+        real = target.resolve() if follow or target == self._state.root else target.parent.resolve() / target.name
         if not real.is_relative_to(self._state.root):
             raise FileNotFoundError
         return real
@@ -191,8 +191,8 @@ class _Files(paramiko.SFTPServerInterface):
 
     def list_folder(self, path: str) -> list[SFTPAttributes] | int:
         def entries() -> list[SFTPAttributes]:
-            with os.scandir(self._inside(path)) as found:
-                return [SFTPAttributes.from_stat(e.stat(follow_symlinks=False), e.name) for e in found]
+            with os.scandir(self._inside(path)) as listing:
+                return [SFTPAttributes.from_stat(e.stat(follow_symlinks=False), e.name) for e in listing]
 
         return self._do("list", path, entries)
 
@@ -254,8 +254,8 @@ class _Handle(paramiko.SFTPHandle):
 
     def read(self, offset: int, length: int) -> bytes | int:
         if self.fault is not None and self.fault.kind == "bomb":
-            left = int(self.fault.parameters.get("megabytes", 2000)) * (1 << 20) - offset
-            return b" " * min(left, length) if left > 0 else SFTP_EOF
+            remaining = int(self.fault.parameters.get("megabytes", 2000)) * (1 << 20) - offset
+            return b" " * min(remaining, length) if remaining > 0 else SFTP_EOF
         if self.fault is not None and self.fault.kind == "drip":
             time.sleep(float(self.fault.parameters.get("seconds", 1)))
             length = 1

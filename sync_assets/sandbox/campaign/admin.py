@@ -156,14 +156,14 @@ def _view(campaign: Campaign, table: Table) -> View:
 
 def _records(table: Table, body: RecordSelection) -> list[Record]:
     if body.pkeys is not None:
-        wanted = set(body.pkeys)
-        found = [record for record in table.records.values() if record.pkey in wanted]
+        pkeys = set(body.pkeys)
+        records = [record for record in table.records.values() if record.pkey in pkeys]
     elif body.keys is not None:
-        wanted = set(body.keys)
-        found = [record for key in wanted for record in table.with_key(key)]
+        pkeys = set(body.keys)
+        records = [record for key in pkeys for record in table.with_key(key)]
     else:
         raise BadSettings('"keys" or "pkeys" is missing')
-    known = {record.pkey if body.pkeys is not None else table.key_of(record) for record in found}
-    if len(known) != len(wanted):
-        raise BadSettings(f"{len(wanted - known)} of {len(wanted)} records of {table.resource.name} were not found")
-    return found
+    existing = {record.pkey if body.pkeys is not None else table.key_of(record) for record in records}
+    if len(existing) != len(pkeys):
+        raise BadSettings(f"{len(pkeys - existing)} of {len(pkeys)} records of {table.resource.name} were not found")
+    return records

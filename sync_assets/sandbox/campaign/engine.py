@@ -73,11 +73,11 @@ class Campaign:
 
     def configure(self, values: dict[str, Any]) -> None:
         """Change some settings. Raises BadSettings; nothing is changed then."""
-        before = self.settings
+        former = self.settings
         try:
-            self.apply(changed(before, values))
+            self.apply(changed(former, values))
         except BadSettings:
-            self.apply(before)
+            self.apply(former)
             raise
 
     def apply(self, settings: Settings) -> None:
@@ -85,8 +85,8 @@ class Campaign:
         fresh = _published(settings)
         for name, table in self.tables.items():
             table.resource = fresh[name]
-            if table.resource.unique and (twice := table.duplicate_key()) is not None:
-                raise BadSettings(f"{name} has two records with the key {twice!r}")
+            if table.resource.unique and (duplicate := table.duplicate_key()) is not None:
+                raise BadSettings(f"{name} has two records with the key {duplicate!r}")
             table.reindex()
         for record in self.tables["profile"].records.values():
             for name in _OPT_OUT_TIMES - fresh["profile"].fields.keys():
@@ -152,8 +152,8 @@ class Campaign:
     def delete(self, table: Table, record: Record) -> None:
         """Execute a DELETE. Records that link to it keep a dangling link, unless `cascade_delete` is set."""
         for child, _link, serial in list(self.children(table, record)) if self.settings.cascade_delete else []:
-            if (found := child.records.get(serial)) is not None:
-                self.delete(child, found)
+            if (linked := child.records.get(serial)) is not None:
+                self.delete(child, linked)
         table.remove(record)
 
     def children(self, table: Table, record: Record) -> Iterator[tuple[Table, Link, int]]:
@@ -190,8 +190,8 @@ class Campaign:
             reference = self.tokens.read(segment)
             if reference is None:
                 raise errors.undecodable_pkey(segment, resource.plural, resource.schema, view.path)
-            known = reference.kind == RECORD or (part and reference.kind == COLLECTION)
-            record = table.records.get(reference.number) if known and reference.table == table.number else None
+            is_record = reference.kind == RECORD or (part and reference.kind == COLLECTION)
+            record = table.records.get(reference.number) if is_record and reference.table == table.number else None
         elif not (by_key and resource.unique) and self.settings.untaken_key == "bad_pkey":
             raise errors.undecodable_pkey(segment, resource.plural, resource.schema, view.path)
         else:
@@ -219,8 +219,8 @@ class Campaign:
             reference = self.tokens.read(value)
             if reference is None and not self.settings.unresolvable_links_as_zero:
                 raise errors.undecodable_pkey(value, resource.plural, resource.schema)
-            known = reference is not None and reference.kind == RECORD and reference.table == table.number
-            record = table.records.get(reference.number) if known and reference else None
+            is_record = reference is not None and reference.kind == RECORD and reference.table == table.number
+            record = table.records.get(reference.number) if is_record and reference else None
             if record is None and self.settings.unresolvable_links_as_zero:
                 return 0
         if record is None or not self.visible(table, record):

@@ -99,9 +99,9 @@ def key_change(resource: str, old: str, new: str) -> CampaignError:
 def not_found(label: str, resource: str, key: str, *, in_url: bool = True) -> CampaignError:
     """Return the 404 for an unknown record. A key of the URL is shown with `:0` appended, a key of a link is not."""
 
-    def text(shown: str) -> str:
+    def text(path: str) -> str:
         document = f"document with schema '{resource}' and name '{key}'"
-        return f"Unable to find document with path '{label}' from key '{shown}' ({document})"
+        return f"Unable to find document with path '{label}' from key '{path}' ({document})"
 
     return CampaignError(404, RST, text(f"{key}:0" if in_url else key), v8=(404, text(key)))
 

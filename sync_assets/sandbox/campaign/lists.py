@@ -65,34 +65,34 @@ class Listing:
         """Return one page. With `attribute`, its content is a list of that attribute's values."""
         size = self._number("_lineCount") or self._campaign.settings.line_count
         start = self._start()
-        found: list[Record] = []
-        more = False
+        records: list[Record] = []
+        has_more = False
         position = start
         if order := self._query.get("_order"):
             everything = self._sorted(order)
-            found = everything[start : start + size]
-            more = start + size < len(everything)
+            records = everything[start : start + size]
+            has_more = start + size < len(everything)
             position = start + size
         else:
             candidates = self._candidates()
             for record in self._matches(candidates[bisect_left(candidates, start) :]):
-                if len(found) == size:
-                    more = True
+                if len(records) == size:
+                    has_more = True
                     break
-                found.append(record)
+                records.append(record)
                 position = record.serial + 1
         view = self._view
         content = (
-            [view.value(record, attribute) for record in found]
+            [view.value(record, attribute) for record in records]
             if attribute is not None
-            else [view.show(record, base) for record in found]
+            else [view.show(record, base) for record in records]
         )
         count: dict[str, Any] = {"href": self._href(base, f"{self._path}/_count", {})}
         if self._filtered:
             count["value"] = self.count()
         page: dict[str, Any] = {"content": content, "count": count, "serverSidePagination": True}
         big = len(view.table.records) > self._campaign.settings.big_table_threshold
-        if more and (not big or self._query.get("_forcePagination") == "true"):
+        if has_more and (not big or self._query.get("_forcePagination") == "true"):
             token = self._campaign.tokens.make(LINE, view.table.number, position)
             path = f"{self._path}/{attribute}" if attribute is not None else self._path
             page["next"] = {"href": self._href(base, path, {"_lineStart": token})}
@@ -138,36 +138,36 @@ class Listing:
             records.sort(key=lambda record, name=name: self._view.value(record, name), reverse=descending)
         return records
 
-    def _href(self, base: str, path: str, more: dict[str, str]) -> str:
+    def _href(self, base: str, path: str, parameters: dict[str, str]) -> str:
         settings = self._campaign.settings
-        query = {name: value for name, value in self._query.items() if name != "_lineStart"} | more
+        query = {name: value for name, value in self._query.items() if name != "_lineStart"} | parameters
         start = "" if settings.relative_links else base
         slash = "/" if settings.double_slash_links and path else ""
         text = urlencode(query, quote_via=quote, safe="@")
         return f"{start}{self._under}{slash}{quote(path, safe='/@')}" + (f"?{text}" if text else "")
 
-    def _test(self, given: Filter) -> Test:
+    def _test(self, filter_: Filter) -> Test:
         """Return the condition of a filter. A missing parameter counts as empty."""
-        value = self._query.get(given.parameter, "")
-        if given.operator == "not_built":
-            raise errors.not_built(f"The filter '{given.name}'")
-        if given.operator == "text":
+        value = self._query.get(filter_.parameter, "")
+        if filter_.operator == "not_built":
+            raise errors.not_built(f"The filter '{filter_.name}'")
+        if filter_.operator == "text":
             return self._text(value)
-        name = given.attribute
-        if given.operator == "record":
+        name = filter_.attribute
+        if filter_.operator == "record":
             reference = self._campaign.tokens.read(value)
             number = reference.number if reference is not None and reference.kind == RECORD else 0
             return lambda record: record.serial == number
         field = self._view.table.resource.fields[name]
-        if given.operator == "prefix":
+        if filter_.operator == "prefix":
             return lambda record: record.values.get(name, "").startswith(value)
-        wanted = converter(field, self._view.table.resource.schema, policies=False, cut=True)(value)
-        if name == self._view.table.resource.key and wanted:
-            found = {known.serial for known in self._view.table.with_key(wanted)}  # by index instead of a scan
-            self._among = found if self._among is None else self._among & found
+        key = converter(field, self._view.table.resource.schema, policies=False, cut=True)(value)
+        if name == self._view.table.resource.key and key:
+            serials = {known.serial for known in self._view.table.with_key(key)}  # by index instead of a scan
+            self._among = serials if self._among is None else self._among & serials
             return lambda record: True
         empty = field.empty
-        return lambda record: record.values.get(name, empty) == wanted
+        return lambda record: record.values.get(name, empty) == key
 
     def _text(self, value: str) -> Test:
         """Return the condition of `byText`: email or last name begins with the text, case-sensitive.

@@ -75,7 +75,7 @@ def content(campaign: Campaign, view: View) -> dict[str, Any]:
 
 def filters(campaign: Campaign, view: View) -> dict[str, Any]:
     """Return the metadata of the filters by name, each with a sample URL."""
-    return {name: _filter(campaign, view, given) for name, given in sorted(view.table.resource.filters.items())}
+    return {name: _filter(campaign, view, filter_) for name, filter_ in sorted(view.table.resource.filters.items())}
 
 
 def service_document(campaign: Campaign, api: str, base: str) -> dict[str, Any]:
@@ -136,15 +136,15 @@ def _members(campaign: Campaign, view: View, name: str, kind: str, technical: st
     }
 
 
-def _filter(campaign: Campaign, view: View, given: Filter) -> dict[str, Any]:
+def _filter(campaign: Campaign, view: View, filter_: Filter) -> dict[str, Any]:
     return {
         "PKey": _pkey(campaign, view),
         "category": "99_none",
-        "condition": f"@{given.attribute} {'LIKE' if given.operator != 'equal' else '='} $({given.parameter})",
-        "data": f"{view.path}/{given.name}?{given.parameter}=$value",
+        "condition": f"@{filter_.attribute} {'LIKE' if filter_.operator != 'equal' else '='} $({filter_.parameter})",
+        "data": f"{view.path}/{filter_.name}?{filter_.parameter}=$value",
         "formType": "none",
         "fragmentName": "",
-        "label": given.name,
+        "label": filter_.name,
         "metadata": "filter",
         "resName": view.table.resource.name,
         "webPage": "",

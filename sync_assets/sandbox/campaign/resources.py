@@ -88,8 +88,8 @@ def _profile() -> Resource:
         Filter("birthday", "day", "birthDate", "not_built"),
         Filter("byStaticAudience", "audience", "audience", "not_built"),
         *(
-            Filter(f"has{what}Delivery", "delivery", "delivery", "not_built")
-            for what in ("Clicked", "Opened", "Received")
+            Filter(f"has{event}Delivery", "delivery", "delivery", "not_built")
+            for event in ("Clicked", "Opened", "Received")
         ),
         Filter("subscribers", "service", "subscriptions", "not_built"),
     ]

@@ -118,8 +118,8 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
 
     def takes_key(self, method: str, resource: str) -> bool:
         """Return True if a URL of this method may name a record of the resource by its identification key."""
-        taken = self.keys_in_url.get(resource, self.key_in_url)
-        return taken and (method != "DELETE" or self.deletes_by_key.get(resource, self.delete_by_key))
+        takes = self.keys_in_url.get(resource, self.key_in_url)
+        return takes and (method != "DELETE" or self.deletes_by_key.get(resource, self.delete_by_key))
 
 
 _V8: dict[str, Any] = {

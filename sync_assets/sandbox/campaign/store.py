@@ -74,12 +74,12 @@ class Table:
 
     def duplicate_key(self) -> str | None:
         """Return a value of the key that several records have; None if there is none."""
-        seen: set[str] = set()
+        keys: set[str] = set()
         for record in self.records.values():
             if key := self.key_of(record):
-                if key in seen:
+                if key in keys:
                     return key
-                seen.add(key)
+                keys.add(key)
         return None
 
     def reindex(self) -> None:
@@ -101,9 +101,9 @@ class Table:
         if key := self.key_of(record):
             self._unindex_key(key, record)
         for name, link in self.resource.links.items():
-            if (known := self.children[name].get(self.reference(link, record))) is not None:
-                known.discard(record.serial)
-                if not known:
+            if (serials := self.children[name].get(self.reference(link, record))) is not None:
+                serials.discard(record.serial)
+                if not serials:
                     del self.children[name][self.reference(link, record)]
 
     def _unindex_key(self, key: str, record: Record) -> None:

@@ -23,13 +23,13 @@ def key_of(campaign: Campaign, scope: Scope, body: bytes) -> str | None:
     segments = [segment for segment in scope["path"].split("/") if segment][2:]  # after /<organization>/campaign
     if len(segments) < 2:
         return None
-    api, resource, *rest = segments
+    api, resource, *further = segments
     view = campaign.views.get((api, resource.removesuffix(".json")))
     if view is None or view.table.resource.key is None:
         return None
     if scope["method"] == "POST":
         return _in_body(view.table.resource.key, body)
-    return _in_address(campaign, view, rest[0], scope["query_string"]) if rest else None
+    return _in_address(campaign, view, further[0], scope["query_string"]) if further else None
 
 
 def _in_body(key: str, body: bytes) -> str | None:
@@ -50,6 +50,6 @@ def _in_address(campaign: Campaign, view: View, segment: str, query: bytes) -> s
         record = table.records.get(reference.number)
         return (table.key_of(record) or None) if record is not None else None
     if (published := table.resource.filters.get(segment)) is not None:
-        asked = dict(parse_qsl(query.decode("utf-8", "replace")))
-        return asked.get(published.parameter) if published.attribute == table.resource.key else None
+        parameters = dict(parse_qsl(query.decode("utf-8", "replace")))
+        return parameters.get(published.parameter) if published.attribute == table.resource.key else None
     return None if segment == "_count" or segment in view.fields else segment

@@ -99,13 +99,13 @@ def _policy_violation(name: str, policy: str, *, bare: bool) -> CampaignError:
 
 def _enumeration(field: Field, schema: str) -> Converter:
     name, empty = field.name, field.empty
-    known = {value: value for value, _ in field.values}
-    known[""] = empty
+    names = {value: value for value, _ in field.values}
+    names[""] = empty
 
     def convert(value: Any) -> str:
         if value is None:
             return empty
-        stored = known.get(value) if isinstance(value, str) else None
+        stored = names.get(value) if isinstance(value, str) else None
         if stored is None:
             raise errors.bad_enumeration_value(value, schema, name)
         return stored

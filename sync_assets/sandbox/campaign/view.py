@@ -101,29 +101,29 @@ class View:
             links: True to show links, False for null.
             href: True to show the record's URL.
         """
-        shown = self.empty.copy()
+        document = self.empty.copy()
         if self._sparse:
-            shown.update((name, value) for name, value in record.values.items() if name in shown)
+            document.update((name, value) for name, value in record.values.items() if name in document)
         else:
-            shown.update(record.values)
-        shown["PKey"] = record.pkey
+            document.update(record.values)
+        document["PKey"] = record.pkey
         if href:
-            shown["href"] = self.href(record, base)
+            document["href"] = self.href(record, base)
         else:
-            del shown["href"]
+            del document["href"]
         if self._is_profile:
-            _complete_profile(shown, record)
+            _complete_profile(document, record)
         else:
-            shown["title"] = _title(self.table, record)
+            document["title"] = _title(self.table, record)
         if links:
             for name, link in self.links.items():
-                shown[name] = self.show_link(link, record, base)
+                document[name] = self.show_link(link, record, base)
         if self.collections:
             # One token for all collections of the record, which differs from its PKey.
             token = self.campaign.tokens.make(COLLECTION, self.table.number, record.serial)
             for name in self.collections:
-                shown[name] = {"href": f"{base}{self.path}/{token}/{name}/"}
-        return shown
+                document[name] = {"href": f"{base}{self.path}/{token}/{name}/"}
+        return document
 
     def show_link(self, link: Link, record: Record, base: str) -> dict[str, str] | None:
         target = self.campaign.target(link, record)
@@ -161,15 +161,15 @@ def _profile_title(first: str, last: str, email: str) -> str:
     return f"{name} ({email})" if email else name
 
 
-def _complete_profile(shown: dict[str, Any], record: Record) -> None:
+def _complete_profile(document: dict[str, Any], record: Record) -> None:
     """Set the computed attributes: title, domain, age, cryptedId, postalAddress."""
-    first, last, email = shown["firstName"], shown["lastName"], shown["email"]
-    shown["title"] = _profile_title(first, last, email)
-    shown["domain"] = email.rpartition("@")[2].lower()
-    shown["cryptedId"] = record.pkey[20:44]
-    if birth := shown["birthDate"]:
+    first, last, email = document["firstName"], document["lastName"], document["email"]
+    document["title"] = _profile_title(first, last, email)
+    document["domain"] = email.rpartition("@")[2].lower()
+    document["cryptedId"] = record.pkey[20:44]
+    if birth := document["birthDate"]:
         today = date.today().isoformat()  # noqa: DTZ011  the server's day is precise enough for an age
-        shown["age"] = int(today[:4]) - int(birth[:4]) - (today[5:] < birth[5:])
+        document["age"] = int(today[:4]) - int(birth[:4]) - (today[5:] < birth[5:])
     lines = [f"{first} {last.upper()}".strip()]
     place = record.values.get("location")
     if place is not None:
@@ -179,7 +179,7 @@ def _complete_profile(shown: dict[str, Any], record: Record) -> None:
         if town := f"{place['zipCode']} {place['city']}".strip():
             lines.append(town.upper())
     lines = (lines + [""] * 6)[:6]
-    shown["postalAddress"] = {
+    document["postalAddress"] = {
         "addrDefined": place is not None and bool(place["address1"] and (place["city"] or place["zipCode"])),
         "addrErrorCount": 0,
         "addrLastCheck": "",

@@ -85,31 +85,31 @@ class _Call:
     def _route(self, segments: list[str]) -> Answer:
         if not segments:
             raise errors.bad_path()
-        api, rest = segments[0], segments[1:]
+        api, path = segments[0], segments[1:]
         if api == "workflow":
-            return self._workflow(rest)
+            return self._workflow(path)
         if api == "privacy":
             raise errors.not_built("The API 'privacy'")
         if api not in _APIS or (api == "profileAndServicesExt" and not self.campaign.settings.profile_extension):
             raise errors.bad_path()
-        if not rest:
+        if not path:
             return self._described(metadata.service_document(self.campaign, api, self.base))
-        if rest[0] == "history":
-            return self._history(api, rest[1:])
-        if rest[:2] == ["resourceType", "history"]:
+        if path[0] == "history":
+            return self._history(api, path[1:])
+        if path[:2] == ["resourceType", "history"]:
             raise errors.not_built("The metadata of the resource 'history'")
-        if rest[0] == "resourceType":
-            return self._resource_type(api, rest[1:])
-        view = self.campaign.views.get((api, rest[0].removesuffix(".json")))
+        if path[0] == "resourceType":
+            return self._resource_type(api, path[1:])
+        view = self.campaign.views.get((api, path[0].removesuffix(".json")))
         if view is None:
             if self.method in ("POST", "PATCH"):
                 self._json()  # the body is parsed before the resource is looked up
             raise errors.bad_path()
-        if rest[1:] == ["metadata"]:
+        if path[1:] == ["metadata"]:
             return self._described(metadata.resource_type(self.campaign, view, self.base))
-        return self._records(view, rest[1:])
+        return self._records(view, path[1:])
 
-    def _records(self, view: View, rest: list[str]) -> Answer:
+    def _records(self, view: View, segments: list[str]) -> Answer:
         """Answer a request for records. Each counts as an engine call, also if the engine rejects it."""
         engine = _ENGINE.get(self.method)
         units = view.table.resource.name in UNITS
@@ -124,32 +124,32 @@ class _Call:
             if rule is not None:
                 self.state["fault"] = rule.kind
                 if rule.parameters.get("carry_out"):
-                    self._do(view, rest)
+                    self._do(view, segments)
                 return gateway.bare_rst()
-        return self._do(view, rest)
+        return self._do(view, segments)
 
-    def _do(self, view: View, rest: list[str]) -> Answer:
-        if self.method != "GET" and len(rest) > 1 and rest[1] in view.collections:
-            raise errors.not_built(f"A change of the collection '{rest[1]}'")
+    def _do(self, view: View, segments: list[str]) -> Answer:
+        if self.method != "GET" and len(segments) > 1 and segments[1] in view.collections:
+            raise errors.not_built(f"A change of the collection '{segments[1]}'")
         if self.method == "POST":
-            if rest:
+            if segments:
                 raise errors.bad_path()
             return self._post(view)
         if self.method == "GET":
-            return self._get(view, rest)
-        if len(rest) != 1:
+            return self._get(view, segments)
+        if len(segments) != 1:
             raise errors.bad_path()
         settings = self.campaign.settings
         by_key = settings.takes_key(self.method, view.table.resource.name)
         if self.method == "PATCH":
             body = self._json()
-            record = self.campaign.resolve(view, rest[0], by_key=by_key)
+            record = self.campaign.resolve(view, segments[0], by_key=by_key)
             self._check_patch(view, record, body)
             self.campaign.update(view, record, body)
             if not body and settings.empty_patch_204:
                 return Answer(204, [], b"")
             return _json(200, {"PKey": record.pkey, "href": view.href(record, self.base)})
-        record = self.campaign.resolve(view, rest[0], by_key=by_key)
+        record = self.campaign.resolve(view, segments[0], by_key=by_key)
         self.campaign.delete(view.table, record)
         status = 200 if view.table.resource.name == "profile" else 204
         return Answer(settings.custom_delete_status if view.table.resource.custom else status, [], b"")
@@ -170,16 +170,16 @@ class _Call:
         links = self.campaign.settings.link_values_in_post
         return _json(201, view.show(record, self.base, links=links))
 
-    def _get(self, view: View, rest: list[str]) -> Answer:
+    def _get(self, view: View, segments: list[str]) -> Answer:
         """Answer a GET of a list (filters, then `_count` or one attribute), a record, or a part of a record."""
         published = view.table.resource.filters
         filters = []
-        while len(filters) < len(rest) and rest[len(filters)] in published:
-            filters.append(published[rest[len(filters)]])
-        behind = rest[len(filters) :]
+        while len(filters) < len(segments) and segments[len(filters)] in published:
+            filters.append(published[segments[len(filters)]])
+        behind = segments[len(filters) :]
         query = self.scope["query_string"].decode("utf-8", "replace")
         if not behind or behind == ["_count"] or (len(behind) == 1 and behind[0] in view.fields):
-            path = "".join(f"/{given.name}" for given in filters)
+            path = "".join(f"/{filter_.name}" for filter_ in filters)
             listing = Listing(self.campaign, view, filters, query, path=path)
             if behind == ["_count"]:
                 return _json(200, {"count": listing.count()})
@@ -187,21 +187,21 @@ class _Call:
         if filters:
             raise errors.bad_path()
         by_key = self.campaign.settings.takes_key("GET", view.table.resource.name)
-        record = self.campaign.resolve(view, rest[0], by_key=by_key, part=len(rest) > 1)
-        if len(rest) == 1:
+        record = self.campaign.resolve(view, segments[0], by_key=by_key, part=len(segments) > 1)
+        if len(segments) == 1:
             return _json(200, view.show(record, self.base, href=self.campaign.settings.href_in_get))
-        return self._part(view, record, rest, query)
+        return self._part(view, record, segments, query)
 
-    def _part(self, view: View, record: Record, rest: list[str], query: str) -> Answer:
+    def _part(self, view: View, record: Record, segments: list[str], query: str) -> Answer:
         """Answer a GET of `<record>/<link>` or `<record>/<collection>/`."""
-        name, behind = rest[1], rest[2:]
+        name, behind = segments[1], segments[2:]
         if name in view.links and not behind:
             return _json(200, view.show_link(view.links[name], record, self.base))
         collection = view.collections.get(name)
         if collection is None or behind not in ([], ["_count"]):
             raise errors.bad_path()
         if not collection.source:  # subscriptions are not emulated, so always empty
-            return _nothing(f"{self.base}{view.path}/{rest[0]}/{name}", behind)
+            return _nothing(f"{self.base}{view.path}/{segments[0]}/{name}", behind)
         source = self.campaign.views[view.api, collection.source]
         serials = {
             serial
@@ -209,49 +209,50 @@ class _Call:
             if child is source.table and link.name == collection.link
         }
         # The hrefs of `next` and `count` are below the path of the parent.
-        listing = Listing(self.campaign, source, [], query, path=f"/{rest[0]}/{name}", under=view.path, among=serials)
+        path = f"/{segments[0]}/{name}"
+        listing = Listing(self.campaign, source, [], query, path=path, under=view.path, among=serials)
         return _json(200, {"count": listing.count()} if behind else listing.page(self.base))
 
-    def _history(self, api: str, rest: list[str]) -> Answer:
+    def _history(self, api: str, segments: list[str]) -> Answer:
         """Answer a GET of `history/<PKey>` or of its events, an engine call as each read of a record."""
         if not self.campaign.settings.marketing_history:
             raise errors.bad_path()
         view = self.campaign.views["profileAndServices", "profile"]
-        of_a_profile = api == view.api and bool(rest) and rest[0].startswith("@")
-        events = rest[1:2] == ["events"] and rest[2:] in ([], ["_count"])
-        if self.method != "GET" or not of_a_profile or not (events or len(rest) == 1):
+        of_a_profile = api == view.api and bool(segments) and segments[0].startswith("@")
+        events = segments[1:2] == ["events"] and segments[2:] in ([], ["_count"])
+        if self.method != "GET" or not of_a_profile or not (events or len(segments) == 1):
             raise errors.not_built("The resource 'history' but for a GET by the PKey of a profile, and of its events,")
         self.state["engine"] = "read"
-        record = self.campaign.resolve(view, rest[0], by_key=False)
+        record = self.campaign.resolve(view, segments[0], by_key=False)
         self.state["key"] = view.table.key_of(record) or None
         if events:
-            return _nothing(f"{self.base}/{api}/history/{rest[0]}/events", rest[2:])
+            return _nothing(f"{self.base}/{api}/history/{segments[0]}/events", segments[2:])
         return _json(200, history.shown(view, record, self.base))
 
-    def _resource_type(self, api: str, rest: list[str]) -> Answer:
+    def _resource_type(self, api: str, segments: list[str]) -> Answer:
         """Answer `resourceType/<resource or PKey>[/filters]`."""
-        name = rest[0] if rest else ""
+        name = segments[0] if segments else ""
         reference = self.campaign.tokens.read(name)
         for (endpoint, resource), view in self.campaign.views.items():
-            known = resource == name or (reference is not None and reference.table == view.table.number)
-            if endpoint == api and known:
-                if len(rest) == 1:
+            exists = resource == name or (reference is not None and reference.table == view.table.number)
+            if endpoint == api and exists:
+                if len(segments) == 1:
                     return self._described(metadata.resource_type(self.campaign, view, self.base))
-                if rest[1:] == ["filters"]:
+                if segments[1:] == ["filters"]:
                     return self._described(metadata.filters(self.campaign, view))
         raise errors.bad_path()
 
-    def _workflow(self, rest: list[str]) -> Answer:
+    def _workflow(self, segments: list[str]) -> Answer:
         workflows = self.campaign.workflows
-        if len(rest) < 2 or rest[0] != "execution":
+        if len(segments) < 2 or segments[0] != "execution":
             raise errors.bad_path()
-        workflow = workflows.find(rest[1])
-        if self.method == "GET" and len(rest) == 2:
+        workflow = workflows.find(segments[1])
+        if self.method == "GET" and len(segments) == 2:
             return _json(200, workflows.show(workflow, self.base))
-        if self.method == "POST" and rest[2:] == ["commands"]:
+        if self.method == "POST" and segments[2:] == ["commands"]:
             return _json(200, workflows.command(workflow, self._json()))
-        if self.method == "POST" and rest[2:4] == ["activities", "activity"] and rest[5:] == ["trigger"]:
-            return _json(200, workflows.trigger(workflow, rest[4], self.body, self._json()))
+        if self.method == "POST" and segments[2:4] == ["activities", "activity"] and segments[5:] == ["trigger"]:
+            return _json(200, workflows.trigger(workflow, segments[4], self.body, self._json()))
         raise errors.bad_path()
 
     def _described(self, document: dict[str, Any]) -> Answer:

@@ -74,8 +74,8 @@ class Workflows:
         """Return a workflow by id or PKey, after its due commands. Raises CampaignError."""
         reference = self._campaign.tokens.read(name) if name.startswith("@") else None
         for workflow in self._all:
-            known = reference is not None and (reference.kind, reference.table) == (ACTIVITY, workflow.number)
-            if workflow.id == name or known:
+            is_activity = reference is not None and (reference.kind, reference.table) == (ACTIVITY, workflow.number)
+            if workflow.id == name or is_activity:
                 self._run_due_commands(workflow)
                 return workflow
         raise errors.not_found("Workflow", "execution", name)

@@ -34,10 +34,10 @@ def bound(call: Call, store: Store, name: str) -> Answer:
         raise bad_payload("The parameter 'Targets' must be a collection of rows.")
     if not targets:
         raise bad_payload("The collection 'Targets' is empty.")
-    wanted = f"{NAMESPACE}{store.table.name}"
+    type_name = f"{NAMESPACE}{store.table.name}"
     for target in targets:
-        if target.get("@odata.type", "").lstrip("#") != wanted:
-            raise bad_payload(f"Each target needs '@odata.type': '{wanted}'.")
+        if target.get("@odata.type", "").lstrip("#") != type_name:
+            raise bad_payload(f"Each target needs '@odata.type': '{type_name}'.")
     with call.org.transaction():
         return act(call, store, targets)
 

@@ -188,9 +188,9 @@ def _bound(org: Organization, store: Store, values: dict[str, Any]) -> dict[str,
             bound[name] = value
             continue
         stores = [org.store(target.table) for target in column.targets]
-        found = next((n for n, other in enumerate(stores) if str(value).lower() in other.rows), 0)
-        reference = None if value is None else f"/{stores[found].table.set_name}({value})"
-        bound[f"{column.targets[found].navigation}@odata.bind"] = reference
+        position = next((n for n, other in enumerate(stores) if str(value).lower() in other.rows), 0)
+        reference = None if value is None else f"/{stores[position].table.set_name}({value})"
+        bound[f"{column.targets[position].navigation}@odata.bind"] = reference
     return bound
 
 

@@ -145,13 +145,13 @@ _NAMED: dict[str, Callable[[Call], Answer]] = {
 
 
 def _rows(call: Call, store: Store) -> Answer:
-    first, *rest = call.segments
-    if "$expand" in call.options and (rest or call.method == "DELETE"):
+    first, *further = call.segments
+    if "$expand" in call.options and (further or call.method == "DELETE"):
         raise not_built("The query option '$expand'")  # better than an answer without the expanded rows
     if first.key is not None:
         privileges.demand(call, store, "Read" if call.method == "GET" else "Write")
-        if rest:
-            return parts.part(call, store, first.key, rest)
+        if further:
+            return parts.part(call, store, first.key, further)
         handlers: dict[str, Callable[[Call, Store, str], Answer]] = {
             "GET": records.retrieve, "PATCH": records.change, "DELETE": records.delete,
         }  # fmt: skip
@@ -159,12 +159,12 @@ def _rows(call: Call, store: Store) -> Answer:
             raise not_allowed(f"The method {call.method} is not allowed for a row.")
         return handler(call, store, first.key)
     privileges.demand(call, store, "Read" if call.method == "GET" else "Write")
-    if rest:
-        if rest[0].name == "$count":
+    if further:
+        if further[0].name == "$count":
             return listing.count(call, store)
-        if rest[0].name.startswith(actions.NAMESPACE):
-            return actions.bound(call, store, rest[0].name.removeprefix(actions.NAMESPACE))
-        raise no_such_segment(rest[0].name)
+        if further[0].name.startswith(actions.NAMESPACE):
+            return actions.bound(call, store, further[0].name.removeprefix(actions.NAMESPACE))
+        raise no_such_segment(further[0].name)
     if call.method == "GET":
         return listing.list_rows(call, store)
     if call.method == "POST":

@@ -61,7 +61,7 @@ def _is_changeset(part: _Part) -> bool:
 def _run_changeset(call: Call, parts: list[_Part], dispatch: Dispatch) -> tuple[bytes, bool]:
     """Execute a change set. Return its part of the answer, and True if it failed: then the part is a single error."""
     boundary = f"changesetresponse_{uuid.uuid4()}"
-    made: dict[str, str] = {}
+    locations: dict[str, str] = {}
     answers: list[bytes] = []
     try:
         with call.org.transaction():
@@ -69,11 +69,11 @@ def _run_changeset(call: Call, parts: list[_Part], dispatch: Dispatch) -> tuple[
                 content_id = part.headers.get("content-id")
                 if content_id is None:
                     raise bad_payload("Each request of a change set needs a Content-ID.")
-                answer = _run_one(call, part, dispatch, made, in_changeset=True)
+                answer = _run_one(call, part, dispatch, locations, in_changeset=True)
                 if answer.status >= 400:
                     raise _ChangesetFailed(answer)
                 headers = dict(answer.headers)
-                made[content_id] = headers.get(b"odata-entityid", headers.get(b"location", b"")).decode()
+                locations[content_id] = headers.get(b"odata-entityid", headers.get(b"location", b"")).decode()
                 answers.append(_as_part(answer, content_id))
     except _ChangesetFailed as failure:
         return _as_part(failure.answer, None), True
@@ -92,10 +92,10 @@ class _ChangesetFailed(Exception):
 
 
 def _run_one(
-    call: Call, part: _Part, dispatch: Dispatch, made: dict[str, str], *, in_changeset: bool = False
+    call: Call, part: _Part, dispatch: Dispatch, locations: dict[str, str], *, in_changeset: bool = False
 ) -> Answer:
     try:
-        inner = _request(call, part, made, in_changeset)
+        inner = _request(call, part, locations, in_changeset)
         answer = dispatch(inner)
     except DataverseError as error:
         return error_answer(error, call.prefer)
@@ -103,18 +103,18 @@ def _run_one(
     return answer
 
 
-def _request(call: Call, part: _Part, made: dict[str, str], in_changeset: bool) -> Call:
+def _request(call: Call, part: _Part, locations: dict[str, str], in_changeset: bool) -> Call:
     """Parse the request of a part. Its URL may contain spaces, so the line is cut at the first and the last one."""
     head, _, body = part.content.lstrip().partition(b"\n\n")
     request_line, *lines = head.decode("utf-8", "replace").split("\n")
-    method, _, rest = request_line.strip().partition(" ")
-    target, _, protocol = rest.strip().rpartition(" ")
+    method, _, address = request_line.strip().partition(" ")
+    target, _, protocol = address.strip().rpartition(" ")
     if not protocol.startswith("HTTP/"):
         raise bad_payload(f"Invalid request line in the batch: '{request_line.strip()}'.")
     if in_changeset and method == "GET":
         raise bad_payload("A change set must not contain a GET request.")
-    target = re.sub(r"^/?\$(\d+)(?=/|$)", lambda match: _made(match[1], made), target)
-    body = _REFERENCE.sub(lambda match: match[1] + _made(match[2].decode(), made).encode(), body)
+    target = re.sub(r"^/?\$(\d+)(?=/|$)", lambda match: _made(match[1], locations), target)
+    body = _REFERENCE.sub(lambda match: match[1] + _made(match[2].decode(), locations).encode(), body)
     raw_path, _, query = target.removeprefix(call.org.url).partition("?")
     if not raw_path.startswith("/"):
         raw_path = f"{call.api.removeprefix(call.org.url)}/{raw_path}"
@@ -128,10 +128,10 @@ def _request(call: Call, part: _Part, made: dict[str, str], in_changeset: bool) 
     )  # fmt: skip
 
 
-def _made(content_id: str, made: dict[str, str]) -> str:
-    if content_id not in made:
+def _made(content_id: str, locations: dict[str, str]) -> str:
+    if content_id not in locations:
         raise bad_payload(f"Content-ID Reference: '${content_id}' does not exist in the batch context.")
-    return made[content_id]
+    return locations[content_id]
 
 
 # Multipart

@@ -42,29 +42,29 @@ class Preferences:
 
     @classmethod
     def parse(cls, header: str, page_limit: int) -> Preferences:
-        found = {match[1].lower(): (match[2] or "").strip().strip('"') for match in _PREFERENCE.finditer(header)}
-        size = found.get("odata.maxpagesize", found.get("maxpagesize", ""))
+        preferences = {match[1].lower(): (match[2] or "").strip().strip('"') for match in _PREFERENCE.finditer(header)}
+        size = preferences.get("odata.maxpagesize", preferences.get("maxpagesize", ""))
         return cls(
-            track_changes="odata.track-changes" in found or "track-changes" in found,
+            track_changes="odata.track-changes" in preferences or "track-changes" in preferences,
             page_size=min(int(size), page_limit) if size.isdecimal() and int(size) > 0 else None,
-            annotations=found.get("odata.include-annotations") or None,
-            representation=found.get("return") == "representation",
-            continue_on_error="odata.continue-on-error" in found,
+            annotations=preferences.get("odata.include-annotations") or None,
+            representation=preferences.get("return") == "representation",
+            continue_on_error="odata.continue-on-error" in preferences,
         )
 
     def wants(self, annotation: str) -> bool:
         """Return True if an annotation is requested. In the list of names, `*` is a wildcard, and `-` excludes."""
         if self.annotations is None:
             return False
-        wanted = False
+        is_wanted = False
         for raw in self.annotations.split(","):
             pattern = raw.strip()
             excluded = pattern.startswith("-")
             if re.fullmatch(re.escape(pattern.removeprefix("-")).replace(r"\*", ".*"), annotation):
-                wanted = not excluded
+                is_wanted = not excluded
                 if excluded:
                     return False
-        return wanted
+        return is_wanted
 
 
 @dataclass(slots=True)
@@ -154,12 +154,12 @@ def _split(path: str) -> Iterable[str]:
 
 
 def _segment(text: str) -> Segment:
-    name, bracket, rest = text.partition("(")
+    name, bracket, key = text.partition("(")
     if not bracket:
         return Segment(text, None)
-    if not rest.endswith(")"):
+    if not key.endswith(")"):
         raise bad_query(f"Bad Request - Error in query syntax: '{text}'.")
-    return Segment(name, rest[:-1])
+    return Segment(name, key[:-1])
 
 
 def below_base(raw_path: str) -> str | None:
@@ -167,8 +167,8 @@ def below_base(raw_path: str) -> str | None:
     path = unquote(raw_path)
     if not path.startswith(BASE):
         return None
-    version, _, rest = path.removeprefix(BASE).partition("/")
-    return rest if version in ("0", "1", "2") else None
+    version, _, below = path.removeprefix(BASE).partition("/")
+    return below if version in ("0", "1", "2") else None
 
 
 def link(call: Call, option: str, value: str) -> str:
@@ -201,8 +201,8 @@ def no_content(*headers: tuple[bytes, bytes]) -> Answer:
 
 def applied(*preferences: str | None) -> list[tuple[bytes, bytes]]:
     """Return the `Preference-Applied` header for the given preferences; no header if all are None."""
-    given = [preference for preference in preferences if preference]
-    return [(b"preference-applied", ", ".join(given).encode())] if given else []
+    names = [preference for preference in preferences if preference]
+    return [(b"preference-applied", ", ".join(names).encode())] if names else []
 
 
 def error_answer(error: DataverseError, prefer: Preferences | None = None) -> Answer:

@@ -74,8 +74,8 @@ class Column:
     def schema_name(self) -> str:
         if self.targets and self.name.startswith("new_"):
             return self.targets[0].navigation
-        prefix, _, rest = self.name.rpartition("_")
-        return f"{prefix}_{rest.capitalize()}" if prefix else rest.capitalize()
+        prefix, _, base = self.name.rpartition("_")
+        return f"{prefix}_{base.capitalize()}" if prefix else base.capitalize()
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,7 @@ def relationship(relation: Relation) -> Document:
     child, parent = relation.child.table, relation.parent.table
     custom = relation.column.name.startswith("new_")
     # A parental relationship, as of order lines: all operations on the parent apply to its children.
-    others = "Cascade" if relation.on_delete == "cascade" else "NoCascade"
+    cascade = "Cascade" if relation.on_delete == "cascade" else "NoCascade"
     return {
         "@odata.type": "#Microsoft.Dynamics.CRM.OneToManyRelationshipMetadata",
         "MetadataId": metadata_id("relationship", relation.name),
@@ -116,13 +116,13 @@ def relationship(relation: Relation) -> Document:
         "ReferencingAttribute": relation.column.name,
         "ReferencingEntityNavigationPropertyName": relation.target.navigation,
         "CascadeConfiguration": {
-            "Assign": others,
+            "Assign": cascade,
             "Delete": _CASCADE[relation.on_delete],
             "Archive": "RemoveLink",
             "Merge": "NoCascade",
-            "Reparent": others,
-            "Share": others,
-            "Unshare": others,
+            "Reparent": cascade,
+            "Share": cascade,
+            "Unshare": cascade,
             "RollupView": "NoCascade",
         },
         "IsCustomRelationship": custom,

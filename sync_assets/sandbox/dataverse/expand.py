@@ -31,25 +31,25 @@ def projection(call: Call, store: Store, options: Mapping[str, str] | None = Non
         options: `$select` and `$expand`; by default those of the request.
     """
     options = call.options if options is None else options
-    shown = Projection(store, call.org, options.get("$select"), call.prefer)
+    result = Projection(store, call.org, options.get("$select"), call.prefer)
     for item in _split(options.get("$expand", ""), ","):
-        _expand(call, store, shown, item)
-    return shown
+        _expand(call, store, result, item)
+    return result
 
 
-def _expand(call: Call, store: Store, shown: Projection, item: str) -> None:
+def _expand(call: Call, store: Store, projected: Projection, item: str) -> None:
     """Add the row of `<navigation property>` or `<navigation property>(<options>)` to a projection."""
-    name, bracket, rest = item.partition("(")
-    if bracket and not rest.endswith(")"):
+    name, bracket, options = item.partition("(")
+    if bracket and not options.endswith(")"):
         raise bad_query(f"Bad Request - Error in query syntax: '{item}'.")
     column, target = _single_valued(call, store, name)
-    inner = {key.strip(): value for key, _, value in (part.partition("=") for part in _split(rest[:-1], ";"))}
+    inner = {key.strip(): value for key, _, value in (part.partition("=") for part in _split(options[:-1], ";"))}
     for option in inner.keys() - {"$select", "$expand"}:
         raise not_built(f"The query option '{option}' of '$expand={name}'")
     other = call.org.store(target.table)
     privileges.demand(call, other, "Read")
     related = projection(call, other, inner)
-    shown.add(name, related.context, partial(_related, store, column, target, other, related))
+    projected.add(name, related.context, partial(_related, store, column, target, other, related))
 
 
 def _single_valued(call: Call, store: Store, name: str) -> tuple[Column, Target]:
@@ -69,14 +69,14 @@ def _single_valued(call: Call, store: Store, name: str) -> tuple[Column, Target]
 
 
 def _related(
-    store: Store, column: Column, target: Target, other: Store, shown: Projection, row: Row
+    store: Store, column: Column, target: Target, other: Store, projected: Projection, row: Row
 ) -> dict[str, Any] | None:
     """Return the row that a lookup refers to, without its ETag as on Microsoft's page; None if there is none."""
     row_id = row[store.position[column.name]]
     if row_id is None or row_id in other.hidden or target_of(store, column, row) != target:
         return None
-    found = other.rows.get(row_id)
-    return None if found is None else {n: v for n, v in shown.show(found).items() if n != "@odata.etag"}
+    target_row = other.rows.get(row_id)
+    return None if target_row is None else {n: v for n, v in projected.show(target_row).items() if n != "@odata.etag"}
 
 
 def _split(text: str, separator: str) -> Iterator[str]:

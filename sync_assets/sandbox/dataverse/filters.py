@@ -52,7 +52,7 @@ def compile_filter(text: str, store: Store, org: Organization, aliases: Mapping[
 
 def tokens(text: str) -> list[tuple[str, str]]:
     """Split a filter into (kind, text). Raises DataverseError."""
-    found: list[tuple[str, str]] = []
+    result: list[tuple[str, str]] = []
     at = 0
     text = text.rstrip()
     while at < len(text):
@@ -62,16 +62,16 @@ def tokens(text: str) -> list[tuple[str, str]]:
                 raise bad_query(f"There is an unterminated literal at position {len(text)} in '{text}'.")
             raise bad_query(f"Syntax error at position {at} in '{text}'.")
         assert match.lastgroup is not None
-        found.append((match.lastgroup, match[match.lastgroup]))
+        result.append((match.lastgroup, match[match.lastgroup]))
         at = match.end()
-    return found
+    return result
 
 
 class ExpressionParser(ABC, Generic[Thing]):
     """Parser of the grammar that all filters share. Subclasses define the comparisons."""
 
-    def __init__(self, found: list[tuple[str, str]]) -> None:
-        self._tokens = found
+    def __init__(self, parts: list[tuple[str, str]]) -> None:
+        self._tokens = parts
         self.at = 0
 
     @abstractmethod
@@ -110,9 +110,9 @@ class ExpressionParser(ABC, Generic[Thing]):
 
     def take(self, text: str) -> bool:
         """Consume the word or sign, and return True, if it is the next token."""
-        found = self.peek() in (("name", text), ("sign", text))
-        self.at += found
-        return found
+        matches = self.peek() in (("name", text), ("sign", text))
+        self.at += matches
+        return matches
 
     def expect(self, sign: str) -> None:
         if not self.take(sign):
@@ -122,9 +122,9 @@ class ExpressionParser(ABC, Generic[Thing]):
         if self.peek()[0] != "end":
             raise self.unexpected("end of the expression expected")
 
-    def unexpected(self, what: str) -> DataverseError:
+    def unexpected(self, expected: str) -> DataverseError:
         shown = " ".join(text for _, text in self._tokens)
-        return bad_query(f"Syntax error: {what} at token {self.at + 1} in '{shown}'.")
+        return bad_query(f"Syntax error: {expected} at token {self.at + 1} in '{shown}'.")
 
 
 class _Parser(ExpressionParser[Row]):
@@ -132,13 +132,13 @@ class _Parser(ExpressionParser[Row]):
 
     def __init__(
         self,
-        found: list[tuple[str, str]],
+        parts: list[tuple[str, str]],
         store: Store,
         org: Organization,
         aliases: Mapping[str, str],
         variable: str | None = None,
     ) -> None:
-        super().__init__(found)
+        super().__init__(parts)
         self._store = store
         self._org = org
         self._aliases = aliases
@@ -197,15 +197,15 @@ class _Parser(ExpressionParser[Row]):
         self.expect("(")
         operand = self._operand()
         self.expect(",")
-        wanted = self._operand()
+        argument = self._operand()
         self.expect(")")
         if self.peek() == ("name", "eq") and self.peek(1) == ("name", "true"):
             self.at += 2
-        if not isinstance(operand, Operand) or not isinstance(wanted, Literal) or wanted.kind != "text":
+        if not isinstance(operand, Operand) or not isinstance(argument, Literal) or argument.kind != "text":
             raise bad_query(
                 f"No function signature for the function with name '{name}' matches the specified arguments."
             )
-        return operators.text_function(name, operand, wanted.text)
+        return operators.text_function(name, operand, argument.text)
 
     def _named_function(self, name: str) -> Predicate:
         self.next()
@@ -251,8 +251,8 @@ class _Parser(ExpressionParser[Row]):
         self.next()
         self.expect("(")
         if quantifier == "any" and self.take(")"):
-            wanted = {row[parent_at] for row in child.in_key_order()}
-            return lambda row: row[self._store.key_at] in wanted
+            parents = {row[parent_at] for row in child.in_key_order()}
+            return lambda row: row[self._store.key_at] in parents
         variable = self.next()[1]
         self.expect(":")
         inner = _Parser(self._tokens, child, self._org, self._aliases, variable)
@@ -262,7 +262,7 @@ class _Parser(ExpressionParser[Row]):
         self.expect(")")
         key_at = self._store.key_at
         if quantifier == "any":
-            found = {row[parent_at] for row in child.in_key_order() if predicate(row) is True}
-            return lambda row: row[key_at] in found
+            matching = {row[parent_at] for row in child.in_key_order() if predicate(row) is True}
+            return lambda row: row[key_at] in matching
         failing = {row[parent_at] for row in child.in_key_order() if predicate(row) is not True}
         return lambda row: row[key_at] not in failing

@@ -28,7 +28,7 @@ def list_rows(call: Call, store: Store) -> Answer:
     if tracking.is_tracked(call):
         return tracking.read(call, store)
     org, prefer, options = call.org, call.prefer, call.options
-    shown = projection(call, store)
+    projected = projection(call, store)
     top = None if prefer.page_size else _top(call)  # $top is ignored beside maxpagesize
     size = call.page_size(top)
     cookie = cookies.decode(options["$skiptoken"]) if "$skiptoken" in options else cookies.Cookie()
@@ -37,23 +37,23 @@ def list_rows(call: Call, store: Store) -> Answer:
     else:
         rows = _matching(call, store, store.in_key_order(cookie.last or ""))
     page = list(islice(rows, size + 1))
-    more = len(page) > size and top is None
+    has_more = len(page) > size and top is None
     del page[size:]
 
-    document: dict[str, Any] = {"@odata.context": f"{call.api}/$metadata#{store.table.set_name}{shown.context}"}
+    document: dict[str, Any] = {"@odata.context": f"{call.api}/$metadata#{store.table.set_name}{projected.context}"}
     counted = options.get("$count", "").lower() == "true"
     if counted:
         document["@odata.count"] = min(count_rows(call, store), org.switches.count_limit)
     document |= _page_annotations(call, document.get("@odata.count", -1), counted, store)
     next_link: dict[str, Any] = {}
-    if more:
+    if has_more:
         order_values = [] if "$orderby" not in options else _order_values(call, store, page[-1])
         following = cookies.Cookie(page=cookie.page + 1, last=page[-1][store.key_at], order=order_values)
         next_link["@odata.nextLink"] = link(call, "$skiptoken", cookies.encode(following, tracked=False))
     document |= next_link if org.switches.delta_link_first else {}
     if org.switches.lagging_queries:
         page = [store.previous.get(row[store.key_at], row) for row in page]
-    document["value"] = list(map(shown.show, page))
+    document["value"] = list(map(projected.show, page))
     document |= next_link
     return json_answer(
         document,
@@ -106,11 +106,11 @@ def _matching(call: Call, store: Store, rows: Iterable[Row]) -> Iterable[Row]:
     return filter(compile_filter(text, store, call.org, call.options), rows)
 
 
-def _page_annotations(call: Call, counted: int, asked: bool, store: Store) -> dict[str, Any]:
+def _page_annotations(call: Call, counted: int, is_counted: bool, store: Store) -> dict[str, Any]:
     prefix, limit = "Microsoft.Dynamics.CRM.", call.org.switches.count_limit
     notes = {
         f"@{prefix}totalrecordcount": counted,
-        f"@{prefix}totalrecordcountlimitexceeded": asked and count_rows(call, store) > limit,
+        f"@{prefix}totalrecordcountlimitexceeded": is_counted and count_rows(call, store) > limit,
         f"@{prefix}globalmetadataversion": str(call.org.metadata_version),
     }
     return {name: value for name, value in notes.items() if call.prefer.wants(name[1:])}
@@ -167,12 +167,12 @@ def _follows(row: Row, cookie: cookies.Cookie, order: Order, store: Store) -> bo
     return row[store.key_at] > (cookie.last or "")
 
 
-def _comparable(before: Any, ours: Any) -> Any:
+def _comparable(stored: Any, current: Any) -> Any:
     """Convert a value of the cookie, in which decimals are text, to the type of a row's value."""
     return (
-        type(ours)(before)
-        if before is not None and isinstance(before, str) and not isinstance(ours, str | None)
-        else before
+        type(current)(stored)
+        if stored is not None and isinstance(stored, str) and not isinstance(current, str | None)
+        else stored
     )
 
 

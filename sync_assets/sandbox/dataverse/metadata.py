@@ -40,22 +40,22 @@ def definitions(call: Call) -> Answer:
             raise not_built("Changing metadata through the Web API (the sandbox's admin interface does it)")
         raise not_allowed(f"The method {call.method} is not allowed for metadata.")
     _check_options(call)
-    first, *rest = call.segments
+    first, *further = call.segments
     if first.key is None:
-        shown = [_expanded(call, store, describe.table(store)) for store in call.org.stores.values()]
-        return _collection(call, shown, "EntityDefinitions", "EntityMetadata", call.options)
+        documents = [_expanded(call, store, describe.table(store)) for store in call.org.stores.values()]
+        return _collection(call, documents, "EntityDefinitions", "EntityMetadata", call.options)
     store = _store(call, first.key)
-    if not rest:
+    if not further:
         document = _selected(
             _expanded(call, store, describe.table(store)), call.options.get("$select"), "EntityMetadata"
         )
         context = f"{call.api}/$metadata#EntityDefinitions/$entity"
         return json_answer({"@odata.context": context, **document})
-    name = rest[0].name
+    name = further[0].name
     if name == "Attributes":
         return _attributes(call, store)
     path = f"EntityDefinitions('{store.table.name}')/{name}"
-    if len(rest) > 1 or rest[0].key is not None:
+    if len(further) > 1 or further[0].key is not None:
         raise not_built(f"The path '{call.path}'")
     if name == "Keys":
         keys = [describe.alternate_key(store.table, key) for key in store.table.keys]
@@ -74,17 +74,17 @@ def relationships(call: Call) -> Answer:
     if call.method != "GET":
         raise not_built("Changing metadata through the Web API")
     _check_options(call)
-    found = [describe.relationship(relation) for relation in relations(call.org.stores, call.org.switches)]
+    documents = [describe.relationship(relation) for relation in relations(call.org.stores, call.org.switches)]
     for cast in call.segments[1:]:
-        found = [document for document in found if document["@odata.type"] == f"#{cast.name}"]
+        documents = [document for document in documents if document["@odata.type"] == f"#{cast.name}"]
     if (key := call.segments[0].key) is None:
-        return _collection(call, found, "RelationshipDefinitions", "RelationshipMetadataBase", call.options)
-    wanted = key.strip().lower() if GUID.fullmatch(key.strip()) else parse_pairs(key).get("SchemaName", "").lower()
-    for document in found:
-        if wanted in (document["MetadataId"], document["SchemaName"].lower()):
+        return _collection(call, documents, "RelationshipDefinitions", "RelationshipMetadataBase", call.options)
+    name = key.strip().lower() if GUID.fullmatch(key.strip()) else parse_pairs(key).get("SchemaName", "").lower()
+    for document in documents:
+        if name in (document["MetadataId"], document["SchemaName"].lower()):
             context = f"{call.api}/$metadata#RelationshipDefinitions/$entity"
-            shown = _selected(document, call.options.get("$select"), "RelationshipMetadataBase")
-            return json_answer({"@odata.context": context, **shown})
+            selected = _selected(document, call.options.get("$select"), "RelationshipMetadataBase")
+            return json_answer({"@odata.context": context, **selected})
     raise DataverseError(404, "0x80060888", f"Could not find a relationship with the key ({key}).")
 
 
@@ -117,11 +117,11 @@ def _relationships(call: Call, store: Store, name: str) -> list[Document]:
 
 def _store(call: Call, key: str) -> Store:
     """Return a table by `LogicalName='contact'` or by MetadataId. Raises DataverseError."""
-    wanted = key.strip().lower()
-    if not GUID.fullmatch(wanted):
-        wanted = metadata_id(parse_pairs(key).get("LogicalName", ""))
+    name = key.strip().lower()
+    if not GUID.fullmatch(name):
+        name = metadata_id(parse_pairs(key).get("LogicalName", ""))
     for store in call.org.stores.values():
-        if metadata_id(store.table.name) == wanted:
+        if metadata_id(store.table.name) == name:
             return store
     raise DataverseError(404, "0x80060888", f"Could not find an entity with the key ({key}) in the MetadataCache.")
 
@@ -153,22 +153,22 @@ def _attributes(call: Call, store: Store) -> Answer:
 def _part_of_attribute(call: Call, store: Store, column: str, path: str) -> Answer:
     """Answer `<attribute>/<cast>/OptionSet`, and `GlobalOptionSet`, which no column has."""
     name = call.segments[3].name
-    found = describe.options(store.table, store.columns[column])
-    if name not in _EXPANDABLE or found is None:
+    option_set = describe.options(store.table, store.columns[column])
+    if name not in _EXPANDABLE or option_set is None:
         raise no_such_segment(name)
     if name == "GlobalOptionSet":
         return no_content()
     select = call.options.get("$select")
     context = f"{call.api}/$metadata#{path}{f'({select})' if select else ''}/$entity"
-    return json_answer({"@odata.context": context, **_selected(found, select, "OptionSetMetadata")})
+    return json_answer({"@odata.context": context, **_selected(option_set, select, "OptionSetMetadata")})
 
 
 def _column_name(store: Store, key: str) -> str:
-    wanted = key.strip().lower()
-    if not GUID.fullmatch(wanted):
-        wanted = metadata_id(store.table.name, parse_pairs(key).get("LogicalName", ""))
+    column_key = key.strip().lower()
+    if not GUID.fullmatch(column_key):
+        column_key = metadata_id(store.table.name, parse_pairs(key).get("LogicalName", ""))
     for name in store.columns:
-        if metadata_id(store.table.name, name) == wanted:
+        if metadata_id(store.table.name, name) == column_key:
             return name
     raise DataverseError(404, "0x80060888", f"Could not find an attribute with the key ({key}) in {store.table.name}.")
 
@@ -191,10 +191,10 @@ def _attribute(store: Store, name: str, cast: str | None, options: dict[str, str
         return document if "$select" in options else document | describe.details(column)
     document |= describe.details(column)
     for navigation, inner in expanding.items():
-        if navigation not in _EXPANDABLE or (found := describe.options(store.table, column)) is None:
+        if navigation not in _EXPANDABLE or (option_set := describe.options(store.table, column)) is None:
             raise no_such_property(navigation, cast)
-        shown = None if navigation == "GlobalOptionSet" else _selected(found, inner.get("$select"), "OptionSetMetadata")
-        document[navigation] = shown
+        is_global = navigation == "GlobalOptionSet"
+        document[navigation] = None if is_global else _selected(option_set, inner.get("$select"), "OptionSetMetadata")
     return document
 
 
@@ -216,11 +216,11 @@ def _expanded(call: Call, store: Store, document: Document) -> Document:
 
 def _expand(text: str | None) -> dict[str, dict[str, str]]:
     """Parse `A($select=x,y;$filter=z),B` into {"A": {"$select": "x,y", "$filter": "z"}, "B": {}}."""
-    found: dict[str, dict[str, str]] = {}
+    expansions: dict[str, dict[str, str]] = {}
     for match in re.finditer(r"\s*(\w+)\s*(?:\(((?:[^()]|\([^()]*\))*)\))?\s*(?:,|$)", text or ""):
         options = (part.partition("=") for part in (match[2] or "").split(";") if part.strip())
-        found[match[1]] = {name.strip(): value for name, _, value in options}
-    return found
+        expansions[match[1]] = {name.strip(): value for name, _, value in options}
+    return expansions
 
 
 # Selecting and filtering documents
@@ -228,8 +228,8 @@ def _expand(text: str | None) -> dict[str, dict[str, str]]:
 
 def _collection(call: Call, documents: list[Document], path: str, type_name: str, options: dict[str, str]) -> Answer:
     """Return a collection. Metadata is not paged (2.5)."""
-    shown = _shown(call, documents, type_name, options)
-    return json_answer({"@odata.context": f"{call.api}/$metadata#{path}", "value": shown})
+    selected = _shown(call, documents, type_name, options)
+    return json_answer({"@odata.context": f"{call.api}/$metadata#{path}", "value": selected})
 
 
 def _shown(call: Call, documents: Iterable[Document], type_name: str, options: dict[str, str]) -> list[Document]:
@@ -245,18 +245,18 @@ def _selected(document: Document, select: str | None, type_name: str) -> Documen
     if select is None:
         return document
     always = {"@odata.type", "MetadataId", *_EXPANDABLE, "Attributes", "Keys", *_RELATIONSHIPS}
-    wanted = [name.strip() for name in select.split(",") if name.strip()]
-    for name in wanted:
+    names = [name.strip() for name in select.split(",") if name.strip()]
+    for name in names:
         if name not in document and not name.startswith("@"):
             raise no_such_property(name, type_name)
-    return {name: value for name, value in document.items() if name in wanted or name in always}
+    return {name: value for name, value in document.items() if name in names or name in always}
 
 
 class _MetadataParser(ExpressionParser[Document]):
     """Parser of filters over metadata: comparisons with literals, no functions."""
 
-    def __init__(self, found: list[tuple[str, str]], aliases: dict[str, str]) -> None:
-        super().__init__(found)
+    def __init__(self, parts: list[tuple[str, str]], aliases: dict[str, str]) -> None:
+        super().__init__(parts)
         self._aliases = aliases
 
     def comparison(self) -> Callable[[Document], bool | None]:
@@ -267,9 +267,9 @@ class _MetadataParser(ExpressionParser[Document]):
         sign = self.next()[1]
         if kind != "name" or sign not in ("eq", "ne"):
             raise bad_query(f"The filter on metadata needs 'property eq value', not '{path} {sign}'.")
-        wanted = self._value()
+        value = self._value()
         test = operator.eq if sign == "eq" else operator.ne
-        return lambda document: test(_folded(_follow(document, path)), wanted)
+        return lambda document: test(_folded(_follow(document, path)), value)
 
     def _value(self) -> Any:
         kind, text = self.next()

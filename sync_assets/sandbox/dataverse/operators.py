@@ -54,13 +54,13 @@ class Operand:
 
 def operand(path: str, store: Store, org: Organization) -> Operand:
     """Return a property of the row, or `nav/property` of the row that a lookup refers to. Raises DataverseError."""
-    name, slash, rest = path.partition("/")
+    name, slash, attribute = path.partition("/")
     if slash:
         pair = navigation(store, name)
         if pair is None:
             raise no_such_property(name, store.table.name)
         other = org.store(pair[1].table)
-        far = operand(rest, other, org)
+        far = operand(attribute, other, org)
         at, rows, get = store.position[pair[0].name], other.rows, far.get
 
         def follow(row: Row) -> Any:
@@ -96,10 +96,10 @@ def comparable(column: Column, literal: Literal, sign: str = "eq") -> Any:
             return text[:10] if column.has_date_only_values else _moment(text)
     except ValueError:
         pass
-    shown = {"text": "Edm.String", "number": "Edm.Int32", "guid": "Edm.Guid", "time": "Edm.DateTimeOffset"}
+    names = {"text": "Edm.String", "number": "Edm.Int32", "guid": "Edm.Guid", "time": "Edm.DateTimeOffset"}
     raise bad_query(
         f"A binary operator with incompatible types was detected. Found operand types '{column.type}' and "
-        f"'{shown.get(literal.kind, 'Edm.Boolean')}' for operator kind '{_SYMBOLS.get(sign, sign)}'."
+        f"'{names.get(literal.kind, 'Edm.Boolean')}' for operator kind '{_SYMBOLS.get(sign, sign)}'."
     )
 
 
@@ -130,8 +130,8 @@ def compare(sign: str, left: Operand | Literal, right: Operand | Literal) -> Pre
             if sign not in ("eq", "ne"):
                 return lambda row: None
             return lambda row: (get(row) is None) == (sign == "eq")
-        wanted = comparable(left.column, right, sign)
-        return lambda row: None if (value := get(row)) is None else test(value, wanted)
+        literal = comparable(left.column, right, sign)
+        return lambda row: None if (value := get(row)) is None else test(value, literal)
     other = right.get
     return lambda row: None if (a := get(row)) is None or (b := other(row)) is None else test(a, b)
 
@@ -155,11 +155,11 @@ def negated(inner: Test[Thing]) -> Test[Thing]:
     return lambda thing: None if (value := inner(thing)) is None else not value
 
 
-def text_function(name: str, subject: Operand, wanted: str) -> Predicate:
+def text_function(name: str, subject: Operand, text: str) -> Predicate:
     """Return the predicate of contains, startswith or endswith. `%`, `_` and `[]` are wildcards, as in SQL's LIKE."""
     if subject.column.type not in _TEXTS:
         raise bad_query(f"The function '{name}' needs a text property, '{subject.name}' is {subject.column.type}.")
-    pattern = "".join(_like(piece) for piece in re.findall(r"\[[^\]]+\]|.", wanted.casefold(), re.DOTALL))
+    pattern = "".join(_like(piece) for piece in re.findall(r"\[[^\]]+\]|.", text.casefold(), re.DOTALL))
     head = "" if name == "startswith" else ".*"
     tail = "" if name == "endswith" else ".*"
     matches = re.compile(head + pattern + tail, re.DOTALL).fullmatch
@@ -187,24 +187,24 @@ def named_function(name: str, subject: Operand, arguments: dict[str, Any], org: 
     value: str = arguments.get("PropertyValue", "")
     match name:
         case "In" | "NotIn":
-            wanted = {loose(column, item) for item in values}
+            allowed = {loose(column, item) for item in values}
             inside = name == "In"
-            return lambda row: None if (found := get(row)) is None else (found in wanted) == inside
+            return lambda row: None if (current := get(row)) is None else (current in allowed) == inside
         case "Between" | "NotBetween":
             if len(values) != 2:
                 raise bad_query(f"{name} needs two values.")
             low, high = loose(column, values[0]), loose(column, values[1])
             inside = name == "Between"
-            return lambda row: None if (found := get(row)) is None else (low <= found <= high) == inside
+            return lambda row: None if (current := get(row)) is None else (low <= current <= high) == inside
         case "ContainValues" | "DoesNotContainValues":
             chosen = set(values)
             inside = name == "ContainValues"
             return lambda row: (
-                None if (found := get(row)) is None else (not chosen.isdisjoint(found.split(","))) == inside
+                None if (current := get(row)) is None else (not chosen.isdisjoint(current.split(","))) == inside
             )
         case "EqualUserId" | "NotEqualUserId" | "EqualBusinessId" | "NotEqualBusinessId":
             own, equal = (USER_ID if name.endswith("UserId") else BUSINESS_UNIT_ID), name.startswith("Equal")
-            return lambda row: None if (found := get(row)) is None else (found == own) == equal
+            return lambda row: None if (current := get(row)) is None else (current == own) == equal
     span = _span(name, value, org.now())
     if span is None:
         raise not_built(f"The query function 'Microsoft.Dynamics.CRM.{name}'")
@@ -213,7 +213,7 @@ def named_function(name: str, subject: Operand, arguments: dict[str, Any], org: 
     width = 10 if column.has_date_only_values else 19
     first, last = (None if edge is None else time_text(edge)[:width] for edge in span)
     return lambda row: (
-        None if (found := get(row)) is None else (first is None or found >= first) and (last is None or found <= last)
+        None if (at := get(row)) is None else (first is None or at >= first) and (last is None or at <= last)
     )
 
 

@@ -94,8 +94,8 @@ class Organization:
                 "0x80060890",
                 f"The specified key attributes are not a defined key for the {store.table.name} entity",
             )
-        found = store.find(columns, tuple(named[name] for name in columns))
-        return (next(iter(found)) if found else None), named
+        match = store.find(columns, tuple(named[name] for name in columns))
+        return (next(iter(match)) if match else None), named
 
     def resolve_reference(self, table: str, reference: str) -> str:
         """Return the id of an existing row by a reference as in `@odata.bind`. Raises DataverseError."""
@@ -123,11 +123,11 @@ class Organization:
             payload: The JSON body.
             preset: Columns set by the URL (a GUID or an alternate key).
         """
-        found = {**writing.changes(store, payload, self.resolve_reference), **(preset or {})}
+        changes = {**writing.changes(store, payload, self.resolve_reference), **(preset or {})}
         # A row is created active and changed later (2.6), so state and status of the payload are ignored.
         for name in ("statecode", "statuscode"):
-            found.pop(name, None)
-        row_id = found.get(store.table.key) or str(uuid4())
+            changes.pop(name, None)
+        row_id = changes.get(store.table.key) or str(uuid4())
         if row_id in store.rows:
             raise exists()
         row: Row = [None] * store.width
@@ -135,7 +135,7 @@ class Organization:
         for name, column in store.columns.items():
             if column.default is not None:
                 row[store.position[name]] = column.default
-        for name, value in found.items():
+        for name, value in changes.items():
             row[store.position[name]] = value
         now = time_text(self.now(), self.switches.milliseconds)
         for name, value in (("createdon", now), ("createdby", USER_ID), ("owningbusinessunit", BUSINESS_UNIT_ID)):
@@ -148,18 +148,18 @@ class Organization:
         """Change an existing row, which gets a new version even if no value differs (3.1). Raises DataverseError."""
         old = self.row(store, row_id)
         self._check_etag(store, old, if_match)
-        found = writing.changes(store, payload, self.resolve_reference)
-        found.pop(store.table.key, None)
+        changes = writing.changes(store, payload, self.resolve_reference)
+        changes.pop(store.table.key, None)
         inactive = "statecode" in store.position and old[store.position["statecode"]] == 1
-        if inactive and self.switches.inactive_read_only and "statecode" not in found:
+        if inactive and self.switches.inactive_read_only and "statecode" not in changes:
             # It is not known if and how the real server refuses this (docs/dev/references/dataverse.md 8); code and
             # text are invented.
             raise DataverseError(
                 400, "0x80040203", f"The {store.table.name} with Id {row_id} is inactive and read-only."
             )
-        writing.set_state(store, row_id, old, found)
+        writing.set_state(store, row_id, old, changes)
         row = old.copy()
-        for name, value in found.items():
+        for name, value in changes.items():
             row[store.position[name]] = value
         self._write(store, row, old)
 
@@ -169,15 +169,15 @@ class Organization:
         Raises DataverseError.
         """
         self._check_etag(store, self.row(store, row_id), if_match)
-        found = Consequences(self.stores, self.switches, store, row_id)
+        consequences = Consequences(self.stores, self.switches, store, row_id)
         with self.transaction():
-            for child, child_id, column in found.unlinked:
+            for child, child_id, column in consequences.unlinked:
                 row = child.rows[child_id].copy()
                 for name in (column.name, f"{column.name}type"):
                     if name in child.position:
                         row[child.position[name]] = None
                 self._write(child, row, child.rows[child_id])
-            for gone, gone_id in reversed(found.going):
+            for gone, gone_id in reversed(consequences.going):
                 self._remember(gone, gone_id)
                 self.version += 1
                 gone.remove(gone_id, self.version)
@@ -239,7 +239,7 @@ class Organization:
         for name, value in fixed.items():
             template[store.position[name]] = value
         decimals = {name: column for name, column in store.columns.items() if column.type in ("Decimal", "Money")}
-        made: list[Row] = []
+        loaded: list[Row] = []
         for values in rows:
             row = template.copy()
             for name, value in values.items():
@@ -251,12 +251,12 @@ class Organization:
             writing.derive(store, row)
             self.version += 1
             row[store.version_at] = self.version
-            made.append(row)
-        store.load(made)
+            loaded.append(row)
+        store.load(loaded)
         # These rows are kept until the process ends, so the garbage collector need not visit them again.
         gc.collect()
         keep_loaded_objects()
-        return [row[store.key_at] for row in made]
+        return [row[store.key_at] for row in loaded]
 
     def expire_tokens(self, store: Store) -> None:
         """Let all delta tokens of the table expire."""
@@ -300,8 +300,8 @@ class Organization:
             if name not in store.position:
                 store.position[name] = store.width
                 store.width += 1
-                known = [*store.rows.values(), *store.previous.values(), *(stone.last for stone in store.tombstones)]
-                for row in {id(row): row for row in known}.values():  # a hidden row may also be in a tombstone
+                stored = [*store.rows.values(), *store.previous.values(), *(stone.last for stone in store.tombstones)]
+                for row in {id(row): row for row in stored}.values():  # a hidden row may also be in a tombstone
                     row.append(None)
         self.metadata_changed(store)
 

@@ -29,25 +29,25 @@ def part(call: Call, store: Store, key: str, behind: list[Segment]) -> Answer:
     """Answer a request for a part of a row. behind: segments of the path after the row. Raises DataverseError."""
     row_id = existing(call, store, key)
     call.touches("read" if call.method == "GET" else "update", row_id)
-    (name, inner), rest = (behind[0].name, behind[0].key), [segment.name for segment in behind[1:]]
+    (name, inner), path = (behind[0].name, behind[0].key), [segment.name for segment in behind[1:]]
     for relation in relations(call.org.stores, call.org.switches):
         if relation.parent is store and relation.name == name:
-            return _collection(call, relation, row_id, inner, rest)
+            return _collection(call, relation, row_id, inner, path)
     pair = writing.navigation(store, name)
     column = store.column(name)
     if pair is None and column is None:
         raise no_such_property(name, store.table.name)
     if pair is not None and inner is None:
-        if rest == ["$ref"]:
+        if path == ["$ref"]:
             return _reference(call, store, row_id, name, *pair)
-        if not rest:
+        if not path:
             if call.method != "GET":
                 raise not_allowed(f"The method {call.method} is not allowed for a navigation property without $ref.")
             return _related(call, store, row_id, *pair)
     if column is not None and inner is None:
-        if not rest:
+        if not path:
             return _property(call, store, row_id, column)
-        if rest == ["$value"] and call.method == "GET":
+        if path == ["$value"] and call.method == "GET":
             return _plain_value(call.org.row(store, row_id)[store.position[column.name]])
     raise _no_path(behind)
 
@@ -63,18 +63,18 @@ def _plain_value(value: Any) -> Answer:
     return no_content() if value is None else Answer(200, [plain, (b"odata-version", b"4.0")], text.encode())
 
 
-def _collection(call: Call, relation: Relation, row_id: str, inner: str | None, rest: list[str]) -> Answer:
+def _collection(call: Call, relation: Relation, row_id: str, inner: str | None, path: list[str]) -> Answer:
     """Answer a request for the rows that refer to this one, or for one of these references.
 
     inner: key of one of these rows. rest: names of the segments after the collection.
     """
     child = relation.child
-    if call.method == "GET" and inner is None and rest in ([], ["$count"]) and not tracking.is_tracked(call):
+    if call.method == "GET" and inner is None and path in ([], ["$count"]) and not tracking.is_tracked(call):
         privileges.demand(call, child, "Read")
-        given, condition = call.options.get("$filter"), f"{relation.column.json_name} eq {row_id}"
-        call.options["$filter"] = f"({given}) and {condition}" if given else condition
-        return listing.count(call, child) if rest else listing.list_rows(call, child)
-    if rest == ["$ref"] and (call.method == "DELETE" or (call.method == "POST" and inner is None)):
+        filter_, condition = call.options.get("$filter"), f"{relation.column.json_name} eq {row_id}"
+        call.options["$filter"] = f"({filter_}) and {condition}" if filter_ else condition
+        return listing.count(call, child) if path else listing.list_rows(call, child)
+    if path == ["$ref"] and (call.method == "DELETE" or (call.method == "POST" and inner is None)):
         privileges.demand(call, child, "Write")
         adds = call.method == "POST"
         if inner is None:
@@ -125,13 +125,13 @@ def _target_id(call: Call, store: Store, row_id: str, column: Column, target: Ta
 
 
 def _related(call: Call, store: Store, row_id: str, column: Column, target: Target) -> Answer:
-    found = _target_id(call, store, row_id, column, target)
+    target_id = _target_id(call, store, row_id, column, target)
     other = call.org.store(target.table)
-    if found is None or found not in other.rows:
+    if target_id is None or target_id not in other.rows:
         return no_content()
     projection = Projection(other, call.org, call.options.get("$select"), call.prefer)
     context = f"{call.api}/$metadata#{other.table.set_name}{projection.context}/$entity"
-    return json_answer({"@odata.context": context, **projection.show(call.org.row(other, found))})
+    return json_answer({"@odata.context": context, **projection.show(call.org.row(other, target_id))})
 
 
 def _reference(call: Call, store: Store, row_id: str, name: str, column: Column, target: Target) -> Answer:

@@ -84,27 +84,27 @@ def _by_names(call: Call, arguments: str) -> Answer:
     _, _, value = arguments.partition("=")
     value = call.options.get(value, value) if value.startswith("@") else value
     try:
-        wanted = msgspec.json.decode(value.replace("'", '"'), type=list[str])
+        names = msgspec.json.decode(value.replace("'", '"'), type=list[str])
     except msgspec.DecodeError:
         raise bad_query(f"Bad Request - Error in query syntax: '({arguments})'.") from None
-    held = {
+    depths = {
         name(store.table, access): call.org.switches.depth(table, access)
         for table, store in call.org.stores.items()
         for access in ACCESSES
     }
-    if unknown := [one for one in wanted if one not in held]:
+    if unknown := [one for one in names if one not in depths]:
         raise bad_query(f"Privilege with name {unknown[0]} does not exist.")
     listed = [
         {
-            "Depth": held[one],
+            "Depth": depths[one],
             "PrivilegeId": metadata_id("privilege", one),
             "BusinessUnitId": BUSINESS_UNIT_ID,
             "PrivilegeName": one,
             "RecordFilterId": "00000000-0000-0000-0000-000000000000",
             "RecordFilterUniqueName": None,
         }
-        for one in wanted
-        if held[one] != "None"
+        for one in names
+        if depths[one] != "None"
     ]
     context = f"{call.api}/$metadata#Microsoft.Dynamics.CRM.RetrieveUserSetOfPrivilegesByNamesResponse"
     return json_answer({"@odata.context": context, "RolePrivileges": listed})

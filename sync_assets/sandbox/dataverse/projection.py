@@ -33,8 +33,8 @@ class Projection:
         self._org = org
         self.columns = self._selected(select)
         self._asked = [name for raw in (select or "").split(",") if (name := raw.strip())]
-        wanted = [name for name in (FORMATTED, LOOKUP_NAME, NAVIGATION) if prefer.wants(name)]
-        self.show: Show = self._annotated(wanted) if wanted else self._plain()
+        kinds = [name for name in (FORMATTED, LOOKUP_NAME, NAVIGATION) if prefer.wants(name)]
+        self.show: Show = self._annotated(kinds) if kinds else self._plain()
 
     @property
     def context(self) -> str:
@@ -85,31 +85,31 @@ class Projection:
 
         return show
 
-    def _annotated(self, wanted: list[str]) -> Show:
+    def _annotated(self, kinds: list[str]) -> Show:
         etag = partial(self._org.etag, self._store)
         fields = [
             (
                 self._store.position[column.name] if column.readable else None,
                 column.json_name,
-                self._notes(column, wanted),
+                self._notes(column, kinds),
             )
             for column in self.columns
         ]
 
         def show(row: Row) -> dict[str, Any]:
-            shown: dict[str, Any] = {"@odata.etag": etag(row)}
+            document: dict[str, Any] = {"@odata.etag": etag(row)}
             for position, name, notes in fields:
                 value = None if position is None else row[position]
                 if value is not None:
                     for annotation, make in notes:  # annotations precede the value
                         if (text := make(value, row)) is not None:
-                            shown[annotation] = text
-                shown[name] = value
-            return shown
+                            document[annotation] = text
+                document[name] = value
+            return document
 
         return show
 
-    def _notes(self, column: Column, wanted: list[str]) -> list[tuple[str, Callable[[Any, Row], str | None]]]:
+    def _notes(self, column: Column, kinds: list[str]) -> list[tuple[str, Callable[[Any, Row], str | None]]]:
         """Return the annotations of one column: full name, and a function that returns the text of a value not null."""
         org, store = self._org, self._store
         notes: list[tuple[str, Callable[[Any, Row], str | None]]] = []
@@ -119,7 +119,7 @@ class Projection:
                 NAVIGATION: lambda value, row: target_of(store, column, row).navigation,
                 LOOKUP_NAME: lambda value, row: target_of(store, column, row).table,
             }
-            notes.extend((f"{column.json_name}@{name}", makers[name]) for name in wanted)
-        elif FORMATTED in wanted and (text := formatter(column)) is not None:
+            notes.extend((f"{column.json_name}@{name}", makers[name]) for name in kinds)
+        elif FORMATTED in kinds and (text := formatter(column)) is not None:
             notes.append((f"{column.json_name}@{FORMATTED}", lambda value, row: text(value)))
         return notes

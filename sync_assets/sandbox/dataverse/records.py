@@ -13,10 +13,10 @@ from sync_assets.sandbox.dataverse.store import Store
 
 
 def create(call: Call, store: Store) -> Answer:
-    shown = _returned(call, store)
+    projected = _returned(call, store)
     row_id = call.org.create(store, call.json())
     call.touches("insert", row_id)
-    return _written(call, store, row_id, shown, created=True)
+    return _written(call, store, row_id, projected, created=True)
 
 
 def retrieve(call: Call, store: Store, key: str) -> Answer:
@@ -24,8 +24,8 @@ def retrieve(call: Call, store: Store, key: str) -> Answer:
     call.touches("read", row_id)
     row = call.org.row(store, row_id)
     etag = call.org.etag(store, row)
-    whole = call.prefer.annotations is not None or "$expand" in call.options
-    if call.headers.get("if-none-match", "") == etag and not whole:
+    is_whole = call.prefer.annotations is not None or "$expand" in call.options
+    if call.headers.get("if-none-match", "") == etag and not is_whole:
         return Answer(304, [(b"etag", etag.encode()), (b"odata-version", b"4.0")], b"")
     return json_answer(
         _document(call, store, row_id, projection(call, store)),
@@ -36,7 +36,7 @@ def retrieve(call: Call, store: Store, key: str) -> Answer:
 
 def change(call: Call, store: Store, key: str) -> Answer:
     """Answer a PATCH: an update with If-Match, a create with If-None-Match, else an upsert."""
-    shown = _returned(call, store)
+    projected = _returned(call, store)
     row_id, named = call.org.resolve(store, key)
     if_match, only_create = call.headers.get("if-match"), call.headers.get("if-none-match", "").strip() == "*"
     if row_id is not None and row_id in store.rows:
@@ -44,12 +44,12 @@ def change(call: Call, store: Store, key: str) -> Answer:
             raise exists()
         call.touches("update", row_id)
         call.org.update(store, row_id, call.json(), if_match)
-        return _written(call, store, row_id, shown, created=False)
+        return _written(call, store, row_id, projected, created=False)
     if if_match is not None:
         raise no_such_row(store.table.name, row_id or key)
     row_id = call.org.create(store, call.json(), named if row_id is None else {store.table.key: row_id})
     call.touches("insert", row_id)
-    return _written(call, store, row_id, shown, created=True)
+    return _written(call, store, row_id, projected, created=True)
 
 
 def delete(call: Call, store: Store, key: str) -> Answer:
@@ -75,18 +75,18 @@ def _returned(call: Call, store: Store) -> Projection | None:
     return projection(call, store) if call.options or call.prefer.representation else None
 
 
-def _document(call: Call, store: Store, row_id: str, shown: Projection) -> dict[str, Any]:
-    context = f"{call.api}/$metadata#{store.table.set_name}{shown.context}/$entity"
-    return {"@odata.context": context, **shown.show(call.org.row(store, row_id))}
+def _document(call: Call, store: Store, row_id: str, projected: Projection) -> dict[str, Any]:
+    context = f"{call.api}/$metadata#{store.table.set_name}{projected.context}/$entity"
+    return {"@odata.context": context, **projected.show(call.org.row(store, row_id))}
 
 
-def _written(call: Call, store: Store, row_id: str, shown: Projection | None, *, created: bool) -> Answer:
+def _written(call: Call, store: Store, row_id: str, projected: Projection | None, *, created: bool) -> Answer:
     address = entity_id(call, store, row_id)
     location = [(b"location", address[1])] if created else []
-    if shown is None or not call.prefer.representation:
+    if projected is None or not call.prefer.representation:
         return no_content(address, *location)
     return json_answer(
-        _document(call, store, row_id, shown),
+        _document(call, store, row_id, projected),
         *location,
         *applied("return=representation"),
         status=201 if created else 200,

@@ -55,8 +55,8 @@ def target_of(store: Store, column: Column, row: Row) -> Target:
 def name_of(stores: Mapping[str, Store], store: Store, column: Column, row: Row) -> str | None:
     """Return the primary name of the row that a lookup refers to; None if it refers to none."""
     other = stores[target_of(store, column, row).table]
-    found = other.rows.get(row[store.position[column.name]])
-    return None if found is None else found[other.position[other.table.primary_name]]
+    target_row = other.rows.get(row[store.position[column.name]])
+    return None if target_row is None else target_row[other.position[other.table.primary_name]]
 
 
 class Consequences:
@@ -68,13 +68,13 @@ class Consequences:
 
     def __init__(self, stores: Mapping[str, Store], switches: Switches, store: Store, row_id: str) -> None:
         # Users (creators and owners of rows) are never deleted, and an index of rows by user would be one huge entry.
-        known = [relation for relation in relations(stores, switches) if relation.target.table != "systemuser"]
+        all_relations = [relation for relation in relations(stores, switches) if relation.target.table != "systemuser"]
         self.going: list[tuple[Store, str]] = [(store, row_id)]
         self.unlinked: list[tuple[Store, str, Column]] = []
-        seen = {(store.table.name, row_id)}
+        visited = {(store.table.name, row_id)}
         restricting: list[tuple[str, str]] = []
         for parent, parent_id in self.going:  # the loop appends to this list
-            for relation in known:
+            for relation in all_relations:
                 if relation.parent is not parent:
                     continue
                 child, column = relation.child, relation.column
@@ -83,9 +83,9 @@ class Consequences:
                         self.unlinked.append((child, child_id, column))
                     elif relation.on_delete == "restrict":
                         restricting.append((child.table.name, child_id))
-                    elif (child.table.name, child_id) not in seen:
-                        seen.add((child.table.name, child_id))
+                    elif (child.table.name, child_id) not in visited:
+                        visited.add((child.table.name, child_id))
                         self.going.append((child, child_id))
-        if any(child not in seen for child in restricting):
+        if any(child not in visited for child in restricting):
             raise associated()
-        self.unlinked = [link for link in self.unlinked if (link[0].table.name, link[1]) not in seen]
+        self.unlinked = [link for link in self.unlinked if (link[0].table.name, link[1]) not in visited]

@@ -89,8 +89,8 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     def depth(self, table: str, access: Access) -> Depth:
         """Return the depth of a privilege on a table."""
-        held = self.privileges.get(table, {}).get(access, "Global")
-        return "Local" if held == "Global" and access == "Read" and not self.organization_read else held
+        depth = self.privileges.get(table, {}).get(access, "Global")
+        return "Local" if depth == "Global" and access == "Read" and not self.organization_read else depth
 
     def parent_delete(self, child: str) -> OnDelete:
         """Return `on_parent_delete` of a table; `remove_link` for a table that is not in it."""

@@ -80,10 +80,10 @@ class Throttle:
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the two headers of each answer. Without a limit, they show the documented one as unused."""
         requests, seconds = self._switches.limit_requests, self._switches.limit_seconds
-        left = NOMINAL_REQUESTS if requests is None else max(0, requests - len(self._started))
+        remaining = NOMINAL_REQUESTS if requests is None else max(0, requests - len(self._started))
         time_left = NOMINAL_SECONDS if seconds is None else max(0.0, seconds - self._spent_sum)
         return [
-            (b"x-ms-ratelimit-burst-remaining-xrm-requests", str(left).encode()),
+            (b"x-ms-ratelimit-burst-remaining-xrm-requests", str(remaining).encode()),
             (b"x-ms-ratelimit-time-remaining-xrm-requests", f"{time_left:,.2f}".encode()),
         ]
 
@@ -96,8 +96,8 @@ class Throttle:
             wait = max(1.0, wait) + min(60, self._refused // 10)
         return refusal(kind, limit, self._switches.limit_window_seconds, wait)
 
-    def _forget(self, before: float) -> None:
-        while self._started and self._started[0] <= before:
+    def _forget(self, limit: float) -> None:
+        while self._started and self._started[0] <= limit:
             self._started.popleft()
-        while self._spent and self._spent[0][0] <= before:
+        while self._spent and self._spent[0][0] <= limit:
             self._spent_sum -= self._spent.popleft()[1]

@@ -44,7 +44,7 @@ def read(call: Call, store: Store) -> Answer:
     repeats = switches.page_repeats and cookie.since is not None and size > 1
     most = size // 2 if repeats else size
     page = list(islice(_items(call, store, cookie), most + 1))
-    more = len(page) > most
+    has_more = len(page) > most
     del page[most:]
 
     delta = "" if cookie.since is None else "/$delta"
@@ -53,7 +53,7 @@ def read(call: Call, store: Store) -> Answer:
     }
     if switches.count_with_tracking and options.get("$count", "").lower() == "true":
         document["@odata.count"] = min(sum(1 for _ in _items(call, store, cookie)), switches.count_limit)
-    if more:
+    if has_more:
         links = {"@odata.nextLink": _next_link(call, store, cookie, page[-1])}
     elif call.fault("missing_delta_link") is not None:
         links = {}
@@ -105,18 +105,18 @@ def _position(call: Call, store: Store) -> Cookie:
         return cookie
     if "$deltatoken" not in options:
         return Cookie(until=call.org.version, taken=now)
-    version, _, taken = options["$deltatoken"].partition("!")
+    version, _, issued = options["$deltatoken"].partition("!")
     if not version.isdecimal():
         raise bad_query(f"Invalid delta token '{options['$deltatoken']}'.")
-    _check_age(call, store, int(version), taken)
+    _check_age(call, store, int(version), issued)
     return Cookie(since=int(version), until=call.org.version, taken=now, at_version=int(version))
 
 
-def _check_age(call: Call, store: Store, version: int, taken: str) -> None:
+def _check_age(call: Call, store: Store, version: int, issued: str) -> None:
     try:
-        age = call.org.now() - datetime.strptime(taken, _STAMP_FORMAT).replace(tzinfo=UTC)
+        age = call.org.now() - datetime.strptime(issued, _STAMP_FORMAT).replace(tzinfo=UTC)
     except ValueError:
-        raise bad_query(f"Invalid delta token '{version}!{taken}'.") from None
+        raise bad_query(f"Invalid delta token '{version}!{issued}'.") from None
     if (
         age > call.org.tracking_window()
         or version < store.expired_before
@@ -176,7 +176,7 @@ def _next_link(call: Call, store: Store, cookie: Cookie, last: Item) -> str:
 
 
 def _delta_link(call: Call, cookie: Cookie) -> str:
-    version, taken = cookie.until, cookie.taken
+    version, issued = cookie.until, cookie.taken
     if call.org.switches.delta_link_taken == "end":
-        version, taken = call.org.version, call.org.now().strftime(_STAMP_FORMAT)
-    return link(call, "$deltatoken", quote(f"{version}!{taken}", safe="").lower())
+        version, issued = call.org.version, call.org.now().strftime(_STAMP_FORMAT)
+    return link(call, "$deltatoken", quote(f"{version}!{issued}", safe="").lower())

@@ -22,21 +22,21 @@ def changes(store: Store, payload: object, resolve: Resolve) -> dict[str, Any]:
     """Return the stored values of a payload by logical name, without read-only columns. Raises DataverseError."""
     if not isinstance(payload, dict):
         raise bad_payload("The request body must be a JSON object.")
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in payload.items():
         if name.removesuffix(_BIND) in store.table.collections:
             raise not_built(f"Writing rows through the navigation property '{name.removesuffix(_BIND)}'")
         if name.endswith(_BIND):
-            _bind(store, name.removesuffix(_BIND), value, resolve, found)
+            _bind(store, name.removesuffix(_BIND), value, resolve, values)
         elif "@" in name:
             continue  # @odata.type, @odata.id, and annotations of a row that was read and is written back
         elif (column := store.columns.get(name)) is not None and not column.is_lookup:
             if not column.read_only:
-                found[name] = parse(column, store.table.name, value)
+                values[name] = parse(column, store.table.name, value)
         elif navigation(store, name) is not None:
             if value is not None:
                 raise not_built(f"Writing through the navigation property '{name}' other than by {_BIND}")
-            _bind(store, name, None, resolve, found)
+            _bind(store, name, None, resolve, values)
         elif (column := store.column(name)) is not None and column.is_lookup:
             raise bad_payload(
                 "CRM do not support direct update of Entity Reference properties, Use Navigation properties instead."
@@ -45,7 +45,7 @@ def changes(store: Store, payload: object, resolve: Resolve) -> dict[str, Any]:
             raise bad_payload(
                 f"Invalid property '{name}' was found in entity 'Microsoft.Dynamics.CRM.{store.table.name}'."
             )
-    return found
+    return values
 
 
 def navigation(store: Store, name: str) -> tuple[Column, Target] | None:
@@ -57,7 +57,7 @@ def navigation(store: Store, name: str) -> tuple[Column, Target] | None:
     return None
 
 
-def _bind(store: Store, name: str, value: object, resolve: Resolve, found: dict[str, Any]) -> None:
+def _bind(store: Store, name: str, value: object, resolve: Resolve, values: dict[str, Any]) -> None:
     pair = navigation(store, name)
     if pair is None:
         raise bad_payload(
@@ -69,30 +69,30 @@ def _bind(store: Store, name: str, value: object, resolve: Resolve, found: dict[
         raise bad_payload(f"'{name}{_BIND}' must be text such as '/{target.table}s(<id>)'.")
     if column.read_only:
         return
-    found[column.name] = parse(column, store.table.name, None if value is None else resolve(target.table, value))
+    values[column.name] = parse(column, store.table.name, None if value is None else resolve(target.table, value))
     if f"{column.name}type" in store.columns:
-        found[f"{column.name}type"] = None if value is None else target.table
+        values[f"{column.name}type"] = None if value is None else target.table
 
 
-def set_state(store: Store, row_id: str, row: Row, found: dict[str, Any]) -> None:
+def set_state(store: Store, row_id: str, row: Row, values: dict[str, Any]) -> None:
     """Complete a change of state or status (3.1): a state sets its default status.
 
     Raises:
         DataverseError: The status does not belong to the state.
     """
     status = store.columns.get("statuscode")
-    if status is None or not ("statecode" in found or "statuscode" in found):
+    if status is None or not ("statecode" in values or "statuscode" in values):
         return
-    state = found.get("statecode", row[store.position["statecode"]])
-    if "statuscode" not in found:
-        found["statuscode"] = next(code for code, of_state in status.states.items() if of_state == state)
-    elif status.states[found["statuscode"]] != state:
+    state = values.get("statecode", row[store.position["statecode"]])
+    if "statuscode" not in values:
+        values["statuscode"] = next(code for code, of_state in status.states.items() if of_state == state)
+    elif status.states[values["statuscode"]] != state:
         name = store.columns["statecode"].options[state]
         raise DataverseError(
             400,
             "0x80048408",
-            f"{found['statuscode']} is not a valid status code for state code {store.table.schema_name}State.{name} on "
-            f"{store.table.name} with Id {row_id}.",
+            f"{values['statuscode']} is not a valid status code for state code {store.table.schema_name}State.{name} "
+            f"on {store.table.name} with Id {row_id}.",
         )
 
 
