@@ -120,7 +120,7 @@ def test_a_column_that_does_not_fit_stops_everything_before_the_first_write(orch
     admin.post("/d365/metadata", {**column, "set": {"read_only": False}})
     assert not run.success
     assert (run.checks["opt_out_columns_fit"], run.checks["opt_out_attributes_fit"]) == (False, True)
-    assert "`donotemail`: Dynamics 365 does not let anybody write to this column" in run.errors[0]
+    assert "`donotemail`: the column is read-only in Dynamics 365" in run.errors[0]
     assert run.steps.isdisjoint({"d365__contact_opt_out", "campaign__profile_opt_out"})
     assert writes(orchestra.program, since) == {"d365": 0, "campaign": 0}
     # Nothing is lost: what the file said is due, and goes once the column is right.

@@ -172,7 +172,7 @@ class TestAFileThatIsThere:
         (["new_order=cusOrder:cusAmount"], "name a text attribute of at least 36 characters"),
         (
             ["account=orgUnitBase"],
-            "orgUnitBase is called like a key. Texts that could be it: desc, label",
+            "orgUnitBase has a key's name. Texts that could be it: desc, label",
         ),
     ],
 )

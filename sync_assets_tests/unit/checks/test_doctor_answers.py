@@ -47,8 +47,8 @@ def test_an_initial_sync_beyond_what_campaign_takes_is_a_warning_with_a_way_out(
 def test_what_dynamics_does_not_count_is_said_and_never_guessed() -> None:
     line = first_load({"contact": 10, "new_order": None}, {}, None)
     assert "at most 10 engine calls (contact 10)" in line.message
-    assert line.message.endswith("Dynamics 365 does not tell for new_order")
-    assert first_load({"contact": None}, {}, None).message == "not known; Dynamics 365 does not tell for contact"
+    assert line.message.endswith("Dynamics 365 gives no count for new_order")
+    assert first_load({"contact": None}, {}, None).message == "not known; Dynamics 365 gives no count for contact"
 
 
 @given(
@@ -85,7 +85,9 @@ def region(url: str | None) -> list[str]:
 def test_customers_of_emea_and_apac_are_told_where_their_data_is_processed(part: str) -> None:
     for url in (f"https://acme.{part}.dynamics.com", f"https://acme.api.{part}.dynamics.com"):
         [notice] = region(url)
-        assert notice.startswith(f"Dynamics 365 stands in {REGIONS[part]}. Data is processed where this program runs")
+        assert notice.startswith(
+            f"Dynamics 365 is hosted in {REGIONS[part]}. Data is processed where this program runs"
+        )
 
 
 @pytest.mark.parametrize(
@@ -107,8 +109,8 @@ def feed(age: timedelta) -> Feed:
 @pytest.mark.parametrize(
     ("days", "outcome", "says"),
     [
-        (3.4, "ok", "last asked 3.4 days ago, good for 7 days"),
-        (3.6, "warn", "it expires if nothing is done. Run `sync-assets sync`"),
+        (3.4, "ok", "last polled 3.4 days ago, good for 7 days"),
+        (3.6, "warn", "it expires without a sync. Run `sync-assets sync`"),
         (7.1, "warn", "it has expired, so the next sync reads the table in full"),
     ],
 )

@@ -209,7 +209,7 @@ class TestFindings:
         columns, attributes = found({"followemail": "blackListEmail", "merged": "blackList"})
         assert (columns.passed, attributes.passed) == (False, True)
         assert "`followemail`: true is labelled" in columns.message
-        assert "; `merged`: Dynamics 365 does not let anybody write" in columns.message
+        assert "; `merged`: the column is read-only in Dynamics 365" in columns.message
         assert found({"merged": "blackList"}, direction="d365_to_campaign")[0].passed
 
     @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_the_two_systems_own_metadata_says_all_that_is_needed(sandbox: SandboxPr
 
     told = " ".join(problems({"followemail": "blackList", "merged": "blackListFax", "fullname": "ccpaOptOut"}, table))
     assert "`followemail`: true is labelled `Allow`" in told
-    assert "`merged`: Dynamics 365 does not let anybody write" in told
+    assert "`merged`: the column is read-only in Dynamics 365" in told
     assert "`fullname`: a column of type string" in told
     read_only = {name for name in ("fullname", "modifiedon", "firstname", "donotemail", "gendercode", "birthdate",
                                    "statecode", "contactid") if not table.columns[name].updatable}  # fmt: skip

@@ -133,7 +133,7 @@ def test_a_server_that_does_not_report_its_space_is_unknown_and_not_fine() -> No
 def test_files_that_cannot_be_tidied_up_are_a_warning_before_they_fill_it() -> None:
     result = room(Export(), Storage(1, 10), ["optout_1.csv may not be removed.", "optout_2.csv may not be removed."])
     assert (result.passed, severity(result)) == (False, WARN)
-    assert result.message.endswith("tidied up: 2. The first: optout_1.csv may not be removed.")
+    assert result.message.endswith("moved or removed: 2. The first: optout_1.csv may not be removed.")
     assert numbers(result)["not_tidied_up"] == 2
 
 

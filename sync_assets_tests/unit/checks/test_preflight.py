@@ -105,7 +105,7 @@ def test_each_side_names_what_changed_with_both_types_and_what_to_do() -> None:
     told = found(TYPES, {**TYPES, ("d365", "new_amount"): "decimal", ("campaign", "cusName"): "integer"})
     assert told["column_types_are_as_before"] == (
         False,
-        "`new_amount` of new_order was money and is decimal. Look whether the mapping still says what you mean, then "
+        "`new_amount` of new_order was money and is decimal. Check that the mapping is still right, then "
         "`sync-assets maintenance off new_order` takes the new types",
     )
     passed, message = told["attribute_types_are_as_before"]

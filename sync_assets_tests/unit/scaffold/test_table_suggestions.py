@@ -80,7 +80,7 @@ def test_more_columns_than_the_guardrail_allows_are_commented_out() -> None:
 
 
 def test_where_nothing_is_alike_it_says_so() -> None:
-    with pytest.raises(SyncAssetsError, match=r"No column of new_order is called like an attribute of cusOrder\."):
+    with pytest.raises(SyncAssetsError, match=r"No column of new_order is named like an attribute of cusOrder\."):
         suggested(table("new_order", column("new_alpha")), resource("cusOrder", attribute("cusOmega")))
 
 
