@@ -235,7 +235,7 @@ def test_system_administrator_is_more_than_is_needed(program: Program, ask: Ask)
     program.sandbox.admin.settings("d365", roles=["System Administrator", "Basic User"])
     outcome, message = ask()["roles of the application user"]
     assert outcome == "ok"
-    assert message.startswith("Basic User, System Administrator; that is more than is needed")
+    assert message.startswith("Basic User, System Administrator; that is more than needed")
 
 
 def test_a_short_window_of_change_tracking_is_a_warning_with_the_setting_to_raise(program: Program, ask: Ask) -> None:
