@@ -50,7 +50,7 @@ _SQL_CHANGES = (
     (re.compile(r"\bNOT EXISTS\b"), ("EXISTS",)),
     (re.compile(r"(?<!NOT )\bEXISTS\b"), ("NOT EXISTS",)),
     (re.compile(r"\bIN \("), ("NOT IN (",)),
-    (re.compile(r"(?<=[(=<>, ])\d+(?=[), ]|$)"), ("9",)),
+    (re.compile(r"(?<!SELECT )(?<=[(=<>, ])\d+(?=[), ]|$)"), ("9",)),
 )
 
 

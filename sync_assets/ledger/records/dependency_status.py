@@ -328,8 +328,7 @@ class DependencyStatus:
         Nothing waits for them, so Campaign may remove their links, and them, with a parent at any time.
         """
         self._session.bulk.for_seqs(connection, "UPDATE sync_link SET acked_incarnation = NULL", kept)
-        again = "UPDATE sync_record SET resend = 1"
-        self._session.bulk.for_seqs(connection, again, kept, also="AND acked_hash IS NOT NULL AND resend = 0")
+        self._session.bulk.for_seqs(connection, "UPDATE sync_record SET resend = 1", kept)
 
     def _no_longer_excluded(
         self, connection: Connection, records: Sequence[RecordState], reasons_by_record: ReasonsByRecord

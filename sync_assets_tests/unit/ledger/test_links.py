@@ -41,7 +41,7 @@ def test_a_child_goes_by_itself_once_its_parent_is_there(ledger: Ledger, link: L
     assert (child.operation, links_of(child)) == ("insert", (LinkTo("cusContact", guid("anna"), link.keyed),))
 
 
-def test_a_chain_arrives_from_above_though_it_was_captured_from_below(ledger: Ledger) -> None:
+def test_a_chain_arrives_from_above_though_it_was_captured_from_below_and_leaves_from_below(ledger: Ledger) -> None:
     line(ledger, "order")
     assert waits(ledger, "line", BlockReason.PARENT_UNAVAILABLE)
     order(ledger, "anna")
@@ -55,6 +55,9 @@ def test_a_chain_arrives_from_above_though_it_was_captured_from_below(ledger: Le
     assert claim(ledger, table="line") == []
     assert sent(ledger, "order") == ["insert"]
     assert sent(ledger, "line") == ["insert"]
+    capture(ledger, deleted=["anna"])
+    tables = ("contact", "order", "line", "order", "contact")
+    assert [sent(ledger, table) for table in tables] == [[], [], ["delete"], ["delete"], ["delete"]]
 
 
 @pytest.mark.parametrize("link", [NEEDED, JOINED], ids=["needed", "joined"])
