@@ -1,6 +1,7 @@
-"""The entry point of Dagster: the definitions of the configuration that the environment names (`defs/build.py`).
+"""The entry point of Dagster: the definitions of the configuration that `config/files.py` finds (`defs/build.py`).
 
-Importing this module changes nothing in the process; Dagster calls `defs` in each process of the code location.
+Importing this module changes nothing in the process; Dagster calls `defs` in each process of the code location, where
+it adds the configuration's path and the variables of its `.env` to the environment: resources read them from there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from sync_assets.performance import collector_paused, return_large_buffers
 def defs() -> dg.Definitions:
     return_large_buffers()
     with collector_paused():
-        from sync_assets.defs.build import load  # noqa: PLC0415 - here, since every run waits for these modules
+        from sync_assets.config.files import complete  # noqa: PLC0415 - here, since every run waits for these modules
+        from sync_assets.defs.build import load  # noqa: PLC0415
 
+        complete(os.environ)
         return load(os.environ)

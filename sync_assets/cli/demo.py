@@ -32,6 +32,7 @@ from sync_assets.cli.process_guard import start_guarded
 from sync_assets.cli.sync import SyncResult, sync
 from sync_assets.commands.status import show
 from sync_assets.commands.terminal import end, print_parts, private_files
+from sync_assets.config.files import PREFIXES
 from sync_assets.config.variables import KEY_BYTES
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.errors import SyncAssetsError
@@ -125,7 +126,7 @@ def _scene(contacts: int) -> Iterator[dict[str, str]]:
 
 def _clean(environment: dict[str, str]) -> dict[str, str]:
     """Return the process's environment with the demo's settings in place of ours, which could be of real systems."""
-    prefixes = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_", "DAGSTER_")
+    prefixes = (*PREFIXES, "DAGSTER_")
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)} | environment
 
 

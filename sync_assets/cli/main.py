@@ -8,6 +8,7 @@ that runs is imported, so that `--help` is fast.
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -51,6 +52,11 @@ COMMANDS = {
 }
 """Each command's module in `sync_assets`, and its line in the list of `--help`."""
 
+FILES = {
+    "--config": "The configuration file; default: SYNC_ASSETS_CONFIG, or sync_assets.yaml here or in a folder above.",
+    "--env-file": "A file of variables, NAME=value, that win over those that are set.",
+}
+"""Options of every command, in the list of its `--help`; `_named_files` reads them."""
 INTERRUPTED = 130
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 """Typer exports none of the class's names, and brings a copy of Click's in newer versions."""
@@ -79,7 +85,35 @@ def load(name: str) -> Any:
         several = typer.Typer(add_completion=False)
         several.command()(module.command)
     loaded: Any = get_command(several)
-    return getattr(loaded, "commands", {}).get(name, loaded)
+    command = getattr(loaded, "commands", {}).get(name, loaded)
+    for one in getattr(command, "commands", {"": command}).values():
+        taken = {option for parameter in one.params for option in parameter.opts}
+        for parameter in get_command(app).params:
+            if parameter.opts[0] in FILES and parameter.opts[0] not in taken:
+                parameter.expose_value = False
+                one.params.append(parameter)
+    return command
+
+
+def _named_files() -> dict[str, str]:
+    """Remove `--config F` and `--env-file F`, which may stand before and after a command, from the process's arguments.
+
+    Returns:
+        The arguments of `files.complete`. To `sandbox` its `--env-file` is left.
+    """
+    named, others, words = dict[str, str](), list[str](), iter(sys.argv[1:])
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option not in FILES:
+            others.append(word)
+        elif not (value := value if equals else next(words, "")):
+            raise typer.BadParameter(f"{option} names no file.")
+        else:
+            named[option.removeprefix("--").replace("-", "_")] = value
+    if others[:1] == ["sandbox"] and "env_file" in named:
+        others += ["--env-file", named.pop("env_file")]
+    sys.argv[1:] = others
+    return named
 
 
 app = typer.Typer(
@@ -101,6 +135,8 @@ def _print_version(requested: bool) -> None:
 
 @app.callback()
 def options(
+    config: Annotated[str, typer.Option(metavar="F", help=FILES["--config"])] = "",
+    env_file: Annotated[str, typer.Option("--env-file", metavar="F", help=FILES["--env-file"])] = "",
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
@@ -110,12 +146,14 @@ def options(
 
 def main() -> None:
     """Run the console script. An exit status other than 0 ends with a line on standard error, see `terminal.end`."""
+    from sync_assets.config.files import complete  # noqa: PLC0415
     from sync_assets.errors import SyncAssetsError, foreign  # noqa: PLC0415
     from sync_assets.logs import configure  # noqa: PLC0415
     from sync_assets.performance import return_large_buffers  # noqa: PLC0415
 
     return_large_buffers()
     try:
+        complete(os.environ, **_named_files())
         configure(os.environ)
         # Every other exit status than 0 is a SystemExit of `terminal.end`, except that of Typer on Ctrl-C.
         if app(prog_name="sync-assets", standalone_mode=False) == INTERRUPTED:

@@ -15,6 +15,7 @@ import typer
 
 from sync_assets.commands.terminal import end, invoked, say
 from sync_assets.config.environment import Settings
+from sync_assets.config.files import keep_over_dagster
 from sync_assets.config.loader import load_config
 from sync_assets.defs.instance.command_line import instance_folder, prepare
 from sync_assets.errors import SyncAssetsError
@@ -77,6 +78,8 @@ def run_web(arguments: Sequence[str], announce: Callable[[str], None]) -> None:
 def run_dev(arguments: Sequence[str]) -> None:
     """Run `dagster dev` with the guarded web server in place of Dagster's. Does not return."""
     allowed_hosts(os.environ.get(HOSTS_VARIABLE, ""))  # found out before three processes start
+    if "--help" not in arguments:
+        Settings.from_environment(os.environ).configuration()
     _name_home(arguments)
     with _dagsters_errors():
         servers.run_dev(arguments, webserver=WEB, raise_taken=partial(_raise_taken, "dev", arguments))
@@ -88,10 +91,19 @@ def _raise_taken(command: str, arguments: Sequence[str], port: int) -> None:
 
 
 def _name_home(arguments: Sequence[str]) -> None:
-    """Let Dagster use the instance of the other commands. It takes that of `dagster.yaml` in this folder by itself."""
-    if "--help" not in arguments and (folder := instance_folder()) != Path.cwd():
+    """Let Dagster use the instance and the variables of the other commands.
+
+    It takes the instance of `dagster.yaml` in this folder by itself. Raises SettingsError if the instance would be
+    beside a configuration, and there is none.
+    """
+    if "--help" in arguments:
+        return
+    if not os.environ.get("DAGSTER_HOME"):
+        Settings.from_environment(os.environ).configuration()
+    if (folder := instance_folder()) != Path.cwd():
         prepare(folder)
         os.environ["DAGSTER_HOME"] = str(folder)
+    keep_over_dagster(os.environ)
 
 
 @contextmanager
@@ -119,6 +131,7 @@ def run_code_server(arguments: Sequence[str]) -> None:
         raise SyncAssetsError(
             "DAGSTER_HOME is not set.", "Name the folder with the dagster.yaml of web server and daemon."
         )
+    keep_over_dagster(os.environ)
     settings = Settings.from_environment(os.environ)
     load_config(settings.configuration())
     settings.d365()

@@ -19,6 +19,7 @@ from sync_assets.campaign.client import CampaignClient
 from sync_assets.checks.guardrails import within_limits
 from sync_assets.checks.preflight import check_metadata, tracking
 from sync_assets.checks.rules import NotReady
+from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config, parse_config
 from sync_assets.config.models import Config
@@ -33,7 +34,6 @@ from sync_assets.scaffold.yaml_text import SCHEMA_FILE, insert_table, table_bloc
 from sync_assets.task_group import run_together
 from sync_assets.words import did_you_mean
 
-CONFIG = "SYNC_ASSETS_CONFIG"
 ChooseResource = Callable[[str, Sequence[str]], str]
 """Asks a person for the resource of a table, of the free ones."""
 
@@ -175,6 +175,7 @@ def landscape(environment: Mapping[str, str]) -> Landscape:
 async def opened(environment: Mapping[str, str]) -> AsyncIterator[tuple[DataverseClient, CampaignClient, Landscape]]:
     """Open both clients, and read what can be mapped. The file that SYNC_ASSETS_CONFIG names may not exist yet."""
     runtime = Runtime({name: value for name, value in environment.items() if name != CONFIG}, any_ledger=True)
+    runtime.config = load_config(SANDBOX_CONFIG)  # has the default guardrails; its tables are not used
     runtime.settings.require("d365", "campaign")
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         tables, resources = await run_together(d365.tables(), campaign.resources())

@@ -14,6 +14,7 @@ from sync_assets.commands import configure
 from sync_assets.commands.configure import Argument, Landscape, WrittenFile
 from sync_assets.commands.export_sample import show_guess
 from sync_assets.commands.terminal import Parts, ask, print_document, print_line, print_parts
+from sync_assets.config.files import CONFIG, DEFAULT_NAME, SANDBOX_CONFIG
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.config.variables import expanded
@@ -56,7 +57,7 @@ def init_command(
     asks = {"choose_tables": choose_tables, "ask_resource": choose_resource} if on_a_terminal() else {}
     guess = guess_layout(sample, EXPECTED) if sample else None
     print_parts(show_written(configure.init(environment, path, arguments, force=force, **asks)))
-    if environment.get(configure.CONFIG, "") != str(path):
+    if (environment.get(CONFIG, "").strip() or str(Path(DEFAULT_NAME).absolute())) != str(path.absolute()):
         print_line(f"Next: export SYNC_ASSETS_CONFIG={path.resolve()}")
     if guess:
         show_guess(guess.write, guess.questions)
@@ -80,8 +81,12 @@ def schema_command() -> None:
 
 
 def default_file(environment: Mapping[str, str], named: str | None) -> Path:
-    """Return the configuration file: the one named, else that of SYNC_ASSETS_CONFIG, else one in this folder."""
-    return expanded(named or environment.get(configure.CONFIG, "").strip() or "sync_assets.yaml")
+    """Return the configuration file: the one named, else that of SYNC_ASSETS_CONFIG, else one in this folder.
+
+    The sandbox's own, which its environment names, is never written.
+    """
+    configured = environment.get(CONFIG, "").strip()
+    return expanded(named or (configured if configured != str(SANDBOX_CONFIG) else "") or DEFAULT_NAME)
 
 
 def on_a_terminal() -> bool:

@@ -66,11 +66,6 @@ def status(runtime: Runtime) -> dict[str, Any]:
     """
     today = datetime.now(UTC).date()
     runtime.any_ledger = True
-    if not runtime.settings.config_named:
-        runtime.announce(
-            "SYNC_ASSETS_CONFIG is not set: these are the tables of the sandbox's configuration. "
-            "Set it to the path of your configuration file."
-        )
     try:
         runtime.check_addresses(runtime.ledger)
     except OtherSystems as error:

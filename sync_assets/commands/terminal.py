@@ -19,6 +19,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID,
 from rich.table import Table
 from rich.text import Text
 
+from sync_assets.config.files import CONFIG, SANDBOX_CONFIG, find_configuration
 from sync_assets.foreign_text import cleaned, json_text, printable
 
 if TYPE_CHECKING:
@@ -43,12 +44,21 @@ _RUNTIMES: list[Runtime] = []  # closed at the end, however a command ends
 
 
 def open_runtime(*, creates: bool = False) -> Runtime:
-    """Return the runtime of a command. creates: True if the command may create the ledger; else one must exist."""
-    from sync_assets.runtime.context import Runtime  # not for `--help`  # noqa: PLC0415
+    """Return the runtime of a command. creates: True if the command may create the ledger; else one must exist.
+
+    Raises NoConfiguration. Announces that the sandbox's configuration stands before one that is found.
+    """
+    from sync_assets.config.environment import NoConfiguration  # not for `--help`  # noqa: PLC0415
+    from sync_assets.runtime.context import Runtime  # noqa: PLC0415
 
     private_files()
     runtime = Runtime(may_create_ledger=creates, announce=say)
     _RUNTIMES.append(runtime)
+    named = runtime.environment.get(CONFIG, "").strip()
+    if not named:
+        raise NoConfiguration
+    if named == str(SANDBOX_CONFIG) and (own := find_configuration()):
+        say(f"{CONFIG} names the sandbox's configuration. To use {own}, write `--config {own}`.")
     return runtime
 
 

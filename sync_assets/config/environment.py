@@ -15,15 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import SecretStr
 
-import sync_assets
-from sync_assets.config.variables import SettingsError, VariableReader, is_loopback, is_this_host
+from sync_assets.config.files import CONFIG, DEFAULT_NAME, SANDBOX_CONFIG
+from sync_assets.config.variables import SettingsError, VariableReader, is_loopback, is_this_host, unknown_variables
 
 T = TypeVar("T")
 System = Literal["d365", "campaign", "sftp"]
 LedgerConnection = Literal["file", "this host", "verified", "unverified"]
-
-SANDBOX_CONFIG = Path(sync_assets.__file__).parent / "sandbox" / "sync_assets.yaml"
-"""The default configuration file: that of the sandbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +101,25 @@ class AlertSettings:
     heartbeat: SecretStr | None = None
 
 
+class NoConfiguration(SettingsError):
+    """No configuration file is named, and none is in the current folder or above it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            [
+                f"There is no configuration: neither `--config` nor {CONFIG} names one, and neither {Path.cwd()} nor a "
+                f"folder above it has a {DEFAULT_NAME}.",
+                "`sync-assets init` writes one for your systems; `sync-assets demo` shows the program without one.",
+            ]
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings. `d365()`, `campaign()`, `sftp()` and `alerts()` raise SettingsError if variables are missing."""
 
     config: Path
-    config_named: bool  # False: `config` is the sandbox's, because SYNC_ASSETS_CONFIG is not set
+    config_named: bool  # False: there is none; `config` is the one that `init` would write
     of_sandbox: bool  # `config` is the sandbox's, a file of the package: its local files are in the current folder
     home: Path  # folder for local files of this installation, Dagster's included
     autostart: bool
@@ -125,12 +135,13 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read the variables. Raises SettingsError for invalid variables that belong to no system."""
         general = VariableReader(environment)
-        config = general.file("SYNC_ASSETS_CONFIG", SANDBOX_CONFIG, shown=True) or SANDBOX_CONFIG
+        general.problems += unknown_variables(environment)
+        config = general.file(CONFIG, None, shown=True) or Path(DEFAULT_NAME).absolute()
         of_sandbox = config.absolute() == SANDBOX_CONFIG
         home = general.home(Path() if of_sandbox else config.parent)
         settings = cls(
             config=config,
-            config_named=bool(general.optional("SYNC_ASSETS_CONFIG")),
+            config_named=bool(general.optional(CONFIG)),
             of_sandbox=of_sandbox,
             home=home,
             ledger_url=general.ledger_url(home),
@@ -150,17 +161,18 @@ class Settings:
         """Return the configuration file.
 
         Raises:
-            SettingsError: none is named, and a system is not on this host. With the sandbox's configuration fields
-                that the user never mapped would be overwritten there, and records deleted.
+            SettingsError: there is none, or it is the sandbox's and a system is not on this host. With the sandbox's
+                configuration fields that the user never mapped would be overwritten there, and records deleted.
         """
+        if not self.config_named:
+            raise NoConfiguration
         remote = [name for name, url in zip(("D365_URL", "CAMPAIGN_URL"), self.links(), strict=True) if _is_remote(url)]
-        if remote and not self.config_named:
+        if remote and self.of_sandbox:
             verb = "is" if len(remote) == 1 else "are"
             raise SettingsError(
                 [
-                    f"SYNC_ASSETS_CONFIG is not set, and {' and '.join(remote)} {verb} on another host: the sandbox's "
-                    "configuration is only for the sandbox. Set SYNC_ASSETS_CONFIG to your file, which "
-                    "`sync-assets init` writes."
+                    f"SYNC_ASSETS_CONFIG names the sandbox's configuration, which is only for the sandbox, and "
+                    f"{' and '.join(remote)} {verb} on another host. Name your file, which `sync-assets init` writes."
                 ]
             )
         return self.config

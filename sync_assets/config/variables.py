@@ -17,12 +17,39 @@ from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from pydantic import SecretStr
 
+from sync_assets.config.files import OVER_DAGSTER, PATHS, PREFIXES
 from sync_assets.errors import SyncAssetsError
+from sync_assets.words import did_you_mean
 
 T = TypeVar("T")
 
 KEY_BYTES = 32
 """Size of a key that encrypts the ledger's payloads: AES-256."""
+
+SECRETS = (
+    "D365_CLIENT_SECRET",
+    "D365_CLIENT_CERTIFICATE_PASSWORD",
+    "CAMPAIGN_CLIENT_SECRET",
+    "CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE",
+    "SYNC_ASSETS_LEDGER_URL",
+    "SYNC_ASSETS_ALERT_WEBHOOK",
+    "SYNC_ASSETS_SMTP_PASSWORD",
+    "SYNC_ASSETS_HEARTBEAT_URL",
+)
+"""Variables whose value may come from the file that `<NAME>_FILE` names."""
+KNOWN = frozenset(
+    [
+        *(variable for secret in SECRETS for variable in (secret, f"{secret}_FILE")),
+        *(variable for path in PATHS for variable in (path, f"{path}_TEXT")),  # _TEXT: of deploy/entrypoint.sh
+        *("D365_URL", "D365_AUTHORITY", "D365_TENANT_ID", "D365_CLIENT_ID"),
+        *("CAMPAIGN_URL", "CAMPAIGN_IMS_URL", "CAMPAIGN_CLIENT_ID", "CAMPAIGN_SCOPES"),
+        *("CAMPAIGN_SFTP_HOST", "CAMPAIGN_SFTP_PORT", "CAMPAIGN_SFTP_USER"),
+        *("SYNC_ASSETS_AUTOSTART", "SYNC_ASSETS_LOG_LEVEL", "SYNC_ASSETS_LOG_FORMAT"),
+        *("SYNC_ASSETS_SMTP_USER", "SYNC_ASSETS_UI_URL", "SYNC_ASSETS_UI_HOSTS"),
+        *("SYNC_ASSETS_VERSION", OVER_DAGSTER),  # of deploy/docker-compose.yaml; of files.py
+    ]
+)
+"""All variables that begin with one of PREFIXES."""
 
 
 class SettingsError(SyncAssetsError):
@@ -233,6 +260,17 @@ class VariableReader:
         if not mode and "sslrootcert" not in query and not self.optional("PGSSLROOTCERT"):
             more["sslrootcert"] = self.optional("SYNC_ASSETS_CA_BUNDLE", "system")
         return f"{url}{'&' if parts.query else '?'}{urlencode(more)}"
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a problem for each variable that has one of our prefixes and a value, and is not known."""
+    ours = sorted(name for name, value in environment.items() if name.startswith(PREFIXES) and value.strip())
+    return [
+        f"{name} is no variable of the program. "
+        + (f"Did you mean {meant}?" if (meant := did_you_mean(name, KNOWN)) else "Remove it.")
+        for name in ours
+        if name not in KNOWN
+    ]
 
 
 def _address(url: str) -> tuple[SplitResult, str]:

@@ -12,7 +12,7 @@ admin                  admin interface for tests
 asgi, listener, certificates, files   helpers
 
 The emulators copy the dialects and traps of the real systems as documented in docs/dev/references. `sync_assets.yaml`
-is the default configuration if SYNC_ASSETS_CONFIG is not set, and shows every key; `demo.yaml` is that of `sync-assets
+is the configuration that the sandbox's environment names, and shows every key; `demo.yaml` is that of `sync-assets
 demo`.
 
 Invariant: no module here imports a client that is tested against the sandbox.

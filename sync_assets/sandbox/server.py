@@ -139,6 +139,7 @@ class Sandbox:
             "CAMPAIGN_SFTP_PRIVATE_KEY": str(self.sftp.private_key_file),
             "CAMPAIGN_SFTP_HOST_KEY": str(self.sftp.known_hosts_file),
             "SYNC_ASSETS_CA_BUNDLE": str(self.ca_file),
+            "SYNC_ASSETS_CONFIG": str(Path(__file__).with_name("sync_assets.yaml")),
             "SANDBOX_ADMIN_URL": f"http://localhost:{self._admin_port}",
         }
 
@@ -176,7 +177,7 @@ class Sandbox:
         environment = self.environment()
         for name in ("D365_URL", "CAMPAIGN_URL", "CAMPAIGN_IMS_URL", "CAMPAIGN_SFTP_PORT", "SANDBOX_ADMIN_URL"):
             print(f"{name}={environment[name]}", file=sys.stderr)  # noqa: T201
-        how = f"set -a; . {env_file}; set +a" if env_file else "give --env-file for all variables, secrets included"
+        how = f"`sync-assets plan --env-file {env_file}`" if env_file else "start it with --env-file for the variables"
         print(f"To use it: {how}. Ctrl-C stops it.", file=sys.stderr, flush=True)  # noqa: T201
 
     async def _fail(self, seconds: float) -> None:

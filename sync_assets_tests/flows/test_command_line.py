@@ -152,13 +152,6 @@ def test_ctrl_c_in_the_first_steps_is_said(program: Program) -> None:
     assert errors.splitlines()[-1].startswith("sync-assets: Interrupted.")
 
 
-def test_a_status_by_the_configuration_of_the_sandbox_says_so(program: Program) -> None:
-    assert program.sync().status == 0
-    assert "SYNC_ASSETS_CONFIG" not in program.run("status")[2]
-    program.more["SYNC_ASSETS_CONFIG"] = ""
-    assert "SYNC_ASSETS_CONFIG is not set" in program.run("status")[2]
-
-
 def test_ctrl_c_in_a_sync_shows_one_sentence_and_no_traceback(program: Program) -> None:
     program.sandbox.admin.latency("campaign", 1_000)
     status, text = in_a_terminal(

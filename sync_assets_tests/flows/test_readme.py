@@ -81,7 +81,7 @@ def named(written: str, statuses: frozenset[int] = frozenset()) -> Named:
 
 
 def commands() -> dict[str, set[str]]:
-    """Command -> its options, from the program itself. `--help` and `--json` go without saying."""
+    """Command -> its options, from the program itself. Those of every command go without saying."""
 
     def leaves(command: object, path: str) -> Iterator[tuple[str, set[str]]]:
         if further := getattr(command, "commands", None):
@@ -89,7 +89,7 @@ def commands() -> dict[str, set[str]]:
                 yield from leaves(one, f"{path} {name}".strip())
             return
         names = {name for parameter in vars(command)["params"] for name in parameter.opts if name.startswith("--")}
-        yield path, names - {"--json", "--help"}
+        yield path, names - {"--json", "--help", *main.FILES}
 
     return dict(one for name in main.COMMANDS for one in leaves(main.load(name), name))
 
@@ -127,7 +127,7 @@ def wrong(told: list[Named]) -> list[str]:
         for one in told
         if not (set(one.paths) <= (known.keys() if one.options else COMMANDS.keys()))
         or (one.options if not set(one.paths) <= DAGSTERS else set())
-        - {"--json", "--help", "--version", "--install-completion"}
+        - {"--json", "--help", "--version", "--install-completion", *main.FILES}
         - set[str]().union(*(known[path] for path in one.paths))
     ]
 
@@ -136,7 +136,7 @@ def test_the_table_of_commands_is_complete_with_every_option() -> None:
     told: dict[str, set[str]] = {}
     for one in table_of_commands():
         for path in one.paths:
-            told.setdefault(path, set()).update(one.options - {"--json"})
+            told.setdefault(path, set()).update(one.options - {"--json", *main.FILES})
     assert told == COMMANDS
 
 
@@ -301,7 +301,7 @@ class Story:
 
     def note(self, line: str, status: int) -> None:
         [path] = named(line).paths
-        self.options.setdefault(path, set()).update(named(line).options - {"--json"})
+        self.options.setdefault(path, set()).update(named(line).options - {"--json", *main.FILES})
         self.statuses.setdefault(path, set()).add(status)
 
 

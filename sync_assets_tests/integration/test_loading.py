@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import sync_assets
+from sync_assets.config.files import SANDBOX_CONFIG
 
 PROJECT = Path(sync_assets.__file__).parents[1]
 
@@ -33,8 +34,9 @@ def test_the_code_location_loads_without_any_environment_variable_or_library_tha
         "print([name for name in sys.argv[1:] if name in sys.modules], len(made))"
     )
     names = ["msal", "requests", "paramiko", "alembic", "starlette", "uvicorn", "typer", "sync_assets.sandbox"]
+    (tmp_path / "sync_assets.yaml").write_bytes(SANDBOX_CONFIG.read_bytes())
     assert in_a_process(code, *names, folder=tmp_path) == (0, "[] 4", "")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["sync_assets.yaml"]
 
 
 OPT_OUT_MODULES = ["sync_assets.defs.opt_out.assets", "sync_assets.defs.opt_out.sensors"]
@@ -78,7 +80,8 @@ def test_the_code_server_keeps_nothing_of_the_instances_that_its_ticks_open(tmp_
         "        instance.get_run_records(limit=1), instance.get_asset_records()\n"
         "tick(); before = atexit._ncallbacks(); tick(); tick(); print(atexit._ncallbacks() - before)"
     )
-    done = in_a_process(code, folder=tmp_path, DAGSTER_HOME=str(tmp_path), PYTHONPATH=str(PROJECT))
+    environment = {"DAGSTER_HOME": str(tmp_path), "SYNC_ASSETS_CONFIG": str(SANDBOX_CONFIG)}
+    done = in_a_process(code, folder=tmp_path, PYTHONPATH=str(PROJECT), **environment)
     assert done[:2] == (0, "0"), done[2]
 
 

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
 from sync_assets.config.loader import ConfigError
 from sync_assets.config.runs import DEFAULT_START
 from sync_assets.defs.build import build_definitions
@@ -20,7 +21,7 @@ AUDIT, REPORT = dg.AssetKey(["campaign", "profile_audit"]), dg.AssetKey(["report
 
 
 def definitions(**environment: str) -> dg.Definitions:
-    return build_definitions(Runtime(environment))
+    return build_definitions(Runtime({CONFIG: str(SANDBOX_CONFIG)} | environment))
 
 
 def specs(defs: dg.Definitions) -> dict[dg.AssetKey, dg.AssetSpec]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sync_assets.alerts.incidents import Kind
-from sync_assets.config.environment import SANDBOX_CONFIG
+from sync_assets.config.files import SANDBOX_CONFIG
 from sync_assets.defs.build import build_definitions
 from sync_assets.runtime.context import Runtime
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from sync_assets.config.environment import SANDBOX_CONFIG, ClientCertificate, Settings
-from sync_assets.config.variables import SettingsError
+import sync_assets
+from sync_assets.config.environment import ClientCertificate, Settings
+from sync_assets.config.files import OVER_DAGSTER, SANDBOX_CONFIG
+from sync_assets.config.variables import KNOWN, SettingsError, unknown_variables
 
 
 @pytest.fixture
@@ -20,6 +23,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {
         "SYNC_ASSETS_LEDGER_URL": "postgresql+psycopg://user:ledger-password@host/db",
         "SYNC_ASSETS_CA_BUNDLE": str(tmp_path / "ca.pem"),
+        "SYNC_ASSETS_CONFIG": str(SANDBOX_CONFIG),
         "D365_URL": "https://org.crm.dynamics.com/",
         "D365_TENANT_ID": "tenant",
         "D365_CLIENT_ID": "d365-client",
@@ -61,7 +65,7 @@ def test_the_sandboxs_configuration_is_used_for_local_systems_only(
     local = {"D365_URL": "https://localhost:8443", "CAMPAIGN_URL": "https://127.0.0.1:8443/acme"}
     assert Settings.from_environment(environment | local).configuration() == SANDBOX_CONFIG
     one_remote = environment | local | {elsewhere: environment[elsewhere]}
-    with pytest.raises(SettingsError, match=f"SYNC_ASSETS_CONFIG is not set, and {elsewhere} is on another host"):
+    with pytest.raises(SettingsError, match=f"only for the sandbox, and {elsewhere} is on another host"):
         Settings.from_environment(one_remote).configuration()
     named = tmp_path / "ours.yaml"
     named.touch()
@@ -144,6 +148,26 @@ def test_the_ledger_is_beside_the_configuration_from_whichever_folder(
         monkeypatch.chdir(tmp_path / folder)
         url = Settings.from_environment({"SYNC_ASSETS_CONFIG": config}).ledger_url
         assert Path(url.removeprefix("sqlite:///")).resolve() == tmp_path / ".dagster" / "ledger.db"
+
+
+NAMES = re.compile(r"\b(?:SYNC_ASSETS|D365|CAMPAIGN)_[A-Z0-9_]*[A-Z0-9]\b")
+ROOT = Path(sync_assets.__file__).parents[1]
+FILES = [
+    ROOT / "sync_assets" / "docs" / "environment.md",
+    *(path for path in ROOT.glob("deploy/**/*") if path.is_file()),
+]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_variable_that_a_page_or_an_image_names_is_known(file: Path) -> None:
+    names = set(NAMES.findall(file.read_text("utf-8")))
+    assert unknown_variables(dict.fromkeys(names, "x")) == []
+
+
+def test_a_known_variable_is_named_on_the_page_of_the_environment_or_by_an_image() -> None:
+    text = "".join(file.read_text("utf-8") for file in FILES)
+    names = {OVER_DAGSTER, "CAMPAIGN_SFTP_PORT", "CAMPAIGN_SFTP_USER", *NAMES.findall(text)}
+    assert {name for name in KNOWN - names if name.removesuffix("_FILE").removesuffix("_TEXT") not in names} == set()
 
 
 def test_every_missing_variable_is_named_at_once() -> None:

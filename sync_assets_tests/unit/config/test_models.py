@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.config.environment import SANDBOX_CONFIG
+from sync_assets.config.files import SANDBOX_CONFIG
 from sync_assets.config.loader import ConfigError, load_config, parse_config
 from sync_assets.config.models import Config, Guardrails
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES

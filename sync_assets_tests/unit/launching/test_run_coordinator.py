@@ -16,6 +16,7 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobO
 from dagster._core.snap import JobSnap
 from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 
+from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
 from sync_assets.defs.build import build_definitions
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.resources import systems
@@ -73,7 +74,7 @@ def test_every_tag_that_dagsters_ecs_launcher_reads_is_refused_or_its_own_note()
 
 
 def test_no_job_of_ours_has_a_refused_tag() -> None:
-    jobs = build_definitions(Runtime({})).get_repository_def().get_all_jobs()
+    jobs = build_definitions(Runtime({CONFIG: str(SANDBOX_CONFIG)})).get_repository_def().get_all_jobs()
     assert jobs
     assert not [job.name for job in jobs if refused_tags({**job.tags, **job.run_tags})]
 
@@ -126,7 +127,7 @@ def test_what_the_launchpad_fills_in_passes(monkeypatch: pytest.MonkeyPatch) -> 
         for variable in system.variables().values():
             monkeypatch.setenv(variable, "https://example.com")
     filled = ""
-    for job in build_definitions(Runtime({})).get_repository_def().get_all_jobs():
+    for job in build_definitions(Runtime({CONFIG: str(SANDBOX_CONFIG)})).get_repository_def().get_all_jobs():
         snap = JobSnap.from_job_def(job)
         root = snap.config_schema_snapshot.get_config_snap(str(snap.mode_def_snaps[0].root_config_key))
         filled += (text := default_values_yaml_from_type_snap(snap.config_schema_snapshot, root))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import SESSION_SECONDS, SessionExpired
 from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP
@@ -143,7 +144,7 @@ def test_what_a_process_claimed_stays_its_own_while_its_session_lives(ledger: Le
 
 
 def test_a_run_notes_its_beginning_and_its_end(tmp_path: Path) -> None:
-    runtime = Runtime({"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
+    runtime = Runtime({CONFIG: str(SANDBOX_CONFIG), "SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
     with heartbeat(runtime, "run"):
         begun = runtime.ledger.runs.heartbeats()["run"]
         assert (begun.worker or "").split("|")[2] == str(os.getpid())
@@ -153,7 +154,7 @@ def test_a_run_notes_its_beginning_and_its_end(tmp_path: Path) -> None:
 
 
 def test_the_session_of_a_run_that_has_expired_is_replaced_when_the_run_has_ended(tmp_path: Path) -> None:
-    runtime = Runtime({"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
+    runtime = Runtime({CONFIG: str(SANDBOX_CONFIG), "SYNC_ASSETS_LEDGER_URL": f"sqlite:///{tmp_path}/ledger.db"})
     with heartbeat(runtime, "run"):
         first = runtime.session
         runtime.ledger.sessions.expire(lambda worker: True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_assets.config.environment import SANDBOX_CONFIG
+from sync_assets.config.files import SANDBOX_CONFIG
 from sync_assets.defs.instance.command_line import instance_folder
 from sync_assets.errors import SyncAssetsError
 

@@ -14,6 +14,7 @@ from sync_assets.alerts import channels
 from sync_assets.cli.alerts import open_incidents
 from sync_assets.cli.alerts import test_notifications as send_test
 from sync_assets.commands.doctor import alerts
+from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
 from sync_assets.config.loader import ConfigError, load_config
 from sync_assets.defs.build import build_definitions
 from sync_assets.errors import SyncAssetsError
@@ -141,7 +142,7 @@ def test_what_is_wrong_can_be_asked_for_without_anybody_to_be_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    plain = Runtime({"DAGSTER_HOME": str(tmp_path)})
+    plain = Runtime({CONFIG: str(SANDBOX_CONFIG), "DAGSTER_HOME": str(tmp_path)})
     assert open_incidents(plain) == {"troubles": []}
     from sync_assets.defs.instance.command_line import dagster_instance
 

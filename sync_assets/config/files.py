@@ -1,0 +1,117 @@
+"""Find the configuration file and the `.env` beside it, and add them to the environment (docs/environment.md).
+
+Processes that are started later inherit the result. Imports no library, so that `--help` stays fast.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+import sync_assets
+from sync_assets.errors import SyncAssetsError
+
+PREFIXES = ("SYNC_ASSETS_", "D365_", "CAMPAIGN_")
+"""Of the program's variables."""
+CONFIG = "SYNC_ASSETS_CONFIG"
+DEFAULT_NAME = "sync_assets.yaml"
+SANDBOX_CONFIG = Path(sync_assets.__file__).parent / "sandbox" / DEFAULT_NAME
+"""The sandbox's own configuration, which only the environment that the sandbox writes names."""
+PATHS = (
+    CONFIG,
+    "SYNC_ASSETS_CA_BUNDLE",
+    "SYNC_ASSETS_LEDGER_KEY_FILE",
+    "D365_CLIENT_CERTIFICATE",
+    "D365_FEDERATED_TOKEN_FILE",
+    "CAMPAIGN_SFTP_PRIVATE_KEY",
+    "CAMPAIGN_SFTP_HOST_KEY",
+)
+"""Variables with the path of a file."""
+OVER_DAGSTER = "SYNC_ASSETS_OVER_DAGSTER"
+"""Variables, as a JSON object, that Dagster's own reader of `.env` would replace, see `keep_over_dagster`."""
+
+
+def complete(environment: MutableMapping[str, str], *, config: str = "", env_file: str = "") -> None:
+    """Add the variables of `.env` beside the configuration file, and the file's path.
+
+    Args:
+        environment: is changed. Its variables win over those of `.env`; a blank one counts as not set.
+        config, env_file: paths of the command line; they win over variables that are set.
+
+    Raises:
+        SyncAssetsError: A file of variables cannot be read.
+    """
+    environment.update(json.loads(environment.get(OVER_DAGSTER, "{}")))
+    if env_file:
+        environment.update(read_env_file(_absolute(env_file)))
+    named = config or environment.get(CONFIG, "").strip()
+    path = _absolute(named) if named else find_configuration()
+    variables = path.with_name(".env") if path else Path.cwd() / ".env"
+    if os.path.isfile(variables):
+        for name, value in read_env_file(variables).items():
+            if not environment.get(name, "").strip():
+                environment[name] = value
+    if path:
+        environment[CONFIG] = str(path)
+
+
+def find_configuration() -> Path | None:
+    """Return the `sync_assets.yaml` of the current folder or of the next folder above that has one.
+
+    The search ends below a folder in which every user may write, such as `/tmp`.
+    """
+    current = Path.cwd()
+    for folder in (current, *current.parents):
+        if folder != current and folder.stat().st_mode & 0o002:
+            return None
+        if os.path.isfile(folder / DEFAULT_NAME):
+            return folder / DEFAULT_NAME
+    return None
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Read lines `NAME=value`, quoted as in a shell; nothing is expanded. Relative paths are below the file's folder.
+
+    Raises SyncAssetsError, which shows no value.
+    """
+    from dotenv.parser import parse_stream  # noqa: PLC0415  only where such a file is
+
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise SyncAssetsError(f"The env file {path} cannot be read ({why}).", "Correct the path or the file.") from None
+    variables: dict[str, str] = {}
+    for line in parse_stream(io.StringIO(text)):
+        if line.error or (line.key and line.value is None):
+            raise SyncAssetsError(
+                f"{path}:{line.original.line}: this is no variable.", "Write NAME=value, with quotes around blanks."
+            )
+        if line.key and line.value is not None:
+            variables[line.key] = _below(path.parent, line.key, line.value)
+    return variables
+
+
+def _below(folder: Path, name: str, value: str) -> str:
+    """Return the value of a variable; a relative path in it becomes one below the folder."""
+    if value.startswith("sqlite:///"):
+        return f"sqlite:///{folder / value.removeprefix('sqlite:///')}"
+    is_path = name in ("DAGSTER_HOME", *PATHS) or (name.startswith(PREFIXES) and name.endswith("_FILE"))
+    return str(folder / os.path.expanduser(value)) if is_path and value else value
+
+
+def _absolute(path: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def keep_over_dagster(environment: MutableMapping[str, str]) -> None:
+    """Let `complete` restore, in the processes that Dagster starts, what their `.env` replaces.
+
+    Dagster's commands set the variables of `.env` in the current folder even if they are set already.
+    """
+    if os.path.isfile(".env"):
+        replaced = read_env_file(Path.cwd() / ".env")
+        environment[OVER_DAGSTER] = json.dumps({name: environment.get(name, "") for name in replaced})
