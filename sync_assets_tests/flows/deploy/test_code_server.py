@@ -31,6 +31,7 @@ from dagster._grpc.types import (
 )
 from dagster._serdes import ConfigurableClassData, serialize_value
 
+from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets_tests.support.forked_commands import start_command
 from sync_assets_tests.support.program import OURS
@@ -42,6 +43,7 @@ import pathlib; pathlib.Path({!r}).touch()
 from dagster._core.storage.root import LocalArtifactStorage as Chosen
 """
 SYSTEMS = {
+    CONFIG: str(SANDBOX_CONFIG),
     "D365_URL": "http://127.0.0.1:9",
     "D365_TENANT_ID": "tenant",
     "D365_CLIENT_ID": "client",
@@ -216,7 +218,7 @@ def test_a_request_that_is_no_request_is_an_error_and_the_server_goes_on(ours: C
 
 def test_it_does_not_serve_without_its_environment(tmp_path: Path) -> None:
     other = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    given = other | {"DAGSTER_HOME": str(tmp_path)}
+    given = other | {CONFIG: str(SANDBOX_CONFIG), "DAGSTER_HOME": str(tmp_path)}
     started = start_command(["code-server", "--port", "9"], given, tmp_path, dagster=True, on_disk=True)
     _, errors = started.communicate(timeout=60)
     assert started.returncode == 1
