@@ -57,6 +57,6 @@ def show(document: dict[str, Any]) -> Parts:
         yield Text(part.title, style="bold")
         yield from (f"  {line}" for line in part.lines)
         if part.rows:
-            table = plain_table(*part.columns, rows=part.rows, unfolded=part.columns[:1], folded_at=16)
+            table = plain_table(*part.columns, rows=part.rows)
             table.pad_edge = True
             yield table

@@ -19,9 +19,9 @@ from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.checks.guardrails import BeyondLimits, check_configuration, known_contacts, within_limits
 from sync_assets.checks.preflight import set_up
 from sync_assets.checks.rules import NotReady
-from sync_assets.commands import terminal
+from sync_assets.commands import plan, terminal
 from sync_assets.commands.status import document, held_back, in_maintenance, retried, show
-from sync_assets.commands.terminal import AcceptMapping, Json, NewLedger
+from sync_assets.commands.terminal import AcceptMapping, Json, NewLedger, TablesOption
 from sync_assets.commands.values import check_tables
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
@@ -84,12 +84,18 @@ class SyncResult:
 
 
 def command(
-    table: Annotated[list[str] | None, typer.Option("--table", help="Only this mapped table; may be repeated.")] = None,
+    table: TablesOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would do, as `plan`.")] = False,
     accept_mapping: AcceptMapping = False,
     new_ledger: NewLedger = False,
     as_json: Json = False,
 ) -> None:
     """Run every flow through Dagster until nothing more can be done. Safe to kill and repeat at any moment."""
+    if dry_run:
+        if new_ledger:
+            raise typer.BadParameter("--dry-run writes nothing: leave out --new-ledger.")
+        plan.command(table, accept_mapping=accept_mapping, as_json=as_json)
+        return
     printed: list[str] = []  # also what `show` prints
 
     def announce(line: str) -> None:

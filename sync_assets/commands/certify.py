@@ -18,6 +18,7 @@ from sync_assets.audit.certification.report import PREFIX, STAGE, tenant_of
 from sync_assets.campaign.client import METHODS
 from sync_assets.commands.terminal import (
     Json,
+    Parts,
     ask,
     confirm,
     end,
@@ -25,8 +26,6 @@ from sync_assets.commands.terminal import (
     open_runtime,
     plain_table,
     print_document,
-    print_line,
-    print_table,
 )
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
@@ -102,16 +101,16 @@ def certify(runtime: Runtime) -> dict[str, Any]:
 _CERTIFIED = {"workable": "green", "not workable": "bold red", "not tried": "yellow"}
 
 
-def show(document: dict[str, Any]) -> None:
-    """Print one table for each system and resource, and the counts."""
+def show(document: dict[str, Any]) -> Parts:
+    """Show one table for each system and resource, and the counts."""
     for (system, about), rows in groupby(document["premises"], key=lambda one: (one["system"], one["about"])):
-        table = plain_table(f"{system}: {about}" if about else system, "found", "the program", folded_at=16)
+        table = plain_table(f"{system}: {about}" if about else system, "found", "the program")
         for one in rows:
             finding = one["found"] if one["outcome"] == "workable" else f"{one['outcome']}: {one['found']}"
             table.add_row(Text(one["premise"]), Text(finding, _CERTIFIED[one["outcome"]]), Text(one["program"]))
-        print_table(table)
-        print_line()
+        yield table
+        yield ""
     outcomes = [one["outcome"] for one in document["premises"]]
     counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in _CERTIFIED)
     calls = sum(document["engine_calls"].values())
-    print_line(f"{counts}; {calls:,} engine calls. The findings are stored in the ledger.")
+    yield f"{counts}; {calls:,} engine calls. The findings are stored in the ledger."

@@ -11,6 +11,7 @@ import asyncio
 import uuid
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +35,7 @@ from sync_assets.checks.volume import volume
 from sync_assets.commands.export_sample import examine_sample, show_sample
 from sync_assets.commands.log_export import examine_log_folder
 from sync_assets.commands.status import refused_attributes, refused_updates
-from sync_assets.commands.terminal import Json, end, open_runtime, print_document, print_line
+from sync_assets.commands.terminal import Json, Parts, end, open_runtime, print_document
 from sync_assets.config.models import Config, TableConfig
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.config.variables import SettingsError
@@ -61,6 +62,7 @@ def command(
     file: Annotated[
         str | None, typer.Option("--file", metavar="SAMPLE", help="Check only a sample of the opt-out export.")
     ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show also each check that is right.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check configuration, credentials, reachability, both systems' metadata and the guardrails."""
@@ -71,16 +73,23 @@ def command(
             end(1, "No row of the sample would be taken. Correct the export, or `opt_out.export` in the configuration.")
         return
     findings = examine(open_runtime())
-    print_document({"checks": [one.document() for one in findings]}, as_json, show)
+    print_document({"checks": [one.document() for one in findings]}, as_json, partial(show, verbose=verbose))
     if failed := [one.title for one in findings if one.stops]:
         end(1, f"{counted(len(failed), 'check')} failed: {', '.join(dict.fromkeys(failed))}. Correct the set-up.")
 
 
-def show(document: dict[str, Any]) -> None:
+def show(document: dict[str, Any], *, verbose: bool = False) -> Parts:
+    """Show what is wrong, and the number of checks that are right. verbose: show these, too."""
     styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+    right = 0
     for line in document["checks"]:
-        print_line(Text(f"{line['outcome']:<4} ", styles[line["outcome"]]), end="")
-        print_line(f"{line['what']}: {line['message']}")
+        right += line["outcome"] == "ok"
+        if verbose or line["outcome"] != "ok":
+            yield Text.assemble(
+                (f"{line['outcome']:<4} ", styles[line["outcome"]]), f"{line['what']}: {line['message']}"
+            )
+    if right and not verbose:
+        yield Text.assemble(("ok   ", styles["ok"]), f"{counted(right, 'check')}; `sync-assets doctor -v` shows each")
 
 
 def examine(runtime: Runtime) -> list[Finding]:

@@ -25,7 +25,17 @@ from sync_assets.commands.estimate_calls import (
     Volume,
 )
 from sync_assets.commands.status import CALL_KINDS
-from sync_assets.commands.terminal import Json, Parts, kinds, on_interrupt, open_runtime, plain_table, print_document
+from sync_assets.commands.terminal import (
+    Json,
+    Parts,
+    TablesOption,
+    kinds,
+    on_interrupt,
+    open_runtime,
+    plain_table,
+    print_document,
+)
+from sync_assets.commands.values import check_tables
 from sync_assets.dataverse.row_counts import MOST_COUNTED
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.scratch import ledger_to_read
@@ -42,6 +52,7 @@ _SIGNS = {"exact": "", "at most": "≤ ", "at least": "≥ "}
 
 
 def command(
+    table: TablesOption = None,
     months: Annotated[int, typer.Option(min=1, max=1200, help="How many months are summed up.")] = 12,
     other_calls: Annotated[
         int, typer.Option("--other-calls", min=0, metavar="N", help="Engine calls of other sources in a month.")
@@ -51,28 +62,33 @@ def command(
     """The engine calls of the first load and of a month, from counts of rows, against the budgets. Makes no engine
     call and writes nothing."""
     with on_interrupt("Nothing was written."):
-        document = estimate(open_runtime(), months=months, other_calls=other_calls)
+        document = estimate(open_runtime(), months=months, other_calls=other_calls, only=table or ())
     print_document(document, as_json, show)
 
 
-def estimate(runtime: Runtime, *, months: int, other_calls: int) -> dict[str, Any]:
-    """Return the document of `estimate --json`. other_calls: engine calls that other sources make in a month."""
+def estimate(runtime: Runtime, *, months: int, other_calls: int, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the document of `estimate --json`, of all mapped tables or of `only`.
+
+    other_calls: engine calls that other sources make in a month.
+    """
+    check_tables(runtime.config, only)
     runtime.settings.require("d365")
     now = datetime.now(UTC)
     with ledger_to_read(runtime.settings.ledger_url, runtime.cipher) as ledger:
         runtime.check_addresses(ledger)
         reading = replace(runtime, any_ledger=True)  # so that it stores no address in the ledger
-        volumes = interruptible.run(_volumes(reading, ledger, now))
+        volumes = interruptible.run(_volumes(reading, ledger, now, only))
         limits = estimate_calls.read_limits(runtime.config, ledger)
         so_far = estimate_calls.month_so_far(ledger, now)
     return report(volumes, limits, so_far, months=months, other_calls=other_calls, now=now)
 
 
-async def _volumes(runtime: Runtime, ledger: Ledger, now: datetime) -> list[Volume]:
+async def _volumes(runtime: Runtime, ledger: Ledger, now: datetime, only: Sequence[str]) -> list[Volume]:
     async with runtime.d365() as d365:
         check_organisation(ledger, d365.url, await d365.organization_id(), store=False)
         config = runtime.config
-        volumes = (estimate_calls.read_volume(config, table, ledger, d365, now) for table in config.tables)
+        tables = [table for table in config.tables if not only or table.table in only]
+        volumes = (estimate_calls.read_volume(config, table, ledger, d365, now) for table in tables)
         return list(await run_together(*volumes))
 
 

@@ -182,14 +182,19 @@ def _first_load(volume: Volume, volumes: Mapping[str, Volume], limits: Limits) -
     records, bound = volume.to_load
     if not records:
         return FirstLoad(None if records is None else Counter(), bound)
-    look_ups = sum(_look_ups(records, volumes[parent], limits) for parent in volume.cost.looked_up)
+    look_ups = sum(_look_ups(records, volumes.get(parent), limits) for parent in volume.cost.looked_up)
     polled = 1 + records // POLL_PAGE if volume.poll_minutes else 0
     reads = look_ups + (not volume.listed) + (not volume.cost.proven) + volume.cost.verified + polled
     return FirstLoad(Counter(insert=records, read=reads), "at most" if look_ups and bound == "exact" else bound)
 
 
-def _look_ups(children: int, parent: Volume, limits: Limits) -> int:
-    """Return the reads at most that find the parents of so many children: each parent once, unless it is in memory."""
+def _look_ups(children: int, parent: Volume | None, limits: Limits) -> int:
+    """Return the reads at most that find the parents of so many children: each parent once, unless it is in memory.
+
+    parent: None if it is not estimated, so that only the children are known.
+    """
+    if parent is None:
+        return children
     parents, sent = parent.size[0], parent.to_load[0] or 0
     in_memory = sent if sent <= CAPACITY and sent / (limits.pace / 3600) <= SECONDS else 0
     return children if parents is None else min(children, max(0, parents - in_memory))

@@ -17,7 +17,7 @@ from sync_assets.checks.rules import Finding
 from sync_assets.commands.estimate import duration, pace
 from sync_assets.commands.estimate_calls import Limits, hours
 from sync_assets.commands.inventory import Inventory
-from sync_assets.commands.plan import change_text
+from sync_assets.commands.plan_changes import change_text
 from sync_assets.commands.status import CALL_KINDS, held_back
 from sync_assets.commands.terminal import Parts, Table, kinds, plain_table
 from sync_assets.commands.values import fields
@@ -58,7 +58,7 @@ def doctor_step(findings: Sequence[Finding]) -> StepResult:
     """Return the result of `doctor`: everything but its failures may be left as it is."""
     outcomes = Counter(one.outcome for one in findings)
     problems = [one.document() for one in findings if one.outcome != "ok"]
-    todo = ["Correct the failures (`sync-assets doctor` shows all lines)."] if outcomes["fail"] else []
+    todo = ["Correct the failures, which `sync-assets doctor` shows."] if outcomes["fail"] else []
     return StepResult({name: outcomes[name] for name in ("ok", "warn", "fail")}, {"checks": problems}, todo=todo)
 
 

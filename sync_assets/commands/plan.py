@@ -1,4 +1,4 @@
-"""`plan`: what the next `sync` would do and cost, of all records or of one. Writes to neither system.
+"""`plan`: what the next `sync` would do and cost, by table and by record. Writes to neither system.
 
 A sync is rehearsed on a scratch ledger: the capture is the real one, which only reads from Dynamics 365, and so are the
 list of Campaign's existing records and the rules for sending; the order of steps is that of cli/sync_runs.py.
@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any
 
@@ -19,19 +20,21 @@ import typer
 
 from sync_assets.audit.existing_records import Existing, existing_records, needless, shown
 from sync_assets.audit.record_comparison import EXISTING, LISTED
-from sync_assets.audit.value_shape import value_text
 from sync_assets.campaign.addressing import Addressing
 from sync_assets.campaign.client import BudgetSpent, CampaignRefused
 from sync_assets.checks.guardrails import check_configuration, check_limits
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands import terminal
-from sync_assets.commands.explain import Explanation, explain
+from sync_assets.commands.estimate import pace
+from sync_assets.commands.estimate_calls import hours, read_limits
 from sync_assets.commands.inventory import Inventory
+from sync_assets.commands.plan_changes import planned_changes, show_changes
 from sync_assets.commands.status import CALL_KINDS, held_back, refused_attributes, refused_updates, waiting_for
-from sync_assets.commands.terminal import AcceptMapping, Json, Parts, number_table
-from sync_assets.commands.values import Result, fields
+from sync_assets.commands.terminal import AcceptMapping, Json, Parts, TablesOption, number_table
+from sync_assets.commands.values import Result, check_tables, fields
 from sync_assets.config.models import TableConfig
+from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import D365Refused
 from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.errors import SyncAssetsError
@@ -42,12 +45,12 @@ from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
 from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.times import iso
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
-from sync_assets.push.rehearsal import Rehearsal
+from sync_assets.push.rehearsal import Change, Rehearsal
 from sync_assets.push.target import Target
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.runtime.parent_keys import ParentKeys
-from sync_assets.words import counted
+from sync_assets.words import counted, duration
 
 MOST_READS = 2_000
 """The most engine calls that a plan spends on one list: a million records."""
@@ -56,53 +59,79 @@ OPT_OUTS_DUE = ("decide", "to_d365", "to_campaign", "rejected", "held")
 
 
 def command(
-    diff: Annotated[
-        str | None, typer.Option("--diff", metavar="ID", help="Only what changes in Campaign's record of this D365 id.")
-    ] = None,
+    table: TablesOption = None,
+    changes: Annotated[
+        bool,
+        typer.Option("--changes", help="List each record, and the attributes of updates that differ: a read for each."),
+    ] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="With --changes: records at most.")] = 100,
     show_values: Annotated[
-        bool, typer.Option("--show-values", help="With --diff: show values, which are personal data.")
+        bool, typer.Option("--show-values", help="With --changes: show values, which are personal data.")
     ] = False,
     accept_mapping: AcceptMapping = False,
     as_json: Json = False,
 ) -> None:
     """Dry run: what the next sync would insert, update, delete, hold back, and the engine calls that it costs."""
+    if show_values and not changes:
+        raise typer.BadParameter("--show-values shows the values of changes: add --changes.")
     runtime = terminal.open_runtime()
     runtime.accept_mapping = accept_mapping
-    if diff is not None:
-        explained = explain(runtime, diff, show_values=show_values)
-        problems = list(map(SyncAssetsError, explained.problems))
-        terminal.finish(Result(record_diff(explained), problems), as_json, show_diff)
-        return
     terminal.let_sigterm_interrupt()
     with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime):
         _ = runtime.ledger  # raises at once if there is none
-        planned = plan(runtime)
+        planned = plan(runtime, only=table or (), listed=limit if changes else 0, show_values=show_values)
     terminal.finish(planned, as_json, show)
 
 
-def plan(runtime: Runtime, inventory: Inventory | None = None) -> Result:
-    """Rehearse a sync of all mapped tables. Tables in maintenance are planned as if it had ended.
+def plan(
+    runtime: Runtime,
+    inventory: Inventory | None = None,
+    *,
+    only: Sequence[str] = (),
+    listed: int = 0,
+    show_values: bool = False,
+) -> Result:
+    """Rehearse a sync of all mapped tables, or of `only`. Tables in maintenance are planned as if it had ended.
 
-    inventory: counts the records of Campaign that the sync would list. Raises SyncAssetsError as `sync` would.
+    Args:
+        runtime: of the command.
+        inventory: counts the records of Campaign that the sync would list.
+        only: the tables that `sync --table` would run.
+        listed: the number of records that are listed.
+        show_values: True to list values, too.
+
+    Raises:
+        SyncAssetsError: as `sync` would.
     """
+    check_tables(runtime.config, only)
     runtime.settings.require("d365", "campaign")
-    check_configuration(runtime.config, runtime.config.tables)
+    tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
+    check_configuration(runtime.config, tables)
     with scratch_ledger(runtime.settings.ledger_url, runtime.cipher) as ledger:
         runtime.check_addresses(ledger)
         paused = ledger.maintenance.in_maintenance()
         for table in paused:
             ledger.maintenance.end(table)
         rehearsed = replace(runtime, _ledger=ledger, _session=None, accept_mapping=True)
-        rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.accept_mapping)
+        rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.accept_mapping, tables, listed)
         try:
             interruptible.run(rehearsal.run())
             document = _document(rehearsed, ledger, rehearsal)
+            if listed:
+                changes, notes = interruptible.run(
+                    planned_changes(rehearsed, rehearsal.changes, show_values=show_values)
+                )
+                document["notes"] += notes
+                for table, one in document["tables"].items():
+                    one["changes"] = changes.get(table, [])
+                    one["changes_not_listed"] = rehearsal.tables[table].done - len(one["changes"])
         finally:
             rehearsed.end_session()
     document["notes"] += [
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
         f"{table}`."
         for table, since in paused.items()
+        if table in rehearsal.tables
     ]
     problems = rehearsal.problems
     return Result({} if len(problems) == len(rehearsal.tables) else document, list(problems.values()))
@@ -110,16 +139,20 @@ def plan(runtime: Runtime, inventory: Inventory | None = None) -> Result:
 
 @dataclass(slots=True)
 class SyncRehearsal:
-    """The rehearsal of all mapped tables, on the runtime of the scratch ledger.
+    """The rehearsal of tables, on the runtime of the scratch ledger.
 
     inventory: receives the records of the whole lists, however long; None: a long list is estimated. accepted: True if
-    a changed target is accepted. The results are by table; `notes` are on existing records.
+    a changed target is accepted. configs: the tables, parents first. listed: the length of `changes` at most. The
+    results are by table; `notes` are on existing records.
     """
 
     runtime: Runtime
     ledger: Ledger
     inventory: Inventory | None
     accepted: bool
+    configs: Sequence[TableConfig]
+    listed: int = 0
+    changes: list[Change] = field(default_factory=list[Change])
     tables: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     problems: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
     unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
@@ -129,12 +162,13 @@ class SyncRehearsal:
     async def run(self) -> None:
         """Rehearse one run of each table, parents first, then further pushes until nothing moves."""
         config, keys = self.runtime.config, ParentKeys()
-        for table in config.in_link_order:
-            self.tables[table.table] = Rehearsal(Target.linked(config, table), keys)
+        for table in self.configs:
+            target = Target.linked(config, table)
+            self.tables[table.table] = Rehearsal(target, keys, changes=self.changes, listed=self.listed)
         async with self.inventory.opened() if self.inventory else nullcontext():
-            for table in config.in_link_order:
+            for table in self.configs:
                 await self._capture_and_push(table)
-            await self._push_pending([table for table in config.in_link_order if table.table not in self.problems])
+            await self._push_pending([table for table in self.configs if table.table not in self.problems])
         if self.inventory:
             await asyncio.to_thread(self.inventory.add_reads_of_opt_outs, self.ledger)
 
@@ -219,7 +253,12 @@ class SyncRehearsal:
 
 def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dict[str, Any]:
     total = {kind: sum(one.calls[kind] for one in rehearsal.tables.values()) for kind in CALL_KINDS}
-    tables = {config.table: _table(runtime, ledger, rehearsal, config) for config in runtime.config.tables}
+    configs = [config for config in runtime.config.tables if config.table in rehearsal.tables]
+    tables = {config.table: _table(runtime, ledger, rehearsal, config) for config in configs}
+    limits = read_limits(runtime.config, ledger)
+    if limits.per_second:
+        limits = replace(limits, busiest_hour=0)  # an earlier hour may have had another limit
+    rate = pace(limits) | ({"source": "calls_per_second"} if limits.per_second else {})
     opt_out, limit = runtime.config.opt_out, runtime.config.guardrails.engine_calls_per_day
     budget = None
     if limit is not None:
@@ -229,13 +268,17 @@ def _document(runtime: Runtime, ledger: Ledger, rehearsal: SyncRehearsal) -> dic
     return {
         "tables": tables,
         "engine_calls": total,
+        "seconds": round(3600 * hours(sum(total.values()), limits), 1),
+        "pace": rate,
         "budget": budget,
-        "opt_out": fields(ledger.opt_outs.left(opt_out.attributes), *OPT_OUTS_DUE) if opt_out.active else None,
+        "opt_out": fields(ledger.opt_outs.left(opt_out.attributes), *OPT_OUTS_DUE)
+        if opt_out.active and CONTACT in tables
+        else None,
         "notes": [
             *rehearsal.unknown_codes.values(),
             *held_back({"tables": tables}),
             *(f"{table}: its deletions go ahead{with_them(orphans)}." for table, orphans in rehearsal.orphans.items()),
-            *_notes(runtime, ledger, rehearsal),
+            *_notes(runtime, ledger, rehearsal, configs),
         ],
     }
 
@@ -261,9 +304,9 @@ def _table(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, config: T
     }
 
 
-def _notes(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal) -> Iterator[str]:
+def _notes(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, configs: Sequence[TableConfig]) -> Iterator[str]:
     config = runtime.config
-    for table in config.tables:
+    for table in configs:
         addressing = Addressing.configured(table, ledger.dialect.findings(table.resource))
         if rehearsed.tables[table.table].deleted and addressing.key_in_delete is None:
             yield (
@@ -275,11 +318,11 @@ def _notes(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal) -> Iterat
             f"{counted(uncertain, 'record', 'were')} sent before without an answer: each may cost a call more or less, "
             "since only Campaign knows whether it took them."
         )
-    for table in config.tables:
+    for table in configs:
         if left_out := refused_attributes(runtime, table):
             yield refused_updates(table.table, left_out)
     yield from rehearsed.notes
-    if config.opt_out.active:
+    if config.opt_out.active and CONTACT in rehearsed.tables:
         due = ledger.opt_outs.left(config.opt_out.attributes).due
         calls = f"{counted(due, 'opt-out')} would be due for a decision, at one read and one update each at most; "
         files = "opt-out files on the SFTP are not looked at, and what follows from them is not in these numbers."
@@ -287,8 +330,9 @@ def _notes(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal) -> Iterat
 
 
 def show(document: dict[str, Any]) -> Parts:
-    """Show what would happen to the records, what it costs, and notes."""
+    """Show what would happen to the records, what it costs, and notes; last the calls and their duration."""
     tables = document["tables"]
+    yield from show_changes(tables)
     yield number_table("table", PLANNED, tables)
     yield ""
     costs = {name: one["engine_calls"] for name, one in tables.items()}
@@ -313,51 +357,9 @@ def show(document: dict[str, Any]) -> Parts:
             f"of {calls:,} fit today, {later}."
         )
     yield from document["notes"]
-
-
-# --- One record -------------------------------------------------------------------------------------------------------
-
-
-def record_diff(explained: Explanation) -> dict[str, Any]:
-    """Return for each table the next request and the attributes that it changes; of an insert, those with a value."""
-    document = explained.document
-    tables = {name: _diff(one) for name, one in document["tables"].items()}
-    return {"id": document["id"], "values": document["values"], "tables": tables}
-
-
-def _diff(one: dict[str, Any]) -> dict[str, Any]:
-    operation = one["next_sync"]
-    return {
-        "resource": one["resource"],
-        "operation": operation,
-        "reasons": one["reasons"],
-        "changes": [
-            {"attribute": attribute["attribute"], "campaign": attribute["campaign"], "mapped": attribute["mapped"]}
-            for attribute in one["attributes"]
-            if _is_sent(attribute, operation)
-        ],
-        "links": [
-            {"attribute": link["attribute"], "campaign": link["campaign"], "parent": link["id"]}
-            for link in one["links"]
-            if operation == "insert" or (operation == "update" and link["equal"] is False)
-        ],
-    }
-
-
-def _is_sent(attribute: dict[str, Any], operation: str | None) -> bool:
-    if operation == "insert":
-        return attribute["equal"] is not True and attribute["mapped"] not in (None, "", "empty")
-    return operation == "update" and attribute["equal"] is False and attribute["apply_updates"]
-
-
-def show_diff(document: dict[str, Any]) -> Parts:
-    for name, one in document["tables"].items():
-        yield f"{name} {document['id']} -> {one['resource']}: {one['operation'] or 'no request'}"
-        yield from (f"  {reason}" for reason in one["reasons"])
-        yield from (f"  {change_text(change)}" for change in one["changes"])
-        for link in one["links"]:
-            yield f"  {link['attribute']}: {link['campaign'] or '-'} -> {link['parent'] or '-'}"
-
-
-def change_text(change: dict[str, Any]) -> str:
-    return f"{change['attribute']}: {value_text(change['campaign'])} -> {value_text(change['mapped'])}"
+    if not calls:
+        yield "Nothing is to be sent: 0 engine calls."
+        return
+    seconds, rate = document["seconds"], document["pace"]
+    lasting = f"{max(1, round(seconds))} s" if seconds < 60 else duration(timedelta(seconds=seconds))
+    yield f"{counted(calls, 'engine call')}, about {lasting} at {rate['calls_per_hour']:,} an hour ({rate['source']})."

@@ -119,8 +119,7 @@ def show(document: dict[str, Records]) -> Parts:
             yield from (f"  {one['id']} since {one['since']}{text}" for one, text in zip(alike, parents, strict=True))
             continue
         rows = ([f"  {record['id']}", *(_cell(column, record[column]) for column in columns)] for record in alike)
-        unfolded = [title for title in titles if title != "attempts"]
-        yield plain_table(*titles, rows=rows, numbers=("attempts",), unfolded=unfolded)
+        yield plain_table(*titles, rows=rows, numbers=("attempts",))
 
 
 def _cell(column: str, value: Any) -> str:

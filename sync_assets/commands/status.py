@@ -222,11 +222,11 @@ def show(document: dict[str, Any]) -> Parts:
     """Print tables with their counts, their change feeds, then engine calls and opt-outs. Fits 80 columns."""
     tables, times = document["tables"], ("position saved", "last asked")
     rows = ([name, one["resource"], *(one[column] for column in COLUMNS)] for name, one in tables.items())
-    yield plain_table("table", "resource", *COLUMNS, rows=rows, numbers=COLUMNS, folded_at=7)
+    yield plain_table("table", "resource", *COLUMNS, rows=rows, numbers=COLUMNS)
     yield ""
     feeds = [(name, one["feed"]) for name, one in tables.items()]
     rows = ([name, feed["position_saved_at"], feed["polled_at"], _feed_state(feed)] for name, feed in feeds)
-    yield plain_table("change feed", *times, "", rows=rows, unfolded=times)
+    yield plain_table("change feed", *times, "", rows=rows)
     yield ""
     yield from _lines(document)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from sync_assets.config.files import CONFIG, SANDBOX_CONFIG, find_configuration
@@ -32,6 +32,7 @@ OptionalTable = Annotated[
     str | None, typer.Argument(metavar="TABLE", help="A mapped table; all if left out.", show_default=False)
 ]
 TableOption = Annotated[str | None, typer.Option("--table", help="Only this mapped table.")]
+TablesOption = Annotated[list[str] | None, typer.Option("--table", help="Only this mapped table; may be repeated.")]
 NewLedger = Annotated[
     bool, typer.Option("--new-ledger", help="Go on with an empty ledger, though the configuration has another one.")
 ]
@@ -147,6 +148,9 @@ def _let_ctrl_c_end_reads() -> None:
 # --- Documents and tables ---------------------------------------------------------------------------------------------
 
 
+WRAPPED, UNLIMITED = 16, 1_000_000
+"""Characters: of the narrowest column of wrapped texts, and of a line of a pipe."""
+_PLAIN: dict[str, Any] = {"box": None, "header_style": "bold", "pad_edge": False}
 Part = str | Text | Table
 Parts = Iterator[Part]
 """A document for people: lines and tables."""
@@ -171,7 +175,7 @@ def finish(done: Result, as_json: bool, show: Callable[[Any], Iterable[Part]]) -
 
 
 def print_parts(parts: Iterable[Part]) -> None:
-    """Print lines and tables. A line is not wrapped, except for a Text with `no_wrap=False`."""
+    """Print lines and tables. A line is not wrapped, except for a Text with `no_wrap=False` on a terminal."""
     for part in parts:
         if isinstance(part, Table):
             print_table(part)
@@ -181,29 +185,18 @@ def print_parts(parts: Iterable[Part]) -> None:
 
 def print_line(text: str | Text = "", *, end: str = "\n") -> None:
     """Print a text on one line."""
-    wrapped = isinstance(text, Text) and text.no_wrap is False
-    Console(markup=False, emoji=False, soft_wrap=not wrapped).print(text, highlight=False, end=end)
+    console = Console(markup=False, emoji=False)
+    wrapped = isinstance(text, Text) and text.no_wrap is False and console.is_terminal
+    console.print(text, highlight=False, end=end, soft_wrap=not wrapped)
 
 
 def plain_table(
-    *columns: str,
-    rows: Iterable[Sequence[str | Text | int | None]] = (),
-    numbers: Sequence[str] = (),
-    unfolded: Sequence[str] = (),
-    folded_at: int = 8,
+    *columns: str, rows: Iterable[Sequence[str | Text | int | None]] = (), numbers: Sequence[str] = ()
 ) -> Table:
-    """Return a table. A number is shown with separators, None as `-`.
-
-    numbers: columns of numbers. whole: columns that are never folded: times and ids. Others are folded if the terminal
-    is narrow, into lines of at least `folded_at` characters if their texts are as long: fewer for names than for
-    sentences, which may have numbers.
-    """
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    """Return a table. A number is shown with separators, None as `-`. numbers: the columns of numbers."""
+    table = Table(**_PLAIN)
     for column in columns:
-        alignment = "right" if column in numbers else "left"
-        table.add_column(
-            column, justify=alignment, overflow="fold", no_wrap=column in (*numbers, *unfolded), min_width=folded_at
-        )
+        table.add_column(column, justify="right" if column in numbers else "left", no_wrap=column in numbers)
     for row in rows:
         table.add_row(*("-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
     return table
@@ -228,19 +221,35 @@ def kinds(calls: Mapping[str, int]) -> str:
 
 
 def print_table(table: Table) -> None:
-    """Print a table. All tables of all commands are printed here.
+    """Print a table. All tables of all commands are printed here, and no number, time, id or name is cut or broken.
 
-    A terminal that is narrower than the least widths of the columns breaks the lines: Rich alone would cut numbers and
-    leave columns out. It counts two blanks for each column.
+    On a terminal, texts are wrapped between words. If the columns do not fit even then, each row becomes a block with
+    a line for each column. Elsewhere, as in a pipe, the width has no limit.
     """
-    console = Console(markup=False, emoji=False)
-    wide, needed = console.options.update(max_width=1_000_000), 2 * len(table.columns)
+    console, needed = Console(markup=False, emoji=False), 2 * len(table.columns)  # two blanks for each column
+    wide = console.options.update(max_width=UNLIMITED)
     for column in table.columns:
-        longest = max(console.measure(cell, options=wide).maximum for cell in (column.header, *column.cells))
-        column.min_width = longest if column.no_wrap else min(longest, column.min_width or longest)
+        sizes = [console.measure(cell, options=wide) for cell in (column.header, *column.cells)]
+        longest, word = max(size.maximum for size in sizes), max(size.minimum for size in sizes)
+        column.min_width = longest if column.no_wrap else max(word, min(longest, WRAPPED))
         needed += column.min_width
-    console.width = max(console.width, needed)
+    if console.is_terminal and console.width < needed and len(table.columns) > 2:
+        print_parts(_blocks(table))
+        return
+    console.width = max(console.width, needed) if console.is_terminal else UNLIMITED
     console.print(table)
+
+
+def _blocks(table: Table) -> Parts:
+    """Yield a table of two columns for each row: the names of the columns, and the cells."""
+    title, *names = (column.header for column in table.columns)
+    for number, (first, *cells) in enumerate(zip(*(column.cells for column in table.columns), strict=True)):
+        if number:
+            yield ""
+        block = Table(Column(title), Column(first), **_PLAIN)
+        for name, cell in zip(names, cells, strict=True):
+            block.add_row(name, cell)
+        yield block
 
 
 # --- Progress ---------------------------------------------------------------------------------------------------------
@@ -254,7 +263,8 @@ def progress(runtime: Runtime) -> AbstractContextManager[None]:
 @contextmanager
 def progress_on_terminal(runtime: Runtime, console: Console | None = None) -> Iterator[None]:
     """Show the runtime's activities while the block runs. console: default is standard error."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), _Records(), TimeElapsedColumn())
+    words = TextColumn("{task.description}", table_column=Column(overflow="fold"))
+    columns = (SpinnerColumn(), words, _Records(Column(overflow="fold")), TimeElapsedColumn())
     with Progress(*columns, console=console or Console(stderr=True)) as bar:
         tasks: dict[str, tuple[TaskID, int]] = {}  # activity -> (task, records when it was called last)
 

@@ -66,7 +66,7 @@ READS = 3
 """Reads of the first record at most, while Campaign answers without a reason."""
 
 OperationDone = Literal["inserted", "updated", "deleted"]
-_OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
+OPERATIONS: dict[OperationDone, Operation] = {"inserted": "insert", "updated": "update", "deleted": "delete"}
 
 ValuesOf = Callable[[bool], Awaitable[Values | ResponseOutcome]]
 """Return the values that links are sent with, for a PATCH (True) or a POST (False), or why a link cannot be sent."""
@@ -226,7 +226,7 @@ def outcome(record: Claimed, delivery: Delivery, now: datetime | None = None) ->
     done, first = delivery.operation_done, record.operation == "insert"
     made = done == "inserted"
     links_alone = record.operation == "update" and record.payload is None
-    operation = _OPERATIONS[done] if done else record.operation
+    operation = OPERATIONS[done] if done else record.operation
     return Outcome(
         record.seq,
         delivery.result,

@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -23,13 +24,22 @@ from sync_assets.http.client import Guard, Observer
 from sync_assets.http.transport import Response
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, Outcome
-from sync_assets.push.delivery import Delivery, deliver, outcome
+from sync_assets.push.delivery import OPERATIONS, Delivery, deliver, outcome
 from sync_assets.push.record_links import Links
 from sync_assets.push.target import Target
 from sync_assets.runtime.parent_keys import ParentKeys
 from sync_assets.runtime.workers import worker_id
 
 BATCH = 1000
+
+
+class Change(NamedTuple):
+    """A request of the rehearsal. body: of an insert or update, the JSON that Campaign would be sent."""
+
+    table: str
+    id: str
+    operation: Operation
+    body: bytes
 
 
 class Marks:
@@ -57,6 +67,7 @@ class Rehearsal:
         outcomes_unknown: records whose last request has an unknown outcome, so that each of them may cost one call
             more or less than counted here.
         settled: the records that end as synced in this rehearsal, by their number in the ledger.
+        changes: the first requests, `listed` of them; several tables may share it.
     """
 
     target: Target
@@ -68,6 +79,8 @@ class Rehearsal:
     outcomes_unknown: int = 0
     calls: Counter[str] = field(default_factory=Counter[str])
     settled: Marks = field(default_factory=Marks)
+    changes: list[Change] = field(default_factory=list[Change])
+    listed: int = 0
     _records: dict[str, Records] = field(default_factory=dict[str, Records])
     _links: Links | None = None
 
@@ -101,8 +114,9 @@ class Rehearsal:
             outcomes: list[Outcome] = []
             for record in claimed:
                 client.links = {link.attribute: link.id for link in record.links if link.keyed}
+                client.sent = b"{}"
                 delivery = await deliver(record, records, _unguarded, _key_works, self._links)
-                self._note(record, delivery)
+                self._note(record, delivery, client.sent)
                 outcomes.append(outcome(record, delivery))
             await asyncio.to_thread(ledger.claims.acknowledge, session, outcomes)
             total += len(claimed)
@@ -116,11 +130,13 @@ class Rehearsal:
         """Return the number of records that were inserted, updated or deleted."""
         return self.inserted + self.updated + self.deleted
 
-    def _note(self, record: Claimed, delivery: Delivery) -> None:
+    def _note(self, record: Claimed, delivery: Delivery, body: bytes) -> None:
         if self.target.is_parent and delivery.pkey:
             self.parent_keys.remember(delivery.incarnation_of(record), delivery.pkey)
         if delivery.operation_done:
             setattr(self, delivery.operation_done, getattr(self, delivery.operation_done) + 1)
+            if len(self.changes) < self.listed:
+                self.changes.append(Change(self.target.table, record.id, OPERATIONS[delivery.operation_done], body))
         else:
             self.rejected += 1
         self.outcomes_unknown += record.outcome_unknown
@@ -143,6 +159,7 @@ class _AcceptingClient(CampaignClient):
         keys: the key attribute of each resource.
         known: the findings about the resource that is written.
         links: the links (attribute -> parent id) of the record that is being sent.
+        sent: the body of its last request that has one.
     """
 
     def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:
@@ -151,6 +168,7 @@ class _AcceptingClient(CampaignClient):
         headers = {} if content_type == "-" else {"content-type": content_type}
         self._delete_answer = Response(int(status), headers, b"")
         self.links: dict[str, str | None] = {}
+        self.sent = b"{}"
         self._deleted = ""
 
     async def call(
@@ -164,6 +182,7 @@ class _AcceptingClient(CampaignClient):
     ) -> Response:
         if observer:
             observer(operation, 200, 0.0)
+        self.sent = body or self.sent
         place, _, query = path.partition("?")
         _, resource, *named = place.split("/")
         key = self._keys[resource]

@@ -318,6 +318,99 @@ class TestLinkedTables:
         assert (status, done["engine_calls"]) == (0, told["engine_calls"])
 
 
+class TestChanges:
+    def test_each_record_is_listed_with_the_attributes_that_differ_in_campaign(self, program: Program) -> None:
+        admin = program.sandbox.admin
+        [changed, deleted, by_hand] = admin.create(
+            "contact", *({"lastname": f"N{n}", "jobtitle": "Nurse"} for n in "abc")
+        )
+        flown(program)
+        admin.change("contact", [changed], jobtitle="Countess", birthdate="1815-12-10", address1_city="Ockham")
+        admin.change("contact", [by_hand], jobtitle="Painter")
+        admin.post("/campaign/change", {"resource": "profile", "keys": [by_hand], "set": {"cusJobTitle": "Painter"}})
+        admin.delete("contact", [deleted])
+        [inserted] = admin.create("contact", {"lastname": "Lovelace"})
+        before = everything(program)
+        status, document = program.json("plan", "--changes")
+        assert everything(program) == before
+        assert status == 0
+        told = document["tables"]["contact"]
+        expected = {
+            inserted: {"operation": "insert"},
+            deleted: {"operation": "delete"},
+            changed: {"operation": "update", "attributes": ["cusJobTitle", "location.city"]},
+            by_hand: {"operation": "update", "attributes": []},
+        }
+        assert {one.pop("id"): one for one in told["changes"]} == expected
+        assert told["changes_not_listed"] == 0
+        assert "contact: this plan made 2 reads to compare its updates." in document["notes"]
+        assert "Countess" not in str(document)
+
+        shown = program.json("plan", "--changes", "--show-values")[1]["tables"]["contact"]["changes"]
+        values = {one["id"]: one.get("values", {}) for one in shown}
+        assert values[changed]["cusJobTitle"] == {"campaign": "Nurse", "mapped": "Countess"}
+        assert values[inserted] == {
+            "lastName": {"campaign": None, "mapped": "Lovelace"},
+            "externalId": values[inserted]["externalId"],
+        }
+        status, text, _ = program.run("plan", "--changes", "--show-values")
+        assert "cusJobTitle: Nurse -> Countess" in text
+        _, text, _ = program.run("plan", "--changes", "--limit", "1")
+        assert "contact: 3 more records. `--limit` lists more." in text
+        assert sum(id_ in text for id_ in expected) == 1
+        assert foretold(program) == document["engine_calls"]
+
+    def test_a_link_to_another_parent_is_listed_with_its_id(self, program: Program) -> None:
+        TestLinkedTables.configure(program)
+        admin = program.sandbox.admin
+        a, b = admin.create("contact", {"lastname": "A"}, {"lastname": "B"})
+        [order] = admin.create("new_order", {"new_name": "O", "new_contactid": a})
+        flown(program)
+        admin.change("new_order", [order], new_contactid=b)
+        tables = program.json("plan", "--changes", "--show-values")[1]["tables"]
+        [change] = tables["new_order"]["changes"]
+        assert change["attributes"] == ["cusContactLink"]
+        assert change["values"] == {"cusContactLink": {"mapped": b}}
+        assert tables["contact"]["changes"] == []
+
+    def test_one_table_alone_is_planned_estimated_and_synced_and_a_dry_run_is_its_plan(self, program: Program) -> None:
+        TestLinkedTables.configure(program)
+        admin = program.sandbox.admin
+        [contact] = admin.create("contact", {"lastname": "A"})
+        admin.create("new_order", {"new_name": "O", "new_contactid": contact})
+        before = everything(program)
+        for table, inserts in (("new_order", 0), ("contact", 1)):
+            told = program.json("plan", "--table", table)
+            assert program.json("sync", "--dry-run", "--table", table) == told
+            status, document = told
+            assert (status, list(document["tables"])) == (0, [table])
+            assert document["tables"][table]["insert"] == inserts
+            estimated = program.json("estimate", "--table", table)[1]
+            assert list(estimated["tables"]) == [table]
+            assert estimated["first_load"]["engine_calls"]["insert"] == 1
+        assert everything(program) == before
+        status, done = program.json("sync", "--table", "contact")
+        assert done["engine_calls"] == document["engine_calls"]
+        assert "Did you mean new_order?" in program.run("plan", "--table", "new_ordr")[2]
+
+    @pytest.mark.parametrize(
+        ("guardrails", "pace"),
+        [
+            ({"calls_per_second": 2}, "4 s at 7,200 an hour (calls_per_second)"),
+            ({}, "1 s at 2,304,000 an hour (assumed)"),
+            ({"calls_per_second": 0.05}, "2 min at 180 an hour (calls_per_second)"),
+        ],
+    )
+    def test_the_last_line_has_the_calls_and_their_duration(
+        self, program: Program, guardrails: dict[str, Any], pace: str
+    ) -> None:
+        program.sandbox.admin.create("contact", *({"lastname": f"N{n}"} for n in range(6)))
+        program.guardrails = guardrails
+        status, output, errors = program.run("plan")
+        assert status == 0, errors
+        assert output.splitlines()[-1] == f"8 engine calls, about {pace}."
+
+
 class TestTrouble:
     @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
     def test_one_that_is_ended_in_the_middle_leaves_no_personal_data(

@@ -380,12 +380,16 @@ def begin(story: Story) -> None:
     story.type("add new_order --file ours.yaml")
     story.type("schema")
     story.type("doctor --json")
+    story.type("doctor --verbose")
     story.type("doctor --file not-there.csv", 1)
     assert "kept_days" in story.type("history --table contact --limit 5 --json")
     story.type("certify --yes --json")
     story.type("certify", 1)
     assert "105" in story.type("plan --accept-mapping")
+    story.type("plan --table contact --changes --limit 3 --show-values")
+    story.type("sync --dry-run --table contact")
     assert "105" in story.type("estimate --months 24 --other-calls 1000")
+    story.type("estimate --table contact")
     story.type("migrate", 2)
     story.type("migrate --yes --show-values --json", 2)
 
@@ -400,7 +404,6 @@ def first_sync(story: Story) -> None:
     assert "No record waits." in story.type("rejects --waiting")
     assert "No record is tried again." in story.type("rejects --retried")
     story.type(f"explain {refused} --json", 2)
-    story.type(f"plan --diff {refused} --show-values")
     assert "No record is orphaned." in story.type("rejects contact --orphaned")
     story.admin.change("contact", [refused], emailaddress1="right@example.org")
     story.type(f"retry contact --id {refused}")
@@ -409,7 +412,6 @@ def first_sync(story: Story) -> None:
     assert "right@" in story.type(f"explain {refused} --table contact --show-values")
     unknown = "00000000-0000-0000-0000-000000000001"
     story.type(f"explain {unknown}", 1)
-    story.type(f"plan --diff {unknown}", 1)
 
 
 def watching(story: Story) -> None:

@@ -264,12 +264,17 @@ def test_the_title_of_a_line_is_the_result_and_not_the_condition(program: Progra
     program.sandbox.admin.post("/d365/tracking", {"table": "new_order", "enabled": False})
     try:
         status, output, errors = program.run("doctor")
+        _, every_check, _ = program.run("doctor", "-v")
         told = ask()
     finally:
         program.sandbox.admin.post("/d365/tracking", {"table": "new_order", "enabled": True})
     text = " ".join(output.split())
     assert "fail new_order: change tracking is off: switch it on in the table's properties" in text
-    assert "ok contact: change tracking is on: Dynamics 365 keeps a change feed of the table." in text
+    right = "ok contact: change tracking is on: Dynamics 365 keeps a change feed of the table."
+    assert right in " ".join(every_check.split())
+    assert right not in text
+    number = sum(line.startswith("ok ") for line in every_check.splitlines())
+    assert f"ok {number} checks; `sync-assets doctor -v` shows each" in text
     assert status == 1
     assert "1 check failed: new_order: change tracking is off. Correct the set-up." in errors
     assert wrong(told).keys() == {"new_order: change tracking is off"}

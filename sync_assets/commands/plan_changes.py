@@ -1,0 +1,116 @@
+"""`plan --changes`: the records that a sync would write, and the attributes in which Campaign's records differ.
+
+The requests are those of the rehearsal (push/rehearsal.py). The ledger holds no values, so each listed update is
+compared with Campaign's record, which costs one read (two where it is looked up by a filter after its key).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from sync_assets.audit.value_comparison import differing
+from sync_assets.audit.value_shape import value_text
+from sync_assets.campaign.client import CampaignClient
+from sync_assets.campaign.dialect import ResponseOutcome
+from sync_assets.campaign.metadata import Resource
+from sync_assets.campaign.records import Records
+from sync_assets.commands.terminal import Parts, plain_table
+from sync_assets.config.models import TableConfig
+from sync_assets.errors import SyncAssetsError
+from sync_assets.mapping.transform import value_at
+from sync_assets.push.rehearsal import Change
+from sync_assets.push.target import Target
+from sync_assets.runtime.context import Runtime
+from sync_assets.task_group import run_together
+from sync_assets.words import counted
+
+Changes = dict[str, list[dict[str, Any]]]
+"""By table, the requests in their order."""
+
+
+async def planned_changes(
+    runtime: Runtime, changes: Sequence[Change], *, show_values: bool
+) -> tuple[Changes, list[str]]:
+    """Return the changes with the attributes that differ, and notes for people.
+
+    An update of a record that Campaign does not show names all attributes that it sends. So do all updates of a table
+    whose records cannot be read, which a note says.
+    """
+    listed, notes = Changes(), list[str]()
+    async with runtime.campaign() as campaign:
+        for config in runtime.config.tables:
+            mine = [change for change in changes if change.table == config.table]
+            resource = await campaign.resource(config.api, config.resource) if mine else None
+            if resource is None:
+                continue
+            try:
+                records = await _records(runtime, campaign, config, mine)
+            except SyncAssetsError as error:
+                records = {}
+                notes.append(f"{config.table}: its updates are listed with all attributes that they send. {error}")
+            reads = sum(campaign.calls.take().values())
+            if reads:
+                notes.append(f"{config.table}: this plan made {counted(reads, 'read')} to compare its updates.")
+            listed[config.table] = [
+                _change(config, resource, change, records.get(change.id, {}), show_values) for change in mine
+            ]
+    return listed, notes
+
+
+async def _records(
+    runtime: Runtime, campaign: CampaignClient, config: TableConfig, changes: Sequence[Change]
+) -> dict[str, dict[str, Any]]:
+    """Read Campaign's records of the updates, by id. Raises SyncAssetsError."""
+    ids = list(dict.fromkeys(change.id for change in changes if change.operation == "update"))
+    findings = await asyncio.to_thread(runtime.ledger.dialect.findings, config.resource)
+    reading: Records = Target.of(config).records(campaign, findings)
+    answers = await run_together(*map(reading.find, ids))
+    return {id_: one for id_, one in zip(ids, answers, strict=True) if not isinstance(one, ResponseOutcome)}
+
+
+def _change(
+    config: TableConfig, resource: Resource, change: Change, record: Mapping[str, Any], show_values: bool
+) -> dict[str, Any]:
+    """Return one change. Values only if they are to be shown; the attributes of an insert only then, too."""
+    body: dict[str, Any] = msgspec.json.decode(change.body)
+    parents = {link.to: body.pop(link.to) for link in config.links if link.style != "join" and link.to in body}
+    changed: dict[str, Any] = {"id": change.id, "operation": change.operation}
+    if change.operation == "delete" or (change.operation == "insert" and not show_values):
+        return changed
+    paths = differing(body, record, resource)
+    changed["attributes"] = [*paths, *parents]
+    if show_values:
+        values = {path: {"campaign": value_at(record, path), "mapped": value_at(body, path)} for path in paths}
+        ids = {name: {"mapped": link and str(link["PKey"]).removeprefix("@")} for name, link in parents.items()}
+        changed["values"] = values | ids
+    return changed
+
+
+def show_changes(tables: Mapping[str, Any]) -> Parts:
+    """Show a table of the listed records for each table that has some."""
+    for name, one in tables.items():
+        rows = [(change["operation"], change["id"], _attributes(change)) for change in one.get("changes", ())]
+        further = one.get("changes_not_listed", 0)
+        if rows:
+            yield f"{name}:"
+            yield plain_table("change", "id", "attributes", rows=rows)
+        if further:
+            yield f"{name}: {counted(further, 'more record')}. `--limit` lists more."
+        if rows or further:
+            yield ""
+
+
+def _attributes(change: Mapping[str, Any]) -> str:
+    if values := change.get("values"):
+        return "\n".join(change_text({"attribute": name, **one}) for name, one in values.items())
+    return ", ".join(change.get("attributes", ()))
+
+
+def change_text(change: Mapping[str, Any]) -> str:
+    """Return an attribute with its values, or their shapes. A link has no value of Campaign: its PKey says nothing."""
+    before = f"{value_text(change['campaign'])} " if "campaign" in change else ""
+    return f"{change['attribute']}: {before}-> {value_text(change['mapped'])}"
