@@ -7,6 +7,7 @@ none reaches the terminal as markup or with control characters.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -185,9 +186,15 @@ def print_parts(parts: Iterable[Part]) -> None:
 
 def print_line(text: str | Text = "", *, end: str = "\n") -> None:
     """Print a text on one line."""
-    console = Console(markup=False, emoji=False)
+    console = _console()
     wrapped = isinstance(text, Text) and text.no_wrap is False and console.is_terminal
     console.print(text, highlight=False, end=end, soft_wrap=not wrapped)
+
+
+def _console() -> Console:
+    """Return a console as wide as the terminal. Rich alone takes every dumb terminal for one of 80 columns."""
+    width, height = shutil.get_terminal_size()
+    return Console(markup=False, emoji=False, width=width, height=height)
 
 
 def plain_table(
@@ -226,7 +233,7 @@ def print_table(table: Table) -> None:
     On a terminal, texts are wrapped between words. If the columns do not fit even then, each row becomes a block with
     a line for each column. Elsewhere, as in a pipe, the width has no limit.
     """
-    console, needed = Console(markup=False, emoji=False), 2 * len(table.columns)  # two blanks for each column
+    console, needed = _console(), 2 * len(table.columns)  # two blanks for each column
     wide = console.options.update(max_width=UNLIMITED)
     for column in table.columns:
         sizes = [console.measure(cell, options=wide) for cell in (column.header, *column.cells)]

@@ -129,6 +129,18 @@ def test_ctrl_c_in_a_sync_shows_one_sentence_and_no_traceback(program: Program) 
     assert program.sync().status == 0
 
 
+def test_a_row_becomes_a_block_on_a_narrow_terminal_and_stays_one_line_in_a_pipe(program: Program) -> None:
+    program.sandbox.admin.create("contact", {"lastname": "Lovelace"})
+    row = ["contact", "51", "0", "0", "0", "0", "0", "0", "0"]
+    for columns, whole in ((60, False), (100, True)):
+        status, text = in_a_terminal(program, "plan", columns=columns)
+        lines = [line.split() for line in text.splitlines()]
+        assert status == 0
+        assert (row in lines, ["table", "contact"] in lines) == (whole, not whole), text
+        assert ["insert", "51"] in lines or whole
+    assert row in [line.split() for line in program.run("plan")[1].splitlines()]
+
+
 @pytest.fixture
 def taken() -> Iterator[str]:
     with socket.socket() as other:

@@ -42,7 +42,6 @@ def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 def terminal_of(width: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Rich print for a terminal without colours of so many columns; None: a pipe."""
     monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setenv("LINES", "25")
     monkeypatch.setenv("COLUMNS", str(width or WIDTH))
     monkeypatch.setenv("TTY_COMPATIBLE", "1" if width else "0")
     monkeypatch.setenv("FORCE_COLOR", "1" if width else "")
