@@ -30,21 +30,22 @@ _DAY = 10
 def differing(sent: Mapping[str, Any], record: Mapping[str, Any], resource: Resource) -> list[str]:
     """Return the attributes whose values in a payload and in a record differ, by their dotted names, without links."""
     links = {path for path, attribute in resource.attributes.items() if attribute.type in ("link", "collection")}
-    held = dict(_leaves(record, links))
+    held = dict(leaves(record, links))
     return sorted(
         path
-        for path, value in _leaves(sent, links)
+        for path, value in leaves(sent, links)
         if not _same(resource.attributes.get(path) or Attribute(path, "string"), value, held.get(path))
     )
 
 
-def _leaves(values: Mapping[str, Any], links: Set[str], under: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(values: Mapping[str, Any], links: Set[str] = frozenset(), under: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the attributes of a payload or record by their dotted names, without links."""
     for name, value in values.items():
         path = f"{under}{name}"
         if path in links:
             continue
         if isinstance(value, dict):
-            yield from _leaves(value, links, f"{path}.")
+            yield from leaves(value, links, f"{path}.")
         else:
             yield path, value
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sync_assets.audit.value_comparison import differing
+from sync_assets.audit.value_comparison import differing, leaves
 from sync_assets.audit.value_shape import value_text
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
@@ -56,7 +56,7 @@ async def planned_changes(
             if reads:
                 notes.append(f"{config.table}: this plan made {counted(reads, 'read')} to compare its updates.")
             listed[config.table] = [
-                _change(config, resource, change, records.get(change.id, {}), show_values) for change in mine
+                _change(config, resource, change, records.get(change.id), show_values) for change in mine
             ]
     return listed, notes
 
@@ -73,18 +73,23 @@ async def _records(
 
 
 def _change(
-    config: TableConfig, resource: Resource, change: Change, record: Mapping[str, Any], show_values: bool
+    config: TableConfig, resource: Resource, change: Change, record: Mapping[str, Any] | None, show_values: bool
 ) -> dict[str, Any]:
-    """Return one change. Values only if they are to be shown; the attributes of an insert only then, too."""
+    """Return one change. Values only if they are to be shown; the attributes of an insert only then, too.
+
+    record: of an update, Campaign's record; None if it was not read or does not exist.
+    """
     body: dict[str, Any] = msgspec.json.decode(change.body)
     parents = {link.to: body.pop(link.to) for link in config.links if link.style != "join" and link.to in body}
     changed: dict[str, Any] = {"id": change.id, "operation": change.operation}
     if change.operation == "delete" or (change.operation == "insert" and not show_values):
         return changed
-    paths = differing(body, record, resource)
+    unread = record is None and change.operation == "update"
+    paths = [path for path, _ in leaves(body)] if unread else differing(body, record or {}, resource)
     changed["attributes"] = [*paths, *parents]
     if show_values:
-        values = {path: {"campaign": value_at(record, path), "mapped": value_at(body, path)} for path in paths}
+        before = {} if unread else {path: {"campaign": value_at(record or {}, path)} for path in paths}
+        values = {path: {**before.get(path, {}), "mapped": value_at(body, path)} for path in paths}
         ids = {name: {"mapped": link and str(link["PKey"]).removeprefix("@")} for name, link in parents.items()}
         changed["values"] = values | ids
     return changed

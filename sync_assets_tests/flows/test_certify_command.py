@@ -108,7 +108,7 @@ def test_a_tenant_that_is_not_named_like_a_stage_tenant_is_refused_despite_yes(p
 def test_ctrl_c_ends_the_question_at_once(program: Program) -> None:
     status, shown = in_a_terminal(program, "certify", typed=CTRL_C, once=lambda shown: "[y/N]" in shown)
     assert status == 130
-    assert "Interrupted. What is left of its records" in shown
+    assert "Interrupted. The next run removes its remaining records." in shown
     assert program.sandbox.admin.engine_calls()["insert"] == 0
 
 

@@ -358,6 +358,13 @@ class TestChanges:
         _, text, _ = program.run("plan", "--changes", "--limit", "1")
         assert "contact: 3 more records. `--limit` lists more." in text
         assert sum(id_ in text for id_ in expected) == 1
+
+        program.guardrails = {"engine_calls_per_day": 1}  # spent, so Campaign is not read
+        document = program.json("plan", "--changes")[1]
+        listed = {one["id"]: one.get("attributes") for one in document["tables"]["contact"]["changes"]}
+        assert listed[by_hand] == listed[changed] != ["cusJobTitle", "location.city"]
+        assert any("its updates are listed with all attributes that they send." in note for note in document["notes"])
+        program.guardrails = {}
         assert foretold(program) == document["engine_calls"]
 
     def test_a_link_to_another_parent_is_listed_with_its_id(self, program: Program) -> None:
