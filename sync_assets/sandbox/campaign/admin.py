@@ -156,14 +156,14 @@ def _view(campaign: Campaign, table: Table) -> View:
 
 def _records(table: Table, body: RecordSelection) -> list[Record]:
     if body.pkeys is not None:
-        pkeys = set(body.pkeys)
-        records = [record for record in table.records.values() if record.pkey in pkeys]
+        ids = set(body.pkeys)
+        records = [record for record in table.records.values() if record.pkey in ids]
     elif body.keys is not None:
-        pkeys = set(body.keys)
-        records = [record for key in pkeys for record in table.with_key(key)]
+        ids = set(body.keys)
+        records = [record for key in ids for record in table.with_key(key)]
     else:
         raise BadSettings('"keys" or "pkeys" is missing')
     existing = {record.pkey if body.pkeys is not None else table.key_of(record) for record in records}
-    if len(existing) != len(pkeys):
-        raise BadSettings(f"{len(pkeys - existing)} of {len(pkeys)} records of {table.resource.name} were not found")
+    if len(existing) != len(ids):
+        raise BadSettings(f"{len(ids - existing)} of {len(ids)} records of {table.resource.name} were not found")
     return records

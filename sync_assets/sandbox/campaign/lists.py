@@ -161,13 +161,13 @@ class Listing:
         field = self._view.table.resource.fields[name]
         if filter_.operator == "prefix":
             return lambda record: record.values.get(name, "").startswith(value)
-        key = converter(field, self._view.table.resource.schema, policies=False, cut=True)(value)
-        if name == self._view.table.resource.key and key:
-            serials = {known.serial for known in self._view.table.with_key(key)}  # by index instead of a scan
+        operand = converter(field, self._view.table.resource.schema, policies=False, cut=True)(value)
+        if name == self._view.table.resource.key and operand:
+            serials = {known.serial for known in self._view.table.with_key(operand)}  # by index instead of a scan
             self._among = serials if self._among is None else self._among & serials
             return lambda record: True
         empty = field.empty
-        return lambda record: record.values.get(name, empty) == key
+        return lambda record: record.values.get(name, empty) == operand
 
     def _text(self, value: str) -> Test:
         """Return the condition of `byText`: email or last name begins with the text, case-sensitive.
