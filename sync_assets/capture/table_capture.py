@@ -121,7 +121,7 @@ class Capture(CaptureContext):
         # In a first load all rows are new, under another mapping all are read.
         again = full and feed is not None and feed.read_id > 1 and feed.fingerprint == self.mapping.fingerprint
         skip = skip_unchanged and again and not (feed and feed.resend)  # else all rows are to be sent again
-        skip &= not (feed and feed.replay and any(not one.apply_updates for one in self.mapping.fields))
+        skip &= not (feed and feed.replay and self.mapping.insert_only)
         brought = full
         pipeline = PagePipeline(self, link, tracked=full, skip_unchanged=skip, newer=not full, body=body)
         async with aclosing(pipeline.pages()) as pages:

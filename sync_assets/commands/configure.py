@@ -136,7 +136,7 @@ def add(
     one, hints = interruptible.run(suggested())
     mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
     text = before.decode("utf-8-sig")
-    changed = insert_table(text, lambda indent: table_block(one, indent))
+    changed = insert_table(text, lambda indent: table_block(one, indent, config.defaults))
     check_fit(parse_config(changed, str(path)), (one,))
     if path.read_bytes() != before:
         raise SyncAssetsError(f"{path} was changed meanwhile, and was left as it is.", "Run the command again.")

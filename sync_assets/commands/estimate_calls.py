@@ -252,12 +252,15 @@ async def read_volume(
     described = await d365.table(table.table)
     scope = scope_query(table.filters, described)
     has_creation = CREATED in described.columns
+    has_updates = table.apply_updates or any(field.apply_updates for field in table.fields.values())
 
     async def created_on(day: Interval) -> RowCount:
         return await count_interval(d365, described, CREATED, day, scope or "", now=now, queries=DAY_QUERIES)
 
     async def modified_on(day: Interval) -> RowCount:
-        """Count the rows modified after the day of their creation."""
+        """Count the rows modified after the day of their creation; none if the table sends no updates."""
+        if has_creation and not has_updates:
+            return RowCount(0)
         filters = (scope or "", Interval(end=day.begin).condition(CREATED) if has_creation else "")
         return await count_interval(d365, described, MODIFIED, day, *filters, now=now, queries=DAY_QUERIES)
 

@@ -153,7 +153,10 @@ def _filter(facts: RecordFacts, show: Show) -> Document | None:
 
 
 def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) -> list[Document]:
-    """Return the way of each column to its attribute. cut_from: characters before the text was truncated."""
+    """Return the way of each column to its attribute.
+
+    cut_from: characters before the text was truncated. kept: the value is empty and left out, and not compared.
+    """
     if facts.ready is None:
         return []
     in_campaign = facts.campaign.presence == "found"
@@ -166,12 +169,13 @@ def _attributes(facts: RecordFacts, show: Show, differing_paths: Sequence[str]) 
                 "attribute": path,
                 "column": one.column.name,
                 **fields(one, "conversion", "apply_updates"),
+                "kept": step.kept if step else None,
                 "replaced": step.replaced if step else None,
                 "cut_from": step.cut_from if step else None,
                 "d365": show(step.source) if step else None,
                 "mapped": show(step.mapped) if step else None,
                 "campaign": show(value_at(facts.campaign.record, path)) if in_campaign else None,
-                "equal": path not in differing_paths if step and in_campaign else None,
+                "equal": path not in differing_paths if step and in_campaign and not step.kept else None,
             }
         )
     return columns
@@ -191,7 +195,8 @@ def _links(facts: RecordFacts) -> list[Document]:
         parent = stored_link.parent if stored_link and stored_link.id == id_ else None
         expected = id_ if joined or (stored_link and stored_link.wanted) else None
         equal = None
-        if facts.campaign.presence == "found" and stored_link is not None and facts.passes is True:
+        follows = facts.config.apply_updates or (stored_link and stored_link.id == id_)
+        if facts.campaign.presence == "found" and stored_link is not None and facts.passes is True and follows:
             # A link to a record without our id is set, and leads elsewhere.
             equal = linked == expected and (linked is not None or name not in facts.campaign.linked)
         documents.append(

@@ -127,6 +127,8 @@ def _compared(value: Any, equal: bool | None, *, masked: bool) -> str:
 def _steps(attribute: Document) -> Iterator[str]:
     yield attribute["column"]
     yield "replaced" if attribute["replaced"] else attribute["conversion"]
+    if attribute["kept"]:
+        yield "empty: Campaign's value stays (keep_if_empty)"
     if attribute["cut_from"] is not None:
         yield f"truncated from {attribute['cut_from']} characters"
     if not attribute["apply_updates"]:

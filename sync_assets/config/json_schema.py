@@ -41,6 +41,7 @@ def json_schema() -> dict[str, Any]:
             )
     # Rules of validators that a schema can express.
     whole["properties"]["privacy_acknowledged"]["const"] = True
+    whole["patternProperties"] = {"^x-": {}}  # for anchors
     columns = parts["TableConfig"]["properties"]
     for property_ in columns["replacements"]["patternProperties"].values():
         property_["additionalProperties"] = {"type": _PLAIN}

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from sync_assets.config.cross_checks import Path as Place
 from sync_assets.config.cross_checks import Problem, check
-from sync_assets.config.models import Config
+from sync_assets.config.models import Config, TableConfig, TableOptions
 from sync_assets.config.yaml_lines import Document
 from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import printable
@@ -85,6 +85,7 @@ def parse_config(text: str, name: str) -> Config:
     document = Document(text)
     config, findings = None, document.findings
     if isinstance(document.data, dict) and document.data:
+        _apply_defaults(document, document.data)
         try:
             config = Config.model_validate(document.data)
         except ValidationError as error:
@@ -97,6 +98,18 @@ def parse_config(text: str, name: str) -> Config:
         raise ConfigError([f"{name}:{line}: {message}" for line, message in sorted(lines)])
     config.read_from(str(Path(name).absolute()), document.line)
     return config
+
+
+def _apply_defaults(document: Document, data: dict[Any, Any]) -> None:
+    """Write the keys of `defaults` into each table that does not set them. Their lines are those of the defaults."""
+    defaults, tables = data.get("defaults"), data.get("tables")
+    if not isinstance(defaults, dict) or not isinstance(tables, list):
+        return
+    for key in (key for key in TableOptions.model_fields if key in defaults):
+        for n, table in enumerate(tables):
+            if isinstance(table, dict) and key not in table:
+                table[key] = defaults[key]
+                document.copy_lines(("defaults", key), ("tables", n, key))
 
 
 def _of_models(error: ValidationError, document: Document) -> Iterator[Problem]:
@@ -168,6 +181,8 @@ def _unknown_key(place: Place, name: str) -> Problem:
             f"`{name}` looks like a secret, and secrets never stand in this file",
             "remove it, set it in the environment (e.g. D365_CLIENT_SECRET), and renew it if others saw the file",
         )
+    if place[:-1] == ("defaults",) and name in TableConfig.model_fields:
+        return place, f"`{name}` belongs to one table", "write it under `tables`"
     known = _known_keys(place[:-1])
     meant = did_you_mean(name, known)
     return place, f"unknown key `{name}`", f"did you mean `{meant}`?" if meant else f"write one of {', '.join(known)}"

@@ -47,7 +47,9 @@ class FieldMapping(Model):
     to: AttributeName
     """Campaign attribute."""
     apply_updates: bool = True
-    """false: the value is sent on first load and replay only, later changes are not."""
+    """false: the value is sent on first load and replay only, later changes are not. Default: that of the table."""
+    keep_if_empty: bool = False
+    """true: an empty value in Dynamics 365 leaves Campaign's; otherwise it empties the attribute."""
     truncate: bool = False
     """true: a text longer than the attribute is cut; otherwise the record is rejected."""
 
@@ -133,14 +135,10 @@ Replacements = dict[Any, Annotated[Any, AfterValidator(plain)]]
 """D365 value (a column's value, an option's code or label, or None for no value) -> Campaign value; both `Scalar`."""
 
 
-class TableConfig(Model):
-    """The mapping of one D365 table to a Campaign resource."""
+class TableOptions(Model):
+    """The keys of a table that `defaults` may set for all tables."""
 
-    table: LogicalName
-    """Dynamics 365 table, by its logical name as in `contact`. Its primary key is found by itself."""
-    resource: ResourceName
-    """Campaign resource, by its API name. Custom ones carry the prefix cus."""
-    key: AttributeName
+    key: AttributeName | None = None
     """The Campaign attribute that holds the Dynamics 365 id: a unique text, not mapped under `fields`."""
     api: Literal["profileAndServicesExt", "customResources"] = "profileAndServicesExt"
     """`customResources` for resources that are not linked to profile."""
@@ -152,12 +150,6 @@ class TableConfig(Model):
     unique: Literal["auto"] | bool = "auto"
     """Is the key an identification key, so that Campaign refuses a second record with it? `auto`: found out. false:
     records are looked up before they are inserted."""
-    fields: dict[
-        LogicalName,
-        Annotated[FieldMapping, BeforeValidator(short_form, json_schema_input_type=AttributeName | FieldMapping)],
-    ] = Field(default_factory=dict[str, FieldMapping])
-    """Dynamics 365 column: Campaign attribute, or {to, apply_updates, truncate}. Sub-fields with a dot, as in
-    `location.city`."""
     replacements: dict[LogicalName, Replacements] = Field(default_factory=dict[str, Replacements])
     """Column: {Dynamics 365 value: Campaign value}. Choices by number or label, null for an empty column. What is not
     named is sent as it is."""
@@ -166,11 +158,39 @@ class TableConfig(Model):
     apply_deletes: bool = False
     """Are rows that were deleted in Dynamics 365 deleted in Campaign, too? A plain delete leaves traces in Campaign's
     logs."""
+    apply_updates: bool = True
+    """false: rows are sent on first load and replay only, later changes are not, links included. For a field that
+    follows nevertheless, write its own `apply_updates: true`."""
     picklists: Literal["labels", "codes"] = "labels"
     """What becomes of choices in text attributes: their labels or their codes (the numbers)."""
+
+
+class TableConfig(TableOptions):
+    """The mapping of one D365 table to a Campaign resource."""
+
+    table: LogicalName
+    """Dynamics 365 table, by its logical name as in `contact`. Its primary key is found by itself."""
+    resource: ResourceName
+    """Campaign resource, by its API name. Custom ones carry the prefix cus."""
+    key: AttributeName  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride] - models are frozen
+    """The Campaign attribute that holds the Dynamics 365 id: a unique text, not mapped under `fields`."""
+    fields: dict[
+        LogicalName,
+        Annotated[FieldMapping, BeforeValidator(short_form, json_schema_input_type=AttributeName | FieldMapping)],
+    ] = Field(default_factory=dict[str, FieldMapping])
+    """Dynamics 365 column: Campaign attribute, or {to, apply_updates, keep_if_empty, truncate}. Sub-fields with a dot,
+    as in `location.city`."""
     links: Annotated[tuple[Link, ...], Field(strict=False)] = ()
     """Lookups that become links. Parents are written first; the parent's table must be mapped, too."""
     _opt_outs: dict[str, OptOutMapping] = PrivateAttr(default_factory=dict[str, OptOutMapping])
+
+    @model_validator(mode="after")
+    def _fields_apply_updates_as_the_table(self) -> Self:
+        if not self.apply_updates:
+            for column, field in self.fields.items():
+                if "apply_updates" not in field.model_fields_set:
+                    self.fields[column] = field.model_copy(update={"apply_updates": False})
+        return self
 
     @property
     def opt_outs(self) -> Mapping[str, OptOutMapping]:
@@ -245,6 +265,8 @@ class Config(Model):
     nor forwards them."""
     tables: Annotated[tuple[TableConfig, ...], Field(strict=False, min_length=1)]
     """One entry per table. A table and a resource may each stand here once."""
+    defaults: TableOptions = TableOptions()
+    """Keys of a table, for all tables that do not set them. `tables` has them already."""
     opt_out: OptOutConfig = OptOutConfig()
     """Opt-outs between contact and profile."""
     logs: Logs = Logs()

@@ -1,8 +1,8 @@
 """Parse a YAML text to plain data, with the line number of every value.
 
 Follows YAML 1.2: only `true` and `false` are booleans; `no`, `on`, `01234` and dates stay texts. So does a number with
-a plus, as `+49`: as a number it would lose the plus. Tags, merge keys and duplicate keys are reported as problems, so
-that a value is what it looks like.
+a plus, as `+49`: as a number it would lose the plus. Tags and duplicate keys are reported as problems, so that a value
+is what it looks like. The lines of merged values (`<<: *name`) are those where they are written.
 """
 
 from __future__ import annotations
@@ -64,6 +64,12 @@ class Document:
     def has(self, place: Place) -> bool:
         return tuple(map(str, place)) in self._lines
 
+    def copy_lines(self, source: Place, target: Place) -> None:
+        """Give `target`, and all that is in it, the lines of `source`."""
+        start, to = tuple(map(str, source)), tuple(map(str, target))
+        inside = {to + place[len(start) :]: n for place, n in self._lines.items() if place[: len(start)] == start}
+        self._lines |= inside
+
     def _report_syntax(self, line: int, problem: str) -> None:
         self._lines[("syntax",)] = line
         self.findings.append((("syntax",), f"this is not YAML: {problem}", "check quotes, colons and indentation"))
@@ -74,30 +80,41 @@ class Document:
 
     def _plain(self, node: yaml.Node, place: Place, around: tuple[yaml.Node, ...]) -> Any:
         self._lines.setdefault(tuple(map(str, place)), node.start_mark.line + 1)
-        self._nodes += 1
-        if node in around or self._nodes > _MAX_NODES:
-            if self._nodes <= _MAX_NODES + 1:
-                self._refuse(place, node, "aliases (`*name`) lead round in a circle or far too often", "write it out")
+        if self._is_endless(node, place, around):
             return None
         inside = (*around, node)
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
             return [self._plain(item, (*place, n), inside) for n, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
-            return self._mapping(node, place, inside)
+            return self._mapping(node, place, inside, {})
         return self._scalar(node, place)
 
-    def _mapping(self, node: yaml.MappingNode, place: Place, inside: tuple[yaml.Node, ...]) -> dict[Any, Any]:
-        data: dict[Any, Any] = {}
+    def _is_endless(self, node: yaml.Node, place: Place, around: tuple[yaml.Node, ...]) -> bool:
+        self._nodes += 1
+        if node in around or self._nodes > _MAX_NODES:
+            if self._nodes <= _MAX_NODES + 1:
+                self._refuse(place, node, "aliases (`*name`) lead round in a circle or far too often", "write it out")
+            return True
+        return False
+
+    def _mapping(
+        self, node: yaml.MappingNode, place: Place, inside: tuple[yaml.Node, ...], data: dict[Any, Any]
+    ) -> dict[Any, Any]:
+        """Add the values of `node`, and of those merged into it, to `data`. Values that are there already stay."""
+        written: set[Any] = set()
+        merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._refuse(place, key_node, "a key is one plain value", "remove the brackets around it")
                 continue
             key = self._scalar(key_node, place)
             key_place = (*place, key)
+            if not place and isinstance(key, str) and key.startswith("x-"):
+                continue  # for anchors
             if key == "<<":
-                self._refuse(key_place, key_node, "merge keys (`<<`) are not supported", "write the keys out")
+                merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 continue
-            if key in data:  # also 1 and true, which are the same key in Python
+            if key in written:  # also 1 and true, which are the same key in Python
                 first = self.line(key_place if self.has(key_place) else place)
                 self._lines[(*map(str, key_place), "again")] = key_node.start_mark.line + 1
                 self.findings.append(
@@ -108,8 +125,15 @@ class Document:
                     )
                 )
                 continue
-            self._lines[tuple(map(str, key_place))] = key_node.start_mark.line + 1
-            data[key] = self._plain(value_node, key_place, inside)
+            written.add(key)
+            if key not in data:
+                self._lines[tuple(map(str, key_place))] = key_node.start_mark.line + 1
+                data[key] = self._plain(value_node, key_place, inside)
+        for other in merged:
+            if not isinstance(other, yaml.MappingNode):
+                self._refuse((*place, "<<"), other, "`<<` merges keys and values", "write e.g. `<<: *name`")
+            elif not self._is_endless(other, place, inside):
+                self._mapping(other, place, (*inside, other), data)
         return data
 
     def _scalar(self, node: yaml.Node, place: Place) -> Any:

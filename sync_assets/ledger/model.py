@@ -115,6 +115,7 @@ class LinkSpec:
     keyed: sent as a link (style auto, key or pkey); if not, the payload itself holds the parent's key in a plain
     attribute (style join).
     keep_orphans: Campaign keeps a child whose required parent is gone for good; if False, it is deleted.
+    apply_updates: the link of an acknowledged record follows the lookup; if False, on a replay only.
     """
 
     attribute: str
@@ -122,6 +123,7 @@ class LinkSpec:
     required: bool = True
     keyed: bool = True
     keep_orphans: bool = False
+    apply_updates: bool = True
 
 
 class LinkTo(NamedTuple):

@@ -64,6 +64,7 @@ class Field:
     attribute: Attribute
     conversion: Conversion
     apply_updates: bool = True
+    keep_if_empty: bool = False
     truncate: bool = False
     options: tuple[tuple[int, str], ...] = ()
     replacement: Replacement | None = None
@@ -97,6 +98,7 @@ class TableMapping:
         fields: in the order of their attributes' names, so that their order in the file changes nothing.
         select: sorted names for `$select`.
         column_types: the types of these columns.
+        apply_updates: True if the links of acknowledged records follow the lookups.
         fingerprint: equal as long as the same row gives the same result.
     """
 
@@ -110,8 +112,14 @@ class TableMapping:
     fingerprint: str
     row_filter: RowFilter | None = None
     links: tuple[LinkField, ...] = ()
+    apply_updates: bool = True
     opt_outs: tuple[OptOutField, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def insert_only(self) -> bool:
+        """Return True if updates leave out fields or links."""
+        return any(not one.apply_updates for one in self.fields) or (bool(self.links) and not self.apply_updates)
 
     @property
     def link_specs(self) -> tuple[LinkSpec, ...]:
@@ -123,6 +131,7 @@ class TableMapping:
                 required=field.link.cardinality == "one",
                 keyed=field.link.style != "join",
                 keep_orphans=field.keep_orphans,
+                apply_updates=self.apply_updates,
             )
             for field in self.links
         )
@@ -222,6 +231,7 @@ class _Compiler:
             fingerprint=_fingerprint(self._config, self._table, key, tuple(types.items()), done, row_filter, opt_outs),
             row_filter=row_filter,
             links=linked,
+            apply_updates=self._config.apply_updates,
             opt_outs=tuple(opt_outs),
             warnings=tuple(self._warnings),
         )
@@ -268,6 +278,7 @@ class _Compiler:
             attribute,
             kind,
             apply_updates=configured.apply_updates,
+            keep_if_empty=configured.keep_if_empty,
             truncate=configured.truncate,
             options=tuple(options.items()),
             replacement=replacement,
@@ -362,15 +373,15 @@ def _fingerprint(
         to = field.attribute
         replaced = field.replacement.values if field.replacement else ()
         limits = (to.length if to.type == "string" else None, to.values if to.type == "enumeration" else ())
-        parts.append(
-            (field.column.name, to.path, to.type, limits, field.conversion, field.apply_updates, field.truncate)
-        )
+        options = (field.apply_updates, field.keep_if_empty, field.truncate)
+        parts.append((field.column.name, to.path, to.type, limits, field.conversion, *options))
         separator = field.separator if field.conversion == "choices" else ""
         parts.append((sorted(field.options), separator, sorted(replaced, key=str)))
     for link in config.links:
         # Style key or pkey is not included: it changes how a link is sent, not the prepared rows.
         style = "join" if link.style == "join" else "key"
-        parts.append((link.field, link.to, link.table, style, link.cardinality, config.keeps_orphans(link)))
+        rules = (link.cardinality, config.keeps_orphans(link), config.apply_updates)
+        parts.append((link.field, link.to, link.table, style, *rules))
     if row_filter:
         rules = [(rule.column.name, rule.operator, rule.values) for rule in row_filter.rules]
         parts.append((row_filter.match, rules, row_filter.delete_filtered_out))

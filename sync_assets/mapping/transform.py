@@ -47,11 +47,11 @@ def transform(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     Returns:
         A frame with these columns:
         id: lower case.
-        payload: JSON of an insert.
-        update_payload: JSON of an update; null if every field applies updates, as both are the same then.
-        hash: 16 bytes, of the JSON of an update and the links.
+        payload: JSON of an insert, without the empty values of fields with `keep_if_empty`.
+        update_payload: JSON of an update; null if all fields and links apply updates, as both are the same then.
+        hash: 16 bytes, of the JSON of an update and the links that apply updates.
         validation_error: null, or its text; contains no personal data.
-        insert_only_hash: 64 bits, of the fields that do not apply updates; only if there are any.
+        insert_only_hash: 64 bits, of the fields and links that do not apply updates; only if there are any.
         For each link, a column with the name of its attribute: the parent's id in lower case, or null. A link of style
             join is also in the payload, as a plain attribute; one of style key is added to the request when it is sent.
     """
@@ -117,23 +117,27 @@ def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
         *(_parent(link) for link in mapping.links),
     )
     values, refusals = _fitting(values, rows, mapping)
-    forms = [_json(_tree(mapping, updates_only=False)).alias("payload")]
-    if any(not field.apply_updates for field in mapping.fields):
-        forms.append(_json(_tree(mapping, updates_only=True)).alias("update_payload"))
+    optional = {field.attribute.path for field in mapping.fields if field.keep_if_empty}
+    forms = [_json(_tree(mapping, updates_only=False), optional).alias("payload")]
+    if mapping.insert_only:
+        forms.append(_json(_tree(mapping, updates_only=True), optional).alias("update_payload"))
     else:
         forms.append(pl.lit(None, pl.String).alias("update_payload"))
     paths = [link.attribute.path for link in mapping.links]
     written = values.select(pl.col(mapping.key.path).alias("id"), *forms, *paths)
-    form = pl.concat_str(pl.coalesce("update_payload", "payload"), *(_linked(link) for link in mapping.links))
+    linked = [_linked(link) for link in mapping.links]
+    form = pl.concat_str(pl.coalesce("update_payload", "payload"), *(linked if mapping.apply_updates else ()))
     hashed = written.select(form.cast(pl.Binary)).to_series().to_list()
     hashes = [blake2b(form, digest_size=16, person=_PERSON).digest() for form in hashed]
     done = written.with_columns(pl.Series("hash", hashes, dtype=pl.Binary), _joined(refusals, rows.height)).select(
         "id", "payload", "update_payload", "hash", "validation_error", *paths
     )
-    not_updated = [field.attribute for field in mapping.fields if not field.apply_updates]
-    if not not_updated:
+    if not mapping.insert_only:
         return done
-    texts = values.select(_json(_members_of(not_updated)).cast(pl.Binary)).to_series().to_list()
+    tree = _members_of([field.attribute for field in mapping.fields if not field.apply_updates])
+    once = [_json(tree, optional)] if tree else []
+    once += () if mapping.apply_updates else linked
+    texts = values.select(pl.concat_str(once).cast(pl.Binary)).to_series().to_list()
     short = [
         int.from_bytes(blake2b(text, digest_size=8, person=_PERSON).digest(), "big", signed=True) for text in texts
     ]
@@ -205,7 +209,7 @@ def _value(field: Field, columns: Collection[str], plain: Collection[str]) -> pl
 
 
 def _fitting(values: pl.DataFrame, rows: pl.DataFrame, mapping: TableMapping) -> tuple[pl.DataFrame, list[pl.Series]]:
-    """Cut texts, fill nulls with Campaign's empty value, and collect validation errors.
+    """Cut texts, fill nulls with Campaign's empty value (not with `keep_if_empty`), and collect validation errors.
 
     Returns `values` so changed, and one column of error texts for each field that has any. Columns are tested as a
     whole first, since nearly all pages have no errors.
@@ -226,11 +230,14 @@ def _fitting(values: pl.DataFrame, rows: pl.DataFrame, mapping: TableMapping) ->
             lengths, limit = value.str.len_chars(), limits[path]
             error_text = pl.concat_str(pl.lit(f"{path}: "), pl.lit(lengths), pl.lit(f" characters, at most {limit}"))
             refusals.append(_where(lengths > limit, error_text))
-        filled = pl.col(path).fill_null(empty_value(field.attribute))
-        if path in too_long and field.truncate:
-            changed.append(_cut(filled, limits[path]))
-        elif value.null_count():
-            changed.append(filled)
+        sent = pl.col(path) if field.keep_if_empty else pl.col(path).fill_null(empty_value(field.attribute))
+        cut = path in too_long and field.truncate
+        if cut:
+            sent = _cut(sent, limits[path])
+        if field.keep_if_empty and value.dtype == pl.String:
+            changed.append(pl.when(sent != "").then(sent))
+        elif cut or value.null_count():
+            changed.append(sent)
     return values.with_columns(changed), refusals
 
 
@@ -258,7 +265,8 @@ def _tree(mapping: TableMapping, *, updates_only: bool) -> Tree:
     another value (docs/dev/references/campaign.md 5, "changed business key").
     """
     attributes = [field.attribute for field in mapping.fields if field.apply_updates or not updates_only]
-    attributes += [field.attribute for field in mapping.links if field.link.style == "join"]
+    if mapping.apply_updates or not updates_only:
+        attributes += [field.attribute for field in mapping.links if field.link.style == "join"]
     return _members_of([mapping.key, *attributes])
 
 
@@ -276,48 +284,59 @@ def _members_of(attributes: Collection[Attribute]) -> Tree:
     return tree
 
 
-def _json(tree: Tree) -> pl.Expr:
-    """Return one JSON object per row: by Polars, but numbers with a fraction are appended as their exact text."""
-    native, exact = _members(tree)
-    if not exact:
+def _json(tree: Tree, optional: Collection[str]) -> pl.Expr:
+    """Return one JSON object per row: by Polars, but numbers with a fraction are appended as their exact text.
+
+    optional: paths of the attributes that a row leaves out if their value is null, appended as well. So does a group of
+    which nothing is left.
+    """
+    native, appended = _members(tree, optional)
+    if not appended:
         return pl.struct(native).struct.json_encode()
-    parts: list[pl.Expr] = [pl.lit("{")]
-    if native:
-        parts = [pl.struct(native).struct.json_encode().str.strip_suffix("}"), pl.lit(",")]
-    for name, text in exact:
-        parts += [pl.lit(f"{json.dumps(name)}:"), text, pl.lit(",")]
-    return pl.concat_str([*parts[:-1], pl.lit("}")])
+    parts = [pl.struct(native).struct.json_encode().str.strip_suffix("}") if native else pl.lit("{")]
+    for n, (name, text) in enumerate(appended):
+        member = [pl.lit(f"{',' if native or optional or n else ''}{json.dumps(name)}:"), text]
+        parts += [pl.concat_str(member)] if optional else member
+    whole = pl.concat_str([*parts, pl.lit("}")], ignore_nulls=bool(optional))
+    return whole if native or not optional else whole.str.replace("{,", "{", literal=True)
 
 
-def _members(tree: Tree) -> tuple[list[pl.Expr], list[tuple[str, pl.Expr]]]:
-    """Return the members that Polars can write, and by name the text of those that it cannot."""
+def _members(tree: Tree, optional: Collection[str]) -> tuple[list[pl.Expr], list[tuple[str, pl.Expr]]]:
+    """Return the members that Polars writes, and by name the text of the others, null to leave one out."""
     native: list[pl.Expr] = []
-    exact: list[tuple[str, pl.Expr]] = []
+    appended: list[tuple[str, pl.Expr]] = []
     for name, member in tree.items():
         if isinstance(member, dict):
-            inner, inner_exact = _members(member)
-            if inner_exact:
-                exact.append((name, _json(member)))
+            inner, inner_appended = _members(member, optional)
+            if inner_appended:
+                text = _json(member, optional)
+                appended.append((name, text.replace("{}", None) if optional else text))
             else:
                 native.append(pl.struct(inner).alias(name))
         elif member.type == "float":
-            exact.append((name, pl.col(member.path)))
+            appended.append((name, pl.col(member.path)))
+        elif member.path in optional:
+            value = pl.col(member.path)
+            text = pl.struct(value.alias("")).struct.json_encode().str.slice(len('{"":')).str.strip_suffix("}")
+            appended.append((name, pl.when(value.is_not_null()).then(text)))
         else:
             native.append(pl.col(member.path).fill_null(empty_value(member)).alias(name))
-    return native, exact
+    return native, appended
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AttributeStep:
     """One mapped column of a row.
 
-    source, mapped: the value in Dynamics 365, and as it is sent. replaced: one of the configured replacements applied.
-    cut_from: length of the text before it was truncated; None if it was not.
+    source, mapped: the value in Dynamics 365, and as it is sent. kept: it is empty and left out (`keep_if_empty`).
+    replaced: one of the configured replacements applied. cut_from: length of the text before it was
+    truncated; None if it was not.
     """
 
     target: Field
     source: Any = dataclasses.field(repr=False)
     mapped: Any = dataclasses.field(repr=False)
+    kept: bool = False
     replaced: bool = False
     cut_from: int | None = None
 
@@ -351,7 +370,8 @@ def map_row(row: pl.DataFrame, mapping: TableMapping) -> MappedRow:
         path, source = one.attribute.path, row[one.column.select_name].item()
         before, after = value_at(whole, path), value_at(payload, path)
         cut = len(str(before)) if one.truncate and before != after else None
-        steps.append(AttributeStep(one, source, after, _is_replaced(replaced, one), cut))
+        kept = one.keep_if_empty and after is None and mapped["validation_error"] is None
+        steps.append(AttributeStep(one, source, after, kept, _is_replaced(replaced, one), cut))
     links = {link.attribute.path: mapped[link.attribute.path] for link in mapping.links}
     return MappedRow(mapped["hash"], payload, tuple(steps), links, mapped["validation_error"])
 

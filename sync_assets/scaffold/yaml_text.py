@@ -17,6 +17,7 @@ from datetime import date
 
 import yaml
 
+from sync_assets.config.models import TableOptions
 from sync_assets.config.values import CONTACT, OPT_OUT_ATTRIBUTES, PROFILE
 from sync_assets.config.yaml_lines import Document
 from sync_assets.dataverse.metadata import Table
@@ -48,7 +49,9 @@ _HEAD = f"""\
 # `sync-assets add TABLE` adds a table. Secrets never stand here: they come from the environment.
 #
 # Beside each line stands how sure it is and why. Below {SURE} % it is commented out: remove `# ` to use it.
-# Where longer texts are rejected, `firstname: {{to: firstName, truncate: true}}` has them cut.
+# Where longer texts are rejected, `firstname: {{to: firstName, truncate: true}}` has them cut. An empty value empties
+# the attribute unless `mobilephone: {{to: mobilePhone, keep_if_empty: true}}`. Keys of all tables may stand once, under
+# `defaults`. Keys that begin with x- are ignored, so that YAML anchors can be defined there.
 
 # Required. Privacy requests (access, erasure) are your task, in both systems: this program neither sees nor forwards
 # them. Keep this line only if that is arranged.
@@ -66,28 +69,35 @@ def whole_file(tables: Sequence[Suggested], start: date) -> str:
     return f"{_HEAD}{blocks}" + (f"\n{_opt_outs(contact)}" if contact else "") + runs
 
 
-def table_block(one: Suggested, indent: int) -> str:
-    """Return the entry of one table under `tables`, its `-` indented by `indent` blanks; ends with a newline."""
+def table_block(one: Suggested, indent: int, defaults: TableOptions | None = None) -> str:
+    """Return the entry of one table under `tables`, its `-` indented by `indent` blanks; ends with a newline.
+
+    defaults: the file's own, which the entry does not repeat.
+    """
     blanks = " " * indent
-    return "".join(f"{blanks}{line}".rstrip() + "\n" for line in _lines(one))
+    return "".join(f"{blanks}{line}".rstrip() + "\n" for line in _lines(one, defaults or TableOptions()))
 
 
-def _lines(one: Suggested) -> Iterator[str]:
-    table, resource = one.table, one.resource
+def _lines(one: Suggested, defaults: TableOptions) -> Iterator[str]:
+    table, resource, given = one.table, one.resource, defaults.model_fields_set
     yield f"# {_plain(one.label) or table.name} -> {resource.name}"
     yield f"- table: {_name(table.name)}"
     yield f"  resource: {_name(resource.name)}"
     key = f"{one.key.percent} %, {one.key.why}; it takes {table.key} and has to be an identification key"
     yield _beside(f"  key: {_name(one.key.name)}", key)
-    if resource.api != "profileAndServicesExt":
+    if resource.api != defaults.api:
         yield f"  api: {resource.api}"
     yield from _section("fields", [(field.sure, *_field(field)) for field in one.fields])
     yield from _replacements(one.fields)
-    if "statecode" in table.columns:
+    if "statecode" in table.columns and "filters" not in given:
         rule = "{field: statecode, is: eq, value: 0}"
         yield _beside(f"  # filters: {{rules: [{rule}]}}", "active rows only; without it, every row")
-    yield _beside("  apply_deletes: false", "true: records deleted in Dynamics 365 are deleted in Campaign, too")
-    yield _beside(f"  picklists: {one.picklists}", "choices in text attributes: labels or codes")
+    if "apply_deletes" not in given:
+        yield _beside("  apply_deletes: false", "true: records deleted in Dynamics 365 are deleted in Campaign, too")
+    if "apply_updates" not in given:
+        yield _beside("  apply_updates: true", "false: rows are sent on first load and replay only")
+    if "picklists" not in given or one.picklists != defaults.picklists:
+        yield _beside(f"  picklists: {one.picklists}", "choices in text attributes: labels or codes")
     yield from _section("links", [(link.sure, *_link(link)) for link in one.links])
     if one.mandatory:
         yield from _listed("Campaign requires these, and nothing is mapped to them", one.mandatory)

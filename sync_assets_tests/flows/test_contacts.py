@@ -12,6 +12,7 @@ from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.program import CONTACT, Program, calls, capture
 
 N = 50
+KEPT = {"mobilephone": "mobilePhone", "address1_city": "location.city"}
 
 
 def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(program: Program) -> None:
@@ -54,6 +55,28 @@ def test_a_first_load_costs_an_insert_each_and_afterwards_only_changes_cost(prog
     assert program.sync().document["engine_calls"] == calls()
     assert admin.engine_calls() == calls(insert=N, update=1, read=2)
     program.assert_in_step()
+
+
+def test_an_empty_value_leaves_campaigns_where_the_mapping_says_so(program: Program) -> None:
+    admin = program.sandbox.admin
+    kept = {column: {"to": to, "keep_if_empty": True} for column, to in KEPT.items()}
+    program.table = {**CONTACT, "fields": {**CONTACT["fields"], **kept}}
+    [ada] = admin.change("contact", 1, mobilephone="+1 555 0100", address1_city="London", jobtitle="Before")
+    [new] = admin.create("contact", {"firstname": "Bob"})
+    assert program.sync().document["engine_calls"] == calls(insert=N + 1, read=2)
+    before = program.profiles()[ada]
+
+    admin.change("contact", [ada], mobilephone=None, address1_city=None, jobtitle="After")
+    assert program.json("plan")[1]["tables"]["contact"]["update"] == 1
+    assert program.sync().document["engine_calls"] == calls(update=1)
+    assert {**program.profiles()[ada], "cusJobTitle": "Before", "lastModified": ""} == {**before, "lastModified": ""}
+
+    for id_ in (ada, new):
+        status, document = program.json("explain", id_)
+        assert (status, document["tables"]["contact"]["differs"]) == (0, [])
+        ways = {way["attribute"]: way for way in document["tables"]["contact"]["attributes"]}
+        assert {(ways[to]["kept"], ways[to]["equal"]) for to in KEPT.values()} == {(True, None)}
+    assert program.run("explain", ada)[1].count("(keep_if_empty)") == 2
 
 
 def test_a_refused_row_stands_in_rejects_with_the_reason_and_all_others_arrive(program: Program) -> None:

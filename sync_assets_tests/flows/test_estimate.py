@@ -90,6 +90,9 @@ def test_a_month_follows_the_rows_that_were_created_and_changed(program: Program
     assert after["inserts"] == before["inserts"] + 5
     assert after["engine_calls"]["insert"] == after["inserts"]
     assert after["engine_calls"]["update"] == after["updates"]
+    program.table = {**program.table, "apply_updates": False}
+    once = estimated(program)["tables"]["contact"]["month"]
+    assert (once["inserts"], once["updates"], once["engine_calls"]["update"]) == (after["inserts"], 0, 0)
 
 
 def changes_of(rows: list[dict[str, Any]]) -> tuple[int, int]:

@@ -46,6 +46,33 @@ def test_a_chain_arrives_in_link_order_changes_and_goes(chain: Chain) -> None:
     assert chain.sync() == (0, calls())
 
 
+def test_a_table_without_updates_is_sent_on_first_load_and_replay_only_with_its_links(chain: Chain) -> None:
+    [orders, lines] = chain.program.further
+    chain.program.further = [{**orders, "apply_updates": False}, lines]
+    (_, order, _), (bob, *_), (_, goes, _) = chain.make(), chain.make(), chain.make()
+    assert chain.sync() == (0, calls(insert=9, read=8))
+
+    before = chain.held()["cusOrder"][order]
+    chain.admin.change("new_order", [order], new_name="Changed", new_contactid=bob)
+    chain.order(bob)
+    assert chain.sync() == (0, calls(insert=2, read=3))  # the links of the new ones are read back
+    assert chain.held()["cusOrder"][order] == before
+    assert chain.program.run("explain", order)[0] == 0
+
+    assert chain.program.run("replay", "new_order")[0] == 0
+    assert chain.sync() == (0, calls(update=1, read=2))
+    held = chain.held()["cusOrder"][order]
+    assert (held["cusName"], held["cusContactLink"]["PKey"]) != (before["cusName"], before["cusContactLink"]["PKey"])
+    assert chain.program.run("explain", order)[0] == 0
+
+    chain.admin.delete("new_order", [goes])
+    assert chain.sync()[0] == 0
+    assert goes not in chain.held()["cusOrder"]
+    chain.admin.delete("contact", [bob])
+    assert chain.sync()[0] == 0
+    assert order not in chain.held()["cusOrder"]  # an orphan, as of other tables
+
+
 def test_a_process_signs_in_once_however_many_tables_it_has(chain: Chain) -> None:
     chain.make()
     assert chain.sync() == (0, calls(insert=3, read=8))

@@ -215,7 +215,7 @@ def keys() -> dict[str, str]:
         for name, one in part["properties"].items():
             key = f"{path}.{name}".lstrip(".")
             is_map, is_list = "patternProperties" in one, "items" in one
-            further = list(dict.fromkeys(referred(one)))
+            further = list(dict.fromkeys(referred(one))) if name != "defaults" else []  # the keys of a table again
             if is_map or not further:
                 yield key, "required" if name in part.get("required", ()) else default(one.get("default"))
             for reference in further:

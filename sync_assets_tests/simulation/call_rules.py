@@ -49,6 +49,8 @@ def _matches_by(history: History, contract: Contract, body: Mapping[str, Any], r
     names = [name for name in contract.attributes if has_attribute(body, name)]
     if names and mapped.invalid:
         return False
+    if not mapped.values.keys() >= set(names):
+        return False
     if not all(contract.same(name, attribute_of(body, name), mapped.values[name]) for name in names):
         return False
     for link in contract.links:

@@ -34,7 +34,9 @@ class Link(NamedTuple):
 
 
 class Mapped(NamedTuple):
-    """A row as Campaign should hold it. `invalid`: the attribute that cannot hold its value; None if all can.
+    """A row as Campaign should hold it; `values` lacks attributes that keep their value in Campaign.
+
+    `invalid`: the attribute that cannot hold its value; None if all can.
 
     `parents`: ids by link; None for an empty lookup.
     """
@@ -141,9 +143,14 @@ class Contract:
         for column, field in self._fields.items():
             to = field["to"]
             try:
-                values[to] = self._convert(column, row[column], self.table.attributes[to], field.get("truncate", False))
+                value = self._convert(column, row[column], self.table.attributes[to], field.get("truncate", False))
             except ValueError:
                 invalid = to
+                continue
+            if value not in (None, ""):
+                values[to] = value
+            elif not field.get("keep_if_empty", False):
+                values[to] = EMPTY[self.table.attributes[to].kind]
         if self.direction == "d365_to_campaign":
             values |= {one.attribute: one.opted_out(row) for one in self.opt_outs}
         parents = {link.to: row[f"_{link.column}_value"] for link in self.links}
@@ -168,7 +175,7 @@ class Contract:
         else:
             value = self._shown(kind, value, attribute)
         if value is None:
-            return EMPTY[attribute.kind]
+            return None
         match attribute.kind:
             case "text":
                 return _text(str(value), attribute.length, truncate)

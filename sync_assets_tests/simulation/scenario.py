@@ -29,6 +29,8 @@ TABLES = tuple(RESOURCES)
 ROWS = {"contact": 4, "new_order": 4, "new_orderline": 4}
 EDGES_FROM = 7_000_000
 """Seeds below are older than `add_edge_moves`, and keep their meaning."""
+KEEPS_FROM = 9_500_000
+"""Seeds below have no `keep_if_empty`."""
 HOUR, DAY = 3600.0, 86_400.0
 DIRECTIONS = ("disabled", "d365_to_campaign", "campaign_to_d365", "bidirectional", "bidirectional")
 NEW_KEY = "cusJobTitle"
@@ -117,6 +119,9 @@ def scenario(seed: int) -> Scenario:
     names = [DOCUMENTED] if random.random() < 0.3 else random.sample(list(POSITIONS), random.choice((1, 1, 2)))
     documented = names == [DOCUMENTED]
     rules = {table: _rules(random, documented=documented) for table in TABLES}
+    keeps = Random(f"keeps {seed}")
+    if seed >= KEEPS_FROM:
+        rules = {table: replace(one, keep_if_empty=keeps.random() < 0.3) for table, one in rules.items()}
     timeline = _Timeline(random)
     timeline.fill()
     timeline.add_rare_moves(

@@ -92,6 +92,8 @@ class TableRules:
     cardinality: Literal["one", "zero_or_one"] = "one"
     address: Literal["url", "auto", "filter"] = "url"
     """With auto, the program also detects if the key is unique."""
+    keep_if_empty: bool = False
+    """Of all its fields."""
 
 
 FIELDS = {
@@ -132,6 +134,9 @@ class Configuration:
             "apply_deletes": rules.apply_deletes,
             "picklists": rules.picklists,
         }
+        if rules.keep_if_empty:
+            fields = document["fields"].items()
+            document["fields"] = {column: {"to": to, "keep_if_empty": True} for column, to in fields}
         document["address"] = rules.address
         if rules.address == "filter":
             document = BY_FILTER.table(document)

@@ -114,7 +114,8 @@ def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineag
 def _how(field: FieldMapping) -> str:
     """Return the options of a mapped field as a suffix of its description."""
     once = "" if field.apply_updates else "; on first load and replay only"
-    return once + ("; cut to its length" if field.truncate else "")
+    kept = "; an empty value leaves Campaign's" if field.keep_if_empty else ""
+    return once + kept + ("; cut to its length" if field.truncate else "")
 
 
 # --- Links, code, owners ----------------------------------------------------------------------------------------------

@@ -328,18 +328,21 @@ class Captures:
     ) -> None:
         """Store the links of changed rows, and re-evaluate these records with their parents and children.
 
-        everything: of all rows, as in a full read, since the configuration of the links may have changed.
+        everything: of all rows, as in a full read, since the configuration of the links may have changed. Links that do
+        not apply updates stay as they are if the record is acknowledged, unless it is sent again or orphaned.
         """
-        seqs = self._session.bulk.find(connection, table, page.ids if everything else moved)
+        once = not all(link.apply_updates for link in page.links)  # then the hash does not cover the lookups
+        seqs = self._session.bulk.find(connection, table, page.ids if everything or once else moved)
         if not seqs:
             return
         records: list[RecordState] = self._session.bulk.states_of(connection, sorted(seqs.values()))
         # A link may no longer be configured.
         former_neighbours = self._dependencies.neighbours(connection, records) if everything else set[int]()
         in_doubt = [record.seq for record in records if record.outcome_unknown or record.unknown_until]
-        self._dependencies.put_links(
-            connection, page.links, {seqs[id_]: ids for id_, ids in page.parents(seqs)}, in_doubt
-        )
+        settled = [one for one in records if one.acked_hash is not None and not one.resend and not one.orphaned]
+        kept = [seqs.pop(one.id) for one in settled if once]
+        parents = {seqs[id_]: ids for id_, ids in page.parents(seqs)}
+        self._dependencies.put_links(connection, page.links, parents, in_doubt, kept)
         self._dependencies.reevaluate(connection, records, (), tally, also=former_neighbours)
 
     def _apply_link_configuration(

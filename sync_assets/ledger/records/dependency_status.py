@@ -119,6 +119,7 @@ class DependencyStatus:
         specs: Sequence[LinkSpec],
         parents: Mapping[int, Sequence[str | None]],
         in_doubt: Sequence[int],
+        kept: Sequence[int] = (),
     ) -> None:
         """Store the links of records as captured.
 
@@ -128,6 +129,7 @@ class DependencyStatus:
             parents: by seq, the parents' ids in the order of `specs`.
             in_doubt: records with a request without an answer. It may link them to the parents that they had until now,
                 so these are stored as possible links.
+            kept: further records, whose links stay as they are stored.
         """
         now = {(seq, spec.attribute): id_ for seq, ids in parents.items() for spec, id_ in zip(specs, ids, strict=True)}
         possible = [
@@ -143,7 +145,7 @@ class DependencyStatus:
         known = ", ".join("?" * len(specs))
         others = f"AND attribute NOT IN ({known})" if specs else ""
         names = [spec.attribute for spec in specs]
-        self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", list(parents), *names, also=others)
+        self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", [*parents, *kept], *names, also=others)
 
     def links_to_send(self, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
         """Return by seq the links to be sent with these records: those to parents that stand in Campaign."""

@@ -17,6 +17,7 @@ ATTRIBUTE: dict[str, Any] = {
     "column": "new_language",
     "conversion": "text",
     "apply_updates": False,
+    "kept": False,
     "replaced": False,
     "cut_from": 300,
     "d365": "text, 300 characters",

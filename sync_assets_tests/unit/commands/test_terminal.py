@@ -210,7 +210,14 @@ RECORD = {
     "validation_error": None,
     "attributes": [
         {"attribute": NAME, "d365": NUMBER, "mapped": IDS[1], "campaign": LONG, "equal": False}
-        | {"column": NAME, "replaced": False, "conversion": "text", "cut_from": None, "apply_updates": True}
+        | {
+            "column": NAME,
+            "replaced": False,
+            "kept": False,
+            "conversion": "text",
+            "cut_from": None,
+            "apply_updates": True,
+        }
     ],
     "links": (),
     "children": {"states": {}},

@@ -28,12 +28,12 @@ class TestUnknownKeys:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
-            (HEAD + "colour: red\n", "7: unknown key `colour`; write one of privacy_acknowledged, tables, opt_out, "),
+            (HEAD + "colour: red\n", "7: unknown key `colour`; write one of privacy_acknowledged, tables, defaults, "),
             (HEAD + "guardrail: {}\n", "7: unknown key `guardrail`; did you mean `guardrails`?"),
             (table("adress: url"), "7: unknown key `adress`; did you mean `address`?"),
             (
                 table("", "{a: {to: b, colour: red}}"),
-                "6: unknown key `colour`; write one of to, apply_updates, truncate",
+                "6: unknown key `colour`; write one of to, apply_updates, keep_if_empty, truncate",
             ),
             (
                 table("address: filter\nfilter: {name: a, parameter: b, parm: c}"),
@@ -52,6 +52,9 @@ class TestUnknownKeys:
                 HEAD + "opt_out: {mappings: {a: {to: blackList, invert: true}}}\n",
                 "7: unknown key `invert`; did you mean `inverted`?",
             ),
+            (HEAD + "defaults: {apply_delets: true}\n", "7: unknown key `apply_delets`; did you mean `apply_deletes`?"),
+            (HEAD + "defaults: {resource: profile}\n", "7: `resource` belongs to one table; write it under `tables`"),
+            (table("x-more: 1"), "7: unknown key `x-more`; write one of "),
             (HEAD + "opt_out: {export: {folder: x}}\n", f"7: unknown key `folder`; write one of {EXPORT_KEYS}"),
         ],
     )

@@ -150,6 +150,24 @@ class TestWhatTheFileSays:
         missing = [key for part in parts for key in keys(type(part)) if f"{key}:" not in text]
         assert missing == []
 
+    def test_keys_of_all_tables_stand_once_and_a_table_writes_its_own(self) -> None:
+        parts = "x-keys: &keys {api: customResources, picklists: labels}\nx-x: !any {a: 1, a: 2}\n"
+        defaults = "defaults: {apply_deletes: true, apply_updates: false, picklists: codes, key: cusOrderId}\n"
+        order = ORDER.replace(
+            "    key: cusOrderId\n", "    <<: [*keys, {picklists: codes}]\n    apply_deletes: false\n"
+        )
+        contact, order = parse_config(parts + HEAD + order + defaults, "f.yaml").tables
+        assert (contact.key, contact.apply_deletes, contact.picklists) == ("externalId", True, "codes")
+        assert (order.key, order.apply_deletes, order.picklists) == ("cusOrderId", False, "labels")
+        assert (contact.api, order.api) == ("profileAndServicesExt", "customResources")
+
+    def test_a_table_without_updates_is_one_of_fields_without_them_but_for_those_that_say_otherwise(self) -> None:
+        fields = "{a: email, b: {to: phone, apply_updates: true}, c: {to: fax, apply_updates: false}}"
+        opt_outs = "opt_out: {direction: d365_to_campaign, mappings: {donotemail: blackListEmail}}\n"
+        [contact] = parse_config(table("apply_updates: false", fields) + opt_outs, "f.yaml").tables
+        updated = {column for column, field in contact.fields.items() if field.apply_updates}
+        assert updated == {"b", "donotemail"}  # an opt-out is never an old one
+
     def test_values_are_what_they_look_like(self) -> None:
         text = table("replacements:\n  code: {no: off, 01234: 1_000, 2024-01-01: 1.50, true: false}", "{code: cusCode}")
         assert parse_config(text, "f.yaml").tables[0].replacements["code"] == {
@@ -263,7 +281,31 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
                 HEAD + "alerts: {webhook: true, again_after_hours: 1e999}\n",
                 "7: `again_after_hours` cannot be `inf`; it must be less than or equal to 876000",
             ),
-            (HEAD + "<<: {a: b}\n", "7: merge keys (`<<`) are not supported; write the keys out"),
+            (
+                HEAD + "<<: {a: b}\n",
+                "7: unknown key `a`; write one of privacy_acknowledged, tables, defaults, opt_out, logs, "
+                "history, runs, guardrails, owners, alerts",
+            ),
+            (HEAD + "<<: 1\n", "7: `<<` merges keys and values; write e.g. `<<: *name`"),
+            (
+                HEAD + "opt_out: &a {<<: *a}\n",
+                "7: aliases (`*name`) lead round in a circle or far too often; write it out",
+            ),
+            ("x-t:\n  &t {addres: url}\n" + table("<<: *t"), "2: unknown key `addres`; did you mean `address`?"),
+            (
+                "x-t:\n  &t {api: x, fields: 1}\n" + table("<<: [*t, {api: 1}]"),
+                "2: `api` cannot be `x`; write profileAndServicesExt or customResources",
+            ),
+            (HEAD + "defaults:\n  api: x\n", "8: `api` cannot be `x`; write profileAndServicesExt or customResources"),
+            (
+                HEAD + "defaults:\n  filters:\n    rules: [{field: a, is: eq}]\n",
+                "9: `is: eq` needs a `value`; write `value:` beside `is: eq`",
+            ),
+            (
+                HEAD + "defaults:\n  replacements: {a: {1: 2}}\n",
+                "8: `a` has replacements but is not mapped; map it in `fields` or remove its replacements",
+            ),
+            (HEAD + "defaults: 1\n", "7: `defaults` cannot be `1`; write keys and values"),
         ],
     )
     def test_message(self, text: str, expected: str) -> None:

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import polars as pl
+
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, Claimed, LinkSpec, LinkTo, Outcome, State
 from sync_assets_tests.support.ledgers import capture, claim, linked, record, row, session_of
@@ -11,6 +13,7 @@ NEEDED = LinkSpec("cusContact", "contact")
 KEPT = LinkSpec("cusContact", "contact", keep_orphans=True)
 OPTIONAL = LinkSpec("cusContact", "contact", required=False)
 JOINED = LinkSpec("cusContact", "contact", keyed=False)
+ONCE = LinkSpec("cusContact", "contact", apply_updates=False)
 LOOSE = LinkSpec("cusContact", "contact", required=False, keyed=False)
 EVERY = [NEEDED, OPTIONAL, JOINED, LOOSE]
 NAMES = ["needed", "optional", "joined", "loose"]
@@ -23,7 +26,10 @@ def order(
     made = row(name, value, validation_error=rest.pop("validation_error", None))
     if not link.keyed:
         made["payload"] = json.dumps({"value": value, "cusContact": contact})
-    capture(ledger, page=linked([made], cusContact=[contact]), table="order", links=[link], **rest)
+    page = linked([made], cusContact=[contact])
+    if not link.apply_updates:
+        page = page.with_columns(pl.lit(made["hash"]).alias("hash"))
+    capture(ledger, page=page, table="order", links=[link], **rest)
 
 
 def line(ledger: Ledger, order: str | None) -> None:

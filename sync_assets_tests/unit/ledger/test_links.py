@@ -7,13 +7,14 @@ import pytest
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import OTHER, BlockReason, LinkSpec, LinkTo, Outcome, State
 from sync_assets.ledger.storage.session import HORIZON_SECONDS
-from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, record, row, session_of
+from sync_assets_tests.support.ledgers import Clock, capture, claim, claim_one, guid, linked, record, row, session_of
 from sync_assets_tests.unit.ledger.linking import (
     EVERY,
     JOINED,
     KEPT,
     NAMES,
     NEEDED,
+    ONCE,
     OPTIONAL,
     answer,
     in_campaign,
@@ -352,6 +353,47 @@ def test_a_child_that_was_sent_with_the_parents_former_pkey_is_sent_again(ledger
     assert (again.payload, again.links[0].parent) == (None, (one.seq, 2))
 
 
+# Links that do not apply updates
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_link_without_updates_follows_the_lookup_until_the_insert_and_on_a_replay(
+    ledger: Ledger, required: bool
+) -> None:
+    once = replace(ONCE, required=required)
+    capture(ledger, row("anna"), row("bert"))
+    sent(ledger)
+    order(ledger, "anna", link=once)
+    order(ledger, "bert", link=once)
+    child = claim_one(ledger, table="order")
+    assert (child.operation, links_of(child)) == ("insert", (LinkTo("cusContact", guid("bert"), True),))
+    answer(ledger, "done", child)
+    for complete in (False, True):  # a change, and the last page of a full read
+        order(ledger, "anna", link=once, complete=complete)
+        assert claim(ledger, table="order") == []
+    order(ledger, "anna", link=once, resend=True)
+    child = claim_one(ledger, table="order")
+    assert (child.operation, links_of(child)) == ("update", (LinkTo("cusContact", guid("anna"), True),))
+
+
+@pytest.mark.parametrize(("kept", "operations"), [(True, []), (False, ["delete"])])
+def test_an_orphan_without_updates_is_kept_or_deleted_like_others_and_takes_another_parent(
+    ledger: Ledger, kept: bool, operations: list[str]
+) -> None:
+    link = replace(ONCE, keep_orphans=kept)
+    capture(ledger, row("bert"))
+    in_campaign(ledger, link)
+    capture(ledger, deleted=["anna"])
+    assert sent(ledger, "order") == operations
+    assert sent(ledger) == ["delete"]
+    assert orphaned(ledger, "order")
+    order(ledger, "bert", link=link)
+    if kept:
+        assert waits(ledger, "order", BlockReason.REFETCH_REQUIRED)
+        order(ledger, "bert", link=link)
+    assert sent(ledger, "order") == (["update"] if kept else ["insert"])
+
+
 # Out of scope
 
 
@@ -373,13 +415,15 @@ def test_a_withdrawn_child_is_unlinked_from_an_optional_parent_and_else_left_as_
 # Other configurations
 
 
-def test_a_link_that_is_configured_no_more_ties_no_more(ledger: Ledger) -> None:
+@pytest.mark.parametrize("links", [[], [replace(ONCE, attribute="cusOther", required=False)]], ids=["none", "another"])
+def test_a_link_that_is_configured_no_more_ties_no_more(ledger: Ledger, links: list[LinkSpec]) -> None:
     in_campaign(ledger)
     capture(ledger, deleted=["anna"])
     assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
     feed = ledger.feeds.feed("order")
     assert feed is not None
     ledger.feeds.reset_feed("order", feed.version)
-    capture(ledger, row("order"), table="order", complete=True)
+    page = linked([row("order")], **{link.attribute: [None] for link in links})
+    capture(ledger, page=page, table="order", links=links, complete=True)
     assert sent(ledger) == ["delete"]
     assert [one.operation for one in claim(ledger, table="order")] == ["update"]

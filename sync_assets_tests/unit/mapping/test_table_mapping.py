@@ -193,6 +193,8 @@ class TestFingerprint:
             {"fields": {**FIELDS, "lastname": "title"}},
             {"fields": {**FIELDS, "lastname": {"to": "cusText", "apply_updates": False}}},
             {"fields": {**FIELDS, "lastname": {"to": "cusText", "truncate": True}}},
+            {"fields": {**FIELDS, "lastname": {"to": "cusText", "keep_if_empty": True}}},
+            {"apply_updates": False},
             {"picklists": "codes"},
             {"replacements": {"gendercode": {3: "unknown"}}},
             {"filters": {"rules": [{"field": "statecode", "is": "eq", "value": 0}]}},

@@ -171,6 +171,52 @@ class TestRows:
         assert payload(row) == {"cusDate": "1990-01-01", "cusText": "a", "externalId": row["id"]}
         assert json.loads(row["update_payload"]) == {"cusText": "a", "externalId": row["id"]}
 
+    def test_a_table_without_updates_hashes_its_links_for_replays_only(self) -> None:
+        links = [
+            {"field": "companyid", "to": "cusContactLink", "table": "account"},
+            {"field": "companyid", "to": "cusText", "table": "account", "style": "join"},
+        ]
+        once, always = (mapping({"lastname": "cusNote"}, links=links, apply_updates=one) for one in (False, True))
+        rows = [{"contactid": ID, "_companyid_value": parent} for parent in (ID, None)]
+        first, other = transformed(once, rows[0]) + transformed(once, rows[1])
+        assert json.loads(first["update_payload"]) == {"externalId": ID}
+        assert first["hash"] == other["hash"]
+        assert first["insert_only_hash"] != other["insert_only_hash"]
+        assert payload(first)["cusText"] == ID
+        first, other = transformed(always, rows[0]) + transformed(always, rows[1])
+        assert first["hash"] != other["hash"]
+        assert "insert_only_hash" not in first
+
+    @pytest.mark.parametrize(
+        ("column", "value", "to", "replacements", "expected"),
+        [
+            ("lastname", None, "cusText", {}, None),
+            ("lastname", "", "cusText", {}, None),
+            ("lastname", None, "cusText", {None: "none"}, "none"),
+            ("lastname", "secret", "cusText", {"secret": ""}, None),
+            ("lastname", None, "gender", {}, None),
+            ("lastname", "none", "gender", {}, f"gender: {NONE_FITS}"),
+            ("score", None, "cusInteger", {}, None),
+            ("score", 0, "cusInteger", {}, 0),
+            ("balance", None, "cusFloat", {}, None),
+            ("balance", "0.00", "cusFloat", {}, 0),
+            ("vip", None, "cusBoolean", {}, None),
+            ("vip", False, "cusBoolean", {}, False),
+            ("visit", None, "cusTime", {}, None),
+            ("gendercode", None, "gender", {}, None),
+            ("description", None, "location.city", {}, None),
+        ],
+    )
+    def test_an_empty_value_that_campaign_is_to_keep_is_left_out(
+        self, column: str, value: Any, to: str, replacements: dict[Any, Any], expected: Any
+    ) -> None:
+        fields = {column: {"to": to, "keep_if_empty": True}}
+        [row] = transformed(mapping(fields, replacements={column: replacements}), {column: value, "contactid": ID})
+        sent = payload(row)
+        assert sent.pop("externalId") == ID
+        assert row["validation_error"] or sent == ({} if expected is None else {to: expected})
+        assert row["validation_error"] == (expected if isinstance(expected, str) and ":" in expected else None)
+
     def test_of_a_row_that_stands_twice_the_last_one_counts(self) -> None:
         done = mapping({"lastname": "cusText"})
         rows = transformed(done, {"contactid": ID, "lastname": "old"}, {}, {"contactid": ID, "lastname": "new"})
@@ -278,6 +324,24 @@ class TestProperties:
         if first["validation_error"] is None and second["validation_error"] is None:
             assert (first["hash"] == second["hash"]) == (sent(one) == sent(other))
 
+    @given(MANY, st.sets(st.sampled_from(sorted(FIELDS))))
+    def test_empty_values_that_campaign_is_to_keep_are_left_out_and_nothing_else(
+        self, rows: list[dict[str, Any]], kept: set[str]
+    ) -> None:
+        fields = {column: {"to": to} if isinstance(to, str) else to for column, to in FIELDS.items()}
+        done = mapping({column: to | {"keep_if_empty": column in kept} for column, to in fields.items()})
+        hashes: dict[str, set[bytes]] = {}
+        for row in ({**row, "contactid": ID} for row in rows):
+            [all_of_it], [less] = transformed(DONE, row), transformed(done, row)
+            empty = {fields[column]["to"] for column in kept if row[column] in (None, "")}
+            for form in ("payload", "update_payload"):
+                left = {path: value for path, value in _paths(all_of_it[form]).items() if path not in empty}
+                assert {"location.none": ""} | _paths(less[form]) == {"location.none": ""} | left
+            assert less["validation_error"] == all_of_it["validation_error"]
+            hashes.setdefault(json.dumps(_paths(less["update_payload"])), set()).add(less["hash"])
+        assert all(len(of_one) == 1 for of_one in hashes.values())
+        assert len(hashes) == len(set[bytes]().union(*hashes.values()))
+
     @given(ROWS, TEXTS, st.none() | st.dates().map(str))
     def test_fields_without_updates_never_change_the_hash(self, row: dict[str, Any], text: Any, day: Any) -> None:
         changed = row | {"firstname": text, "birthdate": day}
@@ -290,6 +354,13 @@ class TestProperties:
         other = {"modifiedon": "2025-01-01T00:00:00Z", "contactid": ID.replace("a", "b")}[column]
         [before], [after] = transformed(DONE, row), transformed(DONE, row | {column: other})
         assert (before["hash"] == after["hash"]) == (column == "modifiedon")
+
+
+def _paths(text: str) -> dict[str, str]:
+    """The members of a payload by path; a group without members would be one of them."""
+    members = json.loads(text, parse_float=str, parse_int=str)
+    group = members.pop("location", {"none": ""})
+    return members | ({f"location.{name}": value for name, value in group.items()} or {"location": group})
 
 
 def _hashes(rows: pl.DataFrame) -> dict[str, bytes]:

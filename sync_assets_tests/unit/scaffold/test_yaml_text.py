@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import date
 
 import jsonschema
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource
 from sync_assets.config.json_schema import json_schema
 from sync_assets.config.loader import parse_config
-from sync_assets.config.models import Config
+from sync_assets.config.models import Config, TableOptions
 from sync_assets.config.yaml_lines import Document
 from sync_assets.dataverse.metadata import Column, ColumnType, Table
 from sync_assets.mapping.table_mapping import compile_mapping
 from sync_assets.scaffold.table_suggestions import Suggested, suggest_table
-from sync_assets.scaffold.yaml_text import whole_file
+from sync_assets.scaffold.yaml_text import table_block, whole_file
 from sync_assets_tests.unit.scaffold.world import CONTACT, PROFILE, attribute, column, resource, suggested, table
 
 EDITOR = jsonschema.Draft7Validator(json_schema())
@@ -106,6 +107,20 @@ def test_a_file_for_contacts_alone() -> None:
     )
     assert "  #   donotemail: blackListEmail" in lines
     assert checked(text, (CONTACT, PROFILE)).opt_out.direction == "disabled"
+
+
+def test_an_entry_leaves_out_the_defaults_of_the_file_unless_it_needs_another_value() -> None:
+    columns = {**CONTACT.columns, "statecode": column("statecode", "state", labels={0: "Active"})}
+    one = suggest_table(replace(CONTACT, columns=columns), "Contact", PROFILE, {"contact": "profile"}, {})
+    given = {"api": "customResources", "apply_deletes": True, "apply_updates": False, "picklists": one.picklists}
+    rules = {"filters": {"rules": [{"field": "statecode", "is": "eq", "value": 0}]}}
+    names = ("filters", "apply_deletes", "apply_updates", "picklists")
+    block = table_block(one, 2, TableOptions.model_validate(given | rules))
+    assert [name for name in names if f"{name}:" in block] == []
+    assert "    api: profileAndServicesExt\n" in block
+    block = table_block(one, 2)
+    assert [name for name in names if f"{name}:" in block] == list(names)
+    assert "api:" not in block
 
 
 def test_each_line_that_is_commented_out_counts_once_its_mark_is_taken_away() -> None:
