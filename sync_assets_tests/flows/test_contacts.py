@@ -144,7 +144,7 @@ def test_retry_helps_what_campaign_refused_and_says_what_the_mapping_refuses(ref
 
     status, output, _ = refusing.run("retry", "contact", "--id", by_mapping)
     assert status == 0
-    assert "1 record stays refused" in output
+    assert "1 record stays rejected" in output
     assert "other data in Dynamics 365 or another mapping" in output
     assert "pending" not in output
 
