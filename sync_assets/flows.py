@@ -125,6 +125,7 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
         ).run()
         await asyncio.to_thread(ledger.runs.count_captured, config.table, result.rows)
+        runtime.unchanged += result.unchanged
         return Captured(replace(ready, findings=findings), result, notes)
 
 

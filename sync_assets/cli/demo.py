@@ -211,14 +211,12 @@ def run_headless(contacts: int) -> int:
 
 
 def _sync(console: Console) -> SyncResult:
-    started = time.monotonic()
     runtime = Runtime()
     done = sync(runtime)
     runtime.close()
     print_parts(show(done.document))
     for line in (*map(str, done.problems), *done.stopped):
         console.print(Text(printable(line), "red"))
-    console.print(f"{time.monotonic() - started:.1f} s")
     return done
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.text import Text
 
-from sync_assets.commands.explain import explain
+from sync_assets.commands.explain import MOST_ROWS, explain, rows_where
 from sync_assets.commands.explanation import sections
 from sync_assets.commands.terminal import Json, Parts, TableOption, end, open_runtime, plain_table, print_document
 from sync_assets.defs.instance.command_line import dagster_instance, has_history
@@ -16,7 +16,12 @@ from sync_assets.defs.tables.run_requests import add_runs
 
 
 def command(
-    record: Annotated[str, typer.Argument(metavar="ID", help="The D365 id of the record, a GUID.")],
+    record: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The D365 id of the record, a GUID.", show_default=False)
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="COLUMN=VALUE", help="In place of ID: a column of Dynamics 365 and its value.")
+    ] = None,
     table: TableOption = None,
     show_values: Annotated[
         bool, typer.Option("--show-values", help="Show values, which are personal data, instead of their shapes.")
@@ -25,13 +30,30 @@ def command(
 ) -> None:
     """One record from end to end: both systems, filter, mapping, ledger, parents, what differs. Exit status 0: in step,
     2: not in step, 1: unknown. Costs one engine call, and one for each link."""
-    explained = explain(open_runtime(), record, table, show_values=show_values)
+    if (record is None) is (where is None):
+        raise typer.BadParameter("Name one record, by its ID or by --where COLUMN=VALUE.")
+    runtime = open_runtime()
+    if where:
+        rows = rows_where(runtime, where, table)
+        if len(rows) != 1:
+            _end_with_rows(rows, where.partition("=")[0], as_json)
+        table, record = rows[0]
+    explained = explain(runtime, record or "", table, show_values=show_values)
     if any(explained.moments.values()) and has_history():  # creates no Dagster instance where there is none
         with dagster_instance() as instance:
             add_runs(explained, instance)
     print_document(explained.document, as_json, show)
     if (in_step := explained.document["in_step"]) is not True:
         end(1 if in_step is None else 2, "\n".join([*explained.problems, *_not_in_step(explained.document)]))
+
+
+def _end_with_rows(rows: list[tuple[str, str]], column: str, as_json: bool) -> NoReturn:
+    if not rows:
+        end(1, f"No row of Dynamics 365 has this value of {column}. Correct it.")
+    document = {"rows": [{"table": table, "id": id_} for table, id_ in rows]}
+    print_document(document, as_json, lambda shown: [f"{one['table']} {one['id']}" for one in shown["rows"]])
+    number = f"{len(rows)} or more" if len(rows) >= MOST_ROWS else str(len(rows))
+    end(1, f"{number} rows have this value of {column}. Explain one of them: `sync-assets explain ID`.")
 
 
 _COMMANDS = {"rejected": "retry {table} --id {id}", "held": "hold list", "orphaned": "rejects --orphaned"}

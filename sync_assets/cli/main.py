@@ -16,42 +16,52 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from sync_assets.commands.terminal import close_runtimes, end
+from sync_assets.commands.terminal import Ended, close_runtimes, end
 
-COMMANDS = {
-    "sync": ("cli.sync", "Run every flow through Dagster until nothing more can be done."),
-    "plan": ("commands.plan", "Dry run: what the next sync would change, and the engine calls that it costs."),
-    "estimate": ("commands.estimate", "The engine calls of the first load and of a month, against the budgets."),
-    "status": ("commands.status", "Per table: records by state, the change feed's position, engine calls today."),
-    "replay": ("cli.replay", "Capture all rows of a table again, or those last modified on some days."),
-    "rebuild": ("commands.rebuild", "After the ledger was lost or restored: find out what Campaign holds already."),
-    "rejects": ("commands.rejects", "The records that Campaign or Dynamics 365 rejected, with the reasons."),
-    "retry": ("commands.retry", "Make rejected records pending again."),
-    "approve-deletes": ("commands.approve_deletes", "Let a mass deletion that the guard stopped go ahead, once."),
-    "explain": ("cli.explain", "One record from end to end: both systems, mapping, ledger, and what differs."),
-    "history": ("commands.history", "What became of records, run by run."),
-    "hold": ("commands.hold", "Privacy holds: nothing about a held contact is written to either system."),
-    "maintenance": ("commands.maintenance", "Tables that are neither captured nor sent for a while."),
-    "doctor": (
-        "commands.doctor",
-        "Check configuration, credentials, both systems' metadata and the guardrails.",
-    ),
-    "certify": ("commands.certify", "On a stage tenant: test with synthetic records how both systems behave."),
-    "alerts": ("cli.alerts", "The open incidents, as the sensor `alerts` finds them; a test of the channels."),
-    "accept-systems": ("commands.accept_systems", "Confirm that the ledger's systems moved to other addresses."),
-    "backup": ("commands.backup", "Copy a SQLite ledger while flows run."),
-    "init": ("commands.init", "Write a first configuration from the metadata of both systems."),
-    "add": ("commands.init", "Add one table to the configuration."),
-    "schema": ("commands.init", "Print the JSON Schema of the configuration, for editors."),
-    "migrate": ("cli.migrate", "From Adobe's integration to this program, step by step."),
-    "sandbox": ("cli.sandbox", "Serve a local Dynamics 365, Campaign, IMS and SFTP until stopped."),
-    "demo": ("cli.demo", "Start the sandbox and Dagster against it, and watch contacts travel."),
-    "dev": ("cli.servers", "`dagster dev`, behind a guard."),
-    "web": ("cli.servers", "`dagster-webserver`, behind the same guard."),
-    "code-server": ("cli.servers", "`dagster code-server start`, behind a guard."),
+PANELS = {
+    "Start": {
+        "init": ("commands.init", "Write a first configuration from the metadata of both systems."),
+        "add": ("commands.init", "Add one table to the configuration."),
+        "schema": ("commands.init", "Print the JSON Schema of the configuration, for editors."),
+        "doctor": ("commands.doctor", "Check configuration, credentials, both systems' metadata and the guardrails."),
+        "estimate": ("commands.estimate", "The engine calls of the first load and of a month, against the budgets."),
+        "certify": ("commands.certify", "On a stage tenant: test with synthetic records how both systems behave."),
+        "migrate": ("cli.migrate", "From Adobe's integration to this program, step by step."),
+    },
+    "Every day": {
+        "sync": ("cli.sync", "Run every flow through Dagster until nothing more can be done."),
+        "plan": ("commands.plan", "Dry run: what the next sync would change, and the engine calls that it costs."),
+        "status": ("commands.status", "Per table: records by state, the change feed's position, engine calls today."),
+        "history": ("commands.history", "What became of records, run by run."),
+        "hold": ("commands.hold", "Privacy holds: nothing about a held contact is written to either system."),
+    },
+    "When something is wrong": {
+        "explain": ("cli.explain", "One record from end to end: both systems, mapping, ledger, and what differs."),
+        "rejects": ("commands.rejects", "The records that Campaign or Dynamics 365 rejected, with the reasons."),
+        "retry": ("commands.retry", "Make rejected records pending again."),
+        "approve-deletes": ("commands.approve_deletes", "Let a mass deletion that the guard stopped go ahead, once."),
+        "replay": ("cli.replay", "Capture all rows of a table again, or those last modified on some days."),
+        "maintenance": ("commands.maintenance", "Tables that are neither captured nor sent for a while."),
+        "alerts": ("cli.alerts", "The open incidents, as the sensor `alerts` finds them; a test of the channels."),
+    },
+    "Ledger": {
+        "backup": ("commands.backup", "Copy a SQLite ledger while flows run."),
+        "rebuild": ("commands.rebuild", "After the ledger was lost or restored: find out what Campaign holds already."),
+        "accept-systems": ("commands.accept_systems", "Confirm that the ledger's systems moved to other addresses."),
+    },
+    "Servers": {
+        "dev": ("cli.servers", "`dagster dev`, behind a guard."),
+        "web": ("cli.servers", "`dagster-webserver`, behind the same guard."),
+        "code-server": ("cli.servers", "`dagster code-server start`, behind a guard."),
+    },
+    "Demo": {
+        "demo": ("cli.demo", "Start the sandbox and Dagster against it, and watch contacts travel."),
+        "sandbox": ("cli.sandbox", "Serve a local Dynamics 365, Campaign, IMS and SFTP until stopped."),
+    },
 }
-"""Each command's module in `sync_assets`, and its line in the list of `--help`."""
+"""By task, each command's module in `sync_assets`, and its line in the list of `--help`."""
 
+COMMANDS = {name: (*command, panel) for panel, commands in PANELS.items() for name, command in commands.items()}
 FILES = {
     "--config": "The configuration file; default: SYNC_ASSETS_CONFIG, or sync_assets.yaml here or in a folder above.",
     "--env-file": "A file of variables, NAME=value, that win over those that are set.",
@@ -65,12 +75,18 @@ _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__na
 class Commands(TyperGroup):
     """The group of all commands."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read `help COMMAND` as `COMMAND --help`."""
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
+
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, "help"]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command for the list of `--help`: without options, without its module."""
-        return TyperCommand(cmd_name, short_help=COMMANDS[cmd_name][1]) if cmd_name in COMMANDS else None
+        _, text, panel = COMMANDS.get(cmd_name, ("", "Show this list, or the options of a command.", "Start"))
+        named = cmd_name in self.list_commands(ctx)
+        return TyperCommand(cmd_name, short_help=text, rich_help_panel=panel) if named else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command that is to run."""
@@ -121,6 +137,7 @@ app = typer.Typer(
     help="Dynamics 365 contacts and custom entities into Adobe Campaign Standard.",
     cls=Commands,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -155,9 +172,13 @@ def main() -> None:
     try:
         complete(os.environ, **_named_files())
         configure(os.environ)
-        # Every other exit status than 0 is a SystemExit of `terminal.end`, except that of Typer on Ctrl-C.
+        # Every other exit status than 0 is that of `terminal.end`, except Typer's on Ctrl-C and for a closed pipe.
         if app(prog_name="sync-assets", standalone_mode=False) == INTERRUPTED:
             end(INTERRUPTED, "Interrupted.")
+    except SystemExit as ended:
+        if ended.code and not isinstance(ended, Ended):
+            end(1, "Standard output was closed before all was printed.")
+        raise
     except typer.Abort:
         end(1, "The question was not answered.")
     except _UsageError as error:  # status 1 (could not run): 2 has another meaning (docs/commands.md)

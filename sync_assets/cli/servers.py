@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,10 +51,11 @@ def code_server(context: typer.Context) -> None:
 
 
 def _serve(run: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
-    """Run a command of Dagster's, which ends the process itself."""
+    """Run a command of Dagster's, which ends the process itself. Its `-h` is the host, unless nothing follows."""
     try:
-        run(arguments)
+        run([*arguments[:-1], "--help"] if arguments[-1:] == ["-h"] else arguments)
     except SystemExit as ended:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C, once all processes have ended
         if ended.code:
             end(1, f"Dagster ended with an error (status {ended.code}). See `{invoked()} --help`.")
 

@@ -6,6 +6,7 @@ A table with nothing to capture or send gets no run; if that is so for all table
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -126,6 +127,7 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     instance: the Dagster instance; None: that of DAGSTER_HOME. Raises OtherSystems, OlderLedger, LedgerError before
     anything is sent.
     """
+    started = time.monotonic()
     check_tables(runtime.config, only)
     tables = [config for config in runtime.config.in_link_order if not only or config.table in only]
     runtime.settings.require("d365", "campaign")
@@ -148,6 +150,8 @@ def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInst
     status = _status(runtime, flows, outcome, failures, [config.table for config in tables]) or (2 if paused else 0)
     if status != 1:
         DeadManSwitch(runtime).ping()
+    outcome |= {"seconds": round(time.monotonic() - started, 1), "unchanged": runtime.unchanged}
+    outcome["problems"] = [str(problem) for problem in flows.problems]
     notes = [*flows.notes, *paused, *held_back(outcome), *retried(outcome), *flows.stopped]
     ending = _ending(flows, outcome, [config.table for config in tables]) if status else ""
     return SyncResult(outcome, flows.problems, notes, bool(flows.stopped), status, ending)

@@ -29,6 +29,8 @@ from sync_assets.commands.status import CALL_KINDS
 from sync_assets.commands.values import check_tables, fields, plain, record_id
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.metadata import MODIFIED
+from sync_assets.dataverse.page_parser import PageParser
+from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.report_values import WAITING_FOR
@@ -37,7 +39,12 @@ from sync_assets.mapping.transform import value_at
 from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import did_you_mean
 
+MOST_ROWS = 100
+"""The most rows of a table that `explain --where` lists."""
+FORM = "{}/main.aspx?pagetype=entityrecord&etn={}&id={}"
+"""The address of a row's form in Dynamics 365."""
 Show = Callable[[Any], Any]
 """Returns a value as it is shown: its shape, or itself."""
 Document = dict[str, Any]
@@ -75,6 +82,40 @@ def explain(runtime: Runtime, id_text: str, table: str | None = None, *, show_va
     }
     moments = {facts.config.table: _moments(facts.stored) for facts in known}
     return Explanation(document, moments, list(dict.fromkeys(_problems(id_, all_facts, known, table))))
+
+
+def rows_where(runtime: Runtime, condition: str, table: str | None = None) -> list[tuple[str, str]]:
+    """Return (table, id) of the rows with a value, MOST_ROWS of each mapped table that has the column.
+
+    condition: COLUMN=VALUE, as a user types it. The value is personal data, and is in no error.
+    """
+    check_tables(runtime.config, [table])
+    name, equals, value = condition.partition("=")
+    if not (name.isidentifier() and equals and value):
+        raise SyncAssetsError("`--where` needs a column and a value, such as emailaddress1=ada@example.org.")
+    return interruptible.run(_rows_where(runtime, name.lower(), value, [table] if table else []))
+
+
+async def _rows_where(runtime: Runtime, name: str, value: str, only: Sequence[str]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    columns: set[str] = set()
+    async with runtime.d365() as d365:
+        for config in runtime.config.tables:
+            if only and config.table not in only:
+                continue
+            table = await d365.table(config.table, ())
+            columns |= table.columns.keys()
+            if name in table.columns:
+                parser = PageParser({table.key: "guid"})
+                async for body in d365.rows(table, [table.key], [value], size=MOST_ROWS, column=name):
+                    rows += [(table.name, id_) for id_ in parser.parse(body).rows[table.key]]
+                    break
+    if name not in columns:
+        raise SyncAssetsError(
+            f"{', '.join(only) or 'No mapped table'} has {'no' if only else 'a'} column `{name}` in Dynamics 365.",
+            f"Did you mean {closest}?" if (closest := did_you_mean(name, columns)) else "Write its logical name.",
+        )
+    return sorted(rows)
 
 
 def _moments(stored: StoredRecord | None) -> list[datetime]:
@@ -120,6 +161,7 @@ def _of_table(runtime: Runtime, facts: RecordFacts, show_values: bool) -> Docume
         "d365": {
             "found": facts.has_row if facts.row is not None else None,
             "modified_at": facts.row[MODIFIED].item() if facts.row is not None and facts.has_row else None,
+            "form": FORM.format(runtime.settings.d365().url, facts.config.table, facts.id) if facts.has_row else None,
         },
         "filter": _filter(facts, show),
         "validation_error": mapped.error if mapped else None,

@@ -32,7 +32,7 @@ def sections(document: Document) -> Iterator[Section]:
         title = f"{name} {document['id']} -> {one['resource']}: {CONCLUSIONS[one['in_step']]}"
         following = [f"The next sync needs: {one['next_sync']}."] if one["next_sync"] else []
         yield Section(title, [*one["reasons"], *following])
-        yield Section("Dynamics 365", [_row(one)])
+        yield Section("Dynamics 365", [text for text in (_row(one), one["d365"]["form"]) if text])
         if one["filter"]:
             yield _filter(one["filter"])
         yield Section("Ledger", list(_ledger(one["ledger"])))

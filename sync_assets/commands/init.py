@@ -49,6 +49,8 @@ def init_command(
     ] = None,
 ) -> None:
     """Write a first configuration from both systems' metadata, with a suggestion for each column."""
+    if as_json and not listing:
+        raise typer.BadParameter("--json prints the list of tables: add --list.")
     environment = dict(os.environ)
     if listing:
         print_document(_document(configure.landscape(environment)), as_json, show_landscape)

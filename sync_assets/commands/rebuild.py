@@ -40,7 +40,10 @@ FOUND = ("records", "equal", "differing", "unknown")
 
 def command(
     table: Annotated[
-        list[str] | None, typer.Argument(help="Mapped tables; all if left out.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Mapped tables; all if left out.", show_default=False, autocompletion=terminal.mapped_tables
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the engine calls that it would cost.")] = False,
     new_ledger: NewLedger = False,

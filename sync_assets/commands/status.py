@@ -256,9 +256,16 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
             )
         if left_out := counts.get("refused_in_updates"):
             yield refused_updates(name, left_out)
-    yield f"engine calls: {kinds(document['engine_calls'])}"
+    if "seconds" not in document:
+        yield f"engine calls: {kinds(document['engine_calls'])}"
     yield from _opt_out_lines(document["opt_out"])
     yield from _certification_lines(document)
+    if "seconds" in document:  # of a `sync`: at the end, what it did
+        waiting = counted(sum(one["waiting"] for one in tables.values()), "record")
+        yield (
+            f"Ended after {document['seconds']:,} s: {kinds(document['engine_calls'])} sent; "
+            f"{counted(document['unchanged'], 'unchanged row')} skipped; {waiting} waiting."
+        )
 
 
 def _certification_lines(document: dict[str, Any]) -> Iterator[str]:

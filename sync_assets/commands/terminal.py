@@ -21,19 +21,39 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sync_assets.config.files import CONFIG, SANDBOX_CONFIG, find_configuration
+from sync_assets.errors import SyncAssetsError
 from sync_assets.foreign_text import cleaned, json_text, printable
 
 if TYPE_CHECKING:
     from sync_assets.commands.values import Result
     from sync_assets.runtime.context import Runtime
 
+
+def mapped_tables(incomplete: str) -> list[str]:
+    """Complete the name of a mapped table, by the configuration alone."""
+    from sync_assets.config.environment import Settings  # noqa: PLC0415
+    from sync_assets.config.loader import load_config  # noqa: PLC0415
+
+    try:
+        tables = load_config(Settings.from_environment(os.environ).configuration()).tables
+    except SyncAssetsError:
+        return []
+    return [config.table for config in tables if config.table.startswith(incomplete)]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-OneTable = Annotated[str, typer.Argument(metavar="TABLE", help="A mapped table.")]
+OneTable = Annotated[str, typer.Argument(metavar="TABLE", help="A mapped table.", autocompletion=mapped_tables)]
+_ALL = "A mapped table; all if left out."
 OptionalTable = Annotated[
-    str | None, typer.Argument(metavar="TABLE", help="A mapped table; all if left out.", show_default=False)
+    str | None, typer.Argument(metavar="TABLE", help=_ALL, show_default=False, autocompletion=mapped_tables)
 ]
-TableOption = Annotated[str | None, typer.Option("--table", help="Only this mapped table.")]
-TablesOption = Annotated[list[str] | None, typer.Option("--table", help="Only this mapped table; may be repeated.")]
+TableOption = Annotated[
+    str | None, typer.Option("--table", help="Only this mapped table.", autocompletion=mapped_tables)
+]
+TablesOption = Annotated[
+    list[str] | None,
+    typer.Option("--table", help="Only this mapped table; may be repeated.", autocompletion=mapped_tables),
+]
 NewLedger = Annotated[
     bool, typer.Option("--new-ledger", help="Go on with an empty ledger, though the configuration has another one.")
 ]
@@ -43,6 +63,7 @@ AcceptMapping = Annotated[
 ]
 
 _RUNTIMES: list[Runtime] = []  # closed at the end, however a command ends
+_DOCUMENTS: list[Any] = []  # printed as JSON
 
 
 def open_runtime(*, creates: bool = False) -> Runtime:
@@ -82,18 +103,26 @@ def say(line: object) -> None:
     typer.echo(f"sync-assets: {printable(str(line))}", err=True)
 
 
+class Ended(SystemExit):
+    """Raised by `end`, whose line is printed."""
+
+
 def end(status: int, why: object, remedy: str = "") -> NoReturn:
     """End with an exit status other than 0. The last line on standard error: why, and the command that leads on.
+
+    With `--json`, all lines are also the document on standard output, unless the command has printed one.
 
     remedy: a sentence with that command, unless `why` names one; by default the command of this process, again.
     """
     close_runtimes()
     *lines, last = str(why).splitlines() or [""]
+    sentence = last if last.endswith((".", "?", "!")) else f"{last}."
+    lines.append(last if "`sync-assets " in last else f"{sentence} {remedy or f'Then run `{invoked()}` again.'}")
+    if "--json" in sys.argv and not _DOCUMENTS:
+        typer.echo(json_text({"problems": lines}))
     for line in lines:
         say(line)
-    sentence = last if last.endswith((".", "?", "!")) else f"{last}."
-    say(last if "`sync-assets " in last else f"{sentence} {remedy or f'Then run `{invoked()}` again.'}")
-    raise SystemExit(status)
+    raise Ended(status)
 
 
 def fail(*errors: object) -> NoReturn:
@@ -160,6 +189,7 @@ Parts = Iterator[Part]
 def print_document(document: Any, as_json: bool, show: Callable[[Any], Iterable[Part] | None]) -> None:
     """Print a document, as JSON or by its function for people."""
     if as_json:
+        _DOCUMENTS.append(document)
         typer.echo(json_text(document))
     else:
         print_parts(show(cleaned(document)) or ())

@@ -218,22 +218,24 @@ class DataverseClient:
         return answer.body
 
     async def rows(
-        self, table: Table, select: Iterable[str], ids: Sequence[str], *, size: int = MAX_PAGE
+        self, table: Table, select: Iterable[str], ids: Sequence[str], *, size: int = MAX_PAGE, column: str = ""
     ) -> AsyncIterator[bytes]:
         """Yield the present rows with these ids, in answers that `PageParser` reads; deleted rows are missing.
 
         Queried by `In` (docs/dev/references/dataverse.md 2.2), IDS_IN_A_QUERY ids at a time. `size`: most rows of a
-        page. Raises what `page` raises, and EndlessRead.
+        page. `column`: holds the values `ids`; by default the primary key. Raises what `page` raises, and EndlessRead.
         """
         columns = ",".join(select)
         for start in range(0, len(ids), IDS_IN_A_QUERY):
             batch = ids[start : start + IDS_IN_A_QUERY]
             listed = msgspec.json.encode(batch).decode()
-            wanted = f"Microsoft.Dynamics.CRM.In(PropertyName='{table.key}',PropertyValues={listed})"
+            wanted = f"Microsoft.Dynamics.CRM.In(PropertyName='{column or table.key}',PropertyValues={listed})"
             link = f"{self.endpoint.base_url}/{table.set_name}?$select={columns}&$filter={quote(wanted)}"
             trail = LinkTrail("Dynamics 365", table.name, link)
             while link:
-                body = await self.page(link, tracked=False, size=min(len(batch), size), table=table.name)
+                body = await self.page(
+                    link, tracked=False, size=size if column else min(len(batch), size), table=table.name
+                )
                 yield body
                 head = read_head(body)
                 link = trail.follow(head.next_link, len(head.value))

@@ -7,6 +7,7 @@ and fails with its name.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ def run_webserver(
         arguments: Those of `dagster-webserver`; its environment variables count, too.
         guard: Class of the middleware.
         raise_taken: Called before anything is loaded if the port that the arguments name is in use; raises.
-        announce: Called with the address before it is served: at log level `warning` Dagster does not name it.
+        announce: Called with the address once it is served: at log level `warning` Dagster does not name it.
         options: Arguments of the middleware.
 
     Reason: no option of `dagster-webserver` adds a middleware, and the functions that make its application are private.
@@ -44,24 +45,55 @@ def run_webserver(
     def with_guard(self: DagsterWebserver[Any, Any]) -> list[Middleware]:
         return [Middleware(guard, **options), *build_middleware(self)]
 
-    chosen = _chosen(cli.cli, arguments, "DAGSTER_WEBSERVER", raise_taken)
+    words, chosen = _chosen(cli.cli, arguments, "DAGSTER_WEBSERVER", raise_taken)
 
-    def run(app: Any, *, host: str, port: int, **more: Any) -> None:
-        announce(f"http://{host}:{port}{chosen['path_prefix']}")
-        uvicorn.run(app, host=host, port=port, **more)
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            announce(f"http://{self.config.host}:{self.config.port}{chosen['path_prefix']}")
+
+    def run(app: Any, **more: Any) -> None:
+        Server(uvicorn.Config(app, **more)).run()
 
     DagsterWebserver.build_middleware = with_guard
     setattr(cli, "uvicorn", SimpleNamespace(run=run))  # noqa: B010
-    cli.cli.main([*arguments], prog_name="sync-assets web", auto_envvar_prefix="DAGSTER_WEBSERVER")
+    _run(cli.cli, words, "sync-assets web", "DAGSTER_WEBSERVER")
 
 
-def _chosen(command: Any, arguments: Sequence[str], prefix: str, raise_taken: Callable[[int], None]) -> dict[str, Any]:
-    """Return the options of a command of Dagster's, whose port must be free; wrong ones are left to the command."""
-    chosen = command.make_context("", [*arguments], auto_envvar_prefix=prefix, resilient_parsing=True).params
+def _run(command: Any, words: Sequence[str], name: str, prefix: str) -> None:
+    """Run a command of Dagster's until it ends, or until Ctrl-C."""
+    from click import Abort, ClickException  # noqa: PLC0415  of Dagster, not of Typer
+
+    try:
+        status = command.main([*words], prog_name=name, auto_envvar_prefix=prefix, standalone_mode=False)
+    except Abort:
+        status = 0
+    except ClickException as error:
+        error.show()
+        status = error.exit_code
+    raise SystemExit(status)
+
+
+def _chosen(
+    command: Any, arguments: Sequence[str], prefix: str, raise_taken: Callable[[int], None]
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the arguments and options of a command of Dagster's; wrong ones are left to the command.
+
+    The port must be free. Arguments that name no code, in a folder that names none, get that of this program.
+    """
+    from dagster._cli.utils import has_pyproject_dagster_block  # noqa: PLC0415
+    from dagster_shared.cli import WorkspaceOpts  # noqa: PLC0415
+
+    words = [*arguments]
+    chosen = command.make_context("", [*words], auto_envvar_prefix=prefix, resilient_parsing=True).params
+    code = WorkspaceOpts.extract_from_cli_options(dict(chosen))
+    named = any(map(os.path.isfile, ("workspace.yaml", "workspace.yml")))
+    if not (named or code.specifies_target() or code.empty_workspace or has_pyproject_dagster_block("pyproject.toml")):
+        words += ["--module-name", "sync_assets.definitions"]
     port = int(chosen.get("port") or 0)
     if free_port(port, chosen.get("host") or "127.0.0.1") is None:
         raise_taken(port)
-    return chosen
+    return words, chosen
 
 
 def free_port(port: int, host: str = "127.0.0.1") -> int | None:
@@ -92,14 +124,29 @@ def run_dev(arguments: Sequence[str], webserver: Sequence[str], raise_taken: Cal
     start = getattr(dev, name)
     modules = {"dagster_webserver": webserver, "dagster._daemon": ("-m", "dagster._daemon")}
 
+    failed: list[Any] = []
+
     def started(parts: Sequence[str], **options: Any) -> Any:
         python, _, module, *rest = parts
-        return start([python, *modules[module], *rest], **options)
+        process = start([python, *modules[module], *rest], **options)
+        ended = process.poll
 
-    _chosen(dev.dev_command, arguments, "DAGSTER_CLI_DEV", raise_taken)
+        def poll() -> None:  # of a process that has ended, `dagster dev` would print a traceback, and end with status 0
+            if ended() is not None:
+                failed.append(process)
+                raise KeyboardInterrupt
+
+        process.poll = poll
+        return process
+
+    words, _ = _chosen(dev.dev_command, arguments, "DAGSTER_CLI_DEV", raise_taken)
     warnings.filterwarnings("ignore", "Function `dev_command`")  # advises a command without the guard
     setattr(dev, name, started)
-    dev.dev_command.main([*arguments], prog_name="sync-assets dev", auto_envvar_prefix="DAGSTER_CLI_DEV")
+    try:
+        _run(dev.dev_command, words, "sync-assets dev", "DAGSTER_CLI_DEV")
+    finally:
+        if failed:
+            raise SystemExit(1)
 
 
 def remote_calls() -> frozenset[str]:
@@ -127,7 +174,7 @@ def run_code_server(arguments: Sequence[str], refusal: Callable[[RemoteCall], st
     servicer = proxy_server.DagsterProxyApiServicer
     checked = {name: _checked(getattr(servicer, name, None), name, refusal) for name in remote_calls()}
     proxy_server.DagsterProxyApiServicer = type(servicer.__name__, (servicer,), checked)
-    start_command.main([*arguments], prog_name="sync-assets code-server", auto_envvar_prefix="DAGSTER_CODE_SERVER")
+    _run(start_command, arguments, "sync-assets code-server", "DAGSTER_CODE_SERVER")
 
 
 def _checked(answer: Callable[..., Any] | None, name: str, refusal: Callable[[RemoteCall], str | None]) -> Any:

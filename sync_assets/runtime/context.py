@@ -43,6 +43,7 @@ class Runtime:
     """The environment, clients and counters of one process. A flow returns its findings.
 
     calls: engine calls that this process made, by kind. opt_outs: its opt-out counts, by kind.
+    unchanged: rows that its captures skipped, since they change no record.
     progress: called with (activity, records). totals: by activity, the number of records at its end as far as known.
     any_ledger: True for callers that write neither to the systems nor to the ledger: it may belong to other systems.
     new_ledger: True to go on with an empty ledger although the configuration is used with another one.
@@ -56,6 +57,7 @@ class Runtime:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     calls: Counter[str] = field(default_factory=Counter[str])
     opt_outs: Counter[str] = field(default_factory=Counter[str])
+    unchanged: int = 0
     progress: Callable[[str, int], None] = lambda what, records: None
     totals: dict[str, int] = field(default_factory=dict[str, int])
     parent_keys: ParentKeys = field(default_factory=ParentKeys)

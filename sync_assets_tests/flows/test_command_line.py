@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import signal
 import socket
@@ -13,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from sync_assets_tests.support.chain import Chain
-from sync_assets_tests.support.dagster_dev import GUARDED, dagster_dev
 from sync_assets_tests.support.program import Program
 from sync_assets_tests.support.terminal import CTRL_C, in_a_terminal
 from sync_assets_tests.support.waiting import until
@@ -61,7 +61,7 @@ def test_waiting_records_name_the_parents_that_they_wait_for(waiting: tuple[Chai
 )
 def test_options_that_exclude_each_other_are_refused(program: Program, arguments: tuple[str, ...]) -> None:
     status, output, errors = program.run(*arguments)
-    assert (status, output) == (1, "")
+    assert (status, "problems" in output) == (1, "--json" in arguments)
     assert "--" in errors
 
 
@@ -70,6 +70,36 @@ def test_the_version_and_a_script_for_completion_are_shown(program: Program) -> 
     assert status == 0
     assert output.startswith("sync-assets ")
     assert "--show-completion" in program.run("--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("-h", ""),
+        ("help", ""),
+        ("sync -h", "sync"),
+        ("help sync", "sync"),
+        ("help hold add", "hold add"),
+        ("dev -h", "dev"),
+    ],
+)
+def test_the_options_of_a_command_are_shown(program: Program, words: str, command: str) -> None:
+    status, output, _ = program.run(*words.split())
+    assert status == 0
+    assert f"Usage: sync-assets {command}" in output
+    if not command:
+        panels = ("Start", "Every day", "When something is wrong", "Ledger", "Servers", "Demo")
+        assert re.findall(r"╭─ ([A-Z][a-z ]+) ─", output) == ["Options", *panels]
+
+
+@pytest.mark.parametrize("words", ["sync --table ", "rejects ", "maintenance on ", "explain --table ", "rebuild "])
+def test_names_of_tables_are_completed_without_any_system(program: Program, words: str) -> None:
+    typed = f"sync-assets {words}con"
+    program.more |= {"_SYNC_ASSETS_COMPLETE": "complete_bash", "COMP_WORDS": typed, "D365_URL": "http://127.0.0.1:9"}
+    program.more["COMP_CWORD"] = str(len(typed.split()) - 1)
+    assert program.run()[:2] == (0, "contact\n")
+    program.more["SYNC_ASSETS_CONFIG"] = "missing.yaml"
+    assert program.run()[:2] == (0, "\n")
 
 
 def test_backup_and_approve_deletes_report_in_json(program: Program, tmp_path: Path) -> None:
@@ -161,11 +191,12 @@ def test_a_ui_on_a_port_that_is_taken_is_not_started(program: Program, command: 
     assert re.fullmatch(rf"sync-assets: Port {taken} is taken\. Write e\.g\. `sync-assets {command} .*`\.\n", errors)
 
 
-@pytest.mark.slow  # a `dagster dev` of its own; as README.md starts it: test_readme.py
-def test_a_line_of_dagsters_web_server_is_not_withheld(program: Program) -> None:
-    with dagster_dev(program.home, program.env, GUARDED) as dev:
-        until(lambda: f"Serving dagster-webserver on {dev.url}" in dev.log.read_text(), 90)
-        assert "withheld" not in dev.said
+@pytest.mark.slow  # a `dagster dev` of its own
+def test_dev_without_arguments_prints_its_address_and_ends_on_ctrl_c_without_a_traceback(program: Program) -> None:
+    status, text = in_a_terminal(program, "dev", typed=CTRL_C, once=lambda text: "Dagster's UI: http" in text)
+    assert status == 0, text
+    assert "Serving dagster-webserver on http://127.0.0.1:" in text
+    assert not re.search(r"Traceback|Aborted|withheld|dg dev|DAGSTER_HOME|Warning", text), text
 
 
 WRONG = [
@@ -178,29 +209,54 @@ WRONG = [
     "estimate --months 0",
     "dev --foo",
     "rejects tabel",
+    "explain",
+    "init --json",
+]
+ID = "0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b"
+NEED_A_CONFIGURATION = [
+    *("sync", "plan", "estimate", "status", "replay contact", "rebuild", "rejects", "retry", "approve-deletes contact"),
+    *("alerts", "history", "doctor", "certify --yes", "accept-systems", "backup copy.db", "migrate --yes"),
+    *(f"explain {ID}", "explain --where lastname=x", "hold list", f"hold add {ID}", f"hold release {ID}"),
+    *(f"hold verify {ID}", "maintenance list", "maintenance on contact", "maintenance off contact"),
 ]
 
 
-@pytest.mark.parametrize("words", WRONG)
-def test_wrong_arguments_end_with_why_and_the_command_that_leads_on(program: Program, words: str) -> None:
-    status, _, errors = program.run(*words.split())
-    assert status == 1
-    assert re.match(r"sync-assets: .+`sync-assets [a-z -]+`", errors.splitlines()[-1]), errors
+@pytest.mark.parametrize("words", [*WRONG, *NEED_A_CONFIGURATION])
+def test_a_command_that_cannot_run_ends_with_why_and_the_command_that_leads_on(program: Program, words: str) -> None:
+    program.more["SYNC_ASSETS_CONFIG"] = "missing.yaml"
+    for arguments in (words.split(), [*words.split(), "--json"]):
+        status, output, errors = program.run(*arguments)
+        assert status == 1
+        lines = [line for line in errors.splitlines() if line.startswith("sync-assets: ")]
+        assert re.match(r"sync-assets: .+`sync-assets [a-z -]+`", lines[-1]), errors
+        assert errors.splitlines()[-1] == lines[-1]
+        if "--json" in arguments and words != "doctor":  # which has a document of its own
+            assert json.loads(output) == {"problems": [line.removeprefix("sync-assets: ") for line in lines]}
+
+
+def test_a_reader_that_closes_the_pipe_ends_a_command_with_one_line(program: Program) -> None:
+    process = program.start("schema", fresh=True)
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read().startswith("sync-assets: Standard output was closed before all was printed.")
+    assert process.wait(60) == 1
 
 
 def test_a_sync_that_leaves_something_says_what_and_the_command_that_leads_on(waiting: tuple[Chain, str, str]) -> None:
     chain, contact, _ = waiting
     run = chain.program.run
-    assert (run("sync")[0], run("sync")[2].splitlines()[-1]) == (
-        2,
-        "sync-assets: Left: 1 rejected, 2 waiting. Go on with `sync-assets rejects`.",
-    )
+    status, output, errors = run("sync")
+    assert status == 2
+    assert errors.splitlines()[-1] == "sync-assets: Left: 1 rejected, 2 waiting. Go on with `sync-assets rejects`."
+    no_call = "0 insert, 0 update, 0 delete, 0 read sent; 0 unchanged rows skipped; 2 records waiting."
+    assert re.fullmatch(rf"Ended after [\d.]+ s: {no_call}", output.splitlines()[-1])
     status, _, errors = run("explain", contact)
     assert status == 2
     assert errors.splitlines()[-1].endswith(f"See `sync-assets retry contact --id {contact}`.")
     chain.admin.fault("d365", "status", status=418)
-    status, _, errors = run("sync")
-    assert status == 1
+    status, output, errors = run("sync", "--json")
+    assert (status, len(json.loads(output)["problems"])) == (1, 3)
     ending = "sync-assets: Not done, as said above: contact, new_order, new_orderline. `sync-assets doctor`"
     assert errors.splitlines()[-1].startswith(ending)
     status, _, errors = run("doctor")
@@ -208,3 +264,29 @@ def test_a_sync_that_leaves_something_says_what_and_the_command_that_leads_on(wa
     assert re.fullmatch(
         r"sync-assets: \d+ checks? failed: .+ Then run `sync-assets doctor` again\.", errors.splitlines()[-1]
     )
+
+
+def test_a_record_is_explained_by_a_column_and_a_value(program: Program) -> None:
+    program.more["SYNC_ASSETS_LOG_LEVEL"] = "debug"
+    admin, value = program.sandbox.admin, 'O\'Neil, "Nell" & Co'
+    first, second = admin.create("contact", {"lastname": value, "jobtitle": "A"}, {"lastname": value, "jobtitle": "B"})
+    assert program.sync().status == 0
+    status, output, errors = program.run("explain", "--where", "jobtitle=A", "--table", "contact")
+    assert status == 0
+    form = f"{program.env['D365_URL']}/main.aspx?pagetype=entityrecord&etn=contact&id={first}"
+    assert form in output.replace("\n", "")
+    endings = {
+        f"lastname={value}": "2 rows have this value of lastname. Explain one of them: `sync-assets explain ID`.",
+        "lastname=Nobody-Here": "No row of Dynamics 365 has this value of lastname. Correct it. Then run",
+        "lastnam=Nobody-Here": "No mapped table has a column `lastnam` in Dynamics 365. Did you mean lastname?",
+        "Nobody-Here": "`--where` needs a column and a value",
+    }
+    for condition, ending in endings.items():
+        status, output, errors = program.run("explain", "--where", condition)
+        assert status == 1
+        assert errors.splitlines()[-1].startswith(f"sync-assets: {ending}")
+        assert output == ("".join(f"contact {id_}\n" for id_ in sorted((first, second))) if value in condition else "")
+        assert value not in errors
+        assert "Nobody-Here" not in errors
+    rows = [{"table": "contact", "id": id_} for id_ in sorted((first, second))]
+    assert program.json("explain", "--where", f"lastname={value}") == (1, {"rows": rows})

@@ -135,7 +135,7 @@ class TestNotInStep:
         found = told(program, ada)
         assert found.document["in_step"] is False
         assert "deleted in Dynamics 365" in of(found)["reasons"][0]
-        assert of(found)["d365"] == {"found": False, "modified_at": None}
+        assert of(found)["d365"] == {"found": False, "modified_at": None, "form": None}
         program.sync()
         assert told(program, ada).document["in_step"] is None
 

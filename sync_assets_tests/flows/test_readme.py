@@ -410,6 +410,7 @@ def first_sync(story: Story) -> None:
     story.type("sync --json")
     story.program.assert_in_step()
     assert "right@" in story.type(f"explain {refused} --table contact --show-values")
+    assert refused in story.type("explain --where emailaddress1=right@example.org")
     unknown = "00000000-0000-0000-0000-000000000001"
     story.type(f"explain {unknown}", 1)
 

@@ -169,7 +169,8 @@ class _Parser(ExpressionParser[Row]):
         if kind == "end":
             raise self.unexpected("a value expected")
         if kind in ("text", "quoted"):
-            return Literal("text", text[1:-1].replace(text[0] * 2, text[0]))
+            escape = r"(')'" if kind == "text" else r'[\\"](.)'
+            return Literal("text", re.sub(escape, r"\1", text[1:-1]))
         if kind in ("guid", "time", "number") or text in ("null", "true", "false"):
             return Literal(kind, text)
         if kind == "sign":

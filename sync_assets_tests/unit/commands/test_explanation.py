@@ -30,7 +30,7 @@ ONE: dict[str, Any] = {
     "resource": "cusOrder",
     "in_step": False,
     "reasons": ["Campaign's record differs in cusPreferredLanguage."],
-    "d365": {"found": True, "modified_at": AT},
+    "d365": {"found": True, "modified_at": AT, "form": f"https://org/main.aspx?id={ID}"},
     "filter": {
         "passes": True,
         "match": "all",

@@ -203,7 +203,7 @@ RECORD = {
     "in_step": True,
     "reasons": (),
     "next_sync": None,
-    "d365": {"found": None},
+    "d365": {"found": None, "form": None},
     "filter": None,
     "ledger": None,
     "campaign": {"presence": "found", "last_modified": None, "reason": None},

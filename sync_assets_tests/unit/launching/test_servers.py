@@ -54,8 +54,9 @@ def test_dagster_dev_starts_the_other_web_server_and_its_own_daemon(
         monkeypatch.setattr(dev, function, lambda **_: None)
     arguments = ["--empty-workspace", "-p", "1", "--use-legacy-code-server-behavior"]
     taken: list[int] = []
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         run_dev(arguments, webserver=("-m", "ours", "web"), raise_taken=taken.append)
+    assert ended.value.code == 1
     assert taken == []
     web, daemon = started
     assert web[1:6] == ["-m", "ours", "web", "--port", "1"]
@@ -65,6 +66,7 @@ def test_dagster_dev_starts_the_other_web_server_and_its_own_daemon(
 def test_a_process_of_dagster_dev_that_is_not_known_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dev, "open_ipc_subprocess", None)
     monkeypatch.setattr(dev.dev_command, "main", lambda *_, **__: None)
-    run_dev([], webserver=(), raise_taken=[].append)
+    with pytest.raises(SystemExit):
+        run_dev([], webserver=(), raise_taken=[].append)
     with pytest.raises(KeyError, match="another_web_server"):
         vars(dev)["open_ipc_subprocess"](["python", "-m", "another_web_server"])
