@@ -32,7 +32,7 @@ def in_a_terminal(
         once: Is given what was shown so far; returns True when `typed` is to be typed.
         columns: Width of the terminal.
     """
-    environment = program.env | {"TERM": "dumb"}
+    environment = program.env | {"TERM": "dumb", "COLUMNS": ""}  # pytest-xdist sets it
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(program.home)
