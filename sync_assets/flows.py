@@ -30,8 +30,10 @@ from sync_assets.checks.rules import Finding, require
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.errors import SyncAssetsError
+from sync_assets.mapping.mapping_changes import configuration_text, differences, earlier_mapping
 from sync_assets.push.dispatcher import PushResult, Target, push
 from sync_assets.runtime.context import Runtime
+from sync_assets.words import counted
 
 if TYPE_CHECKING:
     from sync_assets.ledger import Ledger
@@ -42,10 +44,15 @@ CONFIRM = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """The result of a capture, with the checked table. notes: accepted changes of target or mapping."""
+    """The result of a capture, with the checked table.
+
+    mapping_changes: what changed since the last complete read, if it was the configuration. notes: that, and accepted
+    changes of the target.
+    """
 
     ready: Ready
     result: CaptureResult
+    mapping_changes: list[str]
     notes: list[str]
 
 
@@ -110,7 +117,9 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
         ledger = await asyncio.to_thread(lambda: runtime.ledger)
         runtime.check_not_older()
         findings, notes = await asyncio.to_thread(_check_and_store, runtime, ledger, config, ready)
-        notes += await asyncio.to_thread(_store_mapping, runtime, ledger, config.table, ready.mapping.fingerprint)
+        notes += await asyncio.to_thread(_store_mapping, runtime, ledger, config, ready.mapping.fingerprint)
+        texts = await asyncio.to_thread(ledger.mappings.configurations, config.table, ready.mapping.fingerprint)
+        earlier = [earlier_mapping(one, ready.table, ready.resource, runtime.config.targets) for one in texts]
         session = await asyncio.to_thread(lambda: runtime.session)
         runtime.keep_history()
         result = await Capture(
@@ -123,10 +132,19 @@ async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool 
             max_delete_share=runtime.config.guardrails.max_delete_share,
             is_full=lambda: limited and backlog_is_full(ledger, config),
             progress=lambda so_far: runtime.progress(f"capturing {config.table}", so_far.rows),
+            earlier=[one for one in earlier if one],
         ).run()
+        changes = differences(texts[0], config) if texts else []
+        if changes:
+            differ = f"{result.changed:,} of {counted(result.rows, 'row')} differ by it"
+            notes.append(f"{config.table}: the mapping changed: {'; '.join(changes)}. {differ}.")
+        if texts and not result.paused:
+            await asyncio.to_thread(ledger.mappings.settle, config.table, ready.mapping.fingerprint)
+        for note in notes:
+            runtime.announce(note)
         await asyncio.to_thread(ledger.runs.count_captured, config.table, result.rows)
         runtime.unchanged += result.unchanged
-        return Captured(replace(ready, findings=findings), result, notes)
+        return Captured(replace(ready, findings=findings), result, changes, notes)
 
 
 def _check_and_store(
@@ -151,15 +169,19 @@ def _check_and_store(
     return findings, notes
 
 
-def _store_mapping(runtime: Runtime, ledger: Ledger, table: str, fingerprint: str) -> list[str]:
-    """Store that the table has a new mapping, after which every row is read again. Return a note if one is due.
+def _store_mapping(runtime: Runtime, ledger: Ledger, config: TableConfig, fingerprint: str) -> list[str]:
+    """Store the mapping of the table. After a change every row is read again. Return a note if one is due.
 
     Raises MappingsTakeTurns.
     """
-    feed = ledger.feeds.feed(table)
-    if feed is None or feed.fingerprint == fingerprint:
-        return []
-    last = ledger.mappings.change_mapping(table, feed.fingerprint, fingerprint, accepted=runtime.accept_mapping)
+    table, feed = config.table, ledger.feeds.feed(config.table)
+    last = ledger.mappings.change_mapping(
+        table,
+        feed.fingerprint if feed else None,
+        fingerprint,
+        configuration_text(config),
+        accepted=runtime.accept_mapping,
+    )
     if last and not runtime.accept_mapping:
         raise MappingsTakeTurns(table, last)
     return [str(MappingsTakeTurns(table, last))] if last else []

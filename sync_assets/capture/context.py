@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -102,6 +102,7 @@ class CaptureContext:
         is_full: Returns True while too many records are pending, so that the capture must pause.
         progress: Called with the result so far after each page.
         rows: Page size of the current read.
+        earlier: Mappings under which records may have been acknowledged, until a full read is at its end.
     """
 
     ledger: Ledger
@@ -116,6 +117,7 @@ class CaptureContext:
     is_full: Callable[[], bool] = lambda: False
     progress: Callable[[CaptureResult], None] = lambda result: None
     rows: int = MAX_PAGE
+    earlier: Sequence[TableMapping] = ()
 
     async def keep_lease(self, wait_seconds: float = 0) -> None:
         """Take or keep the feed's lease. Raises CaptureBusy if another worker holds it longer than `wait_seconds`."""

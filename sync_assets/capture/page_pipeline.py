@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,6 +18,7 @@ from sync_assets.capture.context import RENEW_SECONDS, CaptureContext, fetch
 from sync_assets.capture.page_preparation import PreparedPage, UnchangedRowFilter, UnchangedRows, parser, prepare_page
 from sync_assets.dataverse.page_parser import Head, Page, peek
 from sync_assets.http.client import LinkTrail
+from sync_assets.mapping.table_mapping import TableMapping
 
 
 class PagePipeline:
@@ -30,6 +31,7 @@ class PagePipeline:
         skip_unchanged: True to leave rows unread whose hash the ledger has.
         newer: True to leave out rows of which the ledger has newer ones.
         body: Of the first page, if it was fetched before.
+        earlier: Mappings under which records may have been acknowledged, whose columns the link selects, too.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class PagePipeline:
         skip_unchanged: bool = False,
         newer: bool = False,
         body: bytes | None = None,
+        earlier: Sequence[TableMapping] = (),
     ) -> None:
         ledger, table = context.ledger, context.table.name
         self._context = context
         self._link, self._body = link, body
         self._tracked, self._newer = tracked, newer
-        self._parse = parser(context.mapping).parse
+        self._earlier = earlier
+        self._parse = parser(context.mapping, earlier).parse
         same_rows = partial(ledger.captures.same_rows, table)
         self._unchanged = UnchangedRowFilter(context.mapping, same_rows) if skip_unchanged else None
         self._trail = LinkTrail("Dynamics 365", table, link)
@@ -113,7 +117,7 @@ class PagePipeline:
         if self._newer:
             page = self._context.without_older(page)
         if page.rows.height:
-            return prepare_page(page, self._context.mapping, unchanged)
+            return prepare_page(page, self._context.mapping, unchanged, self._earlier)
         if self._without_rows is None:
             self._without_rows = prepare_page(page, self._context.mapping)
         return replace(

@@ -17,9 +17,11 @@ import msgspec
 import polars as pl
 
 from sync_assets.dataverse import page_parser
+from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.dataverse.page_parser import AT_ONCE, Head, Page, PageParser, row_hashes
 from sync_assets.ledger.prepared_page import ROW_HASH, ROW_VERSION, LedgerPage
 from sync_assets.mapping.filters import filter_rows
+from sync_assets.mapping.mapping_changes import rows_under_earlier_mapping, written_attributes
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.mapping.transform import convert, last_of_each, opted_out, replace_values
 from sync_assets.mapping.unlabelled_options import unknown_codes
@@ -92,8 +94,14 @@ class PreparedPage:
     delta_link: str | None
 
 
-def prepare_page(page: Page, mapping: TableMapping, unchanged: UnchangedRows = ()) -> PreparedPage:
-    """Prepare a parsed page. unchanged: (id, row hash) of its rows that were left unread."""
+def prepare_page(
+    page: Page, mapping: TableMapping, unchanged: UnchangedRows = (), earlier: Sequence[TableMapping] = ()
+) -> PreparedPage:
+    """Prepare a parsed page.
+
+    unchanged: (id, row hash) of its rows that were left unread. earlier: mappings under which records may have been
+    acknowledged.
+    """
     latest = last_of_each(page.rows, mapping)
     passed, dropped = filter_rows(latest, mapping.row_filter)
     rows = convert(replace_values(passed, mapping), mapping)
@@ -107,7 +115,12 @@ def prepare_page(page: Page, mapping: TableMapping, unchanged: UnchangedRows = (
     left = dropped.select(pl.col(key).str.to_lowercase(), page_parser.ROW_VERSION)
     return PreparedPage(
         read=page.rows.height + len(unchanged) + page.older,
-        rows=LedgerPage(rows, mapping.link_specs),
+        rows=LedgerPage(
+            rows,
+            mapping.link_specs,
+            [rows_under_earlier_mapping(passed, one, mapping) for one in earlier],
+            written_attributes(mapping).keys(),
+        ),
         deleted=page.deleted,
         both_ways=not set(page.deleted).isdisjoint(latest[key].str.to_lowercase() if page.deleted else ()),
         left=dict(left.rows()),
@@ -120,10 +133,18 @@ def prepare_page(page: Page, mapping: TableMapping, unchanged: UnchangedRows = (
     )
 
 
-def parser(mapping: TableMapping) -> PageParser:
-    """Return a parser of pages with the columns that a mapping selects."""
+def selected(mapping: TableMapping, earlier: Sequence[TableMapping] = ()) -> dict[str, ColumnType]:
+    """Return the columns of a read, with their types: those of the mapping, and of earlier ones."""
+    types: dict[str, ColumnType] = {}
+    for one in (*earlier, mapping):
+        types.update(one.column_types)
+    return dict(sorted(types.items()))
+
+
+def parser(mapping: TableMapping, earlier: Sequence[TableMapping] = ()) -> PageParser:
+    """Return a parser of pages with the columns that a mapping selects, and earlier ones."""
     return PageParser(
-        {name: mapping.column_types[name] for name in mapping.select},
+        selected(mapping, earlier),
         table=mapping.table,
         key=mapping.table_key.select_name,
         fingerprint=mapping.fingerprint,

@@ -26,7 +26,7 @@ from contextlib import aclosing
 from sync_assets.capture.context import BacklogFull, CaptureContext, CaptureResult, PageTooLarge, begin, halve
 from sync_assets.capture.kept_delta_link import catch_up, first_page
 from sync_assets.capture.page_pipeline import PagePipeline
-from sync_assets.capture.page_preparation import PreparedPage
+from sync_assets.capture.page_preparation import PreparedPage, selected
 from sync_assets.capture.queries import refetch_rows, replay_days
 from sync_assets.dataverse.client import FeedExpired
 from sync_assets.ledger.errors import FeedMoved, RowsMoved, TooManyDeletes
@@ -102,7 +102,7 @@ class Capture(CaptureContext):
         if feed and feed.fingerprint != self.mapping.fingerprint and feed.link is not None:
             feed = await asyncio.to_thread(self._reset, feed)
         if feed is None or feed.link is None:
-            link = self.client.first_page(self.table, self.mapping.select)
+            link = self.client.first_page(self.table, list(selected(self.mapping, self.earlier)))
             body, feed = await first_page(self, link, feed)
             return link, True, feed, body
         return feed.link, feed.kind == "page", feed, None
@@ -123,7 +123,10 @@ class Capture(CaptureContext):
         skip = skip_unchanged and again and not (feed and feed.resend)  # else all rows are to be sent again
         skip &= not (feed and feed.replay and self.mapping.insert_only)
         brought = full
-        pipeline = PagePipeline(self, link, tracked=full, skip_unchanged=skip, newer=not full, body=body)
+        earlier = self.earlier if full else ()
+        pipeline = PagePipeline(
+            self, link, tracked=full, skip_unchanged=skip, newer=not full, body=body, earlier=earlier
+        )
         async with aclosing(pipeline.pages()) as pages:
             async for page in pages:
                 self.next_link(page)

@@ -25,6 +25,7 @@ from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import EndsAllTables, SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Types
+from sync_assets.mapping.mapping_changes import differences
 from sync_assets.mapping.table_mapping import (
     MappingError,
     TableMapping,
@@ -319,3 +320,11 @@ async def _d365(runtime: Runtime, config: TableConfig) -> list[Finding]:
 async def _campaign(runtime: Runtime, config: TableConfig) -> list[Finding]:
     async with runtime.campaign() as campaign:
         return campaign_findings(config, await campaign.resource(config.api, config.resource))
+
+
+def mapping_changes(ledger: Ledger, config: TableConfig, mapping: TableMapping) -> list[Finding]:
+    """Return a finding on the table's mapping if it changed since the last capture."""
+    texts = ledger.mappings.configurations(config.table, mapping.fingerprint)
+    changes = differences(texts[0], config) if texts else []
+    cost = "every row is read again, and the attributes that differ are sent; `sync-assets plan` shows how many"
+    return [rules.warn("mapping", f"changed since the last sync: {'; '.join(changes)}: {cost}")] if changes else []

@@ -29,7 +29,14 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.workflows import workflow
 from sync_assets.checks import dynamics, guardrails, installation, rules
 from sync_assets.checks.opt_out_columns import opt_out_findings
-from sync_assets.checks.preflight import Ready, findings_of, findings_since_capture, preflight, types_of
+from sync_assets.checks.preflight import (
+    Ready,
+    findings_of,
+    findings_since_capture,
+    mapping_changes,
+    preflight,
+    types_of,
+)
 from sync_assets.checks.rules import Finding, fail, ok, warn
 from sync_assets.checks.volume import volume
 from sync_assets.commands.export_sample import examine_sample, show_sample
@@ -227,6 +234,7 @@ class _TableChecks:
             findings += ready.findings
             if self.counted:
                 findings += findings_since_capture(runtime.ledger, config, types_of(ready.mapping))
+                findings += mapping_changes(runtime.ledger, config, ready.mapping)
             parts = await run_together(self._identified(ready.resource), self._guardrails(ready))
             findings += [one for part in parts for one in part]
             if self.counted:

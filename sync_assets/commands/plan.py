@@ -156,6 +156,7 @@ class SyncRehearsal:
     tables: dict[str, Rehearsal] = field(default_factory=dict[str, Rehearsal])
     problems: dict[str, SyncAssetsError] = field(default_factory=dict[str, SyncAssetsError])
     unknown_codes: dict[str, str] = field(default_factory=dict[str, str])
+    mapping_changes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     orphans: dict[str, OrphansOfDeletes] = field(default_factory=dict[str, OrphansOfDeletes])
     notes: list[str] = field(default_factory=list[str])
 
@@ -183,8 +184,7 @@ class SyncRehearsal:
         except (NotReady, D365Refused, BadPage, CampaignRefused) as error:
             self.problems[config.table] = error
             return
-        for note in captured.notes:
-            self.runtime.announce(note)
+        self.mapping_changes[config.table] = captured.mapping_changes
         result = captured.result
         if warning := unknown_codes_warning(config.table, result.unknown_codes):
             self.unknown_codes[config.table] = warning
@@ -299,6 +299,7 @@ def _table(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, config: T
         "deletes_following": orphans.deleted,
         "deletes_orphaning": orphans.kept,
         "uncertain": rehearsal.outcomes_unknown,
+        "mapping_changes": rehearsed.mapping_changes.get(table, []),
         "problem": str(rehearsed.problems[table]) if table in rehearsed.problems else None,
         "engine_calls": {kind: rehearsal.calls[kind] for kind in CALL_KINDS},
     }

@@ -253,6 +253,10 @@ class PageResult:
     feed: Feed = field(compare=False, repr=False)
 
 
+ANY_ATTRIBUTE = "*"
+"""In place of names of attributes: Campaign may hold a value of any attribute that the mapping does not write."""
+
+
 class Claimed(NamedTuple):
     """A pending record under a worker's lease, with what to send.
 

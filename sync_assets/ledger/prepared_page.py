@@ -3,12 +3,13 @@
 Only this module and, with a key, storage/payload_cipher.py import Polars, which is slow to import.
 """
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import polars as pl
 
-from sync_assets.ledger.model import INSERTED, LinkSpec, State
+from sync_assets.ledger.model import ANY_ATTRIBUTE, INSERTED, LinkSpec, State
 from sync_assets.ledger.rules.transitions import Row
 
 COLUMNS: dict[str, pl.DataType] = {
@@ -25,16 +26,39 @@ ROW_VERSION = "row_version"
 INSERT_ONLY_HASH = "insert_only_hash"
 """An optional column, Int64: hash of the insert-only fields. Missing if the table has none."""
 
+DIFFERENCE, FULL_DIFFERENCE, LEFT_ATTRIBUTES = "difference", "full_difference", "left_attributes"
+"""Columns of rows under an earlier mapping, see mapping/mapping_changes.py."""
+
+
+class EarlierRow(NamedTuple):
+    """A row under the earlier mapping that Campaign acknowledged.
+
+    difference: JSON of the update that Campaign's record needs; None if it needs none. left_attributes: see
+    schema.record, after this row.
+    """
+
+    difference: str | None
+    left_attributes: str | None
+
 
 class LedgerPage:
     """The rows of a page: each id once, no payload where there is a validation error."""
 
-    def __init__(self, rows: pl.DataFrame, links: Sequence[LinkSpec] = ()) -> None:
+    def __init__(
+        self,
+        rows: pl.DataFrame,
+        links: Sequence[LinkSpec] = (),
+        earlier: Sequence[pl.DataFrame] = (),
+        attributes: Set[str] = frozenset(),
+    ) -> None:
         """Check and convert the rows.
 
         Args:
             rows: the columns COLUMNS, one for each link, and optionally ROW_HASH, ROW_VERSION and INSERT_ONLY_HASH.
             links: the table's links.
+            earlier: the same rows under each earlier mapping under which records may have been acknowledged; columns
+                hash, DIFFERENCE, FULL_DIFFERENCE and LEFT_ATTRIBUTES.
+            attributes: that the mapping writes; used with `earlier`.
 
         Raises:
             ValueError: a column is missing, of another type, or null where it must not be; or an id occurs twice.
@@ -67,6 +91,28 @@ class LedgerPage:
         self.row_hashes: list[int | None] = rows[ROW_HASH].to_list()
         self.row_versions: list[int | None] = rows[ROW_VERSION].to_list()
         self.insert_only_hashes: list[int | None] = rows[INSERT_ONLY_HASH].to_list()
+
+        self._attributes = attributes
+        self._earlier = [frame.select("hash", DIFFERENCE, FULL_DIFFERENCE, LEFT_ATTRIBUTES).rows() for frame in earlier]
+
+    @property
+    def after_change(self) -> bool:
+        """Return True if the mapping changed, and records may have been acknowledged under an earlier one."""
+        return bool(self._earlier)
+
+    def earlier_row(self, index: int, acked_hash: bytes, left_attributes: str | None) -> EarlierRow | None:
+        """Return the row at an index under the mapping with which Campaign acknowledged it; None if none has its hash.
+
+        left_attributes: as stored.
+        """
+        left = set((left_attributes or "").split(",")) - {""}
+        for rows in self._earlier:
+            hash_, difference, full_difference, only_earlier = rows[index]
+            if hash_ == acked_hash:
+                perhaps_left = left & {ANY_ATTRIBUTE, *self._attributes}
+                now_left = (left | set(only_earlier.split(","))) - self._attributes - {""}
+                return EarlierRow(full_difference if perhaps_left else difference, ",".join(sorted(now_left)) or None)
+        return None
 
     def row(self, index: int) -> Row:
         """Return the row at an index of `ids`."""

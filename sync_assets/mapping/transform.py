@@ -109,6 +109,15 @@ def _comparable(values: pl.Series, column: Column) -> pl.Series:
 
 def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     """Convert filtered rows with their replaced values to payloads: the second half of `transform`."""
+    return payloads(*converted_values(rows, mapping), mapping)
+
+
+def converted_values(rows: pl.DataFrame, mapping: TableMapping) -> tuple[pl.DataFrame, pl.Series]:
+    """Convert filtered rows with their replaced values; return a column for each attribute, and validation errors.
+
+    The columns are named after the attributes' paths: the key, the fields with Campaign's empty value for null, and the
+    links with the parent's id or null.
+    """
     exact = _exact(rows, mapping)
     plain = plain_times(rows, mapping.fields)
     values = exact.select(
@@ -117,10 +126,15 @@ def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
         *(_parent(link) for link in mapping.links),
     )
     values, refusals = _fitting(values, rows, mapping)
-    optional = {field.attribute.path for field in mapping.fields if field.keep_if_empty}
-    forms = [_json(_tree(mapping, updates_only=False), optional).alias("payload")]
+    return values, _joined(refusals, rows.height)
+
+
+def payloads(values: pl.DataFrame, validation_errors: pl.Series, mapping: TableMapping) -> pl.DataFrame:
+    """Write converted values as JSON, with their hashes: the columns of `transform`."""
+    optional = optional_attributes(mapping)
+    forms = [json_of(_tree(mapping, updates_only=False), optional).alias("payload")]
     if mapping.insert_only:
-        forms.append(_json(_tree(mapping, updates_only=True), optional).alias("update_payload"))
+        forms.append(json_of(_tree(mapping, updates_only=True), optional).alias("update_payload"))
     else:
         forms.append(pl.lit(None, pl.String).alias("update_payload"))
     paths = [link.attribute.path for link in mapping.links]
@@ -129,13 +143,13 @@ def convert(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
     form = pl.concat_str(pl.coalesce("update_payload", "payload"), *(linked if mapping.apply_updates else ()))
     hashed = written.select(form.cast(pl.Binary)).to_series().to_list()
     hashes = [blake2b(form, digest_size=16, person=_PERSON).digest() for form in hashed]
-    done = written.with_columns(pl.Series("hash", hashes, dtype=pl.Binary), _joined(refusals, rows.height)).select(
+    done = written.with_columns(pl.Series("hash", hashes, dtype=pl.Binary), validation_errors).select(
         "id", "payload", "update_payload", "hash", "validation_error", *paths
     )
     if not mapping.insert_only:
         return done
-    tree = _members_of([field.attribute for field in mapping.fields if not field.apply_updates])
-    once = [_json(tree, optional)] if tree else []
+    tree = members_of([field.attribute for field in mapping.fields if not field.apply_updates])
+    once = [json_of(tree, optional)] if tree else []
     once += () if mapping.apply_updates else linked
     texts = values.select(pl.concat_str(once).cast(pl.Binary)).to_series().to_list()
     short = [
@@ -267,10 +281,15 @@ def _tree(mapping: TableMapping, *, updates_only: bool) -> Tree:
     attributes = [field.attribute for field in mapping.fields if field.apply_updates or not updates_only]
     if mapping.apply_updates or not updates_only:
         attributes += [field.attribute for field in mapping.links if field.link.style == "join"]
-    return _members_of([mapping.key, *attributes])
+    return members_of([mapping.key, *attributes])
 
 
-def _members_of(attributes: Collection[Attribute]) -> Tree:
+def optional_attributes(mapping: TableMapping) -> set[str]:
+    """Return the attributes, by path, that a row leaves out if they are empty."""
+    return {field.attribute.path for field in mapping.fields if field.keep_if_empty}
+
+
+def members_of(attributes: Collection[Attribute]) -> Tree:
     """Return attributes as a tree by the parts of their paths, sorted by path."""
     tree: Tree = {}
     for attribute in sorted(attributes, key=lambda one: one.path):
@@ -284,7 +303,7 @@ def _members_of(attributes: Collection[Attribute]) -> Tree:
     return tree
 
 
-def _json(tree: Tree, optional: Collection[str]) -> pl.Expr:
+def json_of(tree: Tree, optional: Collection[str]) -> pl.Expr:
     """Return one JSON object per row: by Polars, but numbers with a fraction are appended as their exact text.
 
     optional: paths of the attributes that a row leaves out if their value is null, appended as well. So does a group of
@@ -309,7 +328,7 @@ def _members(tree: Tree, optional: Collection[str]) -> tuple[list[pl.Expr], list
         if isinstance(member, dict):
             inner, inner_appended = _members(member, optional)
             if inner_appended:
-                text = _json(member, optional)
+                text = json_of(member, optional)
                 appended.append((name, text.replace("{}", None) if optional else text))
             else:
                 native.append(pl.struct(inner).alias(name))

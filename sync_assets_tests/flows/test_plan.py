@@ -166,6 +166,7 @@ class TestOneTable:
             "deletes_following": {},
             "deletes_orphaning": {},
             "uncertain": 0,
+            "mapping_changes": [],
             "problem": None,
             "engine_calls": calls(insert=20, read=2),
         }
@@ -181,7 +182,7 @@ class TestOneTable:
         assert foretold(program) == calls(insert=2, update=3, delete=3, read=3)  # the first delete finds out how
 
         program.table["fields"] = {**program.table["fields"], "middlename": "middleName"}
-        assert foretold(program) == calls(update=20)  # a changed mapping
+        assert foretold(program) == calls()  # a field that no row has a value of
 
         admin.change("contact", ids[8:10], statecode=1)
         program.table["filters"] = ACTIVE
@@ -442,3 +443,50 @@ class TestTrouble:
         assert process.returncode == (-signal.SIGKILL if end == signal.SIGKILL else 130), errors
         assert list(temporary.iterdir()) == []
         assert everything(program) == before
+
+
+class TestAChangedMapping:
+    """A change of the mapping costs what differs: `plan` says so, and `sync` does it."""
+
+    N = 60
+
+    def step(self, program: Program, table: dict[str, Any]) -> int:
+        """Change the mapping; return the updates: they are all calls that `plan` foretells and `sync` makes."""
+        program.table = table
+        cost = foretold(program)
+        assert cost == calls(update=cost["update"])
+        return cost["update"]
+
+    def test_only_attributes_and_rows_that_differ_are_sent(self, program: Program) -> None:
+        admin, table = program.sandbox.admin, program.table
+        rows = [{"firstname": f"A{n}", "jobtitle": "Nurse", "lastname": "B"} for n in range(self.N)]
+        ids = admin.create("contact", *rows)
+        admin.change("contact", ids[:20], mobilephone="+1 555 0100")
+        foretold(program)
+        fields = dict(table["fields"])
+
+        job = fields.pop("jobtitle")
+        program.table = {**table, "fields": fields}
+        left_out = "`jobtitle` -> cusJobTitle is no longer mapped"
+        assert planned(program)["tables"]["contact"]["mapping_changes"] == [left_out]
+        assert f"changed since the last sync: {left_out}" in " ".join(program.run("doctor")[1].split())
+        assert self.step(program, {**table, "fields": fields}) == 0
+        phone = {**fields, "mobilephone": "mobilePhone"}
+        assert self.step(program, {**table, "fields": phone}) == 20
+
+        admin.change("contact", ids[:5], jobtitle=None)  # while no mapping writes it
+        foretold(program)
+        again = {**phone, "jobtitle": job}
+        assert self.step(program, {**table, "fields": again}) == self.N
+
+        admin.change("contact", ids[30:37], firstname="Long name")
+        assert foretold(program) == calls(update=7)
+        replaced = {"firstname": {"Long name": "Short"}}
+        assert self.step(program, {**table, "fields": again, "replacements": replaced}) == 7
+        narrow = {"rules": [{"field": "firstname", "is": "ne", "value": "A50"}], "delete_filtered_out": False}
+        changed = {**table, "fields": again, "replacements": replaced}
+        assert self.step(program, {**changed, "filters": narrow}) == 0
+        assert self.step(program, changed) == 0
+        held = {one["externalId"]: one for one in admin.dump_campaign()}
+        assert [held[id_]["cusJobTitle"] for id_ in ids[:6]] == ["", "", "", "", "", "Nurse"]
+        assert [held[id_]["firstName"] for id_ in ids[29:31]] == ["A29", "Short"]

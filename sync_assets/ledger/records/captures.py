@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from sync_assets.config.values import CONTACT
 from sync_assets.ledger.errors import RowsMoved
-from sync_assets.ledger.model import LinkSpec, Loss, PageResult, Position, State
+from sync_assets.ledger.model import ANY_ATTRIBUTE, LinkSpec, Loss, PageResult, Position, State
 from sync_assets.ledger.records.deletions import MOVE, Deletions
 from sync_assets.ledger.records.dependency_status import DependencyStatus
 from sync_assets.ledger.records.feeds import Feeds, ReadMode
@@ -28,7 +28,7 @@ from sync_assets.ledger.storage.session import LedgerSession, TotalsChange
 if TYPE_CHECKING:
     import polars as pl
 
-    from sync_assets.ledger.prepared_page import CapturedPage, LedgerPage
+    from sync_assets.ledger.prepared_page import CapturedPage, EarlierRow, LedgerPage
 
 LARGE_PAGE = 1000
 """Rows from which a page is a large transaction for SQLite's write-ahead log, see Database.write."""
@@ -120,7 +120,8 @@ class Captures:
             resent = {row.seq for row in stored} if again else set[int]()
             if whole:
                 resent |= self._otherwise_inserted(connection, rows, stored)
-            new, changed, invalid, moved = self._store(connection, table, rows, stored, resent, now, tally)
+            earlier = self._under_earlier_mapping(connection, rows, stored) if rows.after_change else {}
+            new, changed, invalid, moved = self._store(connection, table, rows, stored, resent, earlier, now, tally)
             if invalid and self._history.kept:
                 self._history.invalid_rows(connection, table, moved, now)
             deletes = self._delete(connection, table, deleted, tally)
@@ -221,6 +222,7 @@ class Captures:
         page: "LedgerPage",
         stored: Sequence[StoredRow],
         resend: set[int],
+        earlier: Mapping[int, "EarlierRow"],
         now: int,
         tally: TotalsChange,
     ) -> tuple[int, int, int, list[str]]:
@@ -232,6 +234,7 @@ class Captures:
             page: the rows.
             stored: those of the rows that have a record.
             resend: seqs of records that are sent again even if their row is unchanged.
+            earlier: by seq the rows under the mapping with which Campaign acknowledged them.
             now: microseconds since 1970.
             tally: receives the changes of the totals.
 
@@ -243,12 +246,21 @@ class Captures:
         moves: list[transitions.DesiredUpdate] = []
         ids: list[str] = []
         to_insert: list[tuple[int | None, int]] = []
+        acknowledged: list[tuple[bytes, int]] = []
         for record in self._session.bulk.states_of(connection, list(known)):
             row = page.row(known.pop(record.seq))
             # A payload whose key is lost counts as changed, and is replaced.
             before = record._replace(payload=cipher.decrypt_if_possible(record.payload, record.id))
-            move = transitions.after_capture(before, row, resend=record.seq in resend, now=now)
+            again = record.seq in resend
+            if (under := earlier.get(record.seq)) and transitions.holds_acknowledged(record, row) and not again:
+                if under.difference is None:
+                    before = before._replace(acked_hash=row.hash)
+                else:
+                    row = row._replace(update_payload=under.difference)
+            move = transitions.after_capture(before, row, resend=again, now=now)
             if move is not None:
+                if before.acked_hash != record.acked_hash:
+                    acknowledged.append((row.hash, record.seq))
                 if page.insert_only and transitions.sends_all(record, move):
                     to_insert.append((row.insert_only_hash, record.seq))
                 moves.append(move)
@@ -256,6 +268,7 @@ class Captures:
                 tally.move(record, move.state)
         encrypted = [self._encrypted_move(move, id_) for move, id_ in zip(moves, ids, strict=True)]
         self._session.bulk.for_each(connection, MOVE, encrypted)
+        self._session.bulk.for_each(connection, "UPDATE sync_record SET acked_hash = ? WHERE seq = ?", acknowledged)
         self._session.bulk.for_each(connection, "UPDATE sync_record SET insert_only_hash = ? WHERE seq = ?", to_insert)
         sent = [(page.row_hashes[row.at], page.row_versions[row.at], row.seq) for row in stored if row.resent]
         self._session.bulk.for_each(
@@ -273,7 +286,27 @@ class Captures:
                 tally.add(table, state, number)
                 failed += number if state == State.REJECTED else 0
         invalid = sum(move.validation_error is not None for move in moves)
-        return len(fresh) - failed, len(moves) - invalid, invalid + failed, ids
+        changed = len(moves) - invalid - len(acknowledged)
+        return len(fresh) - failed, changed, invalid + failed, ids
+
+    def _under_earlier_mapping(
+        self, connection: Connection, page: "LedgerPage", stored: Sequence[StoredRow]
+    ) -> dict[int, "EarlierRow"]:
+        """Return by seq the rows under the mapping with which Campaign acknowledged them, and store left attributes."""
+        at = {row.seq: row.at for row in stored}
+        columns = "SELECT seq, acked_hash, left_attributes FROM sync_record"
+        acknowledged = self._session.bulk.for_seqs(connection, columns, list(at), also="AND acked_hash IS NOT NULL")
+        rows: dict[int, EarlierRow] = {}
+        left: list[tuple[str | None, int]] = []
+        for seq, acked_hash, left_attributes in acknowledged:
+            row = page.earlier_row(at[seq], bytes(acked_hash), left_attributes)
+            if row is not None:
+                rows[seq] = row
+            now_left = row.left_attributes if row else ANY_ATTRIBUTE
+            if now_left != left_attributes and (row or acked_hash.hex() != page.hashes[at[seq]]):
+                left.append((now_left, seq))
+        self._session.bulk.for_each(connection, "UPDATE sync_record SET left_attributes = ? WHERE seq = ?", left)
+        return rows
 
     def _otherwise_inserted(self, connection: Connection, page: "LedgerPage", stored: Sequence[StoredRow]) -> set[int]:
         """Return the seqs of acknowledged records whose insert-only fields differ, or whose values were not stored."""

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync_assets.ledger import times
+from sync_assets.ledger.model import ANY_ATTRIBUTE
 from sync_assets.ledger.storage import operation_tables, schema
 from sync_assets.ledger.storage.session import Repository
 
@@ -24,6 +25,7 @@ _STATE = (schema.record, schema.feed, schema.hold)
 _D = operation_tables.dialect.c
 DAY_SECONDS = 86_400.0
 _MAPPING = operation_tables.mapping
+_R = schema.record.c
 
 
 class System(NamedTuple):
@@ -93,13 +95,16 @@ class DialectFindings(Repository):
 class MappingChanges(Repository):
     """Reads and writes `sync_mapping`."""
 
-    def change_mapping(self, table: str, before: str, now: str, *, accepted: bool = False) -> datetime | None:
-        """Store that a mapping replaces another one. May be repeated.
+    def change_mapping(
+        self, table: str, before: str | None, now: str, configuration: str, *, accepted: bool = False
+    ) -> datetime | None:
+        """Store the mapping of a capture, and that it replaces another one. May be repeated.
 
         Args:
             table: logical name in Dataverse.
-            before: fingerprint of the previous mapping.
+            before: fingerprint of the previous mapping; None before the first capture.
             now: fingerprint of the new mapping.
+            configuration: of the table, from which the new mapping is compiled.
             accepted: True to store the change even if the two mappings alternated within a day. After an accepted
                 change, the first return of the other mapping is not stored without being accepted.
 
@@ -112,22 +117,53 @@ class MappingChanges(Repository):
             stored = sa.select(_MAPPING).where(_MAPPING.c.table_name == table)
             known = {row.fingerprint: row for row in connection.execute(stored)}
             old, new = known.get(before), known.get(now)
-            if new and new.left_at is None:
+            left_at: int | None = new.left_at if new else None
+            if new and left_at is None and (new.configuration is not None or before != now):
                 return None  # stored already; that capture ended before its first page was stored
+            row = {"table_name": table, "fingerprint": now, "left_at": None, "configuration": configuration}
+            if before in (None, now):
+                connection.execute(self._session.put(_MAPPING, [{**row, "returned": 0}]))
+                return None
             moment = self._session.now()
-            recent = bool(new and new.left_at > moment - times.seconds(DAY_SECONDS))
+            recent = left_at is not None and left_at > moment - times.seconds(DAY_SECONDS)
             turns = recent and bool(old and old.returned)
+            last = times.from_micros(left_at) if turns and left_at else None
             if turns and not accepted:
-                return times.from_micros(new.left_at) if new else None
+                return last
             returned = bool(old and old.returned) or accepted
-            rows = [
-                {"fingerprint": before, "left_at": moment, "returned": int(returned)},
-                {"fingerprint": now, "left_at": None, "returned": int(recent or accepted)},
-            ]
-            connection.execute(self._session.put(_MAPPING, [{"table_name": table, **row} for row in rows]))
-            return times.from_micros(new.left_at) if new and turns else None
+            earlier = {"fingerprint": before, "left_at": moment, "configuration": old and old.configuration}
+            rows = [{**row, "returned": int(recent or accepted)}, {**row, **earlier, "returned": int(returned)}]
+            connection.execute(self._session.put(_MAPPING, rows))
+            return last
 
         return self._session.database.write(work)
+
+    def configurations(self, table: str, now: str) -> list[str]:
+        """Return the configurations, besides that of the mapping `now`, of which records may be acknowledged.
+
+        The one in use last comes first.
+        """
+        earlier = sa.and_(_MAPPING.c.table_name == table, _MAPPING.c.fingerprint != now)
+        stored = sa.select(_MAPPING.c.configuration).where(earlier, _MAPPING.c.configuration.is_not(None))
+        return [
+            row.configuration
+            for row in self._session.rows(stored.order_by(_MAPPING.c.left_at.is_not(None), _MAPPING.c.left_at.desc()))
+        ]
+
+    def settle(self, table: str, now: str) -> None:
+        """Store that the full read after a change of the mapping is at its end: no earlier mapping counts any more.
+
+        Campaign may hold any earlier attribute of the records whose rows this read did not map.
+        """
+        not_mapped = sa.and_(_R.acked_hash.is_not(None), sa.or_(_R.out_of_scope > 0, _R.desired_hash.is_(None)))
+
+        def work(connection: Connection) -> None:
+            settled = sa.update(_MAPPING).where(_MAPPING.c.table_name == table, _MAPPING.c.fingerprint != now)
+            connection.execute(settled.values(configuration=None))
+            left = sa.update(schema.record).where(_R.table_name == table, not_mapped)
+            connection.execute(left.values(left_attributes=ANY_ATTRIBUTE))
+
+        self._session.database.write(work)
 
 
 class MigrationStep(NamedTuple):

@@ -140,6 +140,15 @@ def _stuck_since(record: RecordState, state: State, now: int) -> int | None:
     return now if state == State.REJECTED else None
 
 
+def holds_acknowledged(record: RecordState, row: Row) -> bool:
+    """Return True if Campaign's record certainly holds what it acknowledged last, so that a part may be sent.
+
+    False also for a row with a validation error, of which nothing is sent.
+    """
+    certain = not record.outcome_unknown and record.unknown_until is None and not record.resend
+    return certain and record.acked_hash is not None and row.validation_error is None
+
+
 def sends_all(record: RecordState, move: DesiredUpdate) -> bool:
     """Return True if the next request for the record sends all its fields, not just those that are updated.
 

@@ -96,6 +96,7 @@ mapping = sa.Table(
     sa.Column("fingerprint", NAME, primary_key=True),
     sa.Column("left_at", sa.BigInteger),  # when another one replaced it; NULL: it is in use
     sa.Column("returned", sa.SmallInteger, nullable=False),  # 1: it had been in use within a day before
+    sa.Column("configuration", sa.Text),  # of the table, while records may be acknowledged under this mapping
 )
 
 # The resource and key attribute that a table's acknowledgements are about: see records/targets.py.

@@ -63,6 +63,8 @@ record = sa.Table(
     sa.Column("row_version", sa.BigInteger),
     # Of the insert-only fields as they were last to be sent; NULL: not known, or there are none.
     sa.Column("insert_only_hash", sa.BigInteger),
+    # Attributes that no mapping writes any more and of which Campaign may hold a value, comma-separated; `*`: any.
+    sa.Column("left_attributes", sa.Text),
     sa.UniqueConstraint("table_name", "id", name="sync_record_id").ddl_if(dialect="postgresql"),
     sqlite_autoincrement=True,
 )

@@ -15,7 +15,7 @@ def turns(ledger: Ledger, clock: Clock, *mappings: str, accepted: bool = False) 
     found: list[bool] = []
     for before, now in pairwise(mappings):
         clock.advance(HOUR)
-        found.append(ledger.mappings.change_mapping("contact", before, now, accepted=accepted) is not None)
+        found.append(ledger.mappings.change_mapping("contact", before, now, now, accepted=accepted) is not None)
     return found
 
 
@@ -50,4 +50,19 @@ def test_a_day_later_it_is_a_change_like_any_other(ledger: Ledger, clock: Clock)
 
 def test_each_table_has_its_own(ledger: Ledger, clock: Clock) -> None:
     turns(ledger, clock, "a", "b", "a")
-    assert ledger.mappings.change_mapping("new_order", "a", "b") is None
+    assert ledger.mappings.change_mapping("new_order", "a", "b", "b") is None
+
+
+def test_configurations_are_kept_until_the_full_read_after_a_change_is_at_its_end(ledger: Ledger, clock: Clock) -> None:
+    ledger.mappings.change_mapping("contact", None, "a", "first")
+    turns(ledger, clock, "a", "b", "c")
+    assert ledger.mappings.configurations("contact", "c") == ["b", "first"]
+    ledger.mappings.settle("contact", "c")
+    assert ledger.mappings.configurations("contact", "c") == []
+    assert ledger.mappings.configurations("contact", "d") == ["c"]
+
+
+def test_a_capture_under_the_same_mapping_keeps_its_configuration(ledger: Ledger) -> None:
+    for _ in range(2):
+        ledger.mappings.change_mapping("contact", "a", "a", "first")
+    assert ledger.mappings.configurations("contact", "b") == ["first"]
