@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from sync_assets.ledger.errors import LedgerError
 
 SETTING = "SYNC_ASSETS_LEDGER_URL"
 _EXAMPLES = "Write sqlite:///path/to/ledger.db or postgresql+psycopg://user:password@host/database."
+_CREATION = threading.Lock()
+"""Held until a new file is closed, so that no thread has SQLite lock it before."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,12 +46,23 @@ class Address:
         raise LedgerError(f"{SETTING} begins with {parsed.drivername}://, which is not supported.", _EXAMPLES)
 
     def prepare_file(self) -> None:
-        """SQLite: create the file if it is missing, for its owner only: it holds personal data of pending records."""
+        """SQLite: create the file if it is missing, for its owner only: it holds personal data of pending records.
+
+        A file that exists is not opened here: to close it would release the locks that SQLite holds on it in this
+        process, and the next process that closes the ledger would remove the write-ahead log that this one writes to
+        (https://sqlite.org/howtocorrupt.html, section 2.2).
+        """
         path = Path(self.location)
         cause = None
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            with _CREATION:
+                if not path.exists():
+                    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            if path.is_dir():
+                cause = os.strerror(errno.EISDIR)
+            elif not os.access(path, os.W_OK):
+                cause = os.strerror(errno.EACCES)
         except OSError as error:
             cause = error.strerror
         if cause:

@@ -3,6 +3,8 @@
 import atexit
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +157,19 @@ def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="is no ledger"):
         Ledger.open(f"sqlite:///{path}")
     assert path.read_text().startswith("not a database")
+
+
+def test_a_file_that_is_open_twice_keeps_its_log_when_another_process_closes_it(tmp_path: Path) -> None:
+    """Closing the file by other means than SQLite's releases the locks of the whole process."""
+    path = tmp_path / "ledger.db"
+    other = f"import sqlite3; one = sqlite3.connect({str(path)!r}); one.execute('SELECT * FROM sync_feed'); one.close()"
+    with Ledger.open(f"sqlite:///{path}") as ledger, Ledger.open(f"sqlite:///{path}") as another:
+        capture(ledger, row("anna"))
+        subprocess.run([sys.executable, "-c", other], check=True)
+        capture(ledger, row("bert"))
+        assert len(stored(another)) == 2
+        with Ledger.open(f"sqlite:///{path}") as third:
+            assert len(stored(third)) == 2
 
 
 def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
