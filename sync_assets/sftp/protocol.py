@@ -164,9 +164,13 @@ def time_limit(
     """
     late = threading.Event()
 
+    def close() -> None:
+        with suppress(OSError, EOFError, paramiko.SSHException):  # a lost connection cannot carry paramiko's message
+            channel.close()
+
     def give_up() -> None:
         late.set()
-        channel.close()
+        close()
 
     timer = threading.Timer(seconds - waited, give_up)
     timer.daemon = True
@@ -176,13 +180,13 @@ def time_limit(
     except Refused:
         raise
     except (paramiko.SFTPError, struct.error, UnicodeDecodeError) as error:
-        channel.close()
+        close()
         raise SftpError(
             f"What answers at {server} is no SFTP, or a broken one.",
             "See whether `sftp` works there; a login script that prints something is a usual reason.",
         ) from error
     except (OSError, EOFError, paramiko.SSHException) as error:
-        channel.close()
+        close()
         cause = "cut the connection"
         if late.is_set():
             cause = f"did not {action} within {seconds:,g} seconds"

@@ -48,6 +48,14 @@ class Line:
         self.open = False
 
 
+class Cut(Line):
+    """Raises, as paramiko's channel does on a lost connection, which cannot carry the message that it closes."""
+
+    def close(self) -> None:
+        super().close()
+        raise EOFError
+
+
 def number(value: int) -> bytes:
     return value.to_bytes(4, "big")
 
@@ -75,8 +83,9 @@ def wire_with(*answers: bytes) -> SftpProtocol:
     ],
     ids=["another kind", "absurd length"],
 )
-def test_a_broken_answer_ends_the_connection(answer: bytes):
-    sftp = Sftp(wire_with(answer))
+@pytest.mark.parametrize("line", [Line, Cut])
+def test_a_broken_answer_ends_the_connection(answer: bytes, line: type[Line]):
+    sftp = Sftp(SftpProtocol(cast("Any", line(GREETING + answer)), "SFTP test:22"))
     with pytest.raises(SftpError, match="is no SFTP"):
         sftp.remove("a", "b")
     with pytest.raises(SftpError, match="cut the connection"):
@@ -127,10 +136,14 @@ class Trickle(Line):
         return came if self.open else b""
 
 
-def test_an_answer_that_trickles_ends_the_connection():
-    wire = SftpProtocol(
-        cast("Any", Trickle(GREETING + packet(CMD_ATTRS, number(1) + text(b"h" * 5000)))), "SFTP test:22"
-    )
+class TrickleCut(Trickle, Cut):
+    """A byte at a time, and then lost."""
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("line", [Trickle, TrickleCut])
+def test_an_answer_that_trickles_ends_the_connection(line: type[Line]):
+    wire = SftpProtocol(cast("Any", line(GREETING + packet(CMD_ATTRS, number(1) + text(b"h" * 5000)))), "SFTP test:22")
     with (
         pytest.raises(Unreachable, match=r"did not look at a within 0\.2 seconds"),
         wire.request("look at a", SftpError(""), 0.2),
