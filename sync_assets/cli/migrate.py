@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import cached_property
 from typing import Annotated, Any
@@ -142,7 +142,8 @@ class _Steps:
         config = self.runtime.config
         match name:
             case "doctor":
-                return migration_steps.doctor_step(examine(replace(self.runtime)))
+                with self.runtime.copied() as runtime:
+                    return migration_steps.doctor_step(examine(runtime))
             case "switch_off":
                 return migration_steps.switch_off_step(config)
             case "inventory":
@@ -186,8 +187,8 @@ class _Steps:
         else:
             self._note_beginning()
             # What it would announce is part of the result, or of the error.
-            runtime = replace(self.runtime, calls=Counter[str](), announce=lambda _: None)
-            done = sync(runtime)
+            with self.runtime.copied(calls=Counter[str](), announce=lambda _: None) as runtime:
+                done = sync(runtime)
             if done.status == 1:
                 raise SyncAssetsError("\n".join(map(str, done.problems)))
             result, status = self._made() | {"foretold": foretold}, done.document

@@ -112,9 +112,8 @@ def plan(
         paused = ledger.maintenance.in_maintenance()
         for table in paused:
             ledger.maintenance.end(table)
-        rehearsed = replace(runtime, _ledger=ledger, _session=None, accept_mapping=True)
-        rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.accept_mapping, tables, listed)
-        try:
+        with runtime.copied(_ledger=ledger, accept_mapping=True) as rehearsed:
+            rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.accept_mapping, tables, listed)
             interruptible.run(rehearsal.run())
             document = _document(rehearsed, ledger, rehearsal)
             if listed:
@@ -125,8 +124,6 @@ def plan(
                 for table, one in document["tables"].items():
                     one["changes"] = changes.get(table, [])
                     one["changes_not_listed"] = rehearsal.tables[table].done - len(one["changes"])
-        finally:
-            rehearsed.end_session()
     document["notes"] += [
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
         f"{table}`."

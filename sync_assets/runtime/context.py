@@ -10,12 +10,12 @@ import asyncio
 import os
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sync_assets.config.environment import Settings
 from sync_assets.config.loader import load_config
@@ -177,6 +177,15 @@ class Runtime:
     def session_is_valid(self) -> bool:
         """Return False if this process may send no further request, since others may have its claims."""
         return self._session is None or self._session.is_valid()
+
+    @contextmanager
+    def copied(self, **changes: Any) -> Generator[Runtime]:
+        """Yield a copy with other attributes, and with a session of its own, which ends with the block."""
+        copy = replace(self, _session=None, **changes)
+        try:
+            yield copy
+        finally:
+            copy.end_session()
 
     def keep_history(self) -> None:
         """Let the ledger keep the history of records from now on, if the configuration asks for it."""

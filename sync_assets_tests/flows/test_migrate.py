@@ -104,6 +104,12 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_list, "PAGE", 10)
 
 
+def sessions(program: Program) -> list[Any]:
+    """The sessions that the ledger has."""
+    with closing(program.runtime()) as runtime:
+        return list(runtime.ledger.sessions.all())
+
+
 def test_the_steps_report_what_was_planted_and_the_first_sync_costs_what_they_foretold(program: Program) -> None:
     adobes = Adobes(program, unique=True)
     adobes.admin.clear_journal()
@@ -113,6 +119,7 @@ def test_the_steps_report_what_was_planted_and_the_first_sync_costs_what_they_fo
     assert len(document["steps"][-1]["details"]["checklist"]) >= 5
     before = adobes.admin.engine_calls()
     assert document["engine_calls"] == before
+    assert sessions(program) == [], "a command ends its session"
 
     status, document = program.json("migrate", "--yes")
     assert (status, document["next"], [step["step"] for step in document["steps"]]) == (2, "sync", STEPS)
@@ -131,7 +138,7 @@ def test_the_steps_report_what_was_planted_and_the_first_sync_costs_what_they_fo
 
     adobes.admin.clear_journal()
     status, document = program.json("migrate", "--go")
-    assert (status, document["next"]) == (0, None)
+    assert (status, document["next"], sessions(program)) == (0, None, [])
     first_sync = results(document)["sync"]
     assert (first_sync["foretold"], first_sync["engine_calls"]) == (foretold, foretold)
     assert any("Start the sensors" in line for line in document["steps"][-1]["details"]["afterwards"])
