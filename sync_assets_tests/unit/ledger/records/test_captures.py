@@ -8,6 +8,7 @@ import pytest
 
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import LinkSpec, PageResult, Position, State
+from sync_assets.ledger.prepared_page import LedgerPage
 from sync_assets_tests.support.ledgers import (
     Clock,
     capture,
@@ -207,3 +208,62 @@ def test_a_child_kept_out_of_scope_follows_a_stricter_cardinality(ledger: Ledger
     assert claim(ledger) == []
     [child] = claim(ledger, table="order")
     assert child.operation == "delete"
+
+
+class TestAChangedMapping:
+    """Each row of the page stands beside the same row under the earlier mapping."""
+
+    def capture_under(self, ledger: Ledger, earlier: str, difference: str | None, left: str = "") -> PageResult:
+        """Capture `ada` with value b, and her row under an earlier mapping, which gave the value `earlier`."""
+        under = pl.DataFrame(
+            {
+                "hash": [hash_of(earlier)],
+                "difference": [difference],
+                "full_difference": ['{"all":1}'],
+                "left_attributes": [left],
+            },
+            schema_overrides={"difference": pl.String},
+        )
+        return capture(ledger, page=LedgerPage(frame([row("ada", "b")]), (), [under], {"email", "all"}))
+
+    def left(self, ledger: Ledger) -> str | None:
+        return record(ledger, "ada").left_attributes
+
+    @pytest.fixture(autouse=True)
+    def _acknowledged(self, ledger: Ledger) -> None:
+        capture(ledger, row("ada", "a"))
+        push(ledger)
+
+    def test_a_record_that_needs_nothing_is_acknowledged_under_the_new_mapping(self, ledger: Ledger) -> None:
+        assert self.capture_under(ledger, "a", None, "cusJob,email") == result(unchanged=1, version=2)
+        ada = record(ledger, "ada")
+        assert (ada.state, ada.acked_hash, ada.desired_hash) == (State.SYNCED, hash_of("b"), hash_of("b"))
+        assert self.left(ledger) == "cusJob"
+        assert claim(ledger) == []
+
+    def test_an_update_holds_what_differs_and_an_insert_everything(self, ledger: Ledger) -> None:
+        self.capture_under(ledger, "a", '{"email":"x"}')
+        sent = claim_one(ledger)
+        assert (sent.operation, sent.update, sent.payload) == (
+            "update",
+            '{"email":"x"}',
+            payload_of(record(ledger, "ada")),
+        )
+        assert self.left(ledger) is None
+
+    def test_a_record_acknowledged_otherwise_is_sent_whole_and_may_hold_any_attribute(self, ledger: Ledger) -> None:
+        self.capture_under(ledger, "c", '{"email":"x"}')
+        assert claim_one(ledger).update == payload_of(record(ledger, "ada"))
+        assert self.left(ledger) == "*"
+
+    @pytest.mark.parametrize(("left", "update"), [("*", '{"all":1}'), ("all,x", '{"all":1}'), ("x", '{"email":"x"}')])
+    def test_an_attribute_that_campaign_may_hold_is_sent_again(self, ledger: Ledger, left: str, update: str) -> None:
+        statement = "UPDATE sync_record SET left_attributes = ?".replace("?", f"'{left}'")
+        ledger.database.write(lambda connection: connection.exec_driver_sql(statement) and None)
+        self.capture_under(ledger, "a", '{"email":"x"}')
+        assert claim_one(ledger).update == update
+
+    def test_records_whose_rows_the_read_did_not_map_may_hold_any_attribute(self, ledger: Ledger) -> None:
+        capture(ledger, deleted=["ada"])
+        ledger.mappings.settle("contact", "new")
+        assert self.left(ledger) == "*"

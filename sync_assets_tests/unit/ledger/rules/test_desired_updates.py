@@ -19,6 +19,7 @@ from sync_assets.ledger.rules.transitions import (
     after_leaving_scope,
     after_outcome,
     after_update,
+    holds_acknowledged,
     is_purgeable,
     sends_all,
     unknown_at_claim,
@@ -447,3 +448,24 @@ def test_until_when_a_request_without_an_answer_may_take_effect_after_a_claim(
         stored_until, outcome_unknown=outcome_unknown, session_until=session_until, now=NOW, horizon=HOUR
     )
     assert found == expected
+
+
+# --- a part of a row, after a change of the mapping ---
+
+
+@pytest.mark.parametrize(
+    ("record", "row", "certain"),
+    [
+        (stand(SENT, state=SYNCED), ROW, True),
+        (stand(CHANGED), ROW, True),
+        (stand(NEW), ROW, False),
+        (stand(SENT, state=SYNCED), INVALID, False),
+        (stand(SENT, outcome_unknown=1), ROW, False),
+        (stand(SENT, unknown_until=NOW), ROW, False),
+        (stand(SENT, resend=1), ROW, False),
+    ],
+)
+def test_a_part_is_sent_where_campaign_certainly_holds_what_it_acknowledged(
+    record: RecordState, row: Row, certain: bool
+) -> None:
+    assert holds_acknowledged(record, row) == certain
