@@ -50,7 +50,7 @@ class Address:
 
         A file that exists is not opened here: to close it would release the locks that SQLite holds on it in this
         process, and the next process that closes the ledger would remove the write-ahead log that this one writes to
-        (https://sqlite.org/howtocorrupt.html, section 2.2).
+        (https://sqlite.org/howtocorrupt.html).
         """
         path = Path(self.location)
         cause = None
