@@ -35,8 +35,8 @@ from sync_assets.ledger.model import BlockReason, Operation, State
 from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
 from sync_assets.ledger.times import clock, iso
+from sync_assets.mapping.attribute_steps import MappedRow, map_row
 from sync_assets.mapping.filters import filter_rows, rules_met
-from sync_assets.mapping.transform import MappedRow, map_row
 from sync_assets.runtime.context import Runtime
 from sync_assets.words import counted
 

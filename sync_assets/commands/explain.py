@@ -35,7 +35,7 @@ from sync_assets.ledger import times
 from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.report_values import WAITING_FOR
 from sync_assets.ledger.repositories.stored_records import RelatedState, StoredRecord
-from sync_assets.mapping.transform import value_at
+from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.opt_out.contact_opt_outs import ContactOptOut, contact_opt_outs
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime

@@ -21,7 +21,7 @@ from sync_assets.campaign.records import Records
 from sync_assets.commands.terminal import Parts, plain_table
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
-from sync_assets.mapping.transform import value_at
+from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.push.rehearsal import Change
 from sync_assets.push.target import Target
 from sync_assets.runtime.context import Runtime

@@ -14,6 +14,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import Claimed, Outcome, Position
 from sync_assets.ledger.prepared_page import CapturedPage, LedgerPage
+from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.mapping.conversions import empty_value
 from sync_assets.mapping.filters import filter_rows
 from sync_assets.mapping.mapping_changes import (
@@ -23,7 +24,7 @@ from sync_assets.mapping.mapping_changes import (
     written_attributes,
 )
 from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
-from sync_assets.mapping.transform import transform, value_at
+from sync_assets.mapping.transform import transform
 from sync_assets_tests.support.ledgers import Clock, Ledgers, claim, session_of
 from sync_assets_tests.support.sample_tables import CONTACT, ID, PROFILE, frame, mapping
 

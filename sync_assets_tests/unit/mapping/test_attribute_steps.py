@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sync_assets.mapping.transform import AttributeStep, map_row, transform
+from sync_assets.mapping.attribute_steps import AttributeStep, map_row
+from sync_assets.mapping.transform import transform
 from sync_assets_tests.support.sample_tables import frame, mapping
 
 GENDERS = {"gendercode": {2: "female", None: "unknown"}}
