@@ -33,8 +33,8 @@ def children_go_before_their_parents(history: History) -> Found:
     excluded = ExpectedRecords(history).excluded
     for contract, record, writes in each_write(history):
         for request in writes:
-            if request.method != "DELETE":
-                continue
+            if request.method != "DELETE" or request.first.before is None:
+                continue  # others had removed it
             for children in history.contracts.values():
                 for link in children.links:
                     if link.parent == contract.table.table and not link.loose:
@@ -127,14 +127,14 @@ def who_is_gone_stays_gone(history: History) -> Found:
             record = (history.by_resource[of].table.table, id_)
             for call in (call for request in requests for call in request.calls):
                 later = call.took_effect and call.after and one.moment.n < call.handled.n < until
-                if later and _only_ever(history, record, ("contact", one.contact)):
+                if later and _only_ever(history, record, ("contact", one.contact), call.handled.n):
                     yield *record, f"event {call.handled.n} writes it after event {one.moment.n} said that it is gone"
 
 
-def _only_ever(history: History, record: Id, person: Id) -> bool:
-    """Return True for a person, and for a record that named no other one."""
-    parents = [parent for _, parent in history.parents_ever(record)]
-    return record == person or (bool(parents) and all(_only_ever(history, parent, person) for parent in parents))
+def _only_ever(history: History, record: Id, person: Id, until: int) -> bool:
+    """Return True for a person, and for a record that had named this one and no other."""
+    parents = [parent for _, parent in history.parents_ever(record, until)]
+    return record == person or (bool(parents) and all(_only_ever(history, one, person, until) for one in parents))
 
 
 @rule("The records of a person without a contact at the release are never inserted or updated again (privacy delete)")
