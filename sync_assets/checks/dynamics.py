@@ -26,6 +26,8 @@ ADMINISTRATOR = "System Administrator"
 """The role that the customer's own set-up guide asks for (docs/dev/references/campaign.md 14), with far more rights
 than needed.
 """
+METADATA_PRIVILEGES = ("prvReadAttribute", "prvReadEntity", "prvReadOptionSet", "prvReadOrganization")
+"""For the definitions of tables, columns and choices, and for the change tracking window: docs/dynamics-365.md."""
 _GRANT = "in the Power Platform admin centre give a security role of the application user"
 
 
@@ -157,12 +159,32 @@ async def privilege(client: DataverseClient, user: str, table: str, access: str)
         return Privilege(name, None, returned=False)
 
 
+def accesses(config: Config, table: str) -> list[str]:
+    """Return the access to a mapped table's rows that the program needs, at organisation level."""
+    return ["Read", "Write"] if table == CONTACT and config.opt_out.active else ["Read"]
+
+
+async def role_privileges(config: Config, client: DataverseClient) -> list[str]:
+    """Return the names of all privileges that the program needs. Raises SyncAssetsError if a table has none."""
+    needed: set[str] = {*METADATA_PRIVILEGES}
+    for mapped in config.tables:
+        names = await rights.privilege_names(client, mapped.table)
+        for access in accesses(config, mapped.table):
+            if access not in names:
+                raise SyncAssetsError(
+                    f"Dynamics 365 has no privilege {access} of its own for {mapped.table}.",
+                    "Write the role by hand, with the privilege of its parent table: docs/dynamics-365.md.",
+                )
+            needed.add(names[access])
+    return sorted(needed)
+
+
 async def privileges(config: Config, mapped: TableConfig, client: DataverseClient, user: str) -> list[Finding]:
     """Return findings on the right to read rows by the change feed, and to write opt-outs if they are written.
 
     None for a table that does not exist: another check reports that.
     """
-    needed = ["Read", "Write"] if mapped.table == CONTACT and config.opt_out.active else ["Read"]
+    needed = accesses(config, mapped.table)
     try:
         granted = await run_together(*(privilege(client, user, mapped.table, access) for access in needed))
         return [*await _reading(mapped.table, granted[0], client), *(_writing(one) for one in granted[1:])]

@@ -23,6 +23,7 @@ PANELS = {
         "init": ("commands.init", "Write a first configuration from the metadata of both systems."),
         "add": ("commands.init", "Add one table to the configuration."),
         "schema": ("commands.init", "Print the JSON Schema of the configuration, for editors."),
+        "role": ("commands.role", "Write a Dynamics 365 solution with the security role that the program needs."),
         "doctor": ("commands.doctor", "Check configuration, credentials, both systems' metadata and the guardrails."),
         "estimate": ("commands.estimate", "The engine calls of the first load and of a month, against the budgets."),
         "certify": ("commands.certify", "On a stage tenant: test with synthetic records how both systems behave."),

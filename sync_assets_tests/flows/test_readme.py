@@ -379,6 +379,7 @@ def begin(story: Story) -> None:
     assert 'Write below `opt_out.export`:\n    separator: ";"\n' in written
     story.type("add new_order --file ours.yaml")
     story.type("schema")
+    assert "prvReadContact" in story.type("role least_rights.zip")
     story.type("doctor --json")
     story.type("doctor --verbose")
     story.type("doctor --file not-there.csv", 1)
