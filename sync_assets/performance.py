@@ -1,7 +1,7 @@
 """Settings of the interpreter and the C library that make the program faster or smaller. There are none elsewhere.
 
 Each is measured (docs/dev/benchmarks.md). Importing this module changes nothing: the entry points of our processes call
-it (`cli/main.py`, `definitions.py`, `sandbox/__main__.py`). It imports nothing heavy.
+it (`cli/main.py`, `launching/processes.py`, `sandbox/__main__.py`). It imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -54,17 +54,20 @@ def keep_loaded_objects() -> None:
 
 
 @contextmanager
-def collector_paused() -> Iterator[None]:
-    """Collect no garbage while modules and definitions are loaded, and exempt these from collection afterwards.
+def collector_paused(keep: object) -> Iterator[None]:
+    """Collect no garbage while modules and definitions are loaded; if `keep` is true, exempt them from collection then.
 
     The start of each run takes a quarter of a second less processor time.
     """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        keep_loaded_objects()
-        gc.enable()
+        if keep:
+            keep_loaded_objects()
+        if was_enabled:
+            gc.enable()
 
 
 _intervals: list[float] = []  # before each capture that runs now; the first one is Python's

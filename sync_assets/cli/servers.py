@@ -22,6 +22,7 @@ from sync_assets.defs.instance.command_line import instance_folder, prepare
 from sync_assets.errors import SyncAssetsError
 from sync_assets.launching import servers
 from sync_assets.launching.code_server import CodeServerGuard
+from sync_assets.launching.processes import mark_as_own
 from sync_assets.webserver.guard import HOSTS_VARIABLE, UiGuard, allowed_hosts
 
 app = typer.Typer(add_completion=False)
@@ -52,6 +53,7 @@ def code_server(context: typer.Context) -> None:
 
 def _serve(run: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
     """Run a command of Dagster's, which ends the process itself. Its `-h` is the host, unless nothing follows."""
+    mark_as_own()
     try:
         run([*arguments[:-1], "--help"] if arguments[-1:] == ["-h"] else arguments)
     except SystemExit as ended:

@@ -7,6 +7,7 @@ stopped a flow.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
@@ -150,7 +151,7 @@ def execute(
     """Run one Dagster run of assets that add to `outcome`. partition: None if the assets have none."""
     try:
         job = dg.define_asset_job(JOB, selection=dg.AssetSelection.assets(*selection))
-        named = dg.Definitions(assets=assets, jobs=[job], resources={**systems()})
+        named = dg.Definitions(assets=assets, jobs=[job], resources={**systems(os.environ)})
         result = named.resolve_job_def(JOB).execute_in_process(
             instance=instance,
             raise_on_error=False,

@@ -46,7 +46,7 @@ KNOWN = frozenset(
         *("CAMPAIGN_SFTP_HOST", "CAMPAIGN_SFTP_PORT", "CAMPAIGN_SFTP_USER"),
         *("SYNC_ASSETS_AUTOSTART", "SYNC_ASSETS_LOG_LEVEL", "SYNC_ASSETS_LOG_FORMAT"),
         *("SYNC_ASSETS_SMTP_USER", "SYNC_ASSETS_UI_URL", "SYNC_ASSETS_UI_HOSTS"),
-        *("SYNC_ASSETS_VERSION", OVER_DAGSTER),  # of deploy/docker-compose.yaml; of files.py
+        *("SYNC_ASSETS_VERSION", "SYNC_ASSETS_OWN_PROCESS", OVER_DAGSTER),  # of deploy/; of files.py
     ]
 )
 """All variables that begin with one of PREFIXES."""

@@ -11,11 +11,9 @@ from typing import Any
 
 import dagster as dg
 
-from sync_assets import logs
-from sync_assets.config.models import TableConfig
+from sync_assets.config.models import Config, TableConfig
 from sync_assets.defs.alerts import AlertScope, alert_sensor
-from sync_assets.defs.asset_keys import CHANGES, REPORT, campaign_key, d365_key
-from sync_assets.defs.dagster_internals import detach_copies_of_output, find_migrations_by_path
+from sync_assets.defs.asset_keys import CHANGES, REPORT, campaign_key, d365_key, file_chain
 from sync_assets.defs.jobs import SHORT_TAGS, log_export, operator_jobs
 from sync_assets.defs.report import report_asset
 from sync_assets.defs.resources import systems
@@ -24,14 +22,6 @@ from sync_assets.defs.tables.audit_assets import audit_asset
 from sync_assets.defs.tables.checks import table_checks
 from sync_assets.defs.tables.sensors import backlog_sensor, changes_sensor
 from sync_assets.runtime.context import Runtime
-
-
-def load(environment: Mapping[str, str]) -> dg.Definitions:
-    """Build the definitions of a process of Dagster's, whose logs are configured by the environment."""
-    logs.configure(environment)
-    find_migrations_by_path()
-    detach_copies_of_output()
-    return build_definitions(Runtime(dict(environment)))
 
 
 def build_definitions(runtime: Runtime) -> dg.Definitions:
@@ -58,9 +48,11 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
 
         assets += opt_outs.opt_out_assets(runtime)
         checks.append(export_asset.watch_checks(runtime))
-        sensors.append(opt_out_sensors.opt_out_file_sensor(runtime, status))
-        other_work = (opt_out_sensors.due_request, [CHANGES])
-    sensors.append(backlog_sensor(tables, runtime, status, other_work))
+        jobs = _opt_out_jobs(config)
+        sensors.append(opt_out_sensors.opt_out_file_sensor(runtime, status, jobs))
+        table_jobs += jobs
+        other_work = (opt_out_sensors.due_request, jobs[1])
+    sensors.append(backlog_sensor(tables, runtime, status, table_jobs[1], other_work))
     if config.alerts:
         watched = AlertScope.of([*assets, *checks], [sensor.name for sensor in sensors])
         sensors.append(alert_sensor(runtime, watched, status))
@@ -83,45 +75,46 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
             for job, cron in scheduled
         ],
         jobs=jobs,
-        executor=dg.in_process_executor,
-        resources={**systems()},
+        resources={**systems(runtime.environment)},
+    )
+
+
+def _job(name: str, selection: dg.AssetSelection, description: str, tags: Mapping[str, str] | None = None) -> Any:
+    """Return a job of our assets. It executes them in the run's process, whatever the executor of the location is."""
+    return dg.define_asset_job(
+        name, selection=selection, description=description, tags=tags, executor_def=dg.in_process_executor
     )
 
 
 def _table_jobs(tables: Sequence[TableConfig]) -> list[Any]:
     """Return the jobs of the table assets: `sync` for both sides, `send_backlog` for Campaign's side only."""
     sent = [campaign_key(table) for table in tables]
-    all_keys = [*(d365_key(table) for table in tables), *sent]
+    both = dg.AssetSelection.assets(*(d365_key(table) for table in tables), *sent)
     return [
-        dg.define_asset_job(
-            "sync",
-            selection=dg.AssetSelection.assets(*all_keys),
-            description="Captures and sends all tables; of a past day, reads the rows modified on it again.",
-        ),
-        dg.define_asset_job(
-            "send_backlog", selection=dg.AssetSelection.assets(*sent), description="Sends the pending records."
-        ),
+        _job("sync", both, "Captures and sends all tables; of a past day, reads the rows modified on it again."),
+        _job("send_backlog", dg.AssetSelection.assets(*sent), "Sends the pending records."),
+    ]
+
+
+def _opt_out_jobs(config: Config) -> list[Any]:
+    """Return the jobs of the opt-out assets: those of an export file, and `opt_out/changes`."""
+    from sync_assets.defs.opt_out.sensors import CHANGES_JOB, FILE_JOB  # noqa: PLC0415
+
+    files = dg.AssetSelection.assets(*file_chain(config))
+    return [
+        _job(FILE_JOB, files, "Decides and writes the opt-outs of an export file."),
+        _job(CHANGES_JOB, dg.AssetSelection.assets(CHANGES), "Decides and writes all due opt-outs."),
     ]
 
 
 def _scheduled_jobs(checks: Collection[dg.AssetCheckKey], audits: Collection[dg.AssetKey]) -> list[tuple[Any, str]]:
     """Return the jobs that only read, each with its schedule."""
-    watch = dg.define_asset_job(
-        "watch",
-        selection=dg.AssetSelection.checks(*checks),
-        description="Checks the set-up, the change feeds, the opt-out file and the backlog.",
-        tags=SHORT_TAGS,
-    )
-    audit = dg.define_asset_job(
-        "audit",
-        selection=dg.AssetSelection.assets(*audits),
-        description="Reads a random sample of records on both sides and compares them.",
-        tags=SHORT_TAGS,
-    )
-    report = dg.define_asset_job(
-        "daily_report",
-        selection=dg.AssetSelection.assets(REPORT),
-        description="The last fourteen days on one page.",
-        tags=SHORT_TAGS,
-    )
-    return [(watch, "*/30 * * * *"), (audit, "30 4 * * *"), (report, "0 5 * * *")]
+    watched, report = dg.AssetSelection.checks(*checks), dg.AssetSelection.assets(REPORT)
+    audited = dg.AssetSelection.assets(*audits)
+    text = "Reads a random sample of records on both sides and compares them."
+    watch = "Checks the set-up, the change feeds, the opt-out file and the backlog."
+    return [
+        (_job("watch", watched, watch, SHORT_TAGS), "*/30 * * * *"),
+        (_job("audit", audited, text, SHORT_TAGS), "30 4 * * *"),
+        (_job("daily_report", report, "The last fourteen days on one page.", SHORT_TAGS), "0 5 * * *"),
+    ]

@@ -1,26 +1,19 @@
-"""Read check results, freshness states and sensor ticks, and mend two defects of Dagster's, through private APIs of
-Dagster; each function states why.
+"""Read check results, freshness states and sensor ticks through private APIs of Dagster; each function states why.
 
-Elsewhere only `instance/history.py` and `launching/servers.py` import private names of Dagster. It may change any of
-these APIs; `test_dagster_internals.py` calls each on a real instance and fails with its name.
+Elsewhere only `instance/history.py` and `launching/` import private names of Dagster. It may change any of these APIs;
+`test_dagster_internals.py` calls each on a real instance and fails with its name.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.definitions.freshness import FreshnessState
-from dagster._core.execution import compute_logs
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
     AssetCheckExecutionRecord,
@@ -183,30 +176,3 @@ def _tick(tick: Any) -> Tick:
         skipped=tick.tick_data.skip_reason or "",
         error=tick.error,
     )
-
-
-def find_migrations_by_path() -> None:
-    """Let Dagster find the migrations of its SQLite databases by a path, so that the ticks of sensors leave nothing.
-
-    Each tick opens the instance, and Alembic is asked for the newest migration of its two or three databases. Asked
-    for a package's folder, it registers a function for the end of the process (`coerce_resource_to_filename`).
-
-    Reason: no setting of Dagster names the folder.
-    """
-    storage: Any = sys.modules.get("dagster._core.storage.sql")  # in a code server it is loaded before the definitions
-    if storage:
-        folder = str(Path(dg.__file__).parent / "_core" / "storage" / "alembic")
-        storage.ALEMBIC_SCRIPTS_LOCATION = folder.replace("%", "%%")  # in Alembic's settings, % begins a variable
-        storage.get_alembic_config.cache_clear()
-
-
-def detach_copies_of_output() -> None:
-    """Start the processes that copy a run's output to the terminal in sessions of their own.
-
-    Ctrl-C in the terminal would reach them, too, and each would print a traceback. They end with the run, or once this
-    process is gone.
-
-    Reason: no setting of Dagster does that.
-    """
-    detached = SimpleNamespace(Popen=partial(subprocess.Popen, start_new_session=True))
-    setattr(compute_logs, "subprocess", detached)  # noqa: B010

@@ -8,7 +8,7 @@ its name.
 # No `from __future__ import annotations`: Dagster reads the annotations of the fields at run time.
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import dagster as dg
@@ -28,10 +28,15 @@ class System(dg.ConfigurableResource):
         return {field: cls.PREFIX + field.upper() for field in cls.model_fields}
 
     @classmethod
-    def of_environment(cls) -> Self:
-        """Build the resource with a `dg.EnvVar` for each of its variables that is set now."""
+    def of_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Build the resource with a `dg.EnvVar` for each variable that this process has as `environment` has it.
+
+        The fields of other variables, those of a file, are empty: runs take them from `environment`, too (`bound`).
+        """
         variables: dict[str, Any] = {
-            field: dg.EnvVar(variable) for field, variable in cls.variables().items() if os.environ.get(variable)
+            field: dg.EnvVar(variable)
+            for field, variable in cls.variables().items()
+            if (value := os.environ.get(variable)) and value == environment.get(variable)
         }
         return cls(**variables)
 
@@ -95,9 +100,9 @@ OF_TABLES = {DYNAMICS_365, CAMPAIGN, LEDGER}
 """Resources of the table assets and of their audits."""
 
 
-def systems() -> dict[str, System]:
+def systems(environment: Mapping[str, str]) -> dict[str, System]:
     """Return all resources by name."""
-    return {name: system.of_environment() for name, system in _SYSTEMS.items()}
+    return {name: system.of_environment(environment) for name, system in _SYSTEMS.items()}
 
 
 def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Runtime:

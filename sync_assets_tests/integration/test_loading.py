@@ -11,6 +11,7 @@ import yaml
 
 import sync_assets
 from sync_assets.config.files import SANDBOX_CONFIG
+from sync_assets.launching.processes import OWN
 
 PROJECT = Path(sync_assets.__file__).parents[1]
 
@@ -80,7 +81,7 @@ def test_the_code_server_keeps_nothing_of_the_instances_that_its_ticks_open(tmp_
         "        instance.get_run_records(limit=1), instance.get_asset_records()\n"
         "tick(); before = atexit._ncallbacks(); tick(); tick(); print(atexit._ncallbacks() - before)"
     )
-    environment = {"DAGSTER_HOME": str(tmp_path), "SYNC_ASSETS_CONFIG": str(SANDBOX_CONFIG)}
+    environment = {"DAGSTER_HOME": str(tmp_path), "SYNC_ASSETS_CONFIG": str(SANDBOX_CONFIG), OWN: "1"}
     done = in_a_process(code, folder=tmp_path, PYTHONPATH=str(PROJECT), **environment)
     assert done[:2] == (0, "0"), done[2]
 
@@ -91,20 +92,46 @@ def test_workspace_yaml_names_the_code_location() -> None:
     assert entry["python_module"] == {"module_name": "sync_assets.definitions"}  # which is then its name, too
 
 
-def test_importing_the_package_changes_nothing_in_the_process(tmp_path: Path) -> None:
-    """A code location may hold other people's assets, too. What the program sets, its own entry points set."""
-    code = (
-        "import asyncio, ctypes, gc, sys, warnings; import dagster\n"
-        "real, called = ctypes.CDLL, []\n"
-        "class Watched(real):\n"
-        "    def __init__(self, name, *more, **options):\n"
-        "        called.append(name); super().__init__(name, *more, **options)\n"
-        "ctypes.CDLL = Watched\n"
-        "def state():\n"
-        "    policy = type(asyncio.get_event_loop_policy())\n"
-        "    settings = [one for one in warnings.filters if 'dagster' in one[2].__module__]\n"
-        "    return gc.isenabled(), gc.get_freeze_count(), settings, sys.getswitchinterval(), policy\n"
-        "before = state(); import sync_assets.defs.build, sync_assets.definitions\n"
-        "print(state() == before, None in called)"  # None: the C library, whose mallopt the program calls
+STATE = """
+import asyncio, ctypes, gc, logging, os, sys, threading, warnings; import dagster as dg
+from dagster._core.execution import compute_logs
+from dagster._core.storage import sql
+real, called = ctypes.CDLL, []
+class Watched(real):
+    def __init__(self, name, *more, **options):
+        called.append(name); super().__init__(name, *more, **options)
+ctypes.CDLL = Watched
+def state():
+    loggers = {name: (one.level, one.propagate, len(one.handlers))
+        for name, one in logging.root.manager.loggerDict.items() if isinstance(one, logging.Logger) and one.level}
+    return {
+        "collector": (gc.isenabled(), gc.get_freeze_count(), gc.get_threshold()),
+        "warnings": [one for one in warnings.filters if "dagster" in one[2].__module__ or "sync_assets" in str(one)],
+        "threads": (sys.getswitchinterval(), threading.active_count()),
+        "loop": type(asyncio.get_event_loop_policy()), "memory": None in called,
+        "logs": (logging.getLogRecordFactory(), len(logging.root.handlers), logging.root.level, loggers),
+        "Dagster": (compute_logs.subprocess, sql.ALEMBIC_SCRIPTS_LOCATION),
+        "variables": {n: v for n, v in os.environ.items() if n != "_RJEM_MALLOC_CONF"},  # Polars sets that
+        "hooks": (sys.excepthook, sys.meta_path[:], threading.excepthook),
+    }
+def changed(before):
+    now = state()
+    return [name for name in now if now[name] != before[name]]
+"""
+
+
+@pytest.mark.parametrize(
+    ("own", "changes"), [({}, []), ({OWN: "1"}, ["collector", "memory", "logs", "Dagster"])], ids=["any", "our own"]
+)
+def test_importing_and_building_the_definitions_changes_nothing_in_a_process_that_is_not_our_own(
+    tmp_path: Path, own: dict[str, str], changes: list[str]
+) -> None:
+    """A code location may hold other people's assets, too. What the program sets, its own entry points ask for."""
+    (tmp_path / "sync_assets.yaml").write_bytes(SANDBOX_CONFIG.read_bytes())
+    (tmp_path / ".env").write_text("D365_CLIENT_ID=of-the-file\nSYNC_ASSETS_LOG_LEVEL=debug\n")
+    code = STATE + (
+        "before = state(); from sync_assets.definitions import defs; made = defs()\n"
+        "assert made.resolve_all_asset_specs() and made.executor is None\n"
+        "print(changed(before))"
     )
-    assert in_a_process(code, folder=tmp_path) == (0, "True False", "")
+    assert in_a_process(code, folder=tmp_path, **own) == (0, str(changes), "")

@@ -82,7 +82,7 @@ def test_each_asset_has_few_checks_and_none_of_them_blocks() -> None:
 
 
 def test_each_resource_has_the_variables_of_its_system() -> None:
-    found = {name: set(resource.variables().values()) for name, resource in systems().items()}
+    found = {name: set(resource.variables().values()) for name, resource in systems({}).items()}
     assert found == {
         "dynamics_365": {
             "D365_URL",

@@ -17,8 +17,8 @@ except ImportError:  # Windows
     fcntl = None
 
 from sync_assets.config.environment import Settings
-from sync_assets.defs.dagster_internals import detach_copies_of_output
 from sync_assets.errors import SyncAssetsError, is_disk_full
+from sync_assets.launching.processes import detach_copies_of_output
 
 PACKAGED = Path(__file__).with_name("dagster.yaml")
 

@@ -7,7 +7,9 @@ for opt-outs that are due without a file, and for a poll that is late, are reque
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import msgspec
@@ -36,6 +38,7 @@ REPORTED = timedelta(minutes=15)
 RESTART_AFTER = timedelta(hours=1)
 """Shortest time between two restarts of a stalled export."""
 POLL = CHANGES.to_user_string()
+FILE_JOB, CHANGES_JOB = "process_opt_out_file", "settle_opt_outs"
 
 
 class Cursor(msgspec.Struct):
@@ -50,14 +53,14 @@ class Cursor(msgspec.Struct):
     requested: dict[str, RunRequested] = {}
 
 
-def opt_out_file_sensor(runtime: Runtime, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
-    """Define the sensor. default_status: if it is running after its first load."""
-    keys = file_chain(runtime.config)
+def opt_out_file_sensor(
+    runtime: Runtime, default_status: dg.DefaultSensorStatus, jobs: Sequence[Any]
+) -> dg.SensorDefinition:
+    """Define the sensor. default_status: if it is running after its first load. jobs: of files, and of changes."""
 
-    # Not `target`: Dagster would make a job of it with a name of its own.
     @dg.sensor(
         name="opt_out_file",
-        asset_selection=dg.AssetSelection.assets(*keys, CHANGES),
+        jobs=jobs,
         minimum_interval_seconds=POLL_SECONDS,
         default_status=default_status,
         description="Watches the Campaign SFTP and starts a run of each opt-out file once it is complete, and a poll "
@@ -123,11 +126,16 @@ def _partitions(request: dg.RunRequest | None) -> list[dg.AddDynamicPartitionsRe
 
 
 def _file_request(runtime: Runtime, partition: str) -> dg.RunRequest:
-    return dg.RunRequest(partition_key=partition, asset_selection=file_chain(runtime.config), tags=table_tags(WORK))
+    return dg.RunRequest(
+        job_name=FILE_JOB,
+        partition_key=partition,
+        asset_selection=file_chain(runtime.config),
+        tags=table_tags(WORK),
+    )
 
 
 def _changes_request() -> dg.RunRequest:
-    return dg.RunRequest(asset_selection=[CHANGES], tags=table_tags(WORK))
+    return dg.RunRequest(job_name=CHANGES_JOB, asset_selection=[CHANGES], tags=table_tags(WORK))
 
 
 def due_request(

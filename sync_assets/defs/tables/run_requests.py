@@ -86,9 +86,12 @@ def feed_version(runtime: Runtime, table: str) -> int:
     return feed.version if feed else 0
 
 
-def table_request(tables: Sequence[TableConfig], keys: Sequence[dg.AssetKey], tags: dict[str, str]) -> dg.RunRequest:
+def table_request(
+    tables: Sequence[TableConfig], keys: Sequence[dg.AssetKey], tags: dict[str, str], job: str | None = None
+) -> dg.RunRequest:
     """Return a request for a run of these assets and their checks, for today's partition."""
     return dg.RunRequest(
+        job_name=job,
         partition_key=today(),
         asset_selection=list(keys),
         asset_check_keys=[one.key for config in tables for one in table_checks(config) if one.asset_key in keys],

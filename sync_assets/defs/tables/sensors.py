@@ -310,7 +310,8 @@ def backlog_sensor(
     tables: Sequence[TableConfig],
     runtime: Runtime,
     default_status: dg.DefaultSensorStatus,
-    opt_outs: tuple[OtherWork, Sequence[dg.AssetKey]] | None = None,
+    job: Any,
+    opt_outs: tuple[OtherWork, Any] | None = None,
 ) -> dg.SensorDefinition:
     """Define the sensor that requests runs of pending records while no run of their table is active.
 
@@ -320,13 +321,13 @@ def backlog_sensor(
         tables: All mapped tables, in link order.
         runtime: Of the definitions.
         default_status: Whether the sensor starts by itself.
-        opt_outs: A function that requests runs of other pending work (opt-outs), and the assets of these runs.
+        job: Of the runs of tables.
+        opt_outs: A function that requests runs of other pending work (opt-outs), and the job of these runs.
     """
 
-    # Not `target`: Dagster would make one job of all these assets, and the assets of a job must share their partitions.
     @dg.sensor(
         name="backlog",
-        asset_selection=dg.AssetSelection.assets(*map(campaign_key, tables), *(opt_outs[1] if opt_outs else ())),
+        jobs=[job, *([opt_outs[1]] if opt_outs else [])],
         minimum_interval_seconds=4,
         default_status=default_status,
         description="Starts a run for tables with pending records and no active run.",
@@ -342,7 +343,7 @@ def backlog_sensor(
             due = [c for c in group if c.table not in paused and _is_due(c, runtime, context, requested, now)]
             if due:
                 keys = [campaign_key(config) for config in due]
-                requests.append(table_request(due, keys, {BACKLOG_TAG: "yes"}))
+                requests.append(table_request(due, keys, {BACKLOG_TAG: "yes"}, job.name))
         opt_out_request = opt_outs[0](runtime, context, requested, now) if opt_outs else None
         return dg.SensorResult(
             run_requests=[*requests, *([opt_out_request] if opt_out_request else [])],

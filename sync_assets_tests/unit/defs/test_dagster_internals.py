@@ -18,13 +18,12 @@ from dagster._core.storage import sql
 import sync_assets
 from sync_assets.defs.dagster_internals import (
     answered_since,
-    detach_copies_of_output,
     evaluation,
-    find_migrations_by_path,
     freshness,
     latest_answers,
     sensor_ticks,
 )
+from sync_assets.launching.processes import detach_copies_of_output, find_migrations_by_path
 from sync_assets_tests.support.orchestra import shown
 
 ASSET = dg.AssetKey(["d365", "contact"])
@@ -111,7 +110,7 @@ def test_an_instance_without_sensors_has_no_ticks(instance: dg.DagsterInstance) 
 def test_no_other_module_imports_what_dagster_keeps_for_itself() -> None:
     private = re.compile(r"^\s*(?:from|import) dagster\._", re.MULTILINE)
     modules = {path.name for path in PACKAGE.rglob("*.py") if private.search(path.read_text(encoding="utf-8"))}
-    assert modules == {"dagster_internals.py", "history.py", "servers.py"}
+    assert modules == {"dagster_internals.py", "history.py", "servers.py", "processes.py"}
 
 
 def test_the_migrations_of_sqlite_are_found_by_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ def test_materialised_twice_it_goes_on_from_the_first(runtime: Runtime, instance
     runtime.ledger.runs.add_day_counts("contact", "d365", {"new": 7})
     found: list[Any] = []
     for _ in range(2):
-        done = dg.materialize([asset], instance=instance, resources={**systems()})
+        done = dg.materialize([asset], instance=instance, resources={**systems({})})
         assert done.success
         [event] = done.asset_materializations_for_node("report__daily_sync")
         found.append(event.metadata[DAYS_KEY].value)

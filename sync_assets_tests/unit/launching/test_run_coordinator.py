@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -122,12 +123,15 @@ def test_a_configuration_that_replaces_a_system_or_reads_the_environment_is_refu
 
 def test_what_the_launchpad_fills_in_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The UI shows the defaults of a job's configuration, and launches the run with them."""
-    assert {name: system.PREFIX for name, system in systems().items()} == PREFIXES
-    for system in systems().values():
+    assert {name: system.PREFIX for name, system in systems({}).items()} == PREFIXES
+    for system in systems({}).values():
         for variable in system.variables().values():
-            monkeypatch.setenv(variable, "https://example.com")
+            monkeypatch.setenv(
+                variable, "sqlite:///ledger.db" if variable.startswith("SYNC_") else "https://localhost"
+            )
     filled = ""
-    for job in build_definitions(Runtime({CONFIG: str(SANDBOX_CONFIG)})).get_repository_def().get_all_jobs():
+    environment = {**os.environ, CONFIG: str(SANDBOX_CONFIG)}
+    for job in build_definitions(Runtime(environment)).get_repository_def().get_all_jobs():
         snap = JobSnap.from_job_def(job)
         root = snap.config_schema_snapshot.get_config_snap(str(snap.mode_def_snaps[0].root_config_key))
         filled += (text := default_values_yaml_from_type_snap(snap.config_schema_snapshot, root))
