@@ -130,7 +130,7 @@ def position(feed: Feed | None, days: int | None, now: datetime | None = None) -
     """
     if feed is None or not days:
         return []
-    age = ((now or datetime.now(UTC)) - feed.polled_at).total_seconds() / 86_400
+    age = max(0.0, ((now or datetime.now(UTC)) - feed.polled_at).total_seconds()) / 86_400
     title, text = "position in the change feed", f"last polled {age:,.1f} days ago, good for {days} days"
     if age <= days / 2:
         return [ok(title, text)]

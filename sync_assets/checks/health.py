@@ -120,7 +120,7 @@ def polled(table: str, feed: Feed | None, now: datetime, maintenance: datetime |
         )
     numbers = {
         "polled_at": feed.polled_at,
-        "seconds_since_poll": round((now - feed.polled_at).total_seconds(), 1),
+        "seconds_since_poll": round(_age(feed.polled_at, now).total_seconds(), 1),
         "position_saved_at": feed.saved_at,
         "complete": feed.complete,
     }
@@ -206,6 +206,7 @@ def ids_by_attribute(differing: Mapping[str, Sequence[str]]) -> Rows:
 
 
 def _age(moment: datetime | None, now: datetime) -> timedelta:
+    """Return the time since a moment; zero if there is none, or if it is later: it may be another machine's clock."""
     return max(timedelta(0), now - moment) if moment else timedelta(0)
 
 
@@ -235,7 +236,7 @@ def arrives(
         now: UTC.
         passed_over: (name, reason) of matching names that cannot be processed.
     """
-    late, age = is_overdue(export, newest, now), now - newest if newest else None
+    late, age = is_overdue(export, newest, now), _age(newest, now) if newest else None
     if age is None:
         text = (
             f"No file `{export.pattern}` has been seen in {export.directory} yet. Opt-outs made in Campaign reach "

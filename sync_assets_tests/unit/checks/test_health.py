@@ -157,6 +157,7 @@ def feed(since_poll: timedelta, saved: timedelta = timedelta(days=3), complete: 
     [
         (None, False, "never been captured"),
         (feed(timedelta(seconds=3)), True, "Polled at 2026-11-24 11:59:57 UTC, nothing new is waiting; complete"),
+        (feed(timedelta(seconds=-3)), True, "Polled at 2026-11-24 12:00:03 UTC"),  # its machine's clock is ahead
         (feed(POLL_OVERDUE), True, "Polled at"),
         (feed(POLL_OVERDUE + timedelta(seconds=1)), False, "Not polled since 2026-11-24 11:44:59 UTC"),
         (feed(timedelta(0), complete=False), True, "first read is not finished"),
@@ -166,6 +167,7 @@ def test_what_the_check_says(found: Feed | None, passed: bool, says: str) -> Non
     result = polled("contact", found, NOW)
     assert result.passed is passed
     assert says in result.message
+    assert result.numbers.get("seconds_since_poll", 0) >= 0
 
 
 def test_a_failing_check_says_what_to_do() -> None:
