@@ -78,6 +78,8 @@ def test_changes_that_come_while_it_stays_are_sent_at_once_by_the_same_run(orche
     assert (told["rows_captured"], told["dagster/partition_row_count"]) == (N + 3, N + 3)
     told = run.metadata(PROFILE, today())
     assert (told["inserted"], told["updated"], told["engine_calls"]) == (N, 3, N + 5)
+    lines = [entry.user_message for entry in orchestra.instance.all_logs(run.run_id)]
+    assert lines.count("Waiting for changes of contact. The run ends after 3 s without work, or after 60 min.") == 1
     assert run.days(CONTACT) == [today()] * 2  # after the first load, and the totals at the end
     assert orchestra.tick("d365_changes").skip_message == "contact: no change"
 

@@ -240,6 +240,11 @@ class TableRun:
         poller = FeedPoller(self._runtime)
         try:
             self._report()
+            names, runs = ", ".join(one.table for one in tables), self._runtime.config.runs
+            until = "" if runs.linger_seconds == "always" else f"{runs.linger:g} s without work, or after "
+            self._context.log.info(
+                f"Waiting for changes of {names}. The run ends after {until}{runs.longest_run_minutes:g} min."
+            )
             # `dagster dev` and code servers do not stop their runs when they end, but wait for them: so a run ends when
             # it loses a parent process.
             while today() == day and ancestors() == started_by and self._runtime.session_is_valid():
