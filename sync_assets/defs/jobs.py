@@ -121,7 +121,7 @@ def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: I
 
     @dg.op(
         name="prune",
-        description="Deletes our runs and events older than `runs.keep_days`, and old history of records.",
+        description="Deletes our runs and events older than runs.keep_days, and old history of records.",
     )
     def prune(context: dg.OpExecutionContext) -> None:
         def work() -> Numbers:

@@ -15,8 +15,6 @@ from sqlalchemy import exc
 
 TABLE_TAG = "sync/table"
 """Tag of every run of this project: its tables, comma-separated, for display."""
-
-
 BACKLOG_TAG = "sync/backlog"
 """Tag of runs that only send pending records. A concurrency limit in `dagster.yaml` keeps a slot free for others."""
 FOLLOWS_TAG = ".dagster/sync_follows"
@@ -71,6 +69,13 @@ def past_days(keys: Sequence[str]) -> tuple[date, date] | None:
 def table_tags(*tables: str) -> dict[str, str]:
     """Return the tags of a run of these tables: TABLE_TAG, and one for each table by which sensors find active runs."""
     return {TABLE_TAG: ", ".join(tables), **{under_way_tag(table): "yes" for table in tables}}
+
+
+def add_table_tag(context: dg.AssetExecutionContext, *tables: str) -> None:
+    """Add tables to TABLE_TAG of a run that Dagster's UI started, thus without tags; each step of it adds its own."""
+    if TABLE_TAG not in context.run.tags and (run := context.instance.get_run_by_id(context.run_id)):
+        before = run.tags[TABLE_TAG].split(", ") if TABLE_TAG in run.tags else []
+        context.instance.add_run_tags(context.run_id, {TABLE_TAG: ", ".join(dict.fromkeys([*before, *tables]))})
 
 
 def under_way_tag(table: str) -> str:

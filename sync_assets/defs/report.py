@@ -50,8 +50,8 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
         kinds={"markdown"},
         owners=list(runtime.config.owners.report),
         description=f"The last {DAYS} days: changes captured, pushed, waiting, rejected, opt-outs by direction, "
-        "Campaign's latency, engine calls against the budget. See `report` of its metadata; the numbers of yesterday "
-        "are plotted. Made every morning; materialise it to see today so far.",
+        "Campaign's latency, engine calls against the budget. The page is in its metadata (report); the numbers of "
+        "yesterday are plotted. Made every morning; materialise it to see today so far.",
         metadata=asset_metadata.code(runtime.config, make_report),
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(hours=30), warn_window=timedelta(hours=25)

@@ -46,7 +46,8 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str | int]]) -> dg.Meta
 def check_specs(key: dg.AssetKey, checks: Iterable[Rule], blocking: Collection[Rule] = ()) -> list[dg.AssetCheckSpec]:
     """Return the specs of an asset's checks. blocking: those whose failure stops the assets downstream."""
     return [
-        dg.AssetCheckSpec(rule.name, asset=key, description=rule.holds, blocking=rule in blocking) for rule in checks
+        dg.AssetCheckSpec(rule.name, asset=key, description=rule.holds.replace("`", ""), blocking=rule in blocking)
+        for rule in checks
     ]
 
 

@@ -18,7 +18,7 @@ from sync_assets.checks.rules import Finding, Rows
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, d365_key
 from sync_assets.defs.opt_out.export_asset import SHOWN, export_asset, stated_numbers
-from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
+from sync_assets.defs.partitions import WORK, add_table_tag, opt_out_files
 from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
 from sync_assets.defs.run_errors import fail_if_stopped, reported
@@ -98,10 +98,10 @@ def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition
         "sides are to hold, why, and which side is written (direction "
         f"{config.opt_out.direction}). Kept for audit.",
         check_specs=check_specs(DECISIONS, (*COLUMN_CHECKS, rules.ALL_DECIDED), COLUMN_CHECKS),
-        op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
     def decisions(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        add_table_tag(context, WORK)
         with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
             yield from _decide(context, run_runtime, outcome or Outcome())
 
@@ -161,10 +161,10 @@ def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.A
         description=f"Opt-outs of {objects}, as decided: written where they differ, never where they agree. A run "
         "writes all due opt-outs; running it again retries the failed ones.",
         check_specs=check_specs(key, [rules.ACCEPTED]),
-        op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
     def written(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        add_table_tag(context, WORK)
         with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
             yield from _write(context, run_runtime, outcome or Outcome(), key, side)
 
@@ -213,15 +213,15 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
         owners=list(config.owners.opt_out),
         metadata=asset_metadata.page(config, Changes.settle, _OF_A_DECISION, deps),
         tags={"sync/pii": "true"},
-        description="Opt-outs that are due without a file: profiles are polled if `poll_profiles_minutes` says so, "
+        description="Opt-outs that are due without a file: profiles are polled if poll_profiles_minutes is set, "
         "then opt-outs are decided and written where the two sides differ (direction "
         f"{direction}). A run writes all due ones; running it again retries the failed ones. Each decision is kept for "
         "audit.",
         check_specs=check_specs(CHANGES, [rules.ALL_DECIDED, rules.ACCEPTED]),
-        op_tags={TABLE_TAG: WORK},
         required_resource_keys=OF_TABLES,
     )
     def changes(context: dg.AssetExecutionContext, config: ChangesConfig) -> Iterator[Any]:
+        add_table_tag(context, WORK)
         with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
             yield from _run_changes(context, run_runtime, outcome or Outcome(), poll=config.poll)
 

@@ -20,7 +20,7 @@ import dagster as dg
 from sync_assets.checks.rules import FILE_ARRIVES, READABLE, SFTP_SPACE, VALID, Finding, Rows
 from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.defs.asset_keys import EXPORT
-from sync_assets.defs.partitions import TABLE_TAG, WORK, opt_out_files
+from sync_assets.defs.partitions import WORK, add_table_tag, opt_out_files
 from sync_assets.defs.resources import LEDGER, SFTP, bound
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
 from sync_assets.defs.run_errors import fail_if_stopped, failing, reported
@@ -72,15 +72,15 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
         owners=list(runtime.config.owners.opt_out),
         metadata=asset_metadata.page(runtime.config, staging.spool_file, columns, {}),
         description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
-        f"(`{export.directory}/{export.pattern}`), as statements in the ledger.",
+        f"({export.directory}/{export.pattern}), as statements in the ledger.",
         check_specs=check_specs(EXPORT, [READABLE, VALID], [READABLE]),
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=max(expected * 1.25, timedelta(minutes=2)), warn_window=max(expected, timedelta(minutes=1))
         ),
-        op_tags={TABLE_TAG: WORK},
         required_resource_keys=USED,
     )
     def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        add_table_tag(context, WORK)
         run_runtime = bound(runtime, context.resources, USED)
         with closing(run_runtime), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
             yield from _export_file(context, run_runtime, outcome or Outcome(), staging.StagedRows(Path(folder)))

@@ -15,10 +15,11 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key
-from sync_assets.defs.partitions import TABLE_TAG, daily
+from sync_assets.defs.partitions import add_table_tag, daily
 from sync_assets.defs.resources import OF_TABLES, bound
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.checks import check_alone, table_checks
@@ -28,12 +29,14 @@ from sync_assets.runtime.context import Runtime
 
 FRESH = timedelta(hours=3)
 """Freshness limit. The change sensor confirms today's partition at least hourly, even without changes (sensors.py)."""
+NAMED_TABLES = 3
+"""Most tables of a group that the name of its step lists: the UI cuts long names."""
 
 
 class TableRunConfig(dg.Config):
-    """`force`: send the rows of past days again, even if they are equal to what Campaign acknowledged."""
+    """Settings of a run in the launchpad."""
 
-    force: bool = False
+    force: bool = Field(False, description="send rows of past days again, even if Campaign acknowledged equal ones")
 
 
 def table_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.AssetsDefinition]:
@@ -63,19 +66,21 @@ def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
 
 def _group(tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     """Define the assets of a group of linked tables, which share one op."""
-    names = ", ".join(config.table for config in tables)
+    names = [config.table for config in tables]
+    further = names[1:] if len(names) <= NAMED_TABLES else [f"{len(names) - 1}_more"]
 
     @dg.multi_asset(
-        name=f"sync_{tables[0].table}",
+        name="_and_".join([f"sync_{names[0]}", *further]),
         specs=[spec for config in tables for spec in (_d365_spec(config, runtime), _campaign_spec(config, runtime))],
         check_specs=[spec for config in tables for spec in table_checks(config)],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        description=f"Captures and sends, in link order: {names}.",
-        op_tags={TABLE_TAG: names},
+        description=f"Captures and sends, in link order: {', '.join(names)}.",
         required_resource_keys=OF_TABLES,
     )
     def sync_tables(context: dg.AssetExecutionContext, config: TableRunConfig) -> Iterator[Any]:
+        keys = {*context.selected_asset_keys, *(one.asset_key for one in context.selected_asset_check_keys)}
+        add_table_tag(context, *(one.table for one in tables if keys & {d365_key(one), campaign_key(one)}))
         with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
             if context.selected_asset_keys:
                 yield from TableRun(context, run_runtime, tables, outcome or Outcome(), force=config.force).results()
@@ -91,7 +96,7 @@ def _d365_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
         group_name="d365",
         partitions_def=daily(runtime.config.runs.start_date),
         kinds={"dynamics365", "polars"},
-        description=f"Rows of the Dynamics 365 table `{config.table}`, by the day on which their change was captured. "
+        description=f"Rows of the Dynamics 365 table {config.table}, by the day on which their change was captured. "
         "Today's partition follows the change feed; a past day reads the rows modified on it again.",
         owners=list(runtime.config.owners.d365),
         metadata={
@@ -111,7 +116,7 @@ def _campaign_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
         group_name="campaign",
         partitions_def=daily(runtime.config.runs.start_date),
         kinds={"adobecampaign"},
-        description=f"Records of the Campaign resource `{config.resource}`, in step with `{config.table}`. "
+        description=f"Records of the Campaign resource {config.resource}, in step with {config.table}. "
         "A run sends the pending records; running it again retries those that failed.",
         owners=list(runtime.config.owners.campaign),
         metadata={

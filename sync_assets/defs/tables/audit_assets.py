@@ -71,7 +71,7 @@ def _spec(config: TableConfig, runtime: Runtime, key: dg.AssetKey) -> dg.AssetSp
         group_name="campaign",
         kinds={"adobecampaign"},
         owners=list(runtime.config.owners.campaign),
-        description=f"A sample of `{config.resource}`, read back from Campaign and compared with the ledger.",
+        description=f"A sample of {config.resource}, read back from Campaign and compared with the ledger.",
         metadata=dict(asset_metadata.table_code(runtime.config, config, drift)),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=DAILY * 2, warn_window=DAILY * 1.25),
     )

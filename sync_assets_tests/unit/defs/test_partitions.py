@@ -1,6 +1,6 @@
 """Partitions are the days from the first one to today, or files; what a run of past days is about."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 import sqlite3
 from contextlib import closing
@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import Connection, Engine, event, exc
 
-from sync_assets.defs.partitions import add_partition, daily, opt_out_files, past_days, today
+from sync_assets.defs.partitions import TABLE_TAG, add_partition, add_table_tag, daily, opt_out_files, past_days, today
 
 NAME = str(opt_out_files.name)
 YESTERDAY, BEFORE = (datetime.now(UTC).date() - timedelta(days=n) for n in (1, 2))
@@ -35,6 +35,25 @@ def test_the_first_partition_is_the_start_date_and_the_last_one_is_today() -> No
 )
 def test_days_that_are_over_are_read_again(keys: list[str], days: tuple[date, date] | None) -> None:
     assert past_days(keys) == days
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [({}, "contact, account"), ({TABLE_TAG: "of the sensor"}, "of the sensor")]
+)
+def test_each_step_of_a_run_without_a_tag_adds_its_tables_once(before: dict[str, str], after: str) -> None:
+    def step(name: str, *tables: str) -> dg.AssetsDefinition:
+        @dg.asset(name=name, deps=["one"] if name != "one" else [])
+        def add(context: dg.AssetExecutionContext) -> None:
+            add_table_tag(context, *tables)
+
+        return add
+
+    steps = [step("one", "contact"), step("two", "contact", "account")]
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_id = dg.materialize(steps, instance=instance, tags=before).run_id
+        run = instance.get_run_by_id(run_id)
+        assert run
+        assert run.tags[TABLE_TAG] == after
 
 
 def test_a_partition_that_somebody_else_adds_at_the_same_moment_is_there_once(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_each_says_what_it_is(configured: Any) -> None:
         TO_CAMPAIGN: {"adobecampaign"},
         CHANGES: {"dynamics365", "adobecampaign"},
     }
-    assert "`a/folder/out_*.csv`" in (found[EXPORT].description or "")
+    assert "(a/folder/out_*.csv)" in (found[EXPORT].description or "")
     assert "direction bidirectional" in (found[DECISIONS].description or "")
     assert "direction bidirectional" in (found[CHANGES].description or "")
     assert "running it again retries the failed ones" in (found[TO_D365].description or "")

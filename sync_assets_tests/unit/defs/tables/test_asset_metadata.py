@@ -34,6 +34,7 @@ def test_no_page_lacks_anything_that_a_person_looks_for(pages: dict[str, dg.Asse
     assert len(pages) >= 10
     for name, spec in pages.items():
         assert spec.description, name
+        assert "`" not in spec.description, name  # the catalogue shows it as plain text
         assert spec.owners, name
         assert spec.kinds, name
         assert spec.group_name in ("d365", "campaign", "opt_out", "report"), name
@@ -43,6 +44,19 @@ def test_no_page_lacks_anything_that_a_person_looks_for(pages: dict[str, dg.Asse
         else:
             further = spec.group_name == "report" or name.endswith("_audit")
             assert asset_metadata.LINEAGE in spec.metadata or further, name
+
+
+def test_a_step_is_named_after_its_linked_tables_as_far_as_they_fit(tmp_path: Path) -> None:
+    assert "sync_contact_and_new_order_and_new_orderline" in steps(DEMO)
+    file = tmp_path / "config.yaml"
+    line = "  - {table: new_part, resource: cusPart, key: cusId, fields: {new_name: cusName}, links: [{field: new_l, "
+    file.write_text(DEMO.read_text().replace("tables:\n", f"tables:\n{line}to: cusL, table: new_orderline}}]}}\n", 1))
+    assert "sync_contact_and_3_more" in steps(file)
+
+
+def steps(file: Path) -> set[str]:
+    definitions = build_definitions(Runtime({"SYNC_ASSETS_CONFIG": str(file)}))
+    return {one.op.name for one in definitions.assets or () if isinstance(one, dg.AssetsDefinition)}
 
 
 def test_before_the_first_run_each_mapped_column_says_where_it_goes(pages: dict[str, dg.AssetSpec]) -> None:
