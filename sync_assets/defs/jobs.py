@@ -10,9 +10,11 @@ op's output. Modules of commands are imported when a job runs: each run of an as
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
+from pydantic import Field, create_model
 
 from sync_assets.capture.backlog_limit import paused_text
 from sync_assets.defs.partitions import WORK, under_way_tag
@@ -32,71 +34,94 @@ SHORT_TAGS = {"dagster/max_runtime": "3600"}
 
 
 class Replay(dg.Config):
-    """`table`: the Dynamics 365 table. `first_day`, `last_day` (UTC, as in 2026-11-24): read only rows modified on
-    these days; empty: no limit. `force`: send rows even if they equal the state that Campaign acknowledged."""
+    """Settings of `replay`."""
 
-    table: str
-    first_day: str = ""
-    last_day: str = ""
-    force: bool = False
+    table: str = Field(description="the Dynamics 365 table")
+    first_day: str = Field("", description="read only rows modified on this UTC day or later, as in 2026-11-24")
+    last_day: str = Field("", description="read only rows modified on this UTC day or earlier")
+    force: bool = Field(False, description="send rows even if they equal the state that Campaign acknowledged")
 
 
 class RetryRejected(dg.Config):
-    """`table`: the Dynamics 365 table; empty: all tables. `id`: the Dynamics 365 id of a single record; empty: all."""
+    """Settings of `retry_rejected`."""
 
-    table: str = ""
-    id: str = ""
+    table: str = Field("", description="the Dynamics 365 table; null: all tables")
+    id: str = Field("", description="the Dynamics 365 id of a single record; empty: all records")
 
 
 class ApproveDeletes(dg.Config):
-    """`table`: the Dynamics 365 table whose held-back deletions are approved, once."""
+    """Settings of `approve_deletes`."""
 
-    table: str
+    table: str = Field(description="the Dynamics 365 table whose held-back deletions are approved, once")
 
 
 class PrivacyHold(dg.Config):
-    """`contact`: the contact's id in Dynamics 365. `action`: add or release a privacy hold, or verify (list) the
-    person's remaining data. `force`: add a hold for an unknown contact, such as one that was deleted before."""
+    """Settings of `privacy_hold`."""
 
-    contact: str
-    action: Literal["add", "release", "verify"] = "verify"
-    force: bool = False
+    contact: str = Field(description="the contact's id in Dynamics 365")
+    action: Literal["add", "release", "verify"] = Field(
+        "verify", description="add or release a privacy hold, or verify (list) the person's remaining data"
+    )
+    force: bool = Field(False, description="add a hold for an unknown contact, such as one that was deleted before")
 
 
 class Maintenance(dg.Config):
-    """`tables`: Dynamics 365 tables. `on`: true puts them into maintenance, false ends it."""
+    """Settings of `maintenance`."""
 
-    tables: list[str]
-    on: bool = True
+    tables: list[str] = Field(description="Dynamics 365 tables")
+    on: bool = Field(True, description="true puts them into maintenance, false ends it")
 
 
 class Explain(dg.Config):
-    """`id`: the Dynamics 365 id of the record. `table`: the Dynamics 365 table; empty: each table that has the id."""
+    """Settings of `explain`."""
 
-    id: str
-    table: str = ""
+    id: str = Field(description="the Dynamics 365 id of the record")
+    table: str = Field("", description="the Dynamics 365 table; null: each table that has the id")
+
+
+def _with_choices(settings: type[dg.Config], tables: Iterable[str]) -> type[dg.Config]:
+    """Return settings whose fields of tables are enums, so that the launchpad lists the choices."""
+    choice: Any = StrEnum("Table", {name: name for name in tables})
+    types: dict[str, Any] = {"table": choice, "tables": list[choice]}
+    fields: dict[str, Any] = {
+        name: (types[name], one)
+        if one.is_required()
+        else (types[name] | None, Field(None, description=one.description))
+        for name, one in settings.model_fields.items()
+        if name in types
+    }
+    return create_model(settings.__name__, __base__=settings, __cls_kwargs__={"use_enum_values": True}, **fields)
 
 
 def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: Iterable[str]) -> list[dg.JobDefinition]:
     """Return the jobs of operators. Jobs that materialise assets are in `definitions.py`."""
+    tables = [one.table for one in runtime.config.tables]
 
-    @dg.op(name="replay_table", description="Reads rows of Dynamics 365 again into the ledger.")
+    def op(name: str, description: str) -> Callable[[Callable[..., None]], dg.OpDefinition]:
+        def decorate(work: Callable[..., None]) -> dg.OpDefinition:
+            if settings := work.__annotations__.get("config"):
+                work.__annotations__["config"] = _with_choices(settings, tables)
+            return dg.op(name=name, description=description)(work)
+
+        return decorate
+
+    @op(name="replay_table", description="Reads rows of Dynamics 365 again into the ledger.")
     def replay_table(context: dg.OpExecutionContext, config: Replay) -> None:
         _do(context, runtime, lambda: _replay(context, runtime, config))
 
-    @dg.op(name="retry_records", description="Makes rejected records pending again.")
+    @op(name="retry_records", description="Makes rejected records pending again.")
     def retry_records(context: dg.OpExecutionContext, config: RetryRejected) -> None:
         from sync_assets.commands.retry import retry
 
         _do(context, runtime, lambda: retry(runtime, config.table or None, config.id or None))
 
-    @dg.op(name="approve", description="Lets a mass deletion that the guard stopped go ahead with the next capture.")
+    @op(name="approve", description="Lets a mass deletion that the guard stopped go ahead with the next capture.")
     def approve(context: dg.OpExecutionContext, config: ApproveDeletes) -> None:
         from sync_assets.commands.approve_deletes import approve_deletes
 
         _do(context, runtime, lambda: {"approved": approve_deletes(runtime, config.table)["approved"]})
 
-    @dg.op(name="hold", description="Begins or ends a privacy hold, or lists a person's remaining records.")
+    @op(name="hold", description="Begins or ends a privacy hold, or lists a person's remaining records.")
     def hold(context: dg.OpExecutionContext, config: PrivacyHold) -> None:
         from sync_assets.commands import hold as privacy
 
@@ -107,19 +132,19 @@ def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: I
 
         _do(context, runtime, lambda: {"document": dg.MetadataValue.json(work())})
 
-    @dg.op(name="switch_maintenance", description="Begins or ends maintenance of tables.")
+    @op(name="switch_maintenance", description="Begins or ends maintenance of tables.")
     def switch_maintenance(context: dg.OpExecutionContext, config: Maintenance) -> None:
         from sync_assets.commands.maintenance import off, on
 
         switch = on if config.on else off
         _do(context, runtime, lambda: {"document": dg.MetadataValue.json(switch(runtime, config.tables))})
 
-    @dg.op(name="explain_record", description="Explains one record from end to end; values are masked.")
+    @op(name="explain_record", description="Explains one record from end to end; values are masked.")
     def explain_record(context: dg.OpExecutionContext, config: Explain) -> None:
         with closing(runtime), failing("job"):
             _explain(context, runtime, config)
 
-    @dg.op(
+    @op(
         name="prune",
         description="Deletes our runs and events older than runs.keep_days, and old history of records.",
     )

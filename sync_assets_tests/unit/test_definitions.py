@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -111,6 +112,31 @@ def test_each_resource_has_the_variables_of_its_system() -> None:
         },
         "ledger": {"SYNC_ASSETS_LEDGER_URL"},
     }
+
+
+@pytest.mark.parametrize(
+    ("job", "chosen"),
+    [
+        ("replay", ["table"]),
+        ("retry_rejected", ["table"]),
+        ("approve_deletes", ["table"]),
+        ("maintenance", ["tables"]),
+        ("explain", ["table"]),
+        ("privacy_hold", []),
+        ("sync", []),
+    ],
+)
+def test_the_launchpad_describes_each_setting_and_lists_the_tables(job: str, chosen: list[str]) -> None:
+    [op] = definitions().resolve_job_def(job).all_node_defs
+    schema: Any = op.config_schema
+    fields = schema.as_field().config_type.fields
+    assert all(field.description for field in fields.values())
+    choices: dict[str, list[str]] = {}
+    for name, field in fields.items():
+        kind = getattr(field.config_type, "inner_type", field.config_type)
+        if kind.given_name == "Table":
+            choices[name] = kind.config_values
+    assert choices == {name: ["contact"] for name in chosen}
 
 
 def test_a_capture_that_does_not_happen_goes_stale() -> None:

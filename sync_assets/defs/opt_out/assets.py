@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from sync_assets.checks import health, rules
 from sync_assets.checks.preflight import findings_of
@@ -191,9 +192,9 @@ def _write(
 
 
 class ChangesConfig(dg.Config):
-    """`poll`: read the profiles that changed since the last poll from Campaign's API now, even if no poll is due."""
+    """Settings of a run in the launchpad."""
 
-    poll: bool = False
+    poll: bool = Field(False, description="read the profiles changed since the last poll now, even if no poll is due")
 
 
 def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
