@@ -116,7 +116,7 @@ def _named_files() -> dict[str, str]:
     """Remove `--config F` and `--env-file F`, which may stand before and after a command, from the process's arguments.
 
     Returns:
-        The arguments of `files.complete`. To `sandbox` its `--env-file` is left.
+        The arguments of `files.complete`. To `sandbox` alone, which writes it, its `--env-file` is left.
     """
     named, others, words = dict[str, str](), list[str](), iter(sys.argv[1:])
     for word in words:
@@ -127,7 +127,8 @@ def _named_files() -> dict[str, str]:
             raise typer.BadParameter(f"{option} names no file.")
         else:
             named[option.removeprefix("--").replace("-", "_")] = value
-    if others[:1] == ["sandbox"] and "env_file" in named:
+    alone = others[:1] == ["sandbox"] and all(word.startswith("-") for word in others[1:2])
+    if alone and "env_file" in named:
         others += ["--env-file", named.pop("env_file")]
     sys.argv[1:] = others
     return named

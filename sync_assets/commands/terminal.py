@@ -133,7 +133,7 @@ def fail(*errors: object) -> NoReturn:
 def invoked() -> str:
     """Return the command of this process without its arguments, as a user types it."""
     words = [word for word in sys.argv[1:3] if not word.startswith("-")]
-    return " ".join(["sync-assets", *words[: 2 if words[:1] in (["hold"], ["maintenance"]) else 1]])
+    return " ".join(["sync-assets", *words[: 2 if words[:1] in (["hold"], ["maintenance"], ["sandbox"]) else 1]])
 
 
 def let_sigterm_interrupt() -> None:

@@ -84,9 +84,10 @@ def commands() -> dict[str, set[str]]:
     """Command -> its options, from the program itself. Those of every command go without saying."""
 
     def leaves(command: object, path: str) -> Iterator[tuple[str, set[str]]]:
-        if further := getattr(command, "commands", None):
-            for name, one in further.items():
-                yield from leaves(one, f"{path} {name}".strip())
+        further: dict[str, object] = getattr(command, "commands", {})
+        for name, one in further.items():
+            yield from leaves(one, f"{path} {name}".strip())
+        if further and not vars(command)["invoke_without_command"]:
             return
         names = {name for parameter in vars(command)["params"] for name in parameter.opts if name.startswith("--")}
         yield path, names - {"--json", "--help", *main.FILES}
@@ -495,7 +496,19 @@ def trouble(story: Story) -> None:
 
 
 def sandbox(story: Story) -> None:
-    """In a process of its own, since it serves until it is stopped."""
+    """It serves in a process of its own. Rows of the one that runs are changed."""
+    [contact, *_] = [row["contactid"] for row in story.admin.dump_d365()]
+    assert contact in story.type("sandbox change contact donotemail=true new_score=5 new_balance=1.5 fax=")
+    assert story.admin.dump_d365()[0]["new_score"] == 5
+    story.type(f"sandbox change contact {contact} donotemail=yes", 1)
+    story.type("sandbox change contacts fax=1", 1)
+    assert "created" in story.type("sandbox change contact --create lastname=New")
+    assert contact in story.type(f"sandbox change contact {contact} --delete")
+    story.type(f"sandbox change contact {contact} fax=1", 1)
+    opted_out = story.type("sandbox change profile blackListEmail=true").split()[1]
+    assert story.program.profiles()[opted_out]["blackListEmail"] is True
+    assert ".csv" in story.type("sandbox export")
+    story.type("sandbox change contact", 1)
     line = f"sandbox --port 0 --contacts 1 --dialect v8 --env-file {story.program.home / 'sandbox.env'}"
     command = [sys.executable, "-m", "sync_assets.cli", *line.split()]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:

@@ -6,6 +6,7 @@ Invariant: these requests are no engine calls, and are not in the journal.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ class Insert(ResourceBody, kw_only=True):
 class RecordSelection(ResourceBody):
     keys: list[str] | None = None
     pkeys: list[str] | None = None
+    count: int | None = None
 
 
 class Change(RecordSelection):
@@ -53,9 +55,10 @@ def routes(campaign: Campaign) -> list[Route]:
     - `GET|POST settings`: see `settings.Settings`
     - `POST profiles [{...}, ...]`: insert profiles directly; returns their PKeys
     - `POST records {"resource", "records": [...]}`: the same for any resource
-    - `POST change {"resource", "keys": [..] | "pkeys": [..], "set": {...}, "raw": {...}}`: change records as a
-      marketer does; `raw` also sets read-only attributes such as change times
-    - `POST delete {"resource", "keys" | "pkeys"}`: here and in `change`, a key that several records have selects all
+    - `POST change {"resource", "keys": [..] | "pkeys": [..] | "count", "set": {...}, "raw": {...}}`: change records as
+      a marketer does; `raw` also sets read-only attributes such as change times
+    - `POST delete {"resource", "keys" | "pkeys" | "count"}`: here and in `change`, a key that several records have
+      selects all, and `count` the first records with a key. Both return `{"keys": [...]}`
     - `POST export {...}`: see `export.ExportOptions`; returns `{"file": name or null}`
     - `POST workflows {"id", "status"}`: set a status, for example that of an export stopped by an error
     """
@@ -85,15 +88,16 @@ def routes(campaign: Campaign) -> list[Route]:
         for record in records:
             campaign.update(view, record, body.set)
             table.change(record, dict(body.raw), {})
-        return {"changed": len(records)}
+        return {"keys": [table.key_of(record) for record in records]}
 
     def delete(body: RecordSelection) -> Any:
         table = _table(campaign, body.resource)
         records = _records(table, body)
+        keys = [table.key_of(record) for record in records]
         for record in records:
             if record.serial in table.records:
                 campaign.delete(table, record)
-        return {"deleted": len(records)}
+        return {"keys": keys}
 
     def write_export(values: dict[str, Any]) -> Any:
         file = export.write(campaign, values)
@@ -161,8 +165,10 @@ def _records(table: Table, body: RecordSelection) -> list[Record]:
     elif body.keys is not None:
         ids = set(body.keys)
         records = [record for key in ids for record in table.with_key(key)]
+    elif body.count is not None:
+        return list(islice(filter(table.key_of, table.records.values()), body.count))
     else:
-        raise BadSettings('"keys" or "pkeys" is missing')
+        raise BadSettings('"keys", "pkeys" or "count" is missing')
     existing = {record.pkey if body.pkeys is not None else table.key_of(record) for record in records}
     if len(existing) != len(ids):
         raise BadSettings(f"{len(ids - existing)} of {len(ids)} records of {table.resource.name} were not found")

@@ -6,6 +6,7 @@ Invariant: these requests are no engine calls, and are not in the journal.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import islice
 from typing import Annotated, Any, TypeVar
 
@@ -65,7 +66,7 @@ def routes(org: Organization) -> list[Route]:
     - `POST create {"table", "rows": [{...}]}`, `POST change {"table", "ids" | "count", "set": {...}}`,
       `POST delete {"table", "ids" | "count"}`: writes by another user; `count`: number of rows, lowest ids first. Each
       returns `{"ids": [...]}`. A lookup may have its logical name, `{"new_contactid": "<id>" | null}`; as in the Web
-      API, its row must exist
+      API, its row must exist. Numbers, choices and booleans may be texts, as in `"true"`
     - `POST hide {"table", "ids"}`: hide rows from the caller's role
     - `POST expire {"table"}`: let all delta tokens of the table expire
     - `POST restore`: go back to the state before the last write of each changed row, as a restored backup does
@@ -179,13 +180,19 @@ def _guarded(endpoint: Endpoint) -> Endpoint:
     return guarded
 
 
+_NOT_TEXT = {"Boolean", "Integer", "BigInt", "Decimal", "Money", "Double", "Picklist", "State", "Status"}
+
+
 def _bound(org: Organization, store: Store, values: dict[str, Any]) -> dict[str, Any]:
-    """Return values as the Web API accepts them: a lookup by the id of a row becomes a navigation property."""
+    """Return values as the Web API accepts them: numbers from texts, and for a lookup its navigation property."""
     bound: dict[str, Any] = {}
     for name, value in values.items():
         column = store.columns.get(name)
         if column is None or not column.is_lookup:
             bound[name] = value
+            if column and column.type in _NOT_TEXT and isinstance(value, str):
+                with suppress(msgspec.DecodeError):  # the organization refuses the text
+                    bound[name] = msgspec.json.decode(value)
             continue
         stores = [org.store(target.table) for target in column.targets]
         position = next((n for n, other in enumerate(stores) if str(value).lower() in other.rows), 0)

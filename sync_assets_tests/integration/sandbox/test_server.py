@@ -25,7 +25,7 @@ CONTRACT = {
     "D365_URL", "D365_AUTHORITY", "D365_TENANT_ID", "D365_CLIENT_ID", "D365_CLIENT_SECRET", "CAMPAIGN_URL",
     "CAMPAIGN_IMS_URL", "CAMPAIGN_CLIENT_ID", "CAMPAIGN_CLIENT_SECRET", "CAMPAIGN_SCOPES", "CAMPAIGN_SFTP_HOST",
     "CAMPAIGN_SFTP_PORT", "CAMPAIGN_SFTP_USER", "CAMPAIGN_SFTP_PRIVATE_KEY", "CAMPAIGN_SFTP_HOST_KEY",
-    "SYNC_ASSETS_CA_BUNDLE",
+    "SYNC_ASSETS_CA_BUNDLE", "SYNC_ASSETS_CONFIG",
 }  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def test_the_journal_tells_engine_and_key(process: SandboxProcess, d365: httpx.C
         ("d365/change", b'{"table": "nosuch", "count": 1}', "nosuch"),
         ("d365/change", b'{"table": "contact"}', '"ids" or "count" is missing'),
         ("campaign/profiles", b'{"firstName": "x"}', '"resource": str (optional), "records": list[dict[str, Any]]'),
-        ("campaign/delete", b'{"resource": "profile"}', '"keys" or "pkeys" is missing'),
+        ("campaign/delete", b'{"resource": "profile"}', '"keys", "pkeys" or "count" is missing'),
         ("faults", b'{"system": "d365", "kind": "slow", "delay": 5}', "it has: body, carry_out"),
         ("settings", b'{"d356": {"latency_ms": 5}}', "one of: campaign, d365"),
         ("settings", b'{"d365": {"speed": 1}}', "only latency_ms here"),
