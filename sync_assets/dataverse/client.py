@@ -65,7 +65,7 @@ _CASTS: dict[ColumnType, str] = {
 }
 """Column types whose metadata is complete only in its typed form: labels of options, and whether a date has a time."""
 
-_DESCRIBED = "LogicalName,AttributeType,AttributeTypeName,IsValidForRead,IsValidForUpdate,AttributeOf"
+_DESCRIBED = "LogicalName,AttributeType,AttributeTypeName,IsValidForRead,IsValidForUpdate,IsSecured,AttributeOf"
 """The metadata members that are read of every column."""
 
 
@@ -310,7 +310,8 @@ def _column(item: dict[str, Any]) -> Column:
     # (docs/dev/references/dataverse.md 2.2).
     readable = item.get("IsValidForRead", True) and not (type_ is None and item.get("AttributeOf"))
     updatable = bool(item.get("IsValidForUpdate", True))
-    return Column(item["LogicalName"], type_ or "other", readable=bool(readable), updatable=updatable)
+    secured = bool(item.get("IsSecured", False))
+    return Column(item["LogicalName"], type_ or "other", readable=bool(readable), updatable=updatable, secured=secured)
 
 
 def _typed_column(column: Column, typed: dict[str, Any] | None) -> Column:

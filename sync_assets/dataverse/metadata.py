@@ -28,6 +28,8 @@ class Column:
 
     Attributes:
         labels: option value -> label (empty if it has none), for booleans (0, 1) and choices.
+        secured: True if column security applies: a user whose profile does not allow to read the column gets null
+            (https://learn.microsoft.com/power-apps/developer/data-platform/column-level-security).
         updatable: False if Dataverse silently ignores writes to the column (docs/dev/references/dataverse.md 2.5).
         label, max_length, targets: only of a table from `DataverseClient.described`; max_length in characters, targets:
             the tables that a lookup points to.
@@ -40,6 +42,7 @@ class Column:
     labels: dict[int, str] = field(default_factory=dict[int, str])
     max_length: int | None = None
     updatable: bool = True
+    secured: bool = False
     targets: tuple[str, ...] = ()
 
     @property

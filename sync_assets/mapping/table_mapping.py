@@ -336,6 +336,11 @@ class _Compiler:
     def _warn(self, field: Field) -> None:
         name, to = field.column.name, field.attribute.path
         replaced = field.replacement.codes if field.replacement else set[int]()
+        if field.column.secured:
+            self._warnings.append(
+                f"`{name}` is secured: without a column security profile that lets the application user read it, "
+                f"Dynamics 365 sends it empty, and `{to}` becomes empty in Campaign; add the user to such a profile"
+            )
         if field.column.type in AS_TEXT:
             self._warnings.append(f"`{name}` ({field.column.type}) travels to `{to}` as text")
         known = set(field.column.labels)

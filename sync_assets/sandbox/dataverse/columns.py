@@ -37,6 +37,8 @@ class Column:
     """Only for Status: the state of each status. The first status of a state is its default."""
     required: Literal["None", "SystemRequired", "ApplicationRequired", "Recommended"] = "None"
     readable: bool = True
+    secured: bool = False
+    """By column security, with no profile for the application user: its rows show null."""
     read_only: bool = False
     """Set by the server; a written value is ignored (docs/dev/references/dataverse.md 2.5)."""
     precision: int = 2
@@ -46,6 +48,11 @@ class Column:
     maximum: int = 2_147_483_647
     targets: tuple[Target, ...] = ()
     default: object = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Return True if rows show the column's values."""
+        return self.readable and not self.secured
 
     @property
     def is_lookup(self) -> bool:

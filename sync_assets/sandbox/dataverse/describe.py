@@ -82,6 +82,7 @@ def column(owner: Table, described: Column, number: int) -> Document:
         "Description": label("", owner.name, described.name, "description"),
         "RequiredLevel": managed(described.required, "canmodifyrequirementlevelsettings"),
         "IsValidForRead": described.readable,
+        "IsSecured": described.secured,
         "IsValidForCreate": not described.read_only,
         "IsValidForUpdate": not described.read_only and described.name != owner.key,
         "IsValidForForm": described.type not in ("EntityName", "Uniqueidentifier", "BigInt"),

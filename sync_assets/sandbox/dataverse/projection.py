@@ -70,17 +70,17 @@ class Projection:
 
     def _plain(self) -> Show:
         version_at, etag = self._store.version_at, partial(self._org.etag, self._store)
-        readable = [column for column in self.columns if column.readable]
-        unreadable = {column.json_name: None for column in self.columns if not column.readable}
-        names = [column.json_name for column in readable]
-        positions = [self._store.position[column.name] for column in readable]
+        shown = [column for column in self.columns if column.is_shown]
+        hidden = {column.json_name: None for column in self.columns if not column.is_shown}
+        names = [column.json_name for column in shown]
+        positions = [self._store.position[column.name] for column in shown]
         values = itemgetter(*positions, version_at)  # at least two items, so that it returns a tuple
 
         def show(row: Row) -> dict[str, Any]:
             return {
                 "@odata.etag": etag(row),
                 **dict(zip(names, values(row), strict=False)),
-                **unreadable,
+                **hidden,
             }
 
         return show
@@ -89,7 +89,7 @@ class Projection:
         etag = partial(self._org.etag, self._store)
         fields = [
             (
-                self._store.position[column.name] if column.readable else None,
+                self._store.position[column.name] if column.is_shown else None,
                 column.json_name,
                 self._notes(column, kinds),
             )

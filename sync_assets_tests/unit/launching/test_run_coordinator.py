@@ -126,9 +126,7 @@ def test_what_the_launchpad_fills_in_passes(monkeypatch: pytest.MonkeyPatch) -> 
     assert {name: system.PREFIX for name, system in systems({}).items()} == PREFIXES
     for system in systems({}).values():
         for variable in system.variables().values():
-            monkeypatch.setenv(
-                variable, "sqlite:///ledger.db" if variable.startswith("SYNC_") else "https://localhost"
-            )
+            monkeypatch.setenv(variable, "sqlite:///ledger.db" if variable.startswith("SYNC_") else "https://localhost")
     filled = ""
     environment = {**os.environ, CONFIG: str(SANDBOX_CONFIG)}
     for job in build_definitions(Runtime(environment)).get_repository_def().get_all_jobs():

@@ -162,6 +162,13 @@ class TestWarnings:
             "`companyid` (lookup) travels to `cusText` as text",
         )
 
+    def test_a_column_that_dynamics_may_show_as_empty(self) -> None:
+        columns = {**CONTACT.columns, "lastname": dataclasses.replace(CONTACT.columns["lastname"], secured=True)}
+        table, config = dataclasses.replace(CONTACT, columns=columns), {"fields": {"lastname": "cusText"}}
+        named = TableConfig.model_validate({"table": "contact", "resource": "profile", "key": "externalId", **config})
+        [warning] = compile_mapping(named, table, PROFILE).warnings
+        assert warning.startswith("`lastname` is secured: without a column security profile")
+
     def test_rows_that_may_be_refused(self) -> None:
         assert mapping({"balance": "cusInteger"}).warnings == (
             "`balance`: `cusInteger` takes whole numbers only; rows with a fraction will be rejected",

@@ -45,14 +45,20 @@ def test_labels_by_cast(api: WebApi, cast: str, column: str, wanted: dict[int, s
         assert {option["Value"]: option["State"] for option in found["OptionSet"]["Options"]} == {1: 0, 2: 1}
 
 
-def test_a_column_that_is_not_readable_comes_as_null(api: WebApi) -> None:
+@pytest.mark.parametrize(
+    ("change", "member", "told"),
+    [({"readable": False}, "IsValidForRead", False), ({"secured": True}, "IsSecured", True)],
+)
+def test_a_column_that_may_not_be_read_comes_as_null(
+    api: WebApi, change: dict[str, Any], member: str, told: bool
+) -> None:
     api.new(firstname="Ada")
     store = api.org.stores["contact"]
     before = api.get("contacts", 'odata.include-annotations="*"').json["@Microsoft.Dynamics.CRM.globalmetadataversion"]
-    api.org.change_column(store, "firstname", {"readable": False})
+    api.org.change_column(store, "firstname", change)
     reply = api.get("contacts?$select=firstname", 'odata.include-annotations="*"')
     assert reply.rows[0]["firstname"] is None
     assert reply.json["@Microsoft.Dynamics.CRM.globalmetadataversion"] != before
     assert api.get("contacts?$select=firstname").rows[0]["firstname"] is None
-    attribute = api.get(f"{CONTACT}/Attributes(LogicalName='firstname')?$select=IsValidForRead").json
-    assert attribute["IsValidForRead"] is False
+    attribute = api.get(f"{CONTACT}/Attributes(LogicalName='firstname')?$select={member}").json
+    assert attribute[member] is told
