@@ -131,7 +131,8 @@ def cardinalities(config: TableConfig, resource: Resource) -> Finding:
     Campaign calls a link mandatory if it must not be empty. A link that is mandatory there and not in the configuration
     stops the table: Campaign would hide records that are sent without it, and lose their changes. The reverse only
     warns, since records then wait that Campaign would take. A link of style join is skipped: its attribute is a plain
-    one, for which the metadata has no cardinality.
+    one, for which the metadata has no cardinality. A custom link that is mandatory and not configured warns, unless a
+    link of style join may set it.
     """
     hidden: list[str] = []
     waiting: list[str] = []
@@ -151,6 +152,15 @@ def cardinalities(config: TableConfig, resource: Resource) -> Finding:
                 f"link `{link.field}`: {link.to} is not mandatory in Campaign, but the configuration says "
                 f"`cardinality: one`: records without a {link.table} in scope are not sent, and are deleted with it. "
                 "If the link was published as a `0 or 1 cardinality simple link`, write `cardinality: zero_or_one`"
+            )
+    joined = any(link.style == "join" for link in config.links)
+    for name in sorted(resource.attributes.keys() - {link.to for link in config.links}):
+        attribute = resource.attributes[name]
+        if attribute.type == "link" and attribute.mandatory and name.startswith("cus") and not joined:
+            waiting.append(
+                f"{name} is mandatory in Campaign and not among the `links`: Campaign hides a {resource.name} record "
+                "that has no target, and loses its changes. Configure the link, or publish it as a `0 or 1 cardinality "
+                "simple link`"
             )
     return rules.CARDINALITIES.finding(not (hidden or waiting), "; ".join([*hidden, *waiting]), stops=bool(hidden))
 

@@ -42,6 +42,7 @@ def test_the_log_does_not_blame_dynamics_365_for_a_resource_that_campaign_lacks(
         (True, "zero_or_one", "key", "write `cardinality: one`", True),
         (False, "one", "key", "write `cardinality: zero_or_one`", False),
         (False, "one", "join", None, False),  # the link has another name
+        (True, "one", "join", None, False),
     ],
 )
 def test_what_is_said_of_a_link(
@@ -70,6 +71,15 @@ def test_what_is_said_of_a_link(
     assert (found.passed, found.stops, found.side) == (said is None, stops, "campaign")
     assert said is None or (said in found.message and "link `new_contactid`" in found.message)
     assert stops is ("Nothing of new_order is sent" in found.message)
+
+
+@pytest.mark.parametrize("mandatory", [True, False])
+def test_a_mandatory_link_that_is_not_configured_warns(mandatory: bool) -> None:
+    link = Attribute("cusContactLink", "link", mandatory=mandatory, target="profile")
+    config = CONFIG.model_copy(update={"links": ()})
+    finding = cardinalities(config, Resource("cusOrder", "profileAndServicesExt", {"cusContactLink": link}))
+    assert (finding.passed, finding.stops) == (not mandatory, False)
+    assert ("cusContactLink is mandatory in Campaign and not among the `links`" in finding.message) is mandatory
 
 
 CONFIG = TableConfig.model_validate(
