@@ -45,7 +45,7 @@ class ExpectedRecords:
                 return Expected("open")  # deleted before `apply_deletes` was switched on
             if self.history.unknown_to_a_copy(record):
                 return Expected("kept")
-            if self.history.orphaned_by_others(record):
+            if self.history.orphaned_by_others(record) or self.history.hidden_for_good(record):
                 return Expected("open")  # it may have been hidden when it was to be deleted
             return Expected("open" if self._has_children_that_stay(record) else "absent")
         mapped = contract.mapped(row)
