@@ -34,7 +34,7 @@ def test_a_mapped_table_is_two_assets_in_their_groups_one_behind_the_other() -> 
     assert {key: spec.group_name for key, spec in found.items()} == {
         CONTACT: "d365",
         PROFILE: "campaign",
-        AUDIT: "campaign",
+        AUDIT: "audit",
         REPORT: "report",
     }
     assert [dep.asset_key for dep in found[PROFILE].deps] == [CONTACT]

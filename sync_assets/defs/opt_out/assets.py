@@ -80,8 +80,10 @@ def opt_out_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.
 
 def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     config, stated = runtime.config, runtime.config.opt_out.attributes
-    # A decision is about one opt-out, so its columns come from all mapped attributes of the file.
+    contact = d365_key(config.table(CONTACT))
+    # A decision is about one opt-out, so its columns come from all mapped attributes of the file and of the contact.
     deps = {
+        "d365": [dg.TableColumnDep(contact, name) for name in config.opt_out.mappings],
         "contact": [dg.TableColumnDep(EXPORT, "id")],
         "campaign": [dg.TableColumnDep(EXPORT, to) for to in stated],
         "campaign_changed": [dg.TableColumnDep(EXPORT, f"{to}{CHANGED_SUFFIX}") for to in stated],
@@ -91,7 +93,7 @@ def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition
         key=DECISIONS,
         group_name="opt_out",
         partitions_def=opt_out_files,
-        deps=[EXPORT],
+        deps=[EXPORT, dg.AssetDep(contact, partition_mapping=dg.AllPartitionMapping())],
         kinds={"python"},
         owners=list(config.owners.opt_out),
         metadata=asset_metadata.page(config, decide, _OF_A_DECISION, deps),
@@ -152,7 +154,7 @@ def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.A
 
     @dg.asset(
         key=key,
-        group_name="opt_out",
+        group_name=key.path[0],
         partitions_def=opt_out_files,
         deps=[DECISIONS],
         kinds={kind},

@@ -66,7 +66,7 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
 
     @dg.asset(
         key=EXPORT,
-        group_name="opt_out",
+        group_name=EXPORT.path[0],
         partitions_def=opt_out_files,
         kinds={"adobecampaign", "sftp", "polars"},
         owners=list(runtime.config.owners.opt_out),

@@ -68,7 +68,7 @@ def _spec(config: TableConfig, runtime: Runtime, key: dg.AssetKey) -> dg.AssetSp
     return dg.AssetSpec(
         key,
         deps=[dg.AssetDep(campaign_key(config), partition_mapping=dg.LastPartitionMapping())],
-        group_name="campaign",
+        group_name="audit",
         kinds={"adobecampaign"},
         owners=list(runtime.config.owners.campaign),
         description=f"A sample of {config.resource}, read back from Campaign and compared with the ledger.",
