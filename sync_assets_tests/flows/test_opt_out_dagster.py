@@ -288,8 +288,8 @@ def test_a_backfill_over_all_opt_out_partitions_ends_green_and_changes_nothing(o
     for name, run in runs.items():
         assert False not in run.checks.values()
         told = run.check("the_file_can_be_read").description or ""
-        assert told.startswith(f"{name} was taken on {datetime.now(UTC):%Y-%m-%d} and is no longer on the SFTP.")
-        assert told.endswith("What it stated is in the ledger; nothing is decided of it again.")
+        assert told.startswith(f"{name} was processed on {datetime.now(UTC):%Y-%m-%d} and is no longer on the SFTP.")
+        assert told.endswith("Its statements are in the ledger and are not decided again.")
         [partition] = run.days(EXPORT)
         assert run.metadata(EXPORT, partition) == {"dagster/partition_row_count": 0}
         assert values(run, DECISIONS, partition)["decisions"] == 0
@@ -309,7 +309,7 @@ def test_a_file_that_was_removed_before_it_was_taken_is_no_error_of_a_backfill(o
     run = backfill(orchestra)["optout_lost.csv"]
     told = run.check("the_file_can_be_read")
     assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "is known: it was removed from the SFTP before it was taken" in (told.description or "")
+    assert "is known: it was removed from the SFTP unprocessed" in (told.description or "")
     assert sides(orchestra.program, id_) == (False, False)
 
 
