@@ -48,15 +48,6 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def version_tags() -> dict[str, str]:
-    """Return tags that set the day as the data version of a materialisation that is no result of a run.
-
-    With a new version for each materialisation, the assets downstream that are made once a day (audits, the report)
-    would count as unsynced all day.
-    """
-    return {"dagster/data_version": today()}
-
-
 def past_days(keys: Sequence[str]) -> tuple[date, date] | None:
     """Return the first and the last day of the partitions that lie before today; None if there are none.
 

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import StaleStatus
 
 from sync_assets.capture import feed_polling
 from sync_assets.defs import run_errors
@@ -20,7 +21,7 @@ from sync_assets.defs.tables.checks import table_checks
 from sync_assets.defs.tables.table_work import NUMBERS
 from sync_assets.http import aiohttp_transport
 from sync_assets.ledger import Ledger
-from sync_assets_tests.support.orchestra import CONTACT, PROFILE, RANGE_END, RANGE_START, Orchestra, shown
+from sync_assets_tests.support.orchestra import AUDIT, CONTACT, PROFILE, RANGE_END, RANGE_START, Orchestra, shown
 from sync_assets_tests.support.program import calls
 
 N = 50
@@ -164,6 +165,20 @@ def test_a_quiet_table_is_confirmed_hourly_so_that_it_stays_fresh(
     assert [one.asset_key for one in told] == [CONTACT, PROFILE]
     event = told[0]
     assert (event.asset_key, event.partition) == (CONTACT, today())
+
+
+def test_an_audit_is_out_of_date_once_rows_changed_and_by_nothing_else(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orchestra.settle()
+    assert orchestra.materialize_unpartitioned(AUDIT).success
+    orchestra.tick("d365_changes")
+    monkeypatch.setattr(sensors, "CONFIRM", timedelta(0))
+    assert PROFILE in {event.asset_key for event in orchestra.tick("d365_changes").asset_events}
+    assert orchestra.stale(AUDIT) == StaleStatus.FRESH
+    orchestra.program.sandbox.admin.change("contact", 1, jobtitle="Changed")
+    orchestra.settle()
+    assert orchestra.stale(AUDIT) == StaleStatus.STALE
 
 
 def test_the_polling_is_reported_as_a_check_without_a_run(in_step: Orchestra) -> None:

@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-from dagster._core.loader import LoadingContextForTest
+from dagster._core.definitions.data_version import StaleStatus
 
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT
 from sync_assets.ledger.repositories.opt_out_files import POLL
@@ -45,20 +44,12 @@ def test_sensors_alone_carry_an_opt_out_from_d365_to_campaign(orchestra: Orchest
 
 
 def test_a_change_of_contacts_that_is_about_no_opt_out_leaves_opt_outs_in_sync(orchestra: Orchestra) -> None:
-    """As Dagster's UI shows it."""
-
-    def status() -> StaleStatus:
-        graph = orchestra.definitions.resolve_asset_graph()
-        return CachingStaleStatusResolver(
-            orchestra.instance, graph, LoadingContextForTest(orchestra.instance)
-        ).get_status(CHANGES)
-
     set_d365(orchestra.program, next(opted_in(orchestra.program)), donotemail=True)
     assert len(rest(orchestra)) == 2
-    assert status() == StaleStatus.FRESH
+    assert orchestra.stale(CHANGES) == StaleStatus.FRESH
     orchestra.program.sandbox.admin.change("contact", 2, fax="+1 555 0100")
     assert [run.steps for run in rest(orchestra)] == [{CONTACT_STEP}]
-    assert status() == StaleStatus.FRESH
+    assert orchestra.stale(CHANGES) == StaleStatus.FRESH
 
 
 # Polls of profiles

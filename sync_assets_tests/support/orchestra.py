@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.loader import LoadingContextForTest
@@ -211,6 +212,11 @@ class Orchestra:
         origin = job_origin(location) if location else None
         run = dg.DagsterRun("by_hand", run_id=str(uuid.uuid4()), status=status, tags=tags, remote_job_origin=origin)
         return self.instance.add_run(run)
+
+    def stale(self, key: dg.AssetKey) -> StaleStatus:
+        """Return whether an asset is out of date, as Dagster's UI shows it."""
+        graph, context = self.definitions.resolve_asset_graph(), LoadingContextForTest(self.instance)
+        return CachingStaleStatusResolver(self.instance, graph, context).get_status(key)
 
     def job(self, name: str) -> Run:
         """Execute a job, as a schedule or a user of the UI does."""

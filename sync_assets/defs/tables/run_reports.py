@@ -20,10 +20,10 @@ from sync_assets.checks.rules import Side
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import answered_since, evaluation, latest_answers
-from sync_assets.defs.partitions import today, version_tags
+from sync_assets.defs.partitions import today
 from sync_assets.defs.results import check_key, check_result, selected
 from sync_assets.defs.tables.checks import as_before
-from sync_assets.defs.tables.table_work import TableWork, day_numbers
+from sync_assets.defs.tables.table_work import TableWork, data_version, day_numbers
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
@@ -53,20 +53,22 @@ class RunReports:
         """Report a table's numbers if there is new work, and the check results that changed."""
         for side in work.sides if work.changed else ():
             numbers = day_numbers(work.config, self._runtime, side, today()) | work.numbers(side)
-            self._report_numbers(side_key(work.config, side), numbers)
+            version = data_version(work.config, self._runtime, side)
+            self._report_numbers(side_key(work.config, side), numbers, version)
         work.changed = False
         for side in work.sides:
             if work.by_side[side].done:
                 self._report_checks(self._checks(work, side))
 
-    def _report_numbers(self, key: dg.AssetKey, numbers: dict[str, Any]) -> None:
+    def _report_numbers(self, key: dg.AssetKey, numbers: dict[str, Any], version: str) -> None:
         """Report numbers of today's partition: first and hourly as a materialisation, else as an observation."""
         now = time.monotonic()
         if now - self._materialized_at.get(key, -MATERIALIZE_SECONDS) < MATERIALIZE_SECONDS:
             self._context.log_event(dg.AssetObservation(key, metadata=numbers, partition=today()))
             return
         self._materialized_at[key] = now
-        event = dg.AssetMaterialization(key, metadata=numbers, partition=today(), tags=version_tags())
+        tags = {"dagster/data_version": version}
+        event = dg.AssetMaterialization(key, metadata=numbers, partition=today(), tags=tags)
         self._context.log_event(event)
         for check in self._answered_by_others([one for one in self._last if one.asset_key == key]):
             del self._last[check]  # hidden now: `_report_checks` reports it again
@@ -106,7 +108,7 @@ class RunReports:
             checks = self._checks(work, side)
             if one.done and not one.error:
                 self._add_numbers(work, side)
-                version = dg.DataVersion(today())  # see version_tags
+                version = dg.DataVersion(data_version(work.config, self._runtime, side))
                 yield dg.MaterializeResult(asset_key=key, check_results=checks, data_version=version)
             else:
                 yield from checks

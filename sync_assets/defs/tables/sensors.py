@@ -23,14 +23,14 @@ from sync_assets.checks.rules import Side
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.dagster_internals import evaluation, latest_answers
-from sync_assets.defs.partitions import BACKLOG_TAG, FOLLOWS_TAG, daily, today, under_way_tag, version_tags
+from sync_assets.defs.partitions import BACKLOG_TAG, FOLLOWS_TAG, daily, today, under_way_tag
 from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import with_backoff
 from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.checks import SIDES, aging_results, table_checks
 from sync_assets.defs.tables.run_requests import RunRequested, active_runs, ask_again, feed_version, table_request
 from sync_assets.defs.tables.table_run import poll_seconds
-from sync_assets.defs.tables.table_work import day_numbers
+from sync_assets.defs.tables.table_work import data_version, day_numbers
 from sync_assets.flows import CONFIRM, opt_outs_due
 from sync_assets.runtime.context import Runtime
 
@@ -239,7 +239,7 @@ def _without_run(
     return dg.AssetMaterialization(
         side_key(config, side),
         partition=day,
-        tags=version_tags() if day == today() else None,
+        tags={"dagster/data_version": data_version(config, runtime, side)},
         description=text,
         metadata=day_numbers(config, runtime, side, day) | metadata(further or {}),
     )

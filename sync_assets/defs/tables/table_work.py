@@ -208,6 +208,15 @@ class TableWork:
         return self.numbers(side) | metadata(further) | asset_metadata.links(runtime, config)
 
 
+def data_version(config: TableConfig, runtime: Runtime, side: Side) -> str:
+    """Return an asset's data version, the number of its changes so far: assets downstream are out of date after these.
+
+    With Dagster's default, a new version for each materialisation, they would be so all the time.
+    """
+    counts = runtime.ledger.runs.day_counts(config.table, side)
+    return str(sum(counts[name] for name in ("new", "changed", "inserted", "updated", "deleted")))
+
+
 def day_numbers(config: TableConfig, runtime: Runtime, side: Side, day: str) -> dict[str, Any]:
     """Return the numbers of an asset on a UTC day, of all its runs: those that Dagster plots by partition."""
     date_, runs = date.fromisoformat(day), runtime.ledger.runs

@@ -125,11 +125,12 @@ class Runs:
         if rows:
             self._session.run(self._session.put(operation_tables.day_count, rows, added="number"))
 
-    def day_counts(self, table: str, side: str, day: date) -> Counter[str]:
-        """Return the numbers of a UTC day by name; those that are 0 are missing."""
-        wanted = sa.select(_N.name, _N.number).where(_N.table_name == table, _N.day == times.to_day_number(day))
-        rows = self._session.rows(wanted.where(_N.name.startswith(f"{side}/")))
-        return Counter({row.name.partition("/")[2]: row.number for row in rows})
+    def day_counts(self, table: str, side: str, day: date | None = None) -> Counter[str]:
+        """Return the numbers of a UTC day by name, of all days by default; those that are 0 are missing."""
+        of_day = [_N.day == times.to_day_number(day)] if day else []
+        wanted = sa.select(_N.name, sa.func.sum(_N.number).label("number")).where(_N.table_name == table, *of_day)
+        rows = self._session.rows(wanted.where(_N.name.startswith(f"{side}/")).group_by(_N.name))
+        return Counter({row.name.partition("/")[2]: int(row.number) for row in rows})
 
     def forget_confirmation(self, table: str) -> None:
         """Store that the table's last run failed, so that another run is due even without changes."""

@@ -74,6 +74,7 @@ def test_numbers_are_added_up_by_table_side_and_day(ledger: Ledger, clock: Clock
     assert ledger.runs.day_counts("contact", "d365", day) == {"new": 6}
     assert ledger.runs.day_counts("contact", "campaign", day) == {"deleted": 1}
     assert ledger.runs.day_counts("contact", "d365", clock.now.date()) == {"new": 1}
+    assert ledger.runs.day_counts("contact", "d365") == {"new": 7}
 
 
 def test_the_first_day_of_a_table_is_that_of_its_first_capture_even_without_rows(ledger: Ledger, clock: Clock) -> None:
