@@ -287,6 +287,8 @@ def test_the_hourly_confirmation_hides_no_check_of_a_run(orchestra: Orchestra, m
     checks = [one.key for one in table_checks(orchestra.runtime.config.tables[0])]
     before = {key: shown(orchestra.instance, key) for key in checks}
     assert sorted(before.values()) == ["FAILED", *["SUCCEEDED"] * 6]
+    read = orchestra.instance.event_log_storage.get_asset_check_execution_history
+    assert "PLANNED" not in {one.status.value for key in checks for one in read(key, limit=9)}
     orchestra.tick("d365_changes")
     monkeypatch.setattr(sensors, "CONFIRM", timedelta(0))
     assert [one for one in orchestra.tick("d365_changes").asset_events if isinstance(one, dg.AssetMaterialization)]

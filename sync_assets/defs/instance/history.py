@@ -274,6 +274,20 @@ def sql_storage(instance: dg.DagsterInstance) -> SqlEventLogStorage:
     return storage
 
 
+def forget_planned(instance: dg.DagsterInstance, run_id: str, checks: Iterable[dg.AssetCheckKey]) -> None:
+    """Delete the rows of a run's planned checks. Call it after the results were stored.
+
+    In a run of days, the row of a planned check has the day as its partition. The result of a check without partitions
+    has none, so Dagster stores it as another row, and the first one would stay planned for ever.
+    """
+    storage = unwrapped(instance.event_log_storage, "event_log_storage")
+    keys = {key.asset_key.to_string() for key in checks}
+    planned = sa.and_(_C.run_id == run_id, _C.asset_key.in_(keys), _C.execution_status.not_in(COMPLETED_STATUSES))
+    if isinstance(storage, SqlEventLogStorage):
+        with storage.index_connection() as connection:
+            connection.execute(sa.delete(AssetCheckExecutionsTable).where(planned))
+
+
 def unwrapped(storage: Any, name: str) -> Any:
     """Return the storage inside Dagster's wrapper: Dagster wraps one storage of all purposes into one for each."""
     inner = getattr(storage, "_storage", None)
