@@ -34,8 +34,6 @@ SHORT_TAGS = {"dagster/max_runtime": "3600"}
 
 
 class Replay(dg.Config):
-    """Settings of `replay`."""
-
     table: str = Field(description="the Dynamics 365 table")
     first_day: str = Field("", description="read only rows modified on this UTC day or later, as in 2026-11-24")
     last_day: str = Field("", description="read only rows modified on this UTC day or earlier")
@@ -43,21 +41,15 @@ class Replay(dg.Config):
 
 
 class RetryRejected(dg.Config):
-    """Settings of `retry_rejected`."""
-
     table: str = Field("", description="the Dynamics 365 table; null: all tables")
     id: str = Field("", description="the Dynamics 365 id of a single record; empty: all records")
 
 
 class ApproveDeletes(dg.Config):
-    """Settings of `approve_deletes`."""
-
     table: str = Field(description="the Dynamics 365 table whose held-back deletions are approved, once")
 
 
 class PrivacyHold(dg.Config):
-    """Settings of `privacy_hold`."""
-
     contact: str = Field(description="the contact's id in Dynamics 365")
     action: Literal["add", "release", "verify"] = Field(
         "verify", description="add or release a privacy hold, or verify (list) the person's remaining data"
@@ -66,15 +58,11 @@ class PrivacyHold(dg.Config):
 
 
 class Maintenance(dg.Config):
-    """Settings of `maintenance`."""
-
     tables: list[str] = Field(description="Dynamics 365 tables")
     on: bool = Field(True, description="true puts them into maintenance, false ends it")
 
 
 class Explain(dg.Config):
-    """Settings of `explain`."""
-
     id: str = Field(description="the Dynamics 365 id of the record")
     table: str = Field("", description="the Dynamics 365 table; null: each table that has the id")
 

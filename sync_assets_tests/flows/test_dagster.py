@@ -15,7 +15,7 @@ from dagster._core.definitions.data_version import StaleStatus
 
 from sync_assets.capture import feed_polling
 from sync_assets.defs import run_errors
-from sync_assets.defs.partitions import table_tags, today
+from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
 from sync_assets.defs.tables import sensors
 from sync_assets.defs.tables.checks import table_checks
 from sync_assets.defs.tables.table_work import NUMBERS
@@ -171,7 +171,8 @@ def test_an_audit_is_out_of_date_once_rows_changed_and_by_nothing_else(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orchestra.settle()
-    assert orchestra.materialize_unpartitioned(AUDIT).success
+    assert orchestra.job("audit").success
+    assert orchestra.instance.get_runs()[0].tags[TABLE_TAG] == "contact"
     orchestra.tick("d365_changes")
     monkeypatch.setattr(sensors, "CONFIRM", timedelta(0))
     assert PROFILE in {event.asset_key for event in orchestra.tick("d365_changes").asset_events}

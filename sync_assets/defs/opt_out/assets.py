@@ -194,8 +194,6 @@ def _write(
 
 
 class ChangesConfig(dg.Config):
-    """Settings of a run in the launchpad."""
-
     poll: bool = Field(False, description="read the profiles changed since the last poll now, even if no poll is due")
 
 

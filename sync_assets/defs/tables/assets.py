@@ -34,8 +34,6 @@ NAMED_TABLES = 3
 
 
 class TableRunConfig(dg.Config):
-    """Settings of a run in the launchpad."""
-
     force: bool = Field(False, description="send rows of past days again, even if Campaign acknowledged equal ones")
 
 
