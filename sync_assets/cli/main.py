@@ -165,7 +165,7 @@ def options(
 
 def main() -> None:
     """Run the console script. An exit status other than 0 ends with a line on standard error, see `terminal.end`."""
-    from sync_assets.config.files import complete  # noqa: PLC0415
+    from sync_assets.config.files import CONFIG, complete  # noqa: PLC0415
     from sync_assets.errors import SyncAssetsError, foreign  # noqa: PLC0415
     from sync_assets.logs import configure  # noqa: PLC0415
     from sync_assets.performance import return_large_buffers  # noqa: PLC0415
@@ -188,7 +188,8 @@ def main() -> None:
         path = error.ctx.command_path if error.ctx else "sync-assets"
         end(1, text if text and text.isprintable() else "A command is missing.", remedy=f"See `{path} --help`.")
     except SyncAssetsError as error:
-        end(1, error, remedy="" if error.remedy else "`sync-assets doctor` checks the set-up.")
+        checked = not error.remedy and os.environ.get(CONFIG)  # without a configuration `doctor` names `init`
+        end(1, error, remedy="`sync-assets doctor` checks the set-up." if checked else "")
     except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record
         end(1, foreign(error, "The command stopped at"), remedy="See `sync-assets status`.")
     finally:

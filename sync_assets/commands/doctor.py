@@ -101,7 +101,8 @@ def show(document: dict[str, Any], *, verbose: bool = False) -> Parts:
 
 def examine(runtime: Runtime) -> list[Finding]:
     """Run all checks. Never raises for a wrong set-up: that becomes a finding."""
-    runtime.any_ledger = True  # a ledger of other systems becomes a finding, not an error
+    # A ledger of other systems, or none, becomes a finding.
+    runtime.any_ledger, runtime.announce = True, lambda text: None
     try:
         config = runtime.config
     except SyncAssetsError as error:

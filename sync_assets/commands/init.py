@@ -59,7 +59,7 @@ def init_command(
     asks = {"choose_tables": choose_tables, "ask_resource": choose_resource} if on_a_terminal() else {}
     guess = guess_layout(sample, EXPECTED) if sample else None
     print_parts(show_written(configure.init(environment, path, arguments, force=force, **asks)))
-    if (environment.get(CONFIG, "").strip() or str(Path(DEFAULT_NAME).absolute())) != str(path.absolute()):
+    if default_file(environment, None).absolute() != path.absolute():
         print_line(f"Next: export SYNC_ASSETS_CONFIG={path.resolve()}")
     if guess:
         show_guess(guess.write, guess.questions)

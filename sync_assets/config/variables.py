@@ -114,7 +114,7 @@ class VariableReader:
     def required(self, name: str) -> str:
         value = self.optional(name)
         if not value:
-            self.problems.append(f"{name} is not set. Set it in the environment.")
+            self.problems.append(f"{name} is not set. Set it in the environment or in `.env`.")
         return value
 
     def secret(self, name: str) -> SecretStr:

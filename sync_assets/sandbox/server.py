@@ -177,7 +177,8 @@ class Sandbox:
         environment = self.environment()
         for name in ("D365_URL", "CAMPAIGN_URL", "CAMPAIGN_IMS_URL", "CAMPAIGN_SFTP_PORT", "SANDBOX_ADMIN_URL"):
             print(f"{name}={environment[name]}", file=sys.stderr)  # noqa: T201
-        how = f"`sync-assets plan --env-file {env_file}`" if env_file else "start it with --env-file for the variables"
+        option = f" --env-file {env_file}" if env_file and env_file.name != ".env" else ""
+        how = f"`sync-assets plan{option}`" if env_file else "start it with --env-file for the variables"
         print(f"To use it: {how}. Ctrl-C stops it.", file=sys.stderr, flush=True)  # noqa: T201
 
     async def _fail(self, seconds: float) -> None:

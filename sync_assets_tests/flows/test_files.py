@@ -167,6 +167,8 @@ def test_a_command_without_a_configuration_says_so_in_two_lines(tmp_path: Path, 
 
 
 def test_init_needs_no_configuration_for_systems_on_other_hosts(installed: Installation) -> None:
+    status, _, errors = installed.run("init --list", installed.other)
+    assert (status, "or in `.env`. Then run `sync-assets init` again." in errors) == (1, True), errors
     status, _, errors = installed.run("init --list --env-file SYNC/own.env", installed.other)
     assert (status, errors) == (0, "")
     installed.write("remote.env", {**installed.variables, "SYNC_ASSETS_CONFIG": "", "D365_URL": "https://org.invalid"})

@@ -231,6 +231,7 @@ class TestCommands:
         assert (status, errors) == (0, "")
         assert "contact -> profile, key externalId: 22 columns mapped, 2 less sure ones commented out" in output
         assert f"export SYNC_ASSETS_CONFIG={path}" in output
+        assert "export" not in program.run("init", "--table", "contact", "--file", "config.yaml", "--force")[1]
         status, output, errors = program.run("add", "new_order", "--file", str(path))
         assert (status, errors) == (0, "")
         assert "new_order -> cusOrder, key cusOrderId: 9 columns mapped, linked by new_contactid -> contact" in output

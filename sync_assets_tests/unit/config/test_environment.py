@@ -187,7 +187,7 @@ def test_every_missing_variable_is_named_at_once() -> None:
         "CAMPAIGN_SFTP_HOST_KEY",
     ]
     others = [one for one in told if not one.startswith("D365_CLIENT_SECRET")]
-    assert all(one.endswith("is not set. Set it in the environment.") for one in others)
+    assert all(one.endswith("is not set. Set it in the environment or in `.env`.") for one in others)
 
 
 def test_a_folder_in_place_of_a_file_is_named_as_one(environment: dict[str, str], tmp_path: Path) -> None:
