@@ -61,7 +61,19 @@ def run_flows(
             from sync_assets.cli.sync_opt_outs import sync_opt_outs  # paramiko is slow to import  # noqa: PLC0415
 
             outcome.add(sync_opt_outs(runtime, opened, execute))
+        if instance is None:  # else the history is the caller's
+            _prune(runtime, opened, outcome)
     return outcome, failures
+
+
+def _prune(runtime: Runtime, instance: dg.DagsterInstance, outcome: Outcome) -> None:
+    """Delete old history, which cannot make a sync a failure: a file may be locked."""
+    from sync_assets.defs.instance.history import prune_daily  # not needed by other commands  # noqa: PLC0415
+
+    try:
+        prune_daily(runtime, instance)
+    except Exception as error:  # noqa: BLE001  any of Dagster's storages
+        outcome.note([f"Old runs were not deleted, which is tried again tomorrow: {public_message(error, 'history')}"])
 
 
 def _note(runtime: Runtime, config: TableConfig, run_outcome: Outcome, outcome: Outcome, failures: Failures) -> None:

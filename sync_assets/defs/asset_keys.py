@@ -35,6 +35,12 @@ def side_key(config: TableConfig, side: Side) -> dg.AssetKey:
     return d365_key(config) if side == "d365" else campaign_key(config)
 
 
+def all_keys(config: Config) -> frozenset[dg.AssetKey]:
+    """Return the keys of all assets, those of opt-outs also if they are disabled."""
+    of_tables = [key(table) for table in config.tables for key in (d365_key, campaign_key, audit_key)]
+    return frozenset([*of_tables, EXPORT, DECISIONS, CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT, REPORT])
+
+
 def file_chain(config: Config) -> list[dg.AssetKey]:
     """Return the assets that a run of an export file materialises, in order."""
     keys = [EXPORT, DECISIONS, CONTACT_OPT_OUT]

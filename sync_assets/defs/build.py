@@ -62,7 +62,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     if config.logs.export:
         scheduled.append((log_export(runtime), "*/15 * * * *"))
     names = [job.name for job in (*table_jobs, *(job for job, _ in scheduled))]
-    operators = operator_jobs(runtime, frozenset(key for one in assets for key in one.keys), names)
+    operators = operator_jobs(runtime, names)
     jobs = [*table_jobs, *(job for job, _ in scheduled), *operators]
     scheduled += [(job, "0 3 * * *") for job in operators if job.name == "prune_history"]
     schedule_status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED

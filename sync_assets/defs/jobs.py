@@ -9,7 +9,6 @@ op's output. Modules of commands are imported when a job runs: each run of an as
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +16,6 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from sync_assets.capture.backlog_limit import paused_text
-from sync_assets.defs.partitions import WORK, under_way_tag
 from sync_assets.defs.run_errors import failing
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
@@ -81,7 +79,7 @@ def _with_choices(settings: type[dg.Config], tables: Iterable[str]) -> type[dg.C
     return create_model(settings.__name__, __base__=settings, __cls_kwargs__={"use_enum_values": True}, **fields)
 
 
-def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: Iterable[str]) -> list[dg.JobDefinition]:
+def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDefinition]:
     """Return the jobs of operators. Jobs that materialise assets are in `definitions.py`."""
     tables = [one.table for one in runtime.config.tables]
 
@@ -138,18 +136,11 @@ def operator_jobs(runtime: Runtime, assets: Iterable[dg.AssetKey], other_jobs: I
     )
     def prune(context: dg.OpExecutionContext) -> None:
         def work() -> Numbers:
-            from sync_assets.commands.history import prune_records
-            from sync_assets.defs.instance.history import ProjectScope, prune_history
+            from sync_assets.defs.instance.history import prune_project
 
             origin = context.run.remote_job_origin
-            owned = ProjectScope(
-                frozenset(assets),
-                frozenset({*other_jobs, *(job.name for job in jobs)}),
-                frozenset(under_way_tag(name) for name in (WORK, *(one.table for one in runtime.config.tables))),
-                origin.location_name if origin else None,
-            )
-            deleted = prune_history(context.instance, owned, runtime.config.runs.keep_days, datetime.now(UTC))
-            return {**deleted, "records": prune_records(runtime)}
+            names = {*other_jobs, *(job.name for job in jobs)}
+            return prune_project(runtime, context.instance, names, origin.location_name if origin else None)
 
         _do(context, runtime, work)
 

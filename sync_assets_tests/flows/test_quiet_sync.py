@@ -17,6 +17,7 @@ from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.ledger import Ledger
 from sync_assets.runtime.heartbeat import killed_runs
 from sync_assets_tests.support.ledgers import session_of
+from sync_assets_tests.support.past_history import Past, moment
 from sync_assets_tests.support.program import Program, calls
 
 N = 50
@@ -60,6 +61,31 @@ def test_a_second_sync_makes_no_run_and_next_to_no_history(kept: Program) -> Non
     assert done.document["tables"]["contact"]["synced"] == N
     assert runs(kept) == before
     assert stored(kept) - size < 20_000
+
+
+def test_sync_deletes_once_a_day_the_old_runs_of_the_command_line(program: Program) -> None:
+    program.dagster = program.on_disk = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
+        with dagster_instance() as instance:
+            past = Past(instance)
+            past.run(moment(0))
+            others = {past.run(moment(0), theirs=True), past.run(moment(0), location="sync_assets.definitions")}
+            assert program.sync().status == 0
+            recent = set(instance.get_run_ids()) - others
+            assert len(recent) == 1
+            assert recent.isdisjoint(past.runs)
+            missed = past.run(moment(0))
+            changed(program)
+            assert program.sync().status == 0
+            assert {missed, *recent, *others} < set(instance.get_run_ids())
+            assert len(instance.get_run_ids()) == 5
+            patch.setattr("sync_assets.defs.instance.history.today", lambda: "2999-01-01")
+            patch.setattr(instance.run_storage.__class__, "get_run_ids", lambda *_, **__: 1 / 0)
+            program.sandbox.admin.change("contact", 1, jobtitle="Once more")
+            done = program.sync()
+    assert (done.status, done.ended_early) == (0, False)
+    assert any("Old runs were not deleted, which is tried again tomorrow" in line for line in done.stopped)
 
 
 def changed(program: Program) -> None:

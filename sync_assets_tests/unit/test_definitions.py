@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
-from sync_assets.config.loader import ConfigError
+from sync_assets.config.loader import ConfigError, load_config
 from sync_assets.config.runs import DEFAULT_START
+from sync_assets.defs.asset_keys import all_keys
 from sync_assets.defs.build import build_definitions
 from sync_assets.defs.resources import systems
 from sync_assets.runtime.context import Runtime
@@ -52,6 +53,9 @@ def test_each_table_of_the_file_has_its_own(tmp_path: Path) -> None:
     both = {"d365/contact", "campaign/profile", "d365/new_order", "campaign/cusOrder"}
     assert keys == both | {"campaign/profile_audit", "campaign/cusOrder_audit", "report/daily_sync"}
     assert {sensor.name for sensor in defs.sensors or ()} == {"d365_changes", "backlog"}
+    opt_out = {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}}
+    file.write_text(yaml.safe_dump({"privacy_acknowledged": True, "tables": tables, "opt_out": opt_out}))
+    assert specs(definitions(SYNC_ASSETS_CONFIG=str(file))).keys() == all_keys(load_config(file))
 
 
 def test_partitions_are_utc_days_up_to_and_including_today() -> None:

@@ -34,6 +34,11 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from sqlalchemy import exc
 
+from sync_assets.commands.history import prune_records
+from sync_assets.defs.asset_keys import all_keys
+from sync_assets.defs.partitions import WORK, today, under_way_tag
+from sync_assets.runtime.context import Runtime
+
 FAILED_FACTOR = 4
 """Failed runs are kept this many times as long as others."""
 KEPT_EVENT_TYPES = ("ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "FRESHNESS_STATE_CHANGE")
@@ -81,6 +86,29 @@ class ProjectScope:
             return False
         selected = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
         return selected <= self.assets if selected else run.job_name in self.jobs
+
+
+def prune_project(
+    runtime: Runtime, instance: dg.DagsterInstance, jobs: Collection[str] = (), location: str | None = None
+) -> Counter[str]:
+    """Delete old runs and events of the project, by `prune_history`, and old history of records.
+
+    jobs, location: see ProjectScope; without them, the runs of the command line are deleted.
+    """
+    config = runtime.config
+    tags = frozenset(under_way_tag(name) for name in (WORK, *(table.table for table in config.tables)))
+    owned = ProjectScope(all_keys(config), frozenset(jobs), tags, location)
+    deleted = prune_history(instance, owned, config.runs.keep_days, datetime.now(UTC))
+    deleted["records"] = prune_records(runtime)
+    return deleted
+
+
+def prune_daily(runtime: Runtime, instance: dg.DagsterInstance) -> None:
+    """Delete what `sync` left in the history, unless that was tried today (UTC) for this ledger."""
+    name = f"sync_assets/pruned/{runtime.ledger.systems.identity()}"
+    if instance.run_storage.get_cursor_values({name}).get(name) != today():
+        instance.run_storage.set_cursor_values({name: today()})
+        prune_project(runtime, instance)
 
 
 def prune_history(instance: dg.DagsterInstance, owned: ProjectScope, keep_days: int, now: datetime) -> Counter[str]:
