@@ -1,6 +1,7 @@
 """Dynamics 365 contacts and custom entities into Adobe Campaign Standard, as Dagster data assets.
 
-definitions        what Dagster loads: `defs` builds them
+component          `SyncComponent`, an installation as a component of Dagster
+definitions        what Dagster loads: one instance of it, built by `defs`
 cli                the program: main, and the commands that start Dagster
 defs               every Dagster object
 commands           the other commands, a module each; jobs call the same functions
@@ -19,3 +20,22 @@ sandbox            local systems for tests and demonstrations
 
 Arrows point one way, see docs/dev/architecture.md; `.importlinter` checks it.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_EXPORTED = "SyncComponent"
+
+
+def __getattr__(name: str) -> Any:
+    """Import the component on first use, since the command line needs no Dagster."""
+    if name != _EXPORTED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("sync_assets.component").SyncComponent
+
+
+def __dir__() -> list[str]:
+    """Include the component: Dagster lists the components of a package by its names."""
+    return [*globals(), _EXPORTED]

@@ -53,7 +53,7 @@ def replay(
         outcome = Outcome()
 
         def capture() -> None:
-            outcome.add(run_flow(runtime, config, instance, [d365_key(config)]))
+            outcome.add(run_flow(runtime, config, instance, [d365_key(config, runtime)]))
 
         capture_again(runtime, config, (first, last), force, capture)
     counts = document(runtime, {}, {})["tables"][table]

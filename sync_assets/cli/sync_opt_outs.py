@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from sync_assets.defs.asset_keys import CHANGES, file_chain
+from sync_assets.defs.asset_keys import CHANGES, file_chain, key_of
 from sync_assets.defs.opt_out.assets import opt_out_assets
-from sync_assets.defs.partitions import WORK, add_partition, table_tags
+from sync_assets.defs.partitions import WORK, add_partition, run_tags
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.errors import SyncAssetsError
@@ -40,12 +40,12 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
     def run(keys: list[dg.AssetKey], partition: str | None = None) -> Outcome:
         outcome = Outcome()
         assets = [*table_assets(runtime), *opt_out_assets(runtime, outcome)]
-        execute(outcome, instance, assets, keys, partition, table_tags(WORK))
+        execute(outcome, instance, assets, keys, partition, run_tags(runtime, WORK))
         return outcome
 
     def take(partition: str) -> Outcome:
-        add_partition(instance, partition)
-        return run(file_chain(runtime.config), partition)
+        add_partition(instance, partition, runtime.installation.name)
+        return run(file_chain(runtime), partition)
 
     waiting = _WaitingFiles(runtime, take)
     outcome = waiting.found
@@ -53,7 +53,7 @@ def sync_opt_outs(runtime: Runtime, instance: dg.DagsterInstance, execute: Execu
         waiting.consume()
     except SyncAssetsError as error:  # an unreachable SFTP must not hold back changes of Dynamics 365
         outcome.problems.append(error)
-    outcome.add(_process_due(runtime, lambda: run([CHANGES])))
+    outcome.add(_process_due(runtime, lambda: run([key_of(CHANGES, runtime)])))
     if not runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes).due:
         # A later run has made up for runs that ended early, so their reasons become notes; those of files stay.
         outcome.note(outcome.stopped)

@@ -19,7 +19,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.defs.instance.command_line import dagster_instance
-from sync_assets.defs.partitions import BACKLOG_TAG, table_tags, today
+from sync_assets.defs.partitions import BACKLOG_TAG, run_tags, today
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.assets import table_assets
 from sync_assets.defs.tables.run_requests import end_killed
@@ -95,7 +95,7 @@ def _push_pending(
     while active := [one for one in tables if one.table not in failures and not _in_maintenance(runtime, one)]:
         for config in active:
             if _is_due(runtime, config):
-                run_outcome = run_flow(runtime, config, instance, [campaign_key(config)])
+                run_outcome = run_flow(runtime, config, instance, [campaign_key(config, runtime)])
                 _note(runtime, config, run_outcome, outcome, failures)
         for config in active:
             to_refetch = runtime.ledger.blocked.ids_to_refetch(config.table)
@@ -122,7 +122,7 @@ def _push_pending(
 
 
 def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance) -> Outcome:
-    return run_flow(runtime, config, instance, [d365_key(config), campaign_key(config)])
+    return run_flow(runtime, config, instance, [d365_key(config, runtime), campaign_key(config, runtime)])
 
 
 def _in_maintenance(runtime: Runtime, config: TableConfig) -> bool:
@@ -146,7 +146,9 @@ def run_flow(
 
     A run that only sends is tagged, so that sensors still follow the table's changes beside it.
     """
-    tags = table_tags(config.table) | ({BACKLOG_TAG: "yes"} if selection == [campaign_key(config)] else {})
+    tags = run_tags(runtime, config.table) | (
+        {BACKLOG_TAG: "yes"} if selection == [campaign_key(config, runtime)] else {}
+    )
     outcome = Outcome()
     execute(outcome, instance, table_assets(runtime, outcome), selection, today(), tags)
     return outcome

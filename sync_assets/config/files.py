@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 import sync_assets
@@ -34,28 +34,41 @@ OVER_DAGSTER = "SYNC_ASSETS_OVER_DAGSTER"
 """Variables, as a JSON object, that Dagster's own reader of `.env` would replace, see `keep_over_dagster`."""
 
 
-def complete(environment: MutableMapping[str, str], *, config: str = "", env_file: str = "") -> None:
+def complete(environment: MutableMapping[str, str], *, config: str = "", env_file: str = "", prefix: str = "") -> None:
     """Add the variables of `.env` beside the configuration file, and the file's path.
 
     Args:
         environment: is changed. Its variables win over those of `.env`; a blank one counts as not set.
         config, env_file: paths of the command line; they win over variables that are set.
+        prefix: Of the variables, in the environment and in `.env`: each is taken without it. Without the prefix none of
+            the program's is taken then, since it is of another installation. Names in `env_file` have no prefix.
 
     Raises:
         SyncAssetsError: A file of variables cannot be read.
     """
     environment.update(json.loads(environment.get(OVER_DAGSTER, "{}")))
+    if prefix:
+        ours = _without(prefix, environment)
+        for name in [name for name in environment if name.startswith(PREFIXES)]:
+            del environment[name]
+        environment.update(ours)
     if env_file:
         environment.update(read_env_file(_absolute(env_file)))
     named = config or environment.get(CONFIG, "").strip()
     path = _absolute(named) if named else find_configuration()
     variables = path.with_name(".env") if path else Path.cwd() / ".env"
     if os.path.isfile(variables):
-        for name, value in read_env_file(variables).items():
+        for name, value in read_env_file(variables, prefix).items():
             if not environment.get(name, "").strip():
                 environment[name] = value
     if path:
         environment[CONFIG] = str(path)
+
+
+def _without(prefix: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the program's variables that have the prefix, by their names without it."""
+    named = {name.removeprefix(prefix): value for name, value in variables.items() if name.startswith(prefix)}
+    return {name: value for name, value in named.items() if name.startswith(PREFIXES)}
 
 
 def find_configuration() -> Path | None:
@@ -72,10 +85,10 @@ def find_configuration() -> Path | None:
     return None
 
 
-def read_env_file(path: Path) -> dict[str, str]:
+def read_env_file(path: Path, prefix: str = "") -> dict[str, str]:
     """Read lines `NAME=value`, quoted as in a shell; nothing is expanded. Relative paths are below the file's folder.
 
-    Raises SyncAssetsError, which shows no value.
+    prefix: As of `complete`. Raises SyncAssetsError, which shows no value.
     """
     from dotenv.parser import parse_stream  # noqa: PLC0415  only where such a file is
 
@@ -91,8 +104,10 @@ def read_env_file(path: Path) -> dict[str, str]:
                 f"{path}:{line.original.line}: this is no variable.", "Write NAME=value, with quotes around blanks."
             )
         if line.key and line.value is not None:
-            variables[line.key] = _below(path.parent, line.key, line.value)
-    return variables
+            variables[line.key] = line.value
+    if prefix:
+        variables = _without(prefix, variables)
+    return {name: _below(path.parent, name, value) for name, value in variables.items()}
 
 
 def _below(folder: Path, name: str, value: str) -> str:

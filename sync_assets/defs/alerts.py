@@ -98,7 +98,7 @@ def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.Defau
     assert alerts
 
     @dg.sensor(
-        name="alerts",
+        name=runtime.installation.named("alerts"),
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=default_status,
         description="Notifies about failed runs, checks and sensors and about stale data, and again when each is "
@@ -130,7 +130,7 @@ def find_incidents(
     with suppress(SyncAssetsError):
         names = runtime.ledger.maintenance.in_maintenance()
         tables = [config for config in runtime.config.tables if config.table in names]
-        paused = frozenset(side_key(one, side).to_user_string() for one in tables for side in SIDES)
+        paused = frozenset(side_key(one, side, runtime).to_user_string() for one in tables for side in SIDES)
         killed = [killed_run(run) for run in killed_runs(runtime.ledger)]
     alerts = runtime.config.alerts
     warnings = alerts is None or alerts.warnings

@@ -1,11 +1,12 @@
-"""The keys of all assets."""
+"""The keys of all assets. The constants are those without the prefix of an installation, see `key_of`."""
 
 # No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
 import dagster as dg
 
 from sync_assets.checks.rules import Side
-from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.models import TableConfig
+from sync_assets.runtime.context import Runtime
 
 EXPORT = dg.AssetKey(["campaign", "opt_out_export"])
 DECISIONS = dg.AssetKey(["opt_out", "decisions"])
@@ -15,33 +16,42 @@ PROFILE_OPT_OUT = dg.AssetKey(["campaign", "profile_opt_out"])
 REPORT = dg.AssetKey(["report", "daily_sync"])
 
 
-def d365_key(config: TableConfig) -> dg.AssetKey:
+def key_of(key: dg.AssetKey, runtime: Runtime) -> dg.AssetKey:
+    """Return the key with the prefix of the installation."""
+    return dg.AssetKey([*runtime.installation.key_prefix, *key.path])
+
+
+def d365_key(config: TableConfig, runtime: Runtime) -> dg.AssetKey:
     """Return the key of the asset that captures a table: d365/<table>."""
-    return dg.AssetKey(["d365", config.table])
+    return key_of(dg.AssetKey(["d365", config.table]), runtime)
 
 
-def campaign_key(config: TableConfig) -> dg.AssetKey:
+def campaign_key(config: TableConfig, runtime: Runtime) -> dg.AssetKey:
     """Return the key of the asset that pushes a table: campaign/<resource>."""
-    return dg.AssetKey(["campaign", config.resource])
+    return key_of(dg.AssetKey(["campaign", config.resource]), runtime)
 
 
-def audit_key(config: TableConfig) -> dg.AssetKey:
+def audit_key(config: TableConfig, runtime: Runtime) -> dg.AssetKey:
     """Return the key of the resource's audit asset: campaign/<resource>_audit."""
-    return dg.AssetKey(["campaign", f"{config.resource}_audit"])
+    return key_of(dg.AssetKey(["campaign", f"{config.resource}_audit"]), runtime)
 
 
-def side_key(config: TableConfig, side: Side) -> dg.AssetKey:
+def side_key(config: TableConfig, side: Side, runtime: Runtime) -> dg.AssetKey:
     """Return the key of the table's asset on a side."""
-    return d365_key(config) if side == "d365" else campaign_key(config)
+    return d365_key(config, runtime) if side == "d365" else campaign_key(config, runtime)
 
 
-def all_keys(config: Config) -> frozenset[dg.AssetKey]:
+def all_keys(runtime: Runtime) -> frozenset[dg.AssetKey]:
     """Return the keys of all assets, those of opt-outs also if they are disabled."""
-    of_tables = [key(table) for table in config.tables for key in (d365_key, campaign_key, audit_key)]
-    return frozenset([*of_tables, EXPORT, DECISIONS, CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT, REPORT])
+    tables = runtime.config.tables
+    of_tables = [key(table, runtime) for table in tables for key in (d365_key, campaign_key, audit_key)]
+    others = (EXPORT, DECISIONS, CHANGES, CONTACT_OPT_OUT, PROFILE_OPT_OUT, REPORT)
+    return frozenset([*of_tables, *(key_of(key, runtime) for key in others)])
 
 
-def file_chain(config: Config) -> list[dg.AssetKey]:
+def file_chain(runtime: Runtime) -> list[dg.AssetKey]:
     """Return the assets that a run of an export file materialises, in order."""
     keys = [EXPORT, DECISIONS, CONTACT_OPT_OUT]
-    return [*keys, PROFILE_OPT_OUT] if config.opt_out.direction == "bidirectional" else keys
+    if runtime.config.opt_out.direction == "bidirectional":
+        keys.append(PROFILE_OPT_OUT)
+    return [key_of(key, runtime) for key in keys]

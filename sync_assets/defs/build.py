@@ -6,14 +6,15 @@ the environment are read by the runs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 import dagster as dg
 
-from sync_assets.config.models import Config, TableConfig
+from sync_assets.config.installation import Installation
 from sync_assets.defs.alerts import AlertScope, alert_sensor
-from sync_assets.defs.asset_keys import CHANGES, REPORT, campaign_key, d365_key, file_chain
+from sync_assets.defs.asset_keys import CHANGES, REPORT, campaign_key, d365_key, file_chain, key_of
 from sync_assets.defs.jobs import SHORT_TAGS, log_export, operator_jobs
 from sync_assets.defs.report import report_asset
 from sync_assets.defs.resources import systems
@@ -32,13 +33,13 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     Raises:
         ConfigError: The configuration is not valid.
     """
-    config, tables = runtime.config, runtime.config.in_link_order
+    config, tables, named = runtime.config, runtime.config.in_link_order, runtime.installation.named
     running = runtime.environment.get("SYNC_ASSETS_AUTOSTART", "").lower() in ("1", "true")
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
     audits = [audit_asset(table, runtime) for table in tables]
     assets = [*table_assets(runtime), *audits, report_asset(runtime)]
     checks: list[dg.AssetChecksDefinition] = []
-    table_jobs = _table_jobs(tables)
+    table_jobs = _table_jobs(runtime)
     sensors, other_work = [changes_sensor(tables, runtime, status, table_jobs[0])], None
     if config.opt_out.active:
         # Each run loads the definitions anew, and without opt-outs need not wait for SFTP.
@@ -48,7 +49,7 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
 
         assets += opt_outs.opt_out_assets(runtime)
         checks.append(export_asset.watch_checks(runtime))
-        jobs = _opt_out_jobs(config)
+        jobs = _opt_out_jobs(runtime)
         sensors.append(opt_out_sensors.opt_out_file_sensor(runtime, status, jobs))
         table_jobs += jobs
         other_work = (opt_out_sensors.due_request, jobs[1])
@@ -56,18 +57,18 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     if config.alerts:
         watched = AlertScope.of([*assets, *checks], [sensor.name for sensor in sensors])
         sensors.append(alert_sensor(runtime, watched, status))
-    checked = [spec.key for table in tables for spec in table_checks(table)]
+    checked = [spec.key for table in tables for spec in table_checks(table, runtime)]
     checked += [key for one in checks for key in one.check_keys]
-    scheduled = _scheduled_jobs(checked, [key for one in audits for key in one.keys])
+    scheduled = _scheduled_jobs(runtime, checked, [key for one in audits for key in one.keys])
     if config.logs.export:
         scheduled.append((log_export(runtime), "*/15 * * * *"))
     names = [job.name for job in (*table_jobs, *(job for job, _ in scheduled))]
     operators = operator_jobs(runtime, names)
     jobs = [*table_jobs, *(job for job, _ in scheduled), *operators]
-    scheduled += [(job, "0 3 * * *") for job in operators if job.name == "prune_history"]
+    scheduled += [(job, "0 3 * * *") for job in operators if job.name == named("prune_history")]
     schedule_status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.Definitions(
-        assets=assets,
+        assets=[*dg.map_asset_specs(partial(_of_installation, runtime.installation), assets)],
         asset_checks=checks,
         sensors=sensors,
         schedules=[
@@ -75,46 +76,58 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
             for job, cron in scheduled
         ],
         jobs=jobs,
-        resources={**systems(runtime.environment)},
+        resources={**systems(runtime.environment, runtime.installation)},
     )
 
 
-def _job(name: str, selection: dg.AssetSelection, description: str, tags: Mapping[str, str] | None = None) -> Any:
+def _of_installation(installation: Installation, spec: dg.AssetSpec) -> dg.AssetSpec:
+    """Add the owners and tags of the installation to those of an asset."""
+    owners = list(dict.fromkeys([*spec.owners, *installation.owners]))
+    return spec.replace_attributes(owners=owners, tags={**spec.tags, **installation.tags})
+
+
+def _job(
+    runtime: Runtime, name: str, selection: dg.AssetSelection, text: str, tags: Mapping[str, str] | None = None
+) -> Any:
     """Return a job of our assets. It executes them in the run's process, whatever the executor of the location is."""
+    named = runtime.installation.named(name)
     return dg.define_asset_job(
-        name, selection=selection, description=description, tags=tags, executor_def=dg.in_process_executor
+        named, selection=selection, description=text, tags=tags, executor_def=dg.in_process_executor
     )
 
 
-def _table_jobs(tables: Sequence[TableConfig]) -> list[Any]:
+def _table_jobs(runtime: Runtime) -> list[Any]:
     """Return the jobs of the table assets: `sync` for both sides, `send_backlog` for Campaign's side only."""
-    sent = [campaign_key(table) for table in tables]
-    both = dg.AssetSelection.assets(*(d365_key(table) for table in tables), *sent)
+    sent = [campaign_key(table, runtime) for table in runtime.config.in_link_order]
+    both = dg.AssetSelection.assets(*(d365_key(table, runtime) for table in runtime.config.in_link_order), *sent)
+    text = "Captures and sends all tables; of a past day, reads the rows modified on it again."
     return [
-        _job("sync", both, "Captures and sends all tables; of a past day, reads the rows modified on it again."),
-        _job("send_backlog", dg.AssetSelection.assets(*sent), "Sends the pending records."),
+        _job(runtime, "sync", both, text),
+        _job(runtime, "send_backlog", dg.AssetSelection.assets(*sent), "Sends the pending records."),
     ]
 
 
-def _opt_out_jobs(config: Config) -> list[Any]:
+def _opt_out_jobs(runtime: Runtime) -> list[Any]:
     """Return the jobs of the opt-out assets: those of an export file, and `opt_out/changes`."""
     from sync_assets.defs.opt_out.sensors import CHANGES_JOB, FILE_JOB  # noqa: PLC0415
 
-    files = dg.AssetSelection.assets(*file_chain(config))
+    files, changes = dg.AssetSelection.assets(*file_chain(runtime)), dg.AssetSelection.assets(key_of(CHANGES, runtime))
     return [
-        _job(FILE_JOB, files, "Decides and writes the opt-outs of an export file."),
-        _job(CHANGES_JOB, dg.AssetSelection.assets(CHANGES), "Decides and writes all due opt-outs."),
+        _job(runtime, FILE_JOB, files, "Decides and writes the opt-outs of an export file."),
+        _job(runtime, CHANGES_JOB, changes, "Decides and writes all due opt-outs."),
     ]
 
 
-def _scheduled_jobs(checks: Collection[dg.AssetCheckKey], audits: Collection[dg.AssetKey]) -> list[tuple[Any, str]]:
+def _scheduled_jobs(
+    runtime: Runtime, checks: Collection[dg.AssetCheckKey], audits: Collection[dg.AssetKey]
+) -> list[tuple[Any, str]]:
     """Return the jobs that only read, each with its schedule."""
-    watched, report = dg.AssetSelection.checks(*checks), dg.AssetSelection.assets(REPORT)
+    watched, report = dg.AssetSelection.checks(*checks), dg.AssetSelection.assets(key_of(REPORT, runtime))
     audited = dg.AssetSelection.assets(*audits)
     text = "Reads a random sample of records on both sides and compares them."
     watch = "Checks the set-up, the change feeds, the opt-out file and the backlog."
     return [
-        (_job("watch", watched, watch, SHORT_TAGS), "*/30 * * * *"),
-        (_job("audit", audited, text, SHORT_TAGS), "30 4 * * *"),
-        (_job("daily_report", report, "The last fourteen days on one page.", SHORT_TAGS), "0 5 * * *"),
+        (_job(runtime, "watch", watched, watch, SHORT_TAGS), "*/30 * * * *"),
+        (_job(runtime, "audit", audited, text, SHORT_TAGS), "30 4 * * *"),
+        (_job(runtime, "daily_report", report, "The last fourteen days on one page.", SHORT_TAGS), "0 5 * * *"),
     ]

@@ -80,14 +80,14 @@ def _with_choices(settings: type[dg.Config], tables: Iterable[str]) -> type[dg.C
 
 
 def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDefinition]:
-    """Return the jobs of operators. Jobs that materialise assets are in `definitions.py`."""
-    tables = [one.table for one in runtime.config.tables]
+    """Return the jobs of operators. Jobs that materialise assets are in `build.py`."""
+    tables, named = [one.table for one in runtime.config.tables], runtime.installation.named
 
     def op(name: str, description: str) -> Callable[[Callable[..., None]], dg.OpDefinition]:
         def decorate(work: Callable[..., None]) -> dg.OpDefinition:
             if settings := work.__annotations__.get("config"):
                 work.__annotations__["config"] = _with_choices(settings, tables)
-            return dg.op(name=name, description=description)(work)
+            return dg.op(name=named(name), description=description)(work)
 
         return decorate
 
@@ -145,21 +145,24 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         _do(context, runtime, work)
 
     jobs = [
-        _job("replay", replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}),
-        _job("retry_rejected", retry_records, "Makes rejected records pending again; the next run sends them."),
-        _job("approve_deletes", approve, "Lets a mass deletion that the guard stopped go ahead, once."),
-        _job("privacy_hold", hold, "Nothing about a held contact is written to either system until release."),
-        _job("explain", explain_record, "Explains one record from end to end; values are masked."),
-        _job("maintenance", switch_maintenance, "Tables that are neither captured nor sent for a while."),
-        _job("prune_history", prune, "Deletes old runs and events; the partitions stay materialised."),
+        _job(
+            named("replay"), replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}
+        ),
+        _job(named("retry_rejected"), retry_records, "Makes rejected records pending again; the next run sends them."),
+        _job(named("approve_deletes"), approve, "Lets a mass deletion that the guard stopped go ahead, once."),
+        _job(named("privacy_hold"), hold, "Nothing about a held contact is written to either system until release."),
+        _job(named("explain"), explain_record, "Explains one record from end to end; values are masked."),
+        _job(named("maintenance"), switch_maintenance, "Tables that are neither captured nor sent for a while."),
+        _job(named("prune_history"), prune, "Deletes old runs and events; the partitions stay materialised."),
     ]
     return jobs
 
 
 def log_export(runtime: Runtime) -> dg.JobDefinition:
     """Return the job of the log export, which exists only if the export is configured."""
+    named = runtime.installation.named
 
-    @dg.op(name="write_log", description="Writes today's file to the Campaign SFTP.")
+    @dg.op(name=named("write_log"), description="Writes today's file to the Campaign SFTP.")
     def write_log(context: dg.OpExecutionContext) -> None:
         from sync_assets.commands.log_export import export_log
 
@@ -169,7 +172,7 @@ def log_export(runtime: Runtime) -> dg.JobDefinition:
             except SyncAssetsError as error:
                 raise dg.Failure(str(error), allow_retries=False) from None
 
-    return _job("log_export", write_log, "Exports the day's log as a file to the Campaign SFTP.")
+    return _job(named("log_export"), write_log, "Exports the day's log as a file to the Campaign SFTP.")
 
 
 def _job(name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, str] = SHORT_TAGS) -> dg.JobDefinition:

@@ -13,8 +13,13 @@ from functools import lru_cache
 import dagster as dg
 from sqlalchemy import exc
 
+from sync_assets.config.installation import Installation
+from sync_assets.runtime.context import Runtime
+
 TABLE_TAG = "sync/table"
 """Tag of every run of this project: its tables, comma-separated, for display."""
+INSTALLATION_TAG = "sync/installation"
+"""Tag with the name of the installation, for display."""
 BACKLOG_TAG = "sync/backlog"
 """Tag of runs that only send pending records. A concurrency limit in `dagster.yaml` keeps a slot free for others."""
 FOLLOWS_TAG = ".dagster/sync_follows"
@@ -22,18 +27,23 @@ FOLLOWS_TAG = ".dagster/sync_follows"
 WORK = "opt-outs"
 """Used instead of a table in the tags of opt-out runs; the sensors request one at a time."""
 
-opt_out_files = dg.DynamicPartitionsDefinition(name="opt_out_files")
+
+@lru_cache(maxsize=8)
+def opt_out_files(installation: str = "") -> dg.DynamicPartitionsDefinition:
+    """Return the partitions of the export files of an installation, by its name."""
+    return dg.DynamicPartitionsDefinition(name=Installation(installation).named("opt_out_files"))
 
 
-def add_partition(instance: dg.DagsterInstance, partition: str) -> None:
+def add_partition(instance: dg.DagsterInstance, partition: str, installation: str = "") -> None:
     """Add the partition of a file to the instance if it is missing.
 
     On SQLite, Dagster checks and inserts in two steps; another `sync` or a sensor may add the partition in between.
     """
+    name = str(opt_out_files(installation).name)
     try:
-        instance.add_dynamic_partitions(str(opt_out_files.name), [partition])
+        instance.add_dynamic_partitions(name, [partition])
     except exc.IntegrityError:
-        if not instance.has_dynamic_partition(str(opt_out_files.name), partition):
+        if not instance.has_dynamic_partition(name, partition):
             raise
 
 
@@ -60,6 +70,12 @@ def past_days(keys: Sequence[str]) -> tuple[date, date] | None:
 def table_tags(*tables: str) -> dict[str, str]:
     """Return the tags of a run of these tables: TABLE_TAG, and one for each table by which sensors find active runs."""
     return {TABLE_TAG: ", ".join(tables), **{under_way_tag(table): "yes" for table in tables}}
+
+
+def run_tags(runtime: Runtime, *tables: str) -> dict[str, str]:
+    """Return `table_tags`, and INSTALLATION_TAG if the installation has a name."""
+    name = runtime.installation.name
+    return table_tags(*tables) | ({INSTALLATION_TAG: name} if name else {})
 
 
 def add_table_tag(context: dg.AssetExecutionContext, *tables: str) -> None:

@@ -17,8 +17,8 @@ from typing import Any, cast
 import dagster as dg
 
 from sync_assets.config.models import Config
-from sync_assets.defs.asset_keys import REPORT, campaign_key
-from sync_assets.defs.resources import LEDGER, bound
+from sync_assets.defs.asset_keys import REPORT, campaign_key, key_of
+from sync_assets.defs.resources import LEDGER, bound, resource_names
 from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
@@ -44,9 +44,9 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
     last = dg.LastPartitionMapping()
 
     @dg.asset(
-        key=REPORT,
-        group_name="report",
-        deps=[dg.AssetDep(campaign_key(one), partition_mapping=last) for one in runtime.config.in_link_order],
+        key=key_of(REPORT, runtime),
+        group_name=runtime.installation.group("report"),
+        deps=[dg.AssetDep(campaign_key(one, runtime), partition_mapping=last) for one in runtime.config.in_link_order],
         kinds={"markdown"},
         owners=list(runtime.config.owners.report),
         description=f"The last {DAYS} days: changes captured, pushed, waiting, rejected, opt-outs by direction, "
@@ -56,7 +56,7 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=timedelta(hours=30), warn_window=timedelta(hours=25)
         ),
-        required_resource_keys={LEDGER},
+        required_resource_keys=resource_names(runtime, [LEDGER]),
     )
     def daily_sync(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         with closing(bound(runtime, context.resources, [LEDGER])) as run_runtime, failing("report"):
@@ -67,7 +67,7 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
 
 def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -> dict[str, Any]:
     """Return the report's metadata: the page, numbers of yesterday and of now, and the days for the next report."""
-    days = collect(runtime, now, _last_report(instance))
+    days = collect(runtime, now, _last_report(instance, key_of(REPORT, runtime)))
     counts = runtime.ledger.reports.counts()
     yesterday, today = days[now.date() - timedelta(days=1)], days[now.date()]
     kept = {
@@ -86,9 +86,9 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
     return metadata(values)
 
 
-def _last_report(instance: dg.DagsterInstance) -> Mapping[str, Any]:
+def _last_report(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str, Any]:
     """Return the days that the last report stored; empty if there is no report."""
-    event = instance.get_latest_materialization_event(REPORT)
+    event = instance.get_latest_materialization_event(key)
     stored = event.asset_materialization.metadata.get(DAYS_KEY) if event and event.asset_materialization else None
     return cast("Mapping[str, Any]", stored.value) if stored else {}
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 import dagster as dg
 
+from sync_assets.config.installation import Installation
 from sync_assets.runtime.context import Runtime
 
 
@@ -28,15 +29,16 @@ class System(dg.ConfigurableResource):
         return {field: cls.PREFIX + field.upper() for field in cls.model_fields}
 
     @classmethod
-    def of_environment(cls, environment: Mapping[str, str]) -> Self:
+    def of_environment(cls, environment: Mapping[str, str], prefix: str) -> Self:
         """Build the resource with a `dg.EnvVar` for each variable that this process has as `environment` has it.
 
         The fields of other variables, those of a file, are empty: runs take them from `environment`, too (`bound`).
+        prefix: Of the installation's variables in this process.
         """
         variables: dict[str, Any] = {
-            field: dg.EnvVar(variable)
+            field: dg.EnvVar(prefix + variable)
             for field, variable in cls.variables().items()
-            if (value := os.environ.get(variable)) and value == environment.get(variable)
+            if (value := os.environ.get(prefix + variable)) and value == environment.get(variable)
         }
         return cls(**variables)
 
@@ -100,9 +102,15 @@ OF_TABLES = {DYNAMICS_365, CAMPAIGN, LEDGER}
 """Resources of the table assets and of their audits."""
 
 
-def systems(environment: Mapping[str, str]) -> dict[str, System]:
-    """Return all resources by name."""
-    return {name: system.of_environment(environment) for name, system in _SYSTEMS.items()}
+def systems(environment: Mapping[str, str], installation: Installation | None = None) -> dict[str, System]:
+    """Return all resources of an installation by name."""
+    one = installation or Installation()
+    return {one.named(name): system.of_environment(environment, one.variables) for name, system in _SYSTEMS.items()}
+
+
+def resource_names(runtime: Runtime, names: Iterable[str]) -> set[str]:
+    """Return the names of resources in the installation."""
+    return {runtime.installation.named(name) for name in names}
 
 
 def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Runtime:
@@ -116,7 +124,12 @@ def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Runtime:
     Returns:
         `runtime` itself if the resources have the same values.
     """
-    values = {name: value for one in names for name, value in getattr(resources, one).environment().items()}
+    values = {
+        name: value
+        for one in resource_names(runtime, names)
+        for name, value in getattr(resources, one).environment().items()
+    }
     if all(runtime.environment.get(name) == value for name, value in values.items()):
         return runtime
-    return Runtime({**runtime.environment, **values}, progress=runtime.progress, totals=runtime.totals)
+    environment = {**runtime.environment, **values}
+    return Runtime(environment, progress=runtime.progress, totals=runtime.totals, installation=runtime.installation)

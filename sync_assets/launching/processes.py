@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from typing import Any
 import dagster as dg
 
 from sync_assets import logs
+from sync_assets.config.files import complete
 from sync_assets.performance import return_large_buffers
 
 OWN = "SYNC_ASSETS_OWN_PROCESS"
@@ -29,8 +29,10 @@ def mark_as_own() -> None:
     os.environ[OWN] = "1"
 
 
-def configure(environment: Mapping[str, str]) -> None:
+def configure() -> None:
     """Set what a process of our own needs. Raises LogSettingsError."""
+    environment = dict(os.environ)
+    complete(environment)
     logs.configure(environment)
     return_large_buffers()
     find_migrations_by_path()

@@ -90,7 +90,10 @@ def _harmless(path: tuple[str, ...], value: Any) -> bool:
     if value in ("", None):
         return True
     match path:
-        case (_, name, "config", field) if name in PREFIXES:
-            return value == {"env": PREFIXES[name] + field.upper()}
+        case (_, name, "config", field) if kind := next((one for one in PREFIXES if name.endswith(one)), ""):
+            variable = value.get("env") if isinstance(value, Mapping) else ""
+            # An installation with a name may have variables with a prefix.
+            own = str(variable).endswith(f"_{PREFIXES[kind]}{field.upper()}") and name != kind
+            return own or variable == PREFIXES[kind] + field.upper()
         case _:
             return False

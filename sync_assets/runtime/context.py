@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sync_assets.config.environment import Settings
+from sync_assets.config.installation import Installation
 from sync_assets.config.loader import load_config
 from sync_assets.http.transport import ssl_context
 from sync_assets.runtime import systems
@@ -52,6 +53,7 @@ class Runtime:
     announce: called at once with a message that must be shown before the command ends.
     no_ledger: the sentence that there is no ledger; empty if there is one, or if it was not opened yet.
     run_id: of the Dagster run; None outside one.
+    installation: names of its objects in Dagster.
     """
 
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -68,6 +70,7 @@ class Runtime:
     announce: Callable[[str], None] = lambda text: None
     no_ledger: str = ""
     run_id: str | None = None
+    installation: Installation = field(default_factory=Installation)
     _ledger: Ledger | None = None
     _number: LedgerNumber | None = None
     _session: WorkerSession | None = None

@@ -285,7 +285,7 @@ def test_the_hourly_confirmation_hides_no_check_of_a_run(orchestra: Orchestra, m
     orchestra.program.sandbox.admin.settings("campaign", bare_data_policy=False)
     orchestra.program.sandbox.admin.change("contact", 1, emailaddress1="not-an-address")
     orchestra.execute(orchestra.asked("d365_changes")[0])
-    checks = [one.key for one in table_checks(orchestra.runtime.config.tables[0])]
+    checks = [one.key for one in table_checks(orchestra.runtime.config.tables[0], orchestra.runtime)]
     before = {key: shown(orchestra.instance, key) for key in checks}
     assert sorted(before.values()) == ["FAILED", *["SUCCEEDED"] * 6]
     read = orchestra.instance.event_log_storage.get_asset_check_execution_history

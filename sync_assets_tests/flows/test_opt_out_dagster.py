@@ -241,7 +241,7 @@ def backfill(orchestra: Orchestra) -> dict[str, Run]:
     """The assets of files, materialised for all partitions, a run for each of them. By file."""
     runs: dict[str, Run] = {}
     for partition in orchestra.instance.get_dynamic_partitions("opt_out_files"):
-        request = dg.RunRequest(partition_key=partition, asset_selection=file_chain(orchestra.runtime.config))
+        request = dg.RunRequest(partition_key=partition, asset_selection=file_chain(orchestra.runtime))
         runs[partition.partition("@")[0]] = orchestra.execute(request)
     assert {name: run.errors for name, run in runs.items() if not run.success} == {}
     return runs

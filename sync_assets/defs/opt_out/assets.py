@@ -17,10 +17,10 @@ from sync_assets.checks import health, rules
 from sync_assets.checks.preflight import findings_of
 from sync_assets.checks.rules import Finding, Rows
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
-from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, d365_key
+from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, d365_key, key_of
 from sync_assets.defs.opt_out.export_asset import SHOWN, export_asset, stated_numbers
 from sync_assets.defs.partitions import WORK, add_table_tag, opt_out_files
-from sync_assets.defs.resources import OF_TABLES, bound
+from sync_assets.defs.resources import OF_TABLES, bound, resource_names
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
 from sync_assets.defs.run_errors import fail_if_stopped, reported
 from sync_assets.defs.tables import asset_metadata
@@ -74,34 +74,38 @@ def opt_out_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.
     if not runtime.config.opt_out.active:
         return []
     assets = [export_asset(runtime, outcome), _decisions(runtime, outcome), _changes(runtime, outcome)]
-    assets.append(_writes(runtime, outcome, CONTACT_OPT_OUT))
-    return [*assets, _writes(runtime, outcome, PROFILE_OPT_OUT)] if direction == "bidirectional" else assets
+    assets.append(_writes(runtime, outcome, key_of(CONTACT_OPT_OUT, runtime)))
+    return (
+        [*assets, _writes(runtime, outcome, key_of(PROFILE_OPT_OUT, runtime))]
+        if direction == "bidirectional"
+        else assets
+    )
 
 
 def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     config, stated = runtime.config, runtime.config.opt_out.attributes
-    contact = d365_key(config.table(CONTACT))
+    contact = d365_key(config.table(CONTACT), runtime)
     # A decision is about one opt-out, so its columns come from all mapped attributes of the file and of the contact.
     deps = {
         "d365": [dg.TableColumnDep(contact, name) for name in config.opt_out.mappings],
-        "contact": [dg.TableColumnDep(EXPORT, "id")],
-        "campaign": [dg.TableColumnDep(EXPORT, to) for to in stated],
-        "campaign_changed": [dg.TableColumnDep(EXPORT, f"{to}{CHANGED_SUFFIX}") for to in stated],
+        "contact": [dg.TableColumnDep(key_of(EXPORT, runtime), "id")],
+        "campaign": [dg.TableColumnDep(key_of(EXPORT, runtime), to) for to in stated],
+        "campaign_changed": [dg.TableColumnDep(key_of(EXPORT, runtime), f"{to}{CHANGED_SUFFIX}") for to in stated],
     }
 
     @dg.asset(
-        key=DECISIONS,
-        group_name="opt_out",
-        partitions_def=opt_out_files,
-        deps=[EXPORT, dg.AssetDep(contact, partition_mapping=dg.AllPartitionMapping())],
+        key=key_of(DECISIONS, runtime),
+        group_name=runtime.installation.group("opt_out"),
+        partitions_def=opt_out_files(runtime.installation.name),
+        deps=[key_of(EXPORT, runtime), dg.AssetDep(contact, partition_mapping=dg.AllPartitionMapping())],
         kinds={"python"},
         owners=list(config.owners.opt_out),
         metadata=asset_metadata.page(config, decide, _OF_A_DECISION, deps),
         description="The decision on each opt-out that may differ: both values, both times, the value that both "
         "sides are to hold, why, and which side is written (direction "
         f"{config.opt_out.direction}). Kept for audit.",
-        check_specs=check_specs(DECISIONS, (*COLUMN_CHECKS, rules.ALL_DECIDED), COLUMN_CHECKS),
-        required_resource_keys=OF_TABLES,
+        check_specs=check_specs(key_of(DECISIONS, runtime), (*COLUMN_CHECKS, rules.ALL_DECIDED), COLUMN_CHECKS),
+        required_resource_keys=resource_names(runtime, OF_TABLES),
     )
     def decisions(context: dg.AssetExecutionContext) -> Iterator[Any]:
         add_table_tag(context, WORK)
@@ -121,7 +125,9 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
     with reported(outcome, context, f"decision of {partition}") as failed, heartbeat(runtime, context.run_id):
         deciding = interruptible.run(decided())
     if failed:
-        yield from selected(context, DECISIONS, findings_of(failed[0]))  # others are of the contact's table
+        yield from selected(
+            context, key_of(DECISIONS, runtime), findings_of(failed[0])
+        )  # others are of the contact's table
         raise dg.Failure(str(failed[0]), allow_retries=False)
     open_counts = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
     numbers = {
@@ -133,11 +139,11 @@ def _decide(context: dg.AssetExecutionContext, runtime: Runtime, outcome: Outcom
         "engine_calls": runtime.calls.total() - calls,
     }
     columns = [rule.finding(True) for rule in COLUMN_CHECKS]
-    yield _result(runtime, DECISIONS, numbers, [*columns, _note_undecided(outcome, deciding)])
+    yield _result(runtime, key_of(DECISIONS, runtime), numbers, [*columns, _note_undecided(outcome, deciding)])
 
 
 def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.AssetsDefinition:
-    config, side = runtime.config, "d365" if key == CONTACT_OPT_OUT else "campaign"
+    config, side = runtime.config, "d365" if key.path[-1] == CONTACT_OPT_OUT.path[-1] else "campaign"
     function: Any
     if side == "d365":
         kind, objects, function, name = "dynamics365", "contacts in Dynamics 365", write_d365, CONTACT
@@ -150,13 +156,13 @@ def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.A
         name = config.table(CONTACT).resource
         texts = {one.to: f"as decided of {column}" for column, one in config.opt_out.mappings.items()}
     columns = [dg.TableColumn(column, "boolean", description=text) for column, text in texts.items()]
-    deps = {column: [dg.TableColumnDep(DECISIONS, "value")] for column in texts}
+    deps = {column: [dg.TableColumnDep(key_of(DECISIONS, runtime), "value")] for column in texts}
 
     @dg.asset(
         key=key,
-        group_name=key.path[0],
-        partitions_def=opt_out_files,
-        deps=[DECISIONS],
+        group_name=runtime.installation.group(side),
+        partitions_def=opt_out_files(runtime.installation.name),
+        deps=[key_of(DECISIONS, runtime)],
         kinds={kind},
         owners=list(config.owners.opt_out),
         metadata=asset_metadata.page(config, function, columns, deps) | {"dagster/table_name": name},
@@ -164,7 +170,7 @@ def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.A
         description=f"Opt-outs of {objects}, as decided: written where they differ, never where they agree. A run "
         "writes all due opt-outs; running it again retries the failed ones.",
         check_specs=check_specs(key, [rules.ACCEPTED]),
-        required_resource_keys=OF_TABLES,
+        required_resource_keys=resource_names(runtime, OF_TABLES),
     )
     def written(context: dg.AssetExecutionContext) -> Iterator[Any]:
         add_table_tag(context, WORK)
@@ -202,13 +208,13 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     config, direction = runtime.config, runtime.config.opt_out.direction
     # Depends on all partitions of contacts, since a due opt-out may come from any day. With the last partition only,
     # Dagster would show the asset as unsynced after each run of contacts, even if no opt-out changed.
-    contacts = [d365_key(config.table(CONTACT))] if direction == "bidirectional" else []
+    contacts = [d365_key(config.table(CONTACT), runtime)] if direction == "bidirectional" else []
     # Its rows are decisions. Campaign's values come from its API, so from no asset.
     deps = {"d365": [dg.TableColumnDep(contacts[0], name) for name in config.opt_out.mappings]} if contacts else {}
 
     @dg.asset(
-        key=CHANGES,
-        group_name="opt_out",
+        key=key_of(CHANGES, runtime),
+        group_name=runtime.installation.group("opt_out"),
         deps=contacts,
         kinds={"dynamics365", "adobecampaign"},
         owners=list(config.owners.opt_out),
@@ -218,8 +224,8 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
         "then opt-outs are decided and written where the two sides differ (direction "
         f"{direction}). A run writes all due ones; running it again retries the failed ones. Each decision is kept for "
         "audit.",
-        check_specs=check_specs(CHANGES, [rules.ALL_DECIDED, rules.ACCEPTED]),
-        required_resource_keys=OF_TABLES,
+        check_specs=check_specs(key_of(CHANGES, runtime), [rules.ALL_DECIDED, rules.ACCEPTED]),
+        required_resource_keys=resource_names(runtime, OF_TABLES),
     )
     def changes(context: dg.AssetExecutionContext, config: ChangesConfig) -> Iterator[Any]:
         add_table_tag(context, WORK)
@@ -236,7 +242,7 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: O
         interruptible.run(done.settle(poll=poll))
     problems = " ".join(dict.fromkeys(map(str, failed)))
     if done.deciding is None:
-        yield check_result(CHANGES, rules.ALL_DECIDED.finding(False, str(failed[0]), stops=True))
+        yield check_result(key_of(CHANGES, runtime), rules.ALL_DECIDED.finding(False, str(failed[0]), stops=True))
         raise dg.Failure(problems, allow_retries=False)
     opt_outs = runtime.ledger.opt_outs
     refused, counts = opt_outs.refused(), opt_outs.left(runtime.config.opt_out.attributes)
@@ -248,7 +254,7 @@ def _run_changes(context: dg.AssetExecutionContext, runtime: Runtime, outcome: O
     numbers |= {"still_due": counts.due, "held": counts.held, **_by_reason(refused)}
     numbers["engine_calls"] = runtime.calls.total() - calls
     checks = [_note_undecided(outcome, done.deciding), health.accepted(len(refused))]
-    yield _result(runtime, CHANGES, numbers, checks)
+    yield _result(runtime, key_of(CHANGES, runtime), numbers, checks)
     if problems:
         raise dg.Failure(problems, allow_retries=False)
     fail_if_stopped(outcome, *(one.problem for one in done.written.values()))

@@ -19,9 +19,9 @@ import dagster as dg
 
 from sync_assets.checks.rules import FILE_ARRIVES, READABLE, SFTP_SPACE, VALID, Finding, Rows
 from sync_assets.config.values import CHANGED_SUFFIX
-from sync_assets.defs.asset_keys import EXPORT
+from sync_assets.defs.asset_keys import EXPORT, key_of
 from sync_assets.defs.partitions import WORK, add_table_tag, opt_out_files
-from sync_assets.defs.resources import LEDGER, SFTP, bound
+from sync_assets.defs.resources import LEDGER, SFTP, bound, resource_names
 from sync_assets.defs.results import check_result, check_specs, metadata, selected
 from sync_assets.defs.run_errors import fail_if_stopped, failing, reported
 from sync_assets.defs.tables import asset_metadata
@@ -65,19 +65,19 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
     ]
 
     @dg.asset(
-        key=EXPORT,
-        group_name=EXPORT.path[0],
-        partitions_def=opt_out_files,
+        key=key_of(EXPORT, runtime),
+        group_name=runtime.installation.group("campaign"),
+        partitions_def=opt_out_files(runtime.installation.name),
         kinds={"adobecampaign", "sftp", "polars"},
         owners=list(runtime.config.owners.opt_out),
         metadata=asset_metadata.page(runtime.config, staging.spool_file, columns, {}),
         description="Opt-outs as Campaign states them: the validated rows of a file of the Campaign SFTP "
         f"({export.directory}/{export.pattern}), as statements in the ledger.",
-        check_specs=check_specs(EXPORT, [READABLE, VALID], [READABLE]),
+        check_specs=check_specs(key_of(EXPORT, runtime), [READABLE, VALID], [READABLE]),
         freshness_policy=dg.FreshnessPolicy.time_window(
             fail_window=max(expected * 1.25, timedelta(minutes=2)), warn_window=max(expected, timedelta(minutes=1))
         ),
-        required_resource_keys=USED,
+        required_resource_keys=resource_names(runtime, USED),
     )
     def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
         add_table_tag(context, WORK)
@@ -101,16 +101,18 @@ def _export_file(
             READABLE.finding(result.was_processed, result.text, stops=False),
             VALID.finding(True, "No row of it was read."),
         ]
-        yield _result({"dagster/partition_row_count": 0}, findings)
+        yield _result(runtime, {"dagster/partition_row_count": 0}, findings)
     elif isinstance(result, tuple):
         staged, stated = result
         text = "; ".join(staged.warnings) or "It could be read."
         readable = READABLE.finding(not staged.warnings, text, stops=False)
-        yield _result(_numbers(staged) | stated_numbers(stated), [readable, _valid(runtime, partition, staged)])
+        yield _result(
+            runtime, _numbers(staged) | stated_numbers(stated), [readable, _valid(runtime, partition, staged)]
+        )
     else:
         # A file that cannot be read, or that changed or vanished meanwhile, must not block the files after it: the
         # run fails after the check result, and the sensor goes on with the next file.
-        yield check_result(EXPORT, READABLE.finding(False, str(result)))
+        yield check_result(key_of(EXPORT, runtime), READABLE.finding(False, str(result)))
         context.log.error(str(result))
         fail_if_stopped(outcome, f"{partition}: {result}")
 
@@ -146,8 +148,8 @@ def _take(
     return staged, staging.state_file(runtime, file, staged, spool)
 
 
-def _result(numbers: dict[str, Any], findings: list[Finding]) -> dg.MaterializeResult[Any]:
-    results = [check_result(EXPORT, finding) for finding in findings]
+def _result(runtime: Runtime, numbers: dict[str, Any], findings: list[Finding]) -> dg.MaterializeResult[Any]:
+    results = [check_result(key_of(EXPORT, runtime), finding) for finding in findings]
     return dg.MaterializeResult(metadata=metadata(numbers), check_results=results)
 
 
@@ -188,15 +190,17 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
     """Define the checks of the asset that poll the SFTP folder."""
 
     @dg.multi_asset_check(
-        name="opt_out_export_watch",
-        specs=check_specs(EXPORT, [FILE_ARRIVES, SFTP_SPACE]),
+        name=runtime.installation.named("opt_out_export_watch"),
+        specs=check_specs(key_of(EXPORT, runtime), [FILE_ARRIVES, SFTP_SPACE]),
         can_subset=True,  # else the UI could not execute one of them
     )
     def watch(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         with failing("poll of the SFTP"):
             poll = files.poll_folder(runtime)
         yield from selected(
-            context, EXPORT, files.folder_findings(runtime.config.opt_out.export, poll, datetime.now(UTC))
+            context,
+            key_of(EXPORT, runtime),
+            files.folder_findings(runtime.config.opt_out.export, poll, datetime.now(UTC)),
         )
 
     return watch

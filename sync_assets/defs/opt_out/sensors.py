@@ -17,9 +17,9 @@ import msgspec
 from sync_assets.campaign.workflows import start, workflow
 from sync_assets.checks.health import is_overdue
 from sync_assets.config.values import CONTACT
-from sync_assets.defs.asset_keys import CHANGES, EXPORT, file_chain
+from sync_assets.defs.asset_keys import CHANGES, EXPORT, file_chain, key_of
 from sync_assets.defs.dagster_internals import evaluation
-from sync_assets.defs.partitions import WORK, opt_out_files, table_tags
+from sync_assets.defs.partitions import WORK, opt_out_files, run_tags
 from sync_assets.defs.results import check_result
 from sync_assets.defs.run_errors import with_backoff
 from sync_assets.defs.tables.run_requests import RunRequested, active_runs, ask_again
@@ -59,7 +59,7 @@ def opt_out_file_sensor(
     """Define the sensor. default_status: if it is running after its first load. jobs: of files, and of changes."""
 
     @dg.sensor(
-        name="opt_out_file",
+        name=runtime.installation.named("opt_out_file"),
         jobs=jobs,
         minimum_interval_seconds=POLL_SECONDS,
         default_status=default_status,
@@ -73,7 +73,7 @@ def opt_out_file_sensor(
         if CONTACT in runtime.ledger.maintenance.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
         last = cursor.reported
-        due = last is None or abs(now - last) >= REPORTED or _is_hidden(context.instance, last)
+        due = last is None or abs(now - last) >= REPORTED or _is_hidden(context.instance, key_of(EXPORT, runtime), last)
         poll = folder.poll_folder(runtime, measure=due)
         for trouble in poll.troubles:
             context.log.warning(trouble)
@@ -90,7 +90,7 @@ def opt_out_file_sensor(
             request, why_not = _next(runtime, poll, cursor, now)
         return dg.SensorResult(
             run_requests=[request] if request else [],
-            dynamic_partitions_requests=_partitions(request),
+            dynamic_partitions_requests=_partitions(runtime, request),
             skip_reason=None if request else why_not,
             asset_events=events,
             cursor=msgspec.json.encode(cursor).decode(),
@@ -113,29 +113,34 @@ def _next(runtime: Runtime, poll: folder.FolderPoll, memory: Cursor, now: dateti
         return None, f"{file.partition}: its last run did not process it; it is tried again later"
     if poll_is_due(runtime, now):
         is_due, memory.requested[POLL] = ask_again(memory.requested.get(POLL), 1, now)
-        return (_changes_request(), "") if is_due else (None, "the last poll failed; it is tried again later")
+        return (_changes_request(runtime), "") if is_due else (None, "the last poll failed; it is tried again later")
     memory.requested.pop(POLL, None)
     if poll.unsettled:
         return None, f"{counted(len(poll.unsettled), 'file', 'are')} perhaps still being written"
     return None, "no new file"
 
 
-def _partitions(request: dg.RunRequest | None) -> list[dg.AddDynamicPartitionsRequest]:
+def _partitions(runtime: Runtime, request: dg.RunRequest | None) -> list[dg.AddDynamicPartitionsRequest]:
     """Return a request for the partition of the requested run; none for a poll."""
-    return [opt_out_files.build_add_request([request.partition_key])] if request and request.partition_key else []
+    files = opt_out_files(runtime.installation.name)
+    return [files.build_add_request([request.partition_key])] if request and request.partition_key else []
 
 
 def _file_request(runtime: Runtime, partition: str) -> dg.RunRequest:
     return dg.RunRequest(
-        job_name=FILE_JOB,
+        job_name=runtime.installation.named(FILE_JOB),
         partition_key=partition,
-        asset_selection=file_chain(runtime.config),
-        tags=table_tags(WORK),
+        asset_selection=file_chain(runtime),
+        tags=run_tags(runtime, WORK),
     )
 
 
-def _changes_request() -> dg.RunRequest:
-    return dg.RunRequest(job_name=CHANGES_JOB, asset_selection=[CHANGES], tags=table_tags(WORK))
+def _changes_request(runtime: Runtime) -> dg.RunRequest:
+    return dg.RunRequest(
+        job_name=runtime.installation.named(CHANGES_JOB),
+        asset_selection=[key_of(CHANGES, runtime)],
+        tags=run_tags(runtime, WORK),
+    )
 
 
 def due_request(
@@ -156,12 +161,12 @@ def due_request(
     if active_runs(context, runtime.ledger, WORK):
         return None
     is_due, requested[WORK] = ask_again(requested.get(WORK), due, now)
-    return _changes_request() if is_due else None
+    return _changes_request(runtime) if is_due else None
 
 
-def _is_hidden(instance: dg.DagsterInstance, reported: datetime) -> bool:
+def _is_hidden(instance: dg.DagsterInstance, key: dg.AssetKey, reported: datetime) -> bool:
     """Return True if a run has materialised the export asset since: Dagster then shows its checks as not evaluated."""
-    last = instance.get_latest_materialization_event(EXPORT)
+    last = instance.get_latest_materialization_event(key)
     return last is not None and last.timestamp >= reported.timestamp()
 
 
@@ -169,7 +174,7 @@ def _reports(
     runtime: Runtime, instance: dg.DagsterInstance, poll: folder.FolderPoll, now: datetime
 ) -> list[dg.AssetCheckEvaluation]:
     watched = folder.folder_findings(runtime.config.opt_out.export, poll, now)
-    return [evaluation(instance, check_result(EXPORT, one)) for one in watched]
+    return [evaluation(instance, check_result(key_of(EXPORT, runtime), one)) for one in watched]
 
 
 def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -> dg.AssetObservation | None:
@@ -190,7 +195,7 @@ def _restart_stalled(runtime: Runtime, poll: folder.FolderPoll, now: datetime) -
     except SyncAssetsError as error:
         summary = f"The export is overdue, and workflow {export.workflow_id} could not be started: {error}"
     return dg.AssetObservation(
-        EXPORT,
+        key_of(EXPORT, runtime),
         description=summary,
         metadata={"workflow": export.workflow_id, "status_before": status or "unknown", "started": bool(status)},
     )

@@ -99,14 +99,14 @@ def campaign_types(config: Config, table: TableConfig, metadata: Resource) -> Ro
     return Rows(("attribute", "type"), [(name, one.type) for name in names if (one := metadata.attributes.get(name))])
 
 
-def campaign_lineage(config: Config, table: TableConfig) -> dg.TableColumnLineage:
+def campaign_lineage(runtime: Runtime, table: TableConfig) -> dg.TableColumnLineage:
     """Return the Dynamics 365 columns that each attribute comes from; a link also depends on the parent's key."""
-    source = d365_key(table)
+    source = d365_key(table, runtime)
     # The key column of contacts and custom tables is `<table>id` (docs/dev/references/dataverse.md 0); only activities
     # differ.
     deps = {table.key: [dg.TableColumnDep(source, f"{table.table}id")]}
-    for pair in _pairs(config, table):
-        parent_key = [dg.TableColumnDep(campaign_key(pair.parent), pair.parent.key)] if pair.parent else []
+    for pair in _pairs(runtime.config, table):
+        parent_key = [dg.TableColumnDep(campaign_key(pair.parent, runtime), pair.parent.key)] if pair.parent else []
         deps.setdefault(pair.attribute, [dg.TableColumnDep(source, pair.column), *parent_key])
     return dg.TableColumnLineage(deps)
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.defs.partitions import add_table_tag, daily
-from sync_assets.defs.resources import OF_TABLES, bound
+from sync_assets.defs.resources import OF_TABLES, bound, resource_names
 from sync_assets.defs.tables import asset_metadata
 from sync_assets.defs.tables.checks import check_alone, table_checks
 from sync_assets.defs.tables.table_run import TableRun
@@ -68,17 +68,19 @@ def _group(tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | N
     further = names[1:] if len(names) <= NAMED_TABLES else [f"{len(names) - 1}_more"]
 
     @dg.multi_asset(
-        name="_and_".join([f"sync_{names[0]}", *further]),
+        name=runtime.installation.named("_and_".join([f"sync_{names[0]}", *further])),
         specs=[spec for config in tables for spec in (_d365_spec(config, runtime), _campaign_spec(config, runtime))],
-        check_specs=[spec for config in tables for spec in table_checks(config)],
+        check_specs=[spec for config in tables for spec in table_checks(config, runtime)],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
         description=f"Captures and sends, in link order: {', '.join(names)}.",
-        required_resource_keys=OF_TABLES,
+        required_resource_keys=resource_names(runtime, OF_TABLES),
     )
     def sync_tables(context: dg.AssetExecutionContext, config: TableRunConfig) -> Iterator[Any]:
         keys = {*context.selected_asset_keys, *(one.asset_key for one in context.selected_asset_check_keys)}
-        add_table_tag(context, *(one.table for one in tables if keys & {d365_key(one), campaign_key(one)}))
+        add_table_tag(
+            context, *(one.table for one in tables if keys & {d365_key(one, runtime), campaign_key(one, runtime)})
+        )
         with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
             if context.selected_asset_keys:
                 yield from TableRun(context, run_runtime, tables, outcome or Outcome(), force=config.force).results()
@@ -90,8 +92,8 @@ def _group(tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | N
 
 def _d365_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
     return dg.AssetSpec(
-        d365_key(config),
-        group_name="d365",
+        d365_key(config, runtime),
+        group_name=runtime.installation.group("d365"),
         partitions_def=daily(runtime.config.runs.start_date),
         kinds={"dynamics365", "polars"},
         description=f"Rows of the Dynamics 365 table {config.table}, by the day on which their change was captured. "
@@ -109,9 +111,9 @@ def _d365_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
 
 def _campaign_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
     return dg.AssetSpec(
-        campaign_key(config),
-        deps=[d365_key(config), *_parents(config, runtime)],
-        group_name="campaign",
+        campaign_key(config, runtime),
+        deps=[d365_key(config, runtime), *_parents(config, runtime)],
+        group_name=runtime.installation.group("campaign"),
         partitions_def=daily(runtime.config.runs.start_date),
         kinds={"adobecampaign"},
         description=f"Records of the Campaign resource {config.resource}, in step with {config.table}. "
@@ -120,7 +122,7 @@ def _campaign_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
         metadata={
             "dagster/table_name": config.resource,
             asset_metadata.SCHEMA: asset_metadata.campaign_schema(runtime.config, config),
-            asset_metadata.LINEAGE: asset_metadata.campaign_lineage(runtime.config, config),
+            asset_metadata.LINEAGE: asset_metadata.campaign_lineage(runtime, config),
             **asset_metadata.table_code(runtime.config, config, push_table),
         },
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FRESH, warn_window=FRESH * 2 / 3),
@@ -130,4 +132,4 @@ def _campaign_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
 
 def _parents(config: TableConfig, runtime: Runtime) -> Iterable[dg.AssetKey]:
     """Return the assets of the resources that this one links to."""
-    return dict.fromkeys(campaign_key(runtime.config.table(link.table)) for link in config.links)
+    return dict.fromkeys(campaign_key(runtime.config.table(link.table), runtime) for link in config.links)

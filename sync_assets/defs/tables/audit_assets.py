@@ -21,7 +21,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.defs.asset_keys import audit_key, campaign_key
 from sync_assets.defs.partitions import add_table_tag
-from sync_assets.defs.resources import OF_TABLES, bound
+from sync_assets.defs.resources import OF_TABLES, bound, resource_names
 from sync_assets.defs.results import check_specs, selected
 from sync_assets.defs.run_errors import failing
 from sync_assets.defs.tables import asset_metadata
@@ -36,16 +36,16 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
 
     A run costs one engine call for each compared record and for each of its parents (`audit/drift.py`).
     """
-    key = audit_key(config)
+    key = audit_key(config, runtime)
     compares_opt_outs = config.table == CONTACT and runtime.config.opt_out.direction != "disabled"
 
     @dg.multi_asset(
-        name=f"audit_{config.table}",
+        name=runtime.installation.named(f"audit_{config.table}"),
         specs=[_spec(config, runtime, key)],
         check_specs=check_specs(key, (*AUDIT_CHECKS, OPT_OUTS_AGREE) if compares_opt_outs else AUDIT_CHECKS),
         can_subset=True,  # the UI can execute the checks without the asset, and one of them alone
         description=f"Compares a sample of {config.resource} with the acknowledged state.",
-        required_resource_keys=OF_TABLES,
+        required_resource_keys=resource_names(runtime, OF_TABLES),
     )
     def audit(context: dg.AssetExecutionContext) -> Iterator[Any]:
         add_table_tag(context, config.table)
@@ -69,8 +69,8 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
 def _spec(config: TableConfig, runtime: Runtime, key: dg.AssetKey) -> dg.AssetSpec:
     return dg.AssetSpec(
         key,
-        deps=[dg.AssetDep(campaign_key(config), partition_mapping=dg.LastPartitionMapping())],
-        group_name="audit",
+        deps=[dg.AssetDep(campaign_key(config, runtime), partition_mapping=dg.LastPartitionMapping())],
+        group_name=runtime.installation.group("audit"),
         kinds={"adobecampaign"},
         owners=list(runtime.config.owners.campaign),
         description=f"A sample of {config.resource}, read back from Campaign and compared with the ledger.",

@@ -24,15 +24,15 @@ from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
 
 
-def table_checks(config: TableConfig) -> list[dg.AssetCheckSpec]:
+def table_checks(config: TableConfig, runtime: Runtime) -> list[dg.AssetCheckSpec]:
     """Return the check specs of both assets of a table."""
-    return [spec for side in SIDES for spec in check_specs(side_key(config, side), rules.TABLE_CHECKS[side])]
+    return [spec for side in SIDES for spec in check_specs(side_key(config, side, runtime), rules.TABLE_CHECKS[side])]
 
 
 def aging_results(runtime: Runtime, config: TableConfig, now: datetime) -> list[dg.AssetCheckResult]:
     """Return the results that can change with time alone, so that they are reported even while no run is needed."""
     return [
-        check_result(side_key(config, side), one)
+        check_result(side_key(config, side, runtime), one)
         for side in SIDES
         for one in aging_findings(runtime, config, side, now)
     ]
@@ -56,12 +56,12 @@ def _of_table(
     now: datetime,
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the wanted check results of one table. In maintenance `ready` keeps its last result."""
-    ready = {dg.AssetCheckKey(side_key(config, side), rules.READY.name) for side in SIDES} & set(selected_keys)
+    ready = {dg.AssetCheckKey(side_key(config, side, runtime), rules.READY.name) for side in SIDES} & set(selected_keys)
     since = runtime.ledger.maintenance.in_maintenance().get(config.table)
     set_up = readiness(runtime, config) if ready and not since else []
     for side in SIDES:
         for one in table_findings(runtime, config, side, set_up, now):
-            key = dg.AssetCheckKey(side_key(config, side), one.check)
+            key = dg.AssetCheckKey(side_key(config, side, runtime), one.check)
             if since and key in ready:
                 yield as_before(instance, key, InMaintenance(config.table, since))
             elif key in selected_keys:

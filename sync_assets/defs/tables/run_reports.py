@@ -54,7 +54,7 @@ class RunReports:
         for side in work.sides if work.changed else ():
             numbers = day_numbers(work.config, self._runtime, side, today()) | work.numbers(side)
             version = data_version(work.config, self._runtime, side)
-            self._report_numbers(side_key(work.config, side), numbers, version)
+            self._report_numbers(side_key(work.config, side, self._runtime), numbers, version)
         work.changed = False
         for side in work.sides:
             if work.by_side[side].done:
@@ -93,12 +93,12 @@ class RunReports:
 
         The other checks need the ledger, which cannot be used in this case.
         """
-        return selected(self._context, side_key(config, side), [ready([failure(side, error)])])
+        return selected(self._context, side_key(config, side, self._runtime), [ready([failure(side, error)])])
 
     def results(self, work: TableWork) -> Iterator[Any]:
         """Yield the results of a table's selected assets; of an asset whose work failed, only its checks."""
         for side in work.sides:
-            key, one = side_key(work.config, side), work.by_side[side]
+            key, one = side_key(work.config, side, self._runtime), work.by_side[side]
             if one.maintenance:
                 answers = self._answers_before(key, one.maintenance)
                 numbers = {"passed_over": str(one.maintenance)}
@@ -124,7 +124,7 @@ class RunReports:
     def _checks(self, work: TableWork, side: Side) -> list[dg.AssetCheckResult]:
         """Return the results, as of now, of an asset's checks that the run selects."""
         findings = table_findings(self._runtime, work.config, side, work.set_up, datetime.now(UTC))
-        results = selected(self._context, side_key(work.config, side), findings)
+        results = selected(self._context, side_key(work.config, side, self._runtime), findings)
         return [self._newest(one, work.found_at) if one.check_name == rules.READY.name else one for one in results]
 
     def _newest(self, result: dg.AssetCheckResult, found_at: datetime | None) -> dg.AssetCheckResult:
@@ -151,11 +151,16 @@ class RunReports:
         for partition in self._context.partition_keys:
             numbers = day_numbers(work.config, self._runtime, side, partition)
             numbers |= of_run if partition == last else {"counted_with": last}
-            self._context.add_asset_metadata(numbers, asset_key=side_key(work.config, side), partition_key=partition)
+            self._context.add_asset_metadata(
+                numbers, asset_key=side_key(work.config, side, self._runtime), partition_key=partition
+            )
 
     def _report_campaign(self, work: TableWork) -> None:
         """Report findings of Campaign's side that stop, if the run captures only and so has no check of that side."""
-        key, findings = side_key(work.config, "campaign"), [one for one in work.set_up if one.side == "campaign"]
+        key, findings = (
+            side_key(work.config, "campaign", self._runtime),
+            [one for one in work.set_up if one.side == "campaign"],
+        )
         is_selected = dg.AssetCheckKey(key, rules.READY.name) in self._context.selected_asset_check_keys
         if not is_selected and any(one.stops for one in findings):
             result = check_result(key, ready(findings))

@@ -14,7 +14,7 @@ import dagster as dg
 import msgspec
 
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.partitions import table_tags, today, under_way_tag
+from sync_assets.defs.partitions import run_tags, today, under_way_tag
 from sync_assets.defs.tables.checks import table_checks
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP, Heartbeat
@@ -87,15 +87,21 @@ def feed_version(runtime: Runtime, table: str) -> int:
 
 
 def table_request(
-    tables: Sequence[TableConfig], keys: Sequence[dg.AssetKey], tags: dict[str, str], job: str | None = None
+    runtime: Runtime,
+    tables: Sequence[TableConfig],
+    keys: Sequence[dg.AssetKey],
+    tags: dict[str, str],
+    job: str | None = None,
 ) -> dg.RunRequest:
     """Return a request for a run of these assets and their checks, for today's partition."""
     return dg.RunRequest(
         job_name=job,
         partition_key=today(),
         asset_selection=list(keys),
-        asset_check_keys=[one.key for config in tables for one in table_checks(config) if one.asset_key in keys],
-        tags={**table_tags(*(config.table for config in tables)), **tags},
+        asset_check_keys=[
+            one.key for config in tables for one in table_checks(config, runtime) if one.asset_key in keys
+        ],
+        tags={**run_tags(runtime, *(config.table for config in tables)), **tags},
     )
 
 

@@ -75,7 +75,7 @@ def changes_sensor(
     groups = linked(tables)
 
     @dg.sensor(
-        name="d365_changes",
+        name=runtime.installation.named("d365_changes"),
         job=job,
         minimum_interval_seconds=1,
         default_status=default_status,
@@ -125,7 +125,7 @@ def changes_sensor(
             skip_reason=None if requests else _why_not(tables, polled_tables, failing, paused),
             asset_events=[
                 *materialized,
-                *_hidden_results(without_news, context.instance, {event.asset_key for event in materialized}),
+                *_hidden_results(without_news, runtime, context.instance, {event.asset_key for event in materialized}),
                 *_reports(without_news, runtime, context.instance, cursor, now),
             ],
             cursor=msgspec.json.encode(cursor).decode(),
@@ -152,8 +152,8 @@ def _requests(
     if not runtime.config.runs.linger:
         together = [config for config in together if config.table in due]
     if any(config.table in due for config in together):
-        yield _following(together)
-    yield from (_following([config]) for config in alone if config.table in due)
+        yield _following(together, runtime)
+    yield from (_following([config], runtime) for config in alone if config.table in due)
 
 
 def _followed(tables: Sequence[TableConfig], runtime: Runtime, context: dg.SensorEvaluationContext) -> set[str]:
@@ -211,10 +211,10 @@ def _why_not(tables: Sequence[TableConfig], polled_tables: set[str], failing: se
     return "; ".join(sorted(lines))
 
 
-def _following(tables: Sequence[TableConfig]) -> dg.RunRequest:
+def _following(tables: Sequence[TableConfig], runtime: Runtime) -> dg.RunRequest:
     """Return a request for a run that captures and sends these tables, and stays while changes keep coming."""
-    keys = [key for config in tables for key in (d365_key(config), campaign_key(config))]
-    return table_request(tables, keys, {FOLLOWS_TAG: "yes"})
+    keys = [key for config in tables for key in (d365_key(config, runtime), campaign_key(config, runtime))]
+    return table_request(runtime, tables, keys, {FOLLOWS_TAG: "yes"})
 
 
 def _confirmations(
@@ -237,7 +237,7 @@ def _without_run(
 ) -> dg.AssetMaterialization:
     """Return a materialisation of a day's partition that is no result of a run, with the numbers of that day."""
     return dg.AssetMaterialization(
-        side_key(config, side),
+        side_key(config, side, runtime),
         partition=day,
         tags={"dagster/data_version": data_version(config, runtime, side)},
         description=text,
@@ -262,7 +262,7 @@ def _ended_days(
         missing: list[tuple[Side, str]] = [
             (side, day)
             for side in SIDES
-            for day in sorted({*days} - instance.get_materialized_partitions(side_key(config, side)))
+            for day in sorted({*days} - instance.get_materialized_partitions(side_key(config, side, runtime)))
         ]
         for side, day in missing[:MOST_DAYS]:
             yield _without_run(runtime, config, side, day, "The day has ended, and no run was needed.")
@@ -271,10 +271,10 @@ def _ended_days(
 
 
 def _hidden_results(
-    idle: Iterable[TableConfig], instance: dg.DagsterInstance, materialized: Collection[dg.AssetKey]
+    idle: Iterable[TableConfig], runtime: Runtime, instance: dg.DagsterInstance, materialized: Collection[dg.AssetKey]
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Yield again the last check results that runs stored of these assets, which the sensor's materialisations hide."""
-    checks = [one.key for config in idle for one in table_checks(config) if one.asset_key in materialized]
+    checks = [one.key for config in idle for one in table_checks(config, runtime) if one.asset_key in materialized]
     for answer in latest_answers(instance, checks).values():
         if answer.run_id and answer.evaluation:
             yield answer.evaluation
@@ -326,7 +326,7 @@ def backlog_sensor(
     """
 
     @dg.sensor(
-        name="backlog",
+        name=runtime.installation.named("backlog"),
         jobs=[job, *([opt_outs[1]] if opt_outs else [])],
         minimum_interval_seconds=4,
         default_status=default_status,
@@ -342,8 +342,8 @@ def backlog_sensor(
         for group in linked(tables):
             due = [c for c in group if c.table not in paused and _is_due(c, runtime, context, requested, now)]
             if due:
-                keys = [campaign_key(config) for config in due]
-                requests.append(table_request(due, keys, {BACKLOG_TAG: "yes"}, job.name))
+                keys = [campaign_key(config, runtime) for config in due]
+                requests.append(table_request(runtime, due, keys, {BACKLOG_TAG: "yes"}, job.name))
         opt_out_request = opt_outs[0](runtime, context, requested, now) if opt_outs else None
         return dg.SensorResult(
             run_requests=[*requests, *([opt_out_request] if opt_out_request else [])],

@@ -105,7 +105,7 @@ class TableWork:
 
     def __init__(self, runtime: Runtime, config: TableConfig, keys: Collection[dg.AssetKey]) -> None:
         self._runtime, self.config = runtime, config
-        self.sides: list[Side] = [side for side in SIDES if side_key(config, side) in keys]
+        self.sides: list[Side] = [side for side in SIDES if side_key(config, side, runtime) in keys]
         self.by_side: dict[Side, AssetWork] = {side: AssetWork() for side in SIDES}
         self.captured: Captured | None = None
         self.pushed: Pushed | None = None
@@ -198,7 +198,7 @@ class TableWork:
             schema = asset_metadata.d365_schema(runtime.config, config, self.captured.ready.table)
             further[asset_metadata.SCHEMA] = schema
         if side == "campaign":
-            further[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime.config, config)
+            further[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime, config)
             reasons = runtime.ledger.reports.reject_reasons(config.table)
             further["refused_by_reason"] = Rows(("reason", "records"), reasons) if reasons else None
             further["engine_calls_by_day"] = asset_metadata.calls_by_day(runtime)

@@ -13,7 +13,6 @@ from sync_assets.checks import health
 from sync_assets.checks.health import POLL_OVERDUE, polled
 from sync_assets.checks.rules import AUDIT_CHECKS, TABLE_CHECKS, Finding, Rows
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.asset_keys import campaign_key
 from sync_assets.defs.results import check_result, metadata
 from sync_assets.ledger.model import Feed
 from sync_assets.ledger.report_values import Counts
@@ -33,7 +32,7 @@ def rows(found: Finding, name: str) -> list[dict[str, Any]]:
 
 
 def severity(found: Finding) -> dg.AssetCheckSeverity:
-    return check_result(campaign_key(CONTACT), found).severity
+    return check_result(dg.AssetKey(["campaign", "profile"]), found).severity
 
 
 def test_a_column_of_a_table_that_holds_numbers_is_one_of_numbers() -> None:

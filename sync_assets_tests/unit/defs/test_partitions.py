@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, event, exc
 
 from sync_assets.defs.partitions import TABLE_TAG, add_partition, add_table_tag, daily, opt_out_files, past_days, today
 
-NAME = str(opt_out_files.name)
+NAME = str(opt_out_files().name)
 YESTERDAY, BEFORE = (datetime.now(UTC).date() - timedelta(days=n) for n in (1, 2))
 
 

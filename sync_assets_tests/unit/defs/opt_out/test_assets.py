@@ -106,7 +106,7 @@ def test_each_file_is_a_partition_that_comes_by_itself_and_what_needs_no_file_ha
     for name in {EXPORT, DECISIONS, TO_D365, TO_CAMPAIGN}:
         partitions = found[name].partitions_def
         assert isinstance(partitions, dg.DynamicPartitionsDefinition)
-        assert partitions.name == opt_out_files.name == "opt_out_files"
+        assert partitions.name == opt_out_files().name == "opt_out_files"
 
 
 def test_each_says_what_it_is(configured: Any) -> None:

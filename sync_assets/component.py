@@ -1,0 +1,94 @@
+"""The Dagster component: an installation as a line of YAML in a project of Dagster's. Any number may stand in one."""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of the fields at run time.
+
+import os
+from typing import Annotated
+
+import dagster as dg
+from dagster.components.component_scaffolding import scaffold_component
+from pydantic import Field
+
+from sync_assets.config.files import DEFAULT_NAME, complete
+from sync_assets.config.installation import Installation
+
+FIRST_CONFIGURATION = """\
+# `sync-assets init` writes a whole file; sync_assets/docs/configuration.md has all options.
+# Privacy requests are your task, in both systems: set this to true once that is agreed.
+privacy_acknowledged: true
+tables:
+  - table: contact
+    resource: profile
+    key: externalId
+    fields: {firstname: firstName, lastname: lastName, emailaddress1: email}
+"""
+Prefix = Annotated[str, Field(pattern=r"^([A-Za-z][A-Za-z0-9_]*)?$")]
+
+
+class SyncScaffolder(dg.Scaffolder):
+    """Writes `defs.yaml`, whose installation has the name of its folder, and a first configuration beside it."""
+
+    def scaffold(self, request: dg.ScaffoldRequest) -> None:
+        name = request.target_path.name
+        scaffold_component(request, {"name": name, "environment_prefix": f"{name.upper()}_"})
+        configuration = request.target_path / DEFAULT_NAME
+        if not configuration.exists():
+            configuration.write_text(FIRST_CONFIGURATION, "utf-8")
+
+
+@dg.scaffold_with(SyncScaffolder)
+class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
+    """Synchronises Dynamics 365 with Adobe Campaign Standard, as its configuration file says.
+
+    Each installation in a code location has its own `name`.
+    """
+
+    configuration: Annotated[
+        str, Field(description="Path of the configuration file, relative to the folder of this file.")
+    ] = DEFAULT_NAME
+    environment_file: Annotated[
+        str | None, Field(description="Path of a file of variables, relative to the folder of this file.")
+    ] = None
+    environment_prefix: Annotated[
+        Prefix, Field(description="Prefix of the variables: with `STAGE_`, `D365_URL` is read from `STAGE_D365_URL`.")
+    ] = ""
+    name: Annotated[
+        Prefix, Field(description="Prefix of the names of jobs, sensors, resources, groups; and of asset keys.")
+    ] = ""
+    key_prefix: Annotated[str | list[str] | None, Field(description="Prefix of asset keys in place of `name`.")] = None
+    groups: dict[str, str] = Field(
+        default={}, description="Names for the groups `d365`, `campaign`, `opt_out` and `report`."
+    )
+    owners: list[str] = Field(default=[], description="Owners of all assets, as in `team:crm`.")
+    tags: dict[str, str] = Field(default={}, description="Tags of all assets.")
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Build the definitions. Raises ConfigError if the configuration is not valid."""
+        file = context.path / self.environment_file if self.environment_file else ""
+        return self.definitions(str(context.path / self.configuration), str(file))
+
+    def definitions(self, configuration: str = "", environment_file: str = "") -> dg.Definitions:
+        """Build the definitions of a configuration. Both paths: as of `config.files.complete`."""
+        from sync_assets.config.environment import Settings  # noqa: PLC0415 - Dagster lists components without these
+        from sync_assets.defs.build import build_definitions  # noqa: PLC0415
+        from sync_assets.runtime.context import Runtime  # noqa: PLC0415
+
+        environment = dict(os.environ)
+        complete(environment, config=configuration, env_file=environment_file, prefix=self.environment_prefix)
+        ledger = "SYNC_ASSETS_LEDGER_URL"
+        if self.name and not (environment.get(ledger) or environment.get(f"{ledger}_FILE")):
+            home = Settings.from_environment(environment).home
+            environment[ledger] = f"sqlite:///{home / f'ledger_{self.name}.db'}"
+        return build_definitions(Runtime(environment, installation=self._installation))
+
+    @property
+    def _installation(self) -> Installation:
+        prefix = [self.name] if self.key_prefix is None and self.name else self.key_prefix or []
+        return Installation(
+            name=self.name,
+            key_prefix=tuple(prefix.split("/") if isinstance(prefix, str) else prefix),
+            variables=self.environment_prefix,
+            groups=self.groups,
+            owners=tuple(self.owners),
+            tags=self.tags,
+        )

@@ -1,0 +1,35 @@
+"""How the objects of one installation are named in Dagster, since a code location may hold several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Names of one installation. The one that `definitions.py` loads has the names of the documentation.
+
+    Attributes:
+        name: Prefix of the names of jobs, sensors, steps, resources and dynamic partitions; empty: none.
+        key_prefix: Of the keys of assets.
+        variables: Prefix of its environment variables, such as `STAGE_`.
+        groups: By the group of the documentation (`d365`, for example), the group to use in its place.
+        owners: Of all assets, besides those of the configuration.
+        tags: Of all assets.
+    """
+
+    name: str = ""
+    key_prefix: tuple[str, ...] = ()
+    variables: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict[str, str])
+    owners: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def named(self, name: str) -> str:
+        """Return the name of an object of this installation."""
+        return f"{self.name}_{name}" if self.name else name
+
+    def group(self, name: str) -> str:
+        """Return the name of a group of assets."""
+        return self.groups.get(name) or self.named(name)

@@ -1,0 +1,174 @@
+"""`SyncComponent`: several installations in one code location, and the commands of Dagster's own `dg`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from sync_assets.component import FIRST_CONFIGURATION, SyncComponent
+from sync_assets.config.files import DEFAULT_NAME
+from sync_assets.defs.resources import Dynamics365
+from sync_assets.runtime.context import Runtime
+
+OPT_OUT = "opt_out: {direction: bidirectional, mappings: {donotemail: blackListEmail}}\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / DEFAULT_NAME
+    path.write_text(FIRST_CONFIGURATION + OPT_OUT)
+    return path
+
+
+def objects(defs: dg.Definitions) -> dict[str, set[str]]:
+    """Return the names of all objects that must be unique in a code location."""
+    repository = defs.get_repository_def()
+    graph = defs.resolve_asset_graph()
+    return {
+        "assets": {key.to_user_string() for key in graph.get_all_asset_keys()},
+        "steps": {node.name for node in repository.get_implicit_global_asset_job_def().nodes},
+        "jobs": {job.name for job in repository.get_all_jobs()} - {"__ASSET_JOB"},
+        "sensors": {sensor.name for sensor in repository.sensor_defs},
+        "schedules": {schedule.name for schedule in repository.schedule_defs},
+        "resources": set(repository.get_top_level_resources()),
+        "partitions": {
+            str(one.partitions_def.name)
+            for one in graph.asset_nodes
+            if isinstance(one.partitions_def, dg.DynamicPartitionsDefinition)
+        },
+    }
+
+
+def test_installations_stand_side_by_side_in_one_code_location_each_with_its_own_names(file: Path) -> None:
+    documented = SyncComponent().definitions(str(file))
+    others = {name: SyncComponent(name=name).definitions(str(file)) for name in ("stage", "production")}
+    merged = dg.Definitions.merge(documented, *others.values())
+    dg.Definitions.validate_loadable(merged)
+    names, together = objects(documented), objects(merged)
+    for name, defs in others.items():
+        for kind, ours in objects(defs).items():
+            starts = (f"{name}/",) if kind == "assets" else (f"{name}_", f"{name}__")  # __ in steps that are assets
+            assert {one.removeprefix(starts[-1]).removeprefix(starts[0]) for one in ours} == names[kind]
+    assert {kind: len(found) for kind, found in together.items()} == {kind: 3 * len(one) for kind, one in names.items()}
+    assert names["jobs"] >= {"sync", "send_backlog", "replay", "watch", "prune_history"}
+    groups = {spec.key.to_user_string(): spec.group_name for spec in merged.resolve_all_asset_specs()}
+    assert (groups["d365/contact"], groups["stage/d365/contact"]) == ("d365", "stage_d365")
+
+
+def test_key_prefix_groups_owners_and_tags_are_those_of_the_instance(file: Path) -> None:
+    component = SyncComponent(
+        name="crm", key_prefix="europe/crm", groups={"d365": "sources"}, owners=["team:europe"], tags={"region": "eu"}
+    )
+    specs = {spec.key.to_user_string(): spec for spec in component.definitions(str(file)).resolve_all_asset_specs()}
+    contact, profile = specs["europe/crm/d365/contact"], specs["europe/crm/campaign/profile"]
+    assert (contact.group_name, profile.group_name) == ("sources", "crm_campaign")
+    assert contact.owners == ["team:crm", "team:europe"]
+    assert contact.tags.items() >= {"region": "eu", "sync/pii": "true"}.items()
+    assert [dep.asset_key for dep in profile.deps] == [contact.key]
+    assert all(name.startswith("europe/crm/") for name in specs)
+
+
+@pytest.mark.parametrize(
+    ("variables", "env_file", "url"),
+    [
+        ({"STAGE_D365_URL": "https://stage.example.com"}, "", "https://stage.example.com"),
+        ({}, "STAGE_D365_URL=https://stage.example.com\nD365_URL=https://x.example.com\n", "https://stage.example.com"),
+        ({}, "", None),
+    ],
+    ids=["prefixed", "prefixed in .env", "of another installation only"],
+)
+def test_an_installation_reads_the_variables_with_its_prefix_and_no_others(
+    file: Path, monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], env_file: str, url: str | None
+) -> None:
+    for name, value in {**variables, "D365_URL": "https://live.example.com"}.items():
+        monkeypatch.setenv(name, value)
+    if env_file:
+        file.with_name(".env").write_text(env_file)
+    component, before = SyncComponent(name="stage", environment_prefix="STAGE_"), dict(os.environ)
+    resource = (component.definitions(str(file)).resources or {})["stage_dynamics_365"]
+    assert isinstance(resource, Dynamics365)
+    named = "https://stage.example.com" if variables else ""  # of the process; a run takes that of a file from the file
+    assert (dg.EnvVar("STAGE_D365_URL").get_value() or "", bool(resource.url)) == (named, bool(variables))
+    built: list[Runtime] = []
+    monkeypatch.setattr("sync_assets.defs.build.build_definitions", built.append)
+    component.definitions(str(file))
+    assert built[0].environment.get("D365_URL") == url
+    assert built[0].settings.ledger_url.endswith("/ledger_stage.db")
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("attributes", [{"name": "a b"}, {"environment_prefix": "STAGE-"}, {"nmae": "x"}])
+def test_a_wrong_attribute_is_refused(attributes: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=next(iter(attributes))):
+        SyncComponent.model_validate(attributes)
+
+
+PROJECT = """
+[project]
+name = "shop"
+version = "0.1.0"
+
+[tool.dg]
+directory_type = "project"
+
+[tool.dg.project]
+root_module = "shop"
+"""
+DEFINITIONS = """
+from pathlib import Path
+import dagster as dg
+
+@dg.definitions
+def defs():
+    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+"""
+ASSET = """
+import dagster as dg
+
+@dg.asset(deps=[dg.AssetKey(["crm", "campaign", "profile"])])
+def segments() -> None: ...
+"""
+
+
+def dg_command(project: Path, *arguments: str) -> str:
+    code = "import sys; from dagster_dg_cli.cli import main; sys.argv[0] = 'dg'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=project, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(project / "src"), "DAGSTER_DISABLE_TELEMETRY": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_project_of_dagsters_adds_two_installations_with_its_own_commands(tmp_path: Path) -> None:
+    package = tmp_path / "src" / "shop"
+    (package / "defs").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    for path, text in {
+        "__init__.py": "",
+        "definitions.py": DEFINITIONS,
+        "defs/__init__.py": "",
+        "defs/own.py": ASSET,
+    }.items():
+        (package / path).write_text(text)
+    assert "sync_assets.SyncComponent" in dg_command(tmp_path, "list", "components", "--json")
+    for name in ("crm", "stage"):
+        dg_command(tmp_path, "scaffold", "defs", "sync_assets.SyncComponent", name)
+    written = yaml.safe_load((package / "defs" / "crm" / "defs.yaml").read_text())
+    assert written == {
+        "type": "sync_assets.SyncComponent",
+        "attributes": {"name": "crm", "environment_prefix": "CRM_"},
+    }
+    dg_command(tmp_path, "check", "yaml")
+    dg_command(tmp_path, "check", "defs")
+    listed = dg_command(tmp_path, "list", "defs", "--json")
+    assert all(
+        name in listed for name in ("crm/campaign/profile", "stage/campaign/profile", "segments", "crm_d365_changes")
+    )
