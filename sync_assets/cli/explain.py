@@ -41,7 +41,7 @@ def command(
     explained = explain(runtime, record or "", table, show_values=show_values)
     if any(explained.moments.values()) and has_history():  # creates no Dagster instance where there is none
         with dagster_instance() as instance:
-            add_runs(explained, instance)
+            add_runs(explained, instance, runtime.ledger)
     print_document(explained.document, as_json, show)
     if (in_step := explained.document["in_step"]) is not True:
         end(1 if in_step is None else 2, "\n".join([*explained.problems, *_not_in_step(explained.document)]))

@@ -12,7 +12,7 @@ Invariant: the number of queries has a limit that does not depend on the number 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -36,6 +36,7 @@ from sync_assets.alerts.notifications import Memory, notifications, subject, tex
 from sync_assets.config.runs import Alerts
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import CheckAnswer, Tick, freshness, latest_answers, sensor_ticks
+from sync_assets.defs.partitions import is_foreign
 from sync_assets.defs.run_errors import SKIP_PREFIX, SensorFailed, with_backoff
 from sync_assets.defs.tables.checks import SIDES
 from sync_assets.errors import SyncAssetsError
@@ -107,8 +108,9 @@ def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.Defau
     @with_backoff("alerts")
     def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
-        now = datetime.now(UTC)
-        incidents, ends = find_incidents(runtime, context.instance, watched, now)
+        now, origin = datetime.now(UTC), context.code_location_origin
+        location = origin.location_name if origin else None
+        incidents, ends = find_incidents(runtime, context.instance, watched, now, location)
         url = runtime.settings.alerts().ui_url
         memory, lines = tell_all(alerts, senders(runtime), incidents, ends, memory, now, url)
         for line in lines:
@@ -120,18 +122,20 @@ def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.Defau
 
 
 def find_incidents(
-    runtime: Runtime, instance: dg.DagsterInstance, watched: AlertScope, now: datetime
+    runtime: Runtime, instance: dg.DagsterInstance, watched: AlertScope, now: datetime, location: str | None = None
 ) -> tuple[list[Incident], Mapping[str, datetime]]:
     """Return the incidents to notify, and when each step last succeeded.
 
     Alerts are sent also if the ledger cannot be read, which holds killed runs and the tables in maintenance.
     """
-    state, paused, killed = read_state(instance, watched, now), frozenset[str](), list[Incident]()
+    paused, killed, identity = frozenset[str](), list[Incident](), None
     with suppress(SyncAssetsError):
+        identity = runtime.ledger.systems.identity()
         names = runtime.ledger.maintenance.in_maintenance()
         tables = [config for config in runtime.config.tables if config.table in names]
         paused = frozenset(side_key(one, side, runtime).to_user_string() for one in tables for side in SIDES)
         killed = [killed_run(run) for run in killed_runs(runtime.ledger)]
+    state = read_state(instance, watched, now, lambda run: is_foreign(run, identity, location))
     alerts = runtime.config.alerts
     warnings = alerts is None or alerts.warnings
     return open_incidents([*state.incidents, *killed], warnings=warnings, paused=paused), state.successes
@@ -177,6 +181,9 @@ def tell_all(
 # --- State of the instance --------------------------------------------------------------------------------------------
 
 
+IsForeign = Callable[[dg.DagsterRun], bool]
+
+
 class InstanceState(NamedTuple):
     """The incidents of the instance, and when each step last succeeded."""
 
@@ -184,8 +191,10 @@ class InstanceState(NamedTuple):
     successes: dict[str, datetime]
 
 
-def read_state(instance: dg.DagsterInstance, watched: AlertScope, now: datetime) -> InstanceState:
-    """Read the present state of the watched objects. now: UTC."""
+def read_state(
+    instance: dg.DagsterInstance, watched: AlertScope, now: datetime, foreign: IsForeign = lambda run: False
+) -> InstanceState:
+    """Read the present state of the watched objects. now: UTC. foreign: True for runs that are ignored."""
     assets = [key for step in watched.steps.values() for key in step.assets]
     answers = latest_answers(instance, [key for step in watched.steps.values() for key in step.checks])
     made_at = {
@@ -197,7 +206,7 @@ def read_state(instance: dg.DagsterInstance, watched: AlertScope, now: datetime)
     last_good = {name: at for name, step in watched.steps.items() if (at := _last_good(step, made_at, done))}
     stale = freshness(instance, watched.with_freshness).items()
     incidents = [
-        *_failed(instance, watched.steps, last_good, made_at, now),
+        *_failed(instance, watched.steps, last_good, made_at, now, foreign),
         *_failed_checks(answers.values()),
         *(stale_asset(key.to_user_string(), since, warns=state == "warning") for key, (state, since) in stale),
         *_failed_sensors(instance, watched.sensors, now),
@@ -258,6 +267,7 @@ def _failed(
     last_good: Mapping[str, datetime],
     materialized: Mapping[dg.AssetKey, float],
     now: datetime,
+    foreign: IsForeign,
 ) -> Iterator[Incident]:
     """Yield the last failure of each step that has not succeeded since.
 
@@ -279,7 +289,7 @@ def _failed(
         at = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
         run_steps = _steps_of(run, steps)
         undecided = {name for name in run_steps if name not in handled and not is_over(name, run, at)}
-        if read == MOST_RUN_EVENTS or (run_steps and not undecided):
+        if foreign(run) or read == MOST_RUN_EVENTS or (run_steps and not undecided):
             continue
         read += 1
         reasons = {name: why for name, why in _step_failures(instance, run.run_id) if name in steps}

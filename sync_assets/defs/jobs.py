@@ -216,7 +216,7 @@ def _explain(context: dg.OpExecutionContext, runtime: Runtime, config: Explain) 
 
     explained = explain(runtime, config.id, config.table or None)
     if explained.document["tables"]:
-        add_runs(explained, context.instance)
+        add_runs(explained, context.instance, runtime.ledger)
         context.add_output_metadata(
             {
                 "page": dg.MetadataValue.md(page(explained.document)),

@@ -20,6 +20,8 @@ TABLE_TAG = "sync/table"
 """Tag of every run of this project: its tables, comma-separated, for display."""
 INSTALLATION_TAG = "sync/installation"
 """Tag with the name of the installation, for display."""
+LEDGER_TAG = ".dagster/sync_ledger"
+"""Tag with the id of the ledger that a run works on. The UI hides it."""
 BACKLOG_TAG = "sync/backlog"
 """Tag of runs that only send pending records. A concurrency limit in `dagster.yaml` keeps a slot free for others."""
 FOLLOWS_TAG = ".dagster/sync_follows"
@@ -73,9 +75,20 @@ def table_tags(*tables: str) -> dict[str, str]:
 
 
 def run_tags(runtime: Runtime, *tables: str) -> dict[str, str]:
-    """Return `table_tags`, and INSTALLATION_TAG if the installation has a name."""
+    """Return `table_tags`, LEDGER_TAG, and INSTALLATION_TAG if the installation has a name. Opens the ledger."""
     name = runtime.installation.name
-    return table_tags(*tables) | ({INSTALLATION_TAG: name} if name else {})
+    ours = {LEDGER_TAG: runtime.ledger.systems.identity()} | ({INSTALLATION_TAG: name} if name else {})
+    return table_tags(*tables) | ours
+
+
+def is_foreign(run: dg.DagsterRun, ledger: str | None, location: str | None) -> bool:
+    """Return True if a run belongs to another ledger or another code location; such runs are left alone.
+
+    ledger, location: of the caller; None: not known, so that none is another one.
+    """
+    origin = run.remote_job_origin
+    elsewhere = origin is not None and location is not None and origin.location_name != location
+    return elsewhere or (ledger is not None and run.tags.get(LEDGER_TAG, ledger) != ledger)
 
 
 def add_table_tag(context: dg.AssetExecutionContext, *tables: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from sync_assets.capture import backlog_limit
 from sync_assets.defs.instance.history import FAILED_FACTOR, ProjectScope, prune_history
-from sync_assets.defs.partitions import today, under_way_tag
+from sync_assets.defs.partitions import today
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run
 from sync_assets_tests.support.program import CONTACT as TABLE
 from sync_assets_tests.support.program import Program, calls
@@ -26,7 +27,7 @@ def orchestra(program: Program) -> Iterator[Orchestra]:
     started.runtime.close()
 
 
-OWNED = ProjectScope(frozenset({CONTACT, PROFILE}), tags=frozenset({under_way_tag("contact")}))
+OWNED = ProjectScope(frozenset({CONTACT, PROFILE}))
 
 
 def does(orchestra: Orchestra, job: str, op: str, **config: Any) -> Run:
@@ -122,8 +123,10 @@ def test_old_runs_are_deleted_failed_ones_later_and_their_days_stay_filled(orche
     assert (good.success, bad.success) == (True, False)
     orchestra.program.sandbox.admin.clear_faults()
 
+    owned = replace(OWNED, ledger=orchestra.runtime.ledger.systems.identity())
+
     def left(days: float) -> set[str]:
-        prune_history(orchestra.instance, OWNED, 14, datetime.now(UTC) + timedelta(days=days))
+        prune_history(orchestra.instance, owned, 14, datetime.now(UTC) + timedelta(days=days))
         return {run.run_id for run in orchestra.instance.get_runs()}
 
     assert left(13.9) == {good.run_id, bad.run_id}

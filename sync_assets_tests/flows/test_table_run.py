@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.commands.maintenance import on
-from sync_assets.defs.partitions import table_tags, today
+from sync_assets.defs.partitions import LEDGER_TAG, table_tags, today
 from sync_assets.defs.tables import run_reports, run_requests, table_run
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.ledger import Ledger
@@ -232,6 +232,26 @@ def test_code_locations_on_one_instance_neither_end_nor_wait_for_each_others_run
         by_command_line.run_id: dg.DagsterRunStatus.STARTED,
         ours.run_id: dg.DagsterRunStatus.FAILURE,
     }
+
+
+def test_ledgers_on_one_instance_neither_end_nor_wait_for_nor_report_each_others_runs(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same tables and the same code location, as of two installations in it, or of one with a new ledger."""
+    monkeypatch.setattr(run_requests, "SILENT_AFTER", timedelta(seconds=-1))
+    theirs = [
+        orchestra.under_way(table_tags("contact"), status, location, ledger="another")
+        for status in (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+        for location in (orchestra.location, None)
+        if location or status is not dg.DagsterRunStatus.QUEUED  # Dagster queues no run of the command line
+    ]
+    before = {run.run_id: run.status for run in orchestra.instance.get_runs()}
+    assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact", location=orchestra.location) == []
+    assert end_killed(orchestra.instance, orchestra.runtime.ledger, "contact") == []
+    [request] = orchestra.asked("d365_changes")
+    assert request.tags[LEDGER_TAG] == orchestra.runtime.ledger.systems.identity()
+    assert {run.run_id: run.status for run in orchestra.instance.get_runs()} == before
+    assert len(before) == len(theirs)
 
 
 def test_it_ends_with_the_processes_that_started_it(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from sync_assets.defs.build import build_definitions
-from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
+from sync_assets.defs.partitions import LEDGER_TAG, TABLE_TAG, run_tags, today
 from sync_assets.defs.run_errors import SensorFailed
 from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger.model import Feed
@@ -194,7 +194,7 @@ class Orchestra:
             instance=self.instance,
             partition_key=partition_key,
             run_config={**(config or {}), **QUIET},
-            tags={**({} if TABLE_TAG in tags else table_tags("contact")), **tags},
+            tags={**({} if TABLE_TAG in tags else run_tags(self.runtime, "contact")), **tags},
             raise_on_error=False,
         )
         return Run(self.instance, result.run_id, result.success)
@@ -204,11 +204,13 @@ class Orchestra:
         tags: Mapping[str, str],
         status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
         location: str | None = None,
+        ledger: str | None = None,
     ) -> dg.DagsterRun:
         """Add a run with these tags and this status to the instance, without executing it.
 
-        location: the code location from which it was launched; None: by the command line.
+        location: the code location from which it was launched; None: by the command line. ledger: its id; None: ours.
         """
+        tags = {LEDGER_TAG: ledger or self.runtime.ledger.systems.identity(), **tags}
         origin = job_origin(location) if location else None
         run = dg.DagsterRun("by_hand", run_id=str(uuid.uuid4()), status=status, tags=tags, remote_job_origin=origin)
         return self.instance.add_run(run)

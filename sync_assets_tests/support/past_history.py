@@ -17,7 +17,7 @@ from dagster._core.events.log import EventLogEntry
 
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.instance.history import ProjectScope
-from sync_assets.defs.partitions import table_tags, under_way_tag
+from sync_assets.defs.partitions import LEDGER_TAG, table_tags
 from sync_assets_tests.support.orchestra import job_origin
 
 FIRST = date(2026, 1, 1)
@@ -26,9 +26,7 @@ ROWS, RECORDS, AUDIT = dg.AssetKey("rows"), dg.AssetKey("records"), dg.AssetKey(
 READY = dg.AssetCheckKey(ROWS, "ready")
 THEIRS = dg.AssetKey("their_rows")
 """An asset of another project on the instance."""
-OWNED = ProjectScope(
-    frozenset({ROWS, RECORDS, AUDIT}), jobs=frozenset({"sync"}), tags=frozenset({under_way_tag("contact")})
-)
+OWNED = ProjectScope(frozenset({ROWS, RECORDS, AUDIT}), jobs=frozenset({"sync"}), ledger="ours")
 """What of this history belongs to the project."""
 
 
@@ -64,13 +62,16 @@ class Past:
         location: str | None = None,
         *,
         theirs: bool = False,
+        ledger: str = "ours",
     ) -> str:
         """A run of that day's partition which ended a second after `at`.
 
         location: the code location from which it was launched; None: by the command line. theirs: of another project.
+        ledger: the id of its ledger.
         """
         run_id, day = str(uuid.uuid4()), at.date().isoformat()
-        status_before, tags = dg.DagsterRunStatus.STARTED, {} if theirs else table_tags("contact")
+        status_before = dg.DagsterRunStatus.STARTED
+        tags = {} if theirs else {**table_tags("contact"), LEDGER_TAG: ledger}
         origin = job_origin(location) if location else None
         job = "their_job" if theirs else "sync"
         started = dg.DagsterRun(job, run_id=run_id, status=status_before, tags=tags, remote_job_origin=origin)

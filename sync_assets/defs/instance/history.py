@@ -36,7 +36,7 @@ from sqlalchemy import exc
 
 from sync_assets.commands.history import prune_records
 from sync_assets.defs.asset_keys import all_keys
-from sync_assets.defs.partitions import WORK, today, under_way_tag
+from sync_assets.defs.partitions import LEDGER_TAG, is_foreign, today
 from sync_assets.runtime.context import Runtime
 
 FAILED_FACTOR = 4
@@ -69,20 +69,21 @@ class ProjectScope:
     Attributes:
         assets: Their events and check results, and runs of no other asset.
         jobs: Runs of these jobs.
-        tags: Runs that were not launched from a code location, but by the command line, have one of these tags.
+        ledger: Its id, which the runs of sensors and of the command line have as a tag. Runs of another one are never
+            touched.
         location: Name of the code location; None if the caller is in none. Runs of another one are never touched.
     """
 
     assets: frozenset[dg.AssetKey]
     jobs: frozenset[str] = frozenset()
-    tags: frozenset[str] = frozenset()
+    ledger: str = ""
     location: str | None = None
 
     def has(self, run: dg.DagsterRun) -> bool:
         """Return True if the run belongs to this project."""
         if run.remote_job_origin is None:
-            return not self.tags.isdisjoint(run.tags)
-        if run.remote_job_origin.location_name != self.location:
+            return run.tags.get(LEDGER_TAG) == self.ledger
+        if self.location is None or is_foreign(run, self.ledger, self.location):
             return False
         selected = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
         return selected <= self.assets if selected else run.job_name in self.jobs
@@ -95,10 +96,8 @@ def prune_project(
 
     jobs, location: see ProjectScope; without them, the runs of the command line are deleted.
     """
-    config = runtime.config
-    tags = frozenset(under_way_tag(name) for name in (WORK, *(table.table for table in config.tables)))
-    owned = ProjectScope(all_keys(config), frozenset(jobs), tags, location)
-    deleted = prune_history(instance, owned, config.runs.keep_days, datetime.now(UTC))
+    owned = ProjectScope(all_keys(runtime), frozenset(jobs), runtime.ledger.systems.identity(), location)
+    deleted = prune_history(instance, owned, runtime.config.runs.keep_days, datetime.now(UTC))
     deleted["records"] = prune_records(runtime)
     return deleted
 

@@ -14,7 +14,7 @@ import dagster as dg
 import msgspec
 
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.partitions import run_tags, today, under_way_tag
+from sync_assets.defs.partitions import LEDGER_TAG, is_foreign, run_tags, today, under_way_tag
 from sync_assets.defs.tables.checks import table_checks
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP, Heartbeat
@@ -119,8 +119,8 @@ def end_killed(
 ) -> list[dg.DagsterRun]:
     """Mark runs as failed whose process was killed, and return the other unfinished runs of the tables.
 
-    A run without a heartbeat in the ledger may be one of another ledger on the same instance. It is ignored if its code
-    location is another one, and marked as failed only if its code location is `location`.
+    Runs of other code locations and of other ledgers are ignored (`is_foreign`). A run without a heartbeat in the
+    ledger is marked as failed only if its code location is `location`.
 
     Dagster's launcher does not notice every killed process. Such a run would count as started for ever, and the sensors
     would wait for it. So a started run counts as active only while its heartbeats arrive in the ledger, on any machine.
@@ -132,14 +132,14 @@ def end_killed(
         location: Name of the caller's code location; None on the command line.
     """
     now, beats = datetime.now(UTC), give_up_killed(ledger)
-    tags = {under_way_tag(table) for table in tables}
+    tags, identity = {under_way_tag(table) for table in tables}, ledger.systems.identity()
     alive: list[dg.DagsterRun] = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY)):
         run, beat = record.dagster_run, beats.get(record.dagster_run.run_id)
         origin = run.remote_job_origin
-        if beat is None and origin and location and origin.location_name != location:
+        if is_foreign(run, identity, location):
             continue
-        is_ours = not tags.isdisjoint(run.tags)
+        is_ours = LEDGER_TAG in run.tags and not tags.isdisjoint(run.tags)
         if run.status not in _STARTED:
             ended = False
         elif beat and beat.session == GIVEN_UP:
@@ -172,20 +172,22 @@ def _is_silent(beat: Heartbeat | None, started: float | None, now: datetime) -> 
 # --- Runs of a record -------------------------------------------------------------------------------------------------
 
 
-def add_runs(explained: Explanation, instance: dg.DagsterInstance) -> None:
+def add_runs(explained: Explanation, instance: dg.DagsterInstance, ledger: Ledger) -> None:
     """Add to each table of the document the last runs that changed the record."""
     for table, moments in explained.moments.items():
-        explained.document["tables"][table]["runs"] = record_runs(instance, table, moments)
+        explained.document["tables"][table]["runs"] = record_runs(instance, ledger.systems.identity(), table, moments)
 
 
-def record_runs(instance: dg.DagsterInstance, table: str, moments: Sequence[datetime]) -> list[dict[str, Any]]:
+def record_runs(
+    instance: dg.DagsterInstance, ledger: str, table: str, moments: Sequence[datetime]
+) -> list[dict[str, Any]]:
     """Return the runs of a table that were active at these times, the newest first.
 
-    moments: when the record was changed, acknowledged or rejected.
+    ledger: its id. moments: when the record was changed, acknowledged or rejected.
     """
     if not moments:
         return []
-    filters = dg.RunsFilter(tags={under_way_tag(table): "yes"}, updated_after=min(moments))
+    filters = dg.RunsFilter(tags={under_way_tag(table): "yes", LEDGER_TAG: ledger}, updated_after=min(moments))
     documents: list[dict[str, Any]] = []
     for record in instance.get_run_records(filters, limit=SEARCHED_RUNS):
         active = [at for at in moments if _is_active(record, at.timestamp())]

@@ -113,6 +113,15 @@ SECRET = {"env": "D365_CLIENT_SECRET"}
         ),
         ({"resources": {"io_manager": {"config": {"base": "/"}}}}, ["resources.io_manager.config.base"]),
         ({"resources": {"ledger": {"config": SECRET}}}, ["resources.ledger.config"]),
+        ({"resources": {"stage_dynamics_365": {"config": {"url": {"env": "STAGE_D365_URL"}}}}}, []),
+        (
+            {"resources": {"stage_dynamics_365": {"config": {"url": {"env": "STAGE_D365_CLIENT_SECRET"}}}}},
+            ["resources.stage_dynamics_365.config.url"],
+        ),
+        (
+            {"resources": {"dynamics_365": {"config": {"url": {"env": "STAGE_D365_URL"}}}}},
+            ["resources.dynamics_365.config.url"],
+        ),
     ],
 )
 def test_a_configuration_that_replaces_a_system_or_reads_the_environment_is_refused(

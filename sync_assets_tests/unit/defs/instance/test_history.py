@@ -89,6 +89,8 @@ def test_the_runs_events_and_check_results_of_others_on_the_instance_stay(past: 
             past.run(moment(day, 1), status, "ours", theirs=True)  # in our code location
             past.run(moment(day, 1), status, theirs=True)
         past.run(moment(day, 1), location="other installation")
+        past.run(moment(day, 1), location="ours", ledger="that of another installation in our code location")
+        past.run(moment(day, 1), ledger="that of another installation's command line")
         past.report(moment(day, 2), dg.AssetMaterialization(THEIRS, partition=partition(0)))
         past.report(moment(day, 2), dg.AssetCheckEvaluation(THEIRS, READY.name, passed=True))
     before = stored_of_others(past)
