@@ -57,7 +57,7 @@ class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
     ] = ""
     key_prefix: Annotated[str | list[str] | None, Field(description="Prefix of asset keys in place of `name`.")] = None
     groups: dict[str, str] = Field(
-        default={}, description="Names for the groups `d365`, `campaign`, `opt_out` and `report`."
+        default={}, description="Names for the groups `d365`, `campaign`, `opt_out`, `audit`, `report`."
     )
     owners: list[str] = Field(default=[], description="Owners of all assets, as in `team:crm`.")
     tags: dict[str, str] = Field(default={}, description="Tags of all assets.")

@@ -33,7 +33,6 @@ from sync_assets.capture.queries import capture_days
 from sync_assets.checks import guardrails, rules
 from sync_assets.checks.preflight import types_note
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.instance.history import forget_planned
 from sync_assets.defs.partitions import FOLLOWS_TAG, past_days, today
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.run_reports import RunReports
@@ -108,6 +107,8 @@ class TableRun:
                 self._work()
                 for work in self._works:
                     yield from self._reports.results(work)
+        from sync_assets.defs.instance.history import forget_planned  # SQL of Dagster's  # noqa: PLC0415
+
         forget_planned(self._context.instance, self._context.run_id, self._context.selected_asset_check_keys)
         if reason := self._reason:
             raise dg.Failure(reason, allow_retries=False)
