@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -65,21 +66,28 @@ def test_a_second_sync_makes_no_run_and_next_to_no_history(kept: Program) -> Non
 
 def test_sync_deletes_once_a_day_the_old_runs_of_the_command_line(program: Program) -> None:
     program.dagster = program.on_disk = True
+    program.make_ledger()
+    with closing(program.runtime()) as runtime:
+        ours = runtime.ledger.systems.identity()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", program.env["DAGSTER_HOME"])
         with dagster_instance() as instance:
             past = Past(instance)
-            past.run(moment(0))
-            others = {past.run(moment(0), theirs=True), past.run(moment(0), location="sync_assets.definitions")}
+            past.run(moment(0), ledger=ours)
+            others = {
+                past.run(moment(0), theirs=True),
+                past.run(moment(0), ledger="another"),
+                past.run(moment(0), location="sync_assets.definitions"),
+            }
             assert program.sync().status == 0
             recent = set(instance.get_run_ids()) - others
             assert len(recent) == 1
             assert recent.isdisjoint(past.runs)
-            missed = past.run(moment(0))
+            missed = past.run(moment(0), ledger=ours)
             changed(program)
             assert program.sync().status == 0
             assert {missed, *recent, *others} < set(instance.get_run_ids())
-            assert len(instance.get_run_ids()) == 5
+            assert len(instance.get_run_ids()) == 6
             patch.setattr("sync_assets.defs.instance.history.today", lambda: "2999-01-01")
             patch.setattr(instance.run_storage.__class__, "get_run_ids", lambda *_, **__: 1 / 0)
             program.sandbox.admin.change("contact", 1, jobtitle="Once more")
