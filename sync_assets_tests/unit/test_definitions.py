@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sync_assets.config.files import CONFIG, SANDBOX_CONFIG
-from sync_assets.config.loader import ConfigError, load_config
+from sync_assets.config.loader import ConfigError
 from sync_assets.config.runs import DEFAULT_START
 from sync_assets.defs.asset_keys import all_keys
 from sync_assets.defs.build import build_definitions
@@ -55,7 +55,8 @@ def test_each_table_of_the_file_has_its_own(tmp_path: Path) -> None:
     assert {sensor.name for sensor in defs.sensors or ()} == {"d365_changes", "backlog"}
     opt_out = {"direction": "bidirectional", "mappings": {"donotemail": "blackListEmail"}}
     file.write_text(yaml.safe_dump({"privacy_acknowledged": True, "tables": tables, "opt_out": opt_out}))
-    assert specs(definitions(SYNC_ASSETS_CONFIG=str(file))).keys() == all_keys(load_config(file))
+    runtime = Runtime({CONFIG: str(file)})
+    assert specs(build_definitions(runtime)).keys() == all_keys(runtime)
 
 
 def test_partitions_are_utc_days_up_to_and_including_today() -> None:
