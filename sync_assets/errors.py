@@ -47,7 +47,7 @@ def foreign(error: BaseException, activity: str) -> SyncAssetsError:
     if is_disk_full(error):
         return SyncAssetsError(
             f"{activity} a full disk.",
-            "Free space in DAGSTER_HOME, where the ledger and Dagster's files are by default, and in the folder for "
+            "Make room in DAGSTER_HOME, where the ledger and Dagster's files are by default, and in the folder for "
             "temporary files. Nothing is lost; run it again.",
         )
     return SyncAssetsError(

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from sync_assets.campaign.metadata import Attribute, Resource
 from sync_assets.config.models import TableConfig
+from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets.dataverse.metadata import Table
 from sync_assets.ledger.prepared_page import DIFFERENCE, FULL_DIFFERENCE, LEFT_ATTRIBUTES
 from sync_assets.mapping.conversions import empty_value
@@ -71,7 +72,9 @@ def rows_under_earlier_mapping(rows: pl.DataFrame, earlier: TableMapping, now: T
         if path in updated:
             differs[path] = differs_if_left[path] = sent & value.ne_missing(before[path])
         else:
-            differs[path] = sent & (pl.lit(path in written) | value.fill_null(empty).ne(empty))
+            # Dynamics 365 decides on an opt-out, so its False must arrive where Campaign may hold a True of a person.
+            decided = path in written or path in OPT_OUT_ATTRIBUTES
+            differs[path] = sent & (pl.lit(decided) | value.fill_null(empty).ne(empty))
             differs_if_left[path] = sent
     # Of an insert-only attribute, and of one that an empty value leaves as it is, Campaign's value is not known.
     left = [

@@ -69,6 +69,6 @@ def test_a_full_disk_of_any_size_is_named_and_is_no_error_of_the_program(program
     assert done.returncode == 1, done.stderr
     assert "full" in done.stderr, done.stderr
     assert "disk" in done.stderr
-    assert "Make room" in done.stderr
+    assert "Make room" in done.stderr, done.stderr
     assert "an error of the program" not in done.stderr
     assert "Traceback" not in done.stderr

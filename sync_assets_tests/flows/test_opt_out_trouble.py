@@ -146,7 +146,7 @@ def test_a_profile_that_campaign_does_not_tell_stays_due_and_the_others_arrive(
     write_file(program, HEADER + says(in_file))
     done = program.sync()
     assert (done.status, done.problems, done.document["opt_out"]["due"]) == (2, [], 1)
-    assert any("could not be asked about 1 contact" in line for line in done.stopped)
+    assert any("Campaign did not answer for 1 contact" in line for line in done.stopped)
     assert sides(program, other) == (True, True)
     assert sides(program, in_file)[0] is True
     admin.clear_faults()

@@ -66,7 +66,7 @@ def test_a_full_disk_is_named_and_is_not_to_be_reported(work: Callable[[], None]
     with pytest.raises(Exception) as caught:  # noqa: PT011
         work()
     told = public_message(caught.value, "poll of contact")
-    assert told.startswith("The poll of contact stopped at a full disk. Free space in DAGSTER_HOME")
+    assert told.startswith("The poll of contact stopped at a full disk. Make room in DAGSTER_HOME")
     assert "ada" not in told
 
 

@@ -117,7 +117,7 @@ def test_each_version_in_the_constraints_has_hashes_and_nothing_else_stands_ther
 def test_no_variable_of_the_image_is_a_secret() -> None:
     assert [words[0].partition("=")[0] for name, *words in INSTRUCTIONS if name == "ARG"] == ["PYTHON"]
     names = {word.partition("=")[0] for word in last("ENV")}
-    assert names == {"PATH", "DAGSTER_HOME", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+    assert names == {"PATH", "DAGSTER_HOME", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "SYNC_ASSETS_OWN_PROCESS"}
 
 
 def start(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
