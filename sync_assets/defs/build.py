@@ -72,7 +72,9 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         asset_checks=checks,
         sensors=sensors,
         schedules=[
-            dg.ScheduleDefinition(job=job, cron_schedule=cron, default_status=schedule_status)
+            dg.ScheduleDefinition(
+                job=job, cron_schedule=cron, default_status=schedule_status, description=job.description
+            )
             for job, cron in scheduled
         ],
         jobs=jobs,

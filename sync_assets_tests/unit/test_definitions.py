@@ -162,6 +162,7 @@ def test_sensors_and_the_schedule_start_by_themselves_only_if_told_so(autostart:
         "prune_history": "0 3 * * *",
         "daily_report": "0 5 * * *",
     }
+    assert all(schedule.description for schedule in schedules.values())
     assert {s.default_status is dg.DefaultScheduleStatus.RUNNING for s in schedules.values()} == {running}
 
 
