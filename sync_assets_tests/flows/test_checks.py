@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from sync_assets.commands.maintenance import on
-from sync_assets.defs.partitions import today
+from sync_assets.defs.partitions import table_tags, today
 from sync_assets_tests.support.orchestra import AUDIT, CONTACT, PROFILE, Orchestra, Run
 from sync_assets_tests.support.program import calls
 
@@ -26,7 +26,7 @@ ALL = {
 
 def by_hand(orchestra: Orchestra) -> Run:
     """Both assets of contacts and all their checks, as the UI's button Materialize starts them."""
-    return orchestra.run_selection([CONTACT, PROFILE], None, today(), {})
+    return orchestra.run_selection([CONTACT, PROFILE], None, today(), table_tags("contact"))
 
 
 def tracking_off(orchestra: Orchestra) -> None:

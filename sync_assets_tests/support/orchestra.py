@@ -21,7 +21,7 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from sync_assets.defs.build import build_definitions
-from sync_assets.defs.partitions import LEDGER_TAG, TABLE_TAG, table_tags, today
+from sync_assets.defs.partitions import LEDGER_TAG, TABLE_TAG, run_tags, today
 from sync_assets.defs.run_errors import SensorFailed
 from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger.model import Feed
@@ -194,7 +194,7 @@ class Orchestra:
             instance=self.instance,
             partition_key=partition_key,
             run_config={**(config or {}), **QUIET},
-            tags={**({} if TABLE_TAG in tags else table_tags("contact")), **tags},
+            tags={**({} if TABLE_TAG in tags else run_tags(self.runtime, "contact")), **tags},
             raise_on_error=False,
         )
         return Run(self.instance, result.run_id, result.success)
