@@ -46,11 +46,11 @@ def test_labels_by_cast(api: WebApi, cast: str, column: str, wanted: dict[int, s
 
 
 @pytest.mark.parametrize(
-    ("change", "member", "told"),
+    ("change", "member", "shown"),
     [({"readable": False}, "IsValidForRead", False), ({"secured": True}, "IsSecured", True)],
 )
 def test_a_column_that_may_not_be_read_comes_as_null(
-    api: WebApi, change: dict[str, Any], member: str, told: bool
+    api: WebApi, change: dict[str, Any], member: str, shown: bool
 ) -> None:
     api.new(firstname="Ada")
     store = api.org.stores["contact"]
@@ -61,4 +61,4 @@ def test_a_column_that_may_not_be_read_comes_as_null(
     assert reply.json["@Microsoft.Dynamics.CRM.globalmetadataversion"] != before
     assert api.get("contacts?$select=firstname").rows[0]["firstname"] is None
     attribute = api.get(f"{CONTACT}/Attributes(LogicalName='firstname')?$select={member}").json
-    assert attribute[member] is told
+    assert attribute[member] is shown
