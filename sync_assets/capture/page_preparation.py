@@ -21,9 +21,9 @@ from sync_assets.dataverse.metadata import ColumnType
 from sync_assets.dataverse.page_parser import AT_ONCE, Head, Page, PageParser, row_hashes
 from sync_assets.ledger.prepared_page import ROW_HASH, ROW_VERSION, LedgerPage
 from sync_assets.mapping.filters import filter_rows
-from sync_assets.mapping.mapping_changes import rows_under_earlier_mapping, written_attributes
+from sync_assets.mapping.mapping_changes import rows_under_earlier_mapping
 from sync_assets.mapping.table_mapping import TableMapping
-from sync_assets.mapping.transform import convert, last_of_each, opted_out, replace_values
+from sync_assets.mapping.transform import convert, last_of_each, opted_out, replace_values, written_attributes
 from sync_assets.mapping.unlabelled_options import unknown_codes
 
 SameRows = Callable[[Sequence[str], Sequence[int]], Sequence[int]]

@@ -10,7 +10,7 @@ import polars as pl
 import yaml
 from pydantic import ValidationError
 
-from sync_assets.campaign.metadata import Attribute, Resource
+from sync_assets.campaign.metadata import Resource
 from sync_assets.config.models import TableConfig
 from sync_assets.config.values import OPT_OUT_ATTRIBUTES
 from sync_assets.dataverse.metadata import Table
@@ -24,6 +24,7 @@ from sync_assets.mapping.transform import (
     optional_attributes,
     payloads,
     replace_values,
+    written_attributes,
 )
 
 
@@ -91,14 +92,6 @@ def rows_under_earlier_mapping(rows: pl.DataFrame, earlier: TableMapping, now: T
             before.with_columns(names.alias(LEFT_ATTRIBUTES))[LEFT_ATTRIBUTES],
         ]
     )
-
-
-def written_attributes(mapping: TableMapping, *, updates_only: bool = False) -> dict[str, Attribute]:
-    """Return the attributes that a payload holds besides the key, by path."""
-    attributes = [field.attribute for field in mapping.fields if field.apply_updates or not updates_only]
-    if mapping.apply_updates or not updates_only:
-        attributes += [field.attribute for field in mapping.links if field.link.style == "join"]
-    return {attribute.path: attribute for attribute in attributes}
 
 
 def _update(values: pl.DataFrame, differs: dict[str, pl.Expr], mapping: TableMapping) -> pl.Series:

@@ -275,10 +275,15 @@ def _tree(mapping: TableMapping, *, updates_only: bool) -> Tree:
     The key is in both forms: an update is addressed by it, so it repeats the present value; Campaign refuses only
     another value (docs/dev/references/campaign.md 5, "changed business key").
     """
+    return members_of([mapping.key, *written_attributes(mapping, updates_only=updates_only).values()])
+
+
+def written_attributes(mapping: TableMapping, *, updates_only: bool = False) -> dict[str, Attribute]:
+    """Return the attributes that a payload holds besides the key, by path."""
     attributes = [field.attribute for field in mapping.fields if field.apply_updates or not updates_only]
     if mapping.apply_updates or not updates_only:
         attributes += [field.attribute for field in mapping.links if field.link.style == "join"]
-    return members_of([mapping.key, *attributes])
+    return {attribute.path: attribute for attribute in attributes}
 
 
 def optional_attributes(mapping: TableMapping) -> set[str]:

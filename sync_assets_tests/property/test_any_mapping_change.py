@@ -21,10 +21,9 @@ from sync_assets.mapping.mapping_changes import (
     configuration_text,
     earlier_mapping,
     rows_under_earlier_mapping,
-    written_attributes,
 )
 from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
-from sync_assets.mapping.transform import transform
+from sync_assets.mapping.transform import transform, written_attributes
 from sync_assets_tests.support.ledgers import Clock, Ledgers, claim, session_of
 from sync_assets_tests.support.sample_tables import CONTACT, ID, PROFILE, frame, mapping
 
