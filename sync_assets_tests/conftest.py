@@ -74,6 +74,11 @@ def _names(item: pytest.Item) -> set[str]:
     return {*getattr(item, "fixturenames", ()), *(value for value in parameters if isinstance(value, str))}
 
 
+def pytest_runtest_teardown() -> None:
+    """Undo that a server command, called in this process, ignores Ctrl-C at its end: programs would inherit it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """A shell that starts us in the background may ignore Ctrl-C for us, and programs under test would inherit that.
 
