@@ -7,7 +7,7 @@ op's output. Modules of commands are imported when a job runs: each run of an as
 # No `from __future__ import annotations`: Dagster reads the annotations of `context` and `config` at run time.
 # ruff: noqa: PLC0415
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -65,9 +65,12 @@ class Explain(dg.Config):
     table: str = Field("", description="the Dynamics 365 table; null: each table that has the id")
 
 
-def _with_choices(settings: type[dg.Config], tables: Iterable[str]) -> type[dg.Config]:
-    """Return settings whose fields of tables are enums, so that the launchpad lists the choices."""
-    choice: Any = StrEnum("Table", {name: name for name in tables})
+def _with_choices(settings: type[dg.Config], tables: Sequence[str]) -> type[dg.Config]:
+    """Return settings whose fields of tables are enums, so that the launchpad lists the choices.
+
+    Dagster keeps settings by the names of their types, so another installation's tables need another name.
+    """
+    choice: Any = StrEnum("_".join(["Table", *tables]), {name: name for name in tables})
     types: dict[str, Any] = {"table": choice, "tables": list[choice]}
     fields: dict[str, Any] = {
         name: (types[name], one)
