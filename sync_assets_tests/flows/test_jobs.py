@@ -68,7 +68,7 @@ def test_what_makes_no_sense_fails_with_a_sentence(orchestra: Orchestra) -> None
     run = does(orchestra, "replay", "replay_table", table="contact", first_day="tomorrow")
     assert not run.success
     assert "`first_day tomorrow` is not a day" in run.errors[0]
-    with pytest.raises(dg.DagsterInvalidConfigError, match="not in enum type Table got account"):
+    with pytest.raises(dg.DagsterInvalidConfigError, match="not in enum type Table_contact got account"):
         does(orchestra, "retry_rejected", "retry_records", table="account")
 
 
