@@ -175,6 +175,8 @@ def _store_mapping(runtime: Runtime, ledger: Ledger, config: TableConfig, finger
     Raises MappingsTakeTurns.
     """
     table, feed = config.table, ledger.feeds.feed(config.table)
+    if feed and feed.fingerprint == fingerprint and ledger.mappings.is_in_use(table, fingerprint):
+        return []  # as nearly always: without a write
     last = ledger.mappings.change_mapping(
         table,
         feed.fingerprint if feed else None,

@@ -41,7 +41,7 @@ def program(installed: Program) -> Iterator[Program]:
 
 
 def patched(program: Program, since: int, *statuses: int) -> list[str]:
-    """Whose profiles were sent an update since then, by the status of the answer if any are told."""
+    """Return the contacts whose profiles were sent an update since then; of these statuses of the answer, if given."""
     entries = program.sandbox.admin.journal("campaign", since)
     return [
         entry["key"]

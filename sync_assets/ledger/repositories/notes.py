@@ -138,6 +138,12 @@ class MappingChanges(Repository):
 
         return self._session.database.write(work)
 
+    def is_in_use(self, table: str, fingerprint: str) -> bool:
+        """Return True if this mapping is stored as the one in use, with its configuration."""
+        stored = sa.and_(_MAPPING.c.table_name == table, _MAPPING.c.fingerprint == fingerprint)
+        in_use = sa.and_(stored, _MAPPING.c.left_at.is_(None), _MAPPING.c.configuration.is_not(None))
+        return bool(self._session.scalar(sa.select(sa.exists(sa.select(sa.literal(1)).where(in_use)))))
+
     def configurations(self, table: str, now: str) -> list[str]:
         """Return the configurations, besides that of the mapping `now`, of which records may be acknowledged.
 

@@ -57,12 +57,15 @@ def test_configurations_are_kept_until_the_full_read_after_a_change_is_at_its_en
     ledger.mappings.change_mapping("contact", None, "a", "first")
     turns(ledger, clock, "a", "b", "c")
     assert ledger.mappings.configurations("contact", "c") == ["b", "first"]
+    assert [ledger.mappings.is_in_use("contact", name) for name in "abc"] == [False, False, True]
     ledger.mappings.settle("contact", "c")
     assert ledger.mappings.configurations("contact", "c") == []
     assert ledger.mappings.configurations("contact", "d") == ["c"]
 
 
 def test_a_capture_under_the_same_mapping_keeps_its_configuration(ledger: Ledger) -> None:
+    assert not ledger.mappings.is_in_use("contact", "a")
     for _ in range(2):
         ledger.mappings.change_mapping("contact", "a", "a", "first")
+        assert ledger.mappings.is_in_use("contact", "a")
     assert ledger.mappings.configurations("contact", "b") == ["first"]
