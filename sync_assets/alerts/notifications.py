@@ -127,7 +127,7 @@ def subject(notices: Notifications) -> str:
     """Return one line: how many incidents, and the first of them."""
     counted = [
         f"{len(incidents)} {title}"
-        for title, incidents in (("new", notices.new), ("lasting", notices.lasting), ("solved", notices.resolved))
+        for title, incidents in (("new", notices.new), ("lasting", notices.lasting), ("resolved", notices.resolved))
         if incidents
     ]
     first = [*notices.new, *notices.lasting, *notices.resolved][0]
@@ -136,13 +136,10 @@ def subject(notices: Notifications) -> str:
 
 def text(notices: Notifications, ui_url: str) -> str:
     """Return the whole message. ui_url: the address of the Dagster UI without a page; empty: no links."""
-    lines = [*_wrong("New trouble", notices.new, ui_url), *_wrong("Still so", notices.lasting, ui_url)]
+    lines = [*_wrong("New incidents", notices.new, ui_url), *_wrong("Lasting incidents", notices.lasting, ui_url)]
     if notices.resolved:
-        lines.append("Solved:")
-        lines += [
-            f"• {one_line(one.title)} (since {_moment(one.since)}): that is over."
-            for one in notices.resolved[:MOST_SHOWN]
-        ]
+        lines.append("Resolved:")
+        lines += [f"• {one_line(one.title)} (since {_moment(one.since)})." for one in notices.resolved[:MOST_SHOWN]]
         lines += _more(len(notices.resolved))
     return "\n".join(lines)
 

@@ -67,7 +67,7 @@ class Finding:
         return replace(self, title=f"{subject}: {self.title}")
 
     def document(self) -> dict[str, str]:
-        return {"outcome": self.outcome, "what": self.title, "message": self.message, "check": self.check}
+        return {"outcome": self.outcome, "title": self.title, "message": self.message, "check": self.check}
 
 
 def ok(title: str, message: str) -> Finding:
@@ -261,7 +261,7 @@ POLLED = Rule(
     "table",
 )
 REJECTED = Rule(
-    "no_record_is_refused", "records are rejected", "No record of this table is rejected; see `sync-assets rejects`."
+    "no_record_is_rejected", "records are rejected", "No record of this table is rejected; see `sync-assets rejects`."
 )
 WAITING = Rule(
     "no_record_waits_long", "records wait for long", "No record has been waiting for its parent for more than an hour."
@@ -273,7 +273,7 @@ CAMPAIGN_AGREES = Rule(
     "A random sample of the records that Campaign acknowledged is read back: it holds what was sent last.",
 )
 UNIQUE_KEYS = Rule(
-    "no_key_stands_twice", "keys occur twice", "No two records of Campaign carry the same id of Dynamics 365.", "table"
+    "no_key_occurs_twice", "keys occur twice", "No two records of Campaign carry the same id of Dynamics 365.", "table"
 )
 OPT_OUTS_AGREE = Rule(
     "opt_outs_agree",
@@ -301,7 +301,7 @@ READABLE = Rule(
 )
 VALID = Rule("every_row_is_valid", "rows are rejected", "No row is rejected.")
 ALL_DECIDED = Rule("everything_due_is_decided", "opt-outs are not decided", "Campaign answered for every contact.")
-ACCEPTED = Rule("no_opt_out_is_refused", "opt-outs are rejected", "No opt-out is rejected.")
+ACCEPTED = Rule("no_opt_out_is_rejected", "opt-outs are rejected", "No opt-out is rejected.")
 
 
 class NotReady(SyncAssetsError):

@@ -34,7 +34,7 @@ def command(
         return
     document = test_notifications(open_runtime())
     print_document(document, as_json, show_test)
-    if failed := [name for name, one in document["channels"].items() if not one["told"]]:
+    if failed := [name for name, one in document["channels"].items() if not one["delivered"]]:
         end(1, f"The test notice was not delivered by {', '.join(failed)}. Correct `alerts` in the configuration.")
 
 
@@ -48,8 +48,8 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
     with dagster_instance() if instance_folder().exists() else dg.DagsterInstance.ephemeral() as instance:
         incidents, _ = find_incidents(runtime, instance, watched, datetime.now(UTC))
     return {
-        "troubles": [
-            {"kind": one.kind, "what": one.title, "since": iso(one.since), "said": one.detail, "remedy": one.remedy}
+        "incidents": [
+            {"kind": one.kind, "title": one.title, "since": iso(one.since), "detail": one.detail, "remedy": one.remedy}
             for one in incidents
         ]
     }
@@ -66,20 +66,20 @@ def test_notifications(runtime: Runtime) -> dict[str, Any]:
     for name, send in senders(runtime).items():
         try:
             send(*TEST)
-            channels[name] = {"told": True, "problem": None}
+            channels[name] = {"delivered": True, "problem": None}
         except ChannelError as error:
-            channels[name] = {"told": False, "problem": str(error)}
+            channels[name] = {"delivered": False, "problem": str(error)}
     return {"channels": channels}
 
 
 def show_incidents(document: dict[str, Any]) -> Parts:
-    if not document["troubles"]:
+    if not document["incidents"]:
         yield "No open incidents: runs, checks, sensors and freshness are fine."
-    for one in document["troubles"]:
-        yield f"{one['what']}, since {one['since']}. {one['said']}"
+    for one in document["incidents"]:
+        yield f"{one['title']}, since {one['since']}. {one['detail']}"
 
 
 def show_test(document: dict[str, Any]) -> Parts:
     for name, one in document["channels"].items():
-        outcome = "a test notice was handed over" if one["told"] else one["problem"]
+        outcome = "a test notice was handed over" if one["delivered"] else one["problem"]
         yield f"{name}: {outcome}"

@@ -93,7 +93,7 @@ def show(document: dict[str, Any], *, verbose: bool = False) -> Parts:
         right += line["outcome"] == "ok"
         if verbose or line["outcome"] != "ok":
             yield Text.assemble(
-                (f"{line['outcome']:<4} ", styles[line["outcome"]]), f"{line['what']}: {line['message']}"
+                (f"{line['outcome']:<4} ", styles[line["outcome"]]), f"{line['title']}: {line['message']}"
             )
     if right and not verbose:
         yield Text.assemble(("ok   ", styles["ok"]), f"{counted(right, 'check')}; `sync-assets doctor -v` shows each")

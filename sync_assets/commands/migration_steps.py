@@ -185,7 +185,7 @@ def show_step(step: dict[str, Any], *, confirmed: bool = False) -> Parts:
 
 def _doctor(result: dict[str, Any], details: dict[str, Any]) -> Parts:
     yield f"  {result['ok']} ok, {result['warn']} warn, {result['fail']} fail"
-    yield from (f"  {line['outcome']} {line['what']}: {line['message']}" for line in details.get("checks", ()))
+    yield from (f"  {line['outcome']} {line['title']}: {line['message']}" for line in details.get("checks", ()))
 
 
 def _switch_off(result: dict[str, Any], details: dict[str, Any]) -> Parts:

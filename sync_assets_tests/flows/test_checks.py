@@ -18,7 +18,7 @@ ALL = {
     "no_deletion_is_held_back",
     "change_feed_is_polled",
     "campaign/profile ready",
-    "no_record_is_refused",
+    "no_record_is_rejected",
     "no_record_waits_long",
     "backlog_is_young",
 }

@@ -36,7 +36,7 @@ def test_doctor_compares_the_clocks(program: Program, offset: int, says: str | N
     program.sandbox.admin.settings("d365", clock_offset_seconds=offset)
     time.sleep(1.1)  # until the Date header has it
     status, document = program.json("doctor")
-    [line] = [line for line in document["checks"] if line["what"] == "clock of Dynamics 365"]
+    [line] = [line for line in document["checks"] if line["title"] == "clock of Dynamics 365"]
     assert (status, line["outcome"]) == (0, "warn" if says else "ok")
     assert (says or "it agrees") in line["message"]
 
@@ -80,5 +80,5 @@ def test_doctor_takes_a_row_of_the_future_for_a_clock_that_is_ahead(program: Pro
     admin.change("contact", 1, jobtitle="Later")
     admin.settings("d365", clock_offset_seconds=0)
     time.sleep(1.1)
-    [line] = [one for one in program.json("doctor")[1]["checks"] if one["what"] == "clock of Dynamics 365"]
+    [line] = [one for one in program.json("doctor")[1]["checks"] if one["title"] == "clock of Dynamics 365"]
     assert "120 minutes ahead of" in line["message"]

@@ -202,7 +202,7 @@ def test_plan_estimate_status_and_doctor_count_the_calls_of_deletes_that_are_sen
     assert not [note for note in planned["notes"] if "deletes by the key" in note]
     assert planned["engine_calls"] == calls(delete=5, read=5 * (cost - 1))
     assert deleting.json("estimate")[1]["tables"]["contact"]["cost"]["delete"] == cost
-    lines = {line["what"]: line["message"] for line in deleting.json("doctor")[1]["checks"]}
+    lines = {line["title"]: line["message"] for line in deleting.json("doctor")[1]["checks"]}
     assert f"what is pending of contact costs about {5 * cost}" in lines["contact: engine calls are within the budget"]
     doctors = deleting.json("status")[1]["engine_calls"]["read"] - before[0]["read"]
     assert deleting.sync().document["engine_calls"] == planned["engine_calls"]

@@ -82,7 +82,7 @@ def test_contacts_that_the_filter_drops_are_not_counted(program: Program) -> Non
 @pytest.fixture
 def lines(program: Program) -> Callable[[], dict[str, tuple[str, str]]]:
     def told() -> dict[str, tuple[str, str]]:
-        return {line["what"]: (line["outcome"], line["message"]) for line in program.json("doctor")[1]["checks"]}
+        return {line["title"]: (line["outcome"], line["message"]) for line in program.json("doctor")[1]["checks"]}
 
     return told
 
@@ -113,7 +113,7 @@ def test_doctor_has_a_line_for_each_guardrail(
 def test_what_is_pending_is_projected_and_the_budget_that_is_spent_is_a_warning(program: Program) -> None:
     program.guardrails = {"engine_calls_per_day": 22}  # the look, the proof of the key, and twenty inserts
     assert program.sync().status == 2
-    told = {line["what"]: line for line in program.json("doctor")[1]["checks"]}
+    told = {line["title"]: line for line in program.json("doctor")[1]["checks"]}
     line = told["contact: the budget of engine calls is spent"]
     assert line["outcome"] == "warn"
     assert (

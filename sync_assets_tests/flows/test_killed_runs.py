@@ -63,8 +63,8 @@ def assert_named_by_status_doctor_and_alerts(program: Program, instance: dg.Dags
         [line] = [line for line in examine(runtime) if line.title == "runs"]
         assert (line.outcome, line.message[: len(named)]) == ("warn", named)
     _, document = program.json("alerts")
-    [trouble] = document["troubles"]
-    assert trouble["what"] == named
+    [trouble] = document["incidents"]
+    assert trouble["title"] == named
     _, output, _ = program.run("status")
     assert named in output
 

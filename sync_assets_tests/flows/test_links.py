@@ -174,7 +174,7 @@ def checked(chain: Chain) -> tuple[bool, dg.AssetCheckSeverity, str, str]:
     [line] = [
         line
         for line in chain.program.json("doctor")[1]["checks"]
-        if line["check"] == "link_cardinalities_agree" and line["what"].startswith("new_order: ")
+        if line["check"] == "link_cardinalities_agree" and line["title"].startswith("new_order: ")
     ]
     return told.passed, told.severity, str(told.description), line["outcome"]
 
@@ -220,7 +220,8 @@ def test_personal_data_that_a_deleted_profile_would_leave_behind_is_a_warning_wh
     with in_memory(chain.program) as orchestra:
         told = orchestra.job("watch").check(*ORDER_READY)
     lines = chain.program.json("doctor")[1]["checks"]
-    [line] = [one for one in lines if one["check"] == "personal_data_is_linked_to_profile" and "account" in one["what"]]
+    unlinked = [line for line in lines if line["check"] == "personal_data_is_linked_to_profile"]
+    [line] = [line for line in unlinked if "account" in line["title"]]
     left_behind = shown == "not cascading"
     assert (told.passed, line["outcome"]) == (not left_behind, "warn" if left_behind else "ok")
     assert ("deleting the profile leaves it in Campaign" in line["message"]) is left_behind

@@ -165,7 +165,7 @@ def test_a_run_without_a_file_shows_its_numbers(orchestra: Orchestra) -> None:
     assert table(told, "by_reason") == [("an opt-out wins", 1, "campaign")]
     [decided] = table(told, "last_decisions")
     assert set(decided) >= {id_, "blackListEmail", "campaign"}
-    assert run.checks == {"everything_due_is_decided": True, "no_opt_out_is_refused": True}
+    assert run.checks == {"everything_due_is_decided": True, "no_opt_out_is_rejected": True}
 
 
 def test_a_poll_that_fails_while_nothing_is_due_makes_one_check_red_which_says_why(orchestra: Orchestra) -> None:
@@ -186,7 +186,7 @@ def test_an_opt_out_that_is_refused_leaves_the_run_green_and_its_check_red(orche
     body = "RST-360011 An error has occurred.\nThe value of attribute blackListEmail is not valid"
     orchestra.program.sandbox.admin.fault("campaign", "status", status=500, body=body, method="PATCH", path=id_)
     [run], _ = apart(rest(orchestra))
-    told = run.check("no_opt_out_is_refused", CHANGES)
+    told = run.check("no_opt_out_is_rejected", CHANGES)
     assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "sync-assets retry contact" in (told.description or "")
     assert [row[1:] for row in table(run.metadata(CHANGES), "refused_by_reason")] == [(1,)]
@@ -194,5 +194,5 @@ def test_an_opt_out_that_is_refused_leaves_the_run_green_and_its_check_red(orche
     write_file(orchestra.program, HEADER)
     run, _ = take(orchestra)
     assert run.success
-    assert run.check("no_opt_out_is_refused", CONTACT_OPT_OUT).passed
-    assert not run.check("no_opt_out_is_refused", PROFILE_OPT_OUT).passed
+    assert run.check("no_opt_out_is_rejected", CONTACT_OPT_OUT).passed
+    assert not run.check("no_opt_out_is_rejected", PROFILE_OPT_OUT).passed

@@ -160,7 +160,7 @@ def test_records_and_opt_outs_are_compared_by_the_same_job(orchestra: Orchestra)
     assert run.success
     assert run.checks == {
         "campaign_agrees_with_what_was_sent": True,
-        "no_key_stands_twice": True,
+        "no_key_occurs_twice": True,
         "opt_outs_agree": True,
     }
     assert orchestra.program.sandbox.admin.engine_calls()["read"] - before == 2 * N

@@ -84,7 +84,7 @@ def test_changes_that_come_while_it_stays_are_sent_at_once_by_the_same_run(orche
     assert orchestra.tick("d365_changes").skip_message == "contact: no change"
 
 
-REFUSED = dg.AssetCheckKey(PROFILE, "no_record_is_refused")
+REFUSED = dg.AssetCheckKey(PROFILE, "no_record_is_rejected")
 
 
 def test_a_check_whose_answer_changes_while_it_stays_shows_the_new_one(
@@ -119,7 +119,7 @@ def test_a_failed_check_that_a_watch_answered_stays_failed_whatever_the_run_repo
     def watch_then_change() -> None:
         [wrong] = admin.change("contact", 1, emailaddress1="not-an-address")
         until(lambda: shown(orchestra.instance, REFUSED) == "FAILED", 20)
-        assert orchestra.job("watch").checks["no_record_is_refused"] is False
+        assert orchestra.job("watch").checks["no_record_is_rejected"] is False
         others = [row["contactid"] for row in admin.dump_d365() if row["contactid"] != wrong]
         for title in ("first", "second"):
             admin.change("contact", others[:1], jobtitle=title)

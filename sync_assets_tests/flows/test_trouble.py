@@ -102,14 +102,14 @@ def test_a_wrong_organisation_of_campaign_is_said_once_and_soon(program: Program
 def test_doctor_finds_nothing_wrong_with_the_sandbox(program: Program) -> None:
     status, document = program.json("doctor")
     assert status == 0, document
-    warned = {line["what"]: line["message"] for line in document["checks"] if line["outcome"] != "ok"}
+    warned = {line["title"]: line["message"] for line in document["checks"] if line["outcome"] != "ok"}
     assert warned == {
         "alerts": "none is configured, so failures are shown in the UI only. Add `alerts` to the configuration",
         "certification": "never. `sync-assets certify` finds out how both systems behave, with synthetic records",
         "contact: look-up by externalId": "not verified: no record was sent yet. The first sync sends one "
         "alone, and others once it is found by externalId (asked with 1 engine call)",
     }
-    told = {line["what"]: line["message"] for line in document["checks"]}
+    told = {line["title"]: line["message"] for line in document["checks"]}
     assert told["runs"] == "no run was killed"
     assert told["systems of the ledger"] == "none yet: the first sync stores the addresses of both systems"
     assert "the first record that is sent is read back by it" in told["contact: key is unique"]

@@ -61,7 +61,7 @@ def test_an_asset_page_leads_to_the_records_in_both_systems(ui: Ui, synchronised
 
 
 def test_a_check_that_fails_says_how_many_why_and_what_to_do_and_nothing_of_the_record(ui: Ui) -> None:
-    ui.open("/assets/campaign/profile?view=checks&checkDetail=no_record_is_refused")
+    ui.open("/assets/campaign/profile?view=checks&checkDetail=no_record_is_rejected")
     ui.reads("Failed")
     ui.reads("Records that are rejected: 1 of 20", "sync-assets rejects contact", "put them right in", exact=False)
     ui.reads("The value is not valid for the 'email' data policy of the '@email' field")

@@ -108,8 +108,8 @@ async def test_a_webhook_that_does_not_take_it_is_told_without_its_address(
 
 async def test_teams_gets_a_card_whose_text_is_not_rendered(tmp_path: Path) -> None:
     async with LittleServer(tmp_path, lambda _: answer(202, b"")) as server:
-        await posted(server, "New trouble:\n• a [b](https://evil.example) & <at>c</at>\x1b[2J", teams=True)
-    assert card_lines(server.requests[0].body) == ["New trouble:", "• a [b](https://evil.example) & <at>c</at> [2J"]
+        await posted(server, "New incidents:\n• a [b](https://evil.example) & <at>c</at>\x1b[2J", teams=True)
+    assert card_lines(server.requests[0].body) == ["New incidents:", "• a [b](https://evil.example) & <at>c</at> [2J"]
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,8 @@ def test_what_is_over_is_told_once() -> None:
         "Check mapped_attributes_exist of campaign/profile does not hold",
         "d365/contact is stale",
     }
-    assert "that is over" in text(found, "")
-    assert subject(found).startswith("sync_assets: 2 solved: ")
+    assert text(found, "").startswith("Resolved:")
+    assert subject(found).startswith("sync_assets: 2 resolved: ")
     assert not tell([], told, NOW + timedelta(hours=2))[0]
 
 
@@ -124,7 +124,7 @@ def test_a_failed_run_is_over_when_its_step_did_its_work_and_not_when_it_is_out_
 
 def test_a_long_list_is_cut_and_says_how_much_is_missing() -> None:
     many = [
-        failed_check(f"campaign/r{n}", "no_record_is_refused", "r", NOW, "x" * 5000, warns=False) for n in range(30)
+        failed_check(f"campaign/r{n}", "no_record_is_rejected", "r", NOW, "x" * 5000, warns=False) for n in range(30)
     ]
     told = text(tell(wrong(*many), {}, NOW)[0], "")
     assert told.count("\n• ") == MOST_SHOWN
@@ -172,7 +172,7 @@ def test_whatever_channels_fail_each_knows_in_the_end_what_is_so_and_hears_nothi
                 news = (f"check {one}" in known[name]) != (one in wrong_now) and name not in down
                 assert (f"<{one}>" in said) or not news
                 if f"check {one}" in known[name] and one in wrong_now and f"<{one}>" in said:
-                    assert said.startswith(("Still so", "New trouble"))
+                    assert said.startswith(("Lasting incidents", "New incidents"))
     last = ticks[-1][0] if ticks else set()
     assert {name: set(known) for name, known in memory.items()} == {
         name: {f"check {one}" for one in last} for name in heard

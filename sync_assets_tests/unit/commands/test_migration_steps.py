@@ -50,7 +50,7 @@ def test_only_what_fails_has_to_be_mended_and_is_shown_with_the_warnings() -> No
     assert doctor_step(lines[:2]).todo == []
     step = doctor_step(lines)
     assert step.result == {"ok": 1, "warn": 1, "fail": 1}
-    assert [line["what"] for line in step.details["checks"]] == ["b", "c"]
+    assert [line["title"] for line in step.details["checks"]] == ["b", "c"]
     assert len(step.todo) == 1
 
 

@@ -154,7 +154,7 @@ def test_a_server_s_words_are_neither_markup_nor_commands_of_the_terminal(
         as_json,
         rejects.show,
     )
-    print_document({"checks": [{"outcome": "fail", "what": "Campaign", "message": reason}]}, as_json, doctor.show)
+    print_document({"checks": [{"outcome": "fail", "title": "Campaign", "message": reason}]}, as_json, doctor.show)
     output = capsys.readouterr().out
     assert output.count("[bold]no[/] [/link]") == 2
     assert output.replace("\n", "").isprintable()

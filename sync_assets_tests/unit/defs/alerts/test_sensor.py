@@ -99,8 +99,8 @@ async def test_both_are_told_once_a_dead_channel_later_and_both_that_it_is_over(
     assert refused == told
     assert "`new_vip` goes to cusVip, which is not in profile" in told
     assert "http://dagster.intranet:3000/assets/campaign/profile?view=checks" in told
-    assert over.startswith("Solved:")
-    assert [message["Subject"][:20] for message in box.messages] == ["sync_assets: 1 new: ", "sync_assets: 1 solve"]
+    assert over.startswith("Resolved:")
+    assert [message["Subject"].split(": ")[1] for message in box.messages] == ["1 new", "1 resolved"]
     assert box.messages[0].get_content().splitlines() == told.splitlines()
 
 
@@ -132,8 +132,8 @@ async def test_a_test_notice_goes_to_everybody_and_says_what_did_not_work(tmp_pa
     async with LittleServer(tmp_path, lambda _: answer(410, b"")) as server:
         with mail_server(tmp_path) as box:
             told = await asyncio.to_thread(send_test, runtime(tmp_path, box, server.url))
-    assert told["channels"]["email"] == {"told": True, "problem": None}
-    assert not told["channels"]["webhook"]["told"]
+    assert told["channels"]["email"] == {"delivered": True, "problem": None}
+    assert not told["channels"]["webhook"]["delivered"]
     assert "status 410" in told["channels"]["webhook"]["problem"]
     assert "There is nothing to do" in box.messages[0].get_content()
 
@@ -143,13 +143,13 @@ def test_what_is_wrong_can_be_asked_for_without_anybody_to_be_told(
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     plain = Runtime({CONFIG: str(SANDBOX_CONFIG), "DAGSTER_HOME": str(tmp_path)})
-    assert open_incidents(plain) == {"troubles": []}
+    assert open_incidents(plain) == {"incidents": []}
     from sync_assets.defs.instance.command_line import dagster_instance
 
     with dagster_instance() as instance:
         instance.report_runless_asset_event(check(passed=False))
-    [trouble] = open_incidents(plain)["troubles"]
-    assert trouble["what"] == "Check ready of campaign/profile does not hold"
+    [trouble] = open_incidents(plain)["incidents"]
+    assert trouble["title"] == "Check ready of campaign/profile does not hold"
     with pytest.raises(SyncAssetsError, match="Add `alerts:`"):
         send_test(plain)
 

@@ -151,8 +151,8 @@ def test_what_cannot_be_read_or_does_not_fit_blocks_what_follows(configured: Any
         "opt_out_attributes_fit": True,
         "everything_due_is_decided": False,
     }
-    assert checks(definitions, TO_D365) == checks(definitions, TO_CAMPAIGN) == {"no_opt_out_is_refused": False}
-    assert checks(definitions, CHANGES) == {"everything_due_is_decided": False, "no_opt_out_is_refused": False}
+    assert checks(definitions, TO_D365) == checks(definitions, TO_CAMPAIGN) == {"no_opt_out_is_rejected": False}
+    assert checks(definitions, CHANGES) == {"everything_due_is_decided": False, "no_opt_out_is_rejected": False}
 
 
 @pytest.mark.parametrize(
