@@ -3,10 +3,11 @@
 # No `from __future__ import annotations`: Dagster reads the annotations of the fields at run time.
 
 import os
-from typing import Annotated
+from typing import Annotated, Literal
 
 import dagster as dg
 from dagster.components.component_scaffolding import scaffold_component
+from dagster.components.utils.translation import ResolvedTranslationFn
 from pydantic import Field
 
 from sync_assets.config.files import DEFAULT_NAME, complete
@@ -38,7 +39,7 @@ class SyncScaffolder(dg.Scaffolder):
 
 @dg.scaffold_with(SyncScaffolder)
 class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
-    """Synchronises Dynamics 365 with Adobe Campaign Standard, as its configuration file says.
+    """Synchronises Dynamics 365 with Adobe Campaign Standard.
 
     Each installation in a code location has its own `name`.
     """
@@ -61,6 +62,13 @@ class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
     )
     owners: list[str] = Field(default=[], description="Owners of all assets, as in `team:crm`.")
     tags: dict[str, str] = Field(default={}, description="Tags of all assets.")
+    schedules: dict[str, str | Literal[False]] = Field(
+        default={}, description="By job, such as `audit`: a cron expression in place of ours, or `off` for no schedule."
+    )
+    translation: Annotated[
+        ResolvedTranslationFn[dg.AssetSpec],
+        Field(description="Further attributes of the assets, as in Dagster's components; `{{ spec }}` is the asset."),
+    ] = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Build the definitions. Raises ConfigError if the configuration is not valid."""
@@ -89,6 +97,18 @@ class SyncComponent(dg.Component, dg.Model, dg.Resolvable):
             key_prefix=tuple(prefix.split("/") if isinstance(prefix, str) else prefix),
             variables=self.environment_prefix,
             groups=self.groups,
-            owners=tuple(self.owners),
-            tags=self.tags,
+            schedules={job: cron or "" for job, cron in self.schedules.items()},
+            translate=self._translated,
         )
+
+    def _translated(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """Return an asset with the owners, the tags and the translation. Raises ConfigError if its runs would fail."""
+        owners = list(dict.fromkeys([*spec.owners, *self.owners]))
+        ours = spec.replace_attributes(owners=owners, tags={**spec.tags, **self.tags})
+        translated = self.translation(ours, ours) if self.translation else ours
+        if (translated.key, translated.partitions_def) != (spec.key, spec.partitions_def):
+            from sync_assets.config.loader import ConfigError  # noqa: PLC0415
+
+            name = spec.key.to_user_string()
+            raise ConfigError([f"translation: changes the key or the partitions of {name}; set `key_prefix` instead"])
+        return translated

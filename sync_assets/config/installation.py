@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,16 +16,16 @@ class Installation:
         key_prefix: Of the keys of assets.
         variables: Prefix of its environment variables, such as `STAGE_`.
         groups: By the group of the documentation (`d365`, for example), the group to use in its place.
-        owners: Of all assets, besides those of the configuration.
-        tags: Of all assets.
+        schedules: By the name of a job in the documentation, its cron expression; empty: no schedule.
+        translate: Returns an asset's spec with the installation's own attributes.
     """
 
     name: str = ""
     key_prefix: tuple[str, ...] = ()
     variables: str = ""
     groups: Mapping[str, str] = field(default_factory=dict[str, str])
-    owners: tuple[str, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    schedules: Mapping[str, str] = field(default_factory=dict[str, str])
+    translate: Callable[[Any], Any] = lambda spec: spec
 
     def named(self, name: str) -> str:
         """Return the name of an object of this installation."""

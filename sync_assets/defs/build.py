@@ -6,13 +6,13 @@ the environment are read by the runs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from functools import partial
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 
 from sync_assets.config.installation import Installation
+from sync_assets.config.loader import ConfigError
 from sync_assets.defs.alerts import AlertScope, alert_sensor
 from sync_assets.defs.asset_keys import CHANGES, REPORT, campaign_key, d365_key, file_chain, key_of
 from sync_assets.defs.jobs import SHORT_TAGS, log_export, operator_jobs
@@ -66,26 +66,30 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
     operators = operator_jobs(runtime, names)
     jobs = [*table_jobs, *(job for job, _ in scheduled), *operators]
     scheduled += [(job, "0 3 * * *") for job in operators if job.name == named("prune_history")]
-    schedule_status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.Definitions(
-        assets=[*dg.map_asset_specs(partial(_of_installation, runtime.installation), assets)],
+        assets=[*dg.map_asset_specs(runtime.installation.translate, assets)],
         asset_checks=checks,
         sensors=sensors,
-        schedules=[
-            dg.ScheduleDefinition(
-                job=job, cron_schedule=cron, default_status=schedule_status, description=job.description
-            )
-            for job, cron in scheduled
-        ],
+        schedules=_schedules(runtime.installation, scheduled, running=running),
         jobs=jobs,
         resources={**systems(runtime.environment, runtime.installation)},
     )
 
 
-def _of_installation(installation: Installation, spec: dg.AssetSpec) -> dg.AssetSpec:
-    """Add the owners and tags of the installation to those of an asset."""
-    owners = list(dict.fromkeys([*spec.owners, *installation.owners]))
-    return spec.replace_attributes(owners=owners, tags={**spec.tags, **installation.tags})
+def _schedules(
+    installation: Installation, scheduled: Iterable[tuple[Any, str]], *, running: bool
+) -> list[dg.ScheduleDefinition]:
+    """Return the schedule of each job, at the installation's times if it has some. Raises ConfigError."""
+    defaults = {job.name: (job, cron) for job, cron in scheduled}
+    times = {installation.named(name): cron for name, cron in installation.schedules.items()}
+    if unknown := sorted(times.keys() - defaults.keys()):
+        raise ConfigError([f"schedules: {unknown[0]} has no schedule; only {', '.join(defaults)} have one"])
+    status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
+    return [
+        dg.ScheduleDefinition(job=job, cron_schedule=cron, default_status=status, description=job.description)
+        for name, (job, default) in defaults.items()
+        if (cron := times.get(name, default))
+    ]
 
 
 def _job(

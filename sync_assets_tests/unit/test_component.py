@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,11 +13,14 @@ import dagster as dg
 import pytest
 import yaml
 
+import sync_assets
 from sync_assets.component import FIRST_CONFIGURATION, SyncComponent
 from sync_assets.config.files import DEFAULT_NAME
+from sync_assets.config.loader import ConfigError
 from sync_assets.defs.resources import Dynamics365
 from sync_assets.runtime.context import Runtime
 
+README = Path(sync_assets.__file__).parents[1] / "README.md"
 OPT_OUT = "opt_out: {direction: bidirectional, mappings: {donotemail: blackListEmail}}\n"
 
 
@@ -104,6 +108,45 @@ def test_an_installation_reads_the_variables_with_its_prefix_and_no_others(
     assert dict(os.environ) == before
 
 
+def of_yaml(attributes: str) -> SyncComponent:
+    """Return a component with the attributes of a `defs.yaml`."""
+    return SyncComponent.resolve_from_yaml(attributes)
+
+
+def test_schedules_run_at_the_times_of_the_instance_or_not_at_all(file: Path) -> None:
+    defs = of_yaml('name: crm\nschedules: {audit: "0 6 * * 1", daily_report: off}').definitions(str(file))
+    times = {one.name: one.cron_schedule for one in defs.get_repository_def().schedule_defs}
+    assert times == {
+        "crm_audit_schedule": "0 6 * * 1",
+        "crm_watch_schedule": "*/30 * * * *",
+        "crm_prune_history_schedule": "0 3 * * *",
+    }
+    with pytest.raises(ConfigError, match="crm_audits has no schedule; only crm_watch, crm_audit, "):
+        of_yaml("name: crm\nschedules: {audits: off}").definitions(str(file))
+
+
+TRANSLATION = """
+owners: [team:europe]
+translation:
+  group_name: "sources_{{ spec.key.path[-1] }}"
+  tags: {domain: sales}
+  automation_condition: "{{ automation_condition.eager() }}"
+"""
+
+
+def test_a_translation_sets_attributes_of_assets_but_not_their_keys_or_partitions(file: Path) -> None:
+    defs = of_yaml(TRANSLATION).definitions(str(file))
+    dg.Definitions.validate_loadable(defs)
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    profile = specs["campaign/profile"]
+    assert (profile.group_name, profile.owners) == ("sources_profile", ["team:marketing", "team:europe"])
+    assert profile.tags.items() >= {"domain": "sales", "sync/pii": "true"}.items()
+    assert profile.automation_condition
+    for refused in ("key_prefix: europe", "partitions_def: {type: daily, start_date: '2026-01-01'}"):
+        with pytest.raises(ConfigError, match="changes the key or the partitions of d365/contact; set `key_prefix`"):
+            of_yaml(f"translation: {{{refused}}}").definitions(str(file))
+
+
 @pytest.mark.parametrize("attributes", [{"name": "a b"}, {"environment_prefix": "STAGE-"}, {"nmae": "x"}])
 def test_a_wrong_attribute_is_refused(attributes: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=next(iter(attributes))):
@@ -162,10 +205,8 @@ def test_a_project_of_dagsters_adds_two_installations_with_its_own_commands(tmp_
     for name in ("crm", "stage"):
         dg_command(tmp_path, "scaffold", "defs", "sync_assets.SyncComponent", name)
     written = yaml.safe_load((package / "defs" / "crm" / "defs.yaml").read_text())
-    assert written == {
-        "type": "sync_assets.SyncComponent",
-        "attributes": {"name": "crm", "environment_prefix": "CRM_"},
-    }
+    [documented] = re.findall(r"^```yaml\n(type: .*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert written == yaml.safe_load(documented)
     dg_command(tmp_path, "check", "yaml")
     dg_command(tmp_path, "check", "defs")
     listed = dg_command(tmp_path, "list", "defs", "--json")
