@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import dagster as dg
@@ -15,8 +16,9 @@ from sync_assets_tests.support.program import OURS, Program
 
 
 def test_stage_and_production_stand_side_by_side_and_each_sends_to_its_own_campaign(
-    sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)  # as a project's process may log: `logs.configure` is called in our own ones only
     installations = {"stage": sandbox_factory(contacts=5), "production": sandbox_factory(contacts=8)}
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     built: list[dg.Definitions] = []
@@ -43,4 +45,11 @@ def test_stage_and_production_stand_side_by_side_and_each_sends_to_its_own_campa
     assert {key.path[0] for key in request.asset_selection or ()} == {"stage"}
     sent = {name: len(sandbox.admin.dump_campaign()) for name, sandbox in installations.items()}
     assert sent == {"stage": 5, "production": 8}
+    admins = tuple(one.env["SANDBOX_ADMIN_URL"] for one in installations.values())
+    logged = [one for one in caplog.records if not any(admin in one.getMessage() for admin in admins)]
+    assert not [one.getMessage() for one in logged if one.levelno >= logging.INFO and "://" in one.getMessage()]
+    rows = [row for one in installations.values() for row in one.admin.dump_d365()]
+    values = {row[name] for row in rows for name in ("emailaddress1", "lastname", "jobtitle")} - {None}
+    values |= {value for one in installations.values() for name, value in one.env.items() if "SECRET" in name}
+    assert not [one.getMessage() for one in logged if any(value in one.getMessage() for value in values)]
     assert sorted(path.name for path in tmp_path.glob("ledger*.db")) == ["ledger_production.db", "ledger_stage.db"]
