@@ -10,10 +10,10 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable
-from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import msgspec
 
 from sync_assets.http.aiohttp_transport import AiohttpClient
@@ -27,7 +27,6 @@ from sync_assets.http.transport import (
     NotSent,
     NotTrusted,
     OutcomeUnknown,
-    Response,
     SignInRefused,
     Unavailable,
 )
@@ -45,6 +44,24 @@ _REMEDIES = {
 }
 
 
+_ABOUT_THE_WIRE = {"content-encoding", "content-length", "transfer-encoding"}
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """httpx's transport on an AiohttpClient, whose timeouts and limits count instead of the httpx client's."""
+
+    def __init__(self, wire: AiohttpClient) -> None:
+        self._wire = wire
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._wire.exchange(request.method, str(request.url), request.headers, request.content)
+        headers = [pair for pair in answer.headers.items() if pair[0].lower() not in _ABOUT_THE_WIRE]
+        return httpx.Response(answer.status, headers=headers, content=answer.body, request=request)
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+
 def ims_tokens(
     *, ims_url: str, client_id: str, client_secret: str | Callable[[], str], scopes: str, context: ssl.SSLContext
 ) -> CachedTokens:
@@ -55,7 +72,7 @@ def ims_tokens(
     """
     url = f"{ims_url.rstrip('/')}/ims/token/v3"
 
-    async def ask() -> Response:
+    async def ask() -> httpx.Response:
         form = {
             "grant_type": "client_credentials",
             "client_id": client_id,
@@ -63,9 +80,11 @@ def ims_tokens(
             "scope": ",".join(part.strip() for part in scopes.split(",") if part.strip()),
         }
         # A new client for each fetch, once a day: no connection stays open, whichever event loop fetches.
-        async with aclosing(AiohttpClient(context, 1, connect=30, read=30, limits=SIGN_IN_LIMITS)) as client:
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            return await client.exchange("POST", url, headers, urlencode(form).encode())
+        transport = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=SIGN_IN_LIMITS))
+        async with httpx.AsyncClient(transport=transport) as client:
+            return await client.post(
+                url, content=urlencode(form).encode(), headers={"Content-Type": "application/x-www-form-urlencoded"}
+            )
 
     async def fetch() -> tuple[str, float]:
         for attempt in range(SIGN_IN_TRIES):
@@ -79,11 +98,11 @@ def ims_tokens(
                     kind = type(error) if isinstance(error, NotSent) else Unavailable
                     raise kind(error.cause, _REACH if error.remedy == REACH else error.remedy) from error
             else:
-                answer = _json(response.body)
+                answer = _json(response.content)
                 token, lifetime = bearer_token(answer.get("access_token")), answer.get("expires_in")
-                if response.status == 200 and token:
+                if response.status_code == 200 and token:
                     return token, float(min(lifetime, DAY)) if isinstance(lifetime, int | float) else 3600.0
-                refusal = _refusal(response.status, answer, url)
+                refusal = _refusal(response.status_code, answer, url)
                 if isinstance(refusal, SignInRefused):
                     raise refusal
                 seconds = retry_after(response.headers)

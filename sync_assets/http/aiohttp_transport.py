@@ -1,9 +1,10 @@
 """Send single HTTP requests with aiohttp: TLS, proxies, deadlines, response limits.
 
 httpx's own transport is quadratic in the number of requests in flight, and its requests and responses cost half of the
-processor time of a call (docs/dev/measurements.md A), and it logs each address, so `AiohttpClient` sends all calls
-(docs/dev/decisions/aiohttp.md). The published bridge between the two re-quotes URLs and reports a lost response as a
-failed connection, but we must distinguish whether a request may have been carried out. Retries are in client.py.
+processor time of a call (docs/dev/measurements.md A), so `AiohttpClient` sends all calls; Adobe's sign-in, which uses
+httpx, sends through it, too (docs/dev/decisions/aiohttp.md). The published bridge between the two re-quotes URLs
+and reports a lost response as a failed connection, but we must distinguish whether a request may have been carried out.
+Retries are not here, but in client.py.
 
 Invariant: no error has aiohttp's as its cause: that may quote an address with its query, or what was received.
 """

