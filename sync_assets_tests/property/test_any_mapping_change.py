@@ -24,12 +24,15 @@ from sync_assets.mapping.mapping_changes import (
 )
 from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
 from sync_assets.mapping.transform import transform, written_attributes
-from sync_assets_tests.support.ledgers import Clock, Ledgers, claim, session_of
+from sync_assets.push.request_body import body
+from sync_assets_tests.support.ledgers import Clock, Ledgers, capture, claim, guid, push, session_of
+from sync_assets_tests.support.ledgers import row as ledger_row
 from sync_assets_tests.support.sample_tables import CONTACT, ID, PROFILE, frame, mapping
 
 ROWS = 6
 TARGETS = {"firstname": "firstName", "lastname": "cusText", "score": "cusInteger", "description": "location.city"}
-EVERYTHING = mapping(TARGETS, filters={"rules": [{"field": "total", "is": "ge", "value": 1}]})
+LINK = {"field": "companyid", "to": "cusContactLink", "table": "account", "cardinality": "zero_or_one"}
+EVERYTHING = mapping(TARGETS, filters={"rules": [{"field": "total", "is": "ge", "value": 1}]}, links=[LINK])
 COLUMNS = EVERYTHING.column_types
 
 
@@ -47,11 +50,14 @@ class Table:
     fields: dict[str, Any] = field(default_factory=lambda: {"lastname": "cusText"})
     replaced: bool = False
     filtered: bool = False
+    linked: bool = False
     campaign: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     calls: int = 0
     changed: set[int] = field(default_factory=set[int])
 
     def run(self, steps: int) -> None:
+        capture(self.ledger, ledger_row("a"), ledger_row("b"), table="account", complete=True)
+        push(self.ledger, table="account")
         self.rows = [self.any_row() for _ in range(ROWS)]
         self.read_in_full()
         self.all_is_sent()
@@ -70,6 +76,7 @@ class Table:
     def any_row(self) -> dict[str, Any]:
         values = self.random.choice
         row = {"firstname": values([None, "a", "b"]), "lastname": values([None, "a"]), "total": values([0, 1, 1])}
+        row |= {"_companyid_value": values([None, guid("a"), guid("b")])}
         return {**row, "score": values([None, 0, 7]), "description": values([None, "x", "y"])}
 
     # What happens
@@ -87,6 +94,7 @@ class Table:
             self.fields[column] = {"to": TARGETS[column], "apply_updates": self.random.random() < 0.8}
         self.replaced ^= self.random.random() < 0.3
         self.filtered ^= self.random.random() < 0.3
+        self.linked ^= self.random.random() < 0.3
 
     def half_is_read(self) -> None:
         """A read that is killed after its first page."""
@@ -102,12 +110,15 @@ class Table:
         self.all_is_sent()
         self.the_mapping_changes()
         before, self.calls = {id_: json.dumps(held) for id_, held in self.campaign.items()}, 0
-        left = {row["id"]: row["left_attributes"] or "" for row in self.records()}
+        left = self.left_attributes()
         self.read_in_full()
         self.all_is_sent()
         differing = {id_ for id_, held in self.campaign.items() if json.dumps(held) != before.get(id_)}
         # A field that was left and is mapped again is sent wherever Campaign may hold a former value of it.
-        again = written_attributes(self.mapping, updates_only=True).keys()
+        again = {
+            *written_attributes(self.mapping, updates_only=True),
+            *(one.attribute for one in self.mapping.link_specs),
+        }
         perhaps = {id_ for id_, names in left.items() if {"*", *again} & {*names.split(",")}}
         insert_only = any(not one.apply_updates for one in self.before.fields)
         assert self.calls <= len(differing | perhaps) or insert_only
@@ -124,6 +135,8 @@ class Table:
         }
         if self.replaced and "firstname" in self.fields:
             document["replacements"] = {"firstname": {"b": "B", None: "none"}}
+        if self.linked:
+            document["links"] = [LINK]
         if self.filtered:
             document["filters"] = {"rules": [{"field": "total", "is": "ge", "value": 1}]}
         return TableConfig.model_validate(document)
@@ -149,13 +162,13 @@ class Table:
         table = frame(replace(now, column_types=COLUMNS), *self.rows)[numbers.start : numbers.stop]
         passed, dropped = filter_rows(table, now.row_filter)
         under = [rows_under_earlier_mapping(passed, one, now) for one in earlier]
-        page = LedgerPage(transform(passed, now), (), under, written_attributes(now).keys())
+        page = LedgerPage(transform(passed, now), now.link_specs, under, written_attributes(now).keys())
         feed = self.ledger.feeds.feed("contact")
         left = dropped["contactid"].to_list()
         position = Position(
             "link", "delta" if last else "page", now.fingerprint, feed.read_id if feed else 1, last, last
         )
-        captured = CapturedPage(page, out_of_scope=left, filtered_out=dict.fromkeys(left))
+        captured = CapturedPage(page, out_of_scope=left, filtered_out=dict.fromkeys(left), links=now.link_specs)
         self.ledger.captures.save_page(
             "contact",
             captured,
@@ -165,10 +178,15 @@ class Table:
             missing_are_deleted=False,
         )
 
-    def records(self) -> list[dict[str, Any]]:
-        statement = "SELECT id, left_attributes FROM sync_record"
+    def left_attributes(self) -> dict[str, str]:
+        """By id the attributes, links included, of which the ledger does not know what Campaign holds; `*`: of any."""
+        statement = (
+            "SELECT id, CASE WHEN unknown_until IS NULL THEN coalesce(left_attributes, '') ELSE '*' END || coalesce(("
+            "SELECT ',' || attribute FROM sync_link l WHERE l.seq = r.seq AND acked_id IS NOT NULL AND "
+            "acked_incarnation IS NULL), '') FROM sync_record r"
+        )
         rows = self.ledger.database.write(lambda connection: connection.exec_driver_sql(statement).all())
-        return [{"id": id_, "left_attributes": names} for id_, names in rows]
+        return {row[0]: row[1] for row in rows}
 
     def all_is_sent(self) -> None:
         self.ledger.claims.retry()
@@ -179,10 +197,11 @@ class Table:
     def send(self, one: Claimed, result: Any) -> None:
         self.calls += 1
         if result == "done" or (result == "unknown" and self.random.random() < 0.5):
-            body = json.loads((one.update if one.operation == "update" else one.payload) or "{}")
+            patch = one.operation == "update"
+            sent = json.loads(body(one.update if patch else one.payload, one, "externalId", patch=patch))
             held = self.campaign.setdefault(one.id, {})
-            held |= {**body, "location": held.get("location", {}) | body.get("location", {})}
-        outcome = Outcome(one.seq, result, one.hash, "why", operation=one.operation)
+            held |= {**sent, "location": held.get("location", {}) | sent.get("location", {})}
+        outcome = Outcome(one.seq, result, one.hash, "why", operation=one.operation, links=one.links)
         self.ledger.claims.acknowledge(session_of(self.ledger), [outcome])
 
     def campaign_holds_the_mapping(self) -> None:
@@ -192,6 +211,9 @@ class Table:
             for path, attribute in written_attributes(self.mapping, updates_only=True).items():
                 held = value_at(self.campaign[row["id"]], path)
                 assert (empty_value(attribute) if held is None else held) == value_at(wanted, path), path
+            if self.linked:
+                held = self.campaign[row["id"]].get("cusContactLink")
+                assert (held and held["PKey"]) == row["cusContactLink"]
 
 
 def test_any_sequence_of_mappings_ends_with_the_last_one_and_costs_what_differs(ledgers: Ledgers) -> None:

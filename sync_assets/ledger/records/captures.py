@@ -38,6 +38,10 @@ _OTHER_LINKS = """
     SELECT l.seq FROM sync_link l JOIN sync_record r ON r.seq = l.seq
     WHERE r.table_name = ? AND l.attribute = ? AND (l.required <> ? OR l.keyed <> ? OR l.keep_orphans <> ?)
 """
+_CHANGE_LINK = """
+    UPDATE sync_link SET parent_table = coalesce(nullif(parent_table, ''), ?), required = ?, keyed = ?, keep_orphans = ?
+    WHERE seq = ? AND attribute = ?
+"""
 _VERSIONS = "SELECT id, row_version FROM sync_record WHERE table_name = ? AND id"
 _EXISTING = "AND desired_hash IS NOT NULL AND seq NOT IN (SELECT seq FROM sync_collected WHERE table_name = ?)"
 
@@ -386,8 +390,8 @@ class Captures:
             values = int(link.required), int(link.keyed), int(link.keep_orphans)
             others = self._session.execute(connection, _OTHER_LINKS, (table, link.attribute, *values))
             other = others.scalars().all()
-            changed = "UPDATE sync_link SET required = ?, keyed = ?, keep_orphans = ? WHERE seq = ? AND attribute = ?"
-            self._session.bulk.for_each(connection, changed, [(*values, seq, link.attribute) for seq in other])
+            changes = [(link.parent_table, *values, seq, link.attribute) for seq in other]
+            self._session.bulk.for_each(connection, _CHANGE_LINK, changes)
             self._dependencies.reevaluate(
                 connection, self._session.bulk.states_of(connection, sorted(other)), (), tally
             )

@@ -60,6 +60,8 @@ _ACKNOWLEDGE = """
     FROM {pairs} WHERE sync_link.seq = n.seq AND attribute = ?
 """
 _UNLINK = "UPDATE sync_link SET acked_id = NULL, acked_incarnation = NULL"
+_NOT_MAPPED = "UPDATE sync_link SET parent_table = '', parent_id = acked_id, required = 0, keyed = 0"
+_PERHAPS_LINKED = "UPDATE sync_link SET acked_id = coalesce(acked_id, parent_id), acked_incarnation = NULL"
 _LEAVING = "SELECT seq FROM sync_record WHERE (desired_hash IS NULL OR orphaned = 2) AND table_name = ? AND id"
 
 
@@ -125,7 +127,7 @@ class DependencyStatus:
 
         Args:
             connection: of the transaction.
-            specs: the table's links. Stored links of other attributes are deleted.
+            specs: the table's links. Stored links of other attributes are marked as not mapped: see storage/schema.py.
             parents: by seq, the parents' ids in the order of `specs`.
             in_doubt: records with a request without an answer. It may link them to the parents that they had until now,
                 so these are stored as possible links.
@@ -143,9 +145,10 @@ class DependencyStatus:
             values = (spec.attribute, spec.parent_table, int(spec.required), int(spec.keyed), int(spec.keep_orphans))
             self._session.bulk.for_pairs(connection, _PUT, pairs, *values)
         known = ", ".join("?" * len(specs))
-        others = f"AND attribute NOT IN ({known})" if specs else ""
+        others = f"AND parent_table <> ''{f' AND attribute NOT IN ({known})' if specs else ''}"
         names = [spec.attribute for spec in specs]
-        self._session.bulk.for_seqs(connection, "DELETE FROM sync_link", [*parents, *kept], *names, also=others)
+        self._session.bulk.for_seqs(connection, _PERHAPS_LINKED, in_doubt, *names, also=others)
+        self._session.bulk.for_seqs(connection, _NOT_MAPPED, [*parents, *kept], *names, also=others)
 
     def links_to_send(self, connection: Connection, seqs: Sequence[int]) -> dict[int, tuple[LinkTo, ...]]:
         """Return by seq the links to be sent with these records: those to parents that stand in Campaign."""
@@ -180,7 +183,7 @@ class DependencyStatus:
         self._session.bulk.for_seqs(connection, "DELETE FROM sync_possible_link", certain)
 
     def links(self, connection: Connection, seqs: Sequence[int], also: str = "") -> list[Link]:
-        ordered = f"{also} ORDER BY seq, attribute"
+        ordered = f"AND parent_table <> '' {also} ORDER BY seq, attribute"
         return [Link(*row) for row in self._session.bulk.for_seqs(connection, _LINK, seqs, also=ordered)]
 
     # --- re-evaluation ------------------------------------------------------------------------------------------------

@@ -138,7 +138,9 @@ class StoredRecords(Repository):
 
     def _links(self, connection: Connection, seq: int) -> tuple[StoredLink, ...]:
         columns = [_L[name] for name in Link._fields]
-        rows = connection.execute(sa.select(*columns).where(_L.seq == seq).order_by(_L.attribute)).all()
+        rows = connection.execute(
+            sa.select(*columns).where(_L.seq == seq, _L.parent_table != "").order_by(_L.attribute)
+        ).all()
         return tuple(self._link(connection, Link(*row)) for row in rows)
 
     def _link(self, connection: Connection, link: Link) -> StoredLink:

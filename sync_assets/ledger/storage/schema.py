@@ -151,7 +151,8 @@ feed = sa.Table(
 )
 
 # A record's links to its parents, one row for each configured link: the desired link, and the one that Campaign
-# acknowledged last. The record is pending while the two differ.
+# acknowledged last. The record is pending while the two differ. A link that is no longer mapped keeps its row, with
+# parent_table '' and the parent that Campaign acknowledged: if it is mapped again, Campaign may still hold it.
 link = sa.Table(
     "sync_link",
     metadata,

@@ -415,15 +415,63 @@ def test_a_withdrawn_child_is_unlinked_from_an_optional_parent_and_else_left_as_
 # Other configurations
 
 
+def read_in_full(ledger: Ledger, *links: LinkSpec, contact: str | None = None, value: str = "b") -> None:
+    """The orders under a changed mapping."""
+    feed = ledger.feeds.feed("order")
+    assert feed is not None
+    ledger.feeds.reset_feed("order", feed.version)
+    page = linked([row("order", value)], **{link.attribute: [contact] for link in links})
+    capture(ledger, page=page, table="order", links=links, complete=True)
+
+
 @pytest.mark.parametrize("links", [[], [replace(ONCE, attribute="cusOther", required=False)]], ids=["none", "another"])
 def test_a_link_that_is_configured_no_more_ties_no_more(ledger: Ledger, links: list[LinkSpec]) -> None:
     in_campaign(ledger)
     capture(ledger, deleted=["anna"])
     assert waits(ledger, "anna", BlockReason.CHILDREN_PENDING)
-    feed = ledger.feeds.feed("order")
-    assert feed is not None
-    ledger.feeds.reset_feed("order", feed.version)
-    page = linked([row("order")], **{link.attribute: [None] for link in links})
-    capture(ledger, page=page, table="order", links=links, complete=True)
+    read_in_full(ledger, *links)
     assert sent(ledger) == ["delete"]
     assert [one.operation for one in claim(ledger, table="order")] == ["update"]
+
+
+@pytest.mark.parametrize(
+    ("link", "result", "contact", "parents"),
+    [
+        (OPTIONAL, "done", None, [None]),
+        (OPTIONAL, "done", "anna", []),
+        (OPTIONAL, "done", "bert", ["bert"]),
+        (OPTIONAL, "unknown", "anna", ["anna"]),  # an earlier request may have linked it to another parent
+        (replace(ONCE, required=False), "done", None, []),
+        (replace(ONCE, required=False), "done", "bert", []),
+        (KEPT, "done", "bert", ["bert"]),
+    ],
+)
+def test_a_link_that_is_mapped_again_is_compared_with_the_one_that_campaign_holds(
+    ledger: Ledger, link: LinkSpec, result: str, contact: str | None, parents: list[str | None]
+) -> None:
+    capture(ledger, row("bert"))
+    in_campaign(ledger, link)
+    order(ledger, "anna", "b", link=link)
+    answer(ledger, result, claim_one(ledger, table="order"))
+    read_in_full(ledger, value="c")
+    stored = ledger.stored.stored_record("order", guid("order"))
+    assert stored is not None
+    assert stored.links == ()
+    assert sent(ledger, "order") == ["update"]
+    read_in_full(ledger, link, contact=contact, value="c")
+    to_send = [link.id for link in claim_one(ledger, table="order").links if not link.acknowledged]
+    assert to_send == [name and guid(name) for name in parents]
+
+
+@pytest.mark.parametrize("link", [NEEDED, KEPT])
+def test_a_required_link_that_is_mapped_again_and_leads_nowhere_orphans_the_record(
+    ledger: Ledger, link: LinkSpec
+) -> None:
+    in_campaign(ledger, link)
+    read_in_full(ledger)
+    assert sent(ledger, "order") == ["update"]
+    read_in_full(ledger, link)
+    assert orphaned(ledger, "order")
+    assert sent(ledger, "order") == []  # `anna`, to whom Campaign links it, stays
+    capture(ledger, deleted=["anna"])
+    assert sent(ledger, "order") == ([] if link.keep_orphans else ["delete"])
