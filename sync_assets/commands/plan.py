@@ -29,7 +29,7 @@ from sync_assets.commands import terminal
 from sync_assets.commands.estimate import pace
 from sync_assets.commands.estimate_calls import hours, read_limits
 from sync_assets.commands.inventory import Inventory
-from sync_assets.commands.plan_changes import planned_changes, show_changes
+from sync_assets.commands.plan_changes import planned_changes, rejections, show_changes
 from sync_assets.commands.status import CALL_KINDS, held_back, refused_attributes, refused_updates, waiting_for
 from sync_assets.commands.terminal import AcceptMapping, Json, Parts, TablesOption, number_table
 from sync_assets.commands.values import Result, check_tables, fields
@@ -122,8 +122,9 @@ def plan(
                 )
                 document["notes"] += notes
                 for table, one in document["tables"].items():
-                    one["changes"] = changes.get(table, [])
-                    one["changes_not_listed"] = rehearsal.tables[table].done - len(one["changes"])
+                    one["changes"] = [*changes.get(table, []), *rejections(ledger, table)][:listed]
+                    all_of_them = rehearsal.tables[table].done + one["rejected"]
+                    one["changes_not_listed"] = all_of_them - len(one["changes"])
     document["notes"] += [
         f"{table} is in maintenance since {iso(since)}: what is planned of it goes after `sync-assets maintenance off "
         f"{table}`."

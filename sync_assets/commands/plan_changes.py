@@ -1,4 +1,4 @@
-"""`plan --changes`: the records that a sync would write, and the attributes in which Campaign's records differ.
+"""`plan --changes`: records that a sync would write, with the attributes that differ in Campaign, and rejected ones.
 
 The requests are those of the rehearsal (push/rehearsal.py). The ledger holds no values, so each listed update is
 compared with Campaign's record, which costs one read (two where it is looked up by a filter after its key).
@@ -19,8 +19,10 @@ from sync_assets.campaign.dialect import ResponseOutcome
 from sync_assets.campaign.metadata import Resource
 from sync_assets.campaign.records import Records
 from sync_assets.commands.terminal import Parts, plain_table
+from sync_assets.commands.values import fields
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
+from sync_assets.ledger import Ledger
 from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.push.rehearsal import Change
 from sync_assets.push.target import Target
@@ -95,6 +97,11 @@ def _change(
     return changed
 
 
+def rejections(ledger: Ledger, table: str) -> list[dict[str, Any]]:
+    """Return the records that are rejected when the rehearsal is at its end, with the reasons."""
+    return [{"operation": "reject", **fields(one, "id", "reason")} for one in ledger.reports.rejects(table)]
+
+
 def show_changes(tables: Mapping[str, Any]) -> Parts:
     """Show a table of the listed records for each table that has some."""
     for name, one in tables.items():
@@ -102,7 +109,7 @@ def show_changes(tables: Mapping[str, Any]) -> Parts:
         further = one.get("changes_not_listed", 0)
         if rows:
             yield f"{name}:"
-            yield plain_table("change", "id", "attributes", rows=rows)
+            yield plain_table("change", "id", "attributes, or the reason", rows=rows)
         if further:
             yield f"{name}: {counted(further, 'more record')}. `--limit` lists more."
         if rows or further:
@@ -112,7 +119,7 @@ def show_changes(tables: Mapping[str, Any]) -> Parts:
 def _attributes(change: Mapping[str, Any]) -> str:
     if values := change.get("values"):
         return "\n".join(change_text({"attribute": name, **one}) for name, one in values.items())
-    return ", ".join(change.get("attributes", ()))
+    return change.get("reason") or ", ".join(change.get("attributes", ()))
 
 
 def change_text(change: Mapping[str, Any]) -> str:

@@ -321,6 +321,7 @@ class TestLinkedTables:
 
 class TestChanges:
     def test_each_record_is_listed_with_the_attributes_that_differ_in_campaign(self, program: Program) -> None:
+        program.table["fields"]["jobtitle"] = "cusJobTitle"
         admin = program.sandbox.admin
         [changed, deleted, by_hand] = admin.create(
             "contact", *({"lastname": f"N{n}", "jobtitle": "Nurse"} for n in "abc")
@@ -330,7 +331,7 @@ class TestChanges:
         admin.change("contact", [by_hand], jobtitle="Painter")
         admin.post("/campaign/change", {"resource": "profile", "keys": [by_hand], "set": {"cusJobTitle": "Painter"}})
         admin.delete("contact", [deleted])
-        [inserted] = admin.create("contact", {"lastname": "Lovelace"})
+        inserted, rejected = admin.create("contact", {"lastname": "Lovelace"}, {"jobtitle": "J" * 51})
         before = everything(program)
         status, document = program.json("plan", "--changes")
         assert everything(program) == before
@@ -341,6 +342,7 @@ class TestChanges:
             deleted: {"operation": "delete"},
             changed: {"operation": "update", "attributes": ["cusJobTitle", "location.city"]},
             by_hand: {"operation": "update", "attributes": []},
+            rejected: {"operation": "reject", "reason": "cusJobTitle: 51 characters, at most 50"},
         }
         assert {one.pop("id"): one for one in told["changes"]} == expected
         assert told["changes_not_listed"] == 0
@@ -356,8 +358,9 @@ class TestChanges:
         }
         status, text, _ = program.run("plan", "--changes", "--show-values")
         assert "cusJobTitle: Nurse -> Countess" in text
+        assert f"reject  {rejected}  cusJobTitle: 51 characters" in text
         _, text, _ = program.run("plan", "--changes", "--limit", "1")
-        assert "contact: 3 more records. `--limit` lists more." in text
+        assert "contact: 4 more records. `--limit` lists more." in text
         assert sum(id_ in text for id_ in expected) == 1
 
         program.guardrails = {"engine_calls_per_day": 1}  # spent, so Campaign is not read

@@ -184,7 +184,10 @@ NAME = "new_customerpreferenceofthegroup"
 RECORDS = [{"table": NAME, "id": id_, "since": AT, "attempts": NUMBER, "reason": "it is wrong"} for id_ in IDS]
 CALLS = dict.fromkeys(("insert", "update", "delete", "read"), NUMBER)
 CHANGES = {
-    "changes": [{"id": IDS[0], "operation": "update", "attributes": [NAME, "cusAmount"]}],
+    "changes": [
+        {"id": IDS[0], "operation": "update", "attributes": [NAME, "cusAmount"]},
+        {"id": IDS[1], "operation": "reject", "reason": f"{NAME}: {NUMBER} characters, at most 50"},
+    ],
     "changes_not_listed": NUMBER,
 }
 PLAN = {"waiting_for": {}, "orphaned": 0, "engine_calls": CALLS, **CHANGES} | dict.fromkeys(PLANNED, NUMBER)
@@ -239,7 +242,7 @@ TABLES: dict[str, tuple[Callable[[dict[str, Any]], Any], dict[str, Any], int]] =
             "budget": None,
             "notes": [],
         },
-        len(PLANNED) + len(CALLS) + len(OPT_OUTS_DUE),
+        len(PLANNED) + len(CALLS) + len(OPT_OUTS_DUE) + 1,
     ),
     "estimate": (
         estimate.show,
