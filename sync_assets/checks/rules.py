@@ -136,11 +136,11 @@ TRACKING = Rule(
 COLUMNS = Rule(
     "mapped_columns_exist",
     "mapped columns do not fit",
-    "Every column of the mapping is in the table and may be read.",
+    "Each mapped column exists in the table and can be read.",
     "table",
 )
 COLUMN_TYPES = Rule(
-    "column_types_are_as_before", "column types changed", "No mapped column has another type than before.", "table"
+    "column_types_are_as_before", "column types changed", "Each mapped column has the same type as before.", "table"
 )
 PUBLISHED = Rule(
     "resource_is_published",
@@ -152,21 +152,21 @@ PUBLISHED = Rule(
 TARGET = Rule(
     "target_is_as_before",
     "the target changed",
-    "The table is sent to the resource, and by the key, that acknowledged it so far.",
+    "Campaign acknowledged the table's records under this resource and this key.",
     "table",
     "campaign",
 )
 ATTRIBUTES = Rule(
     "mapped_attributes_exist",
     "mapped attributes do not fit",
-    "Every attribute of the mapping is in the resource and may be written.",
+    "Each mapped attribute exists in the resource and can be written.",
     "table",
     "campaign",
 )
 ATTRIBUTE_TYPES = Rule(
     "attribute_types_are_as_before",
     "attribute types changed",
-    "No mapped attribute has another type than before.",
+    "Each mapped attribute has the same type as before.",
     "table",
     "campaign",
 )
@@ -185,17 +185,17 @@ KEY = Rule(
     "campaign",
 )
 ANSWERS = Rule("system_answers", "the system does not answer", "The system answers.", "table")
-CAPTURE = Rule("capture_goes_on", "the capture is paused", "The backlog is not full.", "table")
+CAPTURE = Rule("capture_goes_on", "the capture is paused", "The backlog is below its limit.", "table")
 OPT_OUT_COLUMNS = Rule(
     "opt_out_columns_fit",
     "opt-out columns do not fit",
-    "Every opt-out column can be read, and written where need be; true means what the configuration says.",
+    "Each opt-out column can be read, and written if the direction needs that; its true means what `inverted` states.",
     "table",
 )
 OPT_OUT_ATTRIBUTES = Rule(
     "opt_out_attributes_fit",
     "opt-out attributes do not fit",
-    "Every opt-out attribute is in the resource and may be written.",
+    "Each opt-out attribute exists in the resource and can be written.",
     "table",
     "campaign",
 )
@@ -204,34 +204,34 @@ OPT_OUT_ATTRIBUTES = Rule(
 
 CONTACTS = Rule(
     "contacts_are_within_the_limit",
-    "there are too many contacts",
-    "There are no more contacts than max_contacts allows.",
+    "too many contacts",
+    "The number of contacts is at most `max_contacts`.",
     "table",
 )
 ENTITIES = Rule(
     "custom_entities_are_within_the_limit",
     "too many custom entities are mapped",
-    "No more tables are mapped than max_custom_entities allows.",
+    "The number of mapped tables besides contact is at most `max_custom_entities`.",
     "all",
 )
 MOST_COLUMNS = Rule(
     "columns_are_within_the_limit",
     "too many columns are mapped",
-    "The custom entity maps no more columns than max_columns allows.",
+    "The number of mapped columns is at most `max_columns`.",
     "all",
 )
 LINK_DEPTH = Rule(
-    "link_depth_is_within_the_limit", "links lead too deep", "Links lead no deeper than max_link_depth allows.", "all"
+    "link_depth_is_within_the_limit", "too many links in a row", "Links in a row are at most `max_link_depth`.", "all"
 )
 TYPES = Rule(
     "types_are_supported",
     "types are not supported",
-    "Campaign has a type for every mapped column; others are sent as texts.",
+    "Campaign has a type for each mapped column.",
 )
 PERSONAL_DATA = Rule(
     "personal_data_is_linked_to_profile",
     "personal data outlives the profile",
-    "What looks like personal data is linked to a profile, and deleted with it.",
+    "Columns that look like personal data belong to records that are linked to a profile and deleted with it.",
     side="campaign",
 )
 BUDGET = Rule(
@@ -246,12 +246,12 @@ BUDGET = Rule(
 READY = Rule(
     "ready",
     "not ready",
-    "The table's set-up is right on this side: it answers, has all that is mapped, and keeps to the limits.",
+    "The table's set-up is right on this side: the system answers, each mapped name exists, limits are kept.",
 )
 GUARD = Rule(
     "no_deletion_is_held_back",
     "deletions are held back",
-    "Dynamics 365 has lost no more records at once than `max_delete_share` lets Campaign lose.",
+    "The deletions of the last 24 hours are at most `max_delete_share` of the table's records.",
     "table",
 )
 POLLED = Rule(
@@ -264,13 +264,13 @@ REJECTED = Rule(
     "no_record_is_rejected", "records are rejected", "No record of this table is rejected; see `sync-assets rejects`."
 )
 WAITING = Rule(
-    "no_record_waits_long", "records wait for long", "No record has been waiting for its parent for more than an hour."
+    "no_record_waits_long", "records wait too long", "No record has been waiting for its parent for more than an hour."
 )
-BACKLOG = Rule("backlog_is_young", "the backlog is old", "Nothing has been pending for more than an hour.")
+BACKLOG = Rule("backlog_is_young", "the backlog is old", "No record has been pending for more than an hour.")
 CAMPAIGN_AGREES = Rule(
     "campaign_agrees_with_what_was_sent",
     "Campaign differs from what was sent",
-    "A random sample of the records that Campaign acknowledged is read back: it holds what was sent last.",
+    "A random sample of acknowledged records, read back from Campaign, holds the values that were sent last.",
 )
 UNIQUE_KEYS = Rule(
     "no_key_occurs_twice", "keys occur twice", "No two records of Campaign carry the same id of Dynamics 365.", "table"
@@ -278,7 +278,7 @@ UNIQUE_KEYS = Rule(
 OPT_OUTS_AGREE = Rule(
     "opt_outs_agree",
     "opt-outs differ",
-    "No contact of a sample is opted out on one side only for longer than the direction of opt-outs allows.",
+    "No contact of a sample is opted out on one side only, unless the direction or a recent change explains it.",
     "table",
 )
 TABLE_CHECKS: Mapping[Side, tuple[Rule, ...]] = {
@@ -295,12 +295,12 @@ FILE_ARRIVES = Rule(
     "the export file is late",
     "Campaign has written a file of opt-outs within `expected_every_hours`.",
 )
-SFTP_SPACE = Rule("sftp_has_room", "the SFTP is nearly full", "The Campaign SFTP is known to be less than 80 % full.")
+SFTP_SPACE = Rule("sftp_has_room", "the SFTP is nearly full", "The Campaign SFTP is less than 80 % full.")
 READABLE = Rule(
-    "the_file_can_be_read", "the file cannot be read", "The file is whole, has its columns, and times.", "table"
+    "the_file_can_be_read", "the file cannot be read", "The file is complete, has its columns, and has times.", "table"
 )
 VALID = Rule("every_row_is_valid", "rows are rejected", "No row is rejected.")
-ALL_DECIDED = Rule("everything_due_is_decided", "opt-outs are not decided", "Campaign answered for every contact.")
+ALL_DECIDED = Rule("everything_due_is_decided", "opt-outs are not decided", "Each opt-out that was due is decided.")
 ACCEPTED = Rule("no_opt_out_is_rejected", "opt-outs are rejected", "No opt-out is rejected.")
 
 

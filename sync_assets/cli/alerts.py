@@ -25,10 +25,10 @@ TEST = (
 
 
 def command(
-    test: Annotated[bool, typer.Option("--test", help="Send a test notice to every channel.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Send a test notification to each channel.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Open incidents: failed runs, failed checks, failing sensors, stale data, as the sensor `alerts` finds them."""
+    """Show the open incidents: failed runs, failed checks, failing sensors, stale data."""
     if not test:
         print_document(open_incidents(open_runtime()), as_json, show_incidents)
         return

@@ -80,10 +80,10 @@ parent's resource and the parent's key.
 
 def command(
     headless: Annotated[bool, typer.Option("--headless", help="No UI: sync, change, sync again, compare.")] = False,
-    contacts: Annotated[int, typer.Option(min=1, help="How many sample contacts.")] = 1000,
+    contacts: Annotated[int, typer.Option(min=1, help="Number of sample contacts.")] = 1000,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the Dagster UI; 0: a free one.")] = 3000,
 ) -> None:
-    """Start the sandbox and Dagster against it, and watch contacts travel."""
+    """Start the sandbox, and Dagster that synchronises its two systems."""
     private_files()
     if status := run_headless(contacts) if headless else run_with_ui(contacts, port):
         end(status, "The systems do not agree." if headless else f"Dagster ended with status {status}.")

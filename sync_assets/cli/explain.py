@@ -17,19 +17,20 @@ from sync_assets.defs.tables.run_requests import add_runs
 
 def command(
     record: Annotated[
-        str | None, typer.Argument(metavar="ID", help="The D365 id of the record, a GUID.", show_default=False)
+        str | None, typer.Argument(metavar="ID", help="The record's id in Dynamics 365, a GUID.", show_default=False)
     ] = None,
     where: Annotated[
-        str | None, typer.Option(metavar="COLUMN=VALUE", help="In place of ID: a column of Dynamics 365 and its value.")
+        str | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Find the record by a column of Dynamics 365, in place of ID."),
     ] = None,
     table: TableOption = None,
     show_values: Annotated[
-        bool, typer.Option("--show-values", help="Show values, which are personal data, instead of their shapes.")
+        bool, typer.Option("--show-values", help="Show the values, which are personal data, instead of their shapes.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """One record from end to end: both systems, filter, mapping, ledger, parents, what differs. Exit status 0: in step,
-    2: not in step, 1: unknown. Costs one engine call, and one for each link."""
+    """Explain one record from end to end: both systems, filter, mapping, ledger, parents, differences. Costs one engine
+    call, and one for each link. Exit status 0: in step; 2: not in step; 1: unknown."""
     if (record is None) is (where is None):
         raise typer.BadParameter("Name one record, by its ID or by --where COLUMN=VALUE.")
     runtime = open_runtime()

@@ -24,48 +24,48 @@ PANELS = {
         "add": ("commands.init", "Add one table to the configuration."),
         "schema": ("commands.init", "Print the JSON Schema of the configuration, for editors."),
         "role": ("commands.role", "Write a Dynamics 365 solution with the security role that the program needs."),
-        "doctor": ("commands.doctor", "Check configuration, credentials, both systems' metadata and the guardrails."),
-        "estimate": ("commands.estimate", "The engine calls of the first load and of a month, against the budgets."),
-        "certify": ("commands.certify", "On a stage tenant: test with synthetic records how both systems behave."),
-        "migrate": ("cli.migrate", "From Adobe's integration to this program, step by step."),
+        "doctor": ("commands.doctor", "Check configuration, credentials, metadata of both systems, guardrails."),
+        "estimate": ("commands.estimate", "Estimate the engine calls of the first load and of a month."),
+        "certify": ("commands.certify", "Test on a stage tenant, with synthetic records, how both systems behave."),
+        "migrate": ("cli.migrate", "Migrate from Adobe's integration, step by step."),
     },
     "Every day": {
-        "sync": ("cli.sync", "Run every flow through Dagster until nothing more can be done."),
-        "plan": ("commands.plan", "Dry run: what the next sync would change, and the engine calls that it costs."),
-        "status": ("commands.status", "Per table: records by state, the change feed's position, engine calls today."),
-        "history": ("commands.history", "What became of records, run by run."),
-        "hold": ("commands.hold", "Privacy holds: nothing about a held contact is written to either system."),
+        "sync": ("cli.sync", "Capture changes, send records and apply opt-outs until no more can be done."),
+        "plan": ("commands.plan", "Show the changes of the next sync and their engine calls. Writes nothing."),
+        "status": ("commands.status", "Show each table's records by state, its cursor, and today's engine calls."),
+        "history": ("commands.history", "Show the outcome of each request for a record, run by run."),
+        "hold": ("commands.hold", "Hold a contact during a privacy request: neither system is written."),
     },
     "When something is wrong": {
-        "explain": ("cli.explain", "One record from end to end: both systems, mapping, ledger, and what differs."),
-        "rejects": ("commands.rejects", "The records that Campaign or Dynamics 365 rejected, with the reasons."),
+        "explain": ("cli.explain", "Explain one record: both systems, mapping, ledger, differences."),
+        "rejects": ("commands.rejects", "List the rejected records with their reasons."),
         "retry": ("commands.retry", "Make rejected records pending again."),
-        "approve-deletes": ("commands.approve_deletes", "Let a mass deletion that the guard stopped go ahead, once."),
-        "replay": ("cli.replay", "Capture all rows of a table again, or those last modified on some days."),
-        "maintenance": ("commands.maintenance", "Tables that are neither captured nor sent for a while."),
-        "alerts": ("cli.alerts", "The open incidents, as the sensor `alerts` finds them; a test of the channels."),
+        "approve-deletes": ("commands.approve_deletes", "Approve, once, a mass deletion that is held back."),
+        "replay": ("cli.replay", "Capture a table again, or the rows modified on some days."),
+        "maintenance": ("commands.maintenance", "Stop tables while their data model is published."),
+        "alerts": ("cli.alerts", "Show the open incidents, or send a test notification."),
     },
     "Ledger": {
-        "backup": ("commands.backup", "Copy a SQLite ledger while flows run."),
-        "rebuild": ("commands.rebuild", "After the ledger was lost or restored: find out what Campaign holds already."),
+        "backup": ("commands.backup", "Copy a ledger in SQLite while runs go on."),
+        "rebuild": ("commands.rebuild", "Compare both systems after the ledger was lost or restored."),
         "accept-systems": ("commands.accept_systems", "Confirm that the ledger's systems moved to other addresses."),
     },
     "Servers": {
-        "dev": ("cli.servers", "`dagster dev`, behind a guard."),
-        "web": ("cli.servers", "`dagster-webserver`, behind the same guard."),
-        "code-server": ("cli.servers", "`dagster code-server start`, behind a guard."),
+        "dev": ("cli.servers", "Start `dagster dev` behind a guard."),
+        "web": ("cli.servers", "Start `dagster-webserver` behind the same guard."),
+        "code-server": ("cli.servers", "Start `dagster code-server start` behind a guard."),
     },
     "Demo": {
-        "demo": ("cli.demo", "Start the sandbox and Dagster against it, and watch contacts travel."),
-        "sandbox": ("cli.sandbox", "Serve a local Dynamics 365, Campaign, IMS and SFTP until stopped."),
+        "demo": ("cli.demo", "Start the sandbox, and Dagster that synchronises its two systems."),
+        "sandbox": ("cli.sandbox", "Run a local Dynamics 365, Campaign and SFTP until Ctrl-C."),
     },
 }
 """By task, each command's module in `sync_assets`, and its line in the list of `--help`."""
 
 COMMANDS = {name: (*command, panel) for panel, commands in PANELS.items() for name, command in commands.items()}
 FILES = {
-    "--config": "The configuration file; default: SYNC_ASSETS_CONFIG, or sync_assets.yaml here or in a folder above.",
-    "--env-file": "A file of variables, NAME=value, that win over those that are set.",
+    "--config": "The configuration file. Default: SYNC_ASSETS_CONFIG, or sync_assets.yaml in this folder or one above.",
+    "--env-file": "A file with lines NAME=value, which win over variables that are set.",
 }
 """Options of every command, in the list of its `--help`; `_named_files` reads them."""
 INTERRUPTED = 130
@@ -136,7 +136,7 @@ def _named_files() -> dict[str, str]:
 
 app = typer.Typer(
     name="sync-assets",
-    help="Dynamics 365 contacts and custom entities into Adobe Campaign Standard.",
+    help="Synchronise contacts and custom entities of Dynamics 365 with Adobe Campaign Standard.",
     cls=Commands,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -160,7 +160,7 @@ def options(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Dynamics 365 contacts and custom entities into Adobe Campaign Standard."""
+    """Synchronise contacts and custom entities of Dynamics 365 with Adobe Campaign Standard."""
 
 
 def main() -> None:

@@ -43,17 +43,16 @@ _BEGUN = "sync_begun"
 
 
 def command(
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm each step without being asked.")] = False,
-    go: Annotated[bool, typer.Option("--go", help="Make the first sync once all other steps are done.")] = False,
-    from_start: Annotated[bool, typer.Option("--from-start", help="Begin anew with the first step.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm each step without a question.")] = False,
+    go: Annotated[bool, typer.Option("--go", help="Run the first sync once all other steps are done.")] = False,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Start again at the first step.")] = False,
     show_values: Annotated[
-        bool, typer.Option("--show-values", help="Show values in the samples, which are personal data.")
+        bool, typer.Option("--show-values", help="Show the values of the samples, which are personal data.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """From Adobe's integration to this program, step by step: what to switch off, what Campaign holds, what would
-    change, opt-outs, calls and hours. Writes to neither system without --go. May be left and continued. Exit status
-    0: all steps are done, 2: a person must do or decide something."""
+    """Migrate from Adobe's integration, step by step. Writes to neither system without --go. May be left and
+    continued. Exit status 0: all steps are done; 2: a person must do or decide a step."""
     runtime = terminal.open_runtime(creates=True)
     terminal.let_sigterm_interrupt()
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not as_json

@@ -24,13 +24,13 @@ from sync_assets.words import counted
 
 def command(
     table: OneTable,
-    first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="Only rows last modified since.")] = None,
-    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Only rows last modified until.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Send them even if they equal what was last sent.")] = False,
+    first: Annotated[str | None, typer.Option("--from", metavar="DAY", help="Rows modified on DAY or later.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DAY", help="Rows modified on DAY or earlier.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Send rows that did not change, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Capture again all rows, or those last modified on the days given (UTC, both included). May be killed and
-    repeated. The next sync or the backlog sensor sends what is then pending."""
+    """Capture a table again: all rows, or those last modified on the days given (UTC, both included). The next sync, or
+    the sensor `backlog`, sends the records that are pending then. May be killed and repeated."""
     days = day(first, "--from"), day(last, "--to")
     runtime = terminal.open_runtime()
     with terminal.on_interrupt("Nothing is lost."), terminal.progress(runtime):

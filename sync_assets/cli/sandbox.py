@@ -32,12 +32,12 @@ class Dialect(StrEnum):
 @app.callback(invoke_without_command=True)
 def serve(
     context: typer.Context,
-    port: Annotated[int, typer.Option(min=0, max=65530, help="First of six ports; 0: free ones.")] = 0,
-    env_file: Annotated[str | None, typer.Option("--env-file", help="Write the environment for them here.")] = None,
-    contacts: Annotated[int, typer.Option(min=0, help="How many sample contacts Dynamics 365 begins with.")] = 1000,
-    dialect: Annotated[Dialect, typer.Option(help="Build of Campaign to play.")] = Dialect.STANDARD,
+    port: Annotated[int, typer.Option(min=0, max=65530, help="First of six ports; 0: free ports.")] = 0,
+    env_file: Annotated[str | None, typer.Option("--env-file", help="Write the systems' environment to F.")] = None,
+    contacts: Annotated[int, typer.Option(min=0, help="Number of sample contacts in Dynamics 365.")] = 1000,
+    dialect: Annotated[Dialect, typer.Option(help="Campaign Standard or Campaign v8.")] = Dialect.STANDARD,
 ) -> None:
-    """Serve a local Dynamics 365, Campaign, IMS and SFTP until stopped."""
+    """Run a local Dynamics 365, Campaign and SFTP until Ctrl-C."""
     if context.invoked_subcommand:
         return
     from sync_assets.sandbox.server import run  # noqa: PLC0415
@@ -50,14 +50,14 @@ def serve(
 
 @app.command("change")
 def change(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="Of Dynamics 365; or a resource of Campaign.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="A table of Dynamics 365, or a resource of Campaign.")],
     values: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID] COLUMN=VALUE", help="Without ID: the first row.")
+        list[str] | None, typer.Argument(metavar="[ID] COLUMN=VALUE", help="Default of ID: the first row.")
     ] = None,
     create: Annotated[bool, typer.Option("--create", help="Create a row with these values.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the row.")] = False,
 ) -> None:
-    """Change a row of Dynamics 365, or a record of Campaign, as other users do. Prints its id."""
+    """Change a row of Dynamics 365 or a record of Campaign, as another user does. Prints its id."""
     ids = [word for word in values or () if "=" not in word]
     columns = dict(word.split("=", 1) for word in values or () if "=" in word)
     if len(ids) > (not create) or bool(columns) == delete or (create and delete):
@@ -67,7 +67,7 @@ def change(
     if system is None:
         names = [*tables["d365"], *tables["campaign"]]
         closest = did_you_mean(table, names)
-        hint = f"Did you mean {closest}?" if closest else f"There are {', '.join(names)}."
+        hint = f"Did you mean {closest}?" if closest else f"It has {', '.join(names)}."
         raise SyncAssetsError(f"The sandbox has no table and no resource {table}.", hint)
     of_table, of_ids, creation, rows = FIELDS[system]
     request, done = (creation, "created") if create else ("delete", "deleted") if delete else ("change", "changed")
@@ -81,7 +81,7 @@ def change(
 
 @app.command("export")
 def export() -> None:
-    """Write the opt-out file to the SFTP, as the workflow of Campaign does."""
+    """Write the opt-out file to the SFTP, as Campaign's workflow does."""
     file = _ask("POST", "/campaign/export", {})["file"]
     print_line(f"{file} written." if file else "No profile has a key: no file written.")
 
@@ -95,7 +95,9 @@ def _ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         answer = httpx.request(method, f"{url}{path}", json=body, timeout=60, trust_env=False)
         document = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise SyncAssetsError(f"{ADMIN}: no sandbox answers there ({type(error).__name__}).", start) from None
+        raise SyncAssetsError(f"{ADMIN}: no sandbox answers at this address ({type(error).__name__}).", start) from None
     if answer.is_error:
-        raise SyncAssetsError(f"Refused: {document['error'].rstrip('.')}.", "Correct the id and the values.")
+        raise SyncAssetsError(
+            f"The sandbox refused this: {document['error'].rstrip('.')}.", "Correct the id and the values."
+        )
     return document

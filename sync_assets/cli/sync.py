@@ -86,12 +86,12 @@ class SyncResult:
 
 def command(
     table: TablesOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what it would do, as `plan`.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan, as `plan` does.")] = False,
     accept_mapping: AcceptMapping = False,
     new_ledger: NewLedger = False,
     as_json: Json = False,
 ) -> None:
-    """Run every flow through Dagster until nothing more can be done. Safe to kill and repeat at any moment."""
+    """Capture changes, send records and apply opt-outs until no more can be done. May be killed and repeated."""
     if dry_run:
         if new_ledger:
             raise typer.BadParameter("--dry-run writes nothing: leave out --new-ledger.")

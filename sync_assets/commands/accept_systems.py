@@ -14,7 +14,9 @@ from sync_assets.runtime.systems import NAMES, same_address
 
 
 def command(
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm; without this the change is only shown.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Confirm. Without this option the command only shows the change.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Confirm that the ledger's systems moved, with all their records, to the addresses of the environment."""

@@ -14,7 +14,7 @@ from sync_assets.words import counted
 
 
 def command(table: OneTable, as_json: Json = False) -> None:
-    """Let a mass deletion that the guard stopped go ahead: the next capture of the table, once."""
+    """Approve, once, the mass deletion that the guard holds back: the next capture lets the deletions go ahead."""
     print_document(approve_deletes(open_runtime(), table), as_json, show)
 
 

@@ -17,7 +17,7 @@ from sync_assets.runtime.context import Runtime
 
 
 def command(file: Annotated[str, typer.Argument(help="A new file.")], as_json: Json = False) -> None:
-    """Copy a SQLite ledger, consistent as of one moment, while flows run. For PostgreSQL use pg_dump."""
+    """Copy a ledger in SQLite, as of one moment, while runs go on. For PostgreSQL use pg_dump."""
     document = {"file": file, "bytes": backup(open_runtime(), Path(file))}
     print_document(document, as_json, lambda done: [f"{done['bytes']:,} bytes written to {done['file']}."])
 

@@ -40,7 +40,7 @@ def command(
     yes: Annotated[bool, typer.Option("--yes", help="Write to the stage tenant without being asked.")] = False,
     as_json: Json = False,
 ) -> None:
-    """On a stage tenant: test with synthetic records how both systems behave, and store the findings in the ledger.
+    """Test on a stage tenant, with synthetic records, how both systems behave, and store the findings in the ledger.
     Writes to Campaign and removes its records; writes nothing to Dynamics 365. May be killed and repeated."""
     runtime = open_runtime(creates=True)
     with on_interrupt("The next run removes its remaining records."):

@@ -67,12 +67,12 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def command(
     file: Annotated[
-        str | None, typer.Option("--file", metavar="SAMPLE", help="Check only a sample of the opt-out export.")
+        str | None, typer.Option("--file", metavar="SAMPLE", help="Check only this sample of the opt-out file.")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show also each check that is right.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the checks that passed, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check configuration, credentials, reachability, both systems' metadata and the guardrails."""
+    """Check configuration, credentials, metadata of both systems and guardrails, and name the remedies."""
     if file is not None:
         document = examine_sample(open_runtime(), Path(file))
         print_document(document, as_json, show_sample)
@@ -299,10 +299,10 @@ class _TableChecks:
         await runtime.count_calls(config.table, calls.take())
         is_missing = isinstance(matches, ResponseOutcome) and matches.kind == "missing"
         if acknowledged and not isinstance(matches, ResponseOutcome):
-            return ok(title, f"Campaign found one that was sent {cost}")
+            return ok(title, f"Campaign finds a record that was sent {cost}")
         if not acknowledged and is_missing:
             if records.addressing.key_is_proven:
-                return ok(title, f"Campaign found one that was sent {cost}")
+                return ok(title, f"Campaign finds a record that was sent {cost}")
             text = (
                 "not verified: no record was sent yet. The first sync sends one alone, and others once it is found by"
             )

@@ -53,14 +53,14 @@ _SIGNS = {"exact": "", "at most": "≤ ", "at least": "≥ "}
 
 def command(
     table: TablesOption = None,
-    months: Annotated[int, typer.Option(min=1, max=1200, help="How many months are summed up.")] = 12,
+    months: Annotated[int, typer.Option(min=1, max=1200, help="Months to add up.")] = 12,
     other_calls: Annotated[
-        int, typer.Option("--other-calls", min=0, metavar="N", help="Engine calls of other sources in a month.")
+        int, typer.Option("--other-calls", min=0, metavar="N", help="Engine calls of other programs in a month.")
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """The engine calls of the first load and of a month, from counts of rows, against the budgets. Makes no engine
-    call and writes nothing."""
+    """Estimate the engine calls of the first load and of a month from counts of rows, and compare them with the
+    budgets. Makes no engine call, writes nothing."""
     with on_interrupt("Nothing was written."):
         document = estimate(open_runtime(), months=months, other_calls=other_calls, only=table or ())
     print_document(document, as_json, show)

@@ -21,14 +21,15 @@ _WRITTEN = {"d365": "written to Dynamics 365", "campaign": "written to Campaign"
 
 def command(
     record: Annotated[
-        str | None, typer.Argument(metavar="ID", help="A D365 id; all records if left out.", show_default=False)
+        str | None,
+        typer.Argument(metavar="ID", help="A record's id in Dynamics 365. Default: all records.", show_default=False),
     ] = None,
     table: TableOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Entries at most.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Maximum of entries.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """What became of records, the newest first: operation, outcome, reason and run, no values; for a contact also its
-    opt-out decisions. Kept if `history` is configured."""
+    """Show the outcome of each request for a record, the newest first: operation, reason and run, no values; for a
+    contact also its opt-out decisions. The ledger keeps them if `history` is configured."""
     print_document(history(open_runtime(), record, table, limit), as_json, show)
 
 

@@ -23,11 +23,11 @@ from sync_assets.words import counted
 
 app = typer.Typer(
     name="hold",
-    help="Privacy holds: nothing about a held contact and the person's other records is written to either system.",
+    help="Privacy holds: neither system is written about a held contact and the person's other records.",
     no_args_is_help=True,
     add_completion=False,
 )
-Contact = Annotated[str, typer.Argument(metavar="ID", help="The contact's D365 id, a GUID.")]
+Contact = Annotated[str, typer.Argument(metavar="ID", help="The contact's id in Dynamics 365, a GUID.")]
 
 NEEDS = "A hold needs the contact's"
 WAIT_SECONDS = 120.0
@@ -37,17 +37,19 @@ WAIT_SECONDS = 120.0
 @app.command("add")
 def add_command(
     contact: Contact,
-    force: Annotated[bool, typer.Option("--force", help="Hold one that is unknown: deleted before.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Hold an unknown contact too, such as one that was deleted before.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write nothing about this contact and the person's other records until the hold is released. Both systems are
-    asked for these records, which costs engine calls (reads only)."""
+    """Write neither this contact nor the person's other records until `hold release`. Finds these records in both
+    systems, which costs engine calls (reads only)."""
     print_document(add(open_runtime(creates=True), contact, force=force), as_json, show_added)
 
 
 @app.command("release")
 def release_command(contact: Contact, as_json: Json = False) -> None:
-    """End the hold. Records that Dynamics 365 still has are synchronised again; those of a deleted contact are not."""
+    """End the hold. Records of a contact that Dynamics 365 still has are synchronised again, others are excluded."""
     print_document(release(open_runtime(), contact), as_json, show_released)
 
 
@@ -59,8 +61,8 @@ def list_command(as_json: Json = False) -> None:
 
 @app.command("verify")
 def verify_command(contact: Contact, as_json: Json = False) -> None:
-    """Name every record of the contact's that either system still has. Exit status 0: gone from both; 1:
-    still there, or not known."""
+    """List the records of the contact that either system still has. Exit status 0: deleted in both; 1: a record is
+    left, or the contact is unknown."""
     document = verify(open_runtime(), contact)
     print_document(document, as_json, show_whereabouts)
     errors = [*document["d365"]["errors"], *document["campaign"]["errors"]]

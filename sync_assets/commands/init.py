@@ -38,9 +38,9 @@ def init_command(
         list[str] | None, typer.Option("--table", metavar=TABLE, help="Map this table; may be repeated.")
     ] = None,
     file: File = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
-    listing: Annotated[bool, typer.Option("--list", help="Only show the tables that can be mapped.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --list: one JSON document.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List the tables that can be mapped.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --list: print one JSON document.")] = False,
     sample: Annotated[
         Path | None,
         typer.Option(
@@ -48,7 +48,7 @@ def init_command(
         ),
     ] = None,
 ) -> None:
-    """Write a first configuration from both systems' metadata, with a suggestion for each column."""
+    """Write a first configuration from the metadata of both systems, with a suggestion for each column."""
     if as_json and not listing:
         raise typer.BadParameter("--json prints the list of tables: add --list.")
     environment = dict(os.environ)
@@ -69,7 +69,7 @@ def init_command(
 
 @app.command("add")
 def add_command(table: Annotated[str, typer.Argument(metavar="TABLE", help=f"{TABLE}.")], file: File = None) -> None:
-    """Add one table to the configuration. Everything else in the file stays as it is, byte for byte."""
+    """Add one table to the configuration. All other bytes of the file stay as they are."""
     environment = dict(os.environ)
     path, ask_resource = default_file(environment, file), choose_resource if on_a_terminal() else None
     print_parts(show_written(configure.add(environment, path, Argument.of(table), ask_resource=ask_resource)))

@@ -1,4 +1,4 @@
-"""`maintenance`: tables that are neither captured nor sent for a while."""
+"""`maintenance`: stop capture and push of tables while their data model is published."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sync_assets.words import counted
 
 app = typer.Typer(
     name="maintenance",
-    help="Tables that are neither captured nor sent for a while, say while a data model is being published.",
+    help="Maintenance: neither capture nor send tables while their data model is published.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -27,13 +27,13 @@ Tables = Annotated[
 
 @app.command("on")
 def on_command(tables: Tables, as_json: Json = False) -> None:
-    """Capture and send nothing of these tables from now on; the others go on as far as links allow."""
+    """Stop capture and push of these tables; the others go on as far as links allow."""
     print_document(on(open_runtime(creates=True), tables), as_json, show)
 
 
 @app.command("off")
 def off_command(tables: Tables, as_json: Json = False) -> None:
-    """Let these tables go on, with the types of columns and attributes as they are now."""
+    """Let these tables go on, with the present types of their columns and attributes."""
     print_document(off(open_runtime(), tables), as_json, show)
 
 

@@ -62,16 +62,16 @@ def command(
     table: TablesOption = None,
     changes: Annotated[
         bool,
-        typer.Option("--changes", help="List each record, and the attributes of updates that differ: a read for each."),
+        typer.Option("--changes", help="List the records and the attributes that differ: a read for each update."),
     ] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="With --changes: records at most.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="With --changes: maximum number.")] = 100,
     show_values: Annotated[
-        bool, typer.Option("--show-values", help="With --changes: show values, which are personal data.")
+        bool, typer.Option("--show-values", help="With --changes: show the values, which are personal data.")
     ] = False,
     accept_mapping: AcceptMapping = False,
     as_json: Json = False,
 ) -> None:
-    """Dry run: what the next sync would insert, update, delete, hold back, and the engine calls that it costs."""
+    """Show what the next sync would insert, update, delete and hold back, and its engine calls. Writes nothing."""
     if show_values and not changes:
         raise typer.BadParameter("--show-values shows the values of changes: add --changes.")
     runtime = terminal.open_runtime()

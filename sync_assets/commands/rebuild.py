@@ -41,16 +41,14 @@ FOUND = ("records", "equal", "differing", "unknown")
 def command(
     table: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Mapped tables; all if left out.", show_default=False, autocompletion=terminal.mapped_tables
-        ),
+        typer.Argument(help="Mapped tables. Default: all.", show_default=False, autocompletion=terminal.mapped_tables),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the engine calls that it would cost.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the engine calls.")] = False,
     new_ledger: NewLedger = False,
     as_json: Json = False,
 ) -> None:
-    """After the ledger was lost or restored from a backup: find out what Campaign holds already, so that the next sync
-    sends only what differs. Writes to neither system. May be killed and repeated; stop the sensors meanwhile."""
+    """Compare both systems after the ledger was lost or restored, so that the next sync sends only differences. Writes
+    to neither system. May be killed and repeated; stop the sensors meanwhile."""
     runtime = terminal.open_runtime(creates=not dry_run)
     runtime.new_ledger = new_ledger
     with terminal.on_interrupt("Nothing is lost."):

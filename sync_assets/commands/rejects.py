@@ -36,10 +36,10 @@ _EMPTY_LISTS = {
 def command(
     table: OptionalTable = None,
     orphaned: Annotated[
-        bool, typer.Option("--orphaned", help="List orphaned records: their parent is gone for good, or missing.")
+        bool, typer.Option("--orphaned", help="List orphaned records: they lack a parent that they need.")
     ] = False,
     retried: Annotated[
-        bool, typer.Option("--retried", help="List pending records that got no answer that names a cause.")
+        bool, typer.Option("--retried", help="List pending records whose last answer named no cause.")
     ] = False,
     waiting: Annotated[
         bool, typer.Option("--waiting", help="List waiting records, with the parents that they wait for.")
@@ -47,7 +47,7 @@ def command(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The records that Campaign or D365 rejected: id, reason, since when, attempts."""
+    """List the rejected records: id, reason, since when, attempts."""
     named = {"orphaned": orphaned, "waiting": waiting, "retried": retried}
     if sum(named.values()) > 1:
         raise typer.BadParameter("--orphaned, --waiting and --retried are lists of their own: name one of them.")

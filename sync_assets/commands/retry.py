@@ -15,10 +15,10 @@ from sync_assets.words import counted
 
 def command(
     table: OptionalTable = None,
-    record: Annotated[str | None, typer.Option("--id", help="Only the record of this D365 id.")] = None,
+    record: Annotated[str | None, typer.Option("--id", help="Only the record with this id of Dynamics 365.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make rejected records pending again; the next sync or the backlog sensor sends them."""
+    """Make rejected records pending again. The next sync, or the sensor `backlog`, sends them."""
     document = retry(open_runtime(), table, record)
     if record and not any(document.values()):
         where = table or "any table"

@@ -86,7 +86,7 @@ PRIVILEGES
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="The file, which is replaced; its name ends in .zip.")] = Path(
+    file: Annotated[Path, typer.Argument(help="The file to write or replace; its name ends in .zip.")] = Path(
         f"{NAME}_role.zip"
     ),
     as_json: Json = False,

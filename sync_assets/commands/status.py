@@ -37,10 +37,10 @@ WATCH_SECONDS = 2.0
 
 
 def command(
-    watch: Annotated[bool, typer.Option("--watch", help="Show it every two seconds, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every two seconds until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Per table: pending, waiting, rejected, held, orphaned, synced; the change feed's position; engine calls today."""
+    """Show each table's records by state, the cursor of its change feed, and today's engine calls."""
     if watch and as_json:
         raise typer.BadParameter("--json prints one document: leave out --watch.")
     runtime = open_runtime()

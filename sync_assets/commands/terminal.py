@@ -55,11 +55,11 @@ TablesOption = Annotated[
     typer.Option("--table", help="Only this mapped table; may be repeated.", autocompletion=mapped_tables),
 ]
 NewLedger = Annotated[
-    bool, typer.Option("--new-ledger", help="Go on with an empty ledger, though the configuration has another one.")
+    bool, typer.Option("--new-ledger", help="Accept an empty ledger in place of the configuration's.")
 ]
 AcceptMapping = Annotated[
     bool,
-    typer.Option("--accept-mapping", help="Go on with another target, or with a mapping that alternated with another."),
+    typer.Option("--accept-mapping", help="Accept another resource or key, or a mapping changed back and forth."),
 ]
 
 _RUNTIMES: list[Runtime] = []  # closed at the end, however a command ends

@@ -92,7 +92,7 @@ def _attributes_once(path: Path, table: dict[Any, Any], line: Line) -> Iterator[
     for to, where in written.items():
         child = next((other for other in written if other.startswith(f"{to}.")), None)
         if child:
-            text = f"`{to}` holds `{child}`, which line {line(written[child])} maps by itself"
+            text = f"`{to}` contains `{child}`, which line {line(written[child])} maps"
             yield where, text, f"name a sub-field of `{to}`, or remove one of the two"
 
 
@@ -102,7 +102,9 @@ def _key_and_links(path: Path, table: dict[Any, Any]) -> Iterator[Problem]:
     if isinstance(key, str) and "." in key:
         yield where, f"`{key}` is a sub-field and cannot be the key", "name an attribute of the resource"
     if key in REWRITTEN:
-        text = f"`{key}` cannot be the key: Campaign writes it anew (`abc-def` becomes `abc_def`), so no id is found"
+        text = (
+            f"`{key}` cannot be the key: Campaign changes it (`abc-def` becomes `abc_def`), so no record is found by it"
+        )
         yield where, text, ID_ALONE
     if _target(key) in CONTENT:
         yield where, f"`{key}` cannot be the key: it holds content, not an id", ID_ALONE
@@ -119,10 +121,10 @@ def _address(path: Path, table: dict[Any, Any]) -> Iterator[Problem]:
         remedy = "write e.g. `filter: {name: byExternalId, parameter: externalId_parameter}`"
         yield (*path, "address"), "`address: filter` needs the published filter", remedy
     if address == "url" and given is not None:
-        remedy = "write `address: auto`, or remove it; rules for rows stand in `filters`"
+        remedy = "write `address: auto`, or remove it; rules for rows belong in `filters`"
         yield (*path, "filter"), "`filter` is not used with `address: url`", remedy
     if table.get("api") == "customResources" and table.get("resource") in (PROFILE, "service"):
-        yield (*path, "api"), f"`{table['resource']}` is no custom resource", "write `api: profileAndServicesExt`"
+        yield (*path, "api"), f"`{table['resource']}` is not a custom resource", "write `api: profileAndServicesExt`"
 
 
 def _fields(path: Path, table: dict[Any, Any]) -> Iterator[Problem]:
@@ -211,12 +213,12 @@ def _opt_out(opt_out: dict[Any, Any], tables: Tables, line: Line) -> Iterator[Pr
         text = f"opt-outs need contact to be mapped to `profile`, not to `{resource}`"
         yield (*path, "resource"), text, "did you mean `profile`?"
     if not mistyped and not any(table.get("resource") == PROFILE for _, table in contact):
-        text = "opt-outs travel between contact and profile, which are not mapped to each other"
+        text = "opt-outs are synchronised between contact and profile, which are not mapped to each other"
         yield where, text, "map `table: contact` to `resource: profile`, or write `direction: disabled`"
     for at, to in (target for path, table in contact for target in _targets(path, table)):
         if to in seen:
             text = f"`{to}` is also an opt-out mapping (line {line(seen[to])})"
-            yield at, text, "remove it here: opt-outs have their own rule for who wins"
+            yield at, text, "remove it here: opt-outs have a rule of their own for the value that wins"
         elif direction == "d365_to_campaign" and at[-2] == "fields" and at[-1] in mappings:
             first_line = line(("opt_out", "mappings", at[-1]))
             text = f"`{at[-1]}` is also an opt-out mapping (line {first_line}), and a column goes to one attribute"

@@ -286,12 +286,12 @@ def _alerts(read: VariableReader) -> AlertSettings:
     user, password = read.optional("SYNC_ASSETS_SMTP_USER"), read.optional_secret("SYNC_ASSETS_SMTP_PASSWORD")
     if bool(user) != bool(password):
         read.problems.append(
-            "Of SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD one is not set. Set both, or neither if the mail "
-            "server asks for none."
+            "Only one of SYNC_ASSETS_SMTP_USER and SYNC_ASSETS_SMTP_PASSWORD is set. Set both, or neither if the mail "
+            "server needs no sign-in."
         )
     ui_url = read.optional("SYNC_ASSETS_UI_URL").rstrip("/")  # shown in notifications, never requested: http is allowed
     if ui_url and not ui_url.startswith(("https://", "http://")):
-        read.problems.append("SYNC_ASSETS_UI_URL is no URL. Write it with https:// and the host name.")
+        read.problems.append("SYNC_ASSETS_UI_URL is not a URL. Write it with https:// and the host name.")
     return AlertSettings(
         webhook=read.secret_url("SYNC_ASSETS_ALERT_WEBHOOK"),
         smtp_user=user or None,

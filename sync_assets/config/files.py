@@ -95,13 +95,13 @@ def read_env_file(path: Path, prefix: str = "") -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SyncAssetsError(f"The env file {path} cannot be read ({why}).", "Correct the path or the file.") from None
     variables: dict[str, str] = {}
     for line in parse_stream(io.StringIO(text)):
         if line.error or (line.key and line.value is None):
             raise SyncAssetsError(
-                f"{path}:{line.original.line}: this is no variable.", "Write NAME=value, with quotes around blanks."
+                f"{path}:{line.original.line}: this is not a variable.", "Write NAME=value, with quotes around blanks."
             )
         if line.key and line.value is not None:
             variables[line.key] = line.value

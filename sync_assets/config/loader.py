@@ -71,7 +71,7 @@ def load_config(path: Path | str) -> Config:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError([f"{path}:{line}: this is not UTF-8; save the file as UTF-8"]) from None
+        raise ConfigError([f"{path}:{line}: the file is not UTF-8; save the file as UTF-8"]) from None
     except OSError as error:
         reason = error.strerror or "it cannot be read"
         raise ConfigError(
@@ -92,7 +92,7 @@ def parse_config(text: str, name: str) -> Config:
             findings += _of_models(error, document)
         findings += check(document.data, document.line)
     elif not findings:
-        findings.append(((), "this is no configuration", f"begin with `{_EXAMPLES['privacy_acknowledged']}`"))
+        findings.append(((), "the file is not a configuration", f"begin with `{_EXAMPLES['privacy_acknowledged']}`"))
     if findings or config is None:
         lines = {(document.line(place), f"{problem}; {remedy}") for place, problem, remedy in findings}
         raise ConfigError([f"{name}:{line}: {message}" for line, message in sorted(lines)])
@@ -178,7 +178,7 @@ def _unknown_key(place: Place, name: str) -> Problem:
     if _SECRET.search(name):
         return (
             place,
-            f"`{name}` looks like a secret, and secrets never stand in this file",
+            f"`{name}` looks like a secret, and this file must hold no secret",
             "remove it, set it in the environment (e.g. D365_CLIENT_SECRET), and renew it if others saw the file",
         )
     if place[:-1] == ("defaults",) and name in TableConfig.model_fields:

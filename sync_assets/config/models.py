@@ -78,14 +78,14 @@ class FilterRule(Model):
         operator, value = self.operator, self.value
         if operator in _WITHOUT_VALUE:
             if "value" in self.model_fields_set:
-                raise refused(f"`is: {operator}` compares with nothing", "remove `value`")
+                raise refused(f"`is: {operator}` takes no value", "remove `value`")
         elif operator in _LISTS:
             values = plain_list(value)
             if values is None:
                 raise refused(f"`is: {operator}` needs a list of values", "write `value: [1, 2]`")
             if None in values or "" in values:  # an empty text is stored as null (docs/dev/references/dataverse.md 2.4)
                 null = "null" if None in values else "an empty text, which is null in Dynamics 365"
-                raise refused(f"`is: {operator}` cannot look for {null}", "use a rule with `is: is_null` or `not_null`")
+                raise refused(f"`is: {operator}` cannot contain {null}", "use a rule with `is: is_null` or `not_null`")
         elif "value" not in self.model_fields_set:
             raise refused(f"`is: {operator}` needs a `value`", f"write `value:` beside `is: {operator}`")
         elif value is None or (value == "" and operator not in _TEXT_OPERATORS):
@@ -97,7 +97,7 @@ class FilterRule(Model):
         elif operator in _TEXT_OPERATORS and (isinstance(value, bool | float) or value == ""):
             raise refused(f"`is: {operator}` needs a text", 'write `value: "..."`')
         elif operator in ("lt", "le", "gt", "ge") and isinstance(value, bool):
-            raise refused(f"`is: {operator}` needs something that has an order", "use `is: eq` for true and false")
+            raise refused(f"`is: {operator}` needs a value with an order", "use `is: eq` for true and false")
         return self
 
 
@@ -105,11 +105,11 @@ class Filters(Model):
     """The filter of a table's rows."""
 
     match: Literal["all", "any"] = "all"
-    """Must all rules hold, or any of them?"""
+    """A row passes if all rules hold, or if any rule holds."""
     rules: Annotated[tuple[FilterRule, ...], Field(strict=False, min_length=1)]
     """Comparisons of a column with a value. Texts compare without regard to case."""
     delete_filtered_out: bool = False
-    """true: what no longer passes is deleted in Campaign."""
+    """true: a record whose row no longer passes the filter is deleted in Campaign."""
 
 
 class Link(Model):
@@ -122,13 +122,13 @@ class Link(Model):
     table: LogicalName
     """The mapped table that it points to."""
     style: Literal["auto", "key", "pkey", "join"] = "auto"
-    """`auto`: found out by reading links back. `key`: the link is set by the parent's key. `pkey`: by the parent's own
-    PKey, looked up once per parent. `join`: a plain attribute takes the parent's key."""
+    """`auto`: the program finds out by reading links back. `key`: the link is set by the parent's key. `pkey`: by the
+    parent's own PKey, looked up once for each parent. `join`: a plain attribute takes the parent's key."""
     cardinality: Literal["one", "zero_or_one"] = "one"
-    """`one`: waits for its parent. `zero_or_one`: is sent without it if need be."""
+    """`one`: the child waits for its parent. `zero_or_one`: it is sent without a parent, and linked later."""
     orphans: Literal["keep", "delete"] | None = None
-    """With cardinality `one`: does Campaign keep a child whose parent is gone for good, or is it deleted? Default:
-    `delete` if the table has `apply_deletes: true`, else `keep`."""
+    """With cardinality `one`, for a child whose parent is gone for good: Campaign keeps it, or the program deletes it.
+    Default: `delete` if the table has `apply_deletes: true`, else `keep`."""
 
 
 Replacements = dict[Any, Annotated[Any, AfterValidator(plain)]]
@@ -143,26 +143,27 @@ class TableOptions(Model):
     api: Literal["profileAndServicesExt", "customResources"] = "profileAndServicesExt"
     """`customResources` for resources that are not linked to profile."""
     address: Literal["auto", "url", "filter"] = "auto"
-    """How an existing record is addressed. `auto`: found out once per resource. `url`: /profile/<key>. `filter`: its
-    address is looked up by a published filter, at the price of one more engine call per update."""
+    """How an existing record is addressed. `auto`: the program finds out, once for each resource. `url`:
+    /profile/<key>. `filter`: a published filter looks up the address, one engine call more for each
+    update."""
     filter: AddressFilter | None = None
     """The published filter, for `address: filter`, and for `auto` where Campaign takes no keys in URLs."""
     unique: Literal["auto"] | bool = "auto"
-    """Is the key an identification key, so that Campaign refuses a second record with it? `auto`: found out. false:
-    records are looked up before they are inserted."""
+    """Whether the key is an identification key, so that Campaign rejects a second record with it. `auto`: the program
+    finds out. false: Campaign's records are listed before the first load."""
     replacements: dict[LogicalName, Replacements] = Field(default_factory=dict[str, Replacements])
-    """Column: {Dynamics 365 value: Campaign value}. Choices by number or label, null for an empty column. What is not
-    named is sent as it is."""
+    """Column: {Dynamics 365 value: Campaign value}. Choices by number or label, null for an empty column. Other values
+    are sent unchanged."""
     filters: Filters | None = None
-    """Which rows are sent at all. Without it, every row."""
+    """The rows to send. Default: every row."""
     apply_deletes: bool = False
-    """Are rows that were deleted in Dynamics 365 deleted in Campaign, too? A plain delete leaves traces in Campaign's
-    logs."""
+    """true: rows that are deleted in Dynamics 365 are deleted in Campaign, too. A plain delete leaves traces in
+    Campaign's logs."""
     apply_updates: bool = True
     """false: rows are sent on first load and replay only, later changes are not, links included. For a field that
     follows nevertheless, write its own `apply_updates: true`."""
     picklists: Literal["labels", "codes"] = "labels"
-    """What becomes of choices in text attributes: their labels or their codes (the numbers)."""
+    """The value of a choice in a text attribute: its label, or its code (a number)."""
 
 
 class TableConfig(TableOptions):
@@ -222,15 +223,15 @@ class Guardrails(Model):
     """Limits that stop the program before the first write (docs/dev/references/campaign.md 14)."""
 
     max_contacts: Count = 30_000_000
-    """Contacts at most."""
+    """Maximum of contacts."""
     max_custom_entities: Annotated[int, Field(ge=0)] = 5
-    """Mapped tables besides contact at most."""
+    """Maximum of mapped tables besides contact."""
     max_columns: Count = 50
-    """Mapped columns at most of a table besides contact."""
+    """Maximum of mapped columns of a table other than contact, links included."""
     max_link_depth: Annotated[int, Field(ge=0)] = 2
-    """Links in a row at most: table1 -> table2 -> table3 is 2."""
+    """Maximum of links in a row: table1 -> table2 -> table3 is 2."""
     calls_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """To Campaign, all processes of a ledger together. null: no limit."""
+    """Engine calls to Campaign, all processes of a ledger together. null: no limit."""
     engine_calls_per_hour: Count | None = None
     """null: no limit. Else pushing stops there until the next UTC hour."""
     engine_calls_per_day: Count | None = None
@@ -238,17 +239,17 @@ class Guardrails(Model):
     max_delete_share: Share = 0.05
     """Of the known records within 24 hours, once there are more than 100."""
     horizon_minutes: Annotated[float, Field(gt=0, le=1440)] = 15
-    """In which a request to Campaign without an answer may still take effect: longer than its gateway and engine work
-    on one. Then the record is sent, or deleted, once more."""
+    """How long a request to Campaign without an answer may still take effect: longer than gateway and engine work on
+    one. Then the record is sent, or deleted, once more."""
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Requests in flight to Campaign at most, all processes of a ledger together. Adapts below that."""
+    """Maximum of requests in flight to Campaign, all processes of a ledger together. Adapts below that."""
 
 
 class Owners(Model):
     """The owners of Dagster's assets, by group: `team:...` or e-mail addresses."""
 
     d365: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:crm",)
-    """Of what is captured: `team:<name>`, or e-mail addresses."""
+    """Of the captured tables: `team:<name>`, or e-mail addresses."""
     campaign: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:marketing",)
     """Of profiles and resources."""
     opt_out: Annotated[tuple[Owner, ...], Field(strict=False)] = ("team:crm", "team:marketing")
@@ -264,21 +265,21 @@ class Config(Model):
     """Required, and true: privacy requests (access, erasure) are your task, in both systems. This program neither sees
     nor forwards them."""
     tables: Annotated[tuple[TableConfig, ...], Field(strict=False, min_length=1)]
-    """One entry per table. A table and a resource may each stand here once."""
+    """One entry for each table. A table and a resource may each occur in one entry only."""
     defaults: TableOptions = TableOptions()
-    """Keys of a table, for all tables that do not set them. `tables` has them already."""
+    """Keys of a table, for each table that does not set them itself."""
     opt_out: OptOutConfig = OptOutConfig()
     """Opt-outs between contact and profile."""
     logs: Logs = Logs()
-    """What the program did, as a file a day on the Campaign SFTP."""
+    """A log file a day on the Campaign SFTP."""
     history: History | None = None
-    """What became of each record, run by run, for `sync-assets history`. null: not kept."""
+    """The outcome of each request for a record, for `sync-assets history`. null: no history."""
     runs: Runs = Runs()
-    """How Dagster runs it."""
+    """How Dagster runs the program."""
     guardrails: Guardrails = Guardrails()
-    """Limits that stop the program before it writes anything."""
+    """Limits that stop the program before its first write."""
     owners: Owners = Owners()
-    """Whom Dagster names as the owners of the assets, by their group."""
+    """The owners of the assets in Dagster, by group."""
     alerts: Alerts | None = None
     """Channels of notifications about failed runs, failed checks and stale data. null: no notifications."""
     _file: tuple[str, Callable[[tuple[int | str, ...]], int]] | None = PrivateAttr(default=None)

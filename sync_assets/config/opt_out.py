@@ -55,7 +55,7 @@ class Export(Model):
     (docs/dev/references/campaign.md 8)."""
 
     directory: SftpFolder = "d365_loads/exports"
-    """As seen after sign-in, or from the root as in `/d365_loads/exports`."""
+    """Relative to the folder after sign-in, or from the root with a `/`."""
     pattern: TrimmedText = "optout_*.csv*"
     """Names within the directory. A `.gz` is unpacked."""
     separator: Text = ","
@@ -71,13 +71,13 @@ class Export(Model):
     columns: dict[Text, Text] = Field(default_factory=dict[str, str])
     """Attribute, or attribute and suffix: the header's name of the column, if it is another one."""
     date_format: DateLayout = "xml"
-    """Of these times, as chosen in Campaign's Extract file."""
+    """The format of these times, as chosen in Campaign's Extract file."""
     after: Literal["keep", "archive", "delete"] = "keep"
-    """What becomes of a file once it is done."""
+    """The processed file is kept, archived or deleted."""
     keep_days: Days = 15
-    """Kept and archived files are removed after so many days."""
+    """Kept and archived files are deleted after this many days."""
     expected_every_hours: Hours = 24
-    """The file is overdue after that."""
+    """The file is overdue after this time."""
     capacity_mb: Annotated[int, Field(ge=1)] | None = None
     """The licensed size of the Campaign SFTP in megabytes (of 1,000,000 bytes): its files are measured against it.
     null: the server's own figures count, if it reports any."""
@@ -93,7 +93,7 @@ class Export(Model):
         example = "write e.g. `columns: {blackListEmail: No longer contact by email}`"
         for name in value:
             if canonical_attribute(name.removesuffix(suffix)) not in OPT_OUT_ATTRIBUTES:
-                raise refused(f"`{name}` is no opt-out attribute, nor one with `{suffix}` behind it", example)
+                raise refused(f"`{name}` is not an opt-out attribute, with or without `{suffix}` behind it", example)
         columns = {canonical_attribute(name): label.strip() for name, label in value.items()}
         if len(set(columns.values())) < len(value):
             raise refused("two attributes are paired with one column, or one attribute with two", example)
@@ -117,7 +117,7 @@ class Export(Model):
         try:
             "externalId".encode(value)  # it must also be a text encoding: `base64` is a codec, too
         except (LookupError, ValueError):
-            raise refused(f"`{value}` is no known encoding", "write e.g. `utf-8`, `latin-1` or `cp1252`") from None
+            raise refused(f"`{value}` is not a known encoding", "write e.g. `utf-8`, `latin-1` or `cp1252`") from None
         return value
 
     @field_validator("pattern")
@@ -131,7 +131,7 @@ class Export(Model):
     @classmethod
     def _needs_workflow(cls, value: bool, info: ValidationInfo) -> bool:
         if value and not info.data.get("workflow_id"):
-            raise refused("restarting the export needs the workflow's id", "write `workflow_id: WKF12` beside it")
+            raise refused("`restart_stalled` needs the workflow's id", "write `workflow_id: WKF12` beside it")
         return value
 
 
@@ -139,7 +139,7 @@ class OptOutConfig(Model):
     """Opt-outs between contact and profile: the direction, and which columns map to which attributes."""
 
     direction: Direction = "disabled"
-    """Which side's opt-outs travel to the other."""
+    """The systems to which opt-outs are written."""
     mappings: dict[
         LogicalName,
         Annotated[OptOutMapping, BeforeValidator(short_form, json_schema_input_type=OptOutAttribute | OptOutMapping)],

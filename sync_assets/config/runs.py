@@ -24,9 +24,9 @@ def _day(value: Any) -> date:
     except ValueError:
         day = None
     if not isinstance(day, date):
-        raise refused(f"`{value}` is no day", "write it as in `start_date: 2026-11-26`")
+        raise refused(f"`{value}` is not a day", "write it as in `start_date: 2026-11-26`")
     if day > datetime.now(UTC).date():
-        raise refused(f"{day} has not come yet", "write the day on which the first sync runs, or an earlier one")
+        raise refused(f"{day} is in the future", "write the day on which the first sync runs, or an earlier one")
     return day
 
 
@@ -38,9 +38,9 @@ class Runs(Model):
     linger_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["always"] = 120.0
     """A run stays so long after its last change. 0: a run for each change. always: until `longest_run_minutes`."""
     longest_run_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
-    """Then a run ends, and the next one goes on without a gap."""
+    """After this time a run ends, and the next one goes on."""
     keep_days: Days = 14
-    """Successful runs are pruned after that, failed ones after four times as long."""
+    """Successful runs are deleted after this many days, failed ones after four times as many."""
 
     @property
     def linger(self) -> float:
@@ -49,10 +49,10 @@ class Runs(Model):
 
 
 class History(Model):
-    """The history of records: what became of each, kept for some days."""
+    """The history of records: the outcome of each request, kept for some days."""
 
     days: Annotated[int, Field(ge=1, le=3650)] = 14
-    """Older entries are removed."""
+    """Older entries are deleted."""
 
 
 class Logs(Model):
@@ -61,9 +61,9 @@ class Logs(Model):
     export: bool = False
     """true: a file of JSON lines a day, with counts and rejected records by id and reason."""
     folder: SftpFolder = "d365_loads/logs"
-    """As seen after sign-in, or from the root. Made if it is not there."""
+    """Relative to the folder after sign-in, or from the root with a `/`. Created if it does not exist."""
     keep_days: Days = 30
-    """Older files are removed."""
+    """Older files are deleted."""
 
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -88,14 +88,14 @@ class Email(Model):
     def _addresses(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for one in (value,) if isinstance(value, str) else value:
             if not re.fullmatch(r"[^@\s<>,;]+@[^@\s<>,;]+", one):
-                raise refused(f"`{one}` is no e-mail address", "write the address alone, as in `ops@example.com`")
+                raise refused(f"`{one}` is not an e-mail address", "write the address alone, as in `ops@example.com`")
         return value
 
     @model_validator(mode="after")
     def _encrypted(self) -> Self:
         if self.security == "none" and self.host not in _LOOPBACK:
             raise refused(
-                "without TLS the notices and the password can be read on the way",
+                "without TLS others on the network can read notifications and password",
                 "write `security: starttls` or `security: tls`; `none` is for a mail server on this machine",
             )
         return self

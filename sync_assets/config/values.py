@@ -48,14 +48,14 @@ def canonical_attribute(name: str) -> str:
 
 def _matched(value: str, pattern: str, kind: str, remedy: str) -> str:
     if not re.fullmatch(pattern, value):
-        raise refused(f"`{value}` is no {kind}", f"write {remedy}")
+        raise refused(f"`{value}` is not a valid {kind}", f"write {remedy}")
     return value
 
 
 def _logical_name(value: str) -> str:
     lookup = re.fullmatch(r"_([a-z0-9_]+)_value", value)
     if lookup:
-        raise refused(f"`{value}` is how rows show a lookup", f"write its logical name, `{lookup[1]}`")
+        raise refused(f"`{value}` is a lookup's name in a row", f"write its logical name, `{lookup[1]}`")
     remedy = "it in small letters, digits and underscores, as in `emailaddress1`"
     return _matched(value, _COLUMN, "Dynamics 365 logical name", remedy)
 
@@ -89,7 +89,7 @@ def is_plain(value: Any) -> bool:
 
 def plain(value: Any) -> Any:
     if not is_plain(value):
-        raise refused("this is not one plain value", "write a text, a number, true, false or null")
+        raise refused("the value must be plain", "write a text, a number, true, false or null")
     return value
 
 

@@ -81,7 +81,7 @@ class FileSecret(SecretStr):
         try:
             value = self._file.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            problem = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+            problem = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise SecretFileError(
                 f"{self._variable} names {self._shown}, which cannot be read ({problem}).",
                 "Correct the path or its rights.",
@@ -144,9 +144,9 @@ class VariableReader:
             return value
         parts, host = _address(value)
         if parts.scheme not in ("https", "http") or not host:
-            self.problems.append(f"{name} is no URL. Write it with https:// and the host name.")
+            self.problems.append(f"{name} is not a URL. Write it with https:// and the host name.")
         elif parts.username or parts.password or parts.query or parts.fragment:
-            self.problems.append(f"{name} holds more than an address. Leave out user, password, ? and #.")
+            self.problems.append(f"{name} contains more than an address. Leave out user, password, ? and #.")
         elif parts.scheme == "http" and not is_loopback(host):
             self.problems.append(f"{name} uses plain http, which would show secrets to the network. Write https://.")
         elif wrong_end and wrong_end in f"{parts.path}/":
@@ -162,7 +162,7 @@ class VariableReader:
         parts, host = _address(secret.get_secret_value())
         safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
         if not (host and safe):
-            self.problems.append(f"{name} is no URL to be used. Write it with https:// and the host name.")
+            self.problems.append(f"{name} is not a usable URL. Write it with https:// and the host name.")
         return secret
 
     def file(self, name: str, default: Path | None, *, shown: bool = False) -> Path | None:
@@ -178,7 +178,7 @@ class VariableReader:
         if os.path.isdir(path):
             self.problems.append(f"{name} names a folder{path_text}. Write the path of a file.")
         elif not os.path.isfile(path):  # Path.is_file raises an error with the value, which may be a key, if it is long
-            self.problems.append(f"{name} names a file that is not there{path_text}. Correct the path.")
+            self.problems.append(f"{name} names a file that does not exist{path_text}. Correct the path.")
         return path
 
     def required_file(self, name: str) -> Path:
@@ -188,7 +188,7 @@ class VariableReader:
     def port(self, name: str, default: int) -> int:
         value = self.optional(name, str(default))
         if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
-            self.problems.append(f"{name} is no port. Write a number from 1 to 65535.")
+            self.problems.append(f"{name} is not a port. Write a number from 1 to 65535.")
             return default
         return int(value)
 
@@ -205,9 +205,9 @@ class VariableReader:
             return Path(os.path.abspath(beside / ".dagster"))
         path = expanded(value)
         if path.parts[0].startswith("~"):
-            self.problems.append(f"DAGSTER_HOME begins with {path.parts[0]}, and there is no such user. Write a path.")
+            self.problems.append(f"DAGSTER_HOME begins with {path.parts[0]}, and no such user exists. Write a path.")
         elif not path.is_dir():
-            self.problems.append(f"DAGSTER_HOME names a folder that is not there ({path}). Correct the path.")
+            self.problems.append(f"DAGSTER_HOME names a folder that does not exist ({path}). Correct the path.")
         return path.absolute()
 
     def keys(self, name: str) -> tuple[bytes, ...]:
@@ -237,7 +237,7 @@ class VariableReader:
         value = secret.get_secret_value()
         if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
             self.problems.append(
-                "SYNC_ASSETS_LEDGER_URL is no ledger. Write sqlite:///<path> or postgresql+psycopg://<user>@<host>/<name>."
+                "SYNC_ASSETS_LEDGER_URL is not the URL of a ledger. Write sqlite:///<path> or postgresql+psycopg://<user>@<host>/<name>."
             )
             return value
         return value if value.startswith("sqlite:") else self._verified(value)
@@ -266,7 +266,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Return a problem for each variable that has one of our prefixes and a value, and is not known."""
     ours = sorted(name for name, value in environment.items() if name.startswith(PREFIXES) and value.strip())
     return [
-        f"{name} is no variable of the program. "
+        f"{name} is not a variable of the program. "
         + (f"Did you mean {meant}?" if (meant := did_you_mean(name, KNOWN)) else "Remove it.")
         for name in ours
         if name not in KNOWN

@@ -47,7 +47,7 @@ class Document:
             mark = error.problem_mark or error.context_mark
             self._report_syntax(mark.line + 1 if mark else 1, error.problem or "it cannot be read")
         except yaml.reader.ReaderError as error:
-            self._report_syntax(text.count("\n", 0, error.position) + 1, "a control character is in it")
+            self._report_syntax(text.count("\n", 0, error.position) + 1, "it contains a control character")
         except RecursionError:
             self._report_syntax(1, "it is nested too deeply")
         else:
@@ -72,7 +72,9 @@ class Document:
 
     def _report_syntax(self, line: int, problem: str) -> None:
         self._lines[("syntax",)] = line
-        self.findings.append((("syntax",), f"this is not YAML: {problem}", "check quotes, colons and indentation"))
+        self.findings.append(
+            (("syntax",), f"this is not valid YAML: {problem}", "check quotes, colons and indentation")
+        )
 
     def _refuse(self, place: Place, node: yaml.Node, problem: str, remedy: str) -> None:
         self._lines.setdefault(tuple(map(str, place)), node.start_mark.line + 1)
@@ -93,7 +95,7 @@ class Document:
         self._nodes += 1
         if node in around or self._nodes > _MAX_NODES:
             if self._nodes <= _MAX_NODES + 1:
-                self._refuse(place, node, "aliases (`*name`) lead round in a circle or far too often", "write it out")
+                self._refuse(place, node, "aliases (`*name`) form a circle or occur too often", "write it out")
             return True
         return False
 
@@ -120,7 +122,7 @@ class Document:
                 self.findings.append(
                     (
                         (*key_place, "again"),
-                        f"`{key_node.value}` is here twice, first in line {first}",
+                        f"`{key_node.value}` occurs twice, first in line {first}",
                         "keep one of the two",
                     )
                 )
@@ -153,7 +155,7 @@ class Document:
                 case _:
                     self._refuse(place, node, "tags (`!...`) are not supported", "write plain values")
         except (KeyError, ValueError):
-            self._refuse(place, node, f"this value is no {kind}", "remove the tag before it")
+            self._refuse(place, node, f"this value is not of type {kind}", "remove the tag before it")
         return None
 
     def _text(self, text: str, place: Place, node: yaml.Node) -> str | None:

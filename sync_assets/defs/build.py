@@ -106,7 +106,7 @@ def _table_jobs(runtime: Runtime) -> list[Any]:
     """Return the jobs of the table assets: `sync` for both sides, `send_backlog` for Campaign's side only."""
     sent = [campaign_key(table, runtime) for table in runtime.config.in_link_order]
     both = dg.AssetSelection.assets(*(d365_key(table, runtime) for table in runtime.config.in_link_order), *sent)
-    text = "Captures and sends all tables; of a past day, reads the rows modified on it again."
+    text = "Captures and sends all tables. For a past day: reads the rows that were modified on that day again."
     return [
         _job(runtime, "sync", both, text),
         _job(runtime, "send_backlog", dg.AssetSelection.assets(*sent), "Sends the pending records."),
@@ -130,10 +130,10 @@ def _scheduled_jobs(
     """Return the jobs that only read, each with its schedule."""
     watched, report = dg.AssetSelection.checks(*checks), dg.AssetSelection.assets(key_of(REPORT, runtime))
     audited = dg.AssetSelection.assets(*audits)
-    text = "Reads a random sample of records on both sides and compares them."
+    text = "Compares a random sample of records in both systems."
     watch = "Checks the set-up, the change feeds, the opt-out file and the backlog."
     return [
         (_job(runtime, "watch", watched, watch, SHORT_TAGS), "*/30 * * * *"),
         (_job(runtime, "audit", audited, text, SHORT_TAGS), "30 4 * * *"),
-        (_job(runtime, "daily_report", report, "The last fourteen days on one page.", SHORT_TAGS), "0 5 * * *"),
+        (_job(runtime, "daily_report", report, "Reports the last fourteen days on one page.", SHORT_TAGS), "0 5 * * *"),
     ]

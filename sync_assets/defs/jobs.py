@@ -33,9 +33,9 @@ SHORT_TAGS = {"dagster/max_runtime": "3600"}
 
 class Replay(dg.Config):
     table: str = Field(description="the Dynamics 365 table")
-    first_day: str = Field("", description="read only rows modified on this UTC day or later, as in 2026-11-24")
-    last_day: str = Field("", description="read only rows modified on this UTC day or earlier")
-    force: bool = Field(False, description="send rows even if they equal the state that Campaign acknowledged")
+    first_day: str = Field("", description="only rows modified on this UTC day or later, as in 2026-11-24")
+    last_day: str = Field("", description="only rows modified on this UTC day or earlier")
+    force: bool = Field(False, description="send rows even if Campaign acknowledged the same values")
 
 
 class RetryRejected(dg.Config):
@@ -50,7 +50,7 @@ class ApproveDeletes(dg.Config):
 class PrivacyHold(dg.Config):
     contact: str = Field(description="the contact's id in Dynamics 365")
     action: Literal["add", "release", "verify"] = Field(
-        "verify", description="add or release a privacy hold, or verify (list) the person's remaining data"
+        "verify", description="add or release a privacy hold, or verify: list the person's remaining records"
     )
     force: bool = Field(False, description="add a hold for an unknown contact, such as one that was deleted before")
 
@@ -110,7 +110,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
 
         _do(context, runtime, lambda: {"approved": approve_deletes(runtime, config.table)["approved"]})
 
-    @op(name="hold", description="Begins or ends a privacy hold, or lists a person's remaining records.")
+    @op(name="hold", description="Begins or ends a privacy hold, or lists the person's remaining records.")
     def hold(context: dg.OpExecutionContext, config: PrivacyHold) -> None:
         from sync_assets.commands import hold as privacy
 
@@ -153,9 +153,9 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
         ),
         _job(named("retry_rejected"), retry_records, "Makes rejected records pending again; the next run sends them."),
         _job(named("approve_deletes"), approve, "Lets a mass deletion that the guard stopped go ahead, once."),
-        _job(named("privacy_hold"), hold, "Nothing about a held contact is written to either system until release."),
+        _job(named("privacy_hold"), hold, "Begins or ends a privacy hold, or lists the person's remaining records."),
         _job(named("explain"), explain_record, "Explains one record from end to end; values are masked."),
-        _job(named("maintenance"), switch_maintenance, "Tables that are neither captured nor sent for a while."),
+        _job(named("maintenance"), switch_maintenance, "Stops capture and push of tables, or lets them go on."),
         _job(named("prune_history"), prune, "Deletes old runs and events; the partitions stay materialised."),
     ]
     return jobs
@@ -175,7 +175,7 @@ def log_export(runtime: Runtime) -> dg.JobDefinition:
             except SyncAssetsError as error:
                 raise dg.Failure(str(error), allow_retries=False) from None
 
-    return _job(named("log_export"), write_log, "Exports the day's log as a file to the Campaign SFTP.")
+    return _job(named("log_export"), write_log, "Writes the day's log file to the Campaign SFTP.")
 
 
 def _job(name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, str] = SHORT_TAGS) -> dg.JobDefinition:

@@ -342,7 +342,7 @@ class _Compiler:
                 f"Dynamics 365 sends it empty, and `{to}` becomes empty in Campaign; add the user to such a profile"
             )
         if field.column.type in AS_TEXT:
-            self._warnings.append(f"`{name}` ({field.column.type}) travels to `{to}` as text")
+            self._warnings.append(f"`{name}` ({field.column.type}) is sent to `{to}` as text")
         known = set(field.column.labels)
         removed = sorted(replaced - known) if known and is_option(field.column) else []
         if removed and field.column.type != "boolean":

@@ -60,7 +60,7 @@ def body_of(shape: type[T], document: object) -> T:
             f'"{one.name}": {kinds[one.name]}{"" if one.required else " (optional)"}'
             for one in msgspec.structs.fields(shape)
         )
-        raise BadRequest(f"{error}. Expected is {{{fields}}}") from None
+        raise BadRequest(f"{error}. Expected: {{{fields}}}") from None
 
 
 def number_from(values: dict[str, Any], name: str, default: float) -> float:
@@ -160,7 +160,9 @@ def admin_app(
         """`{"<system>": {"latency_ms": 100}, ...}`: set the constant latency of systems."""
         for system, values in (await json_body(request)).items():
             if not isinstance(values, dict) or set(values) - {"latency_ms"}:
-                raise BadRequest(f"settings of {system}: only latency_ms here; see /{system}/settings for the others")
+                raise BadRequest(
+                    f"settings of {system}: this request sets latency_ms only; /{system}/settings sets the others"
+                )
             if system not in faults.systems:
                 raise BadRequest(f"there is no system {system!r}; one of: {', '.join(faults.systems)}")
             faults.latency_ms[system] = number_from(values, "latency_ms", 0)
@@ -187,7 +189,7 @@ def admin_app(
         return json_response({"error": str(error)}, 400)
 
     async def misshapen(request: Request, error: Exception) -> Response:
-        return json_response({"error": f"the body has another shape ({type(error).__name__}: {error})"}, 400)
+        return json_response({"error": f"the body does not fit this request ({type(error).__name__}: {error})"}, 400)
 
     routes = [
         Route("/", endpoints),

@@ -192,22 +192,22 @@ def test_a_configuration_in_a_folder_of_all_users_is_not_that_of_the_folders_bel
 
 WRONGS: dict[str, tuple[str, dict[str, str], str]] = {
     "a file of variables that is not there": ("status --env-file nothing.env", {}, "nothing.env cannot be read"),
-    "a file that is not there": ("status --config nothing.yaml", {}, "a file that is not there ("),
+    "a file that is not there": ("status --config nothing.yaml", {}, "a file that does not exist ("),
     "a folder": ("status --config below", {}, "SYNC_ASSETS_CONFIG names a folder"),
     "no file": ("status --config", {}, "--config names no file"),
-    "a line without a value": ("status --env-file bad.env", {}, "bad.env:2: this is no variable"),
+    "a line without a value": ("status --env-file bad.env", {}, "bad.env:2: this is not a variable"),
     "a text in another encoding": ("status --env-file latin.env", {}, "cannot be read (it is no text in UTF-8)"),
     "a folder of Dagster that is not there": (
-        "status", {"DAGSTER_HOME": "nowhere"}, "DAGSTER_HOME names a folder that is not there",
+        "status", {"DAGSTER_HOME": "nowhere"}, "DAGSTER_HOME names a folder that does not exist",
     ),
     "a variable that is mistyped": (
         "status", {"D365_CLIENT_SECRT": "x"},
-        "D365_CLIENT_SECRT is no variable of the program. Did you mean D365_CLIENT_SECRET?",
+        "D365_CLIENT_SECRT is not a variable of the program. Did you mean D365_CLIENT_SECRET?",
     ),
     "one of the program's own": (
         "status", {"SYNC_ASSETS_CONFG": "x"}, "Did you mean SYNC_ASSETS_CONFIG?",
     ),
-    "one that is like no other": ("status", {"CAMPAIGN_ZZZ": "x"}, "CAMPAIGN_ZZZ is no variable of the program."),
+    "one that is like no other": ("status", {"CAMPAIGN_ZZZ": "x"}, "CAMPAIGN_ZZZ is not a variable of the program."),
     "a mistyped one in an env file": ("status --env-file typo.env", {}, "Did you mean CAMPAIGN_SFTP_HOST_KEY?"),
 }  # fmt: skip
 

@@ -52,7 +52,7 @@ def test_a_folder_of_dagster_that_is_not_there_is_an_error(program: Program) -> 
     for command in ("sync", "status", "doctor"):
         status, output, errors = program.run(command)
         assert status == 1
-        assert f"DAGSTER_HOME names a folder that is not there ({program.home / 'mistyped'})" in output + errors
+        assert f"DAGSTER_HOME names a folder that does not exist ({program.home / 'mistyped'})" in output + errors
     assert ledger_files(program) == [".dagster/ledger.db"]
 
 

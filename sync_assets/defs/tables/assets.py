@@ -34,7 +34,7 @@ NAMED_TABLES = 3
 
 
 class TableRunConfig(dg.Config):
-    force: bool = Field(False, description="send rows of past days again, even if Campaign acknowledged equal ones")
+    force: bool = Field(False, description="send the rows of past days even if Campaign acknowledged the same values")
 
 
 def table_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.AssetsDefinition]:
@@ -97,7 +97,7 @@ def _d365_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
         partitions_def=daily(runtime.config.runs.start_date),
         kinds={"dynamics365", "polars"},
         description=f"Rows of the Dynamics 365 table {config.table}, by the day on which their change was captured. "
-        "Today's partition follows the change feed; a past day reads the rows modified on it again.",
+        "Today's partition follows the change feed; a past day reads the rows that were modified on that day again.",
         owners=list(runtime.config.owners.d365),
         metadata={
             "dagster/table_name": config.table,
@@ -117,7 +117,7 @@ def _campaign_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
         partitions_def=daily(runtime.config.runs.start_date),
         kinds={"adobecampaign"},
         description=f"Records of the Campaign resource {config.resource}, in step with {config.table}. "
-        "A run sends the pending records; running it again retries those that failed.",
+        "A run sends the pending records.",
         owners=list(runtime.config.owners.campaign),
         metadata={
             "dagster/table_name": config.resource,

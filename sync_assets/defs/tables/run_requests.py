@@ -31,7 +31,7 @@ SHOWN_RUNS = 5
 """Most runs of a record that are named."""
 SEARCHED_RUNS = 500
 """Most runs of a table that are searched, the newest first."""
-KILLED = "The process that executed this run was killed. Nothing is lost: the next run goes on."
+KILLED = "The process of this run was killed. No change is lost: the next run goes on."
 
 _UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,

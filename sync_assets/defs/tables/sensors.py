@@ -225,7 +225,7 @@ def _confirmations(
         if abs(now - cursor.confirmed.setdefault(config.table, now)) < CONFIRM:
             continue
         cursor.confirmed[config.table] = now
-        text = "The change feed was polled and holds nothing new."
+        text = "The change feed was polled and has no change."
         yield _without_run(runtime, config, "d365", today(), text, {"polled_at": now})
         counts = runtime.ledger.reports.counts().get(config.table)
         if counts and not counts.pending:

@@ -73,7 +73,7 @@ class TestUnknownKeys:
     def test_secrets_at_each_level_are_not_repeated(self, text: str, line: int) -> None:
         problem = the_problem(text)
         assert problem.startswith(f"f.yaml:{line}: ")
-        assert "looks like a secret, and secrets never stand in this file; remove it" in problem
+        assert "looks like a secret, and this file must hold no secret; remove it" in problem
         assert "hunter2" not in problem
 
 
@@ -172,7 +172,7 @@ class TestTwice:
         [
             (
                 table("", "\n      a: email\n      a: {to: phone}"),
-                "8: `a` is here twice, first in line 7; keep one of the two",
+                "8: `a` occurs twice, first in line 7; keep one of the two",
             ),
             (
                 table("", "\n      a: email\n      b: {to: email}"),
@@ -187,7 +187,7 @@ class TestTwice:
                 WITH_ORDER + f"    links:\n      - {{{LINK}}}\n      - {{{LINK.replace('contactid', 'otherid')}}}\n",
                 "13: `cusContactLink` is mapped twice, first in line 12",
             ),
-            (table("replacements:\n  firstname: {1: a, 1: b}"), "8: `1` is here twice, first in line 8"),
+            (table("replacements:\n  firstname: {1: a, 1: b}"), "8: `1` occurs twice, first in line 8"),
             (HEAD + ORDER.replace("new_order", "contact"), "7: table `contact` is used twice, first in line 3"),
             (HEAD + ORDER.replace("cusOrder\n", "profile\n"), "8: resource `profile` is used twice, first in line 4"),
             (HEAD + "opt_out:\n  mappings: {a: blackList, b: denyList}\n", "8: `blackList` is mapped twice"),
@@ -220,7 +220,7 @@ class TestLinks:
             (f"{LINK}, cardinality: 0..1", "`cardinality` cannot be `0..1`; write one or zero_or_one"),
             (
                 LINK.replace("new_contactid", "_new_contactid_value"),
-                "`_new_contactid_value` is how rows show a lookup; write its logical name, `new_contactid`",
+                "`_new_contactid_value` is a lookup's name in a row; write its logical name, `new_contactid`",
             ),
             (
                 LINK.replace("cusContactLink", "cusContactId"),
@@ -264,7 +264,7 @@ class TestValuesThatAreNotOffered:
             ),
             (
                 table("api: customResources"),
-                "`profile` is no custom resource; write `api: profileAndServicesExt`",
+                "`profile` is not a custom resource; write `api: profileAndServicesExt`",
             ),
             (table("picklists: label"), "`picklists` cannot be `label`; write labels or codes"),
             (
@@ -300,7 +300,7 @@ class TestValuesThatAreNotOffered:
             ),
             (
                 table("filters: {rules: [{field: a, is: in, value: ['', b]}]}"),
-                "`is: in` cannot look for an empty text, which is null in Dynamics 365; use a rule with `is: is_null` "
+                "`is: in` cannot contain an empty text, which is null in Dynamics 365; use a rule with `is: is_null` "
                 "or `not_null`",
             ),
         ],
@@ -323,8 +323,8 @@ class TestValuesThatAreNotOffered:
     @pytest.mark.parametrize("name", ["name", "internalName"])
     def test_a_key_that_campaign_writes_anew(self, name: str) -> None:
         assert the_problem(HEAD.replace("externalId", name)) == (
-            f"f.yaml:5: `{name}` cannot be the key: Campaign writes it anew (`abc-def` becomes `abc_def`), so no id is "
-            "found; name an attribute for the Dynamics 365 id alone, as in `externalId` or `cusOrderId`"
+            f"f.yaml:5: `{name}` cannot be the key: Campaign changes it (`abc-def` becomes `abc_def`), so no record is "
+            "found by it; name an attribute for the Dynamics 365 id alone, as in `externalId` or `cusOrderId`"
         )
 
     @pytest.mark.parametrize(

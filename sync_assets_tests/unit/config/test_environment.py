@@ -250,7 +250,7 @@ class TestTheCredentialOfDynamics365:
     def test_is_not_shown_if_it_stands_in_the_place_of_its_path(
         self, without: dict[str, str], name: str, content: str
     ) -> None:
-        assert problems(without, **{name: content}) == (f"{name} names a file that is not there. Correct the path.",)
+        assert problems(without, **{name: content}) == (f"{name} names a file that does not exist. Correct the path.",)
 
 
 def test_the_passphrase_of_an_sftp_key_comes_from_a_variable_or_a_file(
@@ -274,21 +274,21 @@ def test_the_passphrase_of_an_sftp_key_comes_from_a_variable_or_a_file(
         ("D365_URL", "http://org.crm.dynamics.com", "plain http"),
         ("CAMPAIGN_URL", "http://10.0.0.1/acme", "plain http"),
         ("CAMPAIGN_IMS_URL", "http://localhost.example.com", "plain http"),
-        ("D365_AUTHORITY", "ftp://login", "is no URL"),
-        ("D365_URL", "org.crm.dynamics.com", "is no URL"),
-        ("D365_URL", "https://[::1", "is no URL"),
-        ("D365_URL", "https://org.crm.dynamics.com:port", "is no URL"),
+        ("D365_AUTHORITY", "ftp://login", "is not a URL"),
+        ("D365_URL", "org.crm.dynamics.com", "is not a URL"),
+        ("D365_URL", "https://[::1", "is not a URL"),
+        ("D365_URL", "https://org.crm.dynamics.com:port", "is not a URL"),
         ("CAMPAIGN_URL", "https://user:hunter2@mc.adobe.io/acme", "Leave out user, password"),
         ("D365_URL", "https://org.crm.dynamics.com/api/data/v9.2", "Leave out /api/data and what follows"),
         ("CAMPAIGN_URL", "https://mc.adobe.io/acme/campaign", "Leave out /campaign and what follows"),
-        ("CAMPAIGN_SFTP_PORT", "0", "is no port"),
-        ("CAMPAIGN_SFTP_PORT", "ssh", "is no port"),
-        ("CAMPAIGN_SFTP_PRIVATE_KEY", "/nowhere/key", "a file that is not there. Correct"),
-        ("SYNC_ASSETS_CA_BUNDLE", "/nowhere/ca.pem", "a file that is not there (/nowhere/ca.pem)"),
-        ("SYNC_ASSETS_CONFIG", "/nowhere/sync_assets.yaml", "a file that is not there (/nowhere/sync_assets.yaml)"),
-        ("CAMPAIGN_SFTP_PRIVATE_KEY", "~no-such-user/key", "a file that is not there. Correct"),
-        ("DAGSTER_HOME", "/no/such/folder", "names a folder that is not there"),
-        ("DAGSTER_HOME", "~no-such-user/home", "begins with ~no-such-user, and there is no such user"),
+        ("CAMPAIGN_SFTP_PORT", "0", "is not a port"),
+        ("CAMPAIGN_SFTP_PORT", "ssh", "is not a port"),
+        ("CAMPAIGN_SFTP_PRIVATE_KEY", "/nowhere/key", "a file that does not exist. Correct"),
+        ("SYNC_ASSETS_CA_BUNDLE", "/nowhere/ca.pem", "a file that does not exist (/nowhere/ca.pem)"),
+        ("SYNC_ASSETS_CONFIG", "/nowhere/sync_assets.yaml", "a file that does not exist (/nowhere/sync_assets.yaml)"),
+        ("CAMPAIGN_SFTP_PRIVATE_KEY", "~no-such-user/key", "a file that does not exist. Correct"),
+        ("DAGSTER_HOME", "/no/such/folder", "names a folder that does not exist"),
+        ("DAGSTER_HOME", "~no-such-user/home", "begins with ~no-such-user, and no such user exists"),
         ("CAMPAIGN_SFTP_PRIVATE_KEY_PASSPHRASE_FILE", "~no-such-user/key", "which cannot be read (No such file"),
         ("SYNC_ASSETS_AUTOSTART", "maybe", "Write 1 or 0"),
         ("SYNC_ASSETS_LEDGER_URL", "postgresql://u:hunter2@h/db", "Write sqlite:///<path> or postgresql+psycopg://"),

@@ -186,7 +186,7 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             (
                 table("address: url\nfilter: {name: a, parameter: b}"),
                 "8: `filter` is not used with `address: url`; write `address: auto`, or remove it; rules for rows "
-                "stand in `filters`",
+                "belong in `filters`",
             ),
             (
                 table("", "{a: externalId}"),
@@ -195,22 +195,22 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             ),
             (
                 table("", "\n      a: location\n      b: location.city"),
-                "7: `location` holds `location.city`, which line 8 maps by itself; name a sub-field of `location`, "
+                "7: `location` contains `location.city`, which line 8 maps; name a sub-field of `location`, "
                 "or remove one of the two",
             ),
             (table("", "{}"), "6: this table maps no field; write e.g. `fields: {firstname: firstName}`"),
             (
                 table("", "{FirstName: firstName}"),
-                "6: `FirstName` is no Dynamics 365 logical name; write it in small letters, digits and underscores, "
-                "as in `emailaddress1`",
+                "6: `FirstName` is not a valid Dynamics 365 logical name; write it in small letters, digits and "
+                "underscores, as in `emailaddress1`",
             ),
             (
                 table("", "{_parentcustomerid_value: cusA}"),
-                "6: `_parentcustomerid_value` is how rows show a lookup; write its logical name, `parentcustomerid`",
+                "6: `_parentcustomerid_value` is a lookup's name in a row; write its logical name, `parentcustomerid`",
             ),
             (
                 table("", "{a: location/city}"),
-                "6: `location/city` is no Campaign attribute; write its API name, as in `firstName`, or "
+                "6: `location/city` is not a valid Campaign attribute; write its API name, as in `firstName`, or "
                 "`location.city` for a sub-field",
             ),
             (
@@ -219,7 +219,7 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             ),
             (
                 table("replacements: {firstname: {a: [b]}}"),
-                "7: this is not one plain value; write a text, a number, true, false or null",
+                "7: the value must be plain; write a text, a number, true, false or null",
             ),
             (
                 HEAD + "opt_out: {mappings: {donotemail: optOutEmail}}\n",
@@ -234,8 +234,8 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             (
                 HEAD.replace("firstname: firstName", "donotfax: blackListFax")
                 + "opt_out: {direction: bidirectional, mappings: {donotfax: blackListFax}}\n",
-                "6: `blackListFax` is also an opt-out mapping (line 7); remove it here: opt-outs have their own "
-                "rule for who wins",
+                "6: `blackListFax` is also an opt-out mapping (line 7); remove it here: opt-outs have a rule "
+                "of their own for the value that wins",
             ),
             (
                 HEAD + "opt_out: {export: {separator: ';;'}}\n",
@@ -244,11 +244,11 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             ),
             (
                 HEAD + "opt_out: {export: {encoding: utf8000}}\n",
-                "7: `utf8000` is no known encoding; write e.g. `utf-8`, `latin-1` or `cp1252`",
+                "7: `utf8000` is not a known encoding; write e.g. `utf-8`, `latin-1` or `cp1252`",
             ),
             (
                 HEAD + "opt_out: {export: {restart_stalled: true}}\n",
-                "7: restarting the export needs the workflow's id; write `workflow_id: WKF12` beside it",
+                "7: `restart_stalled` needs the workflow's id; write `workflow_id: WKF12` beside it",
             ),
             (
                 HEAD + "guardrails: {max_delete_share: 5}\n",
@@ -260,14 +260,14 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             ),
             (
                 HEAD + "owners: {d365: [crm]}\n",
-                "7: `crm` is no owner; write a team, as in `team:crm`, or an e-mail address",
+                "7: `crm` is not a valid owner; write a team, as in `team:crm`, or an e-mail address",
             ),
             (HEAD + "guardrails: {max_contacts: many}\n", "7: `max_contacts` cannot be `many`; write a whole number"),
-            ("", "1: this is no configuration; begin with `privacy_acknowledged: true`"),
-            ("- a\n- b\n", "1: this is no configuration; begin with `privacy_acknowledged: true`"),
+            ("", "1: the file is not a configuration; begin with `privacy_acknowledged: true`"),
+            ("- a\n- b\n", "1: the file is not a configuration; begin with `privacy_acknowledged: true`"),
             (
                 HEAD + "a: b: c\n",
-                "7: this is not YAML: mapping values are not allowed here; check quotes, colons and indentation",
+                "7: this is not valid YAML: mapping values are not allowed here; check quotes, colons and indentation",
             ),
             (
                 table('replacements: {code: {1: "\\ud83d"}}', "{code: cusCode}"),
@@ -289,7 +289,7 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             (HEAD + "<<: 1\n", "7: `<<` merges keys and values; write e.g. `<<: *name`"),
             (
                 HEAD + "opt_out: &a {<<: *a}\n",
-                "7: aliases (`*name`) lead round in a circle or far too often; write it out",
+                "7: aliases (`*name`) form a circle or occur too often; write it out",
             ),
             ("x-t:\n  &t {addres: url}\n" + table("<<: *t"), "2: unknown key `addres`; did you mean `address`?"),
             (
@@ -333,12 +333,12 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             ("{field: a, is: in, value: 1}", "needs a list"),
             ("{field: a, is: in, value: []}", "needs a list"),
             ("{field: a, is: not_in, value: [[1]]}", "needs a list"),
-            ("{field: a, is: in, value: [1, null]}", "cannot look for null"),
+            ("{field: a, is: in, value: [1, null]}", "cannot contain null"),
             ("{field: a, is: contains, value: true}", "needs a text"),
             ("{field: a, is: starts_with, value: ''}", "needs a text"),
-            ("{field: a, is: lt, value: false}", "has an order"),
-            ("{field: a, is: is_null, value: 1}", "compares with nothing"),
-            ("{field: a, is: not_null, value: null}", "compares with nothing"),
+            ("{field: a, is: lt, value: false}", "value with an order"),
+            ("{field: a, is: is_null, value: 1}", "takes no value"),
+            ("{field: a, is: not_null, value: null}", "takes no value"),
             ("{is: is_null}", "`field` is missing"),
             ("{field: a, value: 1}", "`is` is missing"),
             ("statecode", "cannot be `statecode`; write keys and values"),
@@ -411,7 +411,7 @@ class TestEveryMistakeNamesItsLineAndItsRemedy:
             load_config(tmp_path / "nothing.yaml")
         latin = tmp_path / "latin.yaml"
         latin.write_bytes(b"a: b\nc: \xe4\n")
-        with pytest.raises(ConfigError, match=r"latin\.yaml:2: this is not UTF-8"):
+        with pytest.raises(ConfigError, match=r"latin\.yaml:2: the file is not UTF-8"):
             load_config(latin)
 
 

@@ -104,8 +104,11 @@ class TestTheExportFile:
     @pytest.mark.parametrize(
         ("written", "told"),
         [
-            ("{email: E-mail}", "`email` is no opt-out attribute, nor one with `LastModified` behind it"),
-            ("{blackListEmail_at: Since}", "`blackListEmail_at` is no opt-out attribute, nor one with `LastModified`"),
+            ("{email: E-mail}", "`email` is not an opt-out attribute, with or without `LastModified` behind it"),
+            (
+                "{blackListEmail_at: Since}",
+                "`blackListEmail_at` is not an opt-out attribute, with or without `LastModified`",
+            ),
             ("{blackListEmail: a, denyListEmail: b}", "two attributes are paired with one column, or one attribute"),
             ("{blackListEmail: a, blackListFax: a}", "two attributes are paired with one column, or one attribute"),
         ],
@@ -185,8 +188,8 @@ class TestDirectionD365ToCampaign:
             "firstname: firstName", "a: denyListEmail"
         )
         assert the_problem(text) == (
-            "f.yaml:6: `blackListEmail` is also an opt-out mapping (line 10); remove it here: opt-outs have their own "
-            "rule for who wins"
+            "f.yaml:6: `blackListEmail` is also an opt-out mapping (line 10); remove it here: opt-outs have a rule of "
+            "their own for the value that wins"
         )
 
     def test_nobody_can_write_them_into_a_table(self) -> None:
@@ -208,4 +211,6 @@ def test_a_mistyped_profile_is_reported_where_it_is_written(mistyped: str, direc
 
 def test_a_custom_resource_in_the_place_of_profile_is_no_typing_error() -> None:
     text = mapped("donotemail: blackListEmail", "bidirectional").replace("resource: profile", "resource: cusProfile")
-    assert "opt-outs travel between contact and profile, which are not mapped to each other" in the_problem(text)
+    assert "opt-outs are synchronised between contact and profile, which are not mapped to each other" in the_problem(
+        text
+    )

@@ -158,8 +158,8 @@ class TestWhatStandsAgainstIt:
 class TestWarnings:
     def test_types_that_travel_as_text(self) -> None:
         assert mapping({"companyid": "cusText", "image": "cusNote", "lastname": "title"}).warnings == (
-            "`image` (other) travels to `cusNote` as text",
-            "`companyid` (lookup) travels to `cusText` as text",
+            "`image` (other) is sent to `cusNote` as text",
+            "`companyid` (lookup) is sent to `cusText` as text",
         )
 
     def test_a_column_that_dynamics_may_show_as_empty(self) -> None:

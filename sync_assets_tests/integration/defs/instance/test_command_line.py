@@ -68,7 +68,7 @@ def test_the_instance_is_dagster_home_or_that_of_the_folder_or_beside_the_config
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
     assert instance_folder() == tmp_path / "home"
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "mistyped"))
-    with pytest.raises(SyncAssetsError, match="a folder that is not there"):
+    with pytest.raises(SyncAssetsError, match="a folder that does not exist"):
         instance_folder()
 
 

@@ -176,9 +176,9 @@ EMAIL = {"host": "smtp.example.com", "from": "sync@example.com", "to": ["ops@exa
     [
         ({}, "`alerts` names no channel; write `webhook: true`, or `email:`"),
         ({"email": {**EMAIL, "security": "none"}}, "write `security: starttls`"),
-        ({"email": {**EMAIL, "to": ["Ops <ops@example.com>"]}}, "`Ops <ops@example.com>` is no e-mail address"),
+        ({"email": {**EMAIL, "to": ["Ops <ops@example.com>"]}}, "`Ops <ops@example.com>` is not an e-mail address"),
         ({"email": {"host": "smtp.example.com", "from": "sync@example.com"}}, "`to: [ops@example.com]`"),
-        ({"email": {**EMAIL, "password": "x"}}, "secrets never stand in this file"),
+        ({"email": {**EMAIL, "password": "x"}}, "this file must hold no secret"),
         ({"webhook": "https://hooks.example.com/x"}, "write true or false"),
     ],
 )
