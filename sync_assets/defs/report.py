@@ -10,7 +10,6 @@ Invariant: the page holds numbers and names of tables only, no ids or values of 
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 
@@ -59,7 +58,7 @@ def report_asset(runtime: Runtime) -> dg.AssetsDefinition:
         required_resource_keys=resource_names(runtime, [LEDGER]),
     )
     def daily_sync(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        with closing(bound(runtime, context.resources, [LEDGER])) as run_runtime, failing("report"):
+        with bound(runtime, context.resources, [LEDGER]) as run_runtime, failing("report"):
             return dg.MaterializeResult(metadata=make_report(run_runtime, context.instance, datetime.now(UTC)))
 
     return daily_sync

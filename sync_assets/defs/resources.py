@@ -8,7 +8,8 @@ its name.
 # No `from __future__ import annotations`: Dagster reads the annotations of the fields at run time.
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing, contextmanager
 from typing import Any, ClassVar, Self
 
 import dagster as dg
@@ -113,23 +114,26 @@ def resource_names(runtime: Runtime, names: Iterable[str]) -> set[str]:
     return {runtime.installation.named(name) for name in names}
 
 
-def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Runtime:
-    """Return a runtime that uses the values of a run's resources instead of the environment's.
+@contextmanager
+def bound(runtime: Runtime, resources: Any, names: Iterable[str]) -> Generator[Runtime]:
+    """Yield a runtime that uses the values of a run's resources instead of the environment's, and close it.
+
+    It is `runtime` itself if the resources have the same values.
 
     Args:
         runtime: The runtime of the definitions.
         resources: `context.resources` of the run.
         names: The resources that the caller declared as required.
-
-    Returns:
-        `runtime` itself if the resources have the same values.
     """
     values = {
         name: value
         for one in resource_names(runtime, names)
         for name, value in getattr(resources, one).environment().items()
     }
-    if all(runtime.environment.get(name) == value for name, value in values.items()):
-        return runtime
-    environment = {**runtime.environment, **values}
-    return Runtime(environment, progress=runtime.progress, totals=runtime.totals, installation=runtime.installation)
+    if any(runtime.environment.get(name) != value for name, value in values.items()):
+        environment = {**runtime.environment, **values}
+        runtime = Runtime(
+            environment, progress=runtime.progress, totals=runtime.totals, installation=runtime.installation
+        )
+    with closing(runtime):
+        yield runtime

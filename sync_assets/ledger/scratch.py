@@ -167,6 +167,7 @@ class _Unnamed(_OneConnection):
         if self._one is not None:
             self._one.close()
         self._engine.dispose()
+        self._closed = True
 
     def fill(self, address: Address) -> None:
         """Copy one consistent state of the real ledger, even while others write. No file is changed or left behind.

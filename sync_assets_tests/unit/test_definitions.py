@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -15,7 +16,8 @@ from sync_assets.config.loader import ConfigError
 from sync_assets.config.runs import DEFAULT_START
 from sync_assets.defs.asset_keys import all_keys
 from sync_assets.defs.build import build_definitions
-from sync_assets.defs.resources import systems
+from sync_assets.defs.resources import LedgerDatabase, bound, systems
+from sync_assets.ledger.errors import LedgerError
 from sync_assets.runtime.context import Runtime
 
 CONTACT, PROFILE = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
@@ -117,6 +119,17 @@ def test_each_resource_has_the_variables_of_its_system() -> None:
         },
         "ledger": {"SYNC_ASSETS_LEDGER_URL"},
     }
+
+
+@pytest.mark.parametrize("file", ["ours.db", "other.db"])
+def test_a_run_closes_the_ledger_that_its_resources_name(file: str, tmp_path: Path) -> None:
+    ours, named = (f"sqlite:///{tmp_path / name}" for name in ("ours.db", file))
+    runtime = Runtime({"SYNC_ASSETS_LEDGER_URL": ours, CONFIG: str(SANDBOX_CONFIG)})
+    with bound(runtime, SimpleNamespace(ledger=LedgerDatabase(url=named)), ["ledger"]) as of_run:
+        ledger = of_run.ledger
+        assert (ledger.where, of_run is runtime) == (str(tmp_path / file), file == "ours.db")
+    with pytest.raises(LedgerError, match="was used after it was closed"):
+        ledger.reports.backlog("contact")
 
 
 @pytest.mark.parametrize(

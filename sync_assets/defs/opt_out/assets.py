@@ -7,7 +7,6 @@ A thin layer: each asset runs one flow of `sync_assets.opt_out`. The asset of th
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from typing import Any
 
 import dagster as dg
@@ -109,7 +108,7 @@ def _decisions(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition
     )
     def decisions(context: dg.AssetExecutionContext) -> Iterator[Any]:
         add_table_tag(context, WORK)
-        with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
+        with bound(runtime, context.resources, OF_TABLES) as run_runtime:
             yield from _decide(context, run_runtime, outcome or Outcome())
 
     return decisions
@@ -174,7 +173,7 @@ def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.A
     )
     def written(context: dg.AssetExecutionContext) -> Iterator[Any]:
         add_table_tag(context, WORK)
-        with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
+        with bound(runtime, context.resources, OF_TABLES) as run_runtime:
             yield from _write(context, run_runtime, outcome or Outcome(), key, side)
 
     return written
@@ -229,7 +228,7 @@ def _changes(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
     )
     def changes(context: dg.AssetExecutionContext, config: ChangesConfig) -> Iterator[Any]:
         add_table_tag(context, WORK)
-        with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
+        with bound(runtime, context.resources, OF_TABLES) as run_runtime:
             yield from _run_changes(context, run_runtime, outcome or Outcome(), poll=config.poll)
 
     return changes

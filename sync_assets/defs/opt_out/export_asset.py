@@ -10,7 +10,6 @@ that are older than those it has.
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -81,8 +80,10 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
     )
     def export_rows(context: dg.AssetExecutionContext) -> Iterator[Any]:
         add_table_tag(context, WORK)
-        run_runtime = bound(runtime, context.resources, USED)
-        with closing(run_runtime), tempfile.TemporaryDirectory(prefix="sync_assets_") as folder:
+        with (
+            bound(runtime, context.resources, USED) as run_runtime,
+            tempfile.TemporaryDirectory(prefix="sync_assets_") as folder,
+        ):
             yield from _export_file(context, run_runtime, outcome or Outcome(), staging.StagedRows(Path(folder)))
 
     return export_rows
@@ -193,10 +194,11 @@ def watch_checks(runtime: Runtime) -> dg.AssetChecksDefinition:
         name=runtime.installation.named("opt_out_export_watch"),
         specs=check_specs(key_of(EXPORT, runtime), [FILE_ARRIVES, SFTP_SPACE]),
         can_subset=True,  # else the UI could not execute one of them
+        required_resource_keys=resource_names(runtime, USED),
     )
     def watch(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        with failing("poll of the SFTP"):
-            poll = files.poll_folder(runtime)
+        with bound(runtime, context.resources, USED) as run_runtime, failing("poll of the SFTP"):
+            poll = files.poll_folder(run_runtime)
         yield from selected(
             context,
             key_of(EXPORT, runtime),

@@ -10,7 +10,6 @@ references in `asset_metadata.py`.
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -81,7 +80,7 @@ def _group(tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | N
         add_table_tag(
             context, *(one.table for one in tables if keys & {d365_key(one, runtime), campaign_key(one, runtime)})
         )
-        with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime:
+        with bound(runtime, context.resources, OF_TABLES) as run_runtime:
             if context.selected_asset_keys:
                 yield from TableRun(context, run_runtime, tables, outcome or Outcome(), force=config.force).results()
             else:

@@ -9,7 +9,6 @@ next comparison.
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -50,7 +49,7 @@ def audit_asset(config: TableConfig, runtime: Runtime) -> dg.AssetsDefinition:
     def audit(context: dg.AssetExecutionContext) -> Iterator[Any]:
         add_table_tag(context, config.table)
         names, differences, results = {one.name for one in context.selected_asset_check_keys}, Drift(), list[Finding]()
-        with closing(bound(runtime, context.resources, OF_TABLES)) as run_runtime, failing("comparison"):
+        with bound(runtime, context.resources, OF_TABLES) as run_runtime, failing("comparison"):
             if context.selected_asset_keys or names & {rule.name for rule in AUDIT_CHECKS}:
                 differences = interruptible.run(drift(run_runtime, config))
                 reasons = run_runtime.ledger.reports.reject_reasons(config.table)

@@ -88,6 +88,7 @@ class Database:
         self._turn = threading.Lock() if address.sqlite else nullcontext()
         self._checkpointer: threading.Thread | None = None
         self._large_writes = 0
+        self._closed = False
         self._engine = self._open()
         self._driver_error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
         try:
@@ -103,7 +104,10 @@ class Database:
         return sqlite_engine(self._address.url, connect_args={"timeout": BUSY_SECONDS})
 
     def close(self) -> None:
-        """Close all connections. SQLite: also truncate the write-ahead log, which may hold erased payloads."""
+        """Close all connections; using it again is an error, since nothing would close the new ones.
+
+        SQLite: also truncate the write-ahead log, which may hold erased payloads.
+        """
         if self.sqlite:
             # Not possible while another process uses the file; then the last one to close it does this.
             if self._checkpointer:
@@ -111,6 +115,7 @@ class Database:
             with suppress(LedgerError):
                 self._pragma("busy_timeout = 0", "wal_checkpoint(TRUNCATE)")
         self._engine.dispose()
+        self._closed = True
 
     def _checkpoint_beside(self) -> None:
         """Start the checkpoint thread after every _LARGE_EVERY-th large transaction."""
@@ -181,6 +186,8 @@ class Database:
     @contextmanager
     def _plain(self) -> Generator[None]:
         """Translate database errors to LedgerError. The driver's text is left out: it may quote rows."""
+        if self._closed:
+            raise LedgerError(f"The ledger {self.location} was used after it was closed.", "Report this as a defect.")
         try:
             yield
         except exc.DBAPIError as error:

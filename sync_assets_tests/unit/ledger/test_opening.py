@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 import sync_assets.ledger
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import LedgerError
+from sync_assets.ledger.scratch import scratch_ledger
 from sync_assets.ledger.storage.migrate import HEAD, VERSION_TABLE
 from sync_assets.ledger.storage.schema import metadata, short_id
 from sync_assets_tests.support.ledgers import capture, row, stored
@@ -41,6 +42,15 @@ def test_a_ledger_has_an_id_of_its_own_from_the_beginning_and_keeps_it(new_url: 
     with Ledger.open(new_url) as ledger, Ledger.open(f"sqlite:///{tmp_path}/another.db") as another:
         assert (ledger.systems.identity(), ledger.systems.is_empty()) == (id_, False)
         assert another.systems.identity() != id_
+
+
+def test_a_ledger_that_was_closed_connects_to_nothing_again(new_url: str) -> None:
+    with Ledger.open(new_url) as ledger, scratch_ledger(new_url) as copy:
+        assert ledger.reports.backlog("contact") == copy.reports.backlog("contact") == 0
+    ledger.close()
+    for closed in (ledger, copy):
+        with pytest.raises(LedgerError, match="was used after it was closed"):
+            closed.reports.backlog("contact")
 
 
 @pytest.mark.filterwarnings("ignore:(Skipped unsupported reflection|autogenerate skipping) .*expression-based")
