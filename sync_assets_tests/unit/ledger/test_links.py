@@ -376,13 +376,17 @@ def test_a_link_without_updates_follows_the_lookup_until_the_insert_and_on_a_rep
     assert (child.operation, links_of(child)) == ("update", (LinkTo("cusContact", guid("anna"), True),))
 
 
+@pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize(("kept", "operations"), [(True, []), (False, ["delete"])])
 def test_an_orphan_without_updates_is_kept_or_deleted_like_others_and_takes_another_parent(
-    ledger: Ledger, kept: bool, operations: list[str]
+    ledger: Ledger, kept: bool, operations: list[str], moved: bool
 ) -> None:
+    """Also one whose row got another parent before: Campaign has it linked to the first one."""
     link = replace(ONCE, keep_orphans=kept)
     capture(ledger, row("bert"))
     in_campaign(ledger, link)
+    if moved:
+        order(ledger, "bert", link=link)
     capture(ledger, deleted=["anna"])
     assert sent(ledger, "order") == operations
     assert sent(ledger) == ["delete"]
