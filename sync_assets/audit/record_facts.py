@@ -209,7 +209,10 @@ def _of_ledger(facts: RecordFacts) -> Iterator[Reason]:
             yield Reason(False, f"Waiting for {WAITING_FOR[stored.block_reason]}.")
             yield from _blocking(stored)
         case State.REJECTED:
-            yield Reason(False, f"Rejected: {rejection(stored) or 'no reason is stored'}.")
+            retry = f"the cause, then `sync-assets retry {stored.table} --id {stored.id}`"
+            correct = retry if _rejected_by_campaign(stored) else "the row or the mapping, then `sync-assets sync`"
+            reason = (rejection(stored) or "no reason is stored").removesuffix(".")
+            yield Reason(False, f"Rejected: {reason}. Correct {correct}.")
         case State.ORPHANED:
             yield Reason(False, f"Orphaned: {facts.orphan_reason or 'a parent that it needs is gone for good'}.")
         case State.EXCLUDED:
@@ -234,8 +237,11 @@ def _unconfirmed(stored: StoredRecord, *, in_campaign: bool) -> Reason:
 
 def rejection(stored: StoredRecord) -> str | None:
     """Return why the record was rejected, or why its last request failed; None if neither."""
-    by_campaign = stored.row_error is None or stored.attempts > 0
-    return (stored.reason if by_campaign else stored.row_error) or stored.row_error
+    return (stored.reason if _rejected_by_campaign(stored) else stored.row_error) or stored.row_error
+
+
+def _rejected_by_campaign(stored: StoredRecord) -> bool:
+    return stored.row_error is None or stored.attempts > 0
 
 
 def _pending(stored: StoredRecord) -> str:

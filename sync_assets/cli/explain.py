@@ -57,18 +57,17 @@ def _end_with_rows(rows: list[tuple[str, str]], column: str, as_json: bool) -> N
     end(1, f"{number} rows have this value of {column}. Explain one of them: `sync-assets explain ID`.")
 
 
-_COMMANDS = {"rejected": "retry {table} --id {id}", "held": "hold list", "orphaned": "rejects --orphaned"}
+_COMMANDS = {"held": "hold list", "orphaned": "rejects --orphaned"}
 """By the ledger's state of a record that is not in step, the command that leads on; else `sync`."""
 
 
 def _not_in_step(document: dict[str, Any]) -> Iterator[str]:
     """Yield why the record is not in step, and the command that leads on, for the first such table."""
-    for name, one in document["tables"].items():
+    for one in document["tables"].values():
         if one["in_step"] is False:
             state = one["ledger"]["state"] if one["ledger"] else ""
             reason = next((text for text in one["reasons"] if "`sync-assets " in text), one["reasons"][0])
-            command = _COMMANDS.get(state, "sync").format(table=name, id=document["id"])
-            yield reason if "`sync-assets " in reason else f"{reason} See `sync-assets {command}`."
+            yield reason if "`sync-assets " in reason else f"{reason} See `sync-assets {_COMMANDS.get(state, 'sync')}`."
             return
 
 

@@ -33,6 +33,14 @@ _MATCHES_PART: dict[str, Callable[[pl.Expr, str], pl.Expr]] = {
     "starts_with": lambda text, part: text.str.starts_with(part),
     "ends_with": lambda text, part: text.str.ends_with(part),
 }
+_MET_BY_CHOICES: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
+    "eq": lambda any_of, only: only,
+    "ne": lambda any_of, only: ~only,
+    "in": lambda any_of, only: any_of,
+    "not_in": lambda any_of, only: ~any_of,
+    "contains": lambda any_of, only: any_of,
+}
+_EQUALS, _OF_NULL = ("eq", "ne", "in", "not_in"), ("is_null", "not_null")
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%.fZ"
 """The format of Dataverse's times, for Polars; the fraction is optional, and in practice always missing
@@ -105,13 +113,19 @@ def rules_met(row: pl.DataFrame, row_filter: RowFilter | None) -> list[bool]:
 
 def _unfit(rule: FilterRule, column: Column) -> str | None:
     kind, operator = column.type, rule.operator
-    if operator in ("starts_with", "ends_with") and kind not in _TEXT_TYPES:
-        return f"filter on `{rule.field}`: `{operator}` is for texts, not for type {kind}; use eq, in or is_null"
-    if operator == "contains" and kind not in (*_TEXT_TYPES, "multiselect"):
-        return f"filter on `{rule.field}`: `contains` is for texts, not for type {kind}; use eq, in or is_null"
-    if operator in _ORDER and kind not in _ORDERED:
+    if operator in comparisons(kind):
+        return None
+    if operator in _ORDER:
         return f"filter on `{rule.field}`: values of type {kind} have no order; use eq, ne, in or not_in"
-    return None
+    return f"filter on `{rule.field}`: `{operator}` is for texts, not for type {kind}; use eq, in or is_null"
+
+
+def comparisons(kind: ColumnType) -> set[str]:
+    """Return the operators that a column of this type can be compared by."""
+    if kind == "multiselect":
+        return {*_MET_BY_CHOICES, *_OF_NULL}
+    parts = _MATCHES_PART if kind in _TEXT_TYPES else ()
+    return {*_EQUALS, *parts, *(_ORDER if kind in _ORDERED else ()), *_OF_NULL}
 
 
 def _met(rule: Rule) -> pl.Expr:
@@ -164,17 +178,7 @@ def _met_by_choices(column: pl.Expr, rule: Rule) -> pl.Expr:
     wanted = [int(value) for value in rule.values]
     any_of = reduce(lambda one, other: one | other, [chosen.list.contains(code) for code in wanted])
     only = (chosen.list.len() == 1) & chosen.list.contains(wanted[0])
-    match rule.operator:
-        case "eq":
-            return only
-        case "ne":
-            return ~only
-        case "not_in":
-            return ~any_of
-        case "in" | "contains":
-            return any_of
-        case _:
-            raise AssertionError(f"{rule.operator} is no comparison of choices")
+    return _MET_BY_CHOICES[rule.operator](any_of, only)
 
 
 LONGEST = 8_000

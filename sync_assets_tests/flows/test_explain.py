@@ -110,9 +110,20 @@ class TestNotInStep:
         found = told(program, ada)
         assert found.document["in_step"] is False
         assert of(found)["reasons"][0].startswith("Rejected: ")
+        assert of(found)["reasons"][0].endswith(f" Correct the cause, then `sync-assets retry contact --id {ada}`.")
         assert of(found)["ledger"]["reason"] in of(found)["reasons"][0]
         assert of(found)["ledger"]["last_outcome"] == "rejected"
         assert "no-address" not in str(found.document)
+
+    def test_a_record_with_a_validation_error_is_not_for_retry(self, program: Program, ada: str) -> None:
+        program.table["fields"]["jobtitle"] = "cusJobTitle"
+        program.sandbox.admin.change("contact", [ada], jobtitle="J" * 51)
+        program.sync()
+        reason = (
+            "Rejected: cusJobTitle: 51 characters, at most 50. Correct the row or the mapping, then `sync-assets sync`."
+        )
+        assert of(told(program, ada))["reasons"][0] == reason
+        assert program.run("explain", ada)[2].endswith(f"{reason}\n")
 
     def test_what_was_changed_by_hand_in_campaign(self, program: Program, ada: str) -> None:
         change_in_campaign(program, ada, cusJobTitle="Poet")

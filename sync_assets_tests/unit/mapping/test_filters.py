@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_assets.mapping.filters import filter_rows
+from sync_assets.config.models import Filters, Operator
+from sync_assets.dataverse.metadata import Column, ColumnType
+from sync_assets.dataverse.page_parser import frame_type
+from sync_assets.mapping.conversions import OPTION_TYPES
+from sync_assets.mapping.filters import comparisons, compile_filters, filter_rows
 from sync_assets.mapping.table_mapping import MappingError, TableMapping
-from sync_assets_tests.support.sample_tables import ID, frame, mapping
+from sync_assets_tests.support.sample_tables import CONTACT, ID, frame, mapping
 
 
 def filtered(*rules: dict[str, Any], match: str = "all") -> TableMapping:
@@ -35,6 +41,17 @@ MONEY = ["5.0000", "12.5000", "12.5001", None]
 TIMES = ["2024-03-14T23:59:59Z", "2024-03-15T00:00:00Z", "2024-03-15T10:00:00Z", None]
 DAYS = ["1999-12-31", "2000-01-01", None]
 CHOICES = ["1,9", "9", "2", None]
+
+
+VALUES: dict[ColumnType, Any] = {
+    **dict.fromkeys(("string", "memo", "other"), "a"),
+    **dict.fromkeys(("decimal", "money"), "1.5"),
+    "double": "1.5",
+    "date": "2000-01-01",
+    "datetime": "2024-03-15T10:00:00Z",
+    **dict.fromkeys(("guid", "lookup"), ID),
+}
+"""By type: a value, as configured and as sent; 1 for the others."""
 
 
 class TestOperators:
@@ -96,6 +113,28 @@ class TestOperators:
     def test_operator(self, field: str, values: list[Any], operator: str, value: Any, expected: list[int]) -> None:
         name = "_companyid_value" if field == "companyid" else field
         assert passing(filtered(rule(field, operator, value)), [{name: one} for one in values]) == expected
+
+    @pytest.mark.parametrize("operator", get_args(Operator))
+    @pytest.mark.parametrize("kind", get_args(ColumnType))
+    def test_a_comparison_is_refused_or_tells_for_every_row_whether_it_passes(
+        self, kind: ColumnType, operator: Operator
+    ) -> None:
+        """What passes the preflight must be able to compare: each type with each operator."""
+        column = Column("c", kind, labels={0: "No", 1: "Yes"} if kind in OPTION_TYPES else {})
+        value = VALUES.get(kind, 1)
+        given = {"value": [value] if operator in ("in", "not_in") else value}
+        given = {} if operator in ("is_null", "not_null") else given
+        document = {"rules": [{"field": "c", "is": operator, **given}]}
+        compiled, problems = compile_filters(Filters.model_validate(document), replace(CONTACT, columns={"c": column}))
+        assert bool(problems) is (operator not in comparisons(kind))
+        if not problems:
+            sent = "1" if kind == "multiselect" else value
+            rows = pl.DataFrame(
+                {column.select_name: [sent, None]}, schema={column.select_name: frame_type(kind)}, strict=False
+            )
+            passed, dropped = filter_rows(rows, compiled)
+            assert passed.height + dropped.height == 2
+            assert passed.height == (operator not in ("ne", "not_in", "lt", "gt"))
 
     @pytest.mark.parametrize(
         ("given_rule", "told"),
