@@ -8,7 +8,10 @@ that runs is imported, so that `--help` is fast.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -112,13 +115,14 @@ def load(name: str) -> Any:
     return command
 
 
-def _named_files() -> dict[str, str]:
-    """Remove `--config F` and `--env-file F`, which may stand before and after a command, from the process's arguments.
+def _named_files(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Split off `--config F` and `--env-file F`, which may stand before and after a command.
 
     Returns:
-        The arguments of `files.complete`. To `sandbox` alone, which writes it, its `--env-file` is left.
+        The arguments of `files.complete`, and those of the command. To `sandbox` alone, which writes it, its
+        `--env-file` is left.
     """
-    named, others, words = dict[str, str](), list[str](), iter(sys.argv[1:])
+    named, others, words = dict[str, str](), list[str](), iter(arguments)
     for word in words:
         option, equals, value = word.partition("=")
         if option not in FILES:
@@ -130,8 +134,15 @@ def _named_files() -> dict[str, str]:
     alone = others[:1] == ["sandbox"] and all(word.startswith("-") for word in others[1:2])
     if alone and "env_file" in named:
         others += ["--env-file", named.pop("env_file")]
-    sys.argv[1:] = others
-    return named
+    return named, others
+
+
+def _words_to_complete() -> list[str]:
+    """Return the words of the command that a shell completes, as far as they are typed."""
+    typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+    with suppress(ValueError):  # a quotation that is not closed yet
+        return shlex.split(typed)[1:]
+    return []
 
 
 app = typer.Typer(
@@ -172,7 +183,12 @@ def main() -> None:
 
     return_large_buffers()
     try:
-        complete(os.environ, **_named_files())
+        if "_SYNC_ASSETS_COMPLETE" in os.environ:
+            with suppress(SyncAssetsError, typer.BadParameter):
+                complete(os.environ, **_named_files(_words_to_complete())[0])
+        else:
+            named, sys.argv[1:] = _named_files(sys.argv[1:])
+            complete(os.environ, **named)
         configure(os.environ)
         # Every other exit status than 0 is that of `terminal.end`, except Typer's on Ctrl-C and for a closed pipe.
         if app(prog_name="sync-assets", standalone_mode=False) == INTERRUPTED:

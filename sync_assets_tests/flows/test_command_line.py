@@ -92,14 +92,30 @@ def test_the_options_of_a_command_are_shown(program: Program, words: str, comman
         assert re.findall(r"╭─ ([A-Z][a-z ]+) ─", output) == ["Options", *panels]
 
 
-@pytest.mark.parametrize("words", ["sync --table ", "rejects ", "maintenance on ", "explain --table ", "rebuild "])
-def test_names_of_tables_are_completed_without_any_system(program: Program, words: str) -> None:
-    typed = f"sync-assets {words}con"
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        *((words, "contact") for words in ("sync --table ", "rejects ", "maintenance on ", "explain --table ")),
+        ("rebuild ", "contact"),
+        ("--config other/own.yaml rejects ", "concert"),
+        ("rejects --config=other/own.yaml ", "concert"),
+        ("rejects --env-file other/variables ", "concert"),
+        ("--config missing.yaml rejects ", ""),
+        ("rejects --env-file missing ", "contact"),
+    ],
+)
+def test_names_of_tables_are_completed_without_any_system(
+    program: Program, tmp_path: Path, words: str, completed: str
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    configuration = Path(program.env["SYNC_ASSETS_CONFIG"]).read_text()
+    (other / "own.yaml").write_text(configuration.replace("contact", "concert"))
+    (other / "variables").write_text("SYNC_ASSETS_CONFIG=own.yaml")
+    typed = f"sync-assets {words.replace('other', str(other))}con"
     program.more |= {"_SYNC_ASSETS_COMPLETE": "complete_bash", "COMP_WORDS": typed, "D365_URL": "http://127.0.0.1:9"}
     program.more["COMP_CWORD"] = str(len(typed.split()) - 1)
-    assert program.run()[:2] == (0, "contact\n")
-    program.more["SYNC_ASSETS_CONFIG"] = "missing.yaml"
-    assert program.run()[:2] == (0, "\n")
+    assert program.run() == (0, f"{completed}\n", "")
 
 
 def test_backup_and_approve_deletes_report_in_json(program: Program, tmp_path: Path) -> None:
