@@ -137,7 +137,7 @@ def refused(table: str, counts: Counts, reasons: Sequence[tuple[str, int]]) -> F
             f"rejects {table}`, put them right in Dynamics 365, or `sync-assets retry {table}`."
         )
     numbers = {
-        "refused": counts.rejected,
+        "rejected": counts.rejected,
         "known": counts.records,
         "reject_rate": round(rate, 6),
         "reasons": Rows(("reason", "records"), reasons),
@@ -304,4 +304,4 @@ def accepted(refused: int) -> Finding:
         f"{counted(refused, 'opt-out', 'are')} rejected. See `sync-assets rejects`; correct the cause, then "
         "`sync-assets retry contact`."
     )
-    return rules.ACCEPTED.finding(not refused, text if refused else "", {"refused": refused})
+    return rules.ACCEPTED.finding(not refused, text if refused else "", {"rejected": refused})

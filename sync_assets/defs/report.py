@@ -78,7 +78,7 @@ def make_report(runtime: Runtime, instance: dg.DagsterInstance, now: datetime) -
         **{f"{name}_yesterday": number for name, number in yesterday.items()},
         "pending_now": today["pending"],
         "waiting_now": today["waiting"],
-        "refused_now": sum(one.rejected for one in counts.values()),
+        "rejected_now": sum(one.rejected for one in counts.values()),
         "engine_calls_by_day": asset_metadata.calls_by_day(runtime, now),
         DAYS_KEY: kept,
     }
@@ -117,7 +117,7 @@ def _of_ledger(runtime: Runtime, day: date, calls: Mapping[str, int]) -> Numbers
     numbers: Numbers = {
         "captured": captured["new"] + captured["changed"] + captured["deleted"],
         "pushed": pushed["inserted"] + pushed["updated"] + pushed["deleted"],
-        "refusals": captured["refused_by_mapping"] + pushed["rejected"],
+        "rejected": captured["validation_errors"] + pushed["rejected"],
         "opt_outs_to_d365": opt_outs.get("to_d365", 0),
         "opt_outs_to_campaign": opt_outs.get("to_campaign", 0),
         **{f"engine_calls_{kind}": calls.get(kind, 0) for kind in KINDS},
@@ -159,7 +159,7 @@ def page(config: Config, days: Days, counts: Mapping[str, Counts], now: datetime
 
 def _summary(config: Config, day: Numbers) -> str:
     captured, pushed, calls = int(day["captured"]), int(day["pushed"]), int(day["engine_calls"])
-    text = f"{counted(captured, 'change')} captured, {counted(pushed, 'record')} pushed, {day['refusals']:,} refused"
+    text = f"{counted(captured, 'change')} captured, {counted(pushed, 'record')} pushed, {day['rejected']:,} rejected"
     if config.opt_out.active:
         opt_outs = counted(int(day["opt_outs_to_d365"]), "opt-out")
         text += f", {opt_outs} written to Dynamics 365 and {day['opt_outs_to_campaign']:,} to Campaign"
@@ -177,7 +177,7 @@ def _states(config: Config, counts: Mapping[str, Counts]) -> str:
 
 
 def _table(config: Config, days: Days) -> str:
-    columns = {"captured": "captured", "pushed": "pushed", "refusals": "refusals", "waiting": "waiting"}
+    columns = {"captured": "captured", "pushed": "pushed", "rejected": "rejected", "waiting": "waiting"}
     if config.opt_out.active:
         columns |= {"opt_outs_to_d365": "opt-outs to D365", "opt_outs_to_campaign": "to Campaign"}
     columns |= {"latency_p50_ms": "median ms", "latency_p95_ms": "95 % ms"}

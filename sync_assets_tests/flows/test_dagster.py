@@ -307,13 +307,13 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     run = in_step.execute(request)
 
     told = run.metadata(CONTACT, today())
-    numbers = ("rows_captured", "new", "changed", "unchanged", "refused_by_mapping", "deleted", "backlog")
+    numbers = ("rows_captured", "new", "changed", "unchanged", "validation_errors", "deleted", "backlog")
     assert {name: told[name] for name in numbers} == {
         "rows_captured": 8,
         "new": 1,
         "changed": 5,
         "unchanged": 2,
-        "refused_by_mapping": 0,
+        "validation_errors": 0,
         "deleted": 0,
         "backlog": 0,
     }
@@ -355,7 +355,7 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     assert (types["externalId"], types["birthDate"]) == ("string", "date")
     assert told["dagster/column_lineage"].deps_by_column["email"] == [dg.TableColumnDep(CONTACT, "emailaddress1")]
     assert told["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
-    [refused] = told["refused_by_reason"].records
+    [refused] = told["rejected_by_reason"].records
     assert refused.data["records"] == 1
     assert "not-an-address" not in refused.data["reason"]
     [today_s] = told["engine_calls_by_day"].records

@@ -189,7 +189,7 @@ def test_an_opt_out_that_is_refused_leaves_the_run_green_and_its_check_red(orche
     told = run.check("no_opt_out_is_rejected", CHANGES)
     assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "sync-assets retry contact" in (told.description or "")
-    assert [row[1:] for row in table(run.metadata(CHANGES), "refused_by_reason")] == [(1,)]
+    assert [row[1:] for row in table(run.metadata(CHANGES), "rejected_by_reason")] == [(1,)]
     assert sides(orchestra.program, id_) == (True, False)
     write_file(orchestra.program, HEADER)
     run, _ = take(orchestra)

@@ -43,7 +43,7 @@ _WRITE_RESULTS = {
     "written": "written",
     "held_already": "already",
     "to_be_decided_again": "again",
-    "refused": "refused",
+    "rejected": "refused",
     "no_longer_there": "gone",
     "unanswered": "unanswered",
 }
@@ -299,4 +299,4 @@ def _applied(done: Applied, prefix: str = "") -> dict[str, int]:
 def _by_reason(refused: Sequence[Reject]) -> dict[str, Rows]:
     """Return a table of rejected opt-outs by reason; empty if there are none."""
     reasons = Counter(kind_of_reason(one.reason) for one in refused).most_common(SHOWN)
-    return {"refused_by_reason": Rows(("reason", "records"), reasons)} if reasons else {}
+    return {"rejected_by_reason": Rows(("reason", "records"), reasons)} if reasons else {}

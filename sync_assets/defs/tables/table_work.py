@@ -31,7 +31,7 @@ _RESULTS: Mapping[Side, Mapping[str, str]] = {
         "new": "new",
         "changed": "changed",
         "unchanged": "unchanged",
-        "refused_by_mapping": "invalid",
+        "validation_errors": "invalid",
         "deleted": "deleted",
         "filtered_out": "filtered_out",
         "pages": "pages",
@@ -200,7 +200,7 @@ class TableWork:
         if side == "campaign":
             further[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime, config)
             reasons = runtime.ledger.reports.reject_reasons(config.table)
-            further["refused_by_reason"] = Rows(("reason", "records"), reasons) if reasons else None
+            further["rejected_by_reason"] = Rows(("reason", "records"), reasons) if reasons else None
             further["engine_calls_by_day"] = asset_metadata.calls_by_day(runtime)
         if side == "campaign" and self.pushed:
             types = asset_metadata.campaign_types(runtime.config, config, self.pushed.resource)

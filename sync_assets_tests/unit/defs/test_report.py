@@ -28,7 +28,7 @@ CONFIG = {
 
 NOTHING: dict[str, float] = dict.fromkeys(
     (
-        "captured", "pushed", "refusals", "opt_outs_to_d365", "opt_outs_to_campaign", "engine_calls_insert",
+        "captured", "pushed", "rejected", "opt_outs_to_d365", "opt_outs_to_campaign", "engine_calls_insert",
         "engine_calls_update", "engine_calls_delete", "engine_calls_read", "engine_calls",
     ),
     0,
@@ -70,7 +70,7 @@ def test_it_is_of_fourteen_days_the_last_of_which_is_today(now: datetime) -> Non
 
 def test_it_adds_up_what_the_runs_of_a_day_did(runtime: Runtime, now: datetime) -> None:
     counted = runtime.ledger.runs.add_day_counts
-    counted("contact", "d365", {"new": 5, "changed": 2, "unchanged": 100, "deleted": 1, "refused_by_mapping": 1})
+    counted("contact", "d365", {"new": 5, "changed": 2, "unchanged": 100, "deleted": 1, "validation_errors": 1})
     counted("contact", "d365", {"new": 1})
     for failed in (4, 0):
         counted("contact", "campaign", {"inserted": 3, "updated": 2, "deleted": 1, "rejected": failed})
@@ -81,7 +81,7 @@ def test_it_adds_up_what_the_runs_of_a_day_did(runtime: Runtime, now: datetime) 
     assert {name: number for name, number in today.items() if number} == {
         "captured": 9,
         "pushed": 12,
-        "refusals": 5,
+        "rejected": 5,
         "engine_calls_insert": 9,
         "engine_calls_read": 2,
         "engine_calls": 11,
@@ -118,10 +118,10 @@ def test_its_numbers_are_plotted_and_none_is_missing_without_a_single_run(
     numbers = {name: one for name, one in make_report(runtime, instance, now).items() if isinstance(one, int | float)}
     assert numbers == dict.fromkeys(
         (
-            "captured_yesterday", "pushed_yesterday", "refusals_yesterday", "opt_outs_to_d365_yesterday",
+            "captured_yesterday", "pushed_yesterday", "rejected_yesterday", "opt_outs_to_d365_yesterday",
             "opt_outs_to_campaign_yesterday", "engine_calls_insert_yesterday", "engine_calls_update_yesterday",
             "engine_calls_delete_yesterday", "engine_calls_read_yesterday", "engine_calls_yesterday", "pending_now",
-            "waiting_now", "refused_now",
+            "waiting_now", "rejected_now",
         ),
         0,
     )  # fmt: skip
@@ -133,13 +133,13 @@ def test_the_page_says_it_in_sentences_and_tables(tmp_path: Path, now: datetime)
     days = dict.fromkeys(window(now), NOTHING)
     yesterday = now.date() - timedelta(days=1)
     days[yesterday] = NOTHING | {
-        "captured": 1200, "pushed": 1100, "refusals": 3, "waiting": 7, "opt_outs_to_d365": 12,
+        "captured": 1200, "pushed": 1100, "rejected": 3, "waiting": 7, "opt_outs_to_d365": 12,
         "opt_outs_to_campaign": 5, "engine_calls_insert": 900, "engine_calls_update": 200, "engine_calls": 1100,
         "latency_p50_ms": 41.6, "latency_p95_ms": 88.2,
     }  # fmt: skip
     text = page(runtime.config, days, {"contact": Counts(synced=5000, rejected=3)}, now)
     assert (
-        "**Yesterday:** 1,200 changes captured, 1,100 records pushed, 3 refused, 12 opt-outs written to Dynamics 365 "
+        "**Yesterday:** 1,200 changes captured, 1,100 records pushed, 3 rejected, 12 opt-outs written to Dynamics 365 "
         "and 5 to Campaign, 1,100 engine calls of 2,000 (55%)." in text
     )
     assert f"| {yesterday} | 1,200 | 1,100 | 3 | 7 | 12 | 5 | 42 | 88 | 900 | 200 | 0 | 0 | 1,100 | 55% |" in text
