@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from sync_assets.campaign.client import CampaignClient, NotPublished
+from sync_assets.campaign.client import CampaignClient, CampaignRefused, NotPublished
 from sync_assets.campaign.metadata import Resource
 from sync_assets.checks import guardrails, rules
 from sync_assets.checks.opt_out_columns import opt_out_problems
@@ -23,7 +23,9 @@ from sync_assets.config.opt_out import OptOutMapping
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import Table
 from sync_assets.errors import EndsAllTables, SyncAssetsError
+from sync_assets.http.transport import HttpError
 from sync_assets.ledger import Ledger
+from sync_assets.ledger.errors import LedgerError
 from sync_assets.ledger.model import Types
 from sync_assets.mapping.mapping_changes import differences
 from sync_assets.mapping.table_mapping import (
@@ -38,6 +40,9 @@ from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.task_group import run_together
 from sync_assets.words import counted
+
+EXAMINE_SECONDS = 15.0
+"""How long `examine` waits for both systems, in seconds: Dagster ends a sensor's tick after a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +320,36 @@ async def _check_both(runtime: Runtime, config: TableConfig) -> tuple[list[Findi
         return [finding for of_side in results for finding in of_side], None
 
 
+def examine(runtime: Runtime, config: TableConfig, *, pushes: bool) -> list[Finding]:
+    """Return the findings on what a run of the table needs, to find out if it would fail.
+
+    pushes: the run only pushes, and needs Campaign's side alone.
+
+    Raises:
+        HttpError, EndsAllTables, LedgerError: No run could succeed, of any table: a system does not answer within
+            EXAMINE_SECONDS, or refuses our sign-in.
+    """
+    findings = interruptible.run(_examine(runtime, config, pushes=pushes))
+    contacts = guardrails.contacts(runtime, config, reading=not pushes)
+    return [*findings, *guardrails.within_limits(runtime.config, config, contacts)]
+
+
+async def _examine(runtime: Runtime, config: TableConfig, *, pushes: bool) -> list[Finding]:
+    try:
+        async with asyncio.timeout(EXAMINE_SECONDS):
+            return await _campaign(runtime, config) if pushes else (await set_up(runtime, config)).findings
+    except TimeoutError:
+        raise HttpError(
+            f"{config.table}: the metadata of both systems could not be read within {EXAMINE_SECONDS:.0f} s.",
+            "`sync-assets doctor` shows which system does not answer.",
+        ) from None
+    except (HttpError, EndsAllTables, LedgerError):
+        raise
+    except SyncAssetsError as error:
+        is_campaign = pushes or isinstance(error, CampaignRefused)
+        return findings_of(error) or [failure("campaign" if is_campaign else "d365", error)]
+
+
 async def _or_failure(side: Side, findings: Awaitable[list[Finding]]) -> list[Finding]:
     try:
         return await findings
@@ -329,7 +364,11 @@ async def _d365(runtime: Runtime, config: TableConfig) -> list[Finding]:
 
 async def _campaign(runtime: Runtime, config: TableConfig) -> list[Finding]:
     async with runtime.campaign() as campaign:
-        return campaign_findings(config, await campaign.resource(config.api, config.resource))
+        resource = await campaign.resource(config.api, config.resource)
+    changed = await asyncio.to_thread(
+        lambda: findings_since_capture(runtime.ledger, config, types_in(config, resource))
+    )
+    return [*campaign_findings(config, resource), *changed]
 
 
 def mapping_changes(ledger: Ledger, config: TableConfig, mapping: TableMapping) -> list[Finding]:

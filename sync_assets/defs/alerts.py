@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
 from typing import Any, NamedTuple, cast
 
 import dagster as dg
@@ -35,9 +34,16 @@ from sync_assets.alerts.incidents import (
 from sync_assets.alerts.notifications import Memory, notifications, subject, text, unanswered
 from sync_assets.config.runs import Alerts
 from sync_assets.defs.asset_keys import side_key
-from sync_assets.defs.dagster_internals import CheckAnswer, Tick, freshness, latest_answers, sensor_ticks
+from sync_assets.defs.dagster_internals import (
+    CheckAnswer,
+    FailedTick,
+    SensorFailed,
+    failed_ticks,
+    freshness,
+    latest_answers,
+)
 from sync_assets.defs.partitions import is_foreign
-from sync_assets.defs.run_errors import SKIP_PREFIX, SensorFailed, with_backoff
+from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.checks import SIDES
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
@@ -49,8 +55,6 @@ NO_NEWS = ": no news"
 LOOK_BACK = timedelta(days=1)
 MOST_RUNS, MOST_RUN_EVENTS = 200, 40
 """Most failed runs that are listed, and most of these whose events are read, which is slower."""
-MOST_TICKS = 50
-"""Most ticks of a sensor that are read to find since when it has been failing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.Defau
         description="Notifies about failed runs, checks and sensors and about stale data, and again when each is "
         "resolved.",
     )
-    @with_backoff("alerts")
+    @one_sentence("alerts")
     def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         memory = msgspec.json.decode(context.cursor, type=dict[str, Memory]) if context.cursor else {}
         now, origin = datetime.now(UTC), context.code_location_origin
@@ -135,7 +139,7 @@ def find_incidents(
         tables = [config for config in runtime.config.tables if config.table in names]
         paused = frozenset(side_key(one, side, runtime).to_user_string() for one in tables for side in SIDES)
         killed = [killed_run(run) for run in killed_runs(runtime.ledger)]
-    state = read_state(instance, watched, now, lambda run: is_foreign(run, identity, location))
+    state = read_state(instance, watched, now, identity, location)
     alerts = runtime.config.alerts
     warnings = alerts is None or alerts.warnings
     return open_incidents([*state.incidents, *killed], warnings=warnings, paused=paused), state.successes
@@ -181,9 +185,6 @@ def tell_all(
 # --- State of the instance --------------------------------------------------------------------------------------------
 
 
-IsForeign = Callable[[dg.DagsterRun], bool]
-
-
 class InstanceState(NamedTuple):
     """The incidents of the instance, and when each step last succeeded."""
 
@@ -192,9 +193,13 @@ class InstanceState(NamedTuple):
 
 
 def read_state(
-    instance: dg.DagsterInstance, watched: AlertScope, now: datetime, foreign: IsForeign = lambda run: False
+    instance: dg.DagsterInstance,
+    watched: AlertScope,
+    now: datetime,
+    ledger: str | None = None,
+    location: str | None = None,
 ) -> InstanceState:
-    """Read the present state of the watched objects. now: UTC. foreign: True for runs that are ignored."""
+    """Read the present state of the watched objects. now: UTC. ledger, location: ours; runs of others are ignored."""
     assets = [key for step in watched.steps.values() for key in step.assets]
     answers = latest_answers(instance, [key for step in watched.steps.values() for key in step.checks])
     made_at = {
@@ -206,10 +211,10 @@ def read_state(
     last_good = {name: at for name, step in watched.steps.items() if (at := _last_good(step, made_at, done))}
     stale = freshness(instance, watched.with_freshness).items()
     incidents = [
-        *_failed(instance, watched.steps, last_good, made_at, now, foreign),
+        *_failed(instance, watched.steps, last_good, made_at, now, lambda run: is_foreign(run, ledger, location)),
         *_failed_checks(answers.values()),
         *(stale_asset(key.to_user_string(), since, warns=state == "warning") for key, (state, since) in stale),
-        *_failed_sensors(instance, watched.sensors, now),
+        *_failed_sensors(instance, watched.sensors, now, location),
     ]
     return InstanceState(incidents, last_good)
 
@@ -235,30 +240,19 @@ def _failed_checks(answers: Iterable[CheckAnswer]) -> Iterator[Incident]:
             yield failed_check(asset, answer.key.name, answer.run_id, answer.at, result.description or "", warns=warns)
 
 
-def _failed_sensors(instance: dg.DagsterInstance, names: frozenset[str], now: datetime) -> Iterator[Incident]:
-    """Yield the sensors whose last finished tick raised, or waited after one that did (`run_errors.SKIP_PREFIX`)."""
-    for name, ticks in sorted(sensor_ticks(instance, names, MOST_TICKS).items()):
-        failed = list(takewhile(_failed_tick, ticks))
-        if failed and failed[0].at > now - LOOK_BACK:
-            yield failed_sensor(name, failed[-1].at, _message(failed[0]))
+def _failed_sensors(
+    instance: dg.DagsterInstance, names: frozenset[str], now: datetime, location: str | None
+) -> Iterator[Incident]:
+    """Yield the sensors whose last finished tick failed."""
+    for name, tick in sorted(failed_ticks(instance, names, location).items()):
+        if tick.at > now - LOOK_BACK:
+            yield failed_sensor(name, tick.since, _cause(tick))
 
 
-def _failed_tick(tick: Tick) -> bool:
-    return tick.failed or tick.skipped.startswith(SKIP_PREFIX)
-
-
-def _message(tick: Tick) -> str:
-    return tick.skipped.removeprefix(SKIP_PREFIX).strip() if tick.skipped else _cause(tick.error)
-
-
-def _cause(error: Any) -> str:
+def _cause(tick: FailedTick) -> str:
     """Return the line of a `SensorFailed`; of any other error only the type, since its text may quote a record."""
-    cause = error
-    while cause and cause.cause:
-        cause = cause.cause
-    if cause and cause.cls_name == SensorFailed.__name__:
-        return cast("str", cause.message).partition(": ")[2].strip()
-    return _type_of(error)
+    error = tick.error
+    return error.message if error and error.cls_name == SensorFailed.__name__ else _type_of(error)
 
 
 def _failed(
@@ -267,7 +261,7 @@ def _failed(
     last_good: Mapping[str, datetime],
     materialized: Mapping[dg.AssetKey, float],
     now: datetime,
-    foreign: IsForeign,
+    foreign: Callable[[dg.DagsterRun], bool],
 ) -> Iterator[Incident]:
     """Yield the last failure of each step that has not succeeded since.
 

@@ -14,11 +14,14 @@ from typing import Any, Literal, cast
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.definitions.freshness import FreshnessState
+from dagster._core.errors import DagsterUserCodeProcessError
+from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
 )
+from dagster_shared.error import SerializableErrorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,50 +132,65 @@ def freshness(
     }
 
 
+class SensorFailed(DagsterUserCodeProcessError):
+    """Raised by a tick that failed. Its text is one line of ours, with the cause and the remedy.
+
+    Reason: of any other exception Dagster stores and shows its own and our traceback; of this one the given text alone.
+    """
+
+    def __init__(self, text: str) -> None:
+        shown = SerializableErrorInfo(text, [], type(self).__name__)
+        super().__init__(text, user_code_process_error_infos=[shown])
+
+
 @dataclass(frozen=True, slots=True)
-class Tick:
-    """A finished tick of a sensor.
+class FailedTick:
+    """The last finished tick of a sensor, which failed.
 
     Attributes:
         at: When it began, UTC.
-        failed: True if it raised.
-        skipped: Its skip reason; empty if it requested runs or gave no reason.
-        error: Dagster's record of the exception, None if it did not raise.
+        since: When the last tick that did not fail began, UTC; `at` if none is stored.
+        error: Dagster's record of the exception.
     """
 
     at: datetime
-    failed: bool
-    skipped: str
+    since: datetime
     error: Any
 
 
-def sensor_ticks(instance: dg.DagsterInstance, names: Iterable[str], most: int) -> dict[str, list[Tick]]:
-    """Return the last finished ticks of each running sensor, newest first.
+_FINISHED = (TickStatus.SKIPPED, TickStatus.SUCCESS, TickStatus.FAILURE)
 
-    Stopped sensors, and sensors without a finished tick, are missing. If several code locations have a sensor of the
-    same name, the one that ticked last counts.
+
+def failed_ticks(
+    instance: dg.DagsterInstance, names: Iterable[str], location: str | None = None
+) -> dict[str, FailedTick]:
+    """Return the running sensors whose last finished tick failed, by name.
+
+    location: the code location of the sensors; None: any, and of several the one whose sensor ticked last.
 
     Reason: no public method lists the sensors of an instance, or their ticks.
     """
     if instance.schedule_storage is None:  # an instance without this storage cannot run sensors
         return {}
-    watched, newest = frozenset(names), dict[str, list[Tick]]()
-    running: dict[str, bool] = {}
+    watched, newest = frozenset(names), dict[str, tuple[datetime, FailedTick | None]]()
     for state in instance.all_instigator_state():
-        name = state.instigator_name
-        if state.instigator_type.value != "SENSOR" or name not in watched:
+        name, place = state.instigator_name, state.origin.repository_origin.code_location_origin.location_name
+        if state.instigator_type.value != "SENSOR" or name not in watched or location not in (None, place):
             continue
-        stored = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=most)
-        ticks = [_tick(one) for one in stored if one.status.value != "STARTED"]
-        if ticks and (name not in newest or ticks[0].at > newest[name][0].at):
-            newest[name], running[name] = ticks, state.status.value != "STOPPED"
-    return {name: ticks for name, ticks in newest.items() if running[name]}
+
+        def last(state: Any, *statuses: TickStatus) -> Any:
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=[*statuses])
+            return ticks[0] if ticks else None
+
+        tick = last(state, *_FINISHED)
+        if tick is None or (name in newest and _at(tick) < newest[name][0]):
+            continue
+        failed = None
+        if tick.status == TickStatus.FAILURE and state.status.value != "STOPPED":
+            failed = FailedTick(_at(tick), _at(last(state, *_FINISHED[:2]) or tick), tick.error)
+        newest[name] = _at(tick), failed
+    return {name: failed for name, (_, failed) in newest.items() if failed}
 
 
-def _tick(tick: Any) -> Tick:
-    return Tick(
-        at=datetime.fromtimestamp(cast("float", tick.timestamp), UTC),
-        failed=tick.status.value == "FAILURE",
-        skipped=tick.tick_data.skip_reason or "",
-        error=tick.error,
-    )
+def _at(tick: Any) -> datetime:
+    return datetime.fromtimestamp(cast("float", tick.timestamp), UTC)

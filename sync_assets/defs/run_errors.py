@@ -10,13 +10,13 @@ record.
 # No `from __future__ import annotations`, as in the modules whose annotations Dagster reads at run time.
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 
 import dagster as dg
 
+from sync_assets.defs.dagster_internals import SensorFailed
 from sync_assets.errors import SyncAssetsError, foreign, public_message
 from sync_assets.flows import Outcome
 from sync_assets.ledger.errors import InMaintenance
@@ -85,40 +85,23 @@ def fail_if_stopped(outcome: Outcome, *reasons: str | None) -> None:
         raise dg.Failure(" ".join(dict.fromkeys(problems)), allow_retries=False)
 
 
-SKIP_PREFIX = "Cannot go on: "
-"""Prefix of a tick's skip reason while a sensor waits after a failed tick. Alerts detect failing sensors by it."""
-FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
-"""Backoff of a failing sensor, in seconds: the first and the longest wait between two tries; doubled each time."""
 Tick = Callable[[dg.SensorEvaluationContext], dg.SensorResult]
 
 
-class SensorFailed(Exception):
-    """Raised by a tick that failed. Its text is one line of ours, with the cause and the remedy."""
+def one_sentence(sensor: str) -> Callable[[Tick], Tick]:
+    """Decorate a sensor's tick: an error makes it fail with one line. Dagster keeps the cursor and tries again in 5 s.
 
-
-def with_backoff(sensor: str, clock: Callable[[], float] = time.monotonic) -> Callable[[Tick], Tick]:
-    """Decorate a sensor's tick: an error makes it fail with one line, and the next tries follow with a backoff.
-
-    Ticks that only wait for the next try skip with the same line, so that failed ticks are as rare as the tries. The
-    cursor is kept.
+    Raises:
+        SensorFailed: For any error.
     """
-    reason_text, wait, again_at = "", 0.0, 0.0
 
     def decorate(tick: Tick) -> Tick:
         @wraps(tick)
         def tried(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-            nonlocal reason_text, wait, again_at
-            if wait and clock() < again_at:
-                return dg.SensorResult(skip_reason=f"{SKIP_PREFIX}{reason_text}", cursor=context.cursor)
             try:
-                done = tick(context)
+                return tick(context)
             except Exception as error:  # noqa: BLE001  the text of a foreign error may quote a record
-                reason_text = public_message(error, f"sensor {sensor}")
-                wait = min(LONGEST_WAIT, wait * 2) if wait else FIRST_WAIT
-                again_at = clock() + wait
-                raise SensorFailed(reason_text) from None
-            wait = 0.0
-            return done
+                raise SensorFailed(public_message(error, f"sensor {sensor}")) from None
 
         return tried
 

@@ -14,7 +14,6 @@ import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
 from sync_assets.capture import feed_polling
-from sync_assets.defs import run_errors
 from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
 from sync_assets.defs.tables import sensors
 from sync_assets.defs.tables.checks import table_checks
@@ -87,7 +86,6 @@ def test_a_tick_leaves_no_connection_and_no_thread_behind(
         return session
 
     monkeypatch.setattr(aiohttp_transport.AiohttpClient, "_open", noted)
-    monkeypatch.setattr(run_errors, "FIRST_WAIT", 0.0)
     orchestra.capture()
     orchestra.tick("d365_changes")
     orchestra.program.sandbox.admin.fault("d365", "forbidden")
@@ -144,7 +142,6 @@ def test_while_a_backlog_is_worked_off_changes_are_captured_and_sent(captured: O
 def test_a_sensor_says_what_is_wrong_in_its_tick_and_keeps_its_cursor(
     in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_errors, "FIRST_WAIT", 0.0)
     in_step.program.sandbox.admin.fault("d365", "forbidden")
     cursor = in_step._cursors.get("d365_changes")
     told = in_step.failure("d365_changes")

@@ -7,12 +7,15 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from sync_assets.campaign import client
 from sync_assets.capture import feed_polling
+from sync_assets.defs.dagster_internals import latest_answers
 from sync_assets.defs.partitions import TABLE_TAG
-from sync_assets.defs.run_errors import SKIP_PREFIX
-from sync_assets_tests.support.orchestra import Orchestra, in_memory
+from sync_assets_tests.support.orchestra import CONTACT as SOURCE
+from sync_assets_tests.support.orchestra import PROFILE, Orchestra, in_memory, shown
 from sync_assets_tests.support.program import CONTACT, Program
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 
@@ -25,6 +28,7 @@ ORDER: dict[str, Any] = {
 }
 TABLES = {"contact": ("lastname", "profile", "lastName"), "new_order": ("new_name", "cusOrder", "cusName")}
 """Table -> a column, its resource, and the attribute of the column."""
+READY = dg.AssetCheckKey(SOURCE, "ready")
 CAUSE = "{} was not synchronised, nothing was written: change tracking is off"
 
 
@@ -100,37 +104,39 @@ def test_sync_says_so_as_soon_as_the_table_has_ended(program: Program) -> None:
     assert arrived_before == 0  # contacts come before their orders
 
 
-def test_a_run_of_it_says_why_it_fails_the_sensor_leaves_it_alone_for_a_while_and_then_it_goes_on(
+def results(orchestra: Orchestra) -> list[tuple[str, bool]]:
+    """Return the checks of set-ups that one tick reports, which requests no run: (asset, passed)."""
+    tick = orchestra.tick("d365_changes")
+    assert not tick.run_requests
+    evaluations = [event for event in tick.asset_events if isinstance(event, dg.AssetCheckEvaluation)]
+    return [(one.asset_key.to_user_string(), one.passed) for one in evaluations if one.check_name == "ready"]
+
+
+def test_the_sensor_reports_a_table_that_must_be_corrected_once_without_a_run_and_carries_the_others(
     orchestra: Orchestra,
 ) -> None:
     table, program = "contact", orchestra.program
     tracking(program, table, enabled=False)
+    assert results(orchestra) == [(f"d365/{table}", False)]
+    answer = latest_answers(orchestra.instance, [READY])[READY].evaluation
+    assert answer
+    assert "change tracking is off" in (answer.description or "")
+    assert results(orchestra) == []  # the history stays flat
+    assert "contact: its set-up must be corrected" in (orchestra.tick("d365_changes").skip_message or "")
     for one in TABLES:
         change(program, one, "later")
-    requests = {request.tags[TABLE_TAG]: request for request in orchestra.asked("d365_changes")}
-    assert requests.keys() == set(TABLES)
-    failed = orchestra.execute(requests[table])
-    assert not failed.success
-    assert CAUSE.format(table) in failed.errors[0].splitlines()[0]
-    assert failed.checks[f"d365/{table} ready"] is False
-    assert orchestra.execute(requests[other(table)]).success
-    assert arrived(program, other(table), "later") == 3
-
-    program.sandbox.admin.clear_journal()
-    said = orchestra.tick("d365_changes").skip_message or ""
-    assert f"{table}: the last run did not capture it; it is tried again later" in said
-    assert f"{other(table)}: no change" in said
-    assert len(program.sandbox.admin.journal("d365")) == 1
-    change(program, other(table), "still later")
     [request] = orchestra.asked("d365_changes")
     assert request.tags[TABLE_TAG] == other(table)
     assert orchestra.execute(request).success
+    assert (arrived(program, other(table), "later"), arrived(program, table, "later")) == (3, 0)
 
     tracking(program, table, enabled=True)
-    orchestra.later("d365_changes", seconds=10)
-    [request] = orchestra.asked("d365_changes")
+    tick = orchestra.tick("d365_changes")
+    assert not latest_answers(orchestra.instance, [READY])[READY].failed
+    [request] = list(tick.run_requests or ())
     assert orchestra.execute(request).success
     assert arrived(program, table, "later") == 3
+    assert shown(orchestra.instance, READY) == "SUCCEEDED"
 
 
 def test_a_table_that_fails_in_every_run_does_not_share_its_runs_with_those_that_link_to_it(
@@ -146,11 +152,11 @@ def test_a_table_that_fails_in_every_run_does_not_share_its_runs_with_those_that
             orchestra.execute(request)
     assert arrived(program, "new_order", "later") == 3
     change(program, "new_order", "still later")
-    orchestra.later("d365_changes", seconds=10)
-    requests = {request.tags[TABLE_TAG]: request for request in orchestra.asked("d365_changes")}
-    assert requests.keys() == set(TABLES)
-    assert not orchestra.execute(requests["contact"]).success
-    assert orchestra.execute(requests["new_order"]).success
+    for _ in range(3):
+        orchestra.later("d365_changes", seconds=300)
+        for request in orchestra.asked("d365_changes"):
+            assert request.tags[TABLE_TAG] == "new_order"
+            assert orchestra.execute(request).success
     assert arrived(program, "new_order", "still later") == 3
 
 
@@ -163,40 +169,64 @@ def test_an_error_of_the_server_with_one_feed_does_not_hold_up_the_others(orches
     assert arrived(program, "new_order", "later") == 3
 
 
-def test_when_no_feed_can_be_polled_the_tick_fails_with_one_sentence_and_tries_again_later(
-    orchestra: Orchestra,
+@pytest.mark.parametrize("sensor", ["d365_changes", "backlog"])
+@pytest.mark.parametrize("system", ["d365", "campaign"])
+def test_while_a_system_is_down_each_tick_of_a_sensor_that_needs_it_fails_and_no_run_does(
+    orchestra: Orchestra, sensor: str, system: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client, "METADATA_PATIENCE", 0.2)
     admin = orchestra.program.sandbox.admin
-    admin.fault("d365", "unavailable")
-    said = orchestra.failure("d365_changes")
-    assert said.startswith("Dynamics 365 ")
-    assert len(said.splitlines()) == 1
-    admin.clear_journal()
-    assert orchestra.tick("d365_changes").skip_message == f"{SKIP_PREFIX}{said}"
-    assert admin.journal("d365") == []
+    change(orchestra.program, "contact", "later")
+    if sensor == "backlog":
+        orchestra.capture()
+    [request] = orchestra.asked(sensor)  # its run never began
+    admin.fault(system, "unavailable")
+    orchestra.later(sensor, seconds=10)
+    if (system, sensor) == ("d365", "backlog"):
+        [request] = orchestra.asked(sensor)
+        assert orchestra.execute(request).success
+        return
+    for _ in range(3):
+        text = orchestra.failure(sensor)
+        assert text.startswith("Dynamics 365 " if system == "d365" else "Campaign ")
+        assert len(text.splitlines()) == 1
+    admin.clear_faults()
+    [request] = orchestra.asked(sensor)
+    assert orchestra.execute(request).success
+    assert arrived(orchestra.program, "contact", "later") == 3
 
 
-def test_a_table_without_news_is_run_once_as_soon_as_its_feed_can_be_polled_again(orchestra: Orchestra) -> None:
-    """Else its check would stay red until the next change."""
-    tracking(orchestra.program, "contact", enabled=False)
-    [request] = orchestra.asked("d365_changes")
-    assert not orchestra.execute(request).success
-    tracking(orchestra.program, "contact", enabled=True)
-    orchestra.later("d365_changes", seconds=10)
-    [request] = orchestra.asked("d365_changes")
-    run = orchestra.execute(request)
-    assert run.success
-    assert run.checks["d365/contact ready"]
-    assert not orchestra.asked("d365_changes")
+def test_a_table_that_campaign_refuses_to_take_is_reported_instead_of_sent(orchestra: Orchestra) -> None:
+    change(orchestra.program, "contact", "later")
+    orchestra.capture()
+    orchestra.asked("backlog")  # its run never began
+    orchestra.program.table["fields"]["nickname"] = "cusNoSuchThing"
+    orchestra.reload()
+    orchestra.later("backlog", seconds=10)
+    tick = orchestra.tick("backlog")
+    assert not tick.run_requests
+    [evaluation] = tick.asset_events
+    assert isinstance(evaluation, dg.AssetCheckEvaluation)
+    assert (evaluation.asset_key, evaluation.passed) == (PROFILE, False)
+    assert not orchestra.tick("backlog").asset_events
+    del orchestra.program.table["fields"]["nickname"]
+    orchestra.reload()
+    tick = orchestra.tick("backlog")
+    [evaluation] = tick.asset_events
+    assert isinstance(evaluation, dg.AssetCheckEvaluation)
+    assert evaluation.passed
+    [request] = list(tick.run_requests or ())
+    assert orchestra.execute(request).success
 
 
-def test_a_mapping_that_was_put_right_is_tried_at_once(orchestra: Orchestra) -> None:
+def test_a_mapping_that_was_corrected_is_used_at_once(orchestra: Orchestra) -> None:
     program = orchestra.program
     program.table["fields"]["nickname"] = "cusNoSuchThing"
     orchestra.reload()
     [request] = orchestra.asked("d365_changes")
     assert not orchestra.execute(request).success
-    assert not orchestra.asked("d365_changes")
+    orchestra.later("d365_changes", seconds=10)
+    assert results(orchestra) == []  # the run reported it
     del program.table["fields"]["nickname"]
     orchestra.reload()
     [request] = orchestra.asked("d365_changes")

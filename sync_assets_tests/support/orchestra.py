@@ -21,8 +21,8 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from sync_assets.defs.build import build_definitions
+from sync_assets.defs.dagster_internals import SensorFailed
 from sync_assets.defs.partitions import LEDGER_TAG, TABLE_TAG, run_tags, today
-from sync_assets.defs.run_errors import SensorFailed
 from sync_assets.flows import capture_table, push_table
 from sync_assets.ledger.model import Feed
 from sync_assets.runtime.context import Runtime

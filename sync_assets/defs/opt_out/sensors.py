@@ -21,7 +21,7 @@ from sync_assets.defs.asset_keys import CHANGES, EXPORT, file_chain, key_of
 from sync_assets.defs.dagster_internals import evaluation
 from sync_assets.defs.partitions import WORK, opt_out_files, run_tags
 from sync_assets.defs.results import check_result
-from sync_assets.defs.run_errors import with_backoff
+from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.run_requests import RunRequested, active_runs, ask_again
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import RESTART
@@ -66,7 +66,7 @@ def opt_out_file_sensor(
         description="Watches the Campaign SFTP and starts a run of each opt-out file once it is complete, and a poll "
         "of profiles when one is due.",
     )
-    @with_backoff("opt_out_file")
+    @one_sentence("opt_out_file")
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
         now = datetime.now(UTC)

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from sync_assets.checks import rules
+from sync_assets.checks import health, rules
 from sync_assets.checks.health import aging_findings, table_findings
 from sync_assets.checks.preflight import readiness
 from sync_assets.checks.rules import SIDES, Finding
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
-from sync_assets.defs.dagster_internals import latest_answers
-from sync_assets.defs.results import check_result, check_specs
+from sync_assets.defs.dagster_internals import evaluation, latest_answers
+from sync_assets.defs.results import check_key, check_result, check_specs
 from sync_assets.defs.run_errors import failing
 from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
@@ -36,6 +36,23 @@ def aging_results(runtime: Runtime, config: TableConfig, now: datetime) -> list[
         for side in SIDES
         for one in aging_findings(runtime, config, side, now)
     ]
+
+
+def ready_results(
+    runtime: Runtime, instance: dg.DagsterInstance, config: TableConfig, findings: Sequence[Finding]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Yield the check `ready` of each side that stops the table, or does so no longer, to be reported without a run.
+
+    None whose last result says the same. Findings that only warn are reported by runs.
+    """
+    for side in SIDES:
+        set_up = health.ready([one for one in findings if one.side == side])
+        result = check_result(side_key(config, side, runtime), set_up)
+        answer = latest_answers(instance, [check_key(result)]).get(check_key(result))
+        last = answer.evaluation if answer else None
+        stopped = last is not None and not last.passed and last.severity == dg.AssetCheckSeverity.ERROR
+        if set_up.stops != stopped or (last and set_up.stops and last.description != result.description):
+            yield evaluation(instance, result)
 
 
 def check_alone(

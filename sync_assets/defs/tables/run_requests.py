@@ -6,16 +6,20 @@ Runs whose process was killed are marked as failed in Dagster; heartbeats in the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import msgspec
 
+from sync_assets.checks.preflight import examine, failure
+from sync_assets.checks.rules import Finding
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import LEDGER_TAG, is_foreign, run_tags, today, under_way_tag
-from sync_assets.defs.tables.checks import table_checks
+from sync_assets.defs.tables.checks import ready_results, table_checks
+from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP, Heartbeat
 from sync_assets.ledger.times import iso
@@ -25,6 +29,8 @@ from sync_assets.runtime.heartbeat import SILENT_AFTER, give_up_killed
 if TYPE_CHECKING:
     from sync_assets.commands.explain import Explanation
 
+EXAMINE_AGAIN = 4.0
+"""Seconds between two examinations of a table whose set-up is wrong."""
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
 """Backoff in seconds between two runs that make no progress: the first and the longest wait; doubled each time."""
 SHOWN_RUNS = 5
@@ -49,12 +55,17 @@ class RunRequested(msgspec.Struct, frozen=True):
     Attributes:
         amount: The amount of work then (records left, or the version of the feed): another value shows progress.
         at: When it was requested, UTC.
-        wait: Seconds to wait before the next request while `amount` stays the same.
+        wait: Seconds to wait before the next request while `amount` stays the same; 0: see `is_prevented`.
     """
 
     amount: int
     at: datetime
     wait: float
+
+    @property
+    def is_prevented(self) -> bool:
+        """Return True if no run was requested, since the table's set-up was wrong: one is due once that is right."""
+        return not self.wait
 
     @property
     def is_repeated(self) -> bool:
@@ -77,7 +88,73 @@ def ask_again(last: RunRequested | None, amount: int, now: datetime) -> tuple[bo
         return True, RunRequested(amount, now, FIRST_WAIT)
     if abs((now - last.at).total_seconds()) < last.wait:  # a later time: the clock was set back since
         return False, last
-    return True, RunRequested(amount, now, min(LONGEST_WAIT, last.wait * 2))
+    return True, RunRequested(amount, now, min(LONGEST_WAIT, last.wait * 2) or FIRST_WAIT)
+
+
+class SetUpExams:
+    """Decides for a sensor which runs to request: none of a table that a run left as it was and whose set-up is wrong.
+
+    Attributes:
+        findings: The findings to report, by table: of a set-up that is wrong, or was at the last examination.
+        failure: Why a table could not be examined, as when a system does not answer. No run could succeed then.
+    """
+
+    def __init__(self, runtime: Runtime, *, pushes: bool = False) -> None:
+        self._runtime, self._pushes, self._examined = runtime, pushes, dict[str, float]()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a tick."""
+        self.findings: dict[str, list[Finding]] = {}
+        self.failure: SyncAssetsError | None = None
+
+    def is_due(
+        self, config: TableConfig, requested: dict[str, RunRequested], amount: int, now: datetime, refusal: str = ""
+    ) -> bool:
+        """Return True if a run of the table is to be requested, and store that in the cursor of the sensor.
+
+        Args:
+            config: The mapped table.
+            requested: The last requests by table, of the sensor's cursor.
+            amount: As in `ask_again`.
+            now: UTC.
+            refusal: Why Dynamics 365 refused the poll of its feed; empty if it did not.
+        """
+        last = requested.get(config.table)
+        is_due, request = ask_again(last, amount, now)
+        if is_due and (refusal or (last and last.amount == amount)):
+            was_prevented = last is not None and last.is_prevented
+            findings = self._examine(config, refusal)
+            if findings is None:
+                return False
+            if was_prevented or any(one.stops for one in findings):
+                self.findings[config.table] = findings
+            if any(one.stops for one in findings):
+                requested[config.table] = RunRequested(amount, now, 0.0)
+                return False
+        if is_due:
+            requested[config.table] = request
+        return is_due
+
+    def results(self, instance: dg.DagsterInstance) -> Iterator[dg.AssetCheckEvaluation]:
+        """Yield the changed results of the checks `ready` of the examined tables."""
+        for table, findings in self.findings.items():
+            yield from ready_results(self._runtime, instance, self._runtime.config.table(table), findings)
+
+    def _examine(self, config: TableConfig, refusal: str) -> list[Finding] | None:
+        """Return the findings on the table's set-up; None if it was examined just now, or cannot be examined."""
+        if time.monotonic() - self._examined.get(config.table, -EXAMINE_AGAIN) < EXAMINE_AGAIN:
+            return None
+        try:
+            findings = examine(self._runtime, config, pushes=self._pushes)
+        except SyncAssetsError as error:
+            self.failure = error
+            return None
+        finally:
+            self._examined[config.table] = time.monotonic()
+        if refusal and not any(one.stops for one in findings):
+            findings.append(failure("d365", SyncAssetsError(refusal)))
+        return findings
 
 
 def feed_version(runtime: Runtime, table: str) -> int:

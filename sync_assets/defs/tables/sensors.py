@@ -15,9 +15,10 @@ from typing import Any
 
 import dagster as dg
 import msgspec
+from msgspec import structs
 
 from sync_assets.alerts.dead_man_switch import DeadManSwitch
-from sync_assets.capture.feed_polling import FeedPoll, FeedPoller
+from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.checks.guardrails import check_configuration
 from sync_assets.checks.rules import Side
 from sync_assets.config.models import TableConfig
@@ -25,10 +26,10 @@ from sync_assets.defs.asset_keys import campaign_key, d365_key, side_key
 from sync_assets.defs.dagster_internals import evaluation, latest_answers
 from sync_assets.defs.partitions import BACKLOG_TAG, FOLLOWS_TAG, daily, today, under_way_tag
 from sync_assets.defs.results import metadata
-from sync_assets.defs.run_errors import with_backoff
+from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.checks import SIDES, aging_results, table_checks
-from sync_assets.defs.tables.run_requests import RunRequested, active_runs, ask_again, feed_version, table_request
+from sync_assets.defs.tables.run_requests import RunRequested, SetUpExams, active_runs, feed_version, table_request
 from sync_assets.defs.tables.table_run import poll_seconds
 from sync_assets.defs.tables.table_work import data_version, day_numbers
 from sync_assets.flows import CONFIRM, opt_outs_due
@@ -52,7 +53,6 @@ class Cursor(msgspec.Struct):
         requested: The last run that was requested.
         configured: Hash of the table's configuration at the last tick.
         filled: The day on which the partitions of past days were last completed.
-        refused: Tables whose feed could not be polled at the last poll.
     """
 
     confirmed: dict[str, datetime] = {}
@@ -60,7 +60,6 @@ class Cursor(msgspec.Struct):
     requested: dict[str, RunRequested] = {}
     configured: dict[str, str] = {}
     filled: dict[str, str] = {}
-    refused: set[str] = set()
 
 
 def changes_sensor(
@@ -71,7 +70,7 @@ def changes_sensor(
     A tick waits for the next change (long polling), then requests a run of the changed table and the tables linked with
     it. The run stays and follows their changes; until it ends, the sensor does not poll these feeds.
     """
-    switch = DeadManSwitch(runtime)
+    switch, exams = DeadManSwitch(runtime), SetUpExams(runtime)
     groups = linked(tables)
 
     @dg.sensor(
@@ -81,39 +80,43 @@ def changes_sensor(
         default_status=default_status,
         description="Polls the Dynamics 365 change feeds and starts a run for tables with changes.",
     )
-    @with_backoff("d365_changes")
+    @one_sentence("d365_changes")
     def d365_changes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
         until = time.monotonic() + HOLD_SECONDS
         remapped = {config.table for config in tables if _remapped(config, cursor)}
         polled_tables: set[str] = set()
+        exams.begin()
         with closing(FeedPoller(runtime)) as poller:
             while True:
                 paused = runtime.ledger.maintenance.in_maintenance()
-                failing = {config.table for config in tables if _is_in_backoff(config, runtime, cursor)}
-                active = [config for config in tables if config.table not in paused and config.table not in failing]
+                active = [config for config in tables if config.table not in paused]
                 followed = _followed(active, runtime, context)
                 idle = [config for config in active if config.table not in followed]
-                polled = poller.poll(idle)
-                # A feed that cannot be polled counts as changed: the run of its table then fails and shows the cause.
-                changed = polled.news | polled.refused.keys() | (remapped & {config.table for config in idle})
-                changed |= _recovered(idle, polled, cursor)
+                polled, now = poller.poll(idle), datetime.now(UTC)
                 polled_tables |= {config.table for config in idle}
+                versions = {config.table: feed_version(runtime, config.table) for config in idle}
+                failed = {table for table, version in versions.items() if _has_failed(cursor, table, version)}
+                failed |= polled.refused.keys()
+                changed, due = failed | polled.news | remapped, set[str]()
+                for config in [config for config in idle if config.table in changed]:
+                    table, refusal = config.table, polled.refused.get(config.table, "")
+                    if exams.is_due(config, cursor.requested, versions[table], now, refusal):
+                        due.add(table)
                 pause = poll_seconds(len(tables))
-                if changed or time.monotonic() + pause > until:
+                if due or time.monotonic() + pause > until:
                     break  # another poll would end after the daemon's next round has begun
                 time.sleep(pause)
-        now = datetime.now(UTC)
-        for table, reason in polled.refused.items():
-            context.log.error(f"{table}: {reason}")
         without_news = [config for config in tables if config.table in polled_tables - changed]
-        due = {config.table for config in idle if config.table in changed and _is_run_due(config, runtime, cursor, now)}
+        free = [config for config in idle if config.table in due or config.table not in failed]
         requests = [
             request
             for group in groups
-            for request in _requests([c for c in group if c in idle], runtime, cursor, due, polled.refused)
+            for request in _requests([config for config in group if config in free], runtime, cursor, due)
         ]
+        if exams.failure and not requests:
+            raise exams.failure
         if not polled.refused:
             switch.ping()
         materialized = [
@@ -122,9 +125,10 @@ def changes_sensor(
         ]
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else _why_not(tables, polled_tables, failing, paused),
+            skip_reason=None if requests else _why_not(tables, idle, failed, cursor, paused),
             asset_events=[
                 *materialized,
+                *exams.results(context.instance),
                 *_hidden_results(without_news, runtime, context.instance, {event.asset_key for event in materialized}),
                 *_reports(without_news, runtime, context.instance, cursor, now),
             ],
@@ -135,7 +139,7 @@ def changes_sensor(
 
 
 def _requests(
-    ready: Sequence[TableConfig], runtime: Runtime, cursor: Cursor, due: Collection[str], refused: Collection[str]
+    ready: Sequence[TableConfig], runtime: Runtime, cursor: Cursor, due: Collection[str]
 ) -> Iterator[dg.RunRequest]:
     """Yield the requests for runs of a group of linked tables.
 
@@ -144,10 +148,9 @@ def _requests(
         runtime: Of the definitions.
         cursor: The cursor.
         due: Tables that a run is to be requested for.
-        refused: Tables whose feed cannot be polled.
     """
     # A table that fails ends its run, so one that is expected to fail gets a run of its own.
-    alone = [c for c in ready if c.table in refused or (c.table in due and cursor.requested[c.table].is_repeated)]
+    alone = [c for c in ready if c.table in due and cursor.requested[c.table].is_repeated]
     together = [config for config in ready if config not in alone]
     if not runtime.config.runs.linger:
         together = [config for config in together if config.table in due]
@@ -163,50 +166,43 @@ def _followed(tables: Sequence[TableConfig], runtime: Runtime, context: dg.Senso
     return {config.table for config in tables if under_way_tag(config.table) in tags}
 
 
-def _recovered(idle: Sequence[TableConfig], polled: FeedPoll, cursor: Cursor) -> set[str]:
-    """Return the tables whose feed can be polled again, and reset their backoff: a run lets their checks pass again."""
-    recovered = {config.table for config in idle} & (cursor.refused - polled.refused.keys())
-    cursor.refused = (cursor.refused | polled.refused.keys()) - recovered
-    for table in recovered:
-        cursor.requested.pop(table, None)
-    return recovered
-
-
 def _remapped(config: TableConfig, cursor: Cursor) -> bool:
     """Return True if the table's configuration changed since the last tick. Such a table is captured at once."""
     now = hashlib.blake2b(config.model_dump_json().encode(), digest_size=8).hexdigest()
     before = cursor.configured.get(config.table, now)
     cursor.configured[config.table] = now
-    if before != now:
-        cursor.requested.pop(config.table, None)  # the change may have removed the cause of failed runs
+    last = cursor.requested.get(config.table)
+    if before != now and last:  # the change may have removed the cause of failed runs
+        cursor.requested[config.table] = structs.replace(last, wait=0.0)
     return before != now
 
 
-def _is_run_due(config: TableConfig, runtime: Runtime, cursor: Cursor, now: datetime) -> bool:
-    """Return True if a run is to be requested: at once if the cursor moved, else with a backoff."""
-    last = cursor.requested.get(config.table)
-    is_due, cursor.requested[config.table] = ask_again(last, feed_version(runtime, config.table), now)
-    return is_due
+def _has_failed(cursor: Cursor, table: str, version: int) -> bool:
+    """Return True if the run that was last requested for the table did not capture it. version: of the feed now."""
+    last = cursor.requested.get(table)
+    return last is not None and last.amount == version
 
 
-def _is_in_backoff(config: TableConfig, runtime: Runtime, cursor: Cursor) -> bool:
-    """Return True during the backoff (10 s to 5 min) of a table whose last run did not move the cursor."""
-    last = cursor.requested.get(config.table)
-    return last is not None and not ask_again(last, feed_version(runtime, config.table), datetime.now(UTC))[0]
-
-
-def _why_not(tables: Sequence[TableConfig], polled_tables: set[str], failing: set[str], paused: Collection[str]) -> str:
+def _why_not(
+    tables: Sequence[TableConfig],
+    idle: Collection[TableConfig],
+    failed: Collection[str],
+    cursor: Cursor,
+    paused: Collection[str],
+) -> str:
     """Return the skip reason of a tick: for each table, why no run of it was requested."""
     lines: list[str] = []
     for config in tables:
         if config.table in paused:
             why = "in maintenance"
-        elif config.table in polled_tables:
-            why = "no change"
-        elif config.table in failing:
-            why = "the last run did not capture it; it is tried again later"
-        else:
+        elif config not in idle:
             why = "a run is under way"
+        elif config.table not in failed:
+            why = "no change"
+        elif (last := cursor.requested.get(config.table)) and last.is_prevented:
+            why = "its set-up must be corrected, see the check `ready`"
+        else:
+            why = "the last run did not capture it; it is tried again later"
         lines.append(f"{config.table}: {why}")
     return "; ".join(sorted(lines))
 
@@ -324,6 +320,7 @@ def backlog_sensor(
         job: Of the runs of tables.
         opt_outs: A function that requests runs of other pending work (opt-outs), and the job of these runs.
     """
+    exams = SetUpExams(runtime, pushes=True)
 
     @dg.sensor(
         name=runtime.installation.named("backlog"),
@@ -332,22 +329,27 @@ def backlog_sensor(
         default_status=default_status,
         description="Starts a run for tables with pending records and no active run.",
     )
-    @with_backoff("backlog")
+    @one_sentence("backlog")
     def backlog(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         check_configuration(runtime.config, tables)
         requested = msgspec.json.decode(context.cursor, type=dict[str, RunRequested]) if context.cursor else {}
         now = datetime.now(UTC)
+        exams.begin()
         requests: list[dg.RunRequest] = []
         paused = runtime.ledger.maintenance.in_maintenance()
         for group in linked(tables):
-            due = [c for c in group if c.table not in paused and _is_due(c, runtime, context, requested, now)]
+            due = [c for c in group if c.table not in paused and _is_due(c, runtime, context, requested, now, exams)]
             if due:
                 keys = [campaign_key(config, runtime) for config in due]
                 requests.append(table_request(runtime, due, keys, {BACKLOG_TAG: "yes"}, job.name))
-        opt_out_request = opt_outs[0](runtime, context, requested, now) if opt_outs else None
+        if opt_outs and (opt_out_request := opt_outs[0](runtime, context, requested, now)):
+            requests.append(opt_out_request)
+        if exams.failure and not requests:
+            raise exams.failure
         return dg.SensorResult(
-            run_requests=[*requests, *([opt_out_request] if opt_out_request else [])],
-            skip_reason=None if requests or opt_out_request else _nothing_to_send(paused),
+            run_requests=requests,
+            skip_reason=None if requests else _nothing_to_send(paused),
+            asset_events=[*exams.results(context.instance)],
             cursor=msgspec.json.encode(requested).decode(),
         )
 
@@ -360,6 +362,7 @@ def _is_due(
     context: dg.SensorEvaluationContext,
     requested: dict[str, RunRequested],
     now: datetime,
+    exams: SetUpExams,
 ) -> bool:
     """Return True if records of the table can be sent and no run of it is active; with a backoff while none is sent."""
     counts, opt_outs = runtime.ledger.reports.counts()[config.table], opt_outs_due(runtime, config)
@@ -370,8 +373,7 @@ def _is_due(
     due = now if opt_outs else runtime.ledger.reports.next_due(config.table)
     if due is None or due > datetime.now(UTC) or active_runs(context, runtime.ledger, config.table):
         return False
-    is_due, requested[config.table] = ask_again(requested.get(config.table), pending, now)
-    return is_due
+    return exams.is_due(config, requested, pending, now)
 
 
 def _nothing_to_send(paused: Collection[str]) -> str:

@@ -19,9 +19,9 @@ import sync_assets
 from sync_assets.defs.dagster_internals import (
     answered_since,
     evaluation,
+    failed_ticks,
     freshness,
     latest_answers,
-    sensor_ticks,
 )
 from sync_assets.launching.processes import detach_copies_of_output, find_migrations_by_path
 from sync_assets_tests.support.orchestra import shown
@@ -104,7 +104,7 @@ def test_assets_that_are_late_are_told_with_the_moment(instance: dg.DagsterInsta
 
 
 def test_an_instance_without_sensors_has_no_ticks(instance: dg.DagsterInstance) -> None:
-    assert sensor_ticks(instance, ["d365_changes"], 10) == {}
+    assert failed_ticks(instance, ["d365_changes"]) == {}
 
 
 def test_no_other_module_imports_what_dagster_keeps_for_itself() -> None:

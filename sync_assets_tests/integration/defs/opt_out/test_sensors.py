@@ -15,7 +15,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sync_assets.defs import run_errors
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import WORK, table_tags
@@ -231,7 +230,6 @@ def test_an_sftp_that_fails_is_said_by_the_tick_which_keeps_its_cursor(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is never taken for an empty folder."""
-    monkeypatch.setattr(run_errors, "FIRST_WAIT", 0.0)
     write_file(orchestra.program, HEADER)
     why_not(orchestra)
     cursor = orchestra._cursors[FILE]
