@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Dagster reads the annotations of the fields at run time.
 
 import os
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import dagster as dg
@@ -34,7 +35,8 @@ class SyncScaffolder(dg.Scaffolder):
         scaffold_component(request, {"name": name, "environment_prefix": f"{name.upper()}_"})
         configuration = request.target_path / DEFAULT_NAME
         if not configuration.exists():
-            configuration.write_text(FIRST_CONFIGURATION, "utf-8")
+            runs = f"runs: {{start_date: {datetime.now(UTC).date()}}} # the first partition\n"
+            configuration.write_text(FIRST_CONFIGURATION + runs, "utf-8")
 
 
 @dg.scaffold_with(SyncScaffolder)

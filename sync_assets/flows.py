@@ -17,7 +17,7 @@ from sync_assets.campaign.metadata import Resource
 from sync_assets.capture.backlog_limit import backlog_is_full
 from sync_assets.capture.context import CaptureResult
 from sync_assets.capture.table_capture import Capture
-from sync_assets.checks import rules
+from sync_assets.checks import known_types, rules
 from sync_assets.checks.preflight import (
     Ready,
     campaign_findings,
@@ -164,6 +164,7 @@ def _check_and_store(
     require(config.table, findings)
     if ledger.targets.target(config.table) != (config.resource, config.key):
         ledger.targets.change_target(config.table, config.resource, config.key)
+    known_types.remember(runtime.settings.beside, ready.mapping)
     if ledger.maintenance.known_types(config.table) != now:
         ledger.maintenance.note_types(config.table, now)
     return findings, notes

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import sync_assets
 from sync_assets.campaign.client import CampaignClient
+from sync_assets.checks import known_types
 from sync_assets.checks.guardrails import within_limits
 from sync_assets.checks.preflight import check_metadata, tracking
 from sync_assets.checks.rules import NotReady
@@ -26,6 +27,7 @@ from sync_assets.config.models import Config
 from sync_assets.dataverse.client import DataverseClient
 from sync_assets.dataverse.metadata import ListedTable, Table
 from sync_assets.errors import SyncAssetsError
+from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.runtime import interruptible
 from sync_assets.runtime.context import Runtime
 from sync_assets.scaffold.suggestions import suggest_links
@@ -110,8 +112,9 @@ def init(
             return tables, parse_config(text, str(path)), text
 
     tables, config, text = interruptible.run(suggested())
-    check_fit(config, tables)
+    mappings = check_fit(config, tables)
     write(path, text.encode())
+    known_types.remember(path, *mappings)
     schema = path.with_name(SCHEMA_FILE)
     if force or not schema.exists():
         write(schema, PACKAGED.read_bytes())
@@ -137,10 +140,11 @@ def add(
     mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
     text = before.decode("utf-8-sig")
     changed = insert_table(text, lambda indent: table_block(one, indent, config.defaults))
-    check_fit(parse_config(changed, str(path)), (one,))
+    mappings = check_fit(parse_config(changed, str(path)), (one,))
     if path.read_bytes() != before:
         raise SyncAssetsError(f"{path} was changed meanwhile, and was left as it is.", "Run the command again.")
     write(path, f"{mark}{changed}".encode())
+    known_types.remember(path, *mappings)
     return WrittenFile(path, (one,), tuple(hints))
 
 
@@ -252,16 +256,20 @@ def _resource(one: Argument, all_: Landscape, targets: Mapping[str, str], ask_re
     return name
 
 
-def check_fit(config: Config, tables: Sequence[Suggested]) -> None:
-    """Check the new tables by their preflight and the guardrails."""
+def check_fit(config: Config, tables: Sequence[Suggested]) -> list[TableMapping]:
+    """Check the new tables by their preflight and the guardrails. Return their mappings."""
+    mappings: list[TableMapping] = []
     for one in tables:
         table = config.table(one.table.name)
         try:
-            findings = check_metadata(table, one.table, one.resource, config.targets).findings
+            ready = check_metadata(table, one.table, one.resource, config.targets)
+            mappings.append(ready.mapping)
+            findings = ready.findings
         except NotReady as error:
             findings = error.findings
         if problems := [str(one) for one in (*findings, *within_limits(config, table, None)) if one.stops]:
             raise SyncAssetsError(f"Nothing was written: {'; '.join(problems)}.")
+    return mappings
 
 
 def not_our_own(path: Path) -> None:

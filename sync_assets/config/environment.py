@@ -157,6 +157,11 @@ class Settings:
             raise SettingsError(general.problems)
         return settings
 
+    @property
+    def beside(self) -> Path:
+        """The configuration, beside which files are kept; for the sandbox's, which is in the package, one in `home`."""
+        return self.home / self.config.name if self.of_sandbox else self.config.absolute()
+
     def configuration(self) -> Path:
         """Return the configuration file.
 

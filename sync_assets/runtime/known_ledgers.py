@@ -71,7 +71,7 @@ def check_and_remember(
     d365, campaign = urls
     if remember and d365 and campaign and (now := KnownLedger(d365, campaign, identity, ledger.where)) != expected:
         ledgers = [*(one for one in _read(config) if not _is_of(one, urls)), now]
-        _write_if_possible(_path(config), json.dumps([asdict(one) for one in ledgers], indent=1) + "\n")
+        write_if_possible(_path(config), json.dumps([asdict(one) for one in ledgers], indent=1) + "\n")
 
 
 def _is_of(one: KnownLedger, urls: Urls) -> bool:
@@ -152,13 +152,14 @@ class LedgerNumber:
         return 0, False, 0.0
 
     def _write(self, number: int) -> None:
-        _write_if_possible(self._file, json.dumps({"number": number, "older": self.is_older, "at": self._at}))
+        write_if_possible(self._file, json.dumps({"number": number, "older": self.is_older, "at": self._at}))
 
 
-def _write_if_possible(file: Path, text: str) -> None:
+def write_if_possible(file: Path, text: str) -> None:
     """Write a file at once, so that no reader sees a part of it; do nothing where it cannot be written."""
     aside = file.with_name(f"{file.name}.{os.getpid()}")
     try:
+        aside.touch(0o600)
         aside.write_text(text, "utf-8")
         aside.replace(file)
     except OSError:

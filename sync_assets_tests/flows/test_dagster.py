@@ -316,12 +316,6 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     }
     assert told["dagster/partition_row_count"] == N + 8
     assert told["this_run"]["rows_per_second"] > 0
-    columns = {column.name: column for column in told["dagster/column_schema"].columns}
-    assert next(iter(columns)) == "contactid"
-    assert (columns["birthdate"].type, columns["birthdate"].description) == (
-        "date",
-        "to profile.birthDate; on first load and replay only",
-    )
     assert told["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
 
     told = run.metadata(PROFILE, today())
@@ -348,8 +342,6 @@ def test_a_run_shows_its_numbers(in_step: Orchestra) -> None:
     own = told["this_run"]
     assert own["records_per_second"] > 0
     assert own["latency_p95_ms"] >= own["latency_p50_ms"] > 0
-    types = {record.data["attribute"]: record.data["type"] for record in told["attribute_types"].records}
-    assert (types["externalId"], types["birthDate"]) == ("string", "date")
     assert told["dagster/column_lineage"].deps_by_column["email"] == [dg.TableColumnDep(CONTACT, "emailaddress1")]
     assert told["dynamics_365"].startswith(in_step.program.sandbox.env["D365_URL"])
     [refused] = told["rejected_by_reason"].records

@@ -17,6 +17,8 @@ from sync_assets.commands.doctor import examine
 from sync_assets.config.files import SANDBOX_CONFIG
 from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config
+from sync_assets.defs.build import build_definitions
+from sync_assets.defs.tables.asset_metadata import SCHEMA
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 from sync_assets.scaffold.yaml_text import SCHEMA_FILE
@@ -60,11 +62,26 @@ def complaints(program: Program, path: Path) -> list[str]:
         asked.close()
 
 
+def column_types(program: Program, path: Path) -> dict[str, dict[str, str]]:
+    """Return, by asset, the type of each column in its definition."""
+    specs = build_definitions(runtime(program, path)).resolve_all_asset_specs()
+    schemas = {spec.key.to_user_string(): spec.metadata.get(SCHEMA) for spec in specs}
+    return {key: {one.name: one.type for one in schema.columns} for key, schema in schemas.items() if schema}
+
+
 def test_a_new_user_comes_to_two_tables_that_synchronise(program: Program, path: Path) -> None:
     init(program, path, "contact")
+    types = column_types(program, path)
+    assert types["d365/contact"]["contactid"] == "guid"
+    assert (types["d365/contact"]["birthdate"], types["campaign/profile"]["birthDate"]) == ("date", "date")
+    assert all(all(of_columns.values()) for of_columns in types.values())
     assert complaints(program, path) == []
+    path.with_name(f".{path.name}.types").unlink()
+    assert not any(column_types(program, path)["campaign/profile"].values())
     assert program.sync(runtime(program, path)).status == 0
+    assert column_types(program, path) == types
     add(program, path, "new_order")
+    assert column_types(program, path)["campaign/cusOrder"]["cusContactLink"] == "link"
     assert complaints(program, path) == []
     assert program.sync(runtime(program, path)).status == 0
     admin = program.sandbox.admin
@@ -79,8 +96,8 @@ def test_a_new_user_comes_to_two_tables_that_synchronise(program: Program, path:
 
 def test_only_their_owner_may_read_the_files(program: Program, path: Path) -> None:
     init(program, path, "contact")
-    written = (path, path.with_name(SCHEMA_FILE))
-    assert [stat.S_IMODE(file.stat().st_mode) for file in written] == [0o600, 0o600]
+    written = (path, path.with_name(SCHEMA_FILE), path.with_name(f".{path.name}.types"))
+    assert [stat.S_IMODE(file.stat().st_mode) for file in written] == [0o600] * 3
     path.chmod(0o640)
     init(program, path, "contact", force=True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640, "the owner gave it to a group"

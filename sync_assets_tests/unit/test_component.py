@@ -17,7 +17,9 @@ import sync_assets
 from sync_assets.component import FIRST_CONFIGURATION, SyncComponent
 from sync_assets.config.files import DEFAULT_NAME
 from sync_assets.config.loader import ConfigError
+from sync_assets.defs.partitions import today
 from sync_assets.defs.resources import Dynamics365
+from sync_assets.defs.tables.asset_metadata import TABLE_NAME
 from sync_assets.runtime.context import Runtime
 
 README = Path(sync_assets.__file__).parents[1] / "README.md"
@@ -62,8 +64,11 @@ def test_installations_stand_side_by_side_in_one_code_location_each_with_its_own
             assert {one.removeprefix(starts[-1]).removeprefix(starts[0]) for one in ours} == names[kind]
     assert {kind: len(found) for kind, found in together.items()} == {kind: 3 * len(one) for kind, one in names.items()}
     assert names["jobs"] >= {"sync", "send_backlog", "replay", "watch", "prune_history"}
-    groups = {spec.key.to_user_string(): spec.group_name for spec in merged.resolve_all_asset_specs()}
+    specs = {spec.key.to_user_string(): spec for spec in merged.resolve_all_asset_specs()}
+    groups = {key: spec.group_name for key, spec in specs.items()}
     assert (groups["d365/contact"], groups["stage/d365/contact"]) == ("d365", "stage_d365")
+    linked = [key for key, spec in specs.items() if spec.metadata.get(TABLE_NAME) == "stage.d365.contact"]
+    assert linked == ["stage/d365/contact", "stage/d365/contact_opt_out"]  # Dagster links assets of one table name
 
 
 def test_key_prefix_groups_owners_and_tags_are_those_of_the_instance(file: Path) -> None:
@@ -182,9 +187,10 @@ def segments() -> None: ...
 
 def dg_command(project: Path, *arguments: str) -> str:
     code = "import sys; from dagster_dg_cli.cli import main; sys.argv[0] = 'dg'; main()"
+    path = os.pathsep.join([str(project / "src"), str(README.parent)])
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=project, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(project / "src"), "DAGSTER_DISABLE_TELEMETRY": "1"},
+        env={**os.environ, "PYTHONPATH": path, "DAGSTER_DISABLE_TELEMETRY": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -207,6 +213,8 @@ def test_a_project_of_dagsters_adds_two_installations_with_its_own_commands(tmp_
     written = yaml.safe_load((package / "defs" / "crm" / "defs.yaml").read_text())
     [documented] = re.findall(r"^```yaml\n(type: .*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert written == yaml.safe_load(documented)
+    configuration = yaml.safe_load((package / "defs" / "crm" / DEFAULT_NAME).read_text())
+    assert str(configuration["runs"]["start_date"]) == today()  # days before are partitions that no run materialises
     dg_command(tmp_path, "check", "yaml")
     dg_command(tmp_path, "check", "defs")
     listed = dg_command(tmp_path, "list", "defs", "--json")

@@ -16,7 +16,16 @@ from sync_assets.checks import health, rules
 from sync_assets.checks.preflight import findings_of
 from sync_assets.checks.rules import Finding, Rows
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
-from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT, d365_key, key_of
+from sync_assets.defs.asset_keys import (
+    CHANGES,
+    CONTACT_OPT_OUT,
+    DECISIONS,
+    EXPORT,
+    PROFILE_OPT_OUT,
+    campaign_key,
+    d365_key,
+    key_of,
+)
 from sync_assets.defs.opt_out.export_asset import SHOWN, export_asset, stated_numbers
 from sync_assets.defs.partitions import WORK, add_table_tag, opt_out_files
 from sync_assets.defs.resources import OF_TABLES, bound, resource_names
@@ -145,14 +154,13 @@ def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.A
     config, side = runtime.config, "d365" if key.path[-1] == CONTACT_OPT_OUT.path[-1] else "campaign"
     function: Any
     if side == "d365":
-        kind, objects, function, name = "dynamics365", "contacts in Dynamics 365", write_d365, CONTACT
+        kind, objects, function, table = "dynamics365", "contacts in Dynamics 365", write_d365, d365_key
         texts = {
             column: f"as decided of {one.to}" + ("; true means allow" if one.inverted else "")
             for column, one in config.opt_out.mappings.items()
         }
     else:
-        kind, objects, function = "adobecampaign", "profiles in Campaign", write_campaign
-        name = config.table(CONTACT).resource
+        kind, objects, function, table = "adobecampaign", "profiles in Campaign", write_campaign, campaign_key
         texts = {one.to: f"as decided of {column}" for column, one in config.opt_out.mappings.items()}
     columns = [dg.TableColumn(column, "boolean", description=text) for column, text in texts.items()]
     deps = {column: [dg.TableColumnDep(key_of(DECISIONS, runtime), "value")] for column in texts}
@@ -164,7 +172,8 @@ def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.A
         deps=[key_of(DECISIONS, runtime)],
         kinds={kind},
         owners=list(config.owners.opt_out),
-        metadata=asset_metadata.page(config, function, columns, deps) | {"dagster/table_name": name},
+        metadata=asset_metadata.page(config, function, columns, deps)
+        | {asset_metadata.TABLE_NAME: ".".join(table(config.table(CONTACT), runtime).path)},
         tags={"sync/pii": "true"},
         description=f"Opt-outs of {objects}, as decided: written where they differ, never where they agree. A run "
         "writes all due opt-outs; running it again retries the failed ones.",

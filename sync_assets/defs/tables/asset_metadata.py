@@ -1,7 +1,7 @@
 """Build the metadata of assets that describes them: columns, lineage, links to both systems, code references.
 
-Here: metadata of the table assets, from the mapping and from the metadata that a run read from both systems; and
-helpers that all assets share. The numbers of a run are in `table_work.py`.
+Here: metadata of the table assets, from the mapping and the known types; and helpers that all assets share. The numbers
+of a run are in `table_work.py`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from sync_assets.campaign.metadata import Resource
+from sync_assets.checks.known_types import KnownTypes
 from sync_assets.checks.rules import Rows
 from sync_assets.config.models import Config, FieldMapping, TableConfig
-from sync_assets.dataverse.metadata import Table
 from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.runtime.context import Runtime
 
 SCHEMA, LINEAGE, REFERENCES = "dagster/column_schema", "dagster/column_lineage", "dagster/code_references"
-"""Metadata keys that Dagster's UI displays in its own way."""
-TYPES = "attribute_types"
+TABLE_NAME = "dagster/table_name"
+"""Metadata keys that Dagster's UI displays in its own way. It links assets of one table name, in all installations."""
 NO_TYPE = ""
-"""Type of a column in an asset's definition: the configuration has no types, only the result of a run has them."""
+"""Type of a column that is not known: neither `init` nor a run has stored it."""
 KEY = dg.TableColumnConstraints(nullable=False, unique=True)
 KINDS = ("insert", "update", "delete", "read")
 DAYS = 14
@@ -59,52 +58,44 @@ def _pairs(config: Config, table: TableConfig) -> Iterator[_ColumnPair]:
         yield _ColumnPair(name, one.to, of_column, " for new records; then by opt_out/changes")
 
 
-def d365_schema(config: Config, table: TableConfig, metadata: Table | None = None) -> dg.TableSchema:
+def d365_schema(config: Config, table: TableConfig, types: KnownTypes) -> dg.TableSchema:
     """Return the mapped columns of a Dynamics 365 table, described by the attribute each is written to."""
-    texts = {metadata.key: f"to {table.resource}.{table.key}"} if metadata else {}
+    key, known = _key_column(table), types.get("d365", {})
+    texts = {key: f"to {table.resource}.{table.key}"} if key in known else {}
     for pair in _pairs(config, table):
         texts.setdefault(pair.column, f"to {table.resource}.{pair.attribute}{pair.of_column}")
-    columns = [
-        dg.TableColumn(
-            name,
-            metadata.columns[name].type if metadata else NO_TYPE,
-            description=text,
-            constraints=KEY if metadata and name == metadata.key else None,
-        )
-        for name, text in texts.items()
-        if metadata is None or name in metadata.columns
-    ]
-    return dg.TableSchema(columns)
+    return _schema(texts, key, known)
 
 
-def campaign_schema(config: Config, table: TableConfig) -> dg.TableSchema:
-    """Return the mapped attributes of a resource, described by the column each comes from.
-
-    Only for asset definitions: if a run's result had these columns as well, the UI would show their names in lower
-    case.
-    """
+def campaign_schema(config: Config, table: TableConfig, types: KnownTypes) -> dg.TableSchema:
+    """Return the mapped attributes of a resource, described by the column each comes from."""
     texts = {table.key: f"the id of the {table.table} in Dynamics 365"}
     for pair in _pairs(config, table):
         texts.setdefault(pair.attribute, f"from {table.table}.{pair.column}{pair.of_attribute}")
+    return _schema(texts, table.key, types.get("campaign", {}))
+
+
+def _schema(texts: Mapping[str, str], key: str, types: Mapping[str, str]) -> dg.TableSchema:
+    """Return columns with their descriptions.
+
+    Only for asset definitions: if a run's result had columns as well, the UI would show their names in lower case.
+    """
     columns = [
-        dg.TableColumn(name, NO_TYPE, description=text, constraints=KEY if name == table.key else None)
+        dg.TableColumn(name, types.get(name, NO_TYPE), description=text, constraints=KEY if name == key else None)
         for name, text in texts.items()
     ]
     return dg.TableSchema(columns)
 
 
-def campaign_types(config: Config, table: TableConfig, metadata: Resource) -> Rows:
-    """Return the types of the mapped attributes, from Campaign's metadata of the resource, as a table."""
-    names = dict.fromkeys([table.key, *(pair.attribute for pair in _pairs(config, table))])
-    return Rows(("attribute", "type"), [(name, one.type) for name in names if (one := metadata.attributes.get(name))])
+def _key_column(table: TableConfig) -> str:
+    """Return the key of contacts and custom tables (docs/dev/references/dataverse.md 0); only activities differ."""
+    return f"{table.table}id"
 
 
 def campaign_lineage(runtime: Runtime, table: TableConfig) -> dg.TableColumnLineage:
     """Return the Dynamics 365 columns that each attribute comes from; a link also depends on the parent's key."""
     source = d365_key(table, runtime)
-    # The key column of contacts and custom tables is `<table>id` (docs/dev/references/dataverse.md 0); only activities
-    # differ.
-    deps = {table.key: [dg.TableColumnDep(source, f"{table.table}id")]}
+    deps = {table.key: [dg.TableColumnDep(source, _key_column(table))]}
     for pair in _pairs(runtime.config, table):
         parent_key = [dg.TableColumnDep(campaign_key(pair.parent, runtime), pair.parent.key)] if pair.parent else []
         deps.setdefault(pair.attribute, [dg.TableColumnDep(source, pair.column), *parent_key])

@@ -9,13 +9,15 @@ references in `asset_metadata.py`.
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` at run time.
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
+from sync_assets.checks import known_types
+from sync_assets.checks.known_types import KnownTypes
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import campaign_key, d365_key
 from sync_assets.defs.partitions import add_table_tag, daily
@@ -43,7 +45,8 @@ def table_assets(runtime: Runtime, outcome: Outcome | None = None) -> list[dg.As
         runtime: Of the definitions.
         outcome: Receives the result of a run, for a caller in the same process.
     """
-    return [_group(tables, runtime, outcome) for tables in linked(runtime.config.in_link_order)]
+    types = known_types.read(runtime.settings.beside)
+    return [_group(tables, runtime, outcome, types) for tables in linked(runtime.config.in_link_order)]
 
 
 def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
@@ -61,14 +64,20 @@ def linked(tables: Sequence[TableConfig]) -> list[list[TableConfig]]:
     return groups
 
 
-def _group(tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefinition:
-    """Define the assets of a group of linked tables, which share one op."""
+def _group(
+    tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | None, types: Mapping[str, KnownTypes]
+) -> dg.AssetsDefinition:
+    """Define the assets of a group of linked tables, which share one op. types: those of columns, by table."""
     names = [config.table for config in tables]
     further = names[1:] if len(names) <= NAMED_TABLES else [f"{len(names) - 1}_more"]
 
     @dg.multi_asset(
         name=runtime.installation.named("_and_".join([f"sync_{names[0]}", *further])),
-        specs=[spec for config in tables for spec in (_d365_spec(config, runtime), _campaign_spec(config, runtime))],
+        specs=[
+            spec(config, runtime, types.get(config.table, {}))
+            for config in tables
+            for spec in (_d365_spec, _campaign_spec)
+        ],
         check_specs=[spec for config in tables for spec in table_checks(config, runtime)],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -89,7 +98,7 @@ def _group(tables: Sequence[TableConfig], runtime: Runtime, outcome: Outcome | N
     return sync_tables
 
 
-def _d365_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
+def _d365_spec(config: TableConfig, runtime: Runtime, types: KnownTypes) -> dg.AssetSpec:
     return dg.AssetSpec(
         d365_key(config, runtime),
         group_name=runtime.installation.group("d365"),
@@ -99,8 +108,8 @@ def _d365_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
         "Today's partition follows the change feed; a past day reads the rows that were modified on that day again.",
         owners=list(runtime.config.owners.d365),
         metadata={
-            "dagster/table_name": config.table,
-            asset_metadata.SCHEMA: asset_metadata.d365_schema(runtime.config, config),
+            asset_metadata.TABLE_NAME: ".".join(d365_key(config, runtime).path),
+            asset_metadata.SCHEMA: asset_metadata.d365_schema(runtime.config, config, types),
             **asset_metadata.table_code(runtime.config, config, capture_table),
         },
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FRESH, warn_window=FRESH * 2 / 3),
@@ -108,7 +117,7 @@ def _d365_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
     )
 
 
-def _campaign_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
+def _campaign_spec(config: TableConfig, runtime: Runtime, types: KnownTypes) -> dg.AssetSpec:
     return dg.AssetSpec(
         campaign_key(config, runtime),
         deps=[d365_key(config, runtime), *_parents(config, runtime)],
@@ -119,8 +128,8 @@ def _campaign_spec(config: TableConfig, runtime: Runtime) -> dg.AssetSpec:
         "A run sends the pending records.",
         owners=list(runtime.config.owners.campaign),
         metadata={
-            "dagster/table_name": config.resource,
-            asset_metadata.SCHEMA: asset_metadata.campaign_schema(runtime.config, config),
+            asset_metadata.TABLE_NAME: ".".join(campaign_key(config, runtime).path),
+            asset_metadata.SCHEMA: asset_metadata.campaign_schema(runtime.config, config, types),
             asset_metadata.LINEAGE: asset_metadata.campaign_lineage(runtime, config),
             **asset_metadata.table_code(runtime.config, config, push_table),
         },

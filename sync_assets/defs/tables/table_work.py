@@ -95,8 +95,7 @@ class TableWork:
         config: The mapped table.
         sides: The sides whose assets the run materialises.
         by_side: The work by side.
-        captured: The result of the last capture, with the table's metadata; None if there was none.
-        pushed: The result of the last push, with the resource's metadata; None if there was none.
+        pushed: The result of the last push; None if there was none.
         set_up: Findings about the table's set-up on both sides.
         found_at: When these were found last, UTC; None if there are none.
         changed: True if something was captured or sent since the last report.
@@ -107,8 +106,7 @@ class TableWork:
         self._runtime, self.config = runtime, config
         self.sides: list[Side] = [side for side in SIDES if side_key(config, side, runtime) in keys]
         self.by_side: dict[Side, AssetWork] = {side: AssetWork() for side in SIDES}
-        self.captured: Captured | None = None
-        self.pushed: Pushed | None = None
+        self.pushed: PushResult | None = None
         self.set_up: list[Finding] = []
         self.found_at: datetime | None = None
         self.changed = self.is_full = False
@@ -121,7 +119,7 @@ class TableWork:
 
     def add_capture(self, done: Captured, findings: list[Finding]) -> None:
         """Add a capture's numbers to those of the run, and to those of the day in the ledger, and its findings."""
-        result, self.captured = done.result, done
+        result = done.result
         self._add("d365", result, findings, {}, {})
         self._full_read |= result.full_read
         self.changed |= result.rows > 0 or result.deleted > 0
@@ -129,7 +127,7 @@ class TableWork:
 
     def add_push(self, done: Pushed, findings: list[Finding]) -> None:
         """Add a push's numbers and findings in the same way."""
-        result, self.pushed = done.result, done
+        result = self.pushed = done.result
         calls = {f"engine_calls_{kind}": result.calls.get(kind, 0) for kind in KINDS}
         total = sum(result.calls.values())
         by_latency = {f"{name}/{value:.3g}": total for name, value in self._latencies().items()}
@@ -184,7 +182,7 @@ class TableWork:
 
     def _latencies(self) -> dict[str, float]:
         """Return the latencies (ms) of the last push; empty if it had no answer."""
-        latencies = {name: getattr(self.pushed and self.pushed.result, one, None) for name, one in LATENCIES.items()}
+        latencies = {name: getattr(self.pushed, one, None) for name, one in LATENCIES.items()}
         return {name: round(value * 1000, 1) for name, value in latencies.items() if value is not None}
 
     def _rate(self, side: Side, *names: str) -> float:
@@ -192,19 +190,13 @@ class TableWork:
         return round(sum(one.numbers[name] for name in names) / one.seconds, 1) if one.seconds else 0.0
 
     def result_metadata(self, side: Side) -> dict[str, Any]:
-        """Return the metadata of an asset's result: numbers of the whole run, columns and links."""
+        """Return the metadata of an asset's result: numbers of the whole run, lineage of columns and links."""
         runtime, config, further = self._runtime, self.config, dict[str, Any]()
-        if side == "d365" and self.captured:
-            schema = asset_metadata.d365_schema(runtime.config, config, self.captured.ready.table)
-            further[asset_metadata.SCHEMA] = schema
         if side == "campaign":
             further[asset_metadata.LINEAGE] = asset_metadata.campaign_lineage(runtime, config)
             reasons = runtime.ledger.reports.reject_reasons(config.table)
             further["rejected_by_reason"] = Rows(("reason", "records"), reasons) if reasons else None
             further["engine_calls_by_day"] = asset_metadata.calls_by_day(runtime)
-        if side == "campaign" and self.pushed:
-            types = asset_metadata.campaign_types(runtime.config, config, self.pushed.resource)
-            further[asset_metadata.TYPES] = types
         return self.numbers(side) | metadata(further) | asset_metadata.links(runtime, config)
 
 

@@ -1,0 +1,49 @@
+"""Remember beside a configuration file the types of mapped columns and attributes, so that Dagster shows them at once.
+
+`init` and `add` write the file `.<configuration>.types`, and so does a capture whose preflight finds other types. Where
+it cannot be written, nothing is remembered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from sync_assets.checks.rules import Side
+from sync_assets.mapping.table_mapping import TableMapping
+from sync_assets.runtime.known_ledgers import write_if_possible
+
+KnownTypes = Mapping[Side, Mapping[str, str]]
+"""The types of a table: by side, by the name of a column or an attribute."""
+
+
+def read(config: Path) -> dict[str, KnownTypes]:
+    """Return the known types by table; none if there is no file beside the configuration."""
+    with suppress(OSError, ValueError):
+        return json.loads(_path(config).read_text("utf-8"))
+    return {}
+
+
+def remember(config: Path, *mappings: TableMapping) -> None:
+    """Store the types of tables if they differ from the known ones."""
+    known = read(config)
+    now = {**known, **{one.table: _types(one) for one in mappings}}
+    if now != known:
+        write_if_possible(_path(config), json.dumps(now, indent=1) + "\n")
+
+
+def _path(config: Path) -> Path:
+    return config.with_name(f".{config.name}.types")
+
+
+def _types(mapping: TableMapping) -> KnownTypes:
+    mapped = [*mapping.fields, *mapping.links]
+    columns = [mapping.table_key, *(one.column for one in (*mapped, *mapping.opt_outs))]
+    attributes = [mapping.key, *(one.attribute for one in mapped)]
+    opt_outs: dict[str, str] = {one.attribute: "boolean" for one in mapping.opt_outs}
+    return {
+        "d365": {one.name: one.type for one in columns},
+        "campaign": {one.path: one.type for one in attributes} | opt_outs,
+    }
