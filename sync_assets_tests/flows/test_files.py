@@ -196,7 +196,7 @@ WRONGS: dict[str, tuple[str, dict[str, str], str]] = {
     "a folder": ("status --config below", {}, "SYNC_ASSETS_CONFIG names a folder"),
     "no file": ("status --config", {}, "--config names no file"),
     "a line without a value": ("status --env-file bad.env", {}, "bad.env:2: this is not a variable"),
-    "a text in another encoding": ("status --env-file latin.env", {}, "cannot be read (it is no text in UTF-8)"),
+    "a text in another encoding": ("status --env-file latin.env", {}, "cannot be read (it is not UTF-8 text)"),
     "a folder of Dagster that is not there": (
         "status", {"DAGSTER_HOME": "nowhere"}, "DAGSTER_HOME names a folder that does not exist",
     ),
