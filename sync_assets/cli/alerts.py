@@ -42,8 +42,8 @@ def open_incidents(runtime: Runtime) -> dict[str, Any]:
     """Return the open incidents, the longest first; needs no configured channel."""
     definitions = build_definitions(runtime)
     assets = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
-    sensors = [one.name for one in definitions.sensors or ()]
-    watched = AlertScope.of((one for one in assets if isinstance(one, dg.AssetsDefinition)), sensors)
+    names = ([one.name for one in objects or ()] for objects in (definitions.sensors, definitions.jobs))
+    watched = AlertScope.of((one for one in assets if isinstance(one, dg.AssetsDefinition)), *names)
     # Without a folder there were no runs; a command that only reads must not create it.
     with dagster_instance() if instance_folder().exists() else dg.DagsterInstance.ephemeral() as instance:
         incidents, _ = find_incidents(runtime, instance, watched, datetime.now(UTC))

@@ -53,8 +53,8 @@ LOOK_SECONDS = 29
 """Seconds between two ticks; rounded up to 30 by the daemon's interval of 5 s."""
 NO_NEWS = ": no news"
 LOOK_BACK = timedelta(days=1)
-MOST_RUNS, MOST_RUN_EVENTS = 200, 40
-"""Most failed runs that are listed, and most of these whose events are read, which is slower."""
+MOST_RUNS, MOST_RUN_EVENTS = 2_000, 40
+"""Most failed runs that are listed, of others as well, and most of ours whose events are read, which is slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,19 @@ class AlertScope:
         steps: By name of the step.
         with_freshness: Assets with a freshness policy.
         sensors: Names of sensors.
+        jobs: Names of jobs.
     """
 
     steps: Mapping[str, Step]
     with_freshness: Sequence[dg.AssetKey] = field(default_factory=list[dg.AssetKey])
     sensors: frozenset[str] = frozenset()
+    jobs: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = ()) -> AlertScope:
-        """Collect the objects from definitions of assets and asset checks, and from names of sensors."""
+    def of(
+        cls, definitions: Iterable[dg.AssetsDefinition], sensors: Iterable[str] = (), jobs: Iterable[str] = ()
+    ) -> AlertScope:
+        """Collect the objects from definitions of assets and asset checks, and from names of sensors and jobs."""
         steps: dict[str, Step] = {}
         with_freshness: list[dg.AssetKey] = []
         for one in definitions:
@@ -94,7 +98,16 @@ class AlertScope:
                 named = f"the checks of {', '.join(about)}"
             steps[one.node_def.name] = Step(named, keys, checks)
             with_freshness += [spec.key for spec in one.specs if spec.freshness_policy]
-        return cls(steps, with_freshness, frozenset(sensors))
+        return cls(steps, with_freshness, frozenset(sensors), frozenset(jobs))
+
+    def steps_of(self, run: dg.DagsterRun) -> set[str]:
+        """Return the steps that a run was to execute, by its step keys, its selected assets and checks, or its job."""
+        chosen = (run.asset_selection or set()) | (run.asset_check_selection or set())
+        if run.step_keys_to_execute:
+            return self.steps.keys() & set(run.step_keys_to_execute)
+        if not chosen:
+            return set(self.steps) if run.job_name in self.jobs else set()
+        return {name for name, step in self.steps.items() if chosen & {*step.assets, *step.checks}}
 
 
 def alert_sensor(runtime: Runtime, watched: AlertScope, default_status: dg.DefaultSensorStatus) -> dg.SensorDefinition:
@@ -211,7 +224,7 @@ def read_state(
     last_good = {name: at for name, step in watched.steps.items() if (at := _last_good(step, made_at, done))}
     stale = freshness(instance, watched.with_freshness).items()
     incidents = [
-        *_failed(instance, watched.steps, last_good, made_at, now, lambda run: is_foreign(run, ledger, location)),
+        *_failed(instance, watched, last_good, made_at, now, lambda run: is_foreign(run, ledger, location)),
         *_failed_checks(answers.values()),
         *(stale_asset(key.to_user_string(), since, warns=state == "warning") for key, (state, since) in stale),
         *_failed_sensors(instance, watched.sensors, now, location),
@@ -257,7 +270,7 @@ def _cause(tick: FailedTick) -> str:
 
 def _failed(
     instance: dg.DagsterInstance,
-    steps: Mapping[str, Step],
+    watched: AlertScope,
     last_good: Mapping[str, datetime],
     materialized: Mapping[dg.AssetKey, float],
     now: datetime,
@@ -268,6 +281,8 @@ def _failed(
     A step of several assets has succeeded once all assets of the failed run were materialised: it may have failed for
     one of them, and later runs materialise the others without that one.
     """
+
+    steps = watched.steps
 
     def is_over(name: str, run: dg.DagsterRun, at: datetime) -> bool:
         assets = set(steps[name].assets) & (run.asset_selection or set())
@@ -281,24 +296,17 @@ def _failed(
     for record in instance.get_run_records(failures, limit=MOST_RUNS):
         run = record.dagster_run
         at = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
-        run_steps = _steps_of(run, steps)
-        undecided = {name for name in run_steps if name not in handled and not is_over(name, run, at)}
-        if foreign(run) or read == MOST_RUN_EVENTS or (run_steps and not undecided):
+        undecided = {name for name in watched.steps_of(run) if name not in handled and not is_over(name, run, at)}
+        if foreign(run) or read == MOST_RUN_EVENTS or not undecided:
             continue
         read += 1
         reasons = {name: why for name, why in _step_failures(instance, run.run_id) if name in steps}
-        for name, why in (reasons or dict.fromkeys(undecided, "Its process ended before it was done.")).items():
+        if not reasons and (run.asset_selection or run.step_keys_to_execute):
+            reasons = dict.fromkeys(undecided, "Its process ended before it was done.")
+        for name, why in reasons.items():
             if name not in handled and not is_over(name, run, at):
                 yield failed_step(name, steps[name].work, run.run_id, at, why)
             handled.add(name)
-
-
-def _steps_of(run: dg.DagsterRun, steps: Mapping[str, Step]) -> set[str]:
-    """Return the watched steps that a run was to execute, by its step keys or its selected assets."""
-    if run.step_keys_to_execute:
-        return steps.keys() & set(run.step_keys_to_execute)
-    chosen = run.asset_selection or set()
-    return {name for name, step in steps.items() if chosen & set(step.assets)}
 
 
 def _step_failures(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str, str]]:

@@ -54,15 +54,15 @@ def build_definitions(runtime: Runtime) -> dg.Definitions:
         table_jobs += jobs
         other_work = (opt_out_sensors.due_request, jobs[1])
     sensors.append(backlog_sensor(tables, runtime, status, table_jobs[1], other_work))
-    if config.alerts:
-        watched = AlertScope.of([*assets, *checks], [sensor.name for sensor in sensors])
-        sensors.append(alert_sensor(runtime, watched, status))
     checked = [spec.key for table in tables for spec in table_checks(table, runtime)]
     checked += [key for one in checks for key in one.check_keys]
     scheduled = _scheduled_jobs(runtime, checked, [key for one in audits for key in one.keys])
     if config.logs.export:
         scheduled.append((log_export(runtime), "*/15 * * * *"))
     names = [job.name for job in (*table_jobs, *(job for job, _ in scheduled))]
+    if config.alerts:
+        watched = AlertScope.of([*assets, *checks], [sensor.name for sensor in sensors], names)
+        sensors.append(alert_sensor(runtime, watched, status))
     operators = operator_jobs(runtime, names)
     jobs = [*table_jobs, *(job for job, _ in scheduled), *operators]
     scheduled += [(job, "0 3 * * *") for job in operators if job.name == named("prune_history")]

@@ -3,9 +3,11 @@
 # No `from __future__ import annotations`: Dagster looks at the type of `context` itself.
 
 import sys
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -17,8 +19,9 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._utils.error import serializable_error_info_from_exc_info
 
 from sync_assets.alerts.incidents import Incident, Kind, open_incidents
-from sync_assets.defs.alerts import AlertScope, InstanceState, read_state
+from sync_assets.defs.alerts import MOST_RUN_EVENTS, AlertScope, InstanceState, read_state
 from sync_assets.defs.dagster_internals import SensorFailed
+from sync_assets_tests.support.orchestra import job_origin
 
 SOURCE, TARGET = dg.AssetKey(["d365", "contact"]), dg.AssetKey(["campaign", "profile"])
 SPEC = dg.AssetCheckSpec("mapped_columns_exist", asset=SOURCE, blocking=True)
@@ -66,7 +69,7 @@ class World:
             asset_checks=[feed],
             jobs=[dg.define_asset_job("watch", dg.AssetSelection.checks(QUESTION))],
         )
-        self.watched = AlertScope.of([source, target, feed])
+        self.watched = AlertScope.of([source, target, feed], jobs=["watch"])
 
     def _fail(self, what: str) -> None:
         error = self.fails.get(what)
@@ -193,16 +196,46 @@ def test_runs_of_others_on_the_same_instance_are_not_ours(world: World) -> None:
     assert world.look() == NOTHING
 
 
+@pytest.mark.parametrize(
+    "their",
+    [
+        dg.DagsterRun("their_job", asset_selection=frozenset({dg.AssetKey("theirs")})),
+        dg.DagsterRun("their_job"),
+        dg.DagsterRun("watch", asset_selection=frozenset({SOURCE}), remote_job_origin=job_origin("their")),
+    ],
+    ids=["of an asset in our code location", "of a job in our code location", "in another code location"],
+)
+def test_many_failed_runs_of_others_hide_none_of_ours(
+    world: World, monkeypatch: pytest.MonkeyPatch, their: dg.DagsterRun
+) -> None:
+    world.run(source=dg.Failure("D365 cannot be reached. Check D365_URL.", allow_retries=False))
+    for number in range(MOST_RUN_EVENTS + 1):
+        world.instance.add_run(run := their._replace(run_id=str(uuid.UUID(int=number))))
+        world.instance.report_run_failed(run, "failed")
+    read: list[str] = []
+    get = world.instance.get_records_for_run
+
+    def noted(run_id: str, **more: Any) -> Any:
+        read.append(run_id)
+        return get(run_id, **more)
+
+    monkeypatch.setattr(world.instance, "get_records_for_run", noted)
+    state = read_state(world.instance, world.watched, datetime.now(UTC), location="ours")
+    assert [one.id for one in of_kind(state, "run")] == ["run d365__contact"]
+    assert len(read) == 1
+
+
 class Sensors:
     """Sensors as the daemon keeps them on an instance: their state, and their ticks, a second apart."""
 
-    def __init__(self, instance: dg.DagsterInstance, location: str = "ours") -> None:
+    def __init__(self, instance: dg.DagsterInstance, location: str = "ours", name: str = "d365_changes") -> None:
         self.instance = instance
         self.location: str | None = location
+        self.name = name
         place = RegisteredCodeLocationOrigin(location_name=location)
         origin = RemoteRepositoryOrigin(code_location_origin=place, repository_name="__repository__")
-        self.origin = origin.get_instigator_origin("d365_changes")
-        selector = InstigatorSelector(location_name=location, repository_name="__repository__", name="d365_changes")
+        self.origin = origin.get_instigator_origin(name)
+        selector = InstigatorSelector(location_name=location, repository_name="__repository__", name=name)
         self.selector = selector.get_id()
         self.state = InstigatorState(self.origin, InstigatorType.SENSOR, InstigatorStatus.DECLARED_IN_CODE)
         instance.add_instigator_state(self.state)
@@ -217,7 +250,7 @@ class Sensors:
             except dg.DagsterError:
                 told = serializable_error_info_from_exc_info(sys.exc_info())
         tick = TickData(
-            self.origin.get_id(), "d365_changes", InstigatorType.SENSOR, status, self.at.timestamp(),
+            self.origin.get_id(), self.name, InstigatorType.SENSOR, status, self.at.timestamp(),
             run_ids=[], error=told, selector_id=self.selector, skip_reason=skips,
         )  # fmt: skip
         self.instance.create_tick(tick)
@@ -277,17 +310,21 @@ def test_a_sensor_that_was_stopped_is_no_trouble(sensors: Sensors) -> None:
     assert sensors.wrong == []
 
 
-@pytest.mark.parametrize("location", ["ours", None])
-def test_a_sensor_of_that_name_in_another_code_location_is_no_incident(sensors: Sensors, location: str | None) -> None:
-    """Without a location, as on the command line, the sensor that ticked last counts."""
-    other = Sensors(sensors.instance, "other")
-    other.tick(TickStatus.FAILURE, failed_tick(ValueError("no")))
-    sensors.location = location
-    sensors.at = other.at
+@pytest.mark.parametrize("other", [("other", "d365_changes"), ("ours", "stage_d365_changes")])
+def test_a_sensor_of_another_code_location_or_installation_is_no_incident(
+    sensors: Sensors, other: tuple[str, str]
+) -> None:
+    sensors.tick(TickStatus.SKIPPED)
+    their = Sensors(sensors.instance, *other)
+    their.at = sensors.at
+    their.tick(TickStatus.FAILURE, failed_tick(ValueError("no")))
+    assert sensors.wrong == []
+
+
+def test_without_a_code_location_the_sensor_that_ticked_last_counts(sensors: Sensors) -> None:
+    """As on the command line, if the code location was renamed."""
+    old = Sensors(sensors.instance, "old")
+    old.tick(TickStatus.FAILURE, failed_tick(ValueError("no")))
+    sensors.at, sensors.location = old.at, None
     sensors.tick(TickStatus.SKIPPED)
     assert sensors.wrong == []
-    if location:
-        other.tick(TickStatus.FAILURE, failed_tick(ValueError("no")))
-        other.at = sensors.at
-        other.tick(TickStatus.FAILURE, failed_tick(ValueError("no")))
-        assert sensors.wrong == []
