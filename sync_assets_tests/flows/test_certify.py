@@ -38,7 +38,7 @@ FOUND: dict[str, dict[tuple[str, str], str]] = {
         ("cusOrder", REASON): "refused, with the reason",
         ("cusOrderLine", "link cusOrderLink by the parent's PKey"): "stored",
         ("profile", LOCATION): "stored",
-        ("contact", "an id stands in a page once"): "no id is repeated in a page",
+        ("contact", "an id occurs in a page once"): "no id is repeated in a page",
         ("contact", "a read of small pages"): "4 pages of 1: the same rows, each once",
         ("", "$batch"): "two reads, two answers",
         ("", "sign-in with the configured credential"): "accepted",

@@ -347,7 +347,7 @@ async def _opt_out_times(subject: Subject, opt_out: OptOutConfig) -> None:
         return
     timed = [name for name in names if record.get(f"{name}{CHANGED_SUFFIX}")]
     without = [name for name in names if name not in timed]
-    text = f"there for {', '.join(timed) or 'none'}; missing for {', '.join(without) or 'none'}"
+    text = f"present for {', '.join(timed) or 'none'}; missing for {', '.join(without) or 'none'}"
     way = "A flag without a time counts as never changed in Campaign: an opt-out on either side wins."
     if lost := [name for name in used if record.get(name) is not True]:
         way = f"Campaign does not keep {', '.join(lost)}: take it out of `opt_out.mappings`."

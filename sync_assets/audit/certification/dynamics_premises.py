@@ -23,7 +23,7 @@ from sync_assets.ledger import Ledger
 
 SMALL, SIZES = "a read of small pages", "other page sizes"
 LARGE = f"a page of {MAX_PAGE:,} rows"
-REPEATED = "an id stands in a page once"
+REPEATED = "an id occurs in a page once"
 DURING = "a change during a read of several pages"
 TOMBSTONES, BATCH = "deleted rows in the change feed", "$batch"
 _PRIVILEGES = {
