@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping as ABCMapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,17 +45,10 @@ AT_ONCE = 8
 
 @dataclass(slots=True)
 class Drift:
-    """The result of a sample. Ids only, never values.
+    """The result of a sample, whose records were compared, have moved, are unanswered, or were kept back. Ids only.
 
-    Attributes:
-        sampled: records drawn.
-        moved: of these, records not compared, because their row or the mapping has changed since they were sent.
-        unanswered: of these, records for which Campaign gave no answer.
-        compared: the others.
-        missing: compared records that Campaign does not have.
-        twice: compared records of which Campaign has several.
-        differing: attribute -> ids of compared records that differ in it.
-        kept_back: records left out because the day's budget of engine calls does not allow more reads.
+    moved: their row or the mapping has changed since they were sent. kept_back: by the budget of engine calls.
+    missing, twice: compared records that Campaign has not, or several times. differing: by attribute.
     """
 
     sampled: int = 0
@@ -74,15 +66,12 @@ class Drift:
         return {id_ for ids in self.differing.values() for id_ in ids}
 
 
-Sent = ABCMapping[str, tuple[bytes, dict[str, Any]]]
+Sent = Mapping[str, tuple[bytes, dict[str, Any]]]
 """Id -> hash and members of the payload that was sent last."""
 
 
 async def drift(runtime: Runtime, config: TableConfig) -> Drift:
-    """Read back up to SAMPLE records of the table, and compare them.
-
-    Raises what the preflight and the clients raise.
-    """
+    """Read back up to SAMPLE records of the table, and compare them."""
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     left = await asyncio.to_thread(lambda: runtime.calls_left)
     wanted = SAMPLE if left is None else min(SAMPLE, left)
@@ -122,7 +111,7 @@ async def _sent(ledger: Ledger, client: DataverseClient, ready: Ready, ids: list
 
 
 async def _compare(
-    reading: LinkedRecords, resource: Resource, links: ABCMapping[str, ABCMapping[str, str]], sent: Sent, result: Drift
+    reading: LinkedRecords, resource: Resource, links: Mapping[str, Mapping[str, str]], sent: Sent, result: Drift
 ) -> None:
     """Compare the records. links: the acknowledged ones, by id."""
     free = asyncio.Semaphore(AT_ONCE)
@@ -205,15 +194,10 @@ def agreement(table: str, sample: Drift) -> Finding:
 
 
 def one_record_each(config: TableConfig, sample: Drift, reasons: Sequence[tuple[str, int]]) -> Finding:
-    """Return the finding that a key identifies one record, from the sample and from reasons of rejection.
+    """Return the finding that a key identifies one record, from the sample and the rejections by reason.
 
     With `address: url` Campaign looks a record up by an identification key, which is unique in its database. So the
     sample can find several records only with `address: filter`.
-
-    Args:
-        config: The mapped table.
-        sample: The compared one.
-        reasons: (kind of reason, number of records) of rejected records.
     """
     colliding = sum(number for reason, number in reasons if TWICE.search(reason))
     lookup = "looked up by the filter" if config.address == "filter" else f"{config.key} is its identification key"

@@ -86,13 +86,8 @@ async def existing_records(
 ) -> Existing:
     """Find out, once for each ledger and table, which records Campaign holds; continue where an earlier call stopped.
 
-    Args:
-        seconds: stop after this time; the next call continues.
-        most: engine calls at most; if the list takes more, it is not read, and its length is estimated.
-        observer: receives each page of the list.
-
-    Raises:
-        BudgetSpent, CampaignRefused, HttpError: the results so far are stored.
+    seconds: stop after this time. most: engine calls at most; a list that takes more is not read, and its length is
+    estimated. After BudgetSpent, CampaignRefused or HttpError the results so far are stored.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     if await asyncio.to_thread(needless, ledger, config):
@@ -116,13 +111,12 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
     ledger, listing, config = comparison.ledger, comparison.listing, comparison.config
     state, first = await asyncio.to_thread(ledger.rebuilds.rebuild, config.table), None
     if state is None:
-        look = await listing.look(comparison.resource)
-        if not look.lists:
+        first, lists = await listing.look(comparison.resource)
+        if not lists:
             if comparison.observer:
-                await comparison.observer(config, look.page.records, [], [])
+                await comparison.observer(config, first.records, [], [])
             await asyncio.to_thread(ledger.dialect.note, config.resource, {EXISTING: NONE})
             return Existing(known=True, calls=listing.calls)
-        first = look.page
     if most is not None and (first is None or first.next):
         calls, records = listing.calls, await listing.count()
         listing.calls = calls  # the call for the estimate is not counted as a read of the list
@@ -144,10 +138,7 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
 
 @asynccontextmanager
 async def leased(runtime: Runtime, name: str, *, wait_seconds: float = 0) -> AsyncIterator[int | None]:
-    """Hold the lease on the list of a table's records; yield the session's epoch, None while another worker has it.
-
-    name: of the table, or of another work that is the only one of its kind.
-    """
+    """Hold the lease of a name, as on the list of a table; yield the session's epoch, None while another has it."""
     session, until = await asyncio.to_thread(lambda: runtime.session), time.monotonic() + wait_seconds
     ledger, epoch = session.ledger, session.epoch
     while not (taken := await asyncio.to_thread(ledger.rebuilds.lease_listing, name, epoch)):

@@ -78,10 +78,7 @@ class SystemAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Where a contact and the person's other records are.
-
-    related: those in the ledger, read before the systems were asked. in_ledger: the ledger has or had the contact.
-    """
+    """Where a contact and the person's other records are. related: those that the ledger had before both were asked."""
 
     d365: SystemAnswer
     campaign: SystemAnswer
@@ -113,6 +110,10 @@ class Whereabouts:
     def records(self) -> set[HeldRecord]:
         """Return the person's records in either system."""
         return self.d365.records | self.campaign.records
+
+    @property
+    def errors(self) -> list[str]:
+        return [str(error) for error in (*self.d365.errors, *self.campaign.errors)]
 
 
 async def whereabouts(runtime: Runtime, id: str) -> Whereabouts:
@@ -194,10 +195,7 @@ async def _known_rows(
     persons: dict[str, set[str]],
     known: Collection[HeldRecord],
 ) -> set[str]:
-    """Look up known records by their ids; return the ids of those that belong to another contact.
-
-    Every lookup that made such a record the person's names another record.
-    """
+    """Look up known records by their ids; return those of which each lookup now names another contact."""
     attributes: dict[str, set[str]] = defaultdict(set)
     for record in known:
         attributes[record.id].add(record.attribute)

@@ -59,11 +59,6 @@ After an interruption, records may come a second time.
 """
 
 
-def identifies(ledger: Ledger, config: TableConfig) -> bool:
-    """Return True if Campaign is known to refuse a second record with the same key."""
-    return Addressing.configured(config, ledger.dialect.findings(config.resource)).is_unique
-
-
 def may_sort(config: TableConfig) -> bool:
     """Return False if the key is not unique: then only a list that is read to its end prevents duplicates."""
     return config.unique is not False
@@ -71,10 +66,7 @@ def may_sort(config: TableConfig) -> bool:
 
 @dataclass(slots=True)
 class Comparison:
-    """The comparison of one resource's records with the ledger.
-
-    session: the epoch that holds the lease. learnt: reads that were made for the PKeys of parents.
-    """
+    """The comparison of a resource's records with the ledger, under the lease of `session`. learnt: reads for PKeys."""
 
     runtime: Runtime
     ledger: Ledger
@@ -168,10 +160,12 @@ class Comparison:
             names = self.runtime.config.opt_out.attributes
             stated = statements(list(ours.values()), self.config.key, names)
             self.ledger.opt_outs.store_stated(stated, names, SOURCE, page.asked_at)
+        findings = self.ledger.dialect.findings(self.config.resource)
+        remember = capitals or not Addressing.configured(self.config, findings).is_unique  # a second record may come
         claimed, unknown = self.ledger.rebuilds.claim_found(
-            self.config.table, list(ours), self.session, remember=capitals or not identifies(self.ledger, self.config)
+            self.config.table, list(ours), self.session, remember=remember
         )
-        if left_out := refused_in_updates(self.ledger.dialect.findings(self.config.resource)):
+        if left_out := refused_in_updates(findings):
             claimed = [one._replace(update_payload=without(one.update, *left_out), resend=False) for one in claimed]
         parents = {link.to: self.runtime.config.table(link.table).resource for link in self.config.links}
 
@@ -241,10 +235,9 @@ class Comparison:
 def found_to_hold(
     record: Claimed, listed: Record, resource: Resource, id_of: Callable[[str, str], str | None]
 ) -> Outcome:
-    """Return the outcome that Campaign's record amounts to.
+    """Return the outcome that acknowledges the desired state if Campaign's record holds it, else an unknown one, OTHER.
 
-    It acknowledges the present desired state if the record holds it, else a state that is not known (OTHER). Pure,
-    except for `id_of`: (link, PKey) -> our id, None if the parent is not one of our records.
+    id_of: (link, PKey) -> our id, None if the parent is not one of our records.
     """
     form = record.update
     equal = form is not None and not differing(msgspec.json.decode(form), listed, resource)

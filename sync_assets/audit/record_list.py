@@ -52,13 +52,6 @@ class Page(NamedTuple):
     order: Literal["ascending", "descending"] | None
 
 
-class FirstLook(NamedTuple):
-    """The first page of a list, and whether all of it must be read because records carry our ids, or may."""
-
-    page: Page
-    lists: bool
-
-
 @dataclass(slots=True)
 class KeyOrder:
     """Check whether the keys of a list come in the requested order."""
@@ -103,20 +96,22 @@ class RecordList:
     def _path(self) -> str:
         return f"{self.config.api}/{self.config.resource}"
 
-    async def look(self, resource: Resource) -> FirstLook:
-        """Find out whether records carry our ids, by one call if that suffices, else by two."""
+    async def look(self, resource: Resource) -> tuple[Page, bool]:
+        """Return the first page, and True if the whole list must be read, because records carry our ids, or may.
+
+        One call, or two if one does not suffice."""
         page = await self.first()
         if self.ours(page) or not page.next or not page.order:
-            return FirstLook(page, bool(self.ours(page) or page.next))
+            return page, bool(self.ours(page) or page.next)
         keys = self._keys(page)
         backwards = await self.ask(self._link(descending=False))
         if self.ours(backwards):
-            return FirstLook(backwards, lists=True)
+            return backwards, True
         attribute = resource.attributes.get(self.config.key)
         # A sorted list without a key at either end has no key at all. If the metadata is wrong about sorting, an insert
         # meets its own key, and becomes an update.
         none = not any(keys) and not any(self._keys(backwards)) and attribute is not None and bool(attribute.sortable)
-        return FirstLook(page, lists=not none)
+        return page, not none
 
     async def first(self) -> Page:
         """Return the first page, in the order of the key if Campaign accepts one."""

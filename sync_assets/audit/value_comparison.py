@@ -74,11 +74,6 @@ def _truth(value: Any) -> bool:
     raise ValueError(word)
 
 
-def _same_number(one: Any, other: Any) -> bool:
-    """Return True if two numbers agree in 13 digits. A double holds 15."""
-    return math.isclose(float(one), float(other), rel_tol=1e-13)
-
-
 def _same_time(one: Any, other: Any) -> bool:
     """Return True for the same second, or for the same day if one of the values has no time."""
     if len(str(one)) == _DAY or len(str(other)) == _DAY:
@@ -94,7 +89,7 @@ def _moment(text: str) -> datetime:
 _COMPARED: dict[AttributeType, Callable[[Any, Any], bool]] = {
     "boolean": lambda one, other: _truth(one) == _truth(other),
     "integer": lambda one, other: Decimal(str(one)) == Decimal(str(other)),
-    "float": _same_number,
+    "float": lambda one, other: math.isclose(float(one), float(other), rel_tol=1e-13),  # a double holds 15 digits
     "date": lambda one, other: str(one)[:_DAY] == str(other)[:_DAY],
     "datetime": _same_time,
 }

@@ -8,33 +8,22 @@ from typing import Any
 
 from sync_assets.words import counted
 
-_MAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
-_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?")
+_FORMS = {
+    "e-mail": re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+"),
+    "number": re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"),
+    "date": re.compile(r"\d{4}-\d\d-\d\d"),
+    "time": re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)?"),
+}
 
 
 def value_shape(value: Any) -> str:
     """Return the shape of a value, such as `text, 12 characters`. It contains no part of the value."""
-    match value:
-        case None | "":
-            return "empty"
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case str():
-            return _text_shape(value)
-        case _:
-            return "other"
-
-
-def _text_shape(text: str) -> str:
-    for kind, form in (("number", _NUMBER), ("date", _DATE), ("time", _TIME)):
-        if form.fullmatch(text):
-            return kind
-    kind = "e-mail" if _MAIL.fullmatch(text) else "text"
-    return f"{kind}, {counted(len(text), 'character')}"
+    if value is None or value == "":
+        return "empty"
+    if isinstance(value, str):
+        kind = next((kind for kind, form in _FORMS.items() if form.fullmatch(value)), "text")
+        return f"{kind}, {counted(len(value), 'character')}" if kind in ("e-mail", "text") else kind
+    return "boolean" if isinstance(value, bool) else "number" if isinstance(value, int | float) else "other"
 
 
 def value_text(value: Any) -> str:

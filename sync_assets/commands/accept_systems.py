@@ -53,7 +53,6 @@ async def _organisation(runtime: Runtime) -> str:
 
 
 def show(document: dict[str, Any]) -> Parts:
-    """Print the document for people."""
     if not document["moved"]:
         yield f"The ledger {document['ledger']} belongs to these systems already."
         return

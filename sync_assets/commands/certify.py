@@ -16,17 +16,8 @@ from rich.text import Text
 from sync_assets.audit.certification import certification
 from sync_assets.audit.certification.report import PREFIX, STAGE, tenant_of
 from sync_assets.campaign.client import METHODS
-from sync_assets.commands.terminal import (
-    Json,
-    Parts,
-    ask,
-    confirm,
-    end,
-    on_interrupt,
-    open_runtime,
-    plain_table,
-    print_document,
-)
+from sync_assets.commands import terminal
+from sync_assets.commands.terminal import Json, Parts
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.times import iso
 from sync_assets.runtime import interruptible
@@ -42,23 +33,20 @@ def command(
 ) -> None:
     """Test on a stage tenant, with synthetic records, how both systems behave, and store the findings in the ledger.
     Writes to Campaign and removes its records; writes nothing to Dynamics 365. May be killed and repeated."""
-    runtime = open_runtime(creates=True)
-    with on_interrupt("The next run removes its remaining records."):
+    runtime = terminal.open_runtime(creates=True)
+    with terminal.on_interrupt("The next run removes its remaining records."):
         confirm_writes(runtime, yes=yes)
         document = certify(runtime)
-    print_document(document, as_json, show)
+    terminal.print_document(document, as_json, show)
     if not document["workable"]:
         failed = [one["premise"] for one in document["premises"] if one["outcome"] == "not workable"]
         why = f"Not workable: {', '.join(dict.fromkeys(failed))}" if failed else "A synthetic record is in Campaign"
-        end(1, f"{why}. Correct that as the table says.")
+        terminal.end(1, f"{why}. Correct that as the table says.")
 
 
 def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
     """Ask before the first write. A tenant that is not named like a stage tenant needs its name typed, despite `yes`.
-
-    Raises:
-        SyncAssetsError: the answer was no, there is no terminal to ask on, or the ledger belongs to other systems.
-    """
+    Raises SyncAssetsError without that consent, or if the ledger belongs to other systems."""
     runtime.settings.require("d365", "campaign")
     resources = ", ".join(config.resource for config in runtime.config.in_link_order)
     tenant = tenant_of(runtime.settings.campaign().url)
@@ -71,18 +59,16 @@ def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
             "Certify the stage tenant. If this is one, run certify on a terminal, which asks for the tenant's name.",
         )
     if not asks and not yes:
-        raise SyncAssetsError(
-            "certify writes to Campaign, and there is no terminal on which to confirm that.",
-            "Add --yes to go ahead.",
-        )
+        why = "certify writes to Campaign, and there is no terminal on which to confirm that."
+        raise SyncAssetsError(why, "Add --yes to go ahead.")
     _ = runtime.ledger  # raises OtherSystems
     if not is_stage:
         typer.echo(f"{about} This tenant is not named like a stage tenant (…{STAGE}).", err=True)
-        if ask("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead", err=True) != tenant:
+        if terminal.ask("Type the tenant's name, the last part of CAMPAIGN_URL, to go ahead", err=True) != tenant:
             raise SyncAssetsError("Nothing was written.", "The name is another one.")
     elif not yes:
         typer.echo(f"{about} Dynamics 365 is only read.", err=True)
-        if not confirm(f"Go ahead on {tenant}?"):
+        if not terminal.confirm(f"Go ahead on {tenant}?"):
             raise SyncAssetsError("Nothing was written.")
 
 
@@ -104,7 +90,7 @@ _CERTIFIED = {"workable": "green", "not workable": "bold red", "not tried": "yel
 def show(document: dict[str, Any]) -> Parts:
     """Show one table for each system and resource, and the counts."""
     for (system, about), rows in groupby(document["premises"], key=lambda one: (one["system"], one["about"])):
-        table = plain_table(f"{system}: {about}" if about else system, "found", "the program")
+        table = terminal.plain_table(f"{system}: {about}" if about else system, "found", "the program")
         for one in rows:
             finding = one["found"] if one["outcome"] == "workable" else f"{one['outcome']}: {one['found']}"
             table.add_row(Text(one["premise"]), Text(finding, _CERTIFIED[one["outcome"]]), Text(one["program"]))

@@ -25,7 +25,7 @@ from sync_assets.config.json_schema import PACKAGED
 from sync_assets.config.loader import load_config, parse_config
 from sync_assets.config.models import Config
 from sync_assets.dataverse.client import DataverseClient
-from sync_assets.dataverse.metadata import ListedTable, Table
+from sync_assets.dataverse.metadata import ListedTable
 from sync_assets.errors import SyncAssetsError
 from sync_assets.mapping.table_mapping import TableMapping
 from sync_assets.runtime import interruptible
@@ -165,14 +165,10 @@ async def _children(one: Suggested, config: Config, d365: DataverseClient, campa
     return hints
 
 
-def landscape(environment: Mapping[str, str]) -> Landscape:
+async def landscape(environment: Mapping[str, str]) -> Landscape:
     """Return both systems' tables and resources."""
-
-    async def look() -> Landscape:
-        async with opened(environment) as (_, _, available):
-            return available
-
-    return interruptible.run(look())
+    async with opened(environment) as (_, _, available):
+        return available
 
 
 @asynccontextmanager
@@ -195,9 +191,11 @@ async def suggest(
     ask_resource: ChooseResource | None,
 ) -> tuple[Suggested, ...]:
     """Return suggestions for the tables, besides those that `config` has."""
-    tables = await run_together(*(_described(one.table, d365) for one in arguments))  # before resources are blamed
-    mapped = dict(config.targets) if config else {}
-    targets = dict(mapped)
+    tables = await run_together(*(d365.described(one.table) for one in arguments))
+    for table in tables:  # before resources are blamed
+        if (finding := tracking(table)).stops:
+            raise SyncAssetsError(f"{table.name}: {finding}.", "Then run this again.")
+    targets = dict(config.targets) if config else {}
     for one in sorted(arguments, key=lambda w: w.resource is None):  # tables with a named resource come first
         if one.table in targets:
             raise SyncAssetsError(f"{one.table} is mapped already, to {targets[one.table]}.", "A table is mapped once.")
@@ -208,35 +206,21 @@ async def suggest(
     parents = {table.table: {link.table for link in table.links} for table in (config.tables if config else ())}
     labels = {table.name: table.label for table in available.tables}
     suggested: list[Suggested] = []
+    columns = config.guardrails.max_columns if config else 50
     for one, table, resource in zip(arguments, tables, resources, strict=True):
-        suggestion = suggest_table(
-            table,
-            labels.get(table.name, ""),
-            resource,
-            targets,
-            parents,
-            key=one.key,
-            most_columns=config.guardrails.max_columns if config else 50,
-        )
+        label = labels.get(table.name, "")
+        suggestion = suggest_table(table, label, resource, targets, parents, key=one.key, most_columns=columns)
         parents[table.name] = {link.parent for link in suggestion.links if link.sure}
         suggested.append(suggestion)
     return tuple(suggested)
 
 
-async def _described(name: str, d365: DataverseClient) -> Table:
-    table = await d365.described(name)
-    if (finding := tracking(table)).stops:
-        raise SyncAssetsError(f"{name}: {finding}.", "Then run this again.")
-    return table
-
-
 def _resource(one: Argument, all_: Landscape, targets: Mapping[str, str], ask_resource: ChooseResource | None) -> str:
     free = sorted(set(all_.resources) - set(targets.values()))
-    label = next((table.label for table in all_.tables if table.name == one.table), "")
     name = one.resource
     if name is None:
-        matching = resource_for(one.table, label, free)
-        if matching:
+        label = next((table.label for table in all_.tables if table.name == one.table), "")
+        if matching := resource_for(one.table, label, free):
             return matching.name
         name = ask_resource(one.table, free) if ask_resource else None
     if name is None:

@@ -118,20 +118,16 @@ def examine(runtime: Runtime) -> list[Finding]:
         if foreign := installation.ledger_addresses(runtime):
             return findings + foreign
         findings += [installation.runs(runtime), *certification_findings(runtime)]
-    findings += _limits(config, guardrails.known_contacts(runtime) if counted else None)
+    findings += installation.whole_configuration(config)
+    contacts = guardrails.known_contacts(runtime) if counted else None
+    for number, table in enumerate(config.tables):
+        limits = guardrails.within_limits(config, table, contacts)  # that of custom entities is the same for all tables
+        findings += [one.about(table.table) for one in limits if not number or one.check != rules.ENTITIES.name]
     findings += alerts(runtime)
     if can_sign_in:
         findings += dynamics.certificate(runtime.settings.d365().credential)
-        findings += interruptible.run(_systems(runtime, counted=counted))
-    return findings
-
-
-def _limits(config: Config, contacts: int | None) -> list[Finding]:
-    """Return the guardrails of the configuration and the ledger; those that are the same for every table once."""
-    findings = installation.whole_configuration(config)
-    for number, table in enumerate(config.tables):
-        limits = guardrails.within_limits(config, table, contacts)
-        findings += [one.about(table.table) for one in limits if not number or one.check != rules.ENTITIES.name]
+        of_systems = run_together(_systems(runtime, counted=counted), asyncio.to_thread(sftp, runtime))
+        findings += [one for part in interruptible.run(of_systems) for one in part]
     return findings
 
 
@@ -156,12 +152,7 @@ def alerts(runtime: Runtime) -> list[Finding]:
 
 
 async def _systems(runtime: Runtime, *, counted: bool) -> list[Finding]:
-    """Run the checks of both systems and of the SFTP concurrently. `counted`: True if the ledger is usable."""
-    systems, files = await run_together(_both(runtime, counted=counted), asyncio.to_thread(sftp, runtime))
-    return [*systems, *files]
-
-
-async def _both(runtime: Runtime, *, counted: bool) -> list[Finding]:
+    """Run the checks of both systems concurrently. `counted`: True if the ledger is usable."""
     config, findings = runtime.config, list[Finding]()
     try:
         async with runtime.d365() as d365, runtime.campaign() as campaign:
@@ -264,10 +255,8 @@ class _TableChecks:
         return [*findings, guardrails.personal_data(overall, config, resources)]
 
     async def _identified(self, resource: Resource) -> list[Finding]:
-        """Check that records are found: by the filter in the metadata, and by a look-up.
-
-        The look-up is left out if the ledger cannot count the call.
-        """
+        """Check that records are found, by the filter in the metadata, and by a look-up if the ledger can count the
+        call."""
         config, findings, configured = self.config, list[Finding](), self.config.filter
         if configured and resource.filters:  # metadata without any filter may simply not list them
             title = f"filter {configured.name}"
@@ -307,17 +296,13 @@ class _TableChecks:
                 "not verified: no record was sent yet. The first sync sends one alone, and others once it is found by"
             )
             return warn(title, f"{text} {config.key} {cost}")
-        text = "it found a record that cannot be there"
-        if isinstance(matches, ResponseOutcome):
-            text = redact(matches.reason, None)
+        is_refused = isinstance(matches, ResponseOutcome)
+        text = redact(matches.reason, None) if is_refused else "it found a record that cannot be there"
         remedy = f"Make {config.key} an identification key of {config.resource} and publish."
         return Finding("fail", title, f"{text}. {remedy} {cost}")
 
     async def _existing(self, resource: Resource) -> list[Finding]:
-        """Return the finding on records in Campaign; none once the table's first load has begun.
-
-        Costs one engine call, or more if the list has more than one page.
-        """
+        """Return the finding on records in Campaign, by one call or a few; none once the first load has begun."""
         runtime, config, ledger = self.runtime, self.config, self.runtime.ledger
         title = "records in Campaign before the first load"
         under_way = await asyncio.to_thread(ledger.rebuilds.rebuild, config.table)
@@ -327,14 +312,14 @@ class _TableChecks:
             return []
         listing = RecordList(runtime, self.campaign, config, sorts=may_sort(config))
         try:
-            look = await listing.look(resource)
-            records = await listing.count() if look.page.next else len(look.page.records)
+            first, lists = await listing.look(resource)
+            records = await listing.count() if first.next else len(first.records)
         except SyncAssetsError as error:
             return fail(title, error)
         cost = f"(asked with {counted(listing.calls, 'engine call')})"
-        if not look.lists:
+        if not lists:
             return [ok(title, f"no {config.resource} carries an id of Dynamics 365 {cost}")]
-        share = "some carry ids of Dynamics 365" if listing.ours(look.page) else "some may carry ids of Dynamics 365"
+        share = "some carry ids of Dynamics 365" if listing.ours(first) else "some may carry ids of Dynamics 365"
         text = (
             f"Campaign holds {counted(records, 'record')} of {config.resource}, {share}: the first load begins with "
             f"{counted(pages_for(records), 'read')} and sends only what differs {cost}"
@@ -346,7 +331,7 @@ class _TableChecks:
 
 
 async def opt_outs(config: Config, d365: DataverseClient, campaign: CampaignClient) -> list[Finding]:
-    """Check both systems' metadata and the export workflow. Writes nothing."""
+    """Check both systems' metadata and the export workflow."""
     if not config.opt_out.active:
         return []
     contact = config.table(CONTACT)
@@ -380,7 +365,7 @@ async def _workflow(campaign: CampaignClient, workflow_id: str) -> list[Finding]
 
 
 def sftp(runtime: Runtime) -> list[Finding]:
-    """Check the Campaign SFTP for everything that uses it. Blocks; writes nothing."""
+    """Check the Campaign SFTP for everything that uses it. Blocks."""
     exports, logs = runtime.config.opt_out.active, runtime.config.logs.export
     if not (exports or logs):
         return []

@@ -14,28 +14,11 @@ from typing import Annotated, Any
 import typer
 
 from sync_assets.checks.volume import INITIAL_RECORDS
-from sync_assets.commands import estimate_calls
-from sync_assets.commands.estimate_calls import (
-    LATENCY,
-    LEAST_HISTORY,
-    WINDOW,
-    FirstLoad,
-    Limits,
-    Month,
-    Volume,
-)
+from sync_assets.commands import estimate_calls, terminal
+from sync_assets.commands.estimate_calls import LATENCY, LEAST_HISTORY, WINDOW, FirstLoad, Limits, Month, Volume
 from sync_assets.commands.status import CALL_KINDS
-from sync_assets.commands.terminal import (
-    Json,
-    Parts,
-    TablesOption,
-    kinds,
-    on_interrupt,
-    open_runtime,
-    plain_table,
-    print_document,
-)
-from sync_assets.commands.values import check_tables
+from sync_assets.commands.terminal import Json, Parts, TablesOption, kinds, plain_table
+from sync_assets.commands.values import check_tables, fields
 from sync_assets.dataverse.row_counts import MOST_COUNTED
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.scratch import ledger_to_read
@@ -61,16 +44,13 @@ def command(
 ) -> None:
     """Estimate the engine calls of the first load and of a month from counts of rows, and compare them with the
     budgets. Makes no engine call, writes nothing."""
-    with on_interrupt("Nothing was written."):
-        document = estimate(open_runtime(), months=months, other_calls=other_calls, only=table or ())
-    print_document(document, as_json, show)
+    with terminal.on_interrupt("Nothing was written."):
+        document = estimate(terminal.open_runtime(), months=months, other_calls=other_calls, only=table or ())
+    terminal.print_document(document, as_json, show)
 
 
 def estimate(runtime: Runtime, *, months: int, other_calls: int, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the document of `estimate --json`, of all mapped tables or of `only`.
-
-    other_calls: engine calls that other sources make in a month.
-    """
+    """Return the document of `estimate --json`, of all mapped tables or of `only`."""
     check_tables(runtime.config, only)
     runtime.settings.require("d365")
     now = datetime.now(UTC)
@@ -162,11 +142,7 @@ def _table(volume: Volume, load: FirstLoad, usual: Month) -> dict[str, Any]:
         "in_scope": volume.in_scope and asdict(volume.in_scope),
         "first_load": {**(unknown if load.calls is None else _calls(load.calls)), "bound": load.bound},
         "month": {
-            "inserts": usual.inserts,
-            "updates": usual.updates,
-            "deletes": usual.deletes,
-            "updates_from": usual.updates_from,
-            "at_least": usual.at_least,
+            **fields(usual, "inserts", "updates", "deletes", "updates_from", "at_least"),
             **_calls(usual.calls),
             "reads": {reason: number for reason, number in usual.reads.items() if number},
         },

@@ -175,7 +175,7 @@ class Month:
 def first_loads(volumes: Sequence[Volume], limits: Limits) -> dict[str, FirstLoad]:
     """Return the first load of each table, as far as it is still to be done."""
     by_table = {volume.table: volume for volume in volumes}
-    return {volume.table: _first_load(volume, by_table, limits) for volume in volumes}
+    return {table: _first_load(volume, by_table, limits) for table, volume in by_table.items()}
 
 
 def _first_load(volume: Volume, volumes: Mapping[str, Volume], limits: Limits) -> FirstLoad:

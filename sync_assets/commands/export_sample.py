@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sync_assets.commands.terminal import print_line
+from sync_assets.commands.terminal import Parts
 from sync_assets.commands.values import plain
 from sync_assets.config.opt_out import OptOutConfig
 from sync_assets.config.values import CHANGED_SUFFIX, CONTACT
@@ -70,7 +70,7 @@ def examine_sample(runtime: Runtime, path: Path) -> dict[str, Any]:
         "problem": problem,
         **asdict(guess),
         "nothing_taken": None if problem else sample.nothing_taken(opt_out.export.key_column),
-        "warnings": [*_of_the_set_up(opt_out, path.name), *reader.warnings, *([note] if note else [])],
+        "warnings": [*_mismatches(opt_out, path.name), *reader.warnings, *([note] if note else [])],
         "bytes": reader.bytes_read,
         "zipped": reader.zipped,
         "date_layout": reader.date_layout,
@@ -125,11 +125,7 @@ class _Sample:
         """Yield rows as shown. Neither taken nor rejected: without an id, so the profile is not from Dynamics 365."""
         for row in batch.valid.head(LINES).iter_rows(named=True):
             stated = [
-                {
-                    "attribute": name,
-                    "opted_out": row[name],
-                    "changed_at": plain(row[name + CHANGED_SUFFIX]),
-                }
+                {"attribute": name, "opted_out": row[name], "changed_at": plain(row[name + CHANGED_SUFFIX])}
                 for name in self.values
                 if row[name] is not None
             ]
@@ -146,7 +142,7 @@ def _masked(id_: str | None) -> str | None:
     return id_ and f"{id_[:_ID_SHOWN]}…"
 
 
-def _of_the_set_up(opt_out: OptOutConfig, name: str) -> Iterator[str]:
+def _mismatches(opt_out: OptOutConfig, name: str) -> Iterator[str]:
     if not opt_out.active:
         yield (
             f"`opt_out.direction` is {opt_out.direction}, so no file is read at all. Write `bidirectional` or "
@@ -176,29 +172,25 @@ def _unknown(runtime: Runtime, ids: list[str]) -> tuple[int | None, str | None]:
         return None, f"Dynamics 365 was not asked for the ids: {error}"
 
 
-def show_sample(document: dict[str, Any]) -> None:
-    """Print the first rows, a line each, then the sums and the warnings."""
+def show_sample(document: dict[str, Any]) -> Parts:
+    """Show the first rows, a line each, then the sums and the warnings."""
     if document["problem"]:
-        print_line(f"fail The whole file would be rejected. {document['problem']}")
+        yield f"fail The whole file would be rejected. {document['problem']}"
     if document["nothing_taken"]:
-        print_line(f"fail No row would be taken. {document['nothing_taken']}")
-    show_guess(document["write"], document["questions"])
-    for one in document["lines"]:
-        print_line(f"line {one['line']}  {one['id'] or '-'}  {_effect(one)}")
+        yield f"fail No row would be taken. {document['nothing_taken']}"
+    yield from show_guess(document["write"], document["questions"])
+    yield from (f"line {one['line']}  {one['id'] or '-'}  {_effect(one)}" for one in document["lines"])
     if not document["problem"]:
-        _show_sums(document)
-    for warning in document["warnings"]:
-        print_line(f"warn {warning}")
+        yield from _sums(document)
+    yield from (f"warn {warning}" for warning in document["warnings"])
 
 
-def show_guess(lines: list[str], questions: list[str]) -> None:
-    """Print the lines to write for the layout of a file, and what the file leaves open."""
+def show_guess(lines: list[str], questions: list[str]) -> Parts:
+    """Show the lines to write for the layout of a file, and what the file leaves open."""
     if lines:
-        print_line("Write below `opt_out.export`:")
-    for line in lines:
-        print_line(f"    {line}")
-    for question in questions:
-        print_line(f"open {question}")
+        yield "Write below `opt_out.export`:"
+    yield from (f"    {line}" for line in lines)
+    yield from (f"open {question}" for question in questions)
 
 
 def _effect(line: dict[str, Any]) -> str:
@@ -213,19 +205,19 @@ def _effect(line: dict[str, Any]) -> str:
     return f"taken: {', '.join(stated)}" if stated else "taken, but it states nothing: all its values are empty"
 
 
-def _show_sums(document: dict[str, Any]) -> None:
+def _sums(document: dict[str, Any]) -> Parts:
     at_least = "at least " if document["ids"] == IDS else ""
     ids = f" (of {at_least}{counted(document['ids'], 'different id')})" if document["ids"] else ""
-    print_line(
+    yield (
         f"{counted(document['rows'], 'row')}: {document['taken']:,} taken{ids}, "
         f"{document['without_id']:,} without an id, {document['rejected']:,} rejected; "
         f"times in the layout {document['date_layout'] or '- (there are none)'}"
     )
     for reason, number in document["reasons"].items():
-        print_line(f"rejected, {counted(number, 'row')}: {reason}")
+        yield f"rejected, {counted(number, 'row')}: {reason}"
     for name, values in document["values"].items():
-        print_line(f"{name}: {values['true']:,} true, {values['false']:,} false, {values['empty']:,} empty")
+        yield f"{name}: {values['true']:,} true, {values['false']:,} false, {values['empty']:,} empty"
     if document["unknown_ids"] is not None:
         asked_ids = counted(document["ids"], "id")
-        print_line(f"unknown: {document['unknown_ids']:,} of {asked_ids} are no contact in Dynamics 365")
-    print_line(f"columns not used: {', '.join(document['unused_columns']) or 'none'}")
+        yield f"unknown: {document['unknown_ids']:,} of {asked_ids} are no contact in Dynamics 365"
+    yield f"columns not used: {', '.join(document['unused_columns']) or 'none'}"

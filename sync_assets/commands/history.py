@@ -70,7 +70,7 @@ def prune_records(runtime: Runtime) -> int:
 
 
 def show(document: dict[str, Any]) -> Parts:
-    """Print the entries, then the opt-out decisions, each as one line. A run is named as in Dagster's UI."""
+    """Show the entries, then the opt-out decisions, each as one line. A run is named as in Dagster's UI."""
     if document["kept_days"] is None:
         yield "No history is kept: write `history: {days: 14}` in the configuration, and later syncs keep it."
     elif not document["history"]:

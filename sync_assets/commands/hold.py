@@ -96,8 +96,8 @@ def add(runtime: Runtime, id_text: str, *, force: bool = False) -> dict[str, Any
         release_dead(runtime.ledger)
         hold = runtime.ledger.holds.add_to_hold(CONTACT, id_, ()) or hold
     noted = sorted({(record.table, record.id) for record in runtime.ledger.holds.records_of_hold(CONTACT, id_)})
-    errors = [str(error) for error in (*trace.d365.errors, *trace.campaign.errors)]
-    return {**_document(hold), "new": new, "noted": dict(Counter(table for table, _ in noted)), "errors": errors}
+    noted_by_table = dict(Counter(table for table, _ in noted))
+    return {**_document(hold), "new": new, "noted": noted_by_table, "errors": trace.errors}
 
 
 def release(runtime: Runtime, id_text: str) -> dict[str, Any]:
@@ -135,19 +135,17 @@ def listed(runtime: Runtime) -> dict[str, Any]:
 def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
     """Return where the contact and the person's other records still are.
 
-    `known` is False if neither the ledger nor a system has any trace of the contact: then nothing is proved. `gone` is
-    True if the contact is known, neither system has any of the records, none is in flight, and no request without an
-    answer can take effect any more: that is so from `certain_at` on.
+    `known`: the ledger or a system has a trace of the contact; else nothing is proved. `gone`: known, and neither
+    system has any of the records, nor can a request in flight or without an answer, which is so from `certain_at` on.
     """
     id_ = record_id(id_text, NEEDS)
     trace = interruptible.run(whereabouts(runtime, id_))
-    since = runtime.ledger.holds.held_since(CONTACT, id_)
     return {
         "id": id_,
         "known": trace.known,
         "gone": trace.gone,
         "certain_at": plain(trace.certain_at),
-        "held_since": plain(since),
+        "held_since": plain(runtime.ledger.holds.held_since(CONTACT, id_)),
         "d365": {"found": trace.d365.ids, "errors": list(map(str, trace.d365.errors))},
         "campaign": {
             "found": trace.campaign.ids,
@@ -155,15 +153,19 @@ def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
             "not_seen": _not_seen(trace),
         },
         "resources": {table.table: table.resource for table in runtime.config.tables},
-        "ledger": _ledger(trace),
+        "ledger": {
+            "records": dict(Counter(one.table for one in trace.related)),
+            "with_content": sum(one.payload for one in trace.related),
+            "in_flight": len(trace.in_flight),
+            "in_flight_until": plain(max(filter(None, (one.leased_until for one in trace.in_flight)), default=None)),
+        },
     }
 
 
 def _unknown(id_: str, trace: Whereabouts) -> SyncAssetsError:
-    errors = [str(error) for error in (*trace.d365.errors, *trace.campaign.errors)]
     cause = (
-        f"The ledger does not have {id_}, and not every system could be asked: {' '.join(errors)}"
-        if errors
+        f"The ledger does not have {id_}, and not every system could be asked: {' '.join(trace.errors)}"
+        if trace.errors
         else f"Neither the ledger nor Dynamics 365 nor Campaign has {id_}, so it is not put on hold."
     )
     return SyncAssetsError(
@@ -176,26 +178,13 @@ def _document(hold: Hold) -> dict[str, Any]:
 
 
 def _not_seen(trace: Whereabouts) -> dict[str, list[str]]:
-    """Return the acknowledged children that Campaign does not show, by table.
-
-    They were deleted there, or are hidden because their parent was deleted (docs/dev/references/campaign.md 5). No
-    request distinguishes the two.
-    """
+    """Return by table the acknowledged children that Campaign does not show: deleted there, or hidden with their
+    parent."""
     unseen: dict[str, list[str]] = {}
     for one in trace.related:
         if one.may_exist_in_campaign and one.table != CONTACT and one.id not in trace.campaign.ids.get(one.table, ()):
             unseen.setdefault(one.table, []).append(one.id)
     return {table: sorted(ids) for table, ids in unseen.items()}
-
-
-def _ledger(trace: Whereabouts) -> dict[str, Any]:
-    until = [one.leased_until for one in trace.in_flight if one.leased_until]
-    return {
-        "records": dict(Counter(one.table for one in trace.related)),
-        "with_content": sum(one.payload for one in trace.related),
-        "in_flight": len(trace.in_flight),
-        "in_flight_until": plain(max(until, default=None)),
-    }
 
 
 def show_added(document: dict[str, Any]) -> Parts:
@@ -258,9 +247,8 @@ def show_whereabouts(document: dict[str, Any]) -> Parts:
         )
     ledger = document["ledger"]
     records = ", ".join(f"{number:,} {table}" for table, number in ledger["records"].items())
-    content = (
-        f"; {counted(ledger['with_content'], 'record')} with data still to be sent" if ledger["with_content"] else ""
-    )
+    with_content = counted(ledger["with_content"], "record")
+    content = f"; {with_content} with data still to be sent" if ledger["with_content"] else ""
     yield f"ledger: ids and hashes of {records}{content}" if records else "ledger: nothing"
     if ledger["in_flight"]:
         yield (

@@ -20,6 +20,7 @@ from sync_assets.config.values import CHANGED_SUFFIX
 from sync_assets.config.variables import expanded
 from sync_assets.opt_out.export.file import Layout
 from sync_assets.opt_out.export.guess import guess_layout
+from sync_assets.runtime import interruptible
 from sync_assets.scaffold.yaml_text import OPT_OUT_PAIRS
 
 app = typer.Typer(add_completion=False)
@@ -53,7 +54,8 @@ def init_command(
         raise typer.BadParameter("--json prints the list of tables: add --list.")
     environment = dict(os.environ)
     if listing:
-        print_document(_document(configure.landscape(environment)), as_json, show_landscape)
+        available = interruptible.run(configure.landscape(environment))
+        print_document(_document(available), as_json, show_landscape)
         return
     arguments, path = [Argument.of(text) for text in table or []], default_file(environment, file)
     asks = {"choose_tables": choose_tables, "ask_resource": choose_resource} if on_a_terminal() else {}
@@ -62,7 +64,7 @@ def init_command(
     if default_file(environment, None).absolute() != path.absolute():
         print_line(f"Next: export SYNC_ASSETS_CONFIG={path.resolve()}")
     if guess:
-        show_guess(guess.write, guess.questions)
+        print_parts(show_guess(guess.write, guess.questions))
     print_line("Then `sync-assets doctor`, `certify` (on a stage tenant), `plan`, `sync`.")
     print_line("The file says `privacy_acknowledged: true`: privacy requests are your task, in both systems.")
 

@@ -44,8 +44,7 @@ OPT_OUT_COUNTS = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign
 class StepResult:
     """The result of a step, which is stored, and details, which are printed only.
 
-    question: what a person must confirm before the step is done. todo: what a person must do first; then the step is
-    made again.
+    question: to be confirmed before the step is done. todo: for a person; then the step is made again.
     """
 
     result: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -98,11 +97,8 @@ def inventory_step(config: Config, inventory: Inventory) -> StepResult:
         }
         for name, one in inventory.tables.items()
     }
-    twice = [
-        f"{counted(one['twice'], 'id', 'are')} in several records of {one['resource']}"
-        for one in tables.values()
-        if one["twice"]
-    ]
+    several = [one for one in tables.values() if one["twice"]]
+    twice = [f"{counted(one['twice'], 'id', 'are')} in several records of {one['resource']}" for one in several]
     question = (
         f"{'; '.join(twice)}. Merge them in Campaign, and run `migrate` again. If they stay, Campaign chooses which "
         "record is updated, or rejects the update. Go on with them as they are?"
@@ -147,16 +143,8 @@ def cost_step(inventory: Inventory, plan: Mapping[str, Any], limits: Limits, est
     """Return the engine calls of the first sync, by the plan and by the opt-outs that are due, and a usual month."""
     calls = {kind: plan["engine_calls"][kind] + inventory.opt_out_calls[kind] for kind in CALL_KINDS}
     total = sum(calls.values())
-    return StepResult(
-        {
-            "engine_calls": calls,
-            "total": total,
-            "hours": round(hours(total, limits), 2),
-            "pace": pace(limits),
-            "budget_a_day": limits.a_day,
-            "month": estimate["month"]["total"],
-        }
-    )
+    time_needed = {"hours": round(hours(total, limits), 2), "pace": pace(limits), "budget_a_day": limits.a_day}
+    return StepResult({"engine_calls": calls, "total": total, **time_needed, "month": estimate["month"]["total"]})
 
 
 LAST_COMMAND = "Run `sync-assets migrate --go`, or `sync-assets sync`: both make the first sync."

@@ -6,7 +6,6 @@ The layout is that of exported solutions in public repositories; no import into 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from html import escape
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,10 +100,12 @@ def write_role(runtime: Runtime, file: Path) -> dict[str, Any]:
         raise SyncAssetsError(f"{file} is no name of a solution file.", "Name a file that ends in .zip.")
     runtime.any_ledger = True  # nothing is read from the ledger or stored there
     names = interruptible.run(_privileges(runtime))
+    element = '        <RolePrivilege name="{}" level="{}" />'
+    elements = "\n".join(element.format(escape(name), ORGANISATION) for name in names)
     try:
         with ZipFile(file, "w", ZIP_DEFLATED) as solution:
             for name, text in _FILES.items():
-                solution.writestr(name, text.replace("PRIVILEGES", _elements(names)))
+                solution.writestr(name, text.replace("PRIVILEGES", elements))
     except OSError as error:
         raise SyncAssetsError(f"{file} can't be written ({error.strerror}).", "Name a folder that can.") from None
     return {"file": str(file), "role": NAME, "depth": ORGANISATION, "privileges": names}
@@ -113,10 +114,6 @@ def write_role(runtime: Runtime, file: Path) -> dict[str, Any]:
 async def _privileges(runtime: Runtime) -> list[str]:
     async with runtime.d365() as client:
         return await role_privileges(runtime.config, client)
-
-
-def _elements(names: Collection[str]) -> str:
-    return "\n".join(f'        <RolePrivilege name="{escape(name)}" level="{ORGANISATION}" />' for name in names)
 
 
 def show(document: dict[str, Any]) -> Parts:

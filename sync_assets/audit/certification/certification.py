@@ -18,15 +18,7 @@ from sync_assets.audit.certification import campaign_premises, dynamics_premises
 from sync_assets.audit.certification.report import BEGAN, NAME, PREFIX, PremiseResult, store
 from sync_assets.audit.certification.synthetic_record import NotCreated, Subject
 from sync_assets.audit.existing_records import leased
-from sync_assets.campaign.addressing import (
-    DELETE_ANSWER,
-    DELETE_SEEN,
-    KEY,
-    KEY_FOUND,
-    KEY_IN_DELETE,
-    KEY_IN_URL,
-    KEY_UNIQUE,
-)
+from sync_assets.campaign import addressing
 from sync_assets.campaign.client import CampaignClient, CampaignRefused
 from sync_assets.config.models import TableConfig
 from sync_assets.errors import SyncAssetsError
@@ -46,7 +38,8 @@ PATIENCE = 30.0
 """Seconds for which a failing request to Campaign is repeated: a longer failure is none of the premises."""
 
 CREATED, REMOVED = "a synthetic record is made", "the synthetic record is removed"
-_FOUND_ANEW = (KEY_FOUND, KEY_IN_URL, KEY_IN_DELETE, KEY_UNIQUE, DELETE_ANSWER, DELETE_SEEN)
+_OF_KEYS = (addressing.KEY_FOUND, addressing.KEY_IN_URL, addressing.KEY_IN_DELETE, addressing.KEY_UNIQUE)
+_FOUND_ANEW = (*_OF_KEYS, addressing.DELETE_ANSWER, addressing.DELETE_SEEN)
 """Findings that a certification replaces, also by none."""
 _NOT_TRIED = (
     (
@@ -69,13 +62,8 @@ _NOT_TRIED = (
 
 
 async def certify(runtime: Runtime) -> Certification:
-    """Try every premise on both systems.
-
-    Raises:
-        SyncAssetsError: another certification is under way, a system is out of reach or refuses access, or the budget
-            may not suffice, so that records could not be deleted today. Records that were created by then are deleted
-            if Campaign can be reached, else by the next run.
-    """
+    """Try every premise on both systems. Raises SyncAssetsError if another certification is under way, a system is out
+    of reach, or the budget may not suffice. Records created by then are deleted, or by the next run."""
     ledger, config = await asyncio.to_thread(lambda: runtime.ledger), runtime.config
     left, most = runtime.calls_left, CALLS_PER_TABLE * len(config.tables)
     if left is not None and left < most:
@@ -104,14 +92,9 @@ async def certify(runtime: Runtime) -> Certification:
 
 @dataclass(slots=True)
 class Certification:
-    """The probes of Campaign, and the result of a certification.
+    """The probes of Campaign, of subjects with parents before their children, and the result of a certification.
 
-    Attributes:
-        subjects: parents before their children.
-        results: one for each premise and resource.
-        calls: engine calls by kind.
-        left: resources in which a synthetic record is left.
-        at: when it ended (UTC).
+    results: one for each premise and resource. left: resources in which a synthetic record is left. at: its end.
     """
 
     runtime: Runtime
@@ -229,9 +212,9 @@ class Certification:
         dialect = self.ledger.dialect
         for subject in self.subjects:
             resource, findings = subject.config.resource, subject.addressing.findings
-            if KEY_IN_URL not in findings:
+            if addressing.KEY_IN_URL not in findings:
                 continue  # no record was made, so nothing was found out
-            if dialect.findings(resource).get(KEY, subject.config.key) != subject.config.key:
+            if dialect.findings(resource).get(addressing.KEY, subject.config.key) != subject.config.key:
                 dialect.forget(resource)  # they were made with another key
             else:
                 dialect.forget(resource, *_FOUND_ANEW, *((KEY_IN_LINK,) if KEY_IN_LINK in findings else ()))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -122,17 +122,14 @@ class Subject:
         return attribute if attribute and not attribute.read_only and path != self.config.key else None
 
     def text_attribute(self) -> Attribute | None:
-        """Return a mapped text attribute for odd values.
-
-        Custom ones come first, which have no data policy of Adobe's, and the names last, by which people know the
-        record.
-        """
-        paths = sorted(self.mapped(), key=lambda path: (not path.startswith("cus"), path in NAMES))
-        plain = (
-            path for path in paths if "." not in path and not any(part in path.lower() for part in _REACHES_PEOPLE)
-        )
-        attributes = (self.writable(path) for path in plain)
-        return next((one for one in attributes if one and one.type == "string"), None)
+        """Return a mapped text attribute for odd values: a custom one, to which no data policy of Adobe's applies,
+        before others; the names, by which people know the record, last."""
+        for path in sorted(self.mapped(), key=lambda path: (not path.startswith("cus"), path in NAMES)):
+            reaches_people = any(part in path.lower() for part in _REACHES_PEOPLE)
+            attribute = None if "." in path or reaches_people else self.writable(path)
+            if attribute and attribute.type == "string":
+                return attribute
+        return None
 
     def body(self) -> dict[str, Any]:
         """Return the synthetic record: recognisable, with its links and a value in each mandatory attribute."""
@@ -154,10 +151,8 @@ class Subject:
     # Requests
 
     async def post(self, before: int) -> ResponseOutcome:
-        """POST the record, again after an answer that was lost or may be temporary, unless the lost one made a record.
-
-        before: records with the synthetic id that Campaign had already.
-        """
+        """POST the record, again after an answer that was lost or may be temporary, unless the lost one made a record
+        besides the `before` records with the synthetic id."""
         response = ResponseOutcome("transient", "the answer to the POST was lost")
         for attempt in range(ATTEMPTS):
             try:
@@ -208,10 +203,7 @@ class Subject:
             self.pkey = "" if pkey == self.pkey else self.pkey
 
     async def remove(self, since: datetime | None) -> bool:
-        """Delete all records with the synthetic id. Return False if one is left.
-
-        since: when the run began that may have left records; None if none did.
-        """
+        """Delete all records with the synthetic id, also of a run that began `since`. Return False if one is left."""
         for _ in range(ATTEMPTS):
             left = dict.fromkeys([*self.made, *await self.held(since)])
             if not left:
@@ -222,10 +214,7 @@ class Subject:
         return not (self.made or await self.held(since))
 
     async def held(self, since: datetime | None = None) -> list[str]:
-        """Return the PKeys of the records with the synthetic id, as far as Campaign shows them.
-
-        since: see `remove`; None: without the list.
-        """
+        """Return the PKeys of the synthetic records that Campaign shows, with `since` also of those changed then."""
         records = await self._filtered()
         record = await self.read(self.id)
         if isinstance(record, dict):
@@ -247,10 +236,7 @@ class Subject:
             return []
 
     async def _listed(self, since: datetime) -> list[dict[str, Any]]:
-        """Return the records with the synthetic id among those changed since then.
-
-        The whole resource is read if Campaign does not list it in this order.
-        """
+        """Return the synthetic records changed since then; from the whole resource if Campaign does not sort."""
         query = f"{self.path}?_lineCount={_PAGE}&_forcePagination=true"
         try:
             return await self._newest(since, f"{query}&_order=lastModified%20desc", sorts=True)
@@ -265,15 +251,11 @@ class Subject:
             page, following = listed(await self.client.call("read", link), self.config.resource)
             ours += [record for record in page if self.carries_our_id(record)]
             times = [moment(record.get("lastModified")) for record in page]
-            sorts = sorts and _falling([last, *times])
+            known = [time for time in (last, *times) if time is not None]
+            sorts = sorts and known == sorted(known, reverse=True)
             last = times[-1] if times else last
             link = "" if sorts and last is not None and last < since else trail.follow(following, len(page))
         return ours
-
-
-def _falling(times: Sequence[datetime | None]) -> bool:
-    known = [time for time in times if time is not None]
-    return known == sorted(known, reverse=True)
 
 
 def _filler(attribute: Attribute) -> Any:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from sync_assets.commands.export_sample import examine_sample, show_sample
+from sync_assets.commands.terminal import print_parts
 from sync_assets.errors import SyncAssetsError
 from sync_assets.runtime.context import Runtime
 
@@ -168,7 +169,7 @@ def test_lines_for_missing_times_are_shown_before_the_sums(tmp_path: Path, capsy
     content = text(f"{guid(1)},1,{TIME}", header="externalId,blackListEmail,Changed")
     found = examined(tmp_path, content, mappings={"donotemail": "blackListEmail"})
     assert "The file has no column `blackListEmailLastModified`" in found["warnings"][0]
-    show_sample(found)
+    print_parts(show_sample(found))
     output = capsys.readouterr().out
     assert output.startswith('Write below `opt_out.export`:\n    columns: {blackListEmailLastModified: "Changed"}\n')
 
@@ -187,7 +188,7 @@ def test_a_file_of_which_no_row_is_taken_fails_with_what_to_do(
 ) -> None:
     found = examined(tmp_path, text(*rows))
     assert (found["problem"], found["taken"]) == (None, 0)
-    show_sample(found)
+    print_parts(show_sample(found))
     assert capsys.readouterr().out.startswith(f"fail No row would be taken. {cause}")
 
 
@@ -196,7 +197,7 @@ def test_rows_of_the_same_id_are_told_apart_from_different_ids(
 ) -> None:
     found = examined(tmp_path, text(*[row(1)] * 5, row(2)))
     assert found["nothing_taken"] is None
-    show_sample(found)
+    print_parts(show_sample(found))
     output = capsys.readouterr().out
     assert "6 rows: 6 taken (of 2 different ids), 0 without an id" in output
     assert "fail" not in output
