@@ -41,18 +41,7 @@ WARN_SHARE, ERROR_SHARE = 0.8, 0.9
 def table_findings(
     runtime: Runtime, config: TableConfig, side: Side, set_up: Sequence[Finding], now: datetime
 ) -> list[Finding]:
-    """Return the findings of all checks of one asset, by the ledger.
-
-    Args:
-        runtime: Provides the ledger.
-        config: The mapped table.
-        side: Of the asset.
-        set_up: Findings about the table's set-up on both sides, for the check `ready`.
-        now: UTC.
-
-    Raises:
-        LedgerError: The ledger cannot be read.
-    """
+    """Return the findings of all checks of one asset, by the ledger. set_up: of both sides, for the check `ready`."""
     first, reports = ready([one for one in set_up if one.side == side]), runtime.ledger.reports
     aging = aging_findings(runtime, config, side, now)
     if side == "campaign":
@@ -109,9 +98,8 @@ def polled(table: str, feed: Feed | None, now: datetime, maintenance: datetime |
         return rules.POLLED.finding(now - maintenance < FORGOTTEN_AFTER, text, stops=False)
     if feed is None:
         return rules.POLLED.finding(False, f"{table} has never been captured. Start the sensor d365_changes.")
-    passed, news = now - feed.polled_at <= POLL_OVERDUE, "complete"
-    if not feed.complete:
-        news = "the first read is not finished yet"
+    passed = now - feed.polled_at <= POLL_OVERDUE
+    news = "complete" if feed.complete else "the first read is not finished yet"
     text = f"Polled at {feed.polled_at:%Y-%m-%d %H:%M:%S} UTC, nothing new is waiting; {news}."
     if not passed:
         text = (
@@ -151,14 +139,7 @@ def waiting(
     now: datetime,
     parents: Sequence[tuple[str, str, int]] = (),
 ) -> Finding:
-    """Return the finding that fails if a record has been waiting for more than LONG_WAIT.
-
-    Args:
-        by_reason: Number of waiting records by block reason, as text.
-        oldest: Since when the oldest of them has been waiting; None if there is none.
-        now: UTC.
-        parents: (table of the parents, their state, number of records that wait for them).
-    """
+    """Return the finding that fails if a record waits for more than LONG_WAIT, with numbers by reason and parent."""
     number, age = sum(by_reason.values()), _age(oldest, now)
     text = f"Records that wait: {number:,}, the oldest for {duration(age)}." if number else "No record is waiting."
     if age > LONG_WAIT:
@@ -177,14 +158,7 @@ def waiting(
 
 
 def backlog(pending: int, oldest: datetime | None, now: datetime, retried: Retried | None = None) -> Finding:
-    """Return the finding that fails if a record has been pending for more than LONG_WAIT.
-
-    Args:
-        pending: Number of pending records.
-        oldest: When the oldest of them last changed; None if there is none.
-        now: UTC.
-        retried: The records that got no answer that names a cause.
-    """
+    """Return the finding that fails if a record, the oldest by its last change, is pending for more than LONG_WAIT."""
     age = _age(oldest, now)
     text = (
         f"Records that are pending: {pending:,}, the oldest for {duration(age)}." if pending else "Nothing is pending."
@@ -228,13 +202,7 @@ def arrives(
     """Return the finding that the export file arrives in time.
 
     A late file is an error, since opt-outs made in Campaign do not reach Dynamics 365 meanwhile. No file at all is a
-    warning: the export may not have begun yet.
-
-    Args:
-        export: Configuration of the export file.
-        newest: When the newest file was written, UTC; None if there never was one.
-        now: UTC.
-        passed_over: (name, reason) of matching names that cannot be processed.
+    warning: the export may not have begun yet. passed_over: (name, reason) of matching names that cannot be processed.
     """
     late, age = is_overdue(export, newest, now), _age(newest, now) if newest else None
     if age is None:
@@ -252,7 +220,7 @@ def arrives(
             "raise `expected_every_hours`."
         )
     numbers: dict[str, Any] = {"expected_every_hours": float(export.expected_every_hours), "newest_file": newest}
-    numbers["hours"] = None if age is None else round(age / timedelta(hours=1), 2)
+    numbers["hours"] = None if age is None else _hours(age)
     if passed_over:
         text += f" Passed over in {export.directory}: {len(passed_over):,}."
         numbers["passed_over"] = Rows(("name", "why"), passed_over[:SHOWN_IDS])
@@ -260,14 +228,8 @@ def arrives(
 
 
 def room(export: Export, storage: Storage | None, troubles: Sequence[str] = ()) -> Finding:
-    """Return the finding that the SFTP server has space.
-
-    A full server breaks Campaign's workflows (docs/dev/references/campaign.md 8).
-
-    Args:
-        export: Configuration of the export file.
-        storage: Used and total space; None if unknown.
-        troubles: Errors of moving or removing processed files, which will fill the server.
+    """Return the finding that the SFTP server has space: a full one breaks Campaign's workflows
+    (docs/dev/references/campaign.md 8). troubles: of moving or removing processed files, which will fill it.
     """
     share, numbers = 0.0, dict[str, Any]()
     if storage is None:

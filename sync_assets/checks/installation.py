@@ -123,15 +123,13 @@ def ledger_security(runtime: Runtime) -> list[Finding]:
         unencrypted = "not encrypted: PostgreSQL keeps erased payloads in old pages, its write-ahead log and backups"
         findings = [warn(title, f"{unencrypted}; {encrypt}")]
     title = "connection to the ledger"
-    match runtime.settings.ledger_connection:
-        case "verified":
-            findings.append(ok(title, "the server's certificate and name are verified"))
-        case "unverified":
-            text = "the server's certificate is not verified, so another server could get the password: "
-            text += "write sslmode=verify-full into the URL, unless the network is this host's own"
-            findings.append(warn(title, text))
-        case _:
-            pass
+    connection = runtime.settings.ledger_connection
+    if connection == "verified":
+        findings.append(ok(title, "the server's certificate and name are verified"))
+    elif connection == "unverified":
+        text = "the server's certificate is not verified, so another server could get the password: "
+        text += "write sslmode=verify-full into the URL, unless the network is this host's own"
+        findings.append(warn(title, text))
     return findings
 
 

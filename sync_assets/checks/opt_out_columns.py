@@ -71,10 +71,7 @@ def opt_out_findings(config: Config, table: Table, resource: Resource) -> list[F
 def opt_out_problems(
     mappings: Mapping[str, OptOutMapping], table: Table, resource: Resource, *, written: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Return the problems of the columns and those of the attributes.
-
-    Each has the form `where: what is wrong; what to write instead`. `written`: the columns are also written to.
-    """
+    """Return the problems of columns, which may also be `written`, and those of attributes: `where: wrong; remedy`."""
     attributes = [_attribute_problem(name, mapping.to, resource) for name, mapping in mappings.items()]
     return _column_problems(mappings, table, written), [problem for problem in attributes if problem]
 
@@ -86,7 +83,9 @@ def _column_problems(mappings: Mapping[str, OptOutMapping], table: Table, writte
             problems.append(problem)
             continue
         column = table.columns[name]
-        if not _two_valued(column):
+        # A whole number passes: only its rows show which values it has.
+        two_valued = column.type == "picklist" and column.labels.keys() == {0, 1}
+        if not two_valued and column.type not in ("boolean", "integer"):
             problems.append(
                 f"`{name}`: {_shown(column)} cannot become true or false without loss; name a column with two options, "
                 "or a whole number or choice of 0 and 1"
@@ -105,11 +104,6 @@ def _unreadable(table: Table, name: str) -> str | None:
         instead = f"did you mean `{closest}`?" if closest else "name a column of the table"
         return f"`{name}`: {table.name} has no such column; {instead}"
     return None if column.readable else f"`{name}`: the column cannot be read in Dynamics 365; leave it out"
-
-
-def _two_valued(column: Column) -> bool:
-    """Return True if the column's values can be two. A whole number passes: only its rows show which values it has."""
-    return column.type in ("boolean", "integer") or (column.type == "picklist" and column.labels.keys() == {0, 1})
 
 
 def _shown(column: Column) -> str:

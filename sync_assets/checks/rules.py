@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from sync_assets.errors import SyncAssetsError
@@ -128,85 +129,63 @@ class Rule:
         return self.finding(not text, text)
 
 
+TableRule = partial(Rule, stops="table")
+CampaignRule = partial(Rule, stops="table", side="campaign")
+
 # --- The set-up of a table, from both systems' metadata and the ledger ------------------------------------------------
 
-TRACKING = Rule(
-    "change_tracking_is_on", "change tracking is off", "Dynamics 365 keeps a change feed of the table.", "table"
+TRACKING = TableRule(
+    "change_tracking_is_on", "change tracking is off", "Dynamics 365 keeps a change feed of the table."
 )
-COLUMNS = Rule(
-    "mapped_columns_exist",
-    "mapped columns do not fit",
-    "Each mapped column exists in the table and can be read.",
-    "table",
+COLUMNS = TableRule(
+    "mapped_columns_exist", "mapped columns do not fit", "Each mapped column exists in the table and can be read."
 )
-COLUMN_TYPES = Rule(
-    "column_types_are_as_before", "column types changed", "Each mapped column has the same type as before.", "table"
+COLUMN_TYPES = TableRule(
+    "column_types_are_as_before", "column types changed", "Each mapped column has the same type as before."
 )
-PUBLISHED = Rule(
+PUBLISHED = CampaignRule(
     "resource_is_published",
     "the resource is not published",
     "Campaign serves the resource under the API that the configuration names.",
-    "table",
-    "campaign",
 )
-TARGET = Rule(
+TARGET = CampaignRule(
     "target_is_as_before",
     "the target changed",
     "Campaign acknowledged the table's records under this resource and this key.",
-    "table",
-    "campaign",
 )
-ATTRIBUTES = Rule(
+ATTRIBUTES = CampaignRule(
     "mapped_attributes_exist",
     "mapped attributes do not fit",
     "Each mapped attribute exists in the resource and can be written.",
-    "table",
-    "campaign",
 )
-ATTRIBUTE_TYPES = Rule(
-    "attribute_types_are_as_before",
-    "attribute types changed",
-    "Each mapped attribute has the same type as before.",
-    "table",
-    "campaign",
+ATTRIBUTE_TYPES = CampaignRule(
+    "attribute_types_are_as_before", "attribute types changed", "Each mapped attribute has the same type as before."
 )
-CARDINALITIES = Rule(
-    "link_cardinalities_agree",
-    "link cardinalities differ",
-    "Each link has the cardinality that Campaign published.",
-    "table",
-    "campaign",
+CARDINALITIES = CampaignRule(
+    "link_cardinalities_agree", "link cardinalities differ", "Each link has the cardinality that Campaign published."
 )
-KEY = Rule(
+KEY = CampaignRule(
     "key_is_unique",
     "the key cannot hold the id",
     "The key attribute identifies one record: it can hold the id and is unique.",
-    "table",
-    "campaign",
 )
-ANSWERS = Rule("system_answers", "the system does not answer", "The system answers.", "table")
-CAPTURE = Rule("capture_goes_on", "the capture is paused", "The backlog is below its limit.", "table")
-OPT_OUT_COLUMNS = Rule(
+ANSWERS = TableRule("system_answers", "the system does not answer", "The system answers.")
+CAPTURE = TableRule("capture_goes_on", "the capture is paused", "The backlog is below its limit.")
+OPT_OUT_COLUMNS = TableRule(
     "opt_out_columns_fit",
     "opt-out columns do not fit",
     "Each opt-out column can be read, and written if the direction needs that; its true means what `inverted` states.",
-    "table",
 )
-OPT_OUT_ATTRIBUTES = Rule(
+OPT_OUT_ATTRIBUTES = CampaignRule(
     "opt_out_attributes_fit",
     "opt-out attributes do not fit",
     "Each opt-out attribute exists in the resource and can be written.",
-    "table",
-    "campaign",
 )
 
 # --- Guardrails -------------------------------------------------------------------------------------------------------
 
-CONTACTS = Rule(
-    "contacts_are_within_the_limit",
-    "too many contacts",
-    "The number of contacts is at most `max_contacts`.",
-    "table",
+CONTACTS = TableRule(
+    "contacts_are_within_the_limit", "too many contacts", "The number of contacts is at most `max_contacts`."
 )
 ENTITIES = Rule(
     "custom_entities_are_within_the_limit",
@@ -223,11 +202,7 @@ MOST_COLUMNS = Rule(
 LINK_DEPTH = Rule(
     "link_depth_is_within_the_limit", "too many links in a row", "Links in a row are at most `max_link_depth`.", "all"
 )
-TYPES = Rule(
-    "types_are_supported",
-    "types are not supported",
-    "Campaign has a type for each mapped column.",
-)
+TYPES = Rule("types_are_supported", "types are not supported", "Campaign has a type for each mapped column.")
 PERSONAL_DATA = Rule(
     "personal_data_is_linked_to_profile",
     "personal data outlives the profile",
@@ -248,17 +223,13 @@ READY = Rule(
     "not ready",
     "The table's set-up is right on this side: the system answers, each mapped name exists, limits are kept.",
 )
-GUARD = Rule(
+GUARD = TableRule(
     "no_deletion_is_held_back",
     "deletions are held back",
     "The deletions of the last 24 hours are at most `max_delete_share` of the table's records.",
-    "table",
 )
-POLLED = Rule(
-    "change_feed_is_polled",
-    "the change feed is not polled",
-    "The change feed was polled within the last 15 minutes.",
-    "table",
+POLLED = TableRule(
+    "change_feed_is_polled", "the change feed is not polled", "The change feed was polled within the last 15 minutes."
 )
 REJECTED = Rule(
     "no_record_is_rejected", "records are rejected", "No record of this table is rejected; see `sync-assets rejects`."
@@ -272,14 +243,13 @@ CAMPAIGN_AGREES = Rule(
     "Campaign differs from what was sent",
     "A random sample of acknowledged records, read back from Campaign, holds the values that were sent last.",
 )
-UNIQUE_KEYS = Rule(
-    "no_key_occurs_twice", "keys occur twice", "No two records of Campaign carry the same id of Dynamics 365.", "table"
+UNIQUE_KEYS = TableRule(
+    "no_key_occurs_twice", "keys occur twice", "No two records of Campaign carry the same id of Dynamics 365."
 )
-OPT_OUTS_AGREE = Rule(
+OPT_OUTS_AGREE = TableRule(
     "opt_outs_agree",
     "opt-outs differ",
     "No contact of a sample is opted out on one side only, unless the direction or a recent change explains it.",
-    "table",
 )
 TABLE_CHECKS: Mapping[Side, tuple[Rule, ...]] = {
     "d365": (READY, GUARD, POLLED),
@@ -296,8 +266,8 @@ FILE_ARRIVES = Rule(
     "Campaign has written a file of opt-outs within `expected_every_hours`.",
 )
 SFTP_SPACE = Rule("sftp_has_room", "the SFTP is nearly full", "The Campaign SFTP is less than 80 % full.")
-READABLE = Rule(
-    "the_file_can_be_read", "the file cannot be read", "The file is complete, has its columns, and has times.", "table"
+READABLE = TableRule(
+    "the_file_can_be_read", "the file cannot be read", "The file is complete, has its columns, and has times."
 )
 VALID = Rule("every_row_is_valid", "rows are rejected", "No row is rejected.")
 ALL_DECIDED = Rule("everything_due_is_decided", "opt-outs are not decided", "Each opt-out that was due is decided.")

@@ -208,7 +208,10 @@ def _opt_out(opt_out: dict[Any, Any], tables: Tables, line: Line) -> Iterator[Pr
     if not mappings:
         remedy = "write e.g. `mappings: {donotemail: blackListEmail}` or `direction: disabled`"
         yield where, "opt-outs are on but none is mapped", remedy
-    mistyped = [(path, table["resource"]) for path, table in contact if _is_mistyped_profile(table.get("resource"))]
+    # Like `profil`. Custom resources begin with cus, and may be called `cusProfile`.
+    others = [(path, table.get("resource")) for path, table in contact if table.get("resource") != PROFILE]
+    texts = [(path, name) for path, name in others if isinstance(name, str) and not name.startswith("cus")]
+    mistyped = [(path, name) for path, name in texts if did_you_mean(name, [PROFILE])]
     for path, resource in mistyped:
         text = f"opt-outs need contact to be mapped to `profile`, not to `{resource}`"
         yield (*path, "resource"), text, "did you mean `profile`?"
@@ -223,12 +226,6 @@ def _opt_out(opt_out: dict[Any, Any], tables: Tables, line: Line) -> Iterator[Pr
             first_line = line(("opt_out", "mappings", at[-1]))
             text = f"`{at[-1]}` is also an opt-out mapping (line {first_line}), and a column goes to one attribute"
             yield at, text, "keep one of the two"
-
-
-def _is_mistyped_profile(resource: Any) -> bool:
-    """Return True for a name like `profil`. Custom resources begin with cus, and may be called `cusProfile`."""
-    like = isinstance(resource, str) and resource != PROFILE and not resource.startswith("cus")
-    return like and did_you_mean(resource, [PROFILE]) is not None
 
 
 def _polarity(where: Path, field: Any, mapping: Any, to: str | None) -> Iterator[Problem]:

@@ -73,11 +73,7 @@ class CampaignSettings:
 
 @dataclass(frozen=True, slots=True)
 class SftpSettings:
-    """Address and credentials of the Campaign SFTP.
-
-    private_key: file of the key to sign in with. host_key: known_hosts file that the server must match. passphrase: of
-    an encrypted key.
-    """
+    """Address and credentials of the Campaign SFTP. host_key: known_hosts file that the server must match."""
 
     host: str
     port: int
@@ -89,10 +85,7 @@ class SftpSettings:
 
 @dataclass(frozen=True, slots=True)
 class AlertSettings:
-    """Secrets of notifications; None if not set. The addresses are secrets, since they need no sign-in.
-
-    heartbeat: where a monitoring service expects pings.
-    """
+    """Secrets of notifications; None if not set. Addresses are secrets, too: they need no sign-in."""
 
     webhook: SecretStr | None
     smtp_user: str | None
@@ -163,15 +156,15 @@ class Settings:
         return self.home / self.config.name if self.of_sandbox else self.config.absolute()
 
     def configuration(self) -> Path:
-        """Return the configuration file.
+        """Return the configuration file. Raises SettingsError if there is none.
 
-        Raises:
-            SettingsError: there is none, or it is the sandbox's and a system is not on this host. With the sandbox's
-                configuration fields that the user never mapped would be overwritten there, and records deleted.
+        It is also raised for the sandbox's if a system is not on this host: fields that the user never mapped would be
+        overwritten there, and records deleted.
         """
         if not self.config_named:
             raise NoConfiguration
-        remote = [name for name, url in zip(("D365_URL", "CAMPAIGN_URL"), self.links(), strict=True) if _is_remote(url)]
+        urls = zip(("D365_URL", "CAMPAIGN_URL"), self.links(), strict=True)
+        remote = [name for name, url in urls if url and not is_loopback(urlsplit(url).hostname or "")]
         if remote and self.of_sandbox:
             verb = "is" if len(remote) == 1 else "are"
             raise SettingsError(
@@ -231,10 +224,6 @@ def _or_raise(value: T | SettingsError) -> T:
     if isinstance(value, SettingsError):
         raise SettingsError(value.problems)
     return value
-
-
-def _is_remote(url: str | None) -> bool:
-    return bool(url) and not is_loopback(urlsplit(url).hostname or "")
 
 
 def _d365(read: VariableReader) -> D365Settings:

@@ -126,19 +126,14 @@ def _of_models(error: ValidationError, document: Document) -> Iterator[Problem]:
             yield place, f"`{name}` is missing{of}", f"write e.g. `{_example(name, place)}`"
         elif known in ("extra_forbidden", "invalid_key"):
             yield _unknown_key(place, name)
-        elif known == "literal_error":
-            yield (
-                place,
-                f"`{name}` cannot be {_shown(detail['input'])}",
-                "write " + context["expected"].replace("'", ""),
-            )
         elif known == "too_short":
             yield place, f"`{name}` is empty", f"write e.g. `{_example(name, place)}`"
-        elif known in _MUST_BE:
-            yield place, f"`{name}` cannot be {_shown(detail['input'])}", f"write {_MUST_BE[known]}"
         else:
             expected = detail["msg"].replace("Input should be ", "").replace("String should have ", "")
-            yield place, f"`{name}` cannot be {_shown(detail['input'])}", f"it must be {expected}"
+            remedy = f"write {_MUST_BE[known]}" if known in _MUST_BE else f"it must be {expected}"
+            if known == "literal_error":
+                remedy = "write " + context["expected"].replace("'", "")
+            yield place, f"`{name}` cannot be {_shown(detail['input'])}", remedy
 
 
 def _place(loc: tuple[int | str, ...], document: Document) -> Place:
@@ -198,7 +193,8 @@ def _known_keys(place: Place) -> list[str]:
             kind = keys[step]
         else:
             return []
-        kind = _bare(kind)
+        while get_origin(kind) in (Annotated, Union, types.UnionType):
+            kind = get_args(kind)[0]
     return list(_keys(kind)) if _is_model(kind) else []
 
 
@@ -208,9 +204,3 @@ def _is_model(kind: Any) -> bool:
 
 def _keys(model: type[BaseModel]) -> dict[Any, Any]:
     return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-
-
-def _bare(kind: Any) -> Any:
-    while get_origin(kind) in (Annotated, Union, types.UnionType):
-        kind = get_args(kind)[0]
-    return kind

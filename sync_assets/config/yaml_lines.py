@@ -118,14 +118,8 @@ class Document:
                 continue
             if key in written:  # also 1 and true, which are the same key in Python
                 first = self.line(key_place if self.has(key_place) else place)
-                self._lines[(*map(str, key_place), "again")] = key_node.start_mark.line + 1
-                self.findings.append(
-                    (
-                        (*key_place, "again"),
-                        f"`{key_node.value}` occurs twice, first in line {first}",
-                        "keep one of the two",
-                    )
-                )
+                text = f"`{key_node.value}` occurs twice, first in line {first}"
+                self._refuse((*key_place, "again"), key_node, text, "keep one of the two")
                 continue
             written.add(key)
             if key not in data:

@@ -10,6 +10,7 @@ tables that point to each other the first one named gets its link.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -156,10 +157,9 @@ def _suggestion(column: Column, attribute: Attribute, noun: str, pairs: dict[str
 def suggest_links(
     table: Table, resource: Resource, targets: Mapping[str, str], parents: Mapping[str, set[str]]
 ) -> list[LinkSuggestion]:
-    """Return suggestions in the order of the table's columns.
+    """Return suggestions for links to the mapped tables, by table with their resources, in the order of the columns.
 
-    targets: all mapped tables, with their resources. parents: by table, those that it links to already; a link that
-    would close a circle is left out.
+    parents: by table, those that it links to already; a link that would close a circle is left out.
     """
     suggestions: list[LinkSuggestion] = []
     for parent, target in targets.items():
@@ -199,17 +199,9 @@ def _joined(column: Column, text: Attribute, parent: str) -> LinkSuggestion:
 
 def _alike(column: Column, attribute: Attribute) -> int:
     """Return the similarity in percent, without endings such as id, ref and link, which names of references have."""
-    left, right = (
-        _pointed_to(one) for one in (name_similarity.of_column(column), name_similarity.of_attribute(attribute.path))
-    )
+    names = (name_similarity.of_column(column), name_similarity.of_attribute(attribute.path))
+    left, right = (re.sub("(?<=.)(link|id|ref|key)$", "", name) for name in names)
     return 90 if left == right else round(80 * name_similarity.similarity(left, right))
-
-
-def _pointed_to(name: str) -> str:
-    for ending in ("link", "id", "ref", "key"):
-        if name.endswith(ending) and name != ending:
-            return name.removesuffix(ending)
-    return name
 
 
 def _leads_to(start: str, goal: str, parents: Mapping[str, set[str]]) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 
@@ -70,10 +71,7 @@ def whole_file(tables: Sequence[Suggested], start: date) -> str:
 
 
 def table_block(one: Suggested, indent: int, defaults: TableOptions | None = None) -> str:
-    """Return the entry of one table under `tables`, its `-` indented by `indent` blanks; ends with a newline.
-
-    defaults: the file's own, which the entry does not repeat.
-    """
+    """Return the entry of one table under `tables`, indented, which does not repeat `defaults`; ends with a newline."""
     blanks = " " * indent
     return "".join(f"{blanks}{line}".rstrip() + "\n" for line in _lines(one, defaults or TableOptions()))
 
@@ -99,8 +97,7 @@ def _lines(one: Suggested, defaults: TableOptions) -> Iterator[str]:
     if "picklists" not in given or one.picklists != defaults.picklists:
         yield _beside(f"  picklists: {one.picklists}", "choices in text attributes: labels or codes")
     yield from _section("links", [(link.sure, *_link(link)) for link in one.links])
-    if one.mandatory:
-        yield from _listed("Campaign requires these, and nothing is mapped to them", one.mandatory)
+    yield from _listed("Campaign requires these, and nothing is mapped to them", one.mandatory)
     free = [path for path in one.unmapped if path not in OPT_OUT_ATTRIBUTES and path not in one.mandatory]
     yield from _listed(f"No column of {table.name} resembles", free)
 
@@ -160,17 +157,10 @@ def _beside(text: str, comment: str) -> str:
     return f"{text.ljust(_COMMENT_COLUMN)}  # {comment}"
 
 
-def _listed(heading: str, paths: Sequence[str]) -> Iterator[str]:
-    """Yield a comment with names, over as many lines as needed."""
-    line = f"  # {heading}:"
-    for number, path in enumerate(paths):
-        word = f" {path}" + ("," if number < len(paths) - 1 else "")
-        if len(line) + len(word) > _WIDTH:
-            yield line
-            line = "  #  "
-        line += word
-    if paths:
-        yield line
+def _listed(heading: str, paths: Sequence[str]) -> list[str]:
+    """Return a comment with names, over as many lines as needed."""
+    head = f"  # {heading}: "
+    return textwrap.wrap(", ".join(paths), _WIDTH, initial_indent=head, subsequent_indent="  #   ")
 
 
 def _plain(text: str) -> str:
@@ -199,7 +189,11 @@ def insert_table(text: str, block: Callable[[int], str]) -> str:
     gap = newline if "\n" in text[last.start_mark.index : content] else ""  # no blank line after a one-line entry
     entry = block(dash).replace("\n", newline)
     result = f"{before}{glue}{gap}{entry}{after}"
-    _check_insertion(text, result)
+    old, new = Document(text).data, Document(result)  # aliases or unusual layouts may have changed more
+    if new.findings or not isinstance(new.data, dict) or not isinstance(old, dict):
+        raise _not_a_block()
+    if [*old["tables"]] != new.data["tables"][:-1] or {**new.data, "tables": None} != {**old, "tables": None}:
+        raise _not_a_block()
     return result
 
 
@@ -244,15 +238,6 @@ def _end_of_entry(text: str, position: int, dash: int) -> int:
             break
         ahead = following
     return end
-
-
-def _check_insertion(former: str, result: str) -> None:
-    """Raise SyncAssetsError unless the only change is one more table, even with aliases or unusual layouts."""
-    old, new = Document(former), Document(result)
-    if new.findings or not isinstance(new.data, dict) or not isinstance(old.data, dict):
-        raise _not_a_block()
-    if [*old.data["tables"]] != new.data["tables"][:-1] or {**new.data, "tables": None} != {**old.data, "tables": None}:
-        raise _not_a_block()
 
 
 def _next_line(text: str, position: int) -> int:
