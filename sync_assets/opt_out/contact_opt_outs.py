@@ -23,10 +23,9 @@ STATES = {
 
 @dataclass(frozen=True, slots=True)
 class ContactOptOut:
-    """One opt-out of a contact. Values are in Campaign's sense: True is opted out.
+    """One opt-out of a contact. Values are in Campaign's sense: True is opted out, None is no value, or no record.
 
-    d365, campaign: None if that system has no value, or no record. stored: the ledger's row; None if the contact never
-    opted out. now: the decision that these values lead to; None unless both records exist.
+    stored: None if the contact never opted out. now: what these values lead to; None unless both records exist.
     """
 
     column: str
@@ -57,16 +56,11 @@ def contact_opt_outs(
     """Return the mapped opt-outs of a contact."""
     opt_outs: list[ContactOptOut] = []
     for column, mapping in config.opt_out.mappings.items():
-        d365 = _flag(None if row is None else row.get(column), inverted=mapping.inverted)
+        value = row.get(column) if row is not None else None
+        d365 = bool(value) != mapping.inverted if value in (0, 1) else None
         campaign, changed = opt_out(profile, mapping.to) if profile is not None else (None, None)
         now = None
         if row is not None and profile is not None and config.opt_out.direction != "disabled":
             now = decide(config.opt_out.direction, d365, modified, campaign, changed)
         opt_outs.append(ContactOptOut(column, mapping.to, stored.get(mapping.to), d365, campaign, changed, now))
     return opt_outs
-
-
-def _flag(value: Any, *, inverted: bool) -> bool | None:
-    if value not in (0, 1):
-        return None
-    return bool(value) != inverted

@@ -51,15 +51,7 @@ def decide(  # noqa: PLR0911 - a table of cases
     campaign: bool | None,
     campaign_changed: datetime | None,
 ) -> Decision:
-    """Decide the value of one opt-out.
-
-    Args:
-        direction: of the opt-out flows.
-        d365: True for opted out in Dynamics 365; None for no value.
-        d365_modified: when the contact was last modified, with a time zone; None if unknown.
-        campaign: True for opted out in Campaign; None for no value.
-        campaign_changed: when the attribute was last changed, with a time zone; None if unknown.
-    """
+    """Decide the value of one opt-out. Values: True for opted out, None for none. Times are in UTC, None if unknown."""
     held = bool(d365)
     if direction == "d365_to_campaign":
         agree = held == bool(campaign)
@@ -72,7 +64,7 @@ def decide(  # noqa: PLR0911 - a table of cases
         if campaign or campaign_changed is not None:
             return Decision(campaign, "d365", "Campaign decides")
         return Decision(held, None, "never changed in Campaign")  # Campaign's default is not a person's opt-in
-    if _newer(campaign_changed, d365_modified):
+    if campaign_changed and d365_modified and campaign_changed.replace(microsecond=0) > d365_modified:
         return Decision(campaign, "d365", "Campaign is newer")
     return Decision(True, "campaign" if held else "d365", "an opt-out wins")
 
@@ -80,9 +72,3 @@ def decide(  # noqa: PLR0911 - a table of cases
 def without_value(reason: str) -> str:
     """Return the reason of a decision in words that do not tell the value."""
     return "Dynamics 365 is newer, or as old" if reason == "an opt-out wins" else reason
-
-
-def _newer(campaign: datetime | None, d365: datetime | None) -> bool:
-    if campaign is None or d365 is None:
-        return False
-    return campaign.replace(microsecond=0) > d365

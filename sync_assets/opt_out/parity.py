@@ -41,11 +41,9 @@ SLACK = timedelta(hours=1)
 
 @dataclass(slots=True)
 class Parity:
-    """The result of a comparison.
+    """The result of a comparison: numbers of contacts and opt-outs. differing: ids that should agree by now.
 
-    contacts: compared contacts. compared: compared opt-outs. on_the_way: opt-outs that may still differ. unanswered:
-    contacts for which Campaign gave no usable response. kept_back: contacts not compared, since the call budget did not
-    allow it. differing: attribute -> ids that should agree by now.
+    on_the_way: opt-outs that may still differ. unanswered, kept_back: contacts without a response, or a call for it.
     """
 
     contacts: int = 0
@@ -77,26 +75,17 @@ def judge(
     applied: datetime | None,
     now: datetime,
 ) -> str:
-    """Return `agree`, `on the way` or `differ` for one opt-out. Pure.
+    """Return `agree`, `on the way` or `differ` for one opt-out, from each side's value and time of change. Pure.
 
     A change that the direction does not carry may differ permanently, and counts as agreement: a change in Dynamics 365
     after the last one in Campaign (campaign_to_d365), or an opt-out made in Campaign (d365_to_campaign). An opt-out
-    that is missing in Campaign may not.
-
-    Args:
-        opt_out: the configuration.
-        direction: of the opt-out flows.
-        d365: value (True for opted out) and the contact's modification time.
-        campaign: value and time of change.
-        applied: time of change of the last change in Campaign that was carried.
-        now: the current time.
+    that is missing in Campaign may not. applied: time of the last change in Campaign that was carried.
     """
     decision = decide(direction, d365[0], d365[1], campaign[0], campaign[1])
     if decision.write is None or (direction == "d365_to_campaign" and not decision.value):
         return "agree"
     if direction == "campaign_to_d365":
-        carried = applied is not None and campaign[1] is not None and campaign[1] <= applied
-        if carried:
+        if applied is not None and campaign[1] is not None and campaign[1] <= applied:
             return "agree"  # Dynamics 365 has changed it since then, which this direction does not carry
         changed, side = campaign[1], "campaign"
     else:

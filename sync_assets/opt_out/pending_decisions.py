@@ -42,11 +42,10 @@ _STATES = {None: OptOutState.SYNCED, "d365": OptOutState.TO_D365, "campaign": Op
 
 @dataclass(slots=True)
 class DecisionRun:
-    """The progress of a run of decisions.
+    """The progress of a run of decisions, by (reason, system to be written or "").
 
-    partition: of the decisions in the audit: the file's, or the day's (`day_without_file`). decided: the stored
-    decisions by (reason, system to be written or ""). problem: why Campaign was not queried for all contacts for which
-    it had to be. unanswered: number of contacts without a response; they stay due, all others are decided.
+    partition: of the decisions in the audit: the file's, or the day's (`day_without_file`). problem: why Campaign was
+    not queried for all contacts. unanswered: contacts without a response; they stay due, all others are decided.
     """
 
     session: Session
@@ -101,11 +100,7 @@ class DecisionRun:
         return batch
 
     async def _ask(self, ids: list[str]) -> dict[str, CampaignValues | ResponseOutcome]:
-        """Query Campaign's values of these contacts. Contacts without a response are left out.
-
-        Raises:
-            SignInRefused: Campaign refuses access.
-        """
+        """Query Campaign's values of these contacts, without those that got no response. Raises SignInRefused."""
         free = asyncio.Semaphore(QUESTIONS)
         answers: dict[str, CampaignValues | ResponseOutcome] = {}
 
@@ -154,10 +149,11 @@ class _Batch:
         campaign, changed = _campaign_value(row, answer)
         direction = self._session.direction
         decision = decide(direction, d365, modified, campaign, changed)
-        if answer is not None and direction != "d365_to_campaign" and _is_of_earlier_profile(row, answer):
-            # The opt-out was stated about a profile that was made anew since: it holds for the present one, too.
+        if answer is not None and direction != "d365_to_campaign":
+            # An opt-out that was stated about a profile that was made anew since holds for the present one, too.
+            times_of_answer = _micros(answer.changed), _micros(answer.created)
             both = direction == "bidirectional"
-            if both or not d365:
+            if rules.is_of_earlier_profile(row, answer.value, *times_of_answer) and (both or not d365):
                 row, campaign, changed = row._replace(ask=0), True, times.instant(row.campaign_at)
                 decision = Decision(True, "campaign" if both else "d365", "an opt-out wins")
         decided = self._logged(row, d365, modified, campaign, changed, decision)
@@ -242,10 +238,6 @@ def _campaign_value(row: OptOutRow, answer: ProfileOptOut | None) -> tuple[bool 
     if answer is None:
         return _flag(row.campaign), times.instant(rules.changed_at(row))
     return answer.value, times.instant(rules.since(row, answer.value, _micros(answer.changed), _micros(answer.created)))
-
-
-def _is_of_earlier_profile(row: OptOutRow, answer: ProfileOptOut) -> bool:
-    return rules.is_of_earlier_profile(row, answer.value, _micros(answer.changed), _micros(answer.created))
 
 
 def _flag(value: int | None) -> bool | None:

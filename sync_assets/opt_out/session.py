@@ -18,7 +18,6 @@ from sync_assets.campaign.records import Records
 from sync_assets.checks.opt_out_columns import OptOutColumn, opt_out_columns, opt_out_findings
 from sync_assets.checks.preflight import target_finding
 from sync_assets.checks.rules import require
-from sync_assets.config.models import Config
 from sync_assets.config.opt_out import ActiveDirection
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import DataverseClient
@@ -40,10 +39,9 @@ class OptOutsBusy(SyncAssetsError):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Clients, metadata and lease of the opt-out flows.
+    """Clients, metadata and lease of the opt-out flows, which the process's session of this epoch holds.
 
-    columns: by Campaign attribute. records: the profiles, addressed by the Dynamics 365 id. epoch: of the process's
-    session in the ledger, which holds the lease.
+    columns: by Campaign attribute. records: the profiles, addressed by the Dynamics 365 id.
     """
 
     runtime: Runtime
@@ -65,11 +63,7 @@ class Session:
         await self.runtime.count_calls(CONTACT, self.campaign.calls.take())
 
     async def keep_lease(self, wait_seconds: float = 0.0) -> None:
-        """Take the opt-out lease, or keep it.
-
-        Raises:
-            OptOutsBusy: another worker has held it for `wait_seconds`.
-        """
+        """Take the opt-out lease, or keep it. Raises OptOutsBusy if another worker has held it for `wait_seconds`."""
         give_up_at = time.monotonic() + wait_seconds
         while not await asyncio.to_thread(self.ledger.feeds.lease_feed, LEASE, self.epoch):
             if time.monotonic() > give_up_at:
@@ -81,14 +75,10 @@ class Session:
 
 @asynccontextmanager
 async def ready(runtime: Runtime) -> AsyncIterator[Session]:
-    """Open clients of both systems and check the mapping, without the lease.
-
-    Raises:
-        NotReady: a column or attribute does not fit.
-        SyncAssetsError: of the clients.
-    """
+    """Open clients of both systems and check the mapping, without the lease. Raises NotReady."""
     config = runtime.config
-    contact = config.table(CONTACT)
+    contact, direction = config.table(CONTACT), config.opt_out.direction
+    assert direction != "disabled", "there are no opt-out flows while they are disabled"
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         table, resource = await run_together(
             d365.table(CONTACT, list(config.opt_out.mappings)), campaign.resource(contact.api, contact.resource)
@@ -105,7 +95,7 @@ async def ready(runtime: Runtime) -> AsyncIterator[Session]:
             table=table,
             columns={column.attribute: column for column in opt_out_columns(config, table)},
             records=target.records(campaign, await asyncio.to_thread(ledger.dialect.findings, target.resource)),
-            direction=_direction(config),
+            direction=direction,
         )
 
 
@@ -121,10 +111,3 @@ async def open_session(runtime: Runtime) -> AsyncIterator[Session]:
         finally:
             await session.count_calls()
             await asyncio.to_thread(session.ledger.feeds.release_feed, LEASE, session.epoch)
-
-
-def _direction(config: Config) -> ActiveDirection:
-    direction = config.opt_out.direction
-    if direction == "disabled":
-        raise AssertionError("there are no opt-out flows while they are disabled")
-    return direction

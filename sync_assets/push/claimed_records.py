@@ -85,11 +85,8 @@ class ClaimedRecords:
         return await self._call(acknowledged_others, self._ledger, self._table, [id])
 
     async def dialect(self, resource: str, key: str) -> dict[str, str]:
-        """Return the stored findings about a Campaign resource (premise -> finding).
-
-        Findings that were made with another key attribute than `key` are deleted from the ledger; then the result is
-        empty.
-        """
+        """Return the stored findings about a Campaign resource; delete those that were made with another key than
+        `key`."""
         findings = await self._call(self._ledger.dialect.findings, resource)
         if findings.get(KEY, key) == key:
             return findings
@@ -127,10 +124,7 @@ class ClaimedRecords:
             stored()
 
     async def flush(self) -> None:
-        """Store all findings, outcomes and counted calls.
-
-        Once begun it runs to its end, even if the caller is cancelled meanwhile.
-        """
+        """Store all findings, outcomes and counted calls; to its end, even if the caller is cancelled meanwhile."""
         await asyncio.shield(asyncio.ensure_future(self._store()))
 
     async def _store(self) -> None:
@@ -152,10 +146,7 @@ class ClaimedRecords:
             self.stored_calls.update(calls)
 
     async def give_up(self) -> None:
-        """Store all outcomes, then release the records that are still claimed, and stop the ledger thread.
-
-        The outcome of a released record stays unknown: it may have been sent.
-        """
+        """Store all outcomes, then release the claimed records, whose outcome stays unknown, and stop the thread."""
         try:
             await self.flush()
             if self.without_outcome:
@@ -218,7 +209,9 @@ class RecordQueue:
                 self._queue.put_nowait(record)
             if records:
                 quiet, self._low = False, batch // 2
-                await self._wait_until_low()
+                while self._queue.qsize() > self._low and not self._ending.is_set():
+                    self._is_low.clear()
+                    await self._is_low.wait()
                 now = time.monotonic()
                 rate = (self._finished - finished) / max(now - claimed_at, 1e-3)
                 claimed_at, finished = now, self._finished
@@ -239,11 +232,6 @@ class RecordQueue:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(wait, 0.05)):
                         await self._ending.wait()
-
-    async def _wait_until_low(self) -> None:
-        while self._queue.qsize() > self._low and not self._ending.is_set():
-            self._is_low.clear()
-            await self._is_low.wait()
 
     async def take(self) -> Claimed | None:
         """Wait for the next record. None: no record follows."""

@@ -33,10 +33,9 @@ WITHOUT_TIME = "blackListPushnotification"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The configured layout of the file.
+    """The configured layout of the file, whose separator is one character.
 
-    attributes: the mapped ones, in the API's spelling (`blackList…`). changed_suffix: of the names of the columns with
-    times of change. separator: one character.
+    changed_suffix: of the names of the columns with times of change.
     """
 
     key_column: str
@@ -51,10 +50,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of the file: `rows` = valid + rejected + foreign.
-
-    foreign: number of rows without a key, of profiles that are not from Dynamics 365.
-    """
+    """Some rows of the file: valid, rejected, and `foreign` ones without a key, of profiles not from Dynamics 365."""
 
     valid: pl.DataFrame
     """valid rows, in the columns of `valid_schema`"""

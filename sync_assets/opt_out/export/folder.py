@@ -10,6 +10,7 @@ Invariant: a file that was not processed is never removed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -51,10 +52,6 @@ def poll_folder(runtime: Runtime, *, measure: bool = True) -> FolderPoll:
     """List the folder, store the result in the ledger, and archive or remove files that are done.
 
     measure: False leaves `storage` out; with a configured capacity it takes a request for each folder of the server.
-
-    Raises:
-        SftpError: of the SFTP server.
-        LedgerError: of the ledger.
     """
     export = runtime.config.opt_out.export
     with connect(runtime.settings.sftp()) as sftp:
@@ -98,10 +95,7 @@ def seconds_to_settle(file: OptOutFile, settle_seconds: int) -> float:
 
 
 def newest_of(files: Iterable[OptOutFile]) -> datetime | None:
-    """Return when the newest file was written; None if there is none. Pure.
-
-    A file is not newer than the first poll that found it, though its time may be: clocks differ.
-    """
+    """Return when the newest file was written, at most when a poll first found it: clocks differ; None without one."""
     return max((min(file.modified, file.seen_at) for file in files), default=None)
 
 
@@ -132,12 +126,11 @@ def _tidy(sftp: Sftp, export: Export, done: Sequence[OptOutFile]) -> list[str]:
         except SftpError as error:
             troubles.append(str(error))
     if export.after == "archive":
-        try:
-            for file in sftp.listing(f"{export.directory.rstrip('/')}/{ARCHIVE}", f"{export.pattern}*").files:
+        archive = f"{export.directory.rstrip('/')}/{ARCHIVE}"
+        with suppress(SftpError):  # nothing has been archived yet
+            for file in sftp.listing(archive, f"{export.pattern}*").files:
                 if file.modified < too_old:
-                    sftp.remove(f"{export.directory.rstrip('/')}/{ARCHIVE}", file.name)
-        except SftpError:
-            pass  # nothing has been archived yet
+                    sftp.remove(archive, file.name)
     return troubles
 
 

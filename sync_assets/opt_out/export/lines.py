@@ -43,11 +43,7 @@ class BadExport(SyncAssetsError):
 
 
 class Lines:
-    """The lines of one file, to be iterated once.
-
-    stream: opened for reading bytes; the caller closes it. encoding: a Python codec name. name: of the file, to detect
-    a `.gz` that is not compressed.
-    """
+    """The lines of one file, to be iterated once. name: to detect a `.gz` that is not compressed."""
 
     def __init__(self, stream: BinaryIO, encoding: str, name: str = "") -> None:
         self._stream = stream
@@ -62,10 +58,8 @@ class Lines:
     def groups(self, most_lines: int) -> Iterator[tuple[int, list[str]]]:
         """Yield groups of lines: the number of the first line (from 1), and the lines.
 
-        Each line ends with `\\n`, whether it was CR, LF or CRLF; the last line of the file may have no end.
-
-        Raises:
-            BadExport: the file cannot be decompressed or decoded. Errors of the stream pass through.
+        Each line ends with `\\n`, whether it was CR, LF or CRLF; the last line of the file may have no end. Raises
+        BadExport if the file cannot be decompressed or decoded.
         """
         number, held, characters, incomplete = 1, list[str](), 0, ""
         for text in self._texts():
@@ -84,7 +78,12 @@ class Lines:
             yield number, held
 
     def _texts(self) -> Iterator[str]:
-        decode = _decoder(self._encoding)
+        try:
+            b"a".decode(self._encoding, "replace")  # some of Python's codecs are not text encodings
+            decoder = codecs.getincrementaldecoder(self._encoding)("replace")
+        except (LookupError, ValueError):
+            raise _wrong_encoding(self._encoding) from None
+        decode = io.IncrementalNewlineDecoder(decoder, translate=True)
         start, blocks = _with_start(self.unzipped(), len(codecs.BOM_UTF8))
         # A UTF-8 byte order mark is skipped whatever the encoding: all cells that are used are ASCII.
         skipped = len(codecs.BOM_UTF8) if start == codecs.BOM_UTF8 else 0
@@ -173,14 +172,6 @@ def _members(blocks: Iterator[bytes]) -> Iterator[bytes]:
                 member, begun = zlib.decompressobj(wbits=31), False
     if begun:
         raise BadExport("The zipped file is cut off.", AGAIN)
-
-
-def _decoder(encoding: str) -> io.IncrementalNewlineDecoder:
-    try:
-        b"a".decode(encoding, "replace")  # some of Python's codecs are not text encodings
-        return io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)("replace"), translate=True)
-    except (LookupError, ValueError):
-        raise _wrong_encoding(encoding) from None
 
 
 def _wrong_encoding(encoding: str) -> BadExport:

@@ -35,10 +35,7 @@ VALID, REJECTED = "valid", "rejected"
 
 @dataclass(slots=True)
 class Staged:
-    """The result of reading a file: numbers of rows (foreign: without a key).
-
-    bytes: read. dates: the layout of its times. reasons: number of rejected rows by reason.
-    """
+    """The result of reading a file: numbers of rows (foreign: without a key), bytes, date layout, reasons."""
 
     rows: int = 0
     valid: int = 0
@@ -87,13 +84,7 @@ def layout(config: Config) -> Layout:
 
 
 def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
-    """Read a file from the SFTP and stage its rows.
-
-    Raises:
-        BadExport: the file is rejected as a whole.
-        FileGone: the file was removed or changed since the poll.
-        SftpError: of the SFTP server.
-    """
+    """Read a file from the SFTP and stage its rows. Raises BadExport, and FileGone if it changed since the poll."""
     export, taken, started = runtime.config.opt_out.export, Staged(), time.monotonic()
     expected = RemoteFile(file.name, file.size, file.modified)
     with connect(runtime.settings.sftp()) as sftp, sftp.open(export.directory, file.name, expected) as stream:
@@ -113,34 +104,25 @@ def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
 
 
 def state_file(runtime: Runtime, file: OptOutFile, taken: Staged, spool: StagedRows) -> Counter[Stated]:
-    """Store a staged file's statements and rejected rows in the ledger; the first time, mark the file as done.
+    """Store a staged file's statements and rejected rows in the ledger, the first time also that it is done; return the
+    number of statements by kind.
 
     A statement that is older than the one that the ledger has changes nothing, so a file may be taken again.
-
-    Returns:
-        The number of statements by kind.
     """
     ledger, export = runtime.ledger, runtime.config.opt_out.export
     ledger.opt_out_decisions.replace_rejected_rows(file.partition, list(islice(spool.rejected(), REJECTED_KEPT)))
     frames, names = spool.frames(VALID), runtime.config.opt_out.attributes
-    stated = state(ledger, frames, names, file.partition, *_written_at(file))
+    # The time in the name may be of another time zone: it must neither make the statements newer than later changes,
+    # nor older than what they change.
+    now = datetime.now(UTC)
+    earliest = min(time_in_name(file.name) or file.modified, file.modified, now)
+    stated = state(ledger, frames, names, file.partition, earliest, min(file.modified + files.TICK, now))
     if file.state != FileState.DONE:
         counts = {"files_processed": 1, "rejected_rows": taken.rejected}
         ledger.opt_out_files.file_done(file, counts)
         runtime.opt_outs.update(counts)
-        ledger.opt_out_decisions.prune_rejected_rows(datetime.now(UTC) - timedelta(days=export.keep_days))
+        ledger.opt_out_decisions.prune_rejected_rows(now - timedelta(days=export.keep_days))
     return stated
-
-
-def _written_at(file: OptOutFile) -> tuple[datetime, datetime]:
-    """Return when the file's statements were made, at the earliest and at the latest.
-
-    The time in the name may be of another time zone: it must neither make the statements newer than later changes, nor
-    older than what they change.
-    """
-    now = datetime.now(UTC)
-    earliest = min(time_in_name(file.name) or file.modified, file.modified, now)
-    return earliest, min(file.modified + files.TICK, now)
 
 
 def state(
@@ -153,13 +135,7 @@ def state(
 ) -> Counter[Stated]:
     """Store the statements of validated rows in the ledger; return their numbers by kind. May be repeated.
 
-    Args:
-        ledger: the ledger.
-        rows: frames in the columns of `valid_schema`.
-        names: mapped attributes.
-        source: what the statements come from, for the log of decisions.
-        stated_at: when Campaign made the statements, at the earliest.
-        latest: when Campaign made them, at the latest; None: at `stated_at`.
+    stated_at, latest: when Campaign made the statements, at the earliest and at the latest; None: at `stated_at`.
     """
     counts: Counter[Stated] = Counter()
     for frame in rows:
