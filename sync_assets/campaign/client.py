@@ -66,10 +66,7 @@ class CallCounter:
 
     @staticmethod
     def is_call(status: int | None) -> bool:
-        """Return True if a request counts as an engine call.
-
-        status: as for an Observer (None: unknown, 0: never sent).
-        """
+        """Return True if a request with this status, as an Observer gets it, counts as an engine call."""
         return status != 0 and status not in GATEWAY_REFUSALS
 
     def add(self, kind: Operation) -> None:
@@ -92,14 +89,10 @@ class CallCounter:
 
 
 class CampaignClient:
-    """One Campaign instance.
+    """One Campaign instance, at the part of the URL before `/campaign`.
 
-    Args:
-        url: the part of the URL before `/campaign`.
-        connections: requests in flight at most.
-        patience: seconds for which a throttled or failing request is retried.
-        timeout: seconds to wait for one answer.
-        admission: entered around each engine call; may raise BudgetSpent.
+    connections: requests in flight at most. patience: seconds for which a throttled or failing request is retried.
+    timeout: seconds to wait for one answer. admission: entered around each engine call; may raise BudgetSpent.
     """
 
     def __init__(
@@ -141,11 +134,8 @@ class CampaignClient:
         guard: Guard | None = None,
         observer: Observer | None = None,
     ) -> Response:
-        """Send one engine call on a record or a list of records, with retries; each request sent is counted.
-
-        A POST whose answer is lost is not repeated; the other operations are, since a repetition does no harm. Raises
-        what `Endpoint.send` raises.
-        """
+        """Send one engine call, with retries; each request sent is counted. A POST whose answer is lost is not
+        repeated."""
         try:
             return await self.endpoint.send(
                 METHODS[operation],
@@ -162,10 +152,7 @@ class CampaignClient:
             raise _with_url_hint(error) from error
 
     async def resource(self, api: str, name: str, *, hint: bool = True) -> Resource:
-        """Return the metadata of a resource, with its filters; no engine call. Raises NotPublished, SignInRefused.
-
-        hint: an error names the resource that was probably meant, which takes a request or two.
-        """
+        """Return a resource's metadata and filters; no engine call. Raises NotPublished, by request with a `hint`."""
         try:
             metadata = await self._metadata(f"{api}/resourceType/{quote(name, safe='')}", api, name)
         except NotPublished as error:
@@ -195,11 +182,8 @@ class CampaignClient:
         return meant and f"Did you mean `{meant}`? Correct `resource` of its table in the configuration."
 
     async def resources(self) -> dict[str, str]:
-        """Return all resources by name, with the API that serves them; no engine call.
-
-        A resource that both APIs serve is listed with profileAndServicesExt. Raises what `resource` raises, but not
-        NotPublished if an instance has only one of the APIs.
-        """
+        """Return all resources by name, with the API that serves them, profileAndServicesExt before others; no engine
+        call."""
         apis: dict[str, str] = {}
         for api in ("profileAndServicesExt", "customResources"):
             try:
@@ -261,8 +245,7 @@ def decoded(answer: Response, shape: type[_T], resource: str) -> _T:
 def listed(answer: Response, resource: str) -> tuple[list[dict[str, Any]], str]:
     """Return the records of a page of a list, and the link of the next page (empty for the last one).
 
-    Raises HttpError for JSON that is no list: a gateway's answer must not end a read. Otherwise raises what `decoded`
-    raises.
+    Raises what `decoded` raises, and HttpError for JSON that is no list: a gateway's answer must not end a read.
     """
     page = decoded(answer, dict[str, Any], resource)
     content, following = page.get("content"), page.get("next")

@@ -9,27 +9,18 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import msgspec
 
+from sync_assets.config.environment import CampaignSettings
+from sync_assets.http import transport
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import CachedTokens, bearer_token
 from sync_assets.http.retry import SIGN_IN_LONGEST_WAIT, SIGN_IN_TRIES, backoff, retry_after
-from sync_assets.http.transport import (
-    REACH,
-    SIGN_IN_LIMITS,
-    HttpError,
-    LimitExceeded,
-    NotSent,
-    NotTrusted,
-    OutcomeUnknown,
-    SignInRefused,
-    Unavailable,
-)
+from sync_assets.http.transport import NotSent, OutcomeUnknown, SignInRefused, Unavailable
 
 DAY = 24 * 60 * 60
 """Seconds. A token is valid no longer than this (docs/dev/references/campaign.md 1), whatever `expires_in` is."""
@@ -62,26 +53,23 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         await self._wire.aclose()
 
 
-def ims_tokens(
-    *, ims_url: str, client_id: str, client_secret: str | Callable[[], str], scopes: str, context: ssl.SSLContext
-) -> CachedTokens:
-    """Return a source of bearer tokens for Campaign. `scopes`: comma-separated.
+def ims_tokens(access: CampaignSettings, context: ssl.SSLContext) -> CachedTokens:
+    """Return a source of bearer tokens. The secret's file is read at each sign-in: a rotated one counts at once.
 
-    `client_secret`: a function is called at each sign-in, so that a rotated secret counts at once.
     Fetching a token is retried a few times, then raises SignInRefused, NotSent (no connection) or Unavailable.
     """
-    url = f"{ims_url.rstrip('/')}/ims/token/v3"
+    url = f"{access.ims_url.rstrip('/')}/ims/token/v3"
 
     async def ask() -> httpx.Response:
         form = {
             "grant_type": "client_credentials",
-            "client_id": client_id,
-            "client_secret": client_secret if isinstance(client_secret, str) else client_secret(),
-            "scope": ",".join(part.strip() for part in scopes.split(",") if part.strip()),
+            "client_id": access.client_id,
+            "client_secret": access.client_secret.get_secret_value(),
+            "scope": ",".join(part.strip() for part in access.scopes.split(",") if part.strip()),
         }
         # A new client for each fetch, once a day: no connection stays open, whichever event loop fetches.
-        transport = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=SIGN_IN_LIMITS))
-        async with httpx.AsyncClient(transport=transport) as client:
+        wire = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=transport.SIGN_IN_LIMITS))
+        async with httpx.AsyncClient(transport=wire) as client:
             return await client.post(
                 url, content=urlencode(form).encode(), headers={"Content-Type": "application/x-www-form-urlencoded"}
             )
@@ -92,11 +80,11 @@ def ims_tokens(
             try:
                 response = await ask()
             except (NotSent, OutcomeUnknown) as error:
-                if last or isinstance(error, NotTrusted | LimitExceeded):
+                if last or isinstance(error, transport.NotTrusted | transport.LimitExceeded):
                     # OutcomeUnknown is about the token request, not about the write that needs the token, so it is
                     # not raised as such.
                     kind = type(error) if isinstance(error, NotSent) else Unavailable
-                    raise kind(error.cause, _REACH if error.remedy == REACH else error.remedy) from error
+                    raise kind(error.cause, _REACH if error.remedy == transport.REACH else error.remedy) from error
             else:
                 answer = _json(response.content)
                 token, lifetime = bearer_token(answer.get("access_token")), answer.get("expires_in")
@@ -117,7 +105,7 @@ def ims_tokens(
     return CachedTokens(fetch)
 
 
-def _refusal(status: int, answer: dict[str, Any], url: str) -> HttpError:
+def _refusal(status: int, answer: dict[str, Any], url: str) -> transport.HttpError:
     code = str(answer.get("error", ""))
     code = code if re.fullmatch(r"[a-z_]{1,40}", code) else ""  # so that it cannot contain what we sent
     if status in {429, 502, 503, 504} or (status >= 500 and not code):

@@ -31,11 +31,8 @@ CLOCK_SKEW = 300
 KEY_BITS = 2048
 """The shortest RSA key that Entra ID accepts."""
 
-_CERTIFICATE, _PASSWORD, _TOKEN = (
-    "D365_CLIENT_CERTIFICATE",
-    "D365_CLIENT_CERTIFICATE_PASSWORD",
-    "D365_FEDERATED_TOKEN_FILE",
-)
+_CERTIFICATE, _TOKEN = "D365_CLIENT_CERTIFICATE", "D365_FEDERATED_TOKEN_FILE"
+_PASSWORD = f"{_CERTIFICATE}_PASSWORD"
 _CONTENT = "It must name a PEM or PFX file with the certificate and its private key."
 _READ_ERRORS = (ValueError, UnsupportedAlgorithm)
 
@@ -43,9 +40,7 @@ _READ_ERRORS = (ValueError, UnsupportedAlgorithm)
 def msal_credential(credential: ClientCertificate | FederatedToken) -> Mapping[str, Any]:
     """Read the credential now, so that a replaced file counts at once, and return msal's `client_credential`.
 
-    Raises:
-        SignInRefused: The file cannot be read or used; nothing was sent.
-        SecretFileError: The password's file cannot be read.
+    Raises SignInRefused if the file cannot be read or used, SecretFileError for that of the password; nothing was sent.
     """
     if isinstance(credential, FederatedToken):
         return {"client_assertion": _token(credential.file)}
@@ -118,7 +113,8 @@ def _of_pfx(content: bytes, password: bytes | None) -> tuple[Any, list[x509.Cert
     try:
         key, certificate, others = pkcs12.load_key_and_certificates(content, password)
     except _READ_ERRORS as error:
-        if not _is_pfx(content):
+        # PKCS #12 is a DER sequence that begins with the version, 3 (RFC 7292, 4).
+        if content[:1] != b"\x30" or b"\x02\x01\x03" not in content[2:10]:
             raise SignInRefused(f"The file that {_CERTIFICATE} names is neither PEM nor PFX.", _CONTENT) from error
         cause = "does not open with its password" if password else "does not open without a password"
         raise SignInRefused(
@@ -126,11 +122,6 @@ def _of_pfx(content: bytes, password: bytes | None) -> tuple[Any, list[x509.Cert
             f"{'Check' if password else 'Set'} {_PASSWORD}; a damaged file fails in the same way.",
         ) from error
     return key, [certificate, *others] if certificate else others
-
-
-def _is_pfx(content: bytes) -> bool:
-    """Return True if a file looks like PKCS #12: a DER sequence that begins with the version, 3 (RFC 7292, 4)."""
-    return content[:1] == b"\x30" and b"\x02\x01\x03" in content[2:10]
 
 
 def _token(file: Path) -> str:

@@ -155,15 +155,9 @@ class DataverseClient:
             f"EntityDefinitions?$select=LogicalName,DisplayName,IsCustomEntity&$filter={quote(tracked)}"
         )
         with understood("its tables"):
-            listed = [
-                ListedTable(
-                    str(item["LogicalName"]),
-                    _label({"Label": item.get("DisplayName")}),
-                    bool(item.get("IsCustomEntity")),
-                )
-                for item in answer["value"]
-            ]
-        return sorted(listed, key=lambda table: table.name)
+            labels = {str(item["LogicalName"]): _label({"Label": item.get("DisplayName")}) for item in answer["value"]}
+            custom = {str(item["LogicalName"]): bool(item.get("IsCustomEntity")) for item in answer["value"]}
+        return [ListedTable(name, label, custom[name]) for name, label in sorted(labels.items())]
 
     async def described(self, name: str) -> Table:
         """Return the metadata of `table`, and the columns' labels, lengths and targets, which help people to choose."""
@@ -205,10 +199,7 @@ class DataverseClient:
     async def page(
         self, link: str, *, tracked: bool, size: int = MAX_PAGE, table: str = "", patience: float | None = None
     ) -> bytes:
-        """Return the body of one page. `tracked`: True for a first page and its next links, False for a delta link.
-
-        Raises FeedExpired, TrackingOff, D365Refused, and what Endpoint.send raises.
-        """
+        """Return the body of a page. tracked: True for a first page and its next links, False for a delta link."""
         prefer = f"odata.maxpagesize={size}"
         if tracked:
             prefer = f"odata.track-changes,{prefer}"
@@ -222,8 +213,7 @@ class DataverseClient:
     ) -> AsyncIterator[bytes]:
         """Yield the present rows with these ids, in answers that `PageParser` reads; deleted rows are missing.
 
-        Queried by `In` (docs/dev/references/dataverse.md 2.2), IDS_IN_A_QUERY ids at a time. `size`: most rows of a
-        page. `column`: holds the values `ids`; by default the primary key. Raises what `page` raises, and EndlessRead.
+        column: holds the ids; by default the primary key. Queried by `In` (docs/dev/references/dataverse.md 2.2).
         """
         columns = ",".join(select)
         for start in range(0, len(ids), IDS_IN_A_QUERY):

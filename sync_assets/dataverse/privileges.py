@@ -28,10 +28,7 @@ async def roles(client: DataverseClient, user: str) -> list[str]:
 
 
 async def privilege_names(client: DataverseClient, table: str) -> dict[str, str]:
-    """Return the names of the table's privileges by what they allow: {"Read": "prvReadContact"}.
-
-    Raises D365Refused, HttpError.
-    """
+    """Return the names of the table's privileges by what they allow: {"Read": "prvReadContact"}."""
     path = f"EntityDefinitions(LogicalName='{quote(table)}')?$select=LogicalName,Privileges"
     answer = await client.read(path, table)
     with understood(_USER):
@@ -40,10 +37,7 @@ async def privilege_names(client: DataverseClient, table: str) -> dict[str, str]
 
 
 async def depths(client: DataverseClient, user: str, names: Collection[str]) -> dict[str, str]:
-    """Return the depth of each privilege (`Basic`, `Local`, `Deep`, `Global`), by the user's own roles and its teams'.
-
-    Privileges that the user does not have are missing. Raises D365Refused, HttpError.
-    """
+    """Return the depth of each privilege that the user has, by own roles and teams': Basic, Local, Deep, Global."""
     function = "Microsoft.Dynamics.CRM.RetrieveUserSetOfPrivilegesByNames(PrivilegeNames=@p1)"
     listed = quote(msgspec.json.encode(sorted(names)).decode())
     answer = await client.read(f"systemusers({user})/{function}?@p1={listed}")

@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from sync_assets.config.environment import AppCredential, variable_of
+from sync_assets.config.environment import D365Settings, variable_of
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import CachedTokens, bearer_token, origin
 from sync_assets.http.retry import RETRY_STATUS, retry_after
@@ -106,32 +106,34 @@ class _Client:
             self._loop.run(self._wire.aclose())
 
 
-def entra_tokens(
-    *, authority: str, tenant: str, client_id: str, credential: AppCredential, resource: str, context: ssl.SSLContext
-) -> CachedTokens:
-    """Return a source of bearer tokens for `resource` (the organisation's URL).
+def entra_tokens(access: D365Settings, context: ssl.SSLContext) -> CachedTokens:
+    """Return a source of bearer tokens. A credential's file is read at each sign-in: a rotated one counts at once.
 
-    `credential`: its file is read at each sign-in, so that a rotated one counts at once.
-    Fetching a token raises SignInRefused with Microsoft's error code or what is wrong with the credential, or
-    HttpError, or SecretFileError.
+    Fetching a token raises SignInRefused with Microsoft's error code, HttpError, SecretFileError.
     """
+    authority, credential = access.authority, access.credential
 
     def fetch() -> tuple[str, float]:
         import msal  # takes 0.1 s, so it is imported only for a sign-in  # noqa: PLC0415
         from msal.exceptions import MsalError  # noqa: PLC0415
 
-        own = _msal_credential(credential)
+        if isinstance(credential, SecretStr):
+            own: str | Mapping[str, Any] = credential.get_secret_value()
+        else:
+            from sync_assets.dataverse.app_credential import msal_credential  # cryptography: 0.05 s  # noqa: PLC0415
+
+            own = msal_credential(credential)
         client = _Client(authority, context)
         try:
             # A new application each time: the cache of an old one would return the token that was just refused.
             application = msal.ConfidentialClientApplication(
-                client_id,
+                access.client_id,
                 client_credential=own,
-                authority=f"{authority.rstrip('/')}/{tenant}",
+                authority=f"{authority.rstrip('/')}/{access.tenant_id}",
                 instance_discovery=urlsplit(authority).hostname == "login.microsoftonline.com",
                 http_client=client,
             )
-            answer: dict[str, Any] = application.acquire_token_for_client([f"{resource.rstrip('/')}/.default"]) or {}
+            answer: dict[str, Any] = application.acquire_token_for_client([f"{access.url.rstrip('/')}/.default"]) or {}
         except (SignInRefused, Unavailable):
             raise
         except HttpError as error:
@@ -150,20 +152,12 @@ def entra_tokens(
             client.close()
         if token := bearer_token(answer.get("access_token")):
             return token, float(answer.get("expires_in", 3600))
-        raise _refusal(answer, resource, variable_of(credential))
+        raise _refusal(answer, access.url, variable_of(credential))
 
     async def fetch_in_thread() -> tuple[str, float]:
         return await asyncio.to_thread(fetch)
 
     return CachedTokens(fetch_in_thread)
-
-
-def _msal_credential(credential: AppCredential) -> str | Mapping[str, Any]:
-    if isinstance(credential, SecretStr):
-        return credential.get_secret_value()
-    from sync_assets.dataverse.app_credential import msal_credential  # cryptography takes 0.05 s  # noqa: PLC0415
-
-    return msal_credential(credential)
 
 
 def _refusal(answer: dict[str, Any], resource: str, variable: str) -> SignInRefused:

@@ -99,9 +99,7 @@ class Runtime:
     def ledger(self) -> Ledger:
         """The ledger, opened on first use, and again after `close`.
 
-        Raises:
-            OtherSystems: the ledger belongs to other systems than the environment names; before any request.
-            AnotherLedger: it is missing or empty, and the configuration is used with another one.
+        Raises OtherSystems before any request, AnotherLedger if another one is expected, and it is missing or empty.
         """
         with self._lock:
             if self._ledger is None:
@@ -156,20 +154,14 @@ class Runtime:
 
     @property
     def session(self) -> WorkerSession:
-        """This process's session in the ledger, opened on first use.
-
-        One that has expired is replaced, but not while a Dagster run is at work, which ends then.
-        """
+        """This process's session in the ledger; an expired one is replaced, unless a Dagster run is at work."""
         ledger = self.ledger
         with self._lock:
             if self._session is None or (self._session.has_expired and self.run_id is None):
-                self._session = self._opened_session(ledger)
+                session = WorkerSession(ledger)
+                session.keep()
+                self._session = session
             return self._session
-
-    def _opened_session(self, ledger: Ledger) -> WorkerSession:
-        session = WorkerSession(ledger)
-        session.keep()
-        return session
 
     def end_session(self) -> None:
         """End the session, if one is open."""
@@ -237,14 +229,6 @@ class Runtime:
         named = systems.VARIABLES.items()
         systems.check_addresses(ledger, {side: self.environment.get(name, "") for side, name in named})
 
-    async def _check_organisation(self, client: DataverseClient) -> None:
-        """Compare the organisation's id with the ledger's, by one request per process. Raises OtherSystems."""
-        if not self.any_ledger and not self._organisation_checked:
-            ledger = await asyncio.to_thread(lambda: self.ledger)
-            identity = await client.organization_id()
-            await asyncio.to_thread(systems.check_organisation, ledger, client.url, identity)
-            self._organisation_checked = True
-
     def _note_campaign(self, url: str) -> None:
         """Store Campaign's URL in the ledger, unless one is stored."""
         if not self.any_ledger and not self._campaign_noted:
@@ -266,28 +250,13 @@ class Runtime:
     def _d365_tokens(self) -> CachedTokens:
         from sync_assets.dataverse.sign_in import entra_tokens  # noqa: PLC0415
 
-        access = self.settings.d365()
-        return entra_tokens(
-            authority=access.authority,
-            tenant=access.tenant_id,
-            client_id=access.client_id,
-            credential=access.credential,
-            resource=access.url,
-            context=self._trusted,
-        )
+        return entra_tokens(self.settings.d365(), self._trusted)
 
     @cached_property
     def _campaign_tokens(self) -> CachedTokens:
         from sync_assets.campaign.sign_in import ims_tokens  # noqa: PLC0415
 
-        access = self.settings.campaign()
-        return ims_tokens(
-            ims_url=access.ims_url,
-            client_id=access.client_id,
-            client_secret=access.client_secret.get_secret_value,
-            scopes=access.scopes,
-            context=self._trusted,
-        )
+        return ims_tokens(self.settings.campaign(), self._trusted)
 
     @asynccontextmanager
     async def d365(self) -> AsyncIterator[DataverseClient]:
@@ -296,7 +265,11 @@ class Runtime:
 
         client = DataverseClient(self.settings.d365().url, self._d365_tokens, context=self._trusted)
         try:
-            await self._check_organisation(client)
+            if not self.any_ledger and not self._organisation_checked:  # one request per process
+                ledger = await asyncio.to_thread(lambda: self.ledger)
+                identity = await client.organization_id()
+                await asyncio.to_thread(systems.check_organisation, ledger, client.url, identity)
+                self._organisation_checked = True
             yield client
         finally:
             await client.aclose()

@@ -35,20 +35,15 @@ def worker_id() -> str:
 
 def is_dead(worker: str) -> bool:
     """Return True only if `worker` ran on this machine and its process has certainly ended."""
-    pid, started = _of_this_machine(worker)
-    now = _started(pid) if pid else None
-    return now == "" or bool(now and started and now != started)
-
-
-def _of_this_machine(worker: str) -> tuple[int, str]:
-    """Return the worker's process id and start time; (0, "") if it ran elsewhere, or if that cannot be determined."""
     try:
         host, namespace, pid, started, _ = worker.split("|")
         number = int(pid)
     except ValueError:
-        return 0, ""
-    same_machine = namespace and (host, namespace) == (socket.gethostname(), _namespace())
-    return (number, started) if same_machine else (0, "")
+        return False
+    if not namespace or (host, namespace) != (socket.gethostname(), _namespace()):
+        return False  # it ran elsewhere, or that cannot be determined
+    now = _started(number)
+    return now == "" or bool(now and started and now != started)
 
 
 def release_dead(ledger: Ledger) -> int:

@@ -37,10 +37,7 @@ class KnownKeys:
 
 
 def known_keys(text: str, host: str, port: int) -> KnownKeys:
-    """Return the keys of a server.
-
-    Unreadable lines are skipped, and so are certificate authorities: we only negotiate plain keys.
-    """
+    """Return the keys of a server, without unreadable lines and certificate authorities: we negotiate plain keys."""
     name = host.lower() if port == 22 else f"[{host.lower()}]:{port}"
     trusted: list[HostKey] = []
     revoked: list[HostKey] = []
@@ -57,34 +54,23 @@ def known_keys(text: str, host: str, port: int) -> KnownKeys:
 
 
 def _names(field: str, name: str) -> bool:
-    """Return True if the first field of a line means this server.
-
-    The field is a hash, or patterns with * and ?; a pattern after ! excludes the server.
-    """
-    if field.startswith("|"):
-        return _is_hash_of(field, name)
+    """Return True if the first field of a line, a hash, or patterns with * and ?, means this server; ! excludes it."""
+    if field.startswith("|"):  # `|1|salt|hash`, both in base64: the HMAC-SHA1 of the name
+        try:
+            _, version, salt, hashed = field.split("|")
+            expected = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
+            return version == "1" and hmac.compare_digest(expected, base64.b64decode(hashed))
+        except ValueError:
+            return False
     named = False
     for pattern in field.lower().split(","):
-        if _matches(pattern.removeprefix("!"), name):
+        # Not fnmatch, which takes the brackets of `[host]:port` for a set of characters.
+        form = re.escape(pattern.removeprefix("!")).replace(r"\*", ".*").replace(r"\?", ".")
+        if re.fullmatch(form, name):
             if pattern.startswith("!"):
                 return False
             named = True
     return named
-
-
-def _matches(pattern: str, name: str) -> bool:
-    # Not fnmatch, which takes the brackets of `[host]:port` for a set of characters.
-    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), name) is not None
-
-
-def _is_hash_of(field: str, name: str) -> bool:
-    """Return True if the field `|1|salt|hash`, both in base64, is the HMAC-SHA1 of the name."""
-    try:
-        _, version, salt, hashed = field.split("|")
-        expected = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
-        return version == "1" and hmac.compare_digest(expected, base64.b64decode(hashed))
-    except ValueError:
-        return False
 
 
 def _key(type_: str, encoded: str) -> HostKey | None:

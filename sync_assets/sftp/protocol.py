@@ -16,24 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import paramiko
-from paramiko import SFTPAttributes
-from paramiko.sftp import (
-    CMD_CLOSE,
-    CMD_DATA,
-    CMD_EXTENDED,
-    CMD_EXTENDED_REPLY,
-    CMD_HANDLE,
-    CMD_NAME,
-    CMD_OPENDIR,
-    CMD_READ,
-    CMD_READDIR,
-    CMD_STATUS,
-    SFTP_EOF,
-    SFTP_NO_SUCH_FILE,
-    SFTP_OK,
-    SFTP_PERMISSION_DENIED,
-    int64,
-)
+from paramiko import SFTPAttributes, sftp
 
 from sync_assets.sftp.errors import SftpError, Unreachable
 
@@ -70,29 +53,29 @@ class SftpProtocol(paramiko.SFTPClient):
 
     def entries(self, path: bytes) -> Iterator[tuple[bytes, SFTPAttributes]]:
         """Yield the entries of a folder."""
-        handle = self._ask(CMD_HANDLE, CMD_OPENDIR, path).get_binary()
+        handle = self._ask(sftp.CMD_HANDLE, sftp.CMD_OPENDIR, path).get_binary()
         try:
             while True:
-                answer = self._ask(CMD_NAME, CMD_READDIR, handle)
+                answer = self._ask(sftp.CMD_NAME, sftp.CMD_READDIR, handle)
                 for _ in range(answer.get_int()):
                     name, _as_ls_would_show = answer.get_binary(), answer.get_binary()
                     yield name, SFTPAttributes._from_msg(answer)
         except EOFError:
-            self._request(CMD_CLOSE, handle)
+            self._request(sftp.CMD_CLOSE, handle)
 
     def read(self, handle: bytes, start: int, stop: int) -> bytes:
         """Return these bytes of an open file, requested all at once; fewer if the file ends before."""
         content = bytearray()
         wanted = [(at, min(PIECE, stop - at)) for at in range(start, stop, PIECE)]
-        asked = [self._async_request(self, CMD_READ, handle, int64(at), length) for at, length in wanted]
+        asked = [self._async_request(self, sftp.CMD_READ, handle, sftp.int64(at), length) for at, length in wanted]
         for number, (at, length) in zip(asked, wanted, strict=True):
             while number not in self._pieces:
                 self._read_response()
             piece = self._pieces.pop(number)
             with suppress(EOFError):
                 while 0 < len(piece) < length:  # a server may return less than requested
-                    missing = int64(at + len(piece)), length - len(piece)
-                    piece += self._ask(CMD_DATA, CMD_READ, handle, *missing).get_binary()
+                    missing = sftp.int64(at + len(piece)), length - len(piece)
+                    piece += self._ask(sftp.CMD_DATA, sftp.CMD_READ, handle, *missing).get_binary()
             content += piece
             if len(piece) != length:
                 break
@@ -100,7 +83,7 @@ class SftpProtocol(paramiko.SFTPClient):
 
     def statvfs(self, path: bytes) -> tuple[int, ...]:
         """Return the eleven numbers of statvfs(3), by OpenSSH's extension (its PROTOCOL file, 4.4)."""
-        answer = self._ask(CMD_EXTENDED_REPLY, CMD_EXTENDED, b"statvfs@openssh.com", path)
+        answer = self._ask(sftp.CMD_EXTENDED_REPLY, sftp.CMD_EXTENDED, b"statvfs@openssh.com", path)
         return tuple(answer.get_int64() for _ in range(11))
 
     @contextmanager
@@ -109,19 +92,16 @@ class SftpProtocol(paramiko.SFTPClient):
     ) -> Generator[None]:
         """Turn the errors of requests into errors for people. A connection that fails is closed.
 
-        Args:
-            action: of the requests, for messages.
-            missing: the error to raise if the file or folder does not exist.
-            seconds: how long they may take.
-            waited: how much of it has passed already.
+        action: of the requests, for messages. missing: the error to raise if the file or folder does not exist.
+        seconds: how long they may take; `waited` of these have passed already.
         """
         with time_limit(self.sock, self.server, action, seconds, waited):
             try:
                 yield
             except Refused as refused:
-                if refused.code == SFTP_NO_SUCH_FILE:
+                if refused.code == sftp.SFTP_NO_SUCH_FILE:
                     raise missing from refused
-                if refused.code == SFTP_PERMISSION_DENIED:
+                if refused.code == sftp.SFTP_PERMISSION_DENIED:
                     raise SftpError(
                         f"{self.server} does not permit us to {action}.",
                         "Give the user of CAMPAIGN_SFTP_USER the permission.",
@@ -140,7 +120,7 @@ class SftpProtocol(paramiko.SFTPClient):
     def _async_response(self, kind: int, answer: paramiko.Message, number: int) -> None:
         """Keep a piece of a file. Called by paramiko for the requests of `read`."""
         try:
-            if kind == CMD_STATUS:
+            if kind == sftp.CMD_STATUS:
                 self._convert_status(answer)
             self._pieces[number] = answer.get_binary()
         except EOFError:
@@ -148,9 +128,9 @@ class SftpProtocol(paramiko.SFTPClient):
 
     def _convert_status(self, msg: paramiko.Message) -> None:
         code = msg.get_int()
-        if code == SFTP_EOF:
+        if code == sftp.SFTP_EOF:
             raise EOFError
-        if code != SFTP_OK:
+        if code != sftp.SFTP_OK:
             raise Refused(code, printable(msg.get_binary())[:LONGEST_MESSAGE])  # older servers send no message
 
 
@@ -158,10 +138,7 @@ class SftpProtocol(paramiko.SFTPClient):
 def time_limit(
     channel: Any, server: str, action: str, seconds: float = REQUEST_SECONDS, waited: float = 0.0
 ) -> Generator[None]:
-    """Close the channel once requests have taken too long, or it failed; raise Unreachable then.
-
-    Raises SftpError for answers that are not of the protocol.
-    """
+    """Close the channel if requests take too long or it fails: raise Unreachable, or SftpError for a wrong protocol."""
     late = threading.Event()
 
     def close() -> None:

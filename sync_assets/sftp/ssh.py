@@ -179,7 +179,8 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
     """
     options = transport.get_security_options()
     types = {key.type for key in known.trusted}
-    wanted = [name for name in options.key_types if _key_type(name) in types]
+    # An RSA key has several algorithms.
+    wanted = [one for one in options.key_types if ("ssh-rsa" if one.startswith("rsa-sha2-") else one) in types]
     if known.trusted and not wanted:
         raise HostKeyRefused(
             f"{settings.host_key} knows {known.name} by keys of a type only that cannot be used here "
@@ -211,11 +212,6 @@ def _prove_host(transport: paramiko.Transport, settings: SftpSettings, known: Kn
         raise SftpError(f"{place(settings)} offers no SSH as we use it ({type(error).__name__}).", _ADDRESS) from error
     shown = transport.get_remote_server_key()
     _compare(HostKey(shown.get_name(), shown.asbytes()), settings, known)
-
-
-def _key_type(algorithm: str) -> str:
-    """Return the key type of a signature algorithm: an RSA key has several algorithms."""
-    return "ssh-rsa" if algorithm.startswith("rsa-sha2-") else algorithm
 
 
 def _compare(shown: HostKey, settings: SftpSettings, known: KnownKeys) -> None:

@@ -20,10 +20,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import SecretStr
 
 from sync_assets.campaign.addressing import KEY, KEY_FOUND
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
+from sync_assets.config.environment import CampaignSettings
 from sync_assets.config.models import Guardrails
 from sync_assets.http.transport import ssl_context
 from sync_assets.ledger import Ledger
@@ -49,13 +51,9 @@ def calls(**of_kind: int) -> dict[str, int]:
 @asynccontextmanager
 async def campaign_client(env: Mapping[str, str], **options: Any) -> AsyncIterator[CampaignClient]:
     context = ssl_context(Path(env["SYNC_ASSETS_CA_BUNDLE"]))
-    tokens = ims_tokens(
-        ims_url=env["CAMPAIGN_IMS_URL"],
-        client_id=env["CAMPAIGN_CLIENT_ID"],
-        client_secret=env["CAMPAIGN_CLIENT_SECRET"],
-        scopes=env["CAMPAIGN_SCOPES"],
-        context=context,
-    )
+    secret = SecretStr(env["CAMPAIGN_CLIENT_SECRET"])
+    access = CampaignSettings("", env["CAMPAIGN_IMS_URL"], env["CAMPAIGN_CLIENT_ID"], secret, env["CAMPAIGN_SCOPES"])
+    tokens = ims_tokens(access, context)
     url = options.pop("url", env["CAMPAIGN_URL"])
     api_key = options.pop("api_key", env["CAMPAIGN_CLIENT_ID"])
     client = CampaignClient(url, tokens, api_key=api_key, context=context, **options)

@@ -9,8 +9,11 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from pydantic import SecretStr
 
 from sync_assets.campaign.sign_in import ims_tokens
+from sync_assets.config.environment import CampaignSettings
+from sync_assets.config.variables import FileSecret
 from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import HttpError, SignInRefused, Unavailable, ssl_context
 from sync_assets_tests.conftest import SandboxFactory
@@ -31,13 +34,14 @@ def tokens(ims: SandboxProcess) -> Iterator[Callable[..., CachedTokens]]:
 
     def make(**changed: Any) -> CachedTokens:
         env = ims.env
+        secret = SecretStr(changed.pop("client_secret", env["CAMPAIGN_CLIENT_SECRET"]))
         given: dict[str, Any] = {
             "ims_url": env["CAMPAIGN_IMS_URL"],
             "client_id": env["CAMPAIGN_CLIENT_ID"],
-            "client_secret": env["CAMPAIGN_CLIENT_SECRET"],
             "scopes": env["CAMPAIGN_SCOPES"],
         }
-        return ims_tokens(**(given | changed), context=ssl_context(Path(env["SYNC_ASSETS_CA_BUNDLE"])))
+        access = CampaignSettings(url="", client_secret=secret, **(given | changed))
+        return ims_tokens(access, ssl_context(Path(env["SYNC_ASSETS_CA_BUNDLE"])))
 
     ims.admin.clear_journal()
     yield make
@@ -46,11 +50,8 @@ def tokens(ims: SandboxProcess) -> Iterator[Callable[..., CachedTokens]]:
 
 def of_little_server(server: LittleServer) -> CachedTokens:
     return ims_tokens(
-        ims_url=f"{server.url}/",
-        client_id="id",
-        client_secret=SECRET,
-        scopes=" openid, AdobeID ,",
-        context=ssl_context(server.ca_file),
+        CampaignSettings("", f"{server.url}/", "id", SecretStr(SECRET), " openid, AdobeID ,"),
+        ssl_context(server.ca_file),
     )
 
 
@@ -151,16 +152,15 @@ async def test_a_short_retry_after_is_waited_for_and_a_long_one_ends_the_sign_in
 
 
 async def test_a_secret_that_was_rotated_counts_from_the_next_sign_in_on(tmp_path: Path):
-    secrets = iter(["old", "new"])
+    file = tmp_path / "secret"
+    file.write_text("old")
     async with LittleServer(tmp_path, lambda _: answer(200, b'{"access_token":"t"}')) as server:
         source = ims_tokens(
-            ims_url=server.url,
-            client_id="id",
-            client_secret=lambda: next(secrets),
-            scopes="openid",
-            context=ssl_context(server.ca_file),
+            CampaignSettings("", server.url, "id", FileSecret("CAMPAIGN_CLIENT_SECRET_FILE", file), "openid"),
+            ssl_context(server.ca_file),
         )
         await source.token()
+        file.write_text("new")
         await source.renew("t")
     sent = [parse_qs(request.body.decode())["client_secret"] for request in server.requests]
     assert sent == [["old"], ["new"]]

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import SecretStr
 
-from sync_assets.config.environment import AppCredential, ClientCertificate, FederatedToken
+from sync_assets.config.environment import AppCredential, ClientCertificate, D365Settings, FederatedToken
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import SignInRefused, ssl_context
@@ -41,12 +41,8 @@ def file(tmp_path: Path) -> Path:
 def tokens_with(process: SandboxProcess, credential: AppCredential) -> CachedTokens:
     env = process.env
     return entra_tokens(
-        authority=env["D365_AUTHORITY"],
-        tenant=env["D365_TENANT_ID"],
-        client_id=env["D365_CLIENT_ID"],
-        credential=credential,
-        resource=env["D365_URL"],
-        context=ssl_context(Path(env["SYNC_ASSETS_CA_BUNDLE"])),
+        D365Settings(env["D365_URL"], env["D365_AUTHORITY"], env["D365_TENANT_ID"], env["D365_CLIENT_ID"], credential),
+        ssl_context(Path(env["SYNC_ASSETS_CA_BUNDLE"])),
     )
 
 
@@ -139,9 +135,9 @@ async def test_the_assertion_names_the_certificate_by_sha_256_and_holds_no_key(t
     GOOD.write_pem(file)
     async with LittleServer(tmp_path, script) as server:
         await entra_tokens(
-            authority=server.url, tenant="tenant", client_id="id", credential=ClientCertificate(file),
-            resource="https://org.example.com", context=ssl_context(server.ca_file),
-        ).token()  # fmt: skip
+            D365Settings("https://org.example.com", server.url, "tenant", "id", ClientCertificate(file)),
+            ssl_context(server.ca_file),
+        ).token()
     sent = parse_qs(server.requests[-1].body.decode())
     header = jwt.get_unverified_header(sent["client_assertion"][0])
     thumbprint = base64.urlsafe_b64encode(GOOD.certificate.fingerprint(hashes.SHA256())).decode()

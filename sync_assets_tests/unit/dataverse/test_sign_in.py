@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from sync_assets.config.environment import D365Settings
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.http.client import CachedTokens
 from sync_assets.http.transport import HttpError, Unavailable, ssl_context
@@ -25,12 +26,14 @@ async def test_a_token_is_fetched_and_no_authority_is_trusted_for_it_that_was_no
     context = ssl_context(Path(env["SYNC_ASSETS_CA_BUNDLE"]))
     before = context.cert_store_stats()
     tokens = entra_tokens(
-        authority=env["D365_AUTHORITY"],
-        tenant=env["D365_TENANT_ID"],
-        client_id=env["D365_CLIENT_ID"],
-        credential=SecretStr(env["D365_CLIENT_SECRET"]),
-        resource=env["D365_URL"],
-        context=context,
+        D365Settings(
+            env["D365_URL"],
+            env["D365_AUTHORITY"],
+            env["D365_TENANT_ID"],
+            env["D365_CLIENT_ID"],
+            SecretStr(env["D365_CLIENT_SECRET"]),
+        ),
+        context,
     )
     assert await tokens.token()
     assert context.cert_store_stats() == before
@@ -38,12 +41,8 @@ async def test_a_token_is_fetched_and_no_authority_is_trusted_for_it_that_was_no
 
 def of_little_server(server: LittleServer) -> CachedTokens:
     return entra_tokens(
-        authority=server.url,
-        tenant="tenant",
-        client_id="id",
-        credential=SecretStr(SECRET),
-        resource="https://org.example.com",
-        context=ssl_context(server.ca_file),
+        D365Settings("https://org.example.com", server.url, "tenant", "id", SecretStr(SECRET)),
+        ssl_context(server.ca_file),
     )
 
 

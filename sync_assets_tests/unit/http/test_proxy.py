@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from sync_assets.alerts.channels import send_webhook
 from sync_assets.campaign.sign_in import ims_tokens
-from sync_assets.config.environment import AlertSettings
+from sync_assets.config.environment import AlertSettings, CampaignSettings, D365Settings
 from sync_assets.dataverse.sign_in import entra_tokens
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.aiohttp_transport import AiohttpClient
@@ -49,19 +49,12 @@ async def by_endpoint(url: str, ca_file: Path | None) -> None:
 
 
 async def by_campaign_sign_in(url: str, ca_file: Path | None) -> None:
-    await ims_tokens(
-        ims_url=url, client_id="id", client_secret="s", scopes="openid", context=ssl_context(ca_file)
-    ).token()
+    await ims_tokens(CampaignSettings("", url, "id", SecretStr("s"), "openid"), ssl_context(ca_file)).token()
 
 
 async def by_dynamics_sign_in(url: str, ca_file: Path | None) -> None:
     await entra_tokens(
-        authority=url,
-        tenant="t",
-        client_id="id",
-        credential=SecretStr("s"),
-        resource="https://org.example.com",
-        context=ssl_context(ca_file),
+        D365Settings("https://org.example.com", url, "t", "id", SecretStr("s")), ssl_context(ca_file)
     ).token()
 
 

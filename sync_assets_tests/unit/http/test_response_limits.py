@@ -18,6 +18,7 @@ from sync_assets.campaign import client as campaign
 from sync_assets.campaign import sign_in as ims
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.sign_in import ims_tokens
+from sync_assets.config.environment import CampaignSettings, D365Settings
 from sync_assets.dataverse import client as d365
 from sync_assets.dataverse import sign_in as entra
 from sync_assets.dataverse.client import DataverseClient
@@ -59,22 +60,16 @@ async def ask_campaign(server: LittleServer) -> None:
 
 async def ask_ims(server: LittleServer) -> None:
     await ims_tokens(
-        ims_url=server.url,
-        client_id="id",
-        client_secret="hush",
-        scopes="openid",
-        context=ssl_context(server.ca_file),
+        CampaignSettings("", server.url, "id", SecretStr("hush"), "openid"), ssl_context(server.ca_file)
     ).token()
 
 
 async def ask_entra(server: LittleServer) -> None:
     await entra_tokens(
-        authority=server.url,
-        tenant="11111111-2222-3333-4444-555555555555",
-        client_id="id",
-        credential=SecretStr("hush"),
-        resource="https://org.example",
-        context=ssl_context(server.ca_file),
+        D365Settings(
+            "https://org.example", server.url, "11111111-2222-3333-4444-555555555555", "id", SecretStr("hush")
+        ),
+        ssl_context(server.ca_file),
     ).token()
 
 
