@@ -119,10 +119,7 @@ def option_values(column: Column, attribute: Attribute, picklists: Picklists) ->
 
 
 def named_value(text: str, attribute: Attribute) -> str | None:
-    """Return the value of an enumeration that `text` names, in Campaign's spelling; None if there is none.
-
-    Case, blanks and punctuation are ignored.
-    """
+    """Return the enumeration's value that `text` names, ignoring case, blanks and punctuation; None without one."""
     if text in attribute.values:
         return text
     wanted = plain(text)
