@@ -156,7 +156,10 @@ def request(context: ssl.SSLContext, method: str, address: str, body: bytes, sec
 
 
 def send_email(email: Email, settings: AlertSettings, context: ssl.SSLContext, subject: str, text: str) -> None:
-    """Send one message. It counts as delivered once any recipient is accepted: a second try would reach those twice."""
+    """Send one message to all recipients.
+
+    It counts as delivered once the server accepts any recipient: a second try would reach those twice.
+    """
     message = EmailMessage()
     message["Subject"] = one_line(subject)[:200]  # a line feed would begin a header of its own
     message["From"], message["To"] = email.sender, ", ".join(email.to)

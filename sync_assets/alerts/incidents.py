@@ -50,10 +50,15 @@ class Incident:
 def open_incidents(
     incidents: Iterable[Incident], *, warnings: bool, paused: frozenset[str] = frozenset()
 ) -> list[Incident]:
-    """Return the incidents to notify, the longest first; `warnings`: also what only warns, or is only late.
+    """Return the incidents to notify, the longest first.
 
     A run that failed because of a failed check is one incident, the check's. Stale data and the backlog of a table in
-    maintenance, whose assets are `paused`, are no incidents.
+    maintenance are no incidents.
+
+    Args:
+        incidents: All incidents.
+        warnings: Include checks that only warn, and data that is only late.
+        paused: Assets of tables in maintenance.
     """
     chosen = [one for one in incidents if (warnings or not one.warns) and not (one.asset in paused and _may_wait(one))]
     checks = [one for one in chosen if one.kind == "check"]
@@ -66,7 +71,10 @@ def _may_wait(one: Incident) -> bool:
 
 
 def _caused_by(check: Incident, step: Incident) -> bool:
-    """Return True if the step failed because of the check, also of another asset that it checks."""
+    """Return True if the step failed because of the check.
+
+    The check may be of another asset: a capture checks Campaign's side as well.
+    """
     is_same = (check.run_id, check.asset) == (step.run_id, step.asset)
     return is_same or bool(check.detail and check.detail in step.detail)
 

@@ -70,8 +70,13 @@ def notifications(
 ) -> tuple[Notifications, Memory]:
     """Return the notifications for a channel, and its memory once they are delivered.
 
-    A failed run is over when its step succeeds later (`good`); it is not over only because it is too old to be found
-    among the runs. again_after: how long after a notification a lasting incident is sent again.
+    A failed run is over when its step succeeds later; it is not over only because it is too old to be found among the
+    runs.
+
+    Args:
+        good: when each step last succeeded.
+        notified: the channel's memory.
+        again_after: how long after a notification a lasting incident is sent again.
     """
     new, again, memory = list[Incident](), list[Incident](), Memory()
     for incident in now_wrong:
@@ -97,7 +102,13 @@ def notifications(
 
 
 def unanswered(memory: Memory, before: Mapping[str, Notified], now: datetime) -> Memory:
-    """Return the memory if the notifications of `now` were sent and got no answer, from those before and after them."""
+    """Return the memory if the notifications of `now` were sent and got no answer.
+
+    Args:
+        memory: as `notifications` returned it.
+        before: the memory before them.
+        now: when they were sent.
+    """
     sent = {id_: one for id_, one in memory.items() if one.at == now}
     times = {id_: before[id_].unanswered + 1 if id_ in before else 1 for id_ in sent}
     return memory | {id_: structs.replace(one, unanswered=times[id_]) for id_, one in sent.items()}

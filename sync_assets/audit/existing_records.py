@@ -35,9 +35,12 @@ WAIT_SECONDS = 5.0
 class Existing:
     """The result of the search for records that Campaign held before the first insert of a table.
 
-    known: the push may begin. result: of the list, if it was read to its end. calls: reads made, or reads that the list
-    would take if it was too long to be read; then `estimated` is the number of records of the resource. stopped: why
-    the list ended early; None if it simply continues with the next call.
+    Attributes:
+        known: True if the push may begin.
+        result: of the list, if it was read to its end.
+        calls: reads made, or reads that the list would take if it was too long to be read.
+        estimated: in that case, the number of records of the resource.
+        stopped: why the list ended early; None if it simply continues with the next call.
     """
 
     known: bool

@@ -66,23 +66,15 @@ class Filter:
 
 @dataclass(slots=True)
 class Addressing:
-    """The findings about one resource.
+    """The findings about one resource, premise -> finding; `news` are not stored yet.
 
-    Attributes:
-        filter: used in mode `filter`, and in mode `auto` if Campaign does not accept the key.
-        unique: as configured; None: found out.
-        findings: premise -> finding.
-        news: findings that are not stored yet.
-        confirmed: True if a request by the key found its record since this object was created.
-        bare_errors: see `bare_by_key`.
-        trusted: deletes accepted without a read since one was verified.
-        searches: searches for an attribute that Campaign refuses in updates, since this object was created.
-        suspected: attributes that an error without a reason has made suspect at once, since then.
-        first_update: held while an update finds out whether Campaign takes its groups, or while one is searched.
-        hidden: records that were sent to prove the key, and that Campaign hides.
-        rejected: records that were sent to prove the key, and that Campaign rejected.
-        first_insert: held while an insert finds out whether records are found by the key.
-        first_delete: held while a delete finds out how deletes work.
+    filter: used in mode `filter`, and in mode `auto` if Campaign does not accept the key. unique: as configured; None:
+    found out. confirmed: a request by the key found its record since this object was created. bare_errors: see
+    `bare_by_key`. trusted: deletes accepted without a read since one was verified. searches, suspected: for attributes
+    that Campaign refuses in updates, and those that an error without a reason has made suspect at once, since then.
+    hidden, rejected: records that were sent to prove the key, and that Campaign hides or rejected. first_update: held
+    while an update finds out whether Campaign takes its groups, or while one is searched; first_insert: while an insert
+    finds out whether records are found by the key; first_delete: while a delete finds out how deletes work.
     """
 
     mode: Mode = "auto"

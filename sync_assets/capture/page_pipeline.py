@@ -24,9 +24,14 @@ from sync_assets.mapping.table_mapping import TableMapping
 class PagePipeline:
     """Fetch, parse and prepare the page at a link and those after it.
 
-    tracked: request pages with change tracking, as in a full read. skip_unchanged: leave rows unread whose hash the
-    ledger has. newer: leave out rows of which the ledger has newer ones. body: of the first page, if it was fetched
-    before. earlier: mappings under which records may have been acknowledged, whose columns the link selects, too.
+    Args:
+        context: Of the table's capture.
+        link: Of the first page.
+        tracked: True to request pages with change tracking, as in a full read.
+        skip_unchanged: True to leave rows unread whose hash the ledger has.
+        newer: True to leave out rows of which the ledger has newer ones.
+        body: Of the first page, if it was fetched before.
+        earlier: Mappings under which records may have been acknowledged, whose columns the link selects, too.
     """
 
     def __init__(

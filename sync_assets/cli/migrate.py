@@ -88,9 +88,15 @@ def migrate(
 ) -> dict[str, Any]:
     """Make the steps that are not done yet, until one needs a person; return what `migrate --json` prints.
 
-    confirm: asks a person a question. show: called with each step before its question is asked. working: shows progress
-    while a step is made. go: make the first sync. show_values: in the samples, which then are for the terminal only.
-    Raises SyncAssetsError if a step could not run. The steps before it are done.
+    Args:
+        confirm: asks a person a question; returns True for yes.
+        show: called with each step as in the document, before its question is asked.
+        working: shows progress while a step is made.
+        go: True to make the first sync.
+        show_values: True to put values into the samples, which then are for the terminal only.
+
+    Raises:
+        SyncAssetsError: a step could not run. The steps before it are done.
     """
     runtime.settings.require("d365", "campaign")
     # The results of all steps depend on the configuration of tables and opt-outs.
@@ -178,10 +184,7 @@ class _Steps:
             if _unfinished(status):
                 return StepResult(result, afterwards, todo=[migration_steps.LAST_COMMAND])
         else:
-            if _BEGUN not in self.stored:  # an invocation that is killed reports nothing
-                counted = {"engine_calls": self._counted()}
-                self.runtime.ledger.adobe_migration.note_step(_BEGUN, self.configuration, counted)
-                self.stored[_BEGUN] = self.runtime.ledger.adobe_migration.steps()[_BEGUN]
+            self._note_beginning()
             # What it would announce is part of the result, or of the error.
             with self.runtime.copied(calls=Counter[str](), announce=lambda _: None) as runtime:
                 done = sync(runtime)
@@ -194,6 +197,12 @@ class _Steps:
         remainder = unfinished_text(status)
         question = f"The first sync left: {remainder} (`sync-assets rejects`). Is the migration done without that?"
         return StepResult(result, afterwards, question if remainder else None)
+
+    def _note_beginning(self) -> None:
+        """Store what the ledger has counted before the first sync: an invocation that is killed reports nothing."""
+        if _BEGUN not in self.stored:
+            self.runtime.ledger.adobe_migration.note_step(_BEGUN, self.configuration, {"engine_calls": self._counted()})
+            self.stored[_BEGUN] = self.runtime.ledger.adobe_migration.steps()[_BEGUN]
 
     def _made(self) -> dict[str, Any]:
         """Return the engine calls counted since `--go` began the first sync, and when that was; null if it did not."""

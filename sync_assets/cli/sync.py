@@ -67,9 +67,13 @@ Dynamics 365. Campaign's refusal of access is none of them, since it holds for a
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
-    """The result of `sync`. problems: why a flow could not run. stopped: why a flow ended early, and notes for people.
+    """The result of `sync`.
 
-    ended_early: a flow ended before its work was done. ending: why the status is not 0, and the command that leads on.
+    Attributes:
+        problems: why a flow could not run.
+        stopped: why a flow ended early, and further notes for people.
+        ended_early: True if a flow ended before its work was done.
+        ending: why the status is not 0, and the command that leads on; empty if it is 0.
     """
 
     document: dict[str, Any]
@@ -193,9 +197,8 @@ def _status(
     if any(problem not in of_tables or not isinstance(problem, SET_UP) for problem in flows.problems):
         return 1
     if flows.problems:
-        # A text says why a table ended early, e.g. that a budget was spent.
-        failed = {table for table, why in failures.items() if any(isinstance(one, SyncAssetsError) for one in why)}
-        return 2 if {*tables} - failed - runtime.ledger.maintenance.in_maintenance().keys() else 1
+        paused = runtime.ledger.maintenance.in_maintenance()
+        return 2 if any(table not in paused and not _failed(failures.get(table, ())) for table in tables) else 1
     return 2 if _unfinished(outcome, tables) or flows.stopped else 0
 
 
@@ -225,6 +228,11 @@ def _unfinished(outcome: dict[str, Any], tables: Sequence[str]) -> dict[tuple[st
     counts = {"tables": [outcome["tables"][table] for table in tables], "opt_out": opt_outs}
     sums = {(part, state): sum(one.get(state, 0) for one in counts[part]) for part, state in UNFINISHED}
     return {kind: number for kind, number in sums.items() if number}
+
+
+def _failed(problems: Sequence[SyncAssetsError | str]) -> bool:
+    """Return True if a table could not run. A text says why it ended early, e.g. that a budget was spent."""
+    return any(isinstance(problem, SyncAssetsError) for problem in problems)
 
 
 # --- Quiet tables -----------------------------------------------------------------------------------------------------

@@ -94,8 +94,7 @@ def _push_pending(
     refetched: dict[str, list[str]] = {}
     while active := [one for one in tables if one.table not in failures and not _in_maintenance(runtime, one)]:
         for config in active:
-            due = runtime.ledger.reports.next_due(config.table)
-            if due and due <= datetime.now(UTC):
+            if _is_due(runtime, config):
                 run_outcome = run_flow(runtime, config, instance, [campaign_key(config, runtime)])
                 _note(runtime, config, run_outcome, outcome, failures)
         for config in active:
@@ -103,8 +102,7 @@ def _push_pending(
             if to_refetch and to_refetch != refetched.get(config.table):
                 refetched[config.table] = to_refetch
                 _note(runtime, config, _capture_and_push(runtime, config, instance), outcome, failures)
-        counts = runtime.ledger.reports.counts()
-        pending = {config.table: counts[config.table].pending for config in active}
+        pending = {config.table: _pending(runtime, config) for config in active}
         if not any(pending.values()) or time.monotonic() > give_up_at:
             return
         unsent = [config.table for config in active if pending[config.table]]
@@ -112,7 +110,7 @@ def _push_pending(
         if pending == pending_before and due is None:
             return
         longest = timedelta(seconds=WAIT_FOR_RETRY_SECONDS)
-        leased = any(one.leased for one in counts.values())  # to another worker
+        leased = any(counts.leased for counts in runtime.ledger.reports.counts().values())  # to another worker
         if due and due - datetime.now(UTC) > longest and not leased:
             return  # records without an answer that names a cause, which are tried again in growing intervals
         if pending != pending_before:
@@ -129,6 +127,16 @@ def _capture_and_push(runtime: Runtime, config: TableConfig, instance: dg.Dagste
 
 def _in_maintenance(runtime: Runtime, config: TableConfig) -> bool:
     return config.table in runtime.ledger.maintenance.in_maintenance()
+
+
+def _pending(runtime: Runtime, config: TableConfig) -> int:
+    return runtime.ledger.reports.counts()[config.table].pending
+
+
+def _is_due(runtime: Runtime, config: TableConfig) -> bool:
+    """Return True if a record of the table may be sent now."""
+    due = runtime.ledger.reports.next_due(config.table)
+    return due is not None and due <= datetime.now(UTC)
 
 
 def run_flow(

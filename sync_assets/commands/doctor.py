@@ -186,9 +186,14 @@ async def _systems(runtime: Runtime, *, counted: bool) -> list[Finding]:
 
 @dataclass
 class _TableChecks:
-    """The checks of one table, by our user and the change tracking window in days. counted: the ledger is usable.
+    """The checks of one table.
 
-    ready: set once the table has passed its preflight. ledger_error: that ended the checks; the same for every table.
+    Attributes:
+        user: our user's id in Dynamics 365.
+        days: its change tracking window.
+        counted: True if the ledger is usable.
+        ready: set once the table has passed its preflight.
+        ledger_error: that ended the checks; the same for every table, so it is reported once.
     """
 
     runtime: Runtime

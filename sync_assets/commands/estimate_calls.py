@@ -51,10 +51,11 @@ Bound = Literal["exact", "at most", "at least"]
 class Cost:
     """The engine calls of a change of one table, which follow from how its records and parents are addressed.
 
-    update, delete: 1, or 2 with a look-up; assumed unless `found_out` and `delete_found_out`. looked_up: the parent
-    tables whose records are linked by their PKey, which costs a read unless it is in memory. proven: False if the first
-    record that is inserted is read back by the key. verified: the table has links of which each push reads the first
-    record back.
+    Attributes:
+        update, delete: calls of one; 1, or 2 with a look-up. Assumed unless `found_out` and `delete_found_out`.
+        looked_up: the parent tables whose records are linked by their PKey, which costs a read unless it is in memory.
+        proven: False if the first record that is inserted is read back by the key.
+        verified: True if the table has links of which each push reads the first record back.
     """
 
     update: int = 1

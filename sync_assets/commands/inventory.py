@@ -72,9 +72,10 @@ class TableInventory:
 class Inventory:
     """The inventory of all mapped tables; an observer of their comparisons.
 
-    opt_outs: by attribute, the number of contacts on both sides that `agree`, are opted out in one system only
-    (`only_d365`, `only_campaign`), and would be written (`to_d365`, `to_campaign`). opt_out_calls: engine calls that
-    opt-outs will cost beside the plan's, by kind.
+    Attributes:
+        opt_outs: by attribute, the number of contacts on both sides that `agree`, are opted out in one system only
+            (`only_d365`, `only_campaign`), and would be written (`to_d365`, `to_campaign`).
+        opt_out_calls: engine calls that opt-outs will cost beside the plan's, by kind.
     """
 
     runtime: Runtime

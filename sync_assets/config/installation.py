@@ -11,9 +11,13 @@ from typing import Any
 class Installation:
     """Names of one installation. The one that `definitions.py` loads has the names of the documentation.
 
-    name: prefix of the names of jobs, sensors, steps, resources and dynamic partitions; empty: none. key_prefix: of the
-    keys of assets. variables: prefix of its environment variables, such as `STAGE_`. groups: in place of a group of the
-    documentation, such as `d365`. owners, tags: of all assets, besides the owners of the configuration.
+    Attributes:
+        name: Prefix of the names of jobs, sensors, steps, resources and dynamic partitions; empty: none.
+        key_prefix: Of the keys of assets.
+        variables: Prefix of its environment variables, such as `STAGE_`.
+        groups: By the group of the documentation (`d365`, for example), the group to use in its place.
+        schedules: By the name of a job in the documentation, its cron expression; empty: no schedule.
+        translate: Returns an asset's spec with the installation's own attributes.
     """
 
     name: str = ""

@@ -59,10 +59,13 @@ class BadPage(SyncAssetsError):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One parsed page: ids of tombstones, and rows, with one column per selected column, ROW_VERSION and ROW_HASH.
+    """One parsed page.
 
-    next_link, delta_link: exactly one is set in a complete answer. older: rows left out, since the ledger has newer
-    ones.
+    Attributes:
+        rows: one column per selected column, ROW_VERSION and ROW_HASH.
+        deleted: ids, in lower case.
+        next_link, delta_link: exactly one of them is set in a complete answer.
+        older: number of rows left out, since the ledger has newer ones.
     """
 
     rows: pl.DataFrame

@@ -34,10 +34,13 @@ WITH_INSTANCE = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class RemoteCall:
-    """A call of the code server, before it is answered, by its name in Dagster's gRPC service.
+    """A call of the code server, before it is answered.
 
-    instance_ref: the caller's description of the Dagster instance. run_config: that it resolves. run_id: that it
-    starts.
+    Attributes:
+        name: Of the method in Dagster's gRPC service.
+        instance_ref: The caller's description of the Dagster instance; None if the call has none.
+        run_config: The configuration that the call resolves.
+        run_id: The run that the call starts; None if it has none.
     """
 
     name: str

@@ -39,7 +39,11 @@ class GuardedRunCoordinator(dg.QueuedRunCoordinator):
     """Queues runs as Dagster does, except those that could obtain secrets: by their tags or configuration."""
 
     def submit_run(self, context: dg.SubmitRunContext) -> dg.DagsterRun:
-        """Queue a run. Raises SyncAssetsError for such a tag or setting, whose message Dagster shows."""
+        """Queue a run.
+
+        Raises:
+            SyncAssetsError: The run has such a tag or setting. Dagster marks it failed and shows the message.
+        """
         if refused := refused_tags(context.dagster_run.tags):
             raise SyncAssetsError(
                 f"The run has tags that replace what it executes, or with which resources: {', '.join(refused)}.",

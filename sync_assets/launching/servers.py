@@ -24,11 +24,16 @@ def run_webserver(
     announce: Callable[[str], None],
     **options: Any,
 ) -> None:
-    """Run `dagster-webserver` with an ASGI middleware, made with `options`, around its application. Does not return.
+    """Run `dagster-webserver` with an ASGI middleware around its application. Does not return.
 
-    raise_taken: called before anything is loaded if the port that the arguments name is in use; raises. announce:
-    called with the address once it is served: at log level `warning` Dagster does not name it. Reason: no option adds a
-    middleware, and the functions that make its application are private.
+    Args:
+        arguments: Those of `dagster-webserver`; its environment variables count, too.
+        guard: Class of the middleware.
+        raise_taken: Called before anything is loaded if the port that the arguments name is in use; raises.
+        announce: Called with the address once it is served: at log level `warning` Dagster does not name it.
+        options: Arguments of the middleware.
+
+    Reason: no option of `dagster-webserver` adds a middleware, and the functions that make its application are private.
     """
     import uvicorn  # noqa: PLC0415
     from dagster_webserver import cli  # noqa: PLC0415  slow, and no run needs it
@@ -103,9 +108,13 @@ def free_port(port: int, host: str = "127.0.0.1") -> int | None:
 
 
 def run_dev(arguments: Sequence[str], webserver: Sequence[str], raise_taken: Callable[[int], None]) -> None:
-    """Run `dagster dev` with another web server, which these arguments of Python start. Does not return.
+    """Run `dagster dev` with another web server. Does not return.
 
-    raise_taken: as of `run_webserver`, since `dagster dev` goes on without a web server that finds its port in use.
+    Args:
+        arguments: Those of `dagster dev`.
+        webserver: Arguments with which Python starts the web server; Dagster appends its options.
+        raise_taken: The same: `dagster dev` goes on without a web server that finds its port in use.
+
     Reason: `dagster dev` starts `python -m dagster_webserver`, and no option names another module. A process that is
     neither web server nor daemon raises KeyError: then Dagster has changed, and the web server might be unguarded.
     """
@@ -153,8 +162,11 @@ def remote_calls() -> frozenset[str]:
 def run_code_server(arguments: Sequence[str], refusal: Callable[[RemoteCall], str | None]) -> None:
     """Run `dagster code-server start` with a check before each call. Does not return.
 
-    refusal: returns why a call is refused, None if it is answered. Reason: the server has no option for a check, and
-    the class that answers is private.
+    Args:
+        arguments: Those of `dagster code-server start`; its environment variables count, too.
+        refusal: Return why a call is refused, None if it is answered.
+
+    Reason: the server has no option for a check, and the class that answers is private.
     """
     from dagster._cli.code_server import start_command  # noqa: PLC0415  slow, and no run needs it
     from dagster._grpc import proxy_server  # noqa: PLC0415

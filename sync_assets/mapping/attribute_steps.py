@@ -32,9 +32,10 @@ class AttributeStep:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MappedRow:
-    """One row, mapped regardless of the filter: the hash as stored, and the members of an insert.
+    """One row, mapped regardless of the filter.
 
-    error: the validation error, without personal data. links: attribute -> the parent's id.
+    hash: as the ledger stores it. payload: members of an insert. error: the validation error, without personal data.
+    links: attribute -> the parent's id.
     """
 
     hash: bytes

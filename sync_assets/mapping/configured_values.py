@@ -130,7 +130,10 @@ def _day(value: Scalar) -> str:
 
 
 def time_of(value: Scalar) -> str:
-    """Return a configured time, a date's first moment, in UTC: `YYYY-MM-DDThh:mm:ssZ`. Raises WrongValue."""
+    """Return a configured time as `YYYY-MM-DDThh:mm:ssZ`. Raises WrongValue.
+
+    A date alone becomes its first moment; a time without a zone is taken as UTC.
+    """
     try:
         moment = datetime.fromisoformat(str(value))
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -27,7 +27,10 @@ def plain_times(rows: pl.DataFrame, fields: Iterable[Field]) -> set[str]:
 
 
 def converted(field: Field, plain: Collection[str]) -> pl.Expr:  # noqa: PLR0911, PLR0912  (one branch per conversion)
-    """Return the expression that converts the field's column, with canonical fractions, to its attribute's values."""
+    """Return the expression that converts the field's column to the values of its attribute.
+
+    Numbers with a fraction must already be canonical. plain: the result of `plain_times`.
+    """
     column = pl.col(field.column.select_name)
     match field.conversion:
         case "text":

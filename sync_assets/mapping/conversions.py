@@ -119,7 +119,10 @@ def option_values(column: Column, attribute: Attribute, picklists: Picklists) ->
 
 
 def named_value(text: str, attribute: Attribute) -> str | None:
-    """Return the enumeration's value that `text` names, ignoring case, blanks and punctuation; None without one."""
+    """Return the value of an enumeration that `text` names, in Campaign's spelling; None if there is none.
+
+    Case, blanks and punctuation are ignored.
+    """
     if text in attribute.values:
         return text
     wanted = plain(text)

@@ -70,8 +70,10 @@ class RowFilter:
 
 
 def compile_filters(filters: Filters, table: Table) -> tuple[RowFilter, list[str]]:
-    """Return the rules, typed by the table's metadata, and their problems, `problem; remedy`; columns that the table
-    lacks are reported by the caller.
+    """Return the rules, typed by the table's metadata, and their problems.
+
+    Each problem has the form `problem; remedy`. A rule on a column that the table lacks is
+    skipped: the caller reports it.
     """
     rules: list[Rule] = []
     problems: list[str] = []

@@ -39,7 +39,10 @@ class Replacement:
 def compile_replacements(
     configured: Replacements, column: Column, attribute: Attribute
 ) -> tuple[Replacement, list[str]]:
-    """Return the replacements, typed by both sides' metadata, and their problems, `problem; remedy`."""
+    """Return the replacements, typed by both sides' metadata, and their problems.
+
+    Each problem has the form `problem; remedy`.
+    """
     values: dict[str | int | None, CampaignValue] = {}
     problems: list[str] = []
     for source, target in configured.items():
@@ -55,7 +58,10 @@ def compile_replacements(
 
 
 def campaign_value(value: Scalar | None, attribute: Attribute) -> CampaignValue:  # noqa: PLR0911  (one per type)
-    """Return a configured value, for None an empty one, in the form that the attribute needs. Raises WrongValue."""
+    """Return a configured value in the form that the attribute needs. Raises WrongValue.
+
+    None becomes the attribute's empty value.
+    """
     path = attribute.path
     if value is None:
         return empty_value(attribute)

@@ -37,7 +37,13 @@ Targets = ABCMapping[str, str]
 
 
 class MappingError(SyncAssetsError):
-    """Raised for a mapping that the two systems do not allow, with one line per problem of each side's metadata."""
+    """Raised for a mapping that the two systems do not allow, with one line per problem.
+
+    Attributes:
+        d365: problems with the table's columns.
+        campaign: problems with the resource's attributes.
+        problems: both.
+    """
 
     def __init__(self, table: str, d365: list[str], campaign: list[str]) -> None:
         self.d365, self.campaign = tuple(d365), tuple(campaign)
@@ -47,7 +53,12 @@ class MappingError(SyncAssetsError):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One column mapped to one attribute. options: option number -> text, joined by `separator` for several choices."""
+    """One column mapped to one attribute.
+
+    Attributes:
+        options: option number -> text in Campaign, for choices.
+        separator: between the texts of several choices.
+    """
 
     column: Column
     attribute: Attribute
@@ -83,9 +94,12 @@ class OptOutField:
 class TableMapping:
     """A table's configuration, compiled: what `transform` does with its rows.
 
-    fields: in the order of their attributes' names, so that their order in the file changes nothing. select: sorted
-    names for `$select`. apply_updates: of links, after lookups. fingerprint: equal as long as a row gives the same
-    result.
+    Attributes:
+        fields: in the order of their attributes' names, so that their order in the file changes nothing.
+        select: sorted names for `$select`.
+        column_types: the types of these columns.
+        apply_updates: True if the links of acknowledged records follow the lookups.
+        fingerprint: equal as long as the same row gives the same result.
     """
 
     table: str
@@ -137,8 +151,10 @@ def compile_mapping(
 ) -> TableMapping:
     """Compile the mapping of one table. Raises MappingError with every problem, one line each.
 
-    targets: the resource of each mapped table. carried: opt-outs that the rows bring beside the payload
-    (push/target.py); whether their columns are suitable is checked in checks/opt_out_columns.py.
+    Args:
+        targets: the resource of each mapped table, to check where links lead.
+        carried: opt-outs that the rows bring beside the payload (push/target.py). Whether their columns are suitable is
+            checked in checks/opt_out_columns.py.
     """
     return _Compiler(config, table, resource, targets, carried).mapping()
 

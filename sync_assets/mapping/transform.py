@@ -62,7 +62,10 @@ def replaced_name(attribute: str) -> str:
 
 
 def replace_values(rows: pl.DataFrame, mapping: TableMapping) -> pl.DataFrame:
-    """Return `rows` with a column of replaced values for each field with replacements; null where none applies."""
+    """Return `rows` with one more column of replaced values for every field that has replacements.
+
+    Where that column is null nothing was replaced, and the conversion applies.
+    """
     replaced: list[pl.Series] = []
     for field in mapping.fields:
         if field.replacement is not None and field.conversion != "choices":

@@ -87,8 +87,11 @@ class UiGuard:
 
 
 def allowed_hosts(listed: str) -> frozenset[Host]:
-    """Return the hosts of a comma-separated list. Raises SyncAssetsError for one that is no host, with or without a
-    port."""
+    """Return the hosts of a comma-separated list.
+
+    Raises:
+        SyncAssetsError: An entry is no host name, with or without a port.
+    """
     hosts = set[Host]()
     for number, entry in enumerate(listed.split(","), start=1):
         if not entry.strip():
@@ -104,9 +107,11 @@ def allowed_hosts(listed: str) -> frozenset[Host]:
 
 
 def refusal(scope: Scope, hosts: Collection[Host]) -> Refusal | None:
-    """Return why a request or a WebSocket (an ASGI scope) is refused, None if it may pass.
+    """Return why a request or a WebSocket is refused, None if it may pass.
 
-    hosts: allowed besides localhost and IP addresses. Of these any port is: tunnels and containers map ports.
+    Args:
+        scope: Of ASGI, of type http or websocket.
+        hosts: Allowed besides localhost and IP addresses. Of these any port is: tunnels and containers map ports.
     """
     headers = Headers(scope=scope)
     named = headers.getlist("host")
