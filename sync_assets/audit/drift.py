@@ -45,10 +45,17 @@ AT_ONCE = 8
 
 @dataclass(slots=True)
 class Drift:
-    """The result of a sample, whose records were compared, have moved, are unanswered, or were kept back. Ids only.
+    """The result of a sample. Ids only, never values.
 
-    moved: their row or the mapping has changed since they were sent. kept_back: by the budget of engine calls.
-    missing, twice: compared records that Campaign has not, or several times. differing: by attribute.
+    Attributes:
+        sampled: records drawn.
+        moved: of these, records not compared, because their row or the mapping has changed since they were sent.
+        unanswered: of these, records for which Campaign gave no answer.
+        compared: the others.
+        missing: compared records that Campaign does not have.
+        twice: compared records of which Campaign has several.
+        differing: attribute -> ids of compared records that differ in it.
+        kept_back: records left out because the day's budget of engine calls does not allow more reads.
     """
 
     sampled: int = 0
@@ -71,7 +78,10 @@ Sent = Mapping[str, tuple[bytes, dict[str, Any]]]
 
 
 async def drift(runtime: Runtime, config: TableConfig) -> Drift:
-    """Read back up to SAMPLE records of the table, and compare them."""
+    """Read back up to SAMPLE records of the table, and compare them.
+
+    Raises what the preflight and the clients raise.
+    """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     left = await asyncio.to_thread(lambda: runtime.calls_left)
     wanted = SAMPLE if left is None else min(SAMPLE, left)
@@ -194,10 +204,15 @@ def agreement(table: str, sample: Drift) -> Finding:
 
 
 def one_record_each(config: TableConfig, sample: Drift, reasons: Sequence[tuple[str, int]]) -> Finding:
-    """Return the finding that a key identifies one record, from the sample and the rejections by reason.
+    """Return the finding that a key identifies one record, from the sample and from reasons of rejection.
 
     With `address: url` Campaign looks a record up by an identification key, which is unique in its database. So the
     sample can find several records only with `address: filter`.
+
+    Args:
+        config: The mapped table.
+        sample: The compared one.
+        reasons: (kind of reason, number of records) of rejected records.
     """
     colliding = sum(number for reason, number in reasons if TWICE.search(reason))
     lookup = "looked up by the filter" if config.address == "filter" else f"{config.key} is its identification key"

@@ -86,8 +86,13 @@ async def existing_records(
 ) -> Existing:
     """Find out, once for each ledger and table, which records Campaign holds; continue where an earlier call stopped.
 
-    seconds: stop after this time. most: engine calls at most; a list that takes more is not read, and its length is
-    estimated. After BudgetSpent, CampaignRefused or HttpError the results so far are stored.
+    Args:
+        seconds: stop after this time; the next call continues.
+        most: engine calls at most; if the list takes more, it is not read, and its length is estimated.
+        observer: receives each page of the list.
+
+    Raises:
+        BudgetSpent, CampaignRefused, HttpError: the results so far are stored.
     """
     ledger = await asyncio.to_thread(lambda: runtime.ledger)
     if await asyncio.to_thread(needless, ledger, config):
@@ -138,7 +143,10 @@ async def _find_out(comparison: Comparison, seconds: float | None, most: int | N
 
 @asynccontextmanager
 async def leased(runtime: Runtime, name: str, *, wait_seconds: float = 0) -> AsyncIterator[int | None]:
-    """Hold the lease of a name, as on the list of a table; yield the session's epoch, None while another has it."""
+    """Hold the lease on the list of a table's records; yield the session's epoch, None while another worker has it.
+
+    name: of the table, or of another work that is the only one of its kind.
+    """
     session, until = await asyncio.to_thread(lambda: runtime.session), time.monotonic() + wait_seconds
     ledger, epoch = session.ledger, session.epoch
     while not (taken := await asyncio.to_thread(ledger.rebuilds.lease_listing, name, epoch)):

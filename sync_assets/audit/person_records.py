@@ -78,7 +78,10 @@ class SystemAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Where a contact and the person's other records are. related: those that the ledger had before both were asked."""
+    """Where a contact and the person's other records are.
+
+    related: those in the ledger, read before the systems were asked. in_ledger: the ledger has or had the contact.
+    """
 
     d365: SystemAnswer
     campaign: SystemAnswer
@@ -195,7 +198,10 @@ async def _known_rows(
     persons: dict[str, set[str]],
     known: Collection[HeldRecord],
 ) -> set[str]:
-    """Look up known records by their ids; return those of which each lookup now names another contact."""
+    """Look up known records by their ids; return the ids of those that belong to another contact.
+
+    Every lookup that made such a record the person's names another record.
+    """
     attributes: dict[str, set[str]] = defaultdict(set)
     for record in known:
         attributes[record.id].add(record.attribute)

@@ -66,7 +66,10 @@ def may_sort(config: TableConfig) -> bool:
 
 @dataclass(slots=True)
 class Comparison:
-    """The comparison of a resource's records with the ledger, under the lease of `session`. learnt: reads for PKeys."""
+    """The comparison of one resource's records with the ledger.
+
+    session: the epoch that holds the lease. learnt: reads that were made for the PKeys of parents.
+    """
 
     runtime: Runtime
     ledger: Ledger
@@ -235,9 +238,10 @@ class Comparison:
 def found_to_hold(
     record: Claimed, listed: Record, resource: Resource, id_of: Callable[[str, str], str | None]
 ) -> Outcome:
-    """Return the outcome that acknowledges the desired state if Campaign's record holds it, else an unknown one, OTHER.
+    """Return the outcome that Campaign's record amounts to.
 
-    id_of: (link, PKey) -> our id, None if the parent is not one of our records.
+    It acknowledges the present desired state if the record holds it, else a state that is not known (OTHER). Pure,
+    except for `id_of`: (link, PKey) -> our id, None if the parent is not one of our records.
     """
     form = record.update
     equal = form is not None and not differing(msgspec.json.decode(form), listed, resource)

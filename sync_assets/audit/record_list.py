@@ -99,7 +99,8 @@ class RecordList:
     async def look(self, resource: Resource) -> tuple[Page, bool]:
         """Return the first page, and True if the whole list must be read, because records carry our ids, or may.
 
-        One call, or two if one does not suffice."""
+        One call, or two if one does not suffice.
+        """
         page = await self.first()
         if self.ours(page) or not page.next or not page.order:
             return page, bool(self.ours(page) or page.next)

@@ -66,15 +66,23 @@ class Filter:
 
 @dataclass(slots=True)
 class Addressing:
-    """The findings about one resource, premise -> finding; `news` are not stored yet.
+    """The findings about one resource.
 
-    filter: used in mode `filter`, and in mode `auto` if Campaign does not accept the key. unique: as configured; None:
-    found out. confirmed: a request by the key found its record since this object was created. bare_errors: see
-    `bare_by_key`. trusted: deletes accepted without a read since one was verified. searches, suspected: for attributes
-    that Campaign refuses in updates, and those that an error without a reason has made suspect at once, since then.
-    hidden, rejected: records that were sent to prove the key, and that Campaign hides or rejected. first_update: held
-    while an update finds out whether Campaign takes its groups, or while one is searched; first_insert: while an insert
-    finds out whether records are found by the key; first_delete: while a delete finds out how deletes work.
+    Attributes:
+        filter: used in mode `filter`, and in mode `auto` if Campaign does not accept the key.
+        unique: as configured; None: found out.
+        findings: premise -> finding.
+        news: findings that are not stored yet.
+        confirmed: True if a request by the key found its record since this object was created.
+        bare_errors: see `bare_by_key`.
+        trusted: deletes accepted without a read since one was verified.
+        searches: searches for an attribute that Campaign refuses in updates, since this object was created.
+        suspected: attributes that an error without a reason has made suspect at once, since then.
+        first_update: held while an update finds out whether Campaign takes its groups, or while one is searched.
+        hidden: records that were sent to prove the key, and that Campaign hides.
+        rejected: records that were sent to prove the key, and that Campaign rejected.
+        first_insert: held while an insert finds out whether records are found by the key.
+        first_delete: held while a delete finds out how deletes work.
     """
 
     mode: Mode = "auto"
@@ -97,7 +105,10 @@ class Addressing:
     def of(
         cls, mode: Mode, filter: Filter | None, unique: bool | None, key: str, findings: Mapping[str, str]
     ) -> Addressing:
-        """Return the addressing by stored findings of the same key. Without a filter, keys in URLs are tried again."""
+        """Return the addressing of a resource with its stored findings, if these were made with the same key.
+
+        The finding that keys are not accepted is dropped if there is no filter, so that keys are tried again.
+        """
         known = dict(findings) if findings.get(KEY) == key else {}
         if known.get(KEY_IN_URL) == "no" and filter is None:
             del known[KEY_IN_URL]
@@ -125,8 +136,10 @@ class Addressing:
 
     @property
     def tries_key_in_delete(self) -> bool:
-        """Return True if a record is deleted by its key before any look-up: requests must have shown that keys identify
-        records here, and no delete that this one is refused, since no source documents a DELETE by a key.
+        """Return True if a record is deleted by its key before any look-up.
+
+        No source documents a DELETE by a key, so requests must have shown that keys identify records here, and no
+        delete that this one is refused.
         """
         return self.key_in_delete or (self.key_in_delete is None and self.findings.get(KEY_IN_URL) == "yes")
 
@@ -166,7 +179,10 @@ class Addressing:
         self.note(DELETE_SEEN, _today())
 
     def delete_by_key_failed(self, *, bare: bool) -> None:
-        """Note that a DELETE by the key failed, and one by PKey did not; counts the second time if it was `bare`."""
+        """Note that a DELETE by the key failed and one by the same record's PKey succeeded.
+
+        bare: the answer had no reason, so the failure may be temporary; it counts the second time.
+        """
         once = bare and self.findings.get(KEY_IN_DELETE) is None
         self.note(KEY_IN_DELETE, "failed" if once else "no")
 
@@ -222,8 +238,10 @@ class Addressing:
         self.note(KEY_IN_URL, "no")
 
     def bare_by_key(self) -> None:
-        """Count an error without a reason on a key, of a record that Campaign then accepted by its PKey: BARE_ERRORS of
-        them show that keys are not accepted."""
+        """Count an error without a reason on a key, of a record that Campaign then accepted by its PKey.
+
+        One such failure may be temporary; after BARE_ERRORS of them keys count as not accepted.
+        """
         self.bare_errors += 1
         if self.bare_errors >= BARE_ERRORS and not self.confirmed:
             self.not_by_key()

@@ -66,7 +66,10 @@ class CallCounter:
 
     @staticmethod
     def is_call(status: int | None) -> bool:
-        """Return True if a request with this status, as an Observer gets it, counts as an engine call."""
+        """Return True if a request counts as an engine call.
+
+        status: as for an Observer (None: unknown, 0: never sent).
+        """
         return status != 0 and status not in GATEWAY_REFUSALS
 
     def add(self, kind: Operation) -> None:
@@ -89,10 +92,14 @@ class CallCounter:
 
 
 class CampaignClient:
-    """One Campaign instance, at the part of the URL before `/campaign`.
+    """One Campaign instance.
 
-    connections: requests in flight at most. patience: seconds for which a throttled or failing request is retried.
-    timeout: seconds to wait for one answer. admission: entered around each engine call; may raise BudgetSpent.
+    Args:
+        url: the part of the URL before `/campaign`.
+        connections: requests in flight at most.
+        patience: seconds for which a throttled or failing request is retried.
+        timeout: seconds to wait for one answer.
+        admission: entered around each engine call; may raise BudgetSpent.
     """
 
     def __init__(
@@ -134,8 +141,11 @@ class CampaignClient:
         guard: Guard | None = None,
         observer: Observer | None = None,
     ) -> Response:
-        """Send one engine call, with retries; each request sent is counted. A POST whose answer is lost is not
-        repeated."""
+        """Send one engine call on a record or a list of records, with retries; each request sent is counted.
+
+        A POST whose answer is lost is not repeated; the other operations are, since a repetition does no harm. Raises
+        what `Endpoint.send` raises.
+        """
         try:
             return await self.endpoint.send(
                 METHODS[operation],
@@ -152,7 +162,10 @@ class CampaignClient:
             raise _with_url_hint(error) from error
 
     async def resource(self, api: str, name: str, *, hint: bool = True) -> Resource:
-        """Return a resource's metadata and filters; no engine call. Raises NotPublished, by request with a `hint`."""
+        """Return the metadata of a resource, with its filters; no engine call. Raises NotPublished, SignInRefused.
+
+        hint: an error names the resource that was probably meant, which takes a request or two.
+        """
         try:
             metadata = await self._metadata(f"{api}/resourceType/{quote(name, safe='')}", api, name)
         except NotPublished as error:
@@ -182,8 +195,11 @@ class CampaignClient:
         return meant and f"Did you mean `{meant}`? Correct `resource` of its table in the configuration."
 
     async def resources(self) -> dict[str, str]:
-        """Return all resources by name, with the API that serves them, profileAndServicesExt before others; no engine
-        call."""
+        """Return all resources by name, with the API that serves them; no engine call.
+
+        A resource that both APIs serve is listed with profileAndServicesExt. Raises what `resource` raises, but not
+        NotPublished if an instance has only one of the APIs.
+        """
         apis: dict[str, str] = {}
         for api in ("profileAndServicesExt", "customResources"):
             try:
@@ -245,7 +261,8 @@ def decoded(answer: Response, shape: type[_T], resource: str) -> _T:
 def listed(answer: Response, resource: str) -> tuple[list[dict[str, Any]], str]:
     """Return the records of a page of a list, and the link of the next page (empty for the last one).
 
-    Raises what `decoded` raises, and HttpError for JSON that is no list: a gateway's answer must not end a read.
+    Raises HttpError for JSON that is no list: a gateway's answer must not end a read. Otherwise raises what `decoded`
+    raises.
     """
     page = decoded(answer, dict[str, Any], resource)
     content, following = page.get("content"), page.get("next")

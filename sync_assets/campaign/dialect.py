@@ -47,7 +47,10 @@ class ResponseOutcome:
 
 
 def response_outcome(answer: Response, operation: Operation, key: str = "") -> ResponseOutcome:
-    """Return what an answer means. key: in the URL; it tells a missing record from a missing target of a link."""
+    """Return what an answer means.
+
+    `key`: the record's key or PKey in the URL; it distinguishes a missing record from a missing target of a link.
+    """
     if 200 <= answer.status < 300:
         return _success(answer, operation)
     if 300 <= answer.status < 400:
@@ -100,8 +103,10 @@ def attributes_named(reason: str) -> set[str]:
 
 
 def is_oops(answer: Response) -> bool:
-    """Return True if the gateway did not reach the instance: `Oops. Something went wrong. Check your URI and try
-    again.`"""
+    """Return True if the gateway did not reach the instance.
+
+    Its text: `Oops. Something went wrong. Check your URI and try again.`
+    """
     return answer.status >= 400 and answer.body[:1] == b"{" and b"Oops. Something went wrong" in answer.body
 
 
@@ -132,8 +137,11 @@ _WRITTEN = msgspec.json.Decoder(_Written)
 
 
 def _success(answer: Response, operation: Operation) -> ResponseOutcome:
-    """Return the outcome of a 2xx: only the engine's own answer counts as done, since a gateway in maintenance sends
-    200 as well. The answer to a delete proves little, see `records.Records.delete`."""
+    """Return the outcome of a 2xx.
+
+    Only the engine's own answer counts as done: a gateway in maintenance sends 200 as well. The answer to a delete
+    proves little, see `records.Records.delete`.
+    """
     body = answer.body.strip()
     if operation == "delete":
         return ResponseOutcome("done") if not body or _written(body).pkey else _unproven(answer)
@@ -151,7 +159,10 @@ def _written(body: bytes) -> _Written:
 
 
 def _is_object(body: bytes) -> bool:
-    """Return True for a JSON object that may be a record, list, count or description: more than members of _NOTICE."""
+    """Return True for a JSON object that may be a record, a list, a count or a description.
+
+    An object with nothing but members of _NOTICE, such as a message or an error, is none of these.
+    """
     try:
         parsed = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -39,7 +39,10 @@ _LOCATION = ("address1", "address2", "address3", "address4", "city", "countryCod
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute of a resource; `path` is dotted for a sub-field. length: None: unlimited or unknown."""
+    """One attribute of a resource.
+
+    `path`: dotted for a sub-field (`location.city`). `length`: in characters; None: unlimited or unknown.
+    """
 
     path: str
     type: AttributeType
@@ -63,7 +66,12 @@ class Resource:
 
 
 def read_resource(name: str, api: str, described: dict[str, Any], filters: dict[str, Any]) -> Resource:
-    """Return the resource that Campaign's answers of `resourceType/<name>` and of its filters describe."""
+    """Return the resource that Campaign's two answers describe.
+
+    Args:
+        described: the answer of `resourceType/<name>`.
+        filters: the answer of `.../filters/`.
+    """
     attributes = {attribute.path: attribute for attribute in _attributes(_dict(described.get("content")))}
     location = attributes.get("location")
     if location and location.type == "group" and not any(path.startswith("location.") for path in attributes):

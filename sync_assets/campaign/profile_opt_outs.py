@@ -45,9 +45,17 @@ async def changed_profiles(
     if its `since` is the time at which this read *began*. For the same reason a profile may come twice. A deletion
     during the read moves the others up, so that one of them may be skipped: the export file brings that one.
 
-    A frame has `id` (our id, which `key` holds, in lower case), and for each attribute A: A (Boolean) and
-    `{A}LastModified` (Datetime in UTC, null if Campaign does not show it). Profiles without our id are left out. Raises
-    BudgetSpent, after which the pages so far are right, CampaignRefused, EndlessRead.
+    Args:
+        key: the attribute that holds our id; profiles without a GUID in it are not ours and left out.
+        attributes: the opt-out attributes.
+
+    Yields:
+        Frames with `id` (String, lower case), and for each attribute A: A (Boolean) and `{A}LastModified` (Datetime in
+            UTC, null if Campaign does not show it).
+
+    Raises:
+        BudgetSpent: the pages so far are right, but the list is not complete.
+        CampaignRefused, EndlessRead, and what `CampaignClient.call` raises.
     """
     border = None if since is None else since - MARGIN
     link = f"profileAndServicesExt/{PROFILE}?_order=lastModified%20desc&_lineCount={PROFILES_IN_A_PAGE}"
@@ -101,7 +109,10 @@ def opt_out(profile: dict[str, Any], attribute: str) -> tuple[bool | None, datet
 async def opt_outs_of(
     records: Records, id_: str, attributes: Sequence[str]
 ) -> dict[str, ProfileOptOut] | ResponseOutcome:
-    """Return attribute -> opt-out of the profile that carries our id, or why it cannot be read."""
+    """Return attribute -> opt-out of the profile that carries our id, or why it cannot be read.
+
+    Raises what `CampaignClient.call` raises.
+    """
     profile = await records.find(id_)
     if isinstance(profile, ResponseOutcome):
         return profile

@@ -29,8 +29,12 @@ _NOT_BY_KEY = frozenset({"missing", "refused", "transient"})
 
 @dataclass(slots=True)
 class Records:
-    """The records of one Campaign resource, whose attribute `key` holds our id. Requests extend the findings of
-    `addressing`. observer: called for every single request, besides the client's own counter.
+    """The records of one Campaign resource.
+
+    Attributes:
+        key: the attribute that holds our id.
+        addressing: how the resource's records are addressed, with the findings about it, which requests extend.
+        observer: called for every single request, besides the client's own counter.
     """
 
     client: CampaignClient
@@ -206,7 +210,10 @@ class Records:
             attempt += 1
 
     async def _verify_deleted(self, answer: Response, key: str, guard: Guard | None, *, trusted: bool) -> None:
-        """Verify a delete by a read, unless its answer is `trusted`. Raises OutcomeUnknown if the record is left."""
+        """Verify by a read that a delete was carried out. Raises OutcomeUnknown if the record still exists.
+
+        trusted: False forces the read even if the answer has the usual form.
+        """
         form = f"{answer.status} {answer.headers.get('content-type', '-')}"
         plain = not answer.body.strip()
         if trusted and plain and self.addressing.trusts_delete(form):
@@ -229,8 +236,10 @@ class Records:
         return await self._filtered(self.addressing.filter, key, guard)
 
     async def _filtered(self, given: Filter, key: str, guard: Guard | None) -> dict[str, Any] | ResponseOutcome:
-        """Look a record up by a published filter. Only records that carry our key count: Campaign ignores an unknown
-        parameter, and would return all (docs/dev/references/campaign.md 4).
+        """Look a record up by a published filter.
+
+        Only records that carry our key count: Campaign ignores an unknown parameter, and would return all records
+        (docs/dev/references/campaign.md 4).
         """
         path = f"{self._path}/{given.name}?{given.parameter}={quote(key, safe='')}&_lineCount=5"
         answer, read = await self._ask("read", path, given.name, None, guard)

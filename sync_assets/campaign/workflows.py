@@ -23,8 +23,11 @@ Status = Literal["edition", "started", "finished", "warning", "error", "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """One workflow. status: being edited, in progress, finished, paused (`warning`), failed, or unknown. next: the next
-    scheduled run, in UTC; None if there is none, or Campaign does not show it.
+    """One workflow.
+
+    Attributes:
+        status: being edited, in progress, finished, paused (`warning`), failed, or unknown.
+        next: the next scheduled run, in UTC; None if there is none, or Campaign does not show it.
     """
 
     id: str
@@ -33,7 +36,10 @@ class Workflow:
 
 
 async def workflow(client: CampaignClient, id_: str) -> Workflow:
-    """Return the state of the workflow with this ID (`WKF12`). Raises CampaignRefused, also if there is none."""
+    """Return the state of the workflow with this ID (`WKF12`).
+
+    Raises CampaignRefused (among others if there is no such workflow), and what `Endpoint.send` raises.
+    """
     answer = await client.endpoint.send("GET", _path(id_), patience=METADATA_PATIENCE)
     _check(answer, id_, "show")
     described = decoded(answer, dict[str, Any], f"workflow {id_}")
@@ -43,8 +49,11 @@ async def workflow(client: CampaignClient, id_: str) -> Workflow:
 
 
 async def start(client: CampaignClient, id_: str) -> None:
-    """Tell Campaign to start the workflow, whatever its state, once. Commands are queued: `workflow` shows when it
-    runs."""
+    """Tell Campaign to start the workflow, whatever its state. Commands are queued: `workflow` shows when it runs.
+
+    Not repeated if its answer is lost (OutcomeUnknown): that would start it a second time. Raises what `workflow`
+    raises.
+    """
     answer = await client.endpoint.send(
         "POST",
         f"{_path(id_)}/commands",

@@ -52,14 +52,20 @@ class CaptureBusy(SyncAssetsError):
 
 @dataclass(slots=True)
 class CaptureResult:
-    """The result of a capture: numbers of rows by kind, and of pages.
+    """The result of a capture: numbers of rows by kind.
 
-    new: rows of records that the ledger did not have. changed, unchanged: rows that changed a record, or nothing.
-    invalid: rows with a validation error. deleted: records that became pending deletes. full_read: the table was read
-    in full, not only its changes. paused: the capture stopped before the end of the feed, because too many records are
-    pending; the next one continues at the cursor. held_back: set if the deletion guard stopped the deletions;
-    everything else was stored. orphans: the children that the deletions orphan. unknown_codes: option numbers without a
-    label, by column.
+    Attributes:
+        new: Rows of records that the ledger did not have.
+        changed, unchanged: Rows that changed a record, or nothing.
+        invalid: Rows with a validation error.
+        deleted: Records that became pending deletes.
+        filtered_out: Rows that the table's filter excludes.
+        full_read: True if the table was read in full, not only its changes.
+        paused: True if the capture stopped before the end of the feed, because too many records are pending. The next
+            capture continues at the cursor.
+        held_back: Set if the deletion guard stopped the deletions; everything else was stored.
+        orphans: The children that the deletions of this table orphan.
+        unknown_codes: Option numbers without a label, by column.
     """
 
     rows: int = 0
@@ -86,12 +92,17 @@ class CaptureResult:
 class CaptureContext:
     """The table to capture, its client, its mapping, and the ledger.
 
-    session: epoch of the process's session, which holds the lease. apply_deletes: records deleted in Dynamics 365 are
-    deleted in Campaign, else kept, out of scope. max_delete_share: of the table's records, that may be deleted at once.
-    page_size: of the largest page, in rows; rows: of the current read. wait_seconds: for another worker's lease.
-    is_full: returns True while the capture must pause, since too many records are pending. progress: called with the
-    result so far after each page. earlier: mappings under which records may have been acknowledged, until a full read
-    is at its end.
+    Attributes:
+        session: Epoch of the process's session, which holds the lease.
+        apply_deletes: True if records deleted in Dynamics 365 are deleted in Campaign; False to keep them, out of
+            scope.
+        max_delete_share: Largest share of the table's records that may be deleted at once.
+        page_size: Largest page, in rows; smaller in tests.
+        wait_seconds: How long to wait for another worker's lease.
+        is_full: Returns True while too many records are pending, so that the capture must pause.
+        progress: Called with the result so far after each page.
+        rows: Page size of the current read.
+        earlier: Mappings under which records may have been acknowledged, until a full read is at its end.
     """
 
     ledger: Ledger
@@ -129,9 +140,16 @@ class CaptureContext:
     ) -> Feed:
         """Store a page in the ledger, add its numbers to `result`, and return the feed as it is stored now.
 
-        version: of the feed that the page is based on. position: the new cursor; None if the page is not one of the
-        feed. options: of Captures.save_page. Raises FeedMoved for another version, and BacklogFull; then nothing is
-        stored.
+        Args:
+            page: The prepared page.
+            version: Version of the feed that the page is based on.
+            result: Updated in place.
+            position: New cursor; None if the page is not one of the feed.
+            how: Further options of Captures.save_page.
+
+        Raises:
+            BacklogFull: Too many records are pending; nothing is stored.
+            FeedMoved: The feed has another version than `version`.
         """
         if self.is_full():
             raise BacklogFull
@@ -202,8 +220,11 @@ class PageTooLarge(D365Refused):
 
 
 async def fetch(capture: CaptureContext, link: str, *, tracked: bool) -> bytes:
-    """Return the body of a page of the table. Raises what DataverseClient.page raises, and PageTooLarge if it failed
-    repeatedly, and a smaller one may succeed.
+    """Return the body of a page of the table. tracked: as in DataverseClient.page.
+
+    Raises:
+        PageTooLarge: The page failed repeatedly, and a smaller one may succeed.
+        SyncAssetsError: As DataverseClient.page.
     """
     smallest = capture.rows <= SMALLEST
     patience = None if smallest else PAGE_PATIENCE

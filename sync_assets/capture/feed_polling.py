@@ -53,8 +53,11 @@ class FeedPoller:
         """Poll the feeds of the tables. A feed that fails does not affect the others.
 
         For a feed without news, the ledger stores the time of the poll and the new delta link, since the link of a
-        quiet table would expire otherwise (docs/dev/references/dataverse.md 1.5, rule 2). Raises SyncAssetsError after
-        LONGEST_POLL, and if no feed could be polled, unless change tracking is off for all of them.
+        quiet table would expire otherwise (docs/dev/references/dataverse.md 1.5, rule 2).
+
+        Raises:
+            SyncAssetsError: No feed could be polled; not raised if change tracking is off for all of them. Also if the
+                poll takes longer than LONGEST_POLL.
         """
         return self._call(self._poll(tables))
 

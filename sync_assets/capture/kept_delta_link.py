@@ -44,7 +44,13 @@ from sync_assets.ledger.model import Feed
 async def first_page(capture: CaptureContext, link: str, feed: Feed | None) -> tuple[bytes | None, Feed | None]:
     """Make sure before a full read that a delta link is kept, unless the read has one page only.
 
-    Return the body of the first page at `link`, None if it must be requested again, and the feed as it is stored now.
+    Args:
+        capture: Of the table.
+        link: Of the first page of the full read.
+        feed: As it is stored; None before the first load.
+
+    Returns:
+        The body of the first page, None if it must be requested again; and the feed as it is stored now.
     """
     body = await fetch(capture, link, tracked=True)
     if not read_head(body).next_link:

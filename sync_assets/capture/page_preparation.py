@@ -43,8 +43,10 @@ class UnchangedRowFilter:
         self._fingerprint = mapping.fingerprint
 
     def part(self, head: Head) -> tuple[Head, UnchangedRows]:
-        """Return the page with the rows to read only, whole if it is invalid or has an id twice, and the unchanged
-        rows."""
+        """Return the page with the rows to read only, and the unchanged rows.
+
+        A page that is not valid, or that has an id twice, is returned whole: the parser reports what is wrong with it.
+        """
         rows: list[Any] = []
         hashes: list[int] = []
         try:
@@ -95,7 +97,11 @@ class PreparedPage:
 def prepare_page(
     page: Page, mapping: TableMapping, unchanged: UnchangedRows = (), earlier: Sequence[TableMapping] = ()
 ) -> PreparedPage:
-    """Prepare a page without its `unchanged` rows. earlier: mappings under which records may be acknowledged."""
+    """Prepare a parsed page.
+
+    unchanged: (id, row hash) of its rows that were left unread. earlier: mappings under which records may have been
+    acknowledged.
+    """
     latest = last_of_each(page.rows, mapping)
     passed, dropped = filter_rows(latest, mapping.row_filter)
     rows = convert(replace_values(passed, mapping), mapping)

@@ -30,7 +30,10 @@ from sync_assets.ledger.model import Feed, Replay
 
 
 async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
-    """Read the days of a requested replay, if there is one, continuing at the page where a capture was killed."""
+    """Read the days of a requested replay, continuing at the page where a capture was killed.
+
+    Does nothing if no replay is requested.
+    """
     ledger, mapping, table = capture.ledger, capture.mapping, capture.table.name
     request = await asyncio.to_thread(ledger.replays.replay, table)
     feed = await asyncio.to_thread(ledger.feeds.feed, table)
@@ -58,12 +61,17 @@ async def replay_days(capture: CaptureContext, result: CaptureResult) -> None:
 def capture_days(
     ledger: Ledger, table: str, days: tuple[date, date], *, resend: bool, capture: Callable[[], object]
 ) -> None:
-    """Request a replay of the first to the last day (UTC) in the ledger, and capture until it is done.
+    """Request a replay of days in the ledger, and capture until it is done.
 
     A replay that was requested earlier and is not done goes first. If a capture does not complete a replay (it failed,
     or the table is in maintenance), the request stays for the next capture.
 
-    resend: also rows that equal what Campaign acknowledged. capture: captures the table, a requested replay first.
+    Args:
+        ledger: Stores the request.
+        table: Logical name.
+        days: First and last day, UTC.
+        resend: True to send the rows even if they equal what Campaign acknowledged.
+        capture: Captures the table: a requested replay first, then the feed to its end.
     """
     before = None
     while True:
@@ -78,7 +86,10 @@ def capture_days(
 
 
 def within(days: Replay) -> str:
-    """Return the OData condition that rows were modified on these UTC days; empty if they are not limited."""
+    """Return the OData condition that rows were modified on these days; empty if they are not limited.
+
+    `modifiedon` is UTC, in whole seconds (docs/dev/references/dataverse.md 2.4).
+    """
     conditions: list[str] = []
     if days.first > date.min:
         conditions.append(f"{MODIFIED} ge {days.first.isoformat()}T00:00:00Z")
@@ -112,7 +123,10 @@ async def store_rows(capture: CaptureContext, ids: Sequence[str], feed: Feed, re
 
 
 async def refetch_rows(capture: CaptureContext, result: CaptureResult) -> None:
-    """Read again the rows of records with the block reason "refetch required": their payload was erased."""
+    """Read again the rows of records with the block reason "refetch required".
+
+    These are to be inserted again, but the ledger erased their payload when Campaign acknowledged it.
+    """
     ledger, table = capture.ledger, capture.table
     tried: set[str] = set()
     while True:

@@ -40,7 +40,11 @@ class Capture(CaptureContext):
     """The capture of one table."""
 
     async def run(self) -> CaptureResult:
-        """Follow the feed to its end, or until too many records are pending. What is stored by an error is kept."""
+        """Follow the change feed to its end, or until too many records are pending (`CaptureResult.paused`).
+
+        Raises:
+            SyncAssetsError: Of the client, or CaptureBusy. Pages stored until then, and their cursor, are kept.
+        """
         with threads_switched_often():
             return await self._run()
 
@@ -104,10 +108,13 @@ class Capture(CaptureContext):
         return feed.link, feed.kind == "page", feed, None
 
     async def _follow(self, result: CaptureResult, *, skip_unchanged: bool) -> tuple[bool, bool]:
-        """Follow the feed to its delta link, and store its pages. skip_unchanged: in a repeated full read.
+        """Follow the feed to its delta link, and store its pages.
 
-        Return True if rows may have changed during the read, so that the kept delta link is to be followed; and True if
-        it was a full read, or brought rows or deletions.
+        skip_unchanged: True to leave rows unread, in a repeated full read, whose hash the ledger has.
+
+        Returns:
+            True if rows may have changed during the read, so that the kept delta link is to be followed; and True if it
+            was a full read, or brought rows or deletions.
         """
         link, full, feed, body = await self._start()
         result.full_read |= full

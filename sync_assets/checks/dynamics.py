@@ -32,8 +32,9 @@ _GRANT = "in the Power Platform admin centre give a security role of the applica
 
 
 def certificate(credential: AppCredential) -> list[Finding]:
-    """Return the finding on the certificate's end; none for other credentials, and for one that cannot be read, with
-    which the sign-in fails.
+    """Return the finding on the certificate's end; none for other credentials, whose end is not known here.
+
+    None if it cannot be read, too: the sign-in fails with the reason.
     """
     if not isinstance(credential, ClientCertificate):
         return []
@@ -51,7 +52,11 @@ def certificate(credential: AppCredential) -> list[Finding]:
 
 
 async def sign_in(client: DataverseClient) -> tuple[list[Finding], str | None, int | None]:
-    """Sign in. Return the findings, our user's id, None if we could not, and the days of the change tracking window."""
+    """Sign in, and read our user's roles and the change tracking window.
+
+    Returns:
+        The findings, our user's id (None if we could not sign in), and the days of the window (None: unknown).
+    """
     try:
         user = await client.who_am_i()
     except SyncAssetsError as error:
@@ -78,7 +83,10 @@ async def _roles(client: DataverseClient, user: str) -> list[Finding]:
 
 
 async def clock(client: DataverseClient) -> list[Finding]:
-    """Compare Dynamics 365's clock, and the time of a contact, so of the ledger's organisation, with this host's."""
+    """Compare the clock of Dynamics 365 with that of this host. A row that was changed in the future counts, too.
+
+    It reads a contact, so call it once the organisation is known to be the ledger's.
+    """
     title = "clock of Dynamics 365"
     try:
         times = await client.times()
@@ -116,7 +124,10 @@ async def _window(client: DataverseClient) -> tuple[list[Finding], int | None]:
 
 
 def position(feed: Feed | None, days: int | None, now: datetime | None = None) -> list[Finding]:
-    """Return the age of the feed's position; half the window on, a warning (docs/dev/references/dataverse.md 1.4)."""
+    """Return a finding with the age of the feed's position.
+
+    It warns from half of the window on (docs/dev/references/dataverse.md 1.4).
+    """
     if feed is None or not days:
         return []
     age = max(0.0, ((now or datetime.now(UTC)) - feed.polled_at).total_seconds()) / 86_400
@@ -169,7 +180,10 @@ async def role_privileges(config: Config, client: DataverseClient) -> list[str]:
 
 
 async def privileges(config: Config, mapped: TableConfig, client: DataverseClient, user: str) -> list[Finding]:
-    """Return findings on the rights to read rows by the change feed and to write opt-outs; none without the table."""
+    """Return findings on the right to read rows by the change feed, and to write opt-outs if they are written.
+
+    None for a table that does not exist: another check reports that.
+    """
     needed = accesses(config, mapped.table)
     try:
         granted = await run_together(*(privilege(client, user, mapped.table, access) for access in needed))

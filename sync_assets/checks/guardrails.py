@@ -63,7 +63,11 @@ MOST_SHOWN = 3
 
 
 def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
-    """Check the limits that depend on the configuration alone, once for all tables. Raises BeyondLimits."""
+    """Check the limits that depend on the configuration alone, once for all tables, before anything runs.
+
+    Raises:
+        BeyondLimits: one line with everything that is wrong.
+    """
     findings = [finding for one in tables for finding in within_limits(config, one, None) if finding.stops_all]
     problems = list(dict.fromkeys(map(str, findings)))  # the number of custom entities is the same for every table
     if problems:
@@ -74,13 +78,18 @@ def check_configuration(config: Config, tables: Iterable[TableConfig]) -> None:
 
 
 def check_limits(runtime: Runtime, table: TableConfig, *, reading: bool) -> list[Finding]:
-    """Return the findings of all limits of the table. Raises NotReady if one is broken. reading: see `contacts`."""
+    """Return the findings of all limits of the table; raise NotReady if one is broken.
+
+    `reading`: the table is about to be captured, so until its first read is complete Dynamics 365 is asked for the
+    number of contacts; afterwards the ledger's number counts.
+    """
     return require(table.table, within_limits(runtime.config, table, contacts(runtime, table, reading=reading)))
 
 
 def contacts(runtime: Runtime, table: TableConfig, *, reading: bool) -> int:
-    """Return the number of contacts in the ledger; before their first read is complete, while `reading`, that of
-    Dynamics 365 if it is larger.
+    """Return the number of contacts in the ledger.
+
+    Until their first read is complete, `reading` asks Dynamics 365 as well, and the larger number counts.
     """
     counted, feed = known_contacts(runtime), runtime.ledger.feeds.feed(CONTACT)
     if reading and table.table == CONTACT and not (feed and feed.complete):
@@ -122,7 +131,10 @@ def _limit(rule: Rule, number: int | None, limit: int, noun: str, remedy: str) -
 
 
 def longest_chain(config: Config, table: str) -> list[str]:
-    """Return the tables of the longest chain of links from `table` on: three are a depth of 2. There are no circles."""
+    """Return the tables of the longest chain of links, beginning with `table`.
+
+    table1 -> table2 -> table3 is a depth of 2. There are no circles (cross_checks.py).
+    """
     chains = [longest_chain(config, link.table) for link in config.table(table).links if link.table != table]
     return [table, *max(chains, key=len, default=[])]
 
@@ -175,7 +187,10 @@ def personal_data(config: Config, table: TableConfig, resources: Iterable[Resour
 
 
 def check_personal_data(runtime: Runtime, table: TableConfig, own: Resource) -> Finding:
-    """Return the finding of `personal_data` for a run; the metadata of linked resources is read if it is needed."""
+    """Return the finding of `personal_data` for a run, which has the metadata of its own resource only.
+
+    If that is not enough, the metadata of linked resources is read from Campaign.
+    """
     finding = personal_data(runtime.config, table, [own])
     direct = any(attribute.target in PROFILE_NAMES for attribute in own.attributes.values() if attribute.type == "link")
     if not finding.numbers["personal_columns"] or own.name in PROFILE_NAMES or (direct and finding.passed):

@@ -41,7 +41,18 @@ WARN_SHARE, ERROR_SHARE = 0.8, 0.9
 def table_findings(
     runtime: Runtime, config: TableConfig, side: Side, set_up: Sequence[Finding], now: datetime
 ) -> list[Finding]:
-    """Return the findings of all checks of one asset, by the ledger. set_up: of both sides, for the check `ready`."""
+    """Return the findings of all checks of one asset, by the ledger.
+
+    Args:
+        runtime: Provides the ledger.
+        config: The mapped table.
+        side: Of the asset.
+        set_up: Findings about the table's set-up on both sides, for the check `ready`.
+        now: UTC.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
     first, reports = ready([one for one in set_up if one.side == side]), runtime.ledger.reports
     aging = aging_findings(runtime, config, side, now)
     if side == "campaign":
@@ -139,7 +150,14 @@ def waiting(
     now: datetime,
     parents: Sequence[tuple[str, str, int]] = (),
 ) -> Finding:
-    """Return the finding that fails if a record waits for more than LONG_WAIT, with numbers by reason and parent."""
+    """Return the finding that fails if a record has been waiting for more than LONG_WAIT.
+
+    Args:
+        by_reason: Number of waiting records by block reason, as text.
+        oldest: Since when the oldest of them has been waiting; None if there is none.
+        now: UTC.
+        parents: (table of the parents, their state, number of records that wait for them).
+    """
     number, age = sum(by_reason.values()), _age(oldest, now)
     text = f"Records that wait: {number:,}, the oldest for {duration(age)}." if number else "No record is waiting."
     if age > LONG_WAIT:
@@ -158,7 +176,14 @@ def waiting(
 
 
 def backlog(pending: int, oldest: datetime | None, now: datetime, retried: Retried | None = None) -> Finding:
-    """Return the finding that fails if a record, the oldest by its last change, is pending for more than LONG_WAIT."""
+    """Return the finding that fails if a record has been pending for more than LONG_WAIT.
+
+    Args:
+        pending: Number of pending records.
+        oldest: When the oldest of them last changed; None if there is none.
+        now: UTC.
+        retried: The records that got no answer that names a cause.
+    """
     age = _age(oldest, now)
     text = (
         f"Records that are pending: {pending:,}, the oldest for {duration(age)}." if pending else "Nothing is pending."
@@ -202,7 +227,13 @@ def arrives(
     """Return the finding that the export file arrives in time.
 
     A late file is an error, since opt-outs made in Campaign do not reach Dynamics 365 meanwhile. No file at all is a
-    warning: the export may not have begun yet. passed_over: (name, reason) of matching names that cannot be processed.
+    warning: the export may not have begun yet.
+
+    Args:
+        export: Configuration of the export file.
+        newest: When the newest file was written, UTC; None if there never was one.
+        now: UTC.
+        passed_over: (name, reason) of matching names that cannot be processed.
     """
     late, age = is_overdue(export, newest, now), _age(newest, now) if newest else None
     if age is None:
@@ -228,8 +259,14 @@ def arrives(
 
 
 def room(export: Export, storage: Storage | None, troubles: Sequence[str] = ()) -> Finding:
-    """Return the finding that the SFTP server has space: a full one breaks Campaign's workflows
-    (docs/dev/references/campaign.md 8). troubles: of moving or removing processed files, which will fill it.
+    """Return the finding that the SFTP server has space.
+
+    A full server breaks Campaign's workflows (docs/dev/references/campaign.md 8).
+
+    Args:
+        export: Configuration of the export file.
+        storage: Used and total space; None if unknown.
+        troubles: Errors of moving or removing processed files, which will fill the server.
     """
     share, numbers = 0.0, dict[str, Any]()
     if storage is None:

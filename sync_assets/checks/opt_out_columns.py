@@ -71,7 +71,10 @@ def opt_out_findings(config: Config, table: Table, resource: Resource) -> list[F
 def opt_out_problems(
     mappings: Mapping[str, OptOutMapping], table: Table, resource: Resource, *, written: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Return the problems of columns, which may also be `written`, and those of attributes: `where: wrong; remedy`."""
+    """Return the problems of the columns and those of the attributes.
+
+    Each has the form `where: what is wrong; what to write instead`. `written`: the columns are also written to.
+    """
     attributes = [_attribute_problem(name, mapping.to, resource) for name, mapping in mappings.items()]
     return _column_problems(mappings, table, written), [problem for problem in attributes if problem]
 

@@ -62,7 +62,11 @@ async def preflight(
     targets: Targets = MappingProxyType({}),
     carried: Mapping[str, OptOutMapping] = MappingProxyType({}),
 ) -> Ready:
-    """Read the metadata of both systems and compile the mapping. Raises NotReady with all findings."""
+    """Read the metadata of both systems and compile the mapping.
+
+    targets, carried: see compile_mapping. Raises NotReady with all findings, and what the clients raise if a system
+    cannot be reached.
+    """
     table, resource = await run_together(d365.table(config.table, None), campaign.resource(config.api, config.resource))
     return check_metadata(config, table, resource, targets, carried)
 
@@ -187,7 +191,10 @@ def types_in(config: TableConfig, resource: Resource) -> Types:
 
 
 def type_findings(config: TableConfig, stored: Mapping[tuple[str, str], str], now: Types) -> list[Finding]:
-    """Return a finding for each side in `now`: columns or attributes whose type differs from the known one, if any."""
+    """Return one finding for each side in `now`: columns or attributes whose type differs from the known one.
+
+    A column or attribute without a known type is no change.
+    """
     findings: list[Finding] = []
     sides = (("campaign", rules.ATTRIBUTE_TYPES, config.resource), ("d365", rules.COLUMN_TYPES, config.table))
     for side, rule, where in sides:
@@ -219,7 +226,10 @@ def findings_since_capture(ledger: Ledger, config: TableConfig, now: Types) -> l
 
 
 def target_finding(ledger: Ledger, config: TableConfig) -> Finding:
-    """Return the finding about a table's target, its resource and key; it fails if records went to another one."""
+    """Return the finding about a table's target, the resource and the key attribute; it fails if another was sent to.
+
+    A target to which nothing was sent may be replaced.
+    """
     resource, key = before = ledger.targets.target(config.table) or (config.resource, config.key)
     records, links = ledger.targets.count_sent(config.table) if before != (config.resource, config.key) else (0, 0)
     if not records:
@@ -238,7 +248,11 @@ def target_finding(ledger: Ledger, config: TableConfig) -> Finding:
 
 
 def readiness(runtime: Runtime, config: TableConfig) -> list[Finding]:
-    """Return the findings of both sides, without those that need both if a side does not answer. Raises LedgerError."""
+    """Return the findings of both sides. A system that does not answer is a finding as well.
+
+    If one side does not answer, the other side lacks findings that need both. Raises LedgerError if the ledger cannot
+    be used.
+    """
     findings, ready = interruptible.run(_check_both(runtime, config))
     contacts = guardrails.contacts(runtime, config, reading=ready is not None)
     findings = [*findings, *guardrails.within_limits(runtime.config, config, contacts)]
@@ -250,7 +264,9 @@ def readiness(runtime: Runtime, config: TableConfig) -> list[Finding]:
 async def set_up(runtime: Runtime, config: TableConfig) -> Ready:
     """Read a table's set-up from both systems. Its findings include changed types, which may fail.
 
-    Raises NotReady if another part fails, SyncAssetsError if a system does not answer.
+    Raises:
+        NotReady: Another part of the set-up fails.
+        SyncAssetsError: A system does not answer.
     """
     async with runtime.d365() as d365, runtime.campaign() as campaign:
         carried = runtime.config.captured_opt_outs(config.table)
@@ -261,7 +277,10 @@ async def set_up(runtime: Runtime, config: TableConfig) -> Ready:
 
 
 def types_note(ready: Ready) -> Finding:
-    """Return the finding about columns that are sent as text, as passed: in a check it would fail for good."""
+    """Return the finding about columns that are sent as text, marked as passed.
+
+    `doctor` warns about it; in a check it would fail for good, and hide other findings.
+    """
     finding = guardrails.supported_types(ready.mapping)
     return rules.TYPES.finding(True, finding.message, finding.numbers)
 

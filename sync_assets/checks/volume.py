@@ -28,7 +28,14 @@ async def volume(
     synced: Mapping[str, int],
     per_day: int | None,
 ) -> list[Finding]:
-    """Return the estimates for tables that can be synchronised. synced: records in Campaign, by table."""
+    """Return the estimates.
+
+    Args:
+        tables: those that can be synchronised, and how Campaign's records are addressed.
+        d365: the client.
+        synced: records that Campaign holds, by table; empty if the ledger is not usable.
+        per_day: `engine_calls_per_day`; None: no limit.
+    """
     if not tables:
         return []
     last_day = Interval(datetime.now(UTC) - timedelta(days=1)).condition(MODIFIED)
@@ -46,7 +53,10 @@ async def volume(
 
 
 def first_load(rows: Mapping[str, int | None], synced: Mapping[str, int], per_day: int | None) -> Finding:
-    """Return the estimate of the first load; an insert is one call. rows: None without a count of Dynamics 365's."""
+    """Return the estimate of the first load; an insert is one call.
+
+    rows: by Dynamics 365's count, None if it gives none.
+    """
     title, unknown = "estimate of the first load", _unknown(rows)
     missing = {table: max(0, number - synced.get(table, 0)) for table, number in rows.items() if number is not None}
     calls = sum(missing.values())
@@ -66,7 +76,13 @@ def first_load(rows: Mapping[str, int | None], synced: Mapping[str, int], per_da
 
 
 def a_day(costs: Mapping[str, int | None], capped: Sequence[str], per_day: int | None) -> Finding:
-    """Return the estimate of a day, by the rows of the last 24 hours. capped: tables with more than can be counted."""
+    """Return the estimate of a day.
+
+    Args:
+        costs: engine calls by table for the rows of the last 24 hours; None: unknown.
+        capped: tables with more rows than Dynamics 365 counts.
+        per_day: `engine_calls_per_day`; None: no limit.
+    """
     title, unknown = "estimate of engine calls per day", _unknown(costs)
     known = {table: number for table, number in costs.items() if number is not None}
     calls = sum(known.values())

@@ -30,7 +30,8 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Explain one record from end to end: both systems, filter, mapping, ledger, parents, differences. Costs one engine
-    call, and one for each link. Exit status 0: in step; 2: not in step; 1: unknown."""
+    call, and one for each link. Exit status 0: in step; 2: not in step; 1: unknown.
+    """
     if (record is None) is (where is None):
         raise typer.BadParameter("Name one record, by its ID or by --where COLUMN=VALUE.")
     runtime = open_runtime()

@@ -52,7 +52,8 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Migrate from Adobe's integration, step by step. Writes to neither system without --go. May be left and
-    continued. Exit status 0: all steps are done; 2: a person must do or decide a step."""
+    continued. Exit status 0: all steps are done; 2: a person must do or decide a step.
+    """
     runtime = terminal.open_runtime(creates=True)
     terminal.let_sigterm_interrupt()
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not as_json

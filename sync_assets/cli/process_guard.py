@@ -20,7 +20,10 @@ END_SECONDS = 15.0
 
 
 def start_guarded(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> subprocess.Popen[bytes]:
-    """Start a command under a guard, out of reach of the terminal's Ctrl-C; to end both, close its standard input."""
+    """Start a command under a guard. Close the standard input of the returned process to end both.
+
+    The session is a new one, so that Ctrl-C in a terminal reaches the caller only.
+    """
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-P", "-m", __name__, *command],
         env=dict(environment),

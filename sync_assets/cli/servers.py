@@ -95,8 +95,10 @@ def _raise_taken(command: str, arguments: Sequence[str], port: int) -> None:
 
 
 def _name_home(arguments: Sequence[str]) -> None:
-    """Let Dagster use the instance and the variables of the other commands; by itself it takes `dagster.yaml` in this
-    folder. Raises SettingsError if the instance would be beside a configuration, and there is none.
+    """Let Dagster use the instance and the variables of the other commands.
+
+    It takes the instance of `dagster.yaml` in this folder by itself. Raises SettingsError if the instance would be
+    beside a configuration, and there is none.
     """
     if "--help" in arguments:
         return

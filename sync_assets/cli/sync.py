@@ -124,7 +124,8 @@ def command(
 def sync(runtime: Runtime, only: Sequence[str] = (), *, instance: dg.DagsterInstance | None = None) -> SyncResult:
     """Run the flows of all mapped tables, or of `only`. Safe to kill and repeat at any moment.
 
-    instance: None: that of DAGSTER_HOME. Raises OtherSystems, OlderLedger, LedgerError before anything is sent.
+    instance: the Dagster instance; None: that of DAGSTER_HOME. Raises OtherSystems, OlderLedger, LedgerError before
+    anything is sent.
     """
     started = time.monotonic()
     check_tables(runtime.config, only)

@@ -123,7 +123,10 @@ class _WaitingFiles:
             self._runtime.announce(f"Waiting {seconds} s for {names} to settle; longer if it is still being written.")
 
     def _report(self, poll: folder.FolderPoll) -> None:
-        """Add notes about the folder's files, and drop those of this sync about files that are gone, or others now."""
+        """Add notes about the folder's files, and drop those of this sync about files that are no longer present.
+
+        A changed file counts as another one, which is processed in its turn.
+        """
         directory = self._runtime.config.opt_out.export.directory
         texts = [f"{name} in {directory} is passed over: {why}." for name, why in poll.passed_over]
         texts += [*poll.troubles, *(f"{file.partition}: {file.reason}" for file in poll.refused)]

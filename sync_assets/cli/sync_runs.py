@@ -142,7 +142,10 @@ def _is_due(runtime: Runtime, config: TableConfig) -> bool:
 def run_flow(
     runtime: Runtime, config: TableConfig, instance: dg.DagsterInstance, selection: list[dg.AssetKey]
 ) -> Outcome:
-    """Run one Dagster run of a table, today; one that only sends is tagged, so that sensors still follow the feed."""
+    """Run one Dagster run of a table, in today's partition.
+
+    A run that only sends is tagged, so that sensors still follow the table's changes beside it.
+    """
     tags = run_tags(runtime, config.table) | (
         {BACKLOG_TAG: "yes"} if selection == [campaign_key(config, runtime)] else {}
     )

@@ -32,7 +32,8 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Test on a stage tenant, with synthetic records, how both systems behave, and store the findings in the ledger.
-    Writes to Campaign and removes its records; writes nothing to Dynamics 365. May be killed and repeated."""
+    Writes to Campaign and removes its records; writes nothing to Dynamics 365. May be killed and repeated.
+    """
     runtime = terminal.open_runtime(creates=True)
     with terminal.on_interrupt("The next run removes its remaining records."):
         confirm_writes(runtime, yes=yes)
@@ -46,7 +47,10 @@ def command(
 
 def confirm_writes(runtime: Runtime, *, yes: bool) -> None:
     """Ask before the first write. A tenant that is not named like a stage tenant needs its name typed, despite `yes`.
-    Raises SyncAssetsError without that consent, or if the ledger belongs to other systems."""
+
+    Raises:
+        SyncAssetsError: the answer was no, there is no terminal to ask on, or the ledger belongs to other systems.
+    """
     runtime.settings.require("d365", "campaign")
     resources = ", ".join(config.resource for config in runtime.config.in_link_order)
     tenant = tenant_of(runtime.settings.campaign().url)

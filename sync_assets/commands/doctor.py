@@ -255,8 +255,10 @@ class _TableChecks:
         return [*findings, guardrails.personal_data(overall, config, resources)]
 
     async def _identified(self, resource: Resource) -> list[Finding]:
-        """Check that records are found, by the filter in the metadata, and by a look-up if the ledger can count the
-        call."""
+        """Check that records are found: by the filter in the metadata, and by a look-up.
+
+        The look-up is left out if the ledger cannot count the call.
+        """
         config, findings, configured = self.config, list[Finding](), self.config.filter
         if configured and resource.filters:  # metadata without any filter may simply not list them
             title = f"filter {configured.name}"
@@ -302,7 +304,10 @@ class _TableChecks:
         return Finding("fail", title, f"{text}. {remedy} {cost}")
 
     async def _existing(self, resource: Resource) -> list[Finding]:
-        """Return the finding on records in Campaign, by one call or a few; none once the first load has begun."""
+        """Return the finding on records in Campaign; none once the table's first load has begun.
+
+        Costs one engine call, or more if the list has more than one page.
+        """
         runtime, config, ledger = self.runtime, self.config, self.runtime.ledger
         title = "records in Campaign before the first load"
         under_way = await asyncio.to_thread(ledger.rebuilds.rebuild, config.table)

@@ -43,14 +43,18 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Estimate the engine calls of the first load and of a month from counts of rows, and compare them with the
-    budgets. Makes no engine call, writes nothing."""
+    budgets. Makes no engine call, writes nothing.
+    """
     with terminal.on_interrupt("Nothing was written."):
         document = estimate(terminal.open_runtime(), months=months, other_calls=other_calls, only=table or ())
     terminal.print_document(document, as_json, show)
 
 
 def estimate(runtime: Runtime, *, months: int, other_calls: int, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the document of `estimate --json`, of all mapped tables or of `only`."""
+    """Return the document of `estimate --json`, of all mapped tables or of `only`.
+
+    other_calls: engine calls that other sources make in a month.
+    """
     check_tables(runtime.config, only)
     runtime.settings.require("d365")
     now = datetime.now(UTC)

@@ -29,7 +29,8 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Show the outcome of each request for a record, the newest first: operation, reason and run, no values; for a
-    contact also its opt-out decisions. The ledger keeps them if `history` is configured."""
+    contact also its opt-out decisions. The ledger keeps them if `history` is configured.
+    """
     print_document(history(open_runtime(), record, table, limit), as_json, show)
 
 

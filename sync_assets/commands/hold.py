@@ -43,7 +43,8 @@ def add_command(
     as_json: Json = False,
 ) -> None:
     """Write neither this contact nor the person's other records until `hold release`. Finds these records in both
-    systems, which costs engine calls (reads only)."""
+    systems, which costs engine calls (reads only).
+    """
     print_document(add(open_runtime(creates=True), contact, force=force), as_json, show_added)
 
 
@@ -62,7 +63,8 @@ def list_command(as_json: Json = False) -> None:
 @app.command("verify")
 def verify_command(contact: Contact, as_json: Json = False) -> None:
     """List the records of the contact that either system still has. Exit status 0: deleted in both; 1: a record is
-    left, or the contact is unknown."""
+    left, or the contact is unknown.
+    """
     document = verify(open_runtime(), contact)
     print_document(document, as_json, show_whereabouts)
     errors = [*document["d365"]["errors"], *document["campaign"]["errors"]]
@@ -135,8 +137,9 @@ def listed(runtime: Runtime) -> dict[str, Any]:
 def verify(runtime: Runtime, id_text: str) -> dict[str, Any]:
     """Return where the contact and the person's other records still are.
 
-    `known`: the ledger or a system has a trace of the contact; else nothing is proved. `gone`: known, and neither
-    system has any of the records, nor can a request in flight or without an answer, which is so from `certain_at` on.
+    `known` is False if neither the ledger nor a system has any trace of the contact: then nothing is proved. `gone` is
+    True if the contact is known, neither system has any of the records, none is in flight, and no request without an
+    answer can take effect any more: that is so from `certain_at` on.
     """
     id_ = record_id(id_text, NEEDS)
     trace = interruptible.run(whereabouts(runtime, id_))
@@ -178,8 +181,11 @@ def _document(hold: Hold) -> dict[str, Any]:
 
 
 def _not_seen(trace: Whereabouts) -> dict[str, list[str]]:
-    """Return by table the acknowledged children that Campaign does not show: deleted there, or hidden with their
-    parent."""
+    """Return the acknowledged children that Campaign does not show, by table.
+
+    They were deleted there, or are hidden because their parent was deleted (docs/dev/references/campaign.md 5). No
+    request distinguishes the two.
+    """
     unseen: dict[str, list[str]] = {}
     for one in trace.related:
         if one.may_exist_in_campaign and one.table != CONTACT and one.id not in trace.campaign.ids.get(one.table, ()):

@@ -143,7 +143,8 @@ class Inventory:
 
     def add_reads_of_opt_outs(self, ledger: Ledger) -> None:
         """Add the reads that opt-outs will cost: of contacts that Campaign is asked for before a decision, and of those
-        that it looks up for an update. ledger: the plan's, at its end."""
+        that it looks up for an update. ledger: the plan's, at its end.
+        """
         config, after = self.runtime.config, ""
         if not config.opt_out.active:
             return
@@ -203,7 +204,8 @@ class _ListedRecords(ListedKeys):
 
     def place(self, resource: str, pkey: str, id_: str | None) -> str | None:
         """Add a record. Return `first` or `again` for the first and a further one with this id; None if it was added
-        before."""
+        before.
+        """
         exists = "SELECT 1 FROM keys WHERE resource = ? AND id = ?"
         place = "again" if self._file.execute(exists, (resource, id_)).fetchone() else "first"
         added = self._file.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?)", (resource, pkey, id_))

@@ -44,7 +44,8 @@ OPT_OUT_COUNTS = ("agree", "only_d365", "only_campaign", "to_d365", "to_campaign
 class StepResult:
     """The result of a step, which is stored, and details, which are printed only.
 
-    question: to be confirmed before the step is done. todo: for a person; then the step is made again.
+    question: what a person must confirm before the step is done. todo: what a person must do first; then the step is
+    made again.
     """
 
     result: dict[str, Any] = field(default_factory=dict[str, Any])

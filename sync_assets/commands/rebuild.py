@@ -48,7 +48,8 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Compare both systems after the ledger was lost or restored, so that the next sync sends only differences. Writes
-    to neither system. May be killed and repeated; stop the sensors meanwhile."""
+    to neither system. May be killed and repeated; stop the sensors meanwhile.
+    """
     runtime = terminal.open_runtime(creates=not dry_run)
     runtime.new_ledger = new_ledger
     with terminal.on_interrupt("Nothing is lost."):

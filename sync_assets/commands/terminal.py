@@ -240,7 +240,10 @@ def plain_table(
 
 
 def number_table(title: str, columns: Sequence[str], rows: Mapping[str, Mapping[str, int] | Sequence[int]]) -> Table:
-    """Return a table of numbers, by name and column or in the order of the columns, with sums of several rows."""
+    """Return a table of numbers with a line for each name, and a line with their sums if there are several.
+
+    rows: by name, the numbers by column, or in the order of the columns.
+    """
     numbers = [[row[name] for name in columns] if isinstance(row, Mapping) else row for row in rows.values()]
     lines = [(name, *line) for name, line in zip(rows, numbers, strict=True)]
     table = plain_table(title, *columns, rows=lines, numbers=columns)

@@ -230,7 +230,8 @@ def _opt_out(opt_out: dict[Any, Any], tables: Tables, line: Line) -> Iterator[Pr
 
 def _polarity(where: Path, field: Any, mapping: Any, to: str | None) -> Iterator[Problem]:
     """Check Microsoft's columns whose polarity is known: true of `donot…` means do not, of `followemail` allow
-    (docs/dev/references/dataverse.md 2.6)."""
+    (docs/dev/references/dataverse.md 2.6).
+    """
     inverted = _dict(mapping).get("inverted", False)
     if field == ALLOWS and inverted is False and to:
         text = f"`{field}`: true means allow in Dynamics 365, and true in `{to}` means do not"

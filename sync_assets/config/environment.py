@@ -73,7 +73,11 @@ class CampaignSettings:
 
 @dataclass(frozen=True, slots=True)
 class SftpSettings:
-    """Address and credentials of the Campaign SFTP. host_key: known_hosts file that the server must match."""
+    """Address and credentials of the Campaign SFTP.
+
+    private_key: file of the key to sign in with. host_key: known_hosts file that the server must match. passphrase: of
+    an encrypted key.
+    """
 
     host: str
     port: int
@@ -85,7 +89,10 @@ class SftpSettings:
 
 @dataclass(frozen=True, slots=True)
 class AlertSettings:
-    """Secrets of notifications; None if not set. Addresses are secrets, too: they need no sign-in."""
+    """Secrets of notifications; None if not set. The addresses are secrets, since they need no sign-in.
+
+    heartbeat: where a monitoring service expects pings.
+    """
 
     webhook: SecretStr | None
     smtp_user: str | None
@@ -156,10 +163,11 @@ class Settings:
         return self.home / self.config.name if self.of_sandbox else self.config.absolute()
 
     def configuration(self) -> Path:
-        """Return the configuration file. Raises SettingsError if there is none.
+        """Return the configuration file.
 
-        It is also raised for the sandbox's if a system is not on this host: fields that the user never mapped would be
-        overwritten there, and records deleted.
+        Raises:
+            SettingsError: there is none, or it is the sandbox's and a system is not on this host. With the sandbox's
+                configuration fields that the user never mapped would be overwritten there, and records deleted.
         """
         if not self.config_named:
             raise NoConfiguration

@@ -37,9 +37,14 @@ OVER_DAGSTER = "SYNC_ASSETS_OVER_DAGSTER"
 def complete(environment: MutableMapping[str, str], *, config: str = "", env_file: str = "", prefix: str = "") -> None:
     """Add the variables of `.env` beside the configuration file, and the file's path.
 
-    Variables of `environment` win over those of `.env`; a blank one counts as not set. config, env_file: paths of the
-    command line, which win over both. prefix: each variable is taken without it; others are of another installation and
-    not taken. Names in `env_file` have no prefix. Raises SyncAssetsError for an unreadable file.
+    Args:
+        environment: is changed. Its variables win over those of `.env`; a blank one counts as not set.
+        config, env_file: paths of the command line; they win over variables that are set.
+        prefix: Of the variables, in the environment and in `.env`: each is taken without it. Without the prefix none of
+            the program's is taken then, since it is of another installation. Names in `env_file` have no prefix.
+
+    Raises:
+        SyncAssetsError: A file of variables cannot be read.
     """
     environment.update(json.loads(environment.get(OVER_DAGSTER, "{}")))
     if prefix:

@@ -297,7 +297,8 @@ class Config(Model):
     @model_validator(mode="after")
     def _opt_outs_are_fields(self) -> Self:
         """Add opt-outs to contact's fields with direction d365_to_campaign (docs/dev/references/campaign.md 14). Every
-        reader of the tables gets them so."""
+        reader of the tables gets them so.
+        """
         if self.opt_out.direction == "d365_to_campaign":
             mappings = self.opt_out.mappings
             tables = tuple(one.with_opt_outs(mappings) if one.table == CONTACT else one for one in self.tables)

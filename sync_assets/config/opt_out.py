@@ -43,13 +43,17 @@ class OptOutMapping(Model):
 
     @property
     def replacements(self) -> dict[int | None, bool]:
-        """D365 value -> Campaign value; 1 and true are the same key. An empty column is no opt-out."""
+        """D365 value -> Campaign value, for columns of true and false or 1 and 0 (1 and true are the same key).
+
+        An empty column is no opt-out.
+        """
         return {1: not self.inverted, 0: self.inverted, None: False}
 
 
 class Export(Model):
     """The file that a Campaign workflow writes with the opt-outs of changed profiles
-    (docs/dev/references/campaign.md 8)."""
+    (docs/dev/references/campaign.md 8).
+    """
 
     directory: SftpFolder = "d365_loads/exports"
     """Relative to the folder after sign-in, or from the root with a `/`."""
@@ -149,7 +153,10 @@ class OptOutConfig(Model):
 
     @property
     def active(self) -> bool:
-        """True if opt-outs have their own flows; in direction d365_to_campaign they are ordinary fields of contact."""
+        """True if opt-outs have their own flows: not if disabled, nor in direction d365_to_campaign.
+
+        In that direction they are ordinary fields of contact.
+        """
         return self.direction in WRITES_D365
 
     @property

@@ -62,7 +62,8 @@ class SettingsError(SyncAssetsError):
 
 class SecretFileError(SyncAssetsError):
     """Raised when the file of a secret cannot be read, or is empty. The text names the variable, and the path unless it
-    may be the secret itself."""
+    may be the secret itself.
+    """
 
 
 class FileSecret(SecretStr):
@@ -74,7 +75,10 @@ class FileSecret(SecretStr):
         super().__init__(self.get_secret_value())
 
     def get_secret_value(self) -> str:
-        """Return the file's present content without byte order mark and surrounding blanks. Raises SecretFileError."""
+        """Return the present content of the file without byte order mark and surrounding blanks.
+
+        Raises SecretFileError.
+        """
         try:
             value = self._file.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -132,7 +136,10 @@ class VariableReader:
             return SecretStr("unreadable")  # so that it does not also count as missing
 
     def url(self, name: str, default: str = "", *, wrong_end: str = "") -> str:
-        """Read an https URL, or http on a loopback host, without credentials, query, trailing slash and `wrong_end`."""
+        """Read an https URL, or http on a loopback host, without credentials, query and trailing slash.
+
+        wrong_end: a path that the URL must not have.
+        """
         value = (self.optional(name, default) if default else self.required(name)).rstrip("/")
         if not value:
             return value
@@ -160,8 +167,10 @@ class VariableReader:
         return secret
 
     def file(self, name: str, default: Path | None, *, shown: bool = False) -> Path | None:
-        """Read the path of an existing file. shown: in messages, but not that of a key, which may be the key by
-        mistake."""
+        """Read the path of an existing file.
+
+        shown: True if a message may show the path. False for a key file: the variable may hold the key by mistake.
+        """
         value = self.optional(name)
         if not value:
             return default

@@ -40,7 +40,9 @@ _READ_ERRORS = (ValueError, UnsupportedAlgorithm)
 def msal_credential(credential: ClientCertificate | FederatedToken) -> Mapping[str, Any]:
     """Read the credential now, so that a replaced file counts at once, and return msal's `client_credential`.
 
-    Raises SignInRefused if the file cannot be read or used, SecretFileError for that of the password; nothing was sent.
+    Raises:
+        SignInRefused: The file cannot be read or used; nothing was sent.
+        SecretFileError: The password's file cannot be read.
     """
     if isinstance(credential, FederatedToken):
         return {"client_assertion": _token(credential.file)}

@@ -85,9 +85,13 @@ async def update_rows(client: DataverseClient, table: Table, updates: Sequence[R
     """Send updates in batches, some of them at once; return a result for each update, in their order.
 
     Throttling stops every task of the client. After an error that is raised, any of the updates may have been carried
-    out; all of them can be sent again without harm. Raises ValueError if a row is in `updates` twice, since parallel
-    requests have no order; D365Refused if the role may not write, or the table is unknown; HttpError for an answer that
-    cannot be matched with the updates; and what `Endpoint.send` raises.
+    out; all of them can be sent again without harm.
+
+    Raises:
+        ValueError: a row is in `updates` twice; parallel requests have no order.
+        D365Refused: the role may not write, or the table is unknown.
+        HttpError: an answer cannot be matched with the updates.
+        Unavailable, and what `Endpoint.send` raises.
     """
     if len({update.id.lower() for update in updates}) != len(updates):
         raise ValueError("a row stands in the updates twice")
@@ -186,7 +190,10 @@ class _Slice:
         return True
 
     def _wait(self, parts: Sequence[Response], attempt: int) -> float:
-        """Return the seconds until these parts are sent again. A `Retry-After` holds back all tasks of the client."""
+        """Return the seconds until the next attempt. parts: those to be sent again.
+
+        A `Retry-After` holds back every task of the client (docs/dev/references/dataverse.md 4).
+        """
         waits = (retry_after(part.headers) for part in parts)
         longest = max((seconds for seconds in waits if seconds is not None), default=None)
         wait = backoff(attempt, longest)
@@ -230,7 +237,10 @@ _READ_ONLY = re.compile(r"\b(inactive|read-?only|deactivated)\b", re.IGNORECASE)
 
 
 def outcome(update: RowUpdate, part: Response, table: Table) -> UpdateResult:
-    """Return the result of an update. Raises D365Refused or SignInRefused if other rows would fail alike."""
+    """Return the result of an update from its part.
+
+    Raises D365Refused, SignInRefused if every other row would fail alike.
+    """
     if 200 <= part.status < 300:
         return UpdateResult(update.id, "done")
     if error := _error_for_all(part, table):
@@ -257,8 +267,10 @@ _CODE_OR_NAME = re.compile(r"0[xX][0-9a-fA-F]{1,8}|[a-z][a-z0-9_]*")
 
 
 def masked(message: str) -> str:
-    """Return a refusal's message in one line: names of the data model and error codes, but no ids, addresses, numbers
-    and quoted texts."""
+    """Return a refusal's message in one line, without ids, addresses, numbers and quoted texts.
+
+    Names of the data model and error codes stay.
+    """
 
     def hidden(match: re.Match[str]) -> str:
         token = match[0]
@@ -300,9 +312,10 @@ def is_multipart(answer: Response) -> bool:
 
 
 def read_parts(answer: Response) -> list[Response | None]:
-    """Return the parts in their order, None for an unreadable one. Raises HttpError for an answer that is no multipart.
+    """Return the parts in their order; None for an unreadable part, so that those after it keep their places.
 
-    A last part without a closing boundary is left out: it may be cut off.
+    A last part without a closing boundary is left out: it may be cut off. Raises HttpError if it is no multipart
+    answer.
     """
     header = _BOUNDARY.search(answer.headers.get("content-type", "")) if is_multipart(answer) else None
     if header is None:

@@ -199,7 +199,10 @@ class DataverseClient:
     async def page(
         self, link: str, *, tracked: bool, size: int = MAX_PAGE, table: str = "", patience: float | None = None
     ) -> bytes:
-        """Return the body of a page. tracked: True for a first page and its next links, False for a delta link."""
+        """Return the body of one page. `tracked`: True for a first page and its next links, False for a delta link.
+
+        Raises FeedExpired, TrackingOff, D365Refused, and what Endpoint.send raises.
+        """
         prefer = f"odata.maxpagesize={size}"
         if tracked:
             prefer = f"odata.track-changes,{prefer}"
@@ -213,7 +216,8 @@ class DataverseClient:
     ) -> AsyncIterator[bytes]:
         """Yield the present rows with these ids, in answers that `PageParser` reads; deleted rows are missing.
 
-        column: holds the ids; by default the primary key. Queried by `In` (docs/dev/references/dataverse.md 2.2).
+        Queried by `In` (docs/dev/references/dataverse.md 2.2), IDS_IN_A_QUERY ids at a time. `size`: most rows of a
+        page. `column`: holds the values `ids`; by default the primary key. Raises what `page` raises, and EndlessRead.
         """
         columns = ",".join(select)
         for start in range(0, len(ids), IDS_IN_A_QUERY):

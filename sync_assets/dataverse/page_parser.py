@@ -87,9 +87,10 @@ _HEAD = msgspec.json.Decoder(Head)
 
 
 def row_hashes(raws: Sequence[msgspec.Raw], fingerprint: str = "") -> list[int]:
-    """Return a signed 64-bit hash of each row as it was sent, salted by the mapping's fingerprint.
+    """Return a signed 64-bit hash of each row as it was sent, its version and the order of its members included.
 
-    It covers computed columns, whose changes do not change the version.
+    Rows with equal hashes are the same row, read by the same mapping. The hash covers computed columns, whose changes
+    do not change the version. fingerprint: of the mapping.
     """
     (salt,) = unpack(">q", sha256(fingerprint.encode()).digest()[:8])
     hashes = unpack(f">{len(raws)}q", b"".join([sha256(raw).digest()[:8] for raw in raws]))
@@ -97,7 +98,10 @@ def row_hashes(raws: Sequence[msgspec.Raw], fingerprint: str = "") -> list[int]:
 
 
 def row_versions(etags: Sequence[str | None]) -> pl.Series:
-    """Return the `versionnumber` in each etag, `W/"<versionnumber>"`, which each write raises; null in other forms."""
+    """Return the `versionnumber` in each etag, `W/"<versionnumber>"`; null for an etag of another form.
+
+    The versions of an organization's rows increase with each write.
+    """
     texts = pl.Series(ROW_VERSION, etags, pl.String)
     return texts.str.extract(r'^W/"([0-9]{1,19})"$').cast(pl.Int64, strict=False)
 
@@ -108,7 +112,11 @@ class _Tombstone(msgspec.Struct):
 
 
 class PageParser:
-    """Parse pages of columns with their types. key: of the table, which no row may lack; empty for rows that may."""
+    """Parse pages of one selection.
+
+    columns: the names in `$select` with their types. table, key: the table and its primary key, which no row may lack;
+    empty for rows that may. fingerprint: of the mapping, see `row_hashes`.
+    """
 
     def __init__(
         self, columns: Mapping[str, ColumnType], *, table: str = "", key: str = "", fingerprint: str = ""
@@ -123,7 +131,10 @@ class PageParser:
         self._item = msgspec.json.Decoder(row)
 
     def parse(self, body: bytes, head: Head | None = None) -> Page:
-        """Parse one answer, or its decoded `head`. Raises BadPage for no page, or a value of another type."""
+        """Parse one answer. `head`: its envelope, if `peek` has already decoded it.
+
+        Raises BadPage if it is no page, or if a value does not have its column's type.
+        """
         try:
             return self._parse(head or _HEAD.decode(body))
         except msgspec.ValidationError as error:
@@ -186,7 +197,10 @@ class PageParser:
 
 
 def peek(body: bytes) -> Head | None:
-    """Return the envelope of an answer before its rows are decoded; None if it is no page: `parse` raises the error."""
+    """Return the envelope of an answer, which has the next link, long before the rows are decoded.
+
+    None if the answer is no page; then `parse` raises the error.
+    """
     try:
         return _HEAD.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -214,8 +228,10 @@ def changed_ids(head: Head, key: str) -> list[str]:
 
 
 def changes(head: Head, key: str) -> tuple[dict[str, int | None], list[str]]:
-    """Return the highest version of each row of a page, by id, and the ids of its tombstones, in lower case. key: its
-    column. Raises BadPage.
+    """Return the versions of the rows of a page, by id, and the ids of its tombstones, in lower case. Raises BadPage.
+
+    Of a row that the page has several times, the highest version. Other members are ignored. key: the column of the
+    table's primary key.
     """
     members = [("key", str | None, None), ("id", str | None, None), ("etag", str | None, None)]
     item = msgspec.defstruct("Item", members, rename={"key": key, "etag": "@odata.etag"})

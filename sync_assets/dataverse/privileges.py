@@ -28,7 +28,10 @@ async def roles(client: DataverseClient, user: str) -> list[str]:
 
 
 async def privilege_names(client: DataverseClient, table: str) -> dict[str, str]:
-    """Return the names of the table's privileges by what they allow: {"Read": "prvReadContact"}."""
+    """Return the names of the table's privileges by what they allow: {"Read": "prvReadContact"}.
+
+    Raises D365Refused, HttpError.
+    """
     path = f"EntityDefinitions(LogicalName='{quote(table)}')?$select=LogicalName,Privileges"
     answer = await client.read(path, table)
     with understood(_USER):
@@ -37,7 +40,10 @@ async def privilege_names(client: DataverseClient, table: str) -> dict[str, str]
 
 
 async def depths(client: DataverseClient, user: str, names: Collection[str]) -> dict[str, str]:
-    """Return the depth of each privilege that the user has, by own roles and teams': Basic, Local, Deep, Global."""
+    """Return the depth of each privilege (`Basic`, `Local`, `Deep`, `Global`), by the user's own roles and its teams'.
+
+    Privileges that the user does not have are missing. Raises D365Refused, HttpError.
+    """
     function = "Microsoft.Dynamics.CRM.RetrieveUserSetOfPrivilegesByNames(PrivilegeNames=@p1)"
     listed = quote(msgspec.json.encode(sorted(names)).decode())
     answer = await client.read(f"systemusers({user})/{function}?@p1={listed}")

@@ -56,7 +56,10 @@ class Interval:
 
 
 async def count_rows(client: DataverseClient, table: Table, *conditions: str) -> RowCount:
-    """Return the number of rows that meet all conditions, by one query. Empty conditions are ignored."""
+    """Return the number of rows that meet all conditions, by one query. Empty conditions are ignored.
+
+    Raises D365Refused, HttpError.
+    """
     where = " and ".join(f"({one})" for one in conditions if one)
     path = f"{table.set_name}?$select={table.key}&$count=true" + (f"&$filter={quote(where)}" if where else "")
     prefer = f'odata.maxpagesize=1,odata.include-annotations="{_EXCEEDED[1:]}"'
@@ -75,9 +78,16 @@ async def count_interval(
     now: datetime,
     queries: int = MOST_QUERIES,
 ) -> RowCount:
-    """Return the number of rows whose column is in the interval, halved up to `now`, and that meet all conditions.
+    """Return the number of rows whose column is in the interval and that meet all conditions.
 
     Rows without a value in the column are counted only as long as one query suffices, and `interval` is open.
+
+    Args:
+        now: the end of the halving of an interval without an end.
+        queries: queries at most.
+
+    Raises:
+        D365Refused, HttpError.
     """
     total, lower_bound, left = 0, False, queries - 1
     counted = [(interval, await count_rows(client, table, interval.condition(column), *conditions))]

@@ -92,7 +92,14 @@ class AiohttpClient:
         return session
 
     async def exchange(self, method: str, address: str, headers: Mapping[str, str], body: bytes | None) -> Response:
-        """Send one request and read its whole response. Raises NotSent, NotTrusted, OutcomeUnknown, LimitExceeded."""
+        """Send one request and read its whole response.
+
+        Raises:
+            NotSent: no connection could be made.
+            NotTrusted: the server's certificate is not trusted.
+            OutcomeUnknown: the response was lost.
+            LimitExceeded: the response was too large or took too long.
+        """
         session = self._session = self._session or self._open()
         try:
             url = _parsed(address)

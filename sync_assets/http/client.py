@@ -53,7 +53,10 @@ def bearer_token(value: object) -> str:
 
 
 class CachedTokens:
-    """Caches what `fetch` returns, (token, lifetime in seconds), until shortly before its end; one fetch at a time."""
+    """Caches a token until shortly before it expires, with at most one fetch at a time per event loop.
+
+    fetch: an async function that returns (token, lifetime in seconds).
+    """
 
     def __init__(self, fetch: Callable[[], Any]) -> None:
         self._fetch = fetch
@@ -152,14 +155,25 @@ class Endpoint:
     ) -> Response:
         """Send a request, with retries, and return its response, whatever the status, unless it is transient.
 
-        url: absolute (a link from a response, sent as it is), or a path below the base URL. headers, observer: in
-        addition to the endpoint's. kind: of the request, for the observers. repeat_unknown: True to retry also if the
-        outcome is unknown; by default for GET only. patience: total seconds for retries, without the time until the
-        request is admitted. guard: called right before each single request; admission: entered around each.
+        Args:
+            method: HTTP method.
+            url: absolute (a link from a response, sent as it is), or a path below the base URL.
+            body: of the request.
+            headers: in addition to the endpoint's.
+            kind: of the request, for the observers.
+            repeat_unknown: True to retry also if the outcome is unknown; by default for GET only.
+            patience: total seconds for retries; the endpoint's by default. The time until the request is admitted does
+                not count.
+            guard: called right before each single request.
+            observer: in addition to the endpoint's.
+            admission: entered around each single request.
 
-        Raises NotSent, OutcomeUnknown or Unavailable after the last attempt; SignInRefused if the token was refused
-        twice; ForeignLink; LimitExceeded at once, since the next response would exceed the limits, too; and what
-        `guard` and `admission` raise.
+        Raises:
+            NotSent, OutcomeUnknown, Unavailable: after the last attempt.
+            SignInRefused: the token was refused twice.
+            ForeignLink: the URL leads to another host.
+            LimitExceeded: at once, since the next response would exceed the limits, too.
+            Exception: what `guard` and `admission` raise.
         """
         request_url = self.checked(url)
         repeat = method == "GET" if repeat_unknown is None else repeat_unknown
@@ -306,7 +320,10 @@ class EndlessRead(HttpError):
 
 
 class LinkTrail:
-    """The links that one paged read has followed, from `start` if it is known; system and name are for errors."""
+    """The links that one paged read has followed.
+
+    system, name: the system and its table or resource, for errors. start: the link of the first page, if it is known.
+    """
 
     def __init__(self, system: str, name: str, start: str = "") -> None:
         self._system, self._name = system, name
@@ -314,7 +331,17 @@ class LinkTrail:
         self._empty = 0
 
     def follow(self, link: str | None, rows: int) -> str:
-        """Check the next link, no delta link, of a page; return it, empty after the last page. Raises EndlessRead."""
+        """Check a page's next link and return it; empty after the last page.
+
+        Only for links of next pages: a delta link may be equal to the one that the read began with.
+
+        Args:
+            link: the next link of the page; None after the last page.
+            rows: number of rows of the page.
+
+        Raises:
+            EndlessRead: the link was followed before, or there were too many consecutive pages without rows.
+        """
         if not link:
             return ""
         if hash(link) in self._seen:

@@ -36,7 +36,10 @@ class Proxy:
 
 @lru_cache(maxsize=64)
 def environment_proxy(scheme: str, host: str) -> Proxy | None:
-    """Return the proxy that the environment names for a URL. Raises NotSent, without quoting a wrong address."""
+    """Return the proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name for a URL.
+
+    Raises NotSent if the variable is no proxy's address; the error does not quote it.
+    """
     if urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies()
@@ -67,8 +70,15 @@ LONGEST_ANSWER = 16_384
 def open_connection(scheme: str, host: str, port: int, timeout: float) -> socket.socket:
     """Connect to a host: directly, or through the proxy in `<SCHEME>_PROXY` unless `NO_PROXY` lists the host.
 
-    scheme: `sftp` or `smtp`. timeout: seconds for each wait on the socket, also later. Raises OSError if the host is
-    out of reach, without a proxy; NotSent, which names proxy and variable, if the proxy refused or is out of reach.
+    Args:
+        scheme: `sftp` or `smtp`.
+        host: The proxy resolves it, if there is one.
+        port: The host's.
+        timeout: Seconds for each wait on the socket, also later.
+
+    Raises:
+        NotSent: The proxy refused, or is out of reach; the error names it and the variable.
+        OSError: The host is out of reach, without a proxy.
     """
     proxy = environment_proxy(scheme, host) if urllib.request.getproxies().get(scheme) else None
     if proxy is None:

@@ -24,12 +24,15 @@ _NAME = re.compile(r"@?[A-Za-z][\w:./\[\]-]*")
 
 
 def redact(reason: str, payload: str | bytes | None) -> str:
-    """Return the reason without personal data, as one line of at most 300 characters. payload: JSON of the request, if
-    any.
+    """Return the reason without personal data, as one line of at most 300 characters.
 
     Removed are every value of the payload (except booleans and ids), e-mail addresses, telephone numbers, the values in
     a database's key details, and quoted text that is no name of the data model. Kept are the attribute's name, what is
     wrong with it, error codes and ids (GUIDs).
+
+    Args:
+        reason: the server's error text.
+        payload: JSON of the request; None if there was none.
     """
     text = _KEY_DETAIL.sub(f")=({_GONE})", one_line(html.unescape(reason)))
     text = _Censor(payload)(text)

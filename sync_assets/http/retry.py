@@ -43,8 +43,10 @@ _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Parse a `Retry-After` header (a number or a date) to seconds, at most LONGEST_RETRY_AFTER; None without a valid
-    one."""
+    """Parse a `Retry-After` header (a number or a date) to seconds, at most LONGEST_RETRY_AFTER.
+
+    None without a header, or if it is invalid. A date in the past is 0.
+    """
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):
         return min(float(value), LONGEST_RETRY_AFTER)
@@ -56,14 +58,20 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def backoff(attempt: int, asked: float | None = None) -> float:
-    """Return the seconds before the next attempt: those asked for, or doubling from 0.5 to 30, with 30 % jitter."""
+    """Return the seconds to wait before the next attempt: doubling from 0.5 up to 30, with 30 % jitter.
+
+    asked: the seconds of a `Retry-After`, which then count instead.
+    """
     if asked is not None:
         return asked + random.uniform(0, 0.25)  # noqa: S311
     return min(30.0, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3)  # noqa: S311
 
 
 class Throttle:
-    """The throttle that all tasks of a process share, until a time of the monotonic clock."""
+    """The throttle that all tasks of a process share: a `Retry-After` stops all of them.
+
+    until: end of the wait, monotonic clock.
+    """
 
     def __init__(self) -> None:
         self.until = 0.0

@@ -131,7 +131,8 @@ def named_value(text: str, attribute: Attribute) -> str | None:
 
 def empty_value(attribute: Attribute) -> str | bool | int:
     """Return what Campaign shows for an attribute without a value; floats as text
-    (docs/dev/references/campaign.md 1)."""
+    (docs/dev/references/campaign.md 1).
+    """
     match attribute.type:
         case "integer":
             return 0

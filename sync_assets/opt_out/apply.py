@@ -66,7 +66,10 @@ class Applied:
 
 @dataclass(slots=True)
 class _Change:
-    """The outcomes of opt-outs that were claimed at once. unanswered: contacts with a write without an answer."""
+    """The outcomes of the opt-outs that were claimed at once: rows to store, and how many of them were written.
+
+    unanswered: contacts with a write that got no answer, even if a later one did.
+    """
 
     rows: list[OptOutRow] = field(default_factory=list[OptOutRow])
     written: int = 0
@@ -127,8 +130,9 @@ async def _claim(session: Session, state: OptOutState, after: str, limit: int) -
 def _still_wanted(
     session: Session, due: Due, row_by_id: Mapping[str, RowNow], change: _Change, done: Applied
 ) -> dict[str, list[OptOutRow]]:
-    """Return by contact the due rows that must still be written, now that the contacts were read again; `change` and
-    `done` receive the others.
+    """Return by contact the due rows that must still be written, after the contacts have been read again.
+
+    row_by_id: the contacts as read again. change, done: receive the other rows.
     """
     wanted: dict[str, list[OptOutRow]] = {}
     for id_, rows in due.items():
@@ -179,7 +183,12 @@ def _again(session: Session, row: OptOutRow) -> OptOutRow:
 
 
 async def write_campaign(session: Session) -> Applied:
-    """Write all opt-outs that are due to Campaign, until the call budget is exhausted. Raises SignInRefused."""
+    """Write all opt-outs that are due to Campaign, until the call budget is exhausted.
+
+    Raises:
+        SignInRefused: Campaign refuses access.
+        LedgerError: the ledger failed.
+    """
     done, after = Applied(), ""
     while done.problem is None:
         due = await _claim(session, OptOutState.TO_CAMPAIGN, after, IN_CAMPAIGN_AT_ONCE)

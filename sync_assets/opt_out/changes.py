@@ -22,9 +22,10 @@ from sync_assets.runtime.context import Runtime
 
 @dataclass(slots=True)
 class Changes:
-    """One run of the opt-out flow without a file, and its results so far: None if there was no poll, or no decision.
+    """One run of the opt-out flow without a file, and its results so far.
 
-    failed: errors that do not stop other parts. written: the systems that were written completely.
+    failed: errors of parts that do not stop the others: a poll, or the writes to one system. polled, deciding: None if
+    there was no poll, or no decision. written: the systems that were written completely.
     """
 
     runtime: Runtime
@@ -34,7 +35,11 @@ class Changes:
     written: dict[Side, Applied] = field(default_factory=dict[Side, Applied])
 
     async def settle(self, *, poll: bool = False) -> None:
-        """Poll profiles if a poll is due, decide what is due, and write it to the systems of the direction."""
+        """Poll profiles if a poll is due, decide what is due, and write it to the systems of the direction.
+
+        Raises:
+            SyncAssetsError: nothing could be decided.
+        """
         now = datetime.now(UTC)
         with self._going_on():
             if poll or poll_is_due(self.runtime, now):

@@ -23,9 +23,10 @@ STATES = {
 
 @dataclass(frozen=True, slots=True)
 class ContactOptOut:
-    """One opt-out of a contact. Values are in Campaign's sense: True is opted out, None is no value, or no record.
+    """One opt-out of a contact. Values are in Campaign's sense: True is opted out.
 
-    stored: None if the contact never opted out. now: what these values lead to; None unless both records exist.
+    d365, campaign: None if that system has no value, or no record. stored: the ledger's row; None if the contact never
+    opted out. now: the decision that these values lead to; None unless both records exist.
     """
 
     column: str

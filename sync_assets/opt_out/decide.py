@@ -51,7 +51,15 @@ def decide(  # noqa: PLR0911 - a table of cases
     campaign: bool | None,
     campaign_changed: datetime | None,
 ) -> Decision:
-    """Decide the value of one opt-out. Values: True for opted out, None for none. Times are in UTC, None if unknown."""
+    """Decide the value of one opt-out.
+
+    Args:
+        direction: of the opt-out flows.
+        d365: True for opted out in Dynamics 365; None for no value.
+        d365_modified: when the contact was last modified, with a time zone; None if unknown.
+        campaign: True for opted out in Campaign; None for no value.
+        campaign_changed: when the attribute was last changed, with a time zone; None if unknown.
+    """
     held = bool(d365)
     if direction == "d365_to_campaign":
         agree = held == bool(campaign)

@@ -41,9 +41,11 @@ SLACK = timedelta(hours=1)
 
 @dataclass(slots=True)
 class Parity:
-    """The result of a comparison: numbers of contacts and opt-outs. differing: ids that should agree by now.
+    """The result of a comparison.
 
-    on_the_way: opt-outs that may still differ. unanswered, kept_back: contacts without a response, or a call for it.
+    contacts: compared contacts. compared: compared opt-outs. on_the_way: opt-outs that may still differ. unanswered:
+    contacts for which Campaign gave no usable response. kept_back: contacts not compared, since the call budget did not
+    allow it. differing: attribute -> ids that should agree by now.
     """
 
     contacts: int = 0
@@ -75,11 +77,19 @@ def judge(
     applied: datetime | None,
     now: datetime,
 ) -> str:
-    """Return `agree`, `on the way` or `differ` for one opt-out, from each side's value and time of change. Pure.
+    """Return `agree`, `on the way` or `differ` for one opt-out. Pure.
 
     A change that the direction does not carry may differ permanently, and counts as agreement: a change in Dynamics 365
     after the last one in Campaign (campaign_to_d365), or an opt-out made in Campaign (d365_to_campaign). An opt-out
-    that is missing in Campaign may not. applied: time of the last change in Campaign that was carried.
+    that is missing in Campaign may not.
+
+    Args:
+        opt_out: the configuration.
+        direction: of the opt-out flows.
+        d365: value (True for opted out) and the contact's modification time.
+        campaign: value and time of change.
+        applied: time of change of the last change in Campaign that was carried.
+        now: the current time.
     """
     decision = decide(direction, d365[0], d365[1], campaign[0], campaign[1])
     if decision.write is None or (direction == "d365_to_campaign" and not decision.value):

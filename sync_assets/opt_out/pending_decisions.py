@@ -42,10 +42,11 @@ _STATES = {None: OptOutState.SYNCED, "d365": OptOutState.TO_D365, "campaign": Op
 
 @dataclass(slots=True)
 class DecisionRun:
-    """The progress of a run of decisions, by (reason, system to be written or "").
+    """The progress of a run of decisions.
 
-    partition: of the decisions in the audit: the file's, or the day's (`day_without_file`). problem: why Campaign was
-    not queried for all contacts. unanswered: contacts without a response; they stay due, all others are decided.
+    partition: of the decisions in the audit: the file's, or the day's (`day_without_file`). decided: the stored
+    decisions by (reason, system to be written or ""). problem: why Campaign was not queried for all contacts for which
+    it had to be. unanswered: number of contacts without a response; they stay due, all others are decided.
     """
 
     session: Session
@@ -100,7 +101,11 @@ class DecisionRun:
         return batch
 
     async def _ask(self, ids: list[str]) -> dict[str, CampaignValues | ResponseOutcome]:
-        """Query Campaign's values of these contacts, without those that got no response. Raises SignInRefused."""
+        """Query Campaign's values of these contacts. Contacts without a response are left out.
+
+        Raises:
+            SignInRefused: Campaign refuses access.
+        """
         free = asyncio.Semaphore(QUESTIONS)
         answers: dict[str, CampaignValues | ResponseOutcome] = {}
 

@@ -47,17 +47,27 @@ def poll_is_late(runtime: Runtime, now: datetime) -> bool:
 
 
 def _last_poll(runtime: Runtime, now: datetime) -> datetime | None:
-    """Return when the last poll began; None without one, or if it is unknown since a clock was set back."""
+    """Return when the last poll began; None if there was none, or if it is unknown since the clock was set back.
+
+    Clocks of several machines may differ by MARGIN.
+    """
     last = runtime.ledger.opt_out_files.last_noted(POLL)
     return None if last is not None and last - now > MARGIN else last
 
 
 async def poll_profiles(runtime: Runtime, now: datetime) -> ProfilePoll:
-    """Store the opt-outs of the profiles that changed since the last poll began; of all profiles the first time, and
-    after a clock that was ahead was set back.
+    """Store the opt-outs of the profiles that changed since the last poll began.
 
-    Each page is stored as it is read. Once all are stored, the poll is recorded, and the next one reads from `now` on:
-    after an error of the client it reads them again.
+    Of all profiles the first time, and after a clock that was ahead was set back.
+
+    Each page is stored as it is read. The poll is recorded once all pages are stored: the next one reads from `now` on.
+
+    Args:
+        now: when this poll begins.
+
+    Raises:
+        SyncAssetsError: of the client, including BudgetSpent. Stored pages stay stored, and the next poll reads them
+            again with the rest.
     """
     polled, source, last = ProfilePoll(), f"poll of profiles {now:%Y-%m-%dT%H:%M:%SZ}", _last_poll(runtime, now)
     names, key = runtime.config.opt_out.attributes, runtime.config.table(CONTACT).key

@@ -39,9 +39,10 @@ class OptOutsBusy(SyncAssetsError):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Clients, metadata and lease of the opt-out flows, which the process's session of this epoch holds.
+    """Clients, metadata and lease of the opt-out flows.
 
-    columns: by Campaign attribute. records: the profiles, addressed by the Dynamics 365 id.
+    columns: by Campaign attribute. records: the profiles, addressed by the Dynamics 365 id. epoch: of the process's
+    session in the ledger, which holds the lease.
     """
 
     runtime: Runtime
@@ -63,7 +64,11 @@ class Session:
         await self.runtime.count_calls(CONTACT, self.campaign.calls.take())
 
     async def keep_lease(self, wait_seconds: float = 0.0) -> None:
-        """Take the opt-out lease, or keep it. Raises OptOutsBusy if another worker has held it for `wait_seconds`."""
+        """Take the opt-out lease, or keep it.
+
+        Raises:
+            OptOutsBusy: another worker has held it for `wait_seconds`.
+        """
         give_up_at = time.monotonic() + wait_seconds
         while not await asyncio.to_thread(self.ledger.feeds.lease_feed, LEASE, self.epoch):
             if time.monotonic() > give_up_at:
@@ -75,7 +80,12 @@ class Session:
 
 @asynccontextmanager
 async def ready(runtime: Runtime) -> AsyncIterator[Session]:
-    """Open clients of both systems and check the mapping, without the lease. Raises NotReady."""
+    """Open clients of both systems and check the mapping, without the lease.
+
+    Raises:
+        NotReady: a column or attribute does not fit.
+        SyncAssetsError: of the clients.
+    """
     config = runtime.config
     contact, direction = config.table(CONTACT), config.opt_out.direction
     assert direction != "disabled", "there are no opt-out flows while they are disabled"

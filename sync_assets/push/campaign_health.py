@@ -68,7 +68,10 @@ class CampaignHealth:
         return attempts > 0 or self._failing >= HANGING or not await self.works(records)
 
     async def works(self, records: Records) -> bool:
-        """Return True if Campaign answers a read, tested at most once in WORKING_SECONDS, or if the push is ending."""
+        """Return True if Campaign answers a read: then the failing records are bad, and the push goes on.
+
+        Tested at most once in WORKING_SECONDS; True if the push is ending anyway.
+        """
         async with self._works_lock:
             if time.monotonic() - self._tested_at >= WORKING_SECONDS:
                 try:
@@ -81,7 +84,10 @@ class CampaignHealth:
             return self._works
 
     async def key_works(self, records: Records, id: str) -> bool:
-        """Return True if Campaign finds one of a few other acknowledged records by the key, or there is none."""
+        """Return True if Campaign finds one of a few other acknowledged records by the key.
+
+        Tested once; True if there are no other records yet.
+        """
         async with self._key_lock:
             if self._key_works is None:
                 if not (others := await self._claims.others(id)):
@@ -149,8 +155,10 @@ class Limiter:
             self._limit = min(self.ceiling, self._limit + 1)
 
     def overloaded(self, seconds: float, now: float) -> None:
-        """Halve the limit after such an answer, or a lost one, unless it was sent, `seconds` ago, before the last
-        halving."""
+        """Halve the limit after such an answer, or a lost one, which took `seconds`.
+
+        Requests that were sent before the last halving do not halve the limit again.
+        """
         self._doubling = False
         self._round.clear()
         if now - seconds < self._halved_at:

@@ -85,8 +85,11 @@ class ClaimedRecords:
         return await self._call(acknowledged_others, self._ledger, self._table, [id])
 
     async def dialect(self, resource: str, key: str) -> dict[str, str]:
-        """Return the stored findings about a Campaign resource; delete those that were made with another key than
-        `key`."""
+        """Return the stored findings about a Campaign resource (premise -> finding).
+
+        Findings that were made with another key attribute than `key` are deleted from the ledger; then the result is
+        empty.
+        """
         findings = await self._call(self._ledger.dialect.findings, resource)
         if findings.get(KEY, key) == key:
             return findings
@@ -124,7 +127,10 @@ class ClaimedRecords:
             stored()
 
     async def flush(self) -> None:
-        """Store all findings, outcomes and counted calls; to its end, even if the caller is cancelled meanwhile."""
+        """Store all findings, outcomes and counted calls.
+
+        Once begun it runs to its end, even if the caller is cancelled meanwhile.
+        """
         await asyncio.shield(asyncio.ensure_future(self._store()))
 
     async def _store(self) -> None:
@@ -146,7 +152,10 @@ class ClaimedRecords:
             self.stored_calls.update(calls)
 
     async def give_up(self) -> None:
-        """Store all outcomes, then release the claimed records, whose outcome stays unknown, and stop the thread."""
+        """Store all outcomes, then release the records that are still claimed, and stop the ledger thread.
+
+        The outcome of a released record stays unknown: it may have been sent.
+        """
         try:
             await self.flush()
             if self.without_outcome:

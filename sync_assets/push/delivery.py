@@ -89,10 +89,13 @@ class StillUnknown(OutcomeUnknown):
 class Delivery:
     """The result of delivering one record.
 
-    operation_done: what Campaign did; None unless `result` is done. reason: why it was not delivered, redacted. wait:
-    seconds until the next attempt; None for at once. pkey: as Campaign's answer gave it; empty if it gave none. stop:
-    why no other record of the table may be sent. unanswered: a write of this delivery got no answer, and may take
-    effect.
+    Attributes:
+        operation_done: what Campaign did; None unless `result` is done.
+        reason: why it was not delivered, redacted.
+        wait: seconds until the next attempt; None for at once.
+        pkey: the record's PKey as Campaign's answer gave it; empty if it gave none.
+        stop: why no other record of the table may be sent.
+        unanswered: True if a write of this delivery got no answer, so that it may still take effect.
     """
 
     result: Result
@@ -117,16 +120,21 @@ def retry_wait(attempts: int) -> float:
 async def deliver(
     record: Claimed, records: Records, guard: Guard, key_works: KeyWorks, links: Links | None = None
 ) -> Delivery:
-    """Send one record to Campaign. Raises HttpError or LinkNotKept if the answer, or its lack, says nothing about the
-    record.
+    """Send one record to Campaign.
 
     Until Campaign was seen to find a record by the key, inserts are sent one at a time (a few at once after rejected
     ones), and read back by the key: if it identifies nothing, no record of the table could ever be updated.
 
-    guard: called before each request; raises to hold it back. key_works: called before a record that was acknowledged,
-    and is not found now, is created again or counts as deleted: if the key does not identify records none is ever
-    found, and each change would create a duplicate. links: of the table; None if it has none that are set by a key or a
-    PKey.
+    Args:
+        record: the claimed record.
+        records: its resource in Campaign.
+        guard: called before each request; raises to hold it back.
+        key_works: called before a record that was acknowledged, and is not found now, is created again or counts as
+            deleted. If the key does not identify records none is ever found, and each change would create a duplicate.
+        links: the links of the table; None if it has none that are set by a key or a PKey.
+
+    Raises:
+        HttpError, LinkNotKept: the answer, or its lack, says nothing about the record itself.
     """
     addressing = records.addressing
     if record.operation == "insert":

@@ -61,11 +61,18 @@ async def push(
     """Send a table's pending records until no more can be sent now.
 
     An unreachable, refusing or throttling Campaign and a spent budget of engine calls end the push with
-    `PushResult.stopped`. Raises LedgerError.
+    `PushResult.stopped`.
 
-    session: epoch of the process's session; session_is_valid: returns False once others may be given its claims.
-    concurrency: requests in flight at most. progress: called now and then with the number of records done or rejected.
-    seconds: after this time no further request is sent, and the push ends without `stopped`.
+    Args:
+        session: epoch of the process's session.
+        concurrency: requests in flight at most.
+        progress: called now and then with the number of records done or rejected.
+        seconds: after this time no further request is sent, and the push ends without `stopped`.
+        parent_keys: the PKeys that this process keeps in memory, if it keeps any.
+        session_is_valid: returns False once others may be given the claims of this session.
+
+    Raises:
+        LedgerError: the ledger failed.
     """
     claims = ClaimedRecords(ledger, target.table, session, target.opt_outs, (target.resource, target.key))
     keys = ParentKeys() if parent_keys is None else parent_keys
@@ -279,8 +286,11 @@ class _Push:
     async def _failed(
         self, record: Claimed, error: SyncAssetsError, began: float, records: Records, answers: _Answers
     ) -> None:
-        """Handle a delivery that ended without an answer about the record. The push ends if the failure is permanent,
-        or if patience is at its end, no other record has succeeded lately, and more than this record fails."""
+        """Handle a delivery that ended without an answer about the record.
+
+        The push ends if the failure is permanent, or if retries have used up the client's patience, no other record has
+        succeeded lately, and more than this record fails.
+        """
         succeeded = self._health.succeeded_since(began)
         if isinstance(error, OutcomeUnknown):
             await self._count_failure(record, str(error), records)

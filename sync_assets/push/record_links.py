@@ -43,8 +43,10 @@ class _NotShown(OutcomeUnknown):
 class LinkTarget:
     """The target of a child's link: the parent's resource, and how its records are addressed.
 
-    required: Campaign must never hold the child without this parent (cardinality one in the configuration, or mandatory
-    in Campaign's metadata). style: as configured; `join` does not occur here, it is a plain attribute.
+    Attributes:
+        required: Campaign must never hold the child without this parent (cardinality one in the configuration, or
+            mandatory in Campaign's metadata).
+        style: as configured. `join` does not occur here: it is a plain attribute.
     """
 
     attribute: str
@@ -64,8 +66,10 @@ class LinkNotKept(Exception):
 
 
 def sent_by_key(target: LinkTarget, findings: Mapping[str, str]) -> bool:
-    """Return True if a link is sent with the parent's key, False if with its PKey, by findings about the parent's
-    resource."""
+    """Return True if a link is sent with the parent's key, False if with its PKey.
+
+    findings: about the parent's resource.
+    """
     if CAPITALS in findings:  # the parent's key may not be our id as it stands
         return False
     if target.style != "auto":
@@ -77,9 +81,12 @@ def sent_by_key(target: LinkTarget, findings: Mapping[str, str]) -> bool:
 class Links:
     """The links of one table during one push.
 
-    parents: the Records of each parent's resource, by its name. known: PKeys of parents, in memory. send_again: called
-    with the attribute of a link that Campaign does not store by the parent's key: records that were sent with it before
-    hold no link either.
+    Args:
+        targets: the links of the table.
+        parents: the Records of each parent's resource, by the resource's name.
+        known: PKeys of parents, in memory.
+        send_again: called with the attribute of a link that Campaign does not store by the parent's key: records that
+            were sent with it before hold no link either.
     """
 
     def __init__(
@@ -110,7 +117,9 @@ class Links:
     ) -> Values | ResponseOutcome:
         """Return the values that the record's links are sent with, or why one of them cannot be sent.
 
-        patch: without acknowledged links. by_pkey: by the parent's PKey whatever the style.
+        Args:
+            patch: True leaves out acknowledged links.
+            by_pkey: True uses the parent's PKey whatever the style.
         """
         values: dict[str, str] = {}
         for link, target in self._sent(record, patch=patch):
@@ -147,10 +156,13 @@ class Links:
     ) -> ResponseOutcome | None:
         """Read back a record that was just sent; send links that it does not hold once more, by the parent's PKey.
 
-        Return None if the record holds its links, after the second attempt at the latest; else why it is rejected.
-        Raises LinkNotKept if Campaign does not store a link by the parent's PKey (or by the key, if the style is
-        `key`), and OutcomeUnknown if it does not show the record: it accepted it, so the record must not count as never
-        sent.
+        Returns:
+            None if the record holds its links, after the second attempt at the latest; else why it is rejected.
+
+        Raises:
+            LinkNotKept: Campaign does not store a link by the parent's PKey (or by the key, if the style is `key`).
+            OutcomeUnknown: Campaign does not show the record. It accepted it, so the record must not count as never
+                sent.
         """
         wrong = await self._wrong(record, records, pkey, sent, guard)
         if not wrong:
@@ -199,7 +211,10 @@ class Links:
         ]
 
     def unverified(self, record: Claimed, *, patch: bool = False) -> bool:
-        """Return True if a link of the record, with `patch` one not acknowledged yet, was not verified in this push."""
+        """Return True if one of the record's links was not verified in this push.
+
+        patch: acknowledged links do not count.
+        """
         return any(link.attribute not in self._verified for link, _ in self._sent(record, patch=patch))
 
     def _by_key(self, target: LinkTarget) -> bool:

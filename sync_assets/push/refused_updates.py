@@ -49,9 +49,14 @@ async def search(
 ) -> ResponseOutcome:
     """Find the attributes because of which an update was refused, and send it without them.
 
-    form: the payload that was refused; it holds no attribute that is known to be refused. last: the update has failed
-    so often that every attribute is suspected. Return the answer to the update without them; `refused` if there are
-    none.
+    Args:
+        id: the record's.
+        form: the payload that was refused; it holds no attribute that is known to be refused.
+        refused: Campaign's answer.
+        last: True if the update has failed so often that every attribute is suspected.
+
+    Returns:
+        The answer to the update without the attributes that were found; `refused` if there are none.
     """
     addressing = records.addressing
     everything = last and refused.kind == "transient"

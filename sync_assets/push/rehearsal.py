@@ -62,9 +62,12 @@ class Marks:
 class Rehearsal:
     """Count what the pushes of one table would do: records by operation, engine calls by kind.
 
-    rejected: records that would be rejected without a request. outcomes_unknown: records whose last request has an
-    unknown outcome, so that each may cost one call more or less. settled: the records that end as synced, by their
-    number in the ledger. changes: the first requests, `listed` of them; several tables may share it.
+    Attributes:
+        rejected: records that would be rejected without a request.
+        outcomes_unknown: records whose last request has an unknown outcome, so that each of them may cost one call
+            more or less than counted here.
+        settled: the records that end as synced in this rehearsal, by their number in the ledger.
+        changes: the first requests, `listed` of them; several tables may share it.
     """
 
     target: Target
@@ -82,9 +85,14 @@ class Rehearsal:
     _links: Links | None = None
 
     async def push(self, ledger: Ledger, progress: Callable[[int], None] | None = None) -> int:
-        """Rehearse a push on a copy of the ledger, without sending anything; return the number of records claimed.
+        """Rehearse a push on a scratch ledger: acknowledge its pending records without sending anything.
 
-        progress: called after each batch with the number of records inserted, updated or deleted so far.
+        Args:
+            ledger: a copy of the real ledger; its records change.
+            progress: called after each batch with the number of records inserted, updated or deleted so far.
+
+        Returns:
+            The number of records claimed.
         """
         session, calls, total = await asyncio.to_thread(ledger.sessions.open, worker_id()), CallCounter(), 0
         target = self.target
@@ -145,9 +153,13 @@ async def _key_works(records: Records, id: str) -> bool:
 class _AcceptingClient(CampaignClient):
     """A stand-in for Campaign that has every record, under a PKey made of our id, except the one deleted last.
 
-    A DELETE takes the PKey alone, unless `known`, the findings about the resource that is written, has that Campaign
-    takes our key. keys: the key attribute of each resource. links: attribute -> parent id, of the record that is being
-    sent. sent: the body of its last request that has one.
+    A DELETE takes the PKey alone, unless `known` has the finding that this Campaign takes our key.
+
+    Attributes:
+        keys: the key attribute of each resource.
+        known: the findings about the resource that is written.
+        links: the links (attribute -> parent id) of the record that is being sent.
+        sent: the body of its last request that has one.
     """
 
     def __init__(self, keys: Mapping[str, str], known: Mapping[str, str]) -> None:

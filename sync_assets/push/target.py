@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 class Target:
     """One table's destination in Campaign: the resource, its key and how its records are addressed.
 
-    key: the attribute that holds our id. filter, address, unique: as configured; `unique` None: the push finds out.
-    opt_outs: attributes that are sent when a record is created, and not with updates. links: those that are set by a
-    key or a PKey (not style join); parents: the targets that they lead to. is_parent: such links of other tables lead
-    here.
+    Attributes:
+        key: the attribute that holds our id.
+        filter, address, unique: as configured; `unique` None means that the push finds out.
+        opt_outs: attributes that are sent when a record is created, and not with updates.
+        links: the links that are set by a key or a PKey (not style join).
+        parents: the targets of the resources that `links` lead to.
+        is_parent: True if links of other tables that are set by a key or a PKey lead to this table.
     """
 
     table: str
@@ -58,9 +61,12 @@ class Target:
 
     @classmethod
     def linked(cls, whole: Config, config: TableConfig, resource: Resource | None = None) -> Target:
-        """Return the target of one table of the whole configuration, with its links and parents.
+        """Return the target of one table with its links and parents.
 
-        resource: Campaign's metadata, where a link may be mandatory; None: only the configuration decides.
+        Args:
+            whole: the configuration of all tables.
+            config: the table.
+            resource: Campaign's metadata, where a link may be mandatory; None: only the configuration decides.
         """
         links: list[LinkTarget] = []
         for link in config.links:
@@ -80,11 +86,17 @@ class Target:
     def records(
         self, client: CampaignClient, known: Mapping[str, str] = MappingProxyType({}), observer: Observer | None = None
     ) -> Records:
-        """Return the client for this resource's records, with the ledger's findings about it."""
+        """Return the client for this resource's records.
+
+        known: the stored findings about the resource (Ledger.dialect.findings).
+        """
         return Records(client, self.api, self.resource, self.key, self.addressing(known), observer)
 
     def addressing(self, findings: Mapping[str, str]) -> Addressing:
-        """Return how the resource's records are addressed, by the ledger's findings about it."""
+        """Return how the resource's records are addressed.
+
+        findings: those stored about the resource (Ledger.dialect.findings).
+        """
         return Addressing.of(self.address, self.filter, self.unique, self.key, findings)
 
 
@@ -96,9 +108,13 @@ class PushStopped(Exception):
 class PushResult:
     """The counts of one push: records by result, and engine calls by kind.
 
-    put_off: records that Campaign failed on, or did not answer; they are tried again later. given_back: records claimed
-    and not acknowledged; they stay pending. stopped: why the push ended before everything was sent. latency_p50,
-    latency_p95: seconds, of single answers. peak: the highest number of requests in flight.
+    Attributes:
+        put_off: records that Campaign failed on, or did not answer; they are tried again later.
+        given_back: records claimed and not acknowledged; they stay pending.
+        stopped: why the push ended before everything was sent; None if it did not.
+        seconds: duration of the push.
+        latency_p50, latency_p95: seconds, of single answers.
+        peak: the highest number of requests in flight.
     """
 
     inserted: int = 0

@@ -66,7 +66,10 @@ def fair_shares(total: int, wanted: Mapping[str, int], turn: int = 0) -> dict[st
 
 
 class SharedSlots:
-    """One worker's share of all requests in flight, in one event loop. idle: called when all slots are released."""
+    """One worker's share of the requests in flight of all workers. For one event loop; `close` releases all slots.
+
+    idle: called when all slots are released.
+    """
 
     def __init__(self, session: OpenSession, total: int, idle: Callable[[], Awaitable[None]]) -> None:
         self._open_session, self._total, self._idle = session, total, idle

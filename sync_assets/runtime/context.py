@@ -99,7 +99,9 @@ class Runtime:
     def ledger(self) -> Ledger:
         """The ledger, opened on first use, and again after `close`.
 
-        Raises OtherSystems before any request, AnotherLedger if another one is expected, and it is missing or empty.
+        Raises:
+            OtherSystems: the ledger belongs to other systems than the environment names; before any request.
+            AnotherLedger: it is missing or empty, and the configuration is used with another one.
         """
         with self._lock:
             if self._ledger is None:
@@ -154,7 +156,10 @@ class Runtime:
 
     @property
     def session(self) -> WorkerSession:
-        """This process's session in the ledger; an expired one is replaced, unless a Dagster run is at work."""
+        """This process's session in the ledger, opened on first use.
+
+        One that has expired is replaced, but not while a Dagster run is at work, which ends then.
+        """
         ledger = self.ledger
         with self._lock:
             if self._session is None or (self._session.has_expired and self.run_id is None):

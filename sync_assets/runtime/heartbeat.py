@@ -29,7 +29,10 @@ SILENT_AFTER = timedelta(seconds=SESSION_SECONDS)
 
 @contextmanager
 def heartbeat(runtime: Runtime, run_id: str) -> Iterator[None]:
-    """Store that our session works on a run, or a step of it, meanwhile. Raises SessionExpired if it was given up."""
+    """Store that this process's session works on a run, or on one of its steps, while the block is executed.
+
+    Raises SessionExpired if the run was given up before.
+    """
     session = runtime.session
     if not session.ledger.runs.begin(run_id, session.epoch):
         raise SessionExpired

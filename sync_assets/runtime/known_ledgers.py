@@ -61,7 +61,10 @@ def expected_ledger(config: Path, urls: Urls) -> KnownLedger | None:
 def check_and_remember(
     ledger: Ledger, config: Path, urls: Urls, expected: KnownLedger | None, *, remember: bool
 ) -> None:
-    """Compare a ledger with the expected one, and `remember` it. Raises AnotherLedger if it is another, empty one."""
+    """Compare an open ledger with the expected one, and remember it.
+
+    remember: False if it may belong to other systems. Raises AnotherLedger if it is empty, and not the expected one.
+    """
     identity = ledger.systems.identity()
     if expected and expected.id != identity and ledger.systems.is_empty():
         raise AnotherLedger(config, expected, ledger.where)

@@ -8,8 +8,10 @@ from typing import Any
 
 
 class ListedKeys:
-    """Maps (resource, PKey) to the Dynamics 365 id in a private temporary file, since PKeys must not be stored (Adobe,
-    Campaign Standard APIs, "Must-read"). Must be closed.
+    """Maps (resource, PKey) to the Dynamics 365 id. Must be closed.
+
+    PKeys must not be stored (Adobe, Campaign Standard APIs, "Must-read"), so they are kept in a private temporary file
+    of SQLite that is deleted with this object.
     """
 
     def __init__(self) -> None:

@@ -40,7 +40,10 @@ def check_addresses(ledger: Ledger, urls: Mapping[Side, str]) -> None:
 
 
 def check_organisation(ledger: Ledger, url: str, identity: str, *, store: bool = True) -> None:
-    """Compare the organisation's id at `url` with the stored one; `store` it if there is none. Raises OtherSystems."""
+    """Compare the id of the organisation at `url` with the stored one, and store it if there is none.
+
+    store: False to store nothing. Raises OtherSystems.
+    """
     known = ledger.systems.note("d365", url, identity) if store else ledger.systems.stored().get("d365")
     if known and known.identity and known.identity != identity:
         raise _other(ledger, known, f"another organisation, {identity}, answers at {url}")

@@ -157,9 +157,10 @@ def _suggestion(column: Column, attribute: Attribute, noun: str, pairs: dict[str
 def suggest_links(
     table: Table, resource: Resource, targets: Mapping[str, str], parents: Mapping[str, set[str]]
 ) -> list[LinkSuggestion]:
-    """Return suggestions for links to the mapped tables, by table with their resources, in the order of the columns.
+    """Return suggestions in the order of the table's columns.
 
-    parents: by table, those that it links to already; a link that would close a circle is left out.
+    targets: all mapped tables, with their resources. parents: by table, those that it links to already; a link that
+    would close a circle is left out.
     """
     suggestions: list[LinkSuggestion] = []
     for parent, target in targets.items():

@@ -71,7 +71,10 @@ def whole_file(tables: Sequence[Suggested], start: date) -> str:
 
 
 def table_block(one: Suggested, indent: int, defaults: TableOptions | None = None) -> str:
-    """Return the entry of one table under `tables`, indented, which does not repeat `defaults`; ends with a newline."""
+    """Return the entry of one table under `tables`, its `-` indented by `indent` blanks; ends with a newline.
+
+    defaults: the file's own, which the entry does not repeat.
+    """
     blanks = " " * indent
     return "".join(f"{blanks}{line}".rstrip() + "\n" for line in _lines(one, defaults or TableOptions()))
 

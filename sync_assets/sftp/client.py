@@ -57,7 +57,10 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The files whose names match, oldest first; `passed_over`: names that are not accepted, with the reason."""
+    """The files whose names match, oldest first.
+
+    `passed_over`: names that match but are not accepted (printable), with the reason.
+    """
 
     files: tuple[RemoteFile, ...]
     passed_over: tuple[tuple[str, str], ...]
@@ -65,7 +68,10 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Used space and size in bytes: of what is licensed, or of the file system as far as it is free for us."""
+    """Used space and size of the file system, or of what is licensed, in bytes.
+
+    `size`: of a file system, the used space plus the space that is free for us.
+    """
 
     used: int
     size: int
@@ -78,7 +84,11 @@ class Storage:
 
 @contextmanager
 def connect(settings: SftpSettings, *, timeout: float = 15.0) -> Generator[Sftp]:
-    """Yield a signed-in connection. timeout: seconds for connecting, for signing in, and for each later answer."""
+    """Yield a signed-in connection, closed at the end.
+
+    `timeout`: seconds for connecting, for signing in, and for each later answer. Raises Unreachable, HostKeyRefused,
+    SignInRefused, SftpError.
+    """
     with sftp_channel(settings, timeout) as channel:
         yield Sftp(SftpProtocol(channel, place(settings)))
 
@@ -235,7 +245,10 @@ class Sftp:
         return Storage(used, used + fragment * free_for_us)
 
     def used(self) -> int:
-        """Return the bytes of the files, MOST_MEASURED at most, below the folder of the sign-in that may be listed."""
+        """Return the bytes of all regular files below the folder of the sign-in, of MOST_MEASURED entries at most.
+
+        Folders that must not be listed count as empty.
+        """
         used, left, folders = 0, MOST_MEASURED, [b"."]
         while folders and left > 0:
             path = folders.pop()
@@ -263,7 +276,10 @@ class Sftp:
             return None
 
     def _regular_file(self, path: bytes, name: str, expected: RemoteFile | None = None) -> RemoteFile:
-        """Return the file that has the path now. Raises FileGone, FileChanged, SftpError if it is no regular file."""
+        """Return the file that has the path now.
+
+        Raises FileGone, FileChanged if it is not the expected one, SftpError if it is no regular file.
+        """
         attributes = self._look(path)
         if attributes is None:
             raise self._gone(path)
@@ -323,7 +339,10 @@ class _Stream(io.RawIOBase):
 
 
 def _path(directory: str, name: str | None = None) -> bytes:
-    """Return the path of a folder, or of an entry in it, as bytes. Raises SftpError for an invalid name."""
+    """Return the path of a folder, or of an entry in it, in the protocol's form.
+
+    Raises SftpError for an invalid name.
+    """
     parts = [directory.rstrip("/") or ("/" if directory.startswith("/") else ".")]
     if name is not None:
         if not name or name in (".", "..") or "/" in name:

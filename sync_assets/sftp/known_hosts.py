@@ -37,7 +37,10 @@ class KnownKeys:
 
 
 def known_keys(text: str, host: str, port: int) -> KnownKeys:
-    """Return the keys of a server, without unreadable lines and certificate authorities: we negotiate plain keys."""
+    """Return the keys of a server.
+
+    Unreadable lines are skipped, and so are certificate authorities: we only negotiate plain keys.
+    """
     name = host.lower() if port == 22 else f"[{host.lower()}]:{port}"
     trusted: list[HostKey] = []
     revoked: list[HostKey] = []
@@ -54,7 +57,10 @@ def known_keys(text: str, host: str, port: int) -> KnownKeys:
 
 
 def _names(field: str, name: str) -> bool:
-    """Return True if the first field of a line, a hash, or patterns with * and ?, means this server; ! excludes it."""
+    """Return True if the first field of a line means this server.
+
+    The field is a hash, or patterns with * and ?; a pattern after ! excludes the server.
+    """
     if field.startswith("|"):  # `|1|salt|hash`, both in base64: the HMAC-SHA1 of the name
         try:
             _, version, salt, hashed = field.split("|")

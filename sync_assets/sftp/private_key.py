@@ -23,7 +23,12 @@ _KEY_CLASSES = {
 
 
 def private_key(settings: SftpSettings) -> paramiko.PKey:
-    """Return the key that we sign in with. Raises SignInRefused if it cannot be used, SecretFileError."""
+    """Return the key that we sign in with.
+
+    Raises:
+        SignInRefused: The file has no usable key, or the passphrase is missing or wrong.
+        SecretFileError: The passphrase's file cannot be read.
+    """
     file = settings.private_key
     try:
         content = file.read_bytes()

@@ -92,8 +92,11 @@ class SftpProtocol(paramiko.SFTPClient):
     ) -> Generator[None]:
         """Turn the errors of requests into errors for people. A connection that fails is closed.
 
-        action: of the requests, for messages. missing: the error to raise if the file or folder does not exist.
-        seconds: how long they may take; `waited` of these have passed already.
+        Args:
+            action: of the requests, for messages.
+            missing: the error to raise if the file or folder does not exist.
+            seconds: how long they may take.
+            waited: how much of it has passed already.
         """
         with time_limit(self.sock, self.server, action, seconds, waited):
             try:
@@ -138,7 +141,10 @@ class SftpProtocol(paramiko.SFTPClient):
 def time_limit(
     channel: Any, server: str, action: str, seconds: float = REQUEST_SECONDS, waited: float = 0.0
 ) -> Generator[None]:
-    """Close the channel if requests take too long or it fails: raise Unreachable, or SftpError for a wrong protocol."""
+    """Close the channel once requests have taken too long, or it failed; raise Unreachable then.
+
+    Raises SftpError for answers that are not of the protocol.
+    """
     late = threading.Event()
 
     def close() -> None:

@@ -62,8 +62,13 @@ _NOT_TRIED = (
 
 
 async def certify(runtime: Runtime) -> Certification:
-    """Try every premise on both systems. Raises SyncAssetsError if another certification is under way, a system is out
-    of reach, or the budget may not suffice. Records created by then are deleted, or by the next run."""
+    """Try every premise on both systems.
+
+    Raises:
+        SyncAssetsError: another certification is under way, a system is out of reach or refuses access, or the budget
+            may not suffice, so that records could not be deleted today. Records that were created by then are deleted
+            if Campaign can be reached, else by the next run.
+    """
     ledger, config = await asyncio.to_thread(lambda: runtime.ledger), runtime.config
     left, most = runtime.calls_left, CALLS_PER_TABLE * len(config.tables)
     if left is not None and left < most:
@@ -92,9 +97,14 @@ async def certify(runtime: Runtime) -> Certification:
 
 @dataclass(slots=True)
 class Certification:
-    """The probes of Campaign, of subjects with parents before their children, and the result of a certification.
+    """The probes of Campaign, and the result of a certification.
 
-    results: one for each premise and resource. left: resources in which a synthetic record is left. at: its end.
+    Attributes:
+        subjects: parents before their children.
+        results: one for each premise and resource.
+        calls: engine calls by kind.
+        left: resources in which a synthetic record is left.
+        at: when it ended (UTC).
     """
 
     runtime: Runtime

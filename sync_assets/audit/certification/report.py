@@ -36,10 +36,14 @@ Outcome = Literal["workable", "not workable", "not tried"]
 
 @dataclass(frozen=True, slots=True)
 class PremiseResult:
-    """The result of one premise in a system, a row of the report. Holds no values and no secrets.
+    """The result of one premise, a row of the report. Holds no values and no secrets.
 
-    about: the resource or table; empty for a whole system. found: what the system did, or why it was not tried.
-    program: what the program will do, or what to change if the premise is not workable. Not stored.
+    Attributes:
+        system: where it was tried, `Campaign` or `Dynamics 365`.
+        about: the resource or table; empty for a whole system.
+        premise: a constant name, the same in each report.
+        found: what the system did; for a premise that was not tried, why.
+        program: what the program will do; for one that is not workable, what to change. Not stored.
     """
 
     system: str
@@ -52,8 +56,14 @@ class PremiseResult:
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """What the ledger has of certifications: the end of the last one, by which version of the program, and its premises
-    that are not workable, of what is mapped now; sentences on one that began and has not ended normally."""
+    """What the ledger has of certifications.
+
+    Attributes:
+        at: When the last one ended (UTC); None if none did.
+        version: Of the program that certified; None for one by a commit that did not store it.
+        not_workable: The premises that are not workable, by the tables and resources that are mapped now.
+        unfinished: The sentences on one that began and has not ended normally; None without one.
+    """
 
     at: datetime | None
     version: str | None

@@ -122,8 +122,11 @@ class Subject:
         return attribute if attribute and not attribute.read_only and path != self.config.key else None
 
     def text_attribute(self) -> Attribute | None:
-        """Return a mapped text attribute for odd values: a custom one, to which no data policy of Adobe's applies,
-        before others; the names, by which people know the record, last."""
+        """Return a mapped text attribute for odd values.
+
+        Custom ones come first, which have no data policy of Adobe's, and the names last, by which people know the
+        record.
+        """
         for path in sorted(self.mapped(), key=lambda path: (not path.startswith("cus"), path in NAMES)):
             reaches_people = any(part in path.lower() for part in _REACHES_PEOPLE)
             attribute = None if "." in path or reaches_people else self.writable(path)
@@ -151,8 +154,10 @@ class Subject:
     # Requests
 
     async def post(self, before: int) -> ResponseOutcome:
-        """POST the record, again after an answer that was lost or may be temporary, unless the lost one made a record
-        besides the `before` records with the synthetic id."""
+        """POST the record, again after an answer that was lost or may be temporary, unless the lost one made a record.
+
+        before: records with the synthetic id that Campaign had already.
+        """
         response = ResponseOutcome("transient", "the answer to the POST was lost")
         for attempt in range(ATTEMPTS):
             try:
@@ -203,7 +208,10 @@ class Subject:
             self.pkey = "" if pkey == self.pkey else self.pkey
 
     async def remove(self, since: datetime | None) -> bool:
-        """Delete all records with the synthetic id, also of a run that began `since`. Return False if one is left."""
+        """Delete all records with the synthetic id. Return False if one is left.
+
+        since: when the run began that may have left records; None if none did.
+        """
         for _ in range(ATTEMPTS):
             left = dict.fromkeys([*self.made, *await self.held(since)])
             if not left:
@@ -214,7 +222,10 @@ class Subject:
         return not (self.made or await self.held(since))
 
     async def held(self, since: datetime | None = None) -> list[str]:
-        """Return the PKeys of the synthetic records that Campaign shows, with `since` also of those changed then."""
+        """Return the PKeys of the records with the synthetic id, as far as Campaign shows them.
+
+        since: see `remove`; None: without the list.
+        """
         records = await self._filtered()
         record = await self.read(self.id)
         if isinstance(record, dict):
@@ -236,7 +247,10 @@ class Subject:
             return []
 
     async def _listed(self, since: datetime) -> list[dict[str, Any]]:
-        """Return the synthetic records changed since then; from the whole resource if Campaign does not sort."""
+        """Return the records with the synthetic id among those changed since then.
+
+        The whole resource is read if Campaign does not list it in this order.
+        """
         query = f"{self.path}?_lineCount={_PAGE}&_forcePagination=true"
         try:
             return await self._newest(since, f"{query}&_order=lastModified%20desc", sorts=True)

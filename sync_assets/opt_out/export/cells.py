@@ -43,7 +43,10 @@ BAD_SCHEMA = pl.Schema({"line": pl.Int64, "id": pl.String, "reason": pl.String})
 
 
 def valid_schema(attributes: tuple[str, ...]) -> pl.Schema:
-    """Return the columns of valid rows: line, id in lower case, per attribute its value and time of change, or null."""
+    """Return the columns of valid rows: line (from 1), id (GUID in lower case), and per attribute value and time.
+
+    The time is that of the attribute's change. Empty cells are null.
+    """
     columns: dict[str, pl.DataType] = {"line": pl.Int64(), "id": pl.String()}
     for attribute in attributes:
         columns |= {attribute: pl.Boolean(), f"{attribute}{CHANGED_SUFFIX}": TIME_TYPE}
@@ -51,7 +54,11 @@ def valid_schema(attributes: tuple[str, ...]) -> pl.Schema:
 
 
 class CellChecker:
-    """Checks the batches of one file. times: attribute -> the column of its times of change. latest: valid time."""
+    """Checks the batches of one file.
+
+    times: attribute -> the file's name of the column of its times of change, if it has one. latest: the latest valid
+    time. encoding: named in reasons about undecodable bytes.
+    """
 
     def __init__(
         self,
@@ -76,7 +83,8 @@ class CellChecker:
     def check(self, lines: list[int], cells: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Split rows into valid (`valid_schema`) and rejected ones (BAD_SCHEMA). Rows without a key are in neither.
 
-        Raises BadExport if none of the first times is in the date layout.
+        Raises:
+            BadExport: none of the first times is in the date layout.
         """
         texts = self._texts(lines, cells).filter(pl.col("id").is_not_null())
         values = texts.select(

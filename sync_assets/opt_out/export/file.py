@@ -33,9 +33,10 @@ WITHOUT_TIME = "blackListPushnotification"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The configured layout of the file, whose separator is one character.
+    """The configured layout of the file.
 
-    changed_suffix: of the names of the columns with times of change.
+    attributes: the mapped ones, in the API's spelling (`blackList…`). changed_suffix: of the names of the columns with
+    times of change. separator: one character.
     """
 
     key_column: str
@@ -50,7 +51,10 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of the file: valid, rejected, and `foreign` ones without a key, of profiles not from Dynamics 365."""
+    """Some rows of the file: `rows` = valid + rejected + foreign.
+
+    foreign: number of rows without a key, of profiles that are not from Dynamics 365.
+    """
 
     valid: pl.DataFrame
     """valid rows, in the columns of `valid_schema`"""

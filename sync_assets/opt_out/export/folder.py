@@ -52,6 +52,10 @@ def poll_folder(runtime: Runtime, *, measure: bool = True) -> FolderPoll:
     """List the folder, store the result in the ledger, and archive or remove files that are done.
 
     measure: False leaves `storage` out; with a configured capacity it takes a request for each folder of the server.
+
+    Raises:
+        SftpError: of the SFTP server.
+        LedgerError: of the ledger.
     """
     export = runtime.config.opt_out.export
     with connect(runtime.settings.sftp()) as sftp:
@@ -95,7 +99,10 @@ def seconds_to_settle(file: OptOutFile, settle_seconds: int) -> float:
 
 
 def newest_of(files: Iterable[OptOutFile]) -> datetime | None:
-    """Return when the newest file was written, at most when a poll first found it: clocks differ; None without one."""
+    """Return when the newest file was written; None if there is none. Pure.
+
+    A file is not newer than the first poll that found it, though its time may be: clocks differ.
+    """
     return max((min(file.modified, file.seen_at) for file in files), default=None)
 
 

@@ -43,7 +43,11 @@ class BadExport(SyncAssetsError):
 
 
 class Lines:
-    """The lines of one file, to be iterated once. name: to detect a `.gz` that is not compressed."""
+    """The lines of one file, to be iterated once.
+
+    stream: opened for reading bytes; the caller closes it. encoding: a Python codec name. name: of the file, to detect
+    a `.gz` that is not compressed.
+    """
 
     def __init__(self, stream: BinaryIO, encoding: str, name: str = "") -> None:
         self._stream = stream
@@ -58,8 +62,10 @@ class Lines:
     def groups(self, most_lines: int) -> Iterator[tuple[int, list[str]]]:
         """Yield groups of lines: the number of the first line (from 1), and the lines.
 
-        Each line ends with `\\n`, whether it was CR, LF or CRLF; the last line of the file may have no end. Raises
-        BadExport if the file cannot be decompressed or decoded.
+        Each line ends with `\\n`, whether it was CR, LF or CRLF; the last line of the file may have no end.
+
+        Raises:
+            BadExport: the file cannot be decompressed or decoded. Errors of the stream pass through.
         """
         number, held, characters, incomplete = 1, list[str](), 0, ""
         for text in self._texts():

@@ -57,8 +57,10 @@ def columns_of(
 ) -> Columns:
     """Find the needed columns in the header line; `labels`: the header's names of some of them -> ours.
 
-    Raises BadExport if some are missing or occur twice. It never quotes the header: without a line end after it, or in
-    a file without one, it holds personal data.
+    No error quotes the header: without a line end after it, or in a file without one, it holds personal data.
+
+    Raises:
+        BadExport: some are missing or occur twice.
     """
     needed = (key, *attributes)
     if not header.endswith("\n"):

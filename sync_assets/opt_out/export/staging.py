@@ -35,7 +35,10 @@ VALID, REJECTED = "valid", "rejected"
 
 @dataclass(slots=True)
 class Staged:
-    """The result of reading a file: numbers of rows (foreign: without a key), bytes, date layout, reasons."""
+    """The result of reading a file: numbers of rows (foreign: without a key).
+
+    bytes: read. dates: the layout of its times. reasons: number of rejected rows by reason.
+    """
 
     rows: int = 0
     valid: int = 0
@@ -84,7 +87,13 @@ def layout(config: Config) -> Layout:
 
 
 def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
-    """Read a file from the SFTP and stage its rows. Raises BadExport, and FileGone if it changed since the poll."""
+    """Read a file from the SFTP and stage its rows.
+
+    Raises:
+        BadExport: the file is rejected as a whole.
+        FileGone: the file was removed or changed since the poll.
+        SftpError: of the SFTP server.
+    """
     export, taken, started = runtime.config.opt_out.export, Staged(), time.monotonic()
     expected = RemoteFile(file.name, file.size, file.modified)
     with connect(runtime.settings.sftp()) as sftp, sftp.open(export.directory, file.name, expected) as stream:
@@ -104,10 +113,12 @@ def spool_file(runtime: Runtime, file: OptOutFile, spool: StagedRows) -> Staged:
 
 
 def state_file(runtime: Runtime, file: OptOutFile, taken: Staged, spool: StagedRows) -> Counter[Stated]:
-    """Store a staged file's statements and rejected rows in the ledger, the first time also that it is done; return the
-    number of statements by kind.
+    """Store a staged file's statements and rejected rows in the ledger; the first time, mark the file as done.
 
     A statement that is older than the one that the ledger has changes nothing, so a file may be taken again.
+
+    Returns:
+        The number of statements by kind.
     """
     ledger, export = runtime.ledger, runtime.config.opt_out.export
     ledger.opt_out_decisions.replace_rejected_rows(file.partition, list(islice(spool.rejected(), REJECTED_KEPT)))
@@ -135,7 +146,13 @@ def state(
 ) -> Counter[Stated]:
     """Store the statements of validated rows in the ledger; return their numbers by kind. May be repeated.
 
-    stated_at, latest: when Campaign made the statements, at the earliest and at the latest; None: at `stated_at`.
+    Args:
+        ledger: the ledger.
+        rows: frames in the columns of `valid_schema`.
+        names: mapped attributes.
+        source: what the statements come from, for the log of decisions.
+        stated_at: when Campaign made the statements, at the earliest.
+        latest: when Campaign made them, at the latest; None: at `stated_at`.
     """
     counts: Counter[Stated] = Counter()
     for frame in rows:
