@@ -20,7 +20,7 @@ from sync_assets.http import transport
 from sync_assets.http.aiohttp_transport import AiohttpClient
 from sync_assets.http.client import CachedTokens, bearer_token
 from sync_assets.http.retry import SIGN_IN_LONGEST_WAIT, SIGN_IN_TRIES, backoff, retry_after
-from sync_assets.http.transport import NotSent, OutcomeUnknown, SignInRefused, Unavailable
+from sync_assets.http.transport import SIGN_IN_LIMITS, NotSent, OutcomeUnknown, SignInRefused, Unavailable
 
 DAY = 24 * 60 * 60
 """Seconds. A token is valid no longer than this (docs/dev/references/campaign.md 1), whatever `expires_in` is."""
@@ -68,7 +68,7 @@ def ims_tokens(access: CampaignSettings, context: ssl.SSLContext) -> CachedToken
             "scope": ",".join(part.strip() for part in access.scopes.split(",") if part.strip()),
         }
         # A new client for each fetch, once a day: no connection stays open, whichever event loop fetches.
-        wire = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=transport.SIGN_IN_LIMITS))
+        wire = AiohttpTransport(AiohttpClient(context, 1, connect=30, read=30, limits=SIGN_IN_LIMITS))
         async with httpx.AsyncClient(transport=wire) as client:
             return await client.post(
                 url, content=urlencode(form).encode(), headers={"Content-Type": "application/x-www-form-urlencoded"}
