@@ -3,8 +3,6 @@
 No message contains personal data or secrets, so it may be printed, logged and stored as it is.
 """
 
-from __future__ import annotations
-
 import errno
 import traceback
 from pathlib import PurePath

@@ -4,8 +4,6 @@ Such text may be chosen by a stranger: the name of a file on the SFTP, the error
 must be shown as it is, and never act: no terminal sequence, no link, no mention of a whole channel.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

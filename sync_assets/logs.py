@@ -9,8 +9,6 @@ arguments, its constant text; a line from warning on keeps its text without addr
 Our own lines and those of Dagster hold none of that: see `defs/run_errors.py`.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re

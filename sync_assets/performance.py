@@ -4,8 +4,6 @@ Each is measured (docs/dev/benchmarks.md). Importing this module changes nothing
 it (`cli/main.py`, `launching/processes.py`, `sandbox/__main__.py`). It imports nothing heavy.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ctypes
 import gc

@@ -4,8 +4,6 @@
 that the log blames a system that is fine. `asyncio.TaskGroup` cancels them, but raises an ExceptionGroup.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar, overload

@@ -1,7 +1,5 @@
 """Word numbers and durations in messages (`1 record is`, `3 h 20 min`), and find similar names."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 from datetime import timedelta

@@ -4,8 +4,6 @@ A sender either delivers the notification or raises ChannelError; NoAnswer if it
 text never contains the webhook's address, which is a secret, a password, or the other side's answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import smtplib

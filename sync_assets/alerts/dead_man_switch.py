@@ -6,8 +6,6 @@ SYNC_ASSETS_HEARTBEAT_URL without any data.
 Invariant: a failed ping never stops the caller.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 They are found in the state of the Dagster instance by `defs/alerts.py`, and killed runs in the ledger.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime

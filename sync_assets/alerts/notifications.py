@@ -7,8 +7,6 @@ An incident that ends before a channel could be notified is not sent. A notifica
 delivered, so its incident is not repeated before FIRST_REPEAT, and each further time after twice as long.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta

@@ -7,8 +7,6 @@ key is not our id, or an id that is not in the ledger, are left alone. A rebuild
 list.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator

@@ -11,8 +11,6 @@ resource whose records belong to another mapped one. A list also shows records t
 without our key cannot be named. Source: Adobe Campaign Standard, "Working with APIs", custom resources.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence

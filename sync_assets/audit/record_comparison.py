@@ -6,8 +6,6 @@ statements of Campaign with their times of change, like those of an export file,
 (opt_outs.py).
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence

@@ -8,8 +8,6 @@ Costs an engine call for the record, and one for each record that its links lead
 365 nor the ledger has the id is looked up in Campaign only if that holds for all tables.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

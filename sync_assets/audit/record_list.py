@@ -6,8 +6,6 @@ verified: only a list that was seen to be sorted ends early, and one that turns 
 order. Source: Adobe, Campaign Standard APIs, "Retrieving resources": pagination, sorting, counting.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import AsyncGenerator

@@ -5,8 +5,6 @@ numbers formatted, times given milliseconds, and empty values shown as their typ
 (docs/dev/references/campaign.md 1, 2).
 """
 
-from __future__ import annotations
-
 import math
 import re
 import unicodedata

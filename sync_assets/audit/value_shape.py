@@ -1,7 +1,5 @@
 """Describe a value without its content, so that it may be shown and stored: kind, and length of a text; or show it."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

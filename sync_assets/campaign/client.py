@@ -7,8 +7,6 @@ https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-api
 https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/troubleshooting.html
 """
 
-from __future__ import annotations
-
 import ssl
 from collections import Counter
 from typing import Any, TypeVar

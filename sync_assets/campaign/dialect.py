@@ -5,8 +5,6 @@ decides and the status only helps (docs/dev/references/campaign.md 5, Errors and
 docs/dev/references/campaign.md 13 for Campaign v8).
 """
 
-from __future__ import annotations
-
 import html
 import re
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ differs between builds. Source:
 https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/global-concepts/metadata-mechanism.html
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal

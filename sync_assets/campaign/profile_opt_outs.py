@@ -5,8 +5,6 @@ https://experienceleague.adobe.com/docs/campaign-standard/using/developing/datam
 https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-apis/privacy-management/managing-ccpa-opt-out.html
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise

@@ -6,8 +6,6 @@ How records are addressed is found out during these requests (`addressing.py`): 
 costs a look-up by the filter. Where keys in capitals were listed, a record that is missing is asked for in capitals.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field

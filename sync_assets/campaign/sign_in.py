@@ -4,8 +4,6 @@ Source:
 https://developer.adobe.com/developer-console/docs/guides/authentication/ServerToServerAuthentication/implementation
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import ssl

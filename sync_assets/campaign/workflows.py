@@ -5,8 +5,6 @@ https://experienceleague.adobe.com/docs/campaign-standard/using/working-with-api
 https://experienceleague.adobe.com/docs/campaign-standard/using/managing-processes-and-data/executing-a-workflow/workflow-life-cycle.html
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args

@@ -3,8 +3,6 @@
 One client and one event loop live as long as the poller, so that a poll costs one request for each feed and no sign-in.
 """
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import Coroutine, Sequence

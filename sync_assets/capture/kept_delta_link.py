@@ -28,8 +28,6 @@ Source: "Synchronize data with external systems using change tracking" in Micros
 https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 

@@ -6,8 +6,6 @@ holds Python's interpreter lock and transforming is mostly done by Polars, so th
 Invariant: at most four pages are in memory, whatever the size of the table.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence

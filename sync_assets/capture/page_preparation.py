@@ -7,8 +7,6 @@ are the same as at their last capture: parsing and transforming them would be th
 Invariant: if a page of changes has a row several times, only the newest one counts, also for the filter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -10,8 +10,6 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filt
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/page-results
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing

@@ -16,8 +16,6 @@ Source:
 https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracking-synchronize-data-external-systems
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -1,7 +1,5 @@
 """Findings about Dynamics 365 for `doctor`: our certificate, our user and its privileges, clocks, the feed's window."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 

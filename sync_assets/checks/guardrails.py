@@ -4,8 +4,6 @@ Here: the limits with their numbers; their rules are in `rules.py`. Source:
 https://experienceleague.adobe.com/docs/campaign-standard/using/integrating-with-adobe-cloud/campaign-and-microsoft-dynamics-365/d365-acs-notices-and-recommendations.html
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 from sync_assets.campaign.addressing import Addressing

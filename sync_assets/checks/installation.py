@@ -1,7 +1,5 @@
 """Findings about the installation for `doctor`: region, environment, ledger, Campaign's API, our SFTP key."""
 
-from __future__ import annotations
-
 from urllib.parse import urlsplit
 
 from sync_assets.campaign.client import SILENCE, CampaignClient, NotPublished

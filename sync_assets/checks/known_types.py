@@ -4,8 +4,6 @@
 it cannot be written, nothing is remembered.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from contextlib import suppress

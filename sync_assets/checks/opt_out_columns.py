@@ -6,8 +6,6 @@ configuration decides which of the two means "do not"; for Microsoft's own colum
 https://learn.microsoft.com/power-apps/developer/data-platform/reference/entities/contact
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ sent again. So the types of mapped columns and attributes are stored in the ledg
 no other, until an operator has checked it: `sync-assets maintenance off TABLE` accepts the data model as it is.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress

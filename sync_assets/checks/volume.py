@@ -1,7 +1,5 @@
 """Findings about volume for `doctor`: engine calls of the first load and of a day, against the guardrails."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """`alerts`: the open incidents, as the alert sensor finds them, and a test notification to every channel."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Annotated, Any
 

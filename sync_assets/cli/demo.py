@@ -4,8 +4,6 @@ With `--headless`: sync until both systems agree, make changes on both sides, sy
 files are in a temporary folder that is removed at the end.
 """
 
-from __future__ import annotations
-
 import base64
 import os
 import shutil

@@ -1,7 +1,5 @@
 """`explain`: one record from end to end, with the Dagster runs that changed it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Any, NoReturn
 

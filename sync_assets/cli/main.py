@@ -5,8 +5,6 @@ output holds one document and nothing else; progress and errors go to standard e
 that runs is imported, so that `--help` is fast.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys

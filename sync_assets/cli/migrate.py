@@ -7,8 +7,6 @@ Invariant: a step is stored as done once it is finished and confirmed, with a ha
 configuration it counts as not done.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from collections import Counter

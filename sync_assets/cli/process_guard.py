@@ -4,8 +4,6 @@ The guard runs the command as the leader of a process group. When standard input
 process ends in any way, the guard interrupts the command, waits, and then kills all processes of the group.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """`replay`: capture a table again, as a whole or some days. The next `sync` sends the records that are pending then."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Annotated, Any
 

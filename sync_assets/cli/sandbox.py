@@ -1,7 +1,5 @@
 """`sandbox`: serve the local Dynamics 365, Campaign, IMS and SFTP alone; change rows and records of a running one."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from enum import StrEnum

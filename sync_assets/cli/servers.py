@@ -1,7 +1,5 @@
 """`dev`, `web` and `code-server`: start Dagster's servers behind our guards, with all of Dagster's options."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal

@@ -4,8 +4,6 @@ A file that may still be written is waited for, `settle_seconds` and a minute: a
 files in the folder are processed. A file that grows for longer is left for the next sync; all else goes on.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence

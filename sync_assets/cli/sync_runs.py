@@ -5,8 +5,6 @@ worker) are sent by the next pass. The loop ends when nothing is pending, when a
 stopped a flow.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Collection, Sequence

@@ -1,7 +1,5 @@
 """`accept-systems`: confirm that the ledger's systems moved, with their records, to other addresses."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

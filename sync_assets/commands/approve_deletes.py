@@ -1,7 +1,5 @@
 """`approve-deletes`: let a mass deletion that the guard stopped go ahead, once."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sync_assets.commands.terminal import Json, OneTable, Parts, open_runtime, print_document

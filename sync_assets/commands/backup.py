@@ -1,7 +1,5 @@
 """`backup`: copy a SQLite ledger, consistent as of one moment, while flows run. For PostgreSQL use pg_dump."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from contextlib import closing

@@ -3,8 +3,6 @@
 The probes are in audit/certification.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import asdict
 from itertools import groupby

@@ -5,8 +5,6 @@ possible. Writes nothing to either system. Makes one engine call for each table,
 first load; the lines include these numbers.
 """
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from contextlib import suppress

@@ -3,8 +3,6 @@
 Makes no engine call, and writes nothing anywhere.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace

@@ -5,8 +5,6 @@ Makes no engine call, sends nothing to Campaign, and writes nothing. How the res
 Invariant: a number that is not exact says so, as a bound, or as None if it is unknown.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -6,8 +6,6 @@ Reads only. The Dagster runs that changed the record are added by defs/tables/ru
 Invariant: without `show_values`, no part of a value of either system is in the document, only its shape. Ids are shown.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Arrange the document of `explain` as sections of lines and tables, for the terminal and Dagster's page. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

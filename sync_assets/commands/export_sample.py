@@ -4,8 +4,6 @@ The file is read as a run reads it. Writes nothing. Neither keys that are no GUI
 be personal data.
 """
 
-from __future__ import annotations
-
 import fnmatch
 from collections import Counter
 from collections.abc import Iterator

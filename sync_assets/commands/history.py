@@ -1,7 +1,5 @@
 """`history`: what became of records, run by run, and the opt-out decisions of a contact. No values."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 

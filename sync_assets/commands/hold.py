@@ -1,7 +1,5 @@
 """`hold`: privacy holds on contacts. Ids, times and counts; no personal values."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from datetime import datetime

@@ -1,7 +1,5 @@
 """`init`, `add` and `schema`: write a first configuration, add a table to it, print its JSON Schema (configure.py)."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping, Sequence

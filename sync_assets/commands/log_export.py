@@ -10,8 +10,6 @@ it, and covers the whole day so far. Each line is an object with `kind`:
     opt_out     what was done with opt-outs that day, and what is left
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

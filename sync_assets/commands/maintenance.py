@@ -1,7 +1,5 @@
 """`maintenance`: stop capture and push of tables while their data model is published."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Any
 

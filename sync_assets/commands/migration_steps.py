@@ -4,8 +4,6 @@ Invariant: a step's `result` is stored in the ledger, so it holds counts and nam
 or values is in `details`, which are printed and not stored.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

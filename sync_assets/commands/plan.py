@@ -6,8 +6,6 @@ Rejections by Campaign are not foreseen. A long list of existing records is not 
 calls; they are not in the ledger's count of the day.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext

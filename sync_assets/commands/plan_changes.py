@@ -4,8 +4,6 @@ The requests are those of the rehearsal (push/rehearsal.py). The ledger holds no
 compared with Campaign's record, which costs one read (two where it is looked up by a filter after its key).
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ Campaign's records are listed and compared, as before a first load (audit/existi
 either system.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from contextlib import closing

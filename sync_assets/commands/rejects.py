@@ -1,7 +1,5 @@
 """`rejects`: lists of records that are rejected, tried again, orphaned or waiting. Ids and reasons, no values."""
 
-from __future__ import annotations
-
 import csv
 import sys
 from typing import Annotated, Any

@@ -3,8 +3,6 @@
 The caller captures: the command `replay` (cli/replay.py) by a Dagster run of its own, the job in its run.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime

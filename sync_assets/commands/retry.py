@@ -1,7 +1,5 @@
 """`retry`: make rejected records, opt-outs and opt-out files pending again."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -4,8 +4,6 @@ The layout is that of exported solutions in public repositories; no import into 
 (docs/dynamics-365.md).
 """
 
-from __future__ import annotations
-
 from html import escape
 from pathlib import Path
 from typing import Annotated, Any

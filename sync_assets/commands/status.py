@@ -3,8 +3,6 @@
 Here also: the sentences on what a person must know of a table, which `plan`, `sync` and `doctor` print as well.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime

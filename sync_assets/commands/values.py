@@ -1,7 +1,5 @@
 """Read ids and names of tables as users write them, and turn objects into parts of documents."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime

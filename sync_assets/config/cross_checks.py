@@ -5,8 +5,6 @@ another, so that one load of the file reports all problems. Data of the wrong sh
 it. `doctor` shows each problem as a finding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -3,8 +3,6 @@
 Processes that are started later inherit the result. Imports no library, so that `--help` stays fast.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """How the objects of one installation are named in Dagster, since a code location may hold several."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any

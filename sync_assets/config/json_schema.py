@@ -7,8 +7,6 @@ schema is stored as `config.schema.json` beside this file:
     python -m sync_assets.config.json_schema
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Load the configuration file as `Config`, or report all its problems with line numbers and remedies."""
 
-from __future__ import annotations
-
 import re
 import types
 from collections.abc import Iterator

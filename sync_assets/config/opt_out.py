@@ -1,7 +1,5 @@
 """Models of the part `opt_out` of the configuration file (docs/configuration.md)."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator

@@ -3,8 +3,6 @@
 Passwords and secret addresses (such as a webhook's) come from the environment only (environment.py).
 """
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self

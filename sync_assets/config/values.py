@@ -1,7 +1,5 @@
 """Types of single configuration values (names and ids of both systems, plain values), and the base of all models."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, cast
 

@@ -5,8 +5,6 @@ a plus, as `+49`: as a number it would lose the plus. Tags and duplicate keys ar
 is what it looks like. The lines of merged values (`<<: *name`) are those where they are written.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -8,8 +8,6 @@ https://learn.microsoft.com/entra/workload-id/workload-identity-federation
 Invariant: no error contains a path or any part of a file's content, since a variable may hold a key by mistake.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime

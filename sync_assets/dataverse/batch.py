@@ -5,8 +5,6 @@ is no change set, and a refused update does not stop the rest. Source:
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/execute-batch-operations-using-web-api
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time

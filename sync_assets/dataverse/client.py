@@ -5,8 +5,6 @@ Here: which request fetches what, and what the error codes of answers mean. Not 
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/compose-http-requests-handle-errors
 """
 
-from __future__ import annotations
-
 import re
 import ssl
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence

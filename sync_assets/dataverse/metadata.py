@@ -4,8 +4,6 @@ Here: plain values. Not here: how they are fetched (`client.py`). Source:
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query-metadata-web-api
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

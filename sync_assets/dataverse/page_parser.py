@@ -6,8 +6,6 @@ https://learn.microsoft.com/power-apps/developer/data-platform/use-change-tracki
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/select-columns
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ Privileges are read with `RetrieveUserSetOfPrivilegesByNames`, which includes th
 table's metadata. Errors and the need of organisation-level read: docs/dev/references/dataverse.md 1.1, 3.4, 5.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from urllib.parse import quote
 

@@ -5,8 +5,6 @@ https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filt
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/page-results
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant
 https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import ssl

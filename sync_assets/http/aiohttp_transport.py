@@ -9,8 +9,6 @@ Retries are not here, but in client.py.
 Invariant: no error has aiohttp's as its cause: that may quote an address with its query, or what was received.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import ssl

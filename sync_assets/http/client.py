@@ -4,8 +4,6 @@ Here: when a request may be sent, and sent again. Not here: how long to wait (re
 (aiohttp_transport.py), and what a response means for a record (the client of each system).
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

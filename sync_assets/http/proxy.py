@@ -5,8 +5,6 @@ leave the address here, before a library gets it. For TCP only `SFTP_PROXY` and 
 few proxies permit ports other than 443.
 """
 
-from __future__ import annotations
-
 import socket
 import urllib.request
 from base64 import b64encode

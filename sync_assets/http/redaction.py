@@ -1,7 +1,5 @@
 """Remove personal data from a server's error text, so that the rest may be stored and shown. Pure."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Every number of seconds and tries stands here. Who repeats what: `Endpoint.send`
 systems and the capture what an answer of the system itself asks for.
 """
 
-from __future__ import annotations
-
 import asyncio
 import email.utils
 import random

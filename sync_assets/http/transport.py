@@ -3,8 +3,6 @@
 Does not import aiohttp (only aiohttp_transport.py does): the code location, which sends no requests, loads 5 % faster.
 """
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ module of its choice executed. Here the instance is the code server's own, whate
 Invariant: a call that Dagster adds in a later version is refused until it is listed here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

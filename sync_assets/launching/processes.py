@@ -4,8 +4,6 @@ Our entry points set OWN in the environment, which child processes inherit; `def
 Loading the definitions in any other process changes nothing there: it may hold other people's assets.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -10,8 +10,6 @@ system. It may also name an environment variable (`{env: NAME}`), whose value an
 Each way to queue a run ends here: the UI, GraphQL, backfills, sensors, schedules.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 

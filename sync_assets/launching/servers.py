@@ -4,8 +4,6 @@ Through private APIs of Dagster; each function states why. Dagster may change an
 and fails with its name.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

@@ -1,7 +1,5 @@
 """Map one row step by step: the value of each attribute in Dynamics 365 and as it is sent, for people."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast

@@ -4,8 +4,6 @@ Filters compare columns with such values, and replacements look them up. A value
 raises WrongValue, whose text includes the remedy.
 """
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, date, datetime
 

@@ -4,8 +4,6 @@ Every expression returns null for null, and null for a value that does not fit; 
 types: boolean and whole number attributes get their own type, all others text (floats as exact number text).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 
 import polars as pl

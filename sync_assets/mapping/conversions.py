@@ -5,8 +5,6 @@ https://experienceleague.adobe.com/docs/campaign-standard/using/integrating-with
 https://learn.microsoft.com/power-apps/developer/data-platform/entity-attribute-metadata
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from sync_assets.campaign.metadata import Attribute, AttributeType

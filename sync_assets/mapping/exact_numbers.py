@@ -4,8 +4,6 @@ Floats lose digits, and Polars changed their spelling between versions (docs/dev
 fraction stay the text that Dataverse sent; here that text gets one form, so that equal numbers get equal hashes.
 """
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal, InvalidOperation
 

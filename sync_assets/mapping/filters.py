@@ -5,8 +5,6 @@ Comparison is Dynamics 365's own: texts without regard to case, and a rule on an
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/query/filter-rows
 """
 
-from __future__ import annotations
-
 import operator
 import re
 from collections.abc import Callable

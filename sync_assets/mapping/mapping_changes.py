@@ -4,8 +4,6 @@ After a change of the mapping every row is read again. Where Campaign acknowledg
 of the row, only the attributes that differ are sent (docs/how-it-works.md, "A change of the mapping").
 """
 
-from __future__ import annotations
-
 import polars as pl
 import yaml
 from pydantic import ValidationError

@@ -3,8 +3,6 @@
 Only used to warn (docs/dev/references/campaign.md 14): email, telephone, names of people, addresses, dates of birth.
 """
 
-from __future__ import annotations
-
 import re
 
 _PARTS = (

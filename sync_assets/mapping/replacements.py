@@ -3,8 +3,6 @@
 Here: the configured values. `transform.replace_values` applies them to rows.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import cast

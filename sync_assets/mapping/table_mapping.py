@@ -4,8 +4,6 @@ The result is a TableMapping (which column goes to which attribute, by which con
 problem. Pure: the metadata is passed in. What a TableMapping does to rows is in `transform.py`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping as ABCMapping

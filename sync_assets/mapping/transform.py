@@ -4,8 +4,6 @@ Whole columns at a time: Polars writes the JSON of a row once, and the hash is c
 are the only loop over rows. Forms of values: docs/dev/references/campaign.md 1.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection
 from hashlib import blake2b

@@ -4,8 +4,6 @@ This happens when an option was removed from a choice while rows still hold it, 
 may be null, docs/dev/references/dataverse.md 2.5). The row is sent all the same, and a warning is given once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 
 import polars as pl

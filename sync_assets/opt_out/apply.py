@@ -12,8 +12,6 @@ Invariant: the opt-outs of a request are claimed right before it, and no claim i
 its horizon: then its opt-outs are decided once more.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

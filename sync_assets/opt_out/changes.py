@@ -4,8 +4,6 @@ Due without a file are changes in Dynamics 365, profiles that a poll found, cont
 what an earlier run left.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Explain the opt-outs of one contact: state, what would be decided now, the last decisions. Reads only."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -4,8 +4,6 @@ A difference is allowed if the change is more recent than the time that the dire
 direction does not carry it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 from collections import Counter

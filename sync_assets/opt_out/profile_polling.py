@@ -1,7 +1,5 @@
 """Poll Campaign's API for opt-outs of changed profiles every `poll_profiles_minutes`, besides the export file."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field

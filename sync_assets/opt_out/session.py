@@ -5,8 +5,6 @@ of profiles, and the limits of Dynamics 365 per user (docs/dev/references/datave
 worker.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator

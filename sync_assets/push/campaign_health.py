@@ -5,8 +5,6 @@ answer is compared with the best time of the last minute, and an answer 429, 502
 number at once.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import math

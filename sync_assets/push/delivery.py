@@ -6,8 +6,6 @@ record there carries our id; a PATCH that finds no record becomes a POST. If an 
 comes first, so that no record is created twice.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace

@@ -9,8 +9,6 @@ empty, and a hidden record cannot be repaired; so a required link is sent with t
 resource has shown that Campaign resolves keys. The finding is stored with the parent's resource (`Addressing.note`).
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager

@@ -10,8 +10,6 @@ After an error without a reason only a group, such as `location`, is suspected a
 are suspected when the update has failed several times.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress

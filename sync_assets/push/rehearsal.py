@@ -5,8 +5,6 @@ for outcomes are those of a real push (delivery.py, ledger); only the client dif
 request with success.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The JSON body of a request to Campaign: the stored payload, the record's links by key, and its opt-outs."""
 
-from __future__ import annotations
-
 import json
 
 import msgspec

@@ -6,8 +6,6 @@ released a connection whose writer was still attached. Here the signal cancels t
 raised again afterwards for the handler that was installed before.
 """
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Keep the PKeys of the Campaign records that this process has listed, in a temporary file."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any

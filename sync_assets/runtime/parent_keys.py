@@ -5,8 +5,6 @@ recently added ones, for a limited time. A parent that is deleted and inserted a
 so each is kept for one incarnation.
 """
 
-from __future__ import annotations
-
 import time
 from collections import OrderedDict
 from collections.abc import Callable

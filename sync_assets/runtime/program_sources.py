@@ -3,8 +3,6 @@
 A long run ends when one of these changes, so that the next run uses the new state.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from contextlib import suppress

@@ -6,8 +6,6 @@ https://learn.microsoft.com/power-apps/developer/data-platform/reference/entitie
 https://experienceleague.adobe.com/docs/campaign-standard/using/developing/datamodel/datamodel-profile.html
 """
 
-from __future__ import annotations
-
 import re
 from difflib import SequenceMatcher
 

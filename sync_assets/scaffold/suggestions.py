@@ -8,8 +8,6 @@ A lookup becomes a link if it points to a table that is mapped as well. Circular
 tables that point to each other the first one named gets its link.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping

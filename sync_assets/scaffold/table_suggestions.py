@@ -1,7 +1,5 @@
 """Suggest everything for one table: its resource, the key, fields, links. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 

@@ -8,8 +8,6 @@ byte for byte. Comments that are indented deeper than the `-` belong to the entr
 follows.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import textwrap

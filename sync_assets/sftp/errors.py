@@ -1,7 +1,5 @@
 """The errors of the Campaign SFTP."""
 
-from __future__ import annotations
-
 from sync_assets.errors import SyncAssetsError
 
 

@@ -4,8 +4,6 @@ Not paramiko's parser: that keeps one key of a type for each host, supports neit
 on a second blank. Pure: text in, keys out.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

@@ -1,7 +1,5 @@
 """Read the private key that signs in to the Campaign SFTP: OpenSSH or PEM format, with or without a passphrase."""
 
-from __future__ import annotations
-
 import io
 from functools import lru_cache
 from typing import Any

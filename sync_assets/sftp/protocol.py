@@ -7,8 +7,6 @@ These parts use methods of it that are not public (docs/dev/decisions/sftp-proto
 
 # pyright: reportAttributeAccessIssue=false
 
-from __future__ import annotations
-
 import struct
 import threading
 from collections.abc import Generator, Iterator

@@ -5,8 +5,6 @@ send anything about ourselves. We sign in with the settings' private key file an
 known_hosts file of the user's own, no password (docs/dev/references/campaign.md 8, Campaign SFTP).
 """
 
-from __future__ import annotations
-
 import logging
 import socket
 import threading

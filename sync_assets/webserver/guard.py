@@ -7,8 +7,6 @@ Here: which requests pass, as a pure function of the request's head, and the mid
 use the UI. Programs that send no `Origin` (curl, Dagster's GraphQL client) pass if they name an allowed host.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Collection

@@ -7,8 +7,6 @@ Campaign hides a record whose required link is empty, and a hidden record can be
 required link is only ever sent with the parent's PKey, as a push does.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

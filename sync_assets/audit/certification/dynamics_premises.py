@@ -3,8 +3,6 @@
 A premise that needs a change of a contact is reported as not tried.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections import Counter
 

@@ -3,8 +3,6 @@
 Each premise is stored with its resource or table; when the run ended, and by which version, with `NAME`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime

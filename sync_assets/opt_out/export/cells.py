@@ -6,8 +6,6 @@ without a fraction of a second, after a space or a `T`. Only XML has a time zone
 without a time is the start of its day.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import polars as pl

@@ -6,8 +6,6 @@ and dates are configured (`opt_out.export`, docs/configuration.md) and everythin
 Invariants: memory does not grow with the file. No reason or error holds a cell's content: it may be personal data.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress

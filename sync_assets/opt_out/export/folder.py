@@ -7,8 +7,6 @@ removed after `keep_days`.
 Invariant: a file that was not processed is never removed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ The lines to write below `opt_out.export` are the result. They quote names of th
 attribute's, its documented label, or stand above times: without a header the first line holds personal data.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import json

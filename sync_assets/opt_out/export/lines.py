@@ -4,8 +4,6 @@ A file may be damaged in these ways (docs/dev/references/campaign.md 8): cut off
 under the same name, zipped or encrypted by the workflow's post-processing, in another encoding than expected.
 """
 
-from __future__ import annotations
-
 import codecs
 import io
 import re

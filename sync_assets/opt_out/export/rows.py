@@ -7,8 +7,6 @@ common.
 Invariant: an invalid quote rejects its own row, not the rows after it.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -4,8 +4,6 @@ Invariants: a file is validated completely before any of its statements is store
 line changes nothing. Memory holds one batch.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
