@@ -1,11 +1,14 @@
 """Findings about the installation for `doctor`: region, environment, ledger, Campaign's API, our SFTP key."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
+
+import yaml
 
 from sync_assets.campaign.client import SILENCE, CampaignClient, NotPublished
 from sync_assets.checks.guardrails import PRIVACY_ORDER
 from sync_assets.checks.rules import Finding, fail, ok, warn
-from sync_assets.config.environment import System
+from sync_assets.config.environment import INSTANCE, System
 from sync_assets.config.models import Config
 from sync_assets.config.values import PROFILE
 from sync_assets.config.variables import SettingsError
@@ -94,6 +97,27 @@ def whole_configuration(config: Config) -> list[Finding]:
         )
         findings.append(warn("horizon of requests without an answer", text))
     return findings
+
+
+def sensor_threads(instance: Path) -> Finding:
+    """Return the finding that the sensors of the Dagster instance, by its folder, run concurrently.
+
+    `d365_changes` waits in its tick for changes; in one thread the sensors of all projects would wait with it.
+    """
+    title, file = "sensors of the Dagster instance", instance / INSTANCE
+    try:
+        document = yaml.safe_load(file.read_bytes())
+    except FileNotFoundError:
+        if not (instance / "schedules").exists():  # of Dagster's storage
+            return ok(title, f"there is no instance yet; `sync-assets dev` and `sync` write {file}")
+        document = None
+    except (OSError, yaml.YAMLError) as error:
+        return warn(title, f"{file} cannot be read ({type(error).__name__}). Correct it")
+    sensors = document.get("sensors") if isinstance(document, dict) else None
+    if isinstance(sensors, dict) and sensors.get("use_threads"):
+        return ok(title, "they run in threads")
+    text = f"each waits for the ticks of all others, those of other projects too, since {file} sets no threads. Write "
+    return warn(title, f"{text}`sensors: {{use_threads: true, num_workers: 4}}` into it, and start the daemon again")
 
 
 # --- Ledger -----------------------------------------------------------------------------------------------------------

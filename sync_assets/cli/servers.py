@@ -13,7 +13,7 @@ import dagster as dg
 import typer
 
 from sync_assets.commands.terminal import end, invoked, say
-from sync_assets.config.environment import Settings
+from sync_assets.config.environment import INSTANCE, Settings
 from sync_assets.config.files import keep_over_dagster
 from sync_assets.config.loader import load_config
 from sync_assets.defs.instance.command_line import instance_folder, prepare
@@ -102,8 +102,10 @@ def _name_home(arguments: Sequence[str]) -> None:
         return
     if not os.environ.get("DAGSTER_HOME"):
         Settings.from_environment(os.environ).configuration()
-    if (folder := instance_folder()) != Path.cwd():
-        prepare(folder)
+    folder = instance_folder()
+    if prepare(folder):
+        say(f"{folder / INSTANCE} was missing. It was written, with the settings that the sensors and runs need.")
+    if folder != Path.cwd():
         os.environ["DAGSTER_HOME"] = str(folder)
     keep_over_dagster(os.environ)
 

@@ -110,6 +110,7 @@ def examine(runtime: Runtime) -> list[Finding]:
         return findings
     findings = installation.configuration(runtime)
     can_sign_in = all(one.passed for one in findings)
+    findings += [installation.sensor_threads(runtime.settings.instance)]
     findings += (ledger := installation.ledger(runtime))
     counted = ledger[0].passed
     if counted:

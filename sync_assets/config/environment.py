@@ -19,6 +19,8 @@ from sync_assets.config.files import CONFIG, DEFAULT_NAME, SANDBOX_CONFIG
 from sync_assets.config.variables import SettingsError, VariableReader, is_loopback, is_this_host, unknown_variables
 
 T = TypeVar("T")
+INSTANCE = "dagster.yaml"
+"""Name of the configuration of a Dagster instance."""
 System = Literal["d365", "campaign", "sftp"]
 LedgerConnection = Literal["file", "this host", "verified", "unverified"]
 
@@ -121,7 +123,8 @@ class Settings:
     config: Path
     config_named: bool  # False: there is none; `config` is the one that `init` would write
     of_sandbox: bool  # `config` is the sandbox's, a file of the package: its local files are in the current folder
-    home: Path  # folder for local files of this installation, Dagster's included
+    home: Path  # folder for local files of this installation
+    instance: Path  # folder of Dagster's own: `home`, or without DAGSTER_HOME the current folder with a dagster.yaml
     autostart: bool
     ca_bundle: Path | None
     ledger_url: str = field(repr=False)  # a PostgreSQL URL holds a password
@@ -144,6 +147,7 @@ class Settings:
             config_named=bool(general.optional(CONFIG)),
             of_sandbox=of_sandbox,
             home=home,
+            instance=Path.cwd() if Path(INSTANCE).is_file() and not general.optional("DAGSTER_HOME") else home,
             ledger_url=general.ledger_url(home),
             ledger_keys=general.keys("SYNC_ASSETS_LEDGER_KEY_FILE"),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),

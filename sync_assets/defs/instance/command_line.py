@@ -16,11 +16,11 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from sync_assets.config.environment import Settings
+from sync_assets.config.environment import INSTANCE, Settings
 from sync_assets.errors import SyncAssetsError, is_disk_full
 from sync_assets.launching.processes import detach_copies_of_output
 
-PACKAGED = Path(__file__).with_name("dagster.yaml")
+PACKAGED = Path(__file__).with_name(INSTANCE)
 
 
 @contextmanager
@@ -57,14 +57,12 @@ def dagster_instance() -> Iterator[dg.DagsterInstance]:
 
 def has_history() -> bool:
     """Return True if that instance exists: it has a `dagster.yaml`."""
-    return (instance_folder() / "dagster.yaml").is_file()
+    return (instance_folder() / INSTANCE).is_file()
 
 
 def instance_folder() -> Path:
     """Return the folder of the instance, which may be missing."""
-    settings = Settings.from_environment(os.environ)
-    has_yaml = Path("dagster.yaml").is_file() and not os.environ.get("DAGSTER_HOME")
-    return Path.cwd() if has_yaml else settings.home
+    return Settings.from_environment(os.environ).instance
 
 
 @contextmanager
@@ -87,10 +85,15 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def prepare(folder: Path) -> None:
-    """Create the folder and its `dagster.yaml` if missing. Written aside and renamed: another `sync` may do it too."""
+def prepare(folder: Path) -> bool:
+    """Create the folder and its `dagster.yaml` if missing. Written aside and renamed: another `sync` may do it too.
+
+    Return True if `dagster.yaml` was missing.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not (folder / "dagster.yaml").is_file():
-        temporary = folder / f".dagster.yaml.{os.getpid()}"
+    missing = not (folder / INSTANCE).is_file()
+    if missing:
+        temporary = folder / f".{INSTANCE}.{os.getpid()}"
         temporary.write_text(PACKAGED.read_text(encoding="utf-8"), encoding="utf-8")
-        temporary.replace(folder / "dagster.yaml")
+        temporary.replace(folder / INSTANCE)
+    return missing

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,33 @@ from sync_assets.checks.volume import INITIAL_RECORDS, a_day, first_load
 from sync_assets.ledger.model import Feed
 from sync_assets.runtime.context import Runtime
 
+THREADS = "sensors: {use_threads: true}"
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "message"),
+    [
+        (THREADS, "ok", "they run in threads"),
+        ("sensors: {num_workers: 4}", "warn", THREADS[:-1]),
+        ("telemetry: {enabled: false}", "warn", THREADS[:-1]),
+        ("", "warn", THREADS[:-1]),
+        ("[", "warn", "cannot be read (ParserError)"),
+        (None, "ok", "there is no instance yet"),
+    ],
+)
+def test_an_instance_whose_sensors_share_a_thread_is_named_with_the_line_that_is_missing(
+    text: str | None, outcome: str, message: str, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / "dagster.yaml").write_text(text)
+    finding = installation.sensor_threads(tmp_path)
+    assert (finding.outcome, message in finding.message) == (outcome, True), finding.message
+
+
+def test_an_instance_that_ran_without_a_configuration_is_named_as_well(tmp_path: Path) -> None:
+    (tmp_path / "schedules").mkdir()
+    assert installation.sensor_threads(tmp_path).outcome == "warn"
 
 
 # --- Estimates ------------------------------------------------------------------------------------------------------
