@@ -22,7 +22,7 @@ from sync_assets.defs.dagster_internals import evaluation
 from sync_assets.defs.partitions import WORK, opt_out_files, run_tags
 from sync_assets.defs.results import check_result
 from sync_assets.defs.run_errors import one_sentence
-from sync_assets.defs.tables.run_requests import RunRequested, active_runs, ask_again
+from sync_assets.defs.tables.run_requests import RunRequested, SetUpExams, active_runs
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.repositories.opt_out_files import RESTART
 from sync_assets.opt_out.export import folder
@@ -57,6 +57,7 @@ def opt_out_file_sensor(
     runtime: Runtime, default_status: dg.DefaultSensorStatus, jobs: Sequence[Any]
 ) -> dg.SensorDefinition:
     """Define the sensor. default_status: if it is running after its first load. jobs: of files, and of changes."""
+    exams = SetUpExams(runtime)
 
     @dg.sensor(
         name=runtime.installation.named("opt_out_file"),
@@ -70,6 +71,7 @@ def opt_out_file_sensor(
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
         now = datetime.now(UTC)
+        exams.begin()
         if CONTACT in runtime.ledger.maintenance.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
         last = cursor.reported
@@ -87,7 +89,9 @@ def opt_out_file_sensor(
             events += _reports(runtime, context.instance, poll, now)
         request, why_not = None, "a run of opt-outs is under way"
         if not active_runs(context, runtime.ledger, WORK):
-            request, why_not = _next(runtime, poll, cursor, now)
+            request, why_not = _next(runtime, poll, cursor, now, exams)
+        if exams.failure:
+            raise exams.failure
         return dg.SensorResult(
             run_requests=[request] if request else [],
             dynamic_partitions_requests=_partitions(runtime, request),
@@ -99,20 +103,21 @@ def opt_out_file_sensor(
     return opt_out_file
 
 
-def _next(runtime: Runtime, poll: folder.FolderPoll, memory: Cursor, now: datetime) -> tuple[dg.RunRequest | None, str]:
+def _next(
+    runtime: Runtime, poll: folder.FolderPoll, memory: Cursor, now: datetime, exams: SetUpExams
+) -> tuple[dg.RunRequest | None, str]:
     """Return the run to request now, or the reason why there is none.
 
     Files go first, one at a time and in order, since a later file has newer values; then a due poll of profiles.
     """
-    waiting = {POLL, *(file.partition for file in poll.ready)}
+    contact, waiting = runtime.config.table(CONTACT), {POLL, *(file.partition for file in poll.ready)}
     memory.requested = {partition: last for partition, last in memory.requested.items() if partition in waiting}
     for file in poll.ready:
-        is_due, memory.requested[file.partition] = ask_again(memory.requested.get(file.partition), 1, now)
-        if is_due:
+        if exams.is_due(contact, memory.requested, 1, now, work=file.partition):
             return _file_request(runtime, file.partition), ""
         return None, f"{file.partition}: its last run did not process it; it is tried again later"
     if poll_is_due(runtime, now):
-        is_due, memory.requested[POLL] = ask_again(memory.requested.get(POLL), 1, now)
+        is_due = exams.is_due(contact, memory.requested, 1, now, work=POLL)
         return (_changes_request(runtime), "") if is_due else (None, "the last poll failed; it is tried again later")
     memory.requested.pop(POLL, None)
     if poll.unsettled:
@@ -144,7 +149,11 @@ def _changes_request(runtime: Runtime) -> dg.RunRequest:
 
 
 def due_request(
-    runtime: Runtime, context: dg.SensorEvaluationContext, requested: dict[str, RunRequested], now: datetime
+    runtime: Runtime,
+    context: dg.SensorEvaluationContext,
+    requested: dict[str, RunRequested],
+    now: datetime,
+    exams: SetUpExams,
 ) -> dg.RunRequest | None:
     """Return a request for a run of opt-outs that are due without a file, or of a poll of profiles that is late.
 
@@ -160,7 +169,7 @@ def due_request(
         return None
     if active_runs(context, runtime.ledger, WORK):
         return None
-    is_due, requested[WORK] = ask_again(requested.get(WORK), due, now)
+    is_due = exams.is_due(runtime.config.table(CONTACT), requested, due, now, work=WORK)
     return _changes_request(runtime) if is_due else None
 
 

@@ -29,8 +29,8 @@ from sync_assets.runtime.heartbeat import SILENT_AFTER, give_up_killed
 if TYPE_CHECKING:
     from sync_assets.commands.explain import Explanation
 
-EXAMINE_AGAIN = 4.0
-"""Seconds between two examinations of a table whose set-up is wrong."""
+EXAMINE_AGAIN, EXAMINE_BUDGET = 4.0, 10.0
+"""Seconds between two examinations of a table, and from the begin of a tick until no further one begins."""
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
 """Backoff in seconds between two runs that make no progress: the first and the longest wait; doubled each time."""
 SHOWN_RUNS = 5
@@ -105,11 +105,18 @@ class SetUpExams:
 
     def begin(self) -> None:
         """Begin a tick."""
+        self._until = time.monotonic() + EXAMINE_BUDGET
         self.findings: dict[str, list[Finding]] = {}
         self.failure: SyncAssetsError | None = None
 
     def is_due(
-        self, config: TableConfig, requested: dict[str, RunRequested], amount: int, now: datetime, refusal: str = ""
+        self,
+        config: TableConfig,
+        requested: dict[str, RunRequested],
+        amount: int,
+        now: datetime,
+        refusal: str = "",
+        work: str = "",
     ) -> bool:
         """Return True if a run of the table is to be requested, and store that in the cursor of the sensor.
 
@@ -119,21 +126,23 @@ class SetUpExams:
             amount: As in `ask_again`.
             now: UTC.
             refusal: Why Dynamics 365 refused the poll of its feed; empty if it did not.
+            work: Other work than the table's own, of its systems, by its name in the cursor: it needs them to answer.
         """
-        last = requested.get(config.table)
+        key = work or config.table
+        last = requested.get(key)
         is_due, request = ask_again(last, amount, now)
         if is_due and (refusal or (last and last.amount == amount)):
-            was_prevented = last is not None and last.is_prevented
-            findings = self._examine(config, refusal)
+            findings = self._examine(config, refusal, pushes=self._pushes and not work)
             if findings is None:
                 return False
-            if was_prevented or any(one.stops for one in findings):
+            stops = not work and any(one.stops for one in findings)
+            if stops or (last and last.is_prevented):
                 self.findings[config.table] = findings
-            if any(one.stops for one in findings):
-                requested[config.table] = RunRequested(amount, now, 0.0)
+            if stops:
+                requested[key] = RunRequested(amount, now, 0.0)
                 return False
         if is_due:
-            requested[config.table] = request
+            requested[key] = request
         return is_due
 
     def results(self, instance: dg.DagsterInstance) -> Iterator[dg.AssetCheckEvaluation]:
@@ -141,12 +150,17 @@ class SetUpExams:
         for table, findings in self.findings.items():
             yield from ready_results(self._runtime, instance, self._runtime.config.table(table), findings)
 
-    def _examine(self, config: TableConfig, refusal: str) -> list[Finding] | None:
+    def examined_at(self, config: TableConfig) -> float:
+        """Return when the table was last examined, by the monotonic clock."""
+        return self._examined.get(config.table, float("-inf"))
+
+    def _examine(self, config: TableConfig, refusal: str, *, pushes: bool) -> list[Finding] | None:
         """Return the findings on the table's set-up; None if it was examined just now, or cannot be examined."""
-        if time.monotonic() - self._examined.get(config.table, -EXAMINE_AGAIN) < EXAMINE_AGAIN:
+        now = time.monotonic()
+        if now - self.examined_at(config) < EXAMINE_AGAIN or now > self._until:
             return None
         try:
-            findings = examine(self._runtime, config, pushes=self._pushes)
+            findings = examine(self._runtime, config, pushes=pushes)
         except SyncAssetsError as error:
             self.failure = error
             return None

@@ -100,7 +100,7 @@ def changes_sensor(
                 failed = {table for table, version in versions.items() if _has_failed(cursor, table, version)}
                 failed |= polled.refused.keys()
                 changed, due = failed | polled.news | remapped, set[str]()
-                for config in [config for config in idle if config.table in changed]:
+                for config in sorted((one for one in idle if one.table in changed), key=exams.examined_at):
                     table, refusal = config.table, polled.refused.get(config.table, "")
                     if exams.is_due(config, cursor.requested, versions[table], now, refusal):
                         due.add(table)
@@ -297,9 +297,11 @@ def _reports(
 # --- Pending records --------------------------------------------------------------------------------------------------
 
 
-OtherWork = Callable[[Runtime, dg.SensorEvaluationContext, dict[str, RunRequested], datetime], dg.RunRequest | None]
+OtherWork = Callable[
+    [Runtime, dg.SensorEvaluationContext, dict[str, RunRequested], datetime, SetUpExams], dg.RunRequest | None
+]
 """Returns a request for a run of other pending work (opt-outs), or None. Arguments: the runtime, the context and the
-cursor of the backlog sensor, which it updates, and the time now (UTC)."""
+cursor of the backlog sensor, which it updates, the time now (UTC), and the sensor's examinations."""
 
 
 def backlog_sensor(
@@ -342,7 +344,7 @@ def backlog_sensor(
             if due:
                 keys = [campaign_key(config, runtime) for config in due]
                 requests.append(table_request(runtime, due, keys, {BACKLOG_TAG: "yes"}, job.name))
-        if opt_outs and (opt_out_request := opt_outs[0](runtime, context, requested, now)):
+        if opt_outs and (opt_out_request := opt_outs[0](runtime, context, requested, now, exams)):
             requests.append(opt_out_request)
         if exams.failure and not requests:
             raise exams.failure

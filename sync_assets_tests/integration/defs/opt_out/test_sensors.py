@@ -15,9 +15,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sync_assets.campaign import client
 from sync_assets.defs.asset_keys import CHANGES, CONTACT_OPT_OUT, DECISIONS, EXPORT, PROFILE_OPT_OUT
 from sync_assets.defs.instance.command_line import dagster_instance
 from sync_assets.defs.partitions import WORK, table_tags
+from sync_assets.defs.tables import run_requests
 from sync_assets.defs.tables import sensors as ingress_sensors
 from sync_assets.ledger.repositories.opt_out_files import POLL, RESTART
 from sync_assets_tests.conftest import SandboxFactory
@@ -64,6 +66,8 @@ def on_disk(program: Program) -> Iterator[Orchestra]:
 def orchestra(request: pytest.FixtureRequest, program: Program, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestra]:
     """In memory, which takes a tenth of the time, unless a test asks for another."""
     monkeypatch.setattr(ingress_sensors, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(run_requests, "EXAMINE_AGAIN", 0.0)
+    monkeypatch.setattr(client, "METADATA_PATIENCE", 0.2)
     with getattr(request, "param", in_memory)(program) as started:
         yield started
 
@@ -164,6 +168,17 @@ def test_a_run_that_did_not_take_the_file_is_asked_for_again_ever_more_rarely_an
         assert why_not(orchestra) == f"{partition}: its last run did not process it; it is tried again later"
         orchestra.later(FILE, seconds=5)
         assert asked_partition(orchestra) == partition
+
+
+def test_while_a_system_is_down_each_tick_fails_and_no_further_run_of_the_file_does(orchestra: Orchestra) -> None:
+    write_file(orchestra.program, HEADER)
+    why_not(orchestra)
+    partition = asked_partition(orchestra)
+    orchestra.program.sandbox.admin.fault("campaign", "unavailable")
+    orchestra.later(FILE, seconds=10)
+    assert [orchestra.failure(FILE).partition(" ")[0] for _ in range(2)] == ["Campaign"] * 2
+    orchestra.program.sandbox.admin.clear_faults()
+    assert asked_partition(orchestra) == partition
 
 
 def test_files_are_asked_for_one_after_the_other_in_the_order_of_the_times_in_their_names(

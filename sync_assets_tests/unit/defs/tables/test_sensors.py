@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from types import SimpleNamespace
 
-from sync_assets.defs.tables.run_requests import FIRST_WAIT, RunRequested, ask_again
+import pytest
+
+from sync_assets.checks import rules
+from sync_assets.checks.rules import Finding
+from sync_assets.config.models import TableConfig
+from sync_assets.defs.tables import run_requests
+from sync_assets.defs.tables.run_requests import EXAMINE_BUDGET, FIRST_WAIT, RunRequested, ask_again
+from sync_assets.runtime.context import Runtime
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -36,3 +45,25 @@ def test_a_backlog_that_does_not_move_is_asked_for_ever_more_rarely_and_never_gi
                 break
         waits.append((at - started).total_seconds())
     assert waits == [10, 20, 40, 80, 160, 300, 300, 300]
+
+
+def test_a_tick_examines_tables_for_so_long_and_the_next_one_goes_on_with_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dagster ends a tick after a minute, and an examination may take seconds."""
+    examined, clock = list[str](), count(0.0, EXAMINE_BUDGET / 4)
+
+    def examine(_: Runtime, config: TableConfig, *, pushes: bool) -> list[Finding]:
+        examined.append(config.table)
+        return [rules.TRACKING.finding(pushes)]
+
+    monkeypatch.setattr(run_requests, "examine", examine)
+    monkeypatch.setattr(run_requests, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    tables = [TableConfig.model_construct(table=f"t{number}") for number in range(4)]
+    exams = run_requests.SetUpExams(Runtime({}))
+    requested = {config.table: RunRequested(1, NOW - timedelta(hours=1), 10.0) for config in tables}
+    for _ in range(2):
+        exams.begin()
+        assert not [one for one in sorted(tables, key=exams.examined_at) if exams.is_due(one, requested, 1, NOW)]
+    assert examined == ["t0", "t1", "t2", "t3"]
+    assert all(one.is_prevented for one in requested.values())
