@@ -143,6 +143,15 @@ class SensorFailed(DagsterUserCodeProcessError):
         super().__init__(text, user_code_process_error_infos=[shown])
 
 
+def most_runs(instance: dg.DagsterInstance) -> int | None:
+    """Return how many runs the instance's queue starts at a time; None if there is no queue, or no limit.
+
+    Reason: no public method reads the settings of the queue.
+    """
+    queue = instance.get_concurrency_config().run_queue_config
+    return queue.max_concurrent_runs if queue and queue.max_concurrent_runs >= 0 else None
+
+
 @dataclass(frozen=True, slots=True)
 class FailedTick:
     """The last finished tick of a sensor, which failed.

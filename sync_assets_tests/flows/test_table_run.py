@@ -6,14 +6,17 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from sync_assets.commands.maintenance import on
+from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.partitions import LEDGER_TAG, table_tags, today
 from sync_assets.defs.tables import run_reports, run_requests, table_run
 from sync_assets.defs.tables.run_requests import end_killed
@@ -21,9 +24,11 @@ from sync_assets.ledger import Ledger
 from sync_assets.runtime import program_sources
 from sync_assets.runtime.heartbeat import SILENT_AFTER
 from sync_assets_tests.support.chain import Chain
+from sync_assets_tests.support.dagster_dev import dagster_daemon
 from sync_assets_tests.support.ledgers import session_of
 from sync_assets_tests.support.orchestra import CONTACT, PROFILE, Orchestra, Run, shown
 from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.sandbox_process import Admin
 from sync_assets_tests.support.waiting import until
 
 N = 50
@@ -252,6 +257,40 @@ def test_ledgers_on_one_instance_neither_end_nor_wait_for_nor_report_each_others
     assert request.tags[LEDGER_TAG] == orchestra.runtime.ledger.systems.identity()
     assert {run.run_id: run.status for run in orchestra.instance.get_runs()} == before
     assert len(before) == len(theirs)
+
+
+SLOTS, PATIENCE = 2, 120.0
+
+
+@pytest.mark.slow  # it starts five runs in two slots
+def test_more_groups_of_tables_than_slots_all_send_soon_since_runs_that_stay_make_room(chain: Chain) -> None:
+    """Four tables without links, by the sensors, the queue and the daemon of Dagster."""
+    admin, program = chain.admin, chain.program
+    for resource, link in (("cusOrder", "cusContactLink"), ("cusOrderLine", "cusOrderLink")):
+        admin.publish_link(resource, link, "zero_or_one")
+    contact, *children = ({**one, "links": []} for one in (program.table, *program.further))
+    account = {"table": "account", "resource": "cusStore", "key": "cusStoreId", "api": "customResources"}
+    program.table, program.further = contact, [*children, {**account, "fields": {"name": "cusName"}}]
+    program.runs, program.more = {"linger_seconds": "always"}, {"SYNC_ASSETS_AUTOSTART": "1"}
+    (program.home / "dagster").mkdir()
+    queue = PACKAGED.read_text().replace("max_concurrent_runs: 10", f"max_concurrent_runs: {SLOTS}")
+    (program.home / "dagster" / "dagster.yaml").write_text(queue)
+
+    def change(config: dict[str, Any]) -> tuple[str, str, str]:
+        (column, attribute), value = next(iter(config["fields"].items())), uuid.uuid4().hex[:8]
+        admin.create(config["table"], {column: value, f"{config['table']}id": str(uuid.uuid4())})
+        return config["resource"], attribute, value
+
+    with dagster_daemon(program.home, program.env):
+        for changed in [change(config) for config in (program.table, *program.further)]:
+            until(lambda changed=changed: arrived(admin, *changed), PATIENCE)
+        changed = change(program.table)  # its run has made room
+        until(lambda: arrived(admin, *changed), PATIENCE)
+
+
+def arrived(admin: Admin, resource: str, attribute: str, value: str) -> bool:
+    """Campaign changes the case of names."""
+    return value in {record[attribute].casefold() for record in admin.dump_campaign(resource)}
 
 
 def test_it_ends_with_the_processes_that_started_it(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import msgspec
 from sync_assets.checks.preflight import examine, failure
 from sync_assets.checks.rules import Finding
 from sync_assets.config.models import TableConfig
-from sync_assets.defs.partitions import LEDGER_TAG, is_foreign, run_tags, today, under_way_tag
+from sync_assets.defs.dagster_internals import most_runs
+from sync_assets.defs.partitions import FOLLOWS_TAG, LEDGER_TAG, is_foreign, run_tags, today, under_way_tag
 from sync_assets.defs.tables.checks import ready_results, table_checks
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
@@ -33,6 +34,10 @@ EXAMINE_AGAIN, EXAMINE_BUDGET = 4.0, 10.0
 """Seconds between two examinations of a table, and from the begin of a tick until no further one begins."""
 FIRST_WAIT, LONGEST_WAIT = 10.0, 300.0
 """Backoff in seconds between two runs that make no progress: the first and the longest wait; doubled each time."""
+MORE_ROOM_SECONDS = 5.0
+"""Another run that stays ends if those asked first have not made room in this time, in seconds."""
+MOST_WAITING = 50
+"""Most runs in the queue that are read."""
 SHOWN_RUNS = 5
 """Most runs of a record that are named."""
 SEARCHED_RUNS = 500
@@ -247,6 +252,27 @@ def end_killed(
         elif is_ours:
             alive.append(run)
     return alive
+
+
+def is_to_make_room(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Return True if a run that stays is to end, since all slots of the queue are taken and runs wait for one.
+
+    As many end as runs wait, those first that began first, and one more for each MORE_ROOM_SECONDS that they wait.
+    """
+    slots, queued = most_runs(instance), dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])
+    if slots is None:
+        return False
+    try:
+        waiting = instance.get_run_records(queued, limit=MOST_WAITING, ascending=True)
+        taken = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, *_STARTED])
+        active = instance.get_run_records(taken, ascending=True) if waiting else []
+    except Exception:  # noqa: BLE001  any of Dagster's storages: its outage ends no run
+        return False
+    if not waiting or len(active) < slots:
+        return False
+    seconds = (datetime.now(UTC) - waiting[0].create_timestamp).total_seconds()
+    staying = [one.dagster_run.run_id for one in active if FOLLOWS_TAG in one.dagster_run.tags]
+    return run_id in staying[: len(waiting) + int(seconds / MORE_ROOM_SECONDS)]
 
 
 def _is_silent(beat: Heartbeat | None, started: float | None, now: datetime) -> bool:

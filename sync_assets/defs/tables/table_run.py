@@ -6,6 +6,7 @@ every few tenths of a second and pushes pending records that are due. It ends
 - after `linger_seconds` without work, and after `longest_run_minutes`;
 - at midnight UTC, since the next partition has begun: the sensor requests a run of that;
 - if a captured table goes into maintenance, or if the configuration or the program changes;
+- if all slots of Dagster's queue are taken and another run waits for one;
 - if a feed cannot be polled, if a parent process ends, or if another run may take over since heartbeats are missing.
 
 A capture pauses while too many records of its table are pending (`capture/backlog_limit.py`). The run then pushes, and
@@ -36,7 +37,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.defs.partitions import FOLLOWS_TAG, past_days, today
 from sync_assets.defs.run_errors import reported
 from sync_assets.defs.tables.run_reports import RunReports
-from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version
+from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version, is_to_make_room
 from sync_assets.defs.tables.table_work import TableWork
 from sync_assets.errors import SyncAssetsError, public_message
 from sync_assets.flows import Outcome, capture_table, push_table
@@ -254,6 +255,8 @@ class TableRun:
                 if self._reason or self._has_ended(started, worked) or sources.changed():
                     return
                 if self._runtime.ledger.maintenance.in_maintenance().keys() & {one.table for one in tables}:
+                    return
+                if is_to_make_room(self._context.instance, self._context.run_id):
                     return
                 news = self._news(poller, tables)
                 if news is None:

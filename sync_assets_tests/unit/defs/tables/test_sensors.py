@@ -1,19 +1,23 @@
-"""When the backlog sensor asks for a run, and when it waits."""
+"""When the backlog sensor asks for a run, and when it waits; which runs that stay make room for others."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 
+import dagster as dg
 import pytest
 
 from sync_assets.checks import rules
 from sync_assets.checks.rules import Finding
 from sync_assets.config.models import TableConfig
+from sync_assets.defs.partitions import FOLLOWS_TAG
 from sync_assets.defs.tables import run_requests
-from sync_assets.defs.tables.run_requests import EXAMINE_BUDGET, FIRST_WAIT, RunRequested, ask_again
+from sync_assets.defs.tables.run_requests import EXAMINE_BUDGET, FIRST_WAIT, RunRequested, ask_again, is_to_make_room
 from sync_assets.runtime.context import Runtime
+from sync_assets_tests.support.orchestra import job_origin
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -67,3 +71,33 @@ def test_a_tick_examines_tables_for_so_long_and_the_next_one_goes_on_with_the_ot
         assert not [one for one in sorted(tables, key=exams.examined_at) if exams.is_due(one, requested, 1, NOW)]
     assert examined == ["t0", "t1", "t2", "t3"]
     assert all(one.is_prevented for one in requested.values())
+
+
+@pytest.mark.parametrize(
+    ("slots", "waiting", "patience", "ended"),
+    [
+        (3, 0, 60.0, []),
+        (3, 1, 60.0, [0]),
+        (3, 2, 60.0, [0, 1]),
+        (3, 1, 0.001, [0, 1]),
+        (4, 1, 60.0, []),
+        (-1, 1, 60.0, []),
+    ],
+    ids=["no run waits", "one waits", "two wait", "one waits for long", "a slot is free", "no limit"],
+)
+def test_as_many_runs_that_stay_make_room_as_wait_for_a_slot_the_oldest_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int, waiting: int, patience: float, ended: list[int]
+) -> None:
+    monkeypatch.setattr(run_requests, "MORE_ROOM_SECONDS", patience)
+    queue = {"concurrency": {"runs": {"max_concurrent_runs": slots}}}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides=queue) as instance:
+
+        def add(status: dg.DagsterRunStatus, tags: dict[str, str]) -> str:
+            run = dg.DagsterRun("sync", status=status, tags=tags, remote_job_origin=job_origin("ours"))
+            return instance.run_storage.add_run(run).run_id
+
+        add(dg.DagsterRunStatus.STARTED, {})
+        staying = [add(dg.DagsterRunStatus.STARTED, {FOLLOWS_TAG: "yes"}) for _ in range(2)]
+        for _ in range(waiting):
+            add(dg.DagsterRunStatus.QUEUED, {})
+        assert [at for at, run_id in enumerate(staying) if is_to_make_room(instance, run_id)] == ended
