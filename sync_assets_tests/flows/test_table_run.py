@@ -89,6 +89,21 @@ def test_changes_that_come_while_it_stays_are_sent_at_once_by_the_same_run(orche
     assert orchestra.tick("d365_changes").skip_message == "contact: no change"
 
 
+def test_an_opt_out_of_a_contact_that_the_filter_excludes_is_sent_by_the_run_that_stays(orchestra: Orchestra) -> None:
+    program, admin = orchestra.program, orchestra.program.sandbox.admin
+    program.runs = {"linger_seconds": 15}
+    program.opt_out = {"direction": "d365_to_campaign", "mappings": {"donotemail": "blackListEmail"}}
+    program.table |= {"filters": {"rules": [{"field": "department", "is": "is_null"}]}}
+
+    def opt_out() -> None:
+        [id_] = admin.change("contact", 1, department="out", donotemail=False)
+        time.sleep(2)
+        admin.change("contact", [id_], donotemail=True)
+        until(lambda: program.profiles()[id_]["blackListEmail"], 12)
+
+    stays(orchestra, opt_out)
+
+
 REFUSED = dg.AssetCheckKey(PROFILE, "no_record_is_rejected")
 
 

@@ -40,7 +40,7 @@ from sync_assets.defs.tables.run_reports import RunReports
 from sync_assets.defs.tables.run_requests import RunRequested, ask_again, feed_version, is_to_make_room
 from sync_assets.defs.tables.table_work import TableWork
 from sync_assets.errors import SyncAssetsError, public_message
-from sync_assets.flows import Outcome, capture_table, push_table
+from sync_assets.flows import Outcome, capture_table, opt_outs_due, push_table
 from sync_assets.ledger.errors import InMaintenance
 from sync_assets.mapping.unlabelled_options import unknown_codes_warning
 from sync_assets.runtime import interruptible
@@ -295,7 +295,8 @@ class TableRun:
     def _step(self, work: TableWork, news: bool) -> bool:
         """Capture a table if its feed has news, then push due records. Return True if anything was done."""
         came = news and self._capture(work)
-        sent = "campaign" in work.sides and not self._reason and self._is_due(work.config.table) and self._push(work)
+        due = self._is_due(work.config.table) or (came and opt_outs_due(self._runtime, work.config) > 0)
+        sent = "campaign" in work.sides and not self._reason and due and self._push(work)
         return came or sent
 
     def _is_due(self, table: str) -> bool:
