@@ -131,6 +131,7 @@ def test_a_failed_check_that_a_watch_answered_stays_failed_whatever_the_run_repo
 ) -> None:
     """By observations of the run between its hourly materialisations, and by materialisations alone."""
     monkeypatch.setattr(table_run, "REPORT_SECONDS", 0.5)
+    monkeypatch.setattr(run_reports, "NUMBERS_SECONDS", 0.0)
     monkeypatch.setattr(run_reports, "MATERIALIZE_SECONDS", seconds)
     orchestra.program.runs = {"linger_seconds": 15}  # the watch takes seconds on a busy machine
     admin = orchestra.program.sandbox.admin
@@ -154,6 +155,35 @@ def test_a_failed_check_that_a_watch_answered_stays_failed_whatever_the_run_repo
     run = stays(orchestra, watch_then_change)
     assert shown(orchestra.instance, REFUSED) == "FAILED"
     assert len(run.days(PROFILE)) == (2 if seconds else 5)
+
+
+def test_an_eager_asset_downstream_is_requested_for_materialisations_not_for_numbers_between_them(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_run, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(run_reports, "NUMBERS_SECONDS", 0.0)
+    partitions = orchestra.definitions.resolve_asset_graph().get(PROFILE).partitions_def
+
+    @dg.asset(deps=[PROFILE], partitions_def=partitions, automation_condition=dg.AutomationCondition.eager())
+    def campaigns() -> None: ...
+
+    defs, cursor = dg.Definitions.merge(orchestra.definitions, dg.Definitions([campaigns])), None
+
+    def requested() -> int:
+        nonlocal cursor
+        done = dg.evaluate_automation_conditions(defs, orchestra.instance, cursor=cursor)
+        cursor = done.cursor
+        return done.total_requested
+
+    def change() -> None:
+        until(lambda: requested() == 1, 10)
+        orchestra.program.sandbox.admin.change("contact", 1, jobtitle="Later")
+        until(lambda: bool(orchestra.instance.fetch_observations(PROFILE, limit=1).records), 10)
+        assert requested() == 0
+
+    assert requested() == 0
+    stays(orchestra, change)
+    assert requested() == 1
 
 
 def test_it_ends_after_its_longest_time_whatever_comes(orchestra: Orchestra) -> None:

@@ -28,9 +28,11 @@ from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
 
+NUMBERS_SECONDS = 300.0
+"""Interval in which a run that stays reports the numbers of its work, in seconds."""
 MATERIALIZE_SECONDS = 3600.0
-"""Interval in which a run that stays materialises today's partition, in seconds: freshness policies count nothing else.
-Reports between are observations: a materialisation hides check results of other runs, and starts runs downstream."""
+"""Interval in which such a report is a materialisation, in seconds: freshness policies count nothing else. Reports
+between are observations: a materialisation hides check results of other runs, and starts runs downstream."""
 
 
 class RunReports:
@@ -45,33 +47,34 @@ class RunReports:
     def __init__(self, context: dg.AssetExecutionContext, runtime: Runtime) -> None:
         self._context, self._instance, self._runtime = context, context.instance, runtime
         self._last: dict[dg.AssetCheckKey, tuple[object, ...]] = {}
+        self._reported_at: dict[str, float] = {}
         self._materialized_at: dict[dg.AssetKey, float] = {}
 
     # --- While the run stays -------------------------------------------------------------------------------------
 
     def report(self, work: TableWork) -> None:
-        """Report a table's numbers if there is new work, and the check results that changed."""
-        for side in work.sides if work.changed else ():
-            numbers = day_numbers(work.config, self._runtime, side, today()) | work.numbers(side)
-            version = data_version(work.config, self._runtime, side)
-            self._report_numbers(side_key(work.config, side, self._runtime), numbers, version)
-        work.changed = False
+        """Report a table's numbers if there is new work and they are due, and the check results that changed."""
+        table, now = work.config.table, time.monotonic()
+        if work.changed and now - self._reported_at.get(table, -NUMBERS_SECONDS) >= NUMBERS_SECONDS:
+            self._reported_at[table], work.changed = now, False
+            for side in work.sides:
+                self._report_numbers(work, side, now)
         for side in work.sides:
             if work.by_side[side].done:
                 self._report_checks(self._checks(work, side))
 
-    def _report_numbers(self, key: dg.AssetKey, numbers: dict[str, Any], version: str) -> None:
+    def _report_numbers(self, work: TableWork, side: Side, now: float) -> None:
         """Report numbers of today's partition: first and hourly as a materialisation, else as an observation."""
-        now = time.monotonic()
+        key = side_key(work.config, side, self._runtime)
+        numbers = day_numbers(work.config, self._runtime, side, today()) | work.numbers(side)
         if now - self._materialized_at.get(key, -MATERIALIZE_SECONDS) < MATERIALIZE_SECONDS:
             self._context.log_event(dg.AssetObservation(key, metadata=numbers, partition=today()))
             return
         self._materialized_at[key] = now
-        tags = {"dagster/data_version": version}
-        event = dg.AssetMaterialization(key, metadata=numbers, partition=today(), tags=tags)
-        self._context.log_event(event)
-        for check in self._answered_by_others([one for one in self._last if one.asset_key == key]):
-            del self._last[check]  # hidden now: `_report_checks` reports it again
+        tags = {"dagster/data_version": data_version(work.config, self._runtime, side)}
+        self._context.log_event(dg.AssetMaterialization(key, metadata=numbers, partition=today(), tags=tags))
+        # Results without a run are hidden now, so `_report_checks` reports all of them again.
+        self._last = {check: content for check, content in self._last.items() if check.asset_key != key}
 
     def _report_checks(self, results: Iterable[dg.AssetCheckResult]) -> None:
         """Report the results that differ from the last reported ones; equal ones would only let the history grow."""
@@ -181,6 +184,5 @@ class RunReports:
 
 
 def _content(result: dg.AssetCheckResult) -> tuple[object, ...]:
-    """Return the parts of a result whose change counts. The text of a poll has its time, which always changes."""
-    text = None if result.check_name == rules.POLLED.name and result.passed else result.description
-    return result.passed, result.severity, text
+    """Return the parts of a result whose change counts. The text of one that passed changes with each poll."""
+    return result.passed, result.severity, None if result.passed else result.description
