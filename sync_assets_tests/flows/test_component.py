@@ -1,18 +1,32 @@
-"""Two installations in one code location, each with systems, variables and a ledger of its own."""
+"""Two installations in one code location, and in a project of Dagster's with an asset of its own.
+
+Each has systems, variables and a ledger of its own.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
+import sync_assets
 from sync_assets.component import SyncComponent
-from sync_assets.defs.partitions import INSTALLATION_TAG, TABLE_TAG, today
+from sync_assets.config.files import DEFAULT_NAME
+from sync_assets.defs.partitions import INSTALLATION_TAG, LEDGER_TAG, TABLE_TAG, today
 from sync_assets_tests.conftest import SandboxFactory
+from sync_assets_tests.support.dagster_dev import dagster_daemon
 from sync_assets_tests.support.orchestra import QUIET
 from sync_assets_tests.support.program import OURS, Program
+from sync_assets_tests.support.waiting import until
+
+README = Path(sync_assets.__file__).parents[1] / "README.md"
 
 
 def test_stage_and_production_stand_side_by_side_and_each_sends_to_its_own_campaign(
@@ -54,3 +68,123 @@ def test_stage_and_production_stand_side_by_side_and_each_sends_to_its_own_campa
     values |= {value for one in installations.values() for name, value in one.env.items() if "SECRET" in name}
     assert not [one.getMessage() for one in logged if any(value in one.getMessage() for value in values)]
     assert sorted(path.name for path in tmp_path.glob("ledger*.db")) == ["ledger_production.db", "ledger_stage.db"]
+
+
+PROJECT = """
+[project]
+name = "shop"
+version = "0.1.0"
+
+[tool.dg]
+directory_type = "project"
+
+[tool.dg.project]
+root_module = "shop"
+"""
+DEFINITIONS = """
+from pathlib import Path
+import dagster as dg
+
+@dg.definitions
+def defs():
+    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+"""
+ASSET = """
+import dagster as dg
+
+eager = dg.AutomationCondition.eager()
+
+@dg.asset(deps=[dg.AssetKey(["crm", "campaign", "profile"])], automation_condition=eager)
+def segments() -> None: ...
+
+running = dg.DefaultSensorStatus.RUNNING
+automation = dg.AutomationConditionSensorDefinition(
+    "automation", target="*", default_status=running, minimum_interval_seconds=1
+)
+"""
+
+
+def python_path(project: Path) -> str:
+    return os.pathsep.join([str(project / "src"), str(README.parent)])
+
+
+def dg_command(project: Path, *arguments: str) -> str:
+    code = "import sys; from dagster_dg_cli.cli import main; sys.argv[0] = 'dg'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=project, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": python_path(project), "DAGSTER_DISABLE_TELEMETRY": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """The package of a project with an asset of its own, in the layout of `create-dagster project`."""
+    package = tmp_path / "src" / "shop"
+    (package / "defs").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    for path, text in {
+        "__init__.py": "",
+        "definitions.py": DEFINITIONS,
+        "defs/__init__.py": "",
+        "defs/own.py": ASSET,
+    }.items():
+        (package / path).write_text(text)
+    return package
+
+
+def test_a_project_of_dagsters_adds_two_installations_with_its_own_commands(package: Path, tmp_path: Path) -> None:
+    assert "sync_assets.SyncComponent" in dg_command(tmp_path, "list", "components", "--json")
+    for name in ("crm", "stage"):
+        dg_command(tmp_path, "scaffold", "defs", "sync_assets.SyncComponent", name)
+    written = yaml.safe_load((package / "defs" / "crm" / "defs.yaml").read_text())
+    [documented] = re.findall(r"^```yaml\n(type: .*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert written == yaml.safe_load(documented)
+    configuration = yaml.safe_load((package / "defs" / "crm" / DEFAULT_NAME).read_text())
+    assert str(configuration["runs"]["start_date"]) == today()  # days before are partitions that no run materialises
+    dg_command(tmp_path, "check", "yaml")
+    dg_command(tmp_path, "check", "defs")
+    listed = dg_command(tmp_path, "list", "defs", "--json")
+    assert all(
+        name in listed for name in ("crm/campaign/profile", "stage/campaign/profile", "segments", "crm_d365_changes")
+    )
+
+
+@pytest.mark.slow
+def test_two_installations_and_an_asset_of_the_project_run_at_once_each_in_its_way(
+    package: Path, sandbox_factory: SandboxFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installations = {"crm": sandbox_factory(contacts=5), "stage": sandbox_factory(contacts=8)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    environment |= {"DAGSTER_HOME": str(tmp_path), "PYTHONPATH": python_path(tmp_path)}
+    (tmp_path / "dagster.yaml").write_text("sensors: {use_threads: true}\n")
+    for name, sandbox in installations.items():
+        dg_command(tmp_path, "scaffold", "defs", "sync_assets.SyncComponent", name)
+        variables = {"SYNC_ASSETS_AUTOSTART": "1", **sandbox.env, "SYNC_ASSETS_CONFIG": ""}
+        environment |= {f"{name.upper()}_{key}": one for key, one in variables.items() if one and key.startswith(OURS)}
+
+    def names() -> list[list[str]]:
+        return [[one["lastName"] for one in each.admin.dump_campaign()] for each in installations.values()]
+
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dagster_daemon(tmp_path, environment, "shop.definitions"), dg.DagsterInstance.get() as instance:
+        until(lambda: [len(one) for one in names()] == [5, 8], seconds=120)
+        until(lambda: instance.get_latest_materialization_event(dg.AssetKey("segments")) is not None, seconds=120)
+        for each in installations.values():  # both runs stay, and each gets the change of its own system only
+            each.admin.change("contact", 1, lastname="Later")
+        until(lambda: all("Later" in one for one in names()))
+        runs = instance.get_runs()
+        executors = {run.run_id: multiprocess(instance, run.run_id) for run in runs}
+    ledgers: dict[str, set[str]] = {}
+    for run in runs:
+        ledgers.setdefault(run.tags.get(INSTALLATION_TAG, ""), set()).add(run.tags.get(LEDGER_TAG, ""))
+        assert run.status in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED)
+        assert executors[run.run_id] is (INSTALLATION_TAG not in run.tags)
+    assert {name: len(ids) for name, ids in ledgers.items()} == {"crm": 1, "stage": 1, "": 1}
+    assert ledgers["crm"] != ledgers["stage"]
+
+
+def multiprocess(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Return True if each step of a run had a process of its own."""
+    return bool(instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTED))

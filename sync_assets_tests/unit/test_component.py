@@ -1,28 +1,21 @@
-"""`SyncComponent`: several installations in one code location, and the commands of Dagster's own `dg`."""
+"""`SyncComponent`: the attributes of an instance, and several installations in one code location."""
 
 from __future__ import annotations
 
 import os
-import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
 import pytest
-import yaml
 
-import sync_assets
 from sync_assets.component import FIRST_CONFIGURATION, SyncComponent
 from sync_assets.config.files import DEFAULT_NAME
 from sync_assets.config.loader import ConfigError
-from sync_assets.defs.partitions import today
 from sync_assets.defs.resources import Dynamics365
 from sync_assets.defs.tables.asset_metadata import TABLE_NAME
 from sync_assets.runtime.context import Runtime
 
-README = Path(sync_assets.__file__).parents[1] / "README.md"
 OPT_OUT = "opt_out: {direction: bidirectional, mappings: {donotemail: blackListEmail}}\n"
 
 
@@ -156,68 +149,3 @@ def test_a_translation_sets_attributes_of_assets_but_not_their_keys_or_partition
 def test_a_wrong_attribute_is_refused(attributes: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=next(iter(attributes))):
         SyncComponent.model_validate(attributes)
-
-
-PROJECT = """
-[project]
-name = "shop"
-version = "0.1.0"
-
-[tool.dg]
-directory_type = "project"
-
-[tool.dg.project]
-root_module = "shop"
-"""
-DEFINITIONS = """
-from pathlib import Path
-import dagster as dg
-
-@dg.definitions
-def defs():
-    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-"""
-ASSET = """
-import dagster as dg
-
-@dg.asset(deps=[dg.AssetKey(["crm", "campaign", "profile"])])
-def segments() -> None: ...
-"""
-
-
-def dg_command(project: Path, *arguments: str) -> str:
-    code = "import sys; from dagster_dg_cli.cli import main; sys.argv[0] = 'dg'; main()"
-    path = os.pathsep.join([str(project / "src"), str(README.parent)])
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=project, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": path, "DAGSTER_DISABLE_TELEMETRY": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_a_project_of_dagsters_adds_two_installations_with_its_own_commands(tmp_path: Path) -> None:
-    package = tmp_path / "src" / "shop"
-    (package / "defs").mkdir(parents=True)
-    (tmp_path / "pyproject.toml").write_text(PROJECT)
-    for path, text in {
-        "__init__.py": "",
-        "definitions.py": DEFINITIONS,
-        "defs/__init__.py": "",
-        "defs/own.py": ASSET,
-    }.items():
-        (package / path).write_text(text)
-    assert "sync_assets.SyncComponent" in dg_command(tmp_path, "list", "components", "--json")
-    for name in ("crm", "stage"):
-        dg_command(tmp_path, "scaffold", "defs", "sync_assets.SyncComponent", name)
-    written = yaml.safe_load((package / "defs" / "crm" / "defs.yaml").read_text())
-    [documented] = re.findall(r"^```yaml\n(type: .*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    assert written == yaml.safe_load(documented)
-    configuration = yaml.safe_load((package / "defs" / "crm" / DEFAULT_NAME).read_text())
-    assert str(configuration["runs"]["start_date"]) == today()  # days before are partitions that no run materialises
-    dg_command(tmp_path, "check", "yaml")
-    dg_command(tmp_path, "check", "defs")
-    listed = dg_command(tmp_path, "list", "defs", "--json")
-    assert all(
-        name in listed for name in ("crm/campaign/profile", "stage/campaign/profile", "segments", "crm_d365_changes")
-    )
