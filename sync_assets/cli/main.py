@@ -7,6 +7,7 @@ that runs is imported, so that `--help` is fast.
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from sync_assets.commands.terminal import Ended, close_runtimes, end
+from sync_assets.commands.terminal import INTERRUPTED, Ended, close_runtimes, end
 
 PANELS = {
     "Start": {
@@ -69,7 +70,6 @@ FILES = {
     "--env-file": "A file with lines NAME=value, which win over variables that are set.",
 }
 """Options of every command, in the list of its `--help`; `_named_files` reads them."""
-INTERRUPTED = 130
 _UsageError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 """Typer exports none of the class's names, and brings a copy of Click's in newer versions."""
 
@@ -178,8 +178,10 @@ def main() -> None:
     from sync_assets.errors import SyncAssetsError, foreign  # noqa: PLC0415
     from sync_assets.logs import configure  # noqa: PLC0415
     from sync_assets.performance import return_large_buffers  # noqa: PLC0415
+    from sync_assets.runtime import interruptible  # noqa: PLC0415
 
     return_large_buffers()
+    signal.signal(signal.SIGINT, interruptible.interrupt)
     try:
         if "_SYNC_ASSETS_COMPLETE" in os.environ:
             with suppress(SyncAssetsError, typer.BadParameter):

@@ -62,6 +62,8 @@ AcceptMapping = Annotated[
     typer.Option("--accept-mapping", help="Accept another resource or key, or a mapping changed back and forth."),
 ]
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
 _RUNTIMES: list[Runtime] = []  # closed at the end, however a command ends
 _DOCUMENTS: list[Any] = []  # printed as JSON
 
@@ -114,6 +116,8 @@ def end(status: int, why: object, remedy: str = "") -> NoReturn:
 
     remedy: a sentence with that command, unless `why` names one; by default the command of this process, again.
     """
+    if status == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     close_runtimes()
     *lines, last = str(why).splitlines() or [""]
     sentence = last if last.endswith((".", "?", "!")) else f"{last}."
@@ -147,7 +151,7 @@ def on_interrupt(consequence: str) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, typer.Abort):  # typer's prompts turn the first into the second
-        end(130, f"Interrupted. {consequence} Run `{invoked()}` again to go on.")
+        end(INTERRUPTED, f"Interrupted. {consequence} Run `{invoked()}` again to go on.")
 
 
 # --- Questions --------------------------------------------------------------------------------------------------------

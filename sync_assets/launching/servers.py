@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sync_assets.launching.code_server import RemoteCall
+from sync_assets.runtime.interruptible import ignore_ctrl_c
 
 
 def run_webserver(
@@ -49,6 +50,10 @@ def run_webserver(
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             announce(f"http://{self.config.host}:{self.config.port}{chosen['path_prefix']}")
+
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            ignore_ctrl_c()  # a second one would end it at once, with tracebacks
+            super().handle_exit(sig, frame)
 
     def run(app: Any, **more: Any) -> None:
         Server(uvicorn.Config(app, **more)).run()

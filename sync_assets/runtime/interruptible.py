@@ -7,10 +7,14 @@ raised again afterwards for the handler that was installed before.
 """
 
 import asyncio
+import atexit
+import os
 import signal
+import termios
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar
 
 from sync_assets.performance import new_event_loop
 
@@ -32,6 +36,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         assert task
 
         def end(number: signal.Signals) -> None:
+            ignore_ctrl_c()
             caught.append(number)
             task.cancel()
 
@@ -56,6 +61,26 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             signal.signal(number, handler)
     signal.raise_signal(caught[0])
     raise KeyboardInterrupt
+
+
+def interrupt(number: int, frame: object) -> NoReturn:
+    """Handle the first Ctrl-C of a command."""
+    ignore_ctrl_c()
+    raise KeyboardInterrupt
+
+
+def ignore_ctrl_c() -> None:
+    """Let Ctrl-C do nothing in this process's terminal until the process has ended, which it is about to.
+
+    Else a second one would interrupt what cleans up, in the processes that this one started as well, and each would
+    print a traceback.
+    """
+    with suppress(OSError, termios.error):  # there is no terminal
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+        before = termios.tcgetattr(terminal)
+        if os.tcgetpgrp(terminal) == os.getpgrp() and before[3] & termios.ISIG:
+            atexit.register(termios.tcsetattr, terminal, termios.TCSAFLUSH, before)
+            termios.tcsetattr(terminal, termios.TCSANOW, [*before[:3], before[3] & ~termios.ISIG, *before[4:]])
 
 
 def _run(main: Coroutine[Any, Any, T]) -> T:

@@ -21,7 +21,12 @@ SECONDS, AGAIN_SECONDS = 120, 5
 
 
 def in_a_terminal(
-    program: Program, *arguments: str, typed: str = "", once: Callable[[str], bool] = bool, columns: int = 80
+    program: Program,
+    *arguments: str,
+    typed: str = "",
+    once: Callable[[str], bool] = bool,
+    again: float = AGAIN_SECONDS,
+    columns: int = 80,
 ) -> tuple[int, str]:
     """Run a command in a process and terminal of its own. Return its exit status and what the terminal showed.
 
@@ -29,6 +34,7 @@ def in_a_terminal(
         program: The installation.
         arguments: Of `sync-assets`.
         typed: Is typed once; CTRL_C again if the command goes on, since Python may swallow one while it imports.
+        again: Seconds after which CTRL_C is typed again, and again.
         once: Is given what was shown so far; returns True when `typed` is to be typed.
         columns: Width of the terminal.
     """
@@ -42,12 +48,14 @@ def in_a_terminal(
     while (now := time.monotonic()) < began + SECONDS:
         if typed and now >= type_at and once(shown.decode(errors="replace")):
             os.write(terminal, typed.encode())
-            type_at = now + (AGAIN_SECONDS if typed == CTRL_C else SECONDS)
-        if select.select([terminal], [], [], 0.1)[0]:
+            type_at = now + (again if typed == CTRL_C else SECONDS)
+        if select.select([terminal], [], [], min(again, 0.1))[0]:
             try:
                 shown += os.read(terminal, 65536)
             except OSError:  # the process has ended
                 break
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.close(terminal)
-    return status, re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode(errors="replace")).replace("\r\n", "\n")
+    return status, re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode(errors="replace")).replace("\r\n", "\n").replace(
+        "^C", ""
+    )
