@@ -150,7 +150,7 @@ def _wrong(title: str, incidents: list[Incident], ui_url: str) -> Iterator[str]:
         detail = one_line(incident.detail)  # else a line of its own could pass for another incident
         detail = detail if len(detail) <= _LONGEST else f"{detail[:_LONGEST]} …"
         yield f"• {one_line(incident.title)}, since {_moment(incident.since)}. {detail}".rstrip()
-        yield f"  What to do: {incident.remedy}"
+        yield f"  Remedy: {incident.remedy}"
         if ui_url:
             yield f"  {ui_url}/{incident.path}"
     yield from _more(len(incidents))

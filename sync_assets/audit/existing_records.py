@@ -65,8 +65,8 @@ async def first_load(
 def shown(config: TableConfig, state: Rebuild) -> str:
     """Return the result of the list as text for people."""
     return (
-        f"{config.table}: {counted(state.records, 'record')} of {config.resource} stood in Campaign before the first "
-        f"load. {state.equal:,} hold what they should, {state.differing:,} are to be updated; {state.unknown:,} carry "
+        f"{config.table}: {counted(state.records, 'record')} of {config.resource} were in Campaign before the first "
+        f"load. {state.equal:,} have the mapped values, {state.differing:,} are to be updated; {state.unknown:,} have "
         f"an id that is not in scope and stay as they are."
     )
 

@@ -113,7 +113,7 @@ async def _window(client: DataverseClient) -> tuple[list[Finding], int | None]:
         return fail(title, error), None
     if days is None:
         return [], None
-    text = f"positions in the change feed stay good for {days} days: a longer standstill costs a full read"
+    text = f"cursors of the change feed are valid for {days} days: a longer stop costs a full read"
     if days >= SHORT_WINDOW_DAYS:
         return [ok(title, text)], days
     return [
@@ -129,7 +129,7 @@ def position(feed: Feed | None, days: int | None, now: datetime | None = None) -
     if feed is None or not days:
         return []
     age = max(0.0, ((now or datetime.now(UTC)) - feed.polled_at).total_seconds()) / 86_400
-    title, text = "position in the change feed", f"last polled {age:,.1f} days ago, good for {days} days"
+    title, text = "cursor of the change feed", f"last polled {age:,.1f} days ago, valid for {days} days"
     if age <= days / 2:
         return [ok(title, text)]
     end = "it has expired, so the next sync reads the table in full" if age > days else "it expires without a sync"

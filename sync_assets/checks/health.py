@@ -95,9 +95,9 @@ def deletion_guard(table: str, deletes: int) -> Finding:
     text = "No deletion is held back."
     if deletes:
         text = (
-            f"Dynamics 365 reports {counted(deletes, 'record')} of {table} as gone, more than max_delete_share "
+            f"Dynamics 365 reports {counted(deletes, 'record')} of {table} as deleted, more than max_delete_share "
             f"allows. They are held back. If that is right, `sync-assets approve-deletes {table}` or the job "
-            "approve_deletes, else look at Dynamics 365."
+            "approve_deletes, else check Dynamics 365."
         )
     return rules.GUARD.finding(not deletes, text, {"deletes_held_back": deletes})
 

@@ -18,7 +18,7 @@ from sync_assets.runtime.context import Runtime
 TEST = (
     "sync_assets: a test notice",
     "This is a test notice of sync_assets: failed runs, failed checks and stale data are reported here. "
-    "There is nothing to do.",
+    "No action is needed.",
 )
 
 

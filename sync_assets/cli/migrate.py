@@ -170,7 +170,7 @@ class _Steps:
             raise SyncAssetsError("\n".join(map(str, planned.problems)))
         if stopped := [table for table, one in inventory.tables.items() if one.listing == "stopped"]:
             raise SyncAssetsError(
-                f"What Campaign holds of {', '.join(stopped)} was not listed: it takes more engine calls than the "
+                f"Campaign's records of {', '.join(stopped)} were not listed: that takes more engine calls than the "
                 "budgets of `guardrails` leave now.",
                 "Run `sync-assets migrate` again on the next UTC day, or raise the budget.",
             )

@@ -38,7 +38,7 @@ def backup(runtime: Runtime, file: Path) -> int:
     try:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
-        raise SyncAssetsError(f"{file} is there already.", "Name another file, nothing is overwritten.") from None
+        raise SyncAssetsError(f"{file} exists already.", "Name another file, nothing is overwritten.") from None
     except OSError as error:
         raise SyncAssetsError(f"{file} can't be written ({error.strerror}).", "Name a folder that can.") from None
     try:

@@ -93,7 +93,7 @@ def init(
     not_our_own(path)
     if path.exists() and not force:
         raise SyncAssetsError(
-            f"{path} is there already, and was left as it is.",
+            f"{path} exists already, and was not changed.",
             "Name another with `--file`, add a table with `sync-assets add TABLE`, or write over it with `--force`.",
         )
     if not path.parent.is_dir():
@@ -105,7 +105,7 @@ def init(
             if not named:
                 raise SyncAssetsError(
                     "No table was named.",
-                    "Write e.g. `sync-assets init --table contact --table new_order`; `--list` shows what there is.",
+                    "Write e.g. `sync-assets init --table contact --table new_order`; `--list` lists the tables.",
                 )
             tables = await suggest(named, None, available, d365, campaign, ask_resource)
             text = whole_file(tables, datetime.now(UTC).date())
@@ -126,7 +126,7 @@ def add(
 ) -> WrittenFile:
     """Add a table to the file at `path`; all its other bytes stay as they are. Raises SyncAssetsError."""
     if not path.exists():
-        raise SyncAssetsError(f"{path} is not there.", f"Write it first: `sync-assets init --table {argument.table}`.")
+        raise SyncAssetsError(f"{path} is missing.", f"Write it first: `sync-assets init --table {argument.table}`.")
     not_our_own(path)
     config = load_config(path)
     before = path.read_bytes()
@@ -142,7 +142,7 @@ def add(
     changed = insert_table(text, lambda indent: table_block(one, indent, config.defaults))
     mappings = check_fit(parse_config(changed, str(path)), (one,))
     if path.read_bytes() != before:
-        raise SyncAssetsError(f"{path} was changed meanwhile, and was left as it is.", "Run the command again.")
+        raise SyncAssetsError(f"{path} was changed meanwhile, and was not written.", "Run the command again.")
     write(path, f"{mark}{changed}".encode())
     known_types.remember(path, *mappings)
     return WrittenFile(path, (one,), tuple(hints))
@@ -225,14 +225,14 @@ def _resource(one: Argument, all_: Landscape, targets: Mapping[str, str], ask_re
         name = ask_resource(one.table, free) if ask_resource else None
     if name is None:
         raise SyncAssetsError(
-            f"No free resource of Campaign is called like {one.table}. There are {', '.join(free) or 'none'}.",
+            f"No free resource of Campaign has a name like {one.table}. Free are {', '.join(free) or 'none'}.",
             f"Name one, as in `{one.table}=cusResource`, or publish it for the API.",
         )
     if name not in all_.resources:
         closest = did_you_mean(name, free)
         raise SyncAssetsError(
             f"Campaign has no resource {name}.",
-            f"Did you mean {closest}?" if closest else f"There are {', '.join(free) or 'none'} that are free.",
+            f"Did you mean {closest}?" if closest else f"Free are {', '.join(free) or 'none'}.",
         )
     if name not in free:
         owner = next(table for table, resource in targets.items() if resource == name)

@@ -190,7 +190,7 @@ def _on_the_first_load(volumes: Sequence[Volume], loads: Mapping[str, FirstLoad]
         "First load: one call for each row in scope that is not synced yet. The first record of each table "
         "is read back by its key, that of each table with links and run by its PKey, and one read (two if Campaign "
         "holds many records without an id) shows whether Campaign holds records with our ids. If it does, they are "
-        "listed, 500 a call, and those that hold what they should are not sent: `sync-assets plan` reads that list."
+        "listed, 500 a call, and those that have the mapped values are not sent: `sync-assets plan` reads that list."
     )
     if sum(load.total for load in loads.values()) > INITIAL_RECORDS:
         yield (

@@ -180,7 +180,7 @@ def _switch_off(result: dict[str, Any], details: dict[str, Any]) -> Parts:
 
 
 _INVENTORY = {
-    "equal": "carry our id and hold what they should",
+    "equal": "carry our id and have the mapped values",
     "differing": "carry our id and differ",
     "not_in_scope": "carry an id whose row is not sent: filtered out, held, or rejected by the mapping",
     "unknown": "carry an id that Dynamics 365 does not have; they stay as they are",

@@ -239,7 +239,7 @@ class SyncRehearsal:
             self.notes.append(
                 f"{config.table}: Campaign holds {counted(existing.estimated, 'record')} of {config.resource}, some "
                 f"with ids of Dynamics 365. `sync` lists them first, by at most {existing.calls:,} reads; those that "
-                f"hold what they should cost nothing more. So the inserts of this plan are the most that there can be."
+                f"have the mapped values cost no further call, so the inserts of this plan are an upper bound."
             )
         if not existing.known:  # only in the scratch ledger: the push is planned as if the list had been read
             self.ledger.rebuilds.end_rebuild(config.table)
@@ -322,7 +322,7 @@ def _notes(runtime: Runtime, ledger: Ledger, rehearsed: SyncRehearsal, configs: 
     if config.opt_out.active and CONTACT in rehearsed.tables:
         due = ledger.opt_outs.left(config.opt_out.attributes).due
         calls = f"{counted(due, 'opt-out')} would be due for a decision, at one read and one update each at most; "
-        files = "opt-out files on the SFTP are not looked at, and what follows from them is not in these numbers."
+        files = "the plan reads no opt-out files on the SFTP, so their opt-outs are not in these numbers."
         yield f"{calls if due else ''}{files}"
 
 

@@ -249,7 +249,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         if counts["orphaned"]:
             yield (
                 f"{name}: {counts['orphaned']:,} orphaned: a parent that they need is gone for good, or they name "
-                f"none. `sync-assets rejects {name} --orphaned` lists them; each goes by itself once it has a parent "
+                f"none. `sync-assets rejects {name} --orphaned` lists them; each is sent once it has a parent "
                 "in scope."
             )
         if left_out := counts.get("refused_in_updates"):

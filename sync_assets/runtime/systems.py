@@ -54,7 +54,7 @@ def _other(ledger: Ledger, known: System, difference: str) -> OtherSystems:
     system = f"{name} at {known.url}" + (f" (organisation {known.identity})" if known.identity else "")
     return OtherSystems(
         f"The ledger {ledger.where} belongs to {system}, and {difference}.",
-        "Name the ledger of these systems in SYNC_ASSETS_LEDGER_URL; it is made if there is none. Only if this is the "
+        "Name the ledger of these systems in SYNC_ASSETS_LEDGER_URL; it is created on demand. Only if this is the "
         f"same {name} with the same records under another address: `sync-assets accept-systems`.",
     )
 

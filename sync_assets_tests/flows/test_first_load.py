@@ -67,11 +67,11 @@ class TestWhereCampaignHoldsOurRecordsAlready:
         [pkey] = admin.add_profiles({"lastName": "Eve", "externalId": str(uuid.uuid4())})
         [before] = [one for one in admin.dump_campaign() if one["PKey"] == pkey]
         with closing(program.runtime()) as runtime:
-            [note] = [note for note in program.sync(runtime).stopped if "stood in Campaign" in note]
+            [note] = [note for note in program.sync(runtime).stopped if "were in Campaign" in note]
         assert [one for one in admin.dump_campaign() if one["PKey"] == pkey] == [before]
         assert note == (
-            "contact: 51 records of profile stood in Campaign before the first load. 50 hold what they should, 0 are "
-            "to be updated; 1 carry an id that is not in scope and stay as they are."
+            "contact: 51 records of profile were in Campaign before the first load. 50 have the mapped values, 0 are "
+            "to be updated; 1 have an id that is not in scope and stay as they are."
         )
 
 

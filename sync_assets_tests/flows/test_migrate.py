@@ -315,7 +315,7 @@ def test_linked_tables_are_counted_with_the_links_that_differ(chain: Chain) -> N
 def test_a_list_that_the_budget_does_not_allow_is_not_counted_in_part(program: Program) -> None:
     Adobes(program, unique=True)
     program.guardrails = {"engine_calls_per_day": 6}
-    with pytest.raises(SyncAssetsError, match="contact was not listed"):
+    with pytest.raises(SyncAssetsError, match="contact were not listed"):
         made(program, lambda question: True)
     program.guardrails = {}
     assert made(program, lambda question: True)["next"] == "sync"

@@ -129,7 +129,7 @@ def test_every_table_that_has_a_resource_passes_the_doctor_and_costs_no_engine_c
 class TestAFileThatIsThere:
     def test_is_not_written_over_without_force(self, program: Program, path: Path) -> None:
         path.write_text("mine")
-        with pytest.raises(SyncAssetsError, match="is there already, and was left as it is"):
+        with pytest.raises(SyncAssetsError, match="exists already, and was not changed"):
             init(program, path, "contact")
         assert path.read_text() == "mine"
         init(program, path, "contact", force=True)
@@ -183,7 +183,7 @@ class TestAFileThatIsThere:
         (["contacts"], "Dynamics 365 has no table `contacts`. Did you mean `contact`?"),
         (["nothing_like_it"], "Dynamics 365 has no table `nothing_like_it`. Write its logical name"),
         (["systemuser=cusOrder"], "systemuser: change tracking is off: switch it on"),
-        (["account"], "No free resource of Campaign is called like account. There are cusOrder, "),
+        (["account"], "No free resource of Campaign has a name like account. Free are cusOrder, "),
         (["new_order=cusOdrer"], "Campaign has no resource cusOdrer. Did you mean cusOrder?"),
         (["new_order=profile", "contact=profile"], "profile is taken by new_order"),
         (["new_order=cusOrder:cusAmount"], "name a text attribute of at least 36 characters"),
@@ -236,7 +236,7 @@ class TestCommands:
     def test_what_goes_wrong_is_a_line_on_standard_error(self, program: Program, tmp_path: Path) -> None:
         status, output, errors = program.run("add", "new_order", "--file", str(tmp_path / "none.yaml"))
         assert (status, output) == (1, "")
-        assert "none.yaml is not there. Write it first: `sync-assets init --table new_order`." in errors
+        assert "none.yaml is missing. Write it first: `sync-assets init --table new_order`." in errors
 
     def test_schema_prints_the_schema(self, program: Program) -> None:
         status, output, errors = program.run("schema")

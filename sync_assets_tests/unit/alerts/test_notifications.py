@@ -49,7 +49,7 @@ def test_trouble_names_what_it_is_since_when_what_to_do_and_where_it_is_shown() 
         "Start its sensor",
     ):
         assert part in told
-    assert told.count("What to do:") == 3
+    assert told.count("Remedy:") == 3
     assert "http" not in text(found, "")
     assert subject(found).startswith("sync_assets: 3 new: Check mapped_attributes_exist of campaign/profile")
 
@@ -59,7 +59,7 @@ def test_a_killed_run_is_told_with_what_to_do_until_something_is_made_of_it() ->
     found, told = tell(wrong(run), {}, NOW)
     said = text(found, "https://dagster.example.com")
     assert "• The process of run 01234567 was killed, since 2026-11-25 10:00 UTC. The run still counts as" in said
-    assert "What to do: Nothing is lost. The sensor `d365_changes` marks the run failed" in said
+    assert "Remedy: Nothing is lost. The sensor `d365_changes` marks the run failed" in said
     assert "https://dagster.example.com/runs/0123456789" in said
     found, told = tell([], told, NOW + timedelta(seconds=30))
     assert [one.title for one in found.resolved] == ["The process of run 01234567 was killed"]

@@ -137,7 +137,7 @@ def feed(age: timedelta) -> Feed:
     ("days", "outcome", "says"),
     [
         (-0.1, "ok", "last polled 0.0 days ago"),  # by a machine whose clock is ahead
-        (3.4, "ok", "last polled 3.4 days ago, good for 7 days"),
+        (3.4, "ok", "last polled 3.4 days ago, valid for 7 days"),
         (3.6, "warn", "it expires without a sync. Run `sync-assets sync`"),
         (7.1, "warn", "it has expired, so the next sync reads the table in full"),
     ],

@@ -54,7 +54,7 @@ def test_a_name_that_sqlite_could_take_for_a_uri_is_a_private_file_of_that_name(
     ("url", "file", "said"),
     [
         ("sqlite:///{}/nothing.db", "copy.db", "There is no ledger at .*nothing.db"),
-        ("sqlite:///{}/taken.db", "taken.db", "is there already.* nothing is overwritten"),
+        ("sqlite:///{}/taken.db", "taken.db", "exists already.* nothing is overwritten"),
         ("sqlite:///{}/taken.db", "none/copy.db", "can't be written .*No such file"),
         ("sqlite:///{}/taken.db", "copy.db", "can't be copied .*not a database"),
         ("postgresql+psycopg://me:secret@host/db", "copy.db", "host/db is in PostgreSQL.*pg_dump"),

@@ -135,7 +135,7 @@ async def test_a_test_notice_goes_to_everybody_and_says_what_did_not_work(tmp_pa
     assert told["channels"]["email"] == {"delivered": True, "problem": None}
     assert not told["channels"]["webhook"]["delivered"]
     assert "status 410" in told["channels"]["webhook"]["problem"]
-    assert "There is nothing to do" in box.messages[0].get_content()
+    assert "No action is needed" in box.messages[0].get_content()
 
 
 def test_what_is_wrong_can_be_asked_for_without_anybody_to_be_told(
