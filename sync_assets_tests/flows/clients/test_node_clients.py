@@ -24,7 +24,9 @@ from sync_assets_tests.conftest import SandboxFactory
 from sync_assets_tests.support.app_credentials import AppCertificate
 from sync_assets_tests.support.proxy_server import Relay
 
-pytestmark = pytest.mark.slow  # npm installs the clients; a change of the sandbox is answered by unit/sandbox first
+pytestmark = (
+    pytest.mark.slow
+)  # npm installs the clients; a change of the sandbox is answered by the other clients first
 
 HERE = Path(__file__).parent
 SCRIPTS = {path.stem: path for path in sorted(HERE.glob("*.mjs")) if path.stem != "operations"}

@@ -1,7 +1,8 @@
-"""Answers that are none, over real connections: what of them reaches a client, and what they leave in the system."""
+"""Journal and faults around a system, over real connections: what reaches a client, and what is left in the system."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import time
@@ -17,7 +18,6 @@ from sync_assets.sandbox.faults import Faults
 from sync_assets.sandbox.journal import Journal
 from sync_assets.sandbox.listener import Listener
 from sync_assets.sandbox.middleware import Observed
-from sync_assets_tests.support.sandbox_process import SandboxProcess
 
 PAGES: dict[str, Any] = {
     "/dataverse": {"@odata.context": "x", "value": [{"n": 1.10}], "@odata.deltaLink": "delta"},
@@ -43,6 +43,8 @@ class System:
         await self.listener.start(observed)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/broken":
+            raise ZeroDivisionError
         self.executed.append(await read_body(receive))
         scope["state"]["engine"] = "insert"
         body = json.dumps(PAGES.get(scope["path"], {"made": "yes"})).encode()
@@ -149,30 +151,19 @@ async def test_what_is_no_list_stays_as_it_is(system: System, kind: str) -> None
     assert (await system.client.get("/record")).json() == PAGES["/record"]
 
 
-# The systems
+# The journal
 
 
-@pytest.mark.parametrize(
-    ("system", "variable", "path"),
-    [
-        ("d365", "D365_URL", "/api/data/v9.2/WhoAmI"),
-        ("login", "D365_AUTHORITY", "/x/oauth2/v2.0/token"),
-        ("campaign", "CAMPAIGN_URL", "/campaign/profileAndServices/profile"),
-        ("ims", "CAMPAIGN_IMS_URL", "/ims/token/v3"),
-    ],
-)
-def test_every_http_system_drips_and_bombs(one_sandbox: SandboxProcess, system: str, variable: str, path: str) -> None:
-    admin, env = one_sandbox.admin, one_sandbox.env
-    admin.fault(system, "bomb", times=1, megabytes=2)
-    admin.fault(system, "drip", times=1, seconds=0.001)
-    with httpx.Client(verify=env["SYNC_ASSETS_CA_BUNDLE"], trust_env=False) as client:
-        assert len(client.get(env[variable] + path).content) == 2 * MEGABYTE
-        assert client.get(env[variable] + path).status_code >= 400
-    assert [entry["fault"] for entry in admin.journal(system)] == ["bomb", "drip"]
+@pytest.mark.parametrize("kind", ["throttle", "cut_before"])
+async def test_a_refused_request_is_in_the_journal_with_its_key(system: System, kind: str) -> None:
+    system.fault(kind, times=1)
+    with contextlib.suppress(httpx.TransportError):
+        await system.client.post("/", content="k")
+    [entry] = system.journal.entries()
+    assert (entry.key, entry.answered is None) == ("k", kind == "cut_before")
+    assert system.executed == []
 
 
-@pytest.fixture(scope="module")
-def one_sandbox() -> Any:
-    with SandboxProcess(contacts=1) as started:
-        yield started
-        assert started.errors == ""
+async def test_a_bug_of_the_system_is_a_500_in_the_journal(system: System) -> None:
+    assert (await system.client.post("/broken")).status_code == 500
+    assert system.journal.entries()[-1].status == 500

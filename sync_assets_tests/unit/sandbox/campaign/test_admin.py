@@ -32,15 +32,6 @@ async def export(admin: httpx.AsyncClient, **told: Any) -> str | None:
     return answer.json()["file"]
 
 
-async def test_the_dump_shows_hidden_children(admin: httpx.AsyncClient, http: httpx.AsyncClient) -> None:
-    await http.post("/profileAndServicesExt/cusOrder", json={"cusOrderId": "o1"})
-    (record,) = (await admin.get("/campaign/dump?resource=cusOrder")).json()
-    assert (record["cusOrderId"], record["_visible"]) == ("o1", False)
-    stores = {"resource": "cusStore", "records": [{"cusStoreId": "s"}]}
-    assert len((await admin.post("/campaign/records", json=stores)).json()["pkeys"]) == 1
-    assert (await admin.get("/campaign/dump?resource=nothing")).status_code == 400
-
-
 async def test_layouts_of_the_file(admin: httpx.AsyncClient, http: httpx.AsyncClient, tmp_path: Path) -> None:
     await http.post(EXT, json={"externalId": "a", "blackListEmail": True})
     await http.post(EXT, json={})

@@ -21,16 +21,6 @@ async def post(http: httpx.AsyncClient, resource: str, **body: Any) -> dict[str,
     return answer.json()
 
 
-async def test_a_link_takes_a_pkey_or_a_business_key(http: httpx.AsyncClient) -> None:
-    parent = await post(http, "profile", externalId="p1", firstName="Ada")
-    shown = {"PKey": parent["PKey"], "href": parent["href"], "title": "Ada"}
-    await post(http, "cusOrder", cusOrderId="o1", cusContactLink={"PKey": parent["PKey"]})
-    await post(http, "cusOrder", cusOrderId="o2", cusContactLink={"PKey": "p1"})
-    for key in ("o1", "o2"):
-        assert (await http.get(f"{EXT}/cusOrder/{key}")).json()["cusContactLink"] == shown
-        assert (await http.get(f"{EXT}/cusOrder/{key}/cusContactLink")).json() == shown
-
-
 async def test_links_that_lead_nowhere_are_refused(http: httpx.AsyncClient) -> None:
     parent = await post(http, "profile", externalId="p1")
     service = (await http.post("/profileAndServices/service", json={})).json()["PKey"]

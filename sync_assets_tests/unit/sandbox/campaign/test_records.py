@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 
 import httpx
-import pytest
 
-from sync_assets.sandbox.campaign import Campaign
-from sync_assets.sandbox.campaign.settings import BadSettings
 from sync_assets_tests.unit.sandbox.campaign.conftest import BASE, Clock
 
 EXT = "/profileAndServicesExt/profile"
@@ -49,15 +46,3 @@ async def test_each_change_of_an_opt_out_moves_its_own_time(http: httpx.AsyncCli
     await http.patch(f"{EXT}/id-1", json={"blackListEmail": False})
     told = (await http.get(f"{EXT}/id-1")).json()
     assert told["blackListEmailLastModified"] == told["lastModified"] > told["blackListLastModified"]
-
-
-async def test_without_a_configured_key_ids_may_repeat_and_do_not_work_in_the_url(
-    http: httpx.AsyncClient, campaign: Campaign
-) -> None:
-    campaign.configure({"profile_key": None})
-    assert (await http.post(EXT, json=ADA)).status_code == 201
-    assert (await http.post(EXT, json=ADA)).status_code == 201
-    assert (await http.get(f"{EXT}/id-1")).status_code == 404
-    with pytest.raises(BadSettings, match="two records with the key 'id-1'"):
-        campaign.configure({"profile_key": "externalId"})
-    assert campaign.settings.profile_key is None

@@ -49,9 +49,3 @@ async def test_an_invalid_pkey_in_a_url_is_not_found(http: httpx.AsyncClient, me
 async def test_an_invalid_pkey_of_a_link_is_not_found(http: httpx.AsyncClient) -> None:
     answer = await http.post(f"{EXT}/cusOrder", json={"cusOrderId": "o", "cusContactLink": {"PKey": "@jksad"}})
     assert (answer.status_code, answer.text) == (404, "Unable to decrypt PKey. (PKey=@jksad)")
-
-
-async def test_no_patch_changes_the_location_and_the_answer_names_an_attribute(http: httpx.AsyncClient) -> None:
-    answer = await http.patch(f"{EXT}/profile/k", json={"location": {"city": "Rome"}})
-    assert (answer.status_code, answer.text) == (500, "'zipCode' property is not valid for the 'profile' resource.")
-    assert (await http.get(f"{EXT}/profile/k")).json()["location"]["city"] == "Paris"

@@ -20,12 +20,6 @@ def row(api: WebApi, row_id: str, set_name: str = "contacts") -> dict[str, Any]:
 # Update and upsert
 
 
-def test_a_patch_with_if_match_never_creates(api: WebApi) -> None:
-    reply = api.patch(f"contacts({GUID})", {"firstname": "Ada"}, if_match="*")
-    assert (reply.status, reply.error) == (404, "0x80040217")
-    assert reply.message == f"contact With Id = {GUID} Does Not Exist"
-
-
 def test_a_stale_version_is_refused_for_update_and_delete(api: WebApi) -> None:
     contact = api.new(firstname="Ada")
     stale = row(api, contact)["@odata.etag"]

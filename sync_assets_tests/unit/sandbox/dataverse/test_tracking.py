@@ -94,24 +94,10 @@ def test_switch_rows_hidden_from_the_role(api: WebApi, as_deleted: bool) -> None
 # Injected faults
 
 
-def test_fault_expired_delta_bites_delta_reads_only(api: WebApi) -> None:
-    api.faults.add({"system": "d365", "kind": "expired_delta", "times": 1})
-    delta = first_read(api)
-    assert api.get(delta).error == EXPIRED
-    assert api.get(delta).status == 200
-
-
 def test_fault_wrong_host_link(api: WebApi) -> None:
     api.faults.add({"system": "d365", "kind": "wrong_host_link", "times": 1})
     assert urlparse(first_read(api)).netloc == "elsewhere.example"
     assert urlparse(first_read(api)).netloc == "org.example"
-
-
-def test_fault_missing_delta_link(api: WebApi) -> None:
-    api.faults.add({"system": "d365", "kind": "missing_delta_link", "times": 1})
-    reply = api.get(QUERY, TRACK).json
-    assert reply.keys() == {"@odata.context", "value"}
-    assert first_read(api)
 
 
 # Whatever happens, whenever it is read
