@@ -237,19 +237,6 @@ def test_a_file_that_is_another_one_by_now_is_neither_removed_nor_archived(serve
 # --- archive ----------------------------------------------------------------------------------------------------------
 
 
-def test_archive_makes_its_folder_and_moves_the_file_as_it_is(served: Served, sftp: Sftp):
-    for name, moment in (("a.csv", T1), ("b.csv", T2)):
-        served.put(name, name.encode(), at(moment))
-        assert sftp.archive(served.directory, name, "archive") == name
-    assert [file.name for file in sftp.listing(served.directory, "*").files] == []
-    assert sftp.listing(f"{served.directory}/archive", "*").files == (
-        RemoteFile("a.csv", 5, T1),
-        RemoteFile("b.csv", 5, T2),
-    )
-    with fails(FileGone):
-        sftp.archive(served.directory, "a.csv", "archive")
-
-
 def test_archive_never_replaces_a_file_of_the_same_name(served: Served, sftp: Sftp):
     served.put("a.csv", b"first", at(T1))
     assert sftp.archive(served.directory, "a.csv", "archive") == "a.csv"

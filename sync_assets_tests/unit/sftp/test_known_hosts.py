@@ -80,10 +80,6 @@ def test_hashed_files_of_ssh_keygen_are_understood(tmp_path: Path):
     assert trusted(file.read_text(), port=2222) == [B]
 
 
-def test_a_server_may_have_several_keys_even_of_one_type():
-    assert trusted(f"sftp.example {ONE}\nother {TWO}\n*.example {THREE} and a remark\n") == [A, C]
-
-
 def test_comments_blank_lines_blanks_and_line_ends_do_not_matter():
     assert trusted(f"\n# sftp.example {TWO}\r\n\t sftp.example \t {ONE.replace(' ', '   ')}  \r\n\n") == [A]
 
@@ -105,11 +101,6 @@ def test_comments_blank_lines_blanks_and_line_ends_do_not_matter():
 )
 def test_lines_that_are_no_key_of_a_server_are_passed_over(line: str):
     assert trusted(f"{line}\nsftp.example {TWO}\n") == [B]
-
-
-def test_a_revoked_key_is_told_apart():
-    known = known_keys(f"sftp.example {ONE}\n@revoked * {ONE}\n@revoked other {TWO}\n", "sftp.example", 22)
-    assert (known.trusted, known.revoked) == ((A,), (A,))
 
 
 @pytest.mark.parametrize("type_", KEY_TYPES)

@@ -17,18 +17,12 @@ def names(served: Served) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE, 3 * PIECE + 5])
-def test_a_file_arrives_whole(served: Served, sftp: Sftp, size: int):
+def test_a_file_arrives_whole_in_the_place_of_the_one_before(served: Served, sftp: Sftp, size: int):
+    served.put("day.jsonl", b"a longer one")
     content = bytes(range(256)) * (size // 256 + 1)
     sftp.put(served.directory, "day.jsonl", content[:size])
     assert names(served) == ["day.jsonl"]
     assert (served.exports / "day.jsonl").read_bytes() == content[:size]
-
-
-def test_it_takes_the_place_of_the_one_before(served: Served, sftp: Sftp):
-    served.put("day.jsonl", b"a much longer one than the new one")
-    sftp.put(served.directory, "day.jsonl", b"new")
-    assert names(served) == ["day.jsonl"]
-    assert (served.exports / "day.jsonl").read_bytes() == b"new"
 
 
 def test_folders_are_made_where_they_are_missing(served: Served, sftp: Sftp):
