@@ -33,23 +33,8 @@ def tracking_off(orchestra: Orchestra) -> None:
     orchestra.program.sandbox.admin.post("/d365/tracking", {"table": "contact", "enabled": False})
 
 
-def no_such_column(orchestra: Orchestra) -> None:
-    orchestra.program.table = {**orchestra.program.table, "fields": {"no_such_column": "lastName"}}
-    orchestra.reload()
-
-
 def no_such_attribute(orchestra: Orchestra) -> None:
     orchestra.program.table = {**orchestra.program.table, "fields": {"lastname": "cusNotThere"}}
-    orchestra.reload()
-
-
-def no_secret_of_dynamics(orchestra: Orchestra) -> None:
-    orchestra.program.more["D365_CLIENT_SECRET"] = ""
-    orchestra.reload()
-
-
-def no_secret_of_campaign(orchestra: Orchestra) -> None:
-    orchestra.program.more["CAMPAIGN_CLIENT_SECRET"] = ""
     orchestra.reload()
 
 
@@ -65,10 +50,7 @@ def too_many_contacts(orchestra: Orchestra) -> None:
 
 SET_UPS: list[tuple[Callable[[Orchestra], None], dg.AssetKey, str]] = [
     (tracking_off, CONTACT, "change tracking is off: switch it on"),
-    (no_such_column, CONTACT, "contact has no such column"),
     (no_such_attribute, PROFILE, "profile has no attribute `cusNotThere`"),
-    (no_secret_of_dynamics, CONTACT, "D365_CLIENT_SECRET"),
-    (no_secret_of_campaign, PROFILE, "CAMPAIGN_CLIENT_SECRET"),
     (wrong_secret_of_campaign, PROFILE, "CAMPAIGN_CLIENT_SECRET"),
     (too_many_contacts, CONTACT, "contacts: 50 of at most 1"),
 ]

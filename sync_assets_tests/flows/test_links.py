@@ -206,24 +206,3 @@ def test_a_link_that_campaign_requires_and_the_configuration_does_not_stops_its_
         "cusOrderLine": 2,
     }
     assert checked(chain)[::3] == (True, "ok")
-
-
-@pytest.mark.parametrize("shown", ["cascading", "not cascading"])
-def test_personal_data_that_a_deleted_profile_would_leave_behind_is_a_warning_where_the_metadata_shows_it(
-    new_chain: Callable[..., Chain], shown: Literal["cascading", "not cascading", "not shown"]
-) -> None:
-    chain = new_chain(cardinality="zero_or_one")
-    fields = {"name": "cusName", "emailaddress1": "cusTags"}
-    chain.program.further = [{"table": "account", "resource": "cusOrder", "key": "cusOrderId", "fields": fields}]
-    chain.admin.settings("campaign", integrity_in_metadata=shown != "not shown", cascade_delete=shown == "cascading")
-    assert chain.sync()[0] == 0, "it stops nothing"
-    with in_memory(chain.program) as orchestra:
-        told = orchestra.job("watch").check(*ORDER_READY)
-    lines = chain.program.json("doctor")[1]["checks"]
-    unlinked = [line for line in lines if line["check"] == "personal_data_is_linked_to_profile"]
-    [line] = [line for line in unlinked if "account" in line["title"]]
-    left_behind = shown == "not cascading"
-    assert (told.passed, line["outcome"]) == (not left_behind, "warn" if left_behind else "ok")
-    assert ("deleting the profile leaves it in Campaign" in line["message"]) is left_behind
-    shown_text = f"personal data outlives the profile: {line['message']}"
-    assert told.description == (shown_text if left_behind else "The set-up is correct.")

@@ -24,7 +24,6 @@ from sync_assets_tests.support.opt_outs import (
     opted_out,
     rejected_rows,
     says,
-    switch_on,
     write_file,
 )
 from sync_assets_tests.support.program import Program
@@ -133,38 +132,6 @@ def test_bad_rows_are_kept_with_line_and_reason_and_the_others_go_on(program: Pr
     shown: Any = every_row.metadata["first_rows"].value
     assert [record.data["line"] for record in shown.records] == ["3", "4", "5", "6", "7", "8"]
     assert program.sync().status == 0  # they are told once
-
-
-# --- ways to write it -----------------------------------------------------------------------------------------------
-
-WAYS: dict[str, tuple[dict[str, Any], str, str]] = {
-    # name of the file -> configuration, encoding, text; `{id}` is a contact's
-    "tab_latin_1.csv.gz": (
-        {"separator": "tab", "encoding": "latin-1"},
-        "latin-1",
-        "Größe\texternalId\tblackListEmail\tblackListPhone\nübel\t{id}\tyes\t0\n",
-    ),
-    "other_names.csv": (
-        {"key_column": "D365 ID", "changed_suffix": "_at", "date_format": "mmddyyyy"},
-        "utf-8",
-        "D365 ID,blackListEmail,blackListEmail_at,blackListPhone,blackListPhone_at\n{id},1,11/13/26,0,\n",
-    ),
-}
-"""Every other one: unit/opt_out/export."""
-
-
-@pytest.mark.parametrize("name", WAYS)
-def test_a_file_may_be_written_like_this(program: Program, ids: Iterator[str], name: str) -> None:
-    configuration, encoding, text = WAYS[name]
-    switch_on(program, "campaign_to_d365", **configuration)
-    id_ = next(ids)
-    content = text.replace("{id}", id_).encode(encoding)
-    write_file(program, gzip.compress(content) if name.endswith(".gz") else content, f"optout_{name}")
-    done = program.sync()
-    assert (done.status, done.document["opt_out"]["to_d365"]) == (0, 1), done.stopped
-    assert opted_out(program, id_) == [True]
-    # What the reader warns of is shown: the first file has no times of change.
-    assert checks()["the_file_can_be_read"].passed is (name == "other_names.csv")
 
 
 # --- a sample before the first file -----------------------------------------------------------------------------------

@@ -64,20 +64,6 @@ def test_truth_table_end_to_end(program: Program, direction: ActiveDirection) ->
     assert {id_: sides(program, id_) for id_ in expected} == expected
 
 
-def test_the_first_load_carries_opt_outs_and_costs_no_more_than_an_insert_each(program: Program) -> None:
-    switch_on(program, "bidirectional")
-    done = program.sync()
-    assert done.status == 0, done.problems
-    assert done.document["engine_calls"] == calls(insert=N, read=2)
-    opted_out = 0
-    for contact in program.sandbox.admin.dump_d365():
-        d365, campaign = sides(program, contact["contactid"])
-        assert d365 == campaign
-        opted_out += d365
-    assert opted_out
-    assert_quiet(program)
-
-
 @on_positions(DOCUMENTED, "no key in a PATCH", V8, quick=(DOCUMENTED, "no key in a PATCH", V8))
 def test_an_opt_out_in_d365_arrives_in_campaign_with_one_read_and_one_update(program: Program) -> None:
     switch_on(program, "bidirectional")
@@ -113,19 +99,6 @@ def test_of_a_contact_only_the_mapped_opt_out_is_written_and_of_a_profile_nothin
         "blackListEmailLastModified",
     }
     assert "blackListEmail" in changed
-
-
-@pytest.mark.parametrize("direction", ["disabled", "d365_to_campaign"])
-def test_directions_without_a_way_back_leave_files_alone(program: Program, direction: str) -> None:
-    switch_on(program, direction)
-    program.sync()
-    id_ = next(id_ for id_ in sorted(program.profiles()) if sides(program, id_) == (False, False))
-    set_campaign(program, id_, blackListEmail=True)
-    program.sandbox.admin.export()
-    done = program.sync()
-    assert done.status == 0
-    assert done.document["opt_out"]["files_processed"] == 0
-    assert in_d365(program, id_)["donotemail"] is False
 
 
 def test_a_profile_that_was_there_before_never_loses_its_opt_out(program: Program) -> None:
