@@ -60,7 +60,7 @@ class Installation:
         return started.returncode, output, errors
 
     def tables(self, command: str, folder: Path | None = None, **env: str) -> list[str]:
-        """Return the tables that `plan` counts, which signs in to both systems."""
+        """Return the tables that the command counts. `plan` signs in to both systems."""
         status, output, errors = self.run(f"{command} --json", folder, **env)
         assert status == 0, output + errors
         return list(json.loads(output)["tables"])
@@ -78,24 +78,24 @@ def installed(variables: dict[str, str], tmp_path: Path) -> Installation:
 
 # `.env` of the folder `sync`, current folder, command, variables that are set, tables
 FINDS: dict[str, tuple[str, str, str, dict[str, str], list[str]]] = {
-    "the file of the folder, and its .env": ("own.env", "folder", "plan", {}, ["new_order"]),
-    "a folder above": ("own.env", "below", "plan", {}, ["new_order"]),
-    "before what its .env names": ("sandbox.env", "folder", "plan", {}, ["new_order"]),
+    "the file of the folder, and its .env": ("own.env", "folder", "status", {}, ["new_order"]),
+    "a folder above": ("own.env", "below", "status", {}, ["new_order"]),
+    "before what its .env names": ("sandbox.env", "folder", "status", {}, ["new_order"]),
     "options before the command": (
-        "", "other", "--config SYNC/contacts.yaml --env-file SYNC/own.env plan", {}, ["contact"],
+        "", "other", "--config SYNC/contacts.yaml --env-file SYNC/own.env status", {}, ["contact"],
     ),
     "options after the command": (
-        "", "other", "plan --env-file=SYNC/own.env --config=SYNC/contacts.yaml", {}, ["contact"],
+        "", "other", "status --env-file=SYNC/own.env --config=SYNC/contacts.yaml", {}, ["contact"],
     ),
-    "one of each": ("", "other", "--config ../sync/contacts.yaml plan --env-file ../sync/own.env", {}, ["contact"]),
-    "the .env beside a named file": ("own.env", "other", "plan --config ../sync/contacts.yaml", {}, ["contact"]),
+    "one of each": ("", "other", "--config ../sync/contacts.yaml status --env-file ../sync/own.env", {}, ["contact"]),
+    "the .env beside a named file": ("own.env", "other", "status --config ../sync/contacts.yaml", {}, ["contact"]),
     "the variable before the folder": (
-        "own.env", "folder", "plan", {"SYNC_ASSETS_CONFIG": "contacts.yaml"}, ["contact"],
+        "own.env", "folder", "status", {"SYNC_ASSETS_CONFIG": "contacts.yaml"}, ["contact"],
     ),
     "the option before the variable": (
-        "own.env", "folder", "plan --config contacts.yaml", {"SYNC_ASSETS_CONFIG": "sync_assets.yaml"}, ["contact"],
+        "own.env", "folder", "status --config contacts.yaml", {"SYNC_ASSETS_CONFIG": "sync_assets.yaml"}, ["contact"],
     ),
-    "the sandbox's, which its environment names": ("", "other", "plan --env-file SYNC/sandbox.env", {}, ["contact"]),
+    "the sandbox's, which its environment names": ("", "other", "status --env-file SYNC/sandbox.env", {}, ["contact"]),
     "a variable that is set before .env": ("wrong.env", "folder", "plan", {"D365_CLIENT_SECRET": ""}, []),
     "an env file before .env": ("wrong.env", "folder", "plan --env-file own.env", {}, ["new_order"]),
     "an env file before variables that are set": ("", "folder", "plan --env-file own.env", WRONG, ["new_order"]),
@@ -232,6 +232,7 @@ def asset_keys(url: str) -> set[str]:
     return set()
 
 
+@pytest.mark.slow  # a `dagster dev` of its own
 def test_processes_of_dagster_have_the_files_of_the_options(installed: Installation) -> None:
     """Although Dagster's commands set the variables of `.env` in their folder, even over those that are set."""
     (installed.other / ".env").write_text("SYNC_ASSETS_CONFIG=/nowhere.yaml\nD365_CLIENT_SECRT=typo\n")

@@ -343,8 +343,8 @@ def unlinked(sandboxes: SandboxFactory, home: Path, **of_links: Any) -> TwoPeopl
 @pytest.mark.parametrize(
     ("apply_deletes", "cardinality"),
     [
-        (True, "one"),
         (False, "zero_or_one"),
+        pytest.param(True, "one", marks=pytest.mark.slow),
         pytest.param(True, "zero_or_one", marks=pytest.mark.slow),
         pytest.param(False, "one", marks=pytest.mark.slow),
     ],
