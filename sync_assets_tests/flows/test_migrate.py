@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from sync_assets_tests.support.terminal import in_a_terminal
 
 N = 50
 """Contacts of the sandbox."""
+night = partial(pytest.param, marks=pytest.mark.slow)
 STEPS = ["doctor", "switch_off", "inventory", "changes", "opt_outs", "cost", "sync"]
 
 
@@ -174,9 +176,9 @@ def test_a_rejected_record_is_asked_about_and_does_not_keep_the_migration_from_i
 @pytest.mark.parametrize(
     ("direction", "opt_outs", "updates"),
     [
-        ("disabled", {"to_d365": (0, 0), "to_campaign": (0, 0)}, 6),
+        night("disabled", {"to_d365": (0, 0), "to_campaign": (0, 0)}, 6),
         ("d365_to_campaign", {"to_d365": (0, 0), "to_campaign": (3, 2)}, 6 + 5),
-        ("campaign_to_d365", {"to_d365": (3, 0), "to_campaign": (0, 0)}, 6),
+        night("campaign_to_d365", {"to_d365": (3, 0), "to_campaign": (0, 0)}, 6),
     ],
 )
 def test_in_each_direction_opt_outs_are_compared_and_only_the_writes_of_that_direction_are_foretold(
@@ -330,7 +332,7 @@ def test_what_doctor_rejects_comes_first(program: Program) -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-@pytest.mark.parametrize("fails_after", [None, 0, 3], ids=["sorted", "unsorted", "sorted at first"])
+@pytest.mark.parametrize("fails_after", [night(None, id="sorted"), night(0, id="unsorted"), 3])
 def test_a_list_of_several_pages_is_counted_whole_and_each_record_once_even_if_it_begins_anew(
     program: Program, fails_after: int | None
 ) -> None:
