@@ -445,6 +445,8 @@ class LinkedPush:
         remaining = iter(answers)
         self.campaign.answers = lambda operation, path: next(remaining, None)
         self.parents = self.campaign.of("profile", KNOWN, filter=None)
+        if links_by_key == "empty":
+            self.parents.addressing.note("key_in_link", "empty")
         self.orders = self.campaign.of("cusOrder", KNOWN, filter=None)
         self.links = Links(
             [LINK, replace(LINK, attribute="cusOther")], {"profile": self.parents}, ParentKeys(), self._send_again
@@ -473,25 +475,33 @@ class LinkedPush:
 REFUSED_LINK = Response(404, {}, f"Unable to find document with path 'profile' from key '{ADA}'".encode())
 
 
-async def test_a_record_whose_link_by_the_parents_key_is_refused_is_sent_once_more_by_the_pkey() -> None:
-    push = LinkedPush([REFUSED_LINK])
-    delivered = await push.deliver()
-    assert (delivered.result, delivered.operation_done) == INSERTED
-    assert push.linked() == {"PKey": push.pkey}
-    assert push.requests == "insert cusOrder read profile insert cusOrder read cusOrder"
+HELD_LINK = KEYED._replace(acknowledged=True)
+DEADLOCK = Response(500, {}, f"deadlock detected {ADA}".encode())
+ONCE, TWICE = "insert cusOrder", "insert cusOrder read profile insert cusOrder read cusOrder"
 
 
-async def test_a_record_that_is_refused_for_another_reason_is_not_sent_once_more() -> None:
-    push = LinkedPush([INVALID])
-    assert (await push.deliver()).result == "refused"
-    assert push.requests == "insert cusOrder"
-
-
-async def test_a_record_that_campaign_may_take_later_is_neither_sent_once_more_nor_read_back() -> None:
-    push = LinkedPush([Response(500, {}, f"deadlock detected {ADA}".encode())] * 2)
-    push.campaign.holds("cusOrder", ORDER)
-    assert (await push.deliver("update")).result == "later"
-    assert push.requests == "update cusOrder"
+@pytest.mark.parametrize(
+    ("push", "operation", "link", "result", "requests"),
+    [
+        # A record whose link by the parent's key is refused is sent once more by the PKey.
+        (LinkedPush([REFUSED_LINK]), "insert", KEYED, INSERTED, TWICE),
+        (LinkedPush([INVALID]), "insert", KEYED, ("refused", None), ONCE),
+        # One that Campaign may take later is neither sent once more nor read back.
+        (LinkedPush([DEADLOCK] * 2), "update", KEYED, ("later", None), "update cusOrder"),
+        (LinkedPush(), "update", HELD_LINK, UPDATED, "update cusOrder"),
+        # The PKey is looked up where Campaign does not resolve keys.
+        (LinkedPush(links_by_key="empty"), "update", KEYED, UPDATED, "read profile update cusOrder read cusOrder"),
+    ],
+)
+async def test_the_requests_of_a_delivery_with_a_link(
+    push: LinkedPush, operation: str, link: LinkTo, result: tuple[str, str | None], requests: str
+) -> None:
+    if operation == "update":
+        push.campaign.holds("cusOrder", ORDER)
+    delivered = await push.deliver(operation, link)
+    assert (delivered.result, delivered.operation_done) == result
+    assert push.requests == requests
+    assert "read" not in requests or push.linked() == {"PKey": push.pkey}
 
 
 @pytest.mark.parametrize(("operation", "exists"), [("insert", False), ("update", True), ("insert", True)])
@@ -506,33 +516,13 @@ async def test_the_links_of_the_first_record_are_read_back_and_of_the_second_not
     assert push.requests == "update cusOrder"
 
 
-async def test_a_link_that_campaign_holds_is_neither_sent_nor_read_back() -> None:
-    push = LinkedPush()
-    push.campaign.holds("cusOrder", ORDER)
-    assert (
-        await push.deliver("update", LinkTo("cusContact", ADA, keyed=True, acknowledged=True))
-    ).operation_done == "updated"
-    assert push.requests == "update cusOrder"
-
-
 async def test_a_record_that_is_made_again_is_read_back_only_if_its_links_were_not_verified() -> None:
     push = LinkedPush()
     await push.deliver()
     push.campaign.records["cusOrder"].clear()
     push.campaign.log.clear()
-    assert (
-        await push.deliver("update", LinkTo("cusContact", ADA, keyed=True, acknowledged=True))
-    ).operation_done == "inserted"
+    assert (await push.deliver("update", HELD_LINK)).operation_done == "inserted"
     assert push.requests == "update cusOrder insert cusOrder"
-
-
-async def test_an_update_sends_a_link_by_the_pkey_where_campaign_does_not_resolve_keys() -> None:
-    push = LinkedPush(links_by_key="empty")
-    push.parents.addressing.note("key_in_link", "empty")
-    push.campaign.holds("cusOrder", ORDER)
-    await push.deliver("update")
-    assert push.linked() == {"PKey": push.pkey}
-    assert push.requests == "read profile update cusOrder read cusOrder"
 
 
 async def test_an_unverified_link_that_is_not_sent_is_not_read_back() -> None:
@@ -545,7 +535,6 @@ async def test_an_unverified_link_that_is_not_sent_is_not_read_back() -> None:
 
 async def test_a_link_whose_parent_campaign_lost_is_not_sent() -> None:
     push = LinkedPush(links_by_key="empty")
-    push.parents.addressing.note("key_in_link", "empty")
     push.campaign.records["profile"].clear()
     delivered = await push.deliver()
     assert delivered.result == "refused"
