@@ -82,6 +82,8 @@ def documents(text: str) -> list[str]:
 
 def modules(code: str) -> set[str]:
     """Return the names of Python files in the docstrings of a module."""
+    if not MODULE.search(code):  # most name none, and need not be parsed
+        return set()
     docstrings = [
         node.value.value
         for node in ast.walk(ast.parse(code))

@@ -38,8 +38,9 @@ def run(folder: Path, *options: str) -> tuple[str, list[str]]:
 
 
 def test_examples_are_the_same_in_each_run_unless_fresh_ones_are_asked_for(tmp_path: Path) -> None:
-    assert run(tmp_path)[1] == run(tmp_path)[1] != []
-    assert run(tmp_path, "--fresh")[1] != run(tmp_path, "--fresh")[1]
+    numbers = run(tmp_path)[1]
+    assert run(tmp_path)[1] == numbers != []
+    assert run(tmp_path, "--fresh")[1] != numbers
 
 
 def test_the_nightly_run_alone_draws_fresh_ones_and_opens_an_issue() -> None:
