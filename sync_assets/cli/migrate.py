@@ -185,8 +185,10 @@ class _Steps:
         else:
             self._note_beginning()
             # What it would announce is part of the result, or of the error.
-            with self.runtime.copied(calls=Counter[str](), announce=lambda _: None) as runtime:
+            # The sync closes the ledger that it opens.
+            with self.runtime.copied(_ledger=None, calls=Counter[str](), announce=lambda _: None) as runtime:
                 done = sync(runtime)
+                runtime.close()
             if done.status == 1:
                 raise SyncAssetsError("\n".join(map(str, done.problems)))
             result, status = self._made() | {"foretold": foretold}, done.document
