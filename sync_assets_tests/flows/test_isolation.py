@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,9 @@ def results(orchestra: Orchestra) -> list[tuple[str, bool]]:
 
 
 def test_the_sensor_reports_a_table_that_must_be_corrected_once_without_a_run_and_carries_the_others(
-    orchestra: Orchestra,
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(feed_polling, "KEEP_LINK", timedelta(0))  # each poll moves the feed's version
     table, program = "contact", orchestra.program
     tracking(program, table, enabled=False)
     assert results(orchestra) == [(f"d365/{table}", False)]
@@ -123,19 +125,17 @@ def test_the_sensor_reports_a_table_that_must_be_corrected_once_without_a_run_an
     assert "change tracking is off" in (answer.description or "")
     assert results(orchestra) == []  # the history stays flat
     assert "contact: its set-up must be corrected" in (orchestra.tick("d365_changes").skip_message or "")
-    for one in TABLES:
-        change(program, one, "later")
+    change(program, other(table), "later")
     [request] = orchestra.asked("d365_changes")
     assert request.tags[TABLE_TAG] == other(table)
     assert orchestra.execute(request).success
-    assert (arrived(program, other(table), "later"), arrived(program, table, "later")) == (3, 0)
+    assert arrived(program, other(table), "later") == 3
 
     tracking(program, table, enabled=True)
     tick = orchestra.tick("d365_changes")
     assert not latest_answers(orchestra.instance, [READY])[READY].failed
     [request] = list(tick.run_requests or ())
     assert orchestra.execute(request).success
-    assert arrived(program, table, "later") == 3
     assert shown(orchestra.instance, READY) == "SUCCEEDED"
 
 

@@ -72,6 +72,10 @@ class RunRequested(msgspec.Struct, frozen=True):
         """Return True if no run was requested, since the table's set-up was wrong: one is due once that is right."""
         return not self.wait
 
+    def has_failed(self, amount: int) -> bool:
+        """Return True if no run has made progress since. amount: now; a poll changes the feed's version, too."""
+        return self.is_prevented or self.amount == amount
+
     @property
     def is_repeated(self) -> bool:
         """Return True if the run before this one made no progress."""
@@ -136,7 +140,7 @@ class SetUpExams:
         key = work or config.table
         last = requested.get(key)
         is_due, request = ask_again(last, amount, now)
-        if is_due and (refusal or (last and last.amount == amount)):
+        if is_due and (refusal or (last and last.has_failed(amount))):
             findings = self._examine(config, refusal, pushes=self._pushes and not work)
             if findings is None:
                 return False

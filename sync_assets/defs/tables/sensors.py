@@ -97,7 +97,8 @@ def changes_sensor(
                 polled, now = poller.poll(idle), datetime.now(UTC)
                 polled_tables |= {config.table for config in idle}
                 versions = {config.table: feed_version(runtime, config.table) for config in idle}
-                failed = {table for table, version in versions.items() if _has_failed(cursor, table, version)}
+                requested = [(table, cursor.requested.get(table), version) for table, version in versions.items()]
+                failed = {table for table, last, version in requested if last and last.has_failed(version)}
                 failed |= polled.refused.keys()
                 changed, due = failed | polled.news | remapped, set[str]()
                 for config in sorted((one for one in idle if one.table in changed), key=exams.examined_at):
@@ -175,12 +176,6 @@ def _remapped(config: TableConfig, cursor: Cursor) -> bool:
     if before != now and last:  # the change may have removed the cause of failed runs
         cursor.requested[config.table] = structs.replace(last, wait=0.0)
     return before != now
-
-
-def _has_failed(cursor: Cursor, table: str, version: int) -> bool:
-    """Return True if the run that was last requested for the table did not capture it. version: of the feed now."""
-    last = cursor.requested.get(table)
-    return last is not None and last.amount == version
 
 
 def _why_not(
