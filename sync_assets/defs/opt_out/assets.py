@@ -167,7 +167,7 @@ def _writes(runtime: Runtime, outcome: Outcome | None, key: dg.AssetKey) -> dg.A
 
     @dg.asset(
         key=key,
-        group_name=runtime.installation.group(side),
+        group_name=runtime.installation.group("opt_out"),
         partitions_def=opt_out_files(runtime.installation.name),
         deps=[key_of(DECISIONS, runtime)],
         kinds={kind},

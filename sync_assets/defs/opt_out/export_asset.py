@@ -65,7 +65,7 @@ def export_asset(runtime: Runtime, outcome: Outcome | None) -> dg.AssetsDefiniti
 
     @dg.asset(
         key=key_of(EXPORT, runtime),
-        group_name=runtime.installation.group("campaign"),
+        group_name=runtime.installation.group("opt_out"),
         partitions_def=opt_out_files(runtime.installation.name),
         kinds={"adobecampaign", "sftp", "polars"},
         owners=list(runtime.config.owners.opt_out),

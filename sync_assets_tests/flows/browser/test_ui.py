@@ -21,6 +21,10 @@ night = pytest.mark.slow  # the other pages are read in each run, with the same 
 def test_the_lineage_leads_from_dynamics_365_over_campaign_to_the_report(ui: Ui) -> None:
     ui.open("/asset-groups")
     ui.reads("Global asset lineage", "d365", "campaign", "opt_out", "audit", "report")
+    boxes = [ui.page.locator("svg").get_by_text(group, exact=True).first for group in ("d365", "campaign", "report")]
+    places = [box["x"] for one in boxes if (box := one.bounding_box())]
+    assert places == sorted(places)
+    assert len(places) == 3
     ui.open("/assets/campaign/cusOrder?view=lineage&lineageScope=neighbors")
     ui.reads("new_order", "profile", "cusOrder", "cusOrderLine", "daily_sync")
 
