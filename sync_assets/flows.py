@@ -23,6 +23,7 @@ from sync_assets.checks.preflight import (
     campaign_findings,
     findings_since_capture,
     preflight,
+    set_up,
     types_in,
     types_of,
 )
@@ -103,6 +104,17 @@ class MappingsTakeTurns(SyncAssetsError):
             "Give each configuration its ledger (SYNC_ASSETS_LEDGER_URL). If it is one configuration that was changed "
             "back and forth: `sync-assets sync --accept-mapping`, once.",
         )
+
+
+async def is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
+    """Return True if the table was read to its end by this mapping, and its set-up passes all findings."""
+    try:
+        ready = await set_up(runtime, config)
+    except SyncAssetsError:
+        return False
+    feed = await asyncio.to_thread(runtime.ledger.feeds.feed, config.table)
+    passed = not any(finding.stops for finding in ready.findings)
+    return passed and feed is not None and feed.complete and feed.fingerprint == ready.mapping.fingerprint
 
 
 async def capture_table(runtime: Runtime, config: TableConfig, *, limited: bool = False) -> Captured:

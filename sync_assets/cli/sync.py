@@ -18,7 +18,6 @@ from sync_assets.alerts.dead_man_switch import DeadManSwitch
 from sync_assets.campaign.client import NotPublished
 from sync_assets.capture.feed_polling import FeedPoller
 from sync_assets.checks.guardrails import BeyondLimits, check_configuration, known_contacts, within_limits
-from sync_assets.checks.preflight import set_up
 from sync_assets.checks.rules import NotReady
 from sync_assets.commands import plan, terminal
 from sync_assets.commands.status import document, held_back, in_maintenance, retried, show
@@ -28,7 +27,7 @@ from sync_assets.config.models import TableConfig
 from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import SetUpRefused
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import CONFIRM, MappingsTakeTurns, Outcome, opt_outs_due
+from sync_assets.flows import CONFIRM, MappingsTakeTurns, Outcome, is_unchanged, opt_outs_due
 from sync_assets.foreign_text import one_line
 from sync_assets.performance import keep_loaded_objects
 from sync_assets.runtime import interruptible
@@ -171,7 +170,9 @@ def _run(
     from sync_assets.cli.sync_runs import run_flows  # Dagster is slow to import  # noqa: PLC0415
 
     keep_loaded_objects()
-    return run_flows(runtime, tables, idle, instance)
+    beyond = [one for one in runtime.config.parents_beyond(active) if one.table not in paused]
+    parents = [one for one in beyond if interruptible.run(is_unchanged(runtime, one))]
+    return run_flows(runtime, tables, idle, instance, parents)
 
 
 def _export_log(runtime: Runtime) -> list[str]:
@@ -257,7 +258,7 @@ async def _quiet(runtime: Runtime, tables: Sequence[TableConfig]) -> set[str]:
     candidates = [config for config in tables if await asyncio.to_thread(_is_idle, runtime, config)]
     if not candidates:
         return set()
-    as_before = await run_together(*(_is_unchanged(runtime, config) for config in candidates))
+    as_before = await run_together(*(is_unchanged(runtime, config) for config in candidates))
     unchanged = [config for config, is_same in zip(candidates, as_before, strict=True) if is_same]
     if not unchanged:
         return set()
@@ -282,14 +283,3 @@ def _is_idle(runtime: Runtime, config: TableConfig) -> bool:
     pending = counts.pending or opt_outs_due(runtime, config)
     idle = not pending and (due is None or due > datetime.now(UTC))
     return feed is not None and feed.complete and idle and passed
-
-
-async def _is_unchanged(runtime: Runtime, config: TableConfig) -> bool:
-    """Return True if the set-up passes all findings, and the mapping has the fingerprint of the stored feed."""
-    try:
-        ready = await set_up(runtime, config)
-    except SyncAssetsError:
-        return False
-    feed = await asyncio.to_thread(runtime.ledger.feeds.feed, config.table)
-    passed = not any(finding.stops for finding in ready.findings)
-    return passed and feed is not None and feed.fingerprint == ready.mapping.fingerprint

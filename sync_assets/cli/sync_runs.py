@@ -38,14 +38,22 @@ Failures = dict[str, list[SyncAssetsError | str]]
 
 
 def run_flows(
-    runtime: Runtime, tables: Sequence[TableConfig], quiet: Collection[str], instance: dg.DagsterInstance | None
+    runtime: Runtime,
+    tables: Sequence[TableConfig],
+    quiet: Collection[str],
+    instance: dg.DagsterInstance | None,
+    parents: Sequence[TableConfig] = (),
 ) -> tuple[Outcome, Failures]:
     """Run all flows of the tables except the quiet ones, then those of opt-outs.
 
-    instance: the Dagster instance; None: that of DAGSTER_HOME. Returns also the tables that could not go on.
+    instance: the Dagster instance; None: that of DAGSTER_HOME. parents: tables that are captured only, so that a child
+    of a row that is new there waits for it, and does not count as orphaned; problems are left to their own sync.
+    Returns also the tables that could not go on.
     """
     outcome, failures = Outcome(), Failures()
     with nullcontext(instance) if instance else dagster_instance() as opened:
+        for config in parents:
+            run_flow(runtime, config, opened, [d365_key(config, runtime)])
         for config in tables:
             end_killed(opened, runtime.ledger, config.table)
             if _in_maintenance(runtime, config) or config.table in quiet:

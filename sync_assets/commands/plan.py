@@ -8,7 +8,7 @@ calls; they are not in the ledger's count of the day.
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -36,7 +36,7 @@ from sync_assets.config.values import CONTACT
 from sync_assets.dataverse.client import D365Refused
 from sync_assets.dataverse.page_parser import BadPage
 from sync_assets.errors import SyncAssetsError
-from sync_assets.flows import capture_table
+from sync_assets.flows import capture_table, is_unchanged
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.errors import with_them
 from sync_assets.ledger.model import NO_ORPHANS, OrphansOfDeletes
@@ -163,6 +163,10 @@ class SyncRehearsal:
             target = Target.linked(config, table)
             self.tables[table.table] = Rehearsal(target, keys, changes=self.changes, listed=self.listed)
         async with self.inventory.opened() if self.inventory else nullcontext():
+            for parent in config.parents_beyond(self.configs):  # as `sync` does
+                with suppress(SyncAssetsError):
+                    if await is_unchanged(self.runtime, parent):
+                        await capture_table(self.runtime, parent)
             for table in self.configs:
                 await self._capture_and_push(table)
             await self._push_pending([table for table in self.configs if table.table not in self.problems])

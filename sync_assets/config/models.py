@@ -8,7 +8,7 @@ the environment only (`environment.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, field_validator, model_validator
@@ -349,6 +349,13 @@ class Config(Model):
         for table in self.tables:
             add(table)
         return tuple(order.values())
+
+    def parents_beyond(self, tables: Sequence[TableConfig]) -> list[TableConfig]:
+        """Return the tables to which these link, directly or through others, without these. Parents first."""
+        linked = {table.table for table in tables}
+        for table in reversed(self.in_link_order):
+            linked |= {link.table for link in table.links if table.table in linked}
+        return [table for table in self.in_link_order if table.table in linked and table not in tables]
 
     def table(self, name: str) -> TableConfig:
         """Return the mapping of a D365 table. KeyError if it is not mapped."""

@@ -97,6 +97,24 @@ def test_an_order_without_a_contact_is_orphaned_and_keeps_no_sync_from_its_end(c
     assert chain.orphans() == []
 
 
+def test_an_order_of_a_new_contact_waits_where_its_table_alone_is_synchronised(chain: Chain) -> None:
+    _, order, _ = chain.make()
+    assert chain.sync()[0] == 0
+    [bob] = chain.admin.create("contact", {"firstname": "Bob"})
+    chain.admin.change("new_order", [order], new_contactid=bob)
+    _, line = chain.order(bob)
+
+    only = ("--table", "new_order", "--table", "new_orderline")
+    planned = chain.program.json("plan", *only)[1]["tables"]
+    assert {table: one["waiting"] for table, one in planned.items()} == {"new_order": 2, "new_orderline": 1}
+    status, done = chain.program.json("sync", *only)
+    assert (status, done["tables"]["new_order"]["waiting"], done["tables"]["contact"]["pending"]) == (2, 2, 1)
+    assert done["engine_calls"] == calls()
+    assert chain.orphans() == []
+    assert chain.sync()[0] == 0
+    assert line in chain.held()["cusOrderLine"]
+
+
 def keep(chain: Chain, orphans: str | None) -> None:
     """Let Campaign keep orders and lines that are deleted. orphans: of their links; None: the default."""
     for table in chain.program.further:
