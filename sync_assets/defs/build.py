@@ -131,7 +131,7 @@ def _scheduled_jobs(
     watched, report = dg.AssetSelection.checks(*checks), dg.AssetSelection.assets(key_of(REPORT, runtime))
     audited = dg.AssetSelection.assets(*audits)
     text = "Compares a random sample of records in both systems."
-    watch = "Checks the set-up, the change feeds, the opt-out file and the backlog."
+    watch = "Checks the set-up, change feeds, opt-out files and backlog."
     return [
         (_job(runtime, "watch", watched, watch, SHORT_TAGS), "*/30 * * * *"),
         (_job(runtime, "audit", audited, text, SHORT_TAGS), "30 4 * * *"),

@@ -104,7 +104,10 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
 
         _do(context, runtime, lambda: retry(runtime, config.table or None, config.id or None))
 
-    @op(name="approve", description="Lets a mass deletion that the guard stopped go ahead with the next capture.")
+    @op(
+        name="approve",
+        description="Approves, once, a mass deletion that is held back; the next capture lets it go ahead.",
+    )
     def approve(context: dg.OpExecutionContext, config: ApproveDeletes) -> None:
         from sync_assets.commands.approve_deletes import approve_deletes
 
@@ -152,7 +155,7 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
             named("replay"), replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}
         ),
         _job(named("retry_rejected"), retry_records, "Makes rejected records pending again; the next run sends them."),
-        _job(named("approve_deletes"), approve, "Lets a mass deletion that the guard stopped go ahead, once."),
+        _job(named("approve_deletes"), approve, "Approves, once, a mass deletion that is held back."),
         _job(named("privacy_hold"), hold, "Begins or ends a privacy hold, or lists the person's remaining records."),
         _job(named("explain"), explain_record, "Explains one record from end to end; values are masked."),
         _job(named("maintenance"), switch_maintenance, "Stops capture and push of tables, or lets them go on."),
