@@ -52,14 +52,6 @@ def test_the_outcome_of_a_delivery(
     assert delivery.incarnation_of(record) == (7, incarnation)
 
 
-def test_an_outcome_holds_the_result_the_wait_and_whether_an_answer_was_lost() -> None:
-    record = Claimed(7, "ada", "update", None, None, b"h", 0, False)
-    stored = outcome(record, Delivery("later", reason="503", wait=3.0, unanswered=True))
-    assert (stored.seq, stored.result, stored.reason, stored.retry_after_seconds) == (7, "later", "503", 3.0)
-    assert stored.unanswered
-    assert not outcome(record, Delivery("later")).unanswered
-
-
 def test_the_time_of_an_insert_is_the_present_one() -> None:
     before = datetime.now(UTC)
     at = outcome(Claimed(7, "ada", "insert", "{}", None, b"h", 0, False), Delivery("done", "inserted")).inserted_at

@@ -46,11 +46,6 @@ def test_a_patch_never_names_the_key_and_leaves_the_other_members_as_they_are() 
     assert body(form, claimed(), "externalId", patch=True) == kept.encode()
 
 
-def test_a_link_is_sent_as_it_was_looked_up() -> None:
-    sent = body('{"k":"order1"}', claimed(TO_ADA), "k", patch=True, values={"cusContactLink": "@p"})
-    assert json.loads(sent) == {"cusContactLink": {"PKey": "@p"}}
-
-
 BOTH = (("blackListEmail", True), ("blackListPhone", False))
 
 
@@ -67,10 +62,6 @@ def test_a_post_carries_opt_outs_and_never_false(form: str | None) -> None:
     assert json.loads(body(form, none, "k", patch=False)) == sent
 
 
-def test_a_patch_carries_none() -> None:
-    assert json.loads(body('{"k":"ada","n":1}', contact(), "k", patch=True)) == {"n": 1}
-
-
 def test_opt_outs_stand_behind_the_links() -> None:
     record = Claimed(1, "ada", "insert", None, None, b"h", 0, False, (TO_ADA,), BOTH)
     expected = {"k": "ada", "cusContactLink": {"PKey": "ada"}, "blackListEmail": True}
@@ -80,19 +71,6 @@ def test_opt_outs_stand_behind_the_links() -> None:
 def test_a_post_without_links_and_opt_outs_is_the_stored_payload_to_the_byte() -> None:
     form = '{"k":"ada","n":1.50,"location":{"city":"\u0141\u00f3d\u017a"}}'
     assert body(form, contact(opt_outs=()), "k", patch=False) == form.encode()
-
-
-@pytest.mark.parametrize("form", [None, "{}", '{"k":"ada"}'])
-def test_a_patch_without_anything_to_send_is_an_empty_object(form: str | None) -> None:
-    assert body(form, claimed(), "k", patch=True) == b"{}"
-
-
-def test_only_links_by_key_are_sent_with_the_value_that_was_looked_up() -> None:
-    both = claimed(JOINED, TO_ADA)
-    known = {"cusContactId": "@j", "cusContactLink": "@p"}
-    assert body('{"k":"order1"}', both, "k", patch=False, values=known) == (
-        b'{"k":"order1","cusContactLink":{"PKey": "@p"}}'
-    )
 
 
 @pytest.mark.parametrize(
