@@ -69,10 +69,7 @@ def channels(alerts: Alerts | None) -> list[str]:
 
 
 def _sender(name: str, alerts: Alerts | None, settings: AlertSettings, context: ssl.SSLContext) -> Send:
-    if name == "email":
-        assert alerts
-        assert alerts.email
-        email = alerts.email
+    if name == "email" and alerts and (email := alerts.email):
         return lambda subject, text: send_email(email, settings, context, subject, text)
     teams = alerts is not None and alerts.webhook == "teams"
     return lambda subject, text: send_webhook(settings, context, text, teams=teams)

@@ -115,8 +115,7 @@ def may_be_resent(answer: Response) -> bool:
 
 def words(answer: Response) -> str:
     """Return the text of an answer in one line, without the boilerplate first line if more text follows."""
-    parsed = _gateway_json(answer)
-    text = html.unescape(parsed or answer.text)
+    text = html.unescape(_gateway_json(answer) or answer.text)
     if "<html" in text[:500].lower():
         return f"an HTML page with status {answer.status}, not an answer of Campaign"
     lines = [line for raw in text.splitlines() if (line := " ".join(raw.split()))]

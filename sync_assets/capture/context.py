@@ -83,10 +83,6 @@ class CaptureResult:
     orphans: OrphansOfDeletes = NO_ORPHANS
     unknown_codes: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict[str, set[int]](set))
 
-    @property
-    def rows_per_second(self) -> float:
-        return self.rows / self.seconds if self.seconds else 0.0
-
 
 @dataclass(slots=True)
 class CaptureContext:

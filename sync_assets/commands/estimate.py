@@ -90,7 +90,6 @@ def report(
     month_calls = sum((one.calls for one in a_month.values()), Counter[str]())
     with_others = month_calls.total() + other_calls
     short = estimate_calls.days_short(list(a_month.values()), limits)
-    hours = round(estimate_calls.hours(load.total(), limits), 2)
     return {
         "asked_at": iso(now),
         "months": months,
@@ -98,7 +97,7 @@ def report(
         "tables": {one.table: _table(one, loads[one.table], a_month[one.table]) for one in volumes},
         "first_load": {
             **_calls(load),
-            "hours": hours,
+            "hours": round(estimate_calls.hours(load.total(), limits), 2),
             "days": -(-load.total() // limits.a_day) if limits.a_day else None,
             "pace": pace(limits),
         },

@@ -122,8 +122,7 @@ def release(runtime: Runtime, id_text: str) -> dict[str, Any]:
             f"{id_} is not on hold. Dynamics 365 does not have it, so the person's other records stay excluded.",
             "If the contact is restored, release it again.",
         )
-    released = runtime.ledger.holds.end_hold(CONTACT, id_, deleted=deleted)
-    freed, excluded = released or (0, 0)
+    freed, excluded = runtime.ledger.holds.end_hold(CONTACT, id_, deleted=deleted) or (0, 0)
     return {"id": id_, "released": freed, "gone": deleted, "excluded": excluded}
 
 

@@ -30,12 +30,12 @@ MOST_REJECTED = 10_000
 NAME = re.compile(r"sync_assets_(\d{4}-\d{2}-\d{2})\.jsonl")
 
 
-def export_log(runtime: Runtime, now: datetime | None = None) -> str:
+def export_log(runtime: Runtime) -> str:
     """Write today's file and remove files that are too old; return its name. Raises SyncAssetsError."""
     from sync_assets.sftp.client import connect  # paramiko is slow to import  # noqa: PLC0415
 
-    now, logs = now or datetime.now(UTC), runtime.config.logs
-    name = f"sync_assets_{now.astimezone(UTC).date()}.jsonl"
+    now, logs = datetime.now(UTC), runtime.config.logs
+    name = f"sync_assets_{now.date()}.jsonl"
     content = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in entries(runtime, now)).encode()
     with connect(runtime.settings.sftp()) as sftp:
         sftp.put(logs.folder, name, content)

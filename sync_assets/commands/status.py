@@ -124,8 +124,7 @@ def _opt_outs(runtime: Runtime, counts: Mapping[str, int]) -> dict[str, Any]:
     `last_file_at`: when the newest processed file was written.
     """
     files = runtime.ledger.opt_out_files.files()
-    mapped = runtime.config.opt_out.attributes
-    open_counts = runtime.ledger.opt_outs.left(mapped)
+    open_counts = runtime.ledger.opt_outs.left(runtime.config.opt_out.attributes)
     done = [file.modified for file in files if file.state == FileState.DONE]
     return {
         "direction": runtime.config.opt_out.direction,

@@ -166,8 +166,7 @@ def confirm(question: str) -> bool:
 def ask(question: str, default: str | None = None, *, err: bool = False) -> str:
     """Ask for a text, without blanks around it. Raises typer.Abort on Ctrl-C and at the end of the input."""
     _let_ctrl_c_end_reads()
-    answer: str = typer.prompt(question, default=default, err=err)
-    return answer.strip()
+    return str(typer.prompt(question, default=default, err=err)).strip()
 
 
 def _let_ctrl_c_end_reads() -> None:
@@ -218,11 +217,11 @@ def print_parts(parts: Iterable[Part]) -> None:
             print_line(part)
 
 
-def print_line(text: str | Text = "", *, end: str = "\n") -> None:
+def print_line(text: str | Text) -> None:
     """Print a text on one line."""
     console = _console()
     wrapped = isinstance(text, Text) and text.no_wrap is False and console.is_terminal
-    console.print(text, highlight=False, end=end, soft_wrap=not wrapped)
+    console.print(text, highlight=False, soft_wrap=not wrapped)
 
 
 def _console() -> Console:

@@ -139,7 +139,7 @@ class Settings:
         """Read the variables. Raises SettingsError for invalid variables that belong to no system."""
         general = VariableReader(environment)
         general.problems += unknown_variables(environment)
-        config = general.file(CONFIG, None, shown=True) or Path(DEFAULT_NAME).absolute()
+        config = general.file(CONFIG, shown=True) or Path(DEFAULT_NAME).absolute()
         of_sandbox = config.absolute() == SANDBOX_CONFIG
         home = general.home(Path() if of_sandbox else config.parent)
         settings = cls(
@@ -151,7 +151,7 @@ class Settings:
             ledger_url=general.ledger_url(home),
             ledger_keys=general.keys("SYNC_ASSETS_LEDGER_KEY_FILE"),
             autostart=general.flag("SYNC_ASSETS_AUTOSTART"),
-            ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", None, shown=True),
+            ca_bundle=general.file("SYNC_ASSETS_CA_BUNDLE", shown=True),
             _d365=VariableReader(environment).complete(_d365),
             _campaign=VariableReader(environment).complete(_campaign),
             _sftp=VariableReader(environment).complete(_sftp),

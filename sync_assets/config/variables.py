@@ -166,14 +166,14 @@ class VariableReader:
             self.problems.append(f"{name} is not a usable URL. Write it with https:// and the host name.")
         return secret
 
-    def file(self, name: str, default: Path | None, *, shown: bool = False) -> Path | None:
+    def file(self, name: str, *, shown: bool = False) -> Path | None:
         """Read the path of an existing file.
 
         shown: True if a message may show the path. False for a key file: the variable may hold the key by mistake.
         """
         value = self.optional(name)
         if not value:
-            return default
+            return None
         path = expanded(value)
         path_text = f" ({path})" if shown else ""
         if os.path.isdir(path):
@@ -184,7 +184,7 @@ class VariableReader:
 
     def required_file(self, name: str) -> Path:
         self.required(name)
-        return self.file(name, None) or Path()
+        return self.file(name) or Path()
 
     def port(self, name: str, default: int) -> int:
         value = self.optional(name, str(default))
@@ -213,7 +213,7 @@ class VariableReader:
 
     def keys(self, name: str) -> tuple[bytes, ...]:
         """Read a file of keys: 32 bytes each, in base64, one on a line; `#` begins a comment."""
-        path = self.file(name, None)
+        path = self.file(name)
         if path is None or not path.is_file():
             return ()
         try:

@@ -314,8 +314,7 @@ def _typed_column(column: Column, typed: dict[str, Any] | None) -> Column:
         return replace(column, type="date") if behavior == "DateOnly" else column
     options = typed.get("OptionSet") or typed.get("GlobalOptionSet") or {}
     listed = options.get("Options") or [o for k in ("FalseOption", "TrueOption") if (o := options.get(k))]
-    labels = {int(option["Value"]): _label(option) for option in listed}
-    return replace(column, labels=labels)
+    return replace(column, labels={int(option["Value"]): _label(option) for option in listed})
 
 
 def _described_column(column: Column, described: dict[str, Any]) -> Column:

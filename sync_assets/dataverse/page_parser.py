@@ -237,8 +237,7 @@ def changes(head: Head, key: str) -> tuple[dict[str, int | None], list[str]]:
         items: list[Any] = msgspec.json.Decoder(item).decode_lines(b"\n".join(head.value))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadPage("Dynamics 365 sent changes that are neither rows nor deletions.") from error
-    ids = [str(item.key or item.id or "") for item in items]
-    if "" in ids:
+    if not all(item.key or item.id for item in items):
         raise BadPage("Dynamics 365 sent a change without an id.")
     rows = [item for item in items if item.key]
     highest: dict[str, int | None] = {}  # in the order of the page

@@ -136,11 +136,10 @@ class Links:
         Judged by `reason`, Campaign's error text, which then names the parent's id. A missing parent would be rejected
         by its PKey as well. As a side effect such links are sent by the PKey from now on.
         """
-        reason_text = reason.lower()
         named = [
             (link, target)
             for link, target in self._sent(record, patch=False)
-            if str(link.id) in reason_text and self._by_key(target)
+            if str(link.id) in reason.lower() and self._by_key(target)
         ]
         by_pkey = False
         for link, target in named:
@@ -264,8 +263,7 @@ class Links:
         if held == sent or (link.parent and held == self._known.get(link.parent)):
             return True
         # PKeys are opaque and the same record may have several: its key decides.
-        parents = self._parents[target.resource]
-        parent = await parents.read(held, guard)
+        parent = await self._parents[target.resource].read(held, guard)
         if isinstance(parent, ResponseOutcome) and parent.kind != "missing":
             raise _NotShown
         right = isinstance(parent, dict) and str(parent.get(target.key) or "").lower() == link.id

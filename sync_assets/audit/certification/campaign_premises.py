@@ -280,8 +280,7 @@ async def _empty(subject: Subject) -> None:
 
 async def _written(subject: Subject, new: dict[str, Any]) -> Any:
     """PATCH values, and return what the record then holds in the first of them; None if Campaign refuses."""
-    response = await subject.patch(new)
-    if response.kind != "done":
+    if (await subject.patch(new)).kind != "done":
         return None
     record = await subject.read()
     return record.get(next(iter(new)), "") if isinstance(record, dict) else None

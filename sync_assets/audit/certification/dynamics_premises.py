@@ -149,11 +149,10 @@ async def _batch(client: DataverseClient) -> PremiseResult:
     for _ in range(2):
         lines += [f"--{boundary}", "Content-Type: application/http", "Content-Transfer-Encoding: binary", ""]
         lines += [f"GET {client.endpoint.base_url}/WhoAmI HTTP/1.1", "Accept: application/json", "", ""]
-    body = "\r\n".join([*lines, f"--{boundary}--", ""]).encode()
     answer = await client.endpoint.send(
         "POST",
         "$batch",
-        body=body,
+        body="\r\n".join([*lines, f"--{boundary}--", ""]).encode(),
         headers={"Content-Type": f'multipart/mixed; boundary="{boundary}"', "Prefer": "odata.continue-on-error"},
         repeat_unknown=True,
     )
