@@ -157,7 +157,7 @@ class TestAFileThatIsThere:
         assert (now[:begin], now[-end:]) == (text[:begin], text[-end:])
         assert load_config(path).targets == {"contact": "profile", "new_order": "cusOrder"}
         assert path.stat().st_mode & 0o777 == 0o640
-        assert [file.name for file in path.parent.iterdir() if file.name.startswith(".sync")] == []
+        assert {file.name for file in path.parent.glob(".sync*")} <= {f".{path.name}.types"}
 
     def test_stays_as_it_is_where_the_guardrails_allow_no_more(self, program: Program, path: Path) -> None:
         init(program, path, "contact")
