@@ -1,29 +1,44 @@
 """Poll the change feeds of Dynamics 365 for news, without reading the changes.
 
-One client and one event loop live as long as the poller, so that a poll costs one request for each feed and no sign-in.
+One client and one event loop live as long as the poller, so that a poll costs no sign-in. A poll of few feeds is a
+request for each; of more, one for FEEDS_IN_A_BATCH of them (`$batch`), since Dynamics 365 limits requests, and each
+feed is to be polled every two seconds. A feed without an answer in a batch is polled by a request of its own; if none
+has one, the poller sends no further batch.
 """
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from sync_assets.config.models import TableConfig
+from sync_assets.dataverse.batch import read_links
 from sync_assets.dataverse.client import DataverseClient, FeedExpired, TrackingOff
 from sync_assets.dataverse.page_parser import has_news
 from sync_assets.errors import public_message
 from sync_assets.http.retry import POLL_PATIENCE
-from sync_assets.http.transport import HttpError
+from sync_assets.http.transport import HttpError, Response
 from sync_assets.ledger.errors import FeedMoved
+from sync_assets.ledger.model import Feed
 from sync_assets.performance import new_event_loop
 from sync_assets.runtime.context import Runtime
+from sync_assets.task_group import run_together
 
 T = TypeVar("T")
 LONGEST_POLL = 20.0
 """Seconds that a poll may take, including a sign-in, since Dagster ends a sensor's tick after a minute."""
+MOST_SINGLE = 10
+"""Most feeds that are polled by a request each: five requests a second, of 20 that Dynamics 365 allows."""
+FEEDS_IN_A_BATCH = 20
+BATCH_SECONDS = 1.5
+"""Seconds between two polls by batches: the server's time for their parts is limited, too."""
+POLL_SECONDS = 0.4
+"""Seconds between two polls of up to two feeds by requests of their own, and for each two more."""
+NOTE_POLL = timedelta(seconds=10)
+"""Interval in which the time of a poll without news is stored."""
 KEEP_LINK = timedelta(minutes=1)
 """Interval in which the new delta link of a feed without news is stored."""
 
@@ -43,6 +58,7 @@ class FeedPoller:
         self._runtime = runtime
         self._loop = new_event_loop()
         self._client: DataverseClient | None = None
+        self._batches = True
         self._stack = AsyncExitStack()
         self._thread = threading.Thread(target=self._serve, name="feed-poll", daemon=True)
         self._thread.start()
@@ -58,6 +74,12 @@ class FeedPoller:
                 poll takes longer than LONGEST_POLL.
         """
         return self._call(self._poll(tables))
+
+    def pause(self, feeds: int) -> float:
+        """Return the seconds to wait before the next poll of this number of feeds."""
+        if feeds > MOST_SINGLE and self._batches:
+            return BATCH_SECONDS
+        return POLL_SECONDS * max(1, feeds / 2)
 
     def close(self) -> None:
         """Close the client, end the thread, and close the event loop."""
@@ -88,8 +110,11 @@ class FeedPoller:
     async def _poll(self, tables: Sequence[TableConfig]) -> FeedPoll:
         if self._client is None:
             self._client = await self._stack.enter_async_context(self._runtime.d365())
+        feeds = await asyncio.gather(*(asyncio.to_thread(self._feed, config) for config in tables))
+        bodies = await self._bodies(self._client, [feed.link for feed in feeds if feed and feed.link])
         answers = await asyncio.gather(
-            *(self._has_news(self._client, config) for config in tables), return_exceptions=True
+            *(self._has_news(self._client, *one, bodies) for one in zip(tables, feeds, strict=True)),
+            return_exceptions=True,
         )
         result = FeedPoll()
         failed: list[Exception] = []
@@ -106,25 +131,51 @@ class FeedPoller:
             raise of_all[0]
         return result
 
-    async def _has_news(self, client: DataverseClient, config: TableConfig) -> bool:
-        """Return True if a table has something to capture. Stores the poll in the ledger if it has not."""
-        ledger = await asyncio.to_thread(lambda: self._runtime.ledger)
-        feed = await asyncio.to_thread(ledger.feeds.feed, config.table)
+    def _feed(self, config: TableConfig) -> Feed | None:
+        """Return the feed to poll; None if the table has something to capture anyway."""
+        ledger = self._runtime.ledger
+        feed = ledger.feeds.feed(config.table)
         if feed is None or feed.link is None or feed.kind == "page":
+            return None
+        # Rows that the capture has to read again by id, or a replay.
+        wanted = ledger.blocked.ids_to_refetch(config.table, 1) or ledger.replays.capture_wanted(config.table)
+        return None if wanted else feed
+
+    async def _bodies(self, client: DataverseClient, links: Sequence[str]) -> dict[str, bytes]:
+        """Return the answers of links that are read by batches. A link without one is to be read alone."""
+        if len(links) <= MOST_SINGLE or not self._batches:
+            return {}
+        slices = [links[at : at + FEEDS_IN_A_BATCH] for at in range(0, len(links), FEEDS_IN_A_BATCH)]
+        prefer = "odata.maxpagesize=1"
+        read: Sequence[list[Response | None]] = ()
+        with suppress(HttpError):  # requests of their own show the cause
+            read = await run_together(*(read_links(client, some, prefer, POLL_PATIENCE) for some in slices))
+        parts = zip(links, (part for some in read for part in some), strict=False)
+        bodies = {link: part.body for link, part in parts if part and part.status == 200}
+        self._batches = bool(bodies)
+        return bodies
+
+    async def _has_news(
+        self, client: DataverseClient, config: TableConfig, feed: Feed | None, bodies: Mapping[str, bytes]
+    ) -> bool:
+        """Return True if a table has something to capture. Stores the poll in the ledger if it has not."""
+        if feed is None or feed.link is None:
             return True
-        if await asyncio.to_thread(ledger.blocked.ids_to_refetch, config.table, 1):
-            return True  # rows that the capture has to read again by id
-        if await asyncio.to_thread(ledger.replays.capture_wanted, config.table):
-            return True
+        ledger = self._runtime.ledger
         try:
-            body = await client.page(feed.link, tracked=False, size=1, table=config.table, patience=POLL_PATIENCE)
+            body = bodies.get(feed.link) or await client.page(
+                feed.link, tracked=False, size=1, table=config.table, patience=POLL_PATIENCE
+            )
         except FeedExpired:
             return True  # the capture then reads the table in full
         news, delta_link = has_news(body)
         if news or not delta_link:
             return True
         client.endpoint.checked(delta_link)
-        stale = datetime.now(UTC) - feed.saved_at > KEEP_LINK
+        now = datetime.now(UTC)
+        stale = now - feed.saved_at > KEEP_LINK
+        if not stale and timedelta(0) <= now - feed.polled_at < NOTE_POLL:
+            return False
         with suppress(FeedMoved):  # a capture moved the cursor meanwhile, so it polled the feed
             await asyncio.to_thread(ledger.feeds.note_poll, config.table, feed.version, delta_link if stale else None)
         return False

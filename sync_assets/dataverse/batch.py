@@ -1,5 +1,7 @@
 """Update existing rows, many in one request (`$batch`), and return which updates succeeded and why the others did not.
 
+`read_links` reads many links in one request, for polls of change feeds: a batch counts as one request for the rate.
+
 Each update is a PATCH with `If-Match`, which can change a row and never create one. The updates are independent: there
 is no change set, and a refused update does not stop the rest. Source:
 https://learn.microsoft.com/power-apps/developer/data-platform/webapi/execute-batch-operations-using-web-api
@@ -12,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from multidict import CIMultiDict
@@ -146,15 +148,8 @@ class _Slice:
                 self.lost.update(numbers)
 
         updates = [self.updates[number] for number in numbers]
-        boundary = f"batch_{uuid.uuid4()}"
-        answer = await self.client.endpoint.send(
-            "POST",
-            "$batch",
-            body=_body(self.table, updates, boundary),
-            headers={"Content-Type": f'multipart/mixed; boundary="{boundary}"', "Prefer": "odata.continue-on-error"},
-            observer=observe,
-            repeat_unknown=True,  # setting the same values twice does no harm
-        )
+        # Setting the same values twice does no harm.
+        answer = await _post(self.client, [_patch(self.table, one) for one in updates], observer=observe)
         self.status = answer.status
         if answer.status >= 500:
             return [None] * len(updates)
@@ -200,21 +195,43 @@ class _Slice:
         return wait
 
 
-def _body(table: Table, updates: Sequence[RowUpdate], boundary: str) -> bytes:
-    lines: list[bytes] = []
-    for update in updates:
-        lines += [
-            f"--{boundary}".encode(),
-            b"Content-Type: application/http",
-            b"Content-Transfer-Encoding: binary",
-            b"",
-            f"PATCH {API}/{table.set_name}({update.id.lower()}) HTTP/1.1".encode(),
-            b"Content-Type: application/json; type=entry",
-            f"If-Match: {update.if_match}".encode(),
-            b"",
-            msgspec.json.encode(dict(update.values)),
-        ]
-    return b"\r\n".join([*lines, f"--{boundary}--".encode(), b""])
+def _patch(table: Table, update: RowUpdate) -> list[bytes]:
+    return [
+        f"PATCH {API}/{table.set_name}({update.id.lower()}) HTTP/1.1".encode(),
+        b"Content-Type: application/json; type=entry",
+        f"If-Match: {update.if_match}".encode(),
+        b"",
+        msgspec.json.encode(dict(update.values)),
+    ]
+
+
+async def _post(client: DataverseClient, parts: Sequence[Sequence[bytes]], **options: Any) -> Response:
+    """Send a batch, and again if its answer is lost. parts: the lines of each request. options: of Endpoint.send."""
+    boundary = f"batch_{uuid.uuid4()}"
+    head = [b"Content-Type: application/http", b"Content-Transfer-Encoding: binary", b""]
+    lines = [line for part in parts for line in (f"--{boundary}".encode(), *head, *part)]
+    return await client.endpoint.send(
+        "POST",
+        "$batch",
+        body=b"\r\n".join([*lines, f"--{boundary}--".encode(), b""]),
+        headers={"Content-Type": f'multipart/mixed; boundary="{boundary}"', "Prefer": "odata.continue-on-error"},
+        repeat_unknown=True,
+        **options,
+    )
+
+
+async def read_links(
+    client: DataverseClient, links: Sequence[str], prefer: str, patience: float
+) -> list[Response | None]:
+    """Read links in one request. Return the answers in their order, None where one is missing.
+
+    prefer: the header of each part. Raises what `Endpoint.send` raises.
+    """
+    lines = [f"Prefer: {prefer}".encode(), b"", b""]
+    parts = [[f"GET {client.endpoint.checked(link)} HTTP/1.1".encode(), *lines] for link in links]
+    answer = await _post(client, parts, patience=patience)
+    answers = read_parts(answer) if is_multipart(answer) else []
+    return [*answers, *[None] * len(links)][: len(links)]
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ def test_nothing_new_is_looked_at_all_the_while_and_noted_as_polled(
     in_step: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "HOLD_SECONDS", 1.2)
+    monkeypatch.setattr(feed_polling, "NOTE_POLL", timedelta(0))
     before, since = in_step.feed, in_step.program.sandbox.admin.last()
     data = in_step.tick("d365_changes")
     assert not data.run_requests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
@@ -67,6 +68,32 @@ def arrived(program: Program, table: str, value: str) -> int:
 def other(table: str) -> str:
     [one] = TABLES.keys() - {table}
     return one
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_many_feeds_are_polled_by_one_request_or_each_by_its_own_where_batches_are_refused(
+    program: Program, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    monkeypatch.setattr(feed_polling, "MOST_SINGLE", 1)
+    admin, runtime = program.sandbox.admin, program.runtime()
+    if refused:
+        admin.fault("d365", "status", status=400, path="batch")
+    with closing(runtime), closing(feed_polling.FeedPoller(runtime)) as poller:
+
+        def polled() -> tuple[set[str], list[str]]:
+            since = admin.last()
+            poll = poller.poll(runtime.config.tables)
+            assert not poll.refused
+            paths = [one["path"].partition("?")[0] for one in admin.journal("d365", since)]
+            return poll.news, sorted(path.rpartition("/")[2] for path in paths)
+
+        polled()  # signs in; the first batch is refused
+        assert polled() == (set(), ["contacts", "new_orders"] if refused else ["$batch"])
+        assert poller.pause(60) == (12.0 if refused else feed_polling.BATCH_SECONDS)
+        change(program, "contact", "later")
+        assert polled()[0] == {"contact"}
+        tracking(program, "new_order", enabled=False)
+        assert poller.poll(runtime.config.tables).refused.keys() == {"new_order"}
 
 
 @pytest.mark.parametrize("table", ["contact", pytest.param("new_order", marks=pytest.mark.slow)])

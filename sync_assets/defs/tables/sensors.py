@@ -30,7 +30,6 @@ from sync_assets.defs.run_errors import one_sentence
 from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.checks import SIDES, aging_results, table_checks
 from sync_assets.defs.tables.run_requests import RunRequested, SetUpExams, active_runs, feed_version, table_request
-from sync_assets.defs.tables.table_run import poll_seconds
 from sync_assets.defs.tables.table_work import data_version, day_numbers
 from sync_assets.flows import CONFIRM, opt_outs_due
 from sync_assets.runtime.context import Runtime
@@ -105,7 +104,7 @@ def changes_sensor(
                     table, refusal = config.table, polled.refused.get(config.table, "")
                     if exams.is_due(config, cursor.requested, versions[table], now, refusal):
                         due.add(table)
-                pause = poll_seconds(len(tables))
+                pause = poller.pause(len(tables))
                 if due or time.monotonic() + pause > until:
                     break  # another poll would end after the daemon's next round has begun
                 time.sleep(pause)

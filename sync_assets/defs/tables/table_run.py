@@ -52,15 +52,8 @@ SEND_SECONDS = 30.0
 """How long a run that stays pushes one table, in seconds, before it polls the feeds again."""
 TURN_SECONDS = 300.0
 """How long any other run pushes one table, in seconds, before it continues a paused capture."""
-POLL_SECONDS = 0.4
-"""Seconds between two polls, for each two tables: far below Dataverse's limit of 6,000 requests in 300 s."""
 REPORT_SECONDS = 60.0
 """Interval in which a run that stays reports its numbers and changed check results after its first work, in seconds."""
-
-
-def poll_seconds(tables: int) -> float:
-    """Return the seconds to wait between two polls of this number of feeds."""
-    return POLL_SECONDS * max(1, tables / 2)
 
 
 class TableRun:
@@ -266,7 +259,7 @@ class TableRun:
                     worked = time.monotonic()
                 if time.monotonic() - self._reported > REPORT_SECONDS:
                     self._report()
-                time.sleep(poll_seconds(len(tables)))
+                time.sleep(poller.pause(len(tables)))
         finally:
             poller.close()
 
