@@ -1,7 +1,5 @@
 """Fixtures for all tests: a sandbox in a process of its own, a PostgreSQL server."""
 
-from __future__ import annotations
-
 import gc
 import os
 import shutil

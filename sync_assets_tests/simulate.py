@@ -4,8 +4,6 @@ Each seed is some days of changes, faults and syncs on a simulated clock (docs/d
 seed, the commit and a shortened history. Exit status: 0 if no seed fails, else 1.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import random

@@ -1,7 +1,5 @@
 """`python -m sync_assets_tests.bench BENCH`: measures, prints a table or one JSON document. See README.md."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Callable

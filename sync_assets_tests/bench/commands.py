@@ -1,7 +1,5 @@
 """`commands`: `sync` with nothing new, `status`, `--help` and loading the code location, as whole processes."""
 
-from __future__ import annotations
-
 import resource
 import subprocess
 import sys

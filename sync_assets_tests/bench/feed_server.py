@@ -7,8 +7,6 @@ key alone is selected, rows have nothing else.
 With `--labels` whoever asks for annotations gets formatted values, too.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

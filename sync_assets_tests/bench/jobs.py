@@ -4,8 +4,6 @@
 they are, so that another checkout of the program can be measured beside this one. The result goes to `meter`.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 

@@ -4,8 +4,6 @@ One change after the other at odd moments, so that no clock of Dagster's is met 
 each after a silence in which no run stays. The sandbox's journal has the time at which Campaign's engine took a record.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 import sqlite3

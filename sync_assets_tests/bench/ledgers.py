@@ -3,8 +3,6 @@
 PostgreSQL is the server of the tests (support/postgres.py) with its default settings, so it syncs to disk.
 """
 
-from __future__ import annotations
-
 import itertools
 import shutil
 import tempfile

@@ -4,8 +4,6 @@ In each round all contenders run, so that a busy machine slows all of them; figu
 the largest beside them. Two checkouts of the program are compared by the ratio within each round.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import statistics

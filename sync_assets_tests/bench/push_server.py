@@ -6,8 +6,6 @@ has every latency. POST -> 201 with the whole record (some 1.2 kB), PATCH of a r
 last `DELETE /counts`, and how often a key came that had been sent before.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import time

@@ -1,7 +1,5 @@
 """`capture`, `memory` and `noop`: reading a feed for the first time, a larger one, and once more unchanged."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from sync_assets_tests.bench.ledgers import Ledgers

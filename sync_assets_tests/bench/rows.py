@@ -4,8 +4,6 @@ A few distinct pages, of which only the ids differ from page to page: a million 
 are random and the same each time, so that a second read finds nothing changed.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from random import Random

@@ -4,8 +4,6 @@ A server says `{"port": N}` on standard output once it listens, and stops when i
 outlives the process that started it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import subprocess

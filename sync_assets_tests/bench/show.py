@@ -1,7 +1,5 @@
 """Reports as tables for people."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich.console import Console

@@ -1,7 +1,5 @@
 """The benchmark's table as our own code sees it: metadata of both systems, the mapping, the payloads of its rows."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource

@@ -1,7 +1,5 @@
 """That each benchmark runs and measures what it claims to, on numbers too small to mean anything about speed."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """`push`: sending pending records from the ledger, beside clients that send the same bodies from memory."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Certify a sandbox from tests: three linked tables, everything that can be found out is `auto`."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A program on a fresh sandbox of 50 contacts, in the documented position or another; opt-outs on Dagster."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A large table is captured and sent in turns: the ledger never holds more pending records than a limit and a page."""
 
-from __future__ import annotations
-
 import dagster as dg
 import pytest
 

@@ -3,8 +3,6 @@
 Killed, and what a user types and reads: test_certify_command.py.
 """
 
-from __future__ import annotations
-
 from importlib.metadata import version
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`certify` as a command: what it prints, what it asks, and when it goes ahead."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

@@ -1,7 +1,5 @@
 """Asset checks on a real Dagster instance: a cause fails one check, and runs, the job `watch` and the UI agree."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import dagster as dg

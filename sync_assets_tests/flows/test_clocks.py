@@ -1,8 +1,6 @@
 """Clocks differ: rows that Dynamics 365 stamps with a day that our clock has not reached, or has left, travel as all
 others do, and stand in a partition that there is."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

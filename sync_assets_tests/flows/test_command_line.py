@@ -1,7 +1,5 @@
 """What the commands print for people and for scripts: lists of waiting records, CSV, a watched status, one plan."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

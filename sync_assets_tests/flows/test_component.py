@@ -3,8 +3,6 @@
 Each has systems, variables and a ledger of its own.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

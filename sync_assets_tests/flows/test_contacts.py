@@ -1,7 +1,5 @@
 """Contacts become profiles, change and go: what a sync costs, what it leaves alone, and what is rejected."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Sensors, runs, checks and metadata on a real Dagster instance: who asks for what when, and what a run shows."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """`sync-assets demo` with its UI: however it ends, none of its processes stays."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """`estimate` foretells the engine calls of the first load and of a month, and leaves everything as it was."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta

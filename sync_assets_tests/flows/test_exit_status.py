@@ -1,8 +1,6 @@
 """The exit status of `sync` when one table cannot be synchronised: 2 where its set-up must be corrected while other
 tables could run, 1 where a service failed, and 1 where no table could run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path

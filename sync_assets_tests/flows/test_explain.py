@@ -1,7 +1,5 @@
 """`explain` tells where a record is on its way, and why; without values unless they are asked for."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator
 from contextlib import closing

@@ -1,7 +1,5 @@
 """Whole commands find the configuration, its `.env` and its ledger from any folder, or end with the reason."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

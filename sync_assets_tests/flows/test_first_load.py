@@ -1,7 +1,5 @@
 """A first load begins with a look: what Campaign holds already is known by reads, and no record is made twice."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from contextlib import closing

@@ -1,7 +1,5 @@
 """Guardrails by whole runs: nothing is written where a limit is broken, and what is to be known is said."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Privacy holds by whole runs: Campaign hears nothing of a held contact and its children, whatever happens."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

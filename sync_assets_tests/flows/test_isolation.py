@@ -1,7 +1,5 @@
 """One table's trouble is that table's: the others are captured and sent as before, and the trouble is shown."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """What an operator does in Dagster's UI, by jobs with settings; and a history that stays small."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

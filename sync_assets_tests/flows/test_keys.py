@@ -1,7 +1,5 @@
 """A table's key, resource and mapping: one by which Campaign finds records, another one, and two that take turns."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A run that was killed, a system that is down and a table that must be corrected: the daemon goes on by itself."""
 
-from __future__ import annotations
-
 import time
 from contextlib import closing
 

@@ -1,7 +1,5 @@
 """A configuration keeps to its ledger: from any folder, with a mistyped DAGSTER_HOME, with another or a lost ledger."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

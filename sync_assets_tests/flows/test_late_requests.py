@@ -1,7 +1,5 @@
 """A request whose answer is lost takes effect later: after newer requests, a deletion, the end of the process."""
 
-from __future__ import annotations
-
 import json
 from contextlib import closing
 from datetime import UTC, datetime, timedelta

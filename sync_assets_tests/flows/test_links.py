@@ -1,7 +1,5 @@
 """Contacts, their orders and the lines of those, by whole runs: link order, waiting, moving, deleting."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

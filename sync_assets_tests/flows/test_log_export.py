@@ -1,7 +1,5 @@
 """What a sync reports elsewhere: the log on the Campaign SFTP, and pings to a monitoring service."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator

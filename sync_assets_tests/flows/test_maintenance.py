@@ -1,7 +1,5 @@
 """One table stands still, on purpose or because its data model changed; the others go on as far as links allow."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 

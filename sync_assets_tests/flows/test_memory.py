@@ -1,7 +1,5 @@
 """Memory and disk: a sync needs little memory for any number of contacts, and names a disk that is full."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

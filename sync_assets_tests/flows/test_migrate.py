@@ -1,7 +1,5 @@
 """`migrate`: from Adobe's integration, step by step, on systems that it kept in step until something was planted."""
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections import Counter

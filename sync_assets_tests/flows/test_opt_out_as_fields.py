@@ -3,8 +3,6 @@
 The sandbox's contacts have opt-outs of all kinds (about one in ten each), and followemail is true for most.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -3,8 +3,6 @@
 When a run of it is asked for: integration/defs/opt_out/test_sensors.py.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg

@@ -4,8 +4,6 @@ When which run is asked for: integration/defs/opt_out/test_sensors.py. What is d
 no file: test_opt_out_changes.py.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from datetime import UTC, datetime

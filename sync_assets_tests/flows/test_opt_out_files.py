@@ -1,8 +1,6 @@
 """What may become of opt-out files on the SFTP, by whole runs: growing, late, odd, written again, and what is done with
 those that are done."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import re

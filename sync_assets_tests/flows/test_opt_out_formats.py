@@ -1,7 +1,5 @@
 """What may stand in an opt-out file, by whole runs: every way to write it, what is refused as a whole, and bad rows."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 A moment is hit by holding a request up, and where what follows must not reach the ledger, by holding that locked.
 """
 
-from __future__ import annotations
-
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator

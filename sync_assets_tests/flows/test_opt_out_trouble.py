@@ -1,7 +1,5 @@
 """Opt-outs in trouble, by whole runs: the SFTP, Dynamics 365 and Campaign fail; the day's budget; privacy holds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Opt-outs by whole runs: every row of the truth table in every direction, and no echo of any of it."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`plan` says what `sync` then does, and leaves everything everywhere as it was."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import tempfile

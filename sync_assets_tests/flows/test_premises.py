@@ -1,7 +1,5 @@
 """A first load, changes and deletions of linked tables, whichever way the real services are."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -3,8 +3,6 @@
 Contacts carry values that occur nowhere else; everything that the program leaves behind is searched for them.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sqlite3

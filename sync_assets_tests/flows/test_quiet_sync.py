@@ -1,7 +1,5 @@
 """A `sync` with nothing to do makes no Dagster run; whatever is to be done, or to be told, makes one."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

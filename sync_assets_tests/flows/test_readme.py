@@ -8,8 +8,6 @@ images (sync_assets_tests/flows/deploy). Commands run in this process one after 
 cost a second.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """`rebuild`: the ledger was lost, or is an older copy. Nothing is made twice, only what differs is sent."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """`history`: what became of a record in each run; off by default, without values, in agreement with the ledger."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections import Counter
 from contextlib import closing

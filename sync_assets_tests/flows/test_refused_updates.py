@@ -1,7 +1,5 @@
 """Whole runs where Campaign refuses an attribute in updates, as v8 does with `location`, and where it takes it."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets_tests.support.program import Program

@@ -1,7 +1,5 @@
 """Rows that are read again: by `replay`, when a position is lost or a mapping changes, and to be inserted once more."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Rules of a table, by whole runs: which rows are sent, what becomes of their values, what is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

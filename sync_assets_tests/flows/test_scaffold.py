@@ -1,7 +1,5 @@
 """From nothing to tables that synchronise: `init`, `add`, `schema`, against both systems."""
 
-from __future__ import annotations
-
 import json
 import stat
 from pathlib import Path

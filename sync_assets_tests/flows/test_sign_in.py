@@ -1,8 +1,6 @@
 """The whole program without a client secret: it signs in with a certificate or a federated token, and an SFTP key with
 a passphrase."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

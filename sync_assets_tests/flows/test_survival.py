@@ -1,7 +1,5 @@
 """Whatever breaks, both sides agree afterwards, nothing is doubled and nothing is lost."""
 
-from __future__ import annotations
-
 import json
 import random
 import time

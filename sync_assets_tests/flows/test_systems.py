@@ -1,7 +1,5 @@
 """A ledger belongs to its systems: with others nothing is asked, taken or sent, until a person says that they moved."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A run that stays: changes that come meanwhile wait for no other run, and it ends by itself when it should."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

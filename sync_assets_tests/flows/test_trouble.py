@@ -1,7 +1,5 @@
 """Bad input: a cause and a remedy in one line, exit status 1, and nothing written."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Loading the code location in a process of its own needs nothing but the configuration, and reads no more."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

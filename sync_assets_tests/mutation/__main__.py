@@ -7,8 +7,6 @@ test fails for survives. Exit status: 0 if at least WANTED of the mutants of eac
 Invariant: the process that is forked has run no test, so it has no thread.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import contextlib

@@ -5,8 +5,6 @@ statements, members of sets, lists and dicts, keyword arguments, and conditions 
 docstrings and prose (a text of more than PROSE characters), which are no rules.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

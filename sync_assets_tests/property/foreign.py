@@ -1,7 +1,5 @@
 """Hypothesis strategies for foreign answers, as of a broken server or a proxy: any bytes, any JSON, personal data."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

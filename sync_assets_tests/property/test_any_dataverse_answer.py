@@ -1,7 +1,5 @@
 """Whatever comes from Dynamics 365 is understood or told to make no sense, and nobody's data is in what is told."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """Any valid content is read back as it was written; any bytes at all give rows or BadExport, and nobody's data."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

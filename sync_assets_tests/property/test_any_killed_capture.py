@@ -1,7 +1,5 @@
 """Any read of several pages, killed at any moment: no change is lost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from random import Random
 

@@ -1,7 +1,5 @@
 """Any sequence of mappings and changes ends with Campaign equal to the last one, and costs what differs."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field, replace
 from random import Random

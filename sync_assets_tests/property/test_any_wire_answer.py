@@ -1,7 +1,5 @@
 """Whatever a server answers to whatever we ask, only our own errors come out of the clients, and they name nobody."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import ssl

@@ -1,7 +1,5 @@
 """Rules about single requests to Campaign: whether they are needed, and what they may contain."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import dropwhile, groupby, pairwise

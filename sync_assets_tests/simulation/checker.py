@@ -4,8 +4,6 @@ Written from the design, the contract and the documents for users. Shares no cod
 is wrong there must be found here. `test_checker.py` plays a correct history, and for each rule one that breaks it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 

@@ -6,8 +6,6 @@ loop: at one simulated instant, some time after it was asked for, and some time 
 Invariant: all that happens follows from the seed. No thread runs beside the loop.
 """
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import inspect

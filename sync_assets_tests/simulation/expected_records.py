@@ -4,8 +4,6 @@ Where the contract leaves it open (a hold, a rejection, a parent out of scope th
 `open`, and other rules judge each call.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cached_property
 from typing import Literal, NamedTuple

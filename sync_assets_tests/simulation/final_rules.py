@@ -1,7 +1,5 @@
 """Rules about the end of a run: both sides, the ledger's report, and what belongs to others."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, timedelta

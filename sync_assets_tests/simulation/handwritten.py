@@ -1,7 +1,5 @@
 """Write the history of a run by hand: what happened in Dynamics 365 and in Campaign, an hour apart."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """A run by row, record and moment: what the rules of the checker look up. Knows facts, no rules."""
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Empty ledgers for simulated runs, made quickly: SQLite in memory, or PostgreSQL."""
 
-from __future__ import annotations
-
 import gc
 import shutil
 import tempfile

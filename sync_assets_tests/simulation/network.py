@@ -5,8 +5,6 @@ before or after the service handled them, handled when the caller has given up, 
 throttled, or refused for their token.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections import Counter

@@ -7,8 +7,6 @@ Values are those of the systems: a row as Dynamics 365's dump shows it (`_new_co
 `{"PKey": ...}` or None). Times are of the simulated clock, with a zone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,7 +1,5 @@
 """What operators do during a simulated run, and what happens to both services: faults, expired tokens, refusals."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import replace
 from typing import Any

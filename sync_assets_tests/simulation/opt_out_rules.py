@@ -4,8 +4,6 @@ Where both sides cannot be compared exactly (a flag without times, a clock of Dy
 rules that need no times hold.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise

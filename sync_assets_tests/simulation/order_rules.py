@@ -1,7 +1,5 @@
 """Rules about the order of requests to Campaign: parents and children, deletions, privacy holds."""
 
-from __future__ import annotations
-
 from sync_assets_tests.simulation.call_rules import each_write, rows_since
 from sync_assets_tests.simulation.contract import Contract
 from sync_assets_tests.simulation.expected_records import ExpectedRecords

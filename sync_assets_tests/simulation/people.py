@@ -1,7 +1,5 @@
 """What people do in both services during a simulated run: users, marketers, and Campaign's export workflow."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,6 @@ Each bug runs in a process of its own, which imports one module with changed sou
 counts as found by the first seed that fails with it and does not fail without it.
 """
 
-from __future__ import annotations
-
 import importlib.machinery
 import importlib.util
 import os

@@ -4,8 +4,6 @@ Flows, clients and ledger are the real ones. Replaced are only the seams to the 
 runs msal in a thread with an event loop of its own), and the SFTP connection.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import ssl

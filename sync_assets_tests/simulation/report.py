@@ -1,7 +1,5 @@
 """The input of the checker besides the history: the mapped tables, and what the ledger reports."""
 
-from __future__ import annotations
-
 from datetime import date, timedelta
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Play a scenario on the simulated clock, and return what it leaves behind for the checker."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import logging

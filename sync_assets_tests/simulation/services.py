@@ -4,8 +4,6 @@ Here: requests of the program as the services handle them, changes by people, ex
 does to a request (network.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial

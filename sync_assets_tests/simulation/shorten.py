@@ -1,7 +1,5 @@
 """Shorten a failing history: leave moves out while it still fails (delta debugging, Zeller and Hildebrandt 2002)."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """The checker finds nothing in a correct history, and exactly the broken rule in one that breaks it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Planted bugs stay plantable while the program changes; `simulate --planted` finds them."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets_tests.simulation.planted import BUGS, PlantedBug

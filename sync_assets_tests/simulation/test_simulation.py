@@ -4,8 +4,6 @@ The others are the same in each run and on each machine, as the examples of prop
 for a failure that was there before it. With `--fresh`, as in the nightly workflow, they are fresh, for five minutes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A broken rule of the contract, and how a function becomes a rule."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

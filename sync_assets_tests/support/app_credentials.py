@@ -1,7 +1,5 @@
 """Make what an app registration signs in with instead of a secret: certificates and federated tokens."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Contacts, their orders and the lines of those, in both systems; an installation that has lost its ledger."""
 
-from __future__ import annotations
-
 import uuid
 from pathlib import Path
 from typing import Any, Literal

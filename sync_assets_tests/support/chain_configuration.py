@@ -1,7 +1,5 @@
 """The sandbox's three linked tables as a configuration: contact, its orders, the lines of those."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

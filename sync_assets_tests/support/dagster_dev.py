@@ -1,7 +1,5 @@
 """Run `dagster dev` in a process group of its own, behind the guard of `sync-assets dev` or as Dagster brings it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """HTTP answers that would exhaust the memory of a naive client, or block it for ever. For `LittleServer`."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import threading

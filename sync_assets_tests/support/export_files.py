@@ -1,7 +1,5 @@
 """Write the lines of an export file, and read the file: all that it tells, or why it is refused."""
 
-from __future__ import annotations
-
 import io
 from datetime import UTC, datetime
 from typing import Any

@@ -9,8 +9,6 @@ Invariant: the process that is forked has no thread, no connection, and no envir
 but imports, and one Dagster run, without which the first run of each command takes another second.
 """
 
-from __future__ import annotations
-
 import atexit
 import fcntl
 import gc

@@ -4,8 +4,6 @@ A run has some forty events, and reads for each of its checks: a third of the ti
 tests of `sync` never look at them. What a run reads is answered as if no run had been before it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

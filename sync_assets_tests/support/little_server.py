@@ -3,8 +3,6 @@
 A script sends raw bytes, so it can cut connections, break compression, redirect, refuse, or never end an answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 import time

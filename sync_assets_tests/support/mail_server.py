@@ -1,7 +1,5 @@
 """Run an SMTP server on loopback, with TLS and authentication, that keeps the messages it receives."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager

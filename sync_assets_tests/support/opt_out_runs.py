@@ -1,7 +1,5 @@
 """Helpers for tests of opt-outs on a Dagster instance: requests of sensors, results of runs."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Helpers for tests of opt-outs: configuration, values on both sides, export files, writes."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,7 +1,5 @@
 """Drive Dagster from tests: the project's definitions on a real instance, with single sensor ticks and runs."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import uuid

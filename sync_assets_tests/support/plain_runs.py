@@ -5,8 +5,6 @@ checks, errors, heartbeats. Left out are the plan, the resources and the events;
 what a run leaves in Dagster, set `Program.dagster`.
 """
 
-from __future__ import annotations
-
 import logging
 import uuid
 from collections.abc import Iterator, Sequence

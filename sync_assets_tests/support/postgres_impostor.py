@@ -1,7 +1,5 @@
 """A server that pretends to be PostgreSQL: it has a certificate of its own and asks for the password in clear."""
 
-from __future__ import annotations
-
 import socket
 import struct
 import threading

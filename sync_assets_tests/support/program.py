@@ -1,7 +1,5 @@
 """Run the program from tests: against a sandbox, with its own DAGSTER_HOME, in this process or in another one."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

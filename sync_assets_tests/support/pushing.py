@@ -4,8 +4,6 @@ That process is this module: `python -m sync_assets_tests.support.pushing <ledge
 <guardrails as JSON>`, with the sandbox's environment.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """A table, a resource and mappings for tests of the transform."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import polars as pl

@@ -1,7 +1,5 @@
 """A ledger in the middle of things, of which scratch copies are made, and the folder of their temporary files."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ marks a new database with its revision, which Dagster does for each instance and
 fifth of a second each time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, MutableMapping
 from functools import cache
 from typing import Any

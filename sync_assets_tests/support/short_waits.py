@@ -1,7 +1,5 @@
 """Let a program under test wait a tenth of its time before it tries a request again: what it does then is the same."""
 
-from __future__ import annotations
-
 from types import ModuleType
 from typing import Protocol
 

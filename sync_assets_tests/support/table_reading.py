@@ -1,7 +1,5 @@
 """Capture a table of the sandbox while it changes, with captures that can be killed. Without Dagster."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Callable, Iterator

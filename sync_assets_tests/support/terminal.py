@@ -1,7 +1,5 @@
 """Run a command of the program on a terminal, as a person does who types answers and Ctrl-C."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty

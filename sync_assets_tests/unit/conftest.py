@@ -1,8 +1,6 @@
 """A Campaign and an empty ledger on either database, for tests that push (see pushing.py); both systems, for tests that
 capture (see program.py)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`SyncComponent`: the attributes of an instance, and several installations in one code location."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

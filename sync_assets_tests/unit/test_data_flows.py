@@ -1,7 +1,5 @@
 """The walks of docs/dev/data-flows.md and the recipes of .github/CONTRIBUTING.md name code that exists."""
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

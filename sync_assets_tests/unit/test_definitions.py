@@ -1,7 +1,5 @@
 """What Dagster loads: the names people script against, and that loading needs nothing but the configuration."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """`.ci/dependencies.py`: licences and known vulnerabilities of the packages that the program brings."""
 
-from __future__ import annotations
-
 import datetime
 import importlib.util
 import json

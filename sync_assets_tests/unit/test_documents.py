@@ -4,8 +4,6 @@ A citation is the path of a page in the package and its sections: `docs/dev/refe
 cites one page only, `section 2.4` means a section of that page.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

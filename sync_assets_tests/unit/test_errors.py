@@ -1,7 +1,5 @@
 """What is said of an error that is not ours: where it arose, and nothing of what it says."""
 
-from __future__ import annotations
-
 import errno
 import re
 import socket

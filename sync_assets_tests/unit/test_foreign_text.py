@@ -1,7 +1,5 @@
 """Text of strangers is shown as it is and never acts, wherever it is shown."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

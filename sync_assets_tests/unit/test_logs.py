@@ -1,7 +1,5 @@
 """Logs have structured fields and no values of records."""
 
-from __future__ import annotations
-
 import ast
 import json
 import logging

@@ -1,7 +1,5 @@
 """The default run repeats fixed seeds and examples; the nightly run draws fresh ones, and files failures as issues."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

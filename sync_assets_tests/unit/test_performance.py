@@ -1,7 +1,5 @@
 """The settings of the interpreter last as long as the work that they are for."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

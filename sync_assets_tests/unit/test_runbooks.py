@@ -1,7 +1,5 @@
 """There is a runbook for each alarm, and none for what raises none (docs/runbooks.md)."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import get_args

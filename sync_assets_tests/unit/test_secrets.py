@@ -3,8 +3,6 @@
 The patterns are written so that they do not find themselves, and each is shown by an example made of two halves.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Coroutines that run together: results in order; one error, as it is, after all others have ended."""
 
-from __future__ import annotations
-
 import ast
 import asyncio
 from pathlib import Path

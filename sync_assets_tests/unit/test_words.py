@@ -1,7 +1,5 @@
 """Numbers in messages agree with their noun and verb."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.words import counted

@@ -1,7 +1,5 @@
 """The peers, and how they are installed: into `.bench/`, once. One that cannot be had is reported with the reason."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """One `sync-assets dev` and one browser for all tests of the UI; they are skipped where no Chromium is installed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

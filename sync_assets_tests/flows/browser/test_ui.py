@@ -3,8 +3,6 @@
 The UI is that of `sync-assets dev`: all of it works through the guard.
 """
 
-from __future__ import annotations
-
 import re
 
 import pytest

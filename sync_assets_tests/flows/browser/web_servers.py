@@ -1,7 +1,5 @@
 """Dagster's web server alone, guarded and as Dagster brings it, and pages of other sites for the same browser."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

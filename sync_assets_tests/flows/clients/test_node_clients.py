@@ -4,8 +4,6 @@ A client's script (`*.mjs`) runs once and prints a line for each operation. npm 
 cache, from where the user's own configuration of npm says. Without npm or its registry the tests are skipped.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

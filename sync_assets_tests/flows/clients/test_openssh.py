@@ -1,7 +1,5 @@
 """OpenSSH's `sftp` and `scp` against the sandbox's SFTP server: each operation ends with status 0 and takes effect."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator

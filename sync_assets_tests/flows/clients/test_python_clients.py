@@ -3,8 +3,6 @@
 Microsoft's own Dataverse client: `integration/sandbox/test_microsoft_client.py`.
 """
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Callable
 from pathlib import Path

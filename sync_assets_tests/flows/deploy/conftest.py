@@ -1,7 +1,5 @@
 """The databases of one host, as the container of the database makes them."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator

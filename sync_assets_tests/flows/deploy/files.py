@@ -1,7 +1,5 @@
 """What the tests of `deploy/` read: its files, and the variables that its README explains."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,6 @@ PostgreSQL is there already, and a container is a process that leads a group, or
 namespace of its own like a container's.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal

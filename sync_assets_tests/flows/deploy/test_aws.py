@@ -1,7 +1,5 @@
 """AWS: the stacks that `deploy/aws/release` deploys, and a run that `dagster.yaml`'s launcher starts. moto is AWS."""
 
-from __future__ import annotations
-
 import importlib.machinery
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """One host: both databases are copied during a sync, and restored on another server. Nothing is lost or sent twice."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -3,8 +3,6 @@
 Each attack succeeds against `dagster code-server start`, and fails against `sync-assets code-server`.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """One host: the compose file, and what its services find."""
 
-from __future__ import annotations
-
 import re
 import uuid
 from typing import Any

@@ -5,8 +5,6 @@ again as Docker does it; then the daemon. Everything arrives without a hand, not
 for ever.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator

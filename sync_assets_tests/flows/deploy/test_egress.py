@@ -1,7 +1,5 @@
 """One host: the way out leads to the hosts in `EGRESS_HOSTS` only. Debian's squid is real, as `egress.sh` starts it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

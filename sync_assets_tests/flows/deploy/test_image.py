@@ -1,7 +1,5 @@
 """The image: what the Dockerfile takes in, and what its entrypoint does with variables that stand for files."""
 
-from __future__ import annotations
-
 import re
 import stat
 import subprocess

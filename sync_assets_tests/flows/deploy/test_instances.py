@@ -1,7 +1,5 @@
 """The files that Dagster reads in production: it takes them, and all that they name is there."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import re

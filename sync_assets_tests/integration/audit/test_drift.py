@@ -1,7 +1,5 @@
 """Drift on a real sandbox: what somebody changed in Campaign is found, what Campaign rewrote is not."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Iterator

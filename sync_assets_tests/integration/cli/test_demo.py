@@ -1,7 +1,5 @@
 """The processes that the demo starts: what they run, and what they are given."""
 
-from __future__ import annotations
-
 import os
 import stat
 import subprocess

@@ -1,7 +1,5 @@
 """The two systems compared, after a sync and after changes that it did not carry."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing

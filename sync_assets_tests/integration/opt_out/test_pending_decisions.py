@@ -1,7 +1,5 @@
 """Decisions about a contact: a file states some of its opt-outs, and Campaign is queried for the others."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import closing
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """What kills of a push's process do to it: nothing is lost or doubled."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 

@@ -1,7 +1,5 @@
 """Campaign's limits hold for all processes of a ledger together."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """What the process of a killed run held is free."""
 
-from __future__ import annotations
-
 from sync_assets.ledger.repositories.runs import GIVEN_UP
 from sync_assets.runtime.heartbeat import (
     give_up_killed,

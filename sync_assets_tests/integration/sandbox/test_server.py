@@ -2,8 +2,6 @@
 
 Third-party clients test the emulators: test_microsoft_client.py and flows/clients."""
 
-from __future__ import annotations
-
 import signal
 import ssl
 import stat

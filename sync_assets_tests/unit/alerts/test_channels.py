@@ -1,7 +1,5 @@
 """Notices reach a real web server and a real mail server; what goes wrong is told without a secret."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import ssl

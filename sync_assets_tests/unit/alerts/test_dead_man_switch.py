@@ -1,7 +1,5 @@
 """The monitoring service is pinged while the program works, and what happens to a ping stops nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from pathlib import Path

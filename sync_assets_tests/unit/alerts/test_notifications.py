@@ -1,7 +1,5 @@
 """Who is told what: each trouble once, again after a day, and when it is over; each channel for itself."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given

@@ -1,7 +1,5 @@
 """What a record that Campaign holds is worth as an acknowledgement."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

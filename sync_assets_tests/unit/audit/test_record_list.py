@@ -1,7 +1,5 @@
 """When a list that was asked for in the order of its keys may end before its last page."""
 
-from __future__ import annotations
-
 import uuid
 from random import Random
 from typing import Literal

@@ -1,7 +1,5 @@
 """The synthetic record of a table: recognisable by its id and its name, reaching no person."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """What counts as the same in Campaign, and what does not."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A value's shape shows its kind and the length of a text, and nothing of its content."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Campaign in a sandbox that the tests of a file share, as it was before each of them."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Iterator
 
 import pytest

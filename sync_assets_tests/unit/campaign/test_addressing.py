@@ -1,7 +1,5 @@
 """What is known of a resource's key, and how its records are addressed by that."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.campaign.addressing import KEY, KEY_IN_DELETE, KEY_IN_URL, Addressing, Filter, Mode

@@ -1,7 +1,5 @@
 """The client against the sandbox: metadata, records by key and by filter, pages, and what counts as an engine call."""
 
-from __future__ import annotations
-
 import uuid
 from pathlib import Path
 

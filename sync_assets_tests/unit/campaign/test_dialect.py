@@ -3,8 +3,6 @@
 The texts are those of docs/dev/references/campaign.md 5, Errors.
 """
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta, timezone
 

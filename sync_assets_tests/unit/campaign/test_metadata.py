@@ -1,7 +1,5 @@
 """Metadata of builds that differ: what is missing is "not known", never a crash."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Opt-outs through the API: what changed lately is found in few calls, and nothing that matters is passed over."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager

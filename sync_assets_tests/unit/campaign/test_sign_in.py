@@ -1,7 +1,5 @@
 """Sign-in at IMS: what is sent, what is cached, and errors that name what to check but never the secret."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Workflows: their state as the sandbox and odd servers tell it, and starting one."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta

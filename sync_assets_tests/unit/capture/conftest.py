@@ -1,7 +1,5 @@
 """The fixture of captures that read a few rows in pages of four."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

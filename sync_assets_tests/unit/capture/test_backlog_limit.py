@@ -1,7 +1,5 @@
 """A capture pauses at a page while too many records are pending, and continues there once they were sent."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path

@@ -1,7 +1,5 @@
 """No change is lost while a read of several pages goes on, whatever time the delta link at its end stands for."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

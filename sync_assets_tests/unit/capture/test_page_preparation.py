@@ -1,7 +1,5 @@
 """Rows that a page of changes holds several times, and ids that it holds as a row and as deleted."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,8 +1,6 @@
 """A page over which Dynamics 365 fails is asked for with fewer rows; the harness sees to it that no read changes its
 size."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A capture against the sandbox, without Dagster: what it counts, and that it never overwrites what is newer."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Which rows of a page are left unread, and that a table which is read once more comes out as if all had been read."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager

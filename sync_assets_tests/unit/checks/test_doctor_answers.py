@@ -1,7 +1,5 @@
 """Findings of `doctor` that need no system: estimates, regions, the age of a position, the ledger's security."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta

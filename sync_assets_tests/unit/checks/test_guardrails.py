@@ -1,7 +1,5 @@
 """The limits and their numbers, and what is said beside them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """When the checks of a table turn from green to yellow to red, and what they say."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which columns can carry an opt-out, what their values say, and what is told of those that cannot."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 from typing import Any

@@ -1,7 +1,5 @@
 """What the checks of opt-outs say of numbers and times: passed or not, how bad, and what to do."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The set-up of a table: both systems at once, links, types that changed."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from typing import Literal

@@ -1,7 +1,5 @@
 """The registry of findings: a rule has a title for each result."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.checks import rules

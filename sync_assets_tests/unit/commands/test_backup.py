@@ -1,7 +1,5 @@
 """`backup`: a copy of the ledger that is whole, private, and never in place of something else."""
 
-from __future__ import annotations
-
 import os
 import stat
 from contextlib import closing

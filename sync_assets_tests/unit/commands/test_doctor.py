@@ -1,8 +1,6 @@
 """The customer's whole set-up list, each question with its good and its bad answer
 (docs/dev/references/campaign.md 14)."""
 
-from __future__ import annotations
-
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The arithmetic of an estimate: what counts, costs and limits add up to."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any

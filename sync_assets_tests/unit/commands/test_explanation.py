@@ -1,7 +1,5 @@
 """An explanation fits a terminal of 80 columns: no id, time or attribute is broken."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

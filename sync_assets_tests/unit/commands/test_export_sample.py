@@ -1,7 +1,5 @@
 """`doctor --file`: the first rows one by one, the sums, and no cell of the file but ids cut short, flags and times."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The results of a migration's steps: what is stored, and what waits for a person."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What people read: tables in which no time, id, number or name is cut, on terminals of any width and in pipes."""
 
-from __future__ import annotations
-
 import inspect
 import io
 import re

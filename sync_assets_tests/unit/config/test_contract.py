@@ -1,7 +1,5 @@
 """The rules of docs/configuration.md, one by one: refused at load with line and remedy, or allowed."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.config.loader import parse_config

@@ -1,7 +1,5 @@
 """The environment: what is needed, what is refused, and that secrets do not show."""
 
-from __future__ import annotations
-
 import re
 from base64 import b64encode
 from collections.abc import Callable

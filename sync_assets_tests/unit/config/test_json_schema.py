@@ -1,7 +1,5 @@
 """The JSON Schema for editors: current, true to the examples, and hard on what is mistyped."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The configuration file: what it may say, and how each mistake is told."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

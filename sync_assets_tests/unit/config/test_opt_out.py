@@ -1,7 +1,5 @@
 """Opt-outs in the configuration: what is refused at load, with line and remedy, and what the flows see of them."""
 
-from __future__ import annotations
-
 from typing import get_args
 
 import pytest

@@ -1,7 +1,5 @@
 """Dynamics 365 in a sandbox that the tests of a file share, with the settings that it had before each of them."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Sign-in without a client secret, at the sandbox's Entra ID: certificates and federated tokens, good and bad."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Callable

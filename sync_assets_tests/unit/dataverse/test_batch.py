@@ -1,7 +1,5 @@
 """Updates by `$batch`: each row gets its result, whatever becomes of the others and of the connection."""
 
-from __future__ import annotations
-
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable

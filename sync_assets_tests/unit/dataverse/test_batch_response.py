@@ -1,7 +1,5 @@
 """The answer to a `$batch`: read in whatever form it comes, and never a surprise."""
 
-from __future__ import annotations
-
 import httpx
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The Dataverse client against the sandbox: sign-in, metadata, the feed, and what refusals mean."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path

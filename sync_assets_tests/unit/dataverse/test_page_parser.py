@@ -1,7 +1,5 @@
 """A page of rows becomes a typed frame; nothing is rounded, guessed or lost on the way."""
 
-from __future__ import annotations
-
 import json
 
 import polars as pl

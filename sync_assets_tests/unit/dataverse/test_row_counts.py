@@ -1,7 +1,5 @@
 """Counts of rows by queries, against the sandbox: exact beyond what one query counts, and honest where they are not."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta

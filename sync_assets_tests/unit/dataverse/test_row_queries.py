@@ -1,7 +1,5 @@
 """Rows as they are now: asked for by id, many at once, and told with what an update needs of them."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any

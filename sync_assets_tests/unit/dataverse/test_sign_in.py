@@ -1,7 +1,5 @@
 """Sign-in at Entra ID, asked as the program asks it; what is refused is shown in flows/test_trouble.py."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Each name of Dagster's that is not public, asked of a real instance: a Dagster that moves one fails here."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The daily report: which numbers it gathers from the ledger, and how it reads."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

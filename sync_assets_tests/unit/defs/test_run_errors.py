@@ -1,7 +1,5 @@
 """Ticks of sensors that cannot go on: Dagster stores one sentence, keeps the cursor, and tries again."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import dagster as dg

@@ -1,7 +1,5 @@
 """How a request travels: renewed tokens, waiting, repeating, links, and what is known when a connection is lost."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import time

@@ -1,7 +1,5 @@
 """A read of pages ends: links that lead back and pages without rows are found out, wherever links are followed."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import uuid

@@ -1,7 +1,5 @@
 """The environment's proxy is used by every client, and its password occurs in no error."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import traceback

@@ -1,7 +1,5 @@
 """No answer takes more memory or time than it may, whoever gives it: Dynamics 365, Entra ID, Campaign, IMS."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import time

@@ -1,7 +1,5 @@
 """SSH and SMTP pass the proxy of `SFTP_PROXY` and `SMTP_PROXY`; no other variable concerns them."""
 
-from __future__ import annotations
-
 import asyncio
 import traceback
 

@@ -1,7 +1,5 @@
 """No run is queued that replaces what it executes, or where it sends secrets, whoever asks for it."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import re

@@ -1,7 +1,5 @@
 """Each private name of Dagster's by which our servers are started: a Dagster that moves one fails here."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

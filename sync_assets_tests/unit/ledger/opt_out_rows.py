@@ -1,7 +1,5 @@
 """Make statements of both systems about opt-outs, and read the stored rows."""
 
-from __future__ import annotations
-
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any

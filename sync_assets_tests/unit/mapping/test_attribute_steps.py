@@ -1,7 +1,5 @@
 """The way of each column of one row: which step changed the value."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

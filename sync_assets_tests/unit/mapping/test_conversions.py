@@ -1,7 +1,5 @@
 """Which type becomes which: every type of Dynamics 365 has a way to Campaign, and all others say so."""
 
-from __future__ import annotations
-
 from typing import Any, get_args
 
 import pytest

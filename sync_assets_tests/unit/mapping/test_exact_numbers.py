@@ -1,7 +1,5 @@
 """Numbers with a fraction: one spelling for each value, all digits kept."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 import polars as pl

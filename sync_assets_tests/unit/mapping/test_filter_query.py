@@ -1,7 +1,5 @@
 """A filter as a query counts the rows that the filter itself lets pass, or is no query at all."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

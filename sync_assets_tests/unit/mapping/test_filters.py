@@ -1,7 +1,5 @@
 """Filters: which rows pass, by Dynamics 365's own way of comparing."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any, get_args
 

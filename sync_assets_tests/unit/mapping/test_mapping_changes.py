@@ -1,7 +1,5 @@
 """Rows under an earlier mapping: what Campaign's record needs after a change, and what the change is."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Which names look as if personal data stood behind them."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.mapping.personal_data import is_telephone, looks_personal

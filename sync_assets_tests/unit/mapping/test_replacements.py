@@ -1,7 +1,5 @@
 """Replacements: a value of D365 becomes another one in Campaign, before any conversion."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The mapping: what is read, what stands against it, and when rows have to be read again."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

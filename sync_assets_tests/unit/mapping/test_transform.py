@@ -1,7 +1,5 @@
 """The transform: what each D365 value becomes in Campaign, and when two rows count as equal."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Options without a label: the row travels with the number, and somebody hears of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from typing import Any

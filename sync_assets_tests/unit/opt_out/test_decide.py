@@ -1,7 +1,5 @@
 """The decision, as a truth table: direction x D365 value x Campaign value x which of the two is newer."""
 
-from __future__ import annotations
-
 import itertools
 from datetime import UTC, datetime, timedelta, timezone
 

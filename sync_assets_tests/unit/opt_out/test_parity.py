@@ -1,7 +1,5 @@
 """Do both sides agree? The judgement as a truth table; the comparison against a real sandbox."""
 
-from __future__ import annotations
-
 import itertools
 from datetime import UTC, datetime, timedelta
 

@@ -3,8 +3,6 @@
 A test can decide whether keys are accepted in URLs, and the answer to single requests.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Pushes to Campaign v8, which takes no update of `location` and names no cause for most of its errors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

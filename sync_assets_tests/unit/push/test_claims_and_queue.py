@@ -1,7 +1,5 @@
 """Claims, leases and retries of a push when the ledger changes beside it, or when the process did not run meanwhile."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path

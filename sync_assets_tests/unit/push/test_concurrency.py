@@ -1,7 +1,5 @@
 """The limiter against simulated servers, and the gate that workers wait at."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """The outcome that the ledger stores for a delivery."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

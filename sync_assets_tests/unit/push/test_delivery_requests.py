@@ -1,7 +1,5 @@
 """The delivery of one record as a decision table: which requests are sent, in which order, and the outcome."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Push against the sandbox's Campaign: what it sends, what that costs, and that nothing is lost or doubled."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from datetime import datetime

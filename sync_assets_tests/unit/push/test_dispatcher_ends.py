@@ -1,7 +1,5 @@
 """How a push ends before all is sent, and what several at once or a kill do to it: nothing is lost or doubled."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter

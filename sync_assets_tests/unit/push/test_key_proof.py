@@ -1,7 +1,5 @@
 """Inserts of a table whose key is not proven: one at a time, and a few at once after rejected ones. Time in steps."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from typing import Any

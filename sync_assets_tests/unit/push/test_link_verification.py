@@ -1,7 +1,5 @@
 """The read-back of a link that fails, or comes at another moment than usual: no conclusion, no record made twice."""
 
-from __future__ import annotations
-
 import sqlite3
 import uuid
 from contextlib import closing

@@ -1,7 +1,5 @@
 """The JSON body of a request: the stored payload, links by the parents' keys, and opt-outs of new records."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What was found out of Campaign and holds no more, or was concluded from an answer that proves nothing."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Campaign's limits hold for all processes of a ledger together: as many requests in flight, calls a second, an hour
 and a day as the guardrails allow, and no fewer than that without need."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

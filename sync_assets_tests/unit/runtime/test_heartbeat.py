@@ -1,8 +1,6 @@
 """A run lives as long as its session; what the process of a killed run held is given to others, and it sends nothing
 more if it lives all the same."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """A signal ends a coroutine at an await; what it has to clean up is cleaned up, and the former handler hears of it."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,7 +1,5 @@
 """PKeys of parents: in memory, the most recently used ones, for a while."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.runtime.parent_keys import SECONDS, ParentKeys

@@ -1,7 +1,5 @@
 """Is the process of a worker gone?"""
 
-from __future__ import annotations
-
 import builtins
 import errno
 import os

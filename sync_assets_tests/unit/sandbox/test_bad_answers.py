@@ -1,7 +1,5 @@
 """Journal and faults around a system, over real connections: what reaches a client, and what is left in the system."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import json

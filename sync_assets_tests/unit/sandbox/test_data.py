@@ -1,7 +1,5 @@
 """The sandbox's sample rows: deterministic, awkward, and within what both systems accept."""
 
-from __future__ import annotations
-
 import unicodedata
 from datetime import UTC, datetime
 from itertools import islice

@@ -1,7 +1,5 @@
 """Refused sign-ins (docs/dev/references/dataverse.md 5). Microsoft's own libraries sign in by flows/clients."""
 
-from __future__ import annotations
-
 import asyncio
 from urllib.parse import urlencode
 

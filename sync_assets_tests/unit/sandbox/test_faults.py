@@ -1,7 +1,5 @@
 """Fault rules: which request goes wrong."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Who may sign in to the Campaign SFTP, and what is out of reach. Files: flows/clients/test_openssh.py, unit/sftp."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

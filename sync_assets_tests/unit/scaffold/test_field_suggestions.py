@@ -1,7 +1,5 @@
 """Which columns are suggested for which attributes, how sure, and at what cost."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.campaign.metadata import Attribute, AttributeType

@@ -1,7 +1,5 @@
 """Which lookups are suggested for which links."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.campaign.metadata import Resource

@@ -1,7 +1,5 @@
 """Which names of the two systems are taken for the same."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.dataverse.metadata import Column, ColumnType

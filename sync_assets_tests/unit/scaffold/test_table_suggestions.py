@@ -1,7 +1,5 @@
 """The resource and the key of a table, and what is suggested for the whole of it."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.errors import SyncAssetsError

@@ -1,7 +1,5 @@
 """A table goes into a file that people have written, and every other byte stays."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

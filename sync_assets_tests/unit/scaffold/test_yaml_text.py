@@ -1,7 +1,5 @@
 """What is written: accepted by the program whatever the metadata, and ready to be taken up line by line."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from datetime import date

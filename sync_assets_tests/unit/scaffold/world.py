@@ -1,7 +1,5 @@
 """Tables and resources for the suggestions, made of little."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sync_assets.campaign.metadata import Attribute, AttributeType, Resource

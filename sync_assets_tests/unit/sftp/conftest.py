@@ -1,7 +1,5 @@
 """The two servers that the client is held against: the sandbox's own, and OpenSSH where it is installed."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What can be done on the Campaign SFTP: listing, looking, removing, archiving, and how full it is."""
 
-from __future__ import annotations
-
 import os
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The known_hosts file: which lines mean a server, and which keys they trust."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

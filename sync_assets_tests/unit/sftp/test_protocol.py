@@ -1,7 +1,5 @@
 """The protocol as such: whatever a server says, it is understood, refused as a whole, or the connection is over."""
 
-from __future__ import annotations
-
 import time
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """Writing a file: as a whole or not at all, in place of the last one, and only in the folder that it is meant for."""
 
-from __future__ import annotations
-
 import pytest
 from paramiko.sftp import SFTP_OP_UNSUPPORTED
 

@@ -1,7 +1,5 @@
 """A file on the SFTP as a stream: fast, in flat memory, and never a mixture of two versions."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

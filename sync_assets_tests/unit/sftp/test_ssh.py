@@ -1,7 +1,5 @@
 """The way to the Campaign SFTP: the server proves itself first, then we sign in, and every failure says what to do."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """Which requests may reach Dagster's web server: a table of request heads and answers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """The instance of the command line is opened where its folder cannot be written: the image's root is read-only."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

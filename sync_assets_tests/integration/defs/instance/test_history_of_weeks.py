@@ -1,7 +1,5 @@
 """Dagster's history after days of daily pruning, on SQLite and PostgreSQL."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import dagster as dg

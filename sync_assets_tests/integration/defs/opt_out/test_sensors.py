@@ -3,8 +3,6 @@
 What the runs do then: flows/test_opt_out_dagster.py.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager

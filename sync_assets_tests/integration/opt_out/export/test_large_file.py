@@ -1,7 +1,5 @@
 """Export files that are large, or made to be: read in flat memory."""
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools

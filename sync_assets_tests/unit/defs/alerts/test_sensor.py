@@ -1,7 +1,5 @@
 """The sensor as Dagster calls it, with the commands beside it: real events, a real web server, a real mail server."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from pathlib import Path

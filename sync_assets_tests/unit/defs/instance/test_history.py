@@ -1,7 +1,5 @@
 """A history that stays small: what `prune_history` deletes, what it keeps, and that Dagster can work meanwhile."""
 
-from __future__ import annotations
-
 import sqlite3
 import threading
 from collections import Counter

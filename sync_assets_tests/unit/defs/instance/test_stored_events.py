@@ -1,7 +1,5 @@
 """Names of Dagster's own that history.py uses: these tests fail where Dagster moves one of them."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator

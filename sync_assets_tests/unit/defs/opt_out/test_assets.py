@@ -1,7 +1,5 @@
 """The opt-out assets as Dagster's UI shows them, by direction: which there are, what each is, what depends on what."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from graphlib import TopologicalSorter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What an asset's page shows: every column with where it goes or comes from, owners, links, code."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

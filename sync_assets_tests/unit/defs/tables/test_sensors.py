@@ -1,7 +1,5 @@
 """When the backlog sensor asks for a run, and when it waits; which runs that stay make room for others."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The numbers that a run reports of a table's assets."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from sync_assets.config.models import TableConfig

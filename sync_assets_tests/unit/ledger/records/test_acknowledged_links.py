@@ -1,7 +1,5 @@
 """Links that Campaign acknowledged, and one that it took and did not keep: records send it again, and it alone."""
 
-from __future__ import annotations
-
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import LinkTo, Outcome
 from sync_assets_tests.support.ledgers import capture, claim, guid, row, session_of

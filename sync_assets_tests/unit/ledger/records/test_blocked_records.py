@@ -1,7 +1,5 @@
 """Waiting records are listed with the parents that they wait for. On both databases."""
 
-from __future__ import annotations
-
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason
 from sync_assets.ledger.records.blocked_records import BlockingParent

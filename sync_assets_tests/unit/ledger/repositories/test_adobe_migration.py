@@ -1,7 +1,5 @@
 """The steps of a migration from Adobe's integration: what is done stays done until it is begun anew."""
 
-from __future__ import annotations
-
 from sync_assets.ledger import Ledger
 from sync_assets_tests.support.ledgers import Clock
 

@@ -1,7 +1,5 @@
 """What processes share of Campaign's limits: however they ask, the sum of what they hold never exceeds a limit."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest

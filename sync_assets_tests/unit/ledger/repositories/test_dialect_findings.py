@@ -1,7 +1,5 @@
 """Findings about Campaign are kept by resource and premise until another finding, or none, replaces them."""
 
-from __future__ import annotations
-
 from sync_assets.ledger import Ledger
 
 

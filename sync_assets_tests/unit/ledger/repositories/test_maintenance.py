@@ -1,7 +1,5 @@
 """A table in maintenance: none of its work is handed out, the others' is; and the types that are remembered."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.ledger import Ledger

@@ -1,7 +1,5 @@
 """A mapping may change, and change back. Two that take turns within a day are two configurations on one ledger."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from sync_assets.ledger import Ledger

@@ -1,7 +1,5 @@
 """Opt-outs that are due: decided, written, held and refused. A late answer does not undo a newer value."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest

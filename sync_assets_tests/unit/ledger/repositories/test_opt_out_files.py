@@ -1,7 +1,5 @@
 """Files of opt-outs: what the looks at the folder found, and which files are done."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg

@@ -3,8 +3,6 @@
 What is due and written: test_opt_out_decisions.py. Profiles that are made: test_opt_outs_of_new_profiles.py.
 """
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import polars as pl

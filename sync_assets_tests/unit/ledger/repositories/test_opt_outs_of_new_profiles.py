@@ -1,7 +1,5 @@
 """Opt-outs of profiles that are made: they are sent with the insert, and compared with what was there."""
 
-from __future__ import annotations
-
 import json
 from datetime import datetime, timedelta
 

@@ -1,7 +1,5 @@
 """Runs: which session works on each, until its work ends or it is given up."""
 
-from __future__ import annotations
-
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.runs import ENDED, ENDED_KEPT_SECONDS, GIVEN_UP, KEPT_SECONDS
 from sync_assets_tests.support.ledgers import Clock, run_out, session_of

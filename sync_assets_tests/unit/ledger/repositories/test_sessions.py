@@ -1,7 +1,5 @@
 """Sessions of workers: while one is live its claims are its own; once it has ended or expired it can do nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One record with its links, children and holds, as `explain` shows it. On both databases."""
 
-from __future__ import annotations
-
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, State
 from sync_assets.ledger.repositories.stored_records import SHOWN, RelatedState, StoredRecord

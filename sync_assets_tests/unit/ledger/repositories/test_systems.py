@@ -1,7 +1,5 @@
 """The systems that a ledger belongs to: the first ones, until a person says that they moved."""
 
-from __future__ import annotations
-
 from sync_assets.ledger import Ledger
 
 

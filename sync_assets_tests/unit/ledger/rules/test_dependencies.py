@@ -1,7 +1,5 @@
 """What a record's parents mean for it, as a table: its links x the states of the parents that they name."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

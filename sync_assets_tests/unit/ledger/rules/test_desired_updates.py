@@ -1,7 +1,5 @@
 """What is stored of a record after a captured row, a delete, a withdrawal or the outcome of a request, as tables."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

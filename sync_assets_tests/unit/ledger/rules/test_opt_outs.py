@@ -1,7 +1,5 @@
 """The life of an opt-out, rule by rule, as tables."""
 
-from __future__ import annotations
-
 import itertools
 from datetime import timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """Reasons that differ only in what is particular to a record count as one."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets.ledger.rules.rejection_reasons import kind_of_reason

@@ -4,8 +4,6 @@ SQLite calls the system through tables of functions (https://sqlite.org/vfs.html
 is wrapped, for all connections of this process.
 """
 
-from __future__ import annotations
-
 import _sqlite3
 import ctypes
 import functools

@@ -1,7 +1,5 @@
 """A commit of the ledger survives a power cut: a claim above all, since its requests follow at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Times are read in the configured layout; in another one they are no times, and never guessed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal

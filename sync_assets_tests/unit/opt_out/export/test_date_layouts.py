@@ -1,7 +1,5 @@
 """Every layout of dates that Campaign can write is read."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from itertools import product
 

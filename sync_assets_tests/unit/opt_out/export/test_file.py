@@ -4,8 +4,6 @@ The format: docs/dev/references/campaign.md 8. Any content at all: test_any_expo
 Its header and rows: test_rows.py. Its dates: test_cells.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace

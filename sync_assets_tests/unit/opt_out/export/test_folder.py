@@ -1,7 +1,5 @@
 """Which of the known export files is the newest."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 from sync_assets.ledger.repositories.opt_out_files import OptOutFile

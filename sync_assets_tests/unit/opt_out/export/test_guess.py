@@ -1,7 +1,5 @@
 """The layout of an export file is guessed from its beginning: which lines to write, and what stays open."""
 
-from __future__ import annotations
-
 import gzip
 import io
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The bytes of an export file: zipped, damaged, in another encoding, without measure."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import tracemalloc

@@ -1,7 +1,5 @@
 """The header and the rows of an export file: which names are found, which rows are bad and why, quotes included."""
 
-from __future__ import annotations
-
 import gzip
 import io
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The layout of an export file, from the configuration."""
 
-from __future__ import annotations
-
 from sync_assets.config.loader import parse_config
 from sync_assets.opt_out.export.file import Layout
 from sync_assets.opt_out.export.staging import layout

@@ -1,7 +1,5 @@
 """A Campaign instance in memory, and an HTTP client that has signed in to it."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 
 import httpx

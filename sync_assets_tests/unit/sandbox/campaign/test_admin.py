@@ -1,7 +1,5 @@
 """Admin routes: dump, settings, what a marketer does, the opt-out export."""
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Campaign's refusals: plain text, mostly 500, and nothing is stored."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

@@ -1,7 +1,5 @@
 """Before the engine: who passes the gateway, and how it refuses."""
 
-from __future__ import annotations
-
 import httpx
 
 from sync_assets.sandbox.campaign import Campaign, app

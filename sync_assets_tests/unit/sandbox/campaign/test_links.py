@@ -1,7 +1,5 @@
 """Records that belong to others: links by PKey, by key, by a joined attribute; hidden children; deletes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

@@ -1,7 +1,5 @@
 """Lists: pages, order, filters, counts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

@@ -1,7 +1,5 @@
 """What Campaign tells about its resources."""
 
-from __future__ import annotations
-
 import httpx
 
 EXT = "/profileAndServicesExt"

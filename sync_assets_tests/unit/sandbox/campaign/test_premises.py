@@ -1,7 +1,5 @@
 """Switches of what a real instance may do otherwise. Those that the program certifies: flows/test_certify.py."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

@@ -1,7 +1,5 @@
 """One record: POST, GET, PATCH, DELETE, and what Campaign makes of the values."""
 
-from __future__ import annotations
-
 import re
 
 import httpx

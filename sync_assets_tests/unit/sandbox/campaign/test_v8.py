@@ -1,7 +1,5 @@
 """`dialect: v8`: the emulator answers as Campaign v8 (docs/dev/references/campaign.md 13)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

@@ -1,7 +1,5 @@
 """An organization of Dataverse without a server, and an empty one for each test."""
 
-from __future__ import annotations
-
 import pytest
 
 from sync_assets_tests.unit.sandbox.dataverse.web_api import WebApi

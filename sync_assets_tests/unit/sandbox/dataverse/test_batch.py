@@ -1,7 +1,5 @@
 """A batch that fails: docs/dev/references/dataverse.md 3.3 and 7, item 2. Others: integration/sandbox."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """Metadata: docs/dev/references/dataverse.md 2.5 and 7, item 3."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The switches of what the real Dataverse may do otherwise: tokens, repeats, large pages, clocks. Both positions."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import pytest

@@ -1,7 +1,5 @@
 """Reading many rows: docs/dev/references/dataverse.md 2.1 to 2.4 and 7, item 5."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A row that others point to may be kept from being deleted."""
 
-from __future__ import annotations
-
 from sync_assets_tests.unit.sandbox.dataverse.web_api import WebApi
 
 

@@ -1,7 +1,5 @@
 """Single rows and several at once: docs/dev/references/dataverse.md 3.1, 3.2, 3.4, 2.4, 7 (items 4 and 8)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

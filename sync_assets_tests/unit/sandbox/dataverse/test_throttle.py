@@ -1,7 +1,5 @@
 """Service protection limits: docs/dev/references/dataverse.md 4."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

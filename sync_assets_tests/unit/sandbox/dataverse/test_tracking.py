@@ -1,7 +1,5 @@
 """Change tracking: docs/dev/references/dataverse.md 1, 7 (items 6 and 7) and the switches of 8."""
 
-from __future__ import annotations
-
 from typing import Any
 from urllib.parse import urlparse
 

@@ -1,7 +1,5 @@
 """Calls to an organization's Web API without a network: what a request is answered, header for header."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from decimal import Decimal
