@@ -16,13 +16,7 @@ from sync_assets.audit import record_list
 from sync_assets.cli.migrate import migrate
 from sync_assets.errors import SyncAssetsError
 from sync_assets_tests.flows.test_first_load import planned
-from sync_assets_tests.support.chain import (
-    Chain,
-    ledger_of,
-    let_the_key_identify_nothing,
-    load_by_adobes_tool,
-    lose,
-)
+from sync_assets_tests.support.chain import Chain, ledger_of, let_the_key_identify_nothing, load_by_adobes_tool, lose
 from sync_assets_tests.support.opt_outs import modified, opted_in, set_campaign, set_d365, switch_on, writes
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.terminal import in_a_terminal

@@ -6,14 +6,7 @@ import pytest
 
 from sync_assets_tests.flows.certifying import chained
 from sync_assets_tests.support.chain_configuration import KEY_OF_RESOURCE
-from sync_assets_tests.support.premises import (
-    DOCUMENTED,
-    POSITIONS,
-    PREMISE,
-    V8,
-    Position,
-    on_positions,
-)
+from sync_assets_tests.support.premises import DOCUMENTED, POSITIONS, PREMISE, V8, Position, on_positions
 from sync_assets_tests.support.program import Program, calls
 from sync_assets_tests.support.sandbox_process import SandboxProcess
 

@@ -15,11 +15,7 @@ from sync_assets.ledger.prepared_page import CapturedPage, LedgerPage
 from sync_assets.mapping.attribute_steps import value_at
 from sync_assets.mapping.conversions import empty_value
 from sync_assets.mapping.filters import filter_rows
-from sync_assets.mapping.mapping_changes import (
-    configuration_text,
-    earlier_mapping,
-    rows_under_earlier_mapping,
-)
+from sync_assets.mapping.mapping_changes import configuration_text, earlier_mapping, rows_under_earlier_mapping
 from sync_assets.mapping.table_mapping import TableMapping, compile_mapping
 from sync_assets.mapping.transform import transform, written_attributes
 from sync_assets.push.request_body import body

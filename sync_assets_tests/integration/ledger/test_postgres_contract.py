@@ -37,9 +37,7 @@ from sync_assets_tests.unit.ledger.records.test_dependency_status import (
     delayed,
     test_a_parent_waits_for_exactly_the_children_that_will_be_relinked_unlinked_or_deleted,
 )
-from sync_assets_tests.unit.ledger.records.test_feeds import (
-    test_a_poll_may_bring_a_fresh_delta_link,
-)
+from sync_assets_tests.unit.ledger.records.test_feeds import test_a_poll_may_bring_a_fresh_delta_link
 from sync_assets_tests.unit.ledger.records.test_hold_records import (
     test_a_second_release_ends_the_exclusion,
     test_records_that_the_ledger_does_not_know_are_held_when_they_come,
@@ -65,9 +63,7 @@ from sync_assets_tests.unit.ledger.records.test_targets import (
     test_another_target_fails_exactly_if_a_record_was_sent_to_the_former_one,
     test_what_was_found_about_the_new_resource_is_found_out_again,
 )
-from sync_assets_tests.unit.ledger.repositories.test_adobe_migration import (
-    test_nothing_is_done_once_it_begins_anew,
-)
+from sync_assets_tests.unit.ledger.repositories.test_adobe_migration import test_nothing_is_done_once_it_begins_anew
 from sync_assets_tests.unit.ledger.repositories.test_call_limits import (
     test_a_clock_that_was_set_back_stops_nothing,
     test_calls_that_were_not_made_are_given_back,
@@ -101,9 +97,7 @@ from sync_assets_tests.unit.ledger.repositories.test_opt_out_files import (
     test_a_file_that_is_still_written_is_another_one_at_each_look,
     test_notes_are_no_files,
 )
-from sync_assets_tests.unit.ledger.repositories.test_opt_outs import (
-    test_what_is_left_is_counted_by_what_is_to_be_done,
-)
+from sync_assets_tests.unit.ledger.repositories.test_opt_outs import test_what_is_left_is_counted_by_what_is_to_be_done
 from sync_assets_tests.unit.ledger.repositories.test_opt_outs_of_new_profiles import (
     test_a_new_profile_is_made_with_opt_outs_and_with_nothing_that_is_none,
 )
@@ -135,9 +129,7 @@ from sync_assets_tests.unit.ledger.repositories.test_sessions import (
 from sync_assets_tests.unit.ledger.repositories.test_stored_records import (
     test_a_waiting_child_names_the_state_and_the_reason_of_its_parent,
 )
-from sync_assets_tests.unit.ledger.repositories.test_systems import (
-    test_one_that_moved_takes_its_place,
-)
+from sync_assets_tests.unit.ledger.repositories.test_systems import test_one_that_moved_takes_its_place
 from sync_assets_tests.unit.ledger.test_encryption import (
     encrypted,
     test_a_plan_reads_the_encrypted_copy,

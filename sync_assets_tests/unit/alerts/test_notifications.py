@@ -6,14 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_assets.alerts.channels import ChannelError, NoAnswer, Send
-from sync_assets.alerts.incidents import (
-    Incident,
-    failed_check,
-    failed_step,
-    killed_run,
-    open_incidents,
-    stale_asset,
-)
+from sync_assets.alerts.incidents import Incident, failed_check, failed_step, killed_run, open_incidents, stale_asset
 from sync_assets.alerts.notifications import MOST_SHOWN, Memory, Notifications, notifications, subject, text
 from sync_assets.config.runs import Alerts
 from sync_assets.defs.alerts import tell_all

@@ -14,13 +14,7 @@ from dagster._core.execution import compute_logs
 from dagster._core.storage import sql
 
 import sync_assets
-from sync_assets.defs.dagster_internals import (
-    answered_since,
-    evaluation,
-    failed_ticks,
-    freshness,
-    latest_answers,
-)
+from sync_assets.defs.dagster_internals import answered_since, evaluation, failed_ticks, freshness, latest_answers
 from sync_assets.launching.processes import detach_copies_of_output, find_migrations_by_path
 from sync_assets_tests.support.orchestra import shown
 

@@ -15,14 +15,7 @@ from hypothesis import strategies as st
 from sync_assets.errors import SyncAssetsError
 from sync_assets.http.client import CachedTokens, Endpoint
 from sync_assets.http.retry import retry_after
-from sync_assets.http.transport import (
-    ForeignLink,
-    NotSent,
-    NotTrusted,
-    OutcomeUnknown,
-    Unavailable,
-    ssl_context,
-)
+from sync_assets.http.transport import ForeignLink, NotSent, NotTrusted, OutcomeUnknown, Unavailable, ssl_context
 from sync_assets_tests.support.little_server import CUT, LittleServer, Request, answer
 
 

@@ -5,16 +5,7 @@ import pytest
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.model import BlockReason, LinkSpec, Loss
 from sync_assets_tests.support.ledgers import Clock, capture, claim, guid, record, row
-from sync_assets_tests.unit.ledger.linking import (
-    JOINED,
-    KEPT,
-    NEEDED,
-    line,
-    order,
-    orphaned,
-    sent,
-    waits,
-)
+from sync_assets_tests.unit.ledger.linking import JOINED, KEPT, NEEDED, line, order, orphaned, sent, waits
 
 
 def contacts_are_read(ledger: Ledger, *names: str) -> None:

@@ -9,13 +9,7 @@ import pytest
 
 from sync_assets.campaign.records import Filter
 from sync_assets.push.dispatcher import Target
-from sync_assets_tests.support.pushing import (
-    Bench,
-    Payload,
-    calls,
-    on_both_databases,
-    people,
-)
+from sync_assets_tests.support.pushing import Bench, Payload, calls, on_both_databases, people
 
 
 async def first_load(bench: Bench, count: int = 3, **more: Any) -> dict[str, Payload]:

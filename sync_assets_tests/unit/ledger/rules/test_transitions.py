@@ -7,13 +7,7 @@ from typing import Any
 import pytest
 
 from sync_assets.ledger.model import OTHER, BlockReason, LinkTo, Orphaned, Outcome, State
-from sync_assets.ledger.rules.record_state import (
-    Dependencies,
-    Placement,
-    RecordState,
-    placement,
-    reevaluate,
-)
+from sync_assets.ledger.rules.record_state import Dependencies, Placement, RecordState, placement, reevaluate
 from sync_assets.ledger.rules.transitions import after_outcome
 
 A, B = b"a" * 16, b"b" * 16
