@@ -1,12 +1,10 @@
 """Read records of one table from Campaign, and the records that their links lead to. Each read is an engine call."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from sync_assets.campaign.client import CampaignClient
 from sync_assets.campaign.dialect import ResponseOutcome
@@ -42,9 +40,7 @@ class LinkedRecords:
     """PKey -> our id, of parents that were read."""
 
     @classmethod
-    async def opened(
-        cls, runtime: Runtime, campaign: CampaignClient, config: TableConfig, resource: Resource
-    ) -> LinkedRecords:
+    async def opened(cls, runtime: Runtime, campaign: CampaignClient, config: TableConfig, resource: Resource) -> Self:
         """Return the reader of a table's records, addressed as the ledger's findings tell."""
         target = Target.linked(runtime.config, config, resource)
         ledger, records = await asyncio.to_thread(lambda: runtime.ledger), dict[str, Records]()

@@ -5,12 +5,10 @@ and the remedy belongs to the finding; the function that finds it stands in a mo
 further findings that no one else renders: it makes them with `ok`, `warn` and `fail`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from sync_assets.errors import SyncAssetsError
 
@@ -63,7 +61,7 @@ class Finding:
         """Return True if nothing is written because of it."""
         return self.outcome == "fail"
 
-    def about(self, subject: str) -> Finding:
+    def about(self, subject: str) -> Self:
         """Return the finding with its subject, such as a table, in the title."""
         return replace(self, title=f"{subject}: {self.title}")
 

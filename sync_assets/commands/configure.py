@@ -4,8 +4,6 @@ Nothing is written to either system, and no engine call is made. What is written
 the configuration, was compiled against both systems' metadata, and is within the guardrails.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -13,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 import sync_assets
 from sync_assets.campaign.client import CampaignClient
@@ -49,7 +48,7 @@ class Argument:
     key: str | None = None
 
     @classmethod
-    def of(cls, text: str) -> Argument:
+    def of(cls, text: str) -> Self:
         table, _, target = text.strip().partition("=")
         resource, _, key = target.partition(":")
         if not table:

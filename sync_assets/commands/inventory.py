@@ -8,8 +8,6 @@ Invariant: results are counts and attribute names. Samples alone hold ids, and s
 to be shown.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
@@ -83,7 +81,7 @@ class Inventory:
     tables: dict[str, TableInventory] = field(default_factory=dict[str, TableInventory])
     opt_outs: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
     opt_out_calls: Counter[str] = field(default_factory=Counter[str])
-    _listed: _ListedRecords | None = None
+    _listed: "_ListedRecords | None" = None
     _d365: DataverseClient | None = None
 
     @asynccontextmanager

@@ -5,12 +5,10 @@ All missing or invalid variables are reported at once, by name.
 Invariant: no secret appears in a message or in a `repr`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import SecretStr
@@ -135,7 +133,7 @@ class Settings:
     _alerts: AlertSettings | SettingsError = field(repr=False)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Read the variables. Raises SettingsError for invalid variables that belong to no system."""
         general = VariableReader(environment)
         general.problems += unknown_variables(environment)

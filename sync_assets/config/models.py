@@ -6,8 +6,6 @@ here: rules of single values (`values.py`), opt-outs (`opt_out.py`), reading the
 the environment only (`environment.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -202,7 +200,7 @@ class TableConfig(TableOptions):
         """Return True if Campaign keeps children whose parent is gone for good, as this link is configured."""
         return link.orphans == "keep" or (link.orphans is None and not self.apply_deletes)
 
-    def with_opt_outs(self, mappings: Mapping[str, OptOutMapping]) -> TableConfig:
+    def with_opt_outs(self, mappings: Mapping[str, OptOutMapping]) -> Self:
         """Return the table with opt-outs as further fields, with replacements for their inversion, 0, 1 and null."""
         fields = self.fields | {column: FieldMapping(to=mapping.to) for column, mapping in mappings.items()}
         replaced = self.replacements | {column: mapping.replacements for column, mapping in mappings.items()}
@@ -210,7 +208,7 @@ class TableConfig(TableOptions):
         whole._opt_outs = dict(mappings)
         return whole
 
-    def without_opt_outs(self) -> TableConfig:
+    def without_opt_outs(self) -> Self:
         """Return the table as written in the file."""
         fields = {column: field for column, field in self.fields.items() if column not in self._opt_outs}
         replaced = {column: values for column, values in self.replacements.items() if column not in self._opt_outs}

@@ -5,14 +5,12 @@ A secret may come from a file, `<NAME>_FILE` instead of `<NAME>`, as container p
 Invariant: no secret appears in a message.
 """
 
-from __future__ import annotations
-
 import base64
 import ipaddress
 import os.path
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from pydantic import SecretStr
@@ -105,7 +103,7 @@ class VariableReader:
         self._environment = environment
         self.problems: list[str] = []
 
-    def complete(self, read: Callable[[VariableReader], T]) -> T | SettingsError:
+    def complete(self, read: Callable[[Self], T]) -> T | SettingsError:
         value = read(self)
         return SettingsError(self.problems) if self.problems else value
 

@@ -6,8 +6,6 @@ A larger count is the sum over intervals of a column of times, each halved until
 queries is limited; what is left then makes the result a lower bound.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -46,7 +44,7 @@ class Interval:
         edges = ((self.begin, "ge"), (self.end, "lt"))
         return " and ".join(f"{column} {sign} {edge:%Y-%m-%dT%H:%M:%SZ}" for edge, sign in edges if edge)
 
-    def halves(self, now: datetime) -> tuple[Interval, Interval] | None:
+    def halves(self, now: datetime) -> "tuple[Interval, Interval] | None":
         """Return the two halves; None if the interval is too short to be halved."""
         begin, end = self.begin or min(FIRST_ROWS, self.end or FIRST_ROWS), self.end or now
         if end - begin < _SHORTEST:

@@ -5,8 +5,6 @@ Dynamics 365 is read for each decision; Campaign is queried where its value is n
 Invariant: each batch is stored in one transaction, the opt-outs with their decisions (the audit).
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
@@ -72,7 +70,7 @@ class DecisionRun:
             await self.session.count_calls()
             await self.session.keep_lease()
 
-    async def _decide(self, due: Mapping[str, list[OptOutRow]]) -> _Batch:
+    async def _decide(self, due: Mapping[str, list[OptOutRow]]) -> "_Batch":
         session = self.session
         to_ask = [id_ for id_, rows in due.items() if any(row.ask for row in rows)]
         answers = await self._ask(to_ask)

@@ -12,8 +12,6 @@ number rises with each claim, and every few seconds while a worker lives.
 Where a file cannot be written, nothing is remembered.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time
@@ -34,7 +32,7 @@ Urls = tuple[str | None, str | None]
 class AnotherLedger(LedgerError):
     """An empty ledger, or none, is in the place of the one that the configuration is used with."""
 
-    def __init__(self, config: Path, expected: KnownLedger, place: str) -> None:
+    def __init__(self, config: Path, expected: "KnownLedger", place: str) -> None:
         instead = "it is missing or empty" if place == expected.at else f"the one at {place} is missing or empty"
         super().__init__(
             f"{config} is used with the ledger {expected.id} at {expected.at}, but {instead}.",

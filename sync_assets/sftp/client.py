@@ -5,8 +5,6 @@ neither followed nor opened. A file that is still being written looks like any o
 to be as it was listed.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import io
 import stat
@@ -83,7 +81,7 @@ class Storage:
 
 
 @contextmanager
-def connect(settings: SftpSettings, *, timeout: float = 15.0) -> Generator[Sftp]:
+def connect(settings: SftpSettings, *, timeout: float = 15.0) -> Generator["Sftp"]:
     """Yield a signed-in connection, closed at the end.
 
     `timeout`: seconds for connecting, for signing in, and for each later answer. Raises Unreachable, HostKeyRefused,

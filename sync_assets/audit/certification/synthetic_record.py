@@ -8,8 +8,6 @@ wrong parameter returns all records. Where neither the filter nor the key in the
 are listed, back to the time at which the killed run began (its mark in the ledger).
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import Mapping
@@ -78,7 +76,7 @@ class Subject:
     target: Target
     addressing: Addressing
     began: datetime
-    parents: dict[str, Subject] = field(default_factory=dict[str, "Subject"])
+    parents: dict[str, "Subject"] = field(default_factory=dict[str, "Subject"])
     pkey: str = ""
     made: set[str] = field(default_factory=set[str])
     hidden: bool = False
