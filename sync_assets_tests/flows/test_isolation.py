@@ -244,6 +244,15 @@ def test_a_table_that_campaign_refuses_to_take_is_reported_instead_of_sent(orche
     assert orchestra.execute(request).success
 
 
+def test_a_quiet_table_that_the_job_watch_found_wrong_passes_soon_after_it_is_right(orchestra: Orchestra) -> None:
+    tracking(orchestra.program, "contact", enabled=False)
+    assert orchestra.job("watch").success
+    assert latest_answers(orchestra.instance, [READY])[READY].failed
+    tracking(orchestra.program, "contact", enabled=True)
+    assert results(orchestra) == [("d365/contact", True)]
+    assert results(orchestra) == []
+
+
 def test_a_mapping_that_was_corrected_is_used_at_once(orchestra: Orchestra) -> None:
     program = orchestra.program
     program.table["fields"]["nickname"] = "cusNoSuchThing"

@@ -71,7 +71,7 @@ def opt_out_file_sensor(
     def opt_out_file(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         cursor = msgspec.json.decode(context.cursor, type=Cursor) if context.cursor else Cursor()
         now = datetime.now(UTC)
-        exams.begin()
+        exams.begin(context.instance)
         if CONTACT in runtime.ledger.maintenance.in_maintenance():
             return dg.SensorResult(skip_reason="contact is in maintenance", cursor=context.cursor)
         last = cursor.reported

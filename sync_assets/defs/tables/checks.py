@@ -14,7 +14,7 @@ import dagster as dg
 from sync_assets.checks import health, rules
 from sync_assets.checks.health import aging_findings, table_findings
 from sync_assets.checks.preflight import readiness
-from sync_assets.checks.rules import SIDES, Finding
+from sync_assets.checks.rules import SIDES, Finding, Side
 from sync_assets.config.models import TableConfig
 from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import evaluation, latest_answers
@@ -22,6 +22,8 @@ from sync_assets.defs.results import check_key, check_result, check_specs
 from sync_assets.defs.run_errors import failing
 from sync_assets.ledger.errors import InMaintenance
 from sync_assets.runtime.context import Runtime
+
+ERROR = dg.AssetCheckSeverity.ERROR
 
 
 def table_checks(config: TableConfig, runtime: Runtime) -> list[dg.AssetCheckSpec]:
@@ -45,14 +47,22 @@ def ready_results(
 
     None whose last result says the same. Findings that only warn are reported by runs.
     """
+    stopped = stopping_results(runtime, instance, [config], SIDES)
     for side in SIDES:
         set_up = health.ready([one for one in findings if one.side == side])
         result = check_result(side_key(config, side, runtime), set_up)
-        answer = latest_answers(instance, [check_key(result)]).get(check_key(result))
-        last = answer.evaluation if answer else None
-        stopped = last is not None and not last.passed and last.severity == dg.AssetCheckSeverity.ERROR
-        if set_up.stops != stopped or (last and set_up.stops and last.description != result.description):
+        last = stopped.get(check_key(result))
+        if set_up.stops != (last is not None) or (last and last.description != result.description):
             yield evaluation(instance, result)
+
+
+def stopping_results(
+    runtime: Runtime, instance: dg.DagsterInstance, tables: Sequence[TableConfig], sides: Sequence[Side]
+) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
+    """Return the last results of the checks `ready` of these sides by which a table was stopped."""
+    keys = [dg.AssetCheckKey(side_key(one, side, runtime), rules.READY.name) for one in tables for side in sides]
+    last = {key: answer.evaluation for key, answer in latest_answers(instance, keys).items()}
+    return {key: one for key, one in last.items() if one and not one.passed and one.severity == ERROR}
 
 
 def check_alone(

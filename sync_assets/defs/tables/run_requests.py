@@ -15,11 +15,12 @@ import dagster as dg
 import msgspec
 
 from sync_assets.checks.preflight import examine, failure
-from sync_assets.checks.rules import Finding
+from sync_assets.checks.rules import SIDES, Finding
 from sync_assets.config.models import TableConfig
+from sync_assets.defs.asset_keys import side_key
 from sync_assets.defs.dagster_internals import most_runs
 from sync_assets.defs.partitions import FOLLOWS_TAG, LEDGER_TAG, is_foreign, run_tags, today, under_way_tag
-from sync_assets.defs.tables.checks import ready_results, table_checks
+from sync_assets.defs.tables.checks import ready_results, stopping_results, table_checks
 from sync_assets.errors import SyncAssetsError
 from sync_assets.ledger import Ledger
 from sync_assets.ledger.repositories.runs import ENDED, GIVEN_UP, Heartbeat
@@ -101,7 +102,7 @@ def ask_again(last: RunRequested | None, amount: int, now: datetime) -> tuple[bo
 
 
 class SetUpExams:
-    """Decides for a sensor which runs to request: none of a table that a run left as it was and whose set-up is wrong.
+    """Decides for a sensor which runs to request: none of a table whose last run failed and whose set-up is wrong.
 
     Attributes:
         findings: The findings to report, by table: of a set-up that is wrong, or was at the last examination.
@@ -110,11 +111,10 @@ class SetUpExams:
 
     def __init__(self, runtime: Runtime, *, pushes: bool = False) -> None:
         self._runtime, self._pushes, self._examined = runtime, pushes, dict[str, float]()
-        self.begin()
 
-    def begin(self) -> None:
+    def begin(self, instance: dg.DagsterInstance) -> None:
         """Begin a tick."""
-        self._until = time.monotonic() + EXAMINE_BUDGET
+        self._instance, self._until = instance, time.monotonic() + EXAMINE_BUDGET
         self.findings: dict[str, list[Finding]] = {}
         self.failure: SyncAssetsError | None = None
 
@@ -140,7 +140,7 @@ class SetUpExams:
         key = work or config.table
         last = requested.get(key)
         is_due, request = ask_again(last, amount, now)
-        if is_due and (refusal or (last and last.has_failed(amount))):
+        if is_due and (refusal or (last and last.has_failed(amount)) or (not work and self._was_stopped(config))):
             findings = self._examine(config, refusal, pushes=self._pushes and not work)
             if findings is None:
                 return False
@@ -154,10 +154,26 @@ class SetUpExams:
             requested[key] = request
         return is_due
 
-    def results(self, instance: dg.DagsterInstance) -> Iterator[dg.AssetCheckEvaluation]:
+    def results(self) -> Iterator[dg.AssetCheckEvaluation]:
         """Yield the changed results of the checks `ready` of the examined tables."""
         for table, findings in self.findings.items():
-            yield from ready_results(self._runtime, instance, self._runtime.config.table(table), findings)
+            yield from ready_results(self._runtime, self._instance, self._runtime.config.table(table), findings)
+
+    def review(self, tables: Sequence[TableConfig]) -> None:
+        """Examine the quiet tables whose check `ready` fails: it passes once they are right, without a run.
+
+        A table with a backlog is left to the runs that send it.
+        """
+        stopped = {key.asset_key for key in stopping_results(self._runtime, self._instance, tables, SIDES)}
+        for config in tables:
+            keys = {side_key(config, side, self._runtime) for side in SIDES}
+            is_quiet = keys & stopped and not self._runtime.ledger.reports.backlog(config.table)
+            if is_quiet and (findings := self._examine(config, "", pushes=False)) is not None:
+                self.findings[config.table] = findings
+
+    def _was_stopped(self, config: TableConfig) -> bool:
+        """Return True if the last run, or the last examination, stopped the table."""
+        return bool(stopping_results(self._runtime, self._instance, [config], SIDES[1:] if self._pushes else SIDES))
 
     def examined_at(self, config: TableConfig) -> float:
         """Return when the table was last examined, by the monotonic clock."""

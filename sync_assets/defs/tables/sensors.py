@@ -86,7 +86,7 @@ def changes_sensor(
         until = time.monotonic() + HOLD_SECONDS
         remapped = {config.table for config in tables if _remapped(config, cursor)}
         polled_tables: set[str] = set()
-        exams.begin()
+        exams.begin(context.instance)
         with closing(FeedPoller(runtime)) as poller:
             while True:
                 paused = runtime.ledger.maintenance.in_maintenance()
@@ -115,6 +115,7 @@ def changes_sensor(
             for group in groups
             for request in _requests([config for config in group if config in free], runtime, cursor, due)
         ]
+        exams.review(without_news)
         if exams.failure and not requests:
             raise exams.failure
         if not polled.refused:
@@ -128,7 +129,7 @@ def changes_sensor(
             skip_reason=None if requests else _why_not(tables, idle, failed, cursor, paused),
             asset_events=[
                 *materialized,
-                *exams.results(context.instance),
+                *exams.results(),
                 *_hidden_results(without_news, runtime, context.instance, {event.asset_key for event in materialized}),
                 *_reports(without_news, runtime, context.instance, cursor, now),
             ],
@@ -330,7 +331,7 @@ def backlog_sensor(
         check_configuration(runtime.config, tables)
         requested = msgspec.json.decode(context.cursor, type=dict[str, RunRequested]) if context.cursor else {}
         now = datetime.now(UTC)
-        exams.begin()
+        exams.begin(context.instance)
         requests: list[dg.RunRequest] = []
         paused = runtime.ledger.maintenance.in_maintenance()
         for group in linked(tables):
@@ -345,7 +346,7 @@ def backlog_sensor(
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else _nothing_to_send(paused),
-            asset_events=[*exams.results(context.instance)],
+            asset_events=[*exams.results()],
             cursor=msgspec.json.encode(requested).decode(),
         )
 

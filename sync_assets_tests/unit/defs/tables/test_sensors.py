@@ -64,9 +64,10 @@ def test_a_tick_examines_tables_for_so_long_and_the_next_one_goes_on_with_the_ot
     tables = [TableConfig.model_construct(table=f"t{number}") for number in range(4)]
     exams = run_requests.SetUpExams(Runtime({}))
     requested = {config.table: RunRequested(1, NOW - timedelta(hours=1), 10.0) for config in tables}
-    for _ in range(2):
-        exams.begin()
-        assert not [one for one in sorted(tables, key=exams.examined_at) if exams.is_due(one, requested, 1, NOW)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(2):
+            exams.begin(instance)
+            assert not [one for one in sorted(tables, key=exams.examined_at) if exams.is_due(one, requested, 1, NOW)]
     assert examined == ["t0", "t1", "t2", "t3"]
     assert all(one.is_prevented for one in requested.values())
 
