@@ -41,15 +41,22 @@ def aging_results(runtime: Runtime, config: TableConfig, now: datetime) -> list[
 
 
 def ready_results(
-    runtime: Runtime, instance: dg.DagsterInstance, config: TableConfig, findings: Sequence[Finding]
+    runtime: Runtime,
+    instance: dg.DagsterInstance,
+    config: TableConfig,
+    sides: Sequence[Side],
+    findings: Sequence[Finding],
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Yield the check `ready` of each side that stops the table, or does so no longer, to be reported without a run.
 
-    None whose last result says the same. Findings that only warn are reported by runs.
+    None whose last result says the same, and none of a side without findings. Those that only warn are left to runs.
     """
-    stopped = stopping_results(runtime, instance, [config], SIDES)
-    for side in SIDES:
-        set_up = health.ready([one for one in findings if one.side == side])
+    stopped = stopping_results(runtime, instance, [config], sides)
+    for side in sides:
+        of_side = [one for one in findings if one.side == side]
+        if not of_side:
+            continue
+        set_up = health.ready(of_side)
         result = check_result(side_key(config, side, runtime), set_up)
         last = stopped.get(check_key(result))
         if set_up.stops != (last is not None) or (last and last.description != result.description):

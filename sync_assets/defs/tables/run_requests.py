@@ -109,14 +109,17 @@ class SetUpExams:
         failure: Why a table could not be examined, as when a system does not answer. No run could succeed then.
     """
 
+    failure: SyncAssetsError | None
+
     def __init__(self, runtime: Runtime, *, pushes: bool = False) -> None:
-        self._runtime, self._pushes, self._examined = runtime, pushes, dict[str, float]()
+        self._runtime, self._pushes, self._sides = runtime, pushes, SIDES[1:] if pushes else SIDES
+        self._examined, self.failure = dict[str, float](), None
 
     def begin(self, instance: dg.DagsterInstance) -> None:
         """Begin a tick."""
         self._instance, self._until = instance, time.monotonic() + EXAMINE_BUDGET
         self.findings: dict[str, list[Finding]] = {}
-        self.failure: SyncAssetsError | None = None
+        self._was_down, self.failure = self.failure is not None, None
 
     def is_due(
         self,
@@ -157,7 +160,8 @@ class SetUpExams:
     def results(self) -> Iterator[dg.AssetCheckEvaluation]:
         """Yield the changed results of the checks `ready` of the examined tables."""
         for table, findings in self.findings.items():
-            yield from ready_results(self._runtime, self._instance, self._runtime.config.table(table), findings)
+            config = self._runtime.config.table(table)
+            yield from ready_results(self._runtime, self._instance, config, self._sides, findings)
 
     def review(self, tables: Sequence[TableConfig]) -> None:
         """Examine the quiet tables whose check `ready` fails: it passes once they are right, without a run.
@@ -173,7 +177,7 @@ class SetUpExams:
 
     def _was_stopped(self, config: TableConfig) -> bool:
         """Return True if the last run, or the last examination, stopped the table."""
-        return bool(stopping_results(self._runtime, self._instance, [config], SIDES[1:] if self._pushes else SIDES))
+        return bool(stopping_results(self._runtime, self._instance, [config], self._sides))
 
     def examined_at(self, config: TableConfig) -> float:
         """Return when the table was last examined, by the monotonic clock."""
@@ -193,6 +197,8 @@ class SetUpExams:
             self._examined[config.table] = time.monotonic()
         if refusal and not any(one.stops for one in findings):
             findings.append(failure("d365", SyncAssetsError(refusal)))
+        if self._was_down or self.failure:  # the check passes before the run that is requested now has begun
+            self.findings[config.table] = findings
         return findings
 
 

@@ -31,6 +31,7 @@ from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.checks import SIDES, aging_results, table_checks
 from sync_assets.defs.tables.run_requests import RunRequested, SetUpExams, active_runs, feed_version, table_request
 from sync_assets.defs.tables.table_work import data_version, day_numbers
+from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import CONFIRM, opt_outs_due
 from sync_assets.runtime.context import Runtime
 
@@ -93,7 +94,11 @@ def changes_sensor(
                 active = [config for config in tables if config.table not in paused]
                 followed = _followed(active, runtime, context)
                 idle = [config for config in active if config.table not in followed]
-                polled, now = poller.poll(idle), datetime.now(UTC)
+                try:
+                    polled, now = poller.poll(idle), datetime.now(UTC)
+                except SyncAssetsError as error:
+                    exams.failure = error
+                    raise
                 polled_tables |= {config.table for config in idle}
                 versions = {config.table: feed_version(runtime, config.table) for config in idle}
                 requested = [(table, cursor.requested.get(table), version) for table, version in versions.items()]
