@@ -155,6 +155,15 @@ def test_a_failed_check_that_a_watch_answered_stays_failed_whatever_the_run_repo
     assert len(run.days(PROFILE)) == (2 if seconds else 5)
 
 
+def test_a_run_that_stays_without_changes_confirms_its_partitions_hourly_so_that_they_stay_fresh(
+    orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_run, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(run_reports, "MATERIALIZE_SECONDS", 1.5)
+    run = stays(orchestra, lambda: None)
+    assert len(run.days(CONTACT)) == len(run.days(PROFILE)) > 2
+
+
 def test_an_eager_asset_downstream_is_requested_for_materialisations_not_for_numbers_between_them(
     orchestra: Orchestra, monkeypatch: pytest.MonkeyPatch
 ) -> None:

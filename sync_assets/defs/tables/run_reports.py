@@ -47,15 +47,16 @@ class RunReports:
     def __init__(self, context: dg.AssetExecutionContext, runtime: Runtime) -> None:
         self._context, self._instance, self._runtime = context, context.instance, runtime
         self._last: dict[dg.AssetCheckKey, tuple[object, ...]] = {}
-        self._reported_at: dict[str, float] = {}
+        self._began, self._reported_at = time.monotonic(), dict[str, float]()
         self._materialized_at: dict[dg.AssetKey, float] = {}
 
     # --- While the run stays -------------------------------------------------------------------------------------
 
     def report(self, work: TableWork) -> None:
-        """Report a table's numbers if there is new work and they are due, and the check results that changed."""
+        """Report a table's numbers if they are due, hourly without new work, and the check results that changed."""
         table, now = work.config.table, time.monotonic()
-        if work.changed and now - self._reported_at.get(table, -NUMBERS_SECONDS) >= NUMBERS_SECONDS:
+        last = self._reported_at.get(table, -NUMBERS_SECONDS if work.changed else self._began)
+        if now - last >= (NUMBERS_SECONDS if work.changed else MATERIALIZE_SECONDS):
             self._reported_at[table], work.changed = now, False
             for side in work.sides:
                 self._report_numbers(work, side, now)
