@@ -14,6 +14,7 @@ from dagster._core.definitions.data_version import StaleStatus
 from sync_assets.capture import feed_polling
 from sync_assets.defs.partitions import TABLE_TAG, table_tags, today
 from sync_assets.defs.tables import sensors
+from sync_assets.defs.tables.asset_metadata import LINEAGE
 from sync_assets.defs.tables.checks import table_checks
 from sync_assets.defs.tables.table_work import NUMBERS
 from sync_assets.http import aiohttp_transport
@@ -161,6 +162,7 @@ def test_a_quiet_table_is_confirmed_hourly_so_that_it_stays_fresh(
     assert [one.asset_key for one in told] == [CONTACT, PROFILE]
     event = told[0]
     assert (event.asset_key, event.partition) == (CONTACT, today())
+    assert LINEAGE in told[1].metadata  # the UI shows that of the last materialisation
 
 
 def test_an_audit_is_out_of_date_once_rows_changed_and_by_nothing_else(

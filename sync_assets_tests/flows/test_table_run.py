@@ -17,6 +17,7 @@ from sync_assets.commands.maintenance import on
 from sync_assets.defs.instance.command_line import PACKAGED
 from sync_assets.defs.partitions import LEDGER_TAG, table_tags, today
 from sync_assets.defs.tables import run_reports, run_requests, table_run
+from sync_assets.defs.tables.asset_metadata import LINEAGE
 from sync_assets.defs.tables.run_requests import end_killed
 from sync_assets.ledger import Ledger
 from sync_assets.runtime import program_sources
@@ -162,6 +163,10 @@ def test_a_run_that_stays_without_changes_confirms_its_partitions_hourly_so_that
     monkeypatch.setattr(run_reports, "MATERIALIZE_SECONDS", 1.5)
     run = stays(orchestra, lambda: None)
     assert len(run.days(CONTACT)) == len(run.days(PROFILE)) > 2
+    reported = [
+        one.asset_materialization for one in orchestra.instance.fetch_materializations(PROFILE, limit=9).records
+    ]
+    assert {LINEAGE in one.metadata for one in reported if one} == {True}  # the UI shows that of the last one
 
 
 def test_an_eager_asset_downstream_is_requested_for_materialisations_not_for_numbers_between_them(

@@ -67,12 +67,14 @@ class RunReports:
     def _report_numbers(self, work: TableWork, side: Side, now: float) -> None:
         """Report numbers of today's partition: first and hourly as a materialisation, else as an observation."""
         key = side_key(work.config, side, self._runtime)
-        numbers = day_numbers(work.config, self._runtime, side, today()) | work.numbers(side)
+        of_day = day_numbers(work.config, self._runtime, side, today())
         if now - self._materialized_at.get(key, -MATERIALIZE_SECONDS) < MATERIALIZE_SECONDS:
+            numbers = of_day | work.numbers(side)
             self._context.log_event(dg.AssetObservation(key, metadata=numbers, partition=today()))
             return
         self._materialized_at[key] = now
         tags = {"dagster/data_version": data_version(work.config, self._runtime, side)}
+        numbers = of_day | work.result_metadata(side)
         self._context.log_event(dg.AssetMaterialization(key, metadata=numbers, partition=today(), tags=tags))
         # Results without a run are hidden now, so `_report_checks` reports all of them again.
         self._last = {check: content for check, content in self._last.items() if check.asset_key != key}

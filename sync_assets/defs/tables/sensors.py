@@ -27,6 +27,7 @@ from sync_assets.defs.dagster_internals import evaluation, latest_answers
 from sync_assets.defs.partitions import BACKLOG_TAG, FOLLOWS_TAG, daily, today, under_way_tag
 from sync_assets.defs.results import metadata
 from sync_assets.defs.run_errors import one_sentence
+from sync_assets.defs.tables.asset_metadata import LINEAGE, campaign_lineage
 from sync_assets.defs.tables.assets import linked
 from sync_assets.defs.tables.checks import SIDES, aging_results, table_checks
 from sync_assets.defs.tables.run_requests import RunRequested, SetUpExams, active_runs, feed_version, table_request
@@ -231,13 +232,17 @@ def _confirmations(
 def _without_run(
     runtime: Runtime, config: TableConfig, side: Side, day: str, text: str, further: Mapping[str, Any] | None = None
 ) -> dg.AssetMaterialization:
-    """Return a materialisation of a day's partition that is no result of a run, with the numbers of that day."""
+    """Return a materialisation of a day's partition that is no result of a run, with the numbers of that day.
+
+    The UI shows the lineage of the last materialisation, so that is repeated.
+    """
+    lineage = {LINEAGE: campaign_lineage(runtime, config)} if side == "campaign" else {}
     return dg.AssetMaterialization(
         side_key(config, side, runtime),
         partition=day,
         tags={"dagster/data_version": data_version(config, runtime, side)},
         description=text,
-        metadata=day_numbers(config, runtime, side, day) | metadata(further or {}),
+        metadata=day_numbers(config, runtime, side, day) | lineage | metadata(further or {}),
     )
 
 
