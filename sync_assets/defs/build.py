@@ -16,6 +16,7 @@ from sync_assets.config.loader import ConfigError
 from sync_assets.defs.alerts import AlertScope, alert_sensor
 from sync_assets.defs.asset_keys import CHANGES, REPORT, campaign_key, d365_key, file_chain, key_of
 from sync_assets.defs.jobs import SHORT_TAGS, log_export, operator_jobs
+from sync_assets.defs.partitions import installation_tags
 from sync_assets.defs.report import report_asset
 from sync_assets.defs.resources import systems
 from sync_assets.defs.tables.assets import table_assets
@@ -96,9 +97,12 @@ def _job(
     runtime: Runtime, name: str, selection: dg.AssetSelection, text: str, tags: Mapping[str, str] | None = None
 ) -> Any:
     """Return a job of our assets. It executes them in the run's process, whatever the executor of the location is."""
-    named = runtime.installation.named(name)
     return dg.define_asset_job(
-        named, selection=selection, description=text, tags=tags, executor_def=dg.in_process_executor
+        runtime.installation.named(name),
+        selection=selection,
+        description=text,
+        tags={**(tags or {}), **installation_tags(runtime)},
+        executor_def=dg.in_process_executor,
     )
 
 

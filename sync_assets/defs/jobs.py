@@ -16,6 +16,7 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from sync_assets.capture.backlog_limit import paused_text
+from sync_assets.defs.partitions import installation_tags
 from sync_assets.defs.run_errors import failing
 from sync_assets.errors import SyncAssetsError
 from sync_assets.flows import capture_table
@@ -152,14 +153,16 @@ def operator_jobs(runtime: Runtime, other_jobs: Iterable[str]) -> list[dg.JobDef
 
     jobs = [
         _job(
-            named("replay"), replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}
+            runtime, "replay", replay_table, "Reads all rows of a table again, or those modified on some days.", tags={}
         ),
-        _job(named("retry_rejected"), retry_records, "Makes rejected records pending again; the next run sends them."),
-        _job(named("approve_deletes"), approve, "Approves, once, a mass deletion that is held back."),
-        _job(named("privacy_hold"), hold, "Begins or ends a privacy hold, or lists the person's remaining records."),
-        _job(named("explain"), explain_record, "Explains one record from end to end; values are masked."),
-        _job(named("maintenance"), switch_maintenance, "Stops capture and push of tables, or lets them go on."),
-        _job(named("prune_history"), prune, "Deletes old runs and events; the partitions stay materialised."),
+        _job(
+            runtime, "retry_rejected", retry_records, "Makes rejected records pending again; the next run sends them."
+        ),
+        _job(runtime, "approve_deletes", approve, "Approves, once, a mass deletion that is held back."),
+        _job(runtime, "privacy_hold", hold, "Begins or ends a privacy hold, or lists the person's remaining records."),
+        _job(runtime, "explain", explain_record, "Explains one record from end to end; values are masked."),
+        _job(runtime, "maintenance", switch_maintenance, "Stops capture and push of tables, or lets them go on."),
+        _job(runtime, "prune_history", prune, "Deletes old runs and events; the partitions stay materialised."),
     ]
     return jobs
 
@@ -178,13 +181,15 @@ def log_export(runtime: Runtime) -> dg.JobDefinition:
             except SyncAssetsError as error:
                 raise dg.Failure(str(error), allow_retries=False) from None
 
-    return _job(named("log_export"), write_log, "Writes the day's log file to the Campaign SFTP.")
+    return _job(runtime, "log_export", write_log, "Writes the day's log file to the Campaign SFTP.")
 
 
-def _job(name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, str] = SHORT_TAGS) -> dg.JobDefinition:
-    return dg.GraphDefinition(name=name, node_defs=[op]).to_job(
-        name=name, description=description, executor_def=dg.in_process_executor, tags=tags
-    )
+def _job(
+    runtime: Runtime, name: str, op: dg.OpDefinition, description: str, tags: Mapping[str, str] = SHORT_TAGS
+) -> dg.JobDefinition:
+    named, tags = runtime.installation.named(name), {**tags, **installation_tags(runtime)}
+    graph = dg.GraphDefinition(name=named, node_defs=[op])
+    return graph.to_job(name=named, description=description, executor_def=dg.in_process_executor, tags=tags)
 
 
 def _do(context: dg.OpExecutionContext, runtime: Runtime, work: Callable[[], Numbers]) -> None:

@@ -74,11 +74,14 @@ def table_tags(*tables: str) -> dict[str, str]:
     return {TABLE_TAG: ", ".join(tables), **{under_way_tag(table): "yes" for table in tables}}
 
 
+def installation_tags(runtime: Runtime) -> dict[str, str]:
+    """Return INSTALLATION_TAG if the installation has a name."""
+    return {INSTALLATION_TAG: name} if (name := runtime.installation.name) else {}
+
+
 def run_tags(runtime: Runtime, *tables: str) -> dict[str, str]:
-    """Return `table_tags`, LEDGER_TAG, and INSTALLATION_TAG if the installation has a name. Opens the ledger."""
-    name = runtime.installation.name
-    ours = {LEDGER_TAG: runtime.ledger.systems.identity()} | ({INSTALLATION_TAG: name} if name else {})
-    return table_tags(*tables) | ours
+    """Return the tags of a run of these tables, of the installation and of the ledger, which is opened."""
+    return table_tags(*tables) | installation_tags(runtime) | {LEDGER_TAG: runtime.ledger.systems.identity()}
 
 
 def is_foreign(run: dg.DagsterRun, ledger: str | None, location: str | None) -> bool:

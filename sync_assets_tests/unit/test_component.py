@@ -10,6 +10,7 @@ import pytest
 from sync_assets.component import FIRST_CONFIGURATION, SyncComponent
 from sync_assets.config.files import DEFAULT_NAME
 from sync_assets.config.loader import ConfigError
+from sync_assets.defs.partitions import INSTALLATION_TAG
 from sync_assets.defs.resources import Dynamics365
 from sync_assets.defs.tables.asset_metadata import TABLE_NAME
 from sync_assets.runtime.context import Runtime
@@ -54,6 +55,8 @@ def test_installations_stand_side_by_side_in_one_code_location_each_with_its_own
             starts = (f"{name}/",) if kind == "assets" else (f"{name}_", f"{name}__")  # __ in steps that are assets
             assert {one.removeprefix(starts[-1]).removeprefix(starts[0]) for one in ours} == names[kind]
     assert {kind: len(found) for kind, found in together.items()} == {kind: 3 * len(one) for kind, one in names.items()}
+    jobs = {job.name: job.tags.get(INSTALLATION_TAG) for job in merged.get_repository_def().get_all_jobs()}
+    assert all(tag == next((one for one in others if name.startswith(f"{one}_")), None) for name, tag in jobs.items())
     assert names["jobs"] >= {"sync", "send_backlog", "replay", "watch", "prune_history"}
     specs = {spec.key.to_user_string(): spec for spec in merged.resolve_all_asset_specs()}
     groups = {key: spec.group_name for key, spec in specs.items()}
