@@ -92,6 +92,7 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command that is to run."""
+        self.commands = dict.fromkeys(COMMANDS)  # for its suggestion in place of an unknown one
         name, command, arguments = super().resolve_command(ctx, args)
         return name, load(name) if name in COMMANDS else command, arguments
 

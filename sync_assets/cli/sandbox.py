@@ -43,7 +43,8 @@ def serve(
     try:
         run(contacts=contacts, port=port, env_file=Path(env_file) if env_file else None, dialect=dialect)
     except OSError as error:
-        fail(f"The sandbox could not start: {error}")
+        file = f" ({error.filename})" if error.filename else ""
+        fail(f"The sandbox could not start: {error.strerror}{file}")
 
 
 @app.command("change")

@@ -90,7 +90,7 @@ def rows_where(runtime: Runtime, condition: str, table: str | None = None) -> li
     check_tables(runtime.config, [table])
     name, equals, value = condition.partition("=")
     if not (name.isidentifier() and equals and value):
-        raise SyncAssetsError("`--where` needs a column and a value, such as emailaddress1=ada@example.org.")
+        raise SyncAssetsError("`--where` names no column with a value.", "Write e.g. emailaddress1=ada@example.org.")
     return interruptible.run(_rows_where(runtime, name.lower(), value, [table] if table else []))
 
 

@@ -76,6 +76,7 @@ def command(
     runtime.accept_mapping = accept_mapping
     terminal.let_sigterm_interrupt()
     with terminal.on_interrupt("Nothing was written."), terminal.progress(runtime):
+        runtime.settings.require("d365", "campaign")  # a URL that is none belongs to no ledger
         _ = runtime.ledger  # raises at once if there is none
         planned = plan(runtime, only=table or (), listed=limit if changes else 0, show_values=show_values)
     terminal.finish(planned, as_json, show)
@@ -238,7 +239,9 @@ class SyncRehearsal:
         if self.inventory:
             self.inventory.listed(config.table, reads, whole=existing.known)
         if existing.result:
-            self.notes.append(f"{shown(config, existing.result)} This plan made {reads:,} reads to find that out.")
+            self.notes.append(
+                f"{shown(config, existing.result)} This plan made {counted(reads, 'read')} to find that out."
+            )
         if existing.estimated is not None:
             self.notes.append(
                 f"{config.table}: Campaign holds {counted(existing.estimated, 'record')} of {config.resource}, some "

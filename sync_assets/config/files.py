@@ -55,7 +55,7 @@ def complete(environment: MutableMapping[str, str], *, config: str = "", env_fil
     named = config or environment.get(CONFIG, "").strip()
     path = _absolute(named) if named else find_configuration()
     variables = path.with_name(".env") if path else Path.cwd() / ".env"
-    if os.path.isfile(variables):
+    if os.path.exists(variables):
         for name, value in read_env_file(variables, prefix).items():
             if not environment.get(name, "").strip():
                 environment[name] = value
@@ -78,7 +78,7 @@ def find_configuration() -> Path | None:
     for folder in (current, *current.parents):
         if folder != current and folder.stat().st_mode & 0o002:
             return None
-        if os.path.isfile(folder / DEFAULT_NAME):
+        if os.path.exists(folder / DEFAULT_NAME):
             return folder / DEFAULT_NAME
     return None
 

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from sync_assets.config.files import OVER_DAGSTER, PATHS, PREFIXES
+from sync_assets.config.files import CONFIG, OVER_DAGSTER, PATHS, PREFIXES
 from sync_assets.errors import SyncAssetsError
 from sync_assets.words import did_you_mean
 
@@ -174,6 +174,7 @@ class VariableReader:
             return None
         path = expanded(value)
         path_text = f" ({path})" if shown else ""
+        name = f"`--config` or {name}" if name == CONFIG else name
         if os.path.isdir(path):
             self.problems.append(f"{name} names a folder{path_text}. Write the path of a file.")
         elif not os.path.isfile(path):  # Path.is_file raises an error with the value, which may be a key, if it is long

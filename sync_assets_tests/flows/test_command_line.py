@@ -209,36 +209,6 @@ def test_dev_without_arguments_prints_its_address_and_ends_on_ctrl_c_without_a_t
     assert not re.search(r"Traceback|Aborted|withheld|dg dev|DAGSTER_HOME|Warning", text), text
 
 
-WRONG = [
-    "",
-    "nothing",
-    "sync --foo",
-    "hold",
-    "hold add",
-    "hold foo",
-    "estimate --months 0",
-    "dev --foo",
-    "rejects tabel",
-    "explain",
-    "init --json",
-]
-NEED_A_CONFIGURATION = ["sync", "doctor", "backup copy.db", "maintenance on contact", "explain --where lastname=x"]
-"""Some; each command without a configuration: test_files.py."""
-
-
-@pytest.mark.parametrize("words", [*WRONG, *NEED_A_CONFIGURATION])
-def test_a_command_that_cannot_run_ends_with_why_and_the_command_that_leads_on(program: Program, words: str) -> None:
-    program.more["SYNC_ASSETS_CONFIG"] = "missing.yaml"
-    for arguments in (words.split(), [*words.split(), "--json"]):
-        status, output, errors = program.run(*arguments)
-        assert status == 1
-        lines = [line for line in errors.splitlines() if line.startswith("sync-assets: ")]
-        assert re.match(r"sync-assets: .+`sync-assets [a-z -]+`", lines[-1]), errors
-        assert errors.splitlines()[-1] == lines[-1]
-        if "--json" in arguments and words != "doctor":  # which has a document of its own
-            assert json.loads(output) == {"problems": [line.removeprefix("sync-assets: ") for line in lines]}
-
-
 def test_a_reader_that_closes_the_pipe_ends_a_command_with_one_line(program: Program) -> None:
     process = program.start("schema", fresh=True)
     assert process.stdout

@@ -191,7 +191,7 @@ def test_a_configuration_in_a_folder_of_all_users_is_not_that_of_the_folders_bel
 WRONGS: dict[str, tuple[str, dict[str, str], str]] = {
     "a file of variables that is not there": ("status --env-file nothing.env", {}, "nothing.env cannot be read"),
     "a file that is not there": ("status --config nothing.yaml", {}, "a file that does not exist ("),
-    "a folder": ("status --config below", {}, "SYNC_ASSETS_CONFIG names a folder"),
+    "a folder": ("status --config below", {}, "`--config` or SYNC_ASSETS_CONFIG names a folder"),
     "no file": ("status --config", {}, "--config names no file"),
     "a line without a value": ("status --env-file bad.env", {}, "bad.env:2: this is not a variable"),
     "a text in another encoding": ("status --env-file latin.env", {}, "cannot be read (it is not UTF-8 text)"),

@@ -1,0 +1,222 @@
+"""Mistakes of a new user, by class: each ends with a sentence that names cause and remedy, and the command to go on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_assets_tests.support.program import Program
+from sync_assets_tests.support.sandbox_process import SandboxProcess
+
+ID = "0f3a9c12-5b7d-4e21-9a60-3c1d2e4f5a6b"
+WITHOUT_JSON = ("dev", "web", "code-server", "sandbox", "schema", "help", "role", "add", "init", "demo", "nothing")
+"""Commands whose errors are not asked for as a document."""
+
+
+@pytest.fixture
+def program(systems: SandboxProcess, tmp_path: Path) -> Program:
+    return Program(systems, tmp_path)
+
+
+def assert_leads_on(program: Program, words: str, sentence: str) -> None:
+    """Run a command that cannot run: one sentence or more, the last one with a command, and no traceback."""
+    named = words.split()
+    as_json = (
+        len(named) > 0 and named[0] not in WITHOUT_JSON and not {"--json", named[-1]} & {"--json", "--table", "hold"}
+    )
+    status, output, errors = program.run(*named, *["--json"] * as_json)
+    assert status == 1, output + errors
+    assert sentence in errors
+    assert "Traceback" not in errors
+    lines = [line for line in errors.splitlines() if line.startswith("sync-assets: ")]
+    assert errors.splitlines()[-1] == lines[-1]
+    assert re.match(r"sync-assets: .+`sync-assets [a-z -]+.*`", lines[-1]), errors
+    if as_json:
+        problems = json.loads(output).get("problems", [])
+        assert [f"sync-assets: {line}" for line in problems] == lines[len(lines) - len(problems) :]
+
+
+CONFIGURATIONS: dict[str, tuple[str | bytes, str]] = {
+    "an empty file": ("", "the file is not a configuration; begin with"),
+    "a list": ("- a", "the file is not a configuration; begin with"),
+    "a text": ("hello", "the file is not a configuration; begin with"),
+    "no table": ("tables: []", "`tables` is empty"),
+    "not confirmed": ("privacy_acknowledged: false", "write `privacy_acknowledged: true` once that is arranged"),
+    "a bracket that is not closed": ("tables: [", "is not valid YAML"),
+    "a quotation that is not closed": ('a: "b', "is not valid YAML"),
+    "a tab": ("tables:\n\t- table: contact", "is not valid YAML"),
+    "Latin-1": ("# Größe".encode("latin-1"), "save the file as UTF-8"),
+    "UTF-16": ("tables:".encode("utf-16"), "save the file as UTF-8"),
+    "a secret": ("client_secret: a", "looks like a secret"),
+    "a key of no part": ("tabels: []", "did you mean `tables`?"),
+}
+"""By mistake: the whole file, and a part of the sentence."""
+PARTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a misspelled key": ({"resorce": "profile"}, "unknown key `resorce`; did you mean `resource`?"),
+    "a misspelled option": ({"fields": {"lastname": {"to": "lastName", "truncat": True}}}, "unknown key `truncat`"),
+    "a wrong type": ({"apply_deletes": "maybe"}, "`apply_deletes` cannot be `maybe`; write true or false"),
+    "a list of fields": ({"fields": ["lastname"]}, "`fields` cannot be a list; write keys and values"),
+    "no key": ({"key": None}, "`key` cannot be empty"),
+    "a word of no choice": ({"picklists": "names"}, "`picklists` cannot be `names`; write labels or codes"),
+    "an attribute twice": ({"fields": {"lastname": "lastName", "firstname": "lastName"}}, "is mapped twice"),
+    "a comparison": (
+        {"filters": {"rules": [{"field": "statecode", "is": "equals", "value": 0}]}},
+        "`is` cannot be `equals`",
+    ),
+    "a comparison without a value": ({"filters": {"rules": [{"field": "statecode", "is": "eq"}]}}, "needs a `value`"),
+    "replacements of no field": ({"replacements": {"gendercode": {1: "male"}}}, "has replacements but is not mapped"),
+    "a link to a table that is not mapped": (
+        {"links": [{"field": "parentid", "to": "cusParent", "table": "account"}]},
+        "the link leads to `account`, which is not mapped",
+    ),
+    "an unknown table": ({"table": "contcat"}, "has no table `contcat`"),
+    "an unknown column": ({"fields": {"lastnam": "lastName"}}, "has no such column; did you mean `lastname`?"),
+    "an unknown attribute": ({"fields": {"lastname": "lastNam"}}, "no attribute `lastNam`; did you mean `lastName`?"),
+    "an unknown resource": ({"resource": "profil"}, "profil"),
+    "an unknown key attribute": ({"key": "externalID"}, "did you mean `externalId`?"),
+    "an unknown option": (
+        {"filters": {"rules": [{"field": "statecode", "is": "eq", "value": "Actve"}]}},
+        "`Actve` is no option of `statecode`; write one of 0 (Active), 1 (Inactive)",
+    ),
+}
+"""By mistake: changed keys of the table, and a part of the sentence."""
+ENVIRONMENTS: dict[str, tuple[dict[str, str], str]] = {
+    "no address": ({"D365_URL": ""}, "D365_URL is not set"),
+    "no secret": ({"D365_CLIENT_SECRET": ""}, "D365_CLIENT_SECRET is not set"),
+    "no scopes": ({"CAMPAIGN_SCOPES": ""}, "CAMPAIGN_SCOPES is not set"),
+    "no URL": ({"D365_URL": "org.crm.dynamics.com"}, "D365_URL is not a URL. Write it with https://"),
+    "plain http": ({"D365_URL": "http://org.crm.dynamics.com"}, "Write https://"),
+    "the address of a page": (
+        {"D365_URL": "https://org.crm.dynamics.com/main.aspx?a=1"},
+        "contains more than an address",
+    ),
+    "a URL that goes on": ({"CAMPAIGN_URL": "https://mc.adobe.io/acme/campaign"}, "Leave out /campaign"),
+    "another host": ({"D365_URL": "https://localhost:1"}, "Check the host and the port of D365_URL"),
+    "a wrong secret": ({"D365_CLIENT_SECRET": "wrong"}, "Put the secret's value (not its id) into D365_CLIENT_SECRET"),
+    "a wrong tenant": ({"D365_TENANT_ID": "x"}, "Check D365_AUTHORITY and D365_TENANT_ID"),
+    "a wrong secret of Campaign": ({"CAMPAIGN_CLIENT_SECRET": "wrong"}, "Campaign sign-in was refused"),
+    "no such authorities": ({"SYNC_ASSETS_CA_BUNDLE": "no.pem"}, "names a file that does not exist (no.pem)"),
+    "no authorities in it": ({"SYNC_ASSETS_CA_BUNDLE": "config.yaml"}, "cannot be read as PEM certificates"),
+    "authorities left out": ({"SYNC_ASSETS_CA_BUNDLE": ""}, "the server's certificate is not trusted"),
+    "a ledger of another kind": ({"SYNC_ASSETS_LEDGER_URL": "mysql://a/b"}, "Write sqlite:///<path> or postgresql"),
+    "a loud log": ({"SYNC_ASSETS_LOG_LEVEL": "loud"}, "Set it to one of debug, info, warning, error"),
+    "no such secret file": (
+        {"D365_CLIENT_SECRET": "", "D365_CLIENT_SECRET_FILE": "secret"},
+        "which cannot be read (No such file or directory)",
+    ),
+    "no such certificate": (
+        {"D365_CLIENT_SECRET": "", "D365_CLIENT_CERTIFICATE": "no"},
+        "D365_CLIENT_CERTIFICATE names a file that does not exist",
+    ),
+    "two credentials": ({"D365_CLIENT_CERTIFICATE": "config.yaml"}, "only one of them is used"),
+}
+"""By mistake: variables, and a part of the sentence."""
+COMMANDS: dict[str, str] = {
+    "": "A command is missing",
+    "nothing": "No such command 'nothing'",
+    "synch": "Did you mean 'sync'?",
+    "sync --foo": "No such option: --foo",
+    "plan --change": "--changes",
+    "plan --changes --limit x": "'--limit'",
+    "plan --show-values": "add --changes",
+    "plan --config no.yaml": "`--config` or SYNC_ASSETS_CONFIG names a file that does not exist (",
+    "plan --table contcat": "Did you mean contact?",
+    "sync --table=": "A table's name is empty",
+    "sync --table": "requires an argument",
+    "rejects tabel": "tabel is not a mapped table",
+    "rejects --csv --json": "name one of them",
+    "explain": "Name one record",
+    "explain abc": "a GUID such as",
+    f"explain {ID}": f"{ID} is unknown",
+    "explain --where lastname": "Write e.g. emailaddress1=ada@example.org",
+    "explain --where lastnam=x": "Did you mean lastname?",
+    "hold": "A command is missing",
+    "hold add": "Missing argument",
+    "hold ad": "Did you mean 'add'?",
+    "hold add abc": "a GUID such as",
+    f"hold add {ID}": "so it is not put on hold",
+    f"hold release {ID}": "is not on hold",
+    f"retry --id {ID}": "is rejected. `sync-assets rejects`",
+    "maintenance on contcat": "Did you mean contact?",
+    "replay": "Missing argument 'TABLE'",
+    "replay contact --from 26.11.2026": "Write it as 2026-11-24",
+    "replay contact --from 2026-11-26 --to 2026-11-25": "is after",
+    "backup no/copy.db": "can't be written",
+    "backup config.yaml": "nothing is overwritten",
+    "history abc": "a GUID such as",
+    "estimate --months 0": "'--months'",
+    "init --json": "--json",
+    "init --table contcat --file own.yaml": "Did you mean `contact`?",
+    "add contact": "is mapped already",
+    "role solution": "Name a file that ends in .zip",
+    "certify": "Add --yes",
+    "alerts --test": "No alert channel is configured",
+    "dev --foo": "No such option",
+    "sandbox --port x": "'--port'",
+    "sandbox --env-file no/variables": "The sandbox could not start: No such file or directory (no/variables)",
+    "sandbox change contcat a=b": "Did you mean contact?",
+    "sandbox change contact a=b": "Create one with `--create`",
+    "sandbox change contact lastname": "Write TABLE [ID] COLUMN=VALUE",
+    "schema x": "extra argument",
+    "help synch": "Did you mean 'sync'?",
+}
+"""By words: a part of the sentence. The ledger and both systems are empty."""
+WITHOUT_CONFIGURATION = ["sync", "doctor", "backup copy.db", "maintenance on contact", "explain --where lastname=x"]
+"""Some; each command without a configuration: test_files.py."""
+
+
+@pytest.mark.parametrize("mistake", CONFIGURATIONS)
+def test_a_file_that_is_no_configuration(program: Program, mistake: str) -> None:
+    written, sentence = CONFIGURATIONS[mistake]
+    (program.home / "own.yaml").write_bytes(written.encode() if isinstance(written, str) else written)
+    assert_leads_on(program, "plan --config own.yaml", sentence)
+
+
+@pytest.mark.parametrize("mistake", PARTS)
+def test_a_table_that_is_mapped_wrongly(program: Program, mistake: str) -> None:
+    changed, sentence = PARTS[mistake]
+    program.table = program.table | changed
+    assert_leads_on(program, "plan", sentence)
+
+
+@pytest.mark.parametrize("mistake", ENVIRONMENTS)
+def test_an_environment_that_is_wrong(program: Program, mistake: str) -> None:
+    variables, sentence = ENVIRONMENTS[mistake]
+    program.more = variables
+    assert_leads_on(program, "plan", sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "sentence"),
+    [
+        ("sync_assets.yaml", Path.mkdir, "names a folder"),
+        (".env", Path.mkdir, "The env file"),
+        (".env", lambda path: path.write_bytes(b"A=\xe4"), "it is not UTF-8 text"),
+        (".env", lambda path: path.write_text("what is this"), "Write NAME=value"),
+        ("ledger.db", Path.mkdir, "ledger.db"),
+        ("ledger.db", lambda path: path.write_text("x" * 5000), "is no ledger, or is damaged"),
+    ],
+)
+def test_a_file_of_another_kind(program: Program, name: str, write: Callable[[Path], Any], sentence: str) -> None:
+    write(program.home / name)
+    program.more = {"SYNC_ASSETS_CONFIG": ""}
+    if name == "ledger.db":
+        program.more = {"SYNC_ASSETS_LEDGER_URL": f"sqlite:///{program.home / name}"}
+    assert_leads_on(program, "plan", sentence)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_that_is_typed_wrongly(program: Program, words: str) -> None:
+    program.make_ledger()
+    assert_leads_on(program, words, COMMANDS[words])
+
+
+@pytest.mark.parametrize("words", WITHOUT_CONFIGURATION)
+def test_a_command_without_its_configuration(program: Program, words: str) -> None:
+    program.more["SYNC_ASSETS_CONFIG"] = "missing.yaml"
+    assert_leads_on(program, words, "configuration" if words == "doctor" else "missing.yaml")
