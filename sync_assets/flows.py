@@ -176,7 +176,8 @@ def _check_and_store(
     require(config.table, findings)
     if ledger.targets.target(config.table) != (config.resource, config.key):
         ledger.targets.change_target(config.table, config.resource, config.key)
-    known_types.remember(runtime.settings.beside, ready.mapping)
+    if runtime.may_create_ledger:  # a plan writes nothing
+        known_types.remember(runtime.settings.beside, ready.mapping)
     if ledger.maintenance.known_types(config.table) != now:
         ledger.maintenance.note_types(config.table, now)
     return findings, notes

@@ -111,7 +111,7 @@ def plan(
         paused = ledger.maintenance.in_maintenance()
         for table in paused:
             ledger.maintenance.end(table)
-        with runtime.copied(_ledger=ledger, accept_mapping=True) as rehearsed:
+        with runtime.copied(_ledger=ledger, accept_mapping=True, may_create_ledger=False) as rehearsed:
             rehearsal = SyncRehearsal(rehearsed, ledger, inventory, runtime.accept_mapping, tables, listed)
             interruptible.run(rehearsal.run())
             document = _document(rehearsed, ledger, rehearsal)

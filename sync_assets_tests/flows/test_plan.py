@@ -491,3 +491,24 @@ class TestAChangedMapping:
         held = {one["externalId"]: one for one in admin.dump_campaign()}
         assert [held[id_]["cusJobTitle"] for id_ in ids[:6]] == ["", "", "", "", "", "Nurse"]
         assert [held[id_]["firstName"] for id_ in ids[29:31]] == ["A29", "Short"]
+
+    def test_a_link_that_is_mapped_again_costs_what_differs_and_is_emptied_with_its_lookup(
+        self, program: Program
+    ) -> None:
+        TestLinkedTables.configure(program, cardinality="zero_or_one")
+        admin = program.sandbox.admin
+        a, b = admin.create("contact", {"lastname": "A"}, {"lastname": "B"})
+        orders = admin.create("new_order", *({"new_name": "O", "new_contactid": a} for _ in range(9)))
+        flown(program)
+        mapped = program.further[0]
+        program.further = [{**mapped, "links": []}]
+        assert foretold(program) == calls()
+
+        admin.change("new_order", orders[:2], new_contactid=None)
+        admin.change("new_order", [orders[2]], new_contactid=b)
+        assert foretold(program) == calls()
+        program.further = [mapped]
+        assert foretold(program) == calls(update=3, read=2)  # the first link that is set is read back
+        held = {one["cusOrderId"]: one["cusContactLink"] for one in admin.dump_campaign("cusOrder")}
+        names = {one["PKey"]: one["lastName"] for one in admin.dump_campaign()}
+        assert [names.get((held[one] or {}).get("PKey")) for one in orders[:4]] == [None, None, "B", "A"]
