@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_assets.commands.terminal import Json, Parts, mapped_tables, open_runtime, print_document
+from sync_assets.commands.terminal import Json, Parts, mapped_tables, named_table, open_runtime, print_document
 from sync_assets.commands.values import check_tables
 from sync_assets.ledger.times import iso
 from sync_assets.runtime.context import Runtime
@@ -19,7 +19,13 @@ app = typer.Typer(
 )
 Tables = Annotated[
     list[str],
-    typer.Argument(metavar="TABLE...", help="Mapped tables.", show_default=False, autocompletion=mapped_tables),
+    typer.Argument(
+        metavar="TABLE...",
+        help="Mapped tables.",
+        show_default=False,
+        autocompletion=mapped_tables,
+        callback=named_table,
+    ),
 ]
 
 

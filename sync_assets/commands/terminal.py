@@ -41,7 +41,7 @@ def mapped_tables(incomplete: str) -> list[str]:
     return [config.table for config in tables if config.table.startswith(incomplete)]
 
 
-def _named(table: Any) -> Any:
+def named_table(table: Any) -> Any:
     """Refuse an empty name, as of a variable of the shell that is not set: it would stand for all tables."""
     if "" in (table if isinstance(table, list) else [table]):
         raise typer.BadParameter("A table's name is empty.")
@@ -50,20 +50,21 @@ def _named(table: Any) -> Any:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 OneTable = Annotated[
-    str, typer.Argument(metavar="TABLE", help="A mapped table.", autocompletion=mapped_tables, callback=_named)
+    str, typer.Argument(metavar="TABLE", help="A mapped table.", autocompletion=mapped_tables, callback=named_table)
 ]
 _ALL = "A mapped table; all if left out."
 OptionalTable = Annotated[
     str | None,
-    typer.Argument(metavar="TABLE", help=_ALL, show_default=False, autocompletion=mapped_tables, callback=_named),
+    typer.Argument(metavar="TABLE", help=_ALL, show_default=False, autocompletion=mapped_tables, callback=named_table),
 ]
 TableOption = Annotated[
-    str | None, typer.Option("--table", help="Only this mapped table.", autocompletion=mapped_tables, callback=_named)
+    str | None,
+    typer.Option("--table", help="Only this mapped table.", autocompletion=mapped_tables, callback=named_table),
 ]
 TablesOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--table", help="Only this mapped table; may be repeated.", autocompletion=mapped_tables, callback=_named
+        "--table", help="Only this mapped table; may be repeated.", autocompletion=mapped_tables, callback=named_table
     ),
 ]
 NewLedger = Annotated[

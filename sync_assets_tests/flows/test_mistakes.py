@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def program(systems: SandboxProcess, tmp_path: Path) -> Program:
 
 def assert_leads_on(program: Program, words: str, sentence: str) -> None:
     """Run a command that cannot run: one sentence or more, the last one with a command, and no traceback."""
-    named = words.split()
+    named = shlex.split(words)
     as_json = (
         len(named) > 0 and named[0] not in WITHOUT_JSON and not {"--json", named[-1]} & {"--json", "--table", "hold"}
     )
@@ -143,6 +144,7 @@ COMMANDS: dict[str, str] = {
     f"hold release {ID}": "is not on hold",
     f"retry --id {ID}": "is rejected. `sync-assets rejects`",
     "maintenance on contcat": "Did you mean contact?",
+    "maintenance on ''": "A table's name is empty",
     "replay": "Missing argument 'TABLE'",
     "replay contact --from 26.11.2026": "Write it as 2026-11-24",
     "replay contact --from 2026-11-26 --to 2026-11-25": "is after",

@@ -484,6 +484,8 @@ class TestAChangedMapping:
         assert foretold(program) == calls(update=7)
         replaced = {"firstname": {"Long name": "Short"}}
         assert self.step(program, {**table, "fields": again, "replacements": replaced}) == 7
+        cut = {**again, "firstname": {"to": "firstName", "truncate": True}}
+        assert self.step(program, {**table, "fields": cut, "replacements": replaced}) == 0
         narrow = {"rules": [{"field": "firstname", "is": "ne", "value": "A50"}], "delete_filtered_out": False}
         changed = {**table, "fields": again, "replacements": replaced}
         assert self.step(program, {**changed, "filters": narrow}) == 0
